@@ -1,0 +1,230 @@
+"""Every error that Paddock raises on purpose.
+
+::
+
+    PaddockError
+    ├── ConfigError              a recipe, profile or file says something impossible (ValueError)
+    ├── MissingDependency        an optional package is not installed (ImportError)
+    ├── Unsupported              the backend cannot do what was asked; raised before anything is made
+    │   └── IsolationUnavailable this machine cannot give the isolation that was asked for
+    ├── SandboxError
+    │   ├── SetupFailed          a setup command returned non-zero (RuntimeError)
+    │   ├── ExecFailed           ``check=True`` and a non-zero exit code
+    │   ├── ExecTimeout          the command was killed at its deadline (TimeoutError)
+    │   ├── FileChanged          a file was not what its writer expected
+    │   ├── SandboxLost          the sandbox died or was taken away under us
+    │   └── SandboxClosed        we closed it ourselves, earlier
+    ├── ModelError               the model's service failed for good, after retries
+    └── SessionError
+        ├── SessionLocked        another process writes this session
+        ├── TraceError           a trace cannot be read
+        └── TraceWriteError      the trace could not be written; the run stops
+
+A missing file, a directory where a file was meant, or a lack of rights raise the
+builtin `FileNotFoundError`, `IsADirectoryError`, `PermissionError`, as pathlib does.
+
+Data is on the exception; the sentence is made in ``__str__``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from paddock.sandbox import ExecResult
+
+__all__ = [
+    "ConfigError",
+    "ExecFailed",
+    "ExecTimeout",
+    "FileChanged",
+    "IsolationUnavailable",
+    "MissingDependency",
+    "ModelError",
+    "PaddockError",
+    "SandboxClosed",
+    "SandboxError",
+    "SandboxLost",
+    "SessionError",
+    "SessionLocked",
+    "SetupFailed",
+    "TraceError",
+    "TraceWriteError",
+    "Unsupported",
+]
+
+
+class PaddockError(Exception):
+    """Base of every error of this package."""
+
+
+class ConfigError(PaddockError, ValueError):
+    """A recipe, a profile or a file that a person wrote is not valid."""
+
+
+class MissingDependency(PaddockError, ImportError):
+    """An optional package is needed; `extra` is what installs it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(package, extra)
+        self.package = package
+        self.extra = extra
+
+    def __str__(self) -> str:
+        return f"{self.package} is not installed; install it with: pip install 'paddock[{self.extra}]'"
+
+
+class Unsupported(PaddockError):
+    """The backend cannot do this. Nothing has been created."""
+
+    def __init__(self, what: str, *, backend: str, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.backend = backend
+        self.hint = hint
+
+    def __str__(self) -> str:
+        sentence = f"the {self.backend} backend does not support {self.what}"
+        return f"{sentence}; {self.hint}" if self.hint else sentence
+
+
+class IsolationUnavailable(Unsupported):
+    """This machine cannot give the isolation level that was asked for."""
+
+    def __init__(self, level: str, reason: str, *, backend: str, hint: str | None = None) -> None:
+        super().__init__(f"isolation={level!r}", backend=backend, hint=hint)
+        self.level = level
+        self.reason = reason
+
+    def __str__(self) -> str:
+        sentence = f"isolation={self.level!r} cannot be had here: {self.reason}"
+        return f"{sentence}; {self.hint}" if self.hint else sentence
+
+
+class SandboxError(PaddockError):
+    """Something went wrong with a sandbox or in it."""
+
+
+def _last_lines(text: str, count: int = 20) -> str:
+    return "\n".join(text.rstrip().splitlines()[-count:])
+
+
+def _shown(command: str | Sequence[str]) -> str:
+    return command if isinstance(command, str) else " ".join(command)
+
+
+class _CommandError(SandboxError):
+    """A command and what came of it."""
+
+    def __init__(self, command: str | Sequence[str], result: ExecResult) -> None:
+        super().__init__(command, result)
+        self.command = command
+        self.result = result
+
+    @property
+    def exit_code(self) -> int:
+        return self.result.exit_code
+
+    @property
+    def stdout(self) -> str:
+        return self.result.stdout
+
+    @property
+    def stderr(self) -> str:
+        return self.result.stderr
+
+    def _with_output(self, sentence: str) -> str:
+        output = _last_lines(self.result.stderr or self.result.stdout)
+        return f"{sentence}\n{output}" if output else sentence
+
+
+class SetupFailed(_CommandError, RuntimeError):
+    """A setup command returned non-zero; the sandbox was deleted."""
+
+    def __str__(self) -> str:
+        return self._with_output(
+            f"Setup command failed (exit {self.exit_code}): {_shown(self.command)}"
+        )
+
+
+class ExecFailed(_CommandError):
+    """A command returned non-zero and ``check=True`` was given."""
+
+    def __str__(self) -> str:
+        return self._with_output(f"command failed (exit {self.exit_code}): {_shown(self.command)}")
+
+
+class ExecTimeout(_CommandError, TimeoutError):
+    """A command ran past its `timeout` (seconds) and its whole process tree was killed.
+
+    `result` holds the output up to then.
+    """
+
+    def __init__(
+        self, command: str | Sequence[str], result: ExecResult, *, timeout: float
+    ) -> None:
+        super().__init__(command, result)
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return self._with_output(
+            f"command timed out after {self.timeout:g} s and was killed: {_shown(self.command)}"
+        )
+
+
+class FileChanged(SandboxError):
+    """The file was to be replaced only if still as read, and it was not. It is untouched."""
+
+
+class SandboxLost(SandboxError):
+    """The sandbox is gone, and `reason` says how. Never the output of a command."""
+
+    def __init__(self, reason: str, *, sandbox_id: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.sandbox_id = sandbox_id
+
+    def __str__(self) -> str:
+        name = f"sandbox {self.sandbox_id}" if self.sandbox_id else "the sandbox"
+        return f"{name} was lost: {self.reason}"
+
+
+class SandboxClosed(SandboxError):
+    """The sandbox was used after its own `aclose()`."""
+
+
+class ModelError(PaddockError):
+    """The model's service failed and retrying did not help.
+
+    `status` is the HTTP status, or None when no answer came.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class SessionError(PaddockError):
+    """A session could not be opened, written or read."""
+
+
+class SessionLocked(SessionError):
+    """Another process holds this session; `holder` says which, as far as it is known."""
+
+    def __init__(self, session_id: str, holder: str) -> None:
+        super().__init__(session_id, holder)
+        self.session_id = session_id
+        self.holder = holder
+
+    def __str__(self) -> str:
+        return f"session {self.session_id} is in use by {self.holder}"
+
+
+class TraceError(SessionError):
+    """A trace holds something that is not a trace."""
+
+
+class TraceWriteError(SessionError):
+    """An event could not be written to the trace, so the run was stopped."""

@@ -1,0 +1,236 @@
+"""The files of a sandbox, by the names that pathlib and the common SDKs use.
+
+Paths are the sandbox's own: text or `PurePosixPath`, relative ones taken from its
+working directory. Names that are not UTF-8 travel as Python's surrogate escapes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+from paddock._archive import DEFAULT_IGNORE, pack_tree, unpack_tree
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+__all__ = [
+    "SKIPPED",
+    "FileInfo",
+    "FileSystem",
+    "GlobResult",
+    "GrepLine",
+    "GrepResult",
+    "TextLines",
+]
+
+AnyPath = str | PurePosixPath
+
+SKIPPED = frozenset({".git", "node_modules", "__pycache__", ".venv", "venv"})
+"""Directories that searches do not enter: what tools made, not what people wrote."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileInfo:
+    """One entry. `size` in bytes, `modified` in seconds since the epoch, `mode` the permission bits."""
+
+    path: PurePosixPath
+    kind: Literal["file", "directory", "symlink", "other"]
+    size: int
+    mode: int
+    modified: float
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GlobResult:
+    """`paths` (absolute, sorted), and how many there were in all."""
+
+    paths: tuple[PurePosixPath, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrepLine:
+    """One line of a file: `line` counts from 1; `match` is False for context around a match."""
+
+    path: PurePosixPath
+    line: int
+    text: str
+    match: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrepResult:
+    """`lines` in order of path and line; `truncated` when there were more matches."""
+
+    lines: tuple[GrepLine, ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextLines:
+    """Some `lines` of a file (without their ends), and how many it has in all."""
+
+    lines: tuple[str, ...]
+    total: int
+
+
+class FileSystem(ABC):
+    """The files of one sandbox. Every method may be called by many tasks at once.
+
+    A cancelled transfer leaves nothing running; a cancelled or failed write leaves
+    the file that was there before, whole.
+    """
+
+    @abstractmethod
+    async def read_bytes(
+        self, path: AnyPath, *, offset: int = 0, limit: int | None = None
+    ) -> bytes:
+        """The contents, or `limit` bytes of them from `offset` (bytes)."""
+
+    @abstractmethod
+    async def read_lines(
+        self, path: AnyPath, *, start: int = 1, limit: int = 500, width: int = 500
+    ) -> TextLines:
+        """`limit` lines from line `start`, as UTF-8 with invalid bytes replaced.
+
+        A line longer than `width` characters is cut there and ends in ``...``. The
+        file is never held in memory whole.
+        """
+
+    @abstractmethod
+    async def write_bytes(
+        self,
+        path: AnyPath,
+        data: bytes,
+        *,
+        exclusive: bool = False,
+        expect: bytes | None = None,
+    ) -> None:
+        """Write the whole file, atomically, making its parent directories.
+
+        An existing file keeps its permission bits. With `exclusive` it must not be
+        there (`FileExistsError`); with `expect` it must still have these contents
+        (`FileChanged`).
+        """
+
+    @abstractmethod
+    async def list(
+        self, path: AnyPath = ".", *, depth: int = 1, hidden: bool = True, limit: int | None = None
+    ) -> list[FileInfo]:
+        """The entries of a directory, sorted by path, down to `depth` levels; links are not followed.
+
+        With a `depth` above 1 the directories of `SKIPPED` are named but not entered.
+        """
+
+    @abstractmethod
+    async def stat(self, path: AnyPath) -> FileInfo:
+        """What `path` is; a symbolic link is followed."""
+
+    @abstractmethod
+    async def mkdir(self, path: AnyPath, *, parents: bool = True, exist_ok: bool = True) -> None:
+        """Make a directory."""
+
+    @abstractmethod
+    async def remove(self, path: AnyPath, *, recursive: bool = False) -> None:
+        """Remove a file, a link (not what it points to) or a directory."""
+
+    @abstractmethod
+    async def move(self, source: AnyPath, destination: AnyPath) -> None:
+        """Rename; an existing file at `destination` is replaced."""
+
+    @abstractmethod
+    async def glob(
+        self, pattern: str, path: AnyPath = ".", *, limit: int | None = None
+    ) -> GlobResult:
+        """Files below `path` that match `pattern` (``*``, ``?``, ``[...]``, ``**``), at most `limit`.
+
+        A pattern without a slash matches names at any depth. `SKIPPED` directories
+        are not entered.
+        """
+
+    @abstractmethod
+    async def grep(
+        self,
+        pattern: str,
+        path: AnyPath = ".",
+        *,
+        glob: str | None = None,
+        ignore_case: bool = False,
+        context: int = 0,
+        limit: int = 100,
+    ) -> GrepResult:
+        """Lines that match a regular expression, in the text files below `path` (or in one file).
+
+        `context` lines are given before and after; `limit` bounds the matches.
+        Raises `ValueError` for a bad pattern.
+        """
+
+    @abstractmethod
+    async def upload_file(self, source: str | os.PathLike[str], destination: AnyPath) -> None:
+        """Copy one file of this machine into the sandbox, by pieces, atomically."""
+
+    @abstractmethod
+    async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
+        """Copy one file of the sandbox to this machine, by pieces, atomically."""
+
+    @abstractmethod
+    async def _unpack(self, archive: AsyncIterator[bytes], destination: AnyPath) -> None:
+        """Extract a tar stream below `destination`; nothing lands outside it."""
+
+    @abstractmethod
+    def _pack(self, source: AnyPath) -> AsyncIterator[bytes]:
+        """The tree below `source` as a tar stream."""
+
+    async def read_text(self, path: AnyPath, *, encoding: str = "utf-8") -> str:
+        """The contents as text; raises `UnicodeDecodeError` if they are not."""
+        return (await self.read_bytes(path)).decode(encoding)
+
+    async def write_text(self, path: AnyPath, text: str, *, encoding: str = "utf-8") -> None:
+        """Write the whole file, atomically, making its parent directories."""
+        await self.write_bytes(path, text.encode(encoding))
+
+    async def exists(self, path: AnyPath) -> bool:
+        """Whether something is there; a dangling link is not."""
+        try:
+            await self.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    async def upload(
+        self,
+        source: str | os.PathLike[str],
+        destination: AnyPath,
+        *,
+        ignore: Iterable[str] = DEFAULT_IGNORE,
+    ) -> None:
+        """Copy a file or a tree of this machine into the sandbox, a tree as one tar stream.
+
+        Directory entries whose name is in `ignore` are left out. Links travel as
+        links; those that lead out of the tree are refused with `ValueError`.
+        """
+        local = Path(source)
+        if await asyncio.to_thread(local.is_dir):
+            await self._unpack(pack_tree(local, ignore=frozenset(ignore)), destination)
+        else:
+            await self.upload_file(local, destination)
+
+    async def download(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
+        """Copy a file or a tree of the sandbox to this machine, a tree as one tar stream.
+
+        What the sandbox sends is not trusted: names with ``..``, absolute names,
+        links that lead out, devices and pipes are refused with `ValueError`.
+        """
+        if (await self.stat(source)).kind == "directory":
+            await unpack_tree(self._pack(source), Path(destination))
+        else:
+            await self.download_file(source, destination)

@@ -1,0 +1,104 @@
+"""What the loop asks of a model, and what it gets back. Knows no provider.
+
+Messages are in OpenAI chat format, which every provider's adapter speaks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+__all__ = [
+    "Message",
+    "ModelClient",
+    "ModelEvent",
+    "ModelRequest",
+    "ModelResponse",
+    "TextDelta",
+    "ToolCall",
+    "Usage",
+]
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens and cost. `cached_tokens` are part of `input_tokens`, `reasoning_tokens` of
+    `output_tokens`; `cost_usd` is 0.0 where the price is not known."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_usd: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            cost_usd=self.cost_usd + other.cost_usd,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A call that the model asked for. `arguments` is its JSON text as sent, valid or not."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """One request. `tools` are in OpenAI function format."""
+
+    model: str
+    messages: Sequence[Message]
+    tools: Sequence[Mapping[str, Any]] = ()
+    response_format: Mapping[str, Any] | None = None
+    reasoning_effort: str | None = None
+    service_tier: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextDelta:
+    """A piece of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelResponse:
+    """The whole answer, after its last piece. Tool calls appear only here, complete."""
+
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    usage: Usage = Usage()
+    finish_reason: str = "stop"
+
+
+ModelEvent = TextDelta | ModelResponse
+
+
+class ModelClient(Protocol):
+    """A connection to a model's service. May serve many requests at once."""
+
+    def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        """Yield `TextDelta`s, then exactly one `ModelResponse`, and end.
+
+        Retries by itself what is safe to retry: a stream that broke after its first
+        delta was yielded is not begun again. Raises `ModelError` when it gives up.
+        Closing or cancelling the iterator closes the HTTP stream.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections. Idempotent."""
+        ...

@@ -1,0 +1,86 @@
+"""What a tool is. Tools know the sandbox contract and no backend."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from paddock.sandbox import Sandbox
+
+__all__ = ["ToolContext", "ToolHandler", "ToolInvocation", "ToolOutput"]
+
+
+class ToolContext(Protocol):
+    """What a session lends to its tools."""
+
+    async def sandbox(self) -> Sandbox:
+        """The session's sandbox, provisioned at the first call, once."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolInvocation:
+    """One call: `arguments` are parsed and fit the tool's schema.
+
+    `context` is None only where a tool is called by hand, outside a session.
+    """
+
+    call_id: str
+    tool_name: str
+    arguments: dict[str, Any]
+    context: ToolContext | None = None
+
+
+@dataclass(kw_only=True)
+class ToolOutput:
+    """What the model reads. `metadata` is for programs and is not sent to it."""
+
+    content: str
+    success: bool = True
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class ToolHandler(ABC):
+    """A tool that an agent may call. Holds no state of a session."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name that the model calls it by."""
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """One paragraph for the model."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> dict[str, Any]:
+        """JSON schema of the arguments, an object."""
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether it is offered to the model now."""
+        return True
+
+    @property
+    def requires_approval(self) -> bool:
+        """Whether each call has to be approved."""
+        return False
+
+    @abstractmethod
+    async def handle(self, invocation: ToolInvocation) -> ToolOutput:
+        """Do it. An exception becomes a result that the model can read; cancellation passes."""
+
+    def to_spec(self) -> dict[str, Any]:
+        """The tool in OpenAI function format."""
+        return {
+            "type": "function",
+            "function": {
+                "name": self.name,
+                "description": self.description,
+                "parameters": self.parameters,
+            },
+        }
