@@ -1,0 +1,47 @@
+# Everything a developer does, by name. Needs Python 3.11+, git and make; the rest
+# goes into .venv, which tools/venv makes and keeps in step with constraints.txt.
+# Another interpreter: make PYTHON=/path/to/python3.12 ...
+
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint format types layers package bench build clean
+
+help:     ## list these targets
+	@sed -n 's/^\([a-z]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+venv:     ## make or refresh .venv
+	@tools/venv
+
+demo: venv ## an agent mends a broken project in a sandbox, then in eight at once
+	$(BIN)/paddock demo $(ARGS)
+
+test: venv ## run the tests; ARGS="-k name" picks some
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: venv ## style and likely mistakes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: venv ## rewrite the code in the house style
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+types: venv ## mypy, strict, on package, tests, examples, bench and tools
+	$(BIN)/mypy
+
+layers: venv ## imports point down only
+	$(BIN)/lint-imports
+
+package: venv ## sdist -> wheel -> clean environment, and nothing is missing
+	$(BIN)/python tools/check_package.py
+
+bench: venv ## measurements against floors and peers
+	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit; done
+
+build: venv ## sdist and wheel into dist/
+	$(BIN)/python -m build
+
+clean:    ## remove what was built or cached, and .venv
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

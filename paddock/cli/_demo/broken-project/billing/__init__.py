@@ -1,0 +1,1 @@
+"""What a customer pays, and on which days."""
