@@ -1,0 +1,66 @@
+"""What every test has: a say about what may be missing, and a look at what was left behind."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REQUIRED = frozenset(filter(None, os.environ.get("PADDOCK_REQUIRE", "").split(",")))
+"""What this machine is meant to have: a test that lacks it fails instead of being skipped."""
+
+LEAVING = 5.0
+"""Seconds that processes which were told to end may take, on a machine that is busy."""
+
+
+class Require(Protocol):
+    def __call__(self, what: str, available: object, reason: str) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def require() -> Require:
+    """``require("bubblewrap", available, reason)`` skips the test when it is not `available`.
+
+    Where ``PADDOCK_REQUIRE`` (a comma list) names it, the test fails instead, so that a
+    machine which is meant to run everything cannot pass by skipping.
+    """
+    return _require
+
+
+def _require(what: str, available: object, reason: str) -> None:
+    if available:
+        return
+    if what in REQUIRED:
+        pytest.fail(f"{what} is in PADDOCK_REQUIRE, but: {reason}", pytrace=False)
+    pytest.skip(f"needs {what}: {reason}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_stays_behind() -> Iterator[None]:
+    """When all tests are done, no child process of ours is left, running or not waited for."""
+    before = _children()
+    yield
+    deadline = time.monotonic() + LEAVING
+    while (left := _children() - before) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left, f"processes left behind: {[_named(process) for process in left]}"
+
+
+def _children() -> set[int]:
+    """The children of this process, threads' included; empty where the system does not tell."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return {int(number) for path in lists for number in path.read_text().split()}
+
+
+def _named(process: int) -> str:
+    try:
+        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return str(process)
+    return f"{process}: {b' '.join(words).decode(errors='replace').strip() or 'not waited for'}"
