@@ -1,0 +1,44 @@
+"""What tokens cost, by the price list that comes with `genai-prices`. Uses no network.
+
+Goes by the model's name alone: it does not know who serves it, or what was agreed with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from paddock.runtime.models.base import Usage
+
+__all__ = ["cost_usd", "price"]
+
+_has_price: dict[str, bool] = {}
+
+
+async def price(model: str, usage: Usage, *, service_tier: str | None = None) -> float:
+    """As `cost_usd`, off the event loop for a model's first time, when the list is read."""
+    if model not in _has_price:
+        return await asyncio.to_thread(cost_usd, model, usage, service_tier=service_tier)
+    return cost_usd(model, usage, service_tier=service_tier)
+
+
+def cost_usd(model: str, usage: Usage, *, service_tier: str | None = None) -> float:
+    """The price of `usage` in US dollars; 0.0 for a model that the list does not have."""
+    if not _has_price.get(model, True):
+        return 0.0
+    import genai_prices
+
+    tokens = genai_prices.Usage(
+        input_tokens=usage.input_tokens,
+        cache_read_tokens=min(usage.cached_tokens, usage.input_tokens),
+        output_tokens=usage.output_tokens,
+    )
+    context = {"service_tier": service_tier} if service_tier else None
+    try:
+        total = genai_prices.calc_price(tokens, model, price_context=context).total_price
+    except LookupError:
+        _has_price[model] = False
+        return 0.0
+    _has_price[model] = True
+    return float(total)

@@ -1,0 +1,101 @@
+"""Scripts for a model: turns, and the files that people write them in.
+
+Knows nothing of requests; `paddock.runtime.models.scripted` plays what is read here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic reads the annotations
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from paddock.errors import ConfigError
+from paddock.runtime.models.base import Usage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["ScriptedCall", "ScriptedTurn", "parse_turn", "read_turns"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptedCall:
+    """A tool call. `arguments` given as text go out as they are, valid JSON or not."""
+
+    name: str
+    arguments: Mapping[str, Any] | str = "{}"
+    id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptedTurn:
+    """One answer of the model.
+
+    `expect` (a substring) and `expect_regex` are looked for in what came since the last
+    answer: the tool results, or the user's message. When they are not there, the turn
+    fails with a `ModelError` instead of playing on beside the facts.
+
+    `delay` is in seconds, before the first piece of text. A turn with an `error` fails
+    with that message, and with `status` as its HTTP status.
+    """
+
+    text: str = ""
+    tool_calls: Sequence[ScriptedCall] = ()
+    usage: Usage = field(default_factory=Usage)
+    delay: float = 0.0
+    expect: str | None = None
+    expect_regex: str | None = None
+    error: str | None = None
+    status: int | None = None
+    finish_reason: str | None = None
+
+
+def read_turns(path: Path) -> list[ScriptedTurn]:
+    """The turns in a YAML or JSON file: a list, or a mapping with that list as `turns`.
+
+    Raises `ConfigError` that names the file and the place in it.
+    """
+    load = json.loads if path.suffix == ".json" else yaml.safe_load
+    try:
+        content = load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    turns = content.get("turns") if isinstance(content, dict) else content
+    if not isinstance(turns, list):
+        raise ConfigError(f"{path}: a script is a list of turns, or a mapping with it as `turns`")
+    return [parse_turn(turn, f"{path}: turn {number}") for number, turn in enumerate(turns, 1)]
+
+
+def parse_turn(content: object, place: str) -> ScriptedTurn:
+    """A turn from a mapping. `place` begins each line of a `ConfigError`."""
+    try:
+        (turn,) = _adapter().validate_python([content])
+    except ValidationError as error:
+        faults = [
+            f"{place}{_location(fault['loc'][1:])}: {fault['msg']}"
+            for fault in error.errors(include_url=False)
+        ]
+        raise ConfigError("\n".join(faults)) from error
+    try:
+        re.compile(turn.expect_regex or "")
+    except re.error as error:
+        raise ConfigError(f"{place}, expect_regex: {error}") from error
+    return turn
+
+
+@cache
+def _adapter() -> TypeAdapter[list[ScriptedTurn]]:
+    # The config reaches the dataclasses only through a type that has none of its own: a list.
+    return TypeAdapter(list[ScriptedTurn], config=ConfigDict(extra="forbid"))
+
+
+def _location(parts: Sequence[int | str]) -> str:
+    """``("tool_calls", 0, "name")`` as ``, tool_calls[0].name``."""
+    steps = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    return f", {steps.removeprefix('.')}" if steps else ""
