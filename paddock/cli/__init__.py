@@ -1,0 +1,40 @@
+"""The command line. `main` is its entry point and its one error boundary.
+
+Whatever the library raises on purpose becomes a line on stderr that says what is
+wrong, and one that says what to do about it where that is known; anything else is a
+defect of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 for a failure, 2 for wrong usage."""
+    from paddock.cli.app import Settings, app
+    from paddock.cli.errors import is_expected, report
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # An arrow that the terminal's encoding lacks is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
+    settings = Settings(debug=bool(os.environ.get("PADDOCK_DEBUG")))
+    try:
+        app(args, obj=settings, prog_name="paddock")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except Exception as error:
+        if settings.debug or not is_expected(error):
+            raise
+        report(error)
+        return 1
+    return 0

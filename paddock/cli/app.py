@@ -1,0 +1,66 @@
+"""The application: its commands, and the options that come before them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from paddock.cli.demo import demo
+from paddock.cli.doctor import doctor
+from paddock.cli.exec import exec_
+from paddock.cli.run import run
+from paddock.cli.sessions import sessions
+
+__all__ = ["Settings", "app"]
+
+
+@dataclass
+class Settings:
+    """What holds for every command. `debug` shows tracebacks."""
+
+    debug: bool = False
+
+
+app = typer.Typer(
+    name="paddock",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with `paddock demo`, which needs no key, no network and no root.",
+)
+app.command()(demo)
+app.command()(run)
+app.command(name="exec", context_settings={"ignore_unknown_options": False})(exec_)
+app.add_typer(sessions, name="sessions")
+app.command()(doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"paddock {version('paddock')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks. PADDOCK_DEBUG=1 does the same.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_show_version, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Sandboxes for agents: provision, run tool calls in them, take everything down again."""
+    settings = context.find_object(Settings)
+    if settings is not None:
+        settings.debug = settings.debug or debug

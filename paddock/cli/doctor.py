@@ -1,0 +1,146 @@
+"""``paddock doctor``: what this machine can do, and what to do about what it cannot."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import sys
+from importlib import metadata
+from typing import TYPE_CHECKING, Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from paddock.cli import options
+from paddock.cli.text import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Finding", "doctor"]
+
+Status = Literal["ok", "partly", "missing"]
+
+_MARKS: dict[Status, tuple[str, str]] = {
+    "ok": ("✓", "green"),
+    "partly": ("!", "yellow"),
+    "missing": ("✗", "red"),
+}
+
+ENGINE_PATIENCE = 5
+"""Seconds for an engine to say its version: one that is busy answers within one."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at. `advice` says what to do, empty where nothing is to be done."""
+
+    name: str
+    status: Status
+    detail: str
+    advice: str = ""
+
+
+def doctor(as_json: options.AsJson = False) -> None:
+    """Say what this machine can do: isolation, engines, SDKs, keys.
+
+    Each line that is not well comes with what to do about it. The exit code is 0
+    whatever is found.
+    """
+    findings = list(examine())
+    if as_json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+        return
+    Console(highlight=False).print(_table(findings))
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything, in the order in which it is shown."""
+    yield _python()
+    yield from _isolation()
+    yield _ripgrep()
+    yield _docker()
+    yield _distribution("openai", "OpenAI client")
+    yield _key("OPENAI_API_KEY", "models of OpenAI, or of any service that speaks its protocol")
+    yield _sessions()
+
+
+def _table(findings: list[Finding]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for finding in findings:
+        mark, colour = _MARKS[finding.status]
+        text = Text(plain(finding.detail))
+        if finding.advice:
+            text.append(f"\n→ {plain(finding.advice)}", style="yellow")
+        table.add_row(Text(mark, style=colour), Text(finding.name, style="bold"), text)
+    return table
+
+
+def _python() -> Finding:
+    detail = f"{platform.python_version()} on {platform.system()} {platform.release()}"
+    if sys.platform == "linux":
+        return Finding(name="Python", status="ok", detail=detail)
+    return Finding(
+        name="Python",
+        status="partly",
+        detail=detail,
+        advice="local sandboxes are isolated on Linux only; use a container backend here",
+    )
+
+
+def _ripgrep() -> Finding:
+    if path := shutil.which("rg"):
+        return Finding(name="ripgrep", status="ok", detail=path)
+    return Finding(
+        name="ripgrep",
+        status="partly",
+        detail="not found; searches use the slower built-in one",
+        advice="install it: apt-get install ripgrep, or brew install ripgrep",
+    )
+
+
+def _docker() -> Finding:
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        client = docker.from_env(timeout=ENGINE_PATIENCE)
+        try:
+            version = client.version()["Version"]
+        finally:
+            client.close()
+    except (DockerException, OSError) as error:
+        return Finding(
+            name="Docker",
+            status="missing",
+            detail=f"no engine answers: {error}",
+            advice="start Docker, or set DOCKER_HOST; local sandboxes do without",
+        )
+    return Finding(name="Docker", status="ok", detail=f"engine {version}")
+
+
+def _distribution(package: str, name: str) -> Finding:
+    try:
+        return Finding(name=name, status="ok", detail=f"{package} {metadata.version(package)}")
+    except metadata.PackageNotFoundError:
+        return Finding(
+            name=name,
+            status="missing",
+            detail=f"{package} is not installed",
+            advice=f"pip install {package}",
+        )
+
+
+def _key(variable: str, opens: str) -> Finding:
+    if os.environ.get(variable):
+        return Finding(name=variable, status="ok", detail="set")
+    return Finding(
+        name=variable,
+        status="missing",
+        detail="not set",
+        advice=f"set it for {opens}; `paddock demo` does without",
+    )

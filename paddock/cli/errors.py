@@ -1,0 +1,67 @@
+"""Errors as lines for a person: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from paddock.cli.text import plain
+from paddock.errors import (
+    IsolationUnavailable,
+    ModelError,
+    PaddockError,
+    SandboxLost,
+    SessionLocked,
+    SetupFailed,
+    TraceWriteError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["explain", "is_expected", "report"]
+
+_EXPECTED = (PaddockError, OSError, ValueError)
+"""What bad input and a hostile world look like; everything else is a defect of ours."""
+
+_ADVICE: tuple[tuple[type[BaseException], str], ...] = (
+    (IsolationUnavailable, "`paddock doctor` says what this machine can do"),
+    (SetupFailed, "run it by itself with: paddock exec -- COMMAND"),
+    (SessionLocked, "wait for it, or end it; `paddock sessions list` shows all"),
+    (TraceWriteError, "make room, or choose another place with --session-dir"),
+    (ModelError, "check the model's name, OPENAI_API_KEY and --base-url"),
+    (SandboxLost, "run again; --debug shows where it was lost"),
+)
+
+
+def is_expected(error: Exception) -> bool:
+    """Whether `error`, or every error in the group that it is, needs no traceback."""
+    return all(isinstance(leaf, _EXPECTED) for leaf in _leaves(error))
+
+
+def report(error: Exception) -> None:
+    """Tell on stderr."""
+    for leaf in _leaves(error):
+        print(f"paddock: {explain(leaf)}", file=sys.stderr)
+
+
+def explain(error: BaseException) -> str:
+    """The error as text, its first line the sentence, its last what to do, where we know."""
+    lines = [_sentence(error)]
+    lines += [f"  {advice}" for kind, advice in _ADVICE if isinstance(error, kind)][:1]
+    return "\n".join(lines)
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, PaddockError):
+        name = f"{error.filename}: " if error.filename is not None else ""
+        return plain(f"{name}{error.strerror}")
+    return plain(str(error) or type(error).__name__)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

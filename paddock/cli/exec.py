@@ -1,0 +1,95 @@
+"""``paddock exec``: one command in a fresh sandbox, as if it ran here."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paddock.cli import options
+from paddock.cli.pipes import read_stdin, write_output
+from paddock.cli.running import run
+from paddock.errors import PaddockError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from paddock.backends.base import Backend
+    from paddock.sandbox import Process
+
+__all__ = ["exec_"]
+
+TIMED_OUT = 124
+"""The exit code of coreutils' timeout, which scripts know."""
+
+
+def exec_(
+    command: Annotated[
+        list[str], typer.Argument(metavar="-- CMD...", help="The program and its arguments.")
+    ],
+    backend: options.BackendName = "local",
+    upload: options.Upload = None,
+    setup: options.Setup = None,
+    env: options.Env = None,
+    working_dir: options.WorkingDir = None,
+    isolation: options.Isolation = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0, help="Kill it after this long.")
+    ] = None,
+) -> None:
+    """Run one command in a fresh sandbox.
+
+    Its output comes as it is printed, stdin is passed on when it is piped, and its
+    exit code is the result. Afterwards the sandbox is gone.
+
+        paddock exec -- python3 -c 'print(6 * 7)'
+
+        paddock exec --upload .:project -- sh -c 'cd project && make test'
+
+        tar c src | paddock exec -- tar t
+    """
+    recipe = options.make_backend(
+        backend,
+        upload=upload,
+        setup=setup,
+        env=env,
+        working_dir=working_dir,
+        isolation=isolation,
+    )
+    raise typer.Exit(run(_exec(recipe, command, timeout)))
+
+
+async def _exec(backend: Backend, command: Sequence[str], limit: float | None) -> int:
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(backend.sandbox())
+        # The output is passed on, so none of it has to be kept.
+        process = await stack.enter_async_context(await sandbox.start(command, max_output=0))
+        try:
+            async with asyncio.timeout(limit):
+                return await _converse(process)
+        except TimeoutError:
+            await process.kill()
+            typer.echo(f"paddock: killed after {limit:g} s", err=True)
+            return TIMED_OUT
+
+
+async def _converse(process: Process) -> int:
+    feeder = asyncio.create_task(_feed(process))
+    try:
+        async for stream, data in process.output():
+            await write_output(stream, data)
+        return (await process.wait()).exit_code
+    finally:
+        feeder.cancel()
+        await asyncio.wait([feeder])
+
+
+async def _feed(process: Process) -> None:
+    try:
+        async for data in read_stdin():
+            await process.send(data)
+        await process.send_eof()
+    except (BrokenPipeError, PaddockError):
+        pass  # it ended without reading everything, as `head` does; a loss is told by `output`

@@ -1,0 +1,131 @@
+"""What a person sees of a run: a projection of its events, and of nothing else.
+
+All text from a model or a sandbox goes through `plain` on its way.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from paddock.cli.text import one_line, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
+    from paddock.runtime.events import AgentEvent
+
+__all__ = ["Narrator", "describe_call", "describe_usage", "render", "render_result"]
+
+WIDTH = 100
+"""Characters of a tool call's arguments that are shown."""
+
+HEAD, TAIL = 4, 8
+"""Lines of a tool's result that are shown: the end says more than the beginning."""
+
+_SALIENT = ("command", "pattern", "path", "instruction")
+"""The arguments that say what a call does, in the order they are looked for."""
+
+
+class Narrator:
+    """Shows events on a console, text as it comes and everything else on lines of its own."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._open_line = False
+
+    def __call__(self, event: AgentEvent) -> None:
+        if event.type == "text":
+            self._write(plain(event.content or ""))
+        elif (shown := render(event)) is not None:
+            self.finish_line()
+            self._console.print(shown, soft_wrap=True)
+
+    def finish_line(self) -> None:
+        """End a line of text that has no end yet."""
+        if self._open_line:
+            self._write("\n")
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._console.print(Text(text), end="", soft_wrap=True)
+            self._open_line = not text.endswith("\n")
+
+
+def render(event: AgentEvent) -> Text | None:
+    """One event on lines of its own; None for those that have nothing to tell a person."""
+    match event.type:
+        case "tool_start":
+            call = describe_call(event.tool_name or "", event.tool_args or {})
+            return Text.assemble(("→ ", "bold cyan"), (call, "bold"))
+        case "tool_end":
+            return render_result(
+                event.tool_name or "", event.tool_result or "", event.tool_metadata or {}
+            )
+        case "tool_blocked":
+            call = describe_call(event.tool_name or "", event.tool_args or {})
+            return Text.assemble(("✗ not allowed: ", "bold yellow"), call)
+        case "error":
+            return Text(f"✗ {plain(event.content or 'failed')}", style="bold red")
+        case "cancelled" | "interruption" | "compact_end":
+            return Text(plain(event.content or event.type), style="yellow")
+        case _:
+            return None
+
+
+def describe_call(name: str, arguments: Mapping[str, Any]) -> str:
+    """A tool call on one line."""
+    told = [str(arguments[key]) for key in _SALIENT if key in arguments]
+    if not told and arguments:
+        told = [json.dumps(arguments, ensure_ascii=False, default=str)]
+    return one_line(" ".join([name, *told]), WIDTH)
+
+
+def render_result(name: str, result: str, metadata: Mapping[str, Any]) -> Text:
+    """How a tool call went: its outcome, then the beginning and the end of what it gave."""
+    code = metadata.get("exit_code")
+    failed = metadata.get("success") is False or code not in (0, None)
+    outcome = "" if code is None else f" exit {code}"
+    lines = _shortened(_output_of(result))
+    shown = Text.assemble(
+        ("✗ " if failed else "✓ ", "red" if failed else "green"), (plain(name) + outcome, "dim")
+    )
+    for line in lines:
+        shown.append(f"\n  │ {line}", style="dim")
+    return shown
+
+
+def _output_of(result: str) -> str:
+    """The text in a result; bash answers in JSON, with the output as one of its members."""
+    try:
+        parsed = json.loads(result)
+    except ValueError:
+        return result
+    output = parsed.get("output") if isinstance(parsed, dict) else None
+    return output if isinstance(output, str) else result
+
+
+def _shortened(text: str) -> list[str]:
+    lines = [one_line_keeping_indent(line) for line in plain(text).strip("\n").splitlines()]
+    if len(lines) <= HEAD + TAIL + 1:
+        return lines
+    return [*lines[:HEAD], f"... {len(lines) - HEAD - TAIL} lines ...", *lines[-TAIL:]]
+
+
+def one_line_keeping_indent(line: str) -> str:
+    line = line.expandtabs(4)
+    return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
+
+
+def describe_usage(usage: Mapping[str, Any]) -> str:
+    """What a run cost, in tokens and dollars."""
+    cached = usage.get("cached_tokens", 0)
+    return (
+        f"{usage.get('input_tokens', 0):,} tokens in"
+        + (f" ({cached:,} from the cache)" if cached else "")
+        + f", {usage.get('output_tokens', 0):,} out, ${usage.get('cost_usd', 0.0):.4f}"
+    )

@@ -1,0 +1,123 @@
+"""``paddock run``: one prompt, one agent, one sandbox."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from paddock.cli import options
+from paddock.cli.conversation import converse
+from paddock.cli.running import run as run_to_end
+
+if TYPE_CHECKING:
+    from paddock.backends.base import Backend
+    from paddock.runtime.config import AgentConfig
+    from paddock.runtime.session import Session
+
+__all__ = ["run"]
+
+
+def run(
+    prompt: Annotated[
+        str, typer.Argument(metavar="PROMPT", help="The task; - reads it from stdin.")
+    ],
+    model: options.Model = None,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", "-p", help="readonly, developer, unrestricted, or a YAML file."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", metavar="FILE", help="An agent's YAML; options win over it."
+        ),
+    ] = None,
+    system_prompt: Annotated[
+        str | None, typer.Option("--system-prompt", "-s", help="Text, or a prompt file (.md).")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", help="Where the model is served, if elsewhere.")
+    ] = None,
+    max_turns: Annotated[
+        int | None, typer.Option("--max-turns", min=1, help="Calls of the model, at most.")
+    ] = None,
+    auto_approve: Annotated[
+        bool, typer.Option("--auto-approve", "-y", help="Do not ask before dangerous tool calls.")
+    ] = False,
+    session_dir: options.SessionDir = None,
+    save: Annotated[
+        bool, typer.Option("--save/--no-save", help="Keep the session, to look at or resume.")
+    ] = True,
+    as_json: options.AsJson = False,
+    backend: options.BackendName = "local",
+    upload: options.Upload = None,
+    setup: options.Setup = None,
+    env: options.Env = None,
+    working_dir: options.WorkingDir = None,
+    isolation: options.Isolation = None,
+) -> None:
+    """Give an agent a task, in a fresh sandbox.
+
+    What it does is shown as it happens; `--json` prints the trace instead, one
+    object a line.
+
+        paddock run "Which tests fail, and why?" --upload .:.
+
+        paddock run "Mend them" -p developer -w . --setup "pip install -e ."
+
+        paddock run - --json < task.txt | jq .type
+    """
+    given = {
+        "model": model,
+        "profile": profile,
+        "system_prompt": system_prompt,
+        "base_url": base_url,
+    }
+    recipe = options.make_backend(
+        backend,
+        upload=upload,
+        setup=setup,
+        env=env,
+        working_dir=working_dir,
+        isolation=isolation,
+    )
+    agent_config = _configure(config, recipe, given, auto_approve)
+    session = _open(agent_config, session_dir, save)
+    text = _read(prompt)
+    raise typer.Exit(run_to_end(converse(session, text, max_turns=max_turns, as_json=as_json)))
+
+
+def _configure(
+    path: Path | None, backend: Backend, given: dict[str, Any], auto_approve: bool
+) -> AgentConfig:
+    from paddock.runtime.config import AgentConfig
+
+    changes = {name: value for name, value in given.items() if value is not None}
+    if path is None:
+        return AgentConfig(backend=backend, auto_approve=auto_approve, **changes)
+    base = AgentConfig.from_file(path)
+    approved = auto_approve or base.auto_approve
+    return dataclasses.replace(base, backend=backend, auto_approve=approved, **changes)
+
+
+def _open(config: AgentConfig, directory: Path | None, save: bool) -> Session:
+    from paddock.runtime.agent import Agent
+    from paddock.runtime.session import Session
+    from paddock.runtime.store import SessionStore
+
+    agent = Agent(config)
+    if not save:
+        return Session(agent)
+    store = SessionStore() if directory is None else SessionStore(directory)
+    return store.create_session(agent)
+
+
+def _read(prompt: str) -> str:
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if not text.strip():
+        raise typer.BadParameter("the prompt is empty", param_hint="PROMPT")
+    return text

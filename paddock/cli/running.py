@@ -1,0 +1,61 @@
+"""Running a command's coroutine, and stopping it by signals.
+
+The first Ctrl-C, SIGTERM or SIGHUP cancels the coroutine, whose clean-up then runs to
+its end. The second one ends this process at once, whatever it is doing; its sandboxes
+end by themselves, because their guests see the host go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+T = TypeVar("T")
+
+__all__ = ["run"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SHOW_CURSOR = "\x1b[?25h"
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end and return its result; exits with 128 + n if signal n stopped it."""
+    received: list[signal.Signals] = []
+
+    async def main() -> T:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(work)
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, _stop, task, number, received)
+        return await task
+
+    try:
+        with asyncio.Runner() as runner:
+            result = runner.run(main())
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        raise typer.Exit(128 + received[0]) from None
+    if received:
+        raise typer.Exit(128 + received[0])
+    return result
+
+
+def _stop(task: asyncio.Task[Any], number: signal.Signals, received: list[signal.Signals]) -> None:
+    received.append(number)
+    loop = asyncio.get_running_loop()
+    for each in _SIGNALS:
+        # Not our handler: the kernel's own, which works even if the loop is stuck.
+        loop.remove_signal_handler(each)
+        signal.signal(each, signal.SIG_DFL)
+    # A progress bar hides the cursor, and a second signal leaves it no time to show it.
+    cursor = _SHOW_CURSOR if sys.stderr.isatty() else ""
+    print(f"{cursor}paddock: {number.name}; cleaning up (again to leave at once)", file=sys.stderr)
+    task.cancel()

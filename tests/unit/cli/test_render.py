@@ -1,0 +1,137 @@
+"""What a person sees of a run."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from paddock.cli.render import Narrator, describe_call, describe_usage, render, render_result
+from paddock.cli.timeline import render_record
+from paddock.runtime.results import AgentEvent
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\u202e"
+
+
+def shown(*events: AgentEvent) -> str:
+    out = io.StringIO()
+    narrator = Narrator(Console(file=out, width=200, highlight=False))
+    for event in events:
+        narrator(event)
+    narrator.finish_line()
+    return out.getvalue()
+
+
+def test_text_comes_in_pieces_on_one_line() -> None:
+    pieces = ("The ", "tests ", "fail.")
+    assert shown(*(AgentEvent("text", content=piece) for piece in pieces)) == "The tests fail.\n"
+
+
+def test_a_tool_call_starts_on_a_line_of_its_own() -> None:
+    call = AgentEvent("tool_start", tool_name="bash", tool_args={"command": "ls -l"})
+    assert shown(AgentEvent("text", content="Look:"), call) == "Look:\n→ bash ls -l\n"
+
+
+def test_a_result_shows_its_outcome_and_output() -> None:
+    content = json.dumps({"output": "one\ntwo\n", "metadata": {"exit_code": 1}})
+    text = render_result("bash", content, {"exit_code": 1}).plain
+    assert text == "✗ bash exit 1\n  │ one\n  │ two"
+
+
+def test_a_long_result_shows_its_beginning_and_its_end() -> None:
+    text = render_result("read", "\n".join(map(str, range(100))), {}).plain
+    assert text.splitlines()[:2] == ["✓ read", "  │ 0"]
+    assert "  │ ... 88 lines ..." in text
+    assert text.endswith("│ 99")
+
+
+def test_a_result_that_is_json_by_accident_is_shown_as_it_is() -> None:
+    assert render_result("read", "[1, 2]", {}).plain == "✓ read\n  │ [1, 2]"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        AgentEvent("text", content=EVIL),
+        AgentEvent("tool_start", tool_name=EVIL, tool_args={"command": EVIL}),
+        AgentEvent("tool_start", tool_name="x", tool_args={EVIL: [EVIL]}),
+        AgentEvent("tool_end", tool_name=EVIL, tool_result=EVIL),
+        AgentEvent("tool_end", tool_name="bash", tool_result=json.dumps({"output": EVIL})),
+        AgentEvent("tool_blocked", tool_name=EVIL, tool_args={"path": EVIL}),
+        AgentEvent("error", content=EVIL),
+        AgentEvent("cancelled", content=EVIL),
+        AgentEvent("interruption", content=EVIL),
+        AgentEvent("compact_end", content=EVIL),
+    ],
+    ids=lambda event: event.type,
+)
+def test_no_control_character_of_an_event_reaches_the_terminal(event: AgentEvent) -> None:
+    text = shown(event)
+    assert text
+    assert not set(text) & set("\x1b\x07\u202e")
+
+
+def test_markup_in_output_is_not_obeyed() -> None:
+    assert "[red]x[/red] :smile:" in shown(AgentEvent("error", content="[red]x[/red] :smile:"))
+
+
+def test_events_without_anything_to_tell_are_left_out() -> None:
+    assert render(AgentEvent("api_call_complete", usage={"input_tokens": 1})) is None
+    assert render(AgentEvent("turn_complete", content="again")) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"command": "ls\nrm x"}, "bash ls rm x"),
+        ({"pattern": "a b", "path": "src"}, "bash a b src"),
+        ({"old": 1}, 'bash {"old": 1}'),
+        ({}, "bash"),
+    ],
+)
+def test_a_call_is_told_on_one_line(arguments: dict[str, object], line: str) -> None:
+    assert describe_call("bash", arguments) == line
+
+
+def test_a_call_with_huge_arguments_is_cut() -> None:
+    assert len(describe_call("bash", {"command": "x" * 1_000_000})) == 100
+
+
+def test_usage_tells_tokens_and_dollars() -> None:
+    usage = {"input_tokens": 12345, "output_tokens": 67, "cached_tokens": 8, "cost_usd": 0.01234}
+    assert describe_usage(usage) == "12,345 tokens in (8 from the cache), 67 out, $0.0123"
+    assert describe_usage({}) == "0 tokens in, 0 out, $0.0000"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"type": "run_start", "prompt": EVIL},
+        {"type": "message", "role": "assistant", "content": EVIL},
+        {"type": "tool_start", "tool_name": EVIL, "tool_args": {"command": EVIL}},
+        {"type": "tool_end", "tool_name": EVIL, "success": False, "result": EVIL},
+        {"type": "tool_blocked", "tool_name": EVIL, "tool_args": {EVIL: EVIL}},
+        {"type": "error", "message": EVIL},
+        {"type": "run_end", "status": EVIL, "ts": EVIL},
+    ],
+    ids=lambda record: record["type"],
+)
+def test_no_control_character_of_a_record_reaches_the_terminal(record: dict[str, object]) -> None:
+    text = render_record(record)
+    assert text is not None
+    assert not set(text.plain) & set("\x1b\x07\u202e")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"type": "llm_start", "model": "m", "context_size": 1},
+        {"type": "message", "role": "assistant", "content": None},
+        {"type": "message", "role": "tool", "content": "shown by tool_end"},
+        {"type": "of another program"},
+    ],
+)
+def test_records_that_tell_a_person_nothing_are_left_out(record: dict[str, object]) -> None:
+    assert render_record(record) is None
