@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+import select
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -46,10 +46,21 @@ def _nothing_stays_behind() -> Iterator[None]:
     """When all tests are done, no child process of ours is left, running or not waited for."""
     before = _children()
     yield
-    deadline = time.monotonic() + LEAVING
-    while (left := _children() - before) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    for child in _children() - before:
+        _wait_for_end(child)
+    left = _children() - before
     assert not left, f"processes left behind: {[_named(process) for process in left]}"
+
+
+def _wait_for_end(process: int) -> None:
+    try:
+        watched = os.pidfd_open(process)
+    except OSError:
+        return
+    try:
+        select.select([watched], [], [], LEAVING)
+    finally:
+        os.close(watched)
 
 
 def _children() -> set[int]:
