@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from paddock.sandbox import Sandbox
 
-__all__ = ["ToolContext", "ToolHandler", "ToolInvocation", "ToolOutput"]
+__all__ = ["ToolContext", "ToolHandler", "ToolInvocation", "ToolOutput", "sandbox_of"]
 
 
 class ToolContext(Protocol):
@@ -84,3 +84,10 @@ class ToolHandler(ABC):
                 "parameters": self.parameters,
             },
         }
+
+
+async def sandbox_of(invocation: ToolInvocation) -> Sandbox:
+    """The sandbox that the call is for; `RuntimeError` if it was made outside a session."""
+    if invocation.context is None:
+        raise RuntimeError(f"the tool '{invocation.tool_name}' needs a session's sandbox")
+    return await invocation.context.sandbox()

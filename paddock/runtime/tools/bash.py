@@ -1,0 +1,142 @@
+"""The tool that runs a shell command in the sandbox."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from paddock.errors import ExecTimeout
+from paddock.runtime.shell import RESTRICTED_ENV, Blocked, check_command
+from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
+from paddock.runtime.tools.output import BYTES_PER_TOKEN, MAX_OUTPUT_TOKENS, truncate_output
+from paddock.runtime.tools.paths import parse_path, show_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from paddock.runtime.tools.base import ToolInvocation
+    from paddock.sandbox import ExecResult, Sandbox
+
+__all__ = ["BashHandler"]
+
+MAX_TIMEOUT: Final = 3600.0
+"""Seconds; what needs longer belongs in the background."""
+
+KEPT_BYTES: Final = 64 * 1024
+"""Output fetched of each stream; the model reads a third of that, the spill file has the rest."""
+
+_MAX_CONTENT: Final = MAX_OUTPUT_TOKENS * BYTES_PER_TOKEN
+_RESULT_TOKENS: Final = MAX_OUTPUT_TOKENS - 250
+"""What is left for the output itself beside the JSON around it."""
+
+_IN_ORDER: Final = (
+    'exec 2>&1; if command -v bash >/dev/null; then exec bash -c "$1"; fi; exec sh -c "$1"'
+)
+"""One pipe for both streams keeps their order; bash where there is one, since models write it."""
+
+
+class BashHandler(ToolHandler):
+    """Runs a command line and returns its output and exit code as JSON.
+
+    stdout and stderr come in the order in which they were written. With `restricted`
+    a command has to pass `paddock.runtime.shell.check_command`, and what runs is the
+    command line as that function understood it. `timeout` (seconds) is for calls that
+    give none; a command that takes longer is killed with all its children.
+    `working_dir` is where commands start if the sandbox has such a directory.
+    """
+
+    name = "bash"
+    description = (
+        "Run a shell command in the sandbox and return its output and exit code. Each call is a "
+        "new shell: directories and variables do not carry over. stdin is empty."
+    )
+    parameters: Final[dict[str, Any]] = {
+        "type": "object",
+        "properties": {
+            "command": {"type": "string", "description": "The command line to run."},
+            "working_dir": {"type": "string", "description": "The directory to run it in."},
+            "timeout": {
+                "type": "number",
+                "description": "Seconds after which the command is killed.",
+                "minimum": 0.1,
+                "maximum": MAX_TIMEOUT,
+            },
+        },
+        "required": ["command"],
+        "additionalProperties": False,
+    }
+
+    def __init__(
+        self, *, restricted: bool = True, timeout: float = 120.0, working_dir: str | None = None
+    ) -> None:
+        self._restricted = restricted
+        self._timeout = timeout
+        self._working_dir = working_dir
+
+    async def handle(self, invocation: ToolInvocation) -> ToolOutput:
+        command = invocation.arguments["command"]
+        timeout = float(invocation.arguments.get("timeout", self._timeout))
+        argv: Sequence[str] = ("sh", "-c", _IN_ORDER, "sh", command)
+        env: dict[str, str] | None = None
+        if self._restricted:
+            decision = check_command(command)
+            if isinstance(decision, Blocked):
+                return ToolOutput(
+                    content=f"Command blocked: {decision.reason}",
+                    success=False,
+                    metadata={"command": command, "blocked": decision.reason},
+                )
+            argv, env = ("sh", "-c", "exec 2>&1; " + decision.command), dict(RESTRICTED_ENV)
+        sandbox = await sandbox_of(invocation)
+        cwd = await self._directory(sandbox, invocation.arguments.get("working_dir"))
+        try:
+            result = await sandbox.exec(
+                argv, cwd=cwd, env=env, timeout=timeout, max_output=KEPT_BYTES
+            )
+        except ExecTimeout as error:
+            note = f"[Command timed out after {timeout:g}s and was killed]"
+            facts = _facts(error.result, exit_code=-1, command=command, cwd=cwd)
+            return _output(error.result, facts | {"timed_out": True}, note=note)
+        except (FileNotFoundError, NotADirectoryError):
+            return ToolOutput(
+                content=f"Working directory not found: {show_path(cwd)}", success=False
+            )
+        return _output(result, _facts(result, exit_code=result.exit_code, command=command, cwd=cwd))
+
+    async def _directory(self, sandbox: Sandbox, asked: str | None) -> str:
+        if asked is not None:
+            return str(sandbox.path(parse_path(asked)))
+        if self._working_dir is not None and await sandbox.fs.exists(self._working_dir):
+            return self._working_dir
+        return str(sandbox.working_dir)
+
+
+def _facts(result: ExecResult, *, exit_code: int, command: str, cwd: str) -> dict[str, Any]:
+    return {
+        "exit_code": exit_code,
+        "duration_seconds": round(result.duration, 1),
+        "command": command,
+        "working_dir": cwd,
+    }
+
+
+def _output(result: ExecResult, facts: dict[str, Any], *, note: str | None = None) -> ToolOutput:
+    parts = (result.stdout, result.stderr, note or "")
+    text = "\n".join(part.removesuffix("\n") for part in parts if part)
+    shown = {key: facts[key] for key in ("exit_code", "duration_seconds")}
+    if result.out.spill is not None:
+        shown["full_output"] = show_path(result.out.spill)
+    return ToolOutput(
+        content=_as_json(text, shown), success=facts["exit_code"] == 0, metadata=facts
+    )
+
+
+def _as_json(text: str, shown: dict[str, Any]) -> str:
+    """The result as JSON that is within the limit of a tool's output, however `text` escapes."""
+    tokens = _RESULT_TOKENS
+    while True:
+        output = truncate_output(text, max_tokens=tokens)
+        content = json.dumps({"output": output, "metadata": shown}, ensure_ascii=False)
+        if len(content.encode()) <= _MAX_CONTENT:
+            return content
+        tokens = tokens * 3 // 4

@@ -1,0 +1,45 @@
+"""Which tools an agent gets: decided by its profile, here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from paddock.runtime.permissions import FileWriteMode, ShellMode, load_profile
+from paddock.runtime.tools.bash import BashHandler
+from paddock.runtime.tools.edit import EditHandler
+from paddock.runtime.tools.files import ListHandler, ReadHandler, WriteHandler
+from paddock.runtime.tools.registry import ToolRegistry
+from paddock.runtime.tools.search import GlobHandler, GrepHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from paddock.runtime.permissions import PermissionProfile
+    from paddock.runtime.tools.base import ToolHandler
+
+__all__ = ["build_registry"]
+
+
+def build_registry(profile: str | Path | PermissionProfile | None = None) -> ToolRegistry:
+    """The registry of `profile` (see `load_profile`): its tools, and its rules of approval."""
+    resolved = load_profile(profile)
+    return ToolRegistry(_handlers(resolved), profile=resolved)
+
+
+def _handlers(profile: PermissionProfile) -> Iterator[ToolHandler]:
+    yield BashHandler(
+        restricted=profile.shell is ShellMode.RESTRICTED,
+        timeout=profile.shell_timeout,
+        working_dir=profile.shell_working_dir,
+    )
+    if profile.bash_only:
+        return
+    yield ReadHandler()
+    yield ListHandler()
+    yield GlobHandler()
+    yield GrepHandler()
+    if profile.file_write is not FileWriteMode.OFF:
+        yield WriteHandler(create_only=profile.file_write is FileWriteMode.CREATE_ONLY)
+    if profile.file_write is FileWriteMode.FULL:
+        yield EditHandler()

@@ -1,0 +1,198 @@
+"""The tools that read, write and list files. Each is one or two round trips to the sandbox."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
+
+from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
+from paddock.runtime.tools.paths import parse_path, protected_reason, show_path
+
+if TYPE_CHECKING:
+    from paddock.files import FileInfo
+    from paddock.runtime.tools.base import ToolInvocation
+    from paddock.sandbox import Sandbox
+
+__all__ = ["ListHandler", "ReadHandler", "WriteHandler", "failed"]
+
+MAX_LINES: Final = 500
+MAX_LINE_LENGTH: Final = 500
+MAX_ENTRIES: Final = 200
+
+_BINARY_SUFFIXES = frozenset({
+    ".7z", ".a", ".avi", ".bin", ".bmp", ".bz2", ".class", ".db", ".dll", ".doc", ".docx",
+    ".dylib", ".exe", ".flac", ".gif", ".gz", ".ico", ".jar", ".jpeg", ".jpg", ".mkv", ".mov",
+    ".mp3", ".mp4", ".o", ".ogg", ".otf", ".parquet", ".pdf", ".pkl", ".png", ".ppt", ".pptx",
+    ".pyc", ".rar", ".so", ".sqlite", ".sqlite3", ".tar", ".tgz", ".tif", ".tiff", ".ttf", ".war",
+    ".wasm", ".wav", ".webm", ".webp", ".whl", ".woff", ".woff2", ".xls", ".xlsx", ".xz", ".zip",
+    ".zst",
+})  # fmt: skip
+_MARKS = {"directory": "/", "symlink": "@", "file": "", "other": "|"}
+
+
+def failed(content: str) -> ToolOutput:
+    return ToolOutput(content=content, success=False)
+
+
+class ReadHandler(ToolHandler):
+    """Reads lines of a text file, numbered, at most 500 of them and 500 characters of each."""
+
+    name = "read"
+    description = (
+        f"Read a text file, with line numbers. At most {MAX_LINES} lines at once: give start_line "
+        "and end_line for other parts of a long file."
+    )
+    parameters: Final[dict[str, Any]] = {
+        "type": "object",
+        "properties": {
+            "path": {"type": "string", "description": "The file."},
+            "start_line": {"type": "integer", "description": "First line, from 1.", "minimum": 1},
+            "end_line": {"type": "integer", "description": "Last line, included.", "minimum": 1},
+        },
+        "required": ["path"],
+        "additionalProperties": False,
+    }
+
+    async def handle(self, invocation: ToolInvocation) -> ToolOutput:
+        path = parse_path(invocation.arguments["path"])
+        shown = show_path(path)
+        start = invocation.arguments.get("start_line", 1)
+        end = invocation.arguments.get("end_line", start + MAX_LINES - 1)
+        if end < start:
+            return failed(f"end_line {end} is before start_line {start}")
+        if PurePosixPath(path).suffix.lower() in _BINARY_SUFFIXES:
+            return failed(f"Cannot read a binary file: {shown}")
+        fs = (await sandbox_of(invocation)).fs
+        limit = min(end - start + 1, MAX_LINES)
+        try:
+            if (
+                await fs.stat(path)
+            ).kind != "file":  # opening a pipe or a device could wait forever
+                return failed(f"Not a file: {shown}")
+            found = await fs.read_lines(path, start=start, limit=limit, width=MAX_LINE_LENGTH)
+        except (FileNotFoundError, NotADirectoryError):
+            return failed(f"File not found: {shown}")
+        except IsADirectoryError:
+            return failed(f"Not a file: {shown}")
+        except PermissionError:
+            return failed(f"Permission denied: {shown}")
+        if not found.lines and start > max(found.total, 1):
+            return failed(f"Start line {start} exceeds the file's length ({found.total} lines)")
+        if any("\0" in line for line in found.lines):
+            return failed(f"Cannot read a binary file: {shown}")
+        return ToolOutput(content=_numbered(found.lines, start, found.total))
+
+
+def _numbered(lines: tuple[str, ...], start: int, total: int) -> str:
+    text = "\n".join(f"{number:6d}  {line}" for number, line in enumerate(lines, start))
+    if len(lines) == total:
+        return text or "[The file is empty]"
+    return f"{text}\n\n[Showing lines {start}-{start + len(lines) - 1} of {total}]"
+
+
+class WriteHandler(ToolHandler):
+    """Writes a whole file; with `create_only` neither an existing nor a protected one."""
+
+    name = "write"
+    parameters: Final[dict[str, Any]] = {
+        "type": "object",
+        "properties": {
+            "path": {"type": "string", "description": "The file; its directories are made."},
+            "content": {"type": "string", "description": "The whole contents."},
+        },
+        "required": ["path", "content"],
+        "additionalProperties": False,
+    }
+
+    def __init__(self, *, create_only: bool = False) -> None:
+        self._create_only = create_only
+
+    @property
+    def description(self) -> str:
+        if self._create_only:
+            return "Create a file with the given content. Existing files cannot be replaced."
+        return "Write a file: create it, or replace the whole of it by the given content."
+
+    async def handle(self, invocation: ToolInvocation) -> ToolOutput:
+        path = parse_path(invocation.arguments["path"])
+        shown = show_path(path)
+        content: str = invocation.arguments["content"]
+        data = content.encode("utf-8", "surrogateescape")
+        sandbox = await sandbox_of(invocation)
+        if self._create_only and (reason := protected_reason(_seen_from_inside(sandbox, path))):
+            return failed(f"Cannot write to a protected path: {shown} is {reason}")
+        try:
+            existed = not self._create_only and await sandbox.fs.exists(path)
+            await sandbox.fs.write_bytes(path, data, exclusive=self._create_only)
+        except FileExistsError:
+            return failed(f"File already exists: {shown}. This profile can only create new files.")
+        except IsADirectoryError:
+            return failed(f"Is a directory: {shown}")
+        except NotADirectoryError:
+            return failed(f"Not a directory: {show_path(PurePosixPath(path).parent)}")
+        except PermissionError:
+            return failed(f"Permission denied: {shown}")
+        lines = content.count("\n") + (not content.endswith("\n") and content != "")
+        verb = "Overwrote" if existed else "Created"
+        return ToolOutput(content=f"{verb} {shown} ({len(data)} bytes, {lines} lines)")
+
+
+def _seen_from_inside(sandbox: Sandbox, path: str) -> PurePosixPath:
+    """`path` from the working directory, so that a sandbox that works below /usr can work."""
+    absolute = sandbox.path(path)
+    if absolute.is_relative_to(sandbox.working_dir):
+        return absolute.relative_to(sandbox.working_dir)
+    return absolute
+
+
+class ListHandler(ToolHandler):
+    """Lists a directory: ``name/`` for directories, ``name@`` for links, sizes for files."""
+
+    name = "list"
+    description = (
+        f"List a directory, at most {MAX_ENTRIES} entries. Directories end in '/', links in '@'; "
+        "files are followed by their size in bytes."
+    )
+    parameters: Final[dict[str, Any]] = {
+        "type": "object",
+        "properties": {
+            "path": {"type": "string", "description": "The directory; the working one if absent."},
+            "show_hidden": {"type": "boolean", "description": "Also names that begin with a dot."},
+            "recursive": {"type": "boolean", "description": "Also what is in its directories."},
+            "max_depth": {
+                "type": "integer",
+                "description": "How many levels deep when recursive; 3 if absent.",
+                "minimum": 1,
+            },
+        },
+        "additionalProperties": False,
+    }
+
+    async def handle(self, invocation: ToolInvocation) -> ToolOutput:
+        arguments = invocation.arguments
+        path = parse_path(arguments.get("path", "."))
+        sandbox = await sandbox_of(invocation)
+        try:
+            entries = await sandbox.fs.list(
+                path,
+                depth=arguments.get("max_depth", 3) if arguments.get("recursive") else 1,
+                hidden=arguments.get("show_hidden", False),
+                limit=MAX_ENTRIES + 1,  # one more tells that there are more
+            )
+        except FileNotFoundError:
+            return failed(f"Directory not found: {show_path(path)}")
+        except NotADirectoryError:
+            return failed(f"Not a directory: {show_path(path)}")
+        except PermissionError:
+            return failed(f"Permission denied: {show_path(path)}")
+        base = sandbox.path(path)
+        text = "\n".join(_entry(info, base) for info in entries[:MAX_ENTRIES])
+        if len(entries) > MAX_ENTRIES:
+            text += f"\n\n[Showing the first {MAX_ENTRIES} entries]"
+        return ToolOutput(content=text or "[The directory is empty]")
+
+
+def _entry(info: FileInfo, base: PurePosixPath) -> str:
+    name = info.path.relative_to(base) if info.path.is_relative_to(base) else info.path
+    size = f"  {info.size}" if info.kind == "file" else ""
+    return f"{show_path(name)}{_MARKS[info.kind]}{size}"

@@ -1,0 +1,117 @@
+"""The tools that one agent may call, by name. Knows no particular tool and no sandbox."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from paddock.runtime.tools.arguments import ArgumentError, fit_arguments
+from paddock.runtime.tools.base import ToolOutput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from paddock.runtime.permissions import PermissionProfile
+    from paddock.runtime.tools.base import ToolHandler, ToolInvocation
+
+__all__ = ["ToolRegistry"]
+
+_log = logging.getLogger(__name__)
+_SHOWN_ARGUMENTS = 500  # characters of a failed call's arguments that its result repeats
+
+
+class ToolRegistry:
+    """Handlers by name. Its methods do not wait, but for `dispatch`, which many tasks may call.
+
+    With a `profile`, the profile decides which calls need approval, besides the
+    handlers that ask for it themselves.
+    """
+
+    def __init__(
+        self, handlers: Iterable[ToolHandler] = (), *, profile: PermissionProfile | None = None
+    ) -> None:
+        self.profile = profile
+        self._handlers: dict[str, ToolHandler] = {}
+        for handler in handlers:
+            self.register(handler)
+
+    def register(self, handler: ToolHandler) -> None:
+        """Add `handler`, in place of one that has the same name."""
+        self._handlers[handler.name] = handler
+
+    def unregister(self, name: str) -> ToolHandler | None:
+        """Take the handler `name` out and return it; None if there was none."""
+        return self._handlers.pop(name, None)
+
+    def clear(self) -> None:
+        self._handlers.clear()
+
+    def get(self, name: str) -> ToolHandler | None:
+        return self._handlers.get(name)
+
+    def copy(self) -> ToolRegistry:
+        """A registry of its own with the same handlers and profile."""
+        return ToolRegistry(self._handlers.values(), profile=self.profile)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._handlers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._handlers))
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+    def get_specs(self) -> list[dict[str, Any]]:
+        """The enabled tools in OpenAI function format, by name: a stable order caches well."""
+        return [
+            handler.to_spec() for _, handler in sorted(self._handlers.items()) if handler.is_enabled
+        ]
+
+    def requires_approval(self, name: str, arguments: Mapping[str, Any] | None = None) -> bool:
+        """Whether this call has to be approved: its handler or the profile says so.
+
+        An unknown tool needs none: its call does nothing.
+        """
+        handler = self._handlers.get(name)
+        if handler is None:
+            return False
+        if handler.requires_approval:
+            return True
+        return self.profile is not None and self.profile.requires_approval(name, arguments or {})
+
+    async def dispatch(self, invocation: ToolInvocation) -> ToolOutput:
+        """Run one call and return its result, which is a result also when the call fails.
+
+        An unknown or disabled tool, arguments that do not fit the schema and every
+        `Exception` of the handler become an output with ``success=False``, whose
+        metadata names the ``error`` type. Cancellation passes through.
+        """
+        name = invocation.tool_name
+        handler = self._handlers.get(name)
+        if handler is None:
+            return _failure(f"Unknown tool: {name}", "UnknownTool")
+        if not handler.is_enabled:
+            return _failure(f"Tool '{name}' is currently disabled", "ToolDisabled")
+        try:
+            arguments = fit_arguments(handler.parameters, invocation.arguments)
+        except ArgumentError as error:
+            return _failure(f"Invalid arguments for tool '{name}': {error}", "ArgumentError")
+        try:
+            return await handler.handle(dataclasses.replace(invocation, arguments=arguments))
+        except Exception as error:
+            _log.debug("tool %s failed", name, exc_info=True)
+            kind = type(error).__name__
+            text = f"Tool '{name}' failed: {kind}: {error}\nArguments: {_shown(arguments)}"
+            return _failure(text, kind)
+
+
+def _failure(content: str, error: str) -> ToolOutput:
+    return ToolOutput(content=content, success=False, metadata={"error": error})
+
+
+def _shown(arguments: dict[str, Any]) -> str:
+    text = json.dumps(arguments, default=repr)
+    return text if len(text) <= _SHOWN_ARGUMENTS else text[:_SHOWN_ARGUMENTS] + "..."
