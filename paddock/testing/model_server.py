@@ -5,29 +5,26 @@
     async with ModelServer([{"text": "Hello."}], faults=[Status(code=500)]) as server:
         model = OpenAIModel(base_url=server.base_url, api_key=server.api_key)
 
-Speaks just the HTTP/1.1 that the service needs: requests with a known length, keep-alive,
-chunked answers. Whoever does not carry the token that it made for itself is refused.
+Whoever does not carry the token that it made for itself is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import json
 import secrets
-import socket
-import struct
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, assert_never
 
-from paddock.errors import ModelError
 from paddock.runtime.models.base import ModelRequest
 from paddock.runtime.models.scripted import Script, ScriptedModel
 from paddock.testing._completions import completion, event, events
+from paddock.testing._http import Connection, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from types import TracebackType
     from typing import Self
 
@@ -44,9 +41,6 @@ __all__ = [
     "Status",
     "StreamError",
 ]
-
-_MAX_HEAD = 64 * 1024
-_MAX_BODY = 256 * 1024 * 1024  # far above any history; only a wrong length comes near it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +94,10 @@ Fault = Status | Reset | Stall | Cut | StreamError | Body
 class RecordedRequest:
     """A request that carried the token. Header names are in lower case."""
 
-    path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    client: tuple[str, int]
+    """The address it came from: the same for requests that share a connection."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the client went away before its answer was complete."""
 
@@ -110,14 +105,20 @@ class RecordedRequest:
 class ModelServer:
     """Serves `script`; the n-th request meets the n-th of `faults`, unless that is None.
 
-    Takes connections from entering to leaving; leaving ends those that are open.
+    Between the events of a stream it waits `gap` seconds. Takes connections from entering
+    to leaving; leaving ends those that are open.
     """
 
     def __init__(
-        self, script: Script | ScriptedModel, *, faults: Iterable[Fault | None] = ()
+        self,
+        script: Script | ScriptedModel,
+        *,
+        faults: Iterable[Fault | None] = (),
+        gap: float = 0.0,
     ) -> None:
         self._model = script if isinstance(script, ScriptedModel) else ScriptedModel(script)
         self._faults = list(faults)
+        self._gap = gap
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.api_key = secrets.token_urlsafe(16)
@@ -125,9 +126,7 @@ class ModelServer:
         self.requests: list[RecordedRequest] = []
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(
-            self._connected, "127.0.0.1", 0, limit=_MAX_HEAD, backlog=1024
-        )
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, backlog=1024)
         port = self._server.sockets[0].getsockname()[1]
         self.base_url = f"http://127.0.0.1:{port}/v1"
         return self
@@ -146,11 +145,11 @@ class ModelServer:
         await self._server.wait_closed()
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self._serve(_Connection(reader, writer)))
+        task = asyncio.get_running_loop().create_task(self._serve(Connection(reader, writer)))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
 
-    async def _serve(self, connection: _Connection) -> None:
+    async def _serve(self, connection: Connection) -> None:
         try:
             while (message := await connection.read_request()) is not None:
                 await self._admit(connection, message)
@@ -159,17 +158,17 @@ class ModelServer:
         finally:
             await connection.aclose()
 
-    async def _admit(self, connection: _Connection, message: _Message) -> None:
+    async def _admit(self, connection: Connection, message: Message) -> None:
         expected = f"Bearer {self.api_key}".encode()
         if not hmac.compare_digest(message.headers.get("authorization", "").encode(), expected):
             return await connection.send_json(401, _error("no valid token"))
         if message.target != "POST /v1/chat/completions":
             return await connection.send_json(404, _error(f"there is no {message.target}"))
-        request = RecordedRequest(
-            path=message.target.partition(" ")[2],
-            headers=message.headers,
-            body=json.loads(message.body),
-        )
+        try:
+            body = json.loads(message.body)
+        except ValueError as error:
+            return await connection.send_json(400, _error(f"the body is not JSON: {error}"))
+        request = RecordedRequest(headers=message.headers, body=body, client=connection.client)
         fault = self._faults[len(self.requests)] if len(self.requests) < len(self._faults) else None
         self.requests.append(request)
         try:
@@ -180,7 +179,7 @@ class ModelServer:
         return None
 
     async def _answer(
-        self, connection: _Connection, request: RecordedRequest, fault: Fault | None
+        self, connection: Connection, request: RecordedRequest, fault: Fault | None
     ) -> None:
         match fault:
             case Status():
@@ -201,15 +200,16 @@ class ModelServer:
 
     async def _answer_from_script(
         self,
-        connection: _Connection,
+        connection: Connection,
         request: RecordedRequest,
         fault: Stall | Cut | StreamError | None,
     ) -> None:
-        model, messages = request.body["model"], request.body["messages"]
         try:
-            turn = self._model.turn(ModelRequest(model=model, messages=messages))
-        except ModelError as error:
-            return await connection.send_json(400, _error(str(error)))
+            model = request.body["model"]
+            turn = self._model.turn(ModelRequest(model=model, messages=request.body["messages"]))
+        except Exception as error:
+            # Functions in a script may raise anything. 400: the client does not try again.
+            return await connection.send_json(400, _error(f"{type(error).__name__}: {error}"))
         await asyncio.sleep(turn.delay)
         if turn.error is not None and turn.status is not None:
             return await connection.send_json(turn.status, _error(turn.error))
@@ -218,120 +218,47 @@ class ModelServer:
             return await connection.send_json(
                 200, completion(turn, model=model, answer_id=answer_id)
             )
-        options = request.body.get("stream_options") or {}
-        usage = bool(options.get("include_usage"))
+        usage = bool((request.body.get("stream_options") or {}).get("include_usage"))
         body = list(events(turn, model=model, answer_id=answer_id, usage=usage))
-        return await _send_stream(connection, _with_error(body, turn, fault), fault)
+        return await self._send_stream(connection, _with_fault(body, turn, fault), fault)
+
+    async def _send_stream(
+        self,
+        connection: Connection,
+        body: list[bytes],
+        fault: Stall | Cut | StreamError | None,
+    ) -> None:
+        await connection.begin_stream()
+        for part in body:
+            if self._gap:
+                await asyncio.sleep(self._gap)
+            await connection.send_chunk(part)
+        match fault:
+            case Stall():
+                await connection.hang()
+            case Cut():
+                raise ConnectionAbortedError("the script wants it so")
+            case StreamError() | None:
+                await connection.end_stream()
 
 
-def _with_error(
+def _with_fault(
     body: list[bytes], turn: ScriptedTurn, fault: Stall | Cut | StreamError | None
 ) -> list[bytes]:
-    if isinstance(fault, StreamError):
-        return [*body[: fault.after], event(_error(fault.message))]
-    if turn.error is not None:
-        return [event(_error(turn.error))]
-    return body
+    match fault:
+        case StreamError():
+            return [*body[: fault.after], event(_error(fault.message))]
+        case Stall() | Cut():
+            return _first_bytes(body, fault.after or 0)
+        case None:
+            return body if turn.error is None else [event(_error(turn.error))]
 
 
-async def _send_stream(
-    connection: _Connection, body: Sequence[bytes], fault: Stall | Cut | StreamError | None
-) -> None:
-    await connection.begin_stream()
-    if not isinstance(fault, Stall | Cut):
-        for part in body:
-            await connection.send_chunk(part)
-        return await connection.end_stream()
-    left = fault.after or 0
-    for part in body:
-        if part[:left]:
-            await connection.send_chunk(part[:left])
-        left = max(0, left - len(part))
-    if isinstance(fault, Stall):
-        return await connection.hang()
-    raise ConnectionAbortedError("the script wants it so")
+def _first_bytes(body: list[bytes], count: int) -> list[bytes]:
+    ends = accumulate(map(len, body))
+    parts = [part[: max(0, count - end + len(part))] for part, end in zip(body, ends, strict=True)]
+    return [part for part in parts if part]
 
 
 def _error(message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": "scripted", "code": None}}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Message:
-    """An HTTP request; `target` is the method and the path."""
-
-    target: str
-    headers: dict[str, str]
-    body: bytes
-
-
-class _Connection:
-    """One client's connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def read_request(self) -> _Message | None:
-        """The next request; None when the client has closed between two of them."""
-        try:
-            head = await self._reader.readuntil(b"\r\n\r\n")
-        except asyncio.IncompleteReadError as error:
-            if error.partial:
-                raise
-            return None
-        first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
-        method, path, _ = first.split(" ", 2)
-        headers = {
-            name.lower(): value.strip()
-            for name, _, value in (line.partition(":") for line in lines)
-        }
-        length = int(headers.get("content-length", "0"))
-        if length > _MAX_BODY:
-            raise ConnectionAbortedError("the request is too long")
-        body = await self._reader.readexactly(length)
-        return _Message(target=f"{method} {path}", headers=headers, body=body)
-
-    async def send(self, status: int, body: bytes, content_type: str, **headers: str) -> None:
-        extra = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        head = (
-            f"HTTP/1.1 {status} Scripted\r\nContent-Type: {content_type}\r\n"
-            f"Content-Length: {len(body)}\r\n{extra}\r\n"
-        )
-        self._writer.write(head.encode("latin-1") + body)
-        await self._writer.drain()
-
-    async def send_json(self, status: int, content: dict[str, Any], **headers: str) -> None:
-        await self.send(status, json.dumps(content).encode(), "application/json", **headers)
-
-    async def begin_stream(self) -> None:
-        self._writer.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n"
-        )
-        await self._writer.drain()
-
-    async def send_chunk(self, data: bytes) -> None:
-        self._writer.write(b"%x\r\n%s\r\n" % (len(data), data))
-        await self._writer.drain()
-
-    async def end_stream(self) -> None:
-        self._writer.write(b"0\r\n\r\n")
-        await self._writer.drain()
-
-    async def hang(self) -> None:
-        """Wait until the client goes away, and raise."""
-        await self._reader.readexactly(1)
-
-    def reset(self) -> None:
-        """Close so that the client sees a reset, and raise."""
-        linger = struct.pack("ii", 1, 0)  # on, for zero seconds: what makes the kernel send RST
-        connection: socket.socket = self._writer.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self._writer.transport.abort()
-        raise ConnectionAbortedError("the script wants it so")
-
-    async def aclose(self) -> None:
-        self._writer.close()
-        with contextlib.suppress(ConnectionError):
-            await self._writer.wait_closed()

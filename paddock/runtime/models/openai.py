@@ -14,7 +14,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import openai
+import openai  # noqa: TID253 - this is the module that needs it, and is imported when needed
 import tenacity
 
 from paddock._concurrency import finish
@@ -44,7 +44,8 @@ class OpenAIModel:
     """A `ModelClient` for any service that speaks the protocol, and any of its models.
 
     `base_url` and `api_key` default to ``OPENAI_BASE_URL`` and ``OPENAI_API_KEY``. A service
-    of one's own may need no key; without `base_url` the lack of one is a `ConfigError`.
+    of one's own may need no key; without `base_url` the lack of one is a `ConfigError`, as is
+    a `base_url` that is not one.
 
     `timeout` is in seconds without a byte. 408, 409, 429, 5xx, a timeout or a lost connection
     before the answer begins are tried again up to `max_retries` times, after the
@@ -61,7 +62,9 @@ class OpenAIModel:
         max_retries: int = DEFAULT_MAX_RETRIES,
     ) -> None:
         base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
-        api_key = api_key or os.environ.get("OPENAI_API_KEY")
+        api_key = (api_key or os.environ.get("OPENAI_API_KEY") or "").strip()
+        if base_url and not base_url.startswith(("http://", "https://")):
+            raise ConfigError(f"base_url {base_url!r} does not begin with http:// or https://")
         if not api_key and not base_url:
             raise ConfigError(
                 "no API key: set OPENAI_API_KEY, or OPENAI_BASE_URL for a service that needs none"
@@ -72,18 +75,17 @@ class OpenAIModel:
             timeout=timeout,
             max_retries=max_retries,
         )
-        self._max_retries = max_retries
+        self._begin = tenacity.retry(
+            retry=tenacity.retry_if_exception_type(BrokenStream),
+            stop=tenacity.stop_after_attempt(max_retries + 1),
+            wait=tenacity.wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),
+            reraise=True,
+        )(self._begin_once)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """See `ModelClient.stream`."""
-        begin = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(BrokenStream),
-            stop=tenacity.stop_after_attempt(self._max_retries + 1),
-            wait=tenacity.wait_exponential_jitter(_FIRST_WAIT, _LONGEST_WAIT),
-            reraise=True,
-        )
         try:
-            reply, text = await begin(self._begin, request, _encode(request))
+            reply, text = await self._begin(request, _encode(request))
             async with reply:
                 while text:
                     yield TextDelta(text=text)
@@ -98,7 +100,7 @@ class OpenAIModel:
         """See `ModelClient.aclose`."""
         await self._client.close()
 
-    async def _begin(self, request: ModelRequest, body: bytes) -> tuple[_Reply, str]:
+    async def _begin_once(self, request: ModelRequest, body: bytes) -> tuple[_Reply, str]:
         """Send the request and wait for the first text, or for the end if there is none."""
         timeout = FLEX_TIMEOUT if request.service_tier == "flex" else self._client.timeout
         stream = await self._client.post(

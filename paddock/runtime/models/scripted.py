@@ -78,9 +78,8 @@ class ScriptedModel:
         place = f"{self._name}: turn {index + 1}"
         if index >= len(self._turns):
             raise ModelError(f"{place} was asked for, and the script has {len(self._turns)}")
-        turn = self._turns[index]
-        if callable(turn):
-            turn = _as_turn(turn(request), place)
+        entry = self._turns[index]
+        turn = entry if isinstance(entry, ScriptedTurn) else _as_turn(entry(request), place)
         _check_expectations(turn, request.messages, place)
         calls = [
             replace(call, id=call.id or f"call_{index + 1}_{number}")
