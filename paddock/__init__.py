@@ -9,6 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from paddock.backends.base import (
+        Backend,
+        Progress,
+        backend_names,
+        get_backend,
+    )
+    from paddock.backends.local import (
+        LocalBackend,
+    )
     from paddock.errors import (
         ConfigError,
         ExecFailed,
@@ -32,6 +41,55 @@ if TYPE_CHECKING:
         FileInfo,
         FileSystem,
     )
+    from paddock.runtime.agent import (
+        Agent,
+    )
+    from paddock.runtime.approvals import (
+        ApprovalInterrupt,
+    )
+    from paddock.runtime.cancellation import (
+        CancellationToken,
+    )
+    from paddock.runtime.config import (
+        AgentConfig,
+    )
+    from paddock.runtime.models.base import (
+        ModelClient,
+        ModelRequest,
+        ModelResponse,
+        TextDelta,
+        ToolCall,
+        Usage,
+    )
+    from paddock.runtime.models.scripted import (
+        ScriptedModel,
+    )
+    from paddock.runtime.permissions import (
+        PermissionProfile,
+        load_profile,
+    )
+    from paddock.runtime.results import (
+        AgentEvent,
+        CompactResult,
+        RunResult,
+    )
+    from paddock.runtime.session import (
+        Session,
+    )
+    from paddock.runtime.state import (
+        State,
+        StateObserver,
+    )
+    from paddock.runtime.store import (
+        SessionInfo,
+        SessionStore,
+    )
+    from paddock.runtime.tools.base import (
+        ToolContext,
+        ToolHandler,
+        ToolInvocation,
+        ToolOutput,
+    )
     from paddock.sandbox import (
         Capability,
         ExecResult,
@@ -44,7 +102,14 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Agent",
+    "AgentConfig",
+    "AgentEvent",
+    "ApprovalInterrupt",
+    "Backend",
+    "CancellationToken",
     "Capability",
+    "CompactResult",
     "ConfigError",
     "ExecFailed",
     "ExecResult",
@@ -53,26 +118,56 @@ __all__ = [
     "FileInfo",
     "FileSystem",
     "IsolationUnavailable",
+    "LocalBackend",
     "MissingDependency",
+    "ModelClient",
     "ModelError",
+    "ModelRequest",
+    "ModelResponse",
     "Output",
     "PaddockError",
+    "PermissionProfile",
     "Process",
+    "Progress",
     "Resources",
+    "RunResult",
     "Sandbox",
     "SandboxClosed",
     "SandboxError",
     "SandboxLost",
+    "ScriptedModel",
+    "Session",
     "SessionError",
+    "SessionInfo",
     "SessionLocked",
+    "SessionStore",
     "SetupFailed",
+    "State",
+    "StateObserver",
+    "TextDelta",
+    "ToolCall",
+    "ToolContext",
+    "ToolHandler",
+    "ToolInvocation",
+    "ToolOutput",
     "TraceError",
     "TraceWriteError",
     "Unsupported",
+    "Usage",
     "__version__",
+    "backend_names",
+    "get_backend",
+    "load_profile",
 ]
 
 _HOMES = {
+    "paddock.backends.base": (
+        "Backend",
+        "Progress",
+        "backend_names",
+        "get_backend",
+    ),
+    "paddock.backends.local": ("LocalBackend",),
     "paddock.errors": (
         "ConfigError",
         "ExecFailed",
@@ -95,6 +190,43 @@ _HOMES = {
     "paddock.files": (
         "FileInfo",
         "FileSystem",
+    ),
+    "paddock.runtime.agent": ("Agent",),
+    "paddock.runtime.approvals": ("ApprovalInterrupt",),
+    "paddock.runtime.cancellation": ("CancellationToken",),
+    "paddock.runtime.config": ("AgentConfig",),
+    "paddock.runtime.models.base": (
+        "ModelClient",
+        "ModelRequest",
+        "ModelResponse",
+        "TextDelta",
+        "ToolCall",
+        "Usage",
+    ),
+    "paddock.runtime.models.scripted": ("ScriptedModel",),
+    "paddock.runtime.permissions": (
+        "PermissionProfile",
+        "load_profile",
+    ),
+    "paddock.runtime.results": (
+        "AgentEvent",
+        "CompactResult",
+        "RunResult",
+    ),
+    "paddock.runtime.session": ("Session",),
+    "paddock.runtime.state": (
+        "State",
+        "StateObserver",
+    ),
+    "paddock.runtime.store": (
+        "SessionInfo",
+        "SessionStore",
+    ),
+    "paddock.runtime.tools.base": (
+        "ToolContext",
+        "ToolHandler",
+        "ToolInvocation",
+        "ToolOutput",
     ),
     "paddock.sandbox": (
         "Capability",

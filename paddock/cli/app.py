@@ -34,7 +34,8 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(run)
-app.command(name="exec", context_settings={"ignore_unknown_options": False})(exec_)
+# What follows the program is for the program, with or without a `--` before it.
+app.command(name="exec", context_settings={"allow_interspersed_args": False})(exec_)
 app.add_typer(sessions, name="sessions")
 app.command()(doctor)
 

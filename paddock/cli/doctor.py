@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import os
@@ -61,12 +62,11 @@ def doctor(as_json: options.AsJson = False) -> None:
 def examine() -> Iterator[Finding]:
     """Look at everything, in the order in which it is shown."""
     yield _python()
-    yield from _isolation()
+    yield _isolation()
     yield _ripgrep()
     yield _docker()
     yield _distribution("openai", "OpenAI client")
     yield _key("OPENAI_API_KEY", "models of OpenAI, or of any service that speaks its protocol")
-    yield _sessions()
 
 
 def _table(findings: list[Finding]) -> Table:
@@ -89,6 +89,24 @@ def _python() -> Finding:
         status="partly",
         detail=detail,
         advice="local sandboxes are isolated on Linux only; use a container backend here",
+    )
+
+
+def _isolation() -> Finding:
+    from paddock.backends.local import probe
+
+    found = asyncio.run(probe())
+    if found.level == "bubblewrap":
+        detail = (
+            "bubblewrap: no files, processes, sockets or network of this machine, but its "
+            "system directories read-only; seccomp; a limit on processes"
+        )
+        return Finding(name="local isolation", status="ok", detail=detail)
+    return Finding(
+        name="local isolation",
+        status="missing",
+        detail=f"none, a local sandbox has the rights of its user: {found.reason}",
+        advice=found.hint or "use a container backend for what you do not trust",
     )
 
 

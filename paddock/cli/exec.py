@@ -27,7 +27,7 @@ TIMED_OUT = 124
 
 def exec_(
     command: Annotated[
-        list[str], typer.Argument(metavar="-- CMD...", help="The program and its arguments.")
+        list[str], typer.Argument(metavar="CMD", help="The program and its arguments.")
     ],
     backend: options.BackendName = "local",
     upload: options.Upload = None,
