@@ -6,19 +6,17 @@ working directory. Names that are not UTF-8 travel as Python's surrogate escapes
 
 from __future__ import annotations
 
-import asyncio
-import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from paddock._archive import DEFAULT_IGNORE, pack_tree, unpack_tree
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    import os
+    from collections.abc import Iterable
 
 __all__ = [
+    "DEFAULT_IGNORE",
     "SKIPPED",
     "FileInfo",
     "FileSystem",
@@ -32,6 +30,9 @@ AnyPath = str | PurePosixPath
 
 SKIPPED = frozenset({".git", "node_modules", "__pycache__", ".venv", "venv"})
 """Directories that searches do not enter: what tools made, not what people wrote."""
+
+DEFAULT_IGNORE = SKIPPED | {".tox", ".nox", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
+"""Names that an upload leaves out unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,14 +183,6 @@ class FileSystem(ABC):
     async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
         """Copy one file of the sandbox to this machine, by pieces, atomically."""
 
-    @abstractmethod
-    async def _unpack(self, archive: AsyncIterator[bytes], destination: AnyPath) -> None:
-        """Extract a tar stream below `destination`; nothing lands outside it."""
-
-    @abstractmethod
-    def _pack(self, source: AnyPath) -> AsyncIterator[bytes]:
-        """The tree below `source` as a tar stream."""
-
     async def read_text(self, path: AnyPath, *, encoding: str = "utf-8") -> str:
         """The contents as text; raises `UnicodeDecodeError` if they are not."""
         return (await self.read_bytes(path)).decode(encoding)
@@ -206,6 +199,7 @@ class FileSystem(ABC):
             return False
         return True
 
+    @abstractmethod
     async def upload(
         self,
         source: str | os.PathLike[str],
@@ -215,22 +209,16 @@ class FileSystem(ABC):
     ) -> None:
         """Copy a file or a tree of this machine into the sandbox, a tree as one tar stream.
 
-        Directory entries whose name is in `ignore` are left out. Links travel as
-        links; those that lead out of the tree are refused with `ValueError`.
+        A tree's contents are merged into the directory `destination`; entries whose
+        name is in `ignore` are left out. Links travel as links; one that leads out of
+        the tree is refused with `ValueError`.
         """
-        local = Path(source)
-        if await asyncio.to_thread(local.is_dir):
-            await self._unpack(pack_tree(local, ignore=frozenset(ignore)), destination)
-        else:
-            await self.upload_file(local, destination)
 
+    @abstractmethod
     async def download(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
         """Copy a file or a tree of the sandbox to this machine, a tree as one tar stream.
 
         What the sandbox sends is not trusted: names with ``..``, absolute names,
-        links that lead out, devices and pipes are refused with `ValueError`.
+        links that lead out, devices and pipes are refused with `ValueError`, and
+        then nothing of the tree is left.
         """
-        if (await self.stat(source)).kind == "directory":
-            await unpack_tree(self._pack(source), Path(destination))
-        else:
-            await self.download_file(source, destination)

@@ -1,0 +1,146 @@
+"""A backend is a frozen recipe; a sandbox is what it makes.
+
+Provisioning has one order everywhere: create, environment, uploads, setup commands,
+ready. This module knows the order and no way of making a sandbox.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
+
+from paddock._frozen import FrozenMapping
+from paddock.errors import ConfigError, MissingDependency, SetupFailed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from paddock.sandbox import Sandbox
+
+__all__ = ["Backend", "Progress", "ProgressCallback", "backend_names", "get_backend"]
+
+GROUP = "paddock.backends"
+"""Entry points of this group are backends, by name; any package may add one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a sandbox is: about to do `step`, with `detail` for a person to read."""
+
+    step: Literal["create", "upload", "setup", "ready"]
+    detail: str = ""
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend(ABC):
+    """A recipe for sandboxes: a value without connections, safe to share and to compare.
+
+    Vary one with `dataclasses.replace`.
+
+    - `env_vars`: the environment of every command.
+    - `uploads`: pairs of a path on this machine and a path in the sandbox.
+    - `setup`: shell commands run in `working_dir` in order, each within
+      `setup_timeout` seconds; the first that fails stops the provisioning.
+    - `working_dir`: where commands run and relative paths begin.
+    - `labels`: free pairs that tell sandboxes apart.
+    """
+
+    name: ClassVar[str]
+
+    env_vars: Mapping[str, str] = field(default_factory=FrozenMapping)
+    uploads: Sequence[tuple[str, str]] = ()
+    setup: Sequence[str] = ()
+    setup_timeout: float | None = 1800.0
+    working_dir: str | None = None
+    labels: Mapping[str, str] = field(default_factory=FrozenMapping)
+
+    def __post_init__(self) -> None:
+        for name in ("setup", "uploads"):
+            if isinstance(getattr(self, name), str):
+                raise ConfigError(f"{name} takes a list, not one string")
+        for key, value in self.env_vars.items():
+            _check_variable(key, value)
+        object.__setattr__(self, "env_vars", FrozenMapping(self.env_vars))
+        object.__setattr__(self, "labels", FrozenMapping(self.labels))
+        object.__setattr__(self, "setup", tuple(self.setup))
+        object.__setattr__(
+            self, "uploads", tuple((str(here), str(there)) for here, there in self.uploads)
+        )
+
+    @contextlib.asynccontextmanager
+    async def sandbox(self, *, on_progress: ProgressCallback | None = None) -> AsyncIterator[Sandbox]:
+        """Make a sandbox, provision it, and take it down at the end of the block.
+
+        See `create` for the errors. Taking down runs to its end even if cancelled.
+        """
+        sandbox = await self.create(on_progress=on_progress)
+        try:
+            yield sandbox
+        finally:
+            await sandbox.aclose()
+
+    async def create(self, *, on_progress: ProgressCallback | None = None) -> Sandbox:
+        """Make a sandbox and provision it; the caller owns it and has to `aclose()` it.
+
+        Raises `Unsupported` before anything is made when the recipe asks for what
+        the backend cannot do here, and `SetupFailed` for a setup command that
+        returned non-zero or ran too long. On any failure or cancellation what was
+        made is gone before the exception arrives.
+        """
+        tell = on_progress or _ignore
+        tell(Progress(step="create"))
+        sandbox = await self._make()
+        try:
+            for here, there in self.uploads:
+                tell(Progress(step="upload", detail=f"{here} -> {there}"))
+                await sandbox.fs.upload(here, there)
+            for command in self.setup:
+                tell(Progress(step="setup", detail=command))
+                result = await sandbox.exec(command, timeout=self.setup_timeout)
+                if not result.ok:
+                    raise SetupFailed(command, result)
+        except BaseException:
+            await sandbox.aclose()
+            raise
+        tell(Progress(step="ready"))
+        return sandbox
+
+    @abstractmethod
+    async def _make(self) -> Sandbox:
+        """An empty sandbox, ready for commands; if it fails or is cancelled, nothing is left."""
+
+
+def _ignore(progress: Progress) -> None:
+    """Nobody watches."""
+
+
+def _check_variable(key: str, value: str) -> None:
+    if not isinstance(key, str) or not isinstance(value, str):
+        raise ConfigError(f"environment variable {key!r}: name and value have to be text")
+    if not key or "=" in key or "\0" in key + value:
+        raise ConfigError(f"environment variable {key!r}: not a name and value that can be set")
+
+
+def backend_names() -> list[str]:
+    """The names of all installed backends."""
+    return sorted(entry_points(group=GROUP).names)
+
+
+def get_backend(name: str) -> type[Backend]:
+    """The backend called `name`; `ConfigError` if there is none."""
+    found = entry_points(group=GROUP, name=name)
+    if not found:
+        raise ConfigError(f"no backend is called {name!r}; there are: {', '.join(backend_names())}")
+    try:
+        return cast("type[Backend]", next(iter(found)).load())
+    except ImportError as error:
+        if isinstance(error, MissingDependency):
+            raise
+        raise ConfigError(f"the backend {name!r} cannot be loaded: {error}") from error

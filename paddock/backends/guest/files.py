@@ -1,0 +1,259 @@
+"""The files of a guest's sandbox: one round trip for what is small, a stream for the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, cast
+
+from paddock.backends.guest.inside import wire
+from paddock.backends.transfer import extract_stream, receive_file, tree_blocks
+from paddock.files import (
+    DEFAULT_IGNORE,
+    SKIPPED,
+    FileInfo,
+    FileSystem,
+    GlobResult,
+    GrepLine,
+    GrepResult,
+    TextLines,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from paddock.backends.guest.client import GuestClient, GuestProcess
+    from paddock.files import AnyPath
+    from paddock.sandbox import Sandbox
+
+__all__ = ["GuestFileSystem"]
+
+READ_LIMIT = 100 * 1024 * 1024
+"""Bytes that one `read_bytes` may hold in memory; larger files are downloaded."""
+UPLOAD_PIECE = 256 * 1024
+
+
+class GuestFileSystem(FileSystem):
+    def __init__(self, sandbox: Sandbox, client: GuestClient) -> None:
+        self._sandbox = sandbox
+        self._client = client
+
+    def _path(self, path: AnyPath) -> str:
+        return str(self._sandbox.path(path))
+
+    # one request each
+
+    async def read_bytes(
+        self, path: AnyPath, *, offset: int = 0, limit: int | None = None
+    ) -> bytes:
+        where = self._path(path)
+        pieces: list[bytes] = []
+        got = 0
+        while limit is None or got < limit:
+            room = wire.INLINE if limit is None else min(limit - got, wire.INLINE)
+            body, data = await self._client.request(
+                "read", path=where, offset=offset + got, limit=room
+            )
+            if limit is None and int(body["size"]) - offset > READ_LIMIT:
+                raise OSError(
+                    errno.EFBIG,
+                    f"File has {body['size']} bytes; read a part of it or download it",
+                    where,
+                )
+            pieces.append(data)
+            got += len(data)
+            if not data or (len(data) < room and offset + got >= int(body["size"])):
+                break
+        return b"".join(pieces)
+
+    async def write_bytes(
+        self, path: AnyPath, data: bytes, *, exclusive: bool = False, expect: bytes | None = None
+    ) -> None:
+        where = self._path(path)
+        condition: dict[str, Any] = {"exclusive": exclusive}
+        if expect is not None:
+            condition["expect"] = hashlib.sha256(expect).hexdigest()
+        if len(data) <= wire.INLINE:
+            await self._client.request("write", data, path=where, **condition)
+        else:
+            await self._receive(where, _pieces(data), size=len(data), mode=0o644, **condition)
+
+    async def stat(self, path: AnyPath) -> FileInfo:
+        body, _ = await self._client.request("stat", path=self._path(path))
+        return _info(body["entry"])
+
+    async def mkdir(self, path: AnyPath, *, parents: bool = True, exist_ok: bool = True) -> None:
+        await self._client.request(
+            "mkdir", path=self._path(path), parents=parents, exist_ok=exist_ok
+        )
+
+    async def remove(self, path: AnyPath, *, recursive: bool = False) -> None:
+        where = self._path(path)
+        if recursive:
+            await self._job("remove", path=where)
+        else:
+            await self._client.request("remove", path=where)
+
+    async def move(self, source: AnyPath, destination: AnyPath) -> None:
+        await self._client.request("move", path=self._path(source), to=self._path(destination))
+
+    # one job each
+
+    async def read_lines(
+        self, path: AnyPath, *, start: int = 1, limit: int = 500, width: int = 500
+    ) -> TextLines:
+        (found,) = await self._job(
+            "lines", path=self._path(path), start=start, limit=limit, width=width
+        )
+        return TextLines(lines=tuple(found["lines"]), total=int(found["total"]))
+
+    async def list(
+        self, path: AnyPath = ".", *, depth: int = 1, hidden: bool = True, limit: int | None = None
+    ) -> list[FileInfo]:
+        found = await self._job(
+            "list",
+            path=self._path(path),
+            depth=depth,
+            hidden=hidden,
+            limit=limit,
+            skipped=sorted(SKIPPED),
+        )
+        return [_info(entry) for entry in found]
+
+    async def glob(
+        self, pattern: str, path: AnyPath = ".", *, limit: int | None = None
+    ) -> GlobResult:
+        root = self._sandbox.path(path)
+        (found,) = await self._job(
+            "glob", pattern=pattern, path=str(root), limit=limit, skipped=sorted(SKIPPED)
+        )
+        return GlobResult(
+            paths=tuple(root / name for name in found["paths"]), total=int(found["total"])
+        )
+
+    async def grep(
+        self,
+        pattern: str,
+        path: AnyPath = ".",
+        *,
+        glob: str | None = None,
+        ignore_case: bool = False,
+        context: int = 0,
+        limit: int = 100,
+    ) -> GrepResult:
+        found = await self._job(
+            "grep",
+            pattern=pattern,
+            path=self._path(path),
+            glob=glob,
+            ignore_case=ignore_case,
+            context=context,
+            limit=limit,
+            skipped=sorted(SKIPPED),
+            search_path=self._sandbox.env.get("PATH"),
+        )
+        lines = [
+            GrepLine(path=PurePosixPath(name), line=number, text=text, match=match)
+            for name, number, text, match in (row for row in found if row is not None)
+        ]
+        return GrepResult(lines=tuple(lines), truncated=None in found)
+
+    async def _job(self, name: str, /, **arguments: Any) -> list[Any]:
+        """Run a job to its end; its answer is JSON, a value a line."""
+        process = self._client.job(name, streamed=False, **arguments)
+        try:
+            result = await process.wait()
+        except BaseException:
+            await process.aclose()
+            raise
+        _check_ended(result.exit_code, name)
+        if result.out.dropped:
+            raise OSError(errno.EFBIG, f"{name} found more than can be sent; narrow it down")
+        return [json.loads(line) for line in result.stdout_bytes.splitlines()]
+
+    # streams
+
+    async def upload_file(self, source: str | os.PathLike[str], destination: AnyPath) -> None:
+        info = await asyncio.to_thread(os.stat, source)
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", os.fspath(source))
+        file = await asyncio.to_thread(open, source, "rb")
+        try:
+            await self._receive(
+                self._path(destination),
+                _file_pieces(file),
+                size=info.st_size,
+                mode=stat.S_IMODE(info.st_mode) & 0o777,
+            )
+        finally:
+            file.close()
+
+    async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
+        await receive_file(self._stream("send", path=self._path(source)), Path(destination))
+
+    async def upload(
+        self,
+        source: str | os.PathLike[str],
+        destination: AnyPath,
+        *,
+        ignore: Iterable[str] = DEFAULT_IGNORE,
+    ) -> None:
+        if not await asyncio.to_thread(os.path.isdir, source):
+            await self.upload_file(source, destination)
+            return
+        blocks = tree_blocks(Path(source), frozenset(ignore))
+        await self._send_all(self._client.job("unpack", stdin=True, path=self._path(destination)), blocks)
+
+    async def download(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
+        if (await self.stat(source)).kind == "directory":
+            stream = self._stream("pack", path=self._path(source), ignore=[])
+            await extract_stream(stream, Path(destination))
+        else:
+            await self.download_file(source, destination)
+
+    async def _receive(
+        self, path: str, pieces: AsyncIterator[bytes], **arguments: Any
+    ) -> None:
+        await self._send_all(self._client.job("receive", stdin=True, path=path, **arguments), pieces)
+
+    async def _send_all(self, job: GuestProcess, pieces: AsyncIterator[bytes]) -> None:
+        """Feed a job to the end of `pieces`; what it says is wrong comes before a broken pipe."""
+        async with job:
+            try:
+                async for piece in pieces:
+                    await job.send(piece)
+                await job.send_eof()
+            except BrokenPipeError:
+                pass
+            _check_ended((await job.wait()).exit_code, "the upload")
+
+    async def _stream(self, name: str, /, **arguments: Any) -> AsyncIterator[bytes]:
+        async with self._client.job(name, **arguments) as job:
+            async for stream, data in job.output():
+                if stream == "stdout":
+                    yield data
+            _check_ended((await job.wait()).exit_code, "the download")
+
+
+def _check_ended(exit_code: int, what: str) -> None:
+    if exit_code != 0:
+        raise OSError(errno.EIO, f"{what} was ended early (exit {exit_code})")
+
+
+def _info(entry: list[Any]) -> FileInfo:
+    path, kind, size, mode, modified = entry
+    return FileInfo(path=PurePosixPath(path), kind=kind, size=size, mode=mode, modified=modified)
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def _file_pieces(file: Any) -> AsyncIterator[bytes]:
+    while piece := cast("bytes", await asyncio.to_thread(file.read, UPLOAD_PIECE)):
+        yield piece

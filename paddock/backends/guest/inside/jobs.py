@@ -1,0 +1,183 @@
+"""The guest's own jobs: work that takes a while, done in a process like a command's.
+
+So a job is streamed, slowed down and killed exactly as a command is. A job reads
+its stdin and writes its stdout; an exception is told to the host.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import stat
+import sys
+
+from .files import Replacement, entry, open_regular, write_all
+from .wire import INLINE, PIECE
+
+# Modules that only one job needs are imported by it: a guest starts in milliseconds.
+
+
+def run_job(name, args, tell):
+    """Do a job in this process, which exists for it; `tell` an exception; does not return."""
+    signal.signal(signal.SIGTERM, lambda number, stack: sys.exit(143))  # so `finally` runs
+    try:
+        JOBS[name](args)
+    except BrokenPipeError:
+        os._exit(141)
+    except SystemExit as error:
+        os._exit(error.code)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the host is told
+        tell(error)
+        os._exit(1)
+    os._exit(0)
+
+
+def emit(records):
+    """Write JSON values to the host, one a line."""
+    with open(1, "wb", closefd=False) as out:
+        for record in records:
+            out.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+
+
+def send_file(args):
+    fd = open_regular(args["path"])
+    while True:
+        piece = os.read(fd, PIECE)
+        if not piece:
+            return
+        write_all(1, piece)
+
+
+def receive_file(args):
+    writer = Replacement(args["path"])
+    try:
+        while True:
+            piece = os.read(0, PIECE)
+            if not piece:
+                break
+            writer.write(piece)
+        if os.fstat(writer.fd).st_size != args["size"]:
+            raise OSError(errno.EIO, "The upload ended early", args["path"])
+        if writer.mode is None:
+            writer.mode = args["mode"]
+        writer.commit(args.get("exclusive", False), args.get("expect"))
+    finally:
+        writer.close()
+
+
+def read_lines(args):
+    """The lines asked for, then how many there are; a line of any length in bounded memory."""
+    first, last = args["start"], args["start"] + args["limit"]
+    width = args["width"]
+    number = 1
+    line = bytearray()
+    ended = True
+    wanted = []
+    with open(open_regular(args["path"]), "rb") as file:
+        for piece in iter(lambda: file.readline(INLINE), b""):
+            ended = piece.endswith(b"\n")
+            if first <= number < last and len(line) <= 4 * width:
+                line += piece[: 4 * width + 4]
+            if ended:
+                if first <= number < last:
+                    wanted.append(shown_line(line, width))
+                    line = bytearray()
+                number += 1
+    if not ended:
+        if first <= number < last:
+            wanted.append(shown_line(line, width))
+        number += 1
+    emit([{"lines": wanted, "total": number - 1}])
+
+
+def shown_line(line, width):
+    text = line.decode("utf-8", "replace").rstrip("\n")
+    if text.endswith("\r"):
+        text = text[:-1]
+    return text if len(text) <= width else text[:width] + "..."
+
+
+def list_tree(args):
+    emit(limited(entries_below(args), args["limit"]))
+
+
+def limited(items, limit):
+    for count, item in enumerate(items):
+        if count == limit:
+            return
+        yield item
+
+
+def entries_below(args):
+    """Entries of a directory in order of their paths, each directory followed by its own."""
+    hidden, skipped = args["hidden"], set(args["skipped"])
+    waiting = [(args["path"], args["depth"], None)]
+    while waiting:
+        path, depth, told = waiting.pop()
+        if told is not None:
+            yield told
+        if depth == 0:
+            continue
+        try:
+            names = sorted(os.listdir(path), reverse=True)
+        except OSError:
+            if told is None:
+                raise
+            continue  # a directory that cannot be read is named all the same
+        for name in names:
+            if not hidden and name.startswith("."):
+                continue
+            below = os.path.join(path, name)
+            try:
+                info = os.lstat(below)
+            except OSError:
+                continue  # gone between the listing and the look
+            enter = stat.S_ISDIR(info.st_mode) and name not in skipped
+            waiting.append((below, depth - 1 if enter else 0, entry(below, info)))
+
+
+def remove(args):
+    from .archive import remove_tree
+
+    remove_tree(args["path"])
+
+
+def glob(args):
+    from .search import glob as search
+
+    emit(search(args))
+
+
+def grep(args):
+    from .search import grep as search
+
+    emit(search(args))
+
+
+def pack(args):
+    from .archive import tar_blocks
+
+    for block in tar_blocks(args["path"], frozenset(args["ignore"])):
+        write_all(1, block)
+
+
+def unpack(args):
+    from .archive import extract
+
+    with open(0, "rb", buffering=0, closefd=False) as stream:
+        extract(stream, args["path"])
+
+
+JOBS = {
+    "send": send_file,
+    "receive": receive_file,
+    "lines": read_lines,
+    "list": list_tree,
+    "remove": remove,
+    "glob": glob,
+    "grep": grep,
+    "pack": pack,
+    "unpack": unpack,
+}

@@ -1,0 +1,58 @@
+"""A sandbox whose inside is a guest: the contract in terms of its stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from paddock._frozen import FrozenMapping
+from paddock.backends.guest.files import GuestFileSystem
+from paddock.errors import SandboxLost, Unsupported
+from paddock.sandbox import Capability, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import PurePosixPath
+
+    from paddock.backends.guest.client import GuestClient
+    from paddock.sandbox import Command, Process
+
+__all__ = ["GuestSandbox"]
+
+
+class GuestSandbox(Sandbox):
+    """Subclasses make the guest's process and take it down in `_close`."""
+
+    def __init__(
+        self,
+        client: GuestClient,
+        *,
+        sandbox_id: str,
+        backend: str,
+        working_dir: PurePosixPath,
+        env: Mapping[str, str],
+        labels: Mapping[str, str],
+        capabilities: frozenset[Capability],
+    ) -> None:
+        self.id = sandbox_id
+        self.backend = backend
+        self.working_dir = working_dir
+        self.env = FrozenMapping(env)
+        self.labels = labels
+        self.capabilities = capabilities
+        self.fs = GuestFileSystem(self, client)
+        self._client = client
+
+    async def _start(self, command: Command) -> Process:
+        if command.user is not None and Capability.USER not in self.capabilities:
+            raise Unsupported("user=", backend=self.backend)
+        try:
+            return self._client.exec(
+                command.argv,
+                cwd=str(command.cwd),
+                env=command.env,
+                stdin=command.stdin,
+                streamed=command.streamed,
+                keep=command.keep,
+            )
+        except SandboxLost as error:
+            raise SandboxLost(error.reason, sandbox_id=self.id) from None

@@ -1,0 +1,1 @@
+"""Fencing a process of this machine in: bubblewrap, seccomp, and a user without rights."""

@@ -1,0 +1,115 @@
+"""Started by root in place of bubblewrap: mount, drop every right, then become bubblewrap.
+
+bubblewrap run by root keeps the rights of root over files of the kernel such as
+``core_pattern``, whatever it is told to drop; so the user is changed before it starts.
+A user without rights cannot reach an interpreter or a working directory below a
+home that is closed to others; so those are bind-mounted first, in a mount namespace
+that only this process has. A working directory is mounted with its owner mapped to
+the sandbox's user (mount_setattr(2), MOUNT_ATTR_IDMAP): nothing on disk is chowned.
+
+Run as a script, with its orders as JSON in the one argument; standard library only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import struct
+import sys
+from typing import Any
+
+OPEN_TREE, MOVE_MOUNT, MOUNT_SETATTR = 428, 429, 442
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+MS_REC, MS_SLAVE = 0x4000, 0x80000
+OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC, AT_RECURSIVE, AT_EMPTY_PATH = 1, 0o2000000, 0x8000, 0x1000
+MOVE_MOUNT_F_EMPTY_PATH = 4
+MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_IDMAP = 2, 4, 0x00100000
+PR_SET_NO_NEW_PRIVS = 38
+AT_FDCWD = -100
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+    return result
+
+
+def id_mapping(owner: int, group: int, uid: int) -> int:
+    """A user namespace, as a descriptor, that maps `owner` on disk to `uid` in the mount."""
+    ready, say_ready = os.pipe()
+    wait, let_go = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            checked(libc.unshare(CLONE_NEWUSER), "unshare")
+            os.write(say_ready, b"1")
+            os.close(let_go)
+            os.read(wait, 1)
+        finally:
+            os._exit(0)
+    os.close(say_ready)
+    try:
+        if not os.read(ready, 1):
+            raise OSError("user namespaces are not available")
+        for name, inside in (("uid_map", owner), ("gid_map", group)):
+            with open(f"/proc/{child}/{name}", "w") as file:
+                file.write(f"{inside} {uid} 1")
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY)
+    finally:
+        for fd in (ready, wait, let_go):
+            os.close(fd)
+        os.waitpid(child, 0)
+
+
+def bind(source: str, target: str, mapping: int | None) -> None:
+    """Mount `source` at `target`, with its owner mapped if a `mapping` is given."""
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (0 if mapping is not None else AT_RECURSIVE)
+    tree = checked(libc.syscall(OPEN_TREE, AT_FDCWD, os.fsencode(source), flags), source)
+    attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+    if mapping is not None:
+        attributes |= MOUNT_ATTR_IDMAP
+    wanted = struct.pack("QQQQ", attributes, 0, 0, mapping or 0)
+    checked(
+        libc.syscall(MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, wanted, len(wanted)),
+        f"mapping the owner of {source}",
+    )
+    checked(
+        libc.syscall(
+            MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH
+        ),
+        target,
+    )
+    os.close(tree)
+
+
+def become(uid: int) -> None:
+    """Drop every right for good."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+
+
+def main(orders: dict[str, Any]) -> None:
+    checked(libc.unshare(CLONE_NEWNS), "unshare")
+    checked(libc.mount(None, b"/", None, MS_REC | MS_SLAVE, None), "mount")
+    for source, target in orders["plain"]:
+        bind(source, target, None)
+    for source, target in orders["mapped"]:
+        info = os.stat(source)
+        mapping = id_mapping(info.st_uid, info.st_gid, orders["uid"])
+        bind(source, target, mapping)
+        os.close(mapping)
+    become(orders["uid"])
+    os.execv(orders["argv"][0], orders["argv"])
+
+
+if __name__ == "__main__":
+    try:
+        main(json.loads(sys.argv[1]))
+    except OSError as failure:
+        sys.exit(f"paddock: {failure.filename or 'starting'}: {failure.strerror or failure}")

@@ -1,0 +1,174 @@
+"""The system calls that a fenced process may not make, as a BPF program.
+
+A deny list over the ones that reach outside a sandbox or widen the kernel's attack
+surface: namespaces, mounts, other processes' memory, kernel keys and modules,
+io_uring, sockets of unusual families, and set-user-id bits on files that outlive the
+sandbox. Calls newer than this table answer ENOSYS, as on an older kernel.
+
+Numbers are those of Linux's ``unistd`` tables; the layout of ``seccomp_data`` and the
+actions are those of seccomp(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import platform
+import struct
+from dataclasses import dataclass
+
+__all__ = ["filter_program", "supported"]
+
+INSTRUCTION = struct.Struct("=HBBI")
+LOAD, JUMP_EQ, JUMP_GE, JUMP_SET, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
+OFFSET_NUMBER, OFFSET_ARCH, OFFSET_ARGUMENTS = 0, 4, 16
+
+ALLOW = 0x7FFF0000
+KILL_PROCESS = 0x80000000
+REFUSE = 0x00050000 | errno.EPERM
+ABSENT = 0x00050000 | errno.ENOSYS
+
+LAST_KNOWN = 470
+"""Calls above this number are younger than the table."""
+X32 = 0x40000000
+"""Bit of the x32 variants, which would pass by the table."""
+
+CLONE_NEW = 0x7E020000
+"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
+FAMILIES = (1, 2, 10, 16)
+"""AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: all bound to the sandbox's own network namespace."""
+SET_ID = 0o6000
+O_CREAT = 0o100
+TERMINAL_INPUT = (0x5412, 0x541C)
+"""TIOCSTI and TIOCLINUX: they type into a terminal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    """One architecture: its audit number and its numbers for the calls in question.
+
+    `modes` maps a call to the index of its mode argument; `creates` to the indexes of
+    its flags and mode arguments.
+    """
+
+    arch: int
+    refused: tuple[int, ...]
+    absent: tuple[int, ...]
+    clone: int
+    socket: int
+    ioctl: int
+    modes: dict[int, int]
+    creates: dict[int, tuple[int, int]]
+
+
+# The same on every architecture: io_uring_*, open_tree, move_mount, fsopen, fsconfig,
+# fsmount, fspick, pidfd_getfd, mount_setattr, quotactl_fd, process_mrelease,
+# open_tree_attr.
+_COMMON = (425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 442, 443, 448, 467)
+# clone3 hides its flags behind a pointer, openat2 its mode; both have older twins.
+_HIDDEN = (435, 437)
+
+_TABLES = {
+    "x86_64": _Table(
+        arch=0xC000003E,
+        refused=(
+            *(101, 310, 311, 312),  # ptrace, process_vm_readv, process_vm_writev, kcmp
+            *(165, 166, 155, 161, 167, 168),  # mount, umount2, pivot_root, chroot, swapon, swapoff
+            *(272, 308, 170, 171),  # unshare, setns, sethostname, setdomainname
+            *(175, 176, 313, 246, 320),  # init_module, delete_module, finit_module, kexec_*
+            *(169, 163, 179, 164, 227, 305, 159),  # reboot, acct, quotactl, clock setting
+            *(172, 173, 134, 153, 103, 180, 212),  # iopl, ioperm, uselib, vhangup, syslog, ...
+            *(248, 249, 250),  # add_key, request_key, keyctl
+            *(321, 323, 298, 300),  # bpf, userfaultfd, perf_event_open, fanotify_init
+            *(303, 304, 133),  # name_to_handle_at, open_by_handle_at, mknod
+            *_COMMON,
+        ),
+        absent=_HIDDEN,
+        clone=56,
+        socket=41,
+        ioctl=16,
+        modes={90: 1, 91: 1, 268: 2, 452: 2, 85: 1},  # chmod fchmod fchmodat fchmodat2 creat
+        creates={2: (1, 2), 257: (2, 3)},  # open, openat
+    ),
+    "aarch64": _Table(
+        arch=0xC00000B7,
+        refused=(
+            *(117, 270, 271, 272),  # ptrace, process_vm_readv, process_vm_writev, kcmp
+            *(40, 39, 41, 51, 224, 225),  # mount, umount2, pivot_root, chroot, swapon, swapoff
+            *(97, 268, 161, 162),  # unshare, setns, sethostname, setdomainname
+            *(105, 106, 273, 104, 294),  # init_module, delete_module, finit_module, kexec_*
+            *(142, 89, 60, 170, 112, 266, 171),  # reboot, acct, quotactl, clock setting
+            *(58, 116, 42, 18),  # vhangup, syslog, nfsservctl, lookup_dcookie
+            *(217, 218, 219),  # add_key, request_key, keyctl
+            *(280, 282, 241, 262),  # bpf, userfaultfd, perf_event_open, fanotify_init
+            *(264, 265),  # name_to_handle_at, open_by_handle_at
+            *_COMMON,
+        ),
+        absent=_HIDDEN,
+        clone=220,
+        socket=198,
+        ioctl=29,
+        modes={52: 1, 53: 2, 452: 2},  # fchmod, fchmodat, fchmodat2
+        creates={56: (2, 3)},  # openat
+    ),
+}
+
+
+def supported() -> bool:
+    """Whether there is a table for this machine."""
+    return platform.machine() in _TABLES
+
+
+def _do(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    return INSTRUCTION.pack(code, if_true, if_false, value)
+
+
+def _argument(index: int) -> bytes:
+    # The low half: the calls in question take 32-bit values, on little-endian machines.
+    return _do(LOAD, OFFSET_ARGUMENTS + 8 * index)
+
+
+def _for_call(number: int, body: bytes) -> bytes:
+    """`body`, reached with the call's number only; it starts from a fresh load."""
+    length = len(body) // INSTRUCTION.size
+    reload = _do(LOAD, OFFSET_NUMBER)
+    return _do(JUMP_EQ, number, 0, length + 1) + body + reload
+
+
+def filter_program(machine: str | None = None) -> bytes:
+    """The program for this machine (or the named one), as ``bwrap --seccomp`` reads it."""
+    table = _TABLES[machine or platform.machine()]
+    program = [
+        _do(LOAD, OFFSET_ARCH),
+        _do(JUMP_EQ, table.arch, 1, 0),
+        _do(RETURN, KILL_PROCESS),
+        _do(LOAD, OFFSET_NUMBER),
+        _do(JUMP_GE, X32, 0, 1),
+        _do(RETURN, ABSENT),
+    ]
+    for numbers, action in ((table.refused, REFUSE), (table.absent, ABSENT)):
+        for number in numbers:
+            program += [_do(JUMP_EQ, number, 0, 1), _do(RETURN, action)]
+    program.append(
+        _for_call(
+            table.clone,
+            _argument(0) + _do(JUMP_SET, CLONE_NEW, 0, 1) + _do(RETURN, REFUSE),
+        )
+    )
+    families = b"".join(
+        _do(JUMP_EQ, family, len(FAMILIES) - at, 0) for at, family in enumerate(FAMILIES)
+    )
+    program.append(
+        _for_call(table.socket, _argument(0) + families + _do(RETURN, REFUSE) + _do(AND, 0))
+    )
+    typing = b"".join(
+        _do(JUMP_EQ, request, 0, 1) + _do(RETURN, REFUSE) for request in TERMINAL_INPUT
+    )
+    program.append(_for_call(table.ioctl, _argument(1) + typing))
+    refuse_set_id = _do(JUMP_SET, SET_ID, 0, 1) + _do(RETURN, REFUSE)
+    for number, mode in table.modes.items():
+        program.append(_for_call(number, _argument(mode) + refuse_set_id))
+    for number, (flags, mode) in table.creates.items():
+        creating = _argument(flags) + _do(JUMP_SET, O_CREAT, 0, 3)
+        program.append(_for_call(number, creating + _argument(mode) + refuse_set_id))
+    program += [_do(JUMP_GE, LAST_KNOWN + 1, 0, 1), _do(RETURN, ABSENT), _do(RETURN, ALLOW)]
+    return b"".join(program)

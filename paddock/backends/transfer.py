@@ -1,0 +1,84 @@
+"""Trees and files of this machine, to and from a stream of pieces.
+
+The disk is touched in threads; what arrives is never trusted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from paddock._concurrency import finish
+from paddock.backends.guest.inside import archive
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+__all__ = ["extract_stream", "receive_file", "tree_blocks"]
+
+PIECE = 1024 * 1024
+"""Bytes that are collected before a thread is asked to write them."""
+
+
+async def tree_blocks(root: Path, ignore: frozenset[str]) -> AsyncIterator[bytes]:
+    """The tree below `root` as pieces of a tar stream."""
+    blocks: Iterator[bytes] = archive.tar_blocks(os.fspath(root), ignore)
+    while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+        yield block
+
+
+async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in pieces that are worth a thread's while."""
+    pending = bytearray()
+    async for piece in pieces:
+        pending += piece
+        if len(pending) >= PIECE:
+            yield bytes(pending)
+            pending.clear()
+    if pending:
+        yield bytes(pending)
+
+
+async def receive_file(pieces: AsyncIterator[bytes], destination: Path) -> None:
+    """Write a file atomically; on an error or cancellation what was there stays."""
+    if await asyncio.to_thread(destination.is_dir):
+        raise IsADirectoryError(f"{destination} is a directory; give the file's name too")
+    writer = await asyncio.to_thread(archive.Replacement, os.fspath(destination))
+    try:
+        async for piece in _gathered(pieces):
+            await asyncio.to_thread(writer.write, piece)
+        await asyncio.to_thread(writer.commit)
+    finally:
+        await finish(asyncio.to_thread(writer.close))
+
+
+async def extract_stream(pieces: AsyncIterator[bytes], destination: Path) -> None:
+    """Extract a tar stream below `destination`: all of it, or on an error nothing."""
+    reader, writer = os.pipe()
+    extraction = asyncio.create_task(asyncio.to_thread(_extract, reader, destination))
+    try:
+        try:
+            async for piece in _gathered(pieces):
+                await asyncio.to_thread(archive.write_all, writer, piece)
+        except BrokenPipeError:
+            pass  # the extraction stopped; it says why
+        finally:
+            os.close(writer)
+    except BaseException:
+        # The stream ended early, at which the extraction removes what it has made.
+        with contextlib.suppress(ValueError, OSError):
+            await finish(_ended(extraction))
+        raise
+    await finish(_ended(extraction))
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    await task
+
+
+def _extract(reader: int, destination: Path) -> None:
+    with open(reader, "rb", buffering=0) as stream:
+        archive.extract(stream, os.fspath(destination))

@@ -1,0 +1,38 @@
+"""The contract tests run over every backend, and over every isolation level of the local one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from paddock.backends.local import LocalBackend, probe
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from paddock.backends.base import Backend
+    from paddock.sandbox import Sandbox
+
+BACKENDS: dict[str, Backend] = {
+    "local-none": LocalBackend(isolation="none"),
+    "local-bubblewrap": LocalBackend(isolation="bubblewrap"),
+}
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+async def backend(
+    request: pytest.FixtureRequest, require: Callable[[str, bool, str], None]
+) -> Backend:
+    """One backend's recipe; skipped, with the reason, where this machine cannot run it."""
+    if request.param == "local-bubblewrap":
+        found = await probe()
+        require("bubblewrap", found.level == "bubblewrap", found.reason)
+    return BACKENDS[request.param]
+
+
+@pytest.fixture
+async def sandbox(backend: Backend) -> AsyncIterator[Sandbox]:
+    """A fresh sandbox of that backend."""
+    async with backend.sandbox() as sandbox:
+        yield sandbox
