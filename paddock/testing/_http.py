@@ -14,9 +14,13 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Connection", "Message"]
+__all__ = ["Connection", "HangUp", "Message"]
 
 _MAX_BODY = 256 * 1024 * 1024  # bytes, far above any history; only a wrong length comes near it
+
+
+class HangUp(Exception):
+    """The server ends the connection, for the reason given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +43,7 @@ class Connection:
     async def read_request(self) -> Message | None:
         """The next request; None when the client has closed between two of them.
 
-        Raises `ConnectionError` for what is not a request that this server takes, and
+        Raises `HangUp` for what is not a request that this server takes, and
         `asyncio.IncompleteReadError` when the client closes in the middle of one.
         """
         try:
@@ -50,7 +54,7 @@ class Connection:
                 raise
             return None
         except (asyncio.LimitOverrunError, ValueError) as error:
-            raise ConnectionAbortedError(f"not a request: {error}") from error
+            raise HangUp(f"not a request: {error}") from error
         body = await self._reader.readexactly(length)
         return Message(target=target, headers=headers, body=body)
 
@@ -82,8 +86,15 @@ class Connection:
         await self._writer.drain()
 
     async def hang(self) -> None:
-        """Wait until the client goes away, and raise."""
+        """Wait until the client goes away, and raise as reading does then."""
         await self._reader.readexactly(1)
+        raise HangUp("a request came before the answer to the last one")
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long, and raise at once if the client goes away meanwhile."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.hang()
 
     def reset(self) -> None:
         """Close so that the client sees a reset, and raise."""
@@ -91,7 +102,7 @@ class Connection:
         connection: socket.socket = self._writer.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._writer.transport.abort()
-        raise ConnectionAbortedError("the script wants it so")
+        raise HangUp("a reset was asked for")
 
     async def aclose(self) -> None:
         self._writer.close()

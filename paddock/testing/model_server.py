@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from paddock.runtime.models.base import ModelRequest
 from paddock.runtime.models.scripted import Script, ScriptedModel
 from paddock.testing._completions import completion, event, events
-from paddock.testing._http import Connection, Message
+from paddock.testing._http import Connection, HangUp, Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -153,8 +153,8 @@ class ModelServer:
         try:
             while (message := await connection.read_request()) is not None:
                 await self._admit(connection, message)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            return  # the client is gone, or we have hung up on it
+        except (ConnectionError, asyncio.IncompleteReadError, HangUp):
+            return  # the client is gone, or we hang up on it
         finally:
             await connection.aclose()
 
@@ -183,10 +183,9 @@ class ModelServer:
     ) -> None:
         match fault:
             case Status():
-                wait = (
-                    {} if fault.retry_after is None else {"Retry-After": f"{fault.retry_after:g}"}
-                )
-                await connection.send_json(fault.code, _error(fault.message), **wait)
+                wait = fault.retry_after
+                headers = {} if wait is None else {"Retry-After": str(wait)}
+                await connection.send_json(fault.code, _error(fault.message), **headers)
             case Reset():
                 connection.reset()
             case Stall(after=None):
@@ -210,7 +209,8 @@ class ModelServer:
         except Exception as error:
             # Functions in a script may raise anything. 400: the client does not try again.
             return await connection.send_json(400, _error(f"{type(error).__name__}: {error}"))
-        await asyncio.sleep(turn.delay)
+        if turn.delay:
+            await connection.pause(turn.delay)
         if turn.error is not None and turn.status is not None:
             return await connection.send_json(turn.status, _error(turn.error))
         answer_id = f"chatcmpl-{len(self.requests)}"
@@ -231,13 +231,13 @@ class ModelServer:
         await connection.begin_stream()
         for part in body:
             if self._gap:
-                await asyncio.sleep(self._gap)
+                await connection.pause(self._gap)
             await connection.send_chunk(part)
         match fault:
             case Stall():
                 await connection.hang()
             case Cut():
-                raise ConnectionAbortedError("the script wants it so")
+                raise HangUp("a cut was asked for")
             case StreamError() | None:
                 await connection.end_stream()
 

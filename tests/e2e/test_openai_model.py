@@ -264,6 +264,13 @@ async def test_a_stream_that_breaks_before_its_first_text_is_begun_again(fault: 
     assert len(server.requests) == 2
 
 
+async def test_a_web_page_instead_of_a_stream_is_told_by_its_type() -> None:
+    page = Body(content=b"<html>", content_type="text/html")
+    async with served([HELLO], faults=[page], max_retries=0) as (model, _):
+        with pytest.raises(ModelError, match="text/html"):
+            await collect(model)
+
+
 async def test_a_stream_that_always_breaks_ends_as_a_model_error() -> None:
     async with served([ONE_CALL], faults=[Cut(after=300)] * 9, max_retries=1) as (model, server):
         with pytest.raises(ModelError, match="the stream broke"):
@@ -378,9 +385,11 @@ async def test_leaving_the_stream_early_hangs_up_at_once() -> None:
         await server.requests[0].left.wait()
 
 
-@pytest.mark.parametrize("fault", [Stall(), Stall(after=0), Stall(after=400)])
-async def test_cancelling_hangs_up_at_once(fault: Fault) -> None:
-    async with served([HELLO], faults=[fault]) as (model, server):
+@pytest.mark.parametrize("fault", [Stall(), Stall(after=0), Stall(after=400), None])
+async def test_cancelling_hangs_up_at_once(fault: Fault | None) -> None:
+    delays = iter([3600.0 if fault is None else 0.0])
+    turns = [lambda _: {**HELLO, "delay": next(delays, 0.0)}]
+    async with served(turns, faults=[fault]) as (model, server):
         task = asyncio.create_task(collect(model))
         while not server.requests:
             await asyncio.wait([task], timeout=0.005)

@@ -48,9 +48,9 @@ class OpenAIModel:
     a `base_url` that is not one.
 
     `timeout` is in seconds without a byte. 408, 409, 429, 5xx, a timeout or a lost connection
-    before the answer begins are tried again up to `max_retries` times, after the
-    time that the service asks for (``Retry-After``) or growing waits with jitter; so is, by
-    itself, a stream that breaks before its first piece of text was given out.
+    before the answer begins are tried again up to `max_retries` times, after the time that
+    the service asks for (``Retry-After``) or after growing waits with jitter. A stream that
+    breaks before its first text was given out is begun again as often.
     """
 
     def __init__(
@@ -90,11 +90,13 @@ class OpenAIModel:
                 while text:
                     yield TextDelta(text=text)
                     text = await reply.read()
+                response = reply.response
+                assert response is not None
         except openai.OpenAIError as error:
             raise _as_model_error(error) from error
         except (BrokenStream, EventTooLong) as error:
             raise ModelError(f"API error (after retries): {error}") from error
-        yield await _priced(reply.answer.response(), request)
+        yield await _priced(response, request)
 
     async def aclose(self) -> None:
         """See `ModelClient.aclose`."""
@@ -123,17 +125,18 @@ class _Reply:
     """One answer on its way. Entered by who reads it; leaving closes what is still open."""
 
     def __init__(self, stream: openai.AsyncStream[object]) -> None:
-        self.answer = AnswerBuilder()
-        self._response = stream.response
+        self.response: ModelResponse | None = None
+        """The whole answer, once `read` has found its end."""
+        self._http = stream.response
         self._body = stream.response.aiter_bytes()
         self._events = SSEParser()
-        self._complete = False
+        self._answer = AnswerBuilder()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if not self._response.is_closed:
+        if not self._http.is_closed:
             await finish(self.aclose())
 
     async def read(self) -> str:
@@ -141,24 +144,29 @@ class _Reply:
 
         Raises `BrokenStream` when it will not be, and `ModelError` when the service says so.
         """
-        while not self._complete:
+        text = ""
+        while not text and self.response is None:
             data = await self._read_body()
             if data is None:
-                self.answer.response()
-                self._complete = True
-                return ""
-            text = "".join([self.answer.add(event) for event in self._events.feed(data)])
-            if self.answer.done:
-                self.answer.response()
-                self._complete = True
-                await self._drain()
-            if text:
-                return text
-        return ""
+                self.response = self._finished()
+            else:
+                text = "".join([self._answer.add(event) for event in self._events.feed(data)])
+                if self._answer.done:
+                    self.response = self._finished()
+                    await self._drain()
+        return text
 
     async def aclose(self) -> None:
         await self._body.aclose()
-        await self._response.aclose()
+        await self._http.aclose()
+
+    def _finished(self) -> ModelResponse:
+        try:
+            return self._answer.response()
+        except BrokenStream as error:
+            # What is no stream at all, such as a web page, is told by its type.
+            kind = self._http.headers.get("content-type")
+            raise BrokenStream(f"{error} (content type {kind})") from error
 
     async def _read_body(self) -> bytes | None:
         try:
