@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["GitRule"]
 
 
-_NO_DRIVERS = (Word((Text("--no-ext-diff"),)), Word((Text("--no-textconv"),)))
+_NO_TEXTCONV = Word((Text("--no-textconv"),))
+_NO_DRIVERS = (Word((Text("--no-ext-diff"),)), _NO_TEXTCONV)
 """Diffs may start programs that the repository's configuration names; with these they don't."""
 
 
@@ -71,12 +72,20 @@ _HISTORY = Options(
     numeric=True,
 )
 
+_LISTING = Options(
+    short="n:",
+    long="all date= format= max-count= name-only name-status no-color numstat oneline pretty=? "
+    "relative-date since= stat=? until=",
+    numeric=True,
+)
+"""Of commits, without diffs: these subcommands do not take the options against drivers."""
+
 _SUBCOMMANDS: Mapping[str, Rule] = {
     "log": _HISTORY,
     "diff": _HISTORY,
     "show": _HISTORY,
     "rev-list": _HISTORY,
-    "reflog": replace(_HISTORY, also=_OneOf(frozenset({"show"}))),
+    "reflog": replace(_LISTING, also=_OneOf(frozenset({"show"}))),
     "shortlog": Options(
         short="censw::", long="all author= committer email format= group= no-merges numbered "
         "since= summary until=",
@@ -108,7 +117,7 @@ _SUBCOMMANDS: Mapping[str, Rule] = {
     "remote": Options(
         short="v", long="all push verbose", also=_OneOf(frozenset({"get-url"}))
     ),
-    "stash": replace(_HISTORY, also=_OneOf(frozenset({"list", "show"}), needed=True)),
+    "stash": replace(_LISTING, also=_OneOf(frozenset({"list", "show"}), needed=True)),
     "worktree": Options(
         short="vz", long="porcelain verbose", also=_OneOf(frozenset({"list"}), needed=True)
     ),
@@ -167,7 +176,12 @@ _SUBCOMMANDS: Mapping[str, Rule] = {
     "check-ignore": Options(short="nqvz", long="no-index non-matching quiet verbose"),
     "version": Options(long="build-options"),
 }  # fmt: skip
-_WITH_DIFFS = frozenset({"log", "diff", "show"})
+_ADDED = {
+    "log": _NO_DRIVERS,
+    "diff": _NO_DRIVERS,
+    "show": _NO_DRIVERS,
+    "blame": (_NO_TEXTCONV,),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +199,7 @@ class GitRule:
         if rule is None:
             raise Refused(f"the subcommand '{name}' is not among those that only read")
         rest = rule.check(words[at + 1 :])
-        return (*words[: at + 1], *(_NO_DRIVERS if name in _WITH_DIFFS else ()), *rest)
+        return (*words[: at + 1], *_ADDED.get(name, ()), *rest)
 
 
 def _before_subcommand(words: tuple[Word, ...]) -> int:

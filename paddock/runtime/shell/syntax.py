@@ -88,8 +88,10 @@ class Word:
 
     def literal(self) -> Word:
         """The word with its globs quoted."""
-        parts = tuple(Text(p.value) if isinstance(p, Glob) else p for p in self.parts)
-        return Word(parts, self.home)
+        parts: list[Part] = []
+        for part in self.parts:
+            _add(parts, Text(part.value) if isinstance(part, Glob) else part)
+        return Word(tuple(parts), self.home)
 
     def render(self) -> str:
         """The word for a shell. A glob cannot become an option: it is led by ``./``."""
