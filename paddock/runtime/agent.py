@@ -1,0 +1,60 @@
+"""An agent: what it is told, what it may call, where it works. Holds no conversation."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from paddock.runtime.config import AgentConfig
+from paddock.runtime.models import create_model
+from paddock.runtime.tools.factory import build_registry
+
+if TYPE_CHECKING:
+    from paddock.backends.base import Backend
+    from paddock.runtime.models.base import ModelClient
+    from paddock.runtime.tools.registry import ToolRegistry
+    from paddock.sandbox import Sandbox
+
+__all__ = ["Agent"]
+
+
+class Agent:
+    """A definition that any number of sessions may share, at once.
+
+    `registry` holds the tools of the profile; register others before sessions use it.
+    Raises `ConfigError` for a profile that is none.
+    """
+
+    def __init__(self, config: AgentConfig | None = None) -> None:
+        self.config = AgentConfig() if config is None else config
+        self.registry: ToolRegistry = build_registry(self.config.profile)
+
+    @cached_property
+    def system_prompt(self) -> str:
+        """The text that every conversation begins with, read and rendered once."""
+        return self.config.resolve_system_prompt()
+
+    def create_client(self) -> ModelClient:
+        """A new client of the configured model, for the caller to close."""
+        return create_model(self.config.model, base_url=self.config.base_url)
+
+    def create_backend(self) -> Backend:
+        """The recipe of this agent's sandboxes. Raises `ConfigError` for an unknown name."""
+        backend = self.config.backend
+        if isinstance(backend, str):
+            from paddock.backends.base import get_backend
+
+            backend = get_backend(backend)()
+        if self.config.working_dir is None:
+            return backend
+        return dataclasses.replace(backend, working_dir=self.config.working_dir)
+
+    async def connect(self) -> ModelClient:
+        """`create_client` for an event loop: what it imports and reads takes time."""
+        return await asyncio.to_thread(self.create_client)
+
+    async def provision(self) -> Sandbox:
+        """A new sandbox of this agent's recipe, for the caller to close."""
+        return await self.create_backend().create()

@@ -1,0 +1,165 @@
+"""Cancelling a run from anywhere: a token, and the scope in which it is heard.
+
+`asyncio.Task.cancel` reaches one task and is an exception for its caller. A token
+reaches whatever runs under it, from any thread, and ends it with a result. Knows
+nothing of agents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import threading
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+__all__ = ["CancelScope", "CancellationToken"]
+
+POLL_INTERVAL = 0.5
+"""Seconds between two looks at what can only be polled (`cancel_check`, a sentinel
+file) while a tool or the model is at work: a person does not feel it, and a thousand
+runs at once cost a few per cent of a core."""
+
+
+class CancellationToken:
+    """Asks whatever runs under it to stop. May be used from any thread, once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reason: str | None = None
+        self._cancelled_at: dt.datetime | None = None
+        self._callbacks: dict[object, Callable[[], object]] = {}
+
+    def cancel(self, reason: str = "requested") -> None:
+        """Cancel. Idempotent: the first reason is kept."""
+        with self._lock:
+            if self._reason is not None:
+                return
+            self._cancelled_at = dt.datetime.now(dt.UTC)
+            self._reason = reason
+            callbacks = list(self._callbacks.values())
+        for callback in callbacks:
+            callback()
+
+    def is_cancelled(self) -> bool:
+        return self._reason is not None
+
+    @property
+    def reason(self) -> str | None:
+        """Why; None before."""
+        return self._reason
+
+    @property
+    def cancelled_at(self) -> dt.datetime | None:
+        """When (UTC); None before."""
+        return self._cancelled_at
+
+    def on_cancel(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call `callback` at `cancel()`, in its thread; at once if that was earlier.
+
+        Returns a function that takes the callback out again.
+        """
+        key = object()
+        with self._lock:
+            already = self._reason is not None
+            if not already:
+                self._callbacks[key] = callback
+        if already:
+            callback()
+        return lambda: self._forget(key)
+
+    def _forget(self, key: object) -> None:
+        with self._lock:
+            self._callbacks.pop(key, None)
+
+
+class CancelScope:
+    """A block that ends early, without an exception, when its token is cancelled.
+
+    Inside, the cancellation is an `asyncio.CancelledError` at the current await, or at
+    the next `check()`. `cancelled` tells afterwards that this happened. A cancellation
+    of the task itself passes through. `poll` returns a reason, or None to go on; it is
+    asked every `POLL_INTERVAL` and at each `check()`. An error that it raises ends the
+    block and is raised.
+    """
+
+    def __init__(
+        self, token: CancellationToken | None, *, poll: Callable[[], str | None] | None = None
+    ) -> None:
+        self._token = CancellationToken() if token is None else token
+        self._poll = poll
+        self._polled: str | None = None
+        self._failure: Exception | None = None
+        self._delivered = False
+        self._interrupted = False
+        self._left = False
+        self._timer: asyncio.TimerHandle | None = None
+        self.cancelled = False
+
+    @property
+    def reason(self) -> str | None:
+        """Why the block ended early."""
+        return self._polled if self._token.reason is None else self._token.reason
+
+    def check(self) -> None:
+        """Raise if the block has to end. For code that may run long without waiting."""
+        if self.reason is None and self._poll is not None:
+            self._polled = self._poll()
+        if self.reason is not None:
+            self._delivered = True  # a delivery on its way would come a second time
+            raise asyncio.CancelledError
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None  # async code always runs in a task
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._forget = self._token.on_cancel(self._wake)
+        if self._poll is not None:
+            self._timer = self._loop.call_later(POLL_INTERVAL, self._look, self._poll)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> bool:
+        self._left = True
+        self._forget()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._interrupted:
+            self._task.uncancel()
+        from_outside = self._task.cancelling() > self._cancelling
+        if not isinstance(exc, asyncio.CancelledError) or from_outside or not self._delivered:
+            return False
+        if self._failure is not None:
+            raise self._failure
+        self.cancelled = True
+        return True
+
+    def _wake(self) -> None:
+        """Deliver from the loop, never from inside the task: it is suspended then."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        if self._left or self._delivered:
+            return
+        self._delivered = self._interrupted = True
+        self._task.cancel()
+
+    def _look(self, poll: Callable[[], str | None]) -> None:
+        try:
+            self._polled = self._polled or poll()
+        except Exception as error:
+            self._failure = error
+        if self._polled is not None or self._failure is not None:
+            self._deliver()
+        else:
+            self._timer = self._loop.call_later(POLL_INTERVAL, self._look, poll)

@@ -1,0 +1,78 @@
+"""Replacing a long history by the model's own summary of it. Knows no session."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from paddock.errors import ModelError
+from paddock.runtime.calls import clean_text
+from paddock.runtime.events import CompactionFinished, CompactionStarted
+from paddock.runtime.state import compacted, estimate_tokens
+
+if TYPE_CHECKING:
+    from paddock.runtime.events import CompactionTrigger
+    from paddock.runtime.loop import AgentLoop
+    from paddock.runtime.state import State
+
+__all__ = ["compact", "too_long"]
+
+FULL = 0.7
+"""The part of the context window from which a history is compacted: an answer and the
+results of its calls still have to fit into the rest."""
+
+INSTRUCTIONS = (
+    "Write a summary of this conversation. It will take the conversation's place, so that the "
+    "work can go on from it alone. Tell what was asked for, what was decided and why, what was "
+    "done, which files and commands matter, what failed, and what is still to do. Call no tools."
+)
+
+
+def too_long(state: State, context_window: int | None) -> bool:
+    """Whether the history fills so much of `context_window` (tokens) that it has to shrink."""
+    if context_window is None or not any(m["role"] == "assistant" for m in state.messages):
+        return False
+    size = max(state.last_input_tokens, state.estimate_tokens())
+    return size > FULL * context_window
+
+
+async def compact(
+    loop: AgentLoop, *, instructions: str = "", trigger: CompactionTrigger
+) -> CompactionFinished:
+    """Ask `loop`'s model for a summary and put it in place of the history.
+
+    The request is the conversation as it is, with the same system prompt and tools, and
+    one message more: so the provider's cache of it serves. Cancelled or failed, the
+    history stays as it was. Raises `ModelError` also when no summary comes.
+    """
+    state = loop.state
+    await loop.out.emit(CompactionStarted(trigger=trigger))
+    wish = f"{INSTRUCTIONS}\n\n{instructions}" if instructions else INSTRUCTIONS
+    request = replace(
+        loop.request,
+        messages=[
+            *loop.request.messages,
+            *state.messages,
+            {"role": "user", "content": clean_text(wish)},
+        ],
+        tools=loop.registry.get_specs(),
+        response_format=None,
+    )
+    before = max(state.last_input_tokens, state.estimate_tokens())
+
+    async def take(_: str) -> None:
+        loop.check()
+
+    response, finished = await loop.ask_model(request, take)
+    await loop.out.emit(finished)
+    summary = clean_text(response.text).strip()
+    if not summary:
+        raise ModelError("the model gave no summary of the conversation")
+    event = CompactionFinished(
+        summary=summary,
+        tokens_before=before,
+        tokens_after=estimate_tokens(compacted(state.messages, summary)),
+        trigger=trigger,
+    )
+    await loop.out.emit(event)
+    return event

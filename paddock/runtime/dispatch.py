@@ -1,0 +1,94 @@
+"""Doing many things at once, a bounded number at a time. Knows no agent and no sandbox.
+
+What is dispatched is any async function, such as one that makes a session and runs a
+prompt in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+from paddock.runtime.cancellation import CancellationToken, CancelScope
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
+
+__all__ = ["CancellationToken", "JobUpdate", "Outcome", "dispatch"]
+
+T = TypeVar("T")
+
+JobStatus = Literal["running", "completed", "error", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome(Generic[T]):
+    """What came of one job: a `result`, or the `error` that it raised, or it was cancelled."""
+
+    status: JobStatus
+    result: T | None = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobUpdate(Generic[T]):
+    """Job number `index` (from 0) of `total` began, or ended with `outcome`."""
+
+    index: int
+    total: int
+    outcome: Outcome[T] | None = None
+
+    @property
+    def status(self) -> JobStatus:
+        return "running" if self.outcome is None else self.outcome.status
+
+
+async def dispatch(
+    jobs: Iterable[Callable[[], Awaitable[T]]],
+    *,
+    concurrency: int = 8,
+    on_update: Callable[[JobUpdate[T]], None] | None = None,
+    token: CancellationToken | None = None,
+) -> list[Outcome[T]]:
+    """Run all `jobs`, at most `concurrency` at a time; their outcomes, in the jobs' order.
+
+    A job that raises an `Exception` does not disturb the others. When `token` is
+    cancelled, the jobs that run are cancelled and awaited, the others are not begun,
+    and what was not finished is ``cancelled``. A cancellation of the caller does the
+    same and is raised. An error of `on_update` cancels all and is raised.
+    """
+    if concurrency < 1:
+        raise ValueError("concurrency has to be at least 1")
+    work = list(jobs)
+    outcomes: list[Outcome[T]] = [Outcome(status="cancelled")] * len(work)
+    queue = iter(enumerate(work))
+
+    def told(index: int, outcome: Outcome[T] | None) -> None:
+        if on_update is not None:
+            on_update(JobUpdate(index=index, total=len(work), outcome=outcome))
+
+    async with CancelScope(token), asyncio.TaskGroup() as group:
+        for _ in range(min(concurrency, len(work))):
+            group.create_task(_work(queue, outcomes, told))
+    return outcomes
+
+
+async def _work(
+    queue: Iterator[tuple[int, Callable[[], Awaitable[T]]]],
+    outcomes: list[Outcome[T]],
+    told: Callable[[int, Outcome[T] | None], None],
+) -> None:
+    for index, job in queue:
+        told(index, None)
+        try:
+            outcome = Outcome(status="completed", result=await job())
+        except Exception as error:
+            outcome = Outcome(status="error", error=error)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            outcome = Outcome(status="cancelled")  # by somebody inside the job
+        outcomes[index] = outcome
+        told(index, outcome)

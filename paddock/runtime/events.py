@@ -1,0 +1,218 @@
+"""What happens in a run, as typed events: the one stream that every face is a projection of.
+
+The trace's lines (`records`), the SDK's flat `AgentEvent` (`results`) and whatever
+comes later are pure functions of these. Knows none of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from paddock.runtime.models.base import Message, Usage
+
+__all__ = [
+    "ApprovalDecided",
+    "ApprovalPending",
+    "CompactionFinished",
+    "CompactionStarted",
+    "CompactionTrigger",
+    "Event",
+    "MessageAdded",
+    "ModelFinished",
+    "ModelStarted",
+    "RunCancelled",
+    "RunFailed",
+    "RunFinished",
+    "RunStarted",
+    "RunStatus",
+    "TextAdded",
+    "ToolBlocked",
+    "ToolFinished",
+    "ToolStarted",
+    "TraceRepaired",
+    "TurnFinished",
+]
+
+RunStatus = Literal["completed", "max_turns", "interrupted", "cancelled", "error"]
+"""How a run ended. `max_turns`: the bound on model calls was reached with work left.
+`interrupted`: it waits for an approval, or its process died."""
+
+CompactionTrigger = Literal["auto", "manual"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    """`run_id` counts the session's runs from 1."""
+
+    session_id: str
+    run_id: int
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageAdded:
+    """A message joined the history that no other event brings."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStarted:
+    """`context_size` is an estimate, in tokens."""
+
+    model: str
+    context_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextAdded:
+    """A piece of the answer's text. It is not in the trace; the whole message is."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFinished:
+    """`call_index` counts the run's model calls from 1."""
+
+    model: str
+    usage: Usage
+    call_index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalDecided:
+    """Somebody was asked about a call, and answered. `digest` binds the answer to the arguments."""
+
+    call_id: str
+    tool_name: str
+    approved: bool
+    digest: str
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalPending:
+    """A call waits for an approval that nobody could give now; the run ends."""
+
+    call_id: str
+    tool_name: str
+    arguments: Mapping[str, Any]
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolStarted:
+    """The intent: from here on the call may have had an effect."""
+
+    call_id: str
+    tool_name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolFinished:
+    """The result of a call that was started. `duration` is in seconds."""
+
+    call_id: str
+    tool_name: str
+    content: str
+    success: bool
+    duration: float
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolBlocked:
+    """A call was refused; it did not run. `content` is what the model reads."""
+
+    call_id: str
+    tool_name: str
+    arguments: Mapping[str, Any]
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactionStarted:
+    """The history is about to be replaced by a summary of it."""
+
+    trigger: CompactionTrigger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactionFinished:
+    """The history is now the last user messages and `summary`. Sizes are in tokens."""
+
+    summary: str
+    tokens_before: int
+    tokens_after: int
+    trigger: CompactionTrigger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnFinished:
+    """The agent's answer to the prompt. `run` is this run's usage, `total` the session's."""
+
+    text: str
+    run: Usage
+    total: Usage
+    context_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFailed:
+    """The run ends early, and `message` says why."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCancelled:
+    """The run was cancelled; `message` says where, `reason` why."""
+
+    message: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceRepaired:
+    """The trace ended in the middle of a record; these bytes were moved to `quarantine`."""
+
+    torn_bytes: int
+    quarantine: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinished:
+    """Always a run's last event. `total` and `run_count` are the session's, before this end."""
+
+    run_id: int
+    status: RunStatus
+    run: Usage
+    total: Usage
+    run_count: int
+
+
+Event = (
+    RunStarted
+    | MessageAdded
+    | ModelStarted
+    | TextAdded
+    | ModelFinished
+    | ApprovalDecided
+    | ApprovalPending
+    | ToolStarted
+    | ToolFinished
+    | ToolBlocked
+    | CompactionStarted
+    | CompactionFinished
+    | TurnFinished
+    | RunFailed
+    | RunCancelled
+    | RunFinished
+    | TraceRepaired
+)

@@ -1,0 +1,135 @@
+"""Where a session's events are kept: trace first, then state, then observers.
+
+Opening the journal is taking the session's lock, taking in what others wrote since,
+and closing what a process that died left open. Knows no model and no tool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from paddock.errors import SessionLocked, TraceWriteError
+from paddock.runtime.events import MessageAdded, RunFinished, ToolFinished, TraceRepaired
+from paddock.runtime.models.base import Usage
+from paddock.runtime.records import records, tool_message
+from paddock.runtime.state import stamped
+from paddock.runtime.trace import TraceWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from paddock.runtime.directory import SessionDirectory
+    from paddock.runtime.events import Event
+    from paddock.runtime.records import Record
+    from paddock.runtime.state import State
+
+__all__ = ["Journal"]
+
+UNKNOWN = (
+    "Unknown: the process died while this call ran. It may have had its effect, wholly or in part."
+)
+NEVER_RAN = "Not run: the process died before this call began."
+
+_log = logging.getLogger(__name__)
+
+
+class Journal:
+    """The events of one session. Without a `directory` only its state remembers them."""
+
+    def __init__(self, state: State, directory: SessionDirectory | None = None) -> None:
+        self.state = state
+        self._directory = directory
+        self._writer: TraceWriter | None = None
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the session while the block runs; nobody else can write it.
+
+        The state is brought up to the trace's end first. Raises `SessionLocked` if
+        another process, or another session object, holds it.
+        """
+        if self._directory is not None:
+            self._open(self._directory)
+        try:
+            if self.state.status == "running":
+                self._close_dead_run()
+            yield
+        finally:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def record(self, event: Event) -> None:
+        """Keep `event`. When this returns, the event survives the end of the process.
+
+        Raises `TraceWriteError`, and then the state does not know of the event either.
+        """
+        for plain in records(event):
+            record = stamped(plain)
+            if self._writer is not None:
+                self._writer.append(record)
+                self.state.trace_end = self._writer.end
+            self.state.apply(record)
+            self.state.notify(record)
+
+    def settle(self, *, started: str, waiting: str) -> list[Event]:
+        """Give each open call a result: `started` to those that may have run, else `waiting`."""
+        events: list[Event] = [
+            ToolFinished(
+                call_id=call.id, tool_name=call.name, content=started, success=False, duration=0.0
+            )
+            if call.started
+            else MessageAdded(message=tool_message(call.id, waiting))
+            for call in self.state.open_calls
+        ]
+        for event in events:
+            self.record(event)
+        return events
+
+    async def sync(self) -> None:
+        """Return when everything kept would survive the end of the machine."""
+        if self._writer is not None:
+            await self._writer.sync()
+
+    def _open(self, directory: SessionDirectory) -> None:
+        directory.make()
+        try:
+            writer, found, torn = TraceWriter.open(directory.trace, start=self.state.trace_end)
+        except BlockingIOError as error:
+            name = self.state.session_id or directory.path.name
+            raise SessionLocked(name, directory.holder()) from error
+        except OSError as error:
+            raise TraceWriteError(f"cannot open {directory.trace}: {error.strerror}") from error
+        self._writer = writer
+        try:
+            self._take_in(found)
+            if torn is not None:
+                _log.warning("%s ended in %d torn bytes", directory.trace, torn.size)
+                self.record(TraceRepaired(torn_bytes=torn.size, quarantine=torn.quarantine.name))
+        except BaseException:
+            writer.close()
+            self._writer = None
+            raise
+
+    def _take_in(self, found: list[Record]) -> None:
+        assert self._writer is not None  # `_open` has just set it
+        self.state.replay(found)
+        if self._writer.end == 0 and self.state.messages:
+            for record in self.state.snapshot():  # a new trace has to tell where it begins
+                self._writer.append(stamped(record))
+        self.state.trace_end = self._writer.end
+
+    def _close_dead_run(self) -> None:
+        state = self.state
+        self.settle(started=UNKNOWN, waiting=NEVER_RAN)
+        self.record(
+            RunFinished(
+                run_id=state.runs_started,
+                status="interrupted",
+                run=Usage(),
+                total=state.total,
+                run_count=state.run_count,
+            )
+        )

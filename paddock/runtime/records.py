@@ -1,0 +1,189 @@
+"""The trace as a projection: which records an event leaves, and what is in them.
+
+The shapes are a file format that other programs read: fields are added, never changed.
+Knows neither files nor state.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, assert_never
+
+from paddock.runtime.events import (
+    ApprovalDecided,
+    ApprovalPending,
+    CompactionFinished,
+    CompactionStarted,
+    MessageAdded,
+    ModelFinished,
+    ModelStarted,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    TextAdded,
+    ToolBlocked,
+    ToolFinished,
+    ToolStarted,
+    TraceRepaired,
+    TurnFinished,
+)
+
+if TYPE_CHECKING:
+    from paddock.runtime.events import Event
+    from paddock.runtime.models.base import Message, ToolCall, Usage
+
+__all__ = ["Record", "assistant_message", "records", "tool_message", "usage_fields"]
+
+Record = dict[str, Any]
+"""One line of the trace, before its time stamps."""
+
+
+def usage_fields(usage: Usage) -> dict[str, Any]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "cost_usd": usage.cost_usd,
+    }
+
+
+def tool_message(call_id: str, content: str) -> Message:
+    return {"role": "tool", "tool_call_id": call_id, "content": content}
+
+
+def assistant_message(text: str, calls: tuple[ToolCall, ...] = ()) -> Message:
+    """An answer in chat format; without text its content is null if there are calls."""
+    if not calls:
+        return {"role": "assistant", "content": text}
+    listed = [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
+        for call in calls
+    ]
+    return {"role": "assistant", "content": text or None, "tool_calls": listed}
+
+
+def records(event: Event) -> tuple[Record, ...]:  # noqa: C901 - one case for each event
+    """The records that `event` leaves in the trace, in order; most leave one, some none."""
+    match event:
+        case MessageAdded():
+            return (_message(event.message),)
+        case TextAdded() | CompactionStarted() | TurnFinished():
+            return ()
+        case ModelStarted():
+            return (_llm_start(event),)
+        case ModelFinished():
+            return (_llm_end(event),)
+        case ToolStarted():
+            return (_tool("tool_start", event, tool_args=event.arguments),)
+        case ToolFinished():
+            return (_message(tool_message(event.call_id, event.content)), _tool_end(event))
+        case ToolBlocked():
+            blocked = _tool("tool_blocked", event, tool_args=event.arguments)
+            return (_message(tool_message(event.call_id, event.content)), blocked)
+        case ApprovalDecided():
+            return (_approval(event),)
+        case ApprovalPending():
+            pending = {"tool_args": event.arguments, "note": event.note}
+            return (_tool("approval_required", event, **pending),)
+        case CompactionFinished():
+            return (_compact(event),)
+        case RunStarted():
+            return (_run_start(event),)
+        case RunFailed():
+            return ({"type": "error", "message": event.message},)
+        case RunCancelled():
+            return ({"type": "cancelled", "message": event.message, "reason": event.reason},)
+        case TraceRepaired():
+            return (
+                {
+                    "type": "trace_repaired",
+                    "torn_bytes": event.torn_bytes,
+                    "quarantine": event.quarantine,
+                },
+            )
+        case RunFinished():
+            return (_usage(event), _run_end(event))
+        case _:
+            assert_never(event)
+
+
+def _message(message: Message) -> Record:
+    return {"type": "message", **message}
+
+
+def _tool(
+    kind: str,
+    event: ToolStarted | ToolFinished | ToolBlocked | ApprovalDecided | ApprovalPending,
+    **fields: object,
+) -> Record:
+    return {"type": kind, "tool_call_id": event.call_id, "tool_name": event.tool_name, **fields}
+
+
+def _tool_end(event: ToolFinished) -> Record:
+    return _tool(
+        "tool_end",
+        event,
+        success=event.success,
+        result=event.content,
+        duration_ms=round(event.duration * 1000, 3),
+    )
+
+
+def _approval(event: ApprovalDecided) -> Record:
+    return _tool(
+        "approval",
+        event,
+        approved=event.approved,
+        arguments_sha256=event.digest,
+        **({} if event.note is None else {"note": event.note}),
+    )
+
+
+def _llm_start(event: ModelStarted) -> Record:
+    return {"type": "llm_start", "model": event.model, "context_size": event.context_size}
+
+
+def _llm_end(event: ModelFinished) -> Record:
+    fields = usage_fields(event.usage)
+    return {
+        "type": "llm_end",
+        "model": event.model,
+        "call_index": event.call_index,
+        **fields,
+        "cache_read_tokens": event.usage.cached_tokens,
+        "usage": fields,
+    }
+
+
+def _compact(event: CompactionFinished) -> Record:
+    return {
+        "type": "compact",
+        "tokens_before": event.tokens_before,
+        "tokens_after": event.tokens_after,
+        "trigger": event.trigger,
+        "summary": event.summary,
+    }
+
+
+def _run_start(event: RunStarted) -> Record:
+    return {
+        "type": "run_start",
+        "run_id": event.run_id,
+        "session_id": event.session_id,
+        "prompt": event.prompt,
+    }
+
+
+def _usage(event: RunFinished) -> Record:
+    snapshot = {"status": "running", "run_count": event.run_count}
+    return {"type": "usage", **usage_fields(event.total), **snapshot}
+
+
+def _run_end(event: RunFinished) -> Record:
+    usage = usage_fields(event.run)
+    return {"type": "run_end", "run_id": event.run_id, "status": event.status, "usage": usage}

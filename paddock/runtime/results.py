@@ -1,0 +1,140 @@
+"""The SDK's face: what `Session.run` shows and returns. Flat, as its users know it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, assert_never
+
+from paddock.runtime.events import (
+    ApprovalDecided,
+    ApprovalPending,
+    CompactionFinished,
+    CompactionStarted,
+    CompactionTrigger,
+    MessageAdded,
+    ModelFinished,
+    ModelStarted,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    TextAdded,
+    ToolBlocked,
+    ToolFinished,
+    ToolStarted,
+    TraceRepaired,
+    TurnFinished,
+)
+from paddock.runtime.records import usage_fields
+
+if TYPE_CHECKING:
+    from paddock.runtime.events import Event
+    from paddock.runtime.models.base import Usage
+
+__all__ = ["AgentEvent", "CompactResult", "RunResult", "agent_event", "run_usage"]
+
+
+@dataclass(slots=True)
+class AgentEvent:
+    """One event of a run; which fields are set depends on `type`.
+
+    ``text`` (content), ``tool_start`` (tool_name, tool_call_id, tool_args), ``tool_end``
+    (tool_name, tool_call_id, tool_result, tool_metadata), ``tool_blocked`` (as
+    tool_start), ``api_call_complete`` (usage), ``turn_complete`` (content, usage),
+    ``compact_start``, ``compact_end`` (content), ``error`` (content), ``cancelled``
+    (content), ``interruption`` (content, tool_name, tool_call_id, tool_args).
+    """
+
+    type: str
+    content: str | None = None
+    tool_name: str | None = None
+    tool_call_id: str | None = None
+    tool_args: dict[str, Any] | None = None
+    tool_result: str | None = None
+    tool_metadata: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class RunResult:
+    """How a run ended.
+
+    `text` is the final answer, or the last text before the run ended early. `status` is
+    completed, error, cancelled, max_turns or interrupted. `usage` holds this run's
+    tokens (`input_tokens`, `output_tokens`, `cached_tokens`, `reasoning_tokens`,
+    `cost_usd`), the session's under the same names with ``total_`` before them, and
+    `context_size`.
+    """
+
+    text: str = ""
+    events: list[AgentEvent] = field(default_factory=list)
+    status: str = "completed"
+    usage: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CompactResult:
+    """A compaction: sizes of the history in tokens (estimates), and what replaced it."""
+
+    summary: str
+    tokens_before: int
+    tokens_after: int
+    trigger: CompactionTrigger
+
+
+def run_usage(run: Usage, total: Usage, context_size: int) -> dict[str, Any]:
+    totals = {f"total_{name}": value for name, value in usage_fields(total).items()}
+    return {**usage_fields(run), **totals, "context_size": context_size}
+
+
+def agent_event(event: Event) -> AgentEvent | None:  # noqa: C901 - one case for each event
+    """What the SDK shows of `event`; None if nothing."""
+    match event:
+        case TextAdded():
+            return AgentEvent("text", content=event.text)
+        case ToolStarted():
+            return _tool("tool_start", event)
+        case ToolFinished():
+            return AgentEvent(
+                "tool_end",
+                tool_name=event.tool_name,
+                tool_call_id=event.call_id,
+                tool_result=event.content,
+                tool_metadata=dict(event.metadata),
+            )
+        case ToolBlocked():
+            return _tool("tool_blocked", event)
+        case ApprovalPending():
+            return _tool("interruption", event, content=event.note)
+        case ModelFinished():
+            usage = {**usage_fields(event.usage), "call_index": event.call_index}
+            return AgentEvent("api_call_complete", usage=usage)
+        case TurnFinished():
+            usage = run_usage(event.run, event.total, event.context_size)
+            return AgentEvent("turn_complete", content=event.text, usage=usage)
+        case CompactionStarted():
+            return AgentEvent("compact_start")
+        case CompactionFinished():
+            return AgentEvent("compact_end", content=event.summary)
+        case RunFailed():
+            return AgentEvent("error", content=event.message)
+        case RunCancelled():
+            return AgentEvent("cancelled", content=event.message)
+        case MessageAdded() | ModelStarted() | ApprovalDecided() | TraceRepaired():
+            return None
+        case RunStarted() | RunFinished():
+            return None
+        case _:
+            assert_never(event)
+
+
+def _tool(
+    kind: str, event: ToolStarted | ToolBlocked | ApprovalPending, *, content: str | None = None
+) -> AgentEvent:
+    return AgentEvent(
+        kind,
+        content=content,
+        tool_name=event.tool_name,
+        tool_call_id=event.call_id,
+        tool_args=dict(event.arguments),
+    )

@@ -1,0 +1,287 @@
+"""The conversation: a fold over the trace's records.
+
+A live session and a trace file go through the same `State.apply`, so what a session
+holds is what its trace says. Knows no files.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from paddock.errors import TraceError
+from paddock.runtime.models.base import Message, Usage
+from paddock.runtime.records import tool_message, usage_fields
+from paddock.runtime.trace import encode_record, read_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from paddock.runtime.records import Record
+
+__all__ = ["OpenCall", "State", "StateObserver", "compacted", "estimate_tokens", "stamped"]
+
+CHARS_PER_TOKEN = 4
+RECENT_PROMPTS = 3
+"""The user's messages that a compaction keeps, in their own words."""
+
+SUMMARY_PREFIX = "Summary of the conversation so far, in place of its messages:\n\n"
+NO_RESULT = "No result was recorded for this call."
+
+_USAGE_NAMES = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost_usd")
+
+_log = logging.getLogger(__name__)
+
+
+class StateObserver(Protocol):
+    """Told of everything that happens to a `State`."""
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        """Take a record of the trace, after it was written. What it raises is only logged."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenCall:
+    """A tool call without a result. It may have had an effect only if it was `started`."""
+
+    id: str
+    name: str
+    arguments: str
+    started: bool = False
+
+
+def stamped(record: Record) -> Record:
+    """`record` with the time (UTC, ISO 8601) under both of the names that readers know."""
+    now = dt.datetime.now(dt.UTC).isoformat()
+    return {**record, "ts": now, "timestamp": now}
+
+
+class State:
+    """Messages, usage and status of one session, over all its runs.
+
+    `messages` are in OpenAI chat format, without the system prompt. `status` is
+    created, running, or how the last run ended; `run_count` counts runs that ended.
+    """
+
+    def __init__(self, session_id: str | None = None) -> None:
+        self.session_id = session_id
+        self.messages: list[Message] = []
+        self.status = "created"
+        self.run_count = 0
+        self.runs_started = 0
+        self.total = Usage()
+        self.last_input_tokens = 0
+        self.trace_end = 0
+        """Bytes of its trace that this state has seen."""
+        self._characters = 0
+        self._open: dict[str, OpenCall] = {}
+        self._order: dict[str, int] = {}
+        self._call_ids: set[str] = set()
+        self._observers: list[StateObserver] = []
+
+    @classmethod
+    def from_jsonl(cls, data: bytes) -> State:
+        """The state that a trace tells, a live one's included; a torn last line is left out.
+
+        Raises `TraceError` if another line is damaged.
+        """
+        state = cls()
+        content = read_records(data)
+        state.replay(content.records)
+        state.trace_end = content.end
+        return state
+
+    def to_jsonl(self) -> bytes:
+        """A short trace that gives an equal state back: the messages and the usage."""
+        lines = [encode_record(stamped(record)) for record in self.snapshot()]
+        return b"".join(lines)
+
+    def snapshot(self) -> list[Record]:
+        """The records of `to_jsonl`."""
+        records: list[Record] = [{"type": "message", **message} for message in self.messages]
+        numbers = {"status": self.status, "run_count": self.run_count}
+        if self.session_id is not None:
+            numbers["session_id"] = self.session_id
+        return [*records, {"type": "usage", **self.usage, **numbers}]
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """Tokens and cost over all runs."""
+        return usage_fields(self.total)
+
+    @property
+    def open_calls(self) -> tuple[OpenCall, ...]:
+        """The last answer's tool calls that have no result yet, in its order."""
+        return tuple(self._open.values())
+
+    def has_call(self, call_id: str) -> bool:
+        """Whether a call of this id was made before."""
+        return call_id in self._call_ids
+
+    def get_messages(self) -> list[Message]:
+        """A copy of the list of messages."""
+        return list(self.messages)
+
+    def get_user_messages(self) -> list[str]:
+        """The texts of the user's messages."""
+        return [_text(message) for message in self.messages if message["role"] == "user"]
+
+    def estimate_tokens(self) -> int:
+        """The size of the messages, at four characters for a token."""
+        return self._characters // CHARS_PER_TOKEN
+
+    def add_observer(self, observer: StateObserver) -> None:
+        self._observers.append(observer)
+
+    def remove_observer(self, observer: StateObserver) -> None:
+        """Take `observer` out; nothing happens if it was not there."""
+        if observer in self._observers:
+            self._observers.remove(observer)
+
+    def replace_with_summary(self, summary: str) -> None:
+        """Put the last `RECENT_PROMPTS` user messages and `summary` in place of all messages."""
+        self.messages = compacted(self.messages, summary)
+        self._characters = sum(map(_size, self.messages))
+        self._open.clear()
+        self.last_input_tokens = 0
+
+    def replay(self, records: Iterable[Record]) -> None:
+        """Take in records of a file; raises `TraceError` if one lacks what its type has."""
+        for record in records:
+            try:
+                self.apply(record)
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                kind = record["type"]
+                raise TraceError(f"the trace holds a {kind!r} that is none: {error!r}") from error
+
+    def apply(self, record: Record) -> None:
+        """Take in one record of a trace; types that mean nothing here are passed over."""
+        handler = _HANDLERS.get(record["type"])
+        if handler is not None:
+            handler(self, record)
+
+    def notify(self, record: Record) -> None:
+        """Tell the observers of `record`."""
+        for observer in tuple(self._observers):
+            try:
+                observer.on_event(record)
+            except Exception:
+                _log.exception("a state observer failed")
+
+    def _add_message(self, record: Record) -> None:
+        message = {name: value for name, value in record.items() if name not in _NOT_MESSAGE}
+        if message["role"] == "tool":
+            self._insert_result(message)
+            return
+        for call_id in list(self._open):  # a trace that another program left unfinished
+            self._insert_result(tool_message(call_id, NO_RESULT))
+        self._append(message)
+        calls = message.get("tool_calls")
+        if calls:
+            self._expect(calls)
+
+    def _expect(self, calls: list[dict[str, Any]]) -> None:
+        self._order = {call["id"]: number for number, call in enumerate(calls)}
+        self._call_ids.update(self._order)
+        for call in calls:
+            function = call["function"]
+            self._open[call["id"]] = OpenCall(
+                id=call["id"], name=function["name"], arguments=function["arguments"]
+            )
+
+    def _insert_result(self, message: Message) -> None:
+        """Results come in the order in which calls end; history has them in the calls' order."""
+        call_id = message["tool_call_id"]
+        rank = self._order.get(call_id, len(self._order))
+        place = len(self.messages)
+        while place and self.messages[place - 1]["role"] == "tool":
+            other = self.messages[place - 1]["tool_call_id"]
+            if self._order.get(other, -1) <= rank:
+                break
+            place -= 1
+        self.messages.insert(place, message)
+        self._characters += _size(message)
+        self._open.pop(call_id, None)
+
+    def _append(self, message: Message) -> None:
+        self.messages.append(message)
+        self._characters += _size(message)
+
+    def _start_tool(self, record: Record) -> None:
+        call = self._open.get(record["tool_call_id"])
+        if call is not None:
+            self._open[call.id] = replace(call, started=True)
+
+    def _start_run(self, record: Record) -> None:
+        self.status = "running"
+        self.runs_started += 1
+        self.session_id = record.get("session_id", self.session_id)
+
+    def _end_run(self, record: Record) -> None:
+        self.status = record["status"]
+        self.run_count += 1
+
+    def _end_model(self, record: Record) -> None:
+        usage = _usage(record)
+        if "cached_tokens" not in record:
+            usage = replace(usage, cached_tokens=record.get("cache_read_tokens") or 0)
+        self.total += usage
+        self.last_input_tokens = usage.input_tokens
+
+    def _restore_usage(self, record: Record) -> None:
+        self.total = _usage(record)
+        self.status = record.get("status", self.status)
+        self.run_count = record.get("run_count", self.run_count)
+        self.runs_started = max(self.runs_started, self.run_count)
+        self.session_id = record.get("session_id", self.session_id)
+
+    def _compact(self, record: Record) -> None:
+        if "summary" in record:  # other programs do not write it
+            self.replace_with_summary(record["summary"])
+
+
+_NOT_MESSAGE = frozenset({"type", "ts", "timestamp"})
+
+_HANDLERS: Mapping[str, Callable[[State, Record], None]] = {
+    "message": State._add_message,
+    "tool_start": State._start_tool,
+    "run_start": State._start_run,
+    "run_end": State._end_run,
+    "llm_end": State._end_model,
+    "usage": State._restore_usage,
+    "compact": State._compact,
+}
+
+
+def compacted(messages: Sequence[Message], summary: str) -> list[Message]:
+    """What `State.replace_with_summary` makes of `messages`."""
+    prompts = [
+        message
+        for message in messages
+        if message["role"] == "user" and not _text(message).startswith(SUMMARY_PREFIX)
+    ]
+    return [*prompts[-RECENT_PROMPTS:], {"role": "user", "content": SUMMARY_PREFIX + summary}]
+
+
+def estimate_tokens(messages: Iterable[Message]) -> int:
+    return sum(map(_size, messages)) // CHARS_PER_TOKEN
+
+
+def _usage(record: Record) -> Usage:
+    return Usage(**{name: record.get(name) or 0 for name in _USAGE_NAMES})
+
+
+def _text(message: Message) -> str:
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return "".join(part.get("text", "") for part in parts if isinstance(part, dict))
+
+
+def _size(message: Message) -> int:
+    calls = message.get("tool_calls") or ()
+    return len(_text(message)) + sum(len(call["function"]["arguments"]) for call in calls)

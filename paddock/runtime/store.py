@@ -1,0 +1,199 @@
+"""Sessions on disk: making, finding, resuming them. Knows no run."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paddock.errors import ConfigError, SessionError
+from paddock.runtime.agent import Agent
+from paddock.runtime.config import AgentConfig
+from paddock.runtime.directory import SessionDirectory
+from paddock.runtime.session import Session
+from paddock.runtime.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["SessionInfo", "SessionStore"]
+
+DIRECTORY_VARIABLE = "PADDOCK_SESSIONS_DIR"
+PREVIEW_LENGTH = 60
+
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """One line of a list of sessions.
+
+    `status` is created, running, or how the last run ended. A session whose process
+    died while it ran is interrupted. `created_at` is in UTC.
+    """
+
+    id: str
+    status: str
+    created_at: dt.datetime
+    model: str
+    profile: str
+    first_prompt: str
+
+    @property
+    def display_preview(self) -> str:
+        """The first prompt on one line, cut to what a list has room for."""
+        text = " ".join(self.first_prompt.split())
+        return text if len(text) <= PREVIEW_LENGTH else text[:PREVIEW_LENGTH] + "..."
+
+
+class SessionStore:
+    """The sessions below one directory, which is made when the first one is.
+
+    The default is ``$PADDOCK_SESSIONS_DIR``, else ``~/.config/paddock/sessions`` (where
+    the platform keeps configuration). The file system has to be a local one: locks on
+    network file systems are not to be relied on.
+    """
+
+    def __init__(self, base_dir: str | os.PathLike[str] | None = None) -> None:
+        self.base_dir = _default_directory() if base_dir is None else Path(base_dir).expanduser()
+
+    def create_session(self, agent: Agent, *, session_id: str | None = None) -> Session:
+        """A new session of `agent` that writes everything to a directory of its own.
+
+        Raises `SessionError` if there is a session of this id.
+        """
+        self.base_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name = session_id or uuid.uuid4().hex[:8]
+        directory = self._directory(name)
+        try:
+            directory.path.mkdir(mode=0o700)
+        except FileExistsError as error:
+            raise SessionError(f"session {name} exists already") from error
+        directory.write_file(directory.config, agent.config.to_yaml())
+        now = dt.datetime.now(dt.UTC).isoformat()
+        directory.update_meta(
+            id=name,
+            status="created",
+            created_at=now,
+            started_at=now,
+            model=agent.config.model,
+            profile=_profile_name(agent),
+            first_prompt="",
+        )
+        return Session(agent, session_id=name, session_dir=directory.path)
+
+    def resume(
+        self,
+        session_id: str,
+        agent: Agent | None = None,
+        *,
+        agent_config: AgentConfig | None = None,
+    ) -> Session:
+        """The session `session_id` (or the only one whose id begins so), to go on with.
+
+        Without `agent` and `agent_config` the agent is the one that was saved with it.
+        A call that was running when its process died gets a result that says so; it
+        is not run again. Raises `FileNotFoundError`, `SessionLocked` if another
+        process runs it, and `TraceError` if its trace is damaged.
+        """
+        directory = self._directory(self.find(session_id))
+        if agent is None:
+            agent = Agent(agent_config or AgentConfig.from_file(directory.config))
+        session = Session(agent, session_id=directory.path.name, session_dir=directory.path)
+        session.recover()
+        directory.clear_cancel()
+        return session
+
+    def find(self, prefix: str) -> str:
+        """The id that is `prefix` or begins with it; `SessionError` if there are several."""
+        if not _ID.fullmatch(prefix):
+            raise FileNotFoundError(f"Session not found: {prefix}")
+        if (self.base_dir / prefix).is_dir():
+            return prefix
+        found = [path.name for path in self._paths() if path.name.startswith(prefix)]
+        if not found:
+            raise FileNotFoundError(f"Session not found: {prefix}")
+        if len(found) > 1:
+            raise SessionError(f"{prefix} may be any of: {', '.join(sorted(found))}")
+        return found[0]
+
+    def info(self, session_id: str) -> SessionInfo:
+        """What a list would show of one session; finds it as `resume` does."""
+        return _read_info(self._directory(self.find(session_id)))
+
+    def list(self, limit: int | None = 20) -> list[SessionInfo]:
+        """The newest `limit` sessions, newest first; all of them for None."""
+        infos = [_read_info(SessionDirectory(path)) for path in self._paths()]
+        infos.sort(key=lambda info: (info.created_at, info.id), reverse=True)
+        return infos[:limit]
+
+    def get_latest_id(self) -> str | None:
+        """The id of the newest session; None if there is none."""
+        newest = self.list(limit=1)
+        return newest[0].id if newest else None
+
+    def update_status(self, session_id: str, status: str) -> None:
+        """Note another status for a session; raises `FileNotFoundError`."""
+        self._directory(self.find(session_id)).update_meta(status=status)
+
+    def load_state(self, session_id: str) -> State:
+        """The conversation of a session, to look at. Takes no lock and repairs nothing."""
+        directory = self._directory(self.find(session_id))
+        state = State(directory.path.name)
+        if directory.trace.exists():
+            state = State.from_jsonl(directory.trace.read_bytes())
+            state.session_id = directory.path.name
+        return state
+
+    def _directory(self, session_id: str) -> SessionDirectory:
+        if not _ID.fullmatch(session_id):
+            raise ConfigError(f"{session_id!r} cannot be the id of a session")
+        return SessionDirectory(self.base_dir / session_id)
+
+    def _paths(self) -> Iterator[Path]:
+        if not self.base_dir.is_dir():
+            return
+        for path in self.base_dir.iterdir():
+            if _ID.fullmatch(path.name) and path.is_dir():
+                yield path
+
+
+def _default_directory() -> Path:
+    given = os.environ.get(DIRECTORY_VARIABLE)
+    if given:
+        return Path(given).expanduser()
+    import platformdirs
+
+    return platformdirs.user_config_path("paddock") / "sessions"
+
+
+def _profile_name(agent: Agent) -> str:
+    profile = agent.registry.profile
+    return "" if profile is None else profile.name
+
+
+def _read_info(directory: SessionDirectory) -> SessionInfo:
+    meta = directory.read_meta()
+    status = str(meta.get("status") or "unknown")
+    if status == "running" and not directory.locked():
+        status = "interrupted"
+    return SessionInfo(
+        id=directory.path.name,
+        status=status,
+        created_at=_created_at(meta, directory),
+        model=str(meta.get("model") or ""),
+        profile=str(meta.get("profile") or ""),
+        first_prompt=str(meta.get("first_prompt") or ""),
+    )
+
+
+def _created_at(meta: dict[str, Any], directory: SessionDirectory) -> dt.datetime:
+    try:
+        return dt.datetime.fromisoformat(meta["created_at"])
+    except (KeyError, TypeError, ValueError):
+        modified = directory.path.stat().st_mtime
+        return dt.datetime.fromtimestamp(modified, dt.UTC)
