@@ -256,7 +256,7 @@ def test_the_text_of_files_is_data_and_not_asked_about() -> None:
     [
         ".git/hooks/pre-commit", "a/.GIT/config", ".bashrc", "/home/u/.ssh/authorized_keys",
         "x/../.mcp.json", "/etc/passwd", "//usr/bin/x", ".vscode/tasks.json", ".idea/x",
-        ".claude/commands/x.md", '".bashrc"', "~/.zshrc", ".config/x", ".aws/credentials", 
+        ".claude/commands/x.md", '".bashrc"', "~/.zshrc", ".config/x", ".aws/credentials",
         "a\n/.profile",
     ],
 )  # fmt: skip

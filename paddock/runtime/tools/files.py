@@ -18,6 +18,8 @@ __all__ = ["ListHandler", "ReadHandler", "WriteHandler", "failed"]
 MAX_LINES: Final = 500
 MAX_LINE_LENGTH: Final = 500
 MAX_ENTRIES: Final = 200
+MAX_READ_BYTES: Final = 512 * 1024 * 1024
+"""Lines are counted to the end of the file; this much takes a second or two."""
 
 _BINARY_SUFFIXES = frozenset({
     ".7z", ".a", ".avi", ".bin", ".bmp", ".bz2", ".class", ".db", ".dll", ".doc", ".docx",
@@ -65,10 +67,11 @@ class ReadHandler(ToolHandler):
         fs = (await sandbox_of(invocation)).fs
         limit = min(end - start + 1, MAX_LINES)
         try:
-            if (
-                await fs.stat(path)
-            ).kind != "file":  # opening a pipe or a device could wait forever
+            info = await fs.stat(path)
+            if info.kind != "file":  # opening a pipe or a device could wait forever
                 return failed(f"Not a file: {shown}")
+            if info.size > MAX_READ_BYTES:
+                return failed(f"Too large: {shown} has {info.size} bytes; use head, tail or grep")
             found = await fs.read_lines(path, start=start, limit=limit, width=MAX_LINE_LENGTH)
         except (FileNotFoundError, NotADirectoryError):
             return failed(f"File not found: {shown}")

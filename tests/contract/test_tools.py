@@ -1,0 +1,452 @@
+"""The tools over a real sandbox: what the model reads, and what is then on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from paddock.runtime.permissions import PermissionProfile
+from paddock.runtime.tools.base import ToolInvocation, ToolOutput
+from paddock.runtime.tools.factory import build_registry
+from paddock.runtime.tools.paths import show_path
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from paddock.sandbox import Sandbox
+
+    Call = Callable[..., Awaitable[ToolOutput]]
+
+ODD_NAMES = [
+    "new\nline.txt", "-rf", "--help", "$(touch evil)", "`id`", "a b.txt", "quo'te\".txt",
+    "bytes\udcff\udcfe", "\udc80", "star*[x]?.txt", "back\\slash", "; rm x", "n" * 255, "ünï ©",
+    '"quoted"', " led", "~", "%s", "line\r", "esc\x1b[31m",
+]  # fmt: skip
+
+
+@dataclass
+class Context:
+    """What a session lends to its tools, without a session."""
+
+    live: Sandbox
+
+    async def sandbox(self) -> Sandbox:
+        return self.live
+
+
+def _caller(sandbox: Sandbox, profile: str | PermissionProfile) -> Call:
+    registry = build_registry(profile)
+
+    async def call(tool: str, **arguments: Any) -> ToolOutput:
+        context = Context(sandbox)
+        return await registry.dispatch(
+            ToolInvocation(call_id="1", tool_name=tool, arguments=arguments, context=context)
+        )
+
+    return call
+
+
+@pytest.fixture
+def call(sandbox: Sandbox) -> Call:
+    """Calls a tool of the developer profile."""
+    return _caller(sandbox, "developer")
+
+
+async def _bash(call: Call, command: str, **arguments: Any) -> tuple[str, dict[str, Any]]:
+    output = await call("bash", command=command, **arguments)
+    shown = json.loads(output.content)
+    assert set(shown) == {"output", "metadata"}
+    return shown["output"], shown["metadata"]
+
+
+# bash
+
+
+async def test_bash_gives_output_and_exit_code_as_json(sandbox: Sandbox, call: Call) -> None:
+    output = await call("bash", command="echo hi; exit 3")
+    shown = json.loads(output.content)
+    assert shown["output"] == "hi"
+    assert shown["metadata"]["exit_code"] == 3
+    assert isinstance(shown["metadata"]["duration_seconds"], float)
+    assert not output.success
+    assert output.metadata["command"] == "echo hi; exit 3"
+    assert output.metadata["working_dir"] == str(sandbox.working_dir)
+    assert "timed_out" not in output.metadata
+
+
+async def test_bash_succeeds_when_the_command_does(call: Call) -> None:
+    assert (await call("bash", command="true")).success
+
+
+async def test_bash_keeps_the_order_of_both_streams(call: Call) -> None:
+    text, _ = await _bash(call, "echo 1; echo 2 >&2; echo 3; echo 4 >&2")
+    assert text == "1\n2\n3\n4"
+
+
+async def test_bash_shows_the_shells_own_complaint_too(call: Call) -> None:
+    text, facts = await _bash(call, "echo 'unclosed")
+    assert facts["exit_code"] != 0
+    assert "quot" in text.lower() or "eof" in text.lower()
+
+
+async def test_bash_starts_where_it_is_told(sandbox: Sandbox, call: Call) -> None:
+    await sandbox.fs.mkdir("sub dir")
+    text, _ = await _bash(call, "pwd", working_dir="sub dir")
+    assert text == str(sandbox.path("sub dir"))
+    output = await call("bash", command="pwd", working_dir="nowhere")
+    assert not output.success
+    assert output.content == f"Working directory not found: {sandbox.path('nowhere')}"
+
+
+async def test_bash_starts_in_the_profiles_directory_if_there_is_one(sandbox: Sandbox) -> None:
+    await sandbox.fs.mkdir("app")
+    app = str(sandbox.path("app"))
+    there = _caller(sandbox, PermissionProfile(name="x", shell_working_dir=app))
+    assert (await _bash(there, "pwd"))[0] == app
+    not_there = _caller(sandbox, PermissionProfile(name="x", shell_working_dir="/no/such"))
+    assert (await _bash(not_there, "pwd"))[0] == str(sandbox.working_dir)
+
+
+async def test_bash_kills_what_takes_too_long_and_shows_what_there_was(call: Call) -> None:
+    output = await call("bash", command="echo partial; exec sleep 60", timeout=0.3)
+    shown = json.loads(output.content)
+    assert shown["output"] == "partial\n[Command timed out after 0.3s and was killed]"
+    assert shown["metadata"]["exit_code"] == -1
+    assert not output.success
+    assert output.metadata["timed_out"] is True
+
+
+async def test_the_profiles_timeout_is_for_commands_that_ask_for_none(sandbox: Sandbox) -> None:
+    call = _caller(
+        sandbox, PermissionProfile(name="x", shell="unrestricted", shell_timeout=0.2)  # type: ignore[arg-type]
+    )  # fmt: skip
+    output = await call("bash", command="exec sleep 60")
+    assert output.metadata["exit_code"] == -1
+
+
+async def test_a_cancelled_bash_leaves_no_process(sandbox: Sandbox, call: Call) -> None:
+    await sandbox.exec(["mkfifo", "ready"])
+    task = asyncio.ensure_future(call("bash", command="echo $$ >ready; exec sleep 600"))
+    pid = (await sandbox.exec(["cat", "ready"], timeout=10)).stdout.strip()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not (await sandbox.exec(["kill", "-0", pid])).ok
+
+
+async def test_bash_output_is_bounded_and_tells_where_the_rest_is(
+    sandbox: Sandbox, call: Call
+) -> None:
+    output = await call("bash", command="yes a long line of output | head -c 3000000; echo the end")
+    assert len(output.content.encode()) <= 20_000
+    shown = json.loads(output.content)
+    assert shown["output"].startswith("Total output lines: ")
+    assert shown["output"].endswith("the end")
+    spilled = await sandbox.fs.stat(shown["metadata"]["full_output"])
+    assert spilled.size == 3_000_008
+
+
+@pytest.mark.parametrize("command", ["head -c 30000 /dev/zero", "yes '\"' | head -c 30000"])
+async def test_output_that_escapes_badly_still_fits_and_is_json(call: Call, command: str) -> None:
+    output = await call("bash", command=command)
+    assert len(output.content.encode()) <= 20_000
+    json.loads(output.content)
+
+
+async def test_every_byte_comes_out_as_valid_text(call: Call) -> None:
+    text, _ = await _bash(call, "i=0; while [ $i -lt 256 ]; do printf \"\\\\$(printf %o $i)\"; "
+                                "i=$((i+1)); done")  # fmt: skip
+    text.encode()
+    assert "abc" in text
+    assert "\N{REPLACEMENT CHARACTER}" in text
+
+
+async def test_a_restricted_shell_says_what_it_blocked(sandbox: Sandbox) -> None:
+    call = _caller(sandbox, "readonly")
+    output = await call("bash", command="touch evil")
+    assert not output.success
+    assert output.content == "Command blocked: 'touch' is not among the commands that only read"
+    assert not await sandbox.fs.exists("evil")
+
+
+async def test_a_restricted_shell_runs_what_only_reads(sandbox: Sandbox) -> None:
+    await sandbox.fs.write_text("a.txt", "one\ntwo\n")
+    call = _caller(sandbox, "readonly")
+    text, facts = await _bash(call, 'cat *.txt nope 2>/dev/null | wc -l && echo "$PWD"')
+    assert text.split() == ["2", str(sandbox.working_dir)]
+    assert facts["exit_code"] == 0
+
+
+# read
+
+
+async def test_read_numbers_the_lines(sandbox: Sandbox, call: Call) -> None:
+    await sandbox.fs.write_text("a.txt", "one\ntwo\n\nfour")
+    output = await call("read", path="a.txt")
+    assert output.content == "     1  one\n     2  two\n     3  \n     4  four"
+
+
+async def test_read_shows_a_part_and_tells_which(sandbox: Sandbox, call: Call) -> None:
+    await sandbox.fs.write_text("a.txt", "".join(f"{number}\n" for number in range(1, 1001)))
+    output = await call("read", path="a.txt", start_line=5, end_line="6")
+    assert output.content == "     5  5\n     6  6\n\n[Showing lines 5-6 of 1000]"
+    whole = await call("read", path="a.txt", end_line=900)
+    assert whole.content.endswith("   500  500\n\n[Showing lines 1-500 of 1000]")
+
+
+async def test_read_cuts_long_lines(sandbox: Sandbox, call: Call) -> None:
+    await sandbox.fs.write_text("a.txt", "x" * 5000)
+    assert (await call("read", path="a.txt")).content == f"     1  {'x' * 500}..."
+
+
+async def test_read_tells_an_empty_file(sandbox: Sandbox, call: Call) -> None:
+    await sandbox.fs.write_text("a.txt", "")
+    assert (await call("read", path="a.txt")).content == "[The file is empty]"
+
+
+async def test_read_refuses_what_is_no_text_file(sandbox: Sandbox, call: Call) -> None:
+    await sandbox.fs.mkdir("folder")
+    await sandbox.exec(["mkfifo", "pipe"])
+    await sandbox.fs.write_bytes("nul", b"a\0b")
+    await sandbox.fs.write_text("short", "a\n")
+    expected = {
+        "nope": "File not found: nope",
+        "short/x": "File not found: short/x",
+        "folder": "Not a file: folder",
+        "pipe": "Not a file: pipe",
+        "/dev/zero": "Not a file: /dev/zero",
+        "image.PNG": "Cannot read a binary file: image.PNG",
+        "nul": "Cannot read a binary file: nul",
+    }
+    async with asyncio.timeout(5):
+        for path, content in expected.items():
+            output = await call("read", path=path)
+            assert (output.content, output.success) == (content, False)
+    output = await call("read", path="short", start_line=3)
+    assert output.content == "Start line 3 exceeds the file's length (1 lines)"
+    output = await call("read", path="short", start_line=3, end_line=2)
+    assert not output.success
+
+
+async def test_read_refuses_a_file_that_would_take_minutes(sandbox: Sandbox, call: Call) -> None:
+    await sandbox.exec(["truncate", "-s", "1T", "huge"], check=True)
+    async with asyncio.timeout(5):
+        output = await call("read", path="huge")
+    assert output.content == "Too large: huge has 1099511627776 bytes; use head, tail or grep"
+
+
+# write
+
+
+async def test_write_creates_then_overwrites_and_counts(sandbox: Sandbox, call: Call) -> None:
+    output = await call("write", path="new/dir/a.txt", content="ünï\nb")
+    assert output.content == "Created new/dir/a.txt (7 bytes, 2 lines)"
+    output = await call("write", path="new/dir/a.txt", content="")
+    assert output.content == "Overwrote new/dir/a.txt (0 bytes, 0 lines)"
+    assert await sandbox.fs.read_bytes("new/dir/a.txt") == b""
+
+
+async def test_write_tells_what_stands_in_its_way(sandbox: Sandbox, call: Call) -> None:
+    await sandbox.fs.mkdir("folder")
+    await sandbox.fs.write_text("file", "x")
+    assert (await call("write", path="folder", content="x")).content == "Is a directory: folder"
+    output = await call("write", path="file/a", content="x")
+    assert not output.success
+    assert await sandbox.fs.read_text("file") == "x"
+
+
+async def test_create_only_replaces_nothing(sandbox: Sandbox) -> None:
+    call = _caller(sandbox, PermissionProfile.from_dict({"name": "x", "file_write": "create-only"}))
+    assert (await call("write", path="a", content="1")).content == "Created a (1 bytes, 1 lines)"
+    output = await call("write", path="a", content="2")
+    assert not output.success
+    assert output.content.startswith("File already exists: a.")
+    assert await sandbox.fs.read_text("a") == "1"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [".bashrc", ".git/hooks/pre-commit", "x/../.mcp.json", "/etc/evil", ".ssh/id", '".idea/x"'],
+)  # fmt: skip
+async def test_create_only_does_not_touch_protected_paths(sandbox: Sandbox, path: str) -> None:
+    call = _caller(sandbox, PermissionProfile.from_dict({"name": "x", "file_write": "create-only"}))
+    output = await call("write", path=path, content="x")
+    assert not output.success
+    assert output.content.startswith("Cannot write to a protected path")
+    assert await sandbox.fs.list() == []
+
+
+# edit
+
+
+@pytest.mark.parametrize(
+    ("before", "old", "new", "after", "how"),
+    [
+        (b"a\nb\nc", "b", "B", b"a\nB\nc", "exact match"),
+        (b"a  \nb\n", "a\nb", "x", b"x\n", "match without trailing whitespace"),
+        (b"    a\n      b\n", "a\n  b\n", "c\n", b"    c\n", "match without indentation"),
+        (b"a\r\nb\r\n", "a\nb", "x\ny", b"x\r\ny\r\n", "exact match"),
+        (b"\xff\xfe\x00 a \x80", "a", "b", b"\xff\xfe\x00 b \x80", "exact match"),
+    ],
+)
+async def test_edit_changes_one_place_and_says_how_it_was_found(
+    sandbox: Sandbox, call: Call, before: bytes, old: str, new: str, after: bytes, how: str
+) -> None:
+    await sandbox.fs.write_bytes("f", before)
+    output = await call("edit", path="f", old_string=old, new_string=new)
+    assert output.content == f"Edited f: {how}"
+    assert await sandbox.fs.read_bytes("f") == after
+
+
+async def test_edit_keeps_the_permission_bits(sandbox: Sandbox, call: Call) -> None:
+    await sandbox.fs.write_text("run.sh", "echo a\n")
+    await sandbox.exec(["chmod", "750", "run.sh"], check=True)
+    await call("edit", path="run.sh", old_string="a", new_string="b")
+    assert (await sandbox.fs.stat("run.sh")).mode == 0o750
+
+
+async def test_edit_refuses_what_is_not_clear_and_writes_nothing(
+    sandbox: Sandbox, call: Call
+) -> None:
+    await sandbox.fs.write_text("f", "x x\n")
+    await sandbox.fs.mkdir("folder")
+    expected = {
+        ("f", "x"): "Cannot edit f: old_string appears 2 times (must be unique). Add more context.",
+        ("f", "y"): "Cannot edit f: old_string was not found. "
+        "Read the file again and copy the text as it is.",
+        ("nope", "x"): "File not found: nope",
+        ("folder", "x"): "Not a file: folder",
+    }
+    for (path, old), content in expected.items():
+        output = await call("edit", path=path, old_string=old, new_string="z")
+        assert (output.content, output.success) == (content, False)
+    assert await sandbox.fs.read_text("f") == "x x\n"
+
+
+async def test_edit_refuses_a_huge_file_without_reading_it(sandbox: Sandbox, call: Call) -> None:
+    await sandbox.exec(["truncate", "-s", "100G", "huge"], check=True)
+    async with asyncio.timeout(5):
+        output = await call("edit", path="huge", old_string="x", new_string="y")
+    assert output.content.startswith("Too large to edit: huge")
+
+
+async def test_edits_at_once_are_all_made_or_told_as_conflicts(
+    sandbox: Sandbox, call: Call
+) -> None:
+    words = [f"<{number}>" for number in range(10)]
+    await sandbox.fs.write_text("f", "\n".join(words))
+    calls = (call("edit", path="f", old_string=word, new_string="done") for word in words)
+    outputs = await asyncio.gather(*calls)
+    text = await sandbox.fs.read_text("f")
+    assert text.count("done") == sum(output.success for output in outputs) >= 1
+    conflicts = {output.content for output in outputs if not output.success}
+    assert conflicts <= {"f was changed meanwhile, nothing was written. Read it again."}
+
+
+# list, glob, grep
+
+
+async def test_list_shows_kinds_and_sizes(sandbox: Sandbox, call: Call) -> None:
+    await sandbox.fs.write_text("a.txt", "12345")
+    await sandbox.fs.write_text("sub/deep/b.txt", "")
+    await sandbox.fs.write_text(".hidden", "")
+    await sandbox.exec(["ln", "-s", "a.txt", "link"])
+    output = await call("list")
+    assert output.content == "a.txt  5\nlink@\nsub/"
+    output = await call("list", path="sub", recursive=True, show_hidden="true")
+    assert output.content == "deep/\ndeep/b.txt  0"
+    assert ".hidden  0" in (await call("list", show_hidden=True)).content
+
+
+async def test_list_stops_at_two_hundred_entries(sandbox: Sandbox, call: Call) -> None:
+    await sandbox.exec("mkdir d && cd d && seq 201 | xargs touch", check=True)
+    output = await call("list", path="d")
+    assert len(output.content.splitlines()) == 202
+    assert output.content.endswith("\n\n[Showing the first 200 entries]")
+
+
+async def test_list_tells_what_is_no_directory(sandbox: Sandbox, call: Call) -> None:
+    await sandbox.fs.write_text("f", "")
+    await sandbox.fs.mkdir("empty")
+    assert (await call("list", path="nope")).content == "Directory not found: nope"
+    assert (await call("list", path="f")).content == "Not a directory: f"
+    assert (await call("list", path="empty")).content == "[The directory is empty]"
+
+
+async def test_glob_finds_files_relative_to_where_it_looked(sandbox: Sandbox, call: Call) -> None:
+    for path in ("src/a.py", "src/sub/b.py", "src/node_modules/c.py", "d.py", "src/e.txt"):
+        await sandbox.fs.write_text(path, "")
+    output = await call("glob", pattern="*.py", path="src")
+    assert output.content == "a.py\nsub/b.py\n\n[2 files found]"
+    output = await call("glob", pattern="**/*.py", max_results=1)
+    assert output.content.endswith("\n\n[Showing 1 of 3 files]")
+    assert (await call("glob", pattern="*.rs")).content == "No files match *.rs"
+    output = await call("glob", pattern="*.py", path="nope")
+    assert (output.content, output.success) == ("Directory not found: nope", False)
+
+
+async def test_grep_shows_path_line_and_text(sandbox: Sandbox, call: Call) -> None:
+    await sandbox.fs.write_text("src/a.py", "import os\nx = 1\nprint(os)\n")
+    await sandbox.fs.write_text("src/b.txt", "OS\n")
+    output = await call("grep", pattern="os")
+    assert output.content == "src/a.py:1:import os\nsrc/a.py:3:print(os)"
+    output = await call("grep", pattern="os", path="src", ignore_case=True, glob="*.txt")
+    assert output.content == "b.txt:1:OS"
+    output = await call("grep", pattern=r"^p\w+\(", path="src/a.py", context_lines=1)
+    assert output.content == "a.py-2-x = 1\na.py:3:print(os)"
+
+
+async def test_grep_tells_when_there_is_nothing_too_much_or_a_mistake(
+    sandbox: Sandbox, call: Call
+) -> None:
+    await sandbox.fs.write_text("a", "x\n" * 10)
+    assert (await call("grep", pattern="y")).content == "No matches for y"
+    output = await call("grep", pattern="x", max_matches=3)
+    assert output.content == "a:1:x\na:2:x\na:3:x\n\n[Showing the first 3 matches]"
+    output = await call("grep", pattern="(")
+    assert not output.success
+    assert output.content.startswith("Invalid pattern: ")
+    output = await call("grep", pattern="x", path="nope")
+    assert (output.content, output.success) == ("Path not found: nope", False)
+
+
+async def test_grep_parts_blocks_of_context(sandbox: Sandbox, call: Call) -> None:
+    await sandbox.fs.write_text("a", "x\n1\n2\n3\n4\nx\n")
+    output = await call("grep", pattern="x", context_lines=1)
+    assert output.content == "a:1:x\na-2-1\n--\na-5-4\na:6:x"
+
+
+# any name
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=range(len(ODD_NAMES)))
+async def test_every_tool_works_with_every_name(sandbox: Sandbox, call: Call, name: str) -> None:
+    shown = show_path(name)
+    output = await call("write", path=shown, content="one\n")
+    assert output.content == f"Created {shown} (4 bytes, 1 lines)"
+    assert await sandbox.fs.read_text(PurePosixPath(name)) == "one\n"
+    assert (await call("list")).content.splitlines() == [f"{shown}  4"]
+    assert (await call("read", path=shown)).content == "     1  one"
+    output = await call("edit", path=shown, old_string="one", new_string="two")
+    assert output.content == f"Edited {shown}: exact match"
+    assert (await call("glob", pattern="*")).content == f"{shown}\n\n[1 files found]"
+    assert (await call("grep", pattern="two")).content == f"{shown}:1:two"
+    assert (await call("grep", pattern="two", path=shown)).content == f"{shown}:1:two"
+    text, facts = await _bash(call, "find . -type f | wc -l")
+    assert (text.strip(), facts["exit_code"]) == ("1" if "\n" not in name else "2", 0)
+    entries = await sandbox.fs.list()
+    assert [entry.name for entry in entries] == [name]
+
+
+async def test_a_directory_with_an_odd_name_can_be_worked_in(sandbox: Sandbox, call: Call) -> None:
+    shown = show_path("d\n\udcff")
+    inside = show_path("d\n\udcff/a")
+    await call("write", path=inside, content="x")
+    assert (await call("glob", pattern="*", path=shown)).content == "a\n\n[1 files found]"
+    text, _ = await _bash(call, "ls", working_dir=shown)
+    assert text == "a"
