@@ -29,10 +29,9 @@ def base_directory() -> Path:
     """Where sandboxes of this user live on this machine; made if missing, checked if not."""
     path = Path(tempfile.gettempdir()) / f"paddock-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
-        # Others may pass through (root's sandboxes run as other users), but not look.
-        path.mkdir(mode=0o711)
+        path.mkdir(mode=0o700)
     info = path.lstat()
-    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o022:
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
         raise ConfigError(f"{path} is not a directory of ours; remove it or set TMPDIR elsewhere")
     return path
 
@@ -53,7 +52,7 @@ class OwnedDirectory:
             if lock is not None:
                 break
         try:
-            path.mkdir(mode=0o711)
+            path.mkdir(mode=0o700)
         except BaseException:
             _drop(path, lock)
             raise

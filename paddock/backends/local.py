@@ -334,24 +334,28 @@ def _fenced_plan(
     identity.mkdir(mode=0o755)
     for name, text in bubblewrap.IDENTITY.items():
         (identity / name).write_text(text)
+    sources = {
+        "work": working_dir,
+        "home": folder / "home",
+        "output": folder / "output",
+        "etc": identity,
+        "guest": _guest_folder(),
+    }
     prefix = bubblewrap.interpreter()[1]
-    plain = [(_guest_folder(), folder / "mnt-guest")]
     if prefix is not None:
-        plain.append((prefix, folder / "mnt-python"))
-    mapped = [(working_dir, folder / "mnt-work")] if in_place else []
+        sources["python"] = prefix
     as_root = os.getuid() == 0
-    # Root mounts these where the sandbox's user can reach them; others can reach them anyway.
-    where = {here: there if as_root else here for here, there in (*plain, *mapped)}
+    where = {name: Path(launcher.STAGE, name) for name in sources} if as_root else sources
     inside_dir = str(working_dir) if in_place else "/workspace"
     filter_fd = _filter_descriptor()
     fence = bubblewrap.Fence(
-        working_dir=where.get(working_dir, working_dir),
+        working_dir=where["work"],
         working_dir_inside=inside_dir,
-        home=folder / "home",
-        output=folder / "output",
-        identity=identity,
-        guest=where[_guest_folder()],
-        interpreter=where[prefix] if prefix else Path("/"),
+        home=where["home"],
+        output=where["output"],
+        identity=where["etc"],
+        guest=where["guest"],
+        interpreter=where.get("python"),
         network=backend.network == "full",
         seccomp_fd=filter_fd,
     )
@@ -360,9 +364,7 @@ def _fenced_plan(
         uid = _free_uid()
         for path in made:
             os.chown(path, uid, uid)
-        for _, target in (*plain, *mapped):
-            target.mkdir()
-        argv = _launch(argv, uid, plain, mapped)
+        argv = _launch(argv, uid, sources, mapped=["work"] if in_place else [])
     return _Plan(
         argv=argv,
         env=_environment(bubblewrap.search_path(), bubblewrap.HOME),
@@ -381,13 +383,10 @@ def _filter_descriptor() -> int:
     return fd
 
 
-def _launch(
-    argv: list[str], uid: int, plain: list[tuple[Path, Path]], mapped: list[tuple[Path, Path]]
-) -> list[str]:
+def _launch(argv: list[str], uid: int, sources: dict[str, Path], mapped: list[str]) -> list[str]:
     """The launcher's command line: it mounts and drops root's rights before bubblewrap starts."""
     orders = {
-        "plain": [[str(here), str(there)] for here, there in plain],
-        "mapped": [[str(here), str(there)] for here, there in mapped],
+        "mounts": [[name, str(path), name in mapped] for name, path in sources.items()],
         "uid": uid,
         "argv": argv,
     }

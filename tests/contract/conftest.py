@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from paddock.backends.local import LocalBackend, probe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from paddock.backends.base import Backend
     from paddock.sandbox import Sandbox
@@ -18,6 +20,12 @@ BACKENDS: dict[str, Backend] = {
     "local-none": LocalBackend(isolation="none"),
     "local-bubblewrap": LocalBackend(isolation="bubblewrap"),
 }
+
+
+@pytest.fixture(autouse=True)
+def _own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this test's sandboxes leave behind is told apart from everybody else's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture(params=sorted(BACKENDS))

@@ -46,7 +46,7 @@ class Fence:
     output: Path
     identity: Path
     guest: Path
-    interpreter: Path
+    interpreter: Path | None
     network: bool
     seccomp_fd: int
 
@@ -82,7 +82,7 @@ def arguments(fence: Fence, command: list[str]) -> list[str]:
         *("--proc", "/proc", "--dev", "/dev"),
         *("--size", str(TMP_BYTES), "--perms", "1777", "--tmpfs", "/tmp"),
         *("--size", str(SHM_BYTES), "--perms", "1777", "--tmpfs", "/dev/shm"),
-        *(["--ro-bind", str(fence.interpreter), str(prefix)] if prefix else []),
+        *(["--ro-bind", str(fence.interpreter), str(prefix)] if fence.interpreter else []),
         *("--bind", str(fence.home), HOME),
         *("--bind", str(fence.output), OUTPUT),
         *("--ro-bind", str(fence.guest), GUEST),
@@ -106,7 +106,7 @@ def _system(fence: Fence) -> list[str]:
         path = f"/etc/{name}"
         if os.path.exists(path):
             out += ["--ro-bind", path, path]
-    for name in os.listdir(fence.identity):
+    for name in IDENTITY:
         if name != "hosts" or not fence.network:
             out += ["--ro-bind", str(fence.identity / name), f"/etc/{name}"]
     return out

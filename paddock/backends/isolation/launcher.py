@@ -2,9 +2,9 @@
 
 bubblewrap run by root keeps the rights of root over files of the kernel such as
 ``core_pattern``, whatever it is told to drop; so the user is changed before it starts.
-A user without rights cannot reach an interpreter or a working directory below a
-home that is closed to others; so those are bind-mounted first, in a mount namespace
-that only this process has. A working directory is mounted with its owner mapped to
+A user without rights cannot reach a directory below one that is closed to others;
+so all that bubblewrap needs is mounted at `STAGE` first, in a mount namespace that
+only this process has. A working directory is mounted with its owner mapped to
 the sandbox's user (mount_setattr(2), MOUNT_ATTR_IDMAP): nothing on disk is chowned.
 
 Run as a script, with its orders as JSON in the one argument; standard library only.
@@ -27,6 +27,9 @@ MOVE_MOUNT_F_EMPTY_PATH = 4
 MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_IDMAP = 2, 4, 0x00100000
 PR_SET_NO_NEW_PRIVS = 38
 AT_FDCWD = -100
+
+STAGE = "/tmp"
+"""Where the mounts are put, over what is there, for bubblewrap to find by name."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -65,8 +68,8 @@ def id_mapping(owner: int, group: int, uid: int) -> int:
         os.waitpid(child, 0)
 
 
-def bind(source: str, target: str, mapping: int | None) -> None:
-    """Mount `source` at `target`, with its owner mapped if a `mapping` is given."""
+def picked(source: str, mapping: int | None) -> int:
+    """A detached mount of `source`, with its owner mapped if a `mapping` is given."""
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (0 if mapping is not None else AT_RECURSIVE)
     tree = checked(libc.syscall(OPEN_TREE, AT_FDCWD, os.fsencode(source), flags), source)
     attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
@@ -75,13 +78,17 @@ def bind(source: str, target: str, mapping: int | None) -> None:
     wanted = struct.pack("QQQQ", attributes, 0, 0, mapping or 0)
     checked(
         libc.syscall(MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, wanted, len(wanted)),
-        f"mapping the owner of {source}",
+        f"{source} cannot be mounted with another owner",
     )
+    return tree
+
+
+def put(tree: int, target: str) -> None:
+    """Attach a detached mount at `target`, which is made."""
+    os.mkdir(target)
+    flags = MOVE_MOUNT_F_EMPTY_PATH
     checked(
-        libc.syscall(
-            MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH
-        ),
-        target,
+        libc.syscall(MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(target), flags), target
     )
     os.close(tree)
 
@@ -97,13 +104,17 @@ def become(uid: int) -> None:
 def main(orders: dict[str, Any]) -> None:
     checked(libc.unshare(CLONE_NEWNS), "unshare")
     checked(libc.mount(None, b"/", None, MS_REC | MS_SLAVE, None), "mount")
-    for source, target in orders["plain"]:
-        bind(source, target, None)
-    for source, target in orders["mapped"]:
-        info = os.stat(source)
-        mapping = id_mapping(info.st_uid, info.st_gid, orders["uid"])
-        bind(source, target, mapping)
-        os.close(mapping)
+    trees = {}
+    for name, source, mapped in orders["mounts"]:
+        mapping = None
+        if mapped:
+            info = os.stat(source)
+            mapping = id_mapping(info.st_uid, info.st_gid, orders["uid"])
+        trees[name] = picked(source, mapping)
+    # Sources may lie below the stage, so it is covered only now.
+    checked(libc.mount(b"stage", os.fsencode(STAGE), b"tmpfs", 0, b"mode=755,size=64k"), STAGE)
+    for name, tree in trees.items():
+        put(tree, f"{STAGE}/{name}")
     become(orders["uid"])
     os.execv(orders["argv"][0], orders["argv"])
 

@@ -1,0 +1,309 @@
+"""`Sandbox.exec`: what every backend promises of a command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from paddock.errors import ExecFailed, ExecTimeout
+
+if TYPE_CHECKING:
+    from paddock.sandbox import Sandbox, Stream
+
+
+async def test_exit_code_stdout_and_stderr_are_apart(sandbox: Sandbox) -> None:
+    result = await sandbox.exec("echo out; echo err >&2; exit 3")
+    assert (result.exit_code, result.stdout, result.stderr) == (3, "out\n", "err\n")
+    assert not result.ok
+    assert not result.background
+    assert 0 < result.duration < 10
+
+
+async def test_a_sequence_never_meets_a_shell(sandbox: Sandbox) -> None:
+    words = ["$HOME", "a b", "'", '"', ";", "`id`", "*", "", "-n", "\n", "über", "\udcff"]
+    result = await sandbox.exec(["printf", "%s\\0", *words])
+    assert result.stdout_bytes == b"".join(os.fsencode(word) + b"\0" for word in words)
+
+
+async def test_a_program_that_is_missing_is_127_and_one_that_cannot_run_is_126(
+    sandbox: Sandbox,
+) -> None:
+    missing = await sandbox.exec(["no-such-program-anywhere"])
+    assert missing.exit_code == 127
+    assert "no-such-program-anywhere" in missing.stderr
+    await sandbox.fs.write_text("plain", "text")
+    refused = await sandbox.exec(["./plain"])
+    assert refused.exit_code == 126
+    assert "plain" in refused.stderr
+
+
+async def test_a_signal_is_128_and_its_number(sandbox: Sandbox) -> None:
+    assert (await sandbox.exec("kill -9 $$")).exit_code == 137
+    assert (await sandbox.exec("kill -15 $$")).exit_code == 143
+
+
+async def test_every_byte_value_survives(sandbox: Sandbox) -> None:
+    everything = bytes(range(256)) * 64
+    result = await sandbox.exec(["cat"], stdin=everything)
+    assert result.stdout_bytes == everything
+    assert "\ufffd" in result.stdout  # decoding replaces what is not UTF-8
+
+
+async def test_stdin_is_empty_unless_given(sandbox: Sandbox) -> None:
+    assert (await sandbox.exec("cat; read x; echo $?", timeout=20)).stdout == "1\n"
+    assert (await sandbox.exec("cat", stdin="given")).stdout == "given"
+
+
+async def test_a_megabyte_of_stdin_goes_through_and_one_that_is_not_read_is_dropped(
+    sandbox: Sandbox,
+) -> None:
+    data = os.urandom(3 * 1024 * 1024)
+    counted = await sandbox.exec(["wc", "-c"], stdin=data)
+    assert int(counted.stdout) == len(data)
+    assert (await sandbox.exec("true", stdin=data)).ok
+    assert (await sandbox.exec("head -c 3", stdin=data)).stdout_bytes == data[:3]
+
+
+async def test_env_is_the_sandboxs_own_plus_what_is_given(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CANARY_OF_THE_HOST", "secret")
+    result = await sandbox.exec(["env"], env={"MINE": "a=b\nc"})
+    assert "MINE=a=b\nc\n" in result.stdout
+    assert "CANARY" not in result.stdout
+    names = {line.partition("=")[0] for line in result.stdout.splitlines() if "=" in line}
+    assert names <= {*sandbox.env, "MINE", "PWD", "SHLVL", "_", "OLDPWD"}
+
+
+async def test_a_command_has_three_descriptors(sandbox: Sandbox) -> None:
+    listed = await sandbox.exec(["python3", "-c", "import os; print(os.listdir('/proc/self/fd'))"])
+    assert listed.stdout == "['0', '1', '2', '3']\n"  # the fourth is the listing's own
+
+
+async def test_cwd_starts_from_the_working_directory(sandbox: Sandbox) -> None:
+    await sandbox.fs.mkdir("below/there")
+    assert (await sandbox.exec("pwd")).stdout.strip() == str(sandbox.working_dir)
+    relative = await sandbox.exec("pwd", cwd="below/there")
+    assert relative.stdout.strip() == str(sandbox.working_dir / "below/there")
+    assert (await sandbox.exec("pwd", cwd="/")).stdout == "/\n"
+    with pytest.raises(FileNotFoundError):
+        await sandbox.exec("pwd", cwd="nowhere")
+
+
+async def test_check_raises_with_the_output(sandbox: Sandbox) -> None:
+    with pytest.raises(ExecFailed, match=r"exit 4.*(?s:.*)why") as caught:
+        await sandbox.exec("echo why >&2; exit 4", check=True)
+    assert caught.value.exit_code == 4
+
+
+async def test_nonsense_is_refused_before_anything_runs(sandbox: Sandbox) -> None:
+    with pytest.raises(ValueError, match="empty"):
+        await sandbox.exec([])
+    with pytest.raises(ValueError, match="NUL"):
+        await sandbox.exec("a\0b")
+
+
+# ------------------------------------------------------------------------- output
+
+
+async def test_long_output_keeps_head_and_tail_and_spills_whole(sandbox: Sandbox) -> None:
+    result = await sandbox.exec("seq 200000", max_output=1000)
+    whole = "".join(f"{n}\n" for n in range(1, 200001)).encode()
+    assert result.truncated
+    assert result.out.head == whole[:500]
+    assert result.out.tail == whole[-500:]
+    assert result.out.dropped == len(whole) - 1000
+    assert result.out.total == len(whole)
+    assert result.out.spill is not None
+    assert str(result.out.spill) in result.stdout
+    assert await sandbox.fs.read_bytes(result.out.spill) == whole
+
+
+async def test_output_up_to_the_limit_is_whole(sandbox: Sandbox) -> None:
+    for size in (0, 1, 999, 1000):
+        result = await sandbox.exec(f"head -c {size} /dev/zero", max_output=1000)
+        assert result.stdout_bytes == bytes(size)
+        assert not result.truncated
+        assert result.out.spill is None
+    assert (await sandbox.exec("head -c 1001 /dev/zero", max_output=1000)).out.dropped == 1
+
+
+async def test_on_output_sees_every_byte_as_it_comes(sandbox: Sandbox) -> None:
+    seen: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
+    first = asyncio.Event()
+
+    async def collect(stream: Stream, data: bytes) -> None:
+        seen[stream] += data
+        first.set()
+
+    command = "echo begin; read gate; seq 100000; echo end >&2"
+    async with asyncio.timeout(20):
+        process = asyncio.create_task(
+            sandbox.exec(
+                f"mkfifo gate; echo begin; cat gate; {command.partition('; ')[2][11:]}",
+                on_output=collect,
+                max_output=100,
+            )
+        )
+        await first.wait()
+        assert bytes(seen["stdout"]) == b"begin\n"  # long before the command ends
+        await sandbox.exec("echo open > gate")
+        result = await process
+    whole = "begin\nopen\n" + "".join(f"{n}\n" for n in range(1, 100001))
+    assert bytes(seen["stdout"]) == whole.encode()
+    assert bytes(seen["stderr"]) == b"end\n"
+    assert result.out.dropped == len(whole) - 100
+    assert result.out.head == whole[:50].encode()
+
+
+async def test_a_failing_on_output_ends_the_command(sandbox: Sandbox) -> None:
+    def fail(stream: Stream, data: bytes) -> None:
+        raise LookupError("the display is gone")
+
+    with pytest.raises(LookupError, match="display"):
+        await sandbox.exec("echo 1; exec sleep 987654", on_output=fail)
+    assert not (await sandbox.exec("pgrep -f 'sleep 98765[4]'")).ok
+
+
+async def test_a_slow_reader_slows_the_command_and_no_buffer_grows(sandbox: Sandbox) -> None:
+    taken = 0
+
+    async def slow(stream: Stream, data: bytes) -> None:
+        nonlocal taken
+        taken += len(data)
+        await asyncio.sleep(0.005)
+
+    with pytest.raises(ExecTimeout) as caught:
+        await sandbox.exec("yes", on_output=slow, timeout=1, max_output=1000)
+    # What the command printed is what was taken, plus a window and the pipes.
+    assert caught.value.result.out.total < taken + 4 * 1024 * 1024
+
+
+async def test_endless_output_is_bounded_and_ends_with_the_timeout(sandbox: Sandbox) -> None:
+    before = _resident()
+    with pytest.raises(ExecTimeout) as caught:
+        await sandbox.exec("yes", timeout=1)
+    result = caught.value.result
+    assert result.out.total > 1_000_000
+    assert len(result.stdout_bytes) == 1024 * 1024
+    assert _resident() - before < 64 * 1024 * 1024
+
+
+async def test_a_line_of_a_gigabyte_is_bounded(sandbox: Sandbox) -> None:
+    before = _resident()
+    result = await sandbox.exec("head -c 1G /dev/zero | tr '\\0' x", timeout=50)
+    assert result.out.total == 1024**3
+    assert result.out.spill_truncated
+    assert _resident() - before < 64 * 1024 * 1024
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+# ------------------------------------------------------------------- whole trees die
+
+TREE = """
+sleep 987001 &
+setsid sleep 987002 &
+python3 -c 'import os
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execvp("sleep", ["sleep", "987003"])
+    os._exit(0)
+os.wait()'
+(trap "" TERM INT HUP; sleep 987004; sleep 987005) &
+env -i setsid sh -c 'sleep 987006 & sleep 987007' &
+echo ready
+"""
+
+
+async def _alive(sandbox: Sandbox) -> list[str]:
+    found = await sandbox.exec("pgrep -a sleep")
+    return [line for line in found.stdout.splitlines() if " 98700" in line]
+
+
+async def test_a_timeout_kills_the_whole_tree_before_it_is_told(sandbox: Sandbox) -> None:
+    started = time.monotonic()
+    with pytest.raises(ExecTimeout) as caught:
+        await sandbox.exec(TREE + "sleep 987000", timeout=1)
+    assert caught.value.result.stdout == "ready\n"
+    assert await _alive(sandbox) == []
+    assert time.monotonic() - started < 10
+
+
+async def test_a_cancellation_kills_the_whole_tree_before_it_arrives(sandbox: Sandbox) -> None:
+    ready = asyncio.Event()
+    task = asyncio.create_task(
+        sandbox.exec(TREE + "sleep 987000", on_output=lambda *_: ready.set())
+    )
+    async with asyncio.timeout(20):
+        await ready.wait()
+        assert len(await _alive(sandbox)) == 7
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert await _alive(sandbox) == []
+
+
+async def test_a_command_that_ignores_sigterm_dies(sandbox: Sandbox) -> None:
+    with pytest.raises(ExecTimeout):
+        await sandbox.exec("trap '' TERM INT HUP; while :; do sleep 987000; done", timeout=0.5)
+    assert await _alive(sandbox) == []
+
+
+async def test_a_command_may_clean_up_after_sigterm(sandbox: Sandbox) -> None:
+    with pytest.raises(ExecTimeout) as caught:
+        await sandbox.exec("trap 'echo cleaned; exit' TERM; echo on; sleep 987000", timeout=0.5)
+    assert caught.value.result.stdout == "on\ncleaned\n"
+
+
+async def test_a_background_child_does_not_hold_the_call_and_lives_on(sandbox: Sandbox) -> None:
+    async with asyncio.timeout(10):
+        result = await sandbox.exec("sleep 987000 & echo started")
+    assert result.stdout == "started\n"
+    assert result.background
+    assert len(await _alive(sandbox)) == 1
+
+
+async def test_a_background_child_that_keeps_printing_neither_blocks_nor_dies(
+    sandbox: Sandbox,
+) -> None:
+    async with asyncio.timeout(10):
+        result = await sandbox.exec("yes & echo $!")
+    pid = result.stdout.split()[0] if result.stdout.split()[0] != "y" else None
+    assert result.background
+    if pid is not None:
+        assert (await sandbox.exec(["kill", "-0", pid])).ok
+
+
+async def test_a_command_killed_by_its_own_supervisor_hunt_leaves_the_sandbox_usable(
+    sandbox: Sandbox,
+) -> None:
+    # A hostile command ends the process between it and the guest.
+    with pytest.raises(Exception, match="supervisor"):
+        await sandbox.exec("sleep 987000 & kill -9 $PPID; sleep 987000", timeout=20)
+    assert await _alive(sandbox) == []
+    assert (await sandbox.exec("echo still here")).stdout == "still here\n"
+
+
+async def test_many_commands_run_at_once(sandbox: Sandbox) -> None:
+    started = time.monotonic()
+    results = await asyncio.gather(*(sandbox.exec(f"sleep 1; echo {n}") for n in range(40)))
+    assert [int(result.stdout) for result in results] == list(range(40))
+    assert time.monotonic() - started < 20  # one after another it would be 40 s
+
+
+async def test_a_fork_bomb_ends_and_the_sandbox_goes_on(sandbox: Sandbox) -> None:
+    if "isolation" not in sandbox.capabilities:
+        pytest.skip("without isolation there is no limit on processes to run a fork bomb under")
+    bomb = "import os\nwhile True:\n try: os.fork()\n except OSError: pass"
+    with pytest.raises(ExecTimeout):
+        await sandbox.exec(["python3", "-c", bomb], timeout=2)
+    assert (await sandbox.exec("echo fine", timeout=20)).stdout == "fine\n"

@@ -1,0 +1,150 @@
+"""A sandbox's life: the order of its making, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import gc
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from paddock.errors import SandboxClosed, SandboxLost, SetupFailed
+
+if TYPE_CHECKING:
+    from paddock.backends.base import Backend, Progress
+    from paddock.sandbox import Sandbox
+
+
+async def test_a_recipe_is_a_value(backend: Backend) -> None:
+    varied = dataclasses.replace(backend, env_vars={"A": "1"}, setup=["true"])
+    again = dataclasses.replace(backend, env_vars={"A": "1"}, setup=("true",))
+    assert varied == again
+    assert hash(varied) == hash(again)
+    assert varied != backend
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        backend.setup = ["x"]  # type: ignore[misc]
+
+
+async def test_provisioning_has_one_order(backend: Backend, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("uploaded")
+    steps: list[Progress] = []
+    recipe = dataclasses.replace(
+        backend,
+        env_vars={"A": "1"},
+        uploads=[(str(tmp_path / "in.txt"), "data/in.txt")],
+        setup=["cat data/in.txt > log; echo $A >> log", "pwd >> log"],
+    )
+    async with recipe.sandbox(on_progress=steps.append) as sandbox:
+        log = await sandbox.fs.read_text("log")
+    assert log == f"uploaded1\n{sandbox.working_dir}\n"
+    assert [step.step for step in steps] == ["create", "upload", "setup", "setup", "ready"]
+
+
+async def test_the_first_failing_setup_command_stops_and_leaves_nothing(
+    backend: Backend,
+) -> None:
+    before = _traces()
+    recipe = dataclasses.replace(backend, setup=["true", "echo no >&2; exit 9", "touch never"])
+    with pytest.raises(SetupFailed, match=r"Setup command failed \(exit 9\): echo no") as caught:
+        await recipe.create()
+    assert caught.value.exit_code == 9
+    assert caught.value.stderr == "no\n"
+    assert _traces() == before
+
+
+async def test_closing_is_idempotent_and_ends_what_runs(backend: Backend) -> None:
+    before = _traces()
+    sandbox = await backend.create()
+    running = asyncio.create_task(sandbox.exec("setsid sleep 985000 & sleep 985001"))
+    await sandbox.exec("true")
+    await asyncio.gather(sandbox.aclose(), sandbox.aclose())
+    await sandbox.aclose()
+    with pytest.raises(SandboxLost):
+        await running
+    with pytest.raises(SandboxClosed):
+        await sandbox.exec("true")
+    assert _traces() == before
+
+
+async def test_a_cancelled_close_closes(backend: Backend) -> None:
+    before = _traces()
+    sandbox = await backend.create()
+    closing = asyncio.create_task(sandbox.aclose())
+    for _ in range(3):
+        await asyncio.sleep(0)
+        closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert _traces() == before
+
+
+async def test_cancellation_at_every_step_of_a_creation_leaves_nothing(backend: Backend) -> None:
+    before = _traces()
+    recipe = dataclasses.replace(backend, setup=["true"])
+    step = 0
+    while True:
+        task = asyncio.create_task(recipe.create())
+        if await _cancel_at(task, step):
+            sandbox = await task
+            await sandbox.aclose()
+            break
+        assert task.cancelled()
+        step += 1
+    assert step >= 2
+    gc.collect()
+    assert _traces() == before
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def _cancel_at(task: asyncio.Task[Sandbox], step: int) -> bool:
+    """Cancel `task` at its `step`th suspension; True if it ended before."""
+    woken = 0
+    while not task.done():
+        if woken == step:
+            task.cancel()
+            await asyncio.wait([task])
+            return not task.cancelled()
+        waited = task._fut_waiter  # type: ignore[attr-defined]
+        while not task.done() and task._fut_waiter is waited:  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
+        woken += 1
+    return True
+
+
+async def test_a_killed_guest_is_a_lost_sandbox_at_once(backend: Backend) -> None:
+    before = _traces()
+    async with backend.sandbox() as sandbox:
+        running = asyncio.create_task(sandbox.exec("sleep 985000"))
+        await sandbox.exec("true")
+        os.kill(sandbox._process.pid, 9)  # type: ignore[attr-defined]
+        async with asyncio.timeout(10):
+            with pytest.raises(SandboxLost):
+                await running
+            with pytest.raises(SandboxLost, match="signal 9"):
+                await sandbox.exec("true")
+            with pytest.raises(SandboxLost):
+                await sandbox.fs.read_bytes("x")
+    assert _traces() == before
+
+
+async def test_many_sandboxes_at_once(backend: Backend) -> None:
+    before = _traces()
+
+    async def one(number: int) -> str:
+        async with backend.sandbox() as sandbox:
+            return (await sandbox.exec(f"echo {number}")).stdout.strip()
+
+    results = await asyncio.gather(*(one(number) for number in range(20)))
+    assert results == [str(number) for number in range(20)]
+    assert _traces() == before
+
+
+def _traces() -> tuple[frozenset[str], int]:
+    """What a sandbox could leave on this machine: directories, descriptors."""
+    base = Path(tempfile.gettempdir()) / f"paddock-{os.getuid()}"
+    names = frozenset(path.name for path in base.iterdir()) if base.exists() else frozenset()
+    return names, len(os.listdir("/proc/self/fd"))
