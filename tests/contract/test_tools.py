@@ -216,7 +216,7 @@ async def test_read_refuses_what_is_no_text_file(sandbox: Sandbox, call: Call) -
     await sandbox.fs.write_text("short", "a\n")
     expected = {
         "nope": "File not found: nope",
-        "short/x": "File not found: short/x",
+        "short/x": "Not a directory: short/x",
         "folder": "Not a file: folder",
         "pipe": "Not a file: pipe",
         "/dev/zero": "Not a file: /dev/zero",
@@ -265,7 +265,7 @@ async def test_create_only_replaces_nothing(sandbox: Sandbox) -> None:
     assert (await call("write", path="a", content="1")).content == "Created a (1 bytes, 1 lines)"
     output = await call("write", path="a", content="2")
     assert not output.success
-    assert output.content.startswith("File already exists: a.")
+    assert output.content.startswith("File already exists: a")
     assert await sandbox.fs.read_text("a") == "1"
 
 
@@ -373,7 +373,7 @@ async def test_list_stops_at_two_hundred_entries(sandbox: Sandbox, call: Call) -
 async def test_list_tells_what_is_no_directory(sandbox: Sandbox, call: Call) -> None:
     await sandbox.fs.write_text("f", "")
     await sandbox.fs.mkdir("empty")
-    assert (await call("list", path="nope")).content == "Directory not found: nope"
+    assert (await call("list", path="nope")).content == "File not found: nope"
     assert (await call("list", path="f")).content == "Not a directory: f"
     assert (await call("list", path="empty")).content == "[The directory is empty]"
 
@@ -387,7 +387,7 @@ async def test_glob_finds_files_relative_to_where_it_looked(sandbox: Sandbox, ca
     assert output.content.endswith("\n\n[Showing 1 of 3 files]")
     assert (await call("glob", pattern="*.rs")).content == "No files match *.rs"
     output = await call("glob", pattern="*.py", path="nope")
-    assert (output.content, output.success) == ("Directory not found: nope", False)
+    assert (output.content, output.success) == ("File not found: nope", False)
 
 
 async def test_grep_shows_path_line_and_text(sandbox: Sandbox, call: Call) -> None:
@@ -412,7 +412,7 @@ async def test_grep_tells_when_there_is_nothing_too_much_or_a_mistake(
     assert not output.success
     assert output.content.startswith("Invalid pattern: ")
     output = await call("grep", pattern="x", path="nope")
-    assert (output.content, output.success) == ("Path not found: nope", False)
+    assert (output.content, output.success) == ("File not found: nope", False)
 
 
 async def test_grep_parts_blocks_of_context(sandbox: Sandbox, call: Call) -> None:

@@ -12,7 +12,7 @@ from paddock.runtime.tools.output import BYTES_PER_TOKEN, MAX_OUTPUT_TOKENS, tru
 from paddock.runtime.tools.paths import parse_path, show_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from paddock.runtime.tools.base import ToolInvocation
     from paddock.sandbox import ExecResult, Sandbox
@@ -76,32 +76,38 @@ class BashHandler(ToolHandler):
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         command = invocation.arguments["command"]
         timeout = float(invocation.arguments.get("timeout", self._timeout))
-        argv: Sequence[str] = ("sh", "-c", _IN_ORDER, "sh", command)
-        env: dict[str, str] | None = None
-        if self._restricted:
-            decision = check_command(command)
-            if isinstance(decision, Blocked):
-                return ToolOutput(
-                    content=f"Command blocked: {decision.reason}",
-                    success=False,
-                    metadata={"command": command, "blocked": decision.reason},
-                )
-            argv, env = ("sh", "-c", "exec 2>&1; " + decision.command), dict(RESTRICTED_ENV)
+        prepared = self._prepared(command)
+        if isinstance(prepared, Blocked):
+            return ToolOutput(
+                content=f"Command blocked: {prepared.reason}",
+                success=False,
+                metadata={"command": command, "blocked": prepared.reason},
+            )
+        argv, env = prepared
         sandbox = await sandbox_of(invocation)
         cwd = await self._directory(sandbox, invocation.arguments.get("working_dir"))
+        facts = {"command": command, "working_dir": cwd}
         try:
             result = await sandbox.exec(
                 argv, cwd=cwd, env=env, timeout=timeout, max_output=KEPT_BYTES
             )
         except ExecTimeout as error:
             note = f"[Command timed out after {timeout:g}s and was killed]"
-            facts = _facts(error.result, exit_code=-1, command=command, cwd=cwd)
-            return _output(error.result, facts | {"timed_out": True}, note=note)
+            return _output(error.result, -1, facts | {"timed_out": True}, note=note)
         except (FileNotFoundError, NotADirectoryError):
             return ToolOutput(
                 content=f"Working directory not found: {show_path(cwd)}", success=False
             )
-        return _output(result, _facts(result, exit_code=result.exit_code, command=command, cwd=cwd))
+        return _output(result, result.exit_code, facts)
+
+    def _prepared(self, command: str) -> tuple[Sequence[str], Mapping[str, str] | None] | Blocked:
+        """The argv and environment to run `command` with."""
+        if not self._restricted:
+            return ("sh", "-c", _IN_ORDER, "sh", command), None
+        decision = check_command(command)
+        if isinstance(decision, Blocked):
+            return decision
+        return ("sh", "-c", f"exec 2>&1; {decision.command}"), RESTRICTED_ENV
 
     async def _directory(self, sandbox: Sandbox, asked: str | None) -> str:
         if asked is not None:
@@ -111,32 +117,24 @@ class BashHandler(ToolHandler):
         return str(sandbox.working_dir)
 
 
-def _facts(result: ExecResult, *, exit_code: int, command: str, cwd: str) -> dict[str, Any]:
-    return {
-        "exit_code": exit_code,
-        "duration_seconds": round(result.duration, 1),
-        "command": command,
-        "working_dir": cwd,
-    }
-
-
-def _output(result: ExecResult, facts: dict[str, Any], *, note: str | None = None) -> ToolOutput:
-    parts = (result.stdout, result.stderr, note or "")
+def _output(
+    result: ExecResult, exit_code: int, facts: Mapping[str, Any], *, note: str = ""
+) -> ToolOutput:
+    parts = (result.stdout, result.stderr, note)
     text = "\n".join(part.removesuffix("\n") for part in parts if part)
-    shown = {key: facts[key] for key in ("exit_code", "duration_seconds")}
-    if result.out.spill is not None:
-        shown["full_output"] = show_path(result.out.spill)
+    told = {"exit_code": exit_code, "duration_seconds": round(result.duration, 1)}
+    spill = {} if result.out.spill is None else {"full_output": show_path(result.out.spill)}
     return ToolOutput(
-        content=_as_json(text, shown), success=facts["exit_code"] == 0, metadata=facts
+        content=_as_json(text, told | spill), success=exit_code == 0, metadata={**told, **facts}
     )
 
 
-def _as_json(text: str, shown: dict[str, Any]) -> str:
+def _as_json(text: str, facts: Mapping[str, Any]) -> str:
     """The result as JSON that is within the limit of a tool's output, however `text` escapes."""
     tokens = _RESULT_TOKENS
     while True:
         output = truncate_output(text, max_tokens=tokens)
-        content = json.dumps({"output": output, "metadata": shown}, ensure_ascii=False)
+        content = json.dumps({"output": output, "metadata": facts}, ensure_ascii=False)
         if len(content.encode()) <= _MAX_CONTENT:
             return content
         tokens = tokens * 3 // 4

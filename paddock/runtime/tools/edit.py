@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paddock.errors import FileChanged
 from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
-from paddock.runtime.tools.files import failed
+from paddock.runtime.tools.files import failed, refused
 from paddock.runtime.tools.matching import EditError, replace_once
 from paddock.runtime.tools.paths import parse_path, show_path
 
@@ -64,8 +64,6 @@ class EditHandler(ToolHandler):
             return failed(f"Cannot edit {shown}: {error}")
         except FileChanged:
             return failed(f"{shown} was changed meanwhile, nothing was written. Read it again.")
-        except (FileNotFoundError, NotADirectoryError):
-            return failed(f"File not found: {shown}")
-        except PermissionError:
-            return failed(f"Permission denied: {shown}")
+        except OSError as error:
+            return refused(error, path)
         return ToolOutput(content=f"Edited {shown}: {edited.match}")

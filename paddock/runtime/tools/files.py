@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from paddock.runtime.tools.base import ToolInvocation
     from paddock.sandbox import Sandbox
 
-__all__ = ["ListHandler", "ReadHandler", "WriteHandler", "failed"]
+__all__ = ["ListHandler", "ReadHandler", "WriteHandler", "failed", "refused"]
 
 MAX_LINES: Final = 500
 MAX_LINE_LENGTH: Final = 500
@@ -32,8 +32,23 @@ _BINARY_SUFFIXES = frozenset({
 _MARKS = {"directory": "/", "symlink": "@", "file": "", "other": "|"}
 
 
+_SENTENCES: Final[dict[type[OSError], str]] = {
+    FileNotFoundError: "File not found",
+    FileExistsError: "File already exists",
+    IsADirectoryError: "Is a directory",
+    NotADirectoryError: "Not a directory",
+    PermissionError: "Permission denied",
+}
+
+
 def failed(content: str) -> ToolOutput:
     return ToolOutput(content=content, success=False)
+
+
+def refused(error: OSError, path: str) -> ToolOutput:
+    """What the sandbox's file system said about `path`, for the model."""
+    sentence = _SENTENCES.get(type(error)) or error.strerror or type(error).__name__
+    return failed(f"{sentence}: {show_path(path)}")
 
 
 class ReadHandler(ToolHandler):
@@ -73,12 +88,8 @@ class ReadHandler(ToolHandler):
             if info.size > MAX_READ_BYTES:
                 return failed(f"Too large: {shown} has {info.size} bytes; use head, tail or grep")
             found = await fs.read_lines(path, start=start, limit=limit, width=MAX_LINE_LENGTH)
-        except (FileNotFoundError, NotADirectoryError):
-            return failed(f"File not found: {shown}")
-        except IsADirectoryError:
-            return failed(f"Not a file: {shown}")
-        except PermissionError:
-            return failed(f"Permission denied: {shown}")
+        except OSError as error:
+            return refused(error, path)
         if not found.lines and start > max(found.total, 1):
             return failed(f"Start line {start} exceeds the file's length ({found.total} lines)")
         if any("\0" in line for line in found.lines):
@@ -127,14 +138,8 @@ class WriteHandler(ToolHandler):
         try:
             existed = not self._create_only and await sandbox.fs.exists(path)
             await sandbox.fs.write_bytes(path, data, exclusive=self._create_only)
-        except FileExistsError:
-            return failed(f"File already exists: {shown}. This profile can only create new files.")
-        except IsADirectoryError:
-            return failed(f"Is a directory: {shown}")
-        except NotADirectoryError:
-            return failed(f"Not a directory: {show_path(PurePosixPath(path).parent)}")
-        except PermissionError:
-            return failed(f"Permission denied: {shown}")
+        except OSError as error:
+            return refused(error, path)
         lines = content.count("\n") + (not content.endswith("\n") and content != "")
         verb = "Overwrote" if existed else "Created"
         return ToolOutput(content=f"{verb} {shown} ({len(data)} bytes, {lines} lines)")
@@ -182,12 +187,8 @@ class ListHandler(ToolHandler):
                 hidden=arguments.get("show_hidden", False),
                 limit=MAX_ENTRIES + 1,  # one more tells that there are more
             )
-        except FileNotFoundError:
-            return failed(f"Directory not found: {show_path(path)}")
-        except NotADirectoryError:
-            return failed(f"Not a directory: {show_path(path)}")
-        except PermissionError:
-            return failed(f"Permission denied: {show_path(path)}")
+        except OSError as error:
+            return refused(error, path)
         base = sandbox.path(path)
         text = "\n".join(_entry(info, base) for info in entries[:MAX_ENTRIES])
         if len(entries) > MAX_ENTRIES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
-from paddock.runtime.tools.files import MAX_LINE_LENGTH, failed
+from paddock.runtime.tools.files import MAX_LINE_LENGTH, failed, refused
 from paddock.runtime.tools.paths import parse_path, show_path
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class GlobHandler(ToolHandler):
         sandbox = await sandbox_of(invocation)
         try:
             found = await sandbox.fs.glob(pattern, path, limit=limit)
-        except (FileNotFoundError, NotADirectoryError):
-            return failed(f"Directory not found: {show_path(path)}")
+        except OSError as error:
+            return refused(error, path)
         except ValueError as error:
             return failed(f"Invalid pattern: {error}")
         if not found.paths:
@@ -103,10 +103,8 @@ class GrepHandler(ToolHandler):
                 context=arguments.get("context_lines", 0),
                 limit=arguments.get("max_matches", MAX_RESULTS),
             )
-        except (FileNotFoundError, NotADirectoryError):
-            return failed(f"Path not found: {show_path(path)}")
-        except PermissionError:
-            return failed(f"Permission denied: {show_path(path)}")
+        except OSError as error:
+            return refused(error, path)
         except ValueError as error:
             return failed(f"Invalid pattern: {error}")
         if not found.lines:
