@@ -343,9 +343,21 @@ PIECES = st.sampled_from(
         ";", "&&", "\n", ">", "<", "2>&1", "$(", ")", "`", "'", '"', "\\", "{", "}", "touch", "rm",
     ]
 )  # fmt: skip
-LINES = st.lists(st.tuples(PIECES, st.sampled_from([" ", " ", " ", ""])), max_size=10).map(
+RANDOM_LINES = st.lists(st.tuples(PIECES, st.sampled_from([" ", " ", " ", ""])), max_size=10).map(
     lambda pairs: "".join(word + gap for word, gap in pairs)
 )
+
+
+@st.composite
+def _altered(draw: st.DrawFn) -> str:
+    """An allowed command with some pieces put in: often still allowed, which is the point."""
+    words = draw(st.sampled_from(ALLOWED)).split(" ")
+    for piece in draw(st.lists(PIECES, min_size=1, max_size=3)):
+        words.insert(draw(st.integers(0, len(words))), piece)
+    return " ".join(words)
+
+
+LINES = st.one_of(RANDOM_LINES, _altered())
 
 
 @given(st.one_of(LINES, st.text(max_size=60)))
