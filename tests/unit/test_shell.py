@@ -323,6 +323,9 @@ def test_what_was_understood_is_understood_the_same_way_again(command: str) -> N
         ("grep fo* *.c", "grep 'fo*' ./*.c"),
         ("echo \"a $HOME\"'b'", "echo 'a '\"$HOME\"b"),
         ('echo "$\\\n(id)"', "echo '$(id)'"),
+        ("uniq in -c", "uniq -c in"),  # not every uniq takes -c for an option there
+        ("sed 'w out' -e p x", "sed -e p 'w out' x"),
+        ("git log a --not b", "git log --no-ext-diff --no-textconv a --not b"),
         ("git diff x", "git diff --no-ext-diff --no-textconv x"),
         ("[ -d . ]", "'[' -d . ']'"),
         ("ls;pwd\n\nls", "ls ; pwd ; ls"),

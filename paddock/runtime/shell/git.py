@@ -70,6 +70,7 @@ _HISTORY = Options(
     "stat-count= submodule=? summary tags=? text topo-order unified= until= use-mailmap "
     "walk-reflogs word-diff=? word-diff-regex= ws-error-highlight=",
     numeric=True,
+    keep_order=True,  # --not and the like speak of what follows
 )
 
 _LISTING = Options(
@@ -157,6 +158,7 @@ _SUBCOMMANDS: Mapping[str, Rule] = {
         "is-bare-repository is-inside-git-dir is-inside-work-tree is-shallow-repository "
         "quiet remotes=? short=? show-cdup show-prefix show-superproject-working-tree "
         "show-toplevel symbolic symbolic-full-name tags=? verify",
+        keep_order=True,
     ),
     "describe": Options(
         long="abbrev=? all always candidates= contains exact-match exclude= first-parent long "

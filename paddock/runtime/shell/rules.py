@@ -57,12 +57,16 @@ class Options:
     attached. `numeric` allows ``-5``. A value in a word of its own cannot begin with
     a dash: a program that reads it otherwise would see an option that nobody checked.
     With `bundled_values` off a value is never taken from the word of its letter.
+
+    Options are put before operands, unless `keep_order`: some programs take an option
+    that comes after an operand for one more operand, and might write to it.
     """
 
     short: str = ""
     long: str = ""
     numeric: bool = False
     bundled_values: bool = True
+    keep_order: bool = False
     max_operands: int | None = None
     text_operands: int = 0
     """How many leading operands are text, where a glob stands for itself..."""
@@ -100,7 +104,8 @@ class _Reading:
         self.operands: list[str] = []
 
     def run(self, words: Sequence[Word]) -> tuple[Word, ...]:
-        checked: list[Word] = []
+        operands: list[Word] = []
+        options: list[Word] = operands if self._rule.keep_order else []
         waiting: str | None = None  # the option that the next word is the value of
         ended = False
         for word in words:
@@ -109,20 +114,20 @@ class _Reading:
                 if text.startswith("-"):
                     raise Refused(f"the value of {waiting} begins with a dash; attach it")
                 self.options.append((waiting, text))
-                checked.append(word.literal())
+                options.append(word.literal())
                 waiting = None
             elif ended or not text.startswith("-") or text == "-":
                 self.operands.append(text)
-                checked.append(word.literal() if self._is_text() else word)
+                operands.append(word.literal() if self._is_text() else word)
             elif text == "--":
                 ended = True
-                checked.append(word)
+                operands.append(word)
             else:
                 waiting = self._option(text)
-                checked.append(word.literal())
+                options.append(word.literal())
         if waiting is not None:
             raise Refused(f"{waiting} needs a value")
-        return tuple(checked)
+        return tuple(operands) if options is operands else (*options, *operands)
 
     def _is_text(self) -> bool:
         if self._rule.max_operands is not None:
