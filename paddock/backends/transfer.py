@@ -10,8 +10,9 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from paddock._concurrency import finish
+from paddock._concurrency import acquire, finish
 from paddock.backends.guest.inside import archive
+from paddock.backends.guest.inside.files import Replacement, write_all
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -46,13 +47,19 @@ async def receive_file(pieces: AsyncIterator[bytes], destination: Path) -> None:
     """Write a file atomically; on an error or cancellation what was there stays."""
     if await asyncio.to_thread(destination.is_dir):
         raise IsADirectoryError(f"{destination} is a directory; give the file's name too")
-    writer = await asyncio.to_thread(archive.Replacement, os.fspath(destination))
+    writer = await acquire(
+        asyncio.to_thread(Replacement, os.fspath(destination)), _closed_in_thread
+    )
     try:
         async for piece in _gathered(pieces):
-            await asyncio.to_thread(writer.write, piece)
-        await asyncio.to_thread(writer.commit)
+            await finish(asyncio.to_thread(writer.write, piece))
+        await finish(asyncio.to_thread(writer.commit))
     finally:
-        await finish(asyncio.to_thread(writer.close))
+        await finish(_closed_in_thread(writer))
+
+
+async def _closed_in_thread(writer: Replacement) -> None:
+    await asyncio.to_thread(writer.close)
 
 
 async def extract_stream(pieces: AsyncIterator[bytes], destination: Path) -> None:
@@ -62,7 +69,8 @@ async def extract_stream(pieces: AsyncIterator[bytes], destination: Path) -> Non
     try:
         try:
             async for piece in _gathered(pieces):
-                await asyncio.to_thread(archive.write_all, writer, piece)
+                # To its end: a thread that still writes must not find another file there.
+                await finish(asyncio.to_thread(write_all, writer, piece))
         except BrokenPipeError:
             pass  # the extraction stopped; it says why
         finally:

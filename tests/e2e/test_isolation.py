@@ -1,0 +1,336 @@
+"""What an isolated local sandbox refuses: the cells of the probe table, each tried for real.
+
+Rows C29 to C32 of the reliability document; probes open, and never write, what is the host's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from paddock import IsolationUnavailable, LocalBackend, SandboxLost, Unsupported
+from paddock.backends import local
+from paddock.backends.isolation import bubblewrap, seccomp
+from paddock.sandbox import Capability, Resources
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from paddock.sandbox import Sandbox
+
+PROBE = r"""
+import ctypes, json, os, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
+results = {}
+
+def attempt(name, action):
+    try:
+        action()
+        results[name] = "allowed"
+    except OSError as error:
+        results[name] = os.strerror(error.errno) if error.errno else str(error)
+
+def call(number, *arguments):
+    if libc.syscall(number, *arguments) < 0:
+        raise OSError(ctypes.get_errno(), "")
+
+def opened(path, flags):
+    return lambda: os.close(os.open(path, flags))
+
+def connected(family, kind, address):
+    def action():
+        with socket.socket(family, kind) as connection:
+            connection.settimeout(2)
+            connection.connect(address)
+    return action
+
+def made(family, kind, protocol=0):
+    return lambda: socket.socket(family, kind, protocol).close()
+
+targets = json.load(sys.stdin)
+for name, path in targets["files"].items():
+    attempt("read " + name, opened(path, os.O_RDONLY))
+    attempt("stat " + name, lambda: os.stat(path))
+    attempt("chmod " + name, lambda: os.chmod(path, 0o600))
+    attempt("through /proc/self/root " + name, opened("/proc/self/root" + path, os.O_RDONLY))
+os.symlink(targets["files"]["secret"], "escape")
+attempt("read by symlink", opened("escape", os.O_RDONLY))
+attempt("read by ..", opened("../" * 20 + targets["files"]["secret"], os.O_RDONLY))
+attempt("signal a host process", lambda: os.kill(targets["pid"], 0))
+attempt("host environ", opened("/proc/%d/environ" % targets["pid"], os.O_RDONLY))
+attempt("tcp to the host", connected(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", targets["port"])))
+attempt("abstract socket", connected(socket.AF_UNIX, socket.SOCK_STREAM, targets["abstract"]))
+attempt("unix socket", connected(socket.AF_UNIX, socket.SOCK_STREAM, targets["socket"]))
+attempt("vsock", made(40, socket.SOCK_STREAM))
+attempt("raw socket", made(socket.AF_INET, socket.SOCK_RAW, 1))
+attempt("packet socket", made(socket.AF_PACKET, socket.SOCK_RAW))
+attempt("core_pattern", opened("/proc/sys/kernel/core_pattern", os.O_WRONLY))
+attempt("sysrq", opened("/proc/sysrq-trigger", os.O_WRONLY))
+attempt("write /usr", opened("/usr/x", os.O_WRONLY | os.O_CREAT))
+attempt("write /etc", opened("/etc/x", os.O_WRONLY | os.O_CREAT))
+attempt("write /", opened("/x", os.O_WRONLY | os.O_CREAT))
+attempt("write /dev", opened("/dev/x", os.O_WRONLY | os.O_CREAT))
+attempt("write the guest", opened("/run/paddock/guest/inside/loop.py", os.O_WRONLY))
+attempt("write python", opened(os.path.realpath(sys.executable), os.O_WRONLY))
+attempt("user namespace", lambda: call(272, 0x10000000))
+attempt("mount", lambda: call(165, b"none", b"/tmp", b"tmpfs", 0, None))
+attempt("io_uring", lambda: call(425, 8, ctypes.create_string_buffer(120)))
+attempt("bpf", lambda: call(321, 0, None, 0))
+attempt("keyctl", lambda: call(250, 0, 0))
+attempt("ptrace", lambda: call(101, 0, 0, 0, 0))
+attempt("userfaultfd", lambda: call(323, 0))
+attempt("clone3", lambda: call(435, None, 0))
+attempt("a call of the future", lambda: call(9999))
+attempt("x32", lambda: call(0x40000000 | 39))
+open("mine", "w").close()
+attempt("chmod u+s", lambda: os.chmod("mine", 0o4755))
+attempt("create u+s", lambda: os.close(os.open("made", os.O_CREAT | os.O_WRONLY, 0o4755)))
+attempt("setuid 0", lambda: os.setuid(0))
+attempt("chmod", lambda: os.chmod("mine", 0o755))
+attempt("unix pair", lambda: socket.socketpair()[0].close())
+def own_loopback():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        socket.create_connection(server.getsockname(), 2).close()
+attempt("own loopback", own_loopback)
+status = dict(line.split(":\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\t" in line)
+results["status"] = {k: status[k].split()[0] for k in ("CapEff", "NoNewPrivs", "Seccomp")}
+results["processes"] = len([name for name in os.listdir("/proc") if name.isdigit()])
+results["root"] = sorted(os.listdir("/"))
+results["home"] = os.listdir(os.path.expanduser("~"))
+print(json.dumps(results))
+"""
+
+ALLOWED = {"chmod", "unix pair", "own loopback"}
+
+
+@pytest.fixture
+async def fenced(require: Callable[[str, bool, str], None]) -> AsyncIterator[Sandbox]:
+    found = await local.probe()
+    require("bubblewrap", found.level == "bubblewrap", found.reason)
+    async with LocalBackend(isolation="bubblewrap").sandbox() as sandbox:
+        yield sandbox
+
+
+async def _probed(sandbox: Sandbox, folder: Path) -> dict[str, Any]:
+    secret = folder / "secret"
+    secret.write_text("canary")
+    abstract = f"\0paddock-test-{secrets.token_hex(4)}"
+    with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as hidden:
+        with socket.socket(socket.AF_UNIX) as named:
+            tcp.bind(("127.0.0.1", 0))
+            hidden.bind(abstract)
+            named.bind(str(folder / "s"))
+            for server in (tcp, hidden, named):
+                server.listen()
+            targets = {
+                "files": {"secret": str(secret), "home": os.path.expanduser("~/.ssh")},
+                "pid": os.getpid(),
+                "port": tcp.getsockname()[1],
+                "abstract": abstract,
+                "socket": str(folder / "s"),
+            }
+            result = await sandbox.exec(
+                ["python3", "-c", PROBE], stdin=json.dumps(targets), check=True
+            )
+    return json.loads(result.stdout)  # type: ignore[no-any-return]
+
+
+async def test_every_way_out_is_refused(fenced: Sandbox) -> None:
+    with tempfile.TemporaryDirectory(prefix="paddock-out-", dir=Path.home()) as folder:
+        found = await _probed(fenced, Path(folder))
+    status = found.pop("status")
+    assert status == {"CapEff": "0000000000000000", "NoNewPrivs": "1", "Seccomp": "2"}
+    assert found.pop("processes") < 10
+    assert set(found.pop("root")) <= {
+        *("bin", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "nix", "gnu", "proc"),
+        *("root", "run", "sbin", "tmp", "usr", "workspace", "opt"),
+    }
+    assert found.pop("home") == []
+    allowed = {name for name, outcome in found.items() if outcome == "allowed"}
+    assert allowed == ALLOWED
+    assert len(found) > 35
+
+
+async def test_without_isolation_it_is_told_that_there_is_none() -> None:
+    async with LocalBackend(isolation="none").sandbox() as sandbox:
+        assert Capability.ISOLATION not in sandbox.capabilities
+        assert Capability.NETWORK_NONE not in sandbox.capabilities
+
+
+async def test_two_sandboxes_see_nothing_of_each_other(fenced: Sandbox) -> None:
+    async with LocalBackend(isolation="bubblewrap").sandbox() as other:
+        await fenced.exec("echo mine > /tmp/f; echo mine > f; sleep 984000 &", check=True)
+        assert not (await other.exec("ls /tmp/f /workspace/f")).ok
+        assert not (await other.exec("pgrep -f 'sleep 98400[0]'")).ok
+        await fenced.start("python3 -m http.server 18080 --bind 127.0.0.1")
+        assert not (
+            await other.exec("python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 18080), 1)'")
+        ).ok
+
+
+async def test_temporary_directories_are_bounded_and_the_sandbox_survives_a_full_one(
+    fenced: Sandbox,
+) -> None:
+    full = await fenced.exec("head -c 200M /dev/zero > /dev/shm/x; ls -l /dev/shm/x")
+    assert "No space left" in full.stderr
+    assert (await fenced.exec("rm /dev/shm/x; echo ok > /dev/shm/y && cat /dev/shm/y")).ok
+
+
+async def test_a_working_directory_that_is_given_is_used_in_place(
+    fenced: Sandbox, tmp_path: Path
+) -> None:
+    """Root's, below a home that is closed to others, in this test when root runs it."""
+    with tempfile.TemporaryDirectory(prefix="paddock-in-", dir=Path.home()) as name:
+        folder = Path(name) / "made"
+        backend = LocalBackend(isolation="bubblewrap", working_dir=str(folder))
+        async with backend.sandbox() as sandbox:
+            assert str(sandbox.working_dir) == str(folder)
+            (folder / "host").write_text("from outside")
+            assert await sandbox.fs.read_text("host") == "from outside"
+            await sandbox.exec("echo in >> host; mkdir d; echo new > d/f", check=True)
+            assert not (await sandbox.exec(["ls", str(Path(name).parent / ".ssh")])).ok
+        assert (folder / "host").read_text() == "from outsidein\n"
+        for path in (folder, folder / "host", folder / "d", folder / "d/f"):
+            assert path.stat().st_uid == os.getuid()
+
+
+async def test_network_full_is_had_only_when_asked_for(fenced: Sandbox) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        address = server.getsockname()
+        connect = f"import socket; socket.create_connection({address!r}, 2)"
+        async with LocalBackend(isolation="bubblewrap", network="full").sandbox() as open_one:
+            assert (await open_one.exec(["python3", "-c", connect])).ok
+        assert not (await fenced.exec(["python3", "-c", connect])).ok
+
+
+# ------------------------------------------------------------- nothing weaker by silence
+
+
+async def test_isolation_that_cannot_be_had_fails_before_anything_is_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(local, "_found", None)
+    monkeypatch.setattr(bubblewrap, "program", lambda: None)
+    with pytest.raises(IsolationUnavailable, match=r"not installed.*install"):
+        await LocalBackend(isolation="bubblewrap").create()
+    assert list(tmp_path.iterdir()) == []
+    async with LocalBackend().sandbox() as sandbox:
+        assert Capability.ISOLATION not in sandbox.capabilities  # auto says what it gives
+    monkeypatch.setattr(local, "_found", None)
+
+
+async def test_a_bubblewrap_that_does_not_work_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho 'setting up uid map: Permission denied' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(local, "_found", None)
+    monkeypatch.setattr(bubblewrap, "program", lambda: str(broken))
+    with pytest.raises(IsolationUnavailable, match="does not work here"):
+        await LocalBackend(isolation="bubblewrap").create()
+    monkeypatch.setattr(local, "_found", None)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        LocalBackend(isolation="none", network="none"),
+        LocalBackend(isolation="none", resources=Resources(pids=10)),
+        LocalBackend(resources=Resources(disk=10**9)),
+    ],
+    ids=["network", "pids", "disk"],
+)
+async def test_a_policy_that_cannot_be_enforced_is_refused(recipe: LocalBackend) -> None:
+    with pytest.raises(Unsupported):
+        await recipe.create()
+
+
+# --------------------------------------------------------------------- the host dies
+
+HOST = """
+import asyncio, sys
+from paddock import LocalBackend
+async def main():
+    sandbox = await LocalBackend(isolation=sys.argv[1]).create()
+    await sandbox.exec("setsid sleep 983000 & (sleep 983001 &) ; true")
+    print(sandbox.id, flush=True)
+    await sandbox.exec("sleep 983002")
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("level", ["none", "bubblewrap"])
+async def test_a_host_that_is_killed_leaves_no_process_and_the_next_one_no_directory(
+    level: str, require: Callable[[str, bool, str], None], tmp_path: Path
+) -> None:
+    if level == "bubblewrap":
+        found = await local.probe()
+        require("bubblewrap", found.level == "bubblewrap", found.reason)
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    host = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOST, level, stdout=subprocess.PIPE, env=env
+    )
+    assert host.stdout is not None
+    name = (await host.stdout.readline()).decode().strip()
+    folder = tmp_path / f"paddock-{os.getuid()}"
+    assert (folder / name).is_dir()
+    assert len(await _sleepers()) >= 2
+    host.kill()
+    await host.wait()
+    async with asyncio.timeout(10):
+        while await _sleepers():
+            await asyncio.sleep(0.02)
+    again = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "from paddock.backends import lease; print(len(lease.sweep()))",
+        stdout=subprocess.PIPE,
+        env=env,
+    )
+    out, _ = await again.communicate()
+    assert out == b"1\n"
+    assert list(folder.iterdir()) == []
+
+
+async def _sleepers() -> list[str]:
+    found = await asyncio.create_subprocess_exec(
+        "pgrep", "-f", "^sleep 98300", stdout=subprocess.PIPE
+    )
+    out, _ = await found.communicate()
+    return out.decode().split()
+
+
+async def test_a_guest_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "BOOT", "import sys; sys.exit('no guest today')")
+    with pytest.raises(SandboxLost, match="no guest today"):
+        await LocalBackend(isolation="none").create()
+
+
+def test_the_filter_is_well_formed_on_every_known_machine() -> None:
+    for machine in ("x86_64", "aarch64"):
+        program = seccomp.filter_program(machine)
+        assert len(program) % 8 == 0
+        assert len(program) // 8 < 4096  # BPF_MAXINSNS
+
+
+def test_the_machine_has_the_tools_that_directories_are_removed_with() -> None:
+    assert shutil.which("rm")
+    assert shutil.which("chmod")
