@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from paddock.runtime.models.base import ToolCall
+from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["PreparedCall", "clean_text", "prepare_calls"]
+__all__ = ["PreparedCall", "prepare_calls"]
 
 MAX_ARGUMENTS = 4 * 1024 * 1024
 """Characters of arguments: far more than any model writes in one answer."""
@@ -43,13 +44,6 @@ class PreparedCall:
     def as_sent(self) -> ToolCall:
         """The call as history keeps it."""
         return ToolCall(id=self.id, name=self.name, arguments=self.raw)
-
-
-def clean_text(text: str) -> str:
-    """`text` as valid Unicode: no provider takes a lone surrogate."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def prepare_calls(calls: Sequence[ToolCall], used: Callable[[str], bool]) -> list[PreparedCall]:

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from paddock.errors import ModelError
-from paddock.runtime.calls import clean_text
 from paddock.runtime.events import CompactionFinished, CompactionStarted
 from paddock.runtime.state import compacted, estimate_tokens
+from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
     from paddock.runtime.events import CompactionTrigger

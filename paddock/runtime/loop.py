@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 from paddock._concurrency import finish
 from paddock.errors import ModelError, SandboxLost
 from paddock.runtime.approvals import ApprovalCallback, ApprovalInterrupt, ask, call_digest
-from paddock.runtime.calls import PreparedCall, clean_text, prepare_calls
+from paddock.runtime.calls import PreparedCall, prepare_calls
 from paddock.runtime.events import (
     ApprovalDecided,
     ApprovalPending,
@@ -43,6 +43,7 @@ from paddock.runtime.models.base import (
     Usage,
 )
 from paddock.runtime.records import assistant_message, tool_message
+from paddock.runtime.text import clean_text
 from paddock.runtime.tools.base import ToolContext, ToolInvocation, ToolOutput
 from paddock.runtime.tools.output import truncate_output
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from paddock._concurrency import finish
 from paddock.errors import ModelError, PaddockError, TraceWriteError
-from paddock.runtime.calls import clean_text
 from paddock.runtime.compaction import compact, too_long
 from paddock.runtime.events import (
     Event,
@@ -30,6 +29,7 @@ from paddock.runtime.events import (
 from paddock.runtime.loop import Outlet
 from paddock.runtime.models.base import Usage
 from paddock.runtime.results import AgentEvent, RunResult, agent_event, run_usage
+from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
     from paddock.runtime.cancellation import CancellationToken, CancelScope

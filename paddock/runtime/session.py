@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Self
 
 from paddock._concurrency import finish
 from paddock.errors import SessionError
-from paddock.runtime.calls import clean_text
 from paddock.runtime.cancellation import CancellationToken, CancelScope
 from paddock.runtime.compaction import compact
 from paddock.runtime.directory import SessionDirectory
@@ -23,6 +22,7 @@ from paddock.runtime.models.base import ModelRequest
 from paddock.runtime.results import CompactResult, RunResult
 from paddock.runtime.run import NOT_APPROVED, Run, RunOutlet
 from paddock.runtime.state import State
+from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
     import os

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
 from paddock.errors import TraceError, TraceWriteError
+from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
 
 __all__ = ["TornTail", "TraceContent", "TraceWriter", "encode_record", "read_records"]
 
-MAX_DEPTH = 64
+MAX_DEPTH = 100
 """Levels of nesting that are kept where plain encoding failed; jq 1.6 reads 256."""
 
 MAX_INT_BITS = 4096
 """Beyond this Python itself refuses to write an integer in decimal."""
 
+_SURROGATE = "\\ud"  # as it is escaped
 _CHECK = b',"crc":"%08x"}'
 _CHECK_LENGTH = len(_CHECK % 0)
 
@@ -51,11 +53,14 @@ def encode_record(record: Mapping[str, Any]) -> bytes:
     """`record` as a line, ASCII only, with its checksum and its newline.
 
     Never fails for what a record holds: numbers that JSON lacks become text, unknown
-    objects their repr, and nesting beyond `MAX_DEPTH` is cut where it is too deep to write.
+    objects their repr, lone surrogates U+FFFD, and nesting beyond `MAX_DEPTH` is cut
+    where it is too deep to write.
     """
     try:
         text = json.dumps(record, allow_nan=False, separators=(",", ":"))
     except (ValueError, TypeError, RecursionError):
+        text = None
+    if text is None or _SURROGATE in text:  # in a pair they are fine; jq refuses one alone
         text = json.dumps(_plain(record, MAX_DEPTH), allow_nan=False, separators=(",", ":"))
     body = text[:-1].encode("ascii")
     return body + _CHECK % zlib.crc32(body) + b"\n"
@@ -63,8 +68,10 @@ def encode_record(record: Mapping[str, Any]) -> bytes:
 
 def _plain(value: object, depth: int) -> object:
     match value:
-        case None | bool() | str():
+        case None | bool():
             return value
+        case str():
+            return clean_text(value)
         case int():
             return value if value.bit_length() <= MAX_INT_BITS else hex(value)
         case float():
@@ -72,7 +79,7 @@ def _plain(value: object, depth: int) -> object:
         case Mapping() | Sequence() | AbstractSet() if depth == 0:
             return "..."
         case Mapping():
-            return {str(key): _plain(item, depth - 1) for key, item in value.items()}
+            return {clean_text(str(key)): _plain(item, depth - 1) for key, item in value.items()}
         case bytes() | bytearray():
             return repr(value)
         case Sequence() | AbstractSet():
@@ -176,6 +183,10 @@ class TraceWriter:
         return writer, records, torn
 
     @property
+    def _complaint(self) -> str:
+        return f"cannot write {self._path}: {self._broken}"
+
+    @property
     def end(self) -> int:
         """The size of the trace, in bytes."""
         return self._end
@@ -187,7 +198,7 @@ class TraceWriter:
         more, and `TraceWriteError` is raised now and at each further call.
         """
         if self._broken is not None:
-            raise TraceWriteError(f"{self._path} took no more records") from self._broken
+            raise TraceWriteError(self._complaint) from self._broken
         line = encode_record(record)
         try:
             self._write(line)
@@ -197,7 +208,7 @@ class TraceWriter:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self._end)
             if isinstance(error, OSError):
-                raise TraceWriteError(f"cannot write {self._path}: {error.strerror}") from error
+                raise TraceWriteError(self._complaint) from error
             raise
         self._end += len(line)
 
@@ -217,7 +228,7 @@ class TraceWriter:
             await asyncio.to_thread(self._sync_file)
         except OSError as error:
             self._broken = error
-            raise TraceWriteError(f"cannot sync {self._path}: {error.strerror}") from error
+            raise TraceWriteError(self._complaint) from error
 
     def _sync_file(self) -> None:
         os.fdatasync(self._fd)

@@ -1,0 +1,162 @@
+"""Agents in memory: scripted models, tools that are functions, sandboxes that only count."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import pytest
+
+from paddock.backends.base import Backend
+from paddock.runtime.agent import Agent
+from paddock.runtime.config import AgentConfig
+from paddock.runtime.models.scripted import ScriptedModel
+from paddock.runtime.session import Session
+from paddock.runtime.tools.base import ToolHandler, ToolInvocation, ToolOutput
+from paddock.sandbox import Command, Process, Sandbox
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from paddock.runtime.models.base import Message, ModelClient
+
+Function = Callable[..., str | Awaitable[str]]
+
+
+class FunctionTool(ToolHandler):
+    """A tool that calls `function` with its arguments; its name is the function's."""
+
+    def __init__(self, function: Function, *, asks: bool = False) -> None:
+        self._function = function
+        self._asks = asks
+
+    @property
+    def name(self) -> str:
+        return self._function.__name__
+
+    @property
+    def description(self) -> str:
+        return "A function."
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {"type": "object", "additionalProperties": True}
+
+    @property
+    def requires_approval(self) -> bool:
+        return self._asks
+
+    async def handle(self, invocation: ToolInvocation) -> ToolOutput:
+        arguments = dict(invocation.arguments)
+        if "context" in inspect.signature(self._function).parameters:
+            arguments["context"] = invocation.context
+        answer = self._function(**arguments)
+        return ToolOutput(content=await answer if inspect.isawaitable(answer) else answer)
+
+
+class CountingSandbox(Sandbox):
+    """Runs nothing; says when it was closed."""
+
+    def __init__(self, owner: CountingBackend) -> None:
+        self._owner = owner
+        self.id = "counting"
+        self.backend = "counting"
+        self.working_dir = PurePosixPath("/")
+        self.env = {}
+
+    async def _start(self, command: Command) -> Process:
+        raise NotImplementedError(command)
+
+    async def _close(self) -> None:
+        await asyncio.sleep(0)
+        self._owner.live.remove(self)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CountingBackend(Backend):
+    """Makes sandboxes and knows which are there. `error` is raised instead of making one."""
+
+    name: ClassVar[str] = "counting"
+
+    live: list[Sandbox] = field(default_factory=list)
+    made: list[Sandbox] = field(default_factory=list)
+    error: Exception | None = None
+
+    async def _make(self) -> Sandbox:
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        sandbox = CountingSandbox(self)
+        self.live.append(sandbox)
+        self.made.append(sandbox)
+        return sandbox
+
+
+class OpenSession(Protocol):
+    def __call__(
+        self,
+        turns: Sequence[Any],
+        *tools: Function | ToolHandler,
+        session_dir: Path | None = None,
+        client: ModelClient | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> Session: ...
+
+
+@pytest.fixture
+def backend() -> CountingBackend:
+    return CountingBackend()
+
+
+@pytest.fixture
+def open_session(backend: CountingBackend) -> OpenSession:
+    """``open_session(turns, *tools)`` is a session whose model says `turns`."""
+
+    def make(
+        turns: Sequence[Any],
+        *tools: Function | ToolHandler,
+        session_dir: Path | None = None,
+        client: ModelClient | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> Session:
+        settings: dict[str, Any] = {"backend": backend, "system_prompt": "Help."}
+        agent = Agent(AgentConfig(**settings | dict(config or {})))
+        for tool in tools:
+            agent.registry.register(tool if isinstance(tool, ToolHandler) else FunctionTool(tool))
+        return Session(agent, session_dir=session_dir, client=client or ScriptedModel(turns))
+
+    return make
+
+
+@pytest.fixture
+def asking() -> Callable[[Function], ToolHandler]:
+    """``asking(function)`` is a tool whose calls need approval."""
+    return lambda function: FunctionTool(function, asks=True)
+
+
+@pytest.fixture
+def check_history() -> Callable[[Sequence[Message]], None]:
+    """Fails unless a provider would take these messages: every call answered once, in place."""
+    return _check_history
+
+
+def _check_history(messages: Sequence[Message]) -> None:
+    waiting: list[str] = []
+    for message in messages:
+        if message["role"] == "tool":
+            assert waiting, f"a result without a call: {message}"
+            assert message["tool_call_id"] == waiting.pop(0), "results are in the calls' order"
+            assert isinstance(message["content"], str)
+            message["content"].encode()
+            continue
+        assert not waiting, f"calls without results: {waiting}"
+        assert message["role"] in {"user", "assistant"}
+        waiting = [call["id"] for call in message.get("tool_calls", ())]
+        assert all(waiting)
+        assert len(set(waiting)) == len(waiting)
+        assert message.get("content") is not None or waiting
+    assert not waiting, f"calls without results: {waiting}"

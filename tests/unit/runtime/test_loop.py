@@ -1,0 +1,471 @@
+"""The loop, through a session: turns, calls at once, approvals, what models get wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from paddock.errors import SandboxLost, SetupFailed
+from paddock.runtime.approvals import ApprovalInterrupt
+from paddock.runtime.models.base import ModelRequest, ModelResponse, TextDelta, ToolCall
+from paddock.runtime.models.scripted import ScriptedModel
+from paddock.sandbox import ExecResult
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
+
+    from paddock.runtime.models.base import Message, ModelEvent
+    from paddock.runtime.results import AgentEvent
+    from paddock.runtime.tools.base import ToolHandler
+    from tests.unit.runtime.conftest import CountingBackend, Function, OpenSession
+
+    CheckHistory = Callable[[Sequence[Message]], None]
+
+
+def echo(text: str = "") -> str:
+    return f"echo: {text}"
+
+
+def call(name: str, call_id: str | None = None, /, **arguments: Any) -> dict[str, Any]:
+    return {"name": name, "arguments": arguments, "id": call_id}
+
+
+def results(messages: Sequence[Message]) -> list[str]:
+    return [message["content"] for message in messages if message["role"] == "tool"]
+
+
+def kinds(events: Sequence[AgentEvent]) -> list[str]:
+    return [event.type for event in events]
+
+
+class RawModel:
+    """Answers with these responses, whatever is asked; keeps the requests."""
+
+    def __init__(self, *responses: ModelResponse) -> None:
+        self.responses = list(responses)
+        self.requests: list[ModelRequest] = []
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        self.requests.append(request)
+        response = self.responses[len(self.requests) - 1]
+        if response.text:
+            yield TextDelta(text=response.text)
+        yield response
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+async def test_a_tool_turn_leaves_its_records_in_the_documented_order(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    turns = [{"text": "Looking.", "tool_calls": [call("echo", text="x")]}, {"text": "Done."}]
+    session = open_session(turns, echo, session_dir=tmp_path)
+    await session.run(prompt="Look.")
+    lines = [json.loads(line) for line in (tmp_path / "trace.jsonl").read_text().splitlines()]
+    assert [line["type"] + (f"({line['role']})" if "role" in line else "") for line in lines] == [
+        "run_start", "message(user)", "llm_start", "llm_end", "message(assistant)",
+        "tool_start", "message(tool)", "tool_end", "llm_start", "llm_end",
+        "message(assistant)", "usage", "run_end",
+    ]  # fmt: skip
+    assert all(line["ts"] == line["timestamp"] for line in lines)
+    assert (lines[0]["run_id"], lines[-1]["run_id"]) == (1, 1)
+    assert lines[3]["usage"]["input_tokens"] == lines[3]["input_tokens"]
+    assert lines[7]["result"] == "echo: x"
+    assert lines[7]["duration_ms"] >= 0
+    assert lines[-1]["status"] == "completed"
+
+
+async def test_events_show_the_run_as_it_happens(open_session: OpenSession) -> None:
+    turns = [
+        {"text": "Look.", "tool_calls": [call("echo", text="x")], "usage": {"input_tokens": 3}},
+        {"text": "Done.", "usage": {"input_tokens": 4, "output_tokens": 2}},
+    ]
+    seen: list[AgentEvent] = []
+    result = await open_session(turns, echo).run(prompt="Go.", on_event=seen.append)
+    assert result.events == seen
+    assert kinds(seen) == [
+        "text", "api_call_complete", "tool_start", "tool_end", "text",
+        "api_call_complete", "turn_complete",
+    ]  # fmt: skip
+    assert seen[2].tool_args == {"text": "x"}
+    assert (seen[3].tool_name, seen[3].tool_result) == ("echo", "echo: x")
+    assert seen[5].usage is not None
+    assert seen[5].usage["call_index"] == 2
+    assert seen[-1].content == "Done."
+    assert result.text == "Done."
+    assert result.usage["input_tokens"] == 7
+
+
+async def test_usage_is_of_this_run_and_totals_are_of_the_session(
+    open_session: OpenSession,
+) -> None:
+    usage = {"input_tokens": 10, "output_tokens": 1, "cost_usd": 0.5}
+    session = open_session([{"text": "One.", "usage": usage}, {"text": "Two.", "usage": usage}])
+    await session.run(prompt="1")
+    result = await session.run(prompt="2")
+    assert (result.usage["input_tokens"], result.usage["total_input_tokens"]) == (10, 20)
+    assert session.state.usage["cost_usd"] == 1.0
+    assert session.state.run_count == 2
+
+
+async def test_calls_of_one_turn_run_at_once_and_their_results_keep_the_calls_order(
+    open_session: OpenSession, check_history: CheckHistory
+) -> None:
+    second_done = asyncio.Event()
+
+    async def first() -> str:
+        await asyncio.wait_for(second_done.wait(), 5)
+        return "first"
+
+    async def second() -> str:
+        second_done.set()
+        return "second"
+
+    turns = [{"tool_calls": [call("first"), call("second")]}, {"text": "Done."}]
+    session = open_session(turns, first, second)
+    result = await session.run(prompt="Both.")
+    ends = [event.tool_name for event in result.events if event.type == "tool_end"]
+    assert ends == ["second", "first"]
+    assert results(session.state.messages) == ["first", "second"]
+    check_history(session.state.messages)
+
+
+async def test_a_call_that_fails_does_not_touch_its_siblings(
+    open_session: OpenSession, check_history: CheckHistory
+) -> None:
+    def boom() -> str:
+        raise ValueError("no such thing")
+
+    async def inner_cancel() -> str:
+        raise asyncio.CancelledError
+
+    turns = [
+        {"tool_calls": [call("boom"), call("echo", text="a"), call("inner_cancel"), call("what")]},
+        {"text": "Done."},
+    ]
+    session = open_session(turns, boom, echo, inner_cancel)
+    assert (await session.run(prompt="All.")).status == "completed"
+    failed, echoed, cancelled, unknown = results(session.state.messages)
+    assert "ValueError: no such thing" in failed
+    assert echoed == "echo: a"
+    assert "cancelled from inside" in cancelled
+    assert "Unknown tool: what" in unknown
+    check_history(session.state.messages)
+
+
+async def test_a_handler_that_returns_nonsense_is_a_result_too(
+    open_session: OpenSession, check_history: CheckHistory
+) -> None:
+    def nothing() -> str:
+        return None  # type: ignore[return-value]
+
+    session = open_session([{"tool_calls": [call("nothing")]}, {"text": "Done."}], nothing)
+    assert (await session.run(prompt="Go.")).status == "completed"
+    assert "failed" in results(session.state.messages)[0]
+    check_history(session.state.messages)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ('{"text": ', "Invalid arguments"),
+        ("[1]", "they are not an object"),
+        ('{"text": NaN}', "NaN is not JSON"),
+        ("[" * 100_000, "Invalid arguments"),
+        ('{"text":' + "[" * 100 + "]" * 100 + "}", "nested deeper"),
+        ('{"text":"' + "x" * (5 * 1024 * 1024) + '"}', "longer than"),
+        ('{"text": ' + "9" * 5000 + "}", "Invalid arguments"),
+        ("\ud800{", "Invalid arguments"),
+    ],
+)  # fmt: skip
+async def test_malformed_arguments_are_told_to_the_model_and_not_kept(
+    open_session: OpenSession, check_history: CheckHistory, arguments: str, told: str
+) -> None:
+    broken = ModelResponse(tool_calls=(ToolCall(id="a", name="echo", arguments=arguments),))
+    model = RawModel(broken, ModelResponse(text="Done."))
+    session = open_session([], echo, client=model)
+    assert (await session.run(prompt="Go.")).status == "completed"
+    assert told in results(session.state.messages)[0]
+    assert session.state.messages[1]["tool_calls"][0]["function"]["arguments"] == "{}"
+    check_history(session.state.messages)
+
+
+async def test_ids_that_are_empty_double_or_used_before_become_unique(
+    open_session: OpenSession, check_history: CheckHistory
+) -> None:
+    def named(*ids: str) -> ModelResponse:
+        calls = (ToolCall(id=name, name="echo", arguments='{"text":"x"}') for name in ids)
+        return ModelResponse(tool_calls=tuple(calls))
+
+    model = RawModel(named("", "", "a", "a"), named("a"), ModelResponse(text="Done."))
+    session = open_session([], echo, client=model)
+    assert (await session.run(prompt="Go.")).status == "completed"
+    check_history(session.state.messages)
+    told = results(session.state.messages)
+    assert told[:3] == ["echo: x"] * 3
+    assert "same id" in told[3]
+    assert told[4] == "echo: x"
+    everything = [c["id"] for m in session.state.messages for c in m.get("tool_calls", ())]
+    assert len(set(everything)) == 5
+
+
+async def test_names_that_no_provider_takes_do_not_stay_in_the_history(
+    open_session: OpenSession,
+) -> None:
+    calls = tuple(ToolCall(id=name, name=name, arguments="") for name in ("a b\n", "", "x" * 99))
+    model = RawModel(ModelResponse(tool_calls=calls), ModelResponse(text="Done."))
+    session = open_session([], client=model)
+    await session.run(prompt="Go.")
+    for sent in session.state.messages[1]["tool_calls"]:
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", sent["function"]["name"])
+
+
+async def test_a_model_that_makes_no_valid_call_is_stopped(open_session: OpenSession) -> None:
+    session = open_session([{"tool_calls": [call("nope")]}] * 50)
+    result = await session.run(prompt="Go.")
+    assert result.status == "error"
+    assert "no valid tool call in 8 turns" in (result.events[-1].content or "")
+
+
+async def test_text_that_is_not_valid_unicode_never_reaches_the_model(
+    open_session: OpenSession, check_history: CheckHistory
+) -> None:
+    def odd() -> str:
+        return "file-\udcff"
+
+    answer = ModelResponse(text="\ud83d", tool_calls=(ToolCall(id="a", name="odd", arguments=""),))
+    model = RawModel(answer, ModelResponse(text="Done."))
+    session = open_session([], odd, client=model)
+    await session.run(prompt="look at \udcff")
+    json.dumps([*model.requests[-1].messages], ensure_ascii=False).encode()
+    check_history(session.state.messages)
+
+
+async def test_long_output_is_cut_before_the_model_reads_it(open_session: OpenSession) -> None:
+    def long() -> str:
+        return "line\n" * 100_000
+
+    session = open_session([{"tool_calls": [call("long")]}, {"text": "Done."}], long)
+    await session.run(prompt="Go.")
+    assert len(results(session.state.messages)[0]) < 21_000
+    assert "tokens truncated" in results(session.state.messages)[0]
+
+
+async def test_the_system_prompt_and_the_tools_are_in_each_request(
+    open_session: OpenSession,
+) -> None:
+    model = RawModel(ModelResponse(text="Hi."))
+    config = {"response_format": {"type": "json_object"}, "reasoning_effort": "low"}
+    await open_session([], echo, client=model, config=config).run(prompt="Go.")
+    (request,) = model.requests
+    assert request.messages[0] == {"role": "system", "content": "Help."}
+    assert "echo" in [spec["function"]["name"] for spec in request.tools]
+    assert request.response_format == {"type": "json_object"}
+    assert request.reasoning_effort == "low"
+
+
+async def test_a_run_that_reaches_max_turns_says_so(
+    open_session: OpenSession, check_history: CheckHistory
+) -> None:
+    session = open_session([{"text": "On.", "tool_calls": [call("echo", text="x")]}] * 9, echo)
+    result = await session.run(prompt="Go.", max_turns=2)
+    assert result.status == session.state.status == "max_turns"
+    assert result.events[-1].type == "turn_complete"
+    assert kinds(result.events).count("api_call_complete") == 2
+    check_history(session.state.messages)
+
+
+async def test_the_budget_gate_speaks_to_the_agent_after_tools(open_session: OpenSession) -> None:
+    turns = [
+        {"tool_calls": [call("echo")], "usage": {"input_tokens": 90}},
+        {"expect": "Wrap up, 90.", "text": "Done."},
+    ]
+    session = open_session(turns, echo)
+    session.budget_gate = lambda tokens: f"Wrap up, {tokens}."
+    assert (await session.run(prompt="Go.")).status == "completed"
+    assert session.state.get_user_messages() == ["Go.", "Wrap up, 90."]
+
+
+async def test_a_model_that_fails_ends_the_run_as_an_error_and_the_next_run_works(
+    open_session: OpenSession, check_history: CheckHistory
+) -> None:
+    fails = ScriptedModel([{"error": "overloaded", "status": 529}])
+    session = open_session([], client=fails)
+    result = await session.run(prompt="Go.")
+    assert result.status == session.state.status == "error"
+    assert result.events[-1].content == "API error 529 (after retries): overloaded"
+    check_history(session.state.messages)
+
+
+async def test_a_stream_without_an_answer_is_an_error_and_its_text_is_kept(
+    open_session: OpenSession, check_history: CheckHistory
+) -> None:
+    class Cut(RawModel):
+        async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+            yield TextDelta(text="I was ")
+
+    session = open_session([], client=Cut())
+    result = await session.run(prompt="Go.")
+    assert (result.status, result.text) == ("error", "I was ")
+    assert session.state.messages[-1] == {"role": "assistant", "content": "I was "}
+    check_history(session.state.messages)
+
+
+# Approvals
+
+
+async def test_calls_that_need_approval_are_asked_for_in_order_before_any_runs(
+    open_session: OpenSession, asking: Callable[[Function], ToolHandler]
+) -> None:
+    order: list[str] = []
+
+    def danger(name: str) -> str:
+        order.append(f"ran {name}")
+        return name
+
+    async def approve(tool: str, arguments: dict[str, Any]) -> bool:
+        order.append(f"asked {tool} {arguments.pop('name')}")
+        return True
+
+    turns = [{"tool_calls": [call("danger", name="a"), call("danger", name="b")]}, {"text": "Ok."}]
+    session = open_session(turns, asking(danger))
+    session.approval_callback = approve
+    await session.run(prompt="Go.")
+    assert order == ["asked danger a", "asked danger b", "ran a", "ran b"]
+
+
+async def test_a_rejection_blocks_its_call_and_skips_the_rest(
+    open_session: OpenSession,
+    asking: Callable[[Function], ToolHandler],
+    check_history: CheckHistory,
+    tmp_path: Path,
+) -> None:
+    def danger() -> str:
+        raise AssertionError("it was rejected")
+
+    turns = [{"tool_calls": [call("echo", text="1"), call("danger"), call("echo", text="2")]}]
+    session = open_session(turns, echo, asking(danger), session_dir=tmp_path)
+    session.approval_callback = lambda tool, arguments: False
+    result = await session.run(prompt="Go.")
+    assert result.status == "completed"
+    assert results(session.state.messages) == [
+        "echo: 1",
+        "Command rejected by user. Awaiting new instructions.",
+        "Command skipped - user rejected previous command.",
+    ]
+    assert kinds(result.events)[-2:] == ["tool_blocked", "turn_complete"]
+    check_history(session.state.messages)
+    trace = [json.loads(line) for line in (tmp_path / "trace.jsonl").read_text().splitlines()]
+    (decision,) = [line for line in trace if line["type"] == "approval"]
+    assert decision["approved"] is False
+    assert "tool_blocked" in [line["type"] for line in trace]
+
+
+async def test_a_callback_that_fails_has_not_approved(
+    open_session: OpenSession, asking: Callable[[Function], ToolHandler]
+) -> None:
+    def danger() -> str:
+        raise AssertionError("it was not approved")
+
+    def broken(tool: str, arguments: dict[str, Any]) -> bool:
+        raise RuntimeError("no terminal")
+
+    session = open_session([{"tool_calls": [call("danger")]}], asking(danger))
+    session.approval_callback = broken
+    result = await session.run(prompt="Go.")
+    assert "tool_blocked" in kinds(result.events)
+
+
+async def test_an_interrupt_leaves_the_turns_calls_open_until_the_next_prompt(
+    open_session: OpenSession,
+    asking: Callable[[Function], ToolHandler],
+    check_history: CheckHistory,
+) -> None:
+    def danger() -> str:
+        raise AssertionError("nobody approved it")
+
+    def later(tool: str, arguments: dict[str, Any]) -> bool:
+        raise ApprovalInterrupt("ask again tomorrow")
+
+    turns = [{"tool_calls": [call("echo"), call("danger")]}, {"text": "Fine."}]
+    session = open_session(turns, echo, asking(danger))
+    session.approval_callback = later
+    result = await session.run(prompt="Go.")
+    assert result.status == session.state.status == "interrupted"
+    event = result.events[-1]
+    assert (event.type, event.tool_name, event.content) == (
+        "interruption",
+        "danger",
+        "ask again tomorrow",
+    )
+    assert [each.name for each in session.state.open_calls] == ["echo", "danger"]
+    assert (await session.run(prompt="Never mind.")).status == "completed"
+    assert all("Not run" in text for text in results(session.state.messages))
+    check_history(session.state.messages)
+
+
+@pytest.mark.parametrize(("auto_approve", "status"), [(True, "completed"), (False, "interrupted")])
+async def test_without_a_callback_auto_approve_decides(
+    open_session: OpenSession,
+    asking: Callable[[Function], ToolHandler],
+    auto_approve: bool,
+    status: str,
+) -> None:
+    turns = [{"tool_calls": [call("echo")]}, {"text": "Done."}]
+    session = open_session(turns, asking(echo), config={"auto_approve": auto_approve})
+    assert (await session.run(prompt="Go.")).status == status
+
+
+# What no further call could mend
+
+
+async def test_a_sandbox_that_cannot_be_made_ends_the_run_with_its_error(
+    open_session: OpenSession, backend: CountingBackend, check_history: CheckHistory
+) -> None:
+    failure = SetupFailed("make", ExecResult(exit_code=2))
+    object.__setattr__(backend, "error", failure)
+
+    async def work(context: Any) -> str:
+        await context.sandbox()
+        return "worked"
+
+    session = open_session([{"tool_calls": [call("work"), call("work")]}], work)
+    seen: list[AgentEvent] = []
+    with pytest.raises(SetupFailed):
+        await session.run(prompt="Go.", on_event=seen.append)
+    assert seen[-1].type == "error"
+    assert session.state.status == "error"
+    check_history(session.state.messages)
+
+
+async def test_a_lost_sandbox_ends_the_run(
+    open_session: OpenSession, check_history: CheckHistory
+) -> None:
+    def lost() -> str:
+        raise SandboxLost("out of memory")
+
+    session = open_session([{"tool_calls": [call("lost"), call("echo")]}], lost, echo)
+    with pytest.raises(SandboxLost, match="out of memory"):
+        await session.run(prompt="Go.")
+    assert results(session.state.messages)[1] == "echo: "
+    check_history(session.state.messages)
+
+
+async def test_a_callback_that_fails_ends_the_run_and_leaves_the_history_valid(
+    open_session: OpenSession, check_history: CheckHistory
+) -> None:
+    def show(event: AgentEvent) -> None:
+        if event.type == "tool_start":
+            raise KeyError("display")
+
+    session = open_session([{"tool_calls": [call("echo"), call("echo")]}], echo)
+    with pytest.raises(KeyError):
+        await session.run(prompt="Go.", on_event=show)
+    assert session.state.status == "error"
+    check_history(session.state.messages)

@@ -1,0 +1,715 @@
+"""Sessions: cancelling at any moment, one sandbox, other people's files, compaction."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import time
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from paddock.errors import ModelError, SessionError, SessionLocked, TraceWriteError
+from paddock.runtime.cancellation import CancellationToken
+from paddock.runtime.models.base import ModelRequest, ModelResponse, TextDelta
+from paddock.runtime.session import Session
+from paddock.runtime.state import SUMMARY_PREFIX, State
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from paddock.runtime.models.base import Message, ModelEvent
+    from paddock.runtime.results import AgentEvent, RunResult
+    from paddock.runtime.tools.base import ToolHandler
+    from tests.unit.runtime.conftest import CountingBackend, Function, OpenSession
+
+    CheckHistory = Callable[[Sequence[Message]], None]
+
+PATIENCE = 10
+"""Seconds that something which has to happen may take on a busy machine."""
+
+
+def call(tool: str, /, **arguments: Any) -> dict[str, Any]:
+    return {"name": tool, "arguments": arguments}
+
+
+class Stuck:
+    """A model that says a word and then nothing; knows whether its stream was closed."""
+
+    def __init__(self) -> None:
+        self.speaking = asyncio.Event()
+        self.open = 0
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        self.open += 1
+        try:
+            yield TextDelta(text="Well")
+            self.speaking.set()
+            await asyncio.Event().wait()
+            yield ModelResponse(text="never")
+        finally:
+            self.open -= 1
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+class Hanging:
+    """A tool that works until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.working = asyncio.Event()
+        self.ended = False
+
+    async def __call__(self) -> str:
+        self.working.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended = True
+        return "never"
+
+    __name__ = "hang"
+
+
+async def until(event: asyncio.Event) -> None:
+    await asyncio.wait_for(event.wait(), PATIENCE)
+
+
+def begins(session: Session) -> asyncio.Event:
+    """Set when the session's next run has begun."""
+
+    class Observer:
+        def on_event(self, event: dict[str, Any]) -> None:
+            begun.set()
+
+    begun = asyncio.Event()
+    session.state.add_observer(Observer())
+    return begun
+
+
+# Conversations
+
+
+async def test_later_runs_know_the_earlier_ones(open_session: OpenSession) -> None:
+    requests: list[ModelRequest] = []
+
+    def answer(request: ModelRequest) -> dict[str, str]:
+        requests.append(request)
+        return {"text": f"answer {len(requests)}"}
+
+    session = open_session([answer, answer])
+    assert (await session.run(prompt="One.")).text == "answer 1"
+    assert (await session.run(prompt="Two.")).text == "answer 2"
+    said = [(message["role"], message["content"]) for message in requests[1].messages[1:]]
+    assert said == [("user", "One."), ("assistant", "answer 1"), ("user", "Two.")]
+
+
+async def test_a_session_does_one_thing_at_a_time(open_session: OpenSession) -> None:
+    model = Stuck()
+    session = open_session([], client=model)
+    first = asyncio.create_task(session.run(prompt="Go."))
+    await until(model.speaking)
+    with pytest.raises(SessionError, match="busy"):
+        await session.run(prompt="Again.")
+    with pytest.raises(SessionError, match="busy"):
+        await session.compact()
+    await session.cancel()
+    assert (await first).status == "cancelled"
+
+
+async def test_one_agent_serves_many_sessions_at_once(open_session: OpenSession) -> None:
+    agent = open_session([]).agent
+    sessions = [Session(agent, client=open_session([{"text": "x"}])._given_client) for _ in "abc"]
+    results = await asyncio.gather(*(session.run(prompt="Go.") for session in sessions))
+    assert [result.text for result in results] == ["x", "x", "x"]
+    assert len({session.id for session in sessions}) == 3
+
+
+# Cancellation
+
+
+async def test_cancel_works_awaited_and_not(open_session: OpenSession) -> None:
+    session = open_session([], client=Stuck())
+    session.cancel()
+    await session.cancel()
+    for awaited in (True, False):
+        model = Stuck()
+        session = open_session([], client=model)
+        run = asyncio.create_task(session.run(prompt="Go."))
+        await until(model.speaking)
+        ending = session.cancel()
+        if awaited:
+            await ending
+            assert run.done() or session.state.status == "cancelled"
+        result = await asyncio.wait_for(run, PATIENCE)
+        assert result.status == session.state.status == "cancelled"
+        assert result.events[-1].content == "Cancelled during model response"
+        assert result.text == "Well"
+        assert model.open == 0
+
+
+async def test_cancelling_ends_the_tools_and_gives_their_calls_results(
+    open_session: OpenSession, check_history: CheckHistory, tmp_path: Path
+) -> None:
+    hang = Hanging()
+
+    def quick() -> str:
+        return "quick"
+
+    turns = [{"tool_calls": [call("hang"), call("quick")]}]
+    session = open_session(turns, cast("Function", hang), quick, session_dir=tmp_path)
+    run = asyncio.create_task(session.run(prompt="Go."))
+    await until(hang.working)
+    await session.cancel("enough")
+    result = await run
+    assert hang.ended
+    assert result.events[-1].content == "Cancelled during tool execution"
+    told = [message["content"] for message in session.state.messages if message["role"] == "tool"]
+    assert "Cancelled while it ran" in told[0]
+    assert told[1] == "quick"
+    check_history(session.state.messages)
+    trace = [json.loads(line) for line in (tmp_path / "trace.jsonl").read_text().splitlines()]
+    assert trace[-1]["status"] == "cancelled"
+    assert [line["reason"] for line in trace if line["type"] == "cancelled"] == ["enough"]
+    assert not (tmp_path / "cancel").exists()
+
+
+async def test_a_token_cancels_from_another_thread(open_session: OpenSession) -> None:
+    model, token = Stuck(), CancellationToken()
+    session = open_session([], client=model)
+    run = asyncio.create_task(session.run(prompt="Go.", token=token))
+    await until(model.speaking)
+    await asyncio.to_thread(token.cancel, "deadline")
+    assert (await asyncio.wait_for(run, PATIENCE)).status == "cancelled"
+    assert token.reason == "deadline"
+
+
+async def test_a_token_that_was_cancelled_before_stops_the_run_before_the_model(
+    open_session: OpenSession,
+) -> None:
+    token = CancellationToken()
+    token.cancel()
+    result = await open_session([{"text": "x"}]).run(prompt="Go.", token=token)
+    assert [event.content for event in result.events] == ["Cancelled before model call"]
+
+
+@pytest.mark.parametrize(
+    ("polls", "where"),
+    [
+        (1, "before model call"),
+        (2, "during model response"),
+        (3, "before tool execution"),
+        (4, "before model call"),
+    ],
+)
+async def test_cancel_check_is_polled_at_each_step(
+    open_session: OpenSession, check_history: CheckHistory, polls: int, where: str
+) -> None:
+    left = polls
+
+    def check() -> bool:
+        nonlocal left
+        left -= 1
+        return left == 0
+
+    def quick() -> str:
+        return "quick"
+
+    session = open_session([{"text": "x", "tool_calls": [call("quick")]}, {"text": "y"}], quick)
+    session.cancel_check = check
+    result = await session.run(prompt="Go.")
+    assert (result.status, result.events[-1].content) == ("cancelled", f"Cancelled {where}")
+    check_history(session.state.messages)
+
+
+async def test_a_cancel_check_that_fails_ends_the_run_with_its_error(
+    open_session: OpenSession,
+) -> None:
+    def check() -> bool:
+        raise LookupError("no such job")
+
+    session = open_session([{"text": "x"}])
+    session.cancel_check = check
+    with pytest.raises(LookupError):
+        await session.run(prompt="Go.")
+    assert session.state.status == "error"
+
+
+async def test_the_cancel_file_stops_a_run_and_is_gone_for_the_next(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    (tmp_path / "cancel").touch()  # left over
+    model = Stuck()
+    session = open_session([], client=model, session_dir=tmp_path)
+    run = asyncio.create_task(session.run(prompt="Go."))
+    await until(model.speaking)
+    (tmp_path / "cancel").touch()
+    assert (await asyncio.wait_for(run, PATIENCE)).status == "cancelled"
+    assert not (tmp_path / "cancel").exists()
+
+
+async def test_a_cancelled_task_raises_and_leaves_a_valid_history(
+    open_session: OpenSession, check_history: CheckHistory
+) -> None:
+    hang = Hanging()
+    session = open_session([{"tool_calls": [call("hang")]}], cast("Function", hang))
+    run = asyncio.create_task(session.run(prompt="Go."))
+    await until(hang.working)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert hang.ended
+    assert session.state.status == "cancelled"
+    check_history(session.state.messages)
+
+
+async def test_a_timeout_around_a_run_is_a_timeout(open_session: OpenSession) -> None:
+    model = Stuck()
+    session = open_session([], client=model)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await session.run(prompt="Go.")
+    assert session.state.status == "cancelled"
+    assert model.open == 0
+
+
+async def test_an_event_callback_may_await_the_cancellation(open_session: OpenSession) -> None:
+    session = open_session([{"text": "a b c d"}])
+
+    async def show(event: AgentEvent) -> None:
+        await session.cancel()
+
+    result = await asyncio.wait_for(session.run(prompt="Go.", on_event=show), PATIENCE)
+    assert result.status == "cancelled"
+
+
+async def test_a_tool_that_ignores_its_cancellation_does_not_hold_the_run(
+    open_session: OpenSession, check_history: CheckHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paddock.runtime.loop.TOOL_PATIENCE", 0.01)
+    working, leave = asyncio.Event(), asyncio.Event()
+
+    async def stubborn() -> str:
+        working.set()
+        while not leave.is_set():
+            try:
+                await leave.wait()
+            except asyncio.CancelledError:
+                continue
+        return "at last"
+
+    session = open_session([{"tool_calls": [call("stubborn")]}], stubborn)
+    run = asyncio.create_task(session.run(prompt="Go."))
+    await until(working)
+    session.cancel()
+    assert (await asyncio.wait_for(run, PATIENCE)).status == "cancelled"
+    check_history(session.state.messages)
+    leave.set()
+
+
+class CancelAt:
+    """A coroutine that is cancelled by `cancel` while it waits for the `step`-th time.
+
+    Each further way to cancel is used one round of the event loop after the one before.
+    """
+
+    def __init__(self, inner: Coroutine[Any, Any, RunResult], step: int) -> None:
+        self._inner = inner
+        self._step = step
+        self.steps = 0
+        self.cancel: list[Callable[[], object]] = []
+
+    def send(self, value: Any) -> Any:
+        waited_for = self._inner.send(value)
+        self._count()
+        return waited_for
+
+    def throw(self, *error: Any) -> Any:
+        waited_for = self._inner.throw(*error)
+        self._count()
+        return waited_for
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __await__(self) -> Generator[Any, Any, RunResult]:
+        return (yield from self._inner.__await__())
+
+    def _count(self) -> None:
+        self.steps += 1
+        if self.steps == self._step:
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def _next(self) -> None:
+        self.cancel.pop(0)()
+        if self.cancel:
+            asyncio.get_running_loop().call_soon(self._next)
+
+
+Coroutine.register(CancelAt)
+
+
+def sweep_scenario(
+    open_session: OpenSession, asking: Callable[[Function], ToolHandler], directory: Path
+) -> tuple[Session, Callable[[AgentEvent], Any]]:
+    """Two turns with everything that may be waited for."""
+
+    async def work(context: Any) -> str:
+        await context.sandbox()
+        await asyncio.sleep(0)
+        return "worked"
+
+    async def risky() -> str:
+        await asyncio.sleep(0)
+        return "risked"
+
+    async def approve(tool: str, arguments: dict[str, Any]) -> bool:
+        await asyncio.sleep(0)
+        return True
+
+    async def show(event: AgentEvent) -> None:
+        await asyncio.sleep(0)
+
+    turns = [
+        {"text": "I begin.", "tool_calls": [call("work"), call("risky"), call("work")]},
+        {"text": "And.", "tool_calls": [call("work")]},
+        {"text": "Done."},
+    ]
+    session = open_session(turns, work, asking(risky), session_dir=directory)
+    session.approval_callback = approve
+    return session, show
+
+
+CANCELS: dict[str, Callable[[Session, asyncio.Task[Any]], Sequence[Callable[[], object]]]] = {
+    "task": lambda session, task: [task.cancel],
+    "session": lambda session, task: [session.cancel],
+    "task twice": lambda session, task: [task.cancel, task.cancel],
+    "session, then task": lambda session, task: [session.cancel, task.cancel],
+}
+
+
+@pytest.mark.parametrize("how", CANCELS)
+async def test_cancelled_at_any_await_a_run_leaves_nothing_behind(
+    open_session: OpenSession,
+    asking: Callable[[Function], ToolHandler],
+    backend: CountingBackend,
+    check_history: CheckHistory,
+    tmp_path: Path,
+    how: str,
+) -> None:
+    step, steps, statuses = 0, 1, set()
+    while step < steps:
+        step += 1
+        directory = tmp_path / str(step)
+        session, show = sweep_scenario(open_session, asking, directory)
+        counted = CancelAt(session.run("Go.", on_event=show), step)
+        task: asyncio.Task[RunResult] = asyncio.create_task(cast("Any", counted))
+        counted.cancel = [*CANCELS[how](session, task)]
+        await asyncio.wait([task])
+        steps = max(steps, counted.steps)
+        status = "cancelled" if task.cancelled() else task.result().status
+        statuses.add(status)
+        check_history(session.state.messages)
+        loaded = State.from_jsonl((directory / "trace.jsonl").read_bytes())
+        assert loaded.messages == session.state.messages
+        assert loaded.status == session.state.status
+        assert status in (loaded.status, "cancelled"), "a cancellation may come too late to be one"
+        session.recover()  # the lock is free
+        await session.close()
+        assert not backend.live
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert steps > 20
+    assert "cancelled" in statuses
+
+
+# The sandbox
+
+
+async def test_the_sandbox_is_made_once_at_the_first_need_and_kept_across_runs(
+    open_session: OpenSession, backend: CountingBackend
+) -> None:
+    async def work(context: Any) -> str:
+        return str(id(await context.sandbox()))
+
+    turns = [
+        {"tool_calls": [call("work")] * 5},
+        {"text": "One."},
+        {"tool_calls": [call("work")]},
+        {"text": "Two."},
+    ]
+    async with open_session(turns, work) as session:
+        assert not backend.made
+        await session.run(prompt="1")
+        await session.run(prompt="2")
+        assert await session.get_sandbox() is backend.made[0]
+        assert len(backend.made) == 1
+        assert backend.live
+    assert not backend.live
+    await session.close()
+
+
+async def test_many_may_wait_for_the_sandbox_and_some_may_leave(
+    open_session: OpenSession, backend: CountingBackend
+) -> None:
+    session = open_session([])
+    waiting = [asyncio.create_task(session.get_sandbox()) for _ in range(10)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    sandboxes = await asyncio.gather(*waiting[1:])
+    assert len(set(map(id, sandboxes))) == len(backend.made) == 1
+    await session.close()
+
+
+async def test_when_nobody_waits_for_it_any_more_the_sandbox_is_not_made(
+    open_session: OpenSession, backend: CountingBackend
+) -> None:
+    session = open_session([])
+    waiting = [asyncio.create_task(session.get_sandbox()) for _ in range(2)]
+    await asyncio.sleep(0)
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+    assert not backend.live
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    await session.get_sandbox()
+    await session.close()
+
+
+async def test_a_failed_making_is_told_to_all_and_may_be_tried_again(
+    open_session: OpenSession, backend: CountingBackend
+) -> None:
+    session = open_session([])
+    object.__setattr__(backend, "error", OSError("no room"))
+    told = await asyncio.gather(*[session.get_sandbox() for _ in "ab"], return_exceptions=True)
+    assert [str(error) for error in told] == ["no room", "no room"]
+    object.__setattr__(backend, "error", None)
+    await session.get_sandbox()
+    await session.close()
+
+
+def test_a_session_that_was_never_closed_loses_its_sandbox_with_the_loop(
+    open_session: OpenSession, backend: CountingBackend
+) -> None:
+    session = open_session([])
+
+    async def main() -> None:
+        await session.get_sandbox()
+
+    asyncio.run(main())
+    assert not backend.live
+    asyncio.run(main())  # and may be used again
+    assert len(backend.made) == 2
+    assert not backend.live
+
+
+async def test_a_session_that_nobody_holds_loses_its_sandbox(
+    open_session: OpenSession, backend: CountingBackend
+) -> None:
+    session = open_session([])
+    await session.get_sandbox()
+    del session
+    gc.collect()
+    (keeper,) = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.wait([keeper], timeout=PATIENCE)
+    assert not backend.live
+
+
+async def test_closing_a_session_cancels_its_run(
+    open_session: OpenSession, check_history: CheckHistory
+) -> None:
+    model = Stuck()
+    session = open_session([], client=model)
+    run = asyncio.create_task(session.run(prompt="Go."))
+    await until(model.speaking)
+    await session.close()
+    assert (await run).status == "cancelled"
+    assert model.open == 0
+
+
+# The session's directory
+
+
+async def test_directives_join_the_conversation_between_turns(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    directives = tmp_path / "directives.jsonl"
+
+    def quick() -> str:
+        directives.write_text('{"text": "Hurry."}\nplain words\n\n')
+        return "quick"
+
+    session = open_session(
+        [{"tool_calls": [call("quick")]}, {"text": "Yes."}], quick, session_dir=tmp_path
+    )
+    await session.run(prompt="Go.")
+    assert session.state.get_user_messages() == ["Go.", "Hurry.", "plain words"]
+    assert directives.read_bytes() == b""
+
+
+async def test_a_paused_session_waits_and_can_be_cancelled_at_once(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    (tmp_path / "pause").touch()
+    session = open_session([{"text": "x"}], session_dir=tmp_path)
+    begun = begins(session)
+    run = asyncio.create_task(session.run(prompt="Go."))
+    await until(begun)
+    started = time.monotonic()
+    await session.cancel()
+    assert (await run).status == "cancelled"
+    assert time.monotonic() - started < 0.4
+
+
+async def test_a_paused_session_goes_on_when_the_file_is_removed(
+    open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paddock.runtime.run.PAUSE_INTERVAL", 0.001)
+    (tmp_path / "pause").touch()
+    session = open_session([{"text": "x"}], session_dir=tmp_path)
+    begun = begins(session)
+    run = asyncio.create_task(session.run(prompt="Go."))
+    await until(begun)
+    assert not run.done()
+    (tmp_path / "pause").unlink()
+    assert (await asyncio.wait_for(run, PATIENCE)).status == "completed"
+
+
+async def test_two_sessions_of_one_directory_take_turns(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    turns = [{"text": "One."}, {"text": "Two."}, {"text": "Three."}]
+    first = open_session(turns, session_dir=tmp_path)
+    second = open_session(turns, session_dir=tmp_path)
+    await first.run(prompt="1")
+    await second.run(prompt="2")
+    assert (await first.run(prompt="3")).text == "Three."
+    assert first.state.get_user_messages() == ["1", "2", "3"]
+    assert State.from_jsonl((tmp_path / "trace.jsonl").read_bytes()).run_count == 3
+
+
+async def test_a_directory_in_use_is_locked_and_the_holder_is_named(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    model = Stuck()
+    first = open_session([], client=model, session_dir=tmp_path)
+    run = asyncio.create_task(first.run(prompt="1"))
+    await until(model.speaking)
+    with pytest.raises(SessionLocked, match=r"process \d+ on .* since 20"):
+        await open_session([{"text": "x"}], session_dir=tmp_path).run(prompt="2")
+    await first.cancel()
+    await run
+
+
+async def test_a_state_may_be_carried_to_a_new_directory(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    turns = [{"text": "One."}, {"text": "Two."}]
+    first = open_session(turns, session_dir=tmp_path / "a")
+    await first.run(prompt="1")
+    state = State.from_jsonl((tmp_path / "a" / "trace.jsonl").read_bytes())
+    fork = Session(first.agent, state=state, session_dir=tmp_path / "b", client=first._given_client)
+    await fork.run(prompt="2")
+    loaded = State.from_jsonl((tmp_path / "b" / "trace.jsonl").read_bytes())
+    assert loaded.get_user_messages() == ["1", "2"]
+    assert loaded.run_count == 2
+
+
+async def test_a_trace_that_cannot_be_written_stops_the_run_loudly(
+    open_session: OpenSession, check_history: CheckHistory, tmp_path: Path, backend: CountingBackend
+) -> None:
+    ended = []
+
+    async def work(context: Any) -> str:
+        try:
+            await context.sandbox()
+            await asyncio.Event().wait()
+        finally:
+            ended.append("work")
+        return "never"
+
+    def fill() -> str:
+        patch.setattr("paddock.runtime.trace.os.write", full)
+        return "filled"
+
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(28, os.strerror(28))
+
+    turns = [{"tool_calls": [call("work"), call("fill")]}, {"text": "Never."}]
+    session = open_session(turns, work, fill, session_dir=tmp_path)
+    seen: list[AgentEvent] = []
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(TraceWriteError, match="No space"):
+        await session.run(prompt="Go.", on_event=seen.append)
+    assert ended == ["work"]
+    assert seen[-1].type == "error"
+    assert "tool_end" not in [event.type for event in seen], "nothing unrecorded is shown"
+    assert (await session.run(prompt="Again.")).status == "completed"
+    check_history(session.state.messages)
+    told = [message["content"] for message in session.state.messages if message["role"] == "tool"]
+    assert all("Unknown" in text for text in told)
+    await session.close()
+
+
+# Compaction
+
+
+async def test_compaction_asks_the_model_with_the_whole_conversation(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    requests: list[ModelRequest] = []
+
+    def keep(request: ModelRequest) -> dict[str, Any]:
+        requests.append(request)
+        return {"text": "They said hello.", "usage": {"input_tokens": 5}}
+
+    session = open_session([keep, keep, keep], session_dir=tmp_path)
+    await session.run(prompt="Hello.")
+    result = await session.compact("Mind the names.")
+    assert (result.summary, result.trigger) == ("They said hello.", "manual")
+    assert requests[1].messages[:2] == requests[0].messages[:2]
+    assert requests[1].messages[-1]["content"].endswith("Mind the names.")
+    assert requests[1].tools == requests[0].tools
+    assert session.state.get_user_messages() == ["Hello.", SUMMARY_PREFIX + "They said hello."]
+    assert session.state.usage["input_tokens"] == 10
+    loaded = State.from_jsonl((tmp_path / "trace.jsonl").read_bytes())
+    assert loaded.messages == session.state.messages
+
+
+async def test_a_history_that_fills_the_window_is_compacted_by_itself(
+    open_session: OpenSession, check_history: CheckHistory
+) -> None:
+    def quick() -> str:
+        return "quick"
+
+    def turn(request: ModelRequest) -> dict[str, Any]:
+        last = request.messages[-1]
+        if "Write a summary" in str(last["content"]):
+            return {"text": "Summary."}
+        if last["role"] == "user" and SUMMARY_PREFIX in last["content"]:
+            return {"text": "Done."}
+        return {"tool_calls": [call("quick")], "usage": {"input_tokens": 71}}
+
+    session = open_session([turn] * 9, quick)
+    session.context_window = 100
+    result = await session.run(prompt="Go.")
+    kinds = [event.type for event in result.events]
+    assert kinds.count("compact_start") == kinds.count("compact_end") == 1
+    assert result.text == "Done."
+    check_history(session.state.messages)
+    session.auto_compact = False
+    session.state.last_input_tokens = 1000
+    assert "compact_start" not in [e.type for e in (await session.run(prompt="More.")).events]
+
+
+async def test_a_compaction_that_fails_leaves_the_history(open_session: OpenSession) -> None:
+    session = open_session([{"text": "Hi."}, {"text": " "}])
+    await session.run(prompt="Hello.")
+    with pytest.raises(ModelError, match="no summary"):
+        await session.compact()
+    assert len(session.state.messages) == 2
+    with pytest.raises(SessionError, match="nothing to compact"):
+        await open_session([]).compact()
