@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 import uuid
 import weakref
 from dataclasses import dataclass
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from paddock.sandbox import Sandbox
 
 __all__ = ["Session"]
+
+LOOK_INTERVAL = 0.1
+"""Seconds between two looks for the cancel file while a model streams: looking for it at
+each piece of text would cost more than showing the text."""
 
 _log = logging.getLogger(__name__)
 
@@ -112,6 +117,7 @@ class Session:
             weakref.finalize(self, keeper.release).atexit = False
         self._run: Run | None = None
         self._busy = False
+        self._next_look = 0.0
         self.approval_callback: ApprovalCallback | None = None
         self.cancel_check: Callable[[], bool] | None = None
         self.auto_compact = True
@@ -295,8 +301,10 @@ class Session:
     def _poll(self) -> str | None:
         if self.cancel_check is not None and self.cancel_check():
             return "cancel_check"
-        if self.directory is not None and self.directory.cancel_requested():
-            return "requested"
+        if self.directory is not None and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_INTERVAL
+            if self.directory.cancel_requested():
+                return "requested"
         return None
 
     def _note_start(self, prompt: str) -> None:

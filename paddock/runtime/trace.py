@@ -225,7 +225,7 @@ class TraceWriter:
 
     async def _sync(self) -> None:
         try:
-            await asyncio.to_thread(self._sync_file)
+            await asyncio.get_running_loop().run_in_executor(None, self._sync_file)
         except OSError as error:
             self._broken = error
             raise TraceWriteError(self._complaint) from error
