@@ -203,7 +203,7 @@ class GuestProcess(Process):
         if kind in OUTPUT_FRAMES:
             self._on_output(OUTPUT_FRAMES[kind], payload)
         elif kind == wire.REPLY:
-            self._on_exit(*wire.parse_message(payload))
+            self._on_exit(wire.parse_message(payload)[0])
         elif kind == wire.STDIN_CREDIT:
             self._stdin_window += wire.LENGTH.unpack(payload)[0]
         elif kind == wire.STDIN_CLOSED:
@@ -225,7 +225,7 @@ class GuestProcess(Process):
         else:
             self._unread.append((stream, data))
 
-    def _on_exit(self, body: dict[str, Any], tails: bytes) -> None:
+    def _on_exit(self, body: dict[str, Any]) -> None:
         if self._result.done():
             raise ValueError("a command ended twice")
         if not body.get("background") and not self._killing:
@@ -234,24 +234,23 @@ class GuestProcess(Process):
         if "error" in body:
             self._result.set_exception(error_from(body["error"]))
             return
-        border = int(body["stdout"]["tail"]) if "stdout" in body else 0
         self._result.set_result(
             ExecResult(
                 exit_code=int(body["exit_code"]),
-                out=self._output("stdout", body["stdout"], tails[:border]),
-                err=self._output("stderr", body["stderr"], tails[border:]),
+                out=self._output("stdout", body["stdout"]),
+                err=self._output("stderr", body["stderr"]),
                 duration=float(body["duration"]),
                 background=bool(body["background"]),
             )
         )
 
-    def _output(self, stream: Stream, told: Mapping[str, Any], tail: bytes) -> Output:
+    def _output(self, stream: Stream, told: Mapping[str, Any]) -> Output:
         capture = self._captures[stream]
         spill = told.get("spill")
         return Output(
             head=bytes(capture.head),
-            tail=bytes(capture.tail) if self._streamed else tail,
-            dropped=capture.dropped if self._streamed else int(told["dropped"]),
+            tail=bytes(capture.tail),
+            dropped=int(told["dropped"]),
             spill=None if spill is None else PurePosixPath(str(spill)),
             spill_truncated=bool(told.get("spill_truncated")),
         )

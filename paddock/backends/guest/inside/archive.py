@@ -15,6 +15,15 @@ import tarfile
 from .files import Replacement, open_regular, write_all
 from .wire import INLINE
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import IO
+
+    from typing_extensions import Self
+
+__all__ = ["Replacement", "extract", "remove_tree", "tar_blocks", "write_all"]
+
 MAX_MEMBERS = 1_000_000
 MAX_TREE_BYTES = 64 * 1024**3
 """Bounds of one archive: above any project, below what would fill a host unnoticed."""
@@ -22,7 +31,7 @@ MAX_HEADER = 1024 * 1024
 """Bytes of one extended header; tarfile would read any size into memory."""
 
 
-def tar_blocks(root, ignore=frozenset()):
+def tar_blocks(root: str, ignore: frozenset[str] = frozenset()) -> Iterator[bytes]:
     """The tree below `root` as pieces of a tar stream; used on both ends of the wire.
 
     Links travel as links; pipes, sockets and devices are left out, and so are
@@ -53,7 +62,7 @@ def tar_blocks(root, ignore=frozenset()):
     yield bytes(pending) + bytes(2 * tarfile.BLOCKSIZE)
 
 
-def tar_entries(root, ignore):
+def tar_entries(root: str, ignore: frozenset[str]) -> Iterator[tuple[str, str, os.stat_result]]:
     waiting = [("", root)]
     while waiting:
         prefix, folder = waiting.pop()
@@ -69,7 +78,7 @@ def tar_entries(root, ignore):
             yield path, prefix + name, info
 
 
-def file_blocks(file, size, path):
+def file_blocks(file: IO[bytes], size: int, path: str) -> Iterator[bytes]:
     """Exactly `size` bytes of a file, padded to a tar block; what was appended since is left."""
     left = size
     while left:
@@ -82,7 +91,7 @@ def file_blocks(file, size, path):
         yield bytes(512 - size % 512)
 
 
-def extract(stream, destination):
+def extract(stream: IO[bytes], destination: str) -> None:
     """Extract a tar stream below `destination`: all of it, or on an error nothing.
 
     Absolute names, ``..``, hard links, devices, pipes and links that lead out are
@@ -99,10 +108,10 @@ def extract(stream, destination):
         remove_tree(stage)
 
 
-def extract_members(stream, stage):
+def extract_members(stream: IO[bytes], stage: str) -> None:
     class Bounded(tarfile.TarInfo):
         @classmethod
-        def frombuf(cls, buf, encoding, errors):
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
             member = super().frombuf(buf, encoding, errors)
             if member.type not in tarfile.SUPPORTED_TYPES or member.type in tarfile.REGULAR_TYPES:
                 return member
@@ -111,7 +120,7 @@ def extract_members(stream, stage):
             return member
 
     count = total = 0
-    times = []
+    times: list[tuple[str, int, float]] = []
     try:
         with tarfile.open(
             fileobj=stream,
@@ -121,23 +130,28 @@ def extract_members(stream, stage):
             errors="surrogateescape",
         ) as archive:
             for member in archive:
-                archive.members = []  # tarfile remembers every member; a stream needs none
+                archive.members = []  # type: ignore[attr-defined]  # tarfile remembers every member; a stream needs none
                 count += 1
                 total += member.size
                 if count > MAX_MEMBERS or total > MAX_TREE_BYTES:
                     raise ValueError("the archive is too large")
                 extract_member(archive, member, stage, times)
     except tarfile.TarError as error:
-        raise ValueError("not a whole tar stream: %s" % error) from None
+        raise ValueError(f"not a whole tar stream: {error}") from None
     for path, mode, mtime in reversed(times):
         os.chmod(path, mode)
         os.utime(path, (mtime, mtime))
 
 
-def extract_member(archive, member, stage, times):
+def extract_member(
+    archive: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    stage: str,
+    times: list[tuple[str, int, float]],
+) -> None:
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
     if member.name.startswith("/") or ".." in parts or "\0" in member.name:
-        raise ValueError("the archive has an unsafe name: %r" % member.name)
+        raise ValueError(f"the archive has an unsafe name: {member.name!r}")
     if not parts:
         return
     # Nothing below `stage` is a link yet that a later name could lead through: links
@@ -156,6 +170,7 @@ def extract_member(archive, member, stage, times):
     elif member.isreg() and not member.issparse():
         clear_way(path)
         source = archive.extractfile(member)
+        assert source is not None
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with open(fd, "wb", buffering=0) as file:
             for piece in iter(lambda: source.read(INLINE // 4), b""):
@@ -163,10 +178,10 @@ def extract_member(archive, member, stage, times):
             os.fchmod(file.fileno(), mode)
             os.utime(file.fileno(), (member.mtime, member.mtime))
     else:
-        raise ValueError("the archive has something that is no file: %r" % member.name)
+        raise ValueError(f"the archive has something that is no file: {member.name!r}")
 
 
-def real_directory(stage, parts, name):
+def real_directory(stage: str, parts: list[str], name: str) -> str:
     path = stage
     for part in parts:
         path = os.path.join(path, part)
@@ -176,26 +191,26 @@ def real_directory(stage, parts, name):
             os.mkdir(path, 0o755)
             continue
         if not stat.S_ISDIR(mode):
-            raise ValueError("the archive leads through a link or file: %r" % name)
+            raise ValueError(f"the archive leads through a link or file: {name!r}")
     return path
 
 
-def check_link(member, parts):
+def check_link(member: tarfile.TarInfo, parts: list[str]) -> None:
     target = os.path.normpath(os.path.join("/".join(parts[:-1]), member.linkname))
     if os.path.isabs(member.linkname) or target == ".." or target.startswith("../"):
         raise ValueError(
-            "the archive has a link that leads out: %r -> %r" % (member.name, member.linkname)
+            f"the archive has a link that leads out: {member.name!r} -> {member.linkname!r}"
         )
 
 
-def clear_way(path):
+def clear_way(path: str) -> None:
     try:
         os.unlink(path)
     except FileNotFoundError:
         return
 
 
-def merge(stage, destination):
+def merge(stage: str, destination: str) -> None:
     """Move what was extracted to its place."""
     for name in os.listdir(stage):
         source, target = os.path.join(stage, name), os.path.join(destination, name)
@@ -206,7 +221,8 @@ def merge(stage, destination):
         else:
             os.rename(source, target)
 
-def remove_tree(path):
+
+def remove_tree(path: str) -> None:
     """Remove a directory and all below it; never follows a link."""
     sys.setrecursionlimit(100_000)
     shutil.rmtree(path)

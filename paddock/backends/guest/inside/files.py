@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import hashlib
 import os
 import stat
 
 from .wire import INLINE
 
-def write_all(fd, data):
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Body = dict[str, Any]
+    Answer = tuple[Body, bytes]
+
+EXPECTED_MAX = 100 * 1024 * 1024
+"""Bytes of a file that is compared with what was read of it: nobody reads more in one piece."""
+
+
+def write_all(fd: int, data: bytes | bytearray) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
-def describe(error):
+def describe(error: BaseException) -> Body:
     """An exception as the wire has it."""
     if isinstance(error, OSError) and error.errno is not None:
-        return {"errno": error.errno, "text": error.strerror or "", "path": error.filename}
-    return {"kind": type(error).__name__, "text": str(error)}
+        path = error.filename
+        if isinstance(path, bytes):
+            path = os.fsdecode(path)
+        return {"errno": error.errno, "text": error.strerror or "", "path": path}
+    kind = "ValueError" if isinstance(error, ValueError) else type(error).__name__
+    return {"kind": kind, "text": str(error)}
 
 
-def open_regular(path):
+def open_regular(path: str) -> int:
     """Open a regular file for reading; never blocks on a pipe, never opens a device."""
-    if stat.S_ISDIR(os.stat(path).st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     refuse_special(os.stat(path).st_mode, path)
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     try:
@@ -36,12 +50,14 @@ def open_regular(path):
     return fd
 
 
-def refuse_special(mode, path):
+def refuse_special(mode: int, path: str) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "Not a regular file", path)
 
 
-def read(body, blob):
+def read(body: Body, blob: bytes) -> Answer:
     fd = open_regular(body["path"])
     try:
         data = os.pread(fd, min(body["limit"], INLINE), body["offset"])
@@ -50,46 +66,49 @@ def read(body, blob):
         os.close(fd)
 
 
-def write(body, blob):
+def write(body: Body, blob: bytes) -> Answer:
     writer = Replacement(body["path"])
     try:
         writer.write(blob)
-        writer.commit(body["exclusive"], body.get("expect"))
+        writer.commit(exclusive=body["exclusive"], expect=body.get("expect"))
     finally:
         writer.close()
+    return {}, b""
 
 
 class Replacement:
     """A file that takes the place of another in one step, or leaves no trace."""
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         self.path = os.path.realpath(path)  # a link stays, what it points to is replaced
-        folder, name = os.path.split(self.path)
+        self.mode: int | None = None
+        folder = os.path.dirname(self.path)
         os.makedirs(folder, exist_ok=True)
-        try:
+        with contextlib.suppress(FileNotFoundError):
             old = os.stat(self.path)
-        except FileNotFoundError:
-            self.mode = None
-        else:
-            if stat.S_ISDIR(old.st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
             refuse_special(old.st_mode, path)
             self.mode = stat.S_IMODE(old.st_mode) & 0o777
-        suffix = os.urandom(6).hex()
         # A name of 255 bytes has no room for a suffix, so the stem is not part of it.
-        self.temporary = os.path.join(folder, ".paddock-" + suffix)
-        self.fd = os.open(
+        self.temporary: str | None = os.path.join(folder, ".paddock-" + os.urandom(6).hex())
+        self.fd: int | None = os.open(
             self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666
         )
+        self.size = 0
 
-    def write(self, data):
+    def write(self, data: bytes) -> None:
+        assert self.fd is not None, "written to after its end"
         write_all(self.fd, data)
+        self.size += len(data)
 
-    def commit(self, exclusive=False, expect=None):
+    def commit(self, *, exclusive: bool = False, expect: str | None = None) -> None:
+        """Put the file in its place; `expect` is the SHA-256 of what has to be there."""
+        assert self.fd is not None, "committed after its end"
+        assert self.temporary is not None, "committed twice"
         if self.mode is not None:
             os.fchmod(self.fd, self.mode)
+        self._close_fd()  # before the rename: some file systems tell of a full disk only now
         if expect is not None and digest(self.path) != expect:
-            raise FileChanged("%s is not as it was read" % self.path)
+            raise FileChanged(f"{self.path} is not as it was read")
         if exclusive:
             os.link(self.temporary, self.path)
             os.unlink(self.temporary)
@@ -97,26 +116,43 @@ class Replacement:
             os.rename(self.temporary, self.path)
         self.temporary = None
 
-    def close(self):
-        os.close(self.fd)
-        if self.temporary is not None:
-            os.unlink(self.temporary)
+    def close(self) -> None:
+        """Leave no trace, unless committed."""
+        try:
+            self._close_fd()
+        finally:
+            if self.temporary is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.temporary)
+
+    def _close_fd(self) -> None:
+        fd, self.fd = self.fd, None
+        if fd is not None:
+            os.close(fd)
 
 
 class FileChanged(Exception):
     """A file was to be replaced only if still as read, and it was not."""
 
 
-def digest(path):
+def digest(path: str) -> str | None:
+    """SHA-256 of a file's contents; None if it is gone, or larger than any that was read."""
+    try:
+        fd = open_regular(path)
+    except FileNotFoundError:
+        return None
+    import hashlib  # loads OpenSSL, which a guest's start need not wait for
+
     total = hashlib.sha256()
-    fd = open_regular(path)
-    with open(fd, "rb") as file:
+    with open(fd, "rb", buffering=0) as file:
+        if os.fstat(fd).st_size > EXPECTED_MAX:
+            return None
         for piece in iter(lambda: file.read(INLINE), b""):
             total.update(piece)
     return total.hexdigest()
 
 
-def entry(path, info):
+def entry(path: str, info: os.stat_result) -> list[Any]:
     """One file as the wire has it: path, kind, size, permission bits, time of change."""
     mode = info.st_mode
     if stat.S_ISREG(mode):
@@ -130,11 +166,11 @@ def entry(path, info):
     return [path, kind, info.st_size, stat.S_IMODE(mode), info.st_mtime]
 
 
-def stat_path(body, blob):
-    return {"entry": entry(body["path"], os.stat(body["path"]))}
+def stat_path(body: Body, blob: bytes) -> Answer:
+    return {"entry": entry(body["path"], os.stat(body["path"]))}, b""
 
 
-def make_directory(body, blob):
+def make_directory(body: Body, blob: bytes) -> Answer:
     path = body["path"]
     if body["parents"]:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -143,21 +179,24 @@ def make_directory(body, blob):
     except FileExistsError:
         if not (body["exist_ok"] and os.path.isdir(path)):
             raise
+    return {}, b""
 
 
-def remove(body, blob):
+def remove(body: Body, blob: bytes) -> Answer:
     path = body["path"]
     if stat.S_ISDIR(os.lstat(path).st_mode):
         os.rmdir(path)
     else:
         os.unlink(path)
+    return {}, b""
 
 
-def move(body, blob):
+def move(body: Body, blob: bytes) -> Answer:
     os.rename(body["path"], body["to"])
+    return {}, b""
 
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[[Body, bytes], Answer]] = {
     "read": read,
     "write": write,
     "stat": stat_path,

@@ -16,10 +16,17 @@ import sys
 from .files import Replacement, entry, open_regular, write_all
 from .wire import INLINE, PIECE
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, NoReturn
+
+    Args = dict[str, Any]
+
 # Modules that only one job needs are imported by it: a guest starts in milliseconds.
 
 
-def run_job(name, args, tell):
+def run_job(name: str, args: Args, tell: Callable[[BaseException], None]) -> NoReturn:
     """Do a job in this process, which exists for it; `tell` an exception; does not return."""
     signal.signal(signal.SIGTERM, lambda number, stack: sys.exit(143))  # so `finally` runs
     try:
@@ -27,21 +34,22 @@ def run_job(name, args, tell):
     except BrokenPipeError:
         os._exit(141)
     except SystemExit as error:
-        os._exit(error.code)
-    except BaseException as error:  # noqa: BLE001 - whatever it is, the host is told
+        os._exit(error.code if isinstance(error.code, int) else 1)
+    except BaseException as error:  # whatever it is, the host is told
         tell(error)
         os._exit(1)
     os._exit(0)
 
 
-def emit(records):
+def emit(records: Iterable[Any]) -> None:
     """Write JSON values to the host, one a line."""
     with open(1, "wb", closefd=False) as out:
-        for record in records:
-            out.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+        out.writelines(
+            json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in records
+        )
 
 
-def send_file(args):
+def send_file(args: Args) -> None:
     fd = open_regular(args["path"])
     while True:
         piece = os.read(fd, PIECE)
@@ -50,7 +58,7 @@ def send_file(args):
         write_all(1, piece)
 
 
-def receive_file(args):
+def receive_file(args: Args) -> None:
     writer = Replacement(args["path"])
     try:
         while True:
@@ -58,23 +66,23 @@ def receive_file(args):
             if not piece:
                 break
             writer.write(piece)
-        if os.fstat(writer.fd).st_size != args["size"]:
+        if writer.size != args["size"]:
             raise OSError(errno.EIO, "The upload ended early", args["path"])
         if writer.mode is None:
             writer.mode = args["mode"]
-        writer.commit(args.get("exclusive", False), args.get("expect"))
+        writer.commit(exclusive=args.get("exclusive", False), expect=args.get("expect"))
     finally:
         writer.close()
 
 
-def read_lines(args):
+def read_lines(args: Args) -> None:
     """The lines asked for, then how many there are; a line of any length in bounded memory."""
     first, last = args["start"], args["start"] + args["limit"]
     width = args["width"]
     number = 1
     line = bytearray()
     ended = True
-    wanted = []
+    wanted: list[str] = []
     with open(open_regular(args["path"]), "rb") as file:
         for piece in iter(lambda: file.readline(INLINE), b""):
             ended = piece.endswith(b"\n")
@@ -92,28 +100,28 @@ def read_lines(args):
     emit([{"lines": wanted, "total": number - 1}])
 
 
-def shown_line(line, width):
+def shown_line(line: bytearray, width: int) -> str:
     text = line.decode("utf-8", "replace").rstrip("\n")
     if text.endswith("\r"):
         text = text[:-1]
     return text if len(text) <= width else text[:width] + "..."
 
 
-def list_tree(args):
+def list_tree(args: Args) -> None:
     emit(limited(entries_below(args), args["limit"]))
 
 
-def limited(items, limit):
+def limited(items: Iterable[Any], limit: int | None) -> Iterator[Any]:
     for count, item in enumerate(items):
         if count == limit:
             return
         yield item
 
 
-def entries_below(args):
+def entries_below(args: Args) -> Iterator[list[Any]]:
     """Entries of a directory in order of their paths, each directory followed by its own."""
     hidden, skipped = args["hidden"], set(args["skipped"])
-    waiting = [(args["path"], args["depth"], None)]
+    waiting: list[tuple[str, int, list[Any] | None]] = [(args["path"], args["depth"], None)]
     while waiting:
         path, depth, told = waiting.pop()
         if told is not None:
@@ -138,39 +146,39 @@ def entries_below(args):
             waiting.append((below, depth - 1 if enter else 0, entry(below, info)))
 
 
-def remove(args):
+def remove(args: Args) -> None:
     from .archive import remove_tree
 
     remove_tree(args["path"])
 
 
-def glob(args):
+def glob(args: Args) -> None:
     from .search import glob as search
 
     emit(search(args))
 
 
-def grep(args):
+def grep(args: Args) -> None:
     from .search import grep as search
 
     emit(search(args))
 
 
-def pack(args):
+def pack(args: Args) -> None:
     from .archive import tar_blocks
 
     for block in tar_blocks(args["path"], frozenset(args["ignore"])):
         write_all(1, block)
 
 
-def unpack(args):
+def unpack(args: Args) -> None:
     from .archive import extract
 
     with open(0, "rb", buffering=0, closefd=False) as stream:
         extract(stream, args["path"])
 
 
-JOBS = {
+JOBS: dict[str, Callable[[Args], None]] = {
     "send": send_file,
     "receive": receive_file,
     "lines": read_lines,

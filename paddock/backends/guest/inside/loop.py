@@ -5,16 +5,18 @@ from __future__ import annotations
 import heapq
 import os
 import selectors
+import signal
+import sys
 import time
 
 from .commands import Command
 from .files import OPERATIONS, describe
-from .supervisor import Supervisor
+from .supervisor import Supervisor, limits_by_number
 from .trees import (
+    KILL_ROUND,
     PR_SET_CHILD_SUBREAPER,
     can_adopt,
     children_of,
-    descendants,
     kill_all_below,
     prctl,
     stop_and_kill,
@@ -23,6 +25,7 @@ from .wire import (
     CREDIT,
     DATA,
     EOF,
+    GONE,
     KILL,
     LENGTH,
     PIECE,
@@ -37,60 +40,74 @@ from .wire import (
     parse_message,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from .files import Answer, Body
+    from .supervisor import Order
+
+    Callback = Callable[[], None]
+
 OUTBOX_HIGH = 1024 * 1024
-"""When this much waits for the host to read it, commands' output is not read on."""
+"""When this much waits for the host to read it, commands' output is not read on,"""
+OUTBOX_LOW = 256 * 1024
+"""until no more than this waits."""
+OUTBOX_FULL = 16 * 1024 * 1024
+"""When this much waits (answers, then), no requests are taken either."""
 IDLE_SUPERVISORS = 8
 """Supervisors kept for the next commands; more are made when more run at once."""
+SPILL_TOTAL = 1024 * 1024 * 1024
+"""Bytes of all spill files together: they stay until the sandbox ends."""
 
 
 class Guest:
-    """The loop: one thread, no blocking but for the disk."""
+    """One host's guest, on two descriptors, which may be the two ways of one socket."""
 
-    def __init__(self, inlet, outlet):
+    def __init__(self, inlet: int, outlet: int) -> None:
         self.inlet = inlet
         self.outlet = outlet
         self.selector = selectors.DefaultSelector()
         self.frames = Frames()
         self.outbox = bytearray()
         self.outbox_watched = False
-        self.commands = {}
-        self.timers = []
+        self.inlet_watched = False
+        self.congested = False
+        self.commands: dict[int, Command] = {}
+        self.timers: list[tuple[float, int, Callback]] = []
         self.timer_count = 0
-        self.limits = {}
-        self.idle = []
-        self.employed = set()
-        self.spill_dir = None
+        self.limits: dict[int, int] = {}
+        self.supervisors: dict[int, Supervisor] = {}
+        self.idle: list[Supervisor] = []
+        self.graves: list[tuple[Supervisor, Callback]] = []
+        self.spill_dir = ""
+        self.spill_room = SPILL_TOTAL
 
-    @property
-    def congested(self):
-        return len(self.outbox) > OUTBOX_HIGH
-
-    def watch(self, fd, callback, events=selectors.EVENT_READ):
+    def watch(self, fd: int, callback: Callback, events: int = selectors.EVENT_READ) -> None:
         self.selector.register(fd, events, callback)
 
-    def forget(self, fd):
+    def forget(self, fd: int) -> None:
         self.selector.unregister(fd)
 
-    def after(self, seconds, callback):
+    def after(self, seconds: float, callback: Callback) -> None:
         self.timer_count += 1  # breaks ties: callbacks do not compare
         heapq.heappush(self.timers, (time.monotonic() + seconds, self.timer_count, callback))
 
-    def spill_name(self, channel, kind):
+    def open_spill(self, channel: int, kind: int) -> tuple[int, str]:
         os.makedirs(self.spill_dir, mode=0o700, exist_ok=True)
         stream = "stdout" if kind == STDOUT else "stderr"
-        return os.path.join(self.spill_dir, "%d.%s" % (channel, stream))
+        path = os.path.join(self.spill_dir, f"{channel}.{stream}")
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600), path
 
     # wire
 
-    def send(self, data):
-        was_congested = self.congested
+    def send(self, data: bytes) -> None:
         self.outbox += data
         if len(self.outbox) >= PIECE:
             self.flush()
-        if self.congested != was_congested:
-            self.balance()
 
-    def flush(self):
+    def flush(self) -> None:
         try:
             while self.outbox:
                 written = os.write(self.outlet, self.outbox)
@@ -99,29 +116,31 @@ class Guest:
             pass
         except OSError:
             kill_all_below()
-        wanted = bool(self.outbox)
-        if wanted != self.outbox_watched:
-            self.outbox_watched = wanted
-            self.watch_outlet(wanted)
+        waiting = len(self.outbox)
+        if bool(waiting) != self.outbox_watched:
+            self.watch_outlet(bool(waiting))
+        if self.congested != (waiting > (OUTBOX_LOW if self.congested else OUTBOX_HIGH)):
+            self.congested = not self.congested
+            for command in self.commands.values():
+                command.balance()
+        if (waiting < OUTBOX_FULL) != self.inlet_watched:
+            self.watch_inlet(waiting < OUTBOX_FULL)
 
-    def watch_outlet(self, wanted):
-        # Over a socket, one descriptor is both ends, under two numbers.
+    def watch_outlet(self, wanted: bool) -> None:
+        self.outbox_watched = wanted
         if wanted:
-            self.watch(self.outlet, self.on_writable, selectors.EVENT_WRITE)
+            self.watch(self.outlet, self.flush, selectors.EVENT_WRITE)
         else:
             self.forget(self.outlet)
 
-    def on_writable(self):
-        was_congested = self.congested
-        self.flush()
-        if was_congested and not self.congested:
-            self.balance()
+    def watch_inlet(self, wanted: bool) -> None:
+        self.inlet_watched = wanted
+        if wanted:
+            self.watch(self.inlet, self.on_input)
+        else:
+            self.forget(self.inlet)
 
-    def balance(self):
-        for command in self.commands.values():
-            command.balance()
-
-    def on_input(self):
+    def on_input(self) -> None:
         try:
             data = os.read(self.inlet, 4 * PIECE)
         except BlockingIOError:
@@ -133,42 +152,34 @@ class Guest:
         for kind, channel, payload in self.frames.feed(data):
             self.on_frame(kind, channel, payload)
 
-    def on_frame(self, kind, channel, payload):
+    def on_frame(self, kind: int, channel: int, payload: bytes) -> None:
         if kind == REQUEST:
             self.on_request(channel, payload)
             return
+        on_kind = ON_KIND.get(kind)
+        if on_kind is None:
+            raise ValueError(f"frame kind {kind}")
         command = self.commands.get(channel)
-        if command is None:
-            if kind == KILL:
-                self.send(frame(GONE, channel))
-        elif kind == DATA:
-            command.feed_stdin(payload)
-        elif kind == EOF:
-            command.end_stdin()
-        elif kind == CREDIT:
-            command.credit(LENGTH.unpack(payload)[0])
-        elif kind == SIGNAL:
-            command.signal(LENGTH.unpack(payload)[0])
+        if command is not None:
+            on_kind(command, payload)
         elif kind == KILL:
-            command.kill(parse_message(payload)[0]["grace"])
+            self.send(frame(GONE, channel))
 
-    def on_request(self, channel, payload):
+    def on_request(self, channel: int, payload: bytes) -> None:
+        body, blob = parse_message(payload)
         try:
-            body, blob = parse_message(payload)
             operation = body["op"]
             if operation in ("exec", "job"):
                 self.start(channel, operation, body)
                 return
             operate = self.configure if operation == "configure" else OPERATIONS[operation]
-            reply = operate(body, blob)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the host is told
-            self.send(frame(REPLY, channel, message({"error": describe(error)})))
-            return
-        answer, answer_blob = reply if isinstance(reply, tuple) else (reply, b"")
-        self.send(frame(REPLY, channel, message(answer or {}, answer_blob)))
+            answer, answer_blob = operate(body, blob)
+        except Exception as error:  # whatever it is, the host is told
+            answer, answer_blob = {"error": describe(error)}, b""
+        self.send(frame(REPLY, channel, message(answer, answer_blob)))
 
-    def start(self, channel, operation, body):
-        order = {"cwd": body["cwd"]}
+    def start(self, channel: int, operation: str, body: Body) -> None:
+        order: Order = {"cwd": body["cwd"]}
         if operation == "exec":
             order.update(argv=body["argv"], env=body["env"])
         else:
@@ -182,57 +193,91 @@ class Guest:
             streamed=body["streamed"],
         )
 
-    def employ(self, order, streams):
-        """A supervisor that has been given `order`."""
-        while True:
-            supervisor = self.idle.pop() if self.idle else Supervisor(self.limits)
-            if supervisor.give(order, streams):
-                self.employed.add(supervisor.pid)
-                return supervisor
-            supervisor.close()  # something in the sandbox killed it while it waited
+    def configure(self, body: Body, blob: bytes) -> Answer:
+        """The first request: limits for commands, where output spills."""
+        self.limits = limits_by_number(body["limits"])
+        self.spill_dir = body["spill_dir"]
+        self.idle.append(self.new_supervisor())
+        answer: dict[str, Any] = {
+            "protocol": PROTOCOL,
+            "pid": os.getpid(),
+            "tree_kill": can_adopt and os.path.isdir("/proc/self"),
+        }
+        return answer, b""
 
-    def release(self, supervisor):
-        self.employed.discard(supervisor.pid)
+    # supervisors
+
+    def new_supervisor(self) -> Supervisor:
+        supervisor = Supervisor(self.limits)
+        self.supervisors[supervisor.pid] = supervisor
+        return supervisor
+
+    def employ(self, order: Order, streams: Sequence[int]) -> Supervisor:
+        """A supervisor that has been given `order`."""
+        while self.idle:
+            supervisor = self.idle.pop()
+            try:
+                supervisor.give(order, streams)
+            except OSError:  # something in the sandbox killed or stopped it while it waited
+                supervisor.close()
+            else:
+                return supervisor
+        supervisor = self.new_supervisor()
+        try:
+            supervisor.give(order, streams)
+        except OSError:
+            supervisor.close()
+            raise
+        return supervisor
+
+    def release(self, supervisor: Supervisor) -> None:
         if len(self.idle) < IDLE_SUPERVISORS:
             self.idle.append(supervisor)
         else:
             supervisor.close()
 
-    def configure(self, body, blob):
-        """The first request: limits for commands, where output spills."""
-        self.limits = body.get("limits", {})
-        self.spill_dir = body["spill_dir"]
-        self.idle.append(Supervisor(self.limits))
-        return {
-            "protocol": PROTOCOL,
-            "pid": os.getpid(),
-            "tree_kill": can_adopt and os.path.isdir("/proc/self"),
-        }
+    def reap(self) -> None:
+        """Reap children: supervisors, and as the first process of a container, anybody's."""
+        try:
+            while True:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    return
+                supervisor = self.supervisors.pop(pid, None)
+                if supervisor is not None:
+                    supervisor.alive = False
+        except ChildProcessError:
+            return
 
-    # life and death
-
-    def bury(self, supervisor):
-        """A supervisor was killed: kill what became our child by that."""
+    def bury(self, supervisor: Supervisor, on_buried: Callback) -> None:
+        """A supervisor was killed under its command: kill what becomes our child by that."""
         supervisor.close()
-        self.employed.discard(supervisor.pid)
-        ours = self.employed | {supervisor.pid for supervisor in self.idle}
+        self.graves.append((supervisor, on_buried))
+        if len(self.graves) == 1:
+            self.dig()
 
-        def strangers():
-            found = [pid for pid in children_of(os.getpid()) if pid not in ours]
-            return found + [below for pid in found for below in descendants(pid)]
+    def dig(self) -> None:
+        self.reap()
+        stop_and_kill(self.strangers)
+        self.reap()
+        # Its children become ours at the moment from which it can be reaped.
+        if any(supervisor.alive for supervisor, _ in self.graves) or self.strangers():
+            self.after(KILL_ROUND, self.dig)
+            return
+        graves, self.graves = self.graves, []
+        for _, on_buried in graves:
+            on_buried()
 
-        stop_and_kill(strangers)
-        for pid in [pid for pid in children_of(os.getpid()) if pid not in ours]:
-            try:
-                os.waitpid(pid, 0)
-            except ChildProcessError:
-                continue
+    def strangers(self) -> list[int]:
+        return [pid for pid in children_of(os.getpid()) if pid not in self.supervisors]
 
-    def run(self):
+    # the loop
+
+    def run(self) -> None:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         os.set_blocking(self.inlet, False)
         os.set_blocking(self.outlet, False)
-        self.watch(self.inlet, self.on_input)
+        self.watch_signals()
         while True:
             timeout = self.run_timers()
             self.flush()
@@ -242,7 +287,24 @@ class Guest:
                 if self.selector.get_map().get(key.fd) is key:
                     key.data()
 
-    def run_timers(self):
+    def watch_signals(self) -> None:
+        # The host says when to end. What a terminal sends to its process group is not for us.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda number, stack: kill_all_below(128 + number))
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        signal.signal(signal.SIGCHLD, lambda number, stack: None)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+        def on_signal() -> None:
+            os.read(reader, PIECE)
+            self.reap()
+
+        self.watch(reader, on_signal)
+
+    def run_timers(self) -> float | None:
         """Run what is due; return seconds until the next timer, or None."""
         while self.timers:
             due = self.timers[0][0] - time.monotonic()
@@ -252,6 +314,19 @@ class Guest:
         return None
 
 
-def main():
+ON_KIND: dict[int, Callable[[Command, bytes], None]] = {
+    DATA: lambda command, payload: command.feed_stdin(payload),
+    EOF: lambda command, payload: command.end_stdin(),
+    CREDIT: lambda command, payload: command.credit(LENGTH.unpack(payload)[0]),
+    SIGNAL: lambda command, payload: command.signal(LENGTH.unpack(payload)[0]),
+    KILL: lambda command, payload: command.kill(parse_message(payload)[0]["grace"]),
+}
+
+
+def main() -> None:
     """Serve the host on stdin and stdout until it goes."""
-    Guest(0, 1).run()
+    try:
+        Guest(0, 1).run()
+    except Exception:  # a host that does not keep to the protocol, or a defect of ours
+        sys.excepthook(*sys.exc_info())
+        kill_all_below(1)

@@ -13,7 +13,16 @@ import subprocess
 
 from .files import open_regular
 
-def walk_files(root, skipped):
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    Args = dict[str, Any]
+    Found = Iterator[list[Any] | None]
+
+
+def walk_files(root: str, skipped: set[str]) -> Iterator[str]:
     """Every file below `root` as a path relative to it, sorted within its directory."""
     waiting = [""]
     while waiting:
@@ -36,7 +45,7 @@ def walk_files(root, skipped):
         waiting += reversed(below)
 
 
-def glob_pattern(pattern):
+def glob_pattern(pattern: str) -> re.Pattern[str]:
     """A glob as a compiled regular expression over relative paths.
 
     ``*`` and ``?`` stay within a name, ``**`` spans directories, ``[...]`` is a
@@ -81,10 +90,10 @@ def glob_pattern(pattern):
     try:
         return re.compile("".join(out) + ")" * depth, re.DOTALL)
     except re.error as error:
-        raise ValueError("bad glob pattern: %s" % error) from None
+        raise ValueError(f"bad glob pattern: {error}") from None
 
 
-def glob(args):
+def glob(args: Args) -> Iterator[dict[str, Any]]:
     pattern = glob_pattern(args["pattern"])
     root = args["path"]
     if not stat.S_ISDIR(os.stat(root).st_mode):
@@ -95,25 +104,27 @@ def glob(args):
     yield {"total": len(matching), "paths": matching[:limit]}
 
 
-def grep(args):
+def grep(args: Args) -> Found:
     path = args["path"]
     os.stat(path)  # a missing path is an error, not a search that found nothing
     searcher = shutil.which("rg", path=args["search_path"])
     return ripgrep(searcher, args) if searcher else plain_grep(args)
 
 
-def ripgrep(searcher, args):
+def ripgrep(searcher: str, args: Args) -> Found:
     """Search with ripgrep; yields [path, line, text, is a match] and, when cut off, null."""
     command = [searcher, "--json", "--no-config", "--no-ignore", "--hidden", "--sort=path"]
     command += ["--ignore-case"] if args["ignore_case"] else []
-    command += ["--context=%d" % args["context"]] if args["context"] else []
+    command += [f"--context={args['context']}"] if args["context"] else []
     for name in args["skipped"]:
-        command += ["--glob=!**/%s/**" % name]
+        command += [f"--glob=!**/{name}/**"]
     command += ["--glob=" + args["glob"]] if args["glob"] else []
     command += ["--regexp=" + args["pattern"], "--", args["path"]]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
         found = 0
         for line in process.stdout:
             record = json.loads(line)
@@ -134,7 +145,7 @@ def ripgrep(searcher, args):
         raise ValueError("bad pattern: " + complaint.strip())
 
 
-def raw(value):
+def raw(value: dict[str, str]) -> bytes:
     return value["text"].encode() if "text" in value else base64.b64decode(value["bytes"])
 
 
@@ -144,18 +155,18 @@ GREP_FILE_MAX = 64 * 1024 * 1024
 """Without ripgrep a larger file is passed over: it is no text that a person wrote."""
 
 
-def clipped(line):
+def clipped(line: bytes) -> str:
     text = line[:LINE_SHOWN].decode("utf-8", "replace")
     return text + "..." if len(line) > LINE_SHOWN else text
 
 
-def plain_grep(args):
+def plain_grep(args: Args) -> Found:
     """The same search in Python, where there is no ripgrep."""
     try:
         flags = re.IGNORECASE if args["ignore_case"] else 0
         pattern = re.compile(args["pattern"].encode("utf-8", "surrogateescape"), flags)
     except re.error as error:
-        raise ValueError("bad pattern: %s" % error) from None
+        raise ValueError(f"bad pattern: {error}") from None
     found = 0
     for path in searched_files(args):
         for number, line, is_match in matching_lines(path, pattern, args["context"]):
@@ -166,7 +177,7 @@ def plain_grep(args):
             yield [path, number, clipped(line.rstrip(b"\r")), is_match]
 
 
-def searched_files(args):
+def searched_files(args: Args) -> Iterator[str]:
     root = args["path"]
     if not os.path.isdir(root):
         yield root
@@ -177,7 +188,9 @@ def searched_files(args):
             yield os.path.join(root, path)
 
 
-def matching_lines(path, pattern, context):
+def matching_lines(
+    path: str, pattern: re.Pattern[bytes], context: int
+) -> Iterator[tuple[int, bytes, bool]]:
     """[number, line, is a match] for a text file's matching lines and those around them."""
     try:
         with open(open_regular(path), "rb") as file:
@@ -192,7 +205,7 @@ def matching_lines(path, pattern, context):
     if not lines[-1]:
         lines.pop()
     hits = [number for number, line in enumerate(lines) if pattern.search(line)]
-    shown = {}
+    shown: dict[int, bool] = {}
     for hit in hits:
         for number in range(max(0, hit - context), min(len(lines), hit + context + 1)):
             shown.setdefault(number, False)

@@ -8,11 +8,13 @@ fork of this interpreter.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import signal
 import socket
+import stat
 import struct
 
 from .files import describe, write_all
@@ -21,117 +23,150 @@ from .trees import (
     PR_SET_PDEATHSIG,
     kill_all_below,
     prctl,
-    reset_signals,
+    send_signal,
 )
 from .wire import LENGTH
 
 try:
     import resource
-except ImportError:  # pragma: no cover - not on a Unix
-    resource = None
+except ImportError:  # not built into this Python
+    resource = None  # type: ignore[assignment]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
+
+    Order = dict[str, Any]
 
 ENDED, EMPTY, FAILED = b"S", b"0", b"E"
 """Reports: the command's leading process ended (wait status, whether others live
 on); nothing of it is left; it could not be started (an error as JSON)."""
-
-
 PACK_FD = struct.Struct("i")
+SURE_TO_FIT = 32 * 1024
+"""Bytes that a socket takes at once even if nobody reads it."""
+GIVE_DEADLINE = 2.0
+"""Seconds for an idle supervisor to take a long order: one that a process of the sandbox
+has stopped takes none, and would hold up the loop."""
+RESET_SIGNALS = (
+    signal.SIGPIPE,
+    signal.SIGXFSZ,
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+)
+"""Signals that this interpreter ignores or handles, and a command shall not."""
 
 
 class Supervisor:
     """The guest's end of one supervisor."""
 
-    def __init__(self, limits):
+    def __init__(self, limits: dict[int, int]) -> None:
         self.socket, inside = socket.socketpair()
+        self.alive = True
+        """Until the guest has reaped it: its process id means nothing afterwards."""
         parent = os.getpid()
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                live(inside, parent, limits)
-            finally:
-                os._exit(1)
-        inside.close()
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                try:
+                    live(inside, parent, limits)
+                finally:
+                    os._exit(1)
+        except OSError:
+            self.socket.close()
+            raise
+        finally:
+            inside.close()
 
-    def give(self, order, streams):
-        """Send a command and the far ends of its streams; False if the supervisor is dead."""
+    def give(self, order: Order, streams: Sequence[int]) -> None:
+        """Send a command and the far ends of its streams; `OSError` if it is dead or stopped."""
         text = json.dumps(order).encode()
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(map(PACK_FD.pack, streams)))
-        try:
-            self.socket.sendmsg([LENGTH.pack(len(text))], [rights])
-            self.socket.sendall(text)
-        except OSError:
-            return False
-        return True
+        if len(text) > SURE_TO_FIT:
+            self.socket.settimeout(GIVE_DEADLINE)
+        self.socket.sendmsg([LENGTH.pack(len(text))], [rights])
+        self.socket.sendall(text)
+        self.socket.settimeout(None)
 
-    def close(self):
-        """Let it go, or bury it; return its wait status."""
+    def close(self) -> None:
+        """End it, when it has no command; the guest reaps it as it does all its children."""
         self.socket.close()
-        return os.waitpid(self.pid, 0)[1]
+        if self.alive:
+            send_signal(self.pid, signal.SIGKILL)  # it may have been stopped, and see no end
 
 
-def live(connection, parent, limits):
-    """The whole life of a supervisor; does not return."""
-    close_all_but(connection.fileno())
+def limits_by_number(limits: dict[str, int]) -> dict[int, int]:
+    """Limits as ``setrlimit`` has them; `AttributeError` for one that is not known here."""
+    return {getattr(resource, name): int(value) for name, value in limits.items()}
+
+
+def live(connection: socket.socket, parent: int, limits: dict[int, int]) -> NoReturn:
+    """The whole life of a supervisor."""
+    signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, lambda number, stack: kill_all_below())
+    signal.signal(signal.SIGTERM, lambda number, stack: kill_all_below(128 + number))
+    close_all_but(connection.fileno())
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(0)
     apply_limits(limits)
     while True:
-        order, streams = receive(connection)
-        try:
-            leader = launch(order, streams, connection)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the guest is told
-            connection.sendall(failure(error))
-        else:
-            reap(leader, connection)
-        finally:
-            for fd in streams:
-                os.close(fd)
-        connection.sendall(EMPTY)
+        serve(connection)
 
 
-def close_all_but(kept):
+def serve(connection: socket.socket) -> None:
+    """Take one command and stay with it until nothing of it is left."""
+    order, streams = receive(connection)
+    try:
+        leader = launch(order, streams, connection)
+    except Exception as error:  # whatever it is, the guest is told
+        connection.sendall(failure(error) + EMPTY)
+        return
+    finally:
+        for fd in streams:
+            os.close(fd)
+    reap(leader, connection)
+
+
+def close_all_but(kept: int) -> None:
     """Close the descriptors that the fork brought along; 0, 1 and 2 become /dev/null."""
-    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else range(256):
+    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else range(1024):
         number = int(name)
         if number > 2 and number != kept:
-            try:
+            with contextlib.suppress(OSError):  # the listing's own descriptor
                 os.close(number)
-            except OSError:
-                pass  # the listing's own descriptor
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)
     os.close(null)
 
 
-def apply_limits(limits):
-    for name, value in limits.items():
-        which = getattr(resource, name)
+def apply_limits(limits: dict[int, int]) -> None:
+    for which, value in limits.items():
         hard = resource.getrlimit(which)[1]
         if hard != resource.RLIM_INFINITY:
             value = min(value, hard)
         resource.setrlimit(which, (value, value))
 
 
-def receive(connection):
+def receive(connection: socket.socket) -> tuple[Order, list[int]]:
     """The next order and its streams; exits when the guest is gone."""
     head, rights, _, _ = connection.recvmsg(
         LENGTH.size, socket.CMSG_SPACE(3 * PACK_FD.size), socket.MSG_CMSG_CLOEXEC
     )
     if not head:
         os._exit(0)
-    streams = []
+    streams: list[int] = []
     for _, _, data in rights:
         streams += [PACK_FD.unpack_from(data, at)[0] for at in range(0, len(data), PACK_FD.size)]
     size = LENGTH.unpack(head + receive_exactly(connection, LENGTH.size - len(head)))[0]
     return json.loads(receive_exactly(connection, size)), streams
 
 
-def receive_exactly(connection, size):
+def receive_exactly(connection: socket.socket, size: int) -> bytes:
     pieces = []
     while size:
         piece = connection.recv(size)
@@ -142,52 +177,58 @@ def receive_exactly(connection, size):
     return b"".join(pieces)
 
 
-def launch(order, streams, connection):
+def launch(order: Order, streams: Sequence[int], connection: socket.socket) -> int:
     """Start the command in a session of its own; return the id of its leading process."""
     os.chdir(order["cwd"])
     if "job" in order:
         return fork_job(order, streams, connection)
-    actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)]
     argv, env = order["argv"], order["env"]
-    refused = None
-    for program in candidates(argv[0], env.get("PATH", os.defpath)):
-        try:
-            return os.posix_spawn(
-                program,
-                argv,
-                env,
-                file_actions=actions,
-                setsid=True,
-                setsigmask=[],
-                setsigdef=reset_signals,
-            )
-        except OSError as error:
-            if refused is None or error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                refused = error
-    return complain(argv[0], refused, streams)
+    try:
+        return os.posix_spawn(
+            find_program(argv[0], env.get("PATH", os.defpath)),
+            argv,
+            env,
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)],
+            setsid=True,
+            setsigmask=[],
+            setsigdef=RESET_SIGNALS,
+        )
+    except OSError as error:
+        return complain(argv[0], error, streams)
 
 
-def candidates(program, path):
-    """Where a program may be, in the order of PATH, as execvp has it."""
+def find_program(program: str, path: str) -> str:
+    """Where a program is by PATH; looked up before the spawn, as a failed spawn is dear."""
     if "/" in program:
-        return [program]
-    return [os.path.join(folder or ".", program) for folder in path.split(":")]
+        return program
+    refused: OSError | None = None
+    for folder in path.split(":"):
+        file = os.path.join(folder or ".", program)
+        try:
+            mode = os.stat(file).st_mode
+        except OSError:
+            continue
+        if stat.S_ISREG(mode):
+            if os.access(file, os.X_OK):
+                return file
+            refused = PermissionError(errno.EACCES, os.strerror(errno.EACCES), file)
+    raise refused or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
 
 
-def complain(program, error, streams):
+def complain(program: str, error: OSError, streams: Sequence[int]) -> int:
     """A program that cannot be run ends as the shell has it: a line on stderr and 126 or 127."""
     missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
     leader = os.fork()
     if leader == 0:
         try:
-            text = "%s: %s\n" % (program, "command not found" if missing else error.strerror)
+            text = f"{program}: {'command not found' if missing else error.strerror}\n"
             write_all(streams[2], text.encode("utf-8", "surrogateescape"))
         finally:
             os._exit(127 if missing else 126)
     return leader
 
 
-def fork_job(order, streams, connection):
+def fork_job(order: Order, streams: Sequence[int], connection: socket.socket) -> int:
     from .jobs import run_job
 
     leader = os.fork()
@@ -203,26 +244,33 @@ def fork_job(order, streams, connection):
     return leader
 
 
-def failure(error):
+def failure(error: BaseException) -> bytes:
     text = json.dumps(describe(error)).encode()
     return FAILED + LENGTH.pack(len(text)) + text
 
 
-def reap(leader, connection):
-    """Reap until nothing is left; tell when the leading process ends."""
+def reap(leader: int, connection: socket.socket) -> None:
+    """Reap until nothing is left; tell when the leading process has ended and when all have."""
     while True:
         try:
             pid, status = os.waitpid(-1, 0)
         except ChildProcessError:
+            connection.sendall(EMPTY)
             return
         if pid == leader:
-            background = b"1" if has_children() else b"0"
-            connection.sendall(ENDED + LENGTH.pack(status) + background)
+            leader = 0  # the number may come again
+            report = ENDED + LENGTH.pack(status)
+            if not others_live():
+                connection.sendall(report + b"0" + EMPTY)
+                return
+            connection.sendall(report + b"1")
 
 
-def has_children():
+def others_live() -> bool:
+    """Whether there are children that have not ended yet; reaps those that have."""
     try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
     except ChildProcessError:
         return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -9,46 +10,48 @@ import time
 try:
     import ctypes
 
-    _libc = ctypes.CDLL(None, use_errno=True)
-except (ImportError, OSError):  # no libffi, or no dynamic libc
-    _libc = None
+    _prctl = ctypes.CDLL(None, use_errno=True).prctl
+except (ImportError, OSError, AttributeError):  # no libffi, no dynamic libc, not Linux
+    _prctl = None  # type: ignore[assignment]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import NoReturn
 
 KILL_ROUND = 0.004
 """Seconds between two looks at a tree that is being killed."""
-reset_signals = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGXFSZ]
-"""Signals that this interpreter ignores or handles, and a command shall not."""
+KILL_PASSES = 16
+"""Looks at a tree in one round: a fork bomb is stopped in two or three. The loop is held
+up for so long, so what has no end goes on in the next round."""
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
-
-can_adopt = _libc is not None
+can_adopt = _prctl is not None
 """Whether a process can become a sub-reaper here; without, what leaves its tree is lost."""
 
 
-def prctl(option, value):
-    if _libc is not None:
-        _libc.prctl(option, value, 0, 0, 0)
+def prctl(option: int, value: int) -> None:
+    if _prctl is not None:
+        _prctl(option, value, 0, 0, 0)
 
 
-def children_of(pid):
-    """Ids of the direct children of `pid`, oldest first; those of all its threads."""
-    found = []
-    try:
-        for thread in os.listdir("/proc/%d/task" % pid):
-            with open("/proc/%d/task/%s/children" % (pid, thread), "rb") as file:
+def _children_listed(pid: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                 found.extend(int(word) for word in file.read().split())
-    except OSError:
-        pass  # it has ended meanwhile
     return found
 
 
-def children_by_scan(pid):
+def _children_scanned(pid: int) -> list[int]:
     """The same for a kernel without the `children` files: a look at every process."""
-    found = []
+    found: list[int] = []
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                with open("/proc/%s/stat" % name, "rb") as file:
+                with open(f"/proc/{name}/stat", "rb") as file:
                     parent = file.read().rpartition(b")")[2].split()[1]
             except OSError:
                 continue
@@ -57,13 +60,18 @@ def children_by_scan(pid):
     return sorted(found)
 
 
-if not os.path.exists("/proc/self/task/%d/children" % os.getpid()):
-    children_of = children_by_scan
+children_of: Callable[[int], list[int]] = (
+    _children_listed
+    if os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+    else _children_scanned
+)
+"""Ids of the direct children of a process, oldest first; those of all its threads. While
+some of them end, others may be missing: a tree is looked at until nothing is new."""
 
 
-def descendants(pid):
+def descendants(pid: int) -> list[int]:
     """Ids of all processes below `pid`, parents first."""
-    found = []
+    found: list[int] = []
     waiting = [pid]
     while waiting:
         below = children_of(waiting.pop())
@@ -72,35 +80,41 @@ def descendants(pid):
     return found
 
 
-def send_signal(pid, number):
-    try:
+def send_signal(pid: int, number: int) -> None:
+    # It has ended, or has changed its user: then the sandbox's end is its end.
+    with contextlib.suppress(OSError):
         os.kill(pid, number)
-    except OSError:
-        pass  # it has ended, or has changed its user: then the sandbox's end is its end
 
 
-def stop_and_kill(pids_of):
-    """SIGKILL all that `pids_of()` lists, stopping them first so that none can fork meanwhile."""
-    seen = set()
-    while True:
-        fresh = [pid for pid in pids_of() if pid not in seen]
-        if not fresh:
+def stop_and_kill(tops_of: Callable[[], Iterable[int]]) -> None:
+    """SIGKILL the processes that `tops_of()` lists and all below, as far as one round goes.
+
+    Each is stopped before its children are looked up, so that it makes no more of them.
+    """
+    stopped: set[int] = set()
+    for _ in range(KILL_PASSES):
+        before = len(stopped)
+        waiting = list(tops_of())
+        while waiting:
+            pid = waiting.pop()
+            if pid not in stopped:
+                send_signal(pid, signal.SIGSTOP)
+                stopped.add(pid)
+            waiting += children_of(pid)
+        if len(stopped) == before:
             break
-        for pid in fresh:
-            send_signal(pid, signal.SIGSTOP)
-        seen.update(fresh)
-    for pid in seen:
+    for pid in stopped:
         send_signal(pid, signal.SIGKILL)
 
 
-def kill_all_below():
-    """Kill every process below this one, reap them, and exit."""
+def kill_all_below(status: int = 0) -> NoReturn:
+    """Kill every process below this one, reap them, and exit with `status`."""
     me = os.getpid()
     while True:
-        stop_and_kill(lambda: descendants(me))
+        stop_and_kill(lambda: children_of(me))
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         except ChildProcessError:
-            os._exit(0)
+            os._exit(status)
         time.sleep(KILL_ROUND)
