@@ -56,7 +56,7 @@ async def dispatch(
     A job that raises an `Exception` does not disturb the others. When `token` is
     cancelled, the jobs that run are cancelled and awaited, the others are not begun,
     and what was not finished is ``cancelled``. A cancellation of the caller does the
-    same and is raised. An error of `on_update` cancels all and is raised.
+    same and is raised. An error of `on_update` cancels all and is raised in a group.
     """
     if concurrency < 1:
         raise ValueError("concurrency has to be at least 1")

@@ -9,9 +9,11 @@ Knows neither sandboxes nor models.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from paddock._concurrency import finish
+from paddock.errors import SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,6 +28,17 @@ class Closable(Protocol):
 T = TypeVar("T", bound=Closable)
 
 
+@dataclass(eq=False)
+class _Kept(Generic[T]):
+    """One thing, from the wish for it to its end."""
+
+    loop: asyncio.AbstractEventLoop
+    ready: asyncio.Future[T]
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: int = 0
+    task: asyncio.Task[None] = field(init=False)
+
+
 class Keeper(Generic[T]):
     """Makes one `T` with `create`, for any number of askers, and keeps it.
 
@@ -36,66 +49,69 @@ class Keeper(Generic[T]):
     def __init__(self, create: Callable[[], Awaitable[T]], *, name: str) -> None:
         self._create = create
         self._name = name
-        self._task: asyncio.Task[None] | None = None
-        self._waiting = 0
+        self._kept: _Kept[T] | None = None
 
     async def get(self) -> T:
         """The thing, made now if it is not there. All who wait meanwhile share one making.
 
         What `create` raises is raised to all of them, and the next call tries again.
-        The making is cancelled when nobody waits for it any more.
+        The making is cancelled when nobody waits for it any more. Raises `SessionError`
+        if it is closed meanwhile.
         """
-        if self._task is None or self._task.done():
-            self._start()
-        task, ready = self._task, self._ready
-        assert task is not None  # `_start` made it
-        self._waiting += 1
+        kept = self._kept
+        if kept is None or kept.task.done():
+            kept = self._kept = self._start()
+        kept.waiting += 1
         try:
-            return await asyncio.shield(ready)
+            return await asyncio.shield(kept.ready)
         finally:
-            self._waiting -= 1
-            if not self._waiting and not ready.done():
-                task.cancel()
-                await finish(_ended(task))
+            kept.waiting -= 1
+            if not kept.waiting and not kept.ready.done():
+                kept.task.cancel()
+                await finish(_ended(kept.task))
 
     async def aclose(self) -> None:
-        """Close the thing, if there is one. Idempotent; runs to its end if cancelled.
+        """Close the thing, if there is one, or stop making it.
 
-        Raises what closing it raised.
+        Idempotent; runs to its end if cancelled. Raises what closing it raised.
         """
-        task = self._task
-        if task is None or task.done():
+        kept = self._kept
+        if kept is None or kept.task.done():
             return
-        self._closing.set()
-        await finish(_ended(task))
-        self._task = None
-        if not task.cancelled():
-            task.result()
+        if kept.ready.done():
+            kept.closing.set()
+        else:
+            kept.task.cancel()
+        await finish(_ended(kept.task))
+        if not kept.task.cancelled():
+            kept.task.result()
 
     def release(self) -> None:
         """Ask for the same from anywhere, without waiting: for what was forgotten."""
-        if self._task is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._closing.set)
+        if self._kept is not None and not self._kept.loop.is_closed():
+            self._kept.loop.call_soon_threadsafe(self._kept.closing.set)
 
-    def _start(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._waiting = 0
-        self._ready: asyncio.Future[T] = self._loop.create_future()
-        self._closing = asyncio.Event()
-        self._task = self._loop.create_task(self._keep(self._ready, self._closing), name=self._name)
+    def _start(self) -> _Kept[T]:
+        loop = asyncio.get_running_loop()
+        kept: _Kept[T] = _Kept(loop, loop.create_future())
+        kept.task = loop.create_task(self._keep(kept), name=self._name)
+        return kept
 
-    async def _keep(self, ready: asyncio.Future[T], closing: asyncio.Event) -> None:
+    async def _keep(self, kept: _Kept[T]) -> None:
         try:
             thing = await self._create()
         except Exception as error:
-            ready.set_exception(error)
+            kept.ready.set_exception(error)
             return
         except BaseException:
-            ready.cancel()
+            if kept.waiting:
+                kept.ready.set_exception(SessionError(f"the {self._name} was closed"))
+            else:
+                kept.ready.cancel()
             raise
         try:
-            ready.set_result(thing)
-            await closing.wait()
+            kept.ready.set_result(thing)
+            await kept.closing.wait()
         finally:
             await finish(thing.aclose())
 

@@ -110,8 +110,8 @@ class Session:
         self.directory = None if session_dir is None else SessionDirectory(session_dir)
         self._journal = Journal(self._state, self.directory)
         self._given_client = client
-        self._client = Keeper(agent.connect, name="paddock model client")
-        self._sandbox: Keeper[Sandbox] = Keeper(agent.provision, name="paddock sandbox")
+        self._client = Keeper(agent.connect, name="model client")
+        self._sandbox: Keeper[Sandbox] = Keeper(agent.provision, name="sandbox")
         for keeper in (self._client, self._sandbox):
             # Only a word to the task that owns the thing; that one closes it.
             weakref.finalize(self, keeper.release).atexit = False
@@ -162,8 +162,8 @@ class Session:
         """
         with self._open():
             self._note_start(prompt)
-            token = token or CancellationToken()
-            run = self._run = self._new_run(on_event, token)
+            run = self._run = self._new_run(on_event)
+            forget = _linked(token, run.token)
             status = "error"
             try:
                 result = await run.execute(clean_text(prompt), max_turns)
@@ -172,6 +172,7 @@ class Session:
                 status = "cancelled"
                 raise
             finally:
+                forget()
                 self._run = None
                 run.ended.set()
                 self._note_end(status)
@@ -262,7 +263,8 @@ class Session:
         finally:
             self._busy = False
 
-    def _new_run(self, on_event: EventCallback | None, token: CancellationToken) -> Run:
+    def _new_run(self, on_event: EventCallback | None) -> Run:
+        token = CancellationToken()
         polled = self.cancel_check is not None or self.directory is not None
         return Run(
             journal=self._journal,
@@ -324,8 +326,15 @@ class Session:
             _log.exception("the end of session %s could not be noted", self.id)
 
 
+def _linked(outer: CancellationToken | None, inner: CancellationToken) -> Callable[[], None]:
+    """Let `outer`, which others may share, cancel `inner`; what is returned undoes it."""
+    if outer is None:
+        return _go_on
+    return outer.on_cancel(lambda: inner.cancel(outer.reason or "requested"))
+
+
 def _go_on() -> None:
-    """Nothing but a cancelled task stops a compaction."""
+    """Nothing is to be done, or to be stopped."""
 
 
 async def _at_once() -> None:

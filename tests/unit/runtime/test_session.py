@@ -189,6 +189,22 @@ async def test_a_token_cancels_from_another_thread(open_session: OpenSession) ->
     assert token.reason == "deadline"
 
 
+async def test_cancelling_one_session_leaves_others_of_the_same_token_alone(
+    open_session: OpenSession,
+) -> None:
+    token = CancellationToken()
+    models = [Stuck(), Stuck()]
+    sessions = [open_session([], client=model) for model in models]
+    runs = [asyncio.create_task(each.run(prompt="Go.", token=token)) for each in sessions]
+    for model in models:
+        await until(model.speaking)
+    await sessions[0].cancel()
+    assert not token.is_cancelled()
+    assert not runs[1].done()
+    token.cancel()
+    assert {(await run).status for run in runs} == {"cancelled"}
+
+
 async def test_a_token_that_was_cancelled_before_stops_the_run_before_the_model(
     open_session: OpenSession,
 ) -> None:
@@ -478,6 +494,18 @@ async def test_when_nobody_waits_for_it_any_more_the_sandbox_is_not_made(
     assert asyncio.all_tasks() == {asyncio.current_task()}
     await session.get_sandbox()
     await session.close()
+
+
+async def test_closing_stops_the_making_of_a_sandbox_and_tells_who_waits(
+    open_session: OpenSession, backend: CountingBackend
+) -> None:
+    session = open_session([])
+    waiting = asyncio.create_task(session.get_sandbox())
+    await asyncio.sleep(0)
+    await session.close()
+    with pytest.raises(SessionError, match="sandbox was closed"):
+        await waiting
+    assert not backend.live
 
 
 async def test_a_failed_making_is_told_to_all_and_may_be_tried_again(
