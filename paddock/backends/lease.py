@@ -3,12 +3,16 @@
 A sandbox's directory has a lock file beside it, which its owner holds with flock(2)
 for as long as it lives; the kernel lets go when the process ends, however it ends.
 What nobody holds is nobody's: `sweep` removes it. Age plays no part.
+
+The lock file also names the control groups that go with the directory. It is there
+before they are and goes after them, so no group is ever without a record.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import secrets
 import stat
@@ -16,13 +20,19 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from paddock.backends.isolation import cgroups
 from paddock.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["OwnedDirectory", "sweep"]
 
 LOCK = ".lock"
+RECORD_BYTES = 1 << 20
+"""More than a lock file holds: some paths, of 4096 bytes at most."""
 
 
 def base_directory() -> Path:
@@ -54,14 +64,34 @@ class OwnedDirectory:
         try:
             path.mkdir(mode=0o700)
         except BaseException:
-            _drop(path, lock)
+            path.with_suffix(LOCK).unlink()
+            os.close(lock)
             raise
         return cls(path, lock)
 
+    def record(self, groups: Iterable[cgroups.Group]) -> None:
+        """Let these control groups, which are not made yet, go with the directory."""
+        os.pwrite(self._lock, json.dumps([str(group.path) for group in groups]).encode(), 0)
+
     def remove(self) -> None:
-        """Remove it and all below, whatever its modes."""
-        remove_tree(self.path)
-        _drop(self.path, self._lock)
+        """End what runs in its control groups, remove them, it, and all below, whatever its modes.
+
+        What cannot be removed is left to a later `sweep`, and the error is raised.
+        """
+        try:
+            cgroups.remove(_recorded(self._lock))
+            remove_tree(self.path)
+            self.path.with_suffix(LOCK).unlink(missing_ok=True)
+        finally:
+            os.close(self._lock)
+
+
+def _recorded(lock: int) -> list[Path]:
+    text = os.pread(lock, RECORD_BYTES, 0)
+    try:
+        return [Path(name) for name in json.loads(text)]
+    except ValueError:  # its owner was killed before the record was whole, so before the groups
+        return []
 
 
 def remove_tree(path: Path) -> None:
@@ -94,21 +124,20 @@ def _take(path: Path, *, create: bool) -> int | None:
     return None
 
 
-def _drop(path: Path, lock: int) -> None:
-    path.with_suffix(LOCK).unlink(missing_ok=True)
-    os.close(lock)
-
-
 def sweep() -> list[Path]:
-    """Remove the directories whose owner is gone; return them."""
+    """Remove the directories whose owner is gone, and what goes with them; return them.
+
+    What cannot be removed yet stays for the next sweep.
+    """
     swept = []
     for name in base_directory().glob(f"*{LOCK}"):
         lock = _take(name, create=False)
         if lock is None:
             continue
         path = name.with_suffix("")
-        if path.exists():
-            remove_tree(path)
-            swept.append(path)
-        _drop(path, lock)
+        there = path.exists()
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            OwnedDirectory(path, lock).remove()
+            if there:
+                swept.append(path)
     return swept

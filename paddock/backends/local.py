@@ -11,10 +11,11 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import socket
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -24,7 +25,7 @@ from paddock.backends.base import Backend
 from paddock.backends.guest import inside
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.sandbox import GuestSandbox
-from paddock.backends.isolation import bubblewrap, launcher, seccomp
+from paddock.backends.isolation import bubblewrap, cgroups, launcher, seccomp
 from paddock.errors import ConfigError, IsolationUnavailable, SandboxLost, Unsupported
 from paddock.sandbox import Capability, Resources
 
@@ -48,18 +49,43 @@ BOOT = "import sys; sys.path.insert(0, {folder!r}); from inside.loop import main
 FREE_UIDS = range(1_900_000_000, 1_950_000_000)
 """Above what distributions, subordinate ids and containers hand out, below 2**31."""
 LIMITS: dict[str, int] = {"RLIMIT_CORE": 0}
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""How a process ends that is killed, and how bubblewrap tells it of the one inside."""
 
 ALWAYS = frozenset({Capability.TREE_KILL}) if sys.platform == "linux" else frozenset()
 FENCED = frozenset({Capability.ISOLATION, Capability.NETWORK_NONE, Capability.LIMIT_PIDS})
+LIMITS_BY: dict[cgroups.Controller, Capability] = {
+    "memory": Capability.LIMIT_MEMORY,
+    "cpu": Capability.LIMIT_CPU,
+    "pids": Capability.LIMIT_PIDS,
+}
+TRIAL = Resources(memory=1024**3, cpu=1.0)
+"""What the probe asks for, to see whether it can be had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enforced:
-    """What the probe found: the strongest level that works here, or why it is `none`."""
+    """What the probe found: the strongest level that works here, or why it is `none`.
+
+    `limits` are those that can be enforced, and `unlimited` says why the others cannot.
+    """
 
     level: Literal["none", "bubblewrap"]
     reason: str = ""
     hint: str = ""
+    places: tuple[cgroups.Place, ...] = ()
+    unlimited: str = ""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What sandboxes of this level can do."""
+        if self.level == "none":
+            return ALWAYS
+        return ALWAYS | FENCED | {LIMITS_BY[place.controller] for place in self.places}
+
+    @property
+    def limits(self) -> frozenset[Capability]:
+        return self.capabilities & {*LIMITS_BY.values()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +97,8 @@ class LocalBackend(Backend):
       process; `"auto"` takes the strongest that works here.
     - `network`: `"none"` needs isolation and is what `"auto"` means with it.
     - `resources`: upper bounds; those that cannot be enforced raise `Unsupported`.
+      Processes are always bounded in isolation; memory, which counts swap and what is
+      in temporary directories, and CPU time only if asked, where control groups can be made.
     - `working_dir`: used in place, made if missing, never removed, never chowned. Without
       it a fresh directory is made, and removed at the end.
     """
@@ -87,39 +115,44 @@ class LocalBackend(Backend):
             raise ConfigError(f"isolation={self.isolation!r}: give auto, none or bubblewrap")
         if self.network not in ("auto", "none", "full"):
             raise ConfigError(f"network={self.network!r}: give auto, none or full")
+        least = {"memory": 1, "cpu": cgroups.LEAST_CPU, "pids": 1, "disk": 1}
+        for name, bound in least.items():
+            value = getattr(self.resources, name)
+            if value is not None and not value >= bound:
+                raise ConfigError(f"resources: {name}={value!r} is less than {bound}")
 
     async def _make(self) -> Sandbox:
-        level = await self._level()
-        self._check(level)
-        return await acquire(_start(self, level), LocalSandbox.aclose)
+        found = await self._found()
+        self._check(found)
+        return await acquire(_start(self, found), LocalSandbox.aclose)
 
-    async def _level(self) -> Literal["none", "bubblewrap"]:
+    async def _found(self) -> Enforced:
         if self.isolation == "none":
-            return "none"
+            return Enforced(level="none")
         found = await probe()
         if self.isolation == "bubblewrap" and found.level != "bubblewrap":
             raise IsolationUnavailable(
                 "bubblewrap", found.reason, backend=self.name, hint=found.hint
             )
-        return found.level
+        return found
 
-    def _check(self, level: str) -> None:
+    def _check(self, found: Enforced) -> None:
         """Refuse what could not be enforced, before anything is made."""
-        wanted = self.resources
-        asked = {
-            "a limit on memory": wanted.memory,
-            "a limit on CPU": wanted.cpu,
-            "a limit on disk space": wanted.disk,
-        }
-        for what, value in asked.items():
-            if value is not None:
-                raise Unsupported(what, backend=self.name)
-        if level == "none":
+        hint = found.unlimited
+        if found.level == "none":
             hint = "it needs isolation='bubblewrap'; see paddock doctor"
             if self.network == "none":
                 raise Unsupported("network='none' without isolation", backend=self.name, hint=hint)
-            if wanted.pids is not None:
-                raise Unsupported("a limit on processes", backend=self.name, hint=hint)
+        wanted = self.resources
+        for what, value, capability in (
+            ("a limit on memory", wanted.memory, Capability.LIMIT_MEMORY),
+            ("a limit on CPU", wanted.cpu, Capability.LIMIT_CPU),
+            ("a limit on processes", wanted.pids, Capability.LIMIT_PIDS),
+        ):
+            if value is not None and capability not in found.limits:
+                raise Unsupported(what, backend=self.name, hint=hint)
+        if wanted.disk is not None:
+            raise Unsupported("a limit on disk space", backend=self.name)
 
 
 class LocalSandbox(GuestSandbox):
@@ -135,6 +168,7 @@ class LocalSandbox(GuestSandbox):
         working_dir: str,
         env: Mapping[str, str],
         capabilities: frozenset[Capability],
+        groups: tuple[cgroups.Group, ...],
     ) -> None:
         super().__init__(
             client,
@@ -147,7 +181,7 @@ class LocalSandbox(GuestSandbox):
         )
         self._process = process
         self._directory = directory
-        self._watcher = asyncio.create_task(_watch(client, process, directory.path))
+        self._watcher = asyncio.create_task(_watch(client, process, directory.path, groups))
 
     async def _close(self) -> None:
         self._client.close()
@@ -156,7 +190,12 @@ class LocalSandbox(GuestSandbox):
         await asyncio.to_thread(self._directory.remove)
 
 
-async def _watch(client: GuestClient, process: asyncio.subprocess.Process, folder: Path) -> None:
+async def _watch(
+    client: GuestClient,
+    process: asyncio.subprocess.Process,
+    folder: Path,
+    groups: tuple[cgroups.Group, ...],
+) -> None:
     """Give the guest up when its process ends, or when its stream ended and it does not."""
     ended = asyncio.create_task(process.wait())
     gone = asyncio.create_task(client.disconnected.wait())
@@ -164,7 +203,7 @@ async def _watch(client: GuestClient, process: asyncio.subprocess.Process, folde
     gone.cancel()
     await asyncio.wait([ended], timeout=STOP_GRACE)
     if ended.done():
-        client.fail(_epitaph(ended.result(), folder))
+        client.fail(_epitaph(ended.result(), folder, cgroups.oom_kills(groups)))
     else:
         client.fail("its guest closed its stream")
         await _stop(process)
@@ -181,8 +220,10 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
     await waiting
 
 
-def _epitaph(status: int, folder: Path) -> str:
+def _epitaph(status: int, folder: Path, oom_kills: int) -> str:
     cause = f"signal {-status} ended its guest" if status < 0 else f"its guest ended ({status})"
+    if oom_kills and status in KILLED:
+        cause += f"; it is out of memory: the kernel's OOM killer struck in it ({oom_kills}x)"
     complaint = ""
     with contextlib.suppress(OSError):
         complaint = (folder / "guest.log").read_text(errors="replace")[-2000:].strip()
@@ -213,29 +254,49 @@ async def _try() -> Enforced:
         )
     if not seccomp.supported():
         return Enforced(level="none", reason="there is no system call table for this machine")
-    try:
-        sandbox = await acquire(
-            _start(LocalBackend(isolation="bubblewrap"), "bubblewrap"), LocalSandbox.aclose
-        )
-    except (SandboxLost, OSError) as error:
+    looked = [cgroups.place(controller) for controller in LIMITS_BY]
+    found = Enforced(
+        level="bubblewrap",
+        places=tuple(place for place in looked if isinstance(place, cgroups.Place)),
+        unlimited="; ".join(dict.fromkeys(why for why in looked if isinstance(why, str))),
+    )
+    failure = await _fails(found)
+    if failure and found.places:
+        found = Enforced(level="bubblewrap", unlimited=f"control groups do not work: {failure}")
+        failure = await _fails(found)
+    if failure:
         return Enforced(
             level="none",
-            reason=f"bubblewrap does not work here: {error}",
+            reason=f"bubblewrap does not work here: {failure}",
             hint="unprivileged user namespaces have to be allowed (in a container, too)",
         )
+    return found
+
+
+async def _fails(found: Enforced) -> str:
+    """Make a sandbox with all that was `found`; why that fails, or nothing."""
+    wanted = replace(
+        Resources(),
+        **{place.controller: getattr(TRIAL, place.controller) for place in found.places},
+    )
+    try:
+        backend = LocalBackend(isolation="bubblewrap", resources=wanted)
+        sandbox = await acquire(_start(backend, found), LocalSandbox.aclose)
+    except (SandboxLost, OSError) as error:
+        return str(error)
     await sandbox.aclose()
-    return Enforced(level="bubblewrap")
+    return ""
 
 
 # ------------------------------------------------------------------------ starting
 
 
-async def _start(backend: LocalBackend, level: Literal["none", "bubblewrap"]) -> LocalSandbox:
+async def _start(backend: LocalBackend, found: Enforced) -> LocalSandbox:
     """Make a directory, a guest in it and the stream to it; on a failure none of them is left."""
     await asyncio.to_thread(_sweep_once)
     directory = await asyncio.to_thread(lease.OwnedDirectory.create)
     try:
-        plan = await asyncio.to_thread(_prepare, backend, level, directory.path)
+        plan = await asyncio.to_thread(_prepare, backend, found, directory)
         client, process = await _spawn(plan, directory.path)
     except BaseException:
         await asyncio.to_thread(directory.remove)
@@ -247,7 +308,8 @@ async def _start(backend: LocalBackend, level: Literal["none", "bubblewrap"]) ->
         directory=directory,
         working_dir=plan.working_dir,
         env={**plan.env, **backend.env_vars},
-        capabilities=ALWAYS | (FENCED if level == "bubblewrap" else frozenset()),
+        capabilities=found.capabilities,
+        groups=plan.groups,
     )
     try:
         async with asyncio.timeout(START_DEADLINE):
@@ -283,6 +345,7 @@ class _Plan:
     output: str
     passed: tuple[int, ...] = ()
     """Descriptors that the process inherits; whoever starts it closes ours."""
+    groups: tuple[cgroups.Group, ...] = ()
 
 
 def _guest_folder() -> Path:
@@ -294,9 +357,9 @@ def _guest_command(folder: str) -> list[str]:
     return [executable, "-I", "-S", "-B", "-X", "utf8", "-c", BOOT.format(folder=folder)]
 
 
-def _prepare(backend: LocalBackend, level: Literal["none", "bubblewrap"], folder: Path) -> _Plan:
-    """Make the directories of a sandbox and settle how its guest starts."""
-    given = backend.working_dir
+def _prepare(backend: LocalBackend, found: Enforced, directory: lease.OwnedDirectory) -> _Plan:
+    """Make the directories and control groups of a sandbox and settle how its guest starts."""
+    folder, given = directory.path, backend.working_dir
     working_dir = folder / "work" if given is None else Path(os.path.abspath(given))
     made = [folder / name for name in ("home", "output")]
     if given is None:
@@ -305,9 +368,13 @@ def _prepare(backend: LocalBackend, level: Literal["none", "bubblewrap"], folder
         path.mkdir(mode=0o700)
     if given is not None:
         working_dir.mkdir(parents=True, exist_ok=True)
-    if level == "none":
+    if found.level == "none":
         return _plain_plan(folder, working_dir)
-    return _fenced_plan(backend, folder, working_dir, made, in_place=given is not None)
+    pids = backend.resources.pids or DEFAULT_PIDS
+    groups = cgroups.plan(found.places, folder.name, replace(backend.resources, pids=pids))
+    directory.record(groups)
+    cgroups.make(groups)
+    return _fenced_plan(backend, pids, groups, working_dir, made)
 
 
 def _plain_plan(folder: Path, working_dir: Path) -> _Plan:
@@ -328,25 +395,22 @@ def _environment(path: str, home: str) -> dict[str, str]:
 
 
 def _fenced_plan(
-    backend: LocalBackend, folder: Path, working_dir: Path, made: list[Path], *, in_place: bool
+    backend: LocalBackend,
+    pids: int,
+    groups: tuple[cgroups.Group, ...],
+    working_dir: Path,
+    made: list[Path],
 ) -> _Plan:
-    identity = folder / "etc"
-    identity.mkdir(mode=0o755)
-    for name, text in bubblewrap.IDENTITY.items():
-        (identity / name).write_text(text)
-    sources = {
-        "work": working_dir,
-        "home": folder / "home",
-        "output": folder / "output",
-        "etc": identity,
-        "guest": _guest_folder(),
-    }
-    prefix = bubblewrap.interpreter()[1]
-    if prefix is not None:
-        sources["python"] = prefix
+    home, output = made[:2]
+    in_place = backend.working_dir is not None
     as_root = os.getuid() == 0
+    sources = _sources(working_dir, home, output)
     where = {name: Path(launcher.STAGE, name) for name in sources} if as_root else sources
     inside_dir = str(working_dir) if in_place else "/workspace"
+    uid = _free_uid() if as_root else None
+    if uid is not None:
+        for path in made:
+            os.chown(path, uid, uid)
     filter_fd = _filter_descriptor()
     fence = bubblewrap.Fence(
         working_dir=where["work"],
@@ -358,21 +422,37 @@ def _fenced_plan(
         interpreter=where.get("python"),
         network=backend.network == "full",
         seccomp_fd=filter_fd,
+        memory=backend.resources.memory,
     )
     argv = bubblewrap.arguments(fence, _guest_command(bubblewrap.GUEST))
-    if as_root:
-        uid = _free_uid()
-        for path in made:
-            os.chown(path, uid, uid)
-        argv = _launch(argv, uid, sources, mapped=["work"] if in_place else [])
+    if groups or as_root:
+        argv = _launch(argv, uid, sources, mapped=["work"] if in_place else [], groups=groups)
     return _Plan(
         argv=argv,
         env=_environment(bubblewrap.search_path(), bubblewrap.HOME),
-        limits={**LIMITS, "RLIMIT_NPROC": backend.resources.pids or DEFAULT_PIDS},
+        limits={**LIMITS, "RLIMIT_NPROC": pids},
         working_dir=inside_dir,
         output=bubblewrap.OUTPUT,
         passed=(filter_fd,),
+        groups=groups,
     )
+
+
+def _sources(working_dir: Path, home: Path, output: Path) -> dict[str, Path]:
+    """The directories of this machine that a sandbox shows, besides the system's."""
+    identity = home.parent / "etc"
+    identity.mkdir(mode=0o755)
+    for name, text in bubblewrap.IDENTITY.items():
+        (identity / name).write_text(text)
+    sources = {
+        "work": working_dir,
+        "home": home,
+        "output": output,
+        "etc": identity,
+        "guest": _guest_folder(),
+    }
+    prefix = bubblewrap.interpreter()[1]
+    return sources if prefix is None else {**sources, "python": prefix}
 
 
 def _filter_descriptor() -> int:
@@ -383,9 +463,16 @@ def _filter_descriptor() -> int:
     return fd
 
 
-def _launch(argv: list[str], uid: int, sources: dict[str, Path], mapped: list[str]) -> list[str]:
-    """The launcher's command line: it mounts and drops root's rights before bubblewrap starts."""
+def _launch(
+    argv: list[str],
+    uid: int | None,
+    sources: dict[str, Path],
+    mapped: list[str],
+    groups: tuple[cgroups.Group, ...],
+) -> list[str]:
+    """The launcher's command line, for what has to be done before bubblewrap starts."""
     orders = {
+        "groups": [str(group.path) for group in groups],
         "mounts": [[name, str(path), name in mapped] for name, path in sources.items()],
         "uid": uid,
         "argv": argv,

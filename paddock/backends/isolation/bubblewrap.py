@@ -23,6 +23,9 @@ OUTPUT = "/run/paddock/output"
 TMP_BYTES = 1024**3
 SHM_BYTES = 64 * 1024**2
 """Bounds of /tmp and /dev/shm, which are memory."""
+TMP_SHARE, SHM_SHARE = 2, 8
+"""They take at most a half and an eighth of a sandbox's memory, where that is limited: a
+full directory is an error to its writer, a full sandbox would be the guest's end."""
 MERGED = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 """Links into /usr on most systems, directories on others."""
 SYSTEM = ("/usr", "/nix/store", "/gnu/store")
@@ -49,6 +52,8 @@ class Fence:
     interpreter: Path | None
     network: bool
     seccomp_fd: int
+    memory: int | None
+    """The sandbox's limit on memory, in bytes."""
 
 
 def program() -> str | None:
@@ -72,6 +77,9 @@ def search_path() -> str:
 def arguments(fence: Fence, command: list[str]) -> list[str]:
     """bubblewrap's command line for `command`."""
     prefix = interpreter()[1]
+    memory = fence.memory or TMP_SHARE * TMP_BYTES
+    tmp = str(min(TMP_BYTES, memory // TMP_SHARE))
+    shm = str(min(SHM_BYTES, memory // SHM_SHARE))
     return [
         program() or "bwrap",
         *("--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"),
@@ -80,8 +88,8 @@ def arguments(fence: Fence, command: list[str]) -> list[str]:
         *("--die-with-parent", "--new-session", "--clearenv"),
         *_system(fence),
         *("--proc", "/proc", "--dev", "/dev"),
-        *("--size", str(TMP_BYTES), "--perms", "1777", "--tmpfs", "/tmp"),
-        *("--size", str(SHM_BYTES), "--perms", "1777", "--tmpfs", "/dev/shm"),
+        *("--size", tmp, "--perms", "1777", "--tmpfs", "/tmp"),
+        *("--size", shm, "--perms", "1777", "--tmpfs", "/dev/shm"),
         *(["--ro-bind", str(fence.interpreter), str(prefix)] if fence.interpreter else []),
         *("--bind", str(fence.home), HOME),
         *("--bind", str(fence.output), OUTPUT),

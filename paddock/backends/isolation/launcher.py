@@ -1,5 +1,7 @@
-"""Started by root in place of bubblewrap: mount, drop every right, then become bubblewrap.
+"""Started in place of bubblewrap: join control groups, mount, drop root's rights, become it.
 
+All that a sandbox runs is a child of this process, so what has joined a group here is
+held by its limits from the start. The mounts and the rights are root's part:
 bubblewrap run by root keeps the rights of root over files of the kernel such as
 ``core_pattern``, whatever it is told to drop; so the user is changed before it starts.
 A user without rights cannot reach a directory below one that is closed to others;
@@ -39,6 +41,16 @@ def checked(result: int, what: str) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), what)
     return result
+
+
+def join(group: str) -> None:
+    fd = os.open(f"{group}/cgroup.procs", os.O_WRONLY)
+    try:
+        os.write(fd, b"0")  # this process
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, group) from None
+    finally:
+        os.close(fd)
 
 
 def id_mapping(owner: int, group: int, uid: int) -> int:
@@ -87,9 +99,7 @@ def put(tree: int, target: str) -> None:
     """Attach a detached mount at `target`, which is made."""
     os.mkdir(target)
     flags = MOVE_MOUNT_F_EMPTY_PATH
-    checked(
-        libc.syscall(MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(target), flags), target
-    )
+    checked(libc.syscall(MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(target), flags), target)
     os.close(tree)
 
 
@@ -101,21 +111,29 @@ def become(uid: int) -> None:
     checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
-def main(orders: dict[str, Any]) -> None:
+def stage(mounts: list[tuple[str, str, bool]], uid: int) -> None:
+    """Mount each source at its name below `STAGE`, with its owner mapped to `uid` if so told."""
     checked(libc.unshare(CLONE_NEWNS), "unshare")
     checked(libc.mount(None, b"/", None, MS_REC | MS_SLAVE, None), "mount")
     trees = {}
-    for name, source, mapped in orders["mounts"]:
+    for name, source, mapped in mounts:
         mapping = None
         if mapped:
             info = os.stat(source)
-            mapping = id_mapping(info.st_uid, info.st_gid, orders["uid"])
+            mapping = id_mapping(info.st_uid, info.st_gid, uid)
         trees[name] = picked(source, mapping)
     # Sources may lie below the stage, so it is covered only now.
     checked(libc.mount(b"stage", os.fsencode(STAGE), b"tmpfs", 0, b"mode=755,size=64k"), STAGE)
     for name, tree in trees.items():
         put(tree, f"{STAGE}/{name}")
-    become(orders["uid"])
+
+
+def main(orders: dict[str, Any]) -> None:
+    for group in orders["groups"]:
+        join(group)
+    if orders["uid"] is not None:
+        stage(orders["mounts"], orders["uid"])
+        become(orders["uid"])
     os.execv(orders["argv"][0], orders["argv"])
 
 
