@@ -112,11 +112,9 @@ async def main(rounds: int, calls: int, at_once: int) -> None:
         for name, times in taken.items():
             p50, p95 = statistics.median(times), statistics.quantiles(times, n=20)[-1]
             # The bare guest takes one command at a time.
-            rate = (
-                ""
-                if name == "bare guest"
-                else f"{await _rate(contenders[name], calls, at_once):.0f}"
-            )
+            rate = "one by one"
+            if name != "bare guest":
+                rate = f"{await _rate(contenders[name], calls, at_once):.0f}"
             print(f"{name:22}{p50:9.2f}{p95:9.2f}{p50 / floor:14.2f}{rate:>12}")
         assert guest.stdin is not None
         guest.stdin.close()
