@@ -4,10 +4,11 @@ With a key, leave `client` out and name a model: ``AgentConfig(model="gpt-5-mini
 """
 
 import asyncio
+from typing import Any
 
 from paddock import Agent, AgentConfig, AgentEvent, LocalBackend, ScriptedModel, Session
 
-SCRIPT = [
+SCRIPT: list[dict[str, Any]] = [
     {
         "text": "I will count the lines.",
         "tool_calls": [{"name": "bash", "arguments": {"command": "wc -l < poem.txt"}}],

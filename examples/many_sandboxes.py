@@ -7,7 +7,9 @@ from paddock import LocalBackend
 
 async def square(backend: LocalBackend, number: int) -> int:
     async with backend.sandbox() as sandbox:
-        result = await sandbox.exec(["sh", "-c", "echo $(($1 * $1))", "sh", str(number)], check=True)
+        result = await sandbox.exec(
+            ["sh", "-c", "echo $(($1 * $1))", "sh", str(number)], check=True
+        )
     return int(result.stdout)
 
 

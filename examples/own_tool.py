@@ -26,13 +26,13 @@ class PriceTool(ToolHandler):
     }
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
-        fruit: Any = invocation.arguments["fruit"]
+        fruit = invocation.arguments["fruit"]
         if fruit not in PRICES:
-            return ToolOutput(f"no price for {fruit}", success=False)
-        return ToolOutput(PRICES[fruit])
+            return ToolOutput(content=f"no price for {fruit}", success=False)
+        return ToolOutput(content=PRICES[fruit])
 
 
-SCRIPT = [
+SCRIPT: list[dict[str, Any]] = [
     {"tool_calls": [{"name": "price", "arguments": {"fruit": "pear"}}]},
     {"expect": "0.55", "text": "A pear is 55 cents."},
 ]

@@ -27,12 +27,16 @@ _EXIT_CODES = {"completed": 0, "cancelled": 130}
 
 async def converse(session: Session, prompt: str, *, max_turns: int | None, as_json: bool) -> int:
     """Run `prompt` and close the session. Returns the exit code that tells how it went."""
-    session.approval_callback = Approver()
+    approver = Approver()
+    if not session.agent.config.auto_approve:
+        session.approval_callback = approver
     async with session:
         if as_json:
             result = await _print_trace(session, prompt, max_turns)
         else:
             result = await _narrate(session, prompt, max_turns)
+    if approver.was_alone:
+        return 1
     return _EXIT_CODES.get(result.status, 1)
 
 
@@ -56,7 +60,7 @@ async def _narrate(session: Session, prompt: str, max_turns: int | None) -> RunR
     finally:
         narrator.finish_line()
     note = f"{result.status}: {describe_usage(result.usage)}"
-    if session.session_dir is not None:
+    if session.directory is not None:
         note += f"\nsession {session.id}; go on with: paddock sessions resume {session.id} PROMPT"
     typer.echo(note, err=True)
     return result
@@ -78,13 +82,18 @@ class TraceLines:
 
 
 class Approver:
-    """Asks the person at the terminal, one question at a time; without one the answer is no."""
+    """Asks the person at the terminal, one question at a time; without one the answer is no.
+
+    `was_alone` tells afterwards that somebody was missed.
+    """
 
     def __init__(self) -> None:
+        self.was_alone = False
         self._turn = asyncio.Lock()
 
     async def __call__(self, tool_name: str, arguments: Mapping[str, Any]) -> bool:
         if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+            self.was_alone = True
             call = describe_call(tool_name, arguments)
             typer.echo(f"paddock: denied, nobody is there to approve it: {call}", err=True)
             typer.echo("  run it in a terminal, or with --auto-approve", err=True)

@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import shutil
-import sys
 from importlib import metadata
 from typing import TYPE_CHECKING, Literal
 
@@ -82,7 +81,7 @@ def _table(findings: list[Finding]) -> Table:
 
 def _python() -> Finding:
     detail = f"{platform.python_version()} on {platform.system()} {platform.release()}"
-    if sys.platform == "linux":
+    if platform.system() == "Linux":
         return Finding(name="Python", status="ok", detail=detail)
     return Finding(
         name="Python",
@@ -97,10 +96,13 @@ def _isolation() -> Finding:
 
     found = asyncio.run(probe())
     if found.level == "bubblewrap":
+        limits = ", ".join(sorted(limit.removeprefix("limit_") for limit in found.limits))
         detail = (
             "bubblewrap: no files, processes, sockets or network of this machine, but its "
-            "system directories read-only; seccomp; a limit on processes"
+            f"system directories read-only; seccomp; limits that can be had: {limits}"
         )
+        if found.unlimited:
+            detail += f" (no more, as {found.unlimited})"
         return Finding(name="local isolation", status="ok", detail=detail)
     return Finding(
         name="local isolation",

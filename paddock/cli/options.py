@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,17 +17,25 @@ if TYPE_CHECKING:
     from paddock.backends.base import Backend
 
 __all__ = [
+    "PROMPT_HELP",
     "AsJson",
+    "AutoApprove",
     "BackendName",
     "Env",
     "Isolation",
+    "MaxTurns",
     "Model",
     "SessionDir",
     "Setup",
     "Upload",
     "WorkingDir",
     "make_backend",
+    "parse_upload",
+    "parse_variable",
+    "read_prompt",
 ]
+
+PROMPT_HELP = "The task; - reads it from stdin."
 
 _SANDBOX = "The sandbox"
 
@@ -84,6 +93,12 @@ WorkingDir = Annotated[
 Model = Annotated[
     str | None, typer.Option("--model", "-m", help="The model's name, or scripted:FILE.")
 ]
+MaxTurns = Annotated[
+    int | None, typer.Option("--max-turns", min=1, help="Calls of the model, at most.")
+]
+AutoApprove = Annotated[
+    bool, typer.Option("--auto-approve", "-y", help="Do not ask before dangerous tool calls.")
+]
 SessionDir = Annotated[
     Path | None,
     typer.Option("--session-dir", metavar="DIR", help="Where sessions are kept."),
@@ -120,6 +135,15 @@ def make_backend(
     for field in given.keys() - known:
         raise Unsupported(f"--{field.replace('_', '-')}", backend=name)
     return kind(**given)
+
+
+def read_prompt(text: str) -> str:
+    """The prompt that the argument stands for."""
+    if text == "-":
+        text = sys.stdin.read() if sys.stdin else ""
+    if not text.strip():
+        raise typer.BadParameter("the prompt is empty", param_hint="PROMPT")
+    return text
 
 
 def parse_upload(text: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from paddock.runtime.events import AgentEvent
+    from paddock.runtime.results import AgentEvent
 
 __all__ = ["Narrator", "describe_call", "describe_usage", "render", "render_result"]
 
@@ -37,11 +37,12 @@ class Narrator:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._open_line = False
+        self._calls: dict[str, str] = {}
 
     def __call__(self, event: AgentEvent) -> None:
         if event.type == "text":
             self._write(plain(event.content or ""))
-        elif (shown := render(event)) is not None:
+        elif (shown := self._shown(event)) is not None:
             self.finish_line()
             self._console.print(shown, soft_wrap=True)
 
@@ -49,6 +50,18 @@ class Narrator:
         """End a line of text that has no end yet."""
         if self._open_line:
             self._write("\n")
+
+    def _shown(self, event: AgentEvent) -> Text | None:
+        """The event as `render` shows it; a result among others says of which call it is."""
+        name, call_id = event.tool_name or "", event.tool_call_id or ""
+        if event.type == "tool_start":
+            self._calls[call_id] = describe_call(name, event.tool_args or {})
+        if event.type == "tool_end":
+            among_others = len(self._calls) > 1
+            call = self._calls.pop(call_id, name)
+            if among_others:
+                return render_result(call, event.tool_result or "", event.tool_metadata or {})
+        return render(event)
 
     def _write(self, text: str) -> None:
         if text:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,9 +21,7 @@ __all__ = ["run"]
 
 
 def run(
-    prompt: Annotated[
-        str, typer.Argument(metavar="PROMPT", help="The task; - reads it from stdin.")
-    ],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help=options.PROMPT_HELP)],
     model: options.Model = None,
     profile: Annotated[
         str | None,
@@ -42,12 +39,8 @@ def run(
     base_url: Annotated[
         str | None, typer.Option("--base-url", help="Where the model is served, if elsewhere.")
     ] = None,
-    max_turns: Annotated[
-        int | None, typer.Option("--max-turns", min=1, help="Calls of the model, at most.")
-    ] = None,
-    auto_approve: Annotated[
-        bool, typer.Option("--auto-approve", "-y", help="Do not ask before dangerous tool calls.")
-    ] = False,
+    max_turns: options.MaxTurns = None,
+    auto_approve: options.AutoApprove = False,
     session_dir: options.SessionDir = None,
     save: Annotated[
         bool, typer.Option("--save/--no-save", help="Keep the session, to look at or resume.")
@@ -71,6 +64,7 @@ def run(
 
         paddock run - --json < task.txt | jq .type
     """
+    text = options.read_prompt(prompt)
     given = {
         "model": model,
         "profile": profile,
@@ -87,7 +81,6 @@ def run(
     )
     agent_config = _configure(config, recipe, given, auto_approve)
     session = _open(agent_config, session_dir, save)
-    text = _read(prompt)
     raise typer.Exit(run_to_end(converse(session, text, max_turns=max_turns, as_json=as_json)))
 
 
@@ -114,10 +107,3 @@ def _open(config: AgentConfig, directory: Path | None, save: bool) -> Session:
         return Session(agent)
     store = SessionStore() if directory is None else SessionStore(directory)
     return store.create_session(agent)
-
-
-def _read(prompt: str) -> str:
-    text = sys.stdin.read() if prompt == "-" else prompt
-    if not text.strip():
-        raise typer.BadParameter("the prompt is empty", param_hint="PROMPT")
-    return text

@@ -67,7 +67,7 @@ def show(
 
     store = _store(session_dir)
     path = store.base_dir / _find(store, session) / "trace.jsonl"
-    content = read_records(path.read_bytes())
+    content = read_records(path.read_bytes() if path.exists() else b"")
     if as_json:
         for record in content.records:
             print(json.dumps(record, default=str))
@@ -84,20 +84,48 @@ def show(
 @sessions.command()
 def resume(
     session: SessionId,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to do next.")],
-    max_turns: Annotated[
-        int | None, typer.Option("--max-turns", min=1, help="Calls of the model, at most.")
-    ] = None,
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help=options.PROMPT_HELP)],
+    model: options.Model = None,
+    max_turns: options.MaxTurns = None,
+    auto_approve: options.AutoApprove = False,
     session_dir: options.SessionDir = None,
     as_json: options.AsJson = False,
+    backend: options.BackendName = "local",
+    upload: options.Upload = None,
+    setup: options.Setup = None,
+    env: options.Env = None,
+    working_dir: options.WorkingDir = None,
+    isolation: options.Isolation = None,
 ) -> None:
     """Go on with a session: the agent remembers the conversation, its sandbox is a new one.
 
-    paddock sessions resume latest "Now write a test for it"
+    What made the first sandbox is not kept: say it again where the work needs it.
+
+        paddock sessions resume latest "Now write a test for it" --upload .:.
     """
+    from paddock.runtime.agent import Agent
+    from paddock.runtime.config import AgentConfig
+
+    text = options.read_prompt(prompt)
+    recipe = options.make_backend(
+        backend,
+        upload=upload,
+        setup=setup,
+        env=env,
+        working_dir=working_dir,
+        isolation=isolation,
+    )
     store = _store(session_dir)
-    resumed = store.resume(_find(store, session))
-    raise typer.Exit(run(converse(resumed, prompt, max_turns=max_turns, as_json=as_json)))
+    name = _find(store, session)
+    saved = AgentConfig.from_file(store.base_dir / name / "config.yaml")
+    config = dataclasses.replace(
+        saved,
+        backend=recipe,
+        model=model or saved.model,
+        auto_approve=auto_approve or saved.auto_approve,
+    )
+    resumed = store.resume(name, Agent(config))
+    raise typer.Exit(run(converse(resumed, text, max_turns=max_turns, as_json=as_json)))
 
 
 def _store(directory: Path | None) -> SessionStore:
@@ -107,21 +135,13 @@ def _store(directory: Path | None) -> SessionStore:
 
 
 def _find(store: SessionStore, name: str) -> str:
-    """The id that `name` stands for. Raises `ConfigError` if that is none, or several."""
-    if name == "latest":
-        latest = store.get_latest_id()
-        if latest is None:
-            raise ConfigError(f"there are no sessions in {store.base_dir}")
-        return latest
-    entries = sorted(path.name for path in store.base_dir.iterdir() if path.is_dir())
-    if name in entries:
-        return name
-    matches = [entry for entry in entries if name and entry.startswith(name)]
-    if not matches:
-        raise ConfigError(f"no session {name!r} in {store.base_dir}")
-    if len(matches) > 1:
-        raise ConfigError(f"{name!r} may be any of: {', '.join(matches)}")
-    return matches[0]
+    """The id that `name` stands for: an id, the beginning of one, or ``latest``."""
+    if name != "latest":
+        return store.find(name)
+    latest = store.get_latest_id()
+    if latest is None:
+        raise ConfigError(f"there are no sessions in {store.base_dir}")
+    return latest
 
 
 def _local_time(info: SessionInfo) -> str:

@@ -33,8 +33,8 @@ class Paddock:
     def __call__(
         self, *args: str, env: dict[str, str] | None = None, **options: Any
     ) -> subprocess.CompletedProcess[str]:
-        """Run one command to its end. Bytes may be had with ``text=False``."""
-        settings = {"text": True, "stdin": subprocess.DEVNULL, **options}
+        """Run one command to its end."""
+        settings = {"stdin": subprocess.DEVNULL, **options}
         if "input" in settings:
             del settings["stdin"]
         return subprocess.run(
@@ -42,6 +42,7 @@ class Paddock:
             cwd=self.cwd,
             env=self.environment | (env or {}),
             capture_output=True,
+            text=True,
             timeout=PATIENCE,
             check=False,
             **settings,

@@ -178,7 +178,15 @@ def test_exec_passes_options_of_the_command_on(paddock: Paddock) -> None:
 
 def test_exec_passes_bytes_through_both_ways(paddock: Paddock) -> None:
     data = bytes(range(256)) * 4096
-    done = paddock("exec", "--", "cat", input=data, text=False)
+    done = subprocess.run(
+        paddock.command("exec", "--", "cat"),
+        cwd=paddock.cwd,
+        env=paddock.environment,
+        input=data,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == data
 
