@@ -328,6 +328,41 @@ async def test_a_tool_that_ignores_its_cancellation_does_not_hold_the_run(
     leave.set()
 
 
+async def test_a_result_that_a_tool_gives_while_it_is_cancelled_is_kept(
+    open_session: OpenSession, check_history: CheckHistory
+) -> None:
+    working = asyncio.Event()
+
+    async def careful() -> str:
+        working.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "put away"
+        return "never"
+
+    session = open_session([{"tool_calls": [call("careful")]}], careful)
+    run = asyncio.create_task(session.run(prompt="Go."))
+    await until(working)
+    await session.cancel()
+    assert (await run).status == "cancelled"
+    assert session.state.messages[-1]["content"] == "put away"
+    check_history(session.state.messages)
+
+
+async def test_the_models_stream_is_closed_before_a_failed_run_returns(
+    open_session: OpenSession,
+) -> None:
+    def show(event: AgentEvent) -> None:
+        raise KeyError("display")
+
+    model = Stuck()
+    session = open_session([], client=model)
+    with pytest.raises(KeyError):
+        await session.run(prompt="Go.", on_event=show)
+    assert model.open == 0
+
+
 class CancelAt:
     """A coroutine that is cancelled by `cancel` while it waits for the `step`-th time.
 
@@ -645,6 +680,32 @@ async def test_a_state_may_be_carried_to_a_new_directory(
     loaded = State.from_jsonl((tmp_path / "b" / "trace.jsonl").read_bytes())
     assert loaded.get_user_messages() == ["1", "2"]
     assert loaded.run_count == 2
+
+
+async def test_intents_results_and_ends_are_on_the_disk_before_the_run_goes_on(
+    open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = tmp_path / "trace.jsonl"
+    synced: list[str] = []
+    real = os.fdatasync
+
+    def spy(fd: int) -> None:
+        real(fd)
+        synced.append(json.loads(trace.read_text().splitlines()[-1])["type"])
+
+    def quick() -> str:
+        assert synced == ["tool_start"]
+        return "quick"
+
+    def answer(request: ModelRequest) -> dict[str, str]:
+        assert synced == ["tool_start", "tool_end"]
+        return {"text": "Done."}
+
+    monkeypatch.setattr("paddock.runtime.trace.os.fdatasync", spy)
+    session = open_session([{"tool_calls": [call("quick")]}, answer], quick, session_dir=tmp_path)
+    assert (await session.run(prompt="Go.")).text == "Done."
+    assert "failed" not in str(session.state.messages)
+    assert synced == ["tool_start", "tool_end", "run_end"]
 
 
 async def test_a_trace_that_cannot_be_written_stops_the_run_loudly(
