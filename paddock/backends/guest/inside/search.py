@@ -1,214 +1,275 @@
-"""Find files by name and lines by pattern, with ripgrep where the sandbox has it."""
+"""Find files by name and lines by pattern, with ripgrep where the sandbox has it.
+
+Both ways find the same: ripgrep only goes faster. What it does not take (a pattern
+with a look-around, an option that it is too old for) is searched without it.
+"""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import json
 import os
 import re
-import shutil
 import stat
 import subprocess
+from collections import deque
 
 from .files import open_regular
+from .globs import compiled, widened
+from .supervisor import find_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from typing import IO, Any
 
     Args = dict[str, Any]
-    Found = Iterator[list[Any] | None]
+    Hit = list[Any]
+    """[path, line number, text, whether it matches]; lines of context do not."""
+    Wanted = Callable[[str], object]
+    """Whether a path relative to the root is one of those asked for."""
+
+LINE_SHOWN = 2000
+"""Bytes of one found line that are sent."""
+LINE_MAX = 4 * 1024 * 1024
+"""Bytes of a line; none that is longer is searched, as no person has written it."""
+RECORD_MAX = 8 * LINE_MAX
+"""Bytes of a line as ripgrep tells it: it may need six for one."""
+WIDENED_MAX = 16
+"""Simplified globs that ripgrep is given; with more of them it looks at all files."""
 
 
-def walk_files(root: str, skipped: set[str]) -> Iterator[str]:
-    """Every file below `root` as a path relative to it, sorted within its directory."""
-    waiting = [""]
+def entries_below(root: str, skipped: set[str]) -> Iterator[os.DirEntry[str]]:
+    """All below `root` that is no directory, in the order of its path's names."""
+    waiting = [iter(sorted_entries(root))]
     while waiting:
-        folder = waiting.pop()
-        try:
-            with os.scandir(os.path.join(root, folder)) as found:
-                entries = sorted(found, key=lambda item: item.name)
-        except OSError:
-            if not folder:
-                raise
-            continue
-        below = []
-        for item in entries:
-            path = os.path.join(folder, item.name)
-            if item.is_dir(follow_symlinks=False):
-                if item.name not in skipped:
-                    below.append(path)
-            else:
-                yield path
-        waiting += reversed(below)
+        item = next(waiting[-1], None)
+        if item is None:
+            waiting.pop()
+        elif not item.is_dir(follow_symlinks=False):
+            yield item
+        elif item.name not in skipped:
+            with contextlib.suppress(OSError):  # gone, or not ours to read
+                waiting.append(iter(sorted_entries(item.path)))
 
 
-def glob_pattern(pattern: str) -> re.Pattern[str]:
-    """A glob as a compiled regular expression over relative paths.
-
-    ``*`` and ``?`` stay within a name, ``**`` spans directories, ``[...]`` is a
-    set, ``{a,b}`` an alternative. Without a slash it matches names at any depth.
-    """
-    if "/" not in pattern:
-        pattern = "**/" + pattern
-    pattern = pattern[2:] if pattern.startswith("./") else pattern
-    out, depth, at = [], 0, 0
-    while at < len(pattern):
-        char = pattern[at]
-        at += 1
-        if char == "*":
-            if pattern.startswith("*/", at):
-                out.append("(?:[^/]+/)*")
-                at += 2
-            elif pattern.startswith("*", at):
-                out.append(".*")
-                at += 1
-            else:
-                out.append("[^/]*")
-        elif char == "?":
-            out.append("[^/]")
-        elif char == "[":
-            end = pattern.find("]", at + 1)
-            if end < 0:
-                out.append("\\[")
-            else:
-                inner = pattern[at:end].replace("\\", "\\\\")
-                out.append("[" + ("^" + inner[1:] if inner[0] == "!" else inner) + "]")
-                at = end + 1
-        elif char == "{":
-            depth += 1
-            out.append("(?:")
-        elif char == "}" and depth:
-            depth -= 1
-            out.append(")")
-        elif char == "," and depth:
-            out.append("|")
-        else:
-            out.append(re.escape(char))
-    try:
-        return re.compile("".join(out) + ")" * depth, re.DOTALL)
-    except re.error as error:
-        raise ValueError(f"bad glob pattern: {error}") from None
+def sorted_entries(folder: str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as found:
+        return sorted(found, key=lambda item: os.fsencode(item.name))
 
 
 def glob(args: Args) -> Iterator[dict[str, Any]]:
-    pattern = glob_pattern(args["pattern"])
+    pattern = compiled(args["pattern"])
+    root = os.path.join(args["path"], "")
+    found = [item.path[len(root) :] for item in entries_below(root, set(args["skipped"]))]
+    matching = sorted(path for path in found if pattern.fullmatch(path))
+    yield {"total": len(matching), "paths": matching[: args["limit"]]}
+
+
+def grep(args: Args) -> Iterator[Hit | None]:
+    """The hits in order of path and line; then, if there are more than `limit`, null."""
     root = args["path"]
-    if not stat.S_ISDIR(os.stat(root).st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), root)
-    matching = [path for path in walk_files(root, set(args["skipped"])) if pattern.fullmatch(path)]
-    matching.sort()
-    limit = args["limit"]
-    yield {"total": len(matching), "paths": matching[:limit]}
+    if stat.S_ISDIR(os.stat(root).st_mode):
+        os.scandir(root).close()  # what cannot be read is an error, not a search in vain
+        wanted = compiled(args["glob"]).fullmatch if args["glob"] else None
+    else:
+        os.close(open_regular(root))
+        wanted = None
+    return limited(files_with_hits(args, wanted), args["limit"])
 
 
-def grep(args: Args) -> Found:
-    path = args["path"]
-    os.stat(path)  # a missing path is an error, not a search that found nothing
-    searcher = shutil.which("rg", path=args["search_path"])
-    return ripgrep(searcher, args) if searcher else plain_grep(args)
+def files_with_hits(args: Args, wanted: Wanted | None) -> Iterator[list[Hit]]:
+    try:
+        yield from ripgrep(find_program("rg", args["search_path"] or os.defpath), args, wanted)
+    except (FileNotFoundError, NotUnderstood):
+        yield from plain_grep(args, wanted)
 
 
-def ripgrep(searcher: str, args: Args) -> Found:
-    """Search with ripgrep; yields [path, line, text, is a match] and, when cut off, null."""
-    command = [searcher, "--json", "--no-config", "--no-ignore", "--hidden", "--sort=path"]
-    command += ["--ignore-case"] if args["ignore_case"] else []
-    command += [f"--context={args['context']}"] if args["context"] else []
-    for name in args["skipped"]:
-        command += [f"--glob=!**/{name}/**"]
-    command += ["--glob=" + args["glob"]] if args["glob"] else []
-    command += ["--regexp=" + args["pattern"], "--", args["path"]]
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        found = 0
-        for line in process.stdout:
-            record = json.loads(line)
-            if record["type"] not in ("match", "context"):
-                continue
-            data = record["data"]
-            is_match = record["type"] == "match"
-            found += is_match
-            if found > args["limit"]:
-                process.kill()
+def limited(files: Iterable[list[Hit]], limit: int) -> Iterator[Hit | None]:
+    """Hits of one file after the other, cut off after `limit` matches."""
+    found = 0
+    for hits in files:
+        for hit in hits:
+            found += hit[3]
+            if found > limit:
                 yield None
                 return
-            text = raw(data["lines"]).rstrip(b"\r\n")
-            path = os.fsdecode(raw(data["path"]))
-            yield [path, data["line_number"], clipped(text), is_match]
-        complaint = process.stderr.read().decode("utf-8", "replace")
-    if process.returncode == 2 and not found and "regex" in complaint:
-        raise ValueError("bad pattern: " + complaint.strip())
+            yield hit
+
+
+def pieces_of(file: IO[bytes], longest: int) -> Iterator[tuple[bytes, bool]]:
+    """The lines of a file, and whether they are whole: one that is too long comes in parts."""
+    whole = True
+    for piece in iter(lambda: file.readline(longest), b""):
+        ended = piece.endswith(b"\n")
+        yield piece, whole and (ended or len(piece) < longest)
+        whole = ended
+
+
+def clipped(line: bytes) -> str:
+    line = line[:-1] if line.endswith(b"\n") else line
+    line = line[:-1] if line.endswith(b"\r") else line
+    text = line[:LINE_SHOWN].decode("utf-8", "replace")
+    return text + "..." if len(line) > LINE_SHOWN else text
+
+
+# --------------------------------------------------------------------------- ripgrep
+
+
+REFUSED = 2
+"""Ripgrep's exit code for a pattern or option that it does not take. With a summary, it
+only means that some files could not be read."""
+
+
+class NotUnderstood(Exception):
+    """Ripgrep takes no such pattern or option, or cannot be run."""
+
+
+def ripgrep(program: str, args: Args, wanted: Wanted | None) -> Iterator[list[Hit]]:
+    root = args["path"]
+    is_folder = os.path.isdir(root)
+    try:
+        process = subprocess.Popen(
+            [program, *ripgrep_options(args, is_folder=is_folder)],
+            cwd=root if is_folder else "/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError:
+        raise NotUnderstood from None
+    with process:
+        assert process.stdout is not None
+        try:
+            whole = yield from ripgrep_hits(process.stdout, args, wanted if is_folder else None)
+            process.stdout.close()
+            status = process.wait()
+        finally:
+            process.kill()
+    if status == REFUSED and not whole:
+        raise NotUnderstood
+    if not whole:
+        raise OSError(errno.EIO, f"The search was ended early ({status})", root)
+
+
+def ripgrep_options(args: Args, *, is_folder: bool) -> list[str]:
+    options = [
+        "--json",
+        "--no-config",
+        "--no-ignore",
+        "--hidden",
+        "--no-mmap",  # else it looks for binary contents in the beginning only
+        "--encoding=none",
+        "--sort=path",
+        "--ignore-case" if args["ignore_case"] else "--case-sensitive",
+        f"--context={args['context']}",
+    ]
+    if is_folder:
+        globs = widened(args["glob"]) if args["glob"] else []
+        options += [f"--glob={glob}" for glob in globs if len(globs) <= WIDENED_MAX]
+        options += [f"--glob=!**/{name}/" for name in args["skipped"]]  # the last that fits counts
+    return [*options, f"--regexp={args['pattern']}", "--", "./" if is_folder else args["path"]]
+
+
+def ripgrep_hits(
+    out: IO[bytes], args: Args, wanted: Wanted | None
+) -> Generator[list[Hit], None, bool]:
+    """The hits of each file; returns whether all were told that are asked for."""
+    hits: list[Hit] = []
+    matches = 0
+    path, relevant = "", False
+    for line, whole in pieces_of(out, RECORD_MAX):
+        if not whole:
+            continue
+        record = json.loads(line)
+        kind, data = record["type"], record["data"]
+        if kind == "summary":
+            return True
+        if kind == "begin":
+            hits, matches = [], 0
+            name = os.fsdecode(raw(data["path"]))
+            name = name[2:] if name.startswith("./") else name
+            path = os.path.join(args["path"], name)
+            relevant = wanted is None or bool(wanted(name))
+        elif not relevant:
+            continue
+        elif kind == "end":
+            if data["binary_offset"] is None:
+                yield hits
+            hits = []
+        elif is_line(text := raw(data["lines"])):
+            hits.append([path, data["line_number"], clipped(text), kind == "match"])
+            matches += kind == "match"
+            if matches > args["limit"]:
+                yield hits  # more is not asked for
+                return True
+    return False
 
 
 def raw(value: dict[str, str]) -> bytes:
     return value["text"].encode() if "text" in value else base64.b64decode(value["bytes"])
 
 
-LINE_SHOWN = 2000
-"""Bytes of one found line that are sent."""
-GREP_FILE_MAX = 64 * 1024 * 1024
-"""Without ripgrep a larger file is passed over: it is no text that a person wrote."""
+def is_line(line: bytes) -> bool:
+    """Whether `pieces_of` would give it whole."""
+    return len(line) < LINE_MAX + line.endswith(b"\n")
 
 
-def clipped(line: bytes) -> str:
-    text = line[:LINE_SHOWN].decode("utf-8", "replace")
-    return text + "..." if len(line) > LINE_SHOWN else text
+# ----------------------------------------------------------------------- without it
 
 
-def plain_grep(args: Args) -> Found:
-    """The same search in Python, where there is no ripgrep."""
+def plain_grep(args: Args, wanted: Wanted | None) -> Iterator[list[Hit]]:
     try:
-        flags = re.IGNORECASE if args["ignore_case"] else 0
-        pattern = re.compile(args["pattern"].encode("utf-8", "surrogateescape"), flags)
-    except re.error as error:
+        pattern = re.compile(args["pattern"], re.IGNORECASE if args["ignore_case"] else 0)
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"bad pattern: {error}") from None
-    found = 0
-    for path in searched_files(args):
-        for number, line, is_match in matching_lines(path, pattern, args["context"]):
-            found += is_match
-            if found > args["limit"]:
-                yield None
-                return
-            yield [path, number, clipped(line.rstrip(b"\r")), is_match]
+    for path in searched_files(args, wanted):
+        try:
+            with open(open_regular(path), "rb") as file:
+                yield file_hits(file, path, pattern, args)
+        except OSError:
+            continue  # gone, or not ours to read
 
 
-def searched_files(args: Args) -> Iterator[str]:
+def searched_files(args: Args, wanted: Wanted | None) -> Iterator[str]:
     root = args["path"]
     if not os.path.isdir(root):
         yield root
         return
-    wanted = glob_pattern(args["glob"]) if args["glob"] else None
-    for path in walk_files(root, set(args["skipped"])):
-        if wanted is None or wanted.fullmatch(path):
-            yield os.path.join(root, path)
+    below = len(os.path.join(root, ""))
+    for item in entries_below(root, set(args["skipped"])):
+        if item.is_file(follow_symlinks=False) and (wanted is None or wanted(item.path[below:])):
+            yield item.path
 
 
-def matching_lines(
-    path: str, pattern: re.Pattern[bytes], context: int
-) -> Iterator[tuple[int, bytes, bool]]:
-    """[number, line, is a match] for a text file's matching lines and those around them."""
-    try:
-        with open(open_regular(path), "rb") as file:
-            if os.fstat(file.fileno()).st_size > GREP_FILE_MAX:
-                return
-            contents = file.read()
-    except OSError:
-        return  # unreadable or special: searched by nobody
-    if b"\0" in contents[:8192] or pattern.search(contents) is None:
-        return
-    lines = contents.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    hits = [number for number, line in enumerate(lines) if pattern.search(line)]
-    shown: dict[int, bool] = {}
-    for hit in hits:
-        for number in range(max(0, hit - context), min(len(lines), hit + context + 1)):
-            shown.setdefault(number, False)
-        shown[hit] = True
-    for number in sorted(shown):
-        yield number + 1, lines[number], shown[number]
+def file_hits(file: IO[bytes], path: str, pattern: re.Pattern[str], args: Args) -> list[Hit]:
+    """A file's hits, up to one match more than is asked for; none if it is no text."""
+    hits: list[Hit] = []
+    before: deque[tuple[int, bytes | None]] = deque(maxlen=args["context"])
+    number, after, matches = 1, 0, 0
+    for piece, whole in pieces_of(file, LINE_MAX):
+        if b"\0" in piece:
+            return []
+        if whole and pattern.search(searchable(piece)):
+            hits += [[path, at, clipped(line), False] for at, line in before if line is not None]
+            hits.append([path, number, clipped(piece), True])
+            before.clear()
+            after = args["context"]
+            matches += 1
+            if matches > args["limit"]:
+                break
+        elif after and whole:
+            hits.append([path, number, clipped(piece), False])
+            after -= 1
+        elif piece.endswith(b"\n"):
+            before.append((number, piece if whole else None))
+            after = max(after - 1, 0)
+        number += piece.endswith(b"\n")
+    return hits
+
+
+def searchable(line: bytes) -> str:
+    line = line[:-1] if line.endswith(b"\n") else line
+    return line.decode("utf-8", "surrogateescape")
