@@ -53,12 +53,17 @@ async def _narrate(session: Session, prompt: str, max_turns: int | None) -> RunR
     narrator = Narrator(Console(highlight=False))
 
     async def show(event: AgentEvent) -> None:
-        await in_thread(lambda: narrator(event))
+        # An error may yet become an exception, and would then be told twice.
+        if event.type != "error":
+            await in_thread(lambda: narrator(event))
 
     try:
         result = await session.run(prompt=prompt, max_turns=max_turns, on_event=show)
     finally:
         narrator.finish_line()
+    for event in result.events:
+        if event.type == "error":
+            narrator(event)
     note = f"{result.status}: {describe_usage(result.usage)}"
     if session.directory is not None:
         note += f"\nsession {session.id}; go on with: paddock sessions resume {session.id} PROMPT"

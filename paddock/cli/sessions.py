@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -131,7 +132,10 @@ def resume(
 def _store(directory: Path | None) -> SessionStore:
     from paddock.runtime.store import SessionStore
 
-    return SessionStore() if directory is None else SessionStore(directory)
+    store = SessionStore() if directory is None else SessionStore(directory)
+    if store.base_dir.exists() and not store.base_dir.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(store.base_dir))
+    return store
 
 
 def _find(store: SessionStore, name: str) -> str:

@@ -70,84 +70,23 @@ def test_it_tells_its_version(paddock: Paddock) -> None:
     assert done.stdout.startswith("paddock 0.")
 
 
-@pytest.mark.parametrize(
-    "command",
-    [[], ["run"], ["exec"], ["demo"], ["doctor"], ["sessions"], ["sessions", "resume"]],
-    ids=" ".join,
-)
-def test_help_teaches_each_command(paddock: Paddock, command: list[str]) -> None:
-    done = paddock(*command, "--help")
-    assert done.returncode == 0
-    assert "Usage: paddock" in done.stdout
-    assert "--help" in done.stdout
-
-
 def test_without_arguments_it_shows_its_help(paddock: Paddock) -> None:
     done = paddock()
     assert "Usage: paddock" in done.stdout + done.stderr
     assert done.returncode in (0, 2)
 
 
-# Bad input.
-
-
 @pytest.mark.parametrize(
-    ("args", "told", "code"),
-    [
-        (["nonsense"], "No such command", 2),
-        (["run"], "Missing argument", 2),
-        (["run", " "], "prompt is empty", 2),
-        (["run", "x", "--max-turns", "0"], "--max-turns", 2),
-        (["run", "x", "--nonsense"], "No such option", 2),
-        (["run", "x", "--config", "missing.yaml"], "missing.yaml", 1),
-        (["run", "x", "--config", "list.yaml"], "mapping", 1),
-        (["run", "x", "--config", "broken.yaml"], "broken.yaml", 1),
-        (["run", "x", "--config", "binary.yaml"], "binary.yaml", 1),
-        (["run", "x", "--config", "."], "directory", 1),
-        (["run", "x", "--profile", "nonsense"], "nonsense", 1),
-        (["run", "x", "--model", "scripted:missing.yaml"], "missing.yaml", 1),
-        (["run", "x", "--backend", "nonsense"], "nonsense", 1),
-        (["exec"], "Missing argument", 2),
-        (["exec", "--backend", "nonsense", "--", "true"], "nonsense", 1),
-        (["exec", "--isolation", "nonsense", "--", "true"], "nonsense", 1),
-        (["exec", "--upload", "missing:x", "--", "true"], "missing", 1),
-        (["exec", "--upload", "colonless", "--", "true"], "SRC:DST", 2),
-        (["exec", "--upload", "list.yaml:../../x", "--", "true"], "x", 1),
-        (["exec", "--env", "A", "--", "true"], "KEY=VALUE", 2),
-        (["exec", "--setup", "echo why >&2; exit 7", "--", "true"], "exit 7", 1),
-        (["exec", "--timeout", "soon", "--", "true"], "--timeout", 2),
-        (["sessions", "show", "nonsense"], "nonsense", 1),
-        (["sessions", "show", "latest"], "no sessions", 1),
-        (["sessions", "resume", "nonsense", "x"], "nonsense", 1),
-        (["sessions", "list", "--session-dir", "list.yaml"], "list.yaml", 1),
-        (["sessions", "list", "-n", "0"], "--limit", 2),
-        (["demo", "--backend", "nonsense"], "nonsense", 1),
-        (["demo", "-n", "-1"], "-n", 2),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+    ("args", "code"),
+    [(["nonsense"], 2), (["exec", "--setup", "echo why >&2; exit 7", "--", "true"], 1)],
 )
-def test_bad_input_is_told_in_words(
-    paddock: Paddock, args: list[str], told: str, code: int
+def test_an_error_is_told_on_stderr_without_a_traceback(
+    paddock: Paddock, args: list[str], code: int
 ) -> None:
-    (paddock.cwd / "list.yaml").write_text("- 1\n")
-    (paddock.cwd / "broken.yaml").write_text("a: [\n")
-    (paddock.cwd / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     done = paddock(*args)
-    assert done.returncode == code, done.stderr
-    assert told in done.stderr
+    assert (done.returncode, done.stdout) == (code, "")
+    assert args[-1] in done.stderr or "exit 7" in done.stderr
     assert "Traceback" not in done.stderr
-    assert done.stdout == ""
-
-
-@pytest.mark.parametrize("how", ["option", "variable"])
-def test_debug_shows_where_an_error_comes_from(paddock: Paddock, how: str) -> None:
-    args = ["sessions", "show", "nonsense"]
-    if how == "option":
-        done = paddock("--debug", *args)
-    else:
-        done = paddock(*args, env={"PADDOCK_DEBUG": "1"})
-    assert done.returncode == 1
-    assert "Traceback" in done.stderr
 
 
 # exec
@@ -226,7 +165,7 @@ def test_exec_holds_little_of_a_great_output(paddock: Paddock) -> None:
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(code)"
     )
     done = subprocess.run(
-        [paddock.command()[0], "-c", program, "exec", "--", "head", "-c", "300000000", "/dev/zero"],
+        [paddock.command()[0], "-c", program, "exec", "--", "head", "-c", "100000000", "/dev/zero"],
         cwd=paddock.cwd,
         env=paddock.environment,
         stdin=subprocess.DEVNULL,
@@ -235,7 +174,7 @@ def test_exec_holds_little_of_a_great_output(paddock: Paddock) -> None:
         timeout=50,
         check=True,
     )
-    assert int(done.stderr) < 150_000, "kilobytes"
+    assert int(done.stderr) < 100_000, "kilobytes"
 
 
 def test_exec_ends_when_nobody_reads_its_output(paddock: Paddock) -> None:

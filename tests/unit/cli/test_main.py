@@ -1,0 +1,98 @@
+"""`main`, the one error boundary: whatever is put in, what comes out is words and a code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from paddock.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "120")
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "PADDOCK_DEBUG", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [[], ["run"], ["exec"], ["demo"], ["doctor"], ["sessions"], ["sessions", "resume"]],
+    ids=" ".join,
+)
+def test_help_teaches_each_command(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--help"]) == 0
+    out, err = capfd.readouterr()
+    assert "Usage: paddock" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "told", "code"),
+    [
+        (["nonsense"], "No such command", 2),
+        (["run"], "Missing argument", 2),
+        (["run", " "], "prompt is empty", 2),
+        (["run", "x", "--max-turns", "0"], "--max-turns", 2),
+        (["run", "x", "--nonsense"], "No such option", 2),
+        (["run", "x", "--config", "missing.yaml"], "missing.yaml", 1),
+        (["run", "x", "--config", "list.yaml"], "mapping", 1),
+        (["run", "x", "--config", "broken.yaml"], "broken.yaml", 1),
+        (["run", "x", "--config", "binary.yaml"], "binary.yaml", 1),
+        (["run", "x", "--config", "."], "not found", 1),
+        (["run", "x", "--profile", "nonsense"], "nonsense", 1),
+        (["run", "x", "--model", "scripted:missing.yaml"], "missing.yaml", 1),
+        (["run", "x", "--backend", "nonsense"], "nonsense", 1),
+        (["exec"], "Missing argument", 2),
+        (["exec", "--backend", "nonsense", "--", "true"], "nonsense", 1),
+        (["exec", "--isolation", "nonsense", "--", "true"], "nonsense", 1),
+        (["exec", "--upload", "missing:x", "--", "true"], "missing", 1),
+        (["exec", "--upload", "colonless", "--", "true"], "SRC:DST", 2),
+        (["exec", "--env", "A", "--", "true"], "KEY=VALUE", 2),
+        (["exec", "--setup", "echo why >&2; exit 7", "--", "true"], "exit 7", 1),
+        (["exec", "--timeout", "soon", "--", "true"], "--timeout", 2),
+        (["sessions", "show", "nonsense"], "nonsense", 1),
+        (["sessions", "show", "latest"], "no sessions", 1),
+        (["sessions", "resume", "nonsense", "x"], "nonsense", 1),
+        (["sessions", "list", "--session-dir", "list.yaml"], "list.yaml", 1),
+        (["sessions", "list", "-n", "0"], "--limit", 2),
+        (["demo", "--backend", "nonsense"], "nonsense", 1),
+        (["demo", "-n", "-1"], "-n", 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_is_told_in_words(
+    args: list[str], told: str, code: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cwd" / "list.yaml").write_text("- 1\n")
+    (tmp_path / "cwd" / "broken.yaml").write_text("a: [\n")
+    (tmp_path / "cwd" / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    assert main(args) == code
+    out, err = capfd.readouterr()
+    assert told in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_name: str) -> None:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr("paddock.backends.base.get_backend", broken)
+    with pytest.raises(KeyError, match="a defect"):
+        main(["exec", "--", "true"])
+
+
+def test_debug_raises_what_is_otherwise_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError):
+        main(["--debug", "sessions", "show", "nonsense"])
+    monkeypatch.setenv("PADDOCK_DEBUG", "1")
+    with pytest.raises(FileNotFoundError):
+        main(["sessions", "show", "nonsense"])
