@@ -58,7 +58,7 @@ class OwnedDirectory:
         base = base_directory()
         while True:
             path = base / secrets.token_hex(6)
-            lock = _take(path.with_suffix(LOCK), create=True)
+            lock = take(path.with_suffix(LOCK), create=True)
             if lock is not None:
                 break
         try:
@@ -106,7 +106,7 @@ def remove_tree(path: Path) -> None:
         subprocess.run(command, check=True, capture_output=True)
 
 
-def _take(path: Path, *, create: bool) -> int | None:
+def take(path: Path, *, create: bool) -> int | None:
     """The lock, held; None if somebody else has it or it is gone."""
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -131,7 +131,7 @@ def sweep() -> list[Path]:
     """
     swept = []
     for name in base_directory().glob(f"*{LOCK}"):
-        lock = _take(name, create=False)
+        lock = take(name, create=False)
         if lock is None:
             continue
         path = name.with_suffix("")

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -22,10 +20,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from paddock._concurrency import acquire
 from paddock.backends import lease
 from paddock.backends.base import Backend
-from paddock.backends.guest import inside
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.sandbox import GuestSandbox
-from paddock.backends.isolation import bubblewrap, cgroups, launcher, seccomp
+from paddock.backends.isolation import bubblewrap, cgroups, seccomp
+from paddock.backends.isolation.plan import Plan, fenced, plain
 from paddock.errors import ConfigError, IsolationUnavailable, SandboxLost, Unsupported
 from paddock.sandbox import Capability, Resources
 
@@ -43,12 +41,7 @@ START_DEADLINE = 20.0
 """Seconds until a guest has to answer: it takes some 50 ms, on a machine under load a few s."""
 STOP_GRACE = 3.0
 """Seconds for a guest to end what it started; the kernel does it after that."""
-DEFAULT_PIDS = 512
-"""Processes and threads of an isolated sandbox: plenty for builds, too few for a fork bomb."""
 BOOT = "import sys; sys.path.insert(0, {folder!r}); from inside.loop import main; main()"
-FREE_UIDS = range(1_900_000_000, 1_950_000_000)
-"""Above what distributions, subordinate ids and containers hand out, below 2**31."""
-LIMITS: dict[str, int] = {"RLIMIT_CORE": 0}
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 """How a process ends that is killed, and how bubblewrap tells it of the one inside."""
 
@@ -223,7 +216,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 def _epitaph(status: int, folder: Path, oom_kills: int) -> str:
     cause = f"signal {-status} ended its guest" if status < 0 else f"its guest ended ({status})"
     if oom_kills and status in KILLED:
-        cause += f"; it is out of memory: the kernel's OOM killer struck in it ({oom_kills}x)"
+        cause += f"; out of memory: the OOM killer ended {oom_kills} of its processes"
     complaint = ""
     with contextlib.suppress(OSError):
         complaint = (folder / "guest.log").read_text(errors="replace")[-2000:].strip()
@@ -237,7 +230,7 @@ _found: Enforced | None = None
 
 async def probe() -> Enforced:
     """The strongest isolation that works on this machine, found by trying; tried once a process."""
-    global _found
+    global _found  # noqa: PLW0603 - the machine does not change under a process
     if _found is None:
         _found = await _try()
     return _found
@@ -313,7 +306,7 @@ async def _start(backend: LocalBackend, found: Enforced) -> LocalSandbox:
     )
     try:
         async with asyncio.timeout(START_DEADLINE):
-            await client.request("configure", limits=plan.limits, spill_dir=plan.output)
+            await client.request("configure", limits=plan.limits, spill_dir=plan.output, lease=None)
     except TimeoutError:
         await sandbox.aclose()
         raise SandboxLost(f"its guest did not answer within {START_DEADLINE:g} s") from None
@@ -334,168 +327,25 @@ def _sweep_once() -> None:
         lease.sweep()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """How one guest is started. Paths are the sandbox's own."""
-
-    argv: list[str]
-    env: dict[str, str]
-    limits: dict[str, int]
-    working_dir: str
-    output: str
-    passed: tuple[int, ...] = ()
-    """Descriptors that the process inherits; whoever starts it closes ours."""
-    groups: tuple[cgroups.Group, ...] = ()
-
-
-def _guest_folder() -> Path:
-    return Path(inside.__file__).resolve().parent.parent
-
-
 def _guest_command(folder: str) -> list[str]:
     executable = bubblewrap.interpreter()[0]
     return [executable, "-I", "-S", "-B", "-X", "utf8", "-c", BOOT.format(folder=folder)]
 
 
-def _prepare(backend: LocalBackend, found: Enforced, directory: lease.OwnedDirectory) -> _Plan:
-    """Make the directories and control groups of a sandbox and settle how its guest starts."""
-    folder, given = directory.path, backend.working_dir
-    working_dir = folder / "work" if given is None else Path(os.path.abspath(given))
-    made = [folder / name for name in ("home", "output")]
-    if given is None:
-        made.append(working_dir)
-    for path in made:
-        path.mkdir(mode=0o700)
-    if given is not None:
-        working_dir.mkdir(parents=True, exist_ok=True)
+def _prepare(backend: LocalBackend, found: Enforced, directory: lease.OwnedDirectory) -> Plan:
     if found.level == "none":
-        return _plain_plan(folder, working_dir)
-    pids = backend.resources.pids or DEFAULT_PIDS
-    groups = cgroups.plan(found.places, folder.name, replace(backend.resources, pids=pids))
-    directory.record(groups)
-    cgroups.make(groups)
-    return _fenced_plan(backend, pids, groups, working_dir, made)
-
-
-def _plain_plan(folder: Path, working_dir: Path) -> _Plan:
-    prefix = bubblewrap.interpreter()[1]
-    path = os.environ.get("PATH", bubblewrap.STANDARD_PATH)
-    return _Plan(
-        argv=_guest_command(str(_guest_folder())),
-        env=_environment(f"{prefix}/bin:{path}" if prefix else path, str(folder / "home")),
-        limits=LIMITS,
-        working_dir=str(working_dir),
-        output=str(folder / "output"),
-    )
-
-
-def _environment(path: str, home: str) -> dict[str, str]:
-    """All that a command sees of an environment, unless the recipe adds to it."""
-    return {"PATH": path, "HOME": home, "USER": "sandbox", "LANG": "C.UTF-8", "TERM": "dumb"}
-
-
-def _fenced_plan(
-    backend: LocalBackend,
-    pids: int,
-    groups: tuple[cgroups.Group, ...],
-    working_dir: Path,
-    made: list[Path],
-) -> _Plan:
-    home, output = made[:2]
-    in_place = backend.working_dir is not None
-    as_root = os.getuid() == 0
-    sources = _sources(working_dir, home, output)
-    where = {name: Path(launcher.STAGE, name) for name in sources} if as_root else sources
-    inside_dir = str(working_dir) if in_place else "/workspace"
-    uid = _free_uid() if as_root else None
-    if uid is not None:
-        for path in made:
-            os.chown(path, uid, uid)
-    filter_fd = _filter_descriptor()
-    fence = bubblewrap.Fence(
-        working_dir=where["work"],
-        working_dir_inside=inside_dir,
-        home=where["home"],
-        output=where["output"],
-        identity=where["etc"],
-        guest=where["guest"],
-        interpreter=where.get("python"),
+        return plain(directory.path, backend.working_dir, _guest_command)
+    return fenced(
+        directory,
+        backend.working_dir,
+        _guest_command,
+        resources=backend.resources,
+        places=found.places,
         network=backend.network == "full",
-        seccomp_fd=filter_fd,
-        memory=backend.resources.memory,
-    )
-    argv = bubblewrap.arguments(fence, _guest_command(bubblewrap.GUEST))
-    if groups or as_root:
-        argv = _launch(argv, uid, sources, mapped=["work"] if in_place else [], groups=groups)
-    return _Plan(
-        argv=argv,
-        env=_environment(bubblewrap.search_path(), bubblewrap.HOME),
-        limits={**LIMITS, "RLIMIT_NPROC": pids},
-        working_dir=inside_dir,
-        output=bubblewrap.OUTPUT,
-        passed=(filter_fd,),
-        groups=groups,
     )
 
 
-def _sources(working_dir: Path, home: Path, output: Path) -> dict[str, Path]:
-    """The directories of this machine that a sandbox shows, besides the system's."""
-    identity = home.parent / "etc"
-    identity.mkdir(mode=0o755)
-    for name, text in bubblewrap.IDENTITY.items():
-        (identity / name).write_text(text)
-    sources = {
-        "work": working_dir,
-        "home": home,
-        "output": output,
-        "etc": identity,
-        "guest": _guest_folder(),
-    }
-    prefix = bubblewrap.interpreter()[1]
-    return sources if prefix is None else {**sources, "python": prefix}
-
-
-def _filter_descriptor() -> int:
-    """The system call filter as bubblewrap wants it: a descriptor to read to its end."""
-    fd = os.memfd_create("seccomp")
-    os.write(fd, seccomp.filter_program())
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
-
-
-def _launch(
-    argv: list[str],
-    uid: int | None,
-    sources: dict[str, Path],
-    mapped: list[str],
-    groups: tuple[cgroups.Group, ...],
-) -> list[str]:
-    """The launcher's command line, for what has to be done before bubblewrap starts."""
-    orders = {
-        "groups": [str(group.path) for group in groups],
-        "mounts": [[name, str(path), name in mapped] for name, path in sources.items()],
-        "uid": uid,
-        "argv": argv,
-    }
-    executable = bubblewrap.interpreter()[0]
-    return [executable, "-I", "-S", "-B", str(launcher.__file__), json.dumps(orders)]
-
-
-def _free_uid() -> int:
-    """A user id that nobody has: a random one of those this user namespace maps."""
-    for line in Path("/proc/self/uid_map").read_text().splitlines():
-        first, _, length = (int(word) for word in line.split())
-        start, stop = max(first, FREE_UIDS.start), min(first + length, FREE_UIDS.stop)
-        if stop - start > 1000:
-            return start + secrets.randbelow(stop - start)
-        if length > 1000:
-            return first + length - 1 - secrets.randbelow(length // 2)
-    raise IsolationUnavailable(
-        "bubblewrap", "this user namespace has no spare user ids", backend=LocalBackend.name
-    )
-
-
-async def _spawn(plan: _Plan, folder: Path) -> tuple[GuestClient, asyncio.subprocess.Process]:
+async def _spawn(plan: Plan, folder: Path) -> tuple[GuestClient, asyncio.subprocess.Process]:
     """Start the guest's process with one end of a socket pair as its stdin and stdout."""
     ours, theirs = socket.socketpair()
     with contextlib.ExitStack() as opened:
@@ -506,8 +356,8 @@ async def _spawn(plan: _Plan, folder: Path) -> tuple[GuestClient, asyncio.subpro
         try:
             process = await asyncio.create_subprocess_exec(
                 *plan.argv,
-                stdin=theirs,
-                stdout=theirs,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
                 stderr=log,
                 env={},
                 cwd="/",

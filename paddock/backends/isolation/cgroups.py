@@ -101,16 +101,25 @@ def _own_group(
     unified: tuple[Literal[2], Path, Path] | None = None
     for kind, options, root, top in _mounts(mounts):
         first = kind == "cgroup" and controller in options
-        path = paths.get(controller if first else "")
-        if path is None or not (first or kind == "cgroup2"):
+        member = paths.get(controller if first else "")
+        if member is None or not (first or kind == "cgroup2"):
             continue
-        if not PurePosixPath(path).is_relative_to(root):
+        own = _below(top, root, member)
+        if own is None:
             continue  # another part of the hierarchy is mounted there
-        own = top / PurePosixPath(path).relative_to(root)
         if first:  # a controller that version 1 has is not in version 2
             return 1, top, own
         unified = unified or (2, top, own)
     return unified
+
+
+def _below(top: Path, root: str, member: str) -> Path | None:
+    """Where the group `member` is in a mount at `top` that shows the hierarchy from `root` on."""
+    group = PurePosixPath(member)
+    if ".." in group.parts or not group.is_relative_to(root):
+        return None
+    own = top / group.relative_to(root)
+    return own if own.is_dir() else None
 
 
 def _mounts(mounts: str) -> Iterator[tuple[str, list[str], str, Path]]:
@@ -137,8 +146,9 @@ def _unified_base(controller: Controller, top: Path, own: Path) -> Path | str:
             with contextlib.suppress(FileNotFoundError):
                 if not (own / name).read_text().startswith("max"):
                     return f"{own} has a limit ({name}) that a group beside it would escape"
-    if controller not in (base / "cgroup.subtree_control").read_text().split():
-        return f"{base / 'cgroup.subtree_control'} does not have {controller}"
+    enabled = base / "cgroup.subtree_control"
+    if controller not in enabled.read_text().split():
+        return f"{enabled} has only: {enabled.read_text().strip() or 'nothing'}"
     return base
 
 

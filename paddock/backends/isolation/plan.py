@@ -1,0 +1,202 @@
+"""How the guest of a local sandbox is started: what is made for it, and its command line.
+
+It makes the directories and control groups of one sandbox, below a directory whose
+owner removes all of it; it starts nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paddock.backends.guest import inside
+from paddock.backends.isolation import bubblewrap, cgroups, launcher, seccomp
+from paddock.errors import IsolationUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from paddock.backends.lease import OwnedDirectory
+    from paddock.sandbox import Resources
+
+__all__ = ["DEFAULT_PIDS", "Plan", "fenced", "plain"]
+
+DEFAULT_PIDS = 512
+"""Processes and threads of an isolated sandbox: plenty for builds, too few for a fork bomb."""
+FREE_UIDS = range(1_900_000_000, 1_950_000_000)
+"""Above what distributions, subordinate ids and containers hand out, below 2**31."""
+LIMITS: dict[str, int] = {"RLIMIT_CORE": 0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How one guest is started. Paths are the sandbox's own."""
+
+    argv: list[str]
+    env: dict[str, str]
+    limits: dict[str, int]
+    working_dir: str
+    output: str
+    passed: tuple[int, ...] = ()
+    """Descriptors that the process inherits; whoever starts it closes ours."""
+    groups: tuple[cgroups.Group, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Directories:
+    """The directories that a sandbox writes to; those that are `fresh` go with it."""
+
+    home: Path
+    output: Path
+    work: Path
+    fresh: tuple[Path, ...]
+
+
+def _directories(folder: Path, working_dir: str | None) -> _Directories:
+    home, output = folder / "home", folder / "output"
+    fresh: tuple[Path, ...] = (home, output)
+    if working_dir is None:
+        work = folder / "work"
+        fresh += (work,)
+    else:
+        work = Path(os.path.abspath(working_dir))
+        work.mkdir(parents=True, exist_ok=True)
+    for path in fresh:
+        path.mkdir(mode=0o700)
+    return _Directories(home=home, output=output, work=work, fresh=fresh)
+
+
+def plain(folder: Path, working_dir: str | None, command: Callable[[str], list[str]]) -> Plan:
+    """A guest with the rights of this process; `command` starts the one in a given directory."""
+    made = _directories(folder, working_dir)
+    prefix = bubblewrap.interpreter()[1]
+    path = os.environ.get("PATH", bubblewrap.STANDARD_PATH)
+    return Plan(
+        argv=command(str(_guest_folder())),
+        env=_environment(f"{prefix}/bin:{path}" if prefix else path, str(made.home)),
+        limits=LIMITS,
+        working_dir=str(made.work),
+        output=str(made.output),
+    )
+
+
+def _guest_folder() -> Path:
+    return Path(inside.__file__).resolve().parent.parent
+
+
+def _environment(path: str, home: str) -> dict[str, str]:
+    """All that a command sees of an environment, unless the recipe adds to it."""
+    return {"PATH": path, "HOME": home, "USER": "sandbox", "LANG": "C.UTF-8", "TERM": "dumb"}
+
+
+def fenced(
+    directory: OwnedDirectory,
+    working_dir: str | None,
+    command: Callable[[str], list[str]],
+    *,
+    resources: Resources,
+    places: tuple[cgroups.Place, ...],
+    network: bool,
+) -> Plan:
+    """A guest in bubblewrap, held to `resources` by control groups at `places`."""
+    made = _directories(directory.path, working_dir)
+    pids = resources.pids or DEFAULT_PIDS
+    groups = cgroups.plan(places, directory.path.name, replace(resources, pids=pids))
+    directory.record(groups)
+    cgroups.make(groups)
+    as_root = os.getuid() == 0
+    sources = _sources(made)
+    where = {name: Path(launcher.STAGE, name) for name in sources} if as_root else sources
+    inside_dir = "/workspace" if working_dir is None else str(made.work)
+    uid = _free_uid() if as_root else None
+    if uid is not None:
+        for path in made.fresh:
+            os.chown(path, uid, uid)
+    filter_fd = _filter_descriptor()
+    fence = bubblewrap.Fence(
+        working_dir=where["work"],
+        working_dir_inside=inside_dir,
+        home=where["home"],
+        output=where["output"],
+        identity=where["etc"],
+        guest=where["guest"],
+        interpreter=where.get("python"),
+        network=network,
+        seccomp_fd=filter_fd,
+        memory=resources.memory,
+    )
+    argv = bubblewrap.arguments(fence, command(bubblewrap.GUEST))
+    if groups or as_root:
+        argv = _launch(
+            argv, uid, sources, mapped=() if made.work in made.fresh else ("work",), groups=groups
+        )
+    return Plan(
+        argv=argv,
+        env=_environment(bubblewrap.search_path(), bubblewrap.HOME),
+        limits={**LIMITS, "RLIMIT_NPROC": pids},
+        working_dir=inside_dir,
+        output=bubblewrap.OUTPUT,
+        passed=(filter_fd,),
+        groups=groups,
+    )
+
+
+def _sources(made: _Directories) -> dict[str, Path]:
+    """The directories of this machine that a sandbox shows, besides the system's."""
+    identity = made.home.parent / "etc"
+    identity.mkdir(mode=0o755)
+    for name, text in bubblewrap.IDENTITY.items():
+        (identity / name).write_text(text)
+    sources = {
+        "work": made.work,
+        "home": made.home,
+        "output": made.output,
+        "etc": identity,
+        "guest": _guest_folder(),
+    }
+    prefix = bubblewrap.interpreter()[1]
+    return sources if prefix is None else {**sources, "python": prefix}
+
+
+def _filter_descriptor() -> int:
+    """The system call filter as bubblewrap wants it: a descriptor to read to its end."""
+    fd = os.memfd_create("seccomp")
+    os.write(fd, seccomp.filter_program())
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _launch(
+    argv: list[str],
+    uid: int | None,
+    sources: dict[str, Path],
+    mapped: tuple[str, ...],
+    groups: tuple[cgroups.Group, ...],
+) -> list[str]:
+    """The launcher's command line, for what has to be done before bubblewrap starts."""
+    orders = {
+        "groups": [str(group.path) for group in groups],
+        "mounts": [[name, str(path), name in mapped] for name, path in sources.items()],
+        "uid": uid,
+        "argv": argv,
+    }
+    executable = bubblewrap.interpreter()[0]
+    return [executable, "-I", "-S", "-B", str(launcher.__file__), json.dumps(orders)]
+
+
+def _free_uid() -> int:
+    """A user id that nobody has: a random one of those this user namespace maps."""
+    for line in Path("/proc/self/uid_map").read_text().splitlines():
+        first, _, length = (int(word) for word in line.split())
+        start, stop = max(first, FREE_UIDS.start), min(first + length, FREE_UIDS.stop)
+        if stop - start > 1000:
+            return start + secrets.randbelow(stop - start)
+        if length > 1000:
+            return first + length - 1 - secrets.randbelow(length // 2)
+    raise IsolationUnavailable(
+        "bubblewrap", "this user namespace has no spare user ids", backend="local"
+    )
