@@ -75,7 +75,9 @@ class Backend(ABC):
         )
 
     @contextlib.asynccontextmanager
-    async def sandbox(self, *, on_progress: ProgressCallback | None = None) -> AsyncIterator[Sandbox]:
+    async def sandbox(
+        self, *, on_progress: ProgressCallback | None = None
+    ) -> AsyncIterator[Sandbox]:
         """Make a sandbox, provision it, and take it down at the end of the block.
 
         See `create` for the errors. Taking down runs to its end even if cancelled.
@@ -121,7 +123,7 @@ def _ignore(progress: Progress) -> None:
     """Nobody watches."""
 
 
-def _check_variable(key: str, value: str) -> None:
+def _check_variable(key: object, value: object) -> None:
     if not isinstance(key, str) or not isinstance(value, str):
         raise ConfigError(f"environment variable {key!r}: name and value have to be text")
     if not key or "=" in key or "\0" in key + value:

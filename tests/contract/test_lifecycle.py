@@ -15,6 +15,8 @@ import pytest
 from paddock.errors import SandboxClosed, SandboxLost, SetupFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from paddock.backends.base import Backend, Progress
     from paddock.sandbox import Sandbox
 
@@ -109,22 +111,25 @@ async def _cancel_at(task: asyncio.Task[Sandbox], step: int) -> bool:
             await asyncio.wait([task])
             return not task.cancelled()
         waited = task._fut_waiter  # type: ignore[attr-defined]
-        while not task.done() and task._fut_waiter is waited:  # type: ignore[attr-defined]
+        # Nothing tells when a task goes on to its next wait.
+        while not task.done() and task._fut_waiter is waited:  # type: ignore[attr-defined]  # noqa: ASYNC110
             await asyncio.sleep(0)
         woken += 1
     return True
 
 
-async def test_a_killed_guest_is_a_lost_sandbox_at_once(backend: Backend) -> None:
+async def test_a_sandbox_killed_from_outside_is_lost_at_once(
+    backend: Backend, kill: Callable[[Sandbox], Awaitable[None]]
+) -> None:
     before = _traces()
     async with backend.sandbox() as sandbox:
         running = asyncio.create_task(sandbox.exec("sleep 985000"))
         await sandbox.exec("true")
-        os.kill(sandbox._process.pid, 9)  # type: ignore[attr-defined]
+        await kill(sandbox)
         async with asyncio.timeout(10):
             with pytest.raises(SandboxLost):
                 await running
-            with pytest.raises(SandboxLost, match="signal 9"):
+            with pytest.raises(SandboxLost, match=r"signal 9|from outside"):
                 await sandbox.exec("true")
             with pytest.raises(SandboxLost):
                 await sandbox.fs.read_bytes("x")
@@ -144,7 +149,19 @@ async def test_many_sandboxes_at_once(backend: Backend) -> None:
 
 
 def _traces() -> tuple[frozenset[str], int]:
-    """What a sandbox could leave on this machine: directories, descriptors."""
+    """What a sandbox could leave on this machine: directories, locks, descriptors.
+
+    Sockets are not counted: a client of an engine keeps some for its next calls. One of
+    ours that is not closed is a `ResourceWarning`, and so an error.
+    """
     base = Path(tempfile.gettempdir()) / f"paddock-{os.getuid()}"
-    names = frozenset(path.name for path in base.iterdir()) if base.exists() else frozenset()
-    return names, len(os.listdir("/proc/self/fd"))
+    names = frozenset(str(path) for path in base.rglob("*") if path.name != "docker")
+    links = (_link(name) for name in os.listdir("/proc/self/fd"))
+    return names, sum(not link.startswith("socket:") for link in links)
+
+
+def _link(name: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{name}")
+    except FileNotFoundError:  # the listing's own
+        return "socket:"

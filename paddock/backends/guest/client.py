@@ -108,6 +108,11 @@ class GuestClient(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def write(self, data: bytes) -> None:
+        """Send bytes that are no frame: the program of a guest that is not running yet."""
+        assert self._transport is not None, "not connected"
+        self._transport.write(data)
+
     def send(self, kind: int, channel: int, payload: bytes = b"") -> None:
         if self.lost.done():
             raise SandboxLost(self.lost.result().reason)
@@ -123,9 +128,7 @@ class GuestClient(asyncio.Protocol):
     ) -> tuple[dict[str, Any], bytes]:
         """One question, one answer. If cancelled, the answer is dropped when it comes."""
         channel = self._channel()
-        self.send(
-            wire.REQUEST, channel, wire.message({"op": operation, **arguments}, blob)
-        )
+        self.send(wire.REQUEST, channel, wire.message({"op": operation, **arguments}, blob))
         reply: asyncio.Future[tuple[dict[str, Any], bytes]] = (
             asyncio.get_running_loop().create_future()
         )
@@ -329,9 +332,7 @@ class GuestProcess(Process):
         if not self._killing:
             self._killing = True
             with contextlib.suppress(SandboxLost):
-                self._client.send(
-                    wire.KILL, self._channel, wire.message({"grace": grace})
-                )
+                self._client.send(wire.KILL, self._channel, wire.message({"grace": grace}))
         await asyncio.wait([self._gone], timeout=grace + KILL_DEADLINE)
         if not self._gone.done():
             self._client.fail("its guest could not end a command's processes")
@@ -341,5 +342,3 @@ def _retrieve(future: asyncio.Future[ExecResult]) -> None:
     """Mark the exception as seen: an owner that only closes a process asks for no result."""
     if not future.cancelled():
         future.exception()
-
-

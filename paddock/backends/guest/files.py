@@ -25,7 +25,7 @@ from paddock.files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from paddock.backends.guest.client import GuestClient, GuestProcess
     from paddock.files import AnyPath
@@ -163,7 +163,7 @@ class GuestFileSystem(FileSystem):
         ]
         return GrepResult(lines=tuple(lines), truncated=None in found)
 
-    async def _job(self, name: str, /, **arguments: Any) -> list[Any]:
+    async def _job(self, name: str, /, **arguments: Any) -> Sequence[Any]:
         """Run a job to its end; its answer is JSON, a value a line."""
         process = self._client.job(name, streamed=False, **arguments)
         try:
@@ -207,7 +207,9 @@ class GuestFileSystem(FileSystem):
             await self.upload_file(source, destination)
             return
         blocks = tree_blocks(Path(source), frozenset(ignore))
-        await self._send_all(self._client.job("unpack", stdin=True, path=self._path(destination)), blocks)
+        await self._send_all(
+            self._client.job("unpack", stdin=True, path=self._path(destination)), blocks
+        )
 
     async def download(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
         if (await self.stat(source)).kind == "directory":
@@ -216,10 +218,10 @@ class GuestFileSystem(FileSystem):
         else:
             await self.download_file(source, destination)
 
-    async def _receive(
-        self, path: str, pieces: AsyncIterator[bytes], **arguments: Any
-    ) -> None:
-        await self._send_all(self._client.job("receive", stdin=True, path=path, **arguments), pieces)
+    async def _receive(self, path: str, pieces: AsyncIterator[bytes], **arguments: Any) -> None:
+        await self._send_all(
+            self._client.job("receive", stdin=True, path=path, **arguments), pieces
+        )
 
     async def _send_all(self, job: GuestProcess, pieces: AsyncIterator[bytes]) -> None:
         """Feed a job to the end of `pieces`; what it says is wrong comes before a broken pipe."""

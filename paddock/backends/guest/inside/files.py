@@ -196,7 +196,13 @@ def move(body: Body, blob: bytes) -> Answer:
     return {}, b""
 
 
+def ping(body: Body, blob: bytes) -> Answer:
+    """An answer, which is all that is asked for."""
+    return {}, b""
+
+
 OPERATIONS: dict[str, Callable[[Body, bytes], Answer]] = {
+    "ping": ping,
     "read": read,
     "write": write,
     "stat": stat_path,

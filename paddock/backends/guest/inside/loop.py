@@ -11,7 +11,7 @@ import time
 
 from .commands import Command
 from .files import OPERATIONS, describe
-from .supervisor import Supervisor, limits_by_number
+from .supervisor import Supervisor, descriptor_limit, limits_by_number
 from .trees import (
     KILL_ROUND,
     PR_SET_CHILD_SUBREAPER,
@@ -58,8 +58,14 @@ OUTBOX_FULL = 16 * 1024 * 1024
 """When this much waits (answers, then), no requests are taken either."""
 IDLE_SUPERVISORS = 8
 """Supervisors kept for the next commands; more are made when more run at once."""
+SPARE_DESCRIPTORS = 16
+"""Kept from commands: without any the guest could neither look at processes nor kill them."""
 SPILL_TOTAL = 1024 * 1024 * 1024
 """Bytes of all spill files together: they stay until the sandbox ends."""
+
+
+LEASE_TICK = 1.0
+"""Seconds between two looks at how long the host has been silent."""
 
 
 class Guest:
@@ -81,8 +87,11 @@ class Guest:
         self.supervisors: dict[int, Supervisor] = {}
         self.idle: list[Supervisor] = []
         self.graves: list[tuple[Supervisor, Callback]] = []
+        self.descriptors = descriptor_limit() - SPARE_DESCRIPTORS
         self.spill_dir = ""
         self.spill_room = SPILL_TOTAL
+        self.lease = 0.0
+        self.silence = 0.0
 
     def watch(self, fd: int, callback: Callback, events: int = selectors.EVENT_READ) -> None:
         self.selector.register(fd, events, callback)
@@ -149,6 +158,7 @@ class Guest:
             data = b""
         if not data:
             kill_all_below()
+        self.silence = 0.0
         for kind, channel, payload in self.frames.feed(data):
             self.on_frame(kind, channel, payload)
 
@@ -194,16 +204,30 @@ class Guest:
         )
 
     def configure(self, body: Body, blob: bytes) -> Answer:
-        """The first request: limits for commands, where output spills."""
+        """The first request: limits for commands, where output spills, how long the lease is."""
         self.limits = limits_by_number(body["limits"])
         self.spill_dir = body["spill_dir"]
+        if body["lease"] is not None:
+            self.lease = body["lease"]
+            self.after(LEASE_TICK, self.on_tick)
         self.idle.append(self.new_supervisor())
         answer: dict[str, Any] = {
             "protocol": PROTOCOL,
             "pid": os.getpid(),
             "tree_kill": can_adopt and os.path.isdir("/proc/self"),
+            "env": dict(os.environ),
         }
         return answer, b""
+
+    def on_tick(self) -> None:
+        """Count how long the host has been silent; past its lease it is taken for dead.
+
+        In ticks, not by a clock: a sandbox that was paused has not waited.
+        """
+        self.silence += LEASE_TICK
+        if self.silence > self.lease:
+            kill_all_below()
+        self.after(LEASE_TICK, self.on_tick)
 
     # supervisors
 

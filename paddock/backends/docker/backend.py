@@ -1,0 +1,187 @@
+"""Sandboxes in containers of a Docker Engine: the guest is the first process of each.
+
+A sandbox is one create, one attach and one start. The guest's program goes down the
+attached stream, so an image needs a Python and nothing of ours; no port is published,
+nothing is mounted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from paddock._concurrency import acquire
+from paddock.backends.base import Backend
+from paddock.backends.docker import owner
+from paddock.backends.docker.attach import open_stream
+from paddock.backends.docker.container import WORKING_DIR, ContainerPlan, Hardening, Network
+from paddock.backends.docker.engine import Engine, EngineError
+from paddock.backends.docker.sandbox import DockerSandbox, remove_container
+from paddock.backends.guest.bundle import bundle
+from paddock.backends.guest.client import GuestClient
+from paddock.errors import ConfigError, SandboxLost, Unsupported
+from paddock.sandbox import Resources
+
+if TYPE_CHECKING:
+    from paddock.backends.docker.attach import AttachedStream
+    from paddock.sandbox import Sandbox
+
+__all__ = ["DockerBackend"]
+
+READY_DEADLINE = 60.0
+"""Seconds from the start of a container until its guest has to answer: it takes 0.05 s, on
+an engine that starts fifty at once some 10 s."""
+PULL_DEADLINE = 3600.0
+LABEL_PREFIX = "dev.paddock.label."
+
+
+@dataclass(frozen=True, kw_only=True)
+class DockerBackend(Backend):
+    """Sandboxes in containers.
+
+    - `image`: a reference on the engine, pulled if it is not there.
+    - `resources`: upper bounds; without them a sandbox gets 4 GiB and 512 processes.
+    - `network`: `"full"` is the engine's default network, `"none"` none.
+    - `user`: who commands run as, as the engine takes it (``name`` or ``uid:gid``).
+    - `runtime`: an OCI runtime that the engine knows, such as ``runsc``.
+    - `hardening`: `"default"` drops all capabilities but those that package installs
+      need; `"strict"` drops them all, makes the root read-only with a working directory
+      in memory, and runs as nobody.
+    - `host`: the engine's address; found as the docker CLI finds it unless given.
+    - `lease`: seconds after which a sandbox whose maker is silent ends by itself.
+    """
+
+    name: ClassVar[str] = "docker"
+
+    image: str = "paddock:base"
+    resources: Resources = field(default_factory=Resources)
+    network: Network = "full"
+    user: str | None = None
+    runtime: str | None = None
+    hardening: Hardening = "default"
+    host: str | None = None
+    lease: float = 60.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.network not in ("full", "none"):
+            raise ConfigError(f"network={self.network!r}: give full or none")
+        if self.hardening not in ("default", "strict"):
+            raise ConfigError(f"hardening={self.hardening!r}: give default or strict")
+        if self.working_dir is not None and not self.working_dir.startswith("/"):
+            raise ConfigError(f"working_dir={self.working_dir!r}: give an absolute path")
+        if self.lease <= 0:
+            raise ConfigError("lease: give a number of seconds above 0")
+
+    async def _make(self) -> Sandbox:
+        if self.resources.disk is not None and self.hardening != "strict":
+            raise Unsupported(
+                "a limit on disk space",
+                backend=self.name,
+                hint="hardening='strict' keeps all that is written in memory, within it",
+            )
+        engine = await Engine.connect(self.host)
+        await _sweep_once(engine)
+        return await acquire(self._provide(engine), DockerSandbox.aclose)
+
+    async def _provide(self, engine: Engine) -> DockerSandbox:
+        """Create, attach, start; on a failure the container is gone."""
+        name = f"paddock-{secrets.token_hex(6)}"
+        lock = await asyncio.to_thread(owner.OwnerLock.take, name)
+        try:
+            plan = await asyncio.to_thread(self._plan, name)
+            return await self._start(engine, plan, lock)
+        except BaseException:
+            with contextlib.suppress(EngineError):
+                await remove_container(engine, name)
+            lock.release()
+            raise
+
+    def _plan(self, name: str) -> ContainerPlan:
+        return ContainerPlan(
+            name=name,
+            image=self.image,
+            working_dir=self.working_dir or WORKING_DIR,
+            labels={
+                owner.LABEL: name,
+                owner.PLACE_LABEL: owner.place(),
+                **{LABEL_PREFIX + key: value for key, value in self.labels.items()},
+            },
+            resources=self.resources,
+            network=self.network,
+            user=self.user,
+            runtime=self.runtime,
+            hardening=self.hardening,
+        )
+
+    async def _start(
+        self, engine: Engine, plan: ContainerPlan, lock: owner.OwnerLock
+    ) -> DockerSandbox:
+        await self._create(engine, plan)
+        client = GuestClient()
+        stream = await open_stream(engine.endpoint, plan.name, engine.version, client)
+        try:
+            client.write(bundle())
+            configured = asyncio.ensure_future(
+                client.request("configure", limits={}, spill_dir=plan.spill_dir, lease=self.lease)
+            )
+            await engine.call(f"starting {plan.name}", engine.client.start, plan.name)
+            answer = await _ready(configured, client, stream)
+        except BaseException:
+            client.fail("it could not be started")
+            raise
+        return DockerSandbox(
+            self,
+            engine=engine,
+            client=client,
+            stream=stream,
+            plan=plan,
+            lock=lock,
+            env={**answer["env"], **self.env_vars},
+        )
+
+    async def _create(self, engine: Engine, plan: ContainerPlan) -> None:
+        what = f"creating a container of {self.image}"
+        create = engine.client.create_container_from_config
+        try:
+            await engine.call(what, create, plan.config(engine.client), name=plan.name)
+        except EngineError as error:
+            if error.status != 404:
+                raise
+            pull = engine.client.pull
+            await engine.call(f"pulling {self.image}", pull, self.image, deadline=PULL_DEADLINE)
+            await engine.call(what, create, plan.config(engine.client), name=plan.name)
+
+
+async def _ready(
+    configured: asyncio.Task[Any], client: GuestClient, stream: AttachedStream
+) -> dict[str, Any]:
+    """What the guest says of itself; or, if its container ended instead, what it said last."""
+    gone = asyncio.create_task(client.disconnected.wait())
+    await asyncio.wait(
+        [configured, gone], timeout=READY_DEADLINE, return_when=asyncio.FIRST_COMPLETED
+    )
+    gone.cancel()
+    if configured.done():
+        answer: dict[str, Any] = configured.result()[0]
+        return answer
+    configured.cancel()
+    if client.disconnected.is_set():
+        raise SandboxLost(f"its guest did not start: {stream.log or 'it said nothing'}")
+    raise SandboxLost(f"its guest did not answer within {READY_DEADLINE:g} s")
+
+
+_swept: set[str] = set()
+
+
+async def _sweep_once(engine: Engine) -> None:
+    """Remove what dead processes left there, the first time this one uses the engine."""
+    if engine.endpoint.url in _swept:
+        return
+    _swept.add(engine.endpoint.url)
+    left = await engine.call("looking for abandoned containers", owner.abandoned, engine.client)
+    for name in left:
+        await remove_container(engine, name)

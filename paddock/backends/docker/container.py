@@ -1,0 +1,98 @@
+"""What a container of ours looks like to the engine; decides, and talks to nobody.
+
+Hardened unless the posture rows say why not: no capabilities but those that package
+installs need, no new privileges, our system call profile, bounds on memory, swap,
+processes and logs, no shared namespaces, no mounts of the host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from paddock.backends.docker import seccomp
+from paddock.backends.guest.bundle import boot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from docker import APIClient
+
+    from paddock.sandbox import Resources
+
+__all__ = ["WORKING_DIR", "ContainerPlan", "Hardening", "Network"]
+
+Hardening = Literal["default", "strict"]
+Network = Literal["full", "none"]
+
+WORKING_DIR = "/workspace"
+SPILL_DIR = "/tmp/.paddock"
+INSTALLING = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
+"""Capabilities of a root that installs packages and ends other users' processes."""
+MEMORY = 4 * 1024**3
+PIDS = 512
+TMP_BYTES = 1024**3
+SHM_BYTES = 64 * 1024**2
+NOBODY = 65534
+NO_LOGS = {"Type": "none", "Config": {}}
+"""The stream is ours alone; an engine that kept a copy would fill its disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerPlan:
+    """One container, settled."""
+
+    name: str
+    image: str
+    working_dir: str
+    labels: Mapping[str, str]
+    resources: Resources
+    network: Network
+    user: str | None
+    runtime: str | None
+    hardening: Hardening
+    spill_dir: str = SPILL_DIR
+
+    def config(self, client: APIClient) -> dict[str, Any]:
+        """The body of a create request."""
+        strict = self.hardening == "strict"
+        config: dict[str, Any] = client.create_container_config(
+            image=self.image,
+            command=[],
+            entrypoint=["python3", "-I", "-S", "-B", "-X", "utf8", "-c", boot()],
+            stdin_open=True,
+            working_dir=self.working_dir,
+            user=self.user or (f"{NOBODY}:{NOBODY}" if strict else None),
+            labels=dict(self.labels),
+        )
+        streams = {"AttachStdin": True, "AttachStdout": True, "AttachStderr": True}
+        host = self._host_config(client, strict=strict)
+        return config | streams | {"StdinOnce": True, "HostConfig": host}
+
+    def _host_config(self, client: APIClient, *, strict: bool) -> dict[str, Any]:
+        memory = self.resources.memory or MEMORY
+        config: dict[str, Any] = client.create_host_config(
+            auto_remove=True,
+            network_mode="none" if self.network == "none" else "default",
+            cap_drop=["ALL"],
+            cap_add=[] if strict else list(INSTALLING),
+            security_opt=["no-new-privileges", f"seccomp={seccomp.profile()}"],
+            pids_limit=self.resources.pids or PIDS,
+            mem_limit=memory,
+            memswap_limit=memory,
+            nano_cpus=round(self.resources.cpu * 1e9) if self.resources.cpu else None,
+            ipc_mode="private",
+            shm_size=SHM_BYTES,
+            read_only=strict,
+            tmpfs=self._in_memory() if strict else None,
+            runtime=self.runtime,
+        )
+        return config | {"LogConfig": NO_LOGS}
+
+    def _in_memory(self) -> dict[str, str]:
+        owner = f"uid={NOBODY},gid={NOBODY}" if self.user is None else "mode=1777"
+        disk = self.resources.disk or TMP_BYTES
+        return {
+            self.working_dir: f"rw,exec,nosuid,nodev,size={disk},{owner}",
+            "/tmp": f"rw,exec,nosuid,nodev,size={TMP_BYTES},mode=1777",
+        }

@@ -1,0 +1,190 @@
+"""The control plane of one Docker Engine: docker-py in threads, every call with a deadline.
+
+An engine that hangs costs its caller the deadline and no more. It does not know what a
+container of ours looks like.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from paddock.errors import ConfigError, MissingDependency, SandboxError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from docker import APIClient
+    from docker.tls import TLSConfig
+
+__all__ = ["Endpoint", "Engine", "EngineError"]
+
+T = TypeVar("T")
+
+DEADLINE = 30.0
+"""Seconds for a call of the control plane: the slowest, a removal under load, takes some 2 s."""
+THREADS = 16
+"""Calls at once; the engine works them off about as fast as one thread sends them."""
+
+_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="paddock-docker")
+
+
+class EngineError(SandboxError):
+    """The engine refused or did not answer. `status` is its HTTP status, None without one."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where an engine is: ``unix://``, ``tcp://`` or ``ssh://``, and its TLS files."""
+
+    url: str
+    ca: str | None = None
+    cert: tuple[str, str] | None = None
+    verify: bool = False
+
+    @classmethod
+    def find(cls, host: str | None = None) -> Endpoint:
+        """As the docker CLI finds it: `host`, DOCKER_HOST, the current context, the socket."""
+        if host is not None or "DOCKER_HOST" in os.environ:
+            return cls._from_environment(host or os.environ["DOCKER_HOST"])
+        context = _docker().ContextAPI.get_current_context()
+        if context is None or context.Host is None:
+            return cls("unix:///var/run/docker.sock")
+        tls = context.TLSConfig
+        if tls is None:
+            return cls(_scheme(context.Host))
+        return cls(_scheme(context.Host), ca=tls.ca_cert, cert=tls.cert, verify=bool(tls.verify))
+
+    @classmethod
+    def _from_environment(cls, url: str) -> Endpoint:
+        verify = bool(os.environ.get("DOCKER_TLS_VERIFY"))
+        folder = os.environ.get("DOCKER_CERT_PATH") or os.path.expanduser("~/.docker")
+        if not url.startswith("tcp://") or not (verify or "DOCKER_CERT_PATH" in os.environ):
+            return cls(_scheme(url))
+        return cls(
+            url,
+            ca=os.path.join(folder, "ca.pem"),
+            cert=(os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")),
+            verify=verify,
+        )
+
+    def tls(self) -> TLSConfig | None:
+        if self.cert is None and self.ca is None:
+            return None
+        return _docker().tls.TLSConfig(  # type: ignore[no-any-return]
+            client_cert=self.cert, ca_cert=self.ca if self.verify else None, verify=self.verify
+        )
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The same for a stream of ours."""
+        if self.cert is None and self.ca is None:
+            return None
+        import ssl
+
+        context = ssl.create_default_context(cafile=self.ca if self.verify else None)
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if self.cert is not None:
+            context.load_cert_chain(*self.cert)
+        return context
+
+
+def _scheme(url: str) -> str:
+    """docker-py's spelling of a socket's address, made plain."""
+    return url.replace("http+unix://", "unix://")
+
+
+def _docker() -> Any:
+    try:
+        import docker
+    except ImportError as error:
+        raise MissingDependency("docker", "docker") from error
+    return docker
+
+
+@functools.lru_cache(maxsize=8)
+def _client(endpoint: Endpoint) -> APIClient:
+    """One HTTP client for each engine of this process; it agrees with it on a version once."""
+    docker = _docker()
+    return docker.APIClient(  # type: ignore[no-any-return]
+        base_url=endpoint.url,
+        version="auto",
+        timeout=DEADLINE,
+        tls=endpoint.tls() or False,
+        use_ssh_client=endpoint.url.startswith("ssh://"),
+        max_pool_size=THREADS,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One engine. Made by `connect`; holds nothing that has to be closed."""
+
+    endpoint: Endpoint
+    client: APIClient
+
+    @classmethod
+    async def connect(cls, host: str | None = None) -> Engine:
+        """Find the engine and agree on a version; `EngineError` says what to do without one."""
+        endpoint = await asyncio.to_thread(Endpoint.find, host)
+        if not endpoint.url.startswith(("unix://", "tcp://", "ssh://")):
+            raise ConfigError(f"{endpoint.url}: an engine is at unix://, tcp:// or ssh://")
+        client = await _in_thread(
+            functools.partial(_client, endpoint), f"reaching {endpoint.url}", DEADLINE
+        )
+        return cls(endpoint, client)
+
+    @property
+    def version(self) -> str:
+        """The API version that both sides speak."""
+        return str(self.client.api_version)
+
+    async def call(
+        self, what: str, method: Callable[..., T], *args: Any, deadline: float = DEADLINE, **kw: Any
+    ) -> T:
+        """Call a method of `client` in a thread; `what` names it in errors.
+
+        If cancelled or past its `deadline` (seconds), the call may still take effect:
+        whoever creates something has to remove it by name.
+        """
+        return await _in_thread(functools.partial(method, *args, **kw), what, deadline)
+
+
+async def _in_thread(work: Callable[[], T], what: str, deadline: float) -> T:
+    docker = _docker()
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(deadline):
+            return await loop.run_in_executor(_threads, work)
+    except TimeoutError:
+        raise EngineError(
+            f"{what}: the Docker Engine did not answer within {deadline:g} s"
+        ) from None
+    except docker.errors.APIError as error:
+        raise EngineError(
+            f"{what}: {error.explanation or error}", status=error.status_code
+        ) from None
+    except (docker.errors.DockerException, OSError) as error:
+        raise EngineError(
+            f"{what}: no Docker Engine answers ({_root(error)}); "
+            "start it, or say where it is with DOCKER_HOST or host="
+        ) from None
+    except json.JSONDecodeError as error:
+        raise EngineError(f"{what}: the engine's answer makes no sense ({error})") from None
+
+
+def _root(error: BaseException) -> str:
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return str(error)

@@ -1,0 +1,74 @@
+"""Who owns a container, and what is left on an engine of owners that are gone.
+
+A container carries, from its creation on, the name of a lock file that its owner holds
+with flock(2), and where that file is. A sweep removes a container whose lock nobody
+holds; it judges only those whose lock file would be in its own directory, on its own
+boot: others it cannot see, and the lease inside them is enough.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from paddock.backends import lease
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+__all__ = ["LABEL", "PLACE_LABEL", "OwnerLock", "abandoned"]
+
+LABEL = "dev.paddock.sandbox"
+"""Holds a sandbox's id; what has it is ours."""
+PLACE_LABEL = "dev.paddock.place"
+"""Where its owner's lock file is, see `place`."""
+
+
+def _folder() -> Path:
+    path = lease.base_directory() / "docker"
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def place() -> str:
+    """This machine since it was started, and the directory of our lock files on it."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    info = _folder().stat()
+    return f"{boot.read_text().strip() if boot.exists() else ''}:{info.st_dev}:{info.st_ino}"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerLock:
+    """The lock of one container; held until `release`, or until this process ends."""
+
+    path: Path
+    _fd: int
+
+    @classmethod
+    def take(cls, name: str) -> Self:
+        path = _folder() / f"{name}{lease.LOCK}"
+        fd = lease.take(path, create=True)
+        if fd is None:
+            raise FileExistsError(f"{path} is taken")
+        return cls(path, fd)
+
+    def release(self) -> None:
+        self.path.unlink(missing_ok=True)
+        os.close(self._fd)
+
+
+def abandoned(client: APIClient) -> list[str]:
+    """The containers of this place whose owner is gone."""
+    ours = client.containers(all=True, filters={"label": f"{PLACE_LABEL}={place()}"})
+    return [name for found in ours if _is_free(name := found["Labels"][LABEL])]
+
+
+def _is_free(name: str) -> bool:
+    path = _folder() / f"{name}{lease.LOCK}"
+    fd = lease.take(path, create=False)
+    if fd is None:
+        return not path.exists()
+    OwnerLock(path, fd).release()
+    return True
