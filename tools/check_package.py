@@ -55,7 +55,8 @@ def try_out(wheel: Path, scratch: Path) -> None:
     constraints = ROOT / "constraints.txt"
     run(environment / "bin/python", "-m", "pip", "install", "-q", "-c", constraints, wheel)
     print(run(environment / "bin/paddock", "--version", cwd=scratch).strip())
-    demo = run(environment / "bin/paddock", "demo", "-n", "1", cwd=scratch)
+    kept = scratch / "sessions"
+    demo = run(environment / "bin/paddock", "demo", "-n", "1", "--session-dir", kept, cwd=scratch)
     print(demo.strip().splitlines()[-1])
 
 
