@@ -7,6 +7,7 @@ ends (`status`), the host is answered (`answered`), nothing of its tree is left
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import selectors
@@ -190,7 +191,7 @@ class Command:
         self.stdin_eof = False
         self.stdin_watched = False
         self.report = bytearray()
-        near, far = make_streams(stdin)
+        near, far = make_streams(stdin, guest.descriptors)
         try:
             self.supervisor: Supervisor | None = guest.employ(order, far)
         except BaseException:
@@ -335,6 +336,7 @@ class Command:
         if self.status is None:
             self.failure = {"kind": "Killed", "text": "the command killed its supervisor"}
             self.status = 0
+        self.killing = True
         self.guest.bury(self.leave(), self.on_buried)
 
     def on_buried(self) -> None:
@@ -446,8 +448,11 @@ class Command:
         self.guest.after(KILL_ROUND, self.kill_round)
 
 
-def make_streams(stdin: bool) -> tuple[tuple[int | None, int, int], list[int]]:
-    """Pipes for a command: our ends of stdin (None without), stdout, stderr; and the far ends."""
+def make_streams(stdin: bool, most: int) -> tuple[tuple[int | None, int, int], list[int]]:
+    """Pipes for a command: our ends of stdin (None without), stdout, stderr; and the far ends.
+
+    Raises `OSError` when descriptors from `most` on would be needed.
+    """
     opened: list[int] = []
     try:
         if stdin:
@@ -457,6 +462,8 @@ def make_streams(stdin: bool) -> tuple[tuple[int | None, int, int], list[int]]:
             opened.append(os.open(os.devnull, os.O_RDONLY))
         opened += os.pipe()
         opened += os.pipe()
+        if max(opened) >= most:
+            raise OSError(errno.EMFILE, "Too many commands at once")
     except OSError:
         close_streams(opened)
         raise

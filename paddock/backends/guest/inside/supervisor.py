@@ -12,6 +12,7 @@ import contextlib
 import errno
 import json
 import os
+import resource
 import signal
 import socket
 import stat
@@ -26,11 +27,6 @@ from .trees import (
     send_signal,
 )
 from .wire import LENGTH
-
-try:
-    import resource
-except ImportError:  # not built into this Python
-    resource = None  # type: ignore[assignment]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,6 +91,12 @@ class Supervisor:
         self.socket.close()
         if self.alive:
             send_signal(self.pid, signal.SIGKILL)  # it may have been stopped, and see no end
+
+
+def descriptor_limit() -> int:
+    """How many descriptors this process may have."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return soft if soft != resource.RLIM_INFINITY else 2**31
 
 
 def limits_by_number(limits: dict[str, int]) -> dict[int, int]:
