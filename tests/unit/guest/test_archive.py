@@ -1,0 +1,394 @@
+"""Trees to tar streams and back: what comes back is the same, and nothing gets out."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import os
+import stat
+import sys
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paddock.backends.guest.inside import archive, tar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Build = Callable[[tarfile.TarFile], object]
+
+
+def info(name: str, kind: bytes = tarfile.REGTYPE, **fields: Any) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type = kind
+    for field, value in fields.items():
+        setattr(member, field, value)
+    return member
+
+
+def add(name: str, data: bytes = b"contents", **fields: Any) -> Build:
+    return lambda tar: tar.addfile(info(name, size=len(data), **fields), io.BytesIO(data))
+
+
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> Build:
+    return lambda tar: tar.addfile(info(name, kind, linkname=target))
+
+
+def folder(name: str, mode: int = 0o755) -> Build:
+    return lambda tar: tar.addfile(info(name, tarfile.DIRTYPE, mode=mode))
+
+
+def built(*members: Build, form: int = tarfile.GNU_FORMAT) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form) as archive_file:
+        for member in members:
+            member(archive_file)
+    return out.getvalue()
+
+
+def block(name: bytes, size: int = 0, kind: bytes = b"0") -> bytes:
+    """One header as the module writes it, for what tarfile refuses to write."""
+    return tar.block(name, tar.Member("", kind, mode=0o644, mtime=0, size=size), b"")
+
+
+def pax(records: bytes, kind: bytes = b"x") -> bytes:
+    return block(b"pax", len(records), kind) + records + tar.padding(len(records))
+
+
+def record(key: str, value: bytes) -> bytes:
+    rest = b" " + key.encode() + b"=" + value + b"\n"
+    size = next(n for n in itertools.count(len(rest)) if len(str(n)) + len(rest) == n)
+    return str(size).encode() + rest
+
+
+FILE = (b"contents", 0o644)
+LONG = b"n" * 150
+BODY = b"x".ljust(512, b"\0")
+WHOLE = built(add("ok"), add("later"))
+
+HOSTILE: dict[str, bytes] = {
+    "parent": built(add("ok"), add("../out")),
+    "parent in the middle": built(add("ok"), add("a/../../out")),
+    "parent at the end": built(add("ok"), folder("a/..")),
+    "absolute": built(add("ok"), add("/tmp/out")),
+    "absolute by pax": built(add("ok")).rstrip(b"\0")
+    + tar.padding(len(built(add("ok")).rstrip(b"\0")))
+    + pax(record("path", b"/tmp/out"))
+    + block(b"inside")
+    + tar.END,
+    "parent by pax": pax(record("path", b"../out")) + block(b"inside") + tar.END,
+    "parent by a long name": built(add("../" * 50 + "out")),
+    "NUL by pax": pax(record("path", b"a\0b")) + block(b"inside") + tar.END,
+    "link out": built(add("ok"), link("l", "../x")),
+    "link out, absolute": built(add("ok"), link("l", "/etc/passwd")),
+    "link out from below": built(folder("a"), link("a/l", "../../x")),
+    "link out around a name": built(folder("a"), link("a/l", "b/../../../x")),
+    "link that goes up after a link": built(
+        folder("d"), link("d/up", ".."), link("x", "d/up/../..")
+    ),
+    "link to nothing": pax(record("linkpath", b"")) + block(b"l", kind=b"2") + tar.END,
+    "link with a NUL": pax(record("linkpath", b"a\0b")) + block(b"l", kind=b"2") + tar.END,
+    "file through a link": built(folder("d"), link("l", "d"), add("l/x")),
+    "file through a link out": built(link("l", ".."), add("l/x")),
+    "directory through a link": built(folder("d"), link("l", "d"), folder("l/x")),
+    "file through a file": built(add("f"), add("f/x")),
+    "directory over a link": built(folder("d"), link("l", "d"), folder("l")),
+    "directory over a file": built(add("f"), folder("f")),
+    "link over a directory": built(folder("d"), link("d", "x")),
+    "file over a directory": built(add("d/x"), add("d")),
+    "hard link": built(add("ok"), link("h", "ok", tarfile.LNKTYPE)),
+    "hard link out": built(link("h", "../../etc/passwd", tarfile.LNKTYPE)),
+    "character device": built(lambda tar: tar.addfile(info("d", tarfile.CHRTYPE, devmajor=1))),
+    "block device": built(lambda tar: tar.addfile(info("d", tarfile.BLKTYPE, devmajor=1))),
+    "pipe": built(lambda tar: tar.addfile(info("p", tarfile.FIFOTYPE))),
+    "unknown kind": block(b"u", kind=b"Q") + tar.END,
+    "sparse": block(b"s", kind=b"S") + tar.END,
+    "sparse by pax": pax(record("GNU.sparse.major", b"1")) + block(b"s") + tar.END,
+    "global header": pax(record("path", b"x"), b"g") + block(b"f") + tar.END,
+    "huge long name": block(b"n", 2**30, b"L"),
+    "huge pax header": block(b"n", 2**30, b"x"),
+    "chain of long names": (block(b"n", 1, b"L") + BODY) * 3000 + block(b"f") + tar.END,
+    "chain of pax headers": pax(record("a", b"b")) * 3000 + block(b"f") + tar.END,
+    "pax without a length": pax(b"path=x\n") + block(b"f") + tar.END,
+    "pax with no length": pax(b"0 path=x\n") + block(b"f") + tar.END,
+    "pax with a short length": pax(b"3 path=x\n") + block(b"f") + tar.END,
+    "pax with a long length": pax(b"99 path=x\n") + block(b"f") + tar.END,
+    "pax with a negative size": pax(record("size", b"-1")) + block(b"f") + tar.END,
+    "pax with no number": pax(record("size", b"1_0")) + block(b"f") + tar.END,
+    "huge size": block(b"f", 2**80) + BODY,
+    "negative size": (lambda data: data[:124] + b"\xff" * 12 + data[136:])(block(b"f")),
+    "checksum": bytes([WHOLE[0] ^ 1]) + WHOLE[1:],
+    "checksum of a later member": WHOLE[:1024] + b"L" + WHOLE[1025:],
+    "not a tar": b"not a tar" * 1000,
+    "compressed": gzip.compress(WHOLE),
+    "nothing": b"",
+    "no end": WHOLE.rstrip(b"\0").ljust(2048, b"\0")[:2048],
+    "cut in a header": WHOLE[:1300],
+    "cut in contents": built(add("f", b"x" * 10_000))[:5000],
+    "longer than a name may be": built(add("ok"), add("n" * 300)),
+    "longer than a path may be": built(add("ok"), add(("d" * 200 + "/") * 25 + "f")),
+}
+
+
+def tree_of(root: Path) -> dict[bytes, object]:
+    """Everything below a directory: contents, targets, permission bits."""
+    found: dict[bytes, object] = {}
+    for name, folders, files in os.walk(os.fsencode(root)):
+        for entry in (*folders, *files):
+            path = os.path.join(name, entry)
+            mode = os.lstat(path).st_mode
+            key = os.path.relpath(path, os.fsencode(root))
+            if stat.S_ISLNK(mode):
+                found[key] = os.readlink(path)
+            elif stat.S_ISDIR(mode):
+                found[key] = stat.S_IMODE(mode)
+            else:
+                with open(path, "rb") as file:
+                    found[key] = (file.read(), stat.S_IMODE(mode))
+    return found
+
+
+@pytest.mark.parametrize("existing", [True, False])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_of_a_hostile_archive_nothing_is_left(name: str, existing: bool, tmp_path: Path) -> None:
+    target = tmp_path / "outer" / "target"
+    target.parent.mkdir()
+    (target.parent / "x").write_text("x")
+    if existing:
+        target.mkdir()
+        (target / "ok").write_text("before")
+    before = tree_of(tmp_path)
+    with pytest.raises((ValueError, OSError)) as raised:
+        archive.extract(io.BytesIO(HOSTILE[name]), str(target))
+    if not name.startswith("longer"):
+        assert raised.type is ValueError
+    assert tree_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("cut", range(0, 4 * tar.BLOCK + 1, 64))
+def test_an_archive_that_is_cut_anywhere_is_no_archive(cut: int, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="ends early"):
+        archive.extract(io.BytesIO(WHOLE[:cut]), str(tmp_path / "target"))
+    assert tree_of(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        ([add("setuid", mode=0o6755)], {b"setuid": (b"contents", 0o755)}),
+        ([folder("sticky", 0o7777)], {b"sticky": 0o777}),
+        ([folder("d", 0), add("d/f", mode=0)], {b"d": 0o700, b"d/f": (b"contents", 0)}),
+        ([add("f", b"1"), add("f", b"2")], {b"f": (b"2", 0o644)}),
+        ([link("f", "g"), add("f", b"2")], {b"f": (b"2", 0o644)}),
+        ([add("f", b"2"), link("f", "g")], {b"f": b"g"}),
+        ([add("./a/./b")], {b"a": 0o755, b"a/b": (b"contents", 0o644)}),
+        ([folder(".", 0), add("f")], {b"f": (b"contents", 0o644)}),
+        ([add("new\nline"), add("\udcff")], {b"new\nline": FILE, b"\xff": FILE}),
+        ([folder("a"), link("a/l", "../b")], {b"a": 0o755, b"a/l": b"../b"}),
+        ([link("dangling", "no/where")], {b"dangling": b"no/where"}),
+        ([add("n" * 150 + "/" + "n" * 150)], {LONG: 0o755, LONG + b"/" + LONG: FILE}),
+        ([link("l", "t" * 200)], {b"l": b"t" * 200}),
+        ([add("old", mtime=-5), add("far", mtime=2**40)], {b"old": FILE, b"far": FILE}),
+        ([], {}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+def test_a_peculiar_archive_is_extracted(
+    members: list[Build], found: dict[bytes, object], form: int, tmp_path: Path
+) -> None:
+    try:
+        data = built(*members, form=form)
+    except ValueError:
+        pytest.skip("this form of tar cannot hold it")
+    archive.extract(io.BytesIO(data), str(tmp_path))
+    assert tree_of(tmp_path) == found
+
+
+def test_an_archive_is_merged_into_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "kept").write_text("kept")
+    (tmp_path / "d" / "old").write_text("old")
+    (tmp_path / "l").symlink_to("d/kept")
+    archive.extract(io.BytesIO(built(add("d/old", b"new"), add("l", b"file"))), str(tmp_path))
+    assert tree_of(tmp_path) == {
+        b"d": 0o755,
+        b"d/kept": (b"kept", 0o644),
+        b"d/old": (b"new", 0o644),
+        b"l": (b"file", 0o644),
+    }
+
+
+@pytest.mark.parametrize("way", ["link", "file", "directory"])
+def test_what_is_in_the_way_is_found_before_anything_is_moved(way: str, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    (target / "other").mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    makers: dict[str, Callable[[], object]] = {
+        "link": lambda: (target / "d").symlink_to(tmp_path / "outside"),
+        "file": (target / "d").touch,
+        "directory": (target / "d").mkdir,
+    }
+    makers[way]()
+    members = [add("a"), add("d" if way == "directory" else "d/x"), add("z")]
+    before = tree_of(tmp_path)
+    with pytest.raises(OSError, match="in the way"):
+        archive.extract(io.BytesIO(built(*members)), str(target))
+    assert tree_of(tmp_path) == before
+
+
+def test_an_archive_may_be_only_so_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "MAX_MEMBERS", 100)
+    archive.extract(io.BytesIO(built(*(add(str(n)) for n in range(100)))), str(tmp_path / "most"))
+    for members in ([add(str(n)) for n in range(101)], [add("d/" * 101 + "f")]):
+        with pytest.raises(ValueError, match="too large"):
+            archive.extract(io.BytesIO(built(*members)), str(tmp_path / "target"))
+    monkeypatch.setattr(archive, "MAX_TREE_BYTES", 1000)
+    with pytest.raises(ValueError, match="too large"):
+        archive.extract(io.BytesIO(built(add("f", bytes(1001)))), str(tmp_path / "target"))
+    assert sorted(os.listdir(tmp_path)) == ["most"]
+
+
+NAMES = st.binary(min_size=1, max_size=20).filter(lambda name: not set(name) & set(b"/\0"))
+CONTENTS = st.one_of(
+    st.tuples(st.binary(max_size=2000), st.sampled_from([0o644, 0o755, 0o600])),
+    st.just((b"z" * 700_000, 0o644)),
+)
+TREES = st.recursive(
+    CONTENTS, lambda below: st.dictionaries(NAMES, below, max_size=4), max_leaves=12
+).filter(lambda tree: isinstance(tree, dict))
+
+
+def make(root: bytes, tree: dict[bytes, object]) -> None:
+    for name, value in tree.items():
+        path = os.path.join(root, name)
+        if name in (b".", b".."):
+            continue
+        if isinstance(value, dict):
+            os.mkdir(path)
+            make(path, value)
+        else:
+            assert isinstance(value, tuple)
+            with open(path, "wb") as file:
+                file.write(value[0])
+                os.fchmod(file.fileno(), value[1])
+    os.symlink(b"\xfe", os.path.join(root, b"l" * 21))
+
+
+@settings(max_examples=40)
+@given(tree=TREES)
+def test_a_tree_comes_back_from_its_archive(
+    tree: dict[bytes, object], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("tree")
+    source = root / "source"
+    source.mkdir()
+    make(os.fsencode(source), tree)
+    stream = b"".join(archive.tar_blocks(str(source)))
+    archive.extract(io.BytesIO(stream), str(root / "copy"))
+    assert tree_of(root / "copy") == tree_of(source)
+    with tarfile.open(fileobj=io.BytesIO(stream)) as other:
+        assert {os.fsencode(name) for name in other.getnames()} == set(tree_of(source))
+    archive.remove_tree(str(root / "copy"))
+    assert os.listdir(root) == ["source"]
+
+
+def test_packing_leaves_out_what_is_ignored_or_no_file(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "x").touch()
+    (tmp_path / "f").write_text("f")
+    os.mkfifo(tmp_path / "pipe")
+    stream = io.BytesIO(b"".join(archive.tar_blocks(str(tmp_path), frozenset({".git"}))))
+    assert [member.name for member in tar.Reader(stream)] == ["f"]
+
+
+def test_packing_goes_on_when_a_file_goes_and_tells_when_one_shrinks(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).write_bytes(bytes(3_000_000))
+    pieces = archive.tar_pieces(str(tmp_path), frozenset())
+    next(pieces)
+    (tmp_path / "b").unlink()
+    names = [piece[:1] for piece in pieces if len(piece) == tar.BLOCK and piece[:1] != b"\0"]
+    assert names == [b"c"]
+    pieces = archive.tar_pieces(str(tmp_path), frozenset())
+    next(pieces)
+    os.truncate(tmp_path / "a", 10)
+    with pytest.raises(OSError, match="shorter"):
+        list(pieces)
+
+
+def deep(root: Path, levels: int) -> None:
+    """Directories so deep that no path names the lowest."""
+    here = os.open(root, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("directory", dir_fd=here)
+        with open(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=here), "wb"):
+            pass
+        below = os.open("directory", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+
+
+def test_a_tree_of_any_depth_is_removed(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    deep(root, sys.getrecursionlimit() + 100)
+    limit, descriptors = sys.getrecursionlimit(), len(os.listdir("/proc/self/fd"))
+    archive.remove_tree(str(root))
+    assert os.listdir(tmp_path) == []
+    assert (sys.getrecursionlimit(), len(os.listdir("/proc/self/fd"))) == (limit, descriptors)
+
+
+def test_removing_a_tree_follows_no_link_and_stops_at_no_mode(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    root = tmp_path / "root"
+    (root / "a" / "b" / "c").mkdir(parents=True)
+    (root / "a" / "b" / "f").touch()
+    (root / "link").symlink_to(outside)
+    (root / "a" / "link").symlink_to(outside)
+    for path in (root / "a" / "b" / "c", root / "a" / "b", root / "a", root):
+        path.chmod(0)
+    as_other_user(lambda: archive.remove_tree(str(root)), tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["outside"]
+    assert (outside / "kept").exists()
+
+
+def as_other_user(do: Callable[[], None], owned: Path) -> None:
+    """Do it without root's rights: root is stopped by no mode."""
+    if os.getuid() != 0:
+        do()
+        return
+    for path in [owned, *owned.rglob("*")]:
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    parents: Iterator[Path] = itertools.takewhile(lambda path: path != Path("/tmp"), owned.parents)
+    for path in parents:
+        path.chmod(path.stat().st_mode | 0o011)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgid(65534)
+            os.setuid(65534)
+            do()
+        except BaseException as error:
+            os.write(2, repr(error).encode())
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_removing_takes_a_file_or_a_link_too(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    archive.remove_tree(str(tmp_path / "link"))
+    assert os.listdir(tmp_path) == ["file"]
+    archive.remove_tree(str(tmp_path / "file"))
+    with pytest.raises(FileNotFoundError):
+        archive.remove_tree(str(tmp_path / "file"))
