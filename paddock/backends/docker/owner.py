@@ -60,15 +60,14 @@ class OwnerLock:
 
 
 def abandoned(client: APIClient) -> list[str]:
-    """The containers of this place whose owner is gone."""
+    """The containers of this place whose owner is gone; their lock files go with this."""
+    for path in _folder().glob(f"*{lease.LOCK}"):
+        fd = lease.take(path, create=False)
+        if fd is not None:
+            OwnerLock(path, fd).release()
     ours = client.containers(all=True, filters={"label": f"{PLACE_LABEL}={place()}"})
-    return [name for found in ours if _is_free(name := found["Labels"][LABEL])]
+    return [name for found in ours if not _is_owned(name := found["Labels"][LABEL])]
 
 
-def _is_free(name: str) -> bool:
-    path = _folder() / f"{name}{lease.LOCK}"
-    fd = lease.take(path, create=False)
-    if fd is None:
-        return not path.exists()
-    OwnerLock(path, fd).release()
-    return True
+def _is_owned(name: str) -> bool:
+    return (_folder() / f"{name}{lease.LOCK}").exists()
