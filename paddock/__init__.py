@@ -53,6 +53,11 @@ if TYPE_CHECKING:
     from paddock.runtime.config import (
         AgentConfig,
     )
+    from paddock.runtime.dispatch import (
+        JobUpdate,
+        Outcome,
+        dispatch,
+    )
     from paddock.runtime.models.base import (
         ModelClient,
         ModelRequest,
@@ -118,12 +123,14 @@ __all__ = [
     "FileInfo",
     "FileSystem",
     "IsolationUnavailable",
+    "JobUpdate",
     "LocalBackend",
     "MissingDependency",
     "ModelClient",
     "ModelError",
     "ModelRequest",
     "ModelResponse",
+    "Outcome",
     "Output",
     "PaddockError",
     "PermissionProfile",
@@ -156,6 +163,7 @@ __all__ = [
     "Usage",
     "__version__",
     "backend_names",
+    "dispatch",
     "get_backend",
     "load_profile",
 ]
@@ -195,6 +203,11 @@ _HOMES = {
     "paddock.runtime.approvals": ("ApprovalInterrupt",),
     "paddock.runtime.cancellation": ("CancellationToken",),
     "paddock.runtime.config": ("AgentConfig",),
+    "paddock.runtime.dispatch": (
+        "JobUpdate",
+        "Outcome",
+        "dispatch",
+    ),
     "paddock.runtime.models.base": (
         "ModelClient",
         "ModelRequest",
