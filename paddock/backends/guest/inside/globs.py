@@ -129,7 +129,7 @@ def set_regex(inner: str) -> str:
 def wide_name(name: str) -> str:
     wide = ""
     for _, char in tokens(name):
-        if not char:
+        if not char or "\ud800" <= char <= "\udfff":  # it takes no names that are not UTF-8
             wide += "" if wide.endswith("*") else "*"
         else:
             wide += "\\" + char if char in SPECIAL else char

@@ -1,0 +1,223 @@
+"""The guest's file operations and jobs, called directly."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from paddock.backends.guest.inside import files, jobs
+from paddock.backends.guest.inside.files import OPERATIONS, FileChanged, Replacement
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def do(operation: str, blob: bytes = b"", **body: Any) -> tuple[dict[str, Any], bytes]:
+    return OPERATIONS[operation](body, blob)
+
+
+def write(path: Path, data: bytes, *, exclusive: bool = False, **more: Any) -> None:
+    do("write", data, path=str(path), exclusive=exclusive, **more)
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_a_file_is_written_whole_with_its_parents_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / ("n" * 255)
+    write(path, b"contents")
+    assert path.read_bytes() == b"contents"
+    assert os.listdir(path.parent) == ["n" * 255]
+
+
+def test_a_replaced_file_keeps_its_mode_but_for_setuid_and_its_link_stays(tmp_path: Path) -> None:
+    target, path = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"old")
+    target.chmod(0o4750)
+    path.symlink_to("target")
+    held = target.open("rb")
+    write(path, b"new")
+    assert path.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o750
+    assert held.read() == b"old"
+    held.close()
+
+
+def test_a_link_to_nothing_gets_its_target(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("d/target")
+    write(tmp_path / "link", b"new")
+    assert (tmp_path / "d" / "target").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda path: path.mkdir(), "Is a directory"),
+        (os.mkfifo, "Not a regular file"),
+        (lambda path: path.symlink_to(path.name), "Too many levels"),
+        (lambda path: path.symlink_to("/dev/null"), "Not a regular file"),
+    ],
+    ids=["directory", "pipe", "loop", "device"],
+)
+def test_what_is_no_file_is_neither_read_nor_replaced(
+    make: Any, error: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "it"
+    make(path)
+    kind = path.lstat().st_mode
+    for operation in (
+        lambda: write(path, b"x"),
+        lambda: do("read", path=str(path), offset=0, limit=10),
+        lambda: jobs.send_file({"path": str(path)}),
+    ):
+        with pytest.raises(OSError, match=error):
+            operation()
+    assert path.lstat().st_mode == kind
+    assert os.listdir(tmp_path) == ["it"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "error"),
+    [
+        ({"exclusive": True}, FileExistsError),
+        ({"expect": sha(b"other")}, FileChanged),
+    ],
+)
+def test_a_refused_write_leaves_the_old_contents_and_no_trace(
+    condition: dict[str, Any], error: type[Exception], tmp_path: Path
+) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(error):
+        write(path, b"new", **condition)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["f"]
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    write(path, b"new", expect=sha(b"old"))
+    assert path.read_bytes() == b"new"
+
+
+def test_an_expected_file_that_is_gone_or_huge_has_changed(tmp_path: Path) -> None:
+    with pytest.raises(FileChanged):
+        write(tmp_path / "gone", b"new", expect=sha(b""))
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(files.EXPECTED_MAX + 1)
+    with pytest.raises(FileChanged):
+        write(tmp_path / "huge", b"new", expect=sha(b""))
+
+
+def test_a_replacement_that_cannot_be_finished_leaves_no_trace(tmp_path: Path) -> None:
+    writer = Replacement(str(tmp_path / "d" / "f"))
+    writer.write(b"half")
+    (tmp_path / "d").rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError):
+        writer.commit()
+    writer.close()
+    writer.close()
+
+
+def test_reading_gives_the_part_that_is_asked_for_and_the_size(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"0123456789")
+    assert do("read", path=str(path), offset=2, limit=3) == ({"size": 10}, b"234")
+    assert do("read", path=str(path), offset=20, limit=3) == ({"size": 10}, b"")
+
+
+def test_directories_are_made_moved_and_removed(tmp_path: Path) -> None:
+    path, other = str(tmp_path / "a" / "b"), str(tmp_path / "c")
+    with pytest.raises(FileNotFoundError):
+        do("mkdir", path=path, parents=False, exist_ok=False)
+    do("mkdir", path=path, parents=True, exist_ok=False)
+    do("mkdir", path=path, parents=True, exist_ok=True)
+    with pytest.raises(FileExistsError):
+        do("mkdir", path=path, parents=True, exist_ok=False)
+    do("move", path=path, to=other)
+    (tmp_path / "c" / "f").touch()
+    with pytest.raises(OSError, match="not empty"):
+        do("remove", path=other)
+    do("remove", path=f"{other}/f")
+    do("remove", path=other)
+    (tmp_path / "dangling").symlink_to("nothing")
+    do("remove", path=str(tmp_path / "dangling"))
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FileNotFoundError(2, "No", b"/\xff"), {"errno": 2, "text": "No", "path": "/\udcff"}),
+        (PermissionError(1, "No"), {"errno": 1, "text": "No", "path": None}),
+        (OSError("plain"), {"kind": "OSError", "text": "plain"}),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no"), {"kind": "ValueError"}),
+        (FileChanged("it"), {"kind": "FileChanged", "text": "it"}),
+    ],
+)
+def test_errors_are_told_by_number_or_kind(error: Exception, told: dict[str, Any]) -> None:
+    assert files.describe(error).items() >= told.items()
+
+
+@pytest.mark.parametrize(
+    ("contents", "start", "limit", "lines", "total"),
+    [
+        (b"", 1, 5, [], 0),
+        (b"a", 1, 5, ["a"], 1),
+        (b"a\nb\r\n\nc", 1, 5, ["a", "b", "", "c"], 4),
+        (b"a\nb\nc\n", 2, 1, ["b"], 3),
+        (b"a\nb\n", 9, 5, [], 2),
+        (b"\xff\n", 1, 5, ["\ufffd"], 1),
+        ("é".encode() * 30, 1, 5, ["é" * 20 + "..."], 1),
+        (b"x" * 3_000_000 + b"\nend", 1, 5, ["x" * 20 + "...", "end"], 2),
+        (b"x" * 3_000_000 + b"\nend", 2, 5, ["end"], 2),
+    ],
+)
+def test_lines_are_counted_and_cut(
+    contents: bytes,
+    start: int,
+    limit: int,
+    lines: list[str],
+    total: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(jobs, "emit", told.extend)
+    (tmp_path / "f").write_bytes(contents)
+    jobs.read_lines({"path": str(tmp_path / "f"), "start": start, "limit": limit, "width": 20})
+    assert told == [{"lines": lines, "total": total}]
+
+
+def test_a_listing_is_in_order_and_enters_no_link_and_nothing_skipped(tmp_path: Path) -> None:
+    for name in ("a/z", "a.b", "node_modules/x", ".hidden/x"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to("a")
+    os.mkfifo(tmp_path / "pipe")
+
+    def listed(depth: int, *, hidden: bool = True) -> list[tuple[str, str]]:
+        args = {
+            "path": str(tmp_path), "depth": depth, "hidden": hidden, "skipped": ["node_modules"]
+        }  # fmt: skip
+        return [(os.path.relpath(row[0], tmp_path), row[1]) for row in jobs.entries_below(args)]
+
+    assert listed(1, hidden=False) == [
+        ("a", "directory"),
+        ("a.b", "file"),
+        ("link", "symlink"),
+        ("node_modules", "directory"),
+        ("pipe", "other"),
+    ]
+    names = [name for name, _ in listed(5)]
+    assert names == [".hidden", ".hidden/x", "a", "a/z", "a.b", "link", "node_modules", "pipe"]
+    with pytest.raises(NotADirectoryError):
+        list(
+            jobs.entries_below(
+                {"path": str(tmp_path / "a.b"), "depth": 1, "hidden": True, "skipped": []}
+            )
+        )
