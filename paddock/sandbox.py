@@ -342,6 +342,12 @@ class Sandbox(ABC):
     def closed(self) -> bool:
         return self._closing is not None
 
+    @property
+    def lost(self) -> bool:
+        """Whether it is known to be gone, without asking: False may only mean that nothing has
+        told so yet."""
+        return self.closed
+
     async def __aenter__(self) -> Self:
         return self
 

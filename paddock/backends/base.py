@@ -19,6 +19,7 @@ from paddock.errors import ConfigError, MissingDependency, SetupFailed
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from paddock.backends.pool import SandboxPool
     from paddock.sandbox import Sandbox
 
 __all__ = ["Backend", "Progress", "ProgressCallback", "backend_names", "get_backend"]
@@ -113,6 +114,16 @@ class Backend(ABC):
             raise
         tell(Progress(step="ready"))
         return sandbox
+
+    def pool(self, *, size: int, concurrency: int = 4, max_age: float | None = None) -> SandboxPool:
+        """Sandboxes of this recipe kept ready, as ``async with backend.pool(size=8) as pool:``.
+
+        `size` unused ones are held, and replaced as they are taken, at most `concurrency`
+        made at once. One that nobody took within `max_age` seconds is replaced too.
+        """
+        from paddock.backends.pool import SandboxPool
+
+        return SandboxPool(self.create, size=size, concurrency=concurrency, max_age=max_age)
 
     @abstractmethod
     async def _make(self) -> Sandbox:

@@ -42,6 +42,10 @@ class GuestSandbox(Sandbox):
         self.fs = GuestFileSystem(self, client)
         self._client = client
 
+    @property
+    def lost(self) -> bool:
+        return super().lost or self._client.lost.done() or self._client.disconnected.is_set()
+
     async def _start(self, command: Command) -> Process:
         if command.user is not None and Capability.USER not in self.capabilities:
             raise Unsupported("user=", backend=self.backend)
