@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 from pathlib import Path
@@ -65,8 +66,11 @@ def _wait_for_end(process: int) -> None:
 
 def _children() -> set[int]:
     """The children of this process, threads' included; empty where the system does not tell."""
-    lists = Path("/proc/self/task").glob("*/children")
-    return {int(number) for path in lists for number in path.read_text().split()}
+    found: set[int] = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError):  # the thread has ended meanwhile
+            found.update(int(number) for number in path.read_text().split())
+    return found
 
 
 def _named(process: int) -> str:

@@ -7,28 +7,69 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
+import stat
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import acquire, finish
 from paddock.backends.guest.inside import archive
-from paddock.backends.guest.inside.files import Replacement, write_all
+from paddock.backends.guest.inside.files import Replacement, open_regular, write_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
-__all__ = ["extract_stream", "receive_file", "tree_blocks"]
+__all__ = ["LocalFile", "extract_stream", "receive_file", "tree_blocks"]
 
 PIECE = 1024 * 1024
 """Bytes that are collected before a thread is asked to write them."""
 
 
-async def tree_blocks(root: Path, ignore: frozenset[str]) -> AsyncIterator[bytes]:
+async def tree_blocks(root: Path, ignore: frozenset[str]) -> AsyncGenerator[bytes]:
     """The tree below `root` as pieces of a tar stream."""
-    blocks: Iterator[bytes] = archive.tar_blocks(os.fspath(root), ignore)
-    while (block := await asyncio.to_thread(next, blocks, None)) is not None:
-        yield block
+    blocks = archive.tar_blocks(os.fspath(root), ignore)
+    try:
+        while (block := await finish(asyncio.to_thread(next, blocks, None))) is not None:
+            yield block
+    finally:
+        blocks.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalFile:
+    """A regular file of this machine, open for reading; `size` in bytes."""
+
+    size: int
+    mode: int
+    _file: io.FileIO
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, path: str | os.PathLike[str]) -> AsyncIterator[LocalFile]:
+        """Open it; raises `OSError` for what is no regular file."""
+        file = await acquire(asyncio.to_thread(_open_regular, path), _closed)
+        try:
+            info = os.fstat(file.fileno())
+            yield cls(size=info.st_size, mode=stat.S_IMODE(info.st_mode) & 0o777, _file=file)
+        finally:
+            file.close()
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        """Its first `size` bytes, or fewer if it has become shorter."""
+        left = self.size
+        while piece := await finish(asyncio.to_thread(self._file.read, min(left, PIECE))):
+            yield piece
+            left -= len(piece)
+
+
+def _open_regular(path: str | os.PathLike[str]) -> io.FileIO:
+    return io.FileIO(open_regular(os.fspath(path)), "rb")
+
+
+async def _closed(file: io.FileIO) -> None:
+    file.close()
 
 
 async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

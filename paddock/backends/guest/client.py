@@ -28,6 +28,8 @@ __all__ = ["GuestClient", "GuestProcess"]
 KILL_DEADLINE = 10.0
 """Seconds, beyond the grace, after which a guest that cannot end a tree is given up:
 SIGKILL takes effect at once unless the kernel holds a process in a disk wait."""
+JOB_GRACE = 10.0
+"""Seconds for one of the guest's own jobs to remove what it has half made."""
 OUTPUT_FRAMES: dict[int, Stream] = {wire.STDOUT: "stdout", wire.STDERR: "stderr"}
 ERRORS: dict[str, type[Exception]] = {
     "FileChanged": FileChanged,
@@ -169,7 +171,8 @@ class GuestClient(asyncio.Protocol):
         channel = self._channel()
         order |= {"stdin": stdin, "streamed": streamed, "keep": keep}
         self.send(wire.REQUEST, channel, wire.message(order))
-        process = GuestProcess(self, channel, streamed=streamed, keep=keep)
+        grace = JOB_GRACE if order["op"] == "job" else KILL_GRACE
+        process = GuestProcess(self, channel, streamed=streamed, keep=keep, grace=grace)
         self._processes[channel] = process
         return process
 
@@ -180,11 +183,14 @@ class GuestClient(asyncio.Protocol):
 class GuestProcess(Process):
     """One command on one channel."""
 
-    def __init__(self, client: GuestClient, channel: int, *, streamed: bool, keep: int) -> None:
+    def __init__(
+        self, client: GuestClient, channel: int, *, streamed: bool, keep: int, grace: float
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._client = client
         self._channel = channel
         self._streamed = streamed
+        self._grace = grace
         self._captures = {
             "stdout": wire.Capture(keep),
             "stderr": wire.Capture(keep),
@@ -322,6 +328,9 @@ class GuestProcess(Process):
                 self._acknowledge(len(self._unread.popleft()[1]))
         await asyncio.wait([self._result])
         return self._result.result()
+
+    async def aclose(self) -> None:
+        await self.kill(grace=self._grace)
 
     async def kill(self, *, grace: float = KILL_GRACE) -> None:
         await finish(self._kill(grace))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import json
 import os
-import stat
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from paddock.backends.guest.inside import wire
-from paddock.backends.transfer import extract_stream, receive_file, tree_blocks
+from paddock.backends.transfer import LocalFile, extract_stream, receive_file, tree_blocks
 from paddock.files import (
     DEFAULT_IGNORE,
     SKIPPED,
@@ -25,7 +25,7 @@ from paddock.files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
     from paddock.backends.guest.client import GuestClient, GuestProcess
     from paddock.files import AnyPath
@@ -35,7 +35,6 @@ __all__ = ["GuestFileSystem"]
 
 READ_LIMIT = 100 * 1024 * 1024
 """Bytes that one `read_bytes` may hold in memory; larger files are downloaded."""
-UPLOAD_PIECE = 256 * 1024
 
 
 class GuestFileSystem(FileSystem):
@@ -179,19 +178,10 @@ class GuestFileSystem(FileSystem):
     # streams
 
     async def upload_file(self, source: str | os.PathLike[str], destination: AnyPath) -> None:
-        info = await asyncio.to_thread(os.stat, source)
-        if not stat.S_ISREG(info.st_mode):
-            raise OSError(errno.EINVAL, "Not a regular file", os.fspath(source))
-        file = await asyncio.to_thread(open, source, "rb")
-        try:
+        async with LocalFile.open(source) as file:
             await self._receive(
-                self._path(destination),
-                _file_pieces(file),
-                size=info.st_size,
-                mode=stat.S_IMODE(info.st_mode) & 0o777,
+                self._path(destination), file.pieces(), size=file.size, mode=file.mode
             )
-        finally:
-            file.close()
 
     async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
         await receive_file(self._stream("send", path=self._path(source)), Path(destination))
@@ -218,14 +208,14 @@ class GuestFileSystem(FileSystem):
         else:
             await self.download_file(source, destination)
 
-    async def _receive(self, path: str, pieces: AsyncIterator[bytes], **arguments: Any) -> None:
+    async def _receive(self, path: str, pieces: AsyncGenerator[bytes], **arguments: Any) -> None:
         await self._send_all(
             self._client.job("receive", stdin=True, path=path, **arguments), pieces
         )
 
-    async def _send_all(self, job: GuestProcess, pieces: AsyncIterator[bytes]) -> None:
+    async def _send_all(self, job: GuestProcess, pieces: AsyncGenerator[bytes]) -> None:
         """Feed a job to the end of `pieces`; what it says is wrong comes before a broken pipe."""
-        async with job:
+        async with job, contextlib.aclosing(pieces):
             try:
                 async for piece in pieces:
                     await job.send(piece)
@@ -252,10 +242,5 @@ def _info(entry: list[Any]) -> FileInfo:
     return FileInfo(path=PurePosixPath(path), kind=kind, size=size, mode=mode, modified=modified)
 
 
-async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+async def _pieces(data: bytes) -> AsyncGenerator[bytes]:
     yield data
-
-
-async def _file_pieces(file: Any) -> AsyncIterator[bytes]:
-    while piece := cast("bytes", await asyncio.to_thread(file.read, UPLOAD_PIECE)):
-        yield piece

@@ -38,7 +38,7 @@ class SSEParser:
         if not end:
             self._hold(data)
             return []
-        self._after_return = data[end - 1] == _RETURN
+        self._after_return = end == len(data) and data[-1] == _RETURN
         lines = (bytes(self._line) + data[:end]).splitlines()
         self._line.clear()
         events: list[bytes] = []

@@ -54,6 +54,13 @@ def test_a_stream_has_these_events(stream: bytes, events: list[bytes]) -> None:
     assert parse(stream) == events
 
 
+def test_a_return_within_a_piece_does_not_eat_the_newline_of_the_next() -> None:
+    stream = b"data: a\rdata: a\n\n"
+    for cut in range(len(stream)):
+        parser = SSEParser()
+        assert parser.feed(stream[:cut]) + parser.feed(stream[cut:]) == [b"a\na"]
+
+
 def test_an_event_that_the_stream_ends_in_is_never_given_out() -> None:
     assert parse(b"data: a\n\ndata: b\n") == [b"a"]
 

@@ -15,7 +15,7 @@ from .tar import DIRECTORY, END, PIECE, SYMLINK, Member, Reader, header, padding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from typing import IO
 
 __all__ = ["Replacement", "extract", "remove_tree", "tar_blocks", "write_all"]
@@ -30,7 +30,7 @@ BLOCKS = 512 * 1024
 # --------------------------------------------------------------------------- packing
 
 
-def tar_blocks(root: str, ignore: frozenset[str] = frozenset()) -> Iterator[bytes]:
+def tar_blocks(root: str, ignore: frozenset[str] = frozenset()) -> Generator[bytes, None, None]:
     """The tree below `root` as pieces of a tar stream.
 
     Links travel as links; pipes, sockets and devices are left out, and so are

@@ -429,6 +429,7 @@ class Command:
         if self.killing:
             return
         self.killing = True
+        self.close_stdin()
         if self.empty:
             self.end()  # it has ended by itself, and only its output waits for a reader
         elif self.supervisor is not None:

@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import stat
-import sys
 
 from .files import Replacement, entry, open_regular, write_all
 from .wire import INLINE, PIECE
@@ -28,13 +27,14 @@ if TYPE_CHECKING:
 
 def run_job(name: str, args: Args, tell: Callable[[BaseException], None]) -> NoReturn:
     """Do a job in this process, which exists for it; `tell` an exception; does not return."""
-    signal.signal(signal.SIGTERM, lambda number, stack: sys.exit(143))  # so `finally` runs
+    # A job that would leave something half made is ended by the end of its stdin, which a
+    # kill closes: there is no moment at which that finds it between making and noting.
+    patient = name in ENDED_BY_STDIN
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if patient else signal.SIG_DFL)
     try:
         JOBS[name](args)
     except BrokenPipeError:
         os._exit(141)
-    except SystemExit as error:
-        os._exit(error.code if isinstance(error.code, int) else 1)
     except BaseException as error:  # whatever it is, the host is told
         tell(error)
         os._exit(1)
@@ -178,6 +178,7 @@ def unpack(args: Args) -> None:
         extract(stream, args["path"])
 
 
+ENDED_BY_STDIN = frozenset({"receive", "unpack"})
 JOBS: dict[str, Callable[[Args], None]] = {
     "send": send_file,
     "receive": receive_file,
