@@ -177,7 +177,9 @@ async def test_two_sandboxes_see_nothing_of_each_other(fenced: Sandbox) -> None:
         assert not (await other.exec("pgrep -f 'sleep 98400[0]'")).ok
         await fenced.start("python3 -m http.server 18080 --bind 127.0.0.1")
         assert not (
-            await other.exec("python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 18080), 1)'")
+            await other.exec(
+                "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 18080), 1)'"
+            )
         ).ok
 
 
