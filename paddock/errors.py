@@ -3,10 +3,10 @@
 ::
 
     PaddockError
-    ├── ConfigError              a recipe, profile or file says something impossible (ValueError)
+    ├── ConfigError              a recipe, profile or file is not valid (ValueError)
     ├── MissingDependency        an optional package is not installed (ImportError)
-    ├── Unsupported              the backend cannot do what was asked; raised before anything is made
-    │   └── IsolationUnavailable this machine cannot give the isolation that was asked for
+    ├── Unsupported              the backend cannot do what was asked; nothing has been made
+    │   └── IsolationUnavailable this machine cannot give the isolation asked for
     ├── SandboxError
     │   ├── SetupFailed          a setup command returned non-zero (RuntimeError)
     │   ├── ExecFailed           ``check=True`` and a non-zero exit code
@@ -73,7 +73,8 @@ class MissingDependency(PaddockError, ImportError):
         self.extra = extra
 
     def __str__(self) -> str:
-        return f"{self.package} is not installed; install it with: pip install 'paddock[{self.extra}]'"
+        how = f"pip install 'paddock[{self.extra}]'"
+        return f"{self.package} is not installed; install it with: {how}"
 
 
 class Unsupported(PaddockError):
@@ -162,9 +163,7 @@ class ExecTimeout(_CommandError, TimeoutError):
     `result` holds the output up to then.
     """
 
-    def __init__(
-        self, command: str | Sequence[str], result: ExecResult, *, timeout: float
-    ) -> None:
+    def __init__(self, command: str | Sequence[str], result: ExecResult, *, timeout: float) -> None:
         super().__init__(command, result)
         self.timeout = timeout
 

@@ -37,7 +37,7 @@ DEFAULT_IGNORE = SKIPPED | {".tox", ".nox", ".mypy_cache", ".pytest_cache", ".ru
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileInfo:
-    """One entry. `size` in bytes, `modified` in seconds since the epoch, `mode` the permission bits."""
+    """One entry. `size` in bytes, `modified` in seconds since 1970, `mode` the permission bits."""
 
     path: PurePosixPath
     kind: Literal["file", "directory", "symlink", "other"]
@@ -127,9 +127,9 @@ class FileSystem(ABC):
     async def list(
         self, path: AnyPath = ".", *, depth: int = 1, hidden: bool = True, limit: int | None = None
     ) -> list[FileInfo]:
-        """The entries of a directory, sorted by path, down to `depth` levels; links are not followed.
+        """The entries of a directory, sorted by path, down to `depth` levels.
 
-        With a `depth` above 1 the directories of `SKIPPED` are named but not entered.
+        Links are not followed. The directories of `SKIPPED` are named but not entered.
         """
 
     @abstractmethod
@@ -152,9 +152,10 @@ class FileSystem(ABC):
     async def glob(
         self, pattern: str, path: AnyPath = ".", *, limit: int | None = None
     ) -> GlobResult:
-        """Files below `path` that match `pattern` (``*``, ``?``, ``[...]``, ``**``), at most `limit`.
+        """Files below `path` that match `pattern`, at most `limit` of them.
 
-        A pattern without a slash matches names at any depth. `SKIPPED` directories
+        A pattern has ``*``, ``?``, ``[...]``, ``{a,b}`` and ``**``; without a slash it
+        matches names at any depth. `SKIPPED` directories
         are not entered.
         """
 

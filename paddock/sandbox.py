@@ -115,7 +115,8 @@ class Output:
             return bytes(self).decode(errors="replace")
         whole = ""
         if self.spill is not None:
-            whole = f"; {'its beginning' if self.spill_truncated else 'all of it'} is in {self.spill}"
+            part = "its beginning" if self.spill_truncated else "all of it"
+            whole = f"; {part} is in {self.spill}"
         note = f"\n[... {self.dropped} bytes left out{whole} ...]\n"
         return self.head.decode(errors="replace") + note + self.tail.decode(errors="replace")
 
@@ -360,7 +361,7 @@ class Sandbox(ABC):
         await self.aclose()
 
     def path(self, path: str | PurePosixPath) -> PurePosixPath:
-        """`path` inside the sandbox, made absolute from `working_dir`; ``..`` is resolved by name."""
+        """`path` made absolute from `working_dir`; ``..`` is resolved by name."""
         return PurePosixPath(posixpath.normpath(self.working_dir / path))
 
     def _command(

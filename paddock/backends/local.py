@@ -287,7 +287,9 @@ async def _fails(found: Enforced) -> str:
 async def _start(backend: LocalBackend, found: Enforced) -> LocalSandbox:
     """Make a directory, a guest in it and the stream to it; on a failure none of them is left."""
     await asyncio.to_thread(_sweep_once)
-    directory = await asyncio.to_thread(lease.OwnedDirectory.create)
+    directory = await asyncio.to_thread(
+        lease.OwnedDirectory.create, labels=backend.labels, working_dir=backend.working_dir
+    )
     try:
         plan = await asyncio.to_thread(_prepare, backend, found, directory)
         client, process = await _spawn(plan, directory.path)
@@ -362,6 +364,7 @@ async def _spawn(plan: Plan, folder: Path) -> tuple[GuestClient, asyncio.subproc
                 env={},
                 cwd="/",
                 pass_fds=plan.passed,
+                start_new_session=True,  # a terminal's Ctrl-C is for the host to act on
             )
         except BaseException:
             ours.close()

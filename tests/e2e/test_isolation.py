@@ -69,7 +69,8 @@ attempt("read by symlink", opened("escape", os.O_RDONLY))
 attempt("read by ..", opened("../" * 20 + targets["files"]["secret"], os.O_RDONLY))
 attempt("signal a host process", lambda: os.kill(targets["pid"], 0))
 attempt("host environ", opened("/proc/%d/environ" % targets["pid"], os.O_RDONLY))
-attempt("tcp to the host", connected(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", targets["port"])))
+host = ("127.0.0.1", targets["port"])
+attempt("tcp to the host", connected(socket.AF_INET, socket.SOCK_STREAM, host))
 attempt("abstract socket", connected(socket.AF_UNIX, socket.SOCK_STREAM, targets["abstract"]))
 attempt("unix socket", connected(socket.AF_UNIX, socket.SOCK_STREAM, targets["socket"]))
 attempt("vsock", made(40, socket.SOCK_STREAM))
@@ -105,7 +106,8 @@ def own_loopback():
         server.listen()
         socket.create_connection(server.getsockname(), 2).close()
 attempt("own loopback", own_loopback)
-status = dict(line.split(":\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\t" in line)
+with open("/proc/self/status") as file:
+    status = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
 results["status"] = {k: status[k].split()[0] for k in ("CapEff", "NoNewPrivs", "Seccomp")}
 results["processes"] = len([name for name in os.listdir("/proc") if name.isdigit()])
 results["root"] = sorted(os.listdir("/"))
@@ -114,6 +116,7 @@ print(json.dumps(results))
 """
 
 ALLOWED = {"chmod", "unix pair", "own loopback"}
+HOME = Path.home()
 
 
 @pytest.fixture
@@ -128,28 +131,29 @@ async def _probed(sandbox: Sandbox, folder: Path) -> dict[str, Any]:
     secret = folder / "secret"
     secret.write_text("canary")
     abstract = f"\0paddock-test-{secrets.token_hex(4)}"
-    with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as hidden:
-        with socket.socket(socket.AF_UNIX) as named:
-            tcp.bind(("127.0.0.1", 0))
-            hidden.bind(abstract)
-            named.bind(str(folder / "s"))
-            for server in (tcp, hidden, named):
-                server.listen()
-            targets = {
-                "files": {"secret": str(secret), "home": os.path.expanduser("~/.ssh")},
-                "pid": os.getpid(),
-                "port": tcp.getsockname()[1],
-                "abstract": abstract,
-                "socket": str(folder / "s"),
-            }
-            result = await sandbox.exec(
-                ["python3", "-c", PROBE], stdin=json.dumps(targets), check=True
-            )
+    with (
+        socket.socket() as tcp,
+        socket.socket(socket.AF_UNIX) as hidden,
+        socket.socket(socket.AF_UNIX) as named,
+    ):
+        tcp.bind(("127.0.0.1", 0))
+        hidden.bind(abstract)
+        named.bind(str(folder / "s"))
+        for server in (tcp, hidden, named):
+            server.listen()
+        targets = {
+            "files": {"secret": str(secret), "home": str(HOME / ".ssh")},
+            "pid": os.getpid(),
+            "port": tcp.getsockname()[1],
+            "abstract": abstract,
+            "socket": str(folder / "s"),
+        }
+        result = await sandbox.exec(["python3", "-c", PROBE], stdin=json.dumps(targets), check=True)
     return json.loads(result.stdout)  # type: ignore[no-any-return]
 
 
 async def test_every_way_out_is_refused(fenced: Sandbox) -> None:
-    with tempfile.TemporaryDirectory(prefix="paddock-out-", dir=Path.home()) as folder:
+    with tempfile.TemporaryDirectory(prefix="paddock-out-", dir=HOME) as folder:
         found = await _probed(fenced, Path(folder))
     status = found.pop("status")
     assert status == {"CapEff": "0000000000000000", "NoNewPrivs": "1", "Seccomp": "2"}
@@ -195,7 +199,7 @@ async def test_a_working_directory_that_is_given_is_used_in_place(
     fenced: Sandbox, tmp_path: Path
 ) -> None:
     """Root's, below a home that is closed to others, in this test when root runs it."""
-    with tempfile.TemporaryDirectory(prefix="paddock-in-", dir=Path.home()) as name:
+    with tempfile.TemporaryDirectory(prefix="paddock-in-", dir=HOME) as name:
         folder = Path(name) / "made"
         backend = LocalBackend(isolation="bubblewrap", working_dir=str(folder))
         async with backend.sandbox() as sandbox:
@@ -231,7 +235,7 @@ async def test_isolation_that_cannot_be_had_fails_before_anything_is_made(
     monkeypatch.setattr(bubblewrap, "program", lambda: None)
     with pytest.raises(IsolationUnavailable, match=r"not installed.*install"):
         await LocalBackend(isolation="bubblewrap").create()
-    assert list(tmp_path.iterdir()) == []
+    assert os.listdir(tmp_path) == []
     async with LocalBackend().sandbox() as sandbox:
         assert Capability.ISOLATION not in sandbox.capabilities  # auto says what it gives
     monkeypatch.setattr(local, "_found", None)
@@ -240,15 +244,18 @@ async def test_isolation_that_cannot_be_had_fails_before_anything_is_made(
 async def test_a_bubblewrap_that_does_not_work_is_found_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    broken = tmp_path / "bwrap"
-    broken.write_text("#!/bin/sh\necho 'setting up uid map: Permission denied' >&2\nexit 1\n")
-    broken.chmod(0o755)
-    tmp_path.chmod(0o755)
+    broken = _script(tmp_path / "bwrap", "echo 'setting up uid map: Permission denied' >&2; exit 1")
     monkeypatch.setattr(local, "_found", None)
     monkeypatch.setattr(bubblewrap, "program", lambda: str(broken))
     with pytest.raises(IsolationUnavailable, match="does not work here"):
         await LocalBackend(isolation="bubblewrap").create()
     monkeypatch.setattr(local, "_found", None)
+
+
+def _script(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
 
 
 @pytest.mark.parametrize(
@@ -298,7 +305,8 @@ async def test_a_host_that_is_killed_leaves_no_process_and_the_next_one_no_direc
     host.kill()
     await host.wait()
     async with asyncio.timeout(10):
-        while await _sleepers():
+        # No event tells that somebody else's process has ended.
+        while await _sleepers():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     again = await asyncio.create_subprocess_exec(
         sys.executable,
