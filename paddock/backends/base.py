@@ -14,15 +14,23 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from paddock._frozen import FrozenMapping
-from paddock.errors import ConfigError, MissingDependency, SetupFailed
+from paddock.errors import ConfigError, MissingDependency, SetupFailed, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
 
     from paddock.backends.pool import SandboxPool
     from paddock.sandbox import Sandbox
 
-__all__ = ["Backend", "Progress", "ProgressCallback", "backend_names", "get_backend"]
+__all__ = [
+    "Backend",
+    "Progress",
+    "ProgressCallback",
+    "SandboxInfo",
+    "backend_names",
+    "get_backend",
+]
 
 GROUP = "paddock.backends"
 """Entry points of this group are backends, by name; any package may add one."""
@@ -37,6 +45,25 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxInfo:
+    """A sandbox as it is seen from outside, whoever made it.
+
+    `image` and `working_dir` are None where the backend has none or cannot see it.
+    `created` is in UTC. `owner` tells whether the process that made it still holds it;
+    `"unknown"` is one on another machine, or with another directory for its locks.
+    """
+
+    id: str
+    backend: str
+    state: Literal["starting", "running", "paused", "ended"]
+    owner: Literal["alive", "gone", "unknown"]
+    created: datetime
+    image: str | None = None
+    working_dir: str | None = None
+    labels: Mapping[str, str] = field(default_factory=FrozenMapping)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +151,26 @@ class Backend(ABC):
         from paddock.backends.pool import SandboxPool
 
         return SandboxPool(self.create, size=size, concurrency=concurrency, max_age=max_age)
+
+    async def delete(self, sandbox_id: str) -> bool:
+        """Take down the sandbox of this id, whoever made it; False if there is none (any more).
+
+        Its owner, if there is one, gets `SandboxLost`. What Paddock did not make is
+        never touched: it is as if it were not there. Deleting twice is well.
+        """
+        raise Unsupported("deleting by id", backend=self.name)
+
+    async def gc(self) -> Sequence[str]:
+        """Remove what owners that are gone have left; the ids of what was removed.
+
+        The first sandbox that a process makes does the same.
+        """
+        raise Unsupported("collecting what was left behind", backend=self.name)
+
+    async def list(self, labels: Mapping[str, str] | None = None) -> Sequence[SandboxInfo]:
+        """All sandboxes there are, oldest first, whoever made them; only those with all of
+        `labels` if given. Of this recipe only what says where to look matters."""
+        raise Unsupported("listing sandboxes", backend=self.name)
 
     @abstractmethod
     async def _make(self) -> Sandbox:

@@ -4,8 +4,9 @@ A sandbox's directory has a lock file beside it, which its owner holds with floc
 for as long as it lives; the kernel lets go when the process ends, however it ends.
 What nobody holds is nobody's: `sweep` removes it. Age plays no part.
 
-The lock file also names the control groups that go with the directory. It is there
-before they are and goes after them, so no group is ever without a record.
+The lock file holds a record: what its owner says of the directory, for others to read,
+and the control groups that go with it. It is there before they are and goes after them,
+so no group is ever without a record.
 """
 
 from __future__ import annotations
@@ -18,21 +19,20 @@ import secrets
 import stat
 import subprocess
 import tempfile
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from paddock.backends.isolation import cgroups
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["OwnedDirectory", "sweep"]
+__all__ = ["OwnedDirectory", "Record", "held", "records", "remove", "sweep"]
 
 LOCK = ".lock"
-RECORD_BYTES = 1 << 20
-"""More than a lock file holds: some paths, of 4096 bytes at most."""
 
 
 def base_directory() -> Path:
@@ -46,6 +46,17 @@ def base_directory() -> Path:
     return path
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What a lock file says. `created` is in seconds since the epoch, `groups` are paths."""
+
+    pid: int = 0
+    created: float = 0.0
+    working_dir: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class OwnedDirectory:
     """A fresh directory that goes with its owner: by `remove()`, or by a later `sweep`."""
@@ -54,14 +65,23 @@ class OwnedDirectory:
     _lock: int
 
     @classmethod
-    def create(cls) -> Self:
+    def create(
+        cls, *, labels: Mapping[str, str] | None = None, working_dir: str | None = None
+    ) -> Self:
         base = base_directory()
         while True:
             path = base / secrets.token_hex(6)
             lock = take(path.with_suffix(LOCK), create=True)
             if lock is not None:
                 break
+        about = Record(
+            pid=os.getpid(),
+            created=time.time(),
+            working_dir=working_dir,
+            labels=dict(labels or {}),
+        )
         try:
+            _write(lock, about)
             path.mkdir(mode=0o700)
         except BaseException:
             path.with_suffix(LOCK).unlink()
@@ -71,7 +91,8 @@ class OwnedDirectory:
 
     def record(self, groups: Iterable[cgroups.Group]) -> None:
         """Let these control groups, which are not made yet, go with the directory."""
-        os.pwrite(self._lock, json.dumps([str(group.path) for group in groups]).encode(), 0)
+        paths = tuple(str(group.path) for group in groups)
+        _write(self._lock, replace(_read(self._lock), groups=paths))
 
     def remove(self) -> None:
         """End what runs in its control groups, remove them, it, and all below, whatever its modes.
@@ -79,19 +100,24 @@ class OwnedDirectory:
         What cannot be removed is left to a later `sweep`, and the error is raised.
         """
         try:
-            cgroups.remove(_recorded(self._lock))
+            cgroups.remove([Path(name) for name in _read(self._lock).groups])
             remove_tree(self.path)
             self.path.with_suffix(LOCK).unlink(missing_ok=True)
         finally:
             os.close(self._lock)
 
 
-def _recorded(lock: int) -> list[Path]:
-    text = os.pread(lock, RECORD_BYTES, 0)
+def _write(lock: int, record: Record) -> None:
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, json.dumps(asdict(record)).encode(), 0)
+
+
+def _read(lock: int) -> Record:
     try:
-        return [Path(name) for name in json.loads(text)]
-    except ValueError:  # its owner was killed before the record was whole, so before the groups
-        return []
+        told: dict[str, Any] = json.loads(os.pread(lock, os.fstat(lock).st_size, 0))
+        return Record(**{**told, "groups": tuple(told["groups"])})
+    except (ValueError, TypeError, KeyError):
+        return Record()  # it is not whole (yet): its groups are made after it
 
 
 def remove_tree(path: Path) -> None:
@@ -122,6 +148,39 @@ def take(path: Path, *, create: bool) -> int | None:
         pass
     os.close(fd)
     return None
+
+
+def held(path: Path) -> bool:
+    """Whether somebody has the lock at `path`.
+
+    Only for one that has been taken before: this takes it for a moment, at which its
+    first owner would fail.
+    """
+    fd = take(path, create=False)
+    if fd is None:
+        return path.exists()
+    os.close(fd)
+    return False
+
+
+def records() -> list[tuple[Path, Record]]:
+    """The directories there are, with what their owners say of them."""
+    found = []
+    for name in base_directory().glob(f"*{LOCK}"):
+        # A directory is made after its lock was taken, and goes before it.
+        if name.with_suffix("").is_dir():
+            with contextlib.suppress(FileNotFoundError), open(name, "rb") as file:
+                found.append((name.with_suffix(""), _read(file.fileno())))
+    return found
+
+
+def remove(path: Path) -> bool:
+    """Remove a directory that has no owner, and what goes with it; False if it has one."""
+    lock = take(path.with_suffix(LOCK), create=False)
+    if lock is None:
+        return False
+    OwnedDirectory(path, lock).remove()
+    return True
 
 
 def sweep() -> list[Path]:

@@ -14,12 +14,14 @@ import socket
 import sys
 import tempfile
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from paddock._concurrency import acquire
+from paddock._frozen import FrozenMapping
 from paddock.backends import lease
-from paddock.backends.base import Backend
+from paddock.backends.base import Backend, SandboxInfo
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.sandbox import GuestSandbox
 from paddock.backends.isolation import bubblewrap, cgroups, seccomp
@@ -28,7 +30,7 @@ from paddock.errors import ConfigError, IsolationUnavailable, SandboxLost, Unsup
 from paddock.sandbox import Capability, Resources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from paddock.sandbox import Sandbox
 
@@ -114,6 +116,27 @@ class LocalBackend(Backend):
             if value is not None and not value >= bound:
                 raise ConfigError(f"resources: {name}={value!r} is less than {bound}")
 
+    async def delete(self, sandbox_id: str) -> bool:
+        """See `Backend.delete`; one whose owner is alive raises `Unsupported`: it ends with it."""
+        found = {path.name: (path, told) for path, told in await asyncio.to_thread(lease.records)}
+        if sandbox_id not in found:
+            return False
+        path, told = found[sandbox_id]
+        removed = await asyncio.to_thread(lease.remove, path)
+        if not removed and path.exists():
+            raise Unsupported(
+                f"taking {sandbox_id} from its owner, which is alive",
+                backend=self.name,
+                hint=f"end process {told.pid}, and it goes too",
+            )
+        return removed
+
+    async def gc(self) -> Sequence[str]:
+        return [path.name for path in await asyncio.to_thread(lease.sweep)]
+
+    async def list(self, labels: Mapping[str, str] | None = None) -> Sequence[SandboxInfo]:
+        return await asyncio.to_thread(_list, labels or {})
+
     async def _make(self) -> Sandbox:
         found = await self._found()
         self._check(found)
@@ -146,6 +169,25 @@ class LocalBackend(Backend):
                 raise Unsupported(what, backend=self.name, hint=hint)
         if wanted.disk is not None:
             raise Unsupported("a limit on disk space", backend=self.name)
+
+
+def _list(labels: Mapping[str, str]) -> list[SandboxInfo]:
+    found = [_seen(path, told) for path, told in lease.records()]
+    wanted = [info for info in found if labels.items() <= info.labels.items()]
+    return sorted(wanted, key=lambda info: info.created)
+
+
+def _seen(path: Path, told: lease.Record) -> SandboxInfo:
+    alive = lease.held(path.with_suffix(lease.LOCK))
+    return SandboxInfo(
+        id=path.name,
+        backend=LocalBackend.name,
+        state="running" if alive else "ended",
+        owner="alive" if alive else "gone",
+        created=datetime.fromtimestamp(told.created, UTC),
+        working_dir=told.working_dir or str(path / "work"),
+        labels=FrozenMapping(told.labels),
+    )
 
 
 class LocalSandbox(GuestSandbox):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock._concurrency import acquire
 from paddock.backends.base import Backend
-from paddock.backends.docker import owner
+from paddock.backends.docker import inventory, owner
 from paddock.backends.docker.attach import open_stream
 from paddock.backends.docker.container import WORKING_DIR, ContainerPlan, Hardening, Network
 from paddock.backends.docker.engine import Engine, EngineError
@@ -26,6 +26,9 @@ from paddock.errors import ConfigError, SandboxLost, Unsupported
 from paddock.sandbox import Resources
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from paddock.backends.base import SandboxInfo
     from paddock.backends.docker.attach import AttachedStream
     from paddock.sandbox import Sandbox
 
@@ -35,7 +38,6 @@ READY_DEADLINE = 60.0
 """Seconds from the start of a container until its guest has to answer: it takes 0.05 s, on
 an engine that starts fifty at once some 10 s."""
 PULL_DEADLINE = 3600.0
-LABEL_PREFIX = "dev.paddock.label."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,15 @@ class DockerBackend(Backend):
         if self.lease <= 0:
             raise ConfigError("lease: give a number of seconds above 0")
 
+    async def delete(self, sandbox_id: str) -> bool:
+        return await inventory.delete(await Engine.connect(self.host), sandbox_id)
+
+    async def gc(self) -> Sequence[str]:
+        return await inventory.collect(await Engine.connect(self.host))
+
+    async def list(self, labels: Mapping[str, str] | None = None) -> Sequence[SandboxInfo]:
+        return await inventory.listing(await Engine.connect(self.host), labels or {})
+
     async def _make(self) -> Sandbox:
         if self.resources.disk is not None and self.hardening != "strict":
             raise Unsupported(
@@ -108,7 +119,7 @@ class DockerBackend(Backend):
             labels={
                 owner.LABEL: name,
                 owner.PLACE_LABEL: owner.place(),
-                **{LABEL_PREFIX + key: value for key, value in self.labels.items()},
+                **{inventory.LABEL_PREFIX + key: value for key, value in self.labels.items()},
             },
             resources=self.resources,
             network=self.network,
@@ -182,6 +193,4 @@ async def _sweep_once(engine: Engine) -> None:
     if engine.endpoint.url in _swept:
         return
     _swept.add(engine.endpoint.url)
-    left = await engine.call("looking for abandoned containers", owner.abandoned, engine.client)
-    for name in left:
-        await remove_container(engine, name)
+    await inventory.collect(engine)

@@ -11,19 +11,26 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from paddock.backends import lease
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from docker import APIClient
 
-__all__ = ["LABEL", "PLACE_LABEL", "OwnerLock", "abandoned"]
+__all__ = ["LABEL", "PLACE_LABEL", "OwnerLock", "abandoned", "is_alive", "is_ours"]
 
 LABEL = "dev.paddock.sandbox"
-"""Holds a sandbox's id; what has it is ours."""
+"""Holds a sandbox's id, which is its container's name; see `is_ours`."""
 PLACE_LABEL = "dev.paddock.place"
 """Where its owner's lock file is, see `place`."""
+
+FORK_LABEL = "dev.paddock.fork"
+"""On an image that forks were made from: the place of their owner."""
+IMAGE_LABEL = "dev.paddock.image"
+"""On an image that a user of ours made: its name."""
 
 
 def _folder() -> Path:
@@ -66,7 +73,21 @@ def abandoned(client: APIClient) -> list[str]:
         if fd is not None:
             OwnerLock(path, fd).release()
     ours = client.containers(all=True, filters={"label": f"{PLACE_LABEL}={place()}"})
-    return [name for found in ours if not _is_owned(name := found["Labels"][LABEL])]
+    names = [found["Labels"][LABEL] for found in ours if is_ours(found)]
+    return [name for name in names if not _is_owned(name)]
+
+
+def is_ours(found: Mapping[str, Any]) -> bool:
+    """Whether a container, as a listing tells it, bears the name that its label tells.
+
+    One that somebody started from an image of a sandbox has only inherited the label.
+    """
+    return f"/{found['Labels'][LABEL]}" in found["Names"]
+
+
+def is_alive(name: str) -> bool:
+    """Whether the owner of a container of this place still holds it."""
+    return lease.held(_folder() / f"{name}{lease.LOCK}")
 
 
 def _is_owned(name: str) -> bool:

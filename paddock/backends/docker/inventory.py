@@ -1,0 +1,99 @@
+"""What of ours is on an engine, seen from outside: listed, removed one by one, swept."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from paddock._frozen import FrozenMapping
+from paddock.backends.base import SandboxInfo
+from paddock.backends.docker import owner
+from paddock.backends.docker.sandbox import remove_container
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from docker import APIClient
+
+    from paddock.backends.docker.engine import Engine
+
+__all__ = ["LABEL_PREFIX", "collect", "delete", "listing"]
+
+LABEL_PREFIX = "dev.paddock.label."
+"""Stands before the names of a recipe's own labels."""
+
+State = Literal["starting", "running", "paused", "ended"]
+STATES: dict[str, State] = {
+    "created": "starting",
+    "restarting": "starting",
+    "running": "running",
+    "paused": "paused",
+}
+"""The engine's words and ours; its others (removing, exited, dead) are ends."""
+
+
+async def listing(engine: Engine, labels: Mapping[str, str]) -> list[SandboxInfo]:
+    """Our containers, in whatever state, oldest first."""
+    wanted = [f"{LABEL_PREFIX}{key}={value}" for key, value in labels.items()]
+    found = await engine.call("listing sandboxes", _look, engine.client, [owner.LABEL, *wanted])
+    return sorted(found, key=lambda info: info.created)
+
+
+async def delete(engine: Engine, name: str) -> bool:
+    """Remove one; False if it is not there, or not ours."""
+    wanted = [f"{owner.LABEL}={name}"]
+    if not await engine.call(f"looking for {name}", _look, engine.client, wanted):
+        return False
+    await remove_container(engine, name)
+    return True
+
+
+async def collect(engine: Engine) -> list[str]:
+    """Remove the containers whose owner is gone; which they were.
+
+    If one cannot be removed the others are, and then its error is raised.
+    """
+    left = await engine.call("looking for abandoned containers", owner.abandoned, engine.client)
+    results = await asyncio.gather(
+        *(remove_container(engine, name) for name in left), return_exceptions=True
+    )
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return left
+
+
+def _look(client: APIClient, wanted: list[str]) -> list[SandboxInfo]:
+    return list(_seen(client.containers(all=True, filters={"label": wanted})))
+
+
+def _seen(containers: Iterable[dict[str, Any]]) -> Iterator[SandboxInfo]:
+    here = owner.place()
+    for found in containers:
+        labels: dict[str, str] = found["Labels"]
+        if owner.is_ours(found):
+            yield SandboxInfo(
+                id=labels[owner.LABEL],
+                backend="docker",
+                state=STATES.get(found["State"], "ended"),
+                owner=_owner(labels, here),
+                created=datetime.fromtimestamp(found["Created"], UTC),
+                image=found["Image"],
+                labels=FrozenMapping(_own(labels)),
+            )
+
+
+def _owner(labels: Mapping[str, str], here: str) -> Literal["alive", "gone", "unknown"]:
+    if labels.get(owner.PLACE_LABEL) != here:
+        return "unknown"
+    return "alive" if owner.is_alive(labels[owner.LABEL]) else "gone"
+
+
+def _own(labels: Mapping[str, str]) -> dict[str, str]:
+    """What the recipe called its labels."""
+    return {
+        key.removeprefix(LABEL_PREFIX): value
+        for key, value in labels.items()
+        if key.startswith(LABEL_PREFIX)
+    }
