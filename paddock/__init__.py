@@ -12,11 +12,16 @@ if TYPE_CHECKING:
     from paddock.backends.base import (
         Backend,
         Progress,
+        SandboxInfo,
         backend_names,
         get_backend,
     )
     from paddock.backends.local import (
         LocalBackend,
+    )
+    from paddock.backends.pool import (
+        PoolStats,
+        SandboxPool,
     )
     from paddock.errors import (
         ConfigError,
@@ -134,6 +139,7 @@ __all__ = [
     "Output",
     "PaddockError",
     "PermissionProfile",
+    "PoolStats",
     "Process",
     "Progress",
     "Resources",
@@ -141,7 +147,9 @@ __all__ = [
     "Sandbox",
     "SandboxClosed",
     "SandboxError",
+    "SandboxInfo",
     "SandboxLost",
+    "SandboxPool",
     "ScriptedModel",
     "Session",
     "SessionError",
@@ -172,10 +180,15 @@ _HOMES = {
     "paddock.backends.base": (
         "Backend",
         "Progress",
+        "SandboxInfo",
         "backend_names",
         "get_backend",
     ),
     "paddock.backends.local": ("LocalBackend",),
+    "paddock.backends.pool": (
+        "PoolStats",
+        "SandboxPool",
+    ),
     "paddock.errors": (
         "ConfigError",
         "ExecFailed",
