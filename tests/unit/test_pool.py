@@ -1,0 +1,480 @@
+"""A pool's decisions over plain data, and the pool over sandboxes whose making the test holds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from paddock._frozen import FrozenMapping
+from paddock.backends import pool as pool_module
+from paddock.backends.pool import BACKOFF, BACKOFF_MAX, LOOK, Idle, Ledger, SandboxPool
+from paddock.errors import ConfigError, SandboxClosed
+from paddock.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+
+    from paddock.sandbox import Command
+
+    Body = Callable[[SandboxPool], Coroutine[None, None, None]]
+
+
+class Empty(Sandbox):
+    """A sandbox with nothing in it: what a pool sees of one."""
+
+    def __init__(self, name: str) -> None:
+        self.id = name
+        self.backend = "none"
+        self.working_dir = PurePosixPath("/")
+        self.env = self.labels = FrozenMapping()
+        self.capabilities = frozenset()
+        self.dead = False
+        self.down = False
+
+    @property
+    def lost(self) -> bool:
+        return super().lost or self.dead
+
+    async def _start(self, command: Command) -> NoReturn:
+        raise AssertionError("nobody runs anything here")
+
+    async def _close(self) -> None:
+        await asyncio.sleep(0)
+        self.down = True
+
+
+class Maker:
+    """Makes a sandbox for each `let`, in order; counts what was begun and what was given up."""
+
+    def __init__(self) -> None:
+        self.sandboxes: list[Empty] = []
+        self.begun = 0
+        self.most = 0
+        self.cancelled = 0
+        self._under_way = 0
+        self._outcomes: asyncio.Queue[Exception | None] = asyncio.Queue()
+        self.beginning = asyncio.Event()
+
+    def let(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._outcomes.put_nowait(None)
+
+    def fail(self, error: Exception) -> None:
+        self._outcomes.put_nowait(error)
+
+    async def create(self) -> Sandbox:
+        self.begun += 1
+        self._under_way += 1
+        self.most = max(self.most, self._under_way)
+        self.beginning.set()
+        try:
+            outcome = await self._outcomes.get()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self._under_way -= 1
+        if outcome is not None:
+            raise outcome
+        self.sandboxes.append(Empty(str(len(self.sandboxes))))
+        return self.sandboxes[-1]
+
+    async def begins(self) -> None:
+        """Wait until the next making has begun."""
+        self.beginning.clear()
+        await self.beginning.wait()
+
+    @property
+    def up(self) -> list[str]:
+        return [one.id for one in self.sandboxes if not one.down]
+
+
+@pytest.fixture(autouse=True)
+async def _deadline() -> AsyncIterator[None]:
+    async with asyncio.timeout(10):
+        yield
+
+
+@pytest.fixture
+async def maker() -> Maker:
+    return Maker()
+
+
+# ------------------------------------------------------------------- decisions
+
+
+def ledger(*, size: int = 2, concurrency: int = 4, max_age: float | None = None) -> Ledger:
+    return Ledger(size=size, concurrency=concurrency, max_age=max_age)
+
+
+def taker() -> asyncio.Future[Idle]:
+    return asyncio.get_running_loop().create_future()
+
+
+async def test_as_many_are_made_as_are_missing_within_the_bound() -> None:
+    book = ledger(size=6, concurrency=4)
+    assert book.settle(0.0).make == 4
+    assert book.settle(0.0).make == 0
+    book.on_made(Empty("a"), 1.0)
+    assert book.settle(1.0).make == 1
+    assert (book.making, len(book.idle)) == (4, 1)
+
+
+async def test_takers_are_served_in_the_order_they_came_oldest_sandbox_first() -> None:
+    book = ledger(size=2)
+    first, second = taker(), taker()
+    book.settle(0.0)
+    book.waiting.extend([first, second])
+    book.on_made(Empty("a"), 1.0)
+    book.on_made(Empty("b"), 2.0)
+    handed = book.settle(2.0).handed
+    assert [(who, one.sandbox.id) for who, one in handed] == [(first, "a"), (second, "b")]
+
+
+async def test_waiting_takers_count_as_missing() -> None:
+    book = ledger(size=1, concurrency=8)
+    book.waiting.extend([taker(), taker(), taker()])
+    assert book.settle(0.0).make == 4
+
+
+async def test_a_cancelled_taker_is_passed_over() -> None:
+    book = ledger(size=1)
+    book.settle(0.0)
+    gone, there = taker(), taker()
+    book.waiting.extend([gone, there])
+    gone.cancel()
+    book.on_made(Empty("a"), 1.0)
+    assert [who for who, _ in book.settle(1.0).handed] == [there]
+
+
+async def test_what_takers_did_not_wait_for_is_taken_down() -> None:
+    book = ledger(size=1, concurrency=8)
+    impatient = taker()
+    book.waiting.append(impatient)
+    assert book.settle(0.0).make == 2
+    impatient.cancel()
+    book.on_made(Empty("a"), 1.0)
+    book.on_made(Empty("b"), 2.0)
+    decision = book.settle(2.0)
+    assert [one.id for one in decision.unfit] == ["a"]
+    assert [one.sandbox.id for one in book.idle] == ["b"]
+    assert decision.make == 0
+
+
+async def test_a_dead_one_is_never_handed_out_but_replaced() -> None:
+    book = ledger(size=1)
+    book.settle(0.0)
+    dead = Empty("a")
+    book.on_made(dead, 1.0)
+    dead.dead = True
+    book.waiting.append(taker())
+    decision = book.settle(2.0)
+    assert (decision.handed, decision.unfit, decision.make) == ([], [dead], 2)
+    assert book.replaced == 1
+
+
+async def test_one_that_is_too_old_is_replaced_and_the_moment_is_known_ahead() -> None:
+    book = ledger(size=1, max_age=3.0)
+    book.settle(0.0)
+    old = Empty("a")
+    book.on_made(old, 1.0)
+    assert book.settle(1.0).unfit == []
+    assert book.look_again(1.0) == 3.0
+    decision = book.settle(4.0)
+    assert (decision.unfit, decision.make, book.replaced) == ([old], 1, 1)
+
+
+async def test_being_handed_back_unseen_makes_nothing_younger() -> None:
+    book = ledger(size=1, max_age=3.0)
+    book.settle(0.0)
+    book.on_made(Empty("a"), 1.0)
+    book.waiting.append(taker())
+    ((_, one),) = book.settle(1.0).handed
+    book.on_returned(one)
+    assert (book.taken, book.settle(4.0).unfit) == (0, [one.sandbox])
+
+
+async def test_a_failure_reaches_takers_once_nothing_under_way_can_serve_them() -> None:
+    book = ledger(size=1, concurrency=2)
+    waiting = taker()
+    book.waiting.append(waiting)
+    assert book.settle(0.0).make == 2
+    book.on_failed(OSError(1, "one"), started=0.0, now=1.0)
+    assert book.settle(1.0).refused == []
+    book.on_failed(OSError(2, "two"), started=0.0, now=1.0)
+    assert book.settle(1.0).refused == [waiting]
+    late = taker()
+    book.waiting.append(late)
+    assert book.settle(1.1).refused == [late]
+
+
+async def test_after_failures_one_attempt_at_a_time_is_made_later_and_later() -> None:
+    book = ledger(size=8, concurrency=4)
+    now = 100.0
+    book.settle(now)
+    for _ in range(4):  # of one round: they count as one failure
+        book.on_failed(OSError(), started=now, now=now)
+    waits = []
+    for _ in range(10):
+        wait = book.look_again(now)
+        while wait == LOOK:  # it looks at the idle ones, of which there are none
+            now += wait
+            assert book.settle(now).make == 0
+            wait += book.look_again(now)
+        start = book._not_before
+        assert book.settle(start - 0.001).make == 0
+        assert book.settle(start).make == 1
+        waits.append(start - now)
+        now = start
+        book.on_failed(OSError(), started=now, now=now)
+    assert waits[0] == BACKOFF
+    assert waits[1] == BACKOFF * 2
+    assert book._not_before - now == BACKOFF_MAX
+
+
+async def test_one_success_brings_back_the_full_pace() -> None:
+    book = ledger(size=8, concurrency=4)
+    book.settle(0.0)
+    for _ in range(4):
+        book.on_failed(OSError(), started=0.0, now=0.0)
+    assert book.settle(BACKOFF).make == 1
+    book.on_made(Empty("a"), 1.0)
+    assert book.settle(1.0).make == 4
+    assert not book.hopeless
+
+
+async def test_time_is_never_waited_for_in_a_tight_loop() -> None:
+    book = ledger(size=1, max_age=1.0)
+    book.settle(0.0)
+    book.on_failed(OSError(), started=0.0, now=0.0)
+    for now in (0.0, 0.4, BACKOFF, 0.6):  # with an attempt under way after its moment has come
+        book.settle(now)
+        assert book.look_again(now) > 0
+
+
+# -------------------------------------------------------------------- the pool
+
+
+async def test_an_empty_pool_gives_its_takers_what_is_made_next_in_their_order(
+    maker: Maker,
+) -> None:
+    async with SandboxPool(maker.create, size=1) as pool:
+        order: list[str] = []
+
+        async def take(name: str) -> None:
+            order.append(f"{name}{(await pool.acquire()).id}")
+
+        takers = [asyncio.create_task(take(name)) for name in "abc"]
+        await maker.begins()
+        maker.let(3)
+        await asyncio.gather(*takers)
+        assert order == ["a0", "b1", "c2"]
+        assert maker.most == 4
+        assert pool.stats().taken == 3
+
+
+async def test_taking_what_is_ready_waits_for_nothing(maker: Maker) -> None:
+    maker.let(2)
+    async with SandboxPool(maker.create, size=2) as pool:
+        await pool.wait_ready()
+        taking = pool.acquire()
+        with pytest.raises(StopIteration) as ended:
+            taking.send(None)
+        assert isinstance(ended.value.value, Empty)
+
+
+async def test_no_more_are_made_at_once_than_allowed(maker: Maker) -> None:
+    async with SandboxPool(maker.create, size=8, concurrency=3) as pool:
+        await maker.begins()
+        maker.let(8)
+        await pool.wait_ready()
+        assert (maker.most, maker.begun) == (3, 8)
+
+
+async def test_no_sandbox_is_handed_out_twice(maker: Maker) -> None:
+    maker.let(40)
+    async with SandboxPool(maker.create, size=3) as pool:
+
+        async def use() -> str:
+            async with pool.sandbox() as sandbox:
+                await asyncio.sleep(0)
+                return sandbox.id
+
+        names = await asyncio.gather(*(use() for _ in range(30)))
+    assert len(set(names)) == 30
+    assert maker.up == []
+
+
+async def test_closing_takes_down_what_is_ready_and_what_is_being_made_and_nothing_taken(
+    maker: Maker,
+) -> None:
+    maker.let(3)
+    async with SandboxPool(maker.create, size=3) as pool:
+        await pool.wait_ready()
+        taken = await pool.acquire()
+        await maker.begins()
+    assert maker.up == [taken.id]
+    assert maker.cancelled == 1
+    await pool.aclose()
+    await taken.aclose()
+
+
+async def test_takers_of_a_pool_that_closes_are_told(maker: Maker) -> None:
+    async with SandboxPool(maker.create, size=1) as pool:
+        waiting = [asyncio.create_task(pool.acquire()), asyncio.create_task(pool.wait_ready())]
+        await maker.begins()
+    for task in waiting:
+        with pytest.raises(SandboxClosed):
+            await task
+    with pytest.raises(SandboxClosed):
+        await pool.acquire()
+    with pytest.raises(SandboxClosed):
+        await pool.wait_ready()
+
+
+async def test_a_pool_that_was_not_opened_gives_nothing(maker: Maker) -> None:
+    pool = SandboxPool(maker.create, size=1)
+    with pytest.raises(SandboxClosed):
+        await pool.acquire()
+    await pool.aclose()
+    assert maker.begun == 0
+
+
+async def test_a_pool_can_be_taken_from_before_it_has_begun_to_work(maker: Maker) -> None:
+    maker.let(2)
+    async with SandboxPool(maker.create, size=1) as pool, pool.sandbox() as sandbox:
+        assert sandbox.id == "0"
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_taker_cancelled_at_any_step_neither_keeps_nor_loses_a_sandbox(
+    maker: Maker, steps: int
+) -> None:
+    async with SandboxPool(maker.create, size=1, concurrency=1) as pool:
+        await maker.begins()
+        first = asyncio.create_task(pool.acquire())
+        await asyncio.sleep(0)
+        second = asyncio.create_task(pool.acquire())
+        maker.let(2)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        cancelled = first.cancel()
+        await asyncio.wait([first])
+        sandbox = await second
+        if cancelled and first.cancelled():
+            assert sandbox.id == "0"
+        else:
+            assert (first.result().id, sandbox.id) == ("0", "1")
+            await first.result().aclose()
+        await sandbox.aclose()
+    assert maker.up == []
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_a_taker_cancelled_while_the_pool_closes_leaks_nothing(
+    maker: Maker, steps: int
+) -> None:
+    pool = SandboxPool(maker.create, size=1)
+    await pool.__aenter__()
+    await maker.begins()
+    taking = asyncio.create_task(pool.acquire())
+    await asyncio.sleep(0)
+    maker.let(1)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    closing = asyncio.create_task(pool.aclose())
+    await asyncio.sleep(0)
+    taking.cancel()
+    closing.cancel()
+    await asyncio.wait([taking, closing])
+    if not taking.cancelled() and taking.exception() is None:
+        await taking.result().aclose()
+    await pool.aclose()
+    assert maker.up == []
+
+
+async def test_what_the_recipe_failed_with_is_raised_to_all_that_wait(maker: Maker) -> None:
+    error = FileNotFoundError(2, "no such upload")
+    async with SandboxPool(maker.create, size=1, concurrency=1) as pool:
+        waiting = [asyncio.create_task(pool.acquire()) for _ in range(3)]
+        waiting.append(asyncio.create_task(pool.acquire()))
+        await maker.begins()
+        maker.fail(error)
+        for task in waiting:
+            with pytest.raises(FileNotFoundError):
+                await task
+        with pytest.raises(FileNotFoundError):
+            await pool.wait_ready()
+        assert (maker.begun, pool.stats().failed, pool.stats().waiting) == (1, 1, 0)
+
+
+async def test_a_recipe_that_works_again_is_noticed_without_a_taker(
+    maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "BACKOFF", 0.001)
+    async with SandboxPool(maker.create, size=2, concurrency=1) as pool:
+        for _ in range(3):
+            await maker.begins()
+            maker.fail(OSError(111, "refused"))
+        await maker.begins()
+        maker.let(2)
+        await pool.wait_ready()
+        assert (maker.begun, pool.stats().failed, pool.stats().ready) == (5, 3, 2)
+
+
+async def test_one_that_dies_while_idle_is_replaced_before_anybody_asks(
+    maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "LOOK", 0.001)
+    maker.let(1)
+    async with SandboxPool(maker.create, size=1) as pool:
+        await pool.wait_ready()
+        maker.sandboxes[0].dead = True
+        assert pool.stats().ready == 0
+        await maker.begins()
+        maker.let(1)
+        assert (await pool.acquire()).id == "1"
+        assert (maker.sandboxes[0].down, pool.stats().replaced) == (True, 1)
+
+
+async def test_idle_ones_are_replaced_when_they_are_too_old(maker: Maker) -> None:
+    maker.let(1)
+    async with SandboxPool(maker.create, size=1, max_age=0.01) as pool:
+        began = time.monotonic()
+        await pool.wait_ready()
+        await maker.begins()
+        assert time.monotonic() - began >= 0.01
+        maker.let(1)
+        assert (await pool.acquire()).id == "1"
+
+
+async def test_one_that_cannot_be_taken_down_hinders_none_of_the_others(
+    maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker.let(3)
+
+    async def refuse() -> None:
+        raise OSError(111, "the engine is gone")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with SandboxPool(maker.create, size=3) as pool:
+            await pool.wait_ready()
+            monkeypatch.setattr(maker.sandboxes[0], "_close", refuse)
+    assert [type(error) for error in caught.value.exceptions] == [ConnectionRefusedError]
+    assert maker.up == ["0"]
+
+
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"size": 1, "concurrency": 0}])
+def test_a_pool_of_nothing_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError):
+        SandboxPool(Maker().create, **wrong)
+
+
+@pytest.mark.parametrize("max_age", [0.0, -1.0])
+def test_an_age_has_to_be_above_zero(max_age: float) -> None:
+    with pytest.raises(ConfigError):
+        SandboxPool(Maker().create, size=1, max_age=max_age)
