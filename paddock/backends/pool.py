@@ -209,9 +209,10 @@ class SandboxPool:
             return (await taker).sandbox
         except asyncio.CancelledError:
             if not taker.cancelled() and taker.exception() is None:
-                await self._return(taker.result())
-            else:
-                self._settle()
+                # A close that has begun finds it there: it looks after the keeper has ended,
+                # which takes the loop longer than this task to be woken.
+                self._ledger.on_returned(taker.result())
+            self._settle()
             raise
 
     @contextlib.asynccontextmanager
@@ -320,13 +321,6 @@ class SandboxPool:
             await sandbox.aclose()
         except Exception as error:
             self._left.append(error)
-
-    async def _return(self, unseen: Idle) -> None:
-        if self._closing is not None:  # which does not know of this one
-            await unseen.sandbox.aclose()
-            return
-        self._ledger.on_returned(unseen)
-        self._settle()
 
     async def _close_once(self) -> None:
         if self._closing is None:
