@@ -317,10 +317,12 @@ class SandboxPool:
         self._settle()
 
     async def _take_down(self, sandbox: Sandbox) -> None:
+        was_lost = sandbox.lost
         try:
             await sandbox.aclose()
         except Exception as error:
-            self._left.append(error)
+            if not was_lost:  # else there is nothing left that could run
+                self._left.append(error)
 
     async def _close_once(self) -> None:
         if self._closing is None:

@@ -470,6 +470,21 @@ async def test_one_that_cannot_be_taken_down_hinders_none_of_the_others(
     assert maker.up == ["0"]
 
 
+async def test_tidying_up_after_one_that_was_lost_may_fail_unheard(
+    maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker.let(2)
+
+    async def refuse() -> None:
+        raise OSError(111, "the engine is gone")
+
+    async with SandboxPool(maker.create, size=1) as pool:
+        await pool.wait_ready()
+        monkeypatch.setattr(maker.sandboxes[0], "_close", refuse)
+        maker.sandboxes[0].dead = True
+        assert (await pool.acquire()).id == "1"
+
+
 @pytest.mark.parametrize("wrong", [{"size": 0}, {"size": 1, "concurrency": 0}])
 def test_a_pool_of_nothing_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
