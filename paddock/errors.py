@@ -8,6 +8,7 @@
     ├── Unsupported              the backend cannot do what was asked; nothing has been made
     │   └── IsolationUnavailable this machine cannot give the isolation asked for
     ├── SandboxError
+    │   ├── BuildFailed          a step of building an image failed
     │   ├── SetupFailed          a setup command returned non-zero (RuntimeError)
     │   ├── ExecFailed           ``check=True`` and a non-zero exit code
     │   ├── ExecTimeout          the command was killed at its deadline (TimeoutError)
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from paddock.sandbox import ExecResult
 
 __all__ = [
+    "BuildFailed",
     "ConfigError",
     "ExecFailed",
     "ExecTimeout",
@@ -114,6 +116,26 @@ def _last_lines(text: str, count: int = 20) -> str:
 
 def _shown(command: str | Sequence[str]) -> str:
     return command if isinstance(command, str) else " ".join(command)
+
+
+class BuildFailed(SandboxError):
+    """A `step` of building an `image` failed, for `reason`; `output` is the end of what it said."""
+
+    def __init__(
+        self, image: str, *, step: str, reason: str, output: str = "", hint: str | None = None
+    ) -> None:
+        super().__init__(image, step, reason)
+        self.image = image
+        self.step = step
+        self.reason = reason
+        self.output = output
+        self.hint = hint
+
+    def __str__(self) -> str:
+        lines = [f"building {self.image} failed at: {self.step}", self.reason.strip()]
+        lines += [_last_lines(self.output)] if self.output.strip() else []
+        lines += [self.hint] if self.hint else []
+        return "\n".join(lines)
 
 
 class _CommandError(SandboxError):

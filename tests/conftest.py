@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import asyncio
 import os
 import select
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+
+from paddock.backends.docker.bootstrap import DebianSource
+from paddock.backends.docker.build import bootstrap, ensure
+from paddock.backends.docker.engine import Engine
+from paddock.backends.docker.operations import exists
+from paddock.errors import PaddockError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +49,28 @@ def _require(what: str, available: object, reason: str) -> None:
     if what in REQUIRED:
         pytest.fail(f"{what} is in PADDOCK_REQUIRE, but: {reason}", pytrace=False)
     pytest.skip(f"needs {what}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def base_image(require: Require) -> str:
+    """``paddock:base`` on a Docker Engine; skips, with the reason, where there is none.
+
+    Made once if it is missing, from Debian packages where they can be had, and kept: the
+    next session finds it.
+    """
+    try:
+        with ThreadPoolExecutor(1) as thread:  # a session's fixture has no loop of its own
+            return thread.submit(asyncio.run, _make_base_image()).result()
+    except PaddockError as error:
+        require("docker", False, str(error))
+        raise
+
+
+async def _make_base_image() -> str:
+    engine = await Engine.connect()
+    if shutil.which("mmdebstrap") is None or await exists(engine, "paddock:base"):
+        return await ensure(engine, "paddock:base")
+    return await bootstrap(engine, DebianSource())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,230 @@
+"""Images on an engine: those that are missing are pulled or built, each once.
+
+What an image is made of, `paddock.image` says; how the engine is asked, `operations`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from paddock._frozen import FrozenMapping
+from paddock.backends.docker import recipes
+from paddock.backends.docker.bootstrap import DebianSource, import_debian
+from paddock.backends.docker.engine import EngineError
+from paddock.backends.docker.once import Once, locked
+from paddock.backends.docker.operations import build_bundle, exists, pull
+from paddock.errors import BuildFailed
+from paddock.image import Image
+from paddock.image.dockerfile import INDEX_VARIABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.progress import ImageProgress, ImageProgressCallback
+    from paddock.image.bundle import Bundle
+
+__all__ = ["BuildSettings", "bootstrap", "build_recipe", "ensure"]
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+ARGUMENT = re.compile(r"^\s*ARG\s+(\w+)", re.MULTILINE | re.IGNORECASE)
+NO_REGISTRY = (
+    "where no registry is reached, `paddock image bootstrap` makes paddock:base from Debian "
+    "packages, and images can begin with that"
+)
+
+_once: Once[ImageProgress] = Once()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSettings:
+    """How this machine builds; nothing of it is part of an image's digest.
+
+    - `network`: that of a build's commands, as ``docker build --network``.
+    - `args`: build arguments. Each is passed to a Dockerfile that declares it, proxies to
+      all. An engine records all but proxies in the image's history.
+    - `authorities`: a PEM file; ``paddock:base`` is made to trust those in it that are
+      not among Mozilla's.
+    """
+
+    network: str | None = None
+    args: Mapping[str, str] = field(default_factory=FrozenMapping)
+    authorities: Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "args", FrozenMapping(self.args))
+
+    @classmethod
+    def from_environment(cls) -> BuildSettings:
+        """From the standard variables: proxies, pip's and uv's indexes, SSL_CERT_FILE.
+
+        The address of an index that has a password in it, or is a path of this machine,
+        is not taken.
+        """
+        proxies = [name for upper in PROXIES for name in (upper, upper.lower())]
+        args = {name: os.environ[name] for name in proxies if os.environ.get(name)}
+        for name in INDEX_VARIABLES:
+            if (value := os.environ.get(name)) and all(map(_is_public, value.split())):
+                args[name] = value
+        authorities = os.environ.get("SSL_CERT_FILE")
+        return cls(
+            network=os.environ.get("PADDOCK_BUILD_NETWORK") or None,
+            args=args,
+            authorities=Path(authorities) if authorities else None,
+        )
+
+    def args_for(self, dockerfile: str) -> dict[str, str]:
+        """What a build of this text is told."""
+        wanted = {*ARGUMENT.findall(dockerfile)}
+        return {
+            name: value
+            for name, value in self.args.items()
+            if name in wanted or name.upper() in PROXIES
+        }
+
+
+def _is_public(address: str) -> bool:
+    place = urlsplit(address.rpartition("=")[2])
+    return place.scheme != "file" and "@" not in place.netloc
+
+
+async def ensure(
+    engine: Engine,
+    image: Image | str,
+    *,
+    on_progress: ImageProgressCallback | None = None,
+    settings: BuildSettings | None = None,
+) -> str:
+    """A reference to `image` that exists on the engine, which is pulled or built if missing.
+
+    A reference is taken if the engine has it; ``paddock:NAME`` is a recipe of ours;
+    every other one is pulled. An `Image` is built under its digest. All who want the
+    same image at once wait for one build, other processes of this user included.
+
+    Raises `BuildFailed` for a step that fails, `ConfigError` for an image that cannot
+    be right, `EngineError` for an engine or a registry that does not help. If cancelled,
+    the work ends, unless somebody else waits for it too.
+    """
+    tell = on_progress or _ignore
+    settings = settings or BuildSettings.from_environment()
+    if isinstance(image, Image):
+        return await _ensure_built(engine, image, tell, settings)
+    if await exists(engine, image):
+        return image
+    if (name := recipes.recipe_of(image)) is not None:
+        await _once_missing(
+            engine, image, functools.partial(build_recipe, engine, name, settings), tell
+        )
+    else:
+        await _once_missing(engine, image, functools.partial(_pull, engine, image), tell)
+    return image
+
+
+async def build_recipe(
+    engine: Engine, name: str, settings: BuildSettings, tell: ImageProgressCallback
+) -> None:
+    """Build ``paddock:NAME``, whether it is there or not; what it begins with, if missing.
+
+    Raises as `ensure`.
+    """
+    bundle = await asyncio.to_thread(recipes.recipe_bundle, name, settings.authorities)
+    if name == "base" and await exists(engine, recipes.DEBIAN):
+        args = FrozenMapping({**settings.args, "DEBIAN": recipes.DEBIAN})
+        settings = dataclasses.replace(settings, args=args)
+    await _build(engine, bundle, f"{recipes.REPOSITORY}:{name}", name, settings, tell)
+
+
+async def bootstrap(
+    engine: Engine,
+    source: DebianSource,
+    *,
+    on_progress: ImageProgressCallback | None = None,
+    settings: BuildSettings | None = None,
+) -> str:
+    """Make ``paddock:base`` from Debian packages, without a registry; return its name.
+
+    Raises `ConfigError` where mmdebstrap is not installed, else as `ensure`. If
+    cancelled, what was there before is still there.
+    """
+    tell = on_progress or _ignore
+    await import_debian(engine, source, tell)
+    await build_recipe(engine, "base", settings or BuildSettings.from_environment(), tell)
+    return f"{recipes.REPOSITORY}:base"
+
+
+async def _ensure_built(
+    engine: Engine, image: Image, tell: ImageProgressCallback, settings: BuildSettings
+) -> str:
+    bundle = await asyncio.to_thread(image.bundle)
+    reference = bundle.reference
+    if await exists(engine, reference):
+        return reference
+
+    async def build(tell: ImageProgressCallback) -> None:
+        if image.parent is not None:
+            await ensure(engine, image.parent, on_progress=tell, settings=settings)
+        await _build(engine, bundle, reference, bundle.digest, settings, tell)
+
+    await _once_missing(engine, reference, build, tell)
+    return reference
+
+
+async def _build(
+    engine: Engine,
+    bundle: Bundle,
+    tag: str,
+    label: str,
+    settings: BuildSettings,
+    tell: ImageProgressCallback,
+) -> None:
+    for base in recipes.bases_of(bundle.dockerfile):
+        await ensure(engine, base, on_progress=tell, settings=settings)
+    try:
+        await build_bundle(
+            engine,
+            bundle,
+            tag=tag,
+            labels={recipes.LABEL: label},
+            args=settings.args_for(bundle.dockerfile),
+            network=settings.network,
+            tell=tell,
+        )
+    except BuildFailed as error:
+        if error.step.upper().startswith("FROM "):
+            error.hint = NO_REGISTRY
+        raise
+
+
+async def _pull(engine: Engine, image: str, tell: ImageProgressCallback) -> None:
+    try:
+        await pull(engine, image, tell)
+    except EngineError as error:
+        raise EngineError(f"{error}; {NO_REGISTRY}", status=error.status) from None
+
+
+async def _once_missing(
+    engine: Engine,
+    reference: str,
+    make: Callable[[ImageProgressCallback], Coroutine[None, None, None]],
+    tell: ImageProgressCallback,
+) -> None:
+    key = f"{engine.endpoint.url} {reference}"
+
+    async def work(tell: ImageProgressCallback) -> None:
+        async with locked(key):
+            if not await exists(engine, reference):
+                await make(tell)
+
+    await _once.run(key, work, tell)
+
+
+def _ignore(event: ImageProgress) -> None:
+    """Nobody watches."""

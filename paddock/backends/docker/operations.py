@@ -1,0 +1,232 @@
+"""Build, pull and import: one request each, and what the engine's answers mean.
+
+Whether an image is needed, and what it is made of, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import deque
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from paddock.backends.docker.engine import EngineError
+from paddock.backends.docker.progress import Output, Step, Transfer
+from paddock.backends.docker.stream import post
+from paddock.errors import BuildFailed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator, Mapping
+
+    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.progress import ImageProgressCallback
+    from paddock.image.bundle import Bundle
+
+__all__ = ["build_bundle", "exists", "import_root", "pull"]
+
+STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
+COLOURS = re.compile("\x1b\\[(91|0)m")
+"""The engine's own, around what a command writes to stderr."""
+LAST_LINES = 40
+"""Lines of a failed step that its error keeps."""
+
+
+async def exists(engine: Engine, image: str) -> bool:
+    """Whether the engine has an image of that name."""
+    try:
+        await engine.call(f"looking for {image}", engine.client.inspect_image, image)
+    except EngineError as error:
+        if error.status == 404:
+            return False
+        raise
+    return True
+
+
+async def build_bundle(
+    engine: Engine,
+    bundle: Bundle,
+    *,
+    tag: str,
+    labels: Mapping[str, str],
+    args: Mapping[str, str],
+    network: str | None,
+    tell: ImageProgressCallback,
+) -> None:
+    """Build and tag. Raises `BuildFailed` for a step that fails, `EngineError` for an engine
+    that does. If cancelled, the engine gives up the build and removes its container.
+    """
+    query = {
+        "t": tag,
+        "dockerfile": bundle.name,
+        "labels": json.dumps(labels),
+        "buildargs": json.dumps(args),
+        "rm": "1",
+        "forcerm": "1",
+        **({"networkmode": network} if network else {}),
+    }
+    headers = await asyncio.to_thread(_build_credentials)
+    answers = _Answers(tag, tell)
+    body = _told(_threaded(bundle.tar()), tag, "context", tell)
+    async with (
+        aclosing(body),
+        post(
+            engine, f"building {tag}", "/build", query=query, headers=headers, body=body
+        ) as events,
+    ):
+        async for event in events:
+            answers.take(event)
+    answers.finish()
+
+
+async def pull(engine: Engine, image: str, tell: ImageProgressCallback) -> None:
+    """Fetch `image` from its registry. Raises `EngineError`."""
+    name, tag = _name_and_tag(image)
+    what = f"pulling {image}"
+    headers = await asyncio.to_thread(_pull_credentials, name)
+    query = {"fromImage": name, "tag": tag}
+    async with post(engine, what, "/images/create", query=query, headers=headers) as events:
+        async for event in events:
+            if "error" in event:
+                raise EngineError(f"{what}: {event['error']}")
+            _tell_layer(event, image, tell)
+
+
+async def import_root(
+    engine: Engine,
+    archive: AsyncGenerator[bytes],
+    *,
+    tag: str,
+    labels: Mapping[str, str],
+    tell: ImageProgressCallback,
+) -> None:
+    """Make an image of one layer from a tar stream of a root. Raises `EngineError`, and what
+    `archive` raises, in which case nothing is imported.
+    """
+    name, version = _name_and_tag(tag)
+    what = f"importing {tag}"
+    changes = [f"LABEL {key}={json.dumps(value)}" for key, value in labels.items()]
+    query = {"fromSrc": "-", "repo": name, "tag": version, "changes": "\n".join(changes)}
+    body = _told(archive, tag, "root", tell)
+    async with (
+        aclosing(body),
+        post(engine, what, "/images/create", query=query, body=body) as events,
+    ):
+        async for event in events:
+            if "error" in event:
+                raise EngineError(f"{what}: {event['error']}")
+
+
+class _Answers:
+    """What the engine says of one build: steps and lines for who watches, and how it ends."""
+
+    def __init__(self, tag: str, tell: ImageProgressCallback) -> None:
+        self._tag = tag
+        self._tell = tell
+        self._step = "(before the first step)"
+        self._lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._partial = ""
+        self._built = False
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        if "error" in event:
+            self._line(self._partial)
+            raise BuildFailed(
+                self._tag, step=self._step, reason=event["error"], output="\n".join(self._lines)
+            )
+        if "stream" in event:
+            *lines, self._partial = (self._partial + event["stream"]).split("\n")
+            for line in lines:
+                self._line(line)
+        elif "aux" in event:
+            self._built = self._built or "ID" in event["aux"]
+        else:
+            _tell_layer(event, self._tag, self._tell)
+
+    def finish(self) -> None:
+        if not self._built:
+            raise EngineError(f"building {self._tag}: the engine ended without an image")
+
+    def _line(self, text: str) -> None:
+        line = COLOURS.sub("", text)
+        if match := STEP.fullmatch(line):
+            self._step = _readable(match[3])
+            self._lines.clear()
+            number, total = int(match[1]), int(match[2])
+            self._tell(Step(image=self._tag, number=number, total=total, instruction=self._step))
+        elif line.strip():
+            self._lines.append(line)
+            self._tell(Output(image=self._tag, line=line))
+
+
+def _readable(instruction: str) -> str:
+    """A RUN in JSON as a person would have written it."""
+    word, _, rest = instruction.partition(" ")
+    if word == "RUN" and rest.startswith("["):
+        try:
+            argv = json.loads(rest)
+        except ValueError:
+            return instruction
+        return " ".join([word, *(argv[2:] if argv[:2] == ["/bin/sh", "-c"] else argv)])
+    return instruction
+
+
+def _tell_layer(event: Mapping[str, Any], image: str, tell: ImageProgressCallback) -> None:
+    detail = event.get("progressDetail") or {}
+    words = [event[key] for key in ("id", "status") if event.get(key)]
+    if "current" in detail:
+        what = " ".join(words)
+        tell(Transfer(image=image, what=what, done=detail["current"], total=detail.get("total")))
+    elif words:
+        tell(Output(image=image, line=": ".join(words)))
+
+
+async def _told(
+    body: AsyncGenerator[bytes], image: str, what: str, tell: ImageProgressCallback
+) -> AsyncGenerator[bytes]:
+    done = 0
+    async with aclosing(body):
+        async for data in body:
+            yield data
+            done += len(data)
+            tell(Transfer(image=image, what=what, done=done))
+
+
+async def _threaded(pieces: Iterator[bytes]) -> AsyncGenerator[bytes]:
+    """A blocking iterator, a batch at a time, so that small files do not cost a thread each."""
+    while batch := await asyncio.to_thread(_batch, pieces):
+        yield batch
+
+
+def _batch(pieces: Iterator[bytes], size: int = 1 << 20) -> bytes:
+    batch = bytearray()
+    for piece in pieces:
+        batch += piece
+        if len(batch) >= size:
+            break
+    return bytes(batch)
+
+
+def _name_and_tag(image: str) -> tuple[str, str]:
+    """As the engine wants them: apart, a digest in place of a tag."""
+    if "@" in image:
+        name, _, digest = image.partition("@")
+        return name, digest
+    name, colon, tag = image.rpartition(":")
+    return (name, tag) if colon and "/" not in tag else (image, "latest")
+
+
+def _build_credentials() -> dict[str, str]:
+    from docker import auth
+
+    known = auth.load_config().get_all_credentials()  # type: ignore[no-untyped-call]
+    return {"X-Registry-Config": auth.encode_header(known).decode()} if known else {}
+
+
+def _pull_credentials(name: str) -> dict[str, str]:
+    from docker import auth
+
+    registry, _ = auth.resolve_repository_name(name)
+    known = auth.load_config().resolve_authconfig(registry)
+    return {"X-Registry-Auth": auth.encode_header(known).decode()} if known else {}

@@ -1,0 +1,41 @@
+"""What is told of a pull, a build or an import while it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["ImageProgress", "ImageProgressCallback", "Output", "Step", "Transfer"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """About to do `instruction`, the `number`th of `total` in building `image`."""
+
+    image: str
+    number: int
+    total: int
+    instruction: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """A line that something printed in making `image`: a command, or the engine."""
+
+    image: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """Of `what` (a layer, a context), `done` bytes of `total` are there; None if not known."""
+
+    image: str
+    what: str
+    done: int
+    total: int | None = None
+
+
+ImageProgress = Step | Output | Transfer
+ImageProgressCallback = Callable[[ImageProgress], None]
+"""Called on the event loop, so it has to be quick."""
