@@ -133,7 +133,7 @@ class DockerBackend(Backend):
     ) -> DockerSandbox:
         await self._create(engine, plan)
         client = GuestClient()
-        stream = await open_stream(engine.endpoint, plan.name, engine.version, client)
+        stream = await open_stream(engine, plan.name, client)
         try:
             client.write(bundle())
             configured = asyncio.ensure_future(
