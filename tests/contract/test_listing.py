@@ -1,0 +1,137 @@
+"""Sandboxes seen from outside: listed, deleted by id, collected when their owner is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from paddock.backends import lease
+from paddock.backends.base import Backend
+from paddock.backends.docker import DockerBackend, owner
+from paddock.backends.docker.engine import Engine
+from paddock.backends.local import LocalBackend
+from paddock.errors import SandboxLost, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from paddock.sandbox import Sandbox
+
+
+@pytest.fixture
+def recipe(backend: Backend) -> Backend:
+    """A recipe whose sandboxes can be told from all others."""
+    return dataclasses.replace(backend, labels={"test": secrets.token_hex(6), "kind": "a=b c"})
+
+
+async def abandon(recipe: Backend) -> str:
+    """What a process leaves that is killed between making something and putting a guest in."""
+    if isinstance(recipe, LocalBackend):
+        directory = lease.OwnedDirectory.create(labels=recipe.labels)
+        os.close(directory._lock)
+        return directory.path.name
+    assert isinstance(recipe, DockerBackend)
+    name = f"paddock-{secrets.token_hex(6)}"
+    lock = owner.OwnerLock.take(name)
+    await recipe._create(await Engine.connect(), recipe._plan(name))
+    os.close(lock._fd)
+    return name
+
+
+async def test_a_sandbox_is_listed_while_it_lives(recipe: Backend) -> None:
+    assert await recipe.list(recipe.labels) == []
+    async with recipe.sandbox() as sandbox:
+        (info,) = await recipe.list(recipe.labels)
+        assert (info.id, info.backend) == (sandbox.id, sandbox.backend)
+        assert (info.state, info.owner) == ("running", "alive")
+        assert info.labels == recipe.labels
+        assert abs(datetime.now(UTC) - info.created) < timedelta(minutes=5)
+        assert info in await recipe.list()
+    assert await recipe.list(recipe.labels) == []
+
+
+async def test_it_is_told_what_a_sandbox_is_made_of(recipe: Backend) -> None:
+    async with recipe.sandbox():
+        (info,) = await recipe.list(recipe.labels)
+    if isinstance(recipe, DockerBackend):
+        assert (info.image, info.working_dir) == (recipe.image, None)
+    else:
+        assert info.image is None
+        assert info.working_dir is not None
+        assert info.working_dir.endswith(f"{info.id}/work")
+
+
+async def test_only_what_has_all_the_labels_is_listed_oldest_first(recipe: Backend) -> None:
+    other = dataclasses.replace(recipe, labels={**recipe.labels, "more": "1"})
+    async with recipe.sandbox() as first, other.sandbox() as second:
+        assert await _ids(recipe, recipe.labels) == [first.id, second.id]
+        assert await _ids(recipe, other.labels) == [second.id]
+        assert await _ids(recipe, {**recipe.labels, "more": "2"}) == []
+
+
+async def _ids(recipe: Backend, labels: Mapping[str, str]) -> list[str]:
+    return [info.id for info in await recipe.list(labels)]
+
+
+async def test_what_an_owner_left_is_told_and_collected_and_nothing_else(recipe: Backend) -> None:
+    async with recipe.sandbox() as sandbox:
+        left = await abandon(recipe)
+        owners = {info.id: info.owner for info in await recipe.list(recipe.labels)}
+        assert owners == {left: "gone", sandbox.id: "alive"}
+        assert left in await recipe.gc()
+        assert await _ids(recipe, recipe.labels) == [sandbox.id]
+        assert await recipe.gc() == []
+        assert (await sandbox.exec("true")).ok
+
+
+async def test_what_an_owner_left_is_deleted_by_id_once(recipe: Backend) -> None:
+    left = await abandon(recipe)
+    assert await recipe.delete(left) is True
+    assert await recipe.delete(left) is False
+    assert await recipe.list(recipe.labels) == []
+    assert await recipe.gc() == []
+
+
+@pytest.mark.parametrize("name", ["", "nothing", "..", "../docker", "*", "a=b", "paddock-"])
+async def test_deleting_what_is_not_there_is_false(recipe: Backend, name: str) -> None:
+    async with recipe.sandbox() as sandbox:
+        assert await recipe.delete(name) is False
+        assert (await sandbox.exec("true")).ok
+
+
+async def test_deleting_takes_a_container_from_its_owner_and_a_local_one_goes_with_its_owner(
+    recipe: Backend,
+) -> None:
+    async with recipe.sandbox() as sandbox:
+        if isinstance(recipe, LocalBackend):
+            with pytest.raises(Unsupported, match=f"end process {os.getpid()}"):
+                await recipe.delete(sandbox.id)
+            assert (await sandbox.exec("true")).ok
+            return
+        running = asyncio.create_task(sandbox.exec("sleep 985000"))
+        await sandbox.exec("true")
+        assert await recipe.delete(sandbox.id) is True
+        async with asyncio.timeout(10):
+            with pytest.raises(SandboxLost, match="from outside"):
+                await running
+        assert await recipe.delete(sandbox.id) is False
+    assert await recipe.list(recipe.labels) == []
+
+
+async def test_a_backend_that_cannot_says_so() -> None:
+    class Other(Backend):
+        name = "other"
+
+        async def _make(self) -> Sandbox:
+            raise AssertionError("nothing is made here")
+
+    other = Other()
+    for asking in (other.list(), other.delete("x"), other.gc()):
+        with pytest.raises(Unsupported, match="the other backend"):
+            await asking
