@@ -18,13 +18,15 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, Self
 
 from paddock._concurrency import finish
-from paddock.errors import ExecFailed, ExecTimeout, SandboxClosed, SandboxLost
+from paddock.errors import ExecFailed, ExecTimeout, SandboxClosed, SandboxLost, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from types import TracebackType
 
     from paddock.files import FileSystem
+    from paddock.image import Image
+    from paddock.network import NetworkDecision
 
 __all__ = [
     "DEFAULT_MAX_OUTPUT",
@@ -36,6 +38,7 @@ __all__ = [
     "Process",
     "Resources",
     "Sandbox",
+    "Stats",
     "Stream",
 ]
 
@@ -66,6 +69,7 @@ class Capability(enum.StrEnum):
     """The sandbox sees none of the host's files, processes and sockets."""
     NETWORK_NONE = "network_none"
     NETWORK_ALLOWLIST = "network_allowlist"
+    STATS = "stats"
     LIMIT_PIDS = "limit_pids"
     LIMIT_MEMORY = "limit_memory"
     LIMIT_CPU = "limit_cpu"
@@ -83,6 +87,19 @@ class Resources:
     memory: int | None = None
     pids: int | None = None
     disk: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """`cpu` in seconds used so far, `memory` and its limit in bytes, `pids` in tasks.
+
+    A limit that there is not is None.
+    """
+
+    cpu: float
+    memory: int
+    memory_limit: int | None
+    pids: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,6 +346,53 @@ class Sandbox(ABC):
             )
         )
 
+    async def snapshot(self, name: str) -> Image:
+        """Keep the sandbox's files as an image called `name`, for recipes to begin with.
+
+        Processes and what lies in memory (tmpfs) are not kept. The sandbox stands still
+        for as long as it takes, and goes on.
+        """
+        raise Unsupported("snapshot()", backend=self.backend)
+
+    async def fork(self, count: int = 1) -> list[Sandbox]:
+        """Make `count` sandboxes with this one's files, environment and labels; see `snapshot`.
+
+        They are the caller's to close, this one is not touched. All are made, or none.
+        """
+        raise Unsupported("fork()", backend=self.backend)
+
+    async def pause(self) -> None:
+        """Stop all processes where they are; calls wait until `resume`."""
+        raise Unsupported("pause()", backend=self.backend)
+
+    async def resume(self) -> None:
+        """Let a paused sandbox go on."""
+        raise Unsupported("resume()", backend=self.backend)
+
+    async def stats(self) -> Stats:
+        """What the sandbox uses now."""
+        raise Unsupported("stats()", backend=self.backend)
+
+    async def url(self, port: int) -> str:
+        """Where TCP `port` of the sandbox can be reached: ``http://127.0.0.1:NNNNN``.
+
+        HTTP, WebSocket and anything else over TCP; the port need not be declared, and the
+        sandbox needs no network. The same port has the same address until the sandbox
+        closes, which closes all its connections. A server that does not listen yet is no
+        error here: until it does, connections are reset. Any program of this machine can
+        use the address. `Unsupported` without `Capability.URL`.
+        """
+        if not 0 < port < 65536:
+            raise ValueError(f"{port} is no TCP port")
+        if self.closed:
+            raise SandboxClosed(f"sandbox {self.id} is closed")
+        return await self._url(port)
+
+    @property
+    def network_log(self) -> Sequence[NetworkDecision]:
+        """What an allow list let through and what not, oldest first; the last 1,000 of it."""
+        return ()
+
     async def aclose(self) -> None:
         """Take the sandbox down: its processes die, and what was made for it is removed.
 
@@ -395,6 +459,10 @@ class Sandbox(ABC):
     @abstractmethod
     async def _start(self, command: Command) -> Process:
         """Start `command`. If cancelled, nothing of it is left running."""
+
+    async def _url(self, port: int) -> str:
+        """For those with `Capability.URL`."""
+        raise Unsupported("url()", backend=self.backend)
 
     @abstractmethod
     async def _close(self) -> None:

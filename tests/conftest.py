@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import asyncio
+import contextlib
 import os
 import select
 import shutil
@@ -16,7 +16,7 @@ import pytest
 from paddock.backends.docker.bootstrap import DebianSource
 from paddock.backends.docker.build import bootstrap, ensure
 from paddock.backends.docker.engine import Engine
-from paddock.backends.docker.operations import exists
+from paddock.backends.docker.store import identity
 from paddock.errors import PaddockError
 
 if TYPE_CHECKING:
@@ -66,9 +66,15 @@ def base_image(require: Require) -> str:
         raise
 
 
+@pytest.fixture
+async def docker_engine(base_image: str) -> Engine:
+    """A Docker Engine that has the base image; skips, with the reason, where there is none."""
+    return await Engine.connect()
+
+
 async def _make_base_image() -> str:
     engine = await Engine.connect()
-    if shutil.which("mmdebstrap") is None or await exists(engine, "paddock:base"):
+    if shutil.which("mmdebstrap") is None or await identity(engine, "paddock:base"):
         return await ensure(engine, "paddock:base")
     return await bootstrap(engine, DebianSource())
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock.backends.docker import DockerBackend
-from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.sandbox import DockerSandbox
 from paddock.backends.local import LocalBackend, LocalSandbox, probe
 
@@ -39,21 +38,11 @@ async def backend(
 ) -> Backend:
     """One backend's recipe; skipped, with the reason, where this machine cannot run it."""
     if request.param == "docker":
-        lacking = await _docker_lacks()
-        require("docker", not lacking, lacking)
+        request.getfixturevalue("docker_engine")
     if request.param == "local-bubblewrap":
         found = await probe()
         require("bubblewrap", found.level == "bubblewrap", found.reason)
     return BACKENDS[request.param]
-
-
-async def _docker_lacks() -> str:
-    try:
-        engine = await Engine.connect()
-        await engine.call("looking for the image", engine.client.inspect_image, "paddock:base")
-    except EngineError as error:
-        return str(error)
-    return ""
 
 
 @pytest.fixture

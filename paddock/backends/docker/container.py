@@ -53,6 +53,11 @@ class ContainerPlan:
     hardening: Hardening
     spill_dir: str = SPILL_DIR
 
+    @property
+    def keeps_files(self) -> bool:
+        """Whether the working directory is part of the container's own files."""
+        return self.hardening != "strict"
+
     def config(self, client: APIClient) -> dict[str, Any]:
         """The body of a create request."""
         strict = self.hardening == "strict"

@@ -10,9 +10,11 @@ import asyncio
 import functools
 import json
 import os
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from paddock.errors import ConfigError, MissingDependency, SandboxError
 
@@ -117,6 +119,11 @@ def _docker() -> Any:
 def _client(endpoint: Endpoint) -> APIClient:
     """One HTTP client for each engine of this process; it agrees with it on a version once."""
     docker = _docker()
+    place = urlsplit(endpoint.url)
+    if place.scheme == "unix":
+        # docker-py leaves a socket open that it cannot connect.
+        with socket.socket(socket.AF_UNIX) as trial:
+            trial.connect(place.path)
     return docker.APIClient(  # type: ignore[no-any-return]
         base_url=endpoint.url,
         version="auto",

@@ -1,0 +1,355 @@
+"""What is Docker's own: posture, snapshots, pauses, and how sandboxes end, on a real engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from paddock import ConfigError, SandboxError, SandboxLost, Unsupported
+from paddock.backends.docker import DockerBackend, owner
+from paddock.backends.docker.engine import Engine, EngineError
+from paddock.backends.docker.sandbox import DockerSandbox
+from paddock.sandbox import Resources
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from paddock.sandbox import Sandbox
+
+pytestmark = pytest.mark.docker
+
+RECIPE = DockerBackend(network="none")
+
+
+@pytest.fixture
+async def engine(
+    docker_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Engine]:
+    """The engine; fails the test that leaves one of its own containers or images on it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    yield docker_engine
+    assert await _names(docker_engine) == set()
+    assert await _forks(docker_engine) == []
+
+
+async def _names(engine: Engine) -> set[str]:
+    """The containers whose owner is this test or a child of it, by where their locks are."""
+    ours = {"label": f"{owner.PLACE_LABEL}={owner.place()}"}
+    found = await engine.call("listing", engine.client.containers, all=True, filters=ours)
+    return {container["Names"][0] for container in found}
+
+
+async def _forks(engine: Engine) -> list[Any]:
+    """The images that forks of this test were made from."""
+    ours = {"label": f"{owner.FORK_LABEL}={owner.place()}"}
+    found: list[Any] = await engine.call("listing", engine.client.images, filters=ours)
+    return found
+
+
+@pytest.fixture
+async def sandbox(engine: Engine) -> AsyncIterator[DockerSandbox]:
+    async with RECIPE.sandbox() as sandbox:
+        assert isinstance(sandbox, DockerSandbox)
+        yield sandbox
+
+
+async def _inspect(engine: Engine, sandbox: Sandbox) -> dict[str, Any]:
+    found: dict[str, Any] = await engine.call(
+        "inspecting", engine.client.inspect_container, sandbox.id
+    )
+    return found
+
+
+# ----------------------------------------------------------------------------- posture
+
+
+@pytest.mark.parametrize("hardening", ["default", "strict"])
+async def test_every_container_has_the_posture_that_the_benchmark_asks_for(
+    engine: Engine, hardening: Any
+) -> None:
+    async with DockerBackend(network="none", hardening=hardening).sandbox() as sandbox:
+        found = await _inspect(engine, sandbox)
+        status = (await sandbox.exec("cat /proc/self/status")).stdout
+        environment = (await sandbox.exec("env")).stdout
+    host = found["HostConfig"]
+    assert not host["Privileged"]
+    assert host["CapDrop"] == ["ALL"]
+    assert set(host["CapAdd"] or ()) <= {
+        *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
+    }
+    assert "no-new-privileges" in host["SecurityOpt"]
+    profile = next(option for option in host["SecurityOpt"] if option.startswith("seccomp="))
+    assert json.loads(profile.removeprefix("seccomp="))["defaultAction"] == "SCMP_ACT_ERRNO"
+    assert host["Memory"] == host["MemorySwap"] == 4 * 1024**3
+    assert host["PidsLimit"] == 512
+    assert host["LogConfig"]["Type"] == "none"
+    assert host["NetworkMode"] == "none"
+    assert host["IpcMode"] == "private"
+    assert host["PidMode"] == host["UTSMode"] == host["UsernsMode"] == ""
+    assert not host["Binds"]
+    assert not host["Mounts"] if "Mounts" in host else True
+    assert not host["PublishAllPorts"]
+    assert not host["PortBindings"]
+    assert host["AutoRemove"]
+    assert not host["Devices"]
+    assert "NoNewPrivs:\t1" in status
+    assert "Seccomp:\t2" in status
+    if hardening == "strict":
+        assert host["ReadonlyRootfs"]
+        assert found["Config"]["User"] == "65534:65534"
+        assert "CapEff:\t0000000000000000" in status
+    assert "PADDOCK" not in environment
+
+
+PROBE = r"""
+import ctypes, json, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+results = {}
+def attempt(name, action):
+    try:
+        action()
+        results[name] = "allowed"
+    except OSError as error:
+        results[name] = os.strerror(error.errno)
+def call(number, *arguments):
+    if libc.syscall(number, *arguments) < 0:
+        raise OSError(ctypes.get_errno(), "")
+def opened(path):
+    return lambda: os.close(os.open(path, os.O_WRONLY))
+attempt("vsock", lambda: socket.socket(40, socket.SOCK_STREAM))
+attempt("raw", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1))
+attempt("packet", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+attempt("io_uring", lambda: call(425, 8, ctypes.create_string_buffer(120)))
+attempt("userfaultfd", lambda: call(323, 0))
+attempt("user namespace", lambda: call(272, 0x10000000))
+attempt("mount", lambda: call(165, b"none", b"/mnt", b"tmpfs", 0, None))
+attempt("bpf", lambda: call(321, 0, None, 0))
+attempt("keyctl", lambda: call(250, 0, 0))
+attempt("mknod", lambda: os.mknod("dev", 0o20600, os.makedev(1, 3)))
+attempt("core_pattern", opened("/proc/sys/kernel/core_pattern"))
+attempt("sysrq", opened("/proc/sysrq-trigger"))
+attempt("host", lambda: socket.create_connection(("172.17.0.1", 22), 1))
+print(json.dumps(results))
+"""
+
+
+async def test_what_reaches_out_of_a_container_is_refused(sandbox: DockerSandbox) -> None:
+    found = json.loads((await sandbox.exec(["python3", "-c", PROBE], check=True)).stdout)
+    assert "allowed" not in found.values(), found
+    assert len(found) == 13
+
+
+async def test_a_strict_sandbox_can_write_only_where_it_works(engine: Engine) -> None:
+    recipe = DockerBackend(
+        network="none", hardening="strict", resources=Resources(disk=8 * 1024**2)
+    )
+    async with recipe.sandbox() as sandbox:
+        assert (await sandbox.exec("id -u; touch here /tmp/there")).stdout == "65534\n"
+        assert not (await sandbox.exec("touch /etc/x")).ok
+        full = await sandbox.exec("head -c 20M /dev/zero > big")
+        assert "No space left" in full.stderr
+        with pytest.raises(Unsupported):
+            await sandbox.snapshot("x")
+        with pytest.raises(Unsupported):
+            await sandbox.fork()
+
+
+async def test_what_cannot_be_is_refused_before_anything_is_made(engine: Engine) -> None:
+    with pytest.raises(Unsupported, match="disk"):
+        await DockerBackend(resources=Resources(disk=10**9)).create()
+    for wrong in (
+        {"network": "some"},
+        {"hardening": "very"},
+        {"working_dir": "relative"},
+        {"lease": 0},
+    ):
+        with pytest.raises(ConfigError):
+            DockerBackend(**wrong)
+    with pytest.raises(SandboxError, match="no Docker Engine answers"):
+        await DockerBackend(host="unix:///nowhere/docker.sock").create()
+    with pytest.raises(SandboxError, match=r"no-such-image|pulling"):
+        await DockerBackend(image="no-such-image:at-all").create()
+
+
+async def test_user_and_working_directory_are_the_recipes(engine: Engine) -> None:
+    recipe = DockerBackend(network="none", user="1234:1234", working_dir="/made/here")
+    async with recipe.sandbox() as sandbox:
+        result = await sandbox.exec("id -u; id -g; pwd")
+        assert result.stdout == "1234\n1234\n/made/here\n"
+
+
+# ------------------------------------------------------------- snapshots, pauses, numbers
+
+
+async def test_a_snapshot_keeps_files_and_is_nobodys_sandbox(
+    engine: Engine, sandbox: DockerSandbox
+) -> None:
+    await sandbox.fs.write_text("kept", "yes")
+    name = f"paddock-test-snapshot:{sandbox.id}"
+    await sandbox.snapshot(name)
+    try:
+        async with DockerBackend(image=name, network="none").sandbox() as again:
+            assert await again.fs.read_text("kept") == "yes"
+        found = await engine.call("inspecting", engine.client.inspect_image, name)
+        assert found["Config"]["Labels"]["dev.paddock.sandbox"] == ""
+    finally:
+        await engine.call("removing", engine.client.remove_image, name)
+    assert (await sandbox.exec("cat kept")).stdout == "yes"
+
+
+async def test_forks_have_the_files_and_lives_of_their_own(
+    engine: Engine, sandbox: DockerSandbox
+) -> None:
+    await sandbox.fs.write_text("shared", "1")
+    first, second = await sandbox.fork(2)
+    try:
+        await first.fs.write_text("shared", "2")
+        texts = [await one.fs.read_text("shared") for one in (sandbox, first, second)]
+        assert texts == ["1", "2", "1"]
+    finally:
+        await asyncio.gather(first.aclose(), second.aclose())
+    assert await _forks(engine) == []
+
+
+async def test_a_cancelled_fork_leaves_neither_sandbox_nor_image(
+    engine: Engine, sandbox: DockerSandbox
+) -> None:
+    for delay in (0.0, 0.3, 0.8):
+        forking = asyncio.create_task(sandbox.fork(2))
+        await asyncio.wait([forking], timeout=delay)
+        forking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            for made in await forking:
+                await made.aclose()
+    assert await _names(engine) == {f"/{sandbox.id}"}
+    assert await _forks(engine) == []
+
+
+async def test_a_paused_sandbox_stands_still_and_goes_on(engine: Engine) -> None:
+    async with DockerBackend(network="none", lease=1.5).sandbox() as sandbox:
+        await sandbox.exec("(while sleep 0.05; do date +%s%N > tick; done) & true")
+        await sandbox.pause()
+        running = asyncio.create_task(sandbox.exec("echo on"))
+        done, _ = await asyncio.wait([running], timeout=2.5)  # longer than the lease
+        assert not done
+        await sandbox.resume()
+        assert (await running).stdout == "on\n"
+
+
+async def test_stats_are_numbers_of_this_sandbox(sandbox: DockerSandbox) -> None:
+    stats = await sandbox.stats()
+    assert stats.memory_limit == 4 * 1024**3
+    assert 0 < stats.memory < 200 * 1024**2
+    assert 0 < stats.cpu < 60
+    assert 1 <= stats.pids < 20
+
+
+# -------------------------------------------------------------------- how it ends
+
+
+async def test_a_removed_container_is_lost_with_that_reason(engine: Engine) -> None:
+    async with RECIPE.sandbox() as sandbox:
+        running = asyncio.create_task(sandbox.exec("sleep 100"))
+        await sandbox.exec("true")
+        await engine.call("removing", engine.client.remove_container, sandbox.id, force=True)
+        async with asyncio.timeout(10):
+            with pytest.raises(SandboxLost, match="from outside"):
+                await running
+
+
+async def test_a_sandbox_whose_memory_runs_out_goes_on_or_says_so(engine: Engine) -> None:
+    recipe = DockerBackend(network="none", resources=Resources(memory=64 * 1024**2))
+    async with recipe.sandbox() as sandbox:
+        hog = await sandbox.exec(["python3", "-c", "x = bytearray(10**9)"])
+        assert hog.exit_code == 137
+        assert (await sandbox.exec("echo goes on")).stdout == "goes on\n"
+
+
+async def test_a_silent_owner_loses_its_sandbox_after_the_lease(engine: Engine) -> None:
+    sandbox = await DockerBackend(network="none", lease=2).create()
+    try:
+        assert isinstance(sandbox, DockerSandbox)
+        sandbox._heart.cancel()  # the owner hangs, but its connection stands
+        async with asyncio.timeout(15):
+            await sandbox._watcher
+        with pytest.raises(SandboxLost, match="ended"):
+            await sandbox.exec("true")
+    finally:
+        await sandbox.aclose()
+
+
+async def test_an_idle_sandbox_with_a_living_owner_outlives_its_lease(engine: Engine) -> None:
+    async with DockerBackend(network="none", lease=2).sandbox() as sandbox:
+        await asyncio.sleep(5)
+        assert (await sandbox.exec("echo here")).stdout == "here\n"
+
+
+HOST = """
+import asyncio
+from paddock.backends.docker import DockerBackend
+
+async def main():
+    async def one(number):
+        async with DockerBackend(network="none").sandbox() as sandbox:
+            print("up", flush=True)
+            await sandbox.exec("setsid sleep 1000 & sleep 1000")
+    await asyncio.gather(*(one(number) for number in range(3)))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("lines", [0, 1, 3], ids=["while making", "while starting", "at work"])
+async def test_a_host_that_is_killed_leaves_no_container(
+    engine: Engine, tmp_path: Path, lines: int
+) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    host = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOST, stdout=subprocess.PIPE, env=environment
+    )
+    assert host.stdout is not None
+    for _ in range(lines):
+        await host.stdout.readline()
+    if not lines:
+        async with asyncio.timeout(20):
+            while not await _names(engine):  # noqa: ASYNC110 - somebody else makes them
+                await asyncio.sleep(0.01)
+    host.send_signal(signal.SIGKILL)
+    await host.wait()
+    # What was created and never started has no guest; the next maker sweeps it.
+    maker = "import asyncio; from paddock.backends.docker import DockerBackend; "
+    sweeping = maker + "asyncio.run(DockerBackend(network='none').create())"
+    await asyncio.sleep(1)
+    again = await asyncio.create_subprocess_exec(sys.executable, "-c", sweeping, env=environment)
+    await again.wait()
+    async with asyncio.timeout(20):
+        while await _names(engine):  # noqa: ASYNC110 - the engine removes them
+            await asyncio.sleep(0.05)
+
+
+async def test_an_engine_that_hangs_is_told_within_its_deadline(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted = asyncio.Event()
+
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        await reader.read()
+        writer.close()
+
+    address = tmp_path / "docker.sock"
+    monkeypatch.setattr("paddock.backends.docker.engine.DEADLINE", 0.5)
+    async with await asyncio.start_unix_server(never_answer, address):
+        with pytest.raises(EngineError, match=r"did not answer|no Docker Engine answers"):
+            await DockerBackend(host=f"unix://{address}").create()
+    assert accepted.is_set()
