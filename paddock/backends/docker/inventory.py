@@ -37,8 +37,8 @@ async def listing(engine: Engine, labels: Mapping[str, str]) -> list[SandboxInfo
     """Our containers, in whatever state, oldest first."""
     wanted = [f"{LABEL_PREFIX}{key}={value}" for key, value in labels.items()]
     found = await engine.call("listing sandboxes", _look, engine.client, [owner.LABEL, *wanted])
-    # The engine has the newest first, and tells no more than the second.
-    return sorted(found[::-1], key=lambda info: info.created)
+    found.reverse()  # the engine has the newest first, and tells no more than the second
+    return sorted(found, key=lambda info: info.created)
 
 
 async def delete(engine: Engine, name: str) -> bool:
