@@ -38,7 +38,7 @@ async def backend(
 ) -> Backend:
     """One backend's recipe; skipped, with the reason, where this machine cannot run it."""
     if request.param == "docker":
-        request.getfixturevalue("docker_engine")
+        request.getfixturevalue("base_image")
     if request.param == "local-bubblewrap":
         found = await probe()
         require("bubblewrap", found.level == "bubblewrap", found.reason)

@@ -37,11 +37,10 @@ async def abandon(recipe: Backend) -> str:
         os.close(directory._lock)
         return directory.path.name
     assert isinstance(recipe, DockerBackend)
-    name = f"paddock-{secrets.token_hex(6)}"
-    lock = owner.OwnerLock.take(name)
-    await recipe._create(await Engine.connect(), recipe._plan(name))
+    lock = owner.OwnerLock.take()
+    await recipe._create(await Engine.connect(), recipe._plan(lock.name))
     os.close(lock._fd)
-    return name
+    return lock.name
 
 
 async def test_a_sandbox_is_listed_while_it_lives(recipe: Backend) -> None:

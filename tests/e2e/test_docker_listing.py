@@ -64,11 +64,10 @@ class Foreign:
 
 async def abandon(recipe: DockerBackend) -> str:
     """What a process leaves that is killed between creating a container and starting it."""
-    name = f"paddock-{secrets.token_hex(6)}"
-    lock = owner.OwnerLock.take(name)
-    await recipe._create(await Engine.connect(), recipe._plan(name))
+    lock = owner.OwnerLock.take()
+    await recipe._create(await Engine.connect(), recipe._plan(lock.name))
     os.close(lock._fd)
-    return name
+    return lock.name
 
 
 async def _ids(recipe: DockerBackend, labels: Mapping[str, str] | None) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -100,14 +99,13 @@ class DockerBackend(Backend):
 
     async def _provide(self, engine: Engine) -> DockerSandbox:
         """Create, attach, start; on a failure the container is gone."""
-        name = f"paddock-{secrets.token_hex(6)}"
-        lock = await asyncio.to_thread(owner.OwnerLock.take, name)
+        lock = await asyncio.to_thread(owner.OwnerLock.take)
         try:
-            plan = await asyncio.to_thread(self._plan, name)
+            plan = await asyncio.to_thread(self._plan, lock.name)
             return await self._start(engine, plan, lock)
         except BaseException:
             with contextlib.suppress(EngineError):
-                await remove_container(engine, name)
+                await remove_container(engine, lock.name)
             lock.release()
             raise
 

@@ -9,6 +9,7 @@ boot: others it cannot see, and the lease inside them is enough.
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -54,12 +55,17 @@ class OwnerLock:
     _fd: int
 
     @classmethod
-    def take(cls, name: str) -> Self:
-        path = _folder() / f"{name}{lease.LOCK}"
-        fd = lease.take(path, create=True)
-        if fd is None:
-            raise FileExistsError(f"{path} is taken")
-        return cls(path, fd)
+    def take(cls) -> Self:
+        """The lock of a new name, which is `name`."""
+        while True:
+            path = _folder() / f"paddock-{secrets.token_hex(6)}{lease.LOCK}"
+            # None: somebody's sweep found it in the moment in which nobody held it.
+            if (fd := lease.take(path, create=True)) is not None:
+                return cls(path, fd)
+
+    @property
+    def name(self) -> str:
+        return self.path.name.removesuffix(lease.LOCK)
 
     def release(self) -> None:
         self.path.unlink(missing_ok=True)
