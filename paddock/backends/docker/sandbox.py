@@ -9,11 +9,12 @@ import secrets
 import time
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from paddock._concurrency import acquire, finish
 from paddock.backends.docker import owner
 from paddock.backends.docker.engine import EngineError
+from paddock.backends.docker.inquest import cause_of_death
 from paddock.backends.guest.sandbox import GuestSandbox
 from paddock.errors import SandboxLost, Unsupported
 from paddock.image import Image
@@ -28,12 +29,11 @@ if TYPE_CHECKING:
     from paddock.backends.docker.engine import Engine
     from paddock.backends.docker.owner import OwnerLock
     from paddock.backends.guest.client import GuestClient
+    from paddock.backends.guest.ports import Gate
     from paddock.sandbox import Sandbox
 
 __all__ = ["DockerSandbox", "remove_container"]
 
-INQUEST = 5.0
-"""Seconds that asking how a container ended may take: callers wait for the reason."""
 ANSWER_DEADLINE = 20.0
 """Seconds in which a guest has to answer a heartbeat: under any load that lets it run."""
 KILLED = 137
@@ -44,6 +44,8 @@ ALWAYS = frozenset(
         Capability.TREE_KILL,
         Capability.ISOLATION,
         Capability.NETWORK_NONE,
+        Capability.NETWORK_ALLOWLIST,
+        Capability.URL,
         Capability.LIMIT_PIDS,
         Capability.LIMIT_MEMORY,
         Capability.LIMIT_CPU,
@@ -71,6 +73,7 @@ class DockerSandbox(GuestSandbox):
         plan: ContainerPlan,
         lock: OwnerLock,
         env: Mapping[str, str],
+        gate: Gate,
     ) -> None:
         super().__init__(
             client,
@@ -80,6 +83,7 @@ class DockerSandbox(GuestSandbox):
             env=env,
             labels=backend.labels,
             capabilities=ALWAYS | (KEEPING if plan.keeps_files else frozenset()),
+            gate=gate,
         )
         self._recipe = backend
         self._plan = plan
@@ -200,45 +204,12 @@ class DockerSandbox(GuestSandbox):
     async def _watch(self) -> None:
         await self._client.disconnected.wait()
         if not self.closed and not self._client.lost.done():
-            self._client.fail(await self._cause_of_death())
-
-    async def _cause_of_death(self) -> str:
-        """How the container ended, from the engine's memory of its events."""
-        try:
-            async with asyncio.timeout(INQUEST):
-                events = await self._engine.call("asking how a container ended", self._events)
-        except (EngineError, TimeoutError):
-            return "the Docker Engine is gone"
-        actions = {event["Action"]: event for event in events}
-        if "oom" in actions:
-            return "its memory ran out (OOM) and the kernel killed it"
-        if "die" in actions:
-            code = int(actions["die"]["Actor"]["Attributes"].get("exitCode", -1))
-            if "kill" in actions:
-                return f"its container was killed or removed from outside (exit {code})"
-            ended = f"its container ended (exit {code})"
-            return f"{ended}: {self._stream.log}" if self._stream.log else ended
-        return await self._engine_restarted()
-
-    def _events(self) -> list[Mapping[str, Any]]:
-        found = self._engine.client.events(
-            since=int(self._made) - 1,
-            until=int(time.time()) + 1,
-            filters={"container": self.id, "type": "container"},
-            decode=True,
-        )
-        return list(found)
-
-    async def _engine_restarted(self) -> str:
-        with contextlib.suppress(EngineError):
-            found = await self._engine.call(
-                "looking for a container", self._engine.client.inspect_container, self.id
-            )
-            if found["State"]["Running"]:
-                return "the Docker Engine was restarted and dropped the stream to its guest"
-        return "the Docker Engine was restarted, and the container ended with it"
+            log = self._stream.log
+            cause = await cause_of_death(self._engine, self.id, made=self._made, said=log)
+            self._client.fail(cause)
 
     async def _close(self) -> None:
+        await super()._close()
         self._heart.cancel()
         self._client.close()
         try:
