@@ -22,22 +22,25 @@ from paddock._concurrency import acquire
 from paddock._frozen import FrozenMapping
 from paddock.backends import lease
 from paddock.backends.base import Backend, SandboxInfo
+from paddock.backends.egress import gate
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.sandbox import GuestSandbox
 from paddock.backends.isolation import bubblewrap, cgroups, seccomp
 from paddock.backends.isolation.plan import Plan, fenced, plain
 from paddock.errors import ConfigError, IsolationUnavailable, SandboxLost, Unsupported
+from paddock.network import Allow
 from paddock.sandbox import Capability, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from paddock.backends.guest.ports import Gate
     from paddock.sandbox import Sandbox
 
 __all__ = ["Enforced", "Isolation", "LocalBackend", "probe"]
 
 Isolation = Literal["auto", "none", "bubblewrap"]
-Network = Literal["auto", "none", "full"]
+Network = Literal["auto", "none", "full"] | Allow
 
 START_DEADLINE = 20.0
 """Seconds until a guest has to answer: it takes some 50 ms, on a machine under load a few s."""
@@ -47,8 +50,17 @@ BOOT = "import sys; sys.path.insert(0, {folder!r}); from inside.loop import main
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 """How a process ends that is killed, and how bubblewrap tells it of the one inside."""
 
-ALWAYS = frozenset({Capability.TREE_KILL}) if sys.platform == "linux" else frozenset()
-FENCED = frozenset({Capability.ISOLATION, Capability.NETWORK_NONE, Capability.LIMIT_PIDS})
+ALWAYS = frozenset({Capability.URL}) | (
+    {Capability.TREE_KILL} if sys.platform == "linux" else frozenset()
+)
+FENCED = frozenset(
+    {
+        Capability.ISOLATION,
+        Capability.NETWORK_NONE,
+        Capability.NETWORK_ALLOWLIST,
+        Capability.LIMIT_PIDS,
+    }
+)
 LIMITS_BY: dict[cgroups.Controller, Capability] = {
     "memory": Capability.LIMIT_MEMORY,
     "cpu": Capability.LIMIT_CPU,
@@ -90,7 +102,8 @@ class LocalBackend(Backend):
     - `isolation`: `"bubblewrap"` shows the sandbox the system's directories read-only,
       its working directory and nothing else; `"none"` gives it the rights of this
       process; `"auto"` takes the strongest that works here.
-    - `network`: `"none"` needs isolation and is what `"auto"` means with it.
+    - `network`: `"none"` needs isolation and is what `"auto"` means with it; so does
+      ``Allow(hosts=[...])``, by which only those hosts can be reached, through a proxy.
     - `resources`: upper bounds; those that cannot be enforced raise `Unsupported`.
       Processes are always bounded in isolation; memory, which counts swap and what is
       in temporary directories, and CPU time only if asked, where control groups can be made.
@@ -108,8 +121,8 @@ class LocalBackend(Backend):
         super().__post_init__()
         if self.isolation not in ("auto", "none", "bubblewrap"):
             raise ConfigError(f"isolation={self.isolation!r}: give auto, none or bubblewrap")
-        if self.network not in ("auto", "none", "full"):
-            raise ConfigError(f"network={self.network!r}: give auto, none or full")
+        if not isinstance(self.network, Allow) and self.network not in ("auto", "none", "full"):
+            raise ConfigError(f"network={self.network!r}: give auto, none, full or Allow(...)")
         least = {"memory": 1, "cpu": cgroups.LEAST_CPU, "pids": 1, "disk": 1}
         for name, bound in least.items():
             value = getattr(self.resources, name)
@@ -157,8 +170,9 @@ class LocalBackend(Backend):
         hint = found.unlimited
         if found.level == "none":
             hint = "it needs isolation='bubblewrap'; see paddock doctor"
-            if self.network == "none":
-                raise Unsupported("network='none' without isolation", backend=self.name, hint=hint)
+            if self.network not in ("auto", "full"):
+                what = f"network={self.network!r} without isolation"
+                raise Unsupported(what, backend=self.name, hint=hint)
         wanted = self.resources
         for what, value, capability in (
             ("a limit on memory", wanted.memory, Capability.LIMIT_MEMORY),
@@ -203,6 +217,7 @@ class LocalSandbox(GuestSandbox):
         working_dir: str,
         env: Mapping[str, str],
         capabilities: frozenset[Capability],
+        gate: Gate,
         groups: tuple[cgroups.Group, ...],
     ) -> None:
         super().__init__(
@@ -213,12 +228,14 @@ class LocalSandbox(GuestSandbox):
             env=env,
             labels=backend.labels,
             capabilities=capabilities,
+            gate=gate,
         )
         self._process = process
         self._directory = directory
         self._watcher = asyncio.create_task(_watch(client, process, directory.path, groups))
 
     async def _close(self) -> None:
+        await super()._close()
         self._client.close()
         await _stop(self._process)
         await self._watcher
@@ -338,19 +355,27 @@ async def _start(backend: LocalBackend, found: Enforced) -> LocalSandbox:
     except BaseException:
         await asyncio.to_thread(directory.remove)
         raise
+    way_out = gate(backend.network)
     sandbox = LocalSandbox(
         backend,
         client=client,
         process=process,
         directory=directory,
         working_dir=plan.working_dir,
-        env={**plan.env, **backend.env_vars},
+        env={**plan.env, **way_out.variables, **backend.env_vars},
         capabilities=found.capabilities,
+        gate=way_out,
         groups=plan.groups,
     )
     try:
         async with asyncio.timeout(START_DEADLINE):
-            await client.request("configure", limits=plan.limits, spill_dir=plan.output, lease=None)
+            await client.request(
+                "configure",
+                limits=plan.limits,
+                spill_dir=plan.output,
+                lease=None,
+                listen=way_out.port,
+            )
     except TimeoutError:
         await sandbox.aclose()
         raise SandboxLost(f"its guest did not answer within {START_DEADLINE:g} s") from None

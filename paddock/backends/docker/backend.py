@@ -19,9 +19,11 @@ from paddock.backends.docker.attach import open_stream
 from paddock.backends.docker.container import WORKING_DIR, ContainerPlan, Hardening, Network
 from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.sandbox import DockerSandbox, remove_container
+from paddock.backends.egress import gate
 from paddock.backends.guest.bundle import bundle
 from paddock.backends.guest.client import GuestClient
 from paddock.errors import ConfigError, SandboxLost, Unsupported
+from paddock.network import Allow
 from paddock.sandbox import Resources
 
 if TYPE_CHECKING:
@@ -45,7 +47,8 @@ class DockerBackend(Backend):
 
     - `image`: a reference on the engine, pulled if it is not there.
     - `resources`: upper bounds; without them a sandbox gets 4 GiB and 512 processes.
-    - `network`: `"full"` is the engine's default network, `"none"` none.
+    - `network`: `"full"` is the engine's default network, `"none"` none; with
+      ``Allow(hosts=[...])`` only those hosts can be reached, through a proxy.
     - `user`: who commands run as, as the engine takes it (``name`` or ``uid:gid``).
     - `runtime`: an OCI runtime that the engine knows, such as ``runsc``.
     - `hardening`: `"default"` drops all capabilities but those that package installs
@@ -68,8 +71,8 @@ class DockerBackend(Backend):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.network not in ("full", "none"):
-            raise ConfigError(f"network={self.network!r}: give full or none")
+        if not isinstance(self.network, Allow) and self.network not in ("full", "none"):
+            raise ConfigError(f"network={self.network!r}: give full, none or Allow(...)")
         if self.hardening not in ("default", "strict"):
             raise ConfigError(f"hardening={self.hardening!r}: give default or strict")
         if self.working_dir is not None and not self.working_dir.startswith("/"):
@@ -131,11 +134,18 @@ class DockerBackend(Backend):
     ) -> DockerSandbox:
         await self._create(engine, plan)
         client = GuestClient()
+        way_out = gate(self.network)
         stream = await open_stream(engine, plan.name, client)
         try:
             client.write(bundle())
             configured = asyncio.ensure_future(
-                client.request("configure", limits={}, spill_dir=plan.spill_dir, lease=self.lease)
+                client.request(
+                    "configure",
+                    limits={},
+                    spill_dir=plan.spill_dir,
+                    lease=self.lease,
+                    listen=way_out.port,
+                )
             )
             await engine.call(f"starting {plan.name}", engine.client.start, plan.name)
             answer = await _ready(configured, client, stream)
@@ -149,7 +159,8 @@ class DockerBackend(Backend):
             stream=stream,
             plan=plan,
             lock=lock,
-            env={**answer["env"], **self.env_vars},
+            env={**answer["env"], **way_out.variables, **self.env_vars},
+            gate=way_out,
         )
 
     async def _create(self, engine: Engine, plan: ContainerPlan) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from paddock.backends.docker import seccomp
 from paddock.backends.guest.bundle import boot
+from paddock.network import Allow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["WORKING_DIR", "ContainerPlan", "Hardening", "Network"]
 
 Hardening = Literal["default", "strict"]
-Network = Literal["full", "none"]
+Network = Literal["full", "none"] | Allow
 
 WORKING_DIR = "/workspace"
 SPILL_DIR = "/tmp/.paddock"
@@ -78,7 +79,7 @@ class ContainerPlan:
         memory = self.resources.memory or MEMORY
         config: dict[str, Any] = client.create_host_config(
             auto_remove=True,
-            network_mode="none" if self.network == "none" else "default",
+            network_mode="default" if self.network == "full" else "none",
             cap_drop=["ALL"],
             cap_add=[] if strict else list(INSTALLING),
             security_opt=["no-new-privileges", f"seccomp={seccomp.profile()}"],

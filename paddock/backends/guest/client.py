@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
 from paddock.backends.guest.inside import wire
+from paddock.backends.guest.tunnel import Tunnels
 from paddock.errors import FileChanged, SandboxError, SandboxLost
 from paddock.sandbox import KILL_GRACE, ExecResult, Output, Process
 
@@ -58,6 +59,7 @@ class GuestClient(asyncio.Protocol):
         self._replies: dict[int, asyncio.Future[tuple[dict[str, Any], bytes]]] = {}
         self._processes: dict[int, GuestProcess] = {}
         self._next_channel = 0
+        self.tunnels = Tunnels(self.send, self._channel)
         self.lost: asyncio.Future[SandboxLost] = asyncio.get_running_loop().create_future()
         """Done when the guest is gone, with what every later call raises."""
         self.disconnected = asyncio.Event()
@@ -82,6 +84,8 @@ class GuestClient(asyncio.Protocol):
         process = self._processes.get(channel)
         if process is not None:
             process._on_frame(kind, payload)
+        elif kind in wire.TUNNEL_KINDS:
+            self.tunnels.on_frame(kind, channel, payload)
         elif kind == wire.REPLY:
             reply = self._replies.pop(channel, None)
             if reply is not None and not reply.done():
@@ -104,6 +108,7 @@ class GuestClient(asyncio.Protocol):
         for process in tuple(self._processes.values()):
             process._on_lost(error)
         self._processes.clear()
+        self.tunnels.on_lost()
 
     def close(self) -> None:
         """End the stream, at which a guest kills all that it started and exits."""
@@ -122,7 +127,7 @@ class GuestClient(asyncio.Protocol):
         self._transport.write(wire.frame(kind, channel, payload))
 
     def _channel(self) -> int:
-        self._next_channel = (self._next_channel + 1) & 0xFFFFFFFF
+        self._next_channel = (self._next_channel + 1) % wire.GUEST_CHANNELS
         return self._next_channel
 
     async def request(

@@ -6,21 +6,23 @@ from typing import TYPE_CHECKING
 
 from paddock._frozen import FrozenMapping
 from paddock.backends.guest.files import GuestFileSystem
+from paddock.backends.guest.ports import Gate, Ports
 from paddock.errors import SandboxLost, Unsupported
 from paddock.sandbox import Capability, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import PurePosixPath
 
     from paddock.backends.guest.client import GuestClient
+    from paddock.network import NetworkDecision
     from paddock.sandbox import Command, Process
 
 __all__ = ["GuestSandbox"]
 
 
 class GuestSandbox(Sandbox):
-    """Subclasses make the guest's process and take it down in `_close`."""
+    """Subclasses make the guest's process and take it down in `_close`, after ours."""
 
     def __init__(
         self,
@@ -32,6 +34,7 @@ class GuestSandbox(Sandbox):
         env: Mapping[str, str],
         labels: Mapping[str, str],
         capabilities: frozenset[Capability],
+        gate: Gate,
     ) -> None:
         self.id = sandbox_id
         self.backend = backend
@@ -41,6 +44,21 @@ class GuestSandbox(Sandbox):
         self.capabilities = capabilities
         self.fs = GuestFileSystem(self, client)
         self._client = client
+        self._gate = gate
+        self._ports = Ports(client, gate)
+
+    @property
+    def network_log(self) -> Sequence[NetworkDecision]:
+        return tuple(self._gate.log)
+
+    async def _url(self, port: int) -> str:
+        try:
+            return self._ports.url(port)
+        except SandboxLost as error:
+            raise SandboxLost(error.reason, sandbox_id=self.id) from None
+
+    async def _close(self) -> None:
+        await self._ports.aclose()
 
     @property
     def lost(self) -> bool:

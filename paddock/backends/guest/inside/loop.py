@@ -21,6 +21,7 @@ from .trees import (
     prctl,
     stop_and_kill,
 )
+from .tunnels import Tunnels
 from .wire import (
     CREDIT,
     DATA,
@@ -34,6 +35,7 @@ from .wire import (
     REQUEST,
     SIGNAL,
     STDOUT,
+    TUNNEL_KINDS,
     Frames,
     frame,
     message,
@@ -81,6 +83,7 @@ class Guest:
         self.inlet_watched = False
         self.congested = False
         self.commands: dict[int, Command] = {}
+        self.tunnels = Tunnels(self)
         self.timers: list[tuple[float, int, Callback]] = []
         self.timer_count = 0
         self.limits: dict[int, int] = {}
@@ -132,6 +135,7 @@ class Guest:
             self.congested = not self.congested
             for command in self.commands.values():
                 command.balance()
+            self.tunnels.balance()
         if (waiting < OUTBOX_FULL) != self.inlet_watched:
             self.watch_inlet(waiting < OUTBOX_FULL)
 
@@ -165,6 +169,9 @@ class Guest:
     def on_frame(self, kind: int, channel: int, payload: bytes) -> None:
         if kind == REQUEST:
             self.on_request(channel, payload)
+            return
+        if kind in TUNNEL_KINDS:
+            self.tunnels.on_frame(kind, channel, payload)
             return
         on_kind = ON_KIND.get(kind)
         if on_kind is None:
@@ -204,12 +211,17 @@ class Guest:
         )
 
     def configure(self, body: Body, blob: bytes) -> Answer:
-        """The first request: limits for commands, where output spills, how long the lease is."""
+        """The first request: limits for commands, where output spills, how long the lease is.
+
+        And, if the host takes connections from inside, the port to which they are made.
+        """
         self.limits = limits_by_number(body["limits"])
         self.spill_dir = body["spill_dir"]
         if body["lease"] is not None:
             self.lease = body["lease"]
             self.after(LEASE_TICK, self.on_tick)
+        if body.get("listen") is not None:
+            self.tunnels.listen(body["listen"])
         self.idle.append(self.new_supervisor())
         answer: dict[str, Any] = {
             "protocol": PROTOCOL,

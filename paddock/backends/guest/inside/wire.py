@@ -25,11 +25,21 @@ WINDOW = 1024 * 1024
 """Bytes of a stream that may be on the wire unacknowledged."""
 INLINE = 1024 * 1024
 """Largest file contents in one request or reply; above it the contents are streamed."""
+TUNNEL_WINDOW = 256 * 1024
+"""Bytes of one way of a connection that may be on the wire unacknowledged. Smaller than
+`WINDOW`, as there are many connections and each end may have to hold so much of each."""
+TUNNELS_MAX = 128
+"""Connections at once that were opened by one side."""
+GUEST_CHANNELS = 0x80000000
+"""The bit of a channel that the guest opened; those of the host are without."""
 
 # host -> guest
 REQUEST, DATA, EOF, CREDIT, KILL, SIGNAL = 1, 2, 3, 4, 5, 6
 # guest -> host
 REPLY, STDOUT, STDERR, STDIN_CREDIT, STDIN_CLOSED, GONE = 17, 18, 19, 20, 21, 22
+# both ways: TCP connections
+OPEN, OPENED, BYTES, END, GRANT, RESET = 33, 34, 35, 36, 37, 38
+TUNNEL_KINDS = frozenset((OPEN, OPENED, BYTES, END, GRANT, RESET))
 
 
 def frame(kind: int, channel: int, payload: bytes = b"") -> bytes:

@@ -1,0 +1,146 @@
+"""What a sandbox may reach: lists of hosts, and what was decided by them.
+
+One spelling for every host is settled here, for those who write lists and for those who
+ask; so two spellings of one host never meet. It knows nothing of proxies or of DNS.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
+
+from paddock.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Address", "Allow", "NetworkDecision", "parse_host", "parse_port", "split_port"]
+
+Address = IPv4Address | IPv6Address
+
+DEFAULT_PORTS = frozenset({80, 443})
+"""Those of a host that is listed without one."""
+NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
+NAME_MAX = 253
+NUMBER_LAST = re.compile(r"(.*\.)?([0-9]+|0[xX][0-9a-fA-F]*)\.?")
+"""What some program takes for an IPv4 address: 127.1, 0x7f000001, 2130706433, 0177.0.0.1."""
+PORT = re.compile(r"[0-9]{1,5}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkDecision:
+    """One attempt to reach a host, and what became of it.
+
+    `time` is in seconds since the epoch. `host` is as it was asked for, and `port` 0, when
+    the request made no sense. `reason` is for a person to read.
+    """
+
+    time: float
+    host: str
+    port: int
+    allowed: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    host: str | Address
+    below: bool
+    """Only names below `host` are meant, not itself."""
+    ports: frozenset[int]
+
+    def matches(self, host: str | Address, port: int) -> bool:
+        if port not in self.ports:
+            return False
+        if self.below:
+            return isinstance(host, str) and host.endswith(f".{self.host}")
+        return host == self.host
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allow:
+    """A network that is nothing but these hosts, each ``name``, ``name:port`` or an address.
+
+    Without a port, 80 and 443 are meant. ``*.example.com`` is every name below
+    example.com and not itself. A private or local address is reached only if it is listed
+    as an address (``10.0.0.5:5432``, ``[::1]:8080``), never through a name. An empty list
+    lets nothing through. Raises `ConfigError`.
+    """
+
+    hosts: Sequence[str]
+    _entries: tuple[_Entry, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.hosts, str):
+            raise ConfigError("hosts takes a list, not one string")
+        object.__setattr__(self, "hosts", tuple(self.hosts))
+        object.__setattr__(self, "_entries", tuple(_parse_entry(text) for text in self.hosts))
+
+    def entry_for(self, host: str | Address, port: int) -> str | None:
+        """The entry by which `host` (see `parse_host`) may be reached, or None."""
+        for text, entry in zip(self.hosts, self._entries, strict=True):
+            if entry.matches(host, port):
+                return text
+        return None
+
+
+def parse_host(text: str) -> str | Address:
+    """The one spelling of a host: a lower-case name without a final dot, or an address.
+
+    Takes ASCII only, IPv6 in brackets, IPv4 in four decimal numbers. Raises `ValueError`.
+    """
+    if not text.isascii():
+        raise ValueError("a host has to be in ASCII (xn--...)")
+    if text.startswith("[") and text.endswith("]") and "%" not in text:
+        return IPv6Address(text[1:-1])
+    if NUMBER_LAST.fullmatch(text):
+        return IPv4Address(text)
+    name = text.lower().removesuffix(".")
+    if len(name) > NAME_MAX or not NAME.fullmatch(name):
+        raise ValueError("not a host name")
+    return name
+
+
+def parse_port(text: str) -> int:
+    """Raises `ValueError`."""
+    if not PORT.fullmatch(text) or not 0 < int(text) < 65536:
+        raise ValueError("not a port")
+    return int(text)
+
+
+def _parse_entry(text: str) -> _Entry:
+    try:
+        host, port = split_port(text)
+        below = host.startswith("*.")
+        parsed = parse_host(_in_ascii(host.removeprefix("*.")))
+        if below and not isinstance(parsed, str):
+            raise ValueError("there is nothing below an address")
+        ports = DEFAULT_PORTS if port is None else frozenset({parse_port(port)})
+    except ValueError as error:
+        raise ConfigError(f"network: {text!r}: {error}; {HINT}") from None
+    return _Entry(host=parsed, below=below, ports=ports)
+
+
+HINT = "give example.org, example.org:8443, *.example.org, 192.0.2.1:80 or [2001:db8::1]:80"
+
+
+def split_port(text: str) -> tuple[str, str | None]:
+    """The host and, after a colon that is not an IPv6 address's, the port."""
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        return text, None
+    return host, port
+
+
+def _in_ascii(host: str) -> str:
+    """A name in any script as DNS has it."""
+    if host.isascii():
+        return host
+    import idna  # its tables take a while to load
+
+    try:
+        return idna.encode(host, uts46=True).decode()
+    except idna.IDNAError as error:
+        raise ValueError(str(error)) from None
