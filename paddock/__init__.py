@@ -16,6 +16,9 @@ if TYPE_CHECKING:
         backend_names,
         get_backend,
     )
+    from paddock.backends.docker import (
+        DockerBackend,
+    )
     from paddock.backends.local import (
         LocalBackend,
     )
@@ -121,6 +124,7 @@ __all__ = [
     "Capability",
     "CompactResult",
     "ConfigError",
+    "DockerBackend",
     "ExecFailed",
     "ExecResult",
     "ExecTimeout",
@@ -184,6 +188,7 @@ _HOMES = {
         "backend_names",
         "get_backend",
     ),
+    "paddock.backends.docker": ("DockerBackend",),
     "paddock.backends.local": ("LocalBackend",),
     "paddock.backends.pool": (
         "PoolStats",
