@@ -81,11 +81,11 @@ class Member:
 
 @dataclass(frozen=True)
 class Bundle:
-    """`dockerfile` is its text, `name` what it is called in the context."""
+    """`dockerfile` is its text, `name` what it is called in the context, where it is too."""
 
     dockerfile: str
     members: tuple[Member, ...]
-    name: str = "Dockerfile"
+    name: str
 
     @functools.cached_property
     def digest(self) -> str:

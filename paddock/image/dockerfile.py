@@ -53,6 +53,7 @@ INDEX_VARIABLES = (
 """Where packages come from on this machine: declared, so that a build may be told."""
 ENVIRONMENT = "/opt/environment"
 PROJECT = "/opt/project"
+NAME = "Dockerfile"
 OWN_NAME = ".paddock.Dockerfile"
 """Of a Dockerfile that is not in its context; the engine removes it from what is copied."""
 IGNORE = ".dockerignore"
@@ -69,8 +70,8 @@ def steps_bundle(base: str, steps: Sequence[Step]) -> Bundle:
             compiler.add(step)
         except OSError as error:
             raise _unreadable(step.verb, error) from error
-    lines = [f"FROM {base}", *compiler.lines]
-    return Bundle("\n".join([*lines, ""]), tuple(compiler.members))
+    text = "\n".join([f"FROM {base}", *compiler.lines, ""])
+    return Bundle(text, (bytes_member(NAME, text.encode()), *compiler.members), NAME)
 
 
 def dockerfile_bundle(path: Path, context: Path) -> Bundle:
@@ -128,7 +129,7 @@ class _Compiler:
                     self._shell(command)
             case Env():
                 self.lines += [
-                    f"ENV {key}={_quoted(value)}" for key, value in step.variables.items()
+                    f"ENV {key}={_quoted(value)}" for key, value in sorted(step.variables.items())
                 ]
             case Workdir():
                 self.lines.append(f"WORKDIR {_quoted(step.path)}")

@@ -63,8 +63,9 @@ class Image:
 
         A ``.dockerignore`` in the context is honoured.
         """
-        folder = Path(path).expanduser().parent if context is None else Path(context)
-        return cls((steps.FromDockerfile(path=Path(path), context=folder),))
+        file = steps.local_path("from_dockerfile", path)
+        folder = steps.local_path("from_dockerfile", file.parent if context is None else context)
+        return cls((steps.FromDockerfile(path=file, context=folder),))
 
     def apt_install(self, *packages: str) -> Self:
         """Install Debian packages, without what they recommend."""
@@ -90,8 +91,9 @@ class Image:
         pre: bool = False,
     ) -> Self:
         """Install what a requirements file lists."""
+        file = steps.local_path("pip_install_from_requirements", path)
         options = steps.PipOptions(index_url=index_url, extra_index_urls=extra_index_urls, pre=pre)
-        return self._with(steps.PipInstallFromRequirements(path=Path(path), options=options))
+        return self._with(steps.PipInstallFromRequirements(path=file, options=options))
 
     def pip_install_from_pyproject(
         self,
@@ -107,11 +109,10 @@ class Image:
 
         The project itself is not installed, so that a change of its code costs no build.
         """
+        file = steps.local_path("pip_install_from_pyproject", path)
         options = steps.PipOptions(index_url=index_url, extra_index_urls=extra_index_urls, pre=pre)
         return self._with(
-            steps.PipInstallFromPyproject(
-                path=Path(path), extras=extras, groups=groups, options=options
-            )
+            steps.PipInstallFromPyproject(path=file, extras=extras, groups=groups, options=options)
         )
 
     def uv_sync(
@@ -125,7 +126,8 @@ class Image:
 
         The environment is first on PATH. The project itself is not installed.
         """
-        return self._with(steps.UvSync(path=Path(path), extras=extras, groups=groups))
+        folder = steps.local_path("uv_sync", path)
+        return self._with(steps.UvSync(path=folder, extras=extras, groups=groups))
 
     def run_commands(self, *commands: str) -> Self:
         """Run shell commands by ``/bin/sh -c``, each in a layer of its own."""
@@ -144,7 +146,8 @@ class Image:
 
     def add_local_file(self, local: str | os.PathLike[str], remote: str) -> Self:
         """Copy a file in; into the directory `remote` if that ends in ``/``."""
-        return self._with(steps.AddLocalFile(local=Path(local), remote=remote))
+        file = steps.local_path("add_local_file", local)
+        return self._with(steps.AddLocalFile(local=file, remote=remote))
 
     def add_local_dir(
         self, local: str | os.PathLike[str], remote: str, *, ignore: Sequence[str] = ()
@@ -154,7 +157,8 @@ class Image:
         `ignore` are patterns as in a ``.dockerignore``, which alone decide what stays out.
         Links stay links; sockets and pipes are left out.
         """
-        return self._with(steps.AddLocalDir(local=Path(local), remote=remote, ignore=ignore))
+        folder = steps.local_path("add_local_dir", local)
+        return self._with(steps.AddLocalDir(local=folder, remote=remote, ignore=ignore))
 
     def user(self, name: str) -> Self:
         """Run what comes after, and what runs in the sandbox, as `name`."""

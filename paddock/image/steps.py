@@ -1,7 +1,7 @@
 """The steps of an image, one frozen value each; what is impossible is refused when one is made.
 
-Paths of this machine are absolute here and are not looked at before the image is
-compiled.
+Paths of this machine are absolute here (see `local_path`) and are not looked at before
+the image is compiled.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ __all__ = [
     "User",
     "UvSync",
     "Workdir",
+    "local_path",
 ]
 
 REFERENCE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:/@-]*")
@@ -63,9 +64,6 @@ class FromDockerfile:
     verb: ClassVar[str] = "from_dockerfile"
     path: Path
     context: Path
-
-    def __post_init__(self) -> None:
-        _set(self, path=_local(self.verb, self.path), context=_local(self.verb, self.context))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +125,6 @@ class PipInstallFromRequirements:
     path: Path
     options: PipOptions = field(default_factory=PipOptions)
 
-    def __post_init__(self) -> None:
-        _set(self, path=_local(self.verb, self.path))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipInstallFromPyproject:
@@ -144,7 +139,6 @@ class PipInstallFromPyproject:
     def __post_init__(self) -> None:
         _set(
             self,
-            path=_local(self.verb, self.path),
             extras=_names(self.verb, "extras", self.extras),
             groups=_names(self.verb, "groups", self.groups),
         )
@@ -162,7 +156,6 @@ class UvSync:
     def __post_init__(self) -> None:
         _set(
             self,
-            path=_local(self.verb, self.path),
             extras=_names(self.verb, "extras", self.extras),
             groups=_names(self.verb, "groups", self.groups),
         )
@@ -219,7 +212,6 @@ class AddLocalFile:
     remote: str
 
     def __post_init__(self) -> None:
-        _set(self, local=_local(self.verb, self.local))
         _remote(self.verb, self.remote)
 
 
@@ -237,7 +229,7 @@ class AddLocalDir:
             raise ConfigError(f"add_local_dir: ignore takes a list, not {self.ignore!r}")
         for pattern in self.ignore:
             _text(self.verb, pattern, "a pattern")
-        _set(self, local=_local(self.verb, self.local), ignore=tuple(self.ignore))
+        _set(self, ignore=tuple(self.ignore))
         _remote(self.verb, self.remote)
 
 
@@ -318,7 +310,8 @@ def _names(verb: str, what: str, values: Sequence[str]) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _local(verb: str, path: str | os.PathLike[str]) -> Path:
+def local_path(verb: str, path: str | os.PathLike[str]) -> Path:
+    """A path of this machine, whatever the current directory is later on."""
     if not os.fspath(path):
         raise ConfigError(f"{verb}: {path!r} is not a path of this machine")
     return Path(path).expanduser().absolute()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from paddock._concurrency import finish
 from paddock.backends.docker import recipes
 from paddock.backends.docker.operations import import_root
-from paddock.backends.docker.progress import Output
+from paddock.backends.docker.progress import Output, Step
 from paddock.errors import BuildFailed, ConfigError
 
 if TYPE_CHECKING:
@@ -34,16 +34,19 @@ GRACE = 30.0
 """Seconds for mmdebstrap to unmount and remove its work after SIGTERM, before SIGKILL."""
 PIECE = 1 << 20
 LAST_LINES = 40
+INFORMATION = "I: "
+"""How mmdebstrap begins to say what it does next."""
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
 UNWANTED = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/doc/*")
 WANTED = "/usr/share/doc/*/copyright"
 TIDY = 'rm -f "$1/etc/hostname" "$1/etc/resolv.conf"'
 """Both are this machine's; an engine puts its own into every container."""
 NO_CACHE = (
+    'rm -f "$1"/var/cache/apt/*.bin; '
     'echo \'Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";\' '
     '>"$1/etc/apt/apt.conf.d/90no-cache"'
 )
-"""Otherwise apt keeps 80 MB of what it has read in every layer."""
+"""Otherwise apt keeps 80 MB of what it has read, in every layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,10 +127,16 @@ async def _archive(command: list[str], tell: ImageProgressCallback) -> AsyncGene
 async def _listen(
     stream: asyncio.StreamReader, lines: deque[str], tell: ImageProgressCallback
 ) -> None:
+    number = 0
     async for line in stream:
         text = line.decode(errors="replace").rstrip()
         lines.append(text)
-        tell(Output(image=recipes.DEBIAN, line=text))
+        if text.startswith(INFORMATION):
+            number += 1
+            told = text.removeprefix(INFORMATION)
+            tell(Step(image=recipes.DEBIAN, number=number, total=None, instruction=told))
+        else:
+            tell(Output(image=recipes.DEBIAN, line=text))
 
 
 async def _end(process: asyncio.subprocess.Process, listener: asyncio.Task[None]) -> None:

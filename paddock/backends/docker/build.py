@@ -6,6 +6,7 @@ What an image is made of, `paddock.image` says; how the engine is asked, `operat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import os
@@ -20,13 +21,14 @@ from paddock.backends.docker import recipes
 from paddock.backends.docker.bootstrap import DebianSource, import_debian
 from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.once import Once, locked
-from paddock.backends.docker.operations import build_bundle, exists, pull
-from paddock.errors import BuildFailed
+from paddock.backends.docker.operations import build_bundle, pull
+from paddock.backends.docker.store import identity, remove_unnamed
+from paddock.errors import BuildFailed, ConfigError
 from paddock.image import Image
 from paddock.image.dockerfile import INDEX_VARIABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
     from paddock.backends.docker.engine import Engine
     from paddock.backends.docker.progress import ImageProgress, ImageProgressCallback
@@ -117,7 +119,7 @@ async def ensure(
     settings = settings or BuildSettings.from_environment()
     if isinstance(image, Image):
         return await _ensure_built(engine, image, tell, settings)
-    if await exists(engine, image):
+    if await identity(engine, image):
         return image
     if (name := recipes.recipe_of(image)) is not None:
         await _once_missing(
@@ -130,16 +132,21 @@ async def ensure(
 
 async def build_recipe(
     engine: Engine, name: str, settings: BuildSettings, tell: ImageProgressCallback
-) -> None:
+) -> str:
     """Build ``paddock:NAME``, whether it is there or not; what it begins with, if missing.
 
-    Raises as `ensure`.
+    Returns its reference; raises as `ensure`.
     """
+    reference = f"{recipes.REPOSITORY}:{name}"
+    if recipes.recipe_of(reference) is None:
+        raise ConfigError(f"{reference} is no recipe; `paddock image bootstrap` makes it")
     bundle = await asyncio.to_thread(recipes.recipe_bundle, name, settings.authorities)
-    if name == "base" and await exists(engine, recipes.DEBIAN):
+    if name == "base" and await identity(engine, recipes.DEBIAN):
         args = FrozenMapping({**settings.args, "DEBIAN": recipes.DEBIAN})
         settings = dataclasses.replace(settings, args=args)
-    await _build(engine, bundle, f"{recipes.REPOSITORY}:{name}", name, settings, tell)
+    async with _replacing(engine, reference):
+        await _build(engine, bundle, reference, name, settings, tell)
+    return reference
 
 
 async def bootstrap(
@@ -155,9 +162,10 @@ async def bootstrap(
     cancelled, what was there before is still there.
     """
     tell = on_progress or _ignore
-    await import_debian(engine, source, tell)
-    await build_recipe(engine, "base", settings or BuildSettings.from_environment(), tell)
-    return f"{recipes.REPOSITORY}:base"
+    settings = settings or BuildSettings.from_environment()
+    async with _replacing(engine, recipes.DEBIAN):
+        await import_debian(engine, source, tell)
+        return await build_recipe(engine, "base", settings, tell)
 
 
 async def _ensure_built(
@@ -165,7 +173,7 @@ async def _ensure_built(
 ) -> str:
     bundle = await asyncio.to_thread(image.bundle)
     reference = bundle.reference
-    if await exists(engine, reference):
+    if await identity(engine, reference):
         return reference
 
     async def build(tell: ImageProgressCallback) -> None:
@@ -203,6 +211,15 @@ async def _build(
         raise
 
 
+@contextlib.asynccontextmanager
+async def _replacing(engine: Engine, reference: str) -> AsyncIterator[None]:
+    """Do not leave behind what had the name before."""
+    before = await identity(engine, reference)
+    yield
+    if before is not None:
+        await remove_unnamed(engine, before)
+
+
 async def _pull(engine: Engine, image: str, tell: ImageProgressCallback) -> None:
     try:
         await pull(engine, image, tell)
@@ -213,14 +230,14 @@ async def _pull(engine: Engine, image: str, tell: ImageProgressCallback) -> None
 async def _once_missing(
     engine: Engine,
     reference: str,
-    make: Callable[[ImageProgressCallback], Coroutine[None, None, None]],
+    make: Callable[[ImageProgressCallback], Coroutine[None, None, object]],
     tell: ImageProgressCallback,
 ) -> None:
     key = f"{engine.endpoint.url} {reference}"
 
     async def work(tell: ImageProgressCallback) -> None:
         async with locked(key):
-            if not await exists(engine, reference):
+            if await identity(engine, reference) is None:
                 await make(tell)
 
     await _once.run(key, work, tell)

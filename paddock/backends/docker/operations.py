@@ -24,24 +24,15 @@ if TYPE_CHECKING:
     from paddock.backends.docker.progress import ImageProgressCallback
     from paddock.image.bundle import Bundle
 
-__all__ = ["build_bundle", "exists", "import_root", "pull"]
+__all__ = ["build_bundle", "import_root", "pull"]
 
 STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
 COLOURS = re.compile("\x1b\\[(91|0)m")
 """The engine's own, around what a command writes to stderr."""
+OWN = re.compile(r" ---> .*|Removing intermediate container \w+")
+"""What the engine says between the lines of a command."""
 LAST_LINES = 40
 """Lines of a failed step that its error keeps."""
-
-
-async def exists(engine: Engine, image: str) -> bool:
-    """Whether the engine has an image of that name."""
-    try:
-        await engine.call(f"looking for {image}", engine.client.inspect_image, image)
-    except EngineError as error:
-        if error.status == 404:
-            return False
-        raise
-    return True
 
 
 async def build_bundle(
@@ -156,7 +147,8 @@ class _Answers:
             number, total = int(match[1]), int(match[2])
             self._tell(Step(image=self._tag, number=number, total=total, instruction=self._step))
         elif line.strip():
-            self._lines.append(line)
+            if not OWN.fullmatch(line):
+                self._lines.append(line)
             self._tell(Output(image=self._tag, line=line))
 
 
@@ -191,6 +183,7 @@ async def _told(
             yield data
             done += len(data)
             tell(Transfer(image=image, what=what, done=done))
+    tell(Transfer(image=image, what=what, done=done, total=done))
 
 
 async def _threaded(pieces: Iterator[bytes]) -> AsyncGenerator[bytes]:

@@ -10,11 +10,11 @@ __all__ = ["ImageProgress", "ImageProgressCallback", "Output", "Step", "Transfer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """About to do `instruction`, the `number`th of `total` in building `image`."""
+    """About to do `instruction`, the `number`th in making `image`, of `total` if that is known."""
 
     image: str
     number: int
-    total: int
+    total: int | None
     instruction: str
 
 

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 REPOSITORY = "paddock"
+DOCKERFILE = "Dockerfile"
 LABEL = "dev.paddock.image"
 """On every image that Paddock makes: a recipe's name, or a digest."""
 DEBIAN = "paddock:debian"
@@ -53,7 +54,7 @@ def folder() -> Path:
 
 
 def names() -> list[str]:
-    return sorted(path.parent.name for path in folder().glob("*/Dockerfile"))
+    return sorted(path.parent.name for path in folder().glob(f"*/{DOCKERFILE}"))
 
 
 def recipe_of(reference: str) -> str | None:
@@ -92,7 +93,7 @@ def recipe_bundle(name: str, authorities: Path | None) -> Bundle:
         members += map(_certificate_member, _own_authorities(authorities))
     elif name == "agent":
         members.append(bytes_member(*running_wheel()))
-    return Bundle((place / "Dockerfile").read_text(), tuple(members))
+    return Bundle((place / DOCKERFILE).read_text(), tuple(members), DOCKERFILE)
 
 
 def _certificate_member(text: str) -> Member:

@@ -1,0 +1,93 @@
+"""The images of ours that an engine has: a label says which they are, and a name of ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from paddock.backends.docker import recipes
+from paddock.backends.docker.engine import EngineError
+from paddock.errors import ConfigError
+from paddock.image import bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from paddock.backends.docker.engine import Engine
+
+__all__ = ["ImageInfo", "identity", "list_images", "remove_image", "remove_unnamed"]
+
+REPOSITORIES = (recipes.REPOSITORY, bundle.REPOSITORY)
+"""What somebody builds on an image of ours inherits its label, but not its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageInfo:
+    """An image of ours. `label` is a recipe's name or a digest, `size` is in bytes."""
+
+    reference: str
+    label: str
+    id: str
+    size: int
+    created: datetime
+
+
+async def list_images(engine: Engine) -> list[ImageInfo]:
+    """All of ours, newest first. Raises `EngineError`."""
+    found = await engine.call(
+        "listing images", engine.client.images, filters={"label": recipes.LABEL}
+    )
+    infos = [info for image in found for info in _infos(image)]
+    return sorted(infos, key=lambda info: info.created, reverse=True)
+
+
+async def remove_image(engine: Engine, name: str) -> str:
+    """Remove an image of ours, told by a recipe's name, its reference or its digest.
+
+    Its layers go too unless another image needs them. Returns its reference; raises
+    `ConfigError` for what is not ours, `EngineError` if containers still use it.
+    """
+    wanted = {name, *(f"{repository}:{name}" for repository in REPOSITORIES)}
+    ours = {info.reference for info in await list_images(engine)} & wanted
+    if not ours:
+        raise ConfigError(f"{name}: no image that Paddock made has this name")
+    (reference,) = ours
+    await engine.call(f"removing {reference}", engine.client.remove_image, reference)
+    return reference
+
+
+async def identity(engine: Engine, reference: str) -> str | None:
+    """The id of an image; None if it is not there. Raises `EngineError`."""
+    try:
+        found = await engine.call(
+            f"looking for {reference}", engine.client.inspect_image, reference
+        )
+    except EngineError as error:
+        if error.status == 404:
+            return None
+        raise
+    return str(found["Id"])
+
+
+async def remove_unnamed(engine: Engine, image_id: str) -> None:
+    """Remove an image whose name went to another; it stays while something needs it."""
+    try:
+        found = await engine.call("looking at an image", engine.client.inspect_image, image_id)
+        if not found["RepoTags"]:
+            await engine.call("removing an image", engine.client.remove_image, image_id)
+    except EngineError as error:
+        if error.status not in (404, 409):
+            raise
+
+
+def _infos(image: dict[str, Any]) -> Iterator[ImageInfo]:
+    for reference in image["RepoTags"] or ():
+        if reference.partition(":")[0] in REPOSITORIES:
+            yield ImageInfo(
+                reference=reference,
+                label=image["Labels"][recipes.LABEL],
+                id=image["Id"],
+                size=image["Size"],
+                created=datetime.fromtimestamp(image["Created"], UTC),
+            )
