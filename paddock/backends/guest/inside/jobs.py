@@ -18,7 +18,7 @@ from .wire import INLINE, PIECE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, NoReturn
+    from typing import IO, Any, NoReturn
 
     Args = dict[str, Any]
 
@@ -76,28 +76,32 @@ def receive_file(args: Args) -> None:
 
 
 def read_lines(args: Args) -> None:
-    """The lines asked for, then how many there are; a line of any length in bounded memory."""
+    with open(open_regular(args["path"]), "rb") as file:
+        emit([lines_of(file, args)])
+
+
+def lines_of(file: IO[bytes], args: Args) -> dict[str, Any]:
+    """The lines asked for, and how many there are; a line of any length in bounded memory."""
     first, last = args["start"], args["start"] + args["limit"]
     width = args["width"]
     number = 1
     line = bytearray()
     ended = True
     wanted: list[str] = []
-    with open(open_regular(args["path"]), "rb") as file:
-        for piece in iter(lambda: file.readline(INLINE), b""):
-            ended = piece.endswith(b"\n")
-            if first <= number < last and len(line) <= 4 * width:
-                line += piece[: 4 * width + 4]
-            if ended:
-                if first <= number < last:
-                    wanted.append(shown_line(line, width))
-                    line = bytearray()
-                number += 1
+    for piece in iter(lambda: file.readline(INLINE), b""):
+        ended = piece.endswith(b"\n")
+        if first <= number < last and len(line) <= 4 * width:
+            line += piece[: 4 * width + 4]
+        if ended:
+            if first <= number < last:
+                wanted.append(shown_line(line, width))
+                line = bytearray()
+            number += 1
     if not ended:
         if first <= number < last:
             wanted.append(shown_line(line, width))
         number += 1
-    emit([{"lines": wanted, "total": number - 1}])
+    return {"lines": wanted, "total": number - 1}
 
 
 def shown_line(line: bytearray, width: int) -> str:
