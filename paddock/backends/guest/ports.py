@@ -81,6 +81,8 @@ class Ports:
         self._end()
 
     def _end(self) -> None:
+        if self._gate.port is not None:
+            self._client.tunnels.on_open = lambda tunnel: tunnel.close()
         self._turn_visitors_away()
         for listener in self._listeners.values():
             listener.close()
