@@ -17,7 +17,7 @@ from paddock.backends.docker.dial import dial
 from paddock.backends.docker.engine import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 
     from paddock.backends.docker.engine import Endpoint, Engine
 
@@ -41,23 +41,31 @@ async def post(
 ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
     """Send a request and give an iterator of the objects that the engine answers with.
 
-    `what` names the request in errors. Raises `EngineError` when the engine refuses,
-    hangs up or falls silent, and whatever `body` raises. However the block is left, the
-    connection is closed and `body` is not read any more.
+    `what` names the request in errors. The iterator raises `EngineError` when the engine
+    refuses, hangs up or falls silent, and whatever `body` raises. However the block is
+    left, the connection is closed and `body` is not read any more.
     """
     reader, writer = await _open(engine.endpoint, what)
     head = _head(f"/v{engine.version}{path}?{urlencode(query)}", headers or {}, body is not None)
     upload = asyncio.create_task(_send(writer, head, body))
     try:
-        try:
-            response = await _Response.begin(reader, what)
-            yield response.objects()
-        except (EOFError, OSError) as error:
-            raise await _cause(upload) or _gone(what, error) from None
+        async with contextlib.aclosing(_objects(reader, upload, what)) as objects:
+            yield objects
     finally:
         upload.cancel()
         writer.transport.abort()
         await asyncio.wait([upload])
+
+
+async def _objects(
+    reader: asyncio.StreamReader, upload: asyncio.Task[None], what: str
+) -> AsyncGenerator[dict[str, Any]]:
+    try:
+        response = await _Response.begin(reader, what)
+        async for found in response.objects():
+            yield found
+    except (EOFError, OSError) as error:
+        raise await _cause(upload) or _gone(what, error) from None
 
 
 async def _cause(upload: asyncio.Task[None]) -> Exception | None:
