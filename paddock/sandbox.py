@@ -12,10 +12,10 @@ import enum
 import posixpath
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from paddock._concurrency import finish
 from paddock.errors import ExecFailed, ExecTimeout, SandboxClosed, SandboxLost, Unsupported
@@ -369,6 +369,13 @@ class Sandbox(ABC):
         """Let a paused sandbox go on."""
         raise Unsupported("resume()", backend=self.backend)
 
+    async def detach(self) -> None:
+        """Let the sandbox go on without us, for `Backend.attach` to find it by its id.
+
+        What runs in it runs on; this object is closed.
+        """
+        raise Unsupported("detach()", backend=self.backend)
+
     async def stats(self) -> Stats:
         """What the sandbox uses now."""
         raise Unsupported("stats()", backend=self.backend)
@@ -399,8 +406,12 @@ class Sandbox(ABC):
         Idempotent; callers at the same time wait for the one that closes. Runs to
         its end even if the caller is cancelled.
         """
+        await self._end_with(self._close)
+
+    async def _end_with(self, ending: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """End this object, once, by the first `ending` that is asked for."""
         if self._closing is None:
-            self._closing = asyncio.ensure_future(self._close())
+            self._closing = asyncio.ensure_future(ending())
         await finish(_wait_for(self._closing))
 
     @property

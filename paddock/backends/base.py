@@ -152,6 +152,15 @@ class Backend(ABC):
 
         return SandboxPool(self.create, size=size, concurrency=concurrency, max_age=max_age)
 
+    async def attach(self, sandbox_id: str) -> Sandbox:
+        """Another hold of a sandbox that somebody else made; see `Sandbox.detach`.
+
+        It is the caller's to close, which takes the sandbox down, or to detach from.
+        Raises `Unsupported` where sandboxes are their maker's alone, and `ConfigError`
+        for one that is not ours.
+        """
+        raise Unsupported("attach()", backend=self.name)
+
     async def delete(self, sandbox_id: str) -> bool:
         """Take down the sandbox of this id, whoever made it; False if there is none (any more).
 

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock import ConfigError, SandboxError, SandboxLost, Unsupported
+from paddock import ConfigError, SandboxClosed, SandboxError, SandboxLost, Unsupported
 from paddock.backends.docker import DockerBackend, owner
+from paddock.backends.docker.attach import join_stream
 from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.sandbox import DockerSandbox
+from paddock.backends.guest.client import GuestClient
 from paddock.sandbox import Resources
 
 if TYPE_CHECKING:
@@ -252,6 +254,94 @@ async def test_stats_are_numbers_of_this_sandbox(sandbox: DockerSandbox) -> None
     assert 0 < stats.memory < 200 * 1024**2
     assert 0 < stats.cpu < 60
     assert 1 <= stats.pids < 20
+
+
+# --------------------------------------------------------------- more than one owner
+
+
+async def test_a_sandbox_without_a_lease_outlives_its_maker_and_is_found_again(
+    engine: Engine,
+) -> None:
+    recipe = DockerBackend(network="none", lease=None, labels={"job": "7"})
+    maker = await recipe.create()
+    await maker.fs.write_text("kept", "yes")
+    await maker.exec("(sleep 0.5; echo finished > late) & true")
+    await maker.detach()
+    with pytest.raises(SandboxClosed):
+        await maker.exec("true")
+    try:
+        assert await recipe.gc() == []
+        again = await DockerBackend().attach(maker.id)
+        assert again.labels == {"job": "7"}
+        assert again.working_dir == maker.working_dir
+        assert await again.fs.read_text("kept") == "yes"
+        assert (await again.exec("while ! [ -e late ]; do sleep 0.05; done; cat late")).ok
+        await again.detach()
+        (found,) = await recipe.list({"job": "7"})
+        assert (found.id, found.state) == (maker.id, "running")
+    finally:
+        assert await recipe.delete(maker.id)
+
+
+async def test_a_maker_without_a_lease_that_is_killed_leaves_its_sandbox(
+    engine: Engine, tmp_path: Path
+) -> None:
+    making = (
+        "import asyncio\nfrom paddock import DockerBackend\n"
+        "async def main():\n"
+        "    sandbox = await DockerBackend(network='none', lease=None).create()\n"
+        "    print(sandbox.id, flush=True)\n"
+        "    await sandbox.exec('echo begun > file; sleep 0.7; echo ended > file')\n"
+        "asyncio.run(main())"
+    )
+    maker = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", making),
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert maker.stdout is not None
+    name = (await maker.stdout.readline()).decode().strip()
+    maker.kill()
+    await maker.wait()
+    async with await DockerBackend().attach(name) as again:
+        waiting = 'while [ "$(cat file)" != ended ]; do sleep 0.05; done'
+        assert (await again.exec(waiting, timeout=20)).ok
+    assert name not in {info.id for info in await DockerBackend().list()}
+
+
+async def test_two_hosts_share_a_sandbox_until_its_maker_closes_it(
+    engine: Engine, sandbox: DockerSandbox
+) -> None:
+    other = await DockerBackend().attach(sandbox.id)
+    try:
+        first, second = await asyncio.gather(
+            sandbox.exec("sleep 0.2; echo one"), other.exec("sleep 0.2; echo two")
+        )
+        assert (first.stdout, second.stdout) == ("one\n", "two\n")
+        with pytest.raises(Unsupported, match="lease"):
+            await sandbox.detach()
+        await sandbox.aclose()
+        async with asyncio.timeout(10):
+            with pytest.raises(SandboxLost):
+                await other.exec("sleep 100")
+    finally:
+        await other.aclose()
+
+
+async def test_joining_takes_the_word_and_a_sandbox_of_ours(
+    engine: Engine, sandbox: DockerSandbox
+) -> None:
+    client = GuestClient()
+    await join_stream(engine, sandbox.id, client)
+    joining = asyncio.ensure_future(client.request("join", word="guess"))
+    async with asyncio.timeout(10):
+        await client.disconnected.wait()
+    joining.cancel()
+    client.fail("test over")
+    assert (await sandbox.exec("echo untouched")).stdout == "untouched\n"
+    with pytest.raises(EngineError, match="No such container"):
+        await DockerBackend().attach("nobody")
 
 
 # -------------------------------------------------------------------- how it ends

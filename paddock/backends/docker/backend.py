@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field
+import secrets
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock._concurrency import acquire
 from paddock.backends.base import Backend
 from paddock.backends.docker import inventory, owner
-from paddock.backends.docker.attach import open_stream
+from paddock.backends.docker.attach import join_stream, open_stream
 from paddock.backends.docker.container import WORKING_DIR, ContainerPlan, Hardening, Network
 from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.sandbox import DockerSandbox, remove_container
@@ -55,7 +56,8 @@ class DockerBackend(Backend):
       need; `"strict"` drops them all, makes the root read-only with a working directory
       in memory, and runs as nobody.
     - `host`: the engine's address; found as the docker CLI finds it unless given.
-    - `lease`: seconds after which a sandbox whose maker is silent ends by itself.
+    - `lease`: seconds after which a sandbox whose maker is silent ends by itself. With
+      None it outlives its maker, until somebody deletes it.
     """
 
     name: ClassVar[str] = "docker"
@@ -67,7 +69,7 @@ class DockerBackend(Backend):
     runtime: str | None = None
     hardening: Hardening = "default"
     host: str | None = None
-    lease: float = 60.0
+    lease: float | None = 60.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,8 +79,49 @@ class DockerBackend(Backend):
             raise ConfigError(f"hardening={self.hardening!r}: give default or strict")
         if self.working_dir is not None and not self.working_dir.startswith("/"):
             raise ConfigError(f"working_dir={self.working_dir!r}: give an absolute path")
-        if self.lease <= 0:
-            raise ConfigError("lease: give a number of seconds above 0")
+        if self.lease is not None and self.lease <= 0:
+            raise ConfigError("lease: give a number of seconds above 0, or None")
+
+    async def attach(self, sandbox_id: str) -> Sandbox:
+        engine = await Engine.connect(self.host)
+        return await acquire(self._join(engine, sandbox_id), DockerSandbox.detach)
+
+    async def _join(self, engine: Engine, sandbox_id: str) -> DockerSandbox:
+        """Another connection to the guest that is there."""
+        found = await engine.call(
+            f"looking for {sandbox_id}", engine.client.inspect_container, sandbox_id
+        )
+        plan = ContainerPlan.seen(found)
+        client = GuestClient()
+        stream = await join_stream(engine, plan.name, client)
+        try:
+            joining = asyncio.ensure_future(client.request("join", word=plan.word))
+            answer = await _ready(joining, client, stream)
+        except BaseException:
+            client.fail("it could not be joined")
+            raise
+        recipe = replace(
+            self,
+            image=plan.image,
+            labels=inventory.own_labels(plan.labels),
+            lease=plan.lease,
+            working_dir=plan.working_dir,
+            resources=plan.resources,
+            network=plan.network,
+            user=plan.user,
+            runtime=plan.runtime,
+            hardening=plan.hardening,
+        )
+        return DockerSandbox(
+            recipe,
+            engine=engine,
+            client=client,
+            stream=stream,
+            plan=plan,
+            lock=None,
+            env={**answer["env"], **self.env_vars},
+            gate=gate(self.network),
+        )
 
     async def delete(self, sandbox_id: str) -> bool:
         return await inventory.delete(await Engine.connect(self.host), sandbox_id)
@@ -113,13 +156,19 @@ class DockerBackend(Backend):
             raise
 
     def _plan(self, name: str) -> ContainerPlan:
+        word = secrets.token_urlsafe(16)
         return ContainerPlan(
             name=name,
             image=self.image,
             working_dir=self.working_dir or WORKING_DIR,
+            word=word,
+            lease=self.lease,
             labels={
                 owner.LABEL: name,
-                owner.PLACE_LABEL: owner.place(),
+                owner.WORD_LABEL: word,
+                owner.LEASE_LABEL: "" if self.lease is None else str(self.lease),
+                # No sweep judges a sandbox that is meant to outlive its owner.
+                **({} if self.lease is None else {owner.PLACE_LABEL: owner.place()}),
                 **{inventory.LABEL_PREFIX + key: value for key, value in self.labels.items()},
             },
             resources=self.resources,
@@ -144,6 +193,8 @@ class DockerBackend(Backend):
                     limits={},
                     spill_dir=plan.spill_dir,
                     lease=self.lease,
+                    outlives=self.lease is None,
+                    word=plan.word,
                     listen=way_out.port,
                 )
             )

@@ -8,18 +8,19 @@ processes and logs, no shared namespaces, no mounts of the host.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from paddock.backends.docker import seccomp
+from paddock.backends.docker import owner, seccomp
 from paddock.backends.guest.bundle import boot
+from paddock.errors import ConfigError
 from paddock.network import Allow
+
+from paddock.sandbox import Resources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from docker import APIClient
-
-    from paddock.sandbox import Resources
 
 __all__ = ["WORKING_DIR", "ContainerPlan", "Hardening", "Network"]
 
@@ -52,7 +53,39 @@ class ContainerPlan:
     user: str | None
     runtime: str | None
     hardening: Hardening
+    word: str
+    lease: float | None
     spill_dir: str = SPILL_DIR
+
+    @classmethod
+    def seen(cls, found: Mapping[str, Any]) -> Self:
+        """The plan of a container of ours, from what the engine tells of it.
+
+        Raises `ConfigError` for one that is not ours or does not run.
+        """
+        config, host = found["Config"], found["HostConfig"]
+        labels: dict[str, str] = config["Labels"] or {}
+        name = found["Name"].removeprefix("/")
+        if labels.get(owner.LABEL) != name or owner.WORD_LABEL not in labels:
+            raise ConfigError(f"{name} is not a sandbox that can be joined")
+        if not found["State"]["Running"]:
+            raise ConfigError(f"the sandbox {name} does not run ({found['State']['Status']})")
+        lease = labels[owner.LEASE_LABEL]
+        return cls(
+            name=name,
+            image=config["Image"],
+            working_dir=config["WorkingDir"],
+            labels=labels,
+            resources=Resources(
+                cpu=host["NanoCpus"] / 1e9 or None, memory=host["Memory"], pids=host["PidsLimit"]
+            ),
+            network="none" if host["NetworkMode"] == "none" else "full",
+            user=config["User"] or None,
+            runtime=host["Runtime"] or None,
+            hardening="strict" if host["ReadonlyRootfs"] else "default",
+            word=labels[owner.WORD_LABEL],
+            lease=float(lease) if lease else None,
+        )
 
     @property
     def keeps_files(self) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from paddock.backends.docker.engine import Engine
 
-__all__ = ["LABEL_PREFIX", "collect", "delete", "listing"]
+__all__ = ["LABEL_PREFIX", "collect", "delete", "listing", "own_labels"]
 
 LABEL_PREFIX = "dev.paddock.label."
 """Stands before the names of a recipe's own labels."""
@@ -81,7 +81,7 @@ def _seen(containers: Iterable[dict[str, Any]]) -> Iterator[SandboxInfo]:
                 owner=_owner(labels, here),
                 created=datetime.fromtimestamp(found["Created"], UTC),
                 image=found["Image"],
-                labels=FrozenMapping(_own(labels)),
+                labels=FrozenMapping(own_labels(labels)),
             )
 
 
@@ -91,7 +91,7 @@ def _owner(labels: Mapping[str, str], here: str) -> Literal["alive", "gone", "un
     return "alive" if owner.is_alive(labels[owner.LABEL]) else "gone"
 
 
-def _own(labels: Mapping[str, str]) -> dict[str, str]:
+def own_labels(labels: Mapping[str, str]) -> dict[str, str]:
     """What the recipe called its labels."""
     return {
         key.removeprefix(LABEL_PREFIX): value

@@ -21,7 +21,7 @@ from paddock.image import Image
 from paddock.sandbox import Capability, Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from paddock.backends.docker.attach import AttachedStream
     from paddock.backends.docker.backend import DockerBackend
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DockerSandbox", "remove_container"]
 
+IDLE_BEAT = 15.0
+"""Seconds between two heartbeats where there is no lease to renew."""
 ANSWER_DEADLINE = 20.0
 """Seconds in which a guest has to answer a heartbeat: under any load that lets it run."""
 KILLED = 137
@@ -71,7 +73,7 @@ class DockerSandbox(GuestSandbox):
         client: GuestClient,
         stream: AttachedStream,
         plan: ContainerPlan,
-        lock: OwnerLock,
+        lock: OwnerLock | None,
         env: Mapping[str, str],
         gate: Gate,
     ) -> None:
@@ -93,7 +95,7 @@ class DockerSandbox(GuestSandbox):
         self._stream = stream
         self._lock = lock
         self._made = time.time()
-        self._heart = asyncio.create_task(self._beat(backend.lease / 4))
+        self._heart = asyncio.create_task(self._beat((backend.lease or IDLE_BEAT * 4) / 4))
         self._watcher = asyncio.create_task(self._watch())
 
     async def snapshot(self, name: str) -> Image:
@@ -208,18 +210,35 @@ class DockerSandbox(GuestSandbox):
             cause = await cause_of_death(self._engine, self.id, made=self._made, said=log)
             self._client.fail(cause)
 
+    async def detach(self) -> None:
+        if self._lock is not None and self._recipe.lease is not None:
+            raise Unsupported(
+                "detach() of a sandbox that has a lease",
+                backend=self.backend,
+                hint="make it with lease=None",
+            )
+        await self._end_with(self._let_go)
+
     async def _close(self) -> None:
+        try:
+            await self._let_go(then=remove_container(self._engine, self.id))
+        finally:
+            if self._borrowed is not None:
+                await remove_image(self._engine, self._borrowed)
+
+    async def _let_go(self, then: Awaitable[None] | None = None) -> None:
+        """End our side of it, and do what comes before the lock is released."""
         await super()._close()
         self._heart.cancel()
         self._client.close()
         try:
-            await remove_container(self._engine, self.id)
+            if then is not None:
+                await then
         finally:
             self._client.fail("it was closed")
             await asyncio.wait([self._heart, self._watcher])
-            if self._borrowed is not None:
-                await remove_image(self._engine, self._borrowed)
-            self._lock.release()
+            if self._lock is not None:
+                self._lock.release()
 
 
 async def _close_all(making: Sequence[asyncio.Task[Sandbox]]) -> None:

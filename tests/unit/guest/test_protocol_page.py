@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from paddock.backends.guest.inside import commands, files, jobs, loop, tar, wire
+from paddock.backends.guest.inside import commands, files, hosts, jobs, loop, tar, wire
 
 PAGE = (Path(__file__).parents[3] / "docs" / "guest-protocol.md").read_text()
 
@@ -27,7 +27,7 @@ def test_the_header_is_as_long_as_its_fields() -> None:
 
 def test_every_operation_and_job_has_a_row() -> None:
     rows = re.findall(r"^\| `([a-z]+)` \|", PAGE, re.MULTILINE)
-    operations = {*files.OPERATIONS, "configure", "exec", "job"}
+    operations = {*files.OPERATIONS, "configure", "exec", "job", "join"}
     assert set(rows) >= operations | set(jobs.JOBS)
 
 
@@ -37,9 +37,9 @@ def test_the_numbers_in_the_text_are_those_of_the_code() -> None:
     assert f"{commands.SPILL_LIMIT // mebibyte} MiB of each stream" in text
     assert f"{loop.SPILL_TOTAL // 1024**3} GiB in all" in text
     assert f"waits {commands.DRAIN_GRACE} s" in text
-    assert f"more than {loop.OUTBOX_HIGH // mebibyte} MiB waits" in text
-    assert f"until {loop.OUTBOX_LOW // 1024} KiB are left" in text
-    assert f"with {loop.OUTBOX_FULL // mebibyte} MiB waiting" in text
+    assert f"more than {hosts.OUTBOX_HIGH // mebibyte} MiB waits" in text
+    assert f"until {hosts.OUTBOX_LOW // 1024} KiB are left" in text
+    assert f"with {hosts.OUTBOX_FULL // mebibyte} MiB waiting" in text
     assert f"last {loop.SPARE_DESCRIPTORS} descriptors" in text
     assert f"more than {files.EXPECTED_MAX // mebibyte} MiB counts" in text
     assert f"headers of more than {tar.MAX_HEADER // mebibyte} MiB" in text

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from .loop import Guest
+    from .hosts import Host
     from .supervisor import Order, Supervisor
 
 SPILL_LIMIT = 256 * 1024 * 1024
@@ -60,6 +60,7 @@ class Outlet:
         self, command: Command, fd: int, kind: int, *, keep: int, streamed: bool, spills: bool
     ) -> None:
         self.guest = command.guest
+        self.host = command.host
         self.command = command
         self.fd: int | None = fd
         self.kind = kind
@@ -118,15 +119,15 @@ class Outlet:
             self.spill_over(data)
         to_head = self.capture.feed(data)
         if self.streamed:
-            self.guest.send(frame(self.kind, self.command.channel, data))
+            self.host.send(frame(self.kind, self.command.channel, data))
             self.command.spend(len(data))
         elif to_head:
-            self.guest.send(frame(self.kind, self.command.channel, data[:to_head]))
+            self.host.send(frame(self.kind, self.command.channel, data[:to_head]))
 
     def spill_over(self, data: bytes) -> None:
         try:
             if self.spill is None:
-                self.spill, self.spill_path = self.guest.open_spill(self.command.channel, self.kind)
+                self.spill, self.spill_path = self.guest.open_spill(self.kind)
                 data = bytes(self.capture.head + self.capture.tail) + data  # nothing dropped yet
             room = min(SPILL_LIMIT - self.spilled, self.guest.spill_room)
             self.spilling = len(data) <= room
@@ -146,7 +147,7 @@ class Outlet:
         if not self.streamed:
             tail = bytes(self.capture.tail)
             for at in range(0, len(tail), INLINE):
-                self.guest.send(frame(self.kind, self.command.channel, tail[at : at + INLINE]))
+                self.host.send(frame(self.kind, self.command.channel, tail[at : at + INLINE]))
         told: dict[str, Any] = {"dropped": self.capture.dropped}
         if self.spill is not None:
             os.close(self.spill)
@@ -167,7 +168,7 @@ class Command:
 
     def __init__(
         self,
-        guest: Guest,
+        host: Host,
         channel: int,
         order: Order,
         *,
@@ -175,7 +176,8 @@ class Command:
         keep: int,
         streamed: bool,
     ) -> None:
-        self.guest = guest
+        self.host = host
+        self.guest = guest = host.guest
         self.channel = channel
         self.started = time.monotonic()
         self.status: int | None = None
@@ -221,7 +223,7 @@ class Command:
 
     def balance(self) -> None:
         """Read output exactly while the host and the window take it."""
-        flowing = self.window > 0 and not self.guest.congested
+        flowing = self.window > 0 and not self.host.congested
         for outlet in self.outlets:
             if flowing or outlet.discarding:
                 outlet.resume()
@@ -257,10 +259,10 @@ class Command:
             pass
         except OSError:
             self.close_stdin()
-            self.guest.send(frame(STDIN_CLOSED, self.channel))
+            self.host.send(frame(STDIN_CLOSED, self.channel))
             return
         if taken:
-            self.guest.send(frame(STDIN_CREDIT, self.channel, LENGTH.pack(taken)))
+            self.host.send(frame(STDIN_CREDIT, self.channel, LENGTH.pack(taken)))
         if not self.stdin_queue and self.stdin_eof:
             self.close_stdin()
         else:
@@ -388,8 +390,8 @@ class Command:
         self.close_stdin()
         for outlet in self.outlets:
             outlet.close()
-        if self.guest.commands.pop(self.channel, None) is not None and self.owes_gone:
-            self.guest.send(frame(GONE, self.channel))
+        if self.host.commands.pop(self.channel, None) is not None and self.owes_gone:
+            self.host.send(frame(GONE, self.channel))
 
     def answer(self) -> None:
         assert self.status is not None, "answered before the end"
@@ -408,7 +410,7 @@ class Command:
             body["exit_code"] = os.WEXITSTATUS(self.status)
         if self.background:
             self.owes_gone = True
-        self.guest.send(frame(REPLY, self.channel, message(body)))
+        self.host.send(frame(REPLY, self.channel, message(body)))
         self.balance()  # what still comes is read and thrown away
 
     # the host's wishes
@@ -423,6 +425,13 @@ class Command:
             send_signal(pid, number)
         if not leader:
             self.guest.after(START_ROUND, lambda: self.signal(number))
+
+    def orphan(self) -> None:
+        """Its host has gone and it stays: nobody reads what it prints, nobody writes to it."""
+        self.close_stdin()
+        for outlet in self.outlets:
+            outlet.discarding = True
+        self.balance()
 
     def kill(self, grace: float) -> None:
         self.owes_gone = True

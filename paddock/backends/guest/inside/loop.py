@@ -6,11 +6,12 @@ import heapq
 import os
 import selectors
 import signal
+import socket
 import sys
 import time
+from _operator import _compare_digest as compare_digest  # hmac's, without hmac
 
-from .commands import Command
-from .files import OPERATIONS, describe
+from .hosts import Host
 from .supervisor import Supervisor, descriptor_limit, limits_by_number
 from .trees import (
     KILL_ROUND,
@@ -21,43 +22,18 @@ from .trees import (
     prctl,
     stop_and_kill,
 )
-from .tunnels import Tunnels
-from .wire import (
-    CREDIT,
-    DATA,
-    EOF,
-    GONE,
-    KILL,
-    LENGTH,
-    PIECE,
-    PROTOCOL,
-    REPLY,
-    REQUEST,
-    SIGNAL,
-    STDOUT,
-    TUNNEL_KINDS,
-    Frames,
-    frame,
-    message,
-    parse_message,
-)
+from .wire import MEETING, PIECE, PROTOCOL, STDOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from .files import Answer, Body
+    from .files import Body
     from .supervisor import Order
 
     Callback = Callable[[], None]
 
-OUTBOX_HIGH = 1024 * 1024
-"""When this much waits for the host to read it, commands' output is not read on,"""
-OUTBOX_LOW = 256 * 1024
-"""until no more than this waits."""
-OUTBOX_FULL = 16 * 1024 * 1024
-"""When this much waits (answers, then), no requests are taken either."""
 IDLE_SUPERVISORS = 8
 """Supervisors kept for the next commands; more are made when more run at once."""
 SPARE_DESCRIPTORS = 16
@@ -70,20 +46,17 @@ LEASE_TICK = 1.0
 """Seconds between two looks at how long the host has been silent."""
 
 
+WORD_DEADLINE = 10.0
+"""Seconds that somebody who joins has to say the word."""
+JOINING = 8
+"""Connections that may be without it at once."""
+
+
 class Guest:
-    """One host's guest, on two descriptors, which may be the two ways of one socket."""
+    """What all hosts share: supervisors, timers, limits, and whether it goes on."""
 
     def __init__(self, inlet: int, outlet: int) -> None:
-        self.inlet = inlet
-        self.outlet = outlet
         self.selector = selectors.DefaultSelector()
-        self.frames = Frames()
-        self.outbox = bytearray()
-        self.outbox_watched = False
-        self.inlet_watched = False
-        self.congested = False
-        self.commands: dict[int, Command] = {}
-        self.tunnels = Tunnels(self)
         self.timers: list[tuple[float, int, Callback]] = []
         self.timer_count = 0
         self.limits: dict[int, int] = {}
@@ -93,8 +66,13 @@ class Guest:
         self.descriptors = descriptor_limit() - SPARE_DESCRIPTORS
         self.spill_dir = ""
         self.spill_room = SPILL_TOTAL
-        self.lease = 0.0
+        self.spill_count = 0
+        self.outlives = False
+        self.lease: float | None = None
         self.silence = 0.0
+        self.word = ""
+        self.door: socket.socket | None = None
+        self.hosts = [Host(self, inlet, outlet, trusted=True)]
 
     def watch(self, fd: int, callback: Callback, events: int = selectors.EVENT_READ) -> None:
         self.selector.register(fd, events, callback)
@@ -106,140 +84,85 @@ class Guest:
         self.timer_count += 1  # breaks ties: callbacks do not compare
         heapq.heappush(self.timers, (time.monotonic() + seconds, self.timer_count, callback))
 
-    def open_spill(self, channel: int, kind: int) -> tuple[int, str]:
+    def open_spill(self, kind: int) -> tuple[int, str]:
         os.makedirs(self.spill_dir, mode=0o700, exist_ok=True)
+        self.spill_count += 1
         stream = "stdout" if kind == STDOUT else "stderr"
-        path = os.path.join(self.spill_dir, f"{channel}.{stream}")
+        path = os.path.join(self.spill_dir, f"{self.spill_count}.{stream}")
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600), path
 
-    # wire
-
-    def send(self, data: bytes) -> None:
-        self.outbox += data
-        if len(self.outbox) >= PIECE:
-            self.flush()
-
-    def flush(self) -> None:
-        try:
-            while self.outbox:
-                written = os.write(self.outlet, self.outbox)
-                del self.outbox[:written]
-        except BlockingIOError:
-            pass
-        except OSError:
-            kill_all_below()
-        waiting = len(self.outbox)
-        if bool(waiting) != self.outbox_watched:
-            self.watch_outlet(bool(waiting))
-        if self.congested != (waiting > (OUTBOX_LOW if self.congested else OUTBOX_HIGH)):
-            self.congested = not self.congested
-            for command in self.commands.values():
-                command.balance()
-            self.tunnels.balance()
-        if (waiting < OUTBOX_FULL) != self.inlet_watched:
-            self.watch_inlet(waiting < OUTBOX_FULL)
-
-    def watch_outlet(self, wanted: bool) -> None:
-        self.outbox_watched = wanted
-        if wanted:
-            self.watch(self.outlet, self.flush, selectors.EVENT_WRITE)
-        else:
-            self.forget(self.outlet)
-
-    def watch_inlet(self, wanted: bool) -> None:
-        self.inlet_watched = wanted
-        if wanted:
-            self.watch(self.inlet, self.on_input)
-        else:
-            self.forget(self.inlet)
-
-    def on_input(self) -> None:
-        try:
-            data = os.read(self.inlet, 4 * PIECE)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            kill_all_below()
-        self.silence = 0.0
-        for kind, channel, payload in self.frames.feed(data):
-            self.on_frame(kind, channel, payload)
-
-    def on_frame(self, kind: int, channel: int, payload: bytes) -> None:
-        if kind == REQUEST:
-            self.on_request(channel, payload)
-            return
-        if kind in TUNNEL_KINDS:
-            self.tunnels.on_frame(kind, channel, payload)
-            return
-        on_kind = ON_KIND.get(kind)
-        if on_kind is None:
-            raise ValueError(f"frame kind {kind}")
-        command = self.commands.get(channel)
-        if command is not None:
-            on_kind(command, payload)
-        elif kind == KILL:
-            self.send(frame(GONE, channel))
-
-    def on_request(self, channel: int, payload: bytes) -> None:
-        body, blob = parse_message(payload)
-        try:
-            operation = body["op"]
-            if operation in ("exec", "job"):
-                self.start(channel, operation, body)
-                return
-            operate = self.configure if operation == "configure" else OPERATIONS[operation]
-            answer, answer_blob = operate(body, blob)
-        except Exception as error:  # whatever it is, the host is told
-            answer, answer_blob = {"error": describe(error)}, b""
-        self.send(frame(REPLY, channel, message(answer, answer_blob)))
-
-    def start(self, channel: int, operation: str, body: Body) -> None:
-        order: Order = {"cwd": body["cwd"]}
-        if operation == "exec":
-            order.update(argv=body["argv"], env=body["env"])
-        else:
-            order.update(job=body["job"], args=body["args"])
-        self.commands[channel] = Command(
-            self,
-            channel,
-            order,
-            stdin=body["stdin"],
-            keep=body["keep"],
-            streamed=body["streamed"],
-        )
-
-    def configure(self, body: Body, blob: bytes) -> Answer:
+    def configure(self, body: Body) -> dict[str, Any]:
         """The first request: limits for commands, where output spills, how long the lease is.
 
-        And, if the host takes connections from inside, the port to which they are made.
+        And, if other hosts may join, the word that they have to say, and whether the
+        sandbox goes on when the last host has gone.
         """
         self.limits = limits_by_number(body["limits"])
         self.spill_dir = body["spill_dir"]
-        if body["lease"] is not None:
-            self.lease = body["lease"]
+        self.outlives = body.get("outlives", False)
+        self.lease = body["lease"]
+        if self.lease is not None:
             self.after(LEASE_TICK, self.on_tick)
-        if body.get("listen") is not None:
-            self.tunnels.listen(body["listen"])
+        if body.get("word"):
+            self.open_door(body["word"])
         self.idle.append(self.new_supervisor())
-        answer: dict[str, Any] = {
+        return self.about()
+
+    def about(self) -> dict[str, Any]:
+        """What a host is told of the guest."""
+        return {
             "protocol": PROTOCOL,
             "pid": os.getpid(),
             "tree_kill": can_adopt and os.path.isdir("/proc/self"),
             "env": dict(os.environ),
         }
-        return answer, b""
 
     def on_tick(self) -> None:
-        """Count how long the host has been silent; past its lease it is taken for dead.
+        """Count how long all hosts have been silent; past the lease they are taken for dead.
 
         In ticks, not by a clock: a sandbox that was paused has not waited.
         """
         self.silence += LEASE_TICK
-        if self.silence > self.lease:
+        if self.lease is not None and self.silence > self.lease:
             kill_all_below()
         self.after(LEASE_TICK, self.on_tick)
+
+    # hosts
+
+    def open_door(self, word: str) -> None:
+        self.word = word
+        self.door = socket.socket(socket.AF_UNIX)
+        self.door.setblocking(False)
+        self.door.bind(MEETING)
+        self.door.listen(JOINING)
+        self.watch(self.door.fileno(), self.on_knock)
+
+    def on_knock(self) -> None:
+        assert self.door is not None, "a knock without a door"
+        try:
+            connection = self.door.accept()[0]
+        except OSError:
+            return
+        waiting = sum(not host.trusted for host in self.hosts)
+        if waiting >= JOINING or connection.fileno() >= self.descriptors:
+            connection.close()
+            return
+        fd = connection.detach()
+        host = Host(self, fd, fd, trusted=False)
+        self.hosts.append(host)
+        self.after(WORD_DEADLINE, host.end_unless_trusted)
+
+    def check_word(self, body: Body) -> None:
+        """Raise `PermissionError` unless somebody who joins says the word."""
+        said = str(body.get("word")).encode()
+        if body.get("op") != "join" or not compare_digest(said, self.word.encode()):
+            raise PermissionError("the wrong word")
+
+    def on_host_gone(self, host: Host) -> None:
+        self.hosts.remove(host)
+        if not (self.outlives or any(other.trusted for other in self.hosts)):
+            kill_all_below()
+        host.abandon()
 
     # supervisors
 
@@ -311,12 +234,11 @@ class Guest:
 
     def run(self) -> None:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
-        os.set_blocking(self.inlet, False)
-        os.set_blocking(self.outlet, False)
         self.watch_signals()
         while True:
             timeout = self.run_timers()
-            self.flush()
+            for host in tuple(self.hosts):
+                host.flush()
             events = self.selector.select(timeout)
             for key, _ in events:
                 # An earlier callback of this round may have closed this descriptor.
@@ -348,15 +270,6 @@ class Guest:
                 return due
             heapq.heappop(self.timers)[2]()
         return None
-
-
-ON_KIND: dict[int, Callable[[Command, bytes], None]] = {
-    DATA: lambda command, payload: command.feed_stdin(payload),
-    EOF: lambda command, payload: command.end_stdin(),
-    CREDIT: lambda command, payload: command.credit(LENGTH.unpack(payload)[0]),
-    SIGNAL: lambda command, payload: command.signal(LENGTH.unpack(payload)[0]),
-    KILL: lambda command, payload: command.kill(parse_message(payload)[0]["grace"]),
-}
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .loop import Guest
+    from .hosts import Host
 
 ADDRESSES = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 """Where a server inside may listen, in the order in which it is looked for."""
@@ -45,10 +45,11 @@ ABORTIVE = struct.pack("ii", 1, 0)
 
 
 class Tunnels:
-    """All connections of one guest, by channel."""
+    """All connections of one host, by channel."""
 
-    def __init__(self, guest: Guest) -> None:
-        self.guest = guest
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.guest = host.guest
         self.by_channel: dict[int, Tunnel] = {}
         self.listener: socket.socket | None = None
         self.listening = False
@@ -72,6 +73,16 @@ class Tunnels:
         if channel & GUEST_CHANNELS:
             self.live -= 1
             self.balance_listener()
+
+    def close(self) -> None:
+        """The host has gone: end them all, take no more."""
+        if self.listener is not None:
+            if self.listening:
+                self.guest.forget(self.listener.fileno())
+            self.listener.close()
+            self.listener = None
+        for tunnel in tuple(self.by_channel.values()):
+            tunnel.end(abort=True)
 
     # connections from inside
 
@@ -115,7 +126,7 @@ class Tunnels:
         self.live += 1
         self.balance_listener()
         tunnel = Tunnel(self, self.accepted | GUEST_CHANNELS)
-        self.guest.send(frame(OPEN, tunnel.channel))
+        self.host.send(frame(OPEN, tunnel.channel))
         connection.setblocking(False)
         tunnel.socket = connection
         tunnel.start()
@@ -131,6 +142,7 @@ class Tunnel:
     """One connection: a socket here, a channel to the host."""
 
     def __init__(self, tunnels: Tunnels, channel: int) -> None:
+        self.host = tunnels.host
         self.guest = tunnels.guest
         self.tunnels = tunnels
         self.channel = channel
@@ -185,7 +197,7 @@ class Tunnel:
         self.close_socket()
 
     def on_connected(self) -> None:
-        self.guest.send(frame(OPENED, self.channel))
+        self.host.send(frame(OPENED, self.channel))
         self.start()
 
     def start(self) -> None:
@@ -204,7 +216,7 @@ class Tunnel:
         events = 0
         if self.queue or not self.connected:
             events |= selectors.EVENT_WRITE
-        if self.connected and self.reading and self.window > 0 and not self.guest.congested:
+        if self.connected and self.reading and self.window > 0 and not self.host.congested:
             events |= selectors.EVENT_READ
         if events == self.events:
             return
@@ -240,12 +252,12 @@ class Tunnel:
             return
         if data:
             self.window -= len(data)
-            self.guest.send(frame(BYTES, self.channel, data))
+            self.host.send(frame(BYTES, self.channel, data))
         elif self.broken:
             self.reset(self.broken)
         else:
             self.reading = False
-            self.guest.send(frame(END, self.channel))
+            self.host.send(frame(END, self.channel))
             self.maybe_end()
 
     def write(self) -> None:
@@ -270,7 +282,7 @@ class Tunnel:
         """Grant in portions: a frame for each small write would double their number."""
         self.owed += size
         if self.owed >= TUNNEL_WINDOW // 2:
-            self.guest.send(frame(GRANT, self.channel, LENGTH.pack(self.owed)))
+            self.host.send(frame(GRANT, self.channel, LENGTH.pack(self.owed)))
             self.owed = 0
 
     def on_broken(self, number: int) -> None:
@@ -306,7 +318,7 @@ class Tunnel:
     def reset(self, number: int) -> None:
         """It is broken, or could not be made: tell the host why."""
         if self.tunnels.by_channel.get(self.channel) is self:
-            self.guest.send(frame(RESET, self.channel, LENGTH.pack(number)))
+            self.host.send(frame(RESET, self.channel, LENGTH.pack(number)))
             self.end(abort=True)
 
     def maybe_end(self) -> None:

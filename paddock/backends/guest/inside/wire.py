@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 PROTOCOL = 1
+MEETING = "\0paddock-guest"
+"""Where a guest takes other hosts: a socket without a file, which only the word opens."""
 
 HEADER = struct.Struct("!IBI")
 """Payload length, kind, channel."""

@@ -1,0 +1,230 @@
+"""One host's connection to the guest: its frames, its commands, its tunnels.
+
+The first comes with the guest's own stdin and stdout. Others, where the guest takes
+them, come over a socket and say first the word that the first one has set.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+
+from .commands import Command
+from .files import OPERATIONS, describe
+from .tunnels import Tunnels
+from .wire import (
+    CREDIT,
+    DATA,
+    EOF,
+    GONE,
+    KILL,
+    LENGTH,
+    PIECE,
+    REPLY,
+    REQUEST,
+    SIGNAL,
+    TUNNEL_KINDS,
+    Frames,
+    frame,
+    message,
+    parse_message,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .files import Answer, Body
+    from .loop import Guest
+    from .supervisor import Order
+
+OUTBOX_HIGH = 1024 * 1024
+"""When this much waits for the host to read it, commands' output is not read on,"""
+OUTBOX_LOW = 256 * 1024
+"""until no more than this waits."""
+OUTBOX_FULL = 16 * 1024 * 1024
+"""When this much waits (answers, then), no requests are taken either."""
+
+
+class Host:
+    """One connection, on two descriptors, which may be the two ways of one socket."""
+
+    def __init__(self, guest: Guest, inlet: int, outlet: int, *, trusted: bool) -> None:
+        self.guest = guest
+        self.inlet = inlet
+        self.outlet = outlet
+        self.trusted = trusted
+        self.frames = Frames()
+        self.outbox = bytearray()
+        self.outbox_watched = False
+        self.inlet_watched = False
+        self.congested = False
+        self.gone = False
+        self.commands: dict[int, Command] = {}
+        self.tunnels = Tunnels(self)
+        os.set_blocking(inlet, False)
+        os.set_blocking(outlet, False)
+
+    def send(self, data: bytes) -> None:
+        if self.gone:
+            return
+        self.outbox += data
+        if len(self.outbox) >= PIECE:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.gone:
+            return
+        try:
+            while self.outbox:
+                written = os.write(self.outlet, self.outbox)
+                del self.outbox[:written]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.end()
+            return
+        waiting = len(self.outbox)
+        if bool(waiting) != self.outbox_watched:
+            self.watch_outlet(bool(waiting))
+        if self.congested != (waiting > (OUTBOX_LOW if self.congested else OUTBOX_HIGH)):
+            self.congested = not self.congested
+            for command in self.commands.values():
+                command.balance()
+            self.tunnels.balance()
+        if (waiting < OUTBOX_FULL) != self.inlet_watched:
+            self.watch_inlet(waiting < OUTBOX_FULL)
+
+    def watch_outlet(self, wanted: bool) -> None:
+        self.outbox_watched = wanted
+        if wanted:
+            self.guest.watch(self.outlet, self.flush, selectors.EVENT_WRITE)
+        else:
+            self.guest.forget(self.outlet)
+
+    def watch_inlet(self, wanted: bool) -> None:
+        self.inlet_watched = wanted
+        if wanted:
+            self.guest.watch(self.inlet, self.on_input)
+        else:
+            self.guest.forget(self.inlet)
+
+    def on_input(self) -> None:
+        try:
+            data = os.read(self.inlet, 4 * PIECE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.end()
+            return
+        self.guest.silence = 0.0
+        try:
+            for kind, channel, payload in self.frames.feed(data):
+                self.on_frame(kind, channel, payload)
+        except PermissionError:
+            self.end()
+
+    def end(self) -> None:
+        """The host has gone. What that means for the guest, the guest knows."""
+        if self.gone:
+            return
+        self.gone = True
+        self.congested = False
+        if self.outbox_watched:
+            self.watch_outlet(False)
+        if self.inlet_watched:
+            self.watch_inlet(False)
+        self.outbox.clear()
+        self.tunnels.close()
+        self.guest.on_host_gone(self)
+        for fd in {self.inlet, self.outlet}:
+            discard(fd)
+
+    def end_unless_trusted(self) -> None:
+        if not self.trusted:
+            self.end()
+
+    def abandon(self) -> None:
+        """The sandbox goes on without this host, and so do its commands."""
+        for command in tuple(self.commands.values()):
+            command.orphan()
+
+    # frames
+
+    def on_frame(self, kind: int, channel: int, payload: bytes) -> None:
+        if kind == REQUEST:
+            self.on_request(channel, payload)
+            return
+        if not self.trusted:
+            raise PermissionError("a frame before the word")
+        if kind in TUNNEL_KINDS:
+            self.tunnels.on_frame(kind, channel, payload)
+            return
+        on_kind = ON_KIND.get(kind)
+        if on_kind is None:
+            raise ValueError(f"frame kind {kind}")
+        command = self.commands.get(channel)
+        if command is not None:
+            on_kind(command, payload)
+        elif kind == KILL:
+            self.send(frame(GONE, channel))
+
+    def on_request(self, channel: int, payload: bytes) -> None:
+        body, blob = parse_message(payload)
+        if not self.trusted:
+            self.guest.check_word(body)
+            self.trusted = True
+        try:
+            operation = body["op"]
+            if operation in ("exec", "job"):
+                self.start(channel, operation, body)
+                return
+            answer, answer_blob = self.operate(operation, body, blob)
+        except Exception as error:  # whatever it is, the host is told
+            answer, answer_blob = {"error": describe(error)}, b""
+        self.send(frame(REPLY, channel, message(answer, answer_blob)))
+
+    def operate(self, operation: str, body: Body, blob: bytes) -> Answer:
+        if operation == "configure":
+            if body.get("listen") is not None:
+                self.tunnels.listen(body["listen"])
+            return self.guest.configure(body), b""
+        if operation == "join":
+            return self.guest.about(), b""
+        return OPERATIONS[operation](body, blob)
+
+    def start(self, channel: int, operation: str, body: Body) -> None:
+        order: Order = {"cwd": body["cwd"]}
+        if operation == "exec":
+            order.update(argv=body["argv"], env=body["env"])
+        else:
+            order.update(job=body["job"], args=body["args"])
+        self.commands[channel] = Command(
+            self,
+            channel,
+            order,
+            stdin=body["stdin"],
+            keep=body["keep"],
+            streamed=body["streamed"],
+        )
+
+
+def discard(fd: int) -> None:
+    """Close a descriptor; the first three stay taken, so that no pipe of a command gets them."""
+    if fd > 2:
+        os.close(fd)
+        return
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, fd)
+    os.close(null)
+
+
+ON_KIND: dict[int, Callable[[Command, bytes], None]] = {
+    DATA: lambda command, payload: command.feed_stdin(payload),
+    EOF: lambda command, payload: command.end_stdin(),
+    CREDIT: lambda command, payload: command.credit(LENGTH.unpack(payload)[0]),
+    SIGNAL: lambda command, payload: command.signal(LENGTH.unpack(payload)[0]),
+    KILL: lambda command, payload: command.kill(parse_message(payload)[0]["grace"]),
+}
