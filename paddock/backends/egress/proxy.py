@@ -126,7 +126,10 @@ class Proxy:
             await asyncio.wait([asking, answering], return_when=asyncio.FIRST_COMPLETED)
             if asking.done():
                 asking.result()
-            return await answering
+            last = await answering
+            with contextlib.suppress(OSError):
+                await upstream.send_eof()
+            return last
         finally:
             asking.cancel()
             answering.cancel()
