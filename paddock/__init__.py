@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         SandboxPool,
     )
     from paddock.errors import (
+        BuildFailed,
         ConfigError,
         ExecFailed,
         ExecTimeout,
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from paddock.files import (
         FileInfo,
         FileSystem,
+    )
+    from paddock.image import (
+        Image,
     )
     from paddock.runtime.agent import (
         Agent,
@@ -110,6 +114,7 @@ if TYPE_CHECKING:
         Process,
         Resources,
         Sandbox,
+        Stats,
     )
 
     __version__: str
@@ -120,6 +125,7 @@ __all__ = [
     "AgentEvent",
     "ApprovalInterrupt",
     "Backend",
+    "BuildFailed",
     "CancellationToken",
     "Capability",
     "CompactResult",
@@ -131,6 +137,7 @@ __all__ = [
     "FileChanged",
     "FileInfo",
     "FileSystem",
+    "Image",
     "IsolationUnavailable",
     "JobUpdate",
     "LocalBackend",
@@ -163,6 +170,7 @@ __all__ = [
     "SetupFailed",
     "State",
     "StateObserver",
+    "Stats",
     "TextDelta",
     "ToolCall",
     "ToolContext",
@@ -195,6 +203,7 @@ _HOMES = {
         "SandboxPool",
     ),
     "paddock.errors": (
+        "BuildFailed",
         "ConfigError",
         "ExecFailed",
         "ExecTimeout",
@@ -213,6 +222,7 @@ _HOMES = {
         "TraceWriteError",
         "Unsupported",
     ),
+    "paddock.image": ("Image",),
     "paddock.files": (
         "FileInfo",
         "FileSystem",
@@ -266,6 +276,7 @@ _HOMES = {
         "Process",
         "Resources",
         "Sandbox",
+        "Stats",
     ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

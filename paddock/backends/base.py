@@ -40,7 +40,7 @@ GROUP = "paddock.backends"
 class Progress:
     """How far a sandbox is: about to do `step`, with `detail` for a person to read."""
 
-    step: Literal["create", "upload", "setup", "ready"]
+    step: Literal["create", "image", "upload", "setup", "ready"]
     detail: str = ""
 
 
@@ -126,7 +126,7 @@ class Backend(ABC):
         """
         tell = on_progress or _ignore
         tell(Progress(step="create"))
-        sandbox = await self._make()
+        sandbox = await self._make(tell)
         try:
             for here, there in self.uploads:
                 tell(Progress(step="upload", detail=f"{here} -> {there}"))
@@ -182,7 +182,7 @@ class Backend(ABC):
         raise Unsupported("listing sandboxes", backend=self.name)
 
     @abstractmethod
-    async def _make(self) -> Sandbox:
+    async def _make(self, tell: ProgressCallback) -> Sandbox:
         """An empty sandbox, ready for commands; if it fails or is cancelled, nothing is left."""
 
 

@@ -32,6 +32,7 @@ from paddock.network import Allow
 from paddock.sandbox import Capability, Resources
 
 if TYPE_CHECKING:
+    from paddock.backends.base import ProgressCallback
     from collections.abc import Mapping, Sequence
 
     from paddock.backends.guest.ports import Gate
@@ -150,7 +151,7 @@ class LocalBackend(Backend):
     async def list(self, labels: Mapping[str, str] | None = None) -> Sequence[SandboxInfo]:
         return await asyncio.to_thread(_list, labels or {})
 
-    async def _make(self) -> Sandbox:
+    async def _make(self, tell: ProgressCallback) -> Sandbox:
         found = await self._found()
         self._check(found)
         return await acquire(_start(self, found), LocalSandbox.aclose)

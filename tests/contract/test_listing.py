@@ -21,6 +21,7 @@ from paddock.errors import SandboxLost, Unsupported
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from paddock.backends.base import ProgressCallback
     from paddock.sandbox import Sandbox
 
 
@@ -38,7 +39,7 @@ async def abandon(recipe: Backend) -> str:
         return directory.path.name
     assert isinstance(recipe, DockerBackend)
     lock = owner.OwnerLock.take()
-    await recipe._create(await Engine.connect(), recipe._plan(lock.name))
+    await recipe._create(await Engine.connect(), recipe._plan(lock.name, "paddock:base"))
     os.close(lock._fd)
     return lock.name
 
@@ -127,7 +128,7 @@ async def test_a_backend_that_cannot_says_so() -> None:
     class Other(Backend):
         name = "other"
 
-        async def _make(self) -> Sandbox:
+        async def _make(self, tell: ProgressCallback) -> Sandbox:
             raise AssertionError("nothing is made here")
 
     other = Other()

@@ -13,10 +13,13 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
 
-from paddock import ConfigError, SandboxClosed, SandboxError, SandboxLost, Unsupported
+from paddock import ConfigError, Image, SandboxClosed, SandboxError, SandboxLost, Unsupported
 from paddock.backends.docker import DockerBackend, owner
 from paddock.backends.docker.attach import join_stream
+from paddock.backends.docker.build import ensure
 from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.sandbox import DockerSandbox
 from paddock.backends.guest.client import GuestClient
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from paddock import Progress
     from paddock.sandbox import Sandbox
 
 pytestmark = pytest.mark.docker
@@ -443,3 +447,36 @@ async def test_an_engine_that_hangs_is_told_within_its_deadline(
         with pytest.raises(EngineError, match=r"did not answer|no Docker Engine answers"):
             await DockerBackend(host=f"unix://{address}").create()
     assert accepted.is_set()
+
+
+# ------------------------------------------------------------------------------ images
+
+
+async def test_a_recipe_may_say_what_is_in_its_image(engine: Engine) -> None:
+    image = Image.from_registry("paddock:base").run_commands("echo built > /built").env({"B": "2"})
+    recipe = DockerBackend(image=image, network="none", env_vars={"E": "3"})
+    steps: list[Progress] = []
+    try:
+        async with recipe.sandbox(on_progress=steps.append) as sandbox:
+            assert (await sandbox.exec("cat /built; echo $B$E")).stdout == "built\n23\n"
+        assert any(step.step == "image" for step in steps)
+        async with recipe.sandbox(on_progress=steps.append) as sandbox:
+            assert (await sandbox.exec("cat /built")).stdout == "built\n"
+    finally:
+        name = await asyncio.to_thread(image.reference)
+        await engine.call("removing", engine.client.remove_image, name)
+
+
+async def test_the_agent_image_works_as_a_ci_user_starts_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container of testcontainers, which is not ours, Paddock runs by itself."""
+    monkeypatch.setattr(testcontainers_config, "ryuk_disabled", True)  # it would be pulled
+    agent = await ensure(engine, "paddock:agent")
+    command = "paddock exec --isolation none -- sh -c 'echo inside; exit 3'; echo code $?"
+
+    def run() -> str:
+        with DockerContainer(agent, entrypoint="sleep", command=["60"]) as container:
+            return str(container.exec(["sh", "-c", command]).output, "utf-8")
+
+    assert await asyncio.to_thread(run) == "inside\ncode 3\n"

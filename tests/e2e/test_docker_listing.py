@@ -65,7 +65,7 @@ class Foreign:
 async def abandon(recipe: DockerBackend) -> str:
     """What a process leaves that is killed between creating a container and starting it."""
     lock = owner.OwnerLock.take()
-    await recipe._create(await Engine.connect(), recipe._plan(lock.name))
+    await recipe._create(await Engine.connect(), recipe._plan(lock.name, "paddock:base"))
     os.close(lock._fd)
     return lock.name
 
@@ -113,7 +113,7 @@ async def test_a_container_of_another_place_is_listed_and_deleted_but_never_coll
     recipe: DockerBackend, engine: Engine
 ) -> None:
     name = f"paddock-{secrets.token_hex(6)}"
-    plan = recipe._plan(name)
+    plan = recipe._plan(name, "paddock:base")
     elsewhere = dataclasses.replace(
         plan, labels={**plan.labels, owner.PLACE_LABEL: "another boot:1:2"}
     )

@@ -14,39 +14,43 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock._concurrency import acquire
-from paddock.backends.base import Backend
+from paddock.backends.base import Backend, Progress
 from paddock.backends.docker import inventory, owner
 from paddock.backends.docker.attach import join_stream, open_stream
+from paddock.backends.docker.build import ensure
 from paddock.backends.docker.container import WORKING_DIR, ContainerPlan, Hardening, Network
 from paddock.backends.docker.engine import Engine, EngineError
+from paddock.backends.docker.fallback import launch
 from paddock.backends.docker.sandbox import DockerSandbox, remove_container
 from paddock.backends.egress import gate
 from paddock.backends.guest.bundle import bundle
 from paddock.backends.guest.client import GuestClient
 from paddock.errors import ConfigError, SandboxLost, Unsupported
 from paddock.network import Allow
-from paddock.sandbox import Resources
+from paddock.sandbox import Resources, Sandbox
 
 if TYPE_CHECKING:
+    from paddock.backends.base import ProgressCallback
+    from paddock.backends.docker.progress import ImageProgress
+    from paddock.image import Image
     from collections.abc import Mapping, Sequence
 
     from paddock.backends.base import SandboxInfo
     from paddock.backends.docker.attach import AttachedStream
-    from paddock.sandbox import Sandbox
 
 __all__ = ["DockerBackend"]
 
 READY_DEADLINE = 60.0
 """Seconds from the start of a container until its guest has to answer: it takes 0.05 s, on
 an engine that starts fifty at once some 10 s."""
-PULL_DEADLINE = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class DockerBackend(Backend):
     """Sandboxes in containers.
 
-    - `image`: a reference on the engine, pulled if it is not there.
+    - `image`: a reference, pulled if the engine does not have it; ``paddock:NAME`` or an
+      `Image`, built if it does not.
     - `resources`: upper bounds; without them a sandbox gets 4 GiB and 512 processes.
     - `network`: `"full"` is the engine's default network, `"none"` none; with
       ``Allow(hosts=[...])`` only those hosts can be reached, through a proxy.
@@ -62,7 +66,7 @@ class DockerBackend(Backend):
 
     name: ClassVar[str] = "docker"
 
-    image: str = "paddock:base"
+    image: str | Image = "paddock:base"
     resources: Resources = field(default_factory=Resources)
     network: Network = "full"
     user: str | None = None
@@ -132,7 +136,7 @@ class DockerBackend(Backend):
     async def list(self, labels: Mapping[str, str] | None = None) -> Sequence[SandboxInfo]:
         return await inventory.listing(await Engine.connect(self.host), labels or {})
 
-    async def _make(self) -> Sandbox:
+    async def _make(self, tell: ProgressCallback) -> Sandbox:
         if self.resources.disk is not None and self.hardening != "strict":
             raise Unsupported(
                 "a limit on disk space",
@@ -141,25 +145,41 @@ class DockerBackend(Backend):
             )
         engine = await Engine.connect(self.host)
         await _sweep_once(engine)
-        return await acquire(self._provide(engine), DockerSandbox.aclose)
+        image = await self._reference(engine, tell)
+        return await acquire(self._provide(engine, image), Sandbox.aclose)
 
-    async def _provide(self, engine: Engine) -> DockerSandbox:
+    async def _reference(self, engine: Engine, tell: ProgressCallback) -> str:
+        """What the image is called on the engine, where it is after this.
+
+        A name that is taken for granted costs no request; if it was wrong, creating says so.
+        """
+        if isinstance(self.image, str) and self.image in _seen:
+            return self.image
+
+        def tell_image(event: ImageProgress) -> None:
+            tell(Progress(step="image", detail=str(event)))
+
+        image = await ensure(engine, self.image, on_progress=tell_image)
+        _seen.add(image)
+        return image
+
+    async def _provide(self, engine: Engine, image: str) -> Sandbox:
         """Create, attach, start; on a failure the container is gone."""
         lock = await asyncio.to_thread(owner.OwnerLock.take)
         try:
-            plan = await asyncio.to_thread(self._plan, lock.name)
-            return await self._start(engine, plan, lock)
+            plan = await asyncio.to_thread(self._plan, lock.name, image)
+            return await launch.start(self, engine, plan, lock, with_guest=self._start)
         except BaseException:
             with contextlib.suppress(EngineError):
                 await remove_container(engine, lock.name)
             lock.release()
             raise
 
-    def _plan(self, name: str) -> ContainerPlan:
+    def _plan(self, name: str, image: str) -> ContainerPlan:
         word = secrets.token_urlsafe(16)
         return ContainerPlan(
             name=name,
-            image=self.image,
+            image=image,
             working_dir=self.working_dir or WORKING_DIR,
             word=word,
             lease=self.lease,
@@ -185,22 +205,23 @@ class DockerBackend(Backend):
         client = GuestClient()
         way_out = gate(self.network)
         stream = await open_stream(engine, plan.name, client)
-        try:
-            client.write(bundle())
-            configured = asyncio.ensure_future(
-                client.request(
-                    "configure",
-                    limits={},
-                    spill_dir=plan.spill_dir,
-                    lease=self.lease,
-                    outlives=self.lease is None,
-                    word=plan.word,
-                    listen=way_out.port,
-                )
+        client.write(bundle())
+        configured = asyncio.ensure_future(
+            client.request(
+                "configure",
+                limits={},
+                spill_dir=plan.spill_dir,
+                lease=self.lease,
+                outlives=self.lease is None,
+                word=plan.word,
+                listen=way_out.port,
             )
+        )
+        try:
             await engine.call(f"starting {plan.name}", engine.client.start, plan.name)
             answer = await _ready(configured, client, stream)
         except BaseException:
+            configured.cancel()
             client.fail("it could not be started")
             raise
         return DockerSandbox(
@@ -215,15 +236,15 @@ class DockerBackend(Backend):
         )
 
     async def _create(self, engine: Engine, plan: ContainerPlan) -> None:
-        what = f"creating a container of {self.image}"
+        what = f"creating a container of {plan.image}"
         create = engine.client.create_container_from_config
         try:
             await engine.call(what, create, plan.config(engine.client), name=plan.name)
         except EngineError as error:
             if error.status != 404:
                 raise
-            pull = engine.client.pull
-            await engine.call(f"pulling {self.image}", pull, self.image, deadline=PULL_DEADLINE)
+            # It has been removed since it was last seen.
+            await ensure(engine, self.image)
             await engine.call(what, create, plan.config(engine.client), name=plan.name)
 
 
@@ -245,6 +266,8 @@ async def _ready(
     raise SandboxLost(f"its guest did not answer within {READY_DEADLINE:g} s")
 
 
+_seen: set[str] = set()
+"""References that this process has found on an engine."""
 _swept: set[str] = set()
 
 

@@ -17,6 +17,10 @@ class Step:
     total: int | None
     instruction: str
 
+    def __str__(self) -> str:
+        of = "" if self.total is None else f"/{self.total}"
+        return f"{self.image}: step {self.number}{of}: {self.instruction}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
@@ -24,6 +28,9 @@ class Output:
 
     image: str
     line: str
+
+    def __str__(self) -> str:
+        return f"{self.image}: {self.line}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +41,10 @@ class Transfer:
     what: str
     done: int
     total: int | None = None
+
+    def __str__(self) -> str:
+        of = "" if self.total is None else f" of {self.total}"
+        return f"{self.image}: {self.what}: {self.done}{of} bytes"
 
 
 ImageProgress = Step | Output | Transfer

@@ -20,6 +20,7 @@ from paddock.runtime.tools.base import ToolHandler, ToolInvocation, ToolOutput
 from paddock.sandbox import Command, Process, Sandbox
 
 if TYPE_CHECKING:
+    from paddock.backends.base import ProgressCallback
     from pathlib import Path
 
     from paddock.runtime.models.base import Message, ModelClient
@@ -86,7 +87,7 @@ class CountingBackend(Backend):
     made: list[Sandbox] = field(default_factory=list)
     error: Exception | None = None
 
-    async def _make(self) -> Sandbox:
+    async def _make(self, tell: ProgressCallback) -> Sandbox:
         await asyncio.sleep(0)
         if self.error is not None:
             raise self.error
