@@ -1,0 +1,69 @@
+"""A command as the engine's exec takes it; decides, and talks to nobody."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from paddock.backends.docker.fallback.inside import WRAPPER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from paddock.backends.docker.fallback.watchdog import Inside
+    from paddock.sandbox import Command
+
+__all__ = ["environment", "wrapped"]
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""Names that a shell keeps when it starts something; others it drops."""
+
+DECODE = r"""
+n=$#
+while [ $n -gt 0 ]; do
+  word=$(printf '%b.' "$1")
+  shift
+  set -- "$@" "${word%.}"
+  n=$((n - 1))
+done
+"""
+"""Takes the escapes of `_escaped` back; the dot keeps newlines at a word's end."""
+
+
+def wrapped(command: Command, inside: Inside) -> list[str]:
+    """The words of `command` below its wrapper, all of them fit for JSON."""
+    words = [inside.sh, inside.grep, str(command.cwd), *_argv(command)]
+    if all(map(_plain, words)):
+        return [inside.sh, "-c", WRAPPER, "paddock", *words]
+    return [inside.sh, "-c", DECODE + WRAPPER, "paddock", *map(_escaped, words)]
+
+
+def environment(env: Mapping[str, str]) -> dict[str, str]:
+    """The part of `env` that the engine and two shells hand on as it is."""
+    return {name: value for name, value in env.items() if _kept(name, value)}
+
+
+def _argv(command: Command) -> Sequence[str]:
+    odd = [f"{name}={value}" for name, value in command.env.items() if not _kept(name, value)]
+    return ["env", *odd, *command.argv] if odd else command.argv
+
+
+def _kept(name: str, value: str) -> bool:
+    return NAME.fullmatch(name) is not None and _plain(value)
+
+
+def _plain(word: str) -> bool:
+    """Whether it is text: JSON has no other bytes."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _escaped(word: str) -> str:
+    """Escapes of ``printf %b`` for every byte that is not harmless."""
+    encoded = word.encode(errors="surrogateescape")
+    return "".join(
+        chr(byte) if 32 <= byte < 127 and byte != 92 else f"\\0{byte:03o}" for byte in encoded
+    )

@@ -1,0 +1,320 @@
+"""The files of a container without Python: a script each, and what no script can do, here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import stat
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+from weakref import WeakValueDictionary
+
+from paddock._concurrency import finish
+from paddock.backends.docker.fallback import scripts
+from paddock.backends.docker.fallback.search import search
+from paddock.backends.docker.fallback.shell import Shell
+from paddock.backends.guest.inside import archive, globs
+from paddock.backends.guest.inside.tar import SYMLINK, Member
+from paddock.backends.transfer import LocalFile, extract_stream, receive_file, tree_blocks
+from paddock.errors import SandboxError
+from paddock.files import (
+    DEFAULT_IGNORE,
+    SKIPPED,
+    FileInfo,
+    FileSystem,
+    GlobResult,
+    GrepLine,
+    GrepResult,
+    TextLines,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+
+    from paddock.backends.docker.fallback.sandbox import FallbackSandbox
+    from paddock.backends.docker.fallback.watchdog import Inside
+    from paddock.files import AnyPath
+
+    Kind = Literal["file", "directory", "symlink", "other"]
+
+__all__ = ["ShellFileSystem"]
+
+READ_LIMIT = 100 * 1024 * 1024
+"""Bytes that one `read_bytes` may hold in memory; larger files are downloaded."""
+BLOCK = 65536
+"""Bytes by which a part of a file is read."""
+NAMES_MAX = 64 * 1024
+"""Bytes of names that one command is given."""
+RECORD = re.compile(rb"//([0-9a-f]+) (\d+) (-?\d+) (.*?)\n(?=//|\Z)", re.DOTALL)
+"""One of `STAT_FORMAT`."""
+KINDS: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
+PRUNED = ["-type", "d", "(", *" -o ".join(f"-name {name}" for name in sorted(SKIPPED)).split(), ")"]
+"""Directories that searches do not enter, as find(1) has it."""
+FILES = [*PRUNED, "-prune", "-o"]
+
+
+class ShellFileSystem(FileSystem):
+    def __init__(self, sandbox: FallbackSandbox, inside: Inside) -> None:
+        self._sandbox = sandbox
+        self._shell = Shell(inside, sandbox._start)
+        self._writing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def _path(self, path: AnyPath) -> str:
+        return str(self._sandbox.path(path))
+
+    # one script each
+
+    async def read_bytes(
+        self, path: AnyPath, *, offset: int = 0, limit: int | None = None
+    ) -> bytes:
+        where = self._path(path)
+        if offset == 0 and limit is None:
+            told = await self._shell.run(
+                scripts.WHOLE, where, str(READ_LIMIT), keep=READ_LIMIT + BLOCK
+            )
+            skipped = 0
+        else:
+            first, skipped = divmod(offset, BLOCK)
+            wanted = READ_LIMIT if limit is None else limit
+            blocks = -(-(skipped + wanted) // BLOCK)
+            told = await self._shell.run(
+                scripts.PART, where, str(first), str(blocks), str(offset), keep=(blocks + 1) * BLOCK
+            )
+        size, _, data = told.partition(b"\n")
+        if limit is None and int(size) - offset > READ_LIMIT:
+            raise OSError(
+                errno.EFBIG,
+                f"File has {int(size)} bytes; read a part of it or download it",
+                where,
+            )
+        return data[skipped:] if limit is None else data[skipped : skipped + limit]
+
+    async def stat(self, path: AnyPath) -> FileInfo:
+        where = self._path(path)
+        return _infos(await self._shell.run(scripts.STAT, where), PurePosixPath(where))[0]
+
+    async def mkdir(self, path: AnyPath, *, parents: bool = True, exist_ok: bool = True) -> None:
+        flags = str(int(parents)), str(int(exist_ok))
+        await self._shell.run(scripts.MAKE, self._path(path), *flags)
+
+    async def remove(self, path: AnyPath, *, recursive: bool = False) -> None:
+        await self._shell.run(scripts.DELETE, self._path(path), str(int(recursive)))
+
+    async def move(self, source: AnyPath, destination: AnyPath) -> None:
+        await self._shell.run(scripts.MOVE, self._path(source), self._path(destination))
+
+    # searches
+
+    async def list(
+        self, path: AnyPath = ".", *, depth: int = 1, hidden: bool = True, limit: int | None = None
+    ) -> list[FileInfo]:
+        where = self._sandbox.path(path)
+        if depth < 1:
+            return []
+        found = await self._find(
+            str(where),
+            *("-mindepth", "1", "-maxdepth", str(depth)),
+            *(() if hidden else ("-name", ".*", "-prune", "-o")),
+            *("-exec", "stat", "-c", scripts.STAT_FORMAT, "{}", "+"),
+            *(PRUNED if depth > 1 else ()),
+            *(("-prune",) if depth > 1 else ()),
+        )
+        return sorted(_infos(found, where), key=lambda info: info.path.parts)[:limit]
+
+    async def glob(
+        self, pattern: str, path: AnyPath = ".", *, limit: int | None = None
+    ) -> GlobResult:
+        root = self._sandbox.path(path)
+        wanted = globs.compiled(pattern)
+        found = await self._find(str(root), *FILES, "!", "-type", "d", "-print0")
+        names = await asyncio.to_thread(_matching, found, wanted.fullmatch)
+        names.sort()
+        return GlobResult(paths=tuple(root / name for name in names[:limit]), total=len(names))
+
+    async def grep(
+        self,
+        pattern: str,
+        path: AnyPath = ".",
+        *,
+        glob: str | None = None,
+        ignore_case: bool = False,
+        context: int = 0,
+        limit: int = 100,
+    ) -> GrepResult:
+        _check_pattern(pattern)
+        folder, names = await self._searched(self._sandbox.path(path), glob)
+        separator = secrets.token_hex(16)
+        order = {
+            "pattern": pattern,
+            "ignore_case": ignore_case,
+            "context": context,
+            "limit": limit,
+            "separator": f"\0{separator}\0",
+            "names": [str(folder / name) for name in names],
+        }
+        found = await search(order, self._texts(str(folder), names, separator))
+        lines = [
+            GrepLine(path=PurePosixPath(name), line=number, text=text, match=match)
+            for name, number, text, match in (row for row in found if row is not None)
+        ]
+        return GrepResult(lines=tuple(lines), truncated=None in found)
+
+    async def read_lines(
+        self, path: AnyPath, *, start: int = 1, limit: int = 500, width: int = 500
+    ) -> TextLines:
+        contents = self._shell.stream(scripts.CONTENTS, self._path(path))
+        (found,) = await search({"start": start, "limit": limit, "width": width}, contents)
+        return TextLines(lines=tuple(found["lines"]), total=int(found["total"]))
+
+    async def _find(self, where: str, *expression: str) -> bytes:
+        return await self._shell.run(scripts.FIND, where, *expression, cwd=where)
+
+    async def _searched(
+        self, root: PurePosixPath, glob: str | None
+    ) -> tuple[PurePosixPath, Sequence[str]]:
+        """A directory and the files below it, in order, that a search looks at."""
+        wanted = globs.compiled(glob).fullmatch if glob else None
+        try:
+            found = await self._find(str(root), *FILES, "-type", "f", "-print0")
+        except NotADirectoryError:
+            if (await self.stat(root)).kind != "file":
+                raise OSError(errno.EINVAL, "Not a regular file", str(root)) from None
+            return root.parent, [root.name]
+        names = await asyncio.to_thread(_matching, found, wanted)
+        return root, sorted(names, key=lambda name: os.fsencode(name).split(b"/"))
+
+    async def _texts(
+        self, folder: str, names: Sequence[str], separator: str
+    ) -> AsyncGenerator[bytes]:
+        """The contents of files, a command's worth of names at a time."""
+        at = 0
+        while at < len(names):
+            start, size = at, 0
+            while at < len(names) and size < NAMES_MAX:
+                size += len(names[at])
+                at += 1
+            batch = [f"./{name}" for name in names[start:at]]
+            texts = self._shell.stream(scripts.TEXTS, folder, separator, *batch, cwd=folder)
+            async with contextlib.aclosing(texts):
+                async for piece in texts:
+                    yield piece
+
+    # transfers
+
+    async def write_bytes(
+        self, path: AnyPath, data: bytes, *, exclusive: bool = False, expect: bytes | None = None
+    ) -> None:
+        condition = "exclusive" if exclusive else "replace"
+        if expect is not None:
+            condition = hashlib.sha256(expect).hexdigest()
+        await self._write(self._path(path), _once(data), size=len(data), condition=condition)
+
+    async def upload_file(self, source: str | os.PathLike[str], destination: AnyPath) -> None:
+        async with LocalFile.open(source) as file:
+            where = self._path(destination)
+            await self._write(where, file.pieces(), size=file.size, mode=f"{file.mode:o}")
+
+    async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
+        contents = self._shell.stream(scripts.CONTENTS, self._path(source))
+        async with contextlib.aclosing(contents):
+            await receive_file(contents, Path(destination))
+
+    async def upload(
+        self,
+        source: str | os.PathLike[str],
+        destination: AnyPath,
+        *,
+        ignore: Iterable[str] = DEFAULT_IGNORE,
+    ) -> None:
+        if not await asyncio.to_thread(os.path.isdir, source):
+            await self.upload_file(source, destination)
+            return
+        ignored = frozenset(ignore)
+        await asyncio.to_thread(_refuse_links_out, os.fspath(source), ignored)
+        blocks = tree_blocks(Path(source), ignored)
+        await self._feed(blocks, scripts.UNPACK, self._path(destination))
+
+    async def download(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
+        if (await self.stat(source)).kind != "directory":
+            await self.download_file(source, destination)
+            return
+        where = self._path(source)
+        packed = self._shell.stream(scripts.PACK, where, cwd=where)
+        async with contextlib.aclosing(packed):
+            await extract_stream(packed, Path(destination))
+
+    async def _write(
+        self,
+        where: str,
+        pieces: AsyncGenerator[bytes],
+        *,
+        size: int,
+        mode: str = "",
+        condition: str = "replace",
+    ) -> None:
+        """Those who write one file take turns, so that none is between another's look at it
+        and the replacing."""
+        async with self._writing.setdefault(where, asyncio.Lock()):
+            await self._feed(pieces, scripts.WRITE, where, str(size), mode, condition)
+
+    async def _feed(
+        self, pieces: AsyncGenerator[bytes], script: str, where: str, *args: str
+    ) -> None:
+        """Run a script that writes by way of a temporary name, which goes with it."""
+        tag = secrets.token_hex(6)
+        try:
+            await self._shell.feed(pieces, script, where, tag, *args)
+        except BaseException as error:
+            if not isinstance(error, OSError):  # else the script has ended by itself
+                await finish(self._clean(where, tag))
+            raise
+
+    async def _clean(self, where: str, tag: str) -> None:
+        with contextlib.suppress(SandboxError, OSError):
+            await self._shell.run(scripts.CLEAN, where, tag)
+
+
+def _infos(told: bytes, root: PurePosixPath) -> list[FileInfo]:
+    """What `STAT_FORMAT` tells of files below `root`."""
+    found = []
+    for mode, size, modified, name in RECORD.findall(told):
+        bits = int(mode, 16)
+        found.append(
+            FileInfo(
+                path=root / os.fsdecode(name),
+                kind=KINDS.get(stat.S_IFMT(bits), "other"),
+                size=int(size),
+                mode=stat.S_IMODE(bits),
+                modified=float(modified),
+            )
+        )
+    return found
+
+
+def _matching(found: bytes, wanted: Callable[[str], object] | None) -> list[str]:
+    """Of names that begin with ``./`` and end with NUL those that are `wanted`."""
+    names = [os.fsdecode(name[2:]) for name in found.split(b"\0")[:-1]]
+    return [name for name in names if wanted is None or wanted(name)]
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"bad pattern: {error}") from None
+
+
+def _refuse_links_out(root: str, ignore: frozenset[str]) -> None:
+    for path, name, info in archive.entries_below(root, ignore):
+        if stat.S_ISLNK(info.st_mode):
+            link = Member(name, SYMLINK, mode=0, mtime=0, target=os.readlink(path))
+            archive.check_link(link, name.count("/"))
+
+
+async def _once(data: bytes) -> AsyncGenerator[bytes]:
+    yield data

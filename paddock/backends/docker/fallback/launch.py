@@ -1,0 +1,145 @@
+"""Which images have no Python that a guest can run on, and how their sandboxes start.
+
+It is found out by trying: an image that has one costs nothing, one that has none a start
+that fails, once in a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from paddock.backends.docker import owner
+from paddock.backends.docker.attach import open_stream
+from paddock.backends.docker.engine import EngineError
+from paddock.backends.docker.fallback.inside import first_process
+from paddock.backends.docker.fallback.sandbox import FallbackSandbox
+from paddock.backends.docker.fallback.watchdog import Watchdog
+from paddock.backends.docker.sandbox import remove_container
+from paddock.errors import SandboxLost, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from paddock.backends.docker.attach import AttachedStream
+    from paddock.backends.docker.backend import DockerBackend
+    from paddock.backends.docker.container import ContainerPlan
+    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.fallback.watchdog import Inside
+    from paddock.backends.docker.owner import OwnerLock
+    from paddock.sandbox import Sandbox
+
+    WithGuest = Callable[[Engine, ContainerPlan, OwnerLock], Coroutine[Any, Any, Sandbox]]
+
+__all__ = ["lacks_python", "start"]
+
+READY_DEADLINE = 60.0
+"""Seconds from the start of a container until its first process has to be heard."""
+NO_PROGRAM = re.compile(r'exec: \\?"(python3|sh)\\?"')
+"""How runtimes say that a program is not in the image."""
+NOT_FULL = re.compile(r"^(ModuleNotFoundError|ImportError|SyntaxError)\b", re.MULTILINE)
+"""How a Python ends that lacks modules, or is too old for the guest."""
+
+_without_python: dict[tuple[str, str], str] = {}
+"""Engine and name of images that have none, and which image it was then."""
+
+
+async def start(
+    backend: DockerBackend,
+    engine: Engine,
+    plan: ContainerPlan,
+    lock: OwnerLock,
+    *,
+    with_guest: WithGuest,
+) -> Sandbox:
+    """Start a container with a guest, or without one if its image has no Python.
+
+    Raises what `with_guest` raises, and `Unsupported` for an image without Python if the
+    recipe asks for what takes a guest. On a failure the container may be left.
+    """
+    image = (engine.endpoint.url, plan.image)
+    if image not in _without_python or _without_python[image] != await _image_id(engine, plan):
+        try:
+            return await with_guest(engine, plan, lock)
+        except (EngineError, SandboxLost) as error:
+            if not lacks_python(error):
+                raise
+        await remove_container(engine, plan.name)
+        _without_python[image] = await _image_id(engine, plan)
+    lease = _lease(backend, engine)
+    watchdog = Watchdog()
+    try:
+        stream, inside = await _started(engine, plan, watchdog, lease)
+    except BaseException:
+        watchdog.fail("it could not be started")
+        raise
+    return FallbackSandbox(
+        backend,
+        engine=engine,
+        watchdog=watchdog,
+        inside=inside,
+        stream=stream,
+        plan=plan,
+        lock=lock,
+        lease=lease,
+    )
+
+
+def lacks_python(error: EngineError | SandboxLost) -> bool:
+    """Whether a guest could not start for want of a Python, or of a full one."""
+    program = NO_PROGRAM.search(str(error))
+    if program is not None:
+        return program[1] == "python3"
+    return isinstance(error, SandboxLost) and NOT_FULL.search(error.reason) is not None
+
+
+def _lease(backend: DockerBackend, engine: Engine) -> float:
+    """The lease of a sandbox that needs no guest; raises `Unsupported` for one that does."""
+    hint = "use an image that has Python 3.8 or newer"
+    if backend.network not in ("full", "none"):
+        raise Unsupported("network=Allow(...) without Python", backend=backend.name, hint=hint)
+    if backend.lease is None:
+        raise Unsupported("lease=None without Python", backend=backend.name, hint=hint)
+    if engine.endpoint.ssl_context() is not None:
+        # The end of a command's stdin is the end of our half of a stream, which TLS has not.
+        raise Unsupported("images without Python over TLS", backend=backend.name, hint=hint)
+    return backend.lease
+
+
+async def _image_id(engine: Engine, plan: ContainerPlan) -> str:
+    what = f"looking for {plan.image}"
+    found = await engine.call(what, engine.client.inspect_image, plan.image)
+    return str(found["Id"])
+
+
+async def _started(
+    engine: Engine, plan: ContainerPlan, watchdog: Watchdog, lease: float
+) -> tuple[AttachedStream, Inside]:
+    labels = {key: value for key, value in plan.labels.items() if key != owner.WORD_LABEL}
+    config = replace(plan, labels=labels).config(engine.client)
+    await engine.call(
+        f"creating a container of {plan.image}",
+        engine.client.create_container_from_config,
+        config | {"Entrypoint": first_process(lease)},
+        name=plan.name,
+    )
+    stream = await open_stream(engine, plan.name, watchdog)
+    try:
+        await engine.call(f"starting {plan.name}", engine.client.start, plan.name)
+    except EngineError as error:
+        if NO_PROGRAM.search(str(error)) is None:
+            raise
+        what = "images that have neither Python nor a shell"
+        raise Unsupported(what, backend="docker") from None
+    try:
+        async with asyncio.timeout(READY_DEADLINE):
+            inside = await watchdog.ready
+    except TimeoutError:
+        reason = f"its first process did not answer within {READY_DEADLINE:g} s"
+        raise SandboxLost(reason) from None
+    if inside is None:
+        raise SandboxLost(f"its first process did not start: {stream.log or 'it said nothing'}")
+    return stream, inside

@@ -1,0 +1,208 @@
+"""What is done with files inside, in a POSIX shell and with the tools that every image has.
+
+Paths are absolute. A script that finds something wrong says so as a tool would, with the
+error's own words at the end of a line of stderr, and ends with 1.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CHANGED", "CLEAN", "CONTENTS", "DELETE", "FIND", "MAKE", "MOVE", "PACK", "PART", "STAT",
+    "TEXTS", "UNPACK", "WHOLE", "WRITE",
+]  # fmt: skip
+
+STAT_FORMAT = "//%f %s %Y %n"
+"""Mode in hexadecimal, size, time of change, name. No path has two slashes in a row, so
+that is where the next one begins, whatever the name before it holds."""
+CHANGED = "The file is not as it was read"
+
+REGULAR = """
+regular() {
+  [ ! -f "$1" ] || return 0
+  if [ -d "$1" ]; then echo "$1: Is a directory" >&2
+  elif [ -e "$1" ]; then echo "$1: Not a regular file" >&2
+  else stat -L "$1"
+  fi >/dev/null
+  exit 1
+}
+"""
+
+STAT = f"""exec stat -L -c '{STAT_FORMAT}' "$1" """
+
+WHOLE = f"""{REGULAR}
+regular "$1"
+size=$(stat -L -c %s "$1") || exit
+echo $size
+[ $size -gt "$2" ] || exec cat "$1"
+"""
+"""Of path $1 the size, a newline, and its contents unless it has more than $2 bytes."""
+
+PART = f"""{REGULAR}
+regular "$1"
+size=$(stat -L -c %s "$1") || exit
+echo $size
+[ $size -le "$4" ] || exec dd if="$1" bs=65536 skip="$2" count="$3" 2>/dev/null
+"""
+"""The same, with the contents from block $2, $3 blocks of them, if there is more than $4."""
+
+CONTENTS = f"""{REGULAR}
+regular "$1"
+exec cat "$1"
+"""
+
+PLACE = """
+path=$1
+if [ -L "$path" ]; then
+  path=$(readlink -f "$path" && echo .) || { echo "$1: No such file or directory" >&2; exit 1; }
+  path=${path%??}
+fi
+folder=${path%/*}
+folder=${folder:-/}
+temporary=$folder/.paddock-$2
+"""
+"""Where a file that is written goes to: a link stays, what it points to is replaced."""
+
+WRITE = f"""{REGULAR}{PLACE}
+size=$3 mode=$4 condition=$5
+mkdir -p "$folder" || exit
+if [ -e "$path" ]; then
+  regular "$path"
+  mode=$(stat -c %a "$path") || exit
+  case $mode in ????*) mode=${{mode#?}} ;; esac
+fi
+trap 'rm -f "$temporary"' EXIT
+cat >"$temporary" || exit
+[ "$(stat -c %s "$temporary")" = "$size" ] || {{ echo "$1: Input/output error" >&2; exit 1; }}
+[ -z "$mode" ] || chmod "$mode" "$temporary" || exit
+case $condition in
+replace) ;;
+exclusive)
+  ln "$temporary" "$path"
+  exit
+  ;;
+*)
+  sum=
+  [ ! -f "$path" ] || sum=$(sha256sum <"$path") || exit
+  [ "${{sum%% *}}" = "$condition" ] || {{ echo "{CHANGED}" >&2; exit 1; }}
+  ;;
+esac
+mv -f "$temporary" "$path"
+"""
+"""Stdin to path $1, by way of a name with $2: $3 bytes, with mode $4 if it is new, and only
+on the condition $5: `replace`, `exclusive` or the SHA-256 of what has to be there."""
+
+CLEAN = f"""{PLACE}
+rm -rf "$temporary" "$path/.paddock-$2"
+"""
+"""Remove what a script that was ended has left of $1 under a name with $2."""
+
+MAKE = """
+folder=${1%/*}
+[ "$2" = 0 ] || mkdir -p "${folder:-/}" || exit
+if [ "$3" = 1 ] && [ -d "$1" ]; then exit 0; fi
+exec mkdir "$1"
+"""
+
+DELETE = """
+if [ -d "$1" ] && [ ! -L "$1" ]; then
+  [ "$2" = 0 ] || exec rm -rf "$1"
+  exec rmdir "$1"
+fi
+[ -L "$1" ] || stat "$1" >/dev/null || exit
+exec rm -f "$1"
+"""
+
+MOVE = """
+[ -L "$1" ] || stat "$1" >/dev/null || exit
+[ "$1" != "$2" ] || exit 0
+is_folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
+if is_folder "$2"; then
+  is_folder "$1" || { echo "$2: Is a directory" >&2; exit 1; }
+  rmdir "$2" || exit
+elif [ -L "$2" ] || [ -e "$2" ]; then
+  ! is_folder "$1" || { echo "$2: Not a directory" >&2; exit 1; }
+  [ ! -L "$2" ] || rm -f "$2" || exit
+fi
+exec mv -f "$1" "$2"
+"""
+
+FIND = """
+[ -r . ] || { echo "$1: Permission denied" >&2; exit 1; }
+shift
+find . "$@"
+code=$?
+[ $code -ne 127 ] || exit 127
+exit 0
+"""
+"""find(1) below $1, in which it is run. What it cannot enter is left out."""
+
+TEXTS = r"""
+separator=$2
+shift 2
+for name; do
+  cat "$name"
+  printf '\0%s\0' "$separator"
+done 2>/dev/null
+"""
+"""The contents of files below $1, in which it is run, each followed by $2 between NULs; none
+for what cannot be read."""
+
+PACK = """
+[ -r . ] || { echo "$1: Permission denied" >&2; exit 1; }
+copies=--hard-dereference
+tar $copies -cf /dev/null -T /dev/null 2>/dev/null || copies=
+exec tar $copies -cf - .
+"""
+"""The directory $1, in which it is run, as a tar stream."""
+
+UNPACK = """
+is_folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
+check() (
+  for source in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+    [ -L "$source" ] || [ -e "$source" ] || continue
+    target=$2/${source##*/}
+    if is_folder "$source" && is_folder "$target"; then
+      check "$source" "$target" || exit
+    elif is_folder "$target"; then
+      echo "$target: A directory is in the way" >&2
+      exit 1
+    elif is_folder "$source" && { [ -L "$target" ] || [ -e "$target" ]; }; then
+      echo "$target: A file or link is in the way" >&2
+      exit 1
+    fi
+  done
+)
+merge() (
+  here=$1 there=$2
+  set --
+  for source in "$here"/* "$here"/.[!.]* "$here"/..?*; do
+    [ -L "$source" ] || [ -e "$source" ] || continue
+    target=$there/${source##*/}
+    if is_folder "$source" && is_folder "$target"; then
+      merge "$source" "$target" || exit
+      continue
+    fi
+    set -- "$@" "$source"
+    [ $# -lt 100 ] || { mv -f "$@" "$there/" && set -- || exit; }
+  done
+  [ $# -eq 0 ] || mv -f "$@" "$there/"
+)
+if [ -d "$1" ]; then
+  folder=$1
+else
+  folder=${1%/*}
+  mkdir -p "${folder:=/}" || exit
+  if [ -L "$1" ] || [ -e "$1" ]; then echo "$1: File exists" >&2; exit 1; fi
+fi
+stage=$folder/.paddock-$2
+trap 'rm -rf "$stage"' EXIT
+mkdir -m 700 "$stage" || exit
+tar -xpof - -C "$stage" || exit
+if [ -d "$1" ]; then
+  check "$stage" "$1" && merge "$stage" "$1"
+else
+  chmod =rwx "$stage" && mv "$stage" "$1"
+fi
+"""
+"""A tar stream from stdin below $1, extracted under a name with $2 first. What is in the way
+is found before anything moves."""

@@ -1,0 +1,82 @@
+"""Lets a process of this machine look through contents that come from a sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import paddock
+from paddock._concurrency import acquire, finish
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from collections.abc import AsyncGenerator, Mapping
+
+__all__ = ["search"]
+
+BOOT = (
+    "import sys; sys.path.insert(0, {folder!r}); "
+    "from paddock.backends.guest.searcher import main; main()"
+)
+
+
+async def search(order: Mapping[str, Any], contents: AsyncGenerator[bytes]) -> list[Any]:
+    """What `paddock.backends.guest.searcher` finds in `contents`; reads no more of them than
+    it has to. What they raise is raised. If cancelled, the process is gone.
+    """
+    searcher = await acquire(_start(), _end)
+    feeder = asyncio.create_task(_feed(searcher, order, contents))
+    try:
+        assert searcher.stdout is not None
+        answer = await searcher.stdout.read()
+        code = await searcher.wait()
+    finally:
+        await finish(_end(searcher))
+        feeder.cancel()
+        await finish(_settled(feeder))
+    if not feeder.cancelled() and (error := feeder.exception()) is not None:
+        raise error
+    if code != 0:
+        raise OSError(errno.EIO, "The search was ended early")
+    return [json.loads(line) for line in answer.splitlines()]
+
+
+async def _start() -> Process:
+    boot = BOOT.format(folder=str(Path(paddock.__file__).parent.parent))
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", "-B", "-c", boot),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+
+
+async def _end(searcher: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        searcher.kill()
+    await searcher.wait()
+
+
+async def _feed(
+    searcher: Process, order: Mapping[str, Any], contents: AsyncGenerator[bytes]
+) -> None:
+    assert searcher.stdin is not None
+    try:
+        async with contextlib.aclosing(contents):
+            searcher.stdin.write(json.dumps(order).encode() + b"\n")
+            async for piece in contents:
+                searcher.stdin.write(piece)
+                await searcher.stdin.drain()
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # it has found what it was asked for
+    finally:
+        searcher.stdin.close()
+
+
+async def _settled(task: asyncio.Task[None]) -> None:
+    await asyncio.wait([task])

@@ -1,0 +1,141 @@
+"""Runs scripts in a container, and tells by what they say how they failed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from paddock.backends.docker.fallback import scripts
+from paddock.errors import FileChanged, Unsupported
+from paddock.sandbox import Command
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+
+    from paddock.backends.docker.fallback.watchdog import Inside
+    from paddock.sandbox import ExecResult, Process
+
+__all__ = ["Shell"]
+
+ANSWER_MAX = 64 * 1024 * 1024
+"""Bytes of an answer that is held in memory."""
+NOT_FOUND = 127
+ERRORS = {
+    os.strerror(number): number
+    for number in (
+        errno.EACCES, errno.EBUSY, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EINVAL,
+        errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOSPC,
+        errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS, errno.ETXTBSY, errno.EXDEV,
+    )
+} | {
+    # as musl says it
+    "Cross-device link": errno.EXDEV,
+    "Filename too long": errno.ENAMETOOLONG,
+    "I/O error": errno.EIO,
+    "Quota exceeded": errno.EDQUOT,
+    "Resource busy": errno.EBUSY,
+    "Symbolic link loop": errno.ELOOP,
+    # as we do
+    "A directory is in the way": errno.EISDIR,
+    "A file or link is in the way": errno.EEXIST,
+    "Not a regular file": errno.EINVAL,
+}  # fmt: skip
+MISSING = re.compile(r"([\w.+-]+): (?:command )?not found", re.ASCII)
+HARMLESS = re.compile(r"file changed as we read it|file removed before we read it", re.IGNORECASE)
+"""What a tar says that has packed all that it could."""
+
+
+class Shell:
+    """Runs scripts with the environment that the image has, in English."""
+
+    def __init__(self, inside: Inside, start: Callable[[Command], Awaitable[Process]]) -> None:
+        self._sh = inside.sh
+        self._env: Mapping[str, str] = {**inside.env, "LC_ALL": "C"}
+        self._start = start
+
+    async def run(
+        self, script: str, path: str, *args: str, cwd: str = "/", keep: int = ANSWER_MAX
+    ) -> bytes:
+        """The output of a script whose first argument is `path`, which its errors are about.
+
+        Raises `OSError`; of `errno.EFBIG` for an output of more than `keep` bytes.
+        """
+        command = self._command(script, (path, *args), cwd=cwd, streamed=False, keep=keep)
+        process = await self._start(command)
+        try:
+            result = await process.wait()
+        except BaseException:
+            await process.aclose()
+            raise
+        self._check(result, path)
+        if result.out.dropped:
+            raise OSError(errno.EFBIG, "More was found than can be sent; narrow it down", path)
+        return result.stdout_bytes
+
+    async def stream(
+        self, script: str, path: str, *args: str, cwd: str = "/"
+    ) -> AsyncGenerator[bytes]:
+        """The same, by pieces; slow to take them slows the script."""
+        command = self._command(script, (path, *args), cwd=cwd, streamed=True, keep=0)
+        async with await self._start(command) as process:
+            async for stream, data in process.output():
+                if stream == "stdout":
+                    yield data
+            self._check(await process.wait(), path)
+
+    async def feed(self, pieces: AsyncGenerator[bytes], script: str, path: str, *args: str) -> None:
+        """Run a script with `pieces` as its stdin."""
+        command = self._command(script, (path, *args), cwd="/", stdin=True, streamed=False)
+        async with contextlib.aclosing(pieces), await self._start(command) as process:
+            with contextlib.suppress(BrokenPipeError):  # the script has ended, and says why
+                async for piece in pieces:
+                    await process.send(piece)
+                await process.send_eof()
+            self._check(await process.wait(), path)
+
+    def _command(
+        self,
+        script: str,
+        args: tuple[str, ...],
+        *,
+        cwd: str,
+        stdin: bool = False,
+        streamed: bool,
+        keep: int = ANSWER_MAX,
+    ) -> Command:
+        return Command(
+            argv=(self._sh, "-c", script, "paddock", *args),
+            cwd=PurePosixPath(cwd),
+            env=self._env,
+            stdin=stdin,
+            streamed=streamed,
+            keep=keep,
+        )
+
+    def _check(self, result: ExecResult, path: str) -> None:
+        if result.exit_code != 0:
+            _raise(result, path)
+
+
+def _raise(result: ExecResult, path: str) -> None:
+    """Raise what a script that failed has said."""
+    lines = result.err.text.splitlines()
+    if scripts.CHANGED in lines:
+        raise FileChanged(f"{path} is not as it was read")
+    if result.exit_code == NOT_FOUND:
+        found = MISSING.search(result.err.text)
+        tool = found[1] if found else "a tool that it takes"
+        raise Unsupported(
+            f"this in an image that has neither Python nor {tool!r}", backend="docker"
+        )
+    if lines and all(HARMLESS.search(line) for line in lines):
+        return
+    for line in lines:
+        for text, number in ERRORS.items():
+            if line.endswith(text):
+                raise OSError(number, text, path)
+    raise OSError(errno.EIO, lines[-1] if lines else f"ended with {result.exit_code}", path)
