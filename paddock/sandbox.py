@@ -144,7 +144,8 @@ class ExecResult:
 
     `exit_code` is the shell's: 128 + n for a process that signal n ended, 127 for
     a program that was not found, 126 for one that could not be run. `duration` is
-    in seconds. `background` tells that processes the command started still run.
+    in seconds. `background` tells that processes the command started still run,
+    `oom_killed` that the kernel ended some of it for lack of memory (where that can be told).
     """
 
     exit_code: int
@@ -152,6 +153,7 @@ class ExecResult:
     err: Output = field(default_factory=Output)
     duration: float = 0.0
     background: bool = False
+    oom_killed: bool = False
 
     @property
     def ok(self) -> bool:

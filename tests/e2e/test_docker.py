@@ -16,7 +16,15 @@ import pytest
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
-from paddock import ConfigError, Image, SandboxClosed, SandboxError, SandboxLost, Unsupported
+from paddock import (
+    ConfigError,
+    ExecTimeout,
+    Image,
+    SandboxClosed,
+    SandboxError,
+    SandboxLost,
+    Unsupported,
+)
 from paddock.backends.docker import DockerBackend, owner
 from paddock.backends.docker.attach import join_stream
 from paddock.backends.docker.build import ensure
@@ -194,6 +202,24 @@ async def test_user_and_working_directory_are_the_recipes(engine: Engine) -> Non
         assert result.stdout == "1234\n1234\n/made/here\n"
 
 
+async def test_a_command_may_run_as_another_user(engine: Engine, sandbox: DockerSandbox) -> None:
+    who = "id -u; id -g; echo $HOME; cat /proc/self/status | grep CapEff"
+    as_nobody = await sandbox.exec(who, user="nobody")
+    assert as_nobody.stdout.splitlines() == ["65534", "65534", "/nonexistent", NO_CAPABILITIES]
+    as_number = await sandbox.exec(who, user="1234:5678")
+    assert as_number.stdout.splitlines() == ["1234", "5678", "/", NO_CAPABILITIES]
+    assert (await sandbox.exec("id -u")).stdout == "0\n"
+    with pytest.raises(ValueError, match="no user called nobody-at-all"):
+        await sandbox.exec("true", user="nobody-at-all")
+    assert (await sandbox.exec(["no-such-program"], user="nobody")).exit_code == 127
+    with pytest.raises(ExecTimeout):
+        await sandbox.exec("trap '' TERM; sleep 982000 & sleep 982001", user="nobody", timeout=0.5)
+    assert not (await sandbox.exec("pgrep -f 'sleep 98200[01]'")).ok
+
+
+NO_CAPABILITIES = "CapEff:\t0000000000000000"
+
+
 # ------------------------------------------------------------- snapshots, pauses, numbers
 
 
@@ -294,8 +320,8 @@ async def test_a_maker_without_a_lease_that_is_killed_leaves_its_sandbox(
         "import asyncio\nfrom paddock import DockerBackend\n"
         "async def main():\n"
         "    sandbox = await DockerBackend(network='none', lease=None).create()\n"
-        "    print(sandbox.id, flush=True)\n"
-        "    await sandbox.exec('echo begun > file; sleep 0.7; echo ended > file')\n"
+        "    await sandbox.exec('echo on; sleep 0.7; echo ended > file',\n"
+        "        on_output=lambda *_: print(sandbox.id, flush=True))\n"
         "asyncio.run(main())"
     )
     maker = await asyncio.create_subprocess_exec(
@@ -365,7 +391,10 @@ async def test_a_sandbox_whose_memory_runs_out_goes_on_or_says_so(engine: Engine
     recipe = DockerBackend(network="none", resources=Resources(memory=64 * 1024**2))
     async with recipe.sandbox() as sandbox:
         hog = await sandbox.exec(["python3", "-c", "x = bytearray(10**9)"])
-        assert hog.exit_code == 137
+        assert (hog.exit_code, hog.oom_killed) == (137, True)
+        behind = await sandbox.exec("python3 -c 'x = bytearray(10**9)'; exit $?")
+        assert (behind.exit_code, behind.oom_killed) == (137, True)
+        assert not (await sandbox.exec("kill -9 $$")).oom_killed
         assert (await sandbox.exec("echo goes on")).stdout == "goes on\n"
 
 
@@ -476,7 +505,7 @@ async def test_the_agent_image_works_as_a_ci_user_starts_it(
     command = "paddock exec --isolation none -- sh -c 'echo inside; exit 3'; echo code $?"
 
     def run() -> str:
-        with DockerContainer(agent, entrypoint="sleep", command=["60"]) as container:
+        with DockerContainer(agent, entrypoint="sleep", command="60") as container:
             return str(container.exec(["sh", "-c", command]).output, "utf-8")
 
     assert await asyncio.to_thread(run) == "inside\ncode 3\n"

@@ -55,6 +55,7 @@ ALWAYS = frozenset(
         Capability.STATS,
     }
 )
+SWITCHING = frozenset({Capability.USER})
 KEEPING = frozenset({Capability.SNAPSHOT, Capability.FORK})
 FORKS = "paddock-fork"
 """The repository of images that forks are made from; each goes with the last of its forks."""
@@ -84,7 +85,9 @@ class DockerSandbox(GuestSandbox):
             working_dir=PurePosixPath(plan.working_dir),
             env=env,
             labels=backend.labels,
-            capabilities=ALWAYS | (KEEPING if plan.keeps_files else frozenset()),
+            capabilities=ALWAYS
+            | (KEEPING if plan.keeps_files else frozenset())
+            | (SWITCHING if plan.hardening == "default" and plan.user is None else frozenset()),
             gate=gate,
         )
         self._recipe = backend

@@ -157,9 +157,10 @@ class GuestClient(asyncio.Protocol):
         stdin: bool,
         streamed: bool,
         keep: int,
+        user: str | None = None,
     ) -> GuestProcess:
         """Start a command; does not wait for the guest."""
-        order = {"op": "exec", "argv": list(argv), "env": dict(env), "cwd": cwd}
+        order = {"op": "exec", "argv": list(argv), "env": dict(env), "cwd": cwd, "user": user}
         return self._open(order, stdin=stdin, streamed=streamed, keep=keep)
 
     def job(
@@ -255,6 +256,7 @@ class GuestProcess(Process):
                 err=self._output("stderr", body["stderr"]),
                 duration=float(body["duration"]),
                 background=bool(body["background"]),
+                oom_killed=bool(body.get("oom")),
             )
         )
 

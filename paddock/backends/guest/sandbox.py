@@ -75,6 +75,7 @@ class GuestSandbox(Sandbox):
                 stdin=command.stdin,
                 streamed=command.streamed,
                 keep=command.keep,
+                user=command.user,
             )
         except SandboxLost as error:
             raise SandboxLost(error.reason, sandbox_id=self.id) from None

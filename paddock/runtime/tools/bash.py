@@ -120,6 +120,8 @@ class BashHandler(ToolHandler):
 def _output(
     result: ExecResult, exit_code: int, facts: Mapping[str, Any], *, note: str = ""
 ) -> ToolOutput:
+    if result.oom_killed:
+        note = note or "[The command ran out of memory and was killed]"
     parts = (result.stdout, result.stderr, note)
     text = "\n".join(part.removesuffix("\n") for part in parts if part)
     told = {"exit_code": exit_code, "duration_seconds": round(result.duration, 1)}

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 SPILL_LIMIT = 256 * 1024 * 1024
 """Bytes of one stream kept in its spill file: enough for any log, not for a full disk."""
+KILLED = 128 + signal.SIGKILL
 DRAIN_GRACE = 0.1
 """Seconds for which output is awaited that a command's children still hold open."""
 START_ROUND = 0.001
@@ -408,6 +409,8 @@ class Command:
             body["exit_code"] = 128 + os.WTERMSIG(self.status)
         else:
             body["exit_code"] = os.WEXITSTATUS(self.status)
+        if body.get("exit_code") == KILLED:
+            body["oom"] = self.guest.memory_ran_out()
         if self.background:
             self.owes_gone = True
         self.host.send(frame(REPLY, self.channel, message(body)))

@@ -198,7 +198,7 @@ class Host:
     def start(self, channel: int, operation: str, body: Body) -> None:
         order: Order = {"cwd": body["cwd"]}
         if operation == "exec":
-            order.update(argv=body["argv"], env=body["env"])
+            order.update(argv=body["argv"], env=body["env"], user=body.get("user"))
         else:
             order.update(job=body["job"], args=body["args"])
         self.commands[channel] = Command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import os
 import selectors
@@ -42,6 +43,8 @@ SPILL_TOTAL = 1024 * 1024 * 1024
 """Bytes of all spill files together: they stay until the sandbox ends."""
 
 
+OOM_COUNTS = ("/sys/fs/cgroup/memory/memory.oom_control", "/sys/fs/cgroup/memory.events")
+"""Where a container sees its own control group: version 1 and version 2."""
 LEASE_TICK = 1.0
 """Seconds between two looks at how long the host has been silent."""
 
@@ -67,6 +70,7 @@ class Guest:
         self.spill_dir = ""
         self.spill_room = SPILL_TOTAL
         self.spill_count = 0
+        self.oom_kills = oom_kills()
         self.outlives = False
         self.lease: float | None = None
         self.silence = 0.0
@@ -163,6 +167,11 @@ class Guest:
         if not (self.outlives or any(other.trusted for other in self.hosts)):
             kill_all_below()
         host.abandon()
+
+    def memory_ran_out(self) -> bool:
+        """Whether the kernel has ended something here for lack of memory since this was asked."""
+        before, self.oom_kills = self.oom_kills, oom_kills()
+        return self.oom_kills > before
 
     # supervisors
 
@@ -270,6 +279,17 @@ class Guest:
                 return due
             heapq.heappop(self.timers)[2]()
         return None
+
+
+def oom_kills() -> int:
+    """How often the kernel has done that, where the control group can be seen."""
+    for path in OOM_COUNTS:
+        with contextlib.suppress(OSError), open(path) as file:
+            for line in file:
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
+    return 0
 
 
 def main() -> None:

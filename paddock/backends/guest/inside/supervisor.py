@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     Order = dict[str, Any]
 
+FIRST_TO_GO = "500"
+"""Added to the badness of commands, in thousandths of all memory."""
 ENDED, EMPTY, FAILED = b"S", b"0", b"E"
 """Reports: the command's leading process ended (wait status, whether others live
 on); nothing of it is left; it could not be started (an error as JSON)."""
@@ -115,6 +117,9 @@ def live(connection: socket.socket, parent: int, limits: dict[int, int]) -> NoRe
     if os.getppid() != parent:
         os._exit(0)
     apply_limits(limits)
+    # When memory runs out the kernel shall end a command, and not the guest.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write(FIRST_TO_GO)
     while True:
         serve(connection)
 
@@ -184,6 +189,8 @@ def launch(order: Order, streams: Sequence[int], connection: socket.socket) -> i
     os.chdir(order["cwd"])
     if "job" in order:
         return fork_job(order, streams, connection)
+    if order.get("user") is not None:
+        return fork_as(order, streams)
     argv, env = order["argv"], order["env"]
     try:
         return os.posix_spawn(
@@ -219,15 +226,83 @@ def find_program(program: str, path: str) -> str:
 
 def complain(program: str, error: OSError, streams: Sequence[int]) -> int:
     """A program that cannot be run ends as the shell has it: a line on stderr and 126 or 127."""
-    missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
     leader = os.fork()
     if leader == 0:
         try:
-            text = f"{program}: {'command not found' if missing else error.strerror}\n"
-            write_all(streams[2], text.encode("utf-8", "surrogateescape"))
+            os._exit(say(program, error, streams[2]))
         finally:
-            os._exit(127 if missing else 126)
+            os._exit(126)
     return leader
+
+
+def say(program: str, error: OSError, stderr: int) -> int:
+    """Tell why a program cannot be run; return the exit code that goes with it."""
+    missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+    text = f"{program}: {'command not found' if missing else error.strerror}\n"
+    write_all(stderr, text.encode("utf-8", "surrogateescape"))
+    return 127 if missing else 126
+
+
+def fork_as(order: Order, streams: Sequence[int]) -> int:
+    """Start the command as another user, which takes a fork; `ValueError` if there is none such."""
+    argv, env = order["argv"], order["env"]
+    user = find_user(order["user"])
+    if env.get("HOME") == os.environ.get("HOME"):
+        env["HOME"] = user.home
+    leader = os.fork()
+    if leader == 0:
+        try:
+            os.setsid()
+            for number, fd in enumerate(streams):
+                os.dup2(fd, number)
+            for number in RESET_SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            os.setgroups(user.groups)
+            os.setresgid(user.gid, user.gid, user.gid)
+            os.setresuid(user.uid, user.uid, user.uid)
+            os.execve(find_program(argv[0], env.get("PATH", os.defpath)), argv, env)
+        except OSError as error:
+            os._exit(say(argv[0], error, 2))
+        finally:
+            os._exit(126)
+    return leader
+
+
+class User:
+    """A user as a process has it."""
+
+    def __init__(self, uid: int, gid: int, groups: list[int], home: str) -> None:
+        self.uid = uid
+        self.gid = gid
+        self.groups = groups
+        self.home = home
+
+
+def find_user(wanted: str) -> User:
+    """``name``, ``uid``, ``name:group`` or ``uid:gid``, as container engines take them."""
+    import grp
+    import pwd
+
+    name, _, group = wanted.partition(":")
+    try:
+        known = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
+    except KeyError:
+        if not name.isdigit():
+            raise ValueError(f"there is no user called {name}") from None
+        gid = group_id(group) if group else 0
+        return User(int(name), gid, [gid], "/")
+    gid = group_id(group) if group else known.pw_gid
+    groups = [entry.gr_gid for entry in grp.getgrall() if known.pw_name in entry.gr_mem]
+    return User(known.pw_uid, gid, sorted({gid, *groups}), known.pw_dir)
+
+
+def group_id(name: str) -> int:
+    import grp
+
+    try:
+        return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ValueError(f"there is no group called {name}") from None
 
 
 def fork_job(order: Order, streams: Sequence[int], connection: socket.socket) -> int:
