@@ -127,8 +127,7 @@ class Proxy:
             if asking.done():
                 asking.result()
             last = await answering
-            with contextlib.suppress(OSError):
-                await upstream.send_eof()
+            await _end(upstream)
             return last
         finally:
             asking.cancel()
@@ -138,7 +137,7 @@ class Proxy:
     async def _ask(
         self, client: ByteStream, upstream: ByteStream, request: Request, data: bytes
     ) -> None:
-        """Pass on one request and no byte more; then notice if the client goes away."""
+        """Pass on one request and no byte more; then notice when the client goes away."""
         body = Body(request.length)
         to_send = request.head()
         while True:
@@ -154,9 +153,11 @@ class Proxy:
             to_send = b""
             data = await client.receive()
             if body.whole:
-                return
+                break
             if not data:
                 raise ConnectionAbortedError("the request's body ended early")
+        if not data:  # it may have hung up, which a server that keeps connections has to know
+            await _end(upstream)
 
 
 async def _first_head(client: ByteStream) -> tuple[bytes, bytes]:
@@ -196,6 +197,11 @@ async def _answer_head(upstream: ByteStream, client: ByteStream) -> bytes:
             await client.send(text + b"\r\n\r\n")
             head = Head()
     raise Refused(502, "it hung up without an answer")
+
+
+async def _end(stream: ByteStream) -> None:
+    with contextlib.suppress(OSError):  # it has ended us already
+        await stream.send_eof()
 
 
 async def _say_last(client: ByteStream, data: bytes) -> None:
