@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import socket
 from dataclasses import replace
 from ipaddress import ip_address
@@ -21,6 +22,7 @@ from paddock.backends.local import LocalBackend, probe
 from paddock.errors import Unsupported
 from paddock.network import Allow
 from paddock.sandbox import Capability
+from tests.contract.conftest import BACKENDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -138,6 +140,19 @@ async def test_without_isolation_an_allow_list_is_unsupported() -> None:
         await backend.create()
 
 
+async def test_without_a_guest_there_is_neither_an_allow_list_nor_a_url(
+    image_without_python: None,
+) -> None:
+    backend = BACKENDS["docker-no-python"]
+    assert isinstance(backend, DockerBackend)
+    with pytest.raises(Unsupported, match="Allow"):
+        await confined(backend).create()
+    async with backend.sandbox() as sandbox:
+        assert not {Capability.URL, Capability.NETWORK_ALLOWLIST} & sandbox.capabilities
+        with pytest.raises(Unsupported, match="url"):
+            await sandbox.url(80)
+
+
 async def test_a_listed_site_is_reached_by_the_usual_means(sandbox: Sandbox, site: Site) -> None:
     assert Capability.NETWORK_ALLOWLIST in sandbox.capabilities
     urls = [f"http://{name}:{site.port}/x" for name in ("site.test", "SITE.test", "site.test.")]
@@ -148,9 +163,11 @@ async def test_a_listed_site_is_reached_by_the_usual_means(sandbox: Sandbox, sit
     ] * 3
 
 
-async def test_curl_reaches_a_listed_site_and_no_other(sandbox: Sandbox, site: Site) -> None:
-    if not (await sandbox.exec("command -v curl")).ok:
-        pytest.skip("there is no curl inside")
+@pytest.mark.parametrize("backend", ["local-bubblewrap"], indirect=True)
+async def test_curl_reaches_a_listed_site_and_no_other(
+    sandbox: Sandbox, site: Site, require: Require
+) -> None:
+    require("curl", shutil.which("curl"), "it is not installed")
     url = f"http://site.test:{site.port}/y"
     for options in ([], ["--proxytunnel"]):
         result = await sandbox.exec(["curl", "-sS", *options, url], timeout=DEADLINE)
