@@ -53,6 +53,10 @@ if TYPE_CHECKING:
     from paddock.image import (
         Image,
     )
+    from paddock.network import (
+        Allow,
+        NetworkDecision,
+    )
     from paddock.runtime.agent import (
         Agent,
     )
@@ -123,6 +127,7 @@ __all__ = [
     "Agent",
     "AgentConfig",
     "AgentEvent",
+    "Allow",
     "ApprovalInterrupt",
     "Backend",
     "BuildFailed",
@@ -146,6 +151,7 @@ __all__ = [
     "ModelError",
     "ModelRequest",
     "ModelResponse",
+    "NetworkDecision",
     "Outcome",
     "Output",
     "PaddockError",
@@ -226,6 +232,10 @@ _HOMES = {
     "paddock.files": (
         "FileInfo",
         "FileSystem",
+    ),
+    "paddock.network": (
+        "Allow",
+        "NetworkDecision",
     ),
     "paddock.runtime.agent": ("Agent",),
     "paddock.runtime.approvals": ("ApprovalInterrupt",),

@@ -141,7 +141,7 @@ async def test_without_isolation_an_allow_list_is_unsupported() -> None:
 
 
 async def test_without_a_guest_there_is_neither_an_allow_list_nor_a_url(
-    image_without_python: None,
+    base_image: str,
 ) -> None:
     backend = BACKENDS["docker-no-python"]
     assert isinstance(backend, DockerBackend)

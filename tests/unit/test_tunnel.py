@@ -7,6 +7,7 @@ import contextlib
 import errno
 import socket
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -192,4 +193,20 @@ async def test_one_connection_out_may_follow_another_without_end(guest: Puppet) 
         guest.say(wire.END, FROM_GUEST + at)
         assert await guest.hear() == (wire.END, FROM_GUEST + at, b"")
     assert served == 2 * wire.TUNNELS_MAX
+    await asyncio.wait_for(ports.aclose(), DEADLINE)
+
+
+async def test_visitors_beyond_the_limit_wait_for_others_to_go(guest: Puppet) -> None:
+    ports = Ports(guest.client, Gate())
+    place = urlsplit(ports.url(8000))
+    address = (place.hostname, place.port)
+    visitors = [socket.create_connection(address) for _ in range(wire.TUNNELS_MAX + 1)]
+    opened = [(await guest.hear())[:2] for _ in range(wire.TUNNELS_MAX)]
+    assert {kind for kind, _ in opened} == {wire.OPEN}
+    guest.client.send(wire.REQUEST, 9)
+    assert (await guest.hear())[0] == wire.REQUEST
+    guest.say(wire.RESET, opened[0][1], wire.LENGTH.pack(errno.ECONNREFUSED))
+    assert (await guest.hear())[0] == wire.OPEN
+    for visitor in visitors:
+        visitor.close()
     await asyncio.wait_for(ports.aclose(), DEADLINE)

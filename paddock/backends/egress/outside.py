@@ -82,8 +82,11 @@ class Outside:
     async def lookup(self, name: str) -> Sequence[Address]:
         """The addresses of a name, in the order of preference. Raises `OSError`."""
         query = functools.partial(socket.getaddrinfo, name.encode(), None, type=socket.SOCK_STREAM)
-        async with asyncio.timeout(LOOKUP_DEADLINE):
-            found = await asyncio.get_running_loop().run_in_executor(_threads, query)
+        try:
+            async with asyncio.timeout(LOOKUP_DEADLINE):
+                found = await asyncio.get_running_loop().run_in_executor(_threads, query)
+        except TimeoutError:
+            raise TimeoutError(f"no answer within {LOOKUP_DEADLINE:g} s") from None
         return [ip_address(str(place[4][0]).partition("%")[0]) for place in found]  # no zones
 
     def objection(self, address: Address) -> str | None:
