@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock.backends.docker import DockerBackend
+from paddock.backends.docker.build import ensure
+from paddock.backends.docker.engine import Engine
+from paddock.backends.docker.fallback.sandbox import FallbackSandbox
 from paddock.backends.docker.sandbox import DockerSandbox
 from paddock.backends.local import LocalBackend, LocalSandbox, probe
+from paddock.image import Image
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,11 +23,30 @@ if TYPE_CHECKING:
     from paddock.backends.base import Backend
     from paddock.sandbox import Sandbox
 
+WITHOUT_PYTHON = Image.from_registry("paddock:base").run_commands(
+    "mkdir -p /opt/python/bin && mv /usr/bin/python3* /opt/python/bin"
+)
+"""Its Python is where an engine that starts a container does not look, and commands that are
+told do; so the tests of any backend can be run in it."""
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/opt/python/bin"
+
 BACKENDS: dict[str, Backend] = {
     "docker": DockerBackend(network="none"),
     "local-none": LocalBackend(isolation="none"),
     "local-bubblewrap": LocalBackend(isolation="bubblewrap"),
 }
+
+
+NOT_WITHOUT_PYTHON = {
+    "test_long_output_keeps_head_and_tail_and_spills_whole": "there is no spill file",
+    "test_a_line_of_a_gigabyte_is_bounded": "there is no spill file",
+    "test_bash_output_is_bounded_and_tells_where_the_rest_is": "there is no spill file",
+    "test_stdin_of_a_command_that_has_ended_is_a_broken_pipe": "the engine does not tell",
+    "test_every_tool_works_with_every_name": "done by the tests of files, and slow",
+    "test_pool": "the pool does not know how a sandbox is made",
+}
+"""Tests, and modules of tests, that an image without Python is not given, and why; the
+differences are those of ``docs/images-without-python.md``."""
 
 
 @pytest.fixture(autouse=True)
@@ -32,17 +55,27 @@ def _own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-@pytest.fixture(params=sorted(BACKENDS))
+@pytest.fixture(params=sorted({*BACKENDS, "docker-no-python"}))
 async def backend(
     request: pytest.FixtureRequest, require: Callable[[str, bool, str], None]
 ) -> Backend:
     """One backend's recipe; skipped, with the reason, where this machine cannot run it."""
-    if request.param == "docker":
+    if request.param.startswith("docker"):
         request.getfixturevalue("base_image")
+    if request.param == "docker-no-python":
+        if reason := _why_not_without_python(request):
+            pytest.skip(reason)
+        image = await ensure(await Engine.connect(), WITHOUT_PYTHON)
+        return DockerBackend(image=image, network="none", env_vars={"PATH": PATH})
     if request.param == "local-bubblewrap":
         found = await probe()
         require("bubblewrap", found.level == "bubblewrap", found.reason)
     return BACKENDS[request.param]
+
+
+def _why_not_without_python(request: pytest.FixtureRequest) -> str | None:
+    names = (request.node.originalname, request.node.path.stem)
+    return next(filter(None, map(NOT_WITHOUT_PYTHON.get, names)), None)
 
 
 @pytest.fixture
@@ -57,7 +90,7 @@ def kill() -> Callable[[Sandbox], Awaitable[None]]:
     """End a sandbox's first process from outside, as an out-of-memory killer or a person would."""
 
     async def kill(sandbox: Sandbox) -> None:
-        if isinstance(sandbox, DockerSandbox):
+        if isinstance(sandbox, DockerSandbox | FallbackSandbox):
             await asyncio.to_thread(sandbox._engine.client.kill, sandbox.id)
         elif isinstance(sandbox, LocalSandbox):
             sandbox._process.kill()

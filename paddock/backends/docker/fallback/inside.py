@@ -82,11 +82,14 @@ if ! cd "$3" 2>/dev/null; then
 fi
 shift 3
 exec 3>&2 2>/dev/null
-"$sh" -c '
-  printf "\0%s begin %s %s\0" "$PADDOCK_EXEC" "$1" $$
-  shift
-  exec "$@"
-' sh $$ "$@" 2>&3 3>&-
+(
+  exec 2>&3 3>&-
+  exec "$sh" -c '
+    printf "\0%s begin %s %s\0" "$PADDOCK_EXEC" "$1" $$
+    shift
+    exec "$@"
+  ' sh $$ "$@"
+)
 code=$?
 printf '\0%s end %s\0' "$PADDOCK_EXEC" $code >&3
 exec 3>&-

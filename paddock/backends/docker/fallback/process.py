@@ -215,16 +215,19 @@ class ExecProcess(Process):
             self._finish(next(iter(self._ended.values())), background=True)
         elif self._killing is not None:
             self._finish(128 + signal.SIGKILL, background=False)
-        elif not self._begun.done():
-            self._fail(_refused(self._refusal.decode(errors="replace").strip(), self._command))
         else:
             self._inquest = asyncio.create_task(self._find_out())
 
     async def _find_out(self) -> None:
-        """The stream was cut: with its container, which is told elsewhere, or by the end of the
-        wrapper, without which nothing of the command may stay."""
+        """The stream was cut: because its container has ended, which is told elsewhere; because
+        the command was not started; or by the end of the wrapper, without which nothing of the
+        command may stay."""
+        error: Exception = SandboxError("the command's supervisor was killed")
+        if not self._begun.done():
+            error = _refused(self._refusal.decode(errors="replace").strip(), self._command)
+            self._begun.set_result(None)
         await self._end_within(0)
-        self._fail(SandboxError("the command's supervisor was killed"))
+        self._fail(error)
 
     def lose(self, error: SandboxLost) -> None:
         """The container is gone."""
@@ -319,33 +322,36 @@ class ExecProcess(Process):
             self._fail(error)
 
     async def _end_tree(self, grace: float) -> None:
-        """SIGTERM, `grace` seconds, SIGKILL, until nothing is left.
-
-        The group comes first and as one: what forks faster than it can be listed, or leaves
-        no room to look at it, is ended so. The wrapper is in it, and only SIGKILL ends it.
-        """
+        """SIGTERM, `grace` seconds, SIGKILL, until nothing is left."""
         begun = self._begun.result()
         root = begun[0] if begun is not None else None
-        deadline = asyncio.get_running_loop().time() + grace
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + grace
         known: set[tuple[int, int]] = set()
-        if root is not None and grace > 0:
-            await self._watchdog.signal(signal.SIGTERM, [-root])
-        while True:
-            killing = asyncio.get_running_loop().time() >= deadline
-            if root is not None and killing:
-                await self._watchdog.signal(signal.SIGKILL, [-root])
-            table = await self._watchdog.scan()
-            found = members(table, key=self._key, root=root, known=known)
-            if not found:
-                return
-            new = {(one.pid, one.started) for one in found if one.group != root} - known
-            known |= {(one.pid, one.started) for one in found}
-            pids = [one.pid for one in found] if killing else [pid for pid, _ in new]
-            if pids:
-                number = signal.SIGKILL if killing else signal.SIGTERM
-                await self._watchdog.signal(number, pids)
+        while await self._signal_tree(root, known, killing=clock() >= deadline):
             # Nothing tells when a process that is not ours to wait for has ended.
             await asyncio.sleep(KILL_ROUND)
+
+    async def _signal_tree(
+        self, root: int | None, known: set[tuple[int, int]], *, killing: bool
+    ) -> bool:
+        """Look at the tree and signal those in it who have not been; False if it is empty.
+
+        The group is stopped while it is looked at: it may fork faster than it can be listed,
+        and whoever has left it is known by its parents, as long as they live.
+        """
+        group = [-root] if root is not None and (killing or not known) else []
+        if group:
+            await self._watchdog.signal(signal.SIGSTOP, group)
+        table = await self._watchdog.scan()
+        found = members(table, key=self._key, root=root, known=known)
+        pids = [one.pid for one in found if killing or (one.pid, one.started) not in known]
+        known |= {(one.pid, one.started) for one in found}
+        if pids:
+            await self._watchdog.signal(signal.SIGKILL if killing else signal.SIGTERM, pids)
+        if group:
+            await self._watchdog.signal(signal.SIGCONT, group)
+        return bool(found)
 
 
 def _output(capture: Capture) -> Output:

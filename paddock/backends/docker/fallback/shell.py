@@ -23,6 +23,7 @@ __all__ = ["Shell"]
 
 ANSWER_MAX = 64 * 1024 * 1024
 """Bytes of an answer that is held in memory."""
+STDERR_MAX = 64 * 1024
 NOT_FOUND = 127
 ERRORS = {
     os.strerror(number): number
@@ -80,7 +81,7 @@ class Shell:
         self, script: str, path: str, *args: str, cwd: str = "/"
     ) -> AsyncGenerator[bytes]:
         """The same, by pieces; slow to take them slows the script."""
-        command = self._command(script, (path, *args), cwd=cwd, streamed=True, keep=0)
+        command = self._command(script, (path, *args), cwd=cwd, streamed=True, keep=STDERR_MAX)
         async with await self._start(command) as process:
             async for stream, data in process.output():
                 if stream == "stdout":
