@@ -27,6 +27,7 @@ NAME_MAX = 253
 NUMBER_LAST = re.compile(r"(.*\.)?([0-9]+|0[xX][0-9a-fA-F]*)\.?")
 """What some program takes for an IPv4 address: 127.1, 0x7f000001, 2130706433, 0177.0.0.1."""
 PORT = re.compile(r"[0-9]{1,5}")
+HINT = "give example.org, example.org:8443, *.example.org, 192.0.2.1:80 or [2001:db8::1]:80"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +122,6 @@ def _parse_entry(text: str) -> _Entry:
     except ValueError as error:
         raise ConfigError(f"network: {text!r}: {error}; {HINT}") from None
     return _Entry(host=parsed, below=below, ports=ports)
-
-
-HINT = "give example.org, example.org:8443, *.example.org, 192.0.2.1:80 or [2001:db8::1]:80"
 
 
 def split_port(text: str) -> tuple[str, str | None]:

@@ -69,8 +69,8 @@ class Tunnels:
             tunnel.balance()
 
     def forget(self, channel: int) -> None:
-        del self.by_channel[channel]
-        if channel & GUEST_CHANNELS:
+        known = self.by_channel.pop(channel, None) is not None
+        if known and channel & GUEST_CHANNELS:
             self.live -= 1
             self.balance_listener()
 
@@ -125,10 +125,10 @@ class Tunnels:
         self.accepted = (self.accepted + 1) % GUEST_CHANNELS
         self.live += 1
         self.balance_listener()
-        tunnel = Tunnel(self, self.accepted | GUEST_CHANNELS)
-        self.host.send(frame(OPEN, tunnel.channel))
         connection.setblocking(False)
+        tunnel = Tunnel(self, self.accepted | GUEST_CHANNELS)
         tunnel.socket = connection
+        self.host.send(frame(OPEN, tunnel.channel))
         tunnel.start()
 
     def pause_listener(self) -> None:
@@ -201,7 +201,8 @@ class Tunnel:
         self.start()
 
     def start(self) -> None:
-        assert self.socket is not None, "started without a connection"
+        if self.socket is None:
+            return  # the host went away while it was told
         self.connected = True
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.write()
