@@ -22,7 +22,7 @@ from paddock.backends.local import LocalBackend, probe
 from paddock.errors import Unsupported
 from paddock.network import Allow
 from paddock.sandbox import Capability
-from tests.contract.conftest import BACKENDS
+from tests.contract.conftest import WITHOUT_PYTHON
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -143,8 +143,7 @@ async def test_without_isolation_an_allow_list_is_unsupported() -> None:
 async def test_without_a_guest_there_is_neither_an_allow_list_nor_a_url(
     base_image: str,
 ) -> None:
-    backend = BACKENDS["docker-no-python"]
-    assert isinstance(backend, DockerBackend)
+    backend = DockerBackend(image=WITHOUT_PYTHON, network="none")
     with pytest.raises(Unsupported, match="Allow"):
         await confined(backend).create()
     async with backend.sandbox() as sandbox:
