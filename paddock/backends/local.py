@@ -32,9 +32,9 @@ from paddock.network import Allow
 from paddock.sandbox import Capability, Resources
 
 if TYPE_CHECKING:
-    from paddock.backends.base import ProgressCallback
     from collections.abc import Mapping, Sequence
 
+    from paddock.backends.base import ProgressCallback
     from paddock.backends.guest.ports import Gate
     from paddock.sandbox import Sandbox
 

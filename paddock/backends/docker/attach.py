@@ -1,11 +1,11 @@
-"""Ways to a container's guest: its own stdin and stdout for its maker, a relay for who comes later."""
+"""Ways to a container's guest: its stdin and stdout for its maker, a relay for who comes later."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from paddock.backends.guest.inside.wire import MEETING
 from paddock.backends.docker.hijack import STDERR, HijackedStream, open_hijacked
+from paddock.backends.guest.inside.wire import MEETING
 
 if TYPE_CHECKING:
     import asyncio

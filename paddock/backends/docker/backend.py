@@ -30,13 +30,12 @@ from paddock.network import Allow
 from paddock.sandbox import Resources, Sandbox
 
 if TYPE_CHECKING:
-    from paddock.backends.base import ProgressCallback
-    from paddock.backends.docker.progress import ImageProgress
-    from paddock.image import Image
     from collections.abc import Mapping, Sequence
 
-    from paddock.backends.base import SandboxInfo
+    from paddock.backends.base import ProgressCallback, SandboxInfo
     from paddock.backends.docker.attach import AttachedStream
+    from paddock.backends.docker.progress import ImageProgress
+    from paddock.image import Image
 
 __all__ = ["DockerBackend"]
 
@@ -125,6 +124,7 @@ class DockerBackend(Backend):
             lock=None,
             env={**answer["env"], **self.env_vars},
             gate=gate(self.network),
+            host=answer["host"],
         )
 
     async def delete(self, sandbox_id: str) -> bool:
@@ -233,6 +233,7 @@ class DockerBackend(Backend):
             lock=lock,
             env={**answer["env"], **way_out.variables, **self.env_vars},
             gate=way_out,
+            host=answer["host"],
         )
 
     async def _create(self, engine: Engine, plan: ContainerPlan) -> None:

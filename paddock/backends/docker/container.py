@@ -14,7 +14,6 @@ from paddock.backends.docker import owner, seccomp
 from paddock.backends.guest.bundle import boot
 from paddock.errors import ConfigError
 from paddock.network import Allow
-
 from paddock.sandbox import Resources
 
 if TYPE_CHECKING:

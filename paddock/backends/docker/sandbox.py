@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from paddock._concurrency import acquire, finish
 from paddock.backends.docker import owner
+from paddock.backends.docker.attach import join_stream
 from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.inquest import cause_of_death
+from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.sandbox import GuestSandbox
-from paddock.errors import SandboxLost, Unsupported
+from paddock.errors import SandboxError, SandboxLost, Unsupported
 from paddock.image import Image
 from paddock.sandbox import Capability, Stats
 
@@ -28,12 +30,15 @@ if TYPE_CHECKING:
     from paddock.backends.docker.container import ContainerPlan
     from paddock.backends.docker.engine import Engine
     from paddock.backends.docker.owner import OwnerLock
-    from paddock.backends.guest.client import GuestClient
     from paddock.backends.guest.ports import Gate
     from paddock.sandbox import Sandbox
 
 __all__ = ["DockerSandbox", "remove_container"]
 
+REJOIN = 2.0
+"""Seconds in which a stream that broke has to be replaced: an engine restarts in 0.5 s, and
+callers wait for the reason if it does not."""
+REJOIN_INTERVAL = 0.1
 IDLE_BEAT = 15.0
 """Seconds between two heartbeats where there is no lease to renew."""
 ANSWER_DEADLINE = 20.0
@@ -77,6 +82,7 @@ class DockerSandbox(GuestSandbox):
         lock: OwnerLock | None,
         env: Mapping[str, str],
         gate: Gate,
+        host: str,
     ) -> None:
         super().__init__(
             client,
@@ -92,6 +98,7 @@ class DockerSandbox(GuestSandbox):
         )
         self._recipe = backend
         self._plan = plan
+        self._host = host
         self._paused = False
         self._borrowed: str | None = None
         self._engine = engine
@@ -207,11 +214,47 @@ class DockerSandbox(GuestSandbox):
                 return
 
     async def _watch(self) -> None:
-        await self._client.disconnected.wait()
-        if not self.closed and not self._client.lost.done():
-            log = self._stream.log
-            cause = await cause_of_death(self._engine, self.id, made=self._made, said=log)
-            self._client.fail(cause)
+        """When the stream ends, go on over another one, or say how the sandbox ended."""
+        while True:
+            await self._client.disconnected.wait()
+            if self.closed or self._client.lost.done():
+                return
+            try:
+                again = await self._rejoin()
+            except (EngineError, SandboxError, ValueError, TimeoutError):
+                again = False
+            if not again:
+                log = self._stream.log
+                cause = await cause_of_death(self._engine, self.id, made=self._made, said=log)
+                self._client.fail(cause)
+                return
+
+    async def _rejoin(self) -> bool:
+        """Another stream to the guest, if it is still there when the engine answers again."""
+        async with asyncio.timeout(REJOIN):
+            # Nothing tells when an engine answers again.
+            while not await self._still_runs():  # noqa: ASYNC110
+                await asyncio.sleep(REJOIN_INTERVAL)
+            client = GuestClient()
+            stream = await join_stream(self._engine, self.id, client)
+            answer, _ = await client.request("join", word=self._plan.word)
+            await self._client.take_over(client, self._host)
+        self._stream, self._host = stream, str(answer["host"])
+        return True
+
+    async def _still_runs(self) -> bool:
+        """False while the engine does not answer; `EngineError` when the container has ended."""
+        try:
+            found = await self._engine.call(
+                "looking for a container", self._engine.client.inspect_container, self.id
+            )
+        except EngineError as error:
+            if error.status is not None:
+                raise
+            return False
+        if not found["State"]["Running"]:
+            raise EngineError(f"{self.id} has ended")
+        return True
 
     async def detach(self) -> None:
         if self._lock is not None and self._recipe.lease is not None:

@@ -36,6 +36,7 @@ ERRORS: dict[str, type[Exception]] = {
     "FileChanged": FileChanged,
     "ValueError": ValueError,
     "Killed": SandboxError,
+    "Unknown": SandboxError,
 }
 """The guest's exceptions that have no errno, and what they are on this side."""
 
@@ -59,6 +60,8 @@ class GuestClient(asyncio.Protocol):
         self._replies: dict[int, asyncio.Future[tuple[dict[str, Any], bytes]]] = {}
         self._processes: dict[int, GuestProcess] = {}
         self._next_channel = 0
+        self._successor: GuestClient | None = None
+        self._held: dict[int, bytes] = {}
         self.tunnels = Tunnels(self.send, self._channel)
         self.lost: asyncio.Future[SandboxLost] = asyncio.get_running_loop().create_future()
         """Done when the guest is gone, with what every later call raises."""
@@ -71,6 +74,9 @@ class GuestClient(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        if self._successor is not None:
+            self._successor.data_received(data)
+            return
         try:
             for kind, channel, payload in self._frames.feed(data):
                 self._dispatch(kind, channel, payload)
@@ -78,7 +84,7 @@ class GuestClient(asyncio.Protocol):
             self.fail(f"its guest does not keep to the protocol ({error})")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.disconnected.set()
+        (self._successor or self).disconnected.set()
 
     def _dispatch(self, kind: int, channel: int, payload: bytes) -> None:
         process = self._processes.get(channel)
@@ -110,6 +116,39 @@ class GuestClient(asyncio.Protocol):
         self._processes.clear()
         self.tunnels.on_lost()
 
+    def _resumable(self) -> list[int]:
+        """The channels whose answer may still be had over another stream.
+
+        Everything else that waits fails now: what was streamed has gaps, and whether a
+        request took effect nobody knows.
+        """
+        unknown = "the stream to its guest broke; whether this took effect is not known"
+        for channel, reply in self._replies.items():
+            if channel not in self._held and not reply.done():
+                reply.set_exception(SandboxError(unknown))
+        for process in tuple(self._processes.values()):
+            if process._channel not in self._held and not process._start_again():
+                process._on_lost(SandboxLost("the stream to its guest broke, and output was lost"))
+                self._forget(process._channel)
+        self.tunnels.on_lost()
+        return [
+            channel
+            for channel, process in self._processes.items()
+            if channel not in self._held and not process._result.done()
+        ]
+
+    async def take_over(self, other: GuestClient, host: str) -> None:
+        """Go on over the stream of `other`, as the guest's host that was called `host`."""
+        pending = self._resumable()
+        other._successor = self
+        self._frames = other._frames
+        self._transport = other._transport
+        self.disconnected.clear()
+        held, self._held = self._held, {}
+        await self.request("succeed", host=host, pending=pending)
+        for frames in held.values():
+            self.write(frames)
+
     def close(self) -> None:
         """End the stream, at which a guest kills all that it started and exits."""
         if self._transport is not None:
@@ -124,7 +163,12 @@ class GuestClient(asyncio.Protocol):
         if self.lost.done():
             raise SandboxLost(self.lost.result().reason)
         assert self._transport is not None, "not connected"
-        self._transport.write(wire.frame(kind, channel, payload))
+        data = wire.frame(kind, channel, payload)
+        if not self.disconnected.is_set():
+            self._transport.write(data)
+        elif kind == wire.REQUEST or channel in self._held:
+            # What is asked while there is no stream is asked when there is one again.
+            self._held[channel] = self._held.get(channel, b"") + data
 
     def _channel(self) -> int:
         self._next_channel = (self._next_channel + 1) % wire.GUEST_CHANNELS
@@ -178,7 +222,9 @@ class GuestClient(asyncio.Protocol):
         order |= {"stdin": stdin, "streamed": streamed, "keep": keep}
         self.send(wire.REQUEST, channel, wire.message(order))
         grace = JOB_GRACE if order["op"] == "job" else KILL_GRACE
-        process = GuestProcess(self, channel, streamed=streamed, keep=keep, grace=grace)
+        process = GuestProcess(
+            self, channel, streamed=streamed, keep=keep, grace=grace, stdin=stdin
+        )
         self._processes[channel] = process
         return process
 
@@ -190,13 +236,22 @@ class GuestProcess(Process):
     """One command on one channel."""
 
     def __init__(
-        self, client: GuestClient, channel: int, *, streamed: bool, keep: int, grace: float
+        self,
+        client: GuestClient,
+        channel: int,
+        *,
+        streamed: bool,
+        keep: int,
+        grace: float,
+        stdin: bool,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._client = client
         self._channel = channel
         self._streamed = streamed
+        self._keep = keep
         self._grace = grace
+        self._stdin = stdin
         self._captures = {
             "stdout": wire.Capture(keep),
             "stderr": wire.Capture(keep),
@@ -270,6 +325,14 @@ class GuestProcess(Process):
             spill=None if spill is None else PurePosixPath(str(spill)),
             spill_truncated=bool(told.get("spill_truncated")),
         )
+
+    def _start_again(self) -> bool:
+        """Be as if nothing had come yet; False if what came or went cannot be had again."""
+        if self._streamed or self._stdin or self._killing:
+            return False
+        if not self._result.done():
+            self._captures = {name: wire.Capture(self._keep) for name in self._captures}
+        return True
 
     def _on_lost(self, error: SandboxLost) -> None:
         if not self._result.done():

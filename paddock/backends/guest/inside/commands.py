@@ -146,9 +146,7 @@ class Outlet:
         """
         self.discarding = True
         if not self.streamed:
-            tail = bytes(self.capture.tail)
-            for at in range(0, len(tail), INLINE):
-                self.host.send(frame(self.kind, self.command.channel, tail[at : at + INLINE]))
+            self.send_piecewise(bytes(self.capture.tail))
         told: dict[str, Any] = {"dropped": self.capture.dropped}
         if self.spill is not None:
             os.close(self.spill)
@@ -156,6 +154,16 @@ class Outlet:
             told["spill"] = self.spill_path
             told["spill_truncated"] = not self.spilling
         return told
+
+    def send_piecewise(self, data: bytes) -> None:
+        for at in range(0, len(data), INLINE):
+            self.host.send(frame(self.kind, self.command.channel, data[at : at + INLINE]))
+
+    def send_again(self, *, ended: bool) -> None:
+        """The head, and once it has ended the tail, for a host that has got nothing."""
+        self.send_piecewise(bytes(self.capture.head))
+        if ended:
+            self.send_piecewise(bytes(self.capture.tail))
 
     def close(self) -> None:
         self.pause()
@@ -194,6 +202,7 @@ class Command:
         self.stdin_eof = False
         self.stdin_watched = False
         self.report = bytearray()
+        self.reply = b""
         near, far = make_streams(stdin, guest.descriptors)
         try:
             self.supervisor: Supervisor | None = guest.employ(order, far)
@@ -413,8 +422,30 @@ class Command:
             body["oom"] = self.guest.memory_ran_out()
         if self.background:
             self.owes_gone = True
-        self.host.send(frame(REPLY, self.channel, message(body)))
+        self.reply = frame(REPLY, self.channel, message(body))
+        self.host.send(self.reply)
+        self.host.remember(self)
         self.balance()  # what still comes is read and thrown away
+
+    # when its host's stream broke
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of its output, in memory."""
+        return sum(outlet.capture.total - outlet.capture.dropped for outlet in self.outlets)
+
+    def move(self, host: Host) -> None:
+        """Belong to the host that takes the place of the one before."""
+        self.host = host
+        for outlet in self.outlets:
+            outlet.host = host
+
+    def send_again(self) -> None:
+        """Send what a host has to know that has heard nothing yet."""
+        for outlet in self.outlets:
+            outlet.send_again(ended=self.answered)
+        if self.answered:
+            self.host.send(self.reply)
 
     # the host's wishes
 

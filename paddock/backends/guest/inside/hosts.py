@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import selectors
+from collections import deque
 
 from .commands import Command
 from .files import OPERATIONS, describe
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from .loop import Guest
     from .supervisor import Order
 
+JOURNAL_BYTES = 16 * 1024 * 1024
+JOURNAL_LENGTH = 1000
+"""Output of ended commands, and how many of them, kept for a host whose stream broke."""
 OUTBOX_HIGH = 1024 * 1024
 """When this much waits for the host to read it, commands' output is not read on,"""
 OUTBOX_LOW = 256 * 1024
@@ -47,7 +51,7 @@ OUTBOX_FULL = 16 * 1024 * 1024
 
 
 class Host:
-    """One connection, on two descriptors, which may be the two ways of one socket."""
+    """One connection, on two descriptors, which may be duplicates of one."""
 
     def __init__(self, guest: Guest, inlet: int, outlet: int, *, trusted: bool) -> None:
         self.guest = guest
@@ -60,7 +64,10 @@ class Host:
         self.inlet_watched = False
         self.congested = False
         self.gone = False
+        self.name = os.urandom(8).hex()
         self.commands: dict[int, Command] = {}
+        self.ended: deque[Command] = deque()
+        self.ended_bytes = 0
         self.tunnels = Tunnels(self)
         os.set_blocking(inlet, False)
         os.set_blocking(outlet, False)
@@ -139,8 +146,8 @@ class Host:
         self.outbox.clear()
         self.tunnels.close()
         self.guest.on_host_gone(self)
-        for fd in {self.inlet, self.outlet}:
-            discard(fd)
+        discard(self.inlet)
+        discard(self.outlet)
 
     def end_unless_trusted(self) -> None:
         if not self.trusted:
@@ -150,6 +157,47 @@ class Host:
         """The sandbox goes on without this host, and so do its commands."""
         for command in tuple(self.commands.values()):
             command.orphan()
+
+    # after a stream that broke
+
+    def remember(self, command: Command) -> None:
+        """Keep a command that was answered for a host that may not have got the answer."""
+        if not self.guest.word:
+            return
+        self.ended.append(command)
+        self.ended_bytes += command.kept_bytes
+        while self.ended_bytes > JOURNAL_BYTES or len(self.ended) > JOURNAL_LENGTH:
+            self.ended_bytes -= self.ended.popleft().kept_bytes
+
+    def succeed(self, old: Host, pending: list[int]) -> None:
+        """Take the place of `old`, whose stream broke; `pending` are channels without an answer.
+
+        What has ended is answered again, what runs goes on here. What else `old` had
+        running is ended: its output has been lost in part.
+        """
+        ended = {command.channel: command for command in old.ended}
+        for channel in pending:
+            command = old.commands.get(channel) or ended.get(channel)
+            if command is None:
+                unknown = {
+                    "kind": "Unknown",
+                    "text": "its stream broke, and nothing is known of it",
+                }
+                self.send(frame(REPLY, channel, message({"error": unknown})))
+        for command in tuple(old.commands.values()):
+            command.move(self)
+            if command.channel in pending:
+                command.send_again()
+            elif not command.answered:
+                command.kill(0)
+        for channel in pending:
+            if channel in ended and channel not in old.commands:
+                ended[channel].move(self)
+                ended[channel].send_again()
+        self.commands.update(old.commands)
+        old.commands.clear()
+        self.ended, self.ended_bytes = old.ended, old.ended_bytes
+        old.end()
 
     # frames
 
@@ -190,9 +238,13 @@ class Host:
         if operation == "configure":
             if body.get("listen") is not None:
                 self.tunnels.listen(body["listen"])
-            return self.guest.configure(body), b""
+            return self.guest.configure(self, body), b""
         if operation == "join":
-            return self.guest.about(), b""
+            return self.guest.about(self), b""
+        if operation == "succeed":
+            old = self.guest.host_called(body["host"])
+            self.succeed(old, body["pending"])
+            return {}, b""
         return OPERATIONS[operation](body, blob)
 
     def start(self, channel: int, operation: str, body: Body) -> None:

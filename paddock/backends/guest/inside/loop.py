@@ -51,6 +51,8 @@ LEASE_TICK = 1.0
 
 WORD_DEADLINE = 10.0
 """Seconds that somebody who joins has to say the word."""
+RETURN_GRACE = 3.0
+"""Seconds that a host has to come again when its stream has ended, where hosts can join."""
 JOINING = 8
 """Connections that may be without it at once."""
 
@@ -76,6 +78,7 @@ class Guest:
         self.silence = 0.0
         self.word = ""
         self.door: socket.socket | None = None
+        self.departed: list[Host] = []
         self.hosts = [Host(self, inlet, outlet, trusted=True)]
 
     def watch(self, fd: int, callback: Callback, events: int = selectors.EVENT_READ) -> None:
@@ -95,7 +98,7 @@ class Guest:
         path = os.path.join(self.spill_dir, f"{self.spill_count}.{stream}")
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600), path
 
-    def configure(self, body: Body) -> dict[str, Any]:
+    def configure(self, host: Host, body: Body) -> dict[str, Any]:
         """The first request: limits for commands, where output spills, how long the lease is.
 
         And, if other hosts may join, the word that they have to say, and whether the
@@ -110,11 +113,18 @@ class Guest:
         if body.get("word"):
             self.open_door(body["word"])
         self.idle.append(self.new_supervisor())
-        return self.about()
+        return self.about(host)
 
-    def about(self) -> dict[str, Any]:
-        """What a host is told of the guest."""
+    def host_called(self, name: str) -> Host:
+        for host in (*self.hosts, *self.departed):
+            if host.name == name:
+                return host
+        raise ValueError("there is no such host, or no longer")
+
+    def about(self, host: Host) -> dict[str, Any]:
+        """What a host is told of the guest, and what it is called itself."""
         return {
+            "host": host.name,
             "protocol": PROTOCOL,
             "pid": os.getpid(),
             "tree_kill": can_adopt and os.path.isdir("/proc/self"),
@@ -152,7 +162,8 @@ class Guest:
             connection.close()
             return
         fd = connection.detach()
-        host = Host(self, fd, fd, trusted=False)
+        # Two numbers: each way is watched by itself.
+        host = Host(self, fd, os.dup(fd), trusted=False)
         self.hosts.append(host)
         self.after(WORD_DEADLINE, host.end_unless_trusted)
 
@@ -164,6 +175,16 @@ class Guest:
 
     def on_host_gone(self, host: Host) -> None:
         self.hosts.remove(host)
+        if not self.word:
+            kill_all_below()
+        if host.trusted:
+            # Its stream may only have broken: then it comes again, and takes up what it had.
+            self.departed.append(host)
+            self.after(RETURN_GRACE, lambda: self.on_host_missed(host))
+
+    def on_host_missed(self, host: Host) -> None:
+        """A host that has gone has not come again."""
+        self.departed.remove(host)
         if not (self.outlives or any(other.trusted for other in self.hosts)):
             kill_all_below()
         host.abandon()
