@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
 import struct
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock.backends.guest.inside import wire
+from paddock.backends.guest.inside import loop, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -252,27 +252,50 @@ def test_no_more_connections_are_taken_than_may_be(guest: RawGuest) -> None:
             client.close()
 
 
-def test_connections_leave_descriptors_for_killing(
-    start_guest: Callable[..., RawGuest], server: socket.socket
+FEW = 48
+"""Descriptors of a guest that runs out of them."""
+
+
+@pytest.fixture
+def poor_guest(
+    start_guest: Callable[..., RawGuest], require: Callable[[str, object, str], None]
+) -> RawGuest:
+    require("prlimit", shutil.which("prlimit"), "it is not installed")
+    return start_guest(prefix=("prlimit", f"--nofile={FEW}:{FEW}"))
+
+
+def test_connections_to_servers_leave_descriptors_for_killing(
+    poor_guest: RawGuest, server: socket.socket
 ) -> None:
-    prefix = ("prlimit", "--nofile=48:48") if sys.platform == "linux" else ()
-    guest = start_guest(prefix=prefix)
-    server.listen(64)
+    server.listen(FEW)
     opened = []
-    refused = 0
-    for channel in range(7000, 7048):
-        dial(guest, port_of(server), channel)
-        kind, _, payload = guest.next(
+    for channel in range(7000, 7000 + FEW):
+        dial(poor_guest, port_of(server), channel)
+        kind, _, payload = poor_guest.next(
             lambda frame, channel=channel: frame[1] == channel  # type: ignore[misc]
         )
         if kind == wire.OPENED:
             opened.append(accept(server))
         else:
-            refused += number(payload) == errno.EMFILE
-    assert opened
-    assert refused == 48 - len(opened)
+            assert number(payload) == errno.EMFILE
     for connection in opened:
         connection.close()
+    assert 0 < len(opened) < FEW - loop.SPARE_DESCRIPTORS
+
+
+def test_connections_from_inside_leave_descriptors_for_killing(poor_guest: RawGuest) -> None:
+    port = listen(poor_guest)
+    clients = [call(port) for _ in range(FEW)]
+    for _ in range(2 * FEW):  # a round of its loop each, in which it can take one
+        poor_guest.request("ping")
+    opened = [frame for frame in poor_guest.unread if frame[0] == wire.OPEN]
+    for client in clients:
+        client.close()
+    assert 0 < len(opened) < FEW - loop.SPARE_DESCRIPTORS
+    for _, channel, _ in opened:
+        poor_guest.send(wire.END, channel)
+    with call(port):
+        poor_guest.next(lambda frame: frame[0] == wire.OPEN and frame not in opened)
 
 
 def test_a_command_inherits_no_connection(guest: RawGuest, server: socket.socket) -> None:
