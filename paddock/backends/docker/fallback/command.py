@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from paddock.backends.docker.fallback.inside import WRAPPER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from paddock.backends.docker.fallback.watchdog import Inside
     from paddock.sandbox import Command
@@ -38,9 +38,15 @@ def wrapped(command: Command, inside: Inside) -> list[str]:
     return [inside.sh, "-c", DECODE + WRAPPER, "paddock", *map(_escaped, words)]
 
 
-def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """The part of `env` that the engine and two shells hand on as it is."""
-    return {name: value for name, value in env.items() if _kept(name, value)}
+def environment(command: Command, inside: Inside) -> dict[str, str]:
+    """The part of its environment that the engine and two shells hand on as it is.
+
+    The home of another user is the engine's to say, unless it was given.
+    """
+    env = {name: value for name, value in command.env.items() if _kept(name, value)}
+    if command.user is not None and env.get("HOME") == inside.env.get("HOME"):
+        env.pop("HOME", None)
+    return env
 
 
 def _argv(command: Command) -> Sequence[str]:

@@ -123,7 +123,7 @@ class ExecProcess(Process):
             wrapped(command, self._inside),
             stdin=command.stdin,
             user=command.user or "",
-            environment=environment(command.env) | {KEY: self._key},
+            environment=environment(command, self._inside) | {KEY: self._key},
         )
         # The engine may start what it was asked to after we have hung up, so we do not.
         await acquire(
@@ -328,8 +328,8 @@ class ExecProcess(Process):
         clock = asyncio.get_running_loop().time
         deadline = clock() + grace
         known: set[tuple[int, int]] = set()
-        while await self._signal_tree(root, known, killing=clock() >= deadline):
-            # Nothing tells when a process that is not ours to wait for has ended.
+        # Nothing tells when a process that is not ours to wait for has ended.
+        while await self._signal_tree(root, known, killing=clock() >= deadline):  # noqa: ASYNC110
             await asyncio.sleep(KILL_ROUND)
 
     async def _signal_tree(
@@ -362,6 +362,8 @@ def _refused(answer: str, command: Command) -> Exception:
     """Why the engine did not start a command."""
     if "argument list too long" in answer.lower():
         return OSError(errno.E2BIG, os.strerror(errno.E2BIG), command.argv[0])
+    if "unable to find user" in answer or "unable to find group" in answer:
+        return ValueError(f"there is no user called {command.user}")
     return SandboxError(
         f"the engine did not start {command.argv[0]!r}: {answer or 'no reason given'}"
     )

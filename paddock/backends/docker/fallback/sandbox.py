@@ -46,6 +46,9 @@ CAPABILITIES = frozenset(
 )
 
 
+SWITCHING = frozenset({Capability.USER})
+
+
 class FallbackSandbox(Sandbox):
     """Owns a container, its owner's lock and the stream to its first process."""
 
@@ -65,7 +68,8 @@ class FallbackSandbox(Sandbox):
         self.backend = backend.name
         self.working_dir = PurePosixPath(plan.working_dir)
         self.labels = backend.labels
-        self.capabilities = CAPABILITIES
+        switches = inside.root and plan.hardening == "default"
+        self.capabilities = CAPABILITIES | (SWITCHING if switches else frozenset())
         self.env: Mapping[str, str] = FrozenMapping({KEY: "", **inside.env, **backend.env_vars})
         self.fs = ShellFileSystem(self, inside)
         self._engine = engine
@@ -84,7 +88,7 @@ class FallbackSandbox(Sandbox):
         return super().lost or gone
 
     async def _start(self, command: Command) -> ExecProcess:
-        if command.user is not None:
+        if command.user is not None and Capability.USER not in self.capabilities:
             raise Unsupported("user=", backend=self.backend)
         self._raise_if_lost()
         process = ExecProcess(self._engine, self.id, self._watchdog, self._inside, command)

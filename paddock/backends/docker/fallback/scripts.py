@@ -116,6 +116,7 @@ MOVE = """
 [ -L "$1" ] || stat "$1" >/dev/null || exit
 [ "$1" != "$2" ] || exit 0
 is_folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
+case $2 in "$1"/*) echo "$2: Invalid argument" >&2; exit 1 ;; esac
 if is_folder "$2"; then
   is_folder "$1" || { echo "$2: Is a directory" >&2; exit 1; }
   rmdir "$2" || exit

@@ -28,15 +28,19 @@ class Inside:
     """What is found in a container: its shell, its grep, and what the image and the engine
     put into every process's environment."""
 
+    root: bool
+    """Whether commands run as root unless told otherwise."""
     sh: str
     grep: str
     env: Mapping[str, str]
 
     @classmethod
     def parse(cls, told: bytes) -> Inside:
-        sh, grep, *pairs = told.decode(errors="surrogateescape").split("\0")
+        uid, sh, grep, *pairs = told.decode(errors="surrogateescape").split("\0")
         env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-        return cls(sh=sh or "sh", grep=grep or "grep", env=env)
+        # A shell that is its own tools may not say where they are.
+        sh = sh if sh.startswith("/") else "/bin/sh"
+        return cls(root=uid == "0", sh=sh, grep=grep or "grep", env=env)
 
 
 class Watchdog(asyncio.Protocol):
