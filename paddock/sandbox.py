@@ -57,7 +57,6 @@ OutputCallback = Callable[[Stream, bytes], Awaitable[None] | None]
 class Capability(enum.StrEnum):
     """What not every backend can do. Asking for one that is missing raises `Unsupported`."""
 
-    PTY = "pty"
     URL = "url"
     SNAPSHOT = "snapshot"
     FORK = "fork"

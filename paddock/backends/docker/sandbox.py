@@ -43,8 +43,6 @@ IDLE_BEAT = 15.0
 """Seconds between two heartbeats where there is no lease to renew."""
 ANSWER_DEADLINE = 20.0
 """Seconds in which a guest has to answer a heartbeat: under any load that lets it run."""
-KILLED = 137
-"""The exit code of a first process that SIGKILL ended."""
 
 ALWAYS = frozenset(
     {
@@ -62,6 +60,7 @@ ALWAYS = frozenset(
 )
 SWITCHING = frozenset({Capability.USER})
 KEEPING = frozenset({Capability.SNAPSHOT, Capability.FORK})
+BOUNDED = frozenset({Capability.LIMIT_DISK})
 FORKS = "paddock-fork"
 """The repository of images that forks are made from; each goes with the last of its forks."""
 COMMIT_DEADLINE = 600.0
@@ -92,7 +91,7 @@ class DockerSandbox(GuestSandbox):
             env=env,
             labels=backend.labels,
             capabilities=ALWAYS
-            | (KEEPING if plan.keeps_files else frozenset())
+            | (KEEPING if plan.keeps_files else BOUNDED)
             | (SWITCHING if plan.hardening == "default" and plan.user is None else frozenset()),
             gate=gate,
         )

@@ -20,7 +20,7 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Controller", "Group", "Place", "make", "oom_kills", "place", "plan", "remove"]
 
 Controller = Literal["memory", "cpu", "pids"]
-CONTROLLERS: tuple[Controller, ...] = get_args(Controller)
 
 PREFIX = "paddock-"
 PERIOD = 100_000
