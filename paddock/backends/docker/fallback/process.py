@@ -105,12 +105,17 @@ class ExecProcess(Process):
         """Whether nothing of it is left to end."""
         if self._killing is not None:
             return self._killing.done()
-        if not self._result.done() or self._inquest_runs():
+        if self.busy:
             return False
         return self._result.exception() is not None or not self._result.result().background
 
-    def _inquest_runs(self) -> bool:
-        return self._inquest is not None and not self._inquest.done()
+    @property
+    def busy(self) -> bool:
+        """Whether it has to be told when its container is gone, and waited for."""
+        return not self._result.done() or any(not task.done() for task in self._tasks())
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [task for task in (self._killing, self._inquest) if task is not None]
 
     async def begin(self) -> None:
         """Start the command. If cancelled, nothing of it is left."""
@@ -167,7 +172,7 @@ class ExecProcess(Process):
                 if not self._begun.done():
                     self._begun.set_result((int(root), int(leader)))
                     self._began = asyncio.get_running_loop().time()
-            case ("cwd", name):
+            case ("cwd", name) if not self._begun.done():
                 number = getattr(errno, name, errno.EIO)
                 self._fail(OSError(number, os.strerror(number), str(self._command.cwd)))
             case ("end", code, *left) if code.isdigit() and stream not in self._ended:
@@ -222,7 +227,9 @@ class ExecProcess(Process):
         """The stream was cut: because its container has ended, which is told elsewhere; because
         the command was not started; or by the end of the wrapper, without which nothing of the
         command may stay."""
-        error: Exception = SandboxError("the command's supervisor was killed")
+        error: Exception = SandboxError(
+            "the command's supervisor was killed, or the engine cut the stream to it"
+        )
         if not self._begun.done():
             error = _refused(self._refusal.decode(errors="replace").strip(), self._command)
             self._begun.set_result(None)
@@ -235,9 +242,8 @@ class ExecProcess(Process):
 
     async def settle(self) -> None:
         """Wait for what this process still does by itself, once its container is gone."""
-        waiting = [task for task in (self._killing, self._inquest) if task is not None]
-        if waiting:
-            await asyncio.wait(waiting)
+        if tasks := self._tasks():
+            await asyncio.wait(tasks)
 
     # for the owner
 
@@ -308,14 +314,15 @@ class ExecProcess(Process):
 
     async def _end(self, grace: float) -> None:
         self._discard()
-        await self._end_within(grace)
-        await asyncio.wait([self._result])
+        await self._end_within(grace, self._result)
 
-    async def _end_within(self, grace: float) -> None:
+    async def _end_within(self, grace: float, *until: asyncio.Future[ExecResult]) -> None:
         try:
             async with asyncio.timeout(grace + KILL_DEADLINE):
                 await asyncio.wait([self._begun])
                 await self._end_tree(grace)
+                if until:
+                    await asyncio.wait(until)
         except TimeoutError:
             self._watchdog.fail("a command's processes could not be ended")
         except SandboxLost as error:

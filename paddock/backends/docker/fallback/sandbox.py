@@ -92,11 +92,11 @@ class FallbackSandbox(Sandbox):
             raise Unsupported("user=", backend=self.backend)
         self._raise_if_lost()
         process = ExecProcess(self._engine, self.id, self._watchdog, self._inside, command)
-        self._processes = {one for one in self._processes if not one.gone} | {process}
+        self._processes = {one for one in self._processes if one.busy} | {process}
         try:
             await process.begin()
         except EngineError as error:
-            if error.status in (404, 409):  # the container is not there or does not run
+            if error.status in (404, 409, None):  # the container does not run, or no engine
                 await asyncio.wait([self._watchdog.lost], timeout=GONE_DEADLINE)
             self._raise_if_lost()
             raise
