@@ -9,18 +9,20 @@ import select
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pytest
 
 from paddock.backends.docker.bootstrap import DebianSource
 from paddock.backends.docker.build import bootstrap, ensure
-from paddock.backends.docker.engine import Engine
+from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.store import identity
 from paddock.errors import PaddockError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
+
+T = TypeVar("T")
 
 REQUIRED = frozenset(filter(None, os.environ.get("PADDOCK_REQUIRE", "").split(",")))
 """What this machine is meant to have: a test that lacks it fails instead of being skipped."""
@@ -52,18 +54,45 @@ def _require(what: str, available: object, reason: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def base_image(require: Require) -> str:
+def base_image(require: Require) -> Iterator[str]:
     """``paddock:base`` on a Docker Engine; skips, with the reason, where there is none.
 
-    Made once if it is missing, from Debian packages where they can be had, and kept: the
-    next session finds it.
+    Made once if it is missing, from Debian packages where they can be had. At the end
+    the images that were not there before the session are removed.
     """
     try:
-        with ThreadPoolExecutor(1) as thread:  # a session's fixture has no loop of its own
-            return thread.submit(asyncio.run, _make_base_image()).result()
+        before = _outside_the_loop(_images())
+        image = _outside_the_loop(_make_base_image())
     except PaddockError as error:
         require("docker", False, str(error))
         raise
+    yield image
+    _outside_the_loop(_remove_images(before))
+
+
+def _outside_the_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run it to its end; a session's fixture has no loop of its own."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+async def _images() -> set[str]:
+    """What the engine has: names, and the ids of what has none."""
+    engine = await Engine.connect()
+    found = await engine.call("listing images", engine.client.images)
+    names = (image["RepoTags"] or [image["Id"]] for image in found)
+    return {
+        image["Id"] if name == "<none>:<none>" else name
+        for image, tags in zip(found, names, strict=True)
+        for name in tags
+    }
+
+
+async def _remove_images(kept: set[str]) -> None:
+    engine = await Engine.connect()
+    for name in sorted(await _images() - kept, reverse=True):
+        with contextlib.suppress(EngineError):  # it went with one before it
+            await engine.call(f"removing {name}", engine.client.remove_image, name)
 
 
 @pytest.fixture

@@ -156,7 +156,9 @@ async def printed(program: str, script: Sequence[Any], paddock: Paddock) -> str:
             stderr=asyncio.subprocess.PIPE,
         )
         output, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
-    assert (process.returncode, errors.decode()) == (0, "")
+    # Development mode also tells of a step that took 0.1 s, as on a busy machine many do.
+    said = [line for line in errors.decode().splitlines() if not line.startswith("Executing <")]
+    assert (process.returncode, said) == (0, [])
     return output.decode()
 
 
