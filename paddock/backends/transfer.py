@@ -74,14 +74,17 @@ async def _closed(file: io.FileIO) -> None:
 
 async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The same bytes in pieces that are worth a thread's while."""
-    pending = bytearray()
+    pending: list[bytes] = []
+    size = 0
     async for piece in pieces:
-        pending += piece
-        if len(pending) >= PIECE:
-            yield bytes(pending)
+        pending.append(piece)
+        size += len(piece)
+        if size >= PIECE:
+            yield b"".join(pending)
             pending.clear()
+            size = 0
     if pending:
-        yield bytes(pending)
+        yield b"".join(pending)
 
 
 async def receive_file(pieces: AsyncIterator[bytes], destination: Path) -> None:

@@ -29,6 +29,8 @@ __all__ = ["GuestClient", "GuestProcess"]
 KILL_DEADLINE = 10.0
 """Seconds, beyond the grace, after which a guest that cannot end a tree is given up:
 SIGKILL takes effect at once unless the kernel holds a process in a disk wait."""
+CREDIT_STEP = wire.WINDOW // 4
+"""Bytes taken before the guest is told: a small part of what it may send unacknowledged."""
 JOB_GRACE = 10.0
 """Seconds for one of the guest's own jobs to remove what it has half made."""
 OUTPUT_FRAMES: dict[int, Stream] = {wire.STDOUT: "stdout", wire.STDERR: "stderr"}
@@ -264,6 +266,7 @@ class GuestProcess(Process):
         self._result.add_done_callback(_retrieve)
         self._gone: asyncio.Future[None] = loop.create_future()
         self._killing = False
+        self._owed = 0
         self._stdin_window = wire.WINDOW
         self._stdin_closed = False
 
@@ -343,8 +346,12 @@ class GuestProcess(Process):
         self._changed.set()
 
     def _acknowledge(self, size: int) -> None:
-        with contextlib.suppress(SandboxLost):
-            self._client.send(wire.CREDIT, self._channel, wire.LENGTH.pack(size))
+        """Give the guest room for more, not for every piece: it needs some, not all of it."""
+        self._owed += size
+        if self._owed >= CREDIT_STEP:
+            with contextlib.suppress(SandboxLost):
+                self._client.send(wire.CREDIT, self._channel, wire.LENGTH.pack(self._owed))
+            self._owed = 0
 
     # for the owner
 
