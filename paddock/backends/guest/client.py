@@ -107,7 +107,7 @@ class GuestClient(asyncio.Protocol):
             return
         error = SandboxLost(reason)
         self.lost.set_result(error)
-        if self._transport is not None:
+        if self._transport is not None and not self.disconnected.is_set():
             self._transport.abort()
         for reply in self._replies.values():
             if not reply.done():
