@@ -183,7 +183,7 @@ def test_an_archive_that_is_cut_anywhere_is_no_archive(cut: int, tmp_path: Path)
     [
         ([add("setuid", mode=0o6755)], {b"setuid": (b"contents", 0o755)}),
         ([folder("sticky", 0o7777)], {b"sticky": 0o777}),
-        ([folder("d", 0), add("d/f", mode=0)], {b"d": 0o700, b"d/f": (b"contents", 0)}),
+        ([folder("d", 0), add("d/f", mode=0o400)], {b"d": 0o700, b"d/f": (b"contents", 0o400)}),
         ([add("f", b"1"), add("f", b"2")], {b"f": (b"2", 0o644)}),
         ([link("f", "g"), add("f", b"2")], {b"f": (b"2", 0o644)}),
         ([add("f", b"2"), link("f", "g")], {b"f": b"g"}),
