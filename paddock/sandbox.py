@@ -12,16 +12,25 @@ import enum
 import posixpath
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from paddock._concurrency import finish
 from paddock.errors import ExecFailed, ExecTimeout, SandboxClosed, SandboxLost, Unsupported
+from paddock.process import (
+    DEFAULT_MAX_OUTPUT,
+    KILL_GRACE,
+    Command,
+    ExecResult,
+    Output,
+    OutputCallback,
+    Process,
+    Stream,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from types import TracebackType
 
     from paddock.files import FileSystem
@@ -30,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_MAX_OUTPUT",
+    "KILL_GRACE",
     "Capability",
     "Command",
     "ExecResult",
@@ -41,17 +51,6 @@ __all__ = [
     "Stats",
     "Stream",
 ]
-
-DEFAULT_MAX_OUTPUT = 1024 * 1024
-"""Bytes kept of each of stdout and stderr unless `max_output` says otherwise."""
-
-KILL_GRACE = 0.5
-"""Seconds between SIGTERM and SIGKILL when a tree of processes is ended: long
-enough for a tool to remove its lock file, short enough not to be felt."""
-
-Stream = Literal["stdout", "stderr"]
-OutputCallback = Callable[[Stream, bytes], Awaitable[None] | None]
-"""Called with each piece of output as it comes; a slow callback slows the command."""
 
 
 class Capability(enum.StrEnum):
@@ -99,163 +98,6 @@ class Stats:
     memory: int
     memory_limit: int | None
     pids: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """What one stream of a command printed: its head, its tail, what was left out.
-
-    `dropped` counts the bytes between head and tail. They are not lost when `spill`
-    is set: the file of that name inside the sandbox holds the stream from its
-    beginning (whole, unless `spill_truncated`).
-    """
-
-    head: bytes = b""
-    tail: bytes = b""
-    dropped: int = 0
-    spill: PurePosixPath | None = None
-    spill_truncated: bool = False
-
-    @property
-    def total(self) -> int:
-        """Bytes that the command printed."""
-        return len(self.head) + self.dropped + len(self.tail)
-
-    def __bytes__(self) -> bytes:
-        return self.head + self.tail
-
-    @property
-    def text(self) -> str:
-        """The output as UTF-8, invalid bytes replaced, a note where bytes were dropped."""
-        if not self.dropped:
-            return bytes(self).decode(errors="replace")
-        whole = ""
-        if self.spill is not None:
-            part = "its beginning" if self.spill_truncated else "all of it"
-            whole = f"; {part} is in {self.spill}"
-        note = f"\n[... {self.dropped} bytes left out{whole} ...]\n"
-        return self.head.decode(errors="replace") + note + self.tail.decode(errors="replace")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecResult:
-    """How a command ended and what it printed.
-
-    `exit_code` is the shell's: 128 + n for a process that signal n ended, 127 for
-    a program that was not found, 126 for one that could not be run. `duration` is
-    in seconds. `background` tells that processes the command started still run,
-    `oom_killed` that the kernel ended some of it for lack of memory (where that can be told).
-    """
-
-    exit_code: int
-    out: Output = field(default_factory=Output)
-    err: Output = field(default_factory=Output)
-    duration: float = 0.0
-    background: bool = False
-    oom_killed: bool = False
-
-    @property
-    def ok(self) -> bool:
-        return self.exit_code == 0
-
-    @property
-    def stdout(self) -> str:
-        return self.out.text
-
-    @property
-    def stderr(self) -> str:
-        return self.err.text
-
-    @property
-    def stdout_bytes(self) -> bytes:
-        return bytes(self.out)
-
-    @property
-    def stderr_bytes(self) -> bytes:
-        return bytes(self.err)
-
-    @property
-    def truncated(self) -> bool:
-        return bool(self.out.dropped or self.err.dropped)
-
-    def __repr__(self) -> str:
-        return (
-            f"ExecResult(exit_code={self.exit_code}, stdout={self.stdout!r}, "
-            f"stderr={self.stderr!r}, duration={self.duration:.3f})"
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """A command with everything settled: what a backend is asked to start.
-
-    `keep` bytes of each stream are kept by whoever collects the output; with
-    `streamed` every byte is wanted on the host, else only what is kept.
-    """
-
-    argv: tuple[str, ...]
-    cwd: PurePosixPath
-    env: Mapping[str, str]
-    user: str | None = None
-    stdin: bool = False
-    streamed: bool = True
-    keep: int = DEFAULT_MAX_OUTPUT
-
-
-class Process(ABC):
-    """A command that is running in a sandbox.
-
-    Has one owner, who uses it as ``async with`` or calls `aclose()`; both end the
-    whole process tree if it still runs. Reading its output and writing its stdin
-    may be done by two tasks.
-    """
-
-    @abstractmethod
-    def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
-        """Yield pieces of stdout and stderr as they come, until the command has ended.
-
-        Not reading slows the command down (back-pressure); it never grows a buffer
-        without bound. Raises `SandboxLost` if the sandbox dies.
-        """
-
-    @abstractmethod
-    async def send(self, data: bytes) -> None:
-        """Write to stdin; waits until the command takes it. `BrokenPipeError` when it won't."""
-
-    @abstractmethod
-    async def send_eof(self) -> None:
-        """Close stdin."""
-
-    @abstractmethod
-    async def signal(self, number: int) -> None:
-        """Send signal `number` to the command's leading process; a no-op once it has ended."""
-
-    @abstractmethod
-    async def kill(self, *, grace: float = KILL_GRACE) -> None:
-        """End the whole tree: SIGTERM, `grace` seconds, SIGKILL; returns when none is left.
-
-        Children that called setsid or double-forked are included (where the backend
-        has `Capability.TREE_KILL`). Idempotent.
-        """
-
-    @abstractmethod
-    async def wait(self) -> ExecResult:
-        """The result, once the leading process has ended; what `output()` did not take is kept
-        in it up to the command's limit."""
-
-    async def aclose(self) -> None:
-        await finish(self.kill())
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
 
 class Sandbox(ABC):
