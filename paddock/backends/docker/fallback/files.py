@@ -310,10 +310,11 @@ def _check_pattern(pattern: str) -> None:
 
 
 def _refuse_links_out(root: str, ignore: frozenset[str]) -> None:
-    for path, name, info in archive.entries_below(root, ignore):
+    for folder, name, path, info in archive.entries_below(root, ignore):
         if stat.S_ISLNK(info.st_mode):
-            link = Member(name, SYMLINK, mode=0, mtime=0, target=os.readlink(path))
-            archive.check_link(link, name.count("/"))
+            target = os.readlink(name, dir_fd=folder)
+            link = Member(path, SYMLINK, mode=0, mtime=0, target=target)
+            archive.check_link(link, path.count("/"))
 
 
 async def _once(data: bytes) -> AsyncGenerator[bytes]:

@@ -46,53 +46,79 @@ def tar_blocks(root: str, ignore: frozenset[str] = frozenset()) -> Generator[byt
 
 
 def tar_pieces(root: str, ignore: frozenset[str]) -> Iterator[bytes]:
-    for path, name, info in entries_below(root, ignore):
+    for folder, name, path, info in entries_below(root, ignore):
         mode, mtime = stat.S_IMODE(info.st_mode) & 0o777, info.st_mtime
         if stat.S_ISDIR(info.st_mode):
-            yield header(Member(name, DIRECTORY, mode=mode, mtime=mtime))
+            yield header(Member(path, DIRECTORY, mode=mode, mtime=mtime))
         elif stat.S_ISLNK(info.st_mode):
             with contextlib.suppress(FileNotFoundError):
-                target = os.readlink(path)
-                yield header(Member(name, SYMLINK, mode=mode, mtime=mtime, target=target))
+                target = os.readlink(name, dir_fd=folder)
+                yield header(Member(path, SYMLINK, mode=mode, mtime=mtime, target=target))
         elif stat.S_ISREG(info.st_mode):
-            yield from file_pieces(path, name)
+            yield from file_pieces(folder, name, path)
 
 
-def entries_below(root: str, ignore: frozenset[str]) -> Iterator[tuple[str, str, os.stat_result]]:
-    """Every entry as (path, path relative to `root`, what it is), directories before their own."""
-    waiting = [("", root)]
-    while waiting:
-        prefix, folder = waiting.pop()
-        try:
-            names = sorted(os.listdir(folder))
-        except FileNotFoundError:
-            if not prefix:
-                raise
-            continue
-        for name in names:
-            if name in ignore:
-                continue
-            path = os.path.join(folder, name)
-            try:
-                info = os.lstat(path)
-            except FileNotFoundError:
-                continue
-            yield path, prefix + name, info
-            if stat.S_ISDIR(info.st_mode):
-                waiting.append((prefix + name + "/", path))
+def entries_below(
+    root: str, ignore: frozenset[str]
+) -> Iterator[tuple[int, str, str, os.stat_result]]:
+    """Every entry as (its directory, its name in it, path relative to `root`, what it is).
 
-
-def file_pieces(path: str, name: str) -> Iterator[bytes]:
-    """A file of the size that it has now; what is appended meanwhile is left out."""
+    Directories come before their own. The directory is open until the next is asked for;
+    it was reached without following a link, so what somebody swaps meanwhile leads nowhere.
+    """
+    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        waiting = [""]
+        while waiting:
+            prefix = waiting.pop()
+            folder = open_below(top, prefix)
+            if folder is None:
+                continue
+            try:
+                for name in sorted(os.listdir(folder)):
+                    if name in ignore:
+                        continue
+                    try:
+                        info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    yield folder, name, prefix + name, info
+                    if stat.S_ISDIR(info.st_mode):
+                        waiting.append(prefix + name + "/")
+            finally:
+                os.close(folder)
+    finally:
+        os.close(top)
+
+
+def open_below(top: int, path: str) -> int | None:
+    """The directory `path` below `top`, opened name by name; None if one of them is none by now."""
+    folder = os.dup(top)
+    for name in path.split("/")[:-1]:
+        above = folder
+        try:
+            folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
+            return None  # removed meanwhile, or replaced by a file or a link
+        finally:
+            os.close(above)
+    return folder
+
+
+def file_pieces(folder: int, name: str, path: str) -> Iterator[bytes]:
+    """A file of the size that it has now; what is appended meanwhile is left out."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
+    try:
+        fd = os.open(name, flags, dir_fd=folder)
     except FileNotFoundError:
         return
     with open(fd, "rb", buffering=0) as file:
         info = os.fstat(fd)
         refuse_special(info.st_mode, path)
         mode = stat.S_IMODE(info.st_mode) & 0o777
-        yield header(Member(name, b"0", mode=mode, mtime=info.st_mtime, size=info.st_size))
+        yield header(Member(path, b"0", mode=mode, mtime=info.st_mtime, size=info.st_size))
         left = info.st_size
         while left:
             piece = file.read(min(left, PIECE))
