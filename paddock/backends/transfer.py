@@ -88,12 +88,14 @@ async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def receive_file(pieces: AsyncIterator[bytes], destination: Path) -> None:
-    """Write a file atomically; on an error or cancellation what was there stays."""
+    """Write a file atomically; on an error or cancellation what was there stays.
+
+    A link at `destination` is replaced and not followed: who can write there put it there.
+    """
     if await asyncio.to_thread(destination.is_dir):
         raise IsADirectoryError(f"{destination} is a directory; give the file's name too")
-    writer = await acquire(
-        asyncio.to_thread(Replacement, os.fspath(destination)), _closed_in_thread
-    )
+    replacing = asyncio.to_thread(Replacement, os.fspath(destination), follow=False)
+    writer = await acquire(replacing, _closed_in_thread)
     try:
         async for piece in _gathered(pieces):
             await finish(asyncio.to_thread(writer.write, piece))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from paddock.backends import local
 from paddock.backends.guest.inside import archive
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from paddock import Sandbox
     from paddock.backends.local import Isolation
@@ -126,31 +127,61 @@ async def _attempt(sandbox: Sandbox, target: Path) -> int:
     return attempts
 
 
-def test_a_directory_swapped_under_an_upload_never_leads_out_of_the_tree(tmp_path: Path) -> None:
-    """As a sandbox can do that works in place in the directory which is uploaded."""
-    tree, outside = tmp_path / "tree", tmp_path / "outside"
-    (tree / "real").mkdir(parents=True)
-    (tree / "real" / "file").write_text("mine")
+@contextlib.contextmanager
+def _swapped_directory(top: Path) -> Iterator[tuple[Path, Path]]:
+    """A tree where `sub` is by turns a directory and a link to the second that is returned.
+
+    As a sandbox can make it that works in place there.
+    """
+    tree, outside = top / "tree", top / "outside"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "sub" / "file").write_text("mine")
     outside.mkdir()
     (outside / "file").write_text(CANARY)
     (tree / "trap").symlink_to(outside)
-    packed = 0
     with subprocess.Popen([sys.executable, "-c", SWAPPING], cwd=tree) as swapping:
         try:
-            end = time.monotonic() + SECONDS
-            while time.monotonic() < end:
-                with contextlib.suppress(OSError):
-                    packed += 1
-                    assert CANARY.encode() not in b"".join(archive.tar_blocks(str(tree)))
+            yield tree, outside
+            assert swapping.poll() is None
         finally:
             swapping.kill()
+
+
+@pytest.mark.rows("C20")
+def test_a_directory_swapped_under_an_upload_never_leads_out_of_the_tree(tmp_path: Path) -> None:
+    packed = 0
+    with _swapped_directory(tmp_path) as (tree, _):
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError):
+                packed += 1
+                assert CANARY.encode() not in b"".join(archive.tar_blocks(str(tree)))
     assert packed > 100
 
 
+@pytest.mark.rows("C20")
+def test_a_directory_swapped_under_a_download_never_leads_out_of_the_tree(tmp_path: Path) -> None:
+    source = tmp_path / "source" / "sub"
+    source.mkdir(parents=True)
+    for number in range(50):  # the more, the longer is the time to be led astray
+        (source / f"file{number}").write_text("downloaded")
+    stream = b"".join(archive.tar_blocks(str(source.parent)))
+    arrived = 0
+    with _swapped_directory(tmp_path) as (tree, outside):
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError):
+                archive.extract(io.BytesIO(stream), str(tree))
+                arrived += 1
+            assert (outside / "file").read_text() == CANARY
+            assert os.listdir(outside) == ["file"]
+    assert arrived > 10
+
+
 SWAPPING = """
-import os
+import ctypes
+rename, here, exchange = ctypes.CDLL(None).renameat2, -100, 2
 while True:
-    for name in ("real", "trap"):
-        os.rename(name, "sub")
-        os.rename("sub", name)
+    if rename(here, b"sub", here, b"trap", exchange):
+        raise SystemExit("this file system cannot exchange names")
 """

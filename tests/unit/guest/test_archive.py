@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paddock.backends.guest.inside import archive, tar
+from paddock.backends.guest.inside.folders import remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -294,7 +295,7 @@ def test_a_tree_comes_back_from_its_archive(
     assert tree_of(root / "copy") == tree_of(source)
     with tarfile.open(fileobj=io.BytesIO(stream)) as other:
         assert {os.fsencode(name) for name in other.getnames()} == set(tree_of(source))
-    archive.remove_tree(str(root / "copy"))
+    remove_tree(str(root / "copy"))
     assert os.listdir(root) == ["source"]
 
 
@@ -340,7 +341,7 @@ def test_a_tree_of_any_depth_is_removed(tmp_path: Path) -> None:
     root.mkdir()
     deep(root, sys.getrecursionlimit() + 100)
     limit, descriptors = sys.getrecursionlimit(), len(os.listdir("/proc/self/fd"))
-    archive.remove_tree(str(root))
+    remove_tree(str(root))
     assert os.listdir(tmp_path) == []
     assert (sys.getrecursionlimit(), len(os.listdir("/proc/self/fd"))) == (limit, descriptors)
 
@@ -356,7 +357,7 @@ def test_removing_a_tree_follows_no_link_and_stops_at_no_mode(tmp_path: Path) ->
     (root / "a" / "link").symlink_to(outside)
     for path in (root / "a" / "b" / "c", root / "a" / "b", root / "a", root):
         path.chmod(0)
-    as_other_user(lambda: archive.remove_tree(str(root)), tmp_path)
+    as_other_user(lambda: remove_tree(str(root)), tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["outside"]
     assert (outside / "kept").exists()
 
@@ -387,8 +388,8 @@ def as_other_user(do: Callable[[], None], owned: Path) -> None:
 def test_removing_takes_a_file_or_a_link_too(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("file")
-    archive.remove_tree(str(tmp_path / "link"))
+    remove_tree(str(tmp_path / "link"))
     assert os.listdir(tmp_path) == ["file"]
-    archive.remove_tree(str(tmp_path / "file"))
+    remove_tree(str(tmp_path / "file"))
     with pytest.raises(FileNotFoundError):
-        archive.remove_tree(str(tmp_path / "file"))
+        remove_tree(str(tmp_path / "file"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 from typing import TYPE_CHECKING, Any
 
@@ -116,11 +117,34 @@ def test_an_expected_file_that_is_gone_or_huge_has_changed(tmp_path: Path) -> No
 def test_a_replacement_that_cannot_be_finished_leaves_no_trace(tmp_path: Path) -> None:
     writer = Replacement(str(tmp_path / "d" / "f"))
     writer.write(b"half")
-    (tmp_path / "d").rename(tmp_path / "moved")
+    shutil.rmtree(tmp_path / "d")
     with pytest.raises(FileNotFoundError):
         writer.commit()
     writer.close()
     writer.close()
+
+
+def test_a_file_goes_to_the_directory_that_was_there_when_it_was_begun(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    writer = Replacement(str(tmp_path / "d" / "f"))
+    writer.write(b"whole")
+    (tmp_path / "d").rename(tmp_path / "moved")
+    (tmp_path / "d").symlink_to("elsewhere")
+    writer.commit()
+    writer.close()
+    assert (tmp_path / "moved" / "f").read_bytes() == b"whole"
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def test_a_link_that_is_not_to_be_followed_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"kept")
+    (tmp_path / "f").symlink_to("target")
+    writer = Replacement(str(tmp_path / "f"), follow=False)
+    writer.write(b"new")
+    writer.commit()
+    writer.close()
+    assert (tmp_path / "target").read_bytes() == b"kept"
+    assert not (tmp_path / "f").is_symlink()
 
 
 def test_reading_gives_the_part_that_is_asked_for_and_the_size(tmp_path: Path) -> None:

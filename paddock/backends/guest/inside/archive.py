@@ -10,7 +10,8 @@ import errno
 import os
 import stat
 
-from .files import Replacement, refuse_special, write_all
+from .files import refuse_special, write_all
+from .folders import open_below, opened, opened_below, remove_tree
 from .tar import DIRECTORY, END, PIECE, SYMLINK, Member, Reader, header, padding
 
 TYPE_CHECKING = False
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from typing import IO
 
-__all__ = ["Replacement", "extract", "remove_tree", "tar_blocks", "write_all"]
+__all__ = ["check_link", "entries_below", "extract", "tar_blocks"]
 
 MAX_MEMBERS = 1_000_000
 MAX_TREE_BYTES = 64 * 1024**3
 """Bounds of one archive: above any project, below what would fill a host unnoticed."""
+PATH_MAX = 4096
+"""Bytes of a path, with its end, that Linux takes; what is longer nobody could open by name."""
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 BLOCKS = 512 * 1024
 """Bytes of a tar stream that are made before they are handed on."""
 
@@ -63,17 +67,18 @@ def entries_below(
 ) -> Iterator[tuple[int, str, str, os.stat_result]]:
     """Every entry as (its directory, its name in it, path relative to `root`, what it is).
 
-    Directories come before their own. The directory is open until the next is asked for;
-    it was reached without following a link, so what somebody swaps meanwhile leads nowhere.
+    Directories come before their own. The directory is open until the next is asked for.
     """
-    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with opened(root) as top:
         waiting = [""]
         while waiting:
-            prefix = waiting.pop()
-            folder = open_below(top, prefix)
-            if folder is None:
-                continue
+            here = waiting.pop()
+            try:
+                folder = open_below(top, here)
+            except OSError as error:
+                if error.errno not in GONE:
+                    raise
+                continue  # removed meanwhile, or replaced by a file or a link
             try:
                 for name in sorted(os.listdir(folder)):
                     if name in ignore:
@@ -82,29 +87,17 @@ def entries_below(
                         info = os.stat(name, dir_fd=folder, follow_symlinks=False)
                     except FileNotFoundError:
                         continue
-                    yield folder, name, prefix + name, info
+                    path = join(here, name)
+                    yield folder, name, path, info
                     if stat.S_ISDIR(info.st_mode):
-                        waiting.append(prefix + name + "/")
+                        waiting.append(path)
             finally:
                 os.close(folder)
-    finally:
-        os.close(top)
 
 
-def open_below(top: int, path: str) -> int | None:
-    """The directory `path` below `top`, opened name by name; None if one of them is none by now."""
-    folder = os.dup(top)
-    for name in path.split("/")[:-1]:
-        above = folder
-        try:
-            folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                raise
-            return None  # removed meanwhile, or replaced by a file or a link
-        finally:
-            os.close(above)
-    return folder
+def join(folder: str, name: str) -> str:
+    """`name` in `folder`, where the top is ``""``."""
+    return f"{folder}/{name}" if folder else name
 
 
 def file_pieces(folder: int, name: str, path: str) -> Iterator[bytes]:
@@ -140,26 +133,33 @@ def extract(stream: IO[bytes], destination: str) -> None:
     directories merged; a link in the way of a directory is never followed.
     """
     destination = os.path.abspath(destination)
-    existed = os.path.isdir(destination)
-    folder = destination if existed else os.path.dirname(destination)
+    folder, name = os.path.split(destination)
     os.makedirs(folder, exist_ok=True)
-    stage = os.path.join(folder, ".paddock-" + os.urandom(6).hex())
-    os.mkdir(stage, 0o700)
-    try:
-        Extraction(stage).take_all(Reader(stream))
-        if not existed:
-            os.mkdir(destination)
-        merge(stage, destination)
-    finally:
-        remove_tree(stage)
+    existed = os.path.isdir(destination)
+    with opened(destination if existed else folder) as base:
+        stage = ".paddock-" + os.urandom(6).hex()
+        os.mkdir(stage, 0o700, dir_fd=base)
+        try:
+            with opened_below(base, stage) as staged:
+                room = PATH_MAX - len(os.fsencode(destination))
+                Extraction(staged, room).take_all(Reader(stream))
+                if existed:
+                    merge(staged, base)
+                else:
+                    os.mkdir(name, dir_fd=base)
+                    with opened_below(base, name) as made:
+                        merge(staged, made)
+        finally:
+            remove_tree(stage, dir_fd=base)
 
 
 class Extraction:
     """Members of an archive on their way into a directory that nobody else looks at."""
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: int, room: int) -> None:
         self._stage = stage
-        self._folders = {stage}
+        self._room = room
+        self._folders = {""}
         """Directories of our own making; nothing that was made ever replaces one."""
         self._settings: list[tuple[str, int, float]] = []
         self._made = 0
@@ -172,8 +172,9 @@ class Extraction:
             self._take(member, archive)
         # Last and from the bottom: a directory that was made read-only or filled later.
         for path, mode, mtime in reversed(self._settings):
-            os.chmod(path, mode)
-            os.utime(path, (mtime, mtime))
+            with opened_below(self._stage, path) as folder:
+                os.fchmod(folder, mode)
+                os.utime(folder, (mtime, mtime))
 
     def _count(self) -> None:
         self._made += 1
@@ -186,41 +187,46 @@ class Extraction:
             raise ValueError(f"the archive has an unsafe name: {member.name!r}")
         if not parts:
             return
-        folder = self._folder(parts[:-1], member.name)
-        path = os.path.join(folder, parts[-1])
+        path, above = "/".join(parts), "/".join(parts[:-1])
+        if len(os.fsencode(path)) + 1 >= self._room:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), member.name[:100])
         if member.kind == DIRECTORY:
-            self._folder(parts, member.name)
+            self._make(parts, member.name)
             self._settings.append((path, member.mode | 0o700, member.mtime))
             return
         if path in self._folders:
             raise ValueError(f"the archive has a directory and something else: {member.name!r}")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)  # the last of a name stays
-        if member.kind == SYMLINK:
-            check_link(member, len(parts) - 1)
-            os.symlink(member.target, path)
-        else:
-            write_file(path, member, archive)
+        self._make(parts[:-1], member.name)
+        with opened_below(self._stage, above) as folder:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(parts[-1], dir_fd=folder)  # the last of a name stays
+            if member.kind == SYMLINK:
+                check_link(member, len(parts) - 1)
+                os.symlink(member.target, parts[-1], dir_fd=folder)
+            else:
+                write_file(folder, parts[-1], member, archive)
 
-    def _folder(self, parts: list[str], name: str) -> str:
-        """The directory `parts`, made if missing; never through a link."""
-        path = self._stage
+    def _make(self, parts: list[str], name: str) -> None:
+        """Make the directory `parts` if it is missing; never through a link."""
+        here = ""
         for part in parts:
-            path = os.path.join(path, part)
-            if path not in self._folders:
-                self._count()
+            above, here = here, join(here, part)
+            if here in self._folders:
+                continue
+            self._count()
+            with opened_below(self._stage, above) as folder:
                 try:
-                    os.mkdir(path, 0o755)
+                    os.mkdir(part, 0o755, dir_fd=folder)
                 except FileExistsError:
                     raise ValueError(
                         f"the archive leads through a link or file: {name!r}"
                     ) from None
-                self._folders.add(path)
-        return path
+            self._folders.add(here)
 
 
-def write_file(path: str, member: Member, archive: Reader) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+def write_file(folder: int, name: str, member: Member, archive: Reader) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    fd = os.open(name, flags, 0o600, dir_fd=folder)
     with open(fd, "wb", buffering=0):
         for piece in archive.data():
             write_all(fd, piece)
@@ -244,91 +250,38 @@ def check_link(member: Member, depth: int) -> None:
         )
 
 
-def merge(stage: str, destination: str) -> None:
+def merge(stage: int, destination: int) -> None:
     """Move what was extracted to its place; what is in the way is found before anything moves."""
-    for source, target in list(moves(stage, destination)):
-        os.rename(source, target)
+    for path, names in list(moves(stage, destination)):
+        with opened_below(stage, path) as here, opened_below(destination, path) as there:
+            for name in names:
+                os.rename(name, name, src_dir_fd=here, dst_dir_fd=there)
 
 
-def moves(stage: str, destination: str) -> Iterator[tuple[str, str]]:
-    waiting = [(stage, destination)]
+def moves(stage: int, destination: int) -> Iterator[tuple[str, list[str]]]:
+    """What has to move: directories that both have, and the names in each that go as they are."""
+    waiting = [""]
     while waiting:
-        here, there = waiting.pop()
-        for name in os.listdir(here):
-            source, target = os.path.join(here, name), os.path.join(there, name)
-            is_folder = stat.S_ISDIR(os.lstat(source).st_mode)
-            in_the_way = os.path.isdir(target) and not os.path.islink(target)
-            if is_folder and in_the_way:
-                waiting.append((source, target))
-            elif is_folder and os.path.lexists(target):
-                raise FileExistsError(errno.EEXIST, "A file or link is in the way", target)
-            elif in_the_way:
-                raise IsADirectoryError(errno.EISDIR, "A directory is in the way", target)
-            else:
-                yield source, target
+        path = waiting.pop()
+        names = []
+        with opened_below(stage, path) as here, opened_below(destination, path) as there:
+            for name in os.listdir(here):
+                if not both_have(name, here, there, path):
+                    names.append(name)
+                else:
+                    waiting.append(join(path, name))
+        yield path, names
 
 
-# -------------------------------------------------------------------------- removing
-
-
-def remove_tree(path: str) -> None:
-    """Remove a file, a link, or a directory with all below it; never follows a link.
-
-    A directory is moved to the top before it is emptied. So depth costs neither
-    recursion nor descriptors, and no path becomes too long for the system.
-    """
-    if not stat.S_ISDIR(os.lstat(path).st_mode):
-        os.unlink(path)
-        return
-    top = open_folder(path)
+def both_have(name: str, here: int, there: int, path: str) -> bool:
+    """Whether both have a directory `name`; an error if one of them has something else."""
+    is_folder = stat.S_ISDIR(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode)
     try:
-        prefix = ".paddock-" + os.urandom(6).hex()
-        waiting = remove_files(top)
-        count = 0
-        while waiting:
-            name = waiting.pop()
-            folder = open_folder(name, dir_fd=top)
-            try:
-                for below in remove_files(folder):
-                    count += 1
-                    hoist(below, folder, f"{prefix}-{count}", top)
-                    waiting.append(f"{prefix}-{count}")
-            finally:
-                os.close(folder)
-            os.rmdir(name, dir_fd=top)
-    finally:
-        os.close(top)
-    os.rmdir(path)
-
-
-def open_folder(name: str, *, dir_fd: int | None = None) -> int:
-    """Open a directory to be emptied, whatever its permissions, if it is ours."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-    try:
-        fd = os.open(name, flags, dir_fd=dir_fd)
-    except PermissionError:
-        os.chmod(name, 0o700, dir_fd=dir_fd)
-        fd = os.open(name, flags, dir_fd=dir_fd)
-    if os.fstat(fd).st_mode & 0o300 != 0o300:
-        with contextlib.suppress(PermissionError):  # what cannot be removed says so itself
-            os.fchmod(fd, 0o700)
-    return fd
-
-
-def remove_files(folder: int) -> list[str]:
-    """Remove all but the directories in `folder`; return their names."""
-    with os.scandir(folder) as found:
-        entries = [(item.name, item.is_dir(follow_symlinks=False)) for item in found]
-    for name, is_folder in entries:
-        if not is_folder:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=folder)
-    return [name for name, is_folder in entries if is_folder]
-
-
-def hoist(name: str, folder: int, new: str, top: int) -> None:
-    try:
-        os.rename(name, new, src_dir_fd=folder, dst_dir_fd=top)
-    except PermissionError:  # a directory must be writable to get another parent
-        os.chmod(name, 0o700, dir_fd=folder)
-        os.rename(name, new, src_dir_fd=folder, dst_dir_fd=top)
+        old = os.stat(name, dir_fd=there, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    if is_folder and not stat.S_ISDIR(old.st_mode):
+        raise FileExistsError(errno.EEXIST, "A file or link is in the way", join(path, name))
+    if not is_folder and stat.S_ISDIR(old.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "A directory is in the way", join(path, name))
+    return is_folder

@@ -38,10 +38,10 @@ def describe(error: BaseException) -> Body:
     return {"kind": kind, "text": str(error)}
 
 
-def open_regular(path: str) -> int:
+def open_regular(path: str, *, dir_fd: int | None = None) -> int:
     """Open a regular file for reading; never blocks on a pipe, never opens a device."""
-    refuse_special(os.stat(path).st_mode, path)
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    refuse_special(os.stat(path, dir_fd=dir_fd).st_mode, path)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=dir_fd)
     try:
         refuse_special(os.fstat(fd).st_mode, path)
     except OSError:
@@ -77,23 +77,39 @@ def write(body: Body, blob: bytes) -> Answer:
 
 
 class Replacement:
-    """A file that takes the place of another in one step, or leaves no trace."""
+    """A file that takes the place of another in one step, or leaves no trace.
 
-    def __init__(self, path: str) -> None:
-        self.path = os.path.realpath(path)  # a link stays, what it points to is replaced
-        self.mode: int | None = None
-        folder = os.path.dirname(self.path)
-        os.makedirs(folder, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            old = os.stat(self.path)
-            refuse_special(old.st_mode, path)
-            self.mode = stat.S_IMODE(old.st_mode) & 0o777
-        # A name of 255 bytes has no room for a suffix, so the stem is not part of it.
-        self.temporary: str | None = os.path.join(folder, ".paddock-" + os.urandom(6).hex())
-        self.fd: int | None = os.open(
-            self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666
-        )
+    The directory is opened once, so that a name which is swapped meanwhile leads nowhere.
+    A link at `path` stays and what it points to is replaced, unless `follow` is false.
+    """
+
+    def __init__(self, path: str, *, follow: bool = True) -> None:
+        folder, self._name = os.path.split(os.path.realpath(path) if follow else path)
+        os.makedirs(folder or ".", exist_ok=True)
+        self._folder: int | None = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY)
+        self.fd: int | None = None
         self.size = 0
+        try:
+            self.mode = self._mode_of_old(path, follow)
+            # A name of 255 bytes has no room for a suffix, so the stem is not part of it.
+            self._temporary: str | None = ".paddock-" + os.urandom(6).hex()
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            self.fd = os.open(self._temporary, flags, 0o666, dir_fd=self._folder)
+        except BaseException:
+            os.close(self._folder)
+            raise
+
+    def _mode_of_old(self, path: str, follow: bool) -> int | None:
+        try:
+            old = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if stat.S_ISLNK(old.st_mode):
+            if follow:  # links that lead in a circle, or one that was just put here
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            return None
+        refuse_special(old.st_mode, path)
+        return stat.S_IMODE(old.st_mode) & 0o777
 
     def write(self, data: bytes) -> None:
         assert self.fd is not None, "written to after its end"
@@ -103,27 +119,32 @@ class Replacement:
     def commit(self, *, exclusive: bool = False, expect: str | None = None) -> None:
         """Put the file in its place; `expect` is the SHA-256 of what has to be there."""
         assert self.fd is not None, "committed after its end"
-        assert self.temporary is not None, "committed twice"
+        assert self._temporary is not None, "committed twice"
         if self.mode is not None:
             os.fchmod(self.fd, self.mode)
         self._close_fd()  # before the rename: some file systems tell of a full disk only now
-        if expect is not None and digest(self.path) != expect:
-            raise FileChanged(f"{self.path} is not as it was read")
+        folder = self._folder
+        if expect is not None and digest(self._name, dir_fd=folder) != expect:
+            raise FileChanged(f"{self._name} is not as it was read")
         if exclusive:
-            os.link(self.temporary, self.path)
-            os.unlink(self.temporary)
+            os.link(self._temporary, self._name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.unlink(self._temporary, dir_fd=folder)
         else:
-            os.rename(self.temporary, self.path)
-        self.temporary = None
+            os.rename(self._temporary, self._name, src_dir_fd=folder, dst_dir_fd=folder)
+        self._temporary = None
 
     def close(self) -> None:
         """Leave no trace, unless committed."""
+        folder, self._folder = self._folder, None
+        if folder is None:
+            return
         try:
             self._close_fd()
         finally:
-            if self.temporary is not None:
+            if self._temporary is not None:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self.temporary)
+                    os.unlink(self._temporary, dir_fd=folder)
+            os.close(folder)
 
     def _close_fd(self) -> None:
         fd, self.fd = self.fd, None
@@ -135,10 +156,10 @@ class FileChanged(Exception):
     """A file was to be replaced only if still as read, and it was not."""
 
 
-def digest(path: str) -> str | None:
+def digest(path: str, *, dir_fd: int | None = None) -> str | None:
     """SHA-256 of a file's contents; None if it is gone, or larger than any that was read."""
     try:
-        fd = open_regular(path)
+        fd = open_regular(path, dir_fd=dir_fd)
     except FileNotFoundError:
         return None
     import hashlib  # loads OpenSSL, which a guest's start need not wait for

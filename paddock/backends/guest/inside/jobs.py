@@ -151,7 +151,7 @@ def entries_below(args: Args) -> Iterator[list[Any]]:
 
 
 def remove(args: Args) -> None:
-    from .archive import remove_tree
+    from .folders import remove_tree
 
     remove_tree(args["path"])
 
