@@ -215,10 +215,4 @@ class Run:
 
 def _told(error: BaseException) -> str:
     """What the run's user is told about `error`."""
-    match error:
-        case ModelError(status=int() as status):
-            return f"API error {status} (after retries): {error}"
-        case PaddockError():
-            return str(error)
-        case _:
-            return f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, PaddockError) else f"{type(error).__name__}: {error}"

@@ -14,10 +14,13 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from paddock import Agent, AgentConfig, Session, State
 from paddock.backends.local import LocalBackend
+from paddock.runtime.models.openai import OpenAIModel
 from paddock.runtime.models.scripted import ScriptedModel
-from paddock.testing.model_server import ModelServer
+from paddock.testing.model_server import ModelServer, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,6 +173,7 @@ async def test_basic_usage(paddock: Paddock, tmp_path: Path) -> None:
     assert work.is_dir(), "a working directory that was named is used in place"
 
 
+@pytest.mark.rows("S-20")
 async def test_multi_run_conversation(paddock: Paddock) -> None:
     script = [
         {"text": "users"},
@@ -179,6 +183,7 @@ async def test_multi_run_conversation(paddock: Paddock) -> None:
     assert await printed(wrapped(MULTI_RUN), script, paddock) == "users\nid, name\nAda\n"
 
 
+@pytest.mark.rows("S-10")
 async def test_custom_tools(paddock: Paddock) -> None:
     script = [
         {"tool_calls": [{"name": "process", "arguments": {"data": "abc"}}]},
@@ -187,6 +192,7 @@ async def test_custom_tools(paddock: Paddock) -> None:
     assert await printed(wrapped(CUSTOM_TOOLS, HANDLER), script, paddock) == "It is ABC.\n"
 
 
+@pytest.mark.rows("S-13", "S-35")
 async def test_save_and_resume(paddock: Paddock) -> None:
     script = [PWD, {"text": "Started."}, {"expect": "Continue where", "text": "Continued."}]
     assert await printed(wrapped(SAVE_AND_RESUME), script, paddock) == "True 2\n"
@@ -198,6 +204,7 @@ async def test_save_and_resume(paddock: Paddock) -> None:
     ]
 
 
+@pytest.mark.rows("S-15")
 async def test_observers(paddock: Paddock) -> None:
     output = await printed(wrapped(OBSERVERS), [PWD, {"text": "Seen."}], paddock)
     assert output.endswith("] bash\n")
@@ -207,6 +214,19 @@ async def test_parallel_dispatch(paddock: Paddock, tmp_path: Path) -> None:
     program = wrapped(PARALLEL.replace("{work}", str(tmp_path)))
     script = [PWD, {"expect_regex": "app[123]", "text": "Fine."}]
     assert await printed(program, script, paddock) == "Fine.\n" * 3
+
+
+@pytest.mark.rows("S-25")
+async def test_a_service_that_refuses_is_an_error_told_once_with_its_status() -> None:
+    faults = [Status(code=404, message="no such model")]
+    async with ModelServer([{"text": "Never."}], faults=faults) as server:
+        client = OpenAIModel(base_url=server.base_url, api_key=server.api_key)
+        session = Session(Agent(AgentConfig(system_prompt="Help.")), client=client)
+        result = await session.run(prompt="Go.")
+        await client.aclose()
+    assert [(event.type, event.content) for event in result.events] == [
+        ("error", "API error 404 (after retries): no such model")
+    ]
 
 
 async def test_a_cancelled_command_leaves_no_process_and_a_history_that_goes_on(

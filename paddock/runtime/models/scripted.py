@@ -92,7 +92,7 @@ class ScriptedModel:
         turn = self.turn(request)
         await asyncio.sleep(turn.delay)
         if turn.error is not None:
-            raise ModelError(turn.error, status=turn.status)
+            raise _as_model_error(turn.error, turn.status)
         for piece in pieces(turn.text):
             yield TextDelta(text=piece)
         yield response_of(turn)
@@ -121,6 +121,13 @@ def response_of(turn: ScriptedTurn) -> ModelResponse:
 
 def _as_turn(content: object, place: str) -> ScriptedTurn:
     return content if isinstance(content, ScriptedTurn) else parse_turn(content, place)
+
+
+def _as_model_error(error: str, status: int | None) -> ModelError:
+    """What a service's client raises; without a status it is told as it is."""
+    if status is None:
+        return ModelError(error)
+    return ModelError(f"API error {status} (after retries): {error}", status=status)
 
 
 def _json_text(arguments: Mapping[str, Any] | str) -> str:

@@ -20,7 +20,7 @@ class ToolContext(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ToolInvocation:
     """One call: `arguments` are parsed and fit the tool's schema.
 
@@ -33,7 +33,7 @@ class ToolInvocation:
     context: ToolContext | None = None
 
 
-@dataclass(kw_only=True)
+@dataclass
 class ToolOutput:
     """What the model reads. `metadata` is for programs and is not sent to it."""
 

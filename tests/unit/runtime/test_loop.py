@@ -61,6 +61,7 @@ class RawModel:
         """Nothing is open."""
 
 
+@pytest.mark.rows("S-18")
 async def test_a_tool_turn_leaves_its_records_in_the_documented_order(
     open_session: OpenSession, tmp_path: Path
 ) -> None:
@@ -81,6 +82,7 @@ async def test_a_tool_turn_leaves_its_records_in_the_documented_order(
     assert lines[-1]["status"] == "completed"
 
 
+@pytest.mark.rows("S-20", "S-25")
 async def test_events_show_the_run_as_it_happens(open_session: OpenSession) -> None:
     turns = [
         {"text": "Look.", "tool_calls": [call("echo", text="x")], "usage": {"input_tokens": 3}},
@@ -247,6 +249,7 @@ async def test_text_that_is_not_valid_unicode_never_reaches_the_model(
     check_history(session.state.messages)
 
 
+@pytest.mark.rows("S-30")
 async def test_long_output_is_cut_before_the_model_reads_it(open_session: OpenSession) -> None:
     def long() -> str:
         return "line\n" * 100_000
@@ -270,6 +273,7 @@ async def test_the_system_prompt_and_the_tools_are_in_each_request(
     assert request.reasoning_effort == "low"
 
 
+@pytest.mark.rows("S-20", "S-29")
 async def test_a_run_that_reaches_max_turns_says_so(
     open_session: OpenSession, check_history: CheckHistory
 ) -> None:
@@ -299,6 +303,7 @@ async def test_a_model_that_fails_ends_the_run_as_an_error_and_the_next_run_work
     session = open_session([], client=fails)
     result = await session.run(prompt="Go.")
     assert result.status == session.state.status == "error"
+    assert result.events[-1].type == "error"
     assert result.events[-1].content == "API error 529 (after retries): overloaded"
     check_history(session.state.messages)
 
@@ -320,6 +325,7 @@ async def test_a_stream_without_an_answer_is_an_error_and_its_text_is_kept(
 # Approvals
 
 
+@pytest.mark.rows("S-26")
 async def test_calls_that_need_approval_are_asked_for_in_order_before_any_runs(
     open_session: OpenSession, asking: Callable[[Function], ToolHandler]
 ) -> None:
@@ -340,6 +346,7 @@ async def test_calls_that_need_approval_are_asked_for_in_order_before_any_runs(
     assert order == ["asked danger a", "asked danger b", "ran a", "ran b"]
 
 
+@pytest.mark.rows("S-26")
 async def test_a_rejection_blocks_its_call_and_skips_the_rest(
     open_session: OpenSession,
     asking: Callable[[Function], ToolHandler],
@@ -382,6 +389,7 @@ async def test_a_callback_that_fails_has_not_approved(
     assert "tool_blocked" in kinds(result.events)
 
 
+@pytest.mark.rows("S-26")
 async def test_an_interrupt_leaves_the_turns_calls_open_until_the_next_prompt(
     open_session: OpenSession,
     asking: Callable[[Function], ToolHandler],
@@ -410,6 +418,7 @@ async def test_an_interrupt_leaves_the_turns_calls_open_until_the_next_prompt(
     check_history(session.state.messages)
 
 
+@pytest.mark.rows("S-27")
 @pytest.mark.parametrize(("auto_approve", "status"), [(True, "completed"), (False, "interrupted")])
 async def test_without_a_callback_auto_approve_decides(
     open_session: OpenSession,

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from paddock.errors import ModelError, SessionError, SessionLocked, TraceWriteError
+from paddock.errors import SessionError, SessionLocked, TraceWriteError
 from paddock.runtime.cancellation import CancellationToken
 from paddock.runtime.models.base import ModelRequest, ModelResponse, TextDelta
 from paddock.runtime.session import Session
-from paddock.runtime.state import SUMMARY_PREFIX, State
+from paddock.runtime.state import State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -95,6 +95,7 @@ def begins(session: Session) -> asyncio.Event:
 # Conversations
 
 
+@pytest.mark.rows("S-20")
 async def test_later_runs_know_the_earlier_ones(open_session: OpenSession) -> None:
     requests: list[ModelRequest] = []
 
@@ -122,17 +123,10 @@ async def test_a_session_does_one_thing_at_a_time(open_session: OpenSession) -> 
     assert (await first).status == "cancelled"
 
 
-async def test_one_agent_serves_many_sessions_at_once(open_session: OpenSession) -> None:
-    agent = open_session([]).agent
-    sessions = [Session(agent, client=open_session([{"text": "x"}])._given_client) for _ in "abc"]
-    results = await asyncio.gather(*(session.run(prompt="Go.") for session in sessions))
-    assert [result.text for result in results] == ["x", "x", "x"]
-    assert len({session.id for session in sessions}) == 3
-
-
 # Cancellation
 
 
+@pytest.mark.rows("S-21")
 async def test_cancel_works_awaited_and_not(open_session: OpenSession) -> None:
     session = open_session([], client=Stuck())
     session.cancel()
@@ -153,6 +147,7 @@ async def test_cancel_works_awaited_and_not(open_session: OpenSession) -> None:
         assert model.open == 0
 
 
+@pytest.mark.rows("S-21")
 async def test_cancelling_ends_the_tools_and_gives_their_calls_results(
     open_session: OpenSession, check_history: CheckHistory, tmp_path: Path
 ) -> None:
@@ -223,6 +218,7 @@ async def test_a_token_that_was_cancelled_before_stops_the_run_before_the_model(
         (4, "before model call"),
     ],
 )
+@pytest.mark.rows("S-28")
 async def test_cancel_check_is_polled_at_each_step(
     open_session: OpenSession, check_history: CheckHistory, polls: int, where: str
 ) -> None:
@@ -256,6 +252,24 @@ async def test_a_cancel_check_that_fails_ends_the_run_with_its_error(
     assert session.state.status == "error"
 
 
+@pytest.mark.rows("S-21")
+async def test_cancelling_leaves_the_cancel_file_to_whoever_else_looks_until_the_run_has_ended(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    model = Stuck()
+    session = open_session([], client=model, session_dir=tmp_path)
+    run = asyncio.create_task(session.run(prompt="Go."))
+    await until(model.speaking)
+    ending = session.cancel()
+    assert (tmp_path / "cancel").exists()
+    await ending
+    assert (await run).status == "cancelled"
+    assert not (tmp_path / "cancel").exists()
+    await session.cancel()
+    assert not (tmp_path / "cancel").exists(), "nothing runs that it could stop"
+
+
+@pytest.mark.rows("S-38")
 async def test_the_cancel_file_stops_a_run_and_is_gone_for_the_next(
     open_session: OpenSession, tmp_path: Path
 ) -> None:
@@ -597,6 +611,7 @@ async def test_closing_a_session_cancels_its_run(
 # The session's directory
 
 
+@pytest.mark.rows("S-38")
 async def test_directives_join_the_conversation_between_turns(
     open_session: OpenSession, tmp_path: Path
 ) -> None:
@@ -628,6 +643,7 @@ async def test_a_paused_session_waits_and_can_be_cancelled_at_once(
     assert time.monotonic() - started < 0.4
 
 
+@pytest.mark.rows("S-38")
 async def test_a_paused_session_goes_on_when_the_file_is_removed(
     open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -741,64 +757,3 @@ async def test_a_trace_that_cannot_be_written_stops_the_run_loudly(
     told = [message["content"] for message in session.state.messages if message["role"] == "tool"]
     assert all("Unknown" in text for text in told)
     await session.close()
-
-
-# Compaction
-
-
-async def test_compaction_asks_the_model_with_the_whole_conversation(
-    open_session: OpenSession, tmp_path: Path
-) -> None:
-    requests: list[ModelRequest] = []
-
-    def keep(request: ModelRequest) -> dict[str, Any]:
-        requests.append(request)
-        return {"text": "They said hello.", "usage": {"input_tokens": 5}}
-
-    session = open_session([keep, keep, keep], session_dir=tmp_path)
-    await session.run(prompt="Hello.")
-    result = await session.compact("Mind the names.")
-    assert (result.summary, result.trigger) == ("They said hello.", "manual")
-    assert requests[1].messages[:2] == requests[0].messages[:2]
-    assert requests[1].messages[-1]["content"].endswith("Mind the names.")
-    assert requests[1].tools == requests[0].tools
-    assert session.state.get_user_messages() == ["Hello.", SUMMARY_PREFIX + "They said hello."]
-    assert session.state.usage["input_tokens"] == 10
-    loaded = State.from_jsonl((tmp_path / "trace.jsonl").read_bytes())
-    assert loaded.messages == session.state.messages
-
-
-async def test_a_history_that_fills_the_window_is_compacted_by_itself(
-    open_session: OpenSession, check_history: CheckHistory
-) -> None:
-    def quick() -> str:
-        return "quick"
-
-    def turn(request: ModelRequest) -> dict[str, Any]:
-        last = request.messages[-1]
-        if "Write a summary" in str(last["content"]):
-            return {"text": "Summary."}
-        if last["role"] == "user" and SUMMARY_PREFIX in last["content"]:
-            return {"text": "Done."}
-        return {"tool_calls": [call("quick")], "usage": {"input_tokens": 71}}
-
-    session = open_session([turn] * 9, quick)
-    session.context_window = 100
-    result = await session.run(prompt="Go.")
-    kinds = [event.type for event in result.events]
-    assert kinds.count("compact_start") == kinds.count("compact_end") == 1
-    assert result.text == "Done."
-    check_history(session.state.messages)
-    session.auto_compact = False
-    session.state.last_input_tokens = 1000
-    assert "compact_start" not in [e.type for e in (await session.run(prompt="More.")).events]
-
-
-async def test_a_compaction_that_fails_leaves_the_history(open_session: OpenSession) -> None:
-    session = open_session([{"text": "Hi."}, {"text": " "}])
-    await session.run(prompt="Hello.")
-    with pytest.raises(ModelError, match="no summary"):
-        await session.compact()
-    assert len(session.state.messages) == 2
-    with pytest.raises(SessionError, match="nothing to compact"):
-        await open_session([]).compact()

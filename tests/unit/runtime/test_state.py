@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from paddock.runtime.models.base import ModelRequest
     from tests.unit.runtime.conftest import OpenSession
 
 
@@ -46,6 +47,7 @@ def same(left: State, right: State) -> bool:
     return facts(left) == facts(right)
 
 
+@pytest.mark.rows("S-12")
 def test_a_new_state_is_empty() -> None:
     state = State()
     assert (state.status, state.run_count, state.messages) == ("created", 0, [])
@@ -54,8 +56,38 @@ def test_a_new_state_is_empty() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.rows("S-12")
+async def test_the_status_is_running_until_the_run_has_ended(open_session: OpenSession) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def answer(request: ModelRequest) -> dict[str, str]:
+        seen.append((session.state.status, session.state.run_count))
+        return {"text": "Hi."} if len(seen) == 1 else {"error": "overloaded"}
+
+    session = open_session([answer, answer])
+    assert (session.state.status, session.state.run_count) == ("created", 0)
+    await session.run(prompt="Hello.")
+    assert (session.state.status, session.state.run_count) == ("completed", 1)
+    await session.run(prompt="Again.")
+    assert (session.state.status, session.state.run_count) == ("error", 2)
+    assert seen == [("running", 0), ("running", 1)]
+
+
+@pytest.mark.rows("S-12")
+def test_messages_are_given_out_as_a_list_of_ones_own() -> None:
+    state = State.from_jsonl(jsonl([message("user", "a"), message("assistant", "b")]))
+    state.get_messages().clear()
+    assert [each["role"] for each in state.messages] == ["user", "assistant"]
+    assert state.get_messages() == state.messages
+    assert state.get_user_messages() == ["a"]
+
+
+@pytest.mark.rows("S-13", "S-14")
 async def test_a_live_trace_restores_everything(open_session: OpenSession, tmp_path: Path) -> None:
-    usage = {"input_tokens": 7, "output_tokens": 3, "cached_tokens": 2, "cost_usd": 0.25}
+    usage: dict[str, Any] = {
+        "input_tokens": 7, "output_tokens": 3, "cached_tokens": 2, "reasoning_tokens": 1,
+        "cost_usd": 0.25,
+    }  # fmt: skip
     turns = [
         {"tool_calls": [{"name": "f"}, {"name": "g"}], "usage": usage},
         {"text": "One.", "usage": usage},
@@ -70,17 +102,22 @@ async def test_a_live_trace_restores_everything(open_session: OpenSession, tmp_p
     await session.run(prompt="2")
     loaded = State.from_jsonl((tmp_path / "trace.jsonl").read_bytes())
     assert same(loaded, session.state)
-    assert loaded.usage["cost_usd"] == 0.75
+    assert loaded.usage == {
+        "input_tokens": 21, "output_tokens": 9, "cached_tokens": 6, "reasoning_tokens": 3,
+        "cost_usd": 0.75,
+    }  # fmt: skip
     assert (loaded.status, loaded.run_count) == ("completed", 2)
     assert loaded.session_id == session.state.session_id == session.id
 
 
+@pytest.mark.rows("S-12")
 async def test_to_jsonl_gives_an_equal_state_back(open_session: OpenSession) -> None:
     session = open_session([{"text": "Hi.", "usage": {"input_tokens": 7, "cost_usd": 0.5}}])
     await session.run(prompt="Go.")
     assert same(State.from_jsonl(session.state.to_jsonl()), session.state)
 
 
+@pytest.mark.rows("S-14")
 def test_a_torn_last_line_is_left_out() -> None:
     data = jsonl([message("user", "a"), message("user", "b")])
     assert State.from_jsonl(data[:-5]).get_user_messages() == ["a"]
@@ -99,6 +136,7 @@ def test_a_trace_of_another_program_that_died_in_the_middle_is_made_valid() -> N
     assert state.messages[2]["content"] == "No result was recorded for this call."
 
 
+@pytest.mark.rows("S-14")
 def test_usage_of_another_programs_trace_is_derived_from_its_model_calls() -> None:
     records: list[dict[str, Any]] = [
         {"type": "run_start", "prompt": "x"},
@@ -132,6 +170,7 @@ def test_a_record_without_what_its_type_has_is_a_trace_error(record: dict[str, A
     assert not record.get("input_tokens")
 
 
+@pytest.mark.rows("S-12")
 def test_a_summary_takes_the_place_of_all_but_the_last_prompts() -> None:
     state = State.from_jsonl(jsonl([message("user", str(number)) for number in range(5)]))
     state.replace_with_summary("All is well.")
@@ -140,11 +179,13 @@ def test_a_summary_takes_the_place_of_all_but_the_last_prompts() -> None:
     assert state.get_user_messages() == ["2", "3", "4", SUMMARY_PREFIX + "Still."]
 
 
+@pytest.mark.rows("S-12")
 def test_tokens_are_estimated_at_four_characters_each() -> None:
     state = State.from_jsonl(jsonl([message("user", "x" * 40), calls("a"), result("a")]))
     assert state.estimate_tokens() == (40 + 2 + len("result of a")) // 4
 
 
+@pytest.mark.rows("S-12", "S-15")
 async def test_observers_get_every_record_and_may_fail(
     open_session: OpenSession, tmp_path: Path
 ) -> None:

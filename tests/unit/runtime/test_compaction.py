@@ -1,0 +1,122 @@
+"""A history that is put into fewer words: when asked for, and when it fills the window."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from paddock.errors import ModelError, SessionError
+from paddock.runtime.results import CompactResult
+from paddock.runtime.state import SUMMARY_PREFIX, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from paddock.runtime.models.base import Message, ModelRequest
+    from tests.unit.runtime.conftest import OpenSession
+
+    CheckHistory = Callable[[Sequence[Message]], None]
+
+
+def call(tool: str, /, **arguments: Any) -> dict[str, Any]:
+    return {"name": tool, "arguments": arguments}
+
+
+def wants_summary(request: ModelRequest) -> bool:
+    return "Write a summary" in str(request.messages[-1]["content"])
+
+
+@pytest.mark.rows("S-22", "S-14")
+async def test_compaction_asks_the_model_with_the_whole_conversation(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    requests: list[ModelRequest] = []
+
+    def keep(request: ModelRequest) -> dict[str, Any]:
+        requests.append(request)
+        return {"text": "They said hello.", "usage": {"input_tokens": 5}}
+
+    session = open_session([keep, keep, keep], session_dir=tmp_path)
+    await session.run(prompt="Hello.")
+    result = await session.compact("Mind the names.")
+    after = session.state.estimate_tokens()
+    assert result == CompactResult("They said hello.", 5, after, "manual")
+    assert requests[1].messages[0] == {"role": "system", "content": "Help."}
+    assert requests[1].messages[:2] == requests[0].messages[:2]
+    assert requests[1].messages[-1]["content"].endswith("Mind the names.")
+    assert requests[1].tools == requests[0].tools
+    assert session.state.get_user_messages() == ["Hello.", SUMMARY_PREFIX + "They said hello."]
+    assert session.state.usage["input_tokens"] == 10
+    loaded = State.from_jsonl((tmp_path / "trace.jsonl").read_bytes())
+    assert loaded.messages == session.state.messages
+
+
+@pytest.mark.rows("S-22")
+async def test_only_the_last_three_prompts_stay_beside_a_summary(open_session: OpenSession) -> None:
+    session = open_session([{"text": str(number)} for number in range(4)] + [{"text": "Four."}])
+    for prompt in "abcd":
+        await session.run(prompt=prompt)
+    await session.compact()
+    assert session.state.messages == [
+        {"role": "user", "content": text} for text in ("b", "c", "d", SUMMARY_PREFIX + "Four.")
+    ]
+
+
+@pytest.mark.rows("S-22")
+@pytest.mark.parametrize(
+    ("told_tokens", "characters", "compacts"),
+    [(70, 0, False), (71, 0, True), (0, 4 * 60, False), (0, 4 * 71, True)],
+)
+async def test_a_history_is_compacted_from_seven_tenths_of_the_window_on_told_or_estimated(
+    open_session: OpenSession, told_tokens: int, characters: int, compacts: bool
+) -> None:
+    def turn(request: ModelRequest) -> dict[str, Any]:
+        return {"text": "x" * characters, "usage": {"input_tokens": told_tokens}}
+
+    def later(request: ModelRequest) -> dict[str, Any]:
+        return {"text": "Short." if wants_summary(request) else "Done."}
+
+    session = open_session([turn, later, later])
+    session.context_window = 100
+    await session.run(prompt="Go.")
+    result = await session.run(prompt="On.")
+    assert ("compact_start" in [event.type for event in result.events]) is compacts
+    assert session.state.get_user_messages()[-1].startswith(SUMMARY_PREFIX) is compacts
+
+
+async def test_a_history_that_fills_the_window_is_compacted_by_itself(
+    open_session: OpenSession, check_history: CheckHistory
+) -> None:
+    def quick() -> str:
+        return "quick"
+
+    def turn(request: ModelRequest) -> dict[str, Any]:
+        last = request.messages[-1]
+        if wants_summary(request):
+            return {"text": "Summary."}
+        if last["role"] == "user" and SUMMARY_PREFIX in last["content"]:
+            return {"text": "Done."}
+        return {"tool_calls": [call("quick")], "usage": {"input_tokens": 71}}
+
+    session = open_session([turn] * 9, quick)
+    session.context_window = 100
+    result = await session.run(prompt="Go.")
+    kinds = [event.type for event in result.events]
+    assert kinds.count("compact_start") == kinds.count("compact_end") == 1
+    assert result.text == "Done."
+    check_history(session.state.messages)
+    session.auto_compact = False
+    session.state.last_input_tokens = 1000
+    assert "compact_start" not in [e.type for e in (await session.run(prompt="More.")).events]
+
+
+async def test_a_compaction_that_fails_leaves_the_history(open_session: OpenSession) -> None:
+    session = open_session([{"text": "Hi."}, {"text": " "}])
+    await session.run(prompt="Hello.")
+    with pytest.raises(ModelError, match="no summary"):
+        await session.compact()
+    assert len(session.state.messages) == 2
+    with pytest.raises(SessionError, match="nothing to compact"):
+        await open_session([]).compact()
