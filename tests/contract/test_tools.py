@@ -67,6 +67,7 @@ async def _bash(call: Call, command: str, **arguments: Any) -> tuple[str, dict[s
 # bash
 
 
+@pytest.mark.rows("S-45")
 async def test_bash_gives_output_and_exit_code_as_json(sandbox: Sandbox, call: Call) -> None:
     output = await call("bash", command="echo hi; exit 3")
     shown = json.loads(output.content)
@@ -74,9 +75,12 @@ async def test_bash_gives_output_and_exit_code_as_json(sandbox: Sandbox, call: C
     assert shown["metadata"]["exit_code"] == 3
     assert isinstance(shown["metadata"]["duration_seconds"], float)
     assert not output.success
-    assert output.metadata["command"] == "echo hi; exit 3"
-    assert output.metadata["working_dir"] == str(sandbox.working_dir)
-    assert "timed_out" not in output.metadata
+    assert output.metadata == {
+        **shown["metadata"],
+        "command": "echo hi; exit 3",
+        "working_dir": str(sandbox.working_dir),
+    }
+    assert set(shown["metadata"]) == {"exit_code", "duration_seconds"}
 
 
 async def test_bash_succeeds_when_the_command_does(call: Call) -> None:
@@ -94,6 +98,7 @@ async def test_bash_shows_the_shells_own_complaint_too(call: Call) -> None:
     assert "quot" in text.lower() or "eof" in text.lower()
 
 
+@pytest.mark.rows("S-45")
 async def test_bash_starts_where_it_is_told(sandbox: Sandbox, call: Call) -> None:
     await sandbox.fs.mkdir("sub dir")
     text, _ = await _bash(call, "pwd", working_dir="sub dir")
@@ -112,6 +117,7 @@ async def test_bash_starts_in_the_profiles_directory_if_there_is_one(sandbox: Sa
     assert (await _bash(not_there, "pwd"))[0] == str(sandbox.working_dir)
 
 
+@pytest.mark.rows("S-45")
 async def test_bash_kills_what_takes_too_long_and_shows_what_there_was(call: Call) -> None:
     output = await call("bash", command="echo partial; exec sleep 60", timeout=0.3)
     shown = json.loads(output.content)
@@ -166,6 +172,7 @@ async def test_every_byte_comes_out_as_valid_text(call: Call) -> None:
     assert "\N{REPLACEMENT CHARACTER}" in text
 
 
+@pytest.mark.rows("S-45")
 async def test_a_restricted_shell_says_what_it_blocked(sandbox: Sandbox) -> None:
     call = _caller(sandbox, "readonly")
     output = await call("bash", command="touch evil")
@@ -185,12 +192,14 @@ async def test_a_restricted_shell_runs_what_only_reads(sandbox: Sandbox) -> None
 # read
 
 
+@pytest.mark.rows("S-44")
 async def test_read_numbers_the_lines(sandbox: Sandbox, call: Call) -> None:
     await sandbox.fs.write_text("a.txt", "one\ntwo\n\nfour")
     output = await call("read", path="a.txt")
     assert output.content == "     1  one\n     2  two\n     3  \n     4  four"
 
 
+@pytest.mark.rows("S-44")
 async def test_read_shows_a_part_and_tells_which(sandbox: Sandbox, call: Call) -> None:
     await sandbox.fs.write_text("a.txt", "".join(f"{number}\n" for number in range(1, 1001)))
     output = await call("read", path="a.txt", start_line=5, end_line="6")
@@ -199,6 +208,7 @@ async def test_read_shows_a_part_and_tells_which(sandbox: Sandbox, call: Call) -
     assert whole.content.endswith("   500  500\n\n[Showing lines 1-500 of 1000]")
 
 
+@pytest.mark.rows("S-44")
 async def test_read_cuts_long_lines(sandbox: Sandbox, call: Call) -> None:
     await sandbox.fs.write_text("a.txt", "x" * 5000)
     assert (await call("read", path="a.txt")).content == f"     1  {'x' * 500}..."
@@ -209,6 +219,7 @@ async def test_read_tells_an_empty_file(sandbox: Sandbox, call: Call) -> None:
     assert (await call("read", path="a.txt")).content == "[The file is empty]"
 
 
+@pytest.mark.rows("S-44")
 async def test_read_refuses_what_is_no_text_file(sandbox: Sandbox, call: Call) -> None:
     await sandbox.fs.mkdir("folder")
     await sandbox.exec(["mkfifo", "pipe"])
@@ -243,6 +254,7 @@ async def test_read_refuses_a_file_that_would_take_minutes(sandbox: Sandbox, cal
 # write
 
 
+@pytest.mark.rows("S-46")
 async def test_write_creates_then_overwrites_and_counts(sandbox: Sandbox, call: Call) -> None:
     output = await call("write", path="new/dir/a.txt", content="ünï\nb")
     assert output.content == "Created new/dir/a.txt (7 bytes, 2 lines)"
@@ -260,6 +272,7 @@ async def test_write_tells_what_stands_in_its_way(sandbox: Sandbox, call: Call) 
     assert await sandbox.fs.read_text("file") == "x"
 
 
+@pytest.mark.rows("S-46")
 async def test_create_only_replaces_nothing(sandbox: Sandbox) -> None:
     call = _caller(sandbox, PermissionProfile.from_dict({"name": "x", "file_write": "create-only"}))
     assert (await call("write", path="a", content="1")).content == "Created a (1 bytes, 1 lines)"
@@ -269,9 +282,14 @@ async def test_create_only_replaces_nothing(sandbox: Sandbox) -> None:
     assert await sandbox.fs.read_text("a") == "1"
 
 
+@pytest.mark.rows("S-46")
 @pytest.mark.parametrize(
     "path",
-    [".bashrc", ".git/hooks/pre-commit", "x/../.mcp.json", "/etc/evil", ".ssh/id", '".idea/x"'],
+    [
+        ".bashrc", ".zshrc", ".profile", ".bash_profile", ".ssh/id", ".gnupg/x", ".aws/credentials",
+        ".config/x", "/etc/evil", "/usr/evil", "/bin/evil", "/sbin/evil", ".git/hooks/pre-commit",
+        "x/../.mcp.json", '".idea/x"',
+    ],
 )  # fmt: skip
 async def test_create_only_does_not_touch_protected_paths(sandbox: Sandbox, path: str) -> None:
     call = _caller(sandbox, PermissionProfile.from_dict({"name": "x", "file_write": "create-only"}))
@@ -284,6 +302,7 @@ async def test_create_only_does_not_touch_protected_paths(sandbox: Sandbox, path
 # edit
 
 
+@pytest.mark.rows("S-47")
 @pytest.mark.parametrize(
     ("before", "old", "new", "after", "how"),
     [
@@ -310,6 +329,7 @@ async def test_edit_keeps_the_permission_bits(sandbox: Sandbox, call: Call) -> N
     assert (await sandbox.fs.stat("run.sh")).mode == 0o750
 
 
+@pytest.mark.rows("S-47")
 async def test_edit_refuses_what_is_not_clear_and_writes_nothing(
     sandbox: Sandbox, call: Call
 ) -> None:
@@ -351,6 +371,7 @@ async def test_edits_at_once_are_all_made_or_told_as_conflicts(
 # list, glob, grep
 
 
+@pytest.mark.rows("S-48")
 async def test_list_shows_kinds_and_sizes(sandbox: Sandbox, call: Call) -> None:
     await sandbox.fs.write_text("a.txt", "12345")
     await sandbox.fs.write_text("sub/deep/b.txt", "")
@@ -358,11 +379,38 @@ async def test_list_shows_kinds_and_sizes(sandbox: Sandbox, call: Call) -> None:
     await sandbox.exec(["ln", "-s", "a.txt", "link"])
     output = await call("list")
     assert output.content == "a.txt  5\nlink@\nsub/"
+    await sandbox.fs.write_text("levels/1/2/3/4", "")
+    assert (await call("list", path="levels")).content == "1/"
+    assert (await call("list", path="levels", recursive=True)).content == "1/\n1/2/\n1/2/3/"
+    output = await call("list", path="levels", recursive=True, max_depth=4)
+    assert output.content == "1/\n1/2/\n1/2/3/\n1/2/3/4  0"
     output = await call("list", path="sub", recursive=True, show_hidden="true")
     assert output.content == "deep/\ndeep/b.txt  0"
     assert ".hidden  0" in (await call("list", show_hidden=True)).content
 
 
+@pytest.mark.rows("S-48")
+async def test_what_tools_made_is_not_searched(sandbox: Sandbox, call: Call) -> None:
+    for folder in ("src", ".git", "node_modules", "__pycache__", ".venv", "venv"):
+        await sandbox.fs.write_text(f"{folder}/a.py", "needle\n")
+    assert (await call("glob", pattern="*.py")).content == "src/a.py\n\n[1 files found]"
+    assert (await call("grep", pattern="needle")).content == "src/a.py:1:needle"
+    listed = (await call("list", recursive=True, show_hidden=True)).content.splitlines()
+    assert [line for line in listed if "a.py" in line] == ["src/a.py  7"]
+
+
+@pytest.mark.rows("S-48")
+async def test_a_search_that_asks_for_no_other_number_shows_a_hundred(
+    sandbox: Sandbox, call: Call
+) -> None:
+    await sandbox.exec("for i in $(seq 101); do echo x >$i.txt; done", check=True)
+    shown = (await call("glob", pattern="*.txt")).content.splitlines()
+    assert (len(shown), shown[-1]) == (102, "[Showing 100 of 101 files]")
+    shown = (await call("grep", pattern="x")).content.splitlines()
+    assert (len(shown), shown[-1]) == (102, "[Showing the first 100 matches]")
+
+
+@pytest.mark.rows("S-48")
 async def test_list_stops_at_two_hundred_entries(sandbox: Sandbox, call: Call) -> None:
     await sandbox.exec("mkdir d && cd d && seq 201 | xargs touch", check=True)
     output = await call("list", path="d")
@@ -378,6 +426,7 @@ async def test_list_tells_what_is_no_directory(sandbox: Sandbox, call: Call) -> 
     assert (await call("list", path="empty")).content == "[The directory is empty]"
 
 
+@pytest.mark.rows("S-48")
 async def test_glob_finds_files_relative_to_where_it_looked(sandbox: Sandbox, call: Call) -> None:
     for path in ("src/a.py", "src/sub/b.py", "src/node_modules/c.py", "d.py", "src/e.txt"):
         await sandbox.fs.write_text(path, "")
@@ -390,6 +439,7 @@ async def test_glob_finds_files_relative_to_where_it_looked(sandbox: Sandbox, ca
     assert (output.content, output.success) == ("File not found: nope", False)
 
 
+@pytest.mark.rows("S-48")
 async def test_grep_shows_path_line_and_text(sandbox: Sandbox, call: Call) -> None:
     await sandbox.fs.write_text("src/a.py", "import os\nx = 1\nprint(os)\n")
     await sandbox.fs.write_text("src/b.txt", "OS\n")

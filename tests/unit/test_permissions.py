@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.rows("S-39")
 def test_no_profile_means_readonly() -> None:
     profile = load_profile(None)
     assert profile is load_profile("readonly")
@@ -36,21 +37,29 @@ def test_no_profile_means_readonly() -> None:
     assert profile.shell_timeout == 120
 
 
+@pytest.mark.rows("S-39")
 def test_developer_may_run_and_write_anything_and_asks_about_two_databases() -> None:
     profile = load_profile("developer")
     assert profile.shell is ShellMode.UNRESTRICTED
     assert profile.file_write is FileWriteMode.FULL
+    assert profile.database is DatabaseMode.READONLY
+    assert profile.approval is ApprovalMode.GRANULAR
     assert profile.required_tools == {"oracle", "mysql"}
     assert profile.shell_timeout == 300
 
 
+@pytest.mark.rows("S-39")
 def test_eval_is_another_name_of_unrestricted() -> None:
     profile = load_profile("eval")
     assert profile is load_profile("unrestricted")
+    assert profile.shell is ShellMode.UNRESTRICTED
+    assert profile.file_write is FileWriteMode.FULL
+    assert profile.database is DatabaseMode.MUTATIONS
     assert profile.approval is ApprovalMode.NONE
     assert profile.shell_working_dir == "/app"
 
 
+@pytest.mark.rows("S-39")
 def test_the_packaged_bash_only_profile_is_found_by_name() -> None:
     profile = load_profile("developer-bash-only")
     assert profile.bash_only
@@ -79,6 +88,28 @@ def test_a_built_in_name_comes_before_a_file_of_that_name(
     assert load_profile("readonly").shell is ShellMode.RESTRICTED
 
 
+@pytest.mark.rows("S-40")
+def test_a_profile_is_looked_for_built_in_then_as_a_path_then_as_the_users_then_as_packaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platformdirs.user_config_path", lambda _: tmp_path / "config")
+    monkeypatch.chdir(tmp_path)
+    users = tmp_path / "config" / "profiles"
+    users.mkdir(parents=True)
+    for name in ("developer", "developer-bash-only"):
+        (tmp_path / name).write_text("profile: a path\n")
+        (users / f"{name}.yaml").write_text("profile: the user's\n")
+    assert load_profile("developer").name == "developer"
+    assert load_profile("developer-bash-only").name == "a path"
+    (tmp_path / "developer-bash-only").unlink()
+    assert load_profile("developer-bash-only").name == "the user's"
+    (users / "developer-bash-only.yaml").unlink()
+    assert load_profile("developer-bash-only").bash_only
+    with pytest.raises(ValueError, match=r"^Unknown profile: developer-bash "):
+        load_profile("developer-bash")
+
+
+@pytest.mark.rows("S-40")
 @pytest.mark.parametrize("name", ["nobody", "", "../developer-bash-only", "/no/such.yaml", "."])
 def test_an_unknown_profile_is_an_error_that_names_it(name: str) -> None:
     with pytest.raises(ConfigError, match=r"^Unknown profile: "):
@@ -91,6 +122,7 @@ def _load(tmp_path: Path, text: str) -> PermissionProfile:
     return load_profile(path)
 
 
+@pytest.mark.rows("S-41")
 def test_a_file_in_its_long_form_is_read(tmp_path: Path) -> None:
     profile = _load(
         tmp_path,
@@ -124,16 +156,26 @@ def test_a_file_in_its_long_form_is_read(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.rows("S-41")
 @pytest.mark.parametrize("text", ["file_write: off", "file_write: {mode: off}"])
 def test_off_is_off_although_yaml_reads_false(tmp_path: Path, text: str) -> None:
     assert _load(tmp_path, f"name: x\n{text}\n").file_write is FileWriteMode.OFF
 
 
+@pytest.mark.rows("S-41")
 def test_a_bare_value_stands_for_its_mode(tmp_path: Path) -> None:
-    profile = _load(tmp_path, "name: x\nshell: unrestricted\napproval: none\n")
+    profile = _load(
+        tmp_path,
+        "name: x\nshell: unrestricted\nfile_write: create-only\n"
+        "database: mutations\napproval: none\n",
+    )
     assert profile.shell is ShellMode.UNRESTRICTED
+    assert profile.file_write is FileWriteMode.CREATE_ONLY
+    assert profile.database is DatabaseMode.MUTATIONS
     assert profile.approval is ApprovalMode.NONE
     assert profile.dangerous_patterns == DANGEROUS_PATTERNS
+    assert profile.shell_timeout == 120
+    assert not profile.bash_only
 
 
 @pytest.mark.parametrize(
@@ -197,6 +239,7 @@ PROFILES = st.builds(
 )
 
 
+@pytest.mark.rows("S-41")
 @given(PROFILES)
 def test_the_dict_form_gives_an_equal_profile_back_also_through_yaml(
     profile: PermissionProfile,
@@ -215,8 +258,13 @@ def test_all_asks_for_everything_and_none_for_nothing() -> None:
     assert not _asks(ApprovalMode.NONE, "mysql", sql="DROP TABLE x")
 
 
+@pytest.mark.rows("S-42")
 def test_dangerous_asks_for_the_dangerous_tools() -> None:
-    assert all(_asks(ApprovalMode.DANGEROUS, tool) for tool in DANGEROUS_TOOLS)
+    dangerous = {
+        "bash", "write", "edit", "oracle", "mysql", "sqlite", "vertica", "postgres", "delegate",
+    }  # fmt: skip
+    assert dangerous == set(DANGEROUS_TOOLS)
+    assert all(_asks(ApprovalMode.DANGEROUS, tool) for tool in dangerous)
     assert not _asks(ApprovalMode.DANGEROUS, "read", path="x")
 
 
@@ -230,6 +278,23 @@ def test_granular_asks_for_the_tools_it_names() -> None:
 def test_every_dangerous_pattern_is_consulted(mode: ApprovalMode, pattern: str) -> None:
     assert _asks(mode, "custom", nested={"list": [f"true; {pattern} x"]})
     assert _asks(mode, "custom", text=f"{pattern.upper()}x")
+
+
+@pytest.mark.rows("S-42")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rm -rf x", "rm -r x", "DROP TABLE x", "DROP DATABASE x", "TRUNCATE x", "DELETE FROM x",
+        "echo > /dev/sda", ":(){ :|:& };:", "mkfs /dev/sda", "dd if=x of=y",
+    ],
+)  # fmt: skip
+def test_the_dangers_that_are_known_from_elsewhere_are_known_here(command: str) -> None:
+    assert load_profile("developer").requires_approval("bash", {"command": f"cd a; {command}"})
+    own = PermissionProfile.from_dict({
+        "name": "x", "approval": {"mode": "granular", "dangerous_patterns": ["shutdown"]},
+    })  # fmt: skip
+    assert not own.requires_approval("bash", {"command": command})
+    assert own.requires_approval("bash", {"command": "shutdown now"})
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import stat
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,12 @@ from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.session import Session
-from paddock.runtime.store import SessionStore
+from paddock.runtime.store import SessionInfo, SessionStore
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from paddock.runtime.models.base import ModelRequest
 
 SCRIPT = "- text: One.\n- text: Two.\n- text: Three.\n"
 
@@ -34,14 +37,19 @@ def agent(tmp_path: Path) -> Agent:
     return Agent(AgentConfig(system_prompt="Help.", profile="developer", model=model))
 
 
+@pytest.mark.rows("S-35")
 async def test_a_session_is_saved_and_resumed(store: SessionStore, agent: Agent) -> None:
     session = store.create_session(agent)
     await session.run(prompt="First.")
     session_id = session.state.session_id
     assert session_id is not None
     assert session_id == session.id
+    trace = store.base_dir / session_id / "trace.jsonl"
+    before = trace.read_bytes()
     resumed = store.resume(session_id, agent)
     assert (await resumed.run(prompt="Second.")).text == "Two."
+    assert trace.read_bytes().startswith(before)
+    assert trace.stat().st_size > len(before)
     assert resumed.state.get_user_messages() == ["First.", "Second."]
     alone = store.resume(session_id)
     assert alone.agent.config == agent.config
@@ -52,6 +60,7 @@ async def test_a_session_is_saved_and_resumed(store: SessionStore, agent: Agent)
         await each.close()
 
 
+@pytest.mark.rows("S-36", "S-37")
 async def test_what_a_list_shows_is_true(store: SessionStore, agent: Agent) -> None:
     first = store.create_session(agent)
     second = store.create_session(agent, session_id="mine")
@@ -59,11 +68,13 @@ async def test_what_a_list_shows_is_true(store: SessionStore, agent: Agent) -> N
     infos = store.list()
     assert [info.id for info in infos] == ["mine", first.id]
     assert [info.status for info in infos] == ["completed", "created"]
+    assert [info.first_prompt for info in infos] == ["Do this\nthen " + "that " * 30, ""]
     assert infos[0].model == agent.config.model
     assert infos[0].profile == "developer"
     assert infos[0].created_at.tzinfo is not None
     assert infos[0].created_at <= dt.datetime.now(dt.UTC)
     assert infos[0].display_preview.startswith("Do this then that")
+    assert infos[0].display_preview.endswith("...")
     assert len(infos[0].display_preview) == 63
     assert store.get_latest_id() == "mine"
     assert len(store.list(limit=1)) == 1
@@ -72,12 +83,67 @@ async def test_what_a_list_shows_is_true(store: SessionStore, agent: Agent) -> N
     await second.close()
 
 
+@pytest.mark.rows("S-33", "S-34")
+def test_a_session_has_a_short_random_id_unless_it_is_given_one(
+    store: SessionStore, agent: Agent
+) -> None:
+    ids = {store.create_session(agent).id for _ in range(3)}
+    assert len(ids) == 3
+    assert all(re.fullmatch("[0-9a-f]{8}", name) for name in ids)
+    assert store.create_session(agent, session_id="mine").id == "mine"
+    assert {path.name for path in store.base_dir.iterdir()} == {*ids, "mine"}
+
+
+@pytest.mark.rows("S-36")
+def test_a_list_is_of_the_twenty_newest_sessions(store: SessionStore, agent: Agent) -> None:
+    names = [f"s{number:02}" for number in range(22)]
+    for name in names:
+        store.create_session(agent, session_id=name)
+    assert [info.id for info in store.list()] == names[:1:-1]
+    assert len(store.list(limit=None)) == 22
+    assert store.get_latest_id() == "s21"
+
+
+@pytest.mark.rows("S-38")
+async def test_the_note_of_a_session_follows_its_runs(store: SessionStore, agent: Agent) -> None:
+    path = store.base_dir / "one" / "meta.json"
+    seen: list[str] = []
+
+    def note() -> tuple[str, str]:
+        meta = json.loads(path.read_text())
+        return meta["status"], meta["first_prompt"]
+
+    def answer(request: ModelRequest) -> dict[str, str]:
+        seen.append(note()[0])
+        return {"text": "Hi."} if len(seen) == 1 else {"error": "overloaded"}
+
+    store.create_session(agent, session_id="one")
+    model = ScriptedModel([answer, answer])
+    session = Session(agent, session_id="one", session_dir=path.parent, client=model)
+    assert note() == ("created", "")
+    await session.run(prompt="First.")
+    assert note() == ("completed", "First.")
+    await session.run(prompt="Second.")
+    assert note() == ("error", "First.")
+    assert seen == ["running", "running"]
+
+
+@pytest.mark.rows("S-37")
+def test_what_is_known_of_a_session_comes_in_the_documented_order() -> None:
+    at = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
+    info = SessionInfo("a", "created", at, "gpt-5-mini", "readonly", "x" * 60)
+    assert (info.id, info.status, info.created_at) == ("a", "created", at)
+    assert (info.model, info.profile, info.first_prompt) == ("gpt-5-mini", "readonly", "x" * 60)
+    assert info.display_preview == "x" * 60, "nothing is left out, so nothing says so"
+
+
 def test_an_empty_store_has_nothing(store: SessionStore) -> None:
     assert store.list() == []
     assert store.get_latest_id() is None
     assert not store.base_dir.exists(), "looking makes nothing"
 
 
+@pytest.mark.rows("S-34", "S-38")
 async def test_files_are_private_and_where_they_should_be(
     store: SessionStore, agent: Agent
 ) -> None:
@@ -97,6 +163,7 @@ async def test_files_are_private_and_where_they_should_be(
     }
 
 
+@pytest.mark.rows("S-35")
 def test_sessions_are_found_by_the_beginning_of_their_id(store: SessionStore, agent: Agent) -> None:
     for name in ("abc1", "abc2", "xyz"):
         store.create_session(agent, session_id=name)
@@ -143,6 +210,7 @@ async def test_a_damaged_trace_is_told_and_not_written_to(
     assert store.info("one").status == "completed"
 
 
+@pytest.mark.rows("S-14")
 async def test_a_torn_tail_is_repaired_and_told(store: SessionStore, agent: Agent) -> None:
     session = store.create_session(agent, session_id="one")
     await session.run(prompt="Go.")
@@ -160,6 +228,7 @@ async def test_a_torn_tail_is_repaired_and_told(store: SessionStore, agent: Agen
     await resumed.close()
 
 
+@pytest.mark.rows("S-33")
 def test_the_environment_may_say_where_sessions_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +239,7 @@ def test_the_environment_may_say_where_sessions_are(
     assert SessionStore().base_dir == tmp_path / "paddock" / "sessions"
 
 
+@pytest.mark.rows("S-35")
 async def test_a_leftover_cancel_file_does_not_cancel_a_resumed_session(
     store: SessionStore, agent: Agent
 ) -> None:

@@ -28,6 +28,7 @@ SCHEMA: dict[str, Any] = {
 }
 
 
+@pytest.mark.rows("S-9")
 @pytest.mark.parametrize(
     ("name", "given_value", "fitted"),
     [

@@ -59,6 +59,7 @@ def _call(tool: str, **arguments: Any) -> ToolInvocation:
     return ToolInvocation(call_id="1", tool_name=tool, arguments=arguments)
 
 
+@pytest.mark.rows("S-9")
 def test_handlers_come_and_go_by_name() -> None:
     registry = ToolRegistry([Echo("b")])
     first = Echo("a")
@@ -82,6 +83,7 @@ def test_a_copy_has_the_same_handlers_and_lives_its_own_life() -> None:
     assert other.profile is registry.profile
 
 
+@pytest.mark.rows("S-9", "S-10")
 def test_only_enabled_tools_are_offered_sorted_by_name() -> None:
     registry = ToolRegistry([Echo("b"), Echo("c", enabled=False), Echo("a")])
     assert [spec["function"]["name"] for spec in registry.get_specs()] == ["a", "b"]
@@ -96,12 +98,50 @@ async def test_a_call_reaches_the_handler_with_its_arguments_mended() -> None:
     assert output == ToolOutput(content="{'text': 'x', 'loud': True}")
 
 
+@pytest.mark.rows("S-10")
+def test_a_handler_says_its_name_its_purpose_and_its_arguments_and_does_its_work() -> None:
+    assert ToolHandler.__abstractmethods__ == {"name", "description", "parameters", "handle"}
+
+    class Plain(ToolHandler):
+        name = "plain"
+        description = "Says so."
+        parameters: Final[dict[str, Any]] = {"type": "object", "properties": {}}
+
+        async def handle(self, invocation: ToolInvocation) -> ToolOutput:
+            return ToolOutput(invocation.call_id)
+
+    plain = Plain()
+    assert plain.is_enabled
+    assert not plain.requires_approval
+    assert plain.to_spec() == {
+        "type": "function",
+        "function": {
+            "name": "plain",
+            "description": "Says so.",
+            "parameters": {"type": "object", "properties": {}},
+        },
+    }
+
+
+@pytest.mark.rows("S-10")
+def test_a_call_and_its_result_can_be_made_by_hand_in_the_documented_order() -> None:
+    invocation = ToolInvocation("1", "echo", {"text": "x"})
+    assert (invocation.call_id, invocation.tool_name) == ("1", "echo")
+    assert (invocation.arguments, invocation.context) == ({"text": "x"}, None)
+    first, second = ToolOutput("x"), ToolOutput("y", False, {"why": "z"})
+    assert (first.content, first.success, first.metadata) == ("x", True, {})
+    assert (second.content, second.success, second.metadata) == ("y", False, {"why": "z"})
+    assert first.metadata is not ToolOutput("x").metadata
+
+
+@pytest.mark.rows("S-9")
 async def test_an_unknown_tool_is_a_result() -> None:
     output = await ToolRegistry().dispatch(_call("nope"))
     assert not output.success
     assert output.content == "Unknown tool: nope"
 
 
+@pytest.mark.rows("S-9")
 async def test_a_disabled_tool_is_a_result() -> None:
     output = await ToolRegistry([Echo(enabled=False)]).dispatch(_call("echo", text="x"))
     assert not output.success
@@ -118,6 +158,7 @@ async def test_arguments_that_do_not_fit_are_a_result_and_the_handler_is_not_cal
     )
 
 
+@pytest.mark.rows("S-9")
 async def test_an_exception_is_a_result_that_tells_type_message_and_arguments() -> None:
     registry = ToolRegistry([Echo(error=KeyError("k"))])
     output = await registry.dispatch(_call("echo", text="x"))
@@ -139,6 +180,7 @@ async def test_long_arguments_are_not_repeated_whole_in_a_failure() -> None:
     assert len(output.content) < 1000
 
 
+@pytest.mark.rows("S-9")
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyboardInterrupt()])
 async def test_cancellation_passes_through(error: BaseException) -> None:
     registry = ToolRegistry([Echo(error=error)])
@@ -147,6 +189,7 @@ async def test_cancellation_passes_through(error: BaseException) -> None:
         await call
 
 
+@pytest.mark.rows("S-9")
 def test_approval_is_for_the_handler_or_the_profile_to_ask_for() -> None:
     quiet = PermissionProfile(name="x", approval=ApprovalMode.NONE)
     assert ToolRegistry([Echo(ask=True)], profile=quiet).requires_approval("echo", {})
@@ -162,6 +205,7 @@ CREATE_ONLY = PermissionProfile.from_dict({"name": "x", "file_write": "create-on
 READING = ["bash", "glob", "grep", "list", "read"]
 
 
+@pytest.mark.rows("S-43")
 @pytest.mark.parametrize(
     ("profile", "tools"),
     [
@@ -169,6 +213,7 @@ READING = ["bash", "glob", "grep", "list", "read"]
         ("readonly", READING),
         (CREATE_ONLY, [*READING, "write"]),
         ("developer", ["bash", "edit", "glob", "grep", "list", "read", "write"]),
+        ("unrestricted", ["bash", "edit", "glob", "grep", "list", "read", "write"]),
         ("developer-bash-only", ["bash"]),
     ],
 )
