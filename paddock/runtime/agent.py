@@ -12,7 +12,7 @@ from paddock.runtime.models import create_model
 from paddock.runtime.tools.factory import build_registry
 
 if TYPE_CHECKING:
-    from paddock.backends.base import Backend
+    from paddock.backends.base import Backend, ProgressCallback
     from paddock.runtime.models.base import ModelClient
     from paddock.runtime.tools.registry import ToolRegistry
     from paddock.sandbox import Sandbox
@@ -55,6 +55,6 @@ class Agent:
         """`create_client` for an event loop: what it imports and reads takes time."""
         return await asyncio.to_thread(self.create_client)
 
-    async def provision(self) -> Sandbox:
+    async def provision(self, *, on_progress: ProgressCallback | None = None) -> Sandbox:
         """A new sandbox of this agent's recipe, for the caller to close."""
-        return await self.create_backend().create()
+        return await self.create_backend().create(on_progress=on_progress)

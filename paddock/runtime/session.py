@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 import uuid
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterator
     from types import TracebackType
 
+    from paddock.backends.base import Progress, ProgressCallback
     from paddock.runtime.agent import Agent
     from paddock.runtime.approvals import ApprovalCallback
     from paddock.runtime.events import CompactionTrigger
@@ -93,6 +95,9 @@ class Session:
     `budget_gate`
         Given the last input tokens after each turn with tools; a text that it returns
         is told to the agent.
+    `on_provision`
+        Told each step of making the sandbox, on the event loop. There is no `ready`
+        after a step that fails.
     """
 
     def __init__(
@@ -111,7 +116,8 @@ class Session:
         self._journal = Journal(self._state, self.directory)
         self._given_client = client
         self._client = Keeper(agent.connect, name="model client")
-        self._sandbox: Keeper[Sandbox] = Keeper(agent.provision, name="sandbox")
+        provision = functools.partial(agent.provision, on_progress=_teller(self))
+        self._sandbox: Keeper[Sandbox] = Keeper(provision, name="sandbox")
         for keeper in (self._client, self._sandbox):
             # Only a word to the task that owns the thing; that one closes it.
             weakref.finalize(self, keeper.release).atexit = False
@@ -123,6 +129,7 @@ class Session:
         self.auto_compact = True
         self.context_window: int | None = None
         self.budget_gate: BudgetGate | None = None
+        self.on_provision: ProgressCallback | None = None
 
     @property
     def id(self) -> str:
@@ -324,6 +331,19 @@ class Session:
             self.directory.update_meta(status=status)
         except OSError:
             _log.exception("the end of session %s could not be noted", self.id)
+
+
+def _teller(session: Session) -> ProgressCallback:
+    """Tells `session.on_provision`, without holding the session, which its sandbox would
+    then keep from being forgotten."""
+    known = weakref.ref(session)
+
+    def tell(progress: Progress) -> None:
+        owner = known()
+        if owner is not None and owner.on_provision is not None:
+            owner.on_provision(progress)
+
+    return tell
 
 
 def _linked(outer: CancellationToken | None, inner: CancellationToken) -> Callable[[], None]:
