@@ -80,6 +80,7 @@ def _profile(paddock: Paddock) -> None:
     )
 
 
+@pytest.mark.rows("S-26")
 def test_calls_are_approved_one_by_one(paddock: Paddock, args: tuple[str, ...]) -> None:
     terminal = Terminal(paddock, *args)
     terminal.wait_for("Allow this call?")
@@ -91,6 +92,7 @@ def test_calls_are_approved_one_by_one(paddock: Paddock, args: tuple[str, ...]) 
     assert "second" in terminal.seen
 
 
+@pytest.mark.rows("S-26")
 def test_anything_but_yes_is_no(paddock: Paddock, args: tuple[str, ...]) -> None:
     terminal = Terminal(paddock, *args)
     terminal.wait_for("Allow this call?")

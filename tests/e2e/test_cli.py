@@ -286,6 +286,7 @@ def test_a_run_that_fails_says_so(paddock: Paddock) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.rows("S-35", "S-36")
 def test_a_session_is_listed_shown_and_resumed(paddock: Paddock, script: str) -> None:
     assert paddock("run", "Find it", "--model", script, "-p", "developer", "-y").returncode == 0
     (listed,) = json.loads(paddock("sessions", "list", "--json").stdout)

@@ -165,6 +165,7 @@ async def printed(program: str, script: Sequence[Any], paddock: Paddock) -> str:
     return output.decode()
 
 
+@pytest.mark.rows("S-8", "S-20")
 async def test_basic_usage(paddock: Paddock, tmp_path: Path) -> None:
     work = tmp_path / "work"
     script = [PWD, {"expect": str(work), "text": "The disk was full."}]
@@ -192,7 +193,7 @@ async def test_custom_tools(paddock: Paddock) -> None:
     assert await printed(wrapped(CUSTOM_TOOLS, HANDLER), script, paddock) == "It is ABC.\n"
 
 
-@pytest.mark.rows("S-13", "S-35")
+@pytest.mark.rows("S-13", "S-33", "S-35")
 async def test_save_and_resume(paddock: Paddock) -> None:
     script = [PWD, {"text": "Started."}, {"expect": "Continue where", "text": "Continued."}]
     assert await printed(wrapped(SAVE_AND_RESUME), script, paddock) == "True 2\n"

@@ -292,11 +292,13 @@ BLOCKED = [
 ]
 
 
+@pytest.mark.rows("S-39", "S-45")
 @pytest.mark.parametrize("command", ALLOWED)
 def test_a_command_that_only_reads_is_allowed(command: str) -> None:
     assert isinstance(check_command(command), Allowed)
 
 
+@pytest.mark.rows("S-39", "S-45")
 @pytest.mark.parametrize("command", BLOCKED)
 def test_a_command_that_could_do_more_is_blocked_with_a_reason(command: str) -> None:
     decision = check_command(command)
