@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -69,8 +70,8 @@ async def test_only_the_last_three_prompts_stay_beside_a_summary(open_session: O
     ("told_tokens", "characters", "compacts"),
     [(70, 0, False), (71, 0, True), (0, 4 * 60, False), (0, 4 * 71, True)],
 )
-async def test_a_history_is_compacted_from_seven_tenths_of_the_window_on_told_or_estimated(
-    open_session: OpenSession, told_tokens: int, characters: int, compacts: bool
+async def test_a_history_is_compacted_above_seven_tenths_of_the_window_told_or_estimated(
+    open_session: OpenSession, tmp_path: Path, told_tokens: int, characters: int, compacts: bool
 ) -> None:
     def turn(request: ModelRequest) -> dict[str, Any]:
         return {"text": "x" * characters, "usage": {"input_tokens": told_tokens}}
@@ -78,12 +79,15 @@ async def test_a_history_is_compacted_from_seven_tenths_of_the_window_on_told_or
     def later(request: ModelRequest) -> dict[str, Any]:
         return {"text": "Short." if wants_summary(request) else "Done."}
 
-    session = open_session([turn, later, later])
+    session = open_session([turn, later, later], session_dir=tmp_path)
     session.context_window = 100
     await session.run(prompt="Go.")
     result = await session.run(prompt="On.")
     assert ("compact_start" in [event.type for event in result.events]) is compacts
     assert session.state.get_user_messages()[-1].startswith(SUMMARY_PREFIX) is compacts
+    trace = [json.loads(line) for line in (tmp_path / "trace.jsonl").read_text().splitlines()]
+    triggers = [line["trigger"] for line in trace if line["type"] == "compact"]
+    assert triggers == ["auto"] * compacts
 
 
 async def test_a_history_that_fills_the_window_is_compacted_by_itself(
