@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from paddock.cli.pipes import in_thread
+from paddock.cli.provisioning import provisioning
 from paddock.cli.render import Narrator, describe_call, describe_usage
 from paddock.cli.text import plain
 
@@ -50,7 +51,8 @@ async def _print_trace(session: Session, prompt: str, max_turns: int | None) -> 
 
 
 async def _narrate(session: Session, prompt: str, max_turns: int | None) -> RunResult:
-    narrator = Narrator(Console(highlight=False))
+    console = Console(highlight=False)
+    narrator = Narrator(console)
 
     async def show(event: AgentEvent) -> None:
         # An error may yet become an exception, and would then be told twice.
@@ -58,7 +60,8 @@ async def _narrate(session: Session, prompt: str, max_turns: int | None) -> RunR
             await in_thread(lambda: narrator(event))
 
     try:
-        result = await session.run(prompt=prompt, max_turns=max_turns, on_event=show)
+        with provisioning(beside=console) as session.on_provision:
+            result = await session.run(prompt=prompt, max_turns=max_turns, on_event=show)
     finally:
         narrator.finish_line()
     for event in result.events:

@@ -10,6 +10,7 @@ import typer
 
 from paddock.cli import options
 from paddock.cli.pipes import read_stdin, write_output
+from paddock.cli.provisioning import provisioning
 from paddock.cli.running import run
 from paddock.errors import PaddockError
 
@@ -30,6 +31,7 @@ def exec_(
         list[str], typer.Argument(metavar="CMD", help="The program and its arguments.")
     ],
     backend: options.BackendName = "local",
+    image: options.Image = None,
     upload: options.Upload = None,
     setup: options.Setup = None,
     env: options.Env = None,
@@ -52,6 +54,7 @@ def exec_(
     """
     recipe = options.make_backend(
         backend,
+        image=image,
         upload=upload,
         setup=setup,
         env=env,
@@ -63,7 +66,8 @@ def exec_(
 
 async def _exec(backend: Backend, command: Sequence[str], limit: float | None) -> int:
     async with AsyncExitStack() as stack:
-        sandbox = await stack.enter_async_context(backend.sandbox())
+        with provisioning() as tell:
+            sandbox = await stack.enter_async_context(backend.sandbox(on_progress=tell))
         # The output is passed on, so none of it has to be kept.
         process = await stack.enter_async_context(await sandbox.start(command, max_output=0))
         try:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
+from paddock.cli.provisioning import is_watched
 from paddock.cli.text import one_line
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ LINE = 200
 def image_progress() -> Iterator[ImageProgressCallback]:
     """Show what is told on stderr, for as long as the block lasts."""
     console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
+    if not is_watched(console):
         yield _Lines(console)
         return
     columns = (

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from paddock.cli import options
 from paddock.cli.errors import explain
+from paddock.cli.provisioning import provisioning
 from paddock.cli.render import Narrator, describe_usage
 from paddock.cli.text import one_line
 from paddock.cli.trees import diff, snapshot
@@ -97,7 +98,8 @@ async def _one(agent: Agent, directory: Path | None, console: Console) -> bool:
     started = time.monotonic()
     console.print(Rule("one agent, one sandbox", style="dim"))
     async with session:
-        sandbox = await session.get_sandbox()
+        with provisioning() as session.on_provision:
+            sandbox = await session.get_sandbox()
         _tell_sandbox(console, sandbox, time.monotonic() - started)
         witness = await Witness.start(sandbox)
         before = await snapshot(sandbox)

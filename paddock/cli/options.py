@@ -22,6 +22,7 @@ __all__ = [
     "AutoApprove",
     "BackendName",
     "Env",
+    "Image",
     "Isolation",
     "MaxTurns",
     "Model",
@@ -41,6 +42,14 @@ _SANDBOX = "The sandbox"
 
 BackendName = Annotated[
     str, typer.Option("--backend", "-b", help="What makes the sandbox.", rich_help_panel=_SANDBOX)
+]
+Image = Annotated[
+    str | None,
+    typer.Option(
+        "--image",
+        help="What a container begins with: a reference, or paddock:NAME, made if it is missing.",
+        rich_help_panel=_SANDBOX,
+    ),
 ]
 Isolation = Annotated[
     str | None,
@@ -109,6 +118,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, and nothin
 def make_backend(
     name: str,
     *,
+    image: str | None = None,
     upload: Sequence[str] | None = None,
     setup: Sequence[str] | None = None,
     env: Sequence[str] | None = None,
@@ -123,6 +133,7 @@ def make_backend(
     from paddock.backends.base import get_backend
 
     asked: dict[str, Any] = {
+        "image": image,
         "uploads": [parse_upload(text) for text in upload or ()],
         "setup": list(setup or ()),
         "env_vars": dict(parse_variable(text) for text in env or ()),

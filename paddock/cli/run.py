@@ -47,6 +47,7 @@ def run(
     ] = True,
     as_json: options.AsJson = False,
     backend: options.BackendName = "local",
+    image: options.Image = None,
     upload: options.Upload = None,
     setup: options.Setup = None,
     env: options.Env = None,
@@ -73,6 +74,7 @@ def run(
     }
     recipe = options.make_backend(
         backend,
+        image=image,
         upload=upload,
         setup=setup,
         env=env,

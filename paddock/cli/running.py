@@ -55,7 +55,10 @@ def _stop(task: asyncio.Task[Any], number: signal.Signals, received: list[signal
         # Not our handler: the kernel's own, which works even if the loop is stuck.
         loop.remove_signal_handler(each)
         signal.signal(each, signal.SIG_DFL)
-    # A progress bar hides the cursor, and a second signal leaves it no time to show it.
-    cursor = _SHOW_CURSOR if sys.stderr.isatty() else ""
-    print(f"{cursor}paddock: {number.name}; cleaning up (again to leave at once)", file=sys.stderr)
+    print(f"paddock: {number.name}; cleaning up (again to leave at once)", file=sys.stderr)
+    # A status hides the cursor, and a second signal leaves it no time to show it. It also
+    # takes the place of sys.stderr, for text alone.
+    if sys.__stderr__ is not None and sys.__stderr__.isatty():
+        sys.__stderr__.write(_SHOW_CURSOR)
+        sys.__stderr__.flush()
     task.cancel()

@@ -64,7 +64,11 @@ def read_turns(path: Path) -> list[ScriptedTurn]:
     load = json.loads if path.suffix == ".json" else yaml.safe_load
     try:
         content = load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.strerror or error}; give a YAML or JSON file with a list of turns"
+        ) from error
+    except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}") from error
     turns = content.get("turns") if isinstance(content, dict) else content
     if not isinstance(turns, list):
