@@ -118,13 +118,8 @@ def _docker() -> Any:
 @functools.lru_cache(maxsize=8)
 def _client(endpoint: Endpoint) -> APIClient:
     """One HTTP client for each engine of this process; it agrees with it on a version once."""
-    docker = _docker()
-    place = urlsplit(endpoint.url)
-    if place.scheme == "unix":
-        # docker-py leaves a socket open that it cannot connect.
-        with socket.socket(socket.AF_UNIX) as trial:
-            trial.connect(place.path)
-    return docker.APIClient(  # type: ignore[no-any-return]
+    _knock(endpoint)
+    return _docker().APIClient(  # type: ignore[no-any-return]
         base_url=endpoint.url,
         version="auto",
         timeout=DEADLINE,
@@ -132,6 +127,14 @@ def _client(endpoint: Endpoint) -> APIClient:
         use_ssh_client=endpoint.url.startswith("ssh://"),
         max_pool_size=THREADS,
     )
+
+
+def _knock(endpoint: Endpoint) -> None:
+    """Raise `OSError` if nobody listens: docker-py leaves a socket open that it cannot connect."""
+    place = urlsplit(endpoint.url)
+    if place.scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as trial:
+            trial.connect(place.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,12 @@ class Engine:
         If cancelled or past its `deadline` (seconds), the call may still take effect:
         whoever creates something has to remove it by name.
         """
-        return await _in_thread(functools.partial(method, *args, **kw), what, deadline)
+
+        def work() -> T:
+            _knock(self.endpoint)
+            return method(*args, **kw)
+
+        return await _in_thread(work, what, deadline)
 
 
 async def _in_thread(work: Callable[[], T], what: str, deadline: float) -> T:
