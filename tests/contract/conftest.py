@@ -44,6 +44,7 @@ NOT_WITHOUT_PYTHON = {
     "test_tools.test_bash_output_is_bounded_and_tells_where_the_rest_is": "there is no spill file",
     "test_process.test_stdin_of_a_command_that_has_ended_*": "the engine does not tell",
     "test_tools.test_[!b]*": "slow; such a tool is its method of the files, which is tested",
+    "test_cancellation.*": "slow; each step of it is a call of the engine",
     "test_pool.*": "slow; a pool does not know how a sandbox is made",
 }
 """Tests that an image without Python is not given, and why. Those that it could not pass are
