@@ -278,3 +278,35 @@ async def _exists(engine: Engine, name: str) -> bool:
         "looking for it", engine.client.containers, all=True, filters={"name": name}
     )
     return bool(found)
+
+
+async def test_the_engine_keeps_forks_pauses_and_measures_it(
+    recipe: DockerBackend, docker_engine: Engine
+) -> None:
+    async with dataclasses.replace(recipe, lease=2).sandbox() as sandbox:
+        await sandbox.fs.write_text("kept", "yes")
+        (fork,) = await sandbox.fork()
+        async with fork:
+            assert isinstance(fork, FallbackSandbox)
+            assert await fork.fs.read_text("kept") == "yes"
+        await sandbox.pause()
+        running = asyncio.create_task(sandbox.exec("echo on"))
+        done, _ = await asyncio.wait([running], timeout=3)  # longer than the lease
+        assert not done
+        await sandbox.resume()
+        assert (await running).stdout == "on\n"
+        assert (await sandbox.stats()).memory_limit == 4 * 1024**3
+        image = await sandbox.snapshot("paddock-test:kept")
+    async with dataclasses.replace(recipe, image=image).sandbox() as again:
+        assert await again.fs.read_text("kept") == "yes"
+    forks = await docker_engine.call("listing", docker_engine.client.images, "paddock-fork")
+    assert forks == []
+
+
+async def test_a_call_that_waits_for_a_paused_sandbox_ends_with_it(recipe: DockerBackend) -> None:
+    async with recipe.sandbox() as sandbox:
+        await sandbox.pause()
+        running = asyncio.create_task(sandbox.exec("echo never"))
+        await asyncio.sleep(0)
+    with pytest.raises(SandboxLost):
+        await running

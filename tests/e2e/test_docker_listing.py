@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.backends.docker import DockerBackend, inventory, owner
+from paddock.backends.docker.control import remove_container
 from paddock.backends.docker.engine import Engine, EngineError
-from paddock.backends.docker.sandbox import remove_container
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -19,9 +19,10 @@ from paddock.backends.docker import inventory, owner
 from paddock.backends.docker.attach import join_stream, open_stream
 from paddock.backends.docker.build import ensure
 from paddock.backends.docker.container import WORKING_DIR, ContainerPlan, Hardening, Network
+from paddock.backends.docker.control import remove_container
 from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.fallback import launch
-from paddock.backends.docker.sandbox import DockerSandbox, remove_container
+from paddock.backends.docker.sandbox import DockerSandbox
 from paddock.backends.egress import gate
 from paddock.backends.guest.bundle import bundle
 from paddock.backends.guest.client import GuestClient

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from paddock._frozen import FrozenMapping
 from paddock.backends.base import SandboxInfo
 from paddock.backends.docker import owner
-from paddock.backends.docker.sandbox import remove_container
+from paddock.backends.docker.control import remove_container
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

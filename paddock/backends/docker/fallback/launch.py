@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from paddock.backends.docker import owner
 from paddock.backends.docker.attach import open_stream
+from paddock.backends.docker.control import remove_container
 from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.fallback.inside import first_process
 from paddock.backends.docker.fallback.sandbox import FallbackSandbox
 from paddock.backends.docker.fallback.watchdog import Watchdog
-from paddock.backends.docker.sandbox import remove_container
 from paddock.errors import SandboxLost, Unsupported
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from paddock._frozen import FrozenMapping
+from paddock.backends.docker.control import ContainerSandbox, controls, remove_container
 from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.fallback.files import ShellFileSystem
 from paddock.backends.docker.fallback.inside import KEY
 from paddock.backends.docker.fallback.process import ExecProcess
 from paddock.backends.docker.inquest import cause_of_death
-from paddock.backends.docker.sandbox import remove_container
 from paddock.errors import SandboxLost, Unsupported
-from paddock.sandbox import Capability, Sandbox
+from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,21 +35,10 @@ ANSWER_DEADLINE = 20.0
 GONE_DEADLINE = 10.0
 """Seconds until the end of a container is known, once the engine does not find it."""
 
-CAPABILITIES = frozenset(
-    {
-        Capability.ISOLATION,
-        Capability.NETWORK_NONE,
-        Capability.LIMIT_PIDS,
-        Capability.LIMIT_MEMORY,
-        Capability.LIMIT_CPU,
-    }
-)
-
-
 SWITCHING = frozenset({Capability.USER})
 
 
-class FallbackSandbox(Sandbox):
+class FallbackSandbox(ContainerSandbox):
     """Owns a container, its owner's lock and the stream to its first process."""
 
     def __init__(
@@ -69,9 +58,11 @@ class FallbackSandbox(Sandbox):
         self.working_dir = PurePosixPath(plan.working_dir)
         self.labels = backend.labels
         switches = inside.root and plan.hardening == "default"
-        self.capabilities = CAPABILITIES | (SWITCHING if switches else frozenset())
+        self.capabilities = controls(plan) | (SWITCHING if switches else frozenset())
         self.env: Mapping[str, str] = FrozenMapping({KEY: "", **inside.env, **backend.env_vars})
         self.fs = ShellFileSystem(self, inside)
+        self._recipe = backend
+        self._plan = plan
         self._engine = engine
         self._watchdog = watchdog
         self._inside = inside
@@ -90,6 +81,8 @@ class FallbackSandbox(Sandbox):
     async def _start(self, command: Command) -> ExecProcess:
         if command.user is not None and Capability.USER not in self.capabilities:
             raise Unsupported("user=", backend=self.backend)
+        if self._resumed is not None:
+            await self._resumed.wait()  # an engine runs nothing in a container that is paused
         self._raise_if_lost()
         process = ExecProcess(self._engine, self.id, self._watchdog, self._inside, command)
         self._processes = {one for one in self._processes if one.busy} | {process}
@@ -110,11 +103,14 @@ class FallbackSandbox(Sandbox):
         """Renew the lease, and notice a first process that no longer answers."""
         while not self._watchdog.lost.done():
             await asyncio.sleep(interval)
+            if self._resumed is not None:
+                continue
             try:
                 async with asyncio.timeout(ANSWER_DEADLINE):
                     await self._watchdog.beat()
             except TimeoutError:
-                self._lose(f"its first process has not answered for {ANSWER_DEADLINE:g} s")
+                if self._resumed is None:
+                    self._lose(f"its first process has not answered for {ANSWER_DEADLINE:g} s")
             except SandboxLost:
                 return
 
@@ -128,6 +124,8 @@ class FallbackSandbox(Sandbox):
 
     def _lose(self, reason: str) -> None:
         self._watchdog.fail(reason)
+        if self._resumed is not None:
+            self._resumed.set()
         for process in self._processes:
             process.lose(SandboxLost(reason, sandbox_id=self.id))
 
@@ -142,3 +140,4 @@ class FallbackSandbox(Sandbox):
             for process in self._processes:
                 await process.settle()
             self._lock.release()
+            await self._forget_image()

@@ -1,0 +1,198 @@
+"""What an engine can do with a sandbox's container, whatever is inside: keep its files as an
+image, make more of it, stop its processes where they are, tell what it uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from paddock._concurrency import acquire, finish
+from paddock.backends.docker import owner
+from paddock.backends.docker.engine import EngineError
+from paddock.errors import Unsupported
+from paddock.image import Image
+from paddock.sandbox import Capability, Sandbox, Stats
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from paddock.backends.docker.backend import DockerBackend
+    from paddock.backends.docker.container import ContainerPlan
+    from paddock.backends.docker.engine import Engine
+
+__all__ = ["ContainerSandbox", "controls", "remove_container"]
+
+FORKS = "paddock-fork"
+"""The repository of images that forks are made from; each goes with the last of its forks."""
+COMMIT_DEADLINE = 600.0
+"""Seconds for the engine to write a container's files: a disk's pace."""
+
+ALWAYS = frozenset(
+    {
+        Capability.ISOLATION,
+        Capability.NETWORK_NONE,
+        Capability.LIMIT_PIDS,
+        Capability.LIMIT_MEMORY,
+        Capability.LIMIT_CPU,
+        Capability.PAUSE,
+        Capability.STATS,
+    }
+)
+KEEPING = frozenset({Capability.SNAPSHOT, Capability.FORK})
+
+
+def controls(plan: ContainerPlan) -> frozenset[Capability]:
+    """What the engine gives to every container that is made so."""
+    return ALWAYS | (KEEPING if plan.keeps_files else frozenset())
+
+
+class ContainerSandbox(Sandbox):
+    """A sandbox in a container; subclasses know how commands get into it.
+
+    They take the container down in `_close`, and after it `_forget_image`.
+    """
+
+    _recipe: DockerBackend
+    _engine: Engine
+    _plan: ContainerPlan
+    _resumed: asyncio.Event | None = None
+    """Set when a paused sandbox goes on; None where it is not paused."""
+    _borrowed: str | None = None
+    """The image that it was forked from, which goes with the last fork."""
+
+    async def snapshot(self, name: str) -> Image:
+        if not self._plan.keeps_files:
+            raise Unsupported(
+                "snapshot() with hardening='strict'",
+                backend=self.backend,
+                hint="its files are in memory",
+            )
+        repository, _, tag = name.partition(":")
+        await self._commit(repository, tag or "latest", {owner.IMAGE_LABEL: name})
+        return Image.from_registry(f"{repository}:{tag or 'latest'}")
+
+    async def _commit(self, repository: str, tag: str, labels: Mapping[str, str]) -> None:
+        """Write the container's files as an image that starts nothing and is nobody's sandbox."""
+        labels = {owner.LABEL: "", owner.PLACE_LABEL: "", **labels}
+        await self._engine.call(
+            f"taking a snapshot of {self.id}",
+            self._engine.client.commit,
+            self.id,
+            repository=repository,
+            tag=tag,
+            changes=[
+                "ENTRYPOINT []",
+                "CMD []",
+                *(f"LABEL {key}={json.dumps(value)}" for key, value in labels.items()),
+            ],
+            deadline=COMMIT_DEADLINE,
+        )
+
+    async def fork(self, count: int = 1) -> list[Sandbox]:
+        if not self._plan.keeps_files:
+            raise Unsupported(
+                "fork() with hardening='strict'",
+                backend=self.backend,
+                hint="its files are in memory",
+            )
+        tag = secrets.token_hex(6)
+        image = f"{FORKS}:{tag}"
+
+        async def forget(_: object = None) -> None:
+            await remove_image(self._engine, image)
+
+        await acquire(self._commit(FORKS, tag, {owner.FORK_LABEL: owner.place()}), forget)
+        try:
+            return await self._fork_from(image, count)
+        except BaseException:
+            await finish(forget())
+            raise
+
+    async def _fork_from(self, image: str, count: int) -> list[Sandbox]:
+        recipe = replace(self._recipe, image=image, uploads=(), setup=())
+        making = [asyncio.ensure_future(recipe.create()) for _ in range(count)]
+        try:
+            await asyncio.wait(making)
+            made = [task.result() for task in making]
+        except BaseException:
+            await finish(_close_all(making))
+            raise
+        for sandbox in made:
+            assert isinstance(sandbox, ContainerSandbox)
+            sandbox._borrowed = image
+        return made
+
+    async def pause(self) -> None:
+        resumed = self._resumed = asyncio.Event()
+        try:
+            await self._engine.call(f"pausing {self.id}", self._engine.client.pause, self.id)
+        except BaseException:
+            self._resumed = None
+            resumed.set()
+            raise
+
+    async def resume(self) -> None:
+        await self._engine.call(f"resuming {self.id}", self._engine.client.unpause, self.id)
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            resumed.set()
+
+    async def stats(self) -> Stats:
+        found = await self._engine.call(
+            f"reading the use of {self.id}",
+            self._engine.client.stats,
+            self.id,
+            stream=False,
+            one_shot=True,
+        )
+        memory = found["memory_stats"]
+        return Stats(
+            cpu=found["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9,
+            memory=memory["usage"],
+            memory_limit=memory.get("limit"),
+            pids=found["pids_stats"]["current"],
+        )
+
+    async def _forget_image(self) -> None:
+        if self._borrowed is not None:
+            await remove_image(self._engine, self._borrowed)
+
+
+async def _close_all(making: Sequence[asyncio.Task[Sandbox]]) -> None:
+    for task in making:
+        task.cancel()
+    await asyncio.wait(making)
+    for task in making:
+        if not task.cancelled() and task.exception() is None:
+            await task.result().aclose()
+
+
+async def remove_image(engine: Engine, image: str) -> None:
+    """Remove an image, unless a sandbox still uses it; the last one's end removes it then."""
+    try:
+        await engine.call(f"removing {image}", engine.client.remove_image, image)
+    except EngineError as error:
+        if error.status not in (404, 409):
+            raise
+
+
+async def remove_container(engine: Engine, name: str) -> None:
+    """Remove a container and its anonymous volumes; one that is gone, or going, is fine."""
+    try:
+        await engine.call(
+            f"removing {name}", engine.client.remove_container, name, v=True, force=True
+        )
+    except EngineError as error:
+        if error.status == 404:
+            return
+        if error.status != 409:
+            raise
+        with contextlib.suppress(EngineError):  # 404: gone before we could wait for it
+            await engine.call(
+                f"waiting until {name} is gone", engine.client.wait, name, condition="removed"
+            )
