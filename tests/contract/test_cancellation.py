@@ -28,7 +28,8 @@ Scenario = Callable[["Sandbox", "Path"], Coroutine[Any, Any, None]]
 
 
 async def _exec(sandbox: Sandbox, folder: Path) -> None:
-    await sandbox.exec(f"setsid sleep {MARK} & echo out; sleep 0.02; kill $!", stdin="in")
+    stubborn = f"trap '' TERM; setsid sleep {MARK} & echo out; sleep 0.02; kill -9 $!"
+    await sandbox.exec(stubborn, stdin="in")
 
 
 async def _timeout(sandbox: Sandbox, folder: Path) -> None:
