@@ -80,6 +80,7 @@ def test_two_hundred_records_cut_at_any_byte_lose_none_that_was_whole(tmp_path: 
 
 KILLING = """
 import json, os, random, signal, sys
+from pathlib import Path
 from paddock.runtime.trace import TraceWriter
 
 path, rounds, dice = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
@@ -130,6 +131,7 @@ def test_writers_that_are_killed_at_any_moment_lose_nothing_acknowledged(tmp_pat
 
 FILLING = """
 import asyncio, json, sys
+from pathlib import Path
 from paddock.errors import TraceWriteError
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
@@ -280,6 +282,7 @@ def _keepers(session: Session) -> set[asyncio.Task[Any]]:
 
 CONTENDING = """
 import sys
+from pathlib import Path
 from paddock.runtime.trace import TraceWriter
 
 path, name = Path(sys.argv[1]), sys.argv[2]
