@@ -17,6 +17,7 @@ from rich.text import Text
 
 from paddock.cli import options
 from paddock.cli.text import plain
+from paddock.errors import PaddockError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,23 +125,26 @@ def _ripgrep() -> Finding:
 
 
 def _docker() -> Finding:
-    import docker
-    from docker.errors import DockerException
-
     try:
-        client = docker.from_env(timeout=ENGINE_PATIENCE)
-        try:
-            version = client.version()["Version"]
-        finally:
-            client.close()
-    except (DockerException, OSError) as error:
+        return Finding(name="Docker", status="ok", detail=asyncio.run(_engine()))
+    except PaddockError as error:
         return Finding(
             name="Docker",
             status="missing",
-            detail=f"no engine answers: {error}",
+            detail=str(error),
             advice="start Docker, or set DOCKER_HOST; local sandboxes do without",
         )
-    return Finding(name="Docker", status="ok", detail=f"engine {version}")
+
+
+async def _engine() -> str:
+    """The engine that sandboxes would be made on."""
+    from paddock.backends.docker.engine import Engine
+
+    engine = await Engine.connect(deadline=ENGINE_PATIENCE)
+    told = await engine.call(
+        "asking for the version", engine.client.version, deadline=ENGINE_PATIENCE
+    )
+    return f"engine {told['Version']} at {engine.endpoint.url}"
 
 
 def _distribution(package: str, name: str) -> Finding:

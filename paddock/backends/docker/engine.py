@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib.util
 import json
 import os
 import socket
@@ -59,8 +60,8 @@ class Endpoint:
         """As the docker CLI finds it: `host`, DOCKER_HOST, the current context, the socket."""
         if host is not None or "DOCKER_HOST" in os.environ:
             return cls._from_environment(host or os.environ["DOCKER_HOST"])
-        context = _docker().ContextAPI.get_current_context()
-        if context is None or context.Host is None:
+        context = _context()
+        if context.Host is None:
             return cls("unix:///var/run/docker.sock")
         tls = context.TLSConfig
         if tls is None:
@@ -107,6 +108,21 @@ def _scheme(url: str) -> str:
     return url.replace("http+unix://", "unix://")
 
 
+def _context() -> Any:
+    """The docker CLI's context; another engine than the one that is meant is never taken."""
+    contexts = _docker().ContextAPI
+    name = os.environ.get("DOCKER_CONTEXT") or None
+    try:
+        context = contexts.get_context(name)
+    except Exception as error:  # docker-py has no narrower one for a damaged file
+        raise ConfigError(f"the docker context cannot be read: {error}") from error
+    if context is None:
+        raise ConfigError(
+            f"the docker context {name or 'in use'} does not exist; see `docker context ls`"
+        )
+    return context
+
+
 def _docker() -> Any:
     try:
         import docker
@@ -116,13 +132,15 @@ def _docker() -> Any:
 
 
 @functools.lru_cache(maxsize=8)
-def _client(endpoint: Endpoint) -> APIClient:
+def _client(endpoint: Endpoint, patience: float) -> APIClient:
     """One HTTP client for each engine of this process; it agrees with it on a version once."""
+    if endpoint.url.startswith("ssh://") and importlib.util.find_spec("paramiko") is None:
+        raise MissingDependency("paramiko", "ssh")  # docker-py's adapter needs it to be imported
     _knock(endpoint)
     return _docker().APIClient(  # type: ignore[no-any-return]
         base_url=endpoint.url,
         version="auto",
-        timeout=DEADLINE,
+        timeout=patience,
         tls=endpoint.tls() or False,
         use_ssh_client=endpoint.url.startswith("ssh://"),
         max_pool_size=THREADS,
@@ -145,13 +163,16 @@ class Engine:
     client: APIClient
 
     @classmethod
-    async def connect(cls, host: str | None = None) -> Engine:
-        """Find the engine and agree on a version; `EngineError` says what to do without one."""
+    async def connect(cls, host: str | None = None, *, deadline: float = DEADLINE) -> Engine:
+        """Find the engine and agree on a version; `EngineError` says what to do without one.
+
+        `deadline`, in seconds, is how long one that hangs may keep a thread busy, too.
+        """
         endpoint = await asyncio.to_thread(Endpoint.find, host)
         if not endpoint.url.startswith(("unix://", "tcp://", "ssh://")):
             raise ConfigError(f"{endpoint.url}: an engine is at unix://, tcp:// or ssh://")
         client = await _in_thread(
-            functools.partial(_client, endpoint), f"reaching {endpoint.url}", DEADLINE
+            functools.partial(_client, endpoint, deadline), f"reaching {endpoint.url}", deadline
         )
         return cls(endpoint, client)
 

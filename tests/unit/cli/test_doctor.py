@@ -1,0 +1,104 @@
+"""How `paddock doctor` finds an engine: as the backend does, whatever is wrong with the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from paddock.backends.docker.engine import Endpoint
+from paddock.cli import doctor, main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONTEXT = "elsewhere"
+META = f"contexts/meta/{hashlib.sha256(CONTEXT.encode()).hexdigest()}/meta.json"
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The docker CLI's configuration, where nothing is set."""
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")  # docker-py sees no context without it
+    return tmp_path
+
+
+@pytest.fixture
+def finding(capfd: pytest.CaptureFixture[str]) -> Callable[[], dict[str, str]]:
+    """What `paddock doctor --json` says about Docker."""
+
+    def examine() -> dict[str, str]:
+        assert main(["doctor", "--json"]) == 0
+        found: list[dict[str, str]] = json.loads(capfd.readouterr().out)
+        return next(each for each in found if each["name"] == "Docker")
+
+    return examine
+
+
+def write_context(config: Path, address: str) -> None:
+    (config / META).parent.mkdir(parents=True)
+    endpoint = {"Host": address, "SkipTLSVerify": False}
+    context = {"Name": CONTEXT, "Metadata": {}, "Endpoints": {"docker": endpoint}}
+    (config / META).write_text(json.dumps(context))
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("by", ["configuration", "environment"])
+@pytest.mark.usefixtures("base_image")
+def test_the_engine_of_the_docker_context_is_found(
+    by: str, finding: Callable[[], dict[str, str]], config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Path(Endpoint.find().url.removeprefix("unix://"))
+    socket_of_ours = config / "engine.sock"
+    socket_of_ours.symlink_to(there)
+    write_context(config, f"unix://{socket_of_ours}")
+    if by == "environment":
+        monkeypatch.setenv("DOCKER_CONTEXT", CONTEXT)
+    else:
+        (config / "config.json").write_text(json.dumps({"currentContext": CONTEXT}))
+    found = finding()
+    assert found["status"] == "ok"
+    assert found["detail"].endswith(f"at unix://{socket_of_ours}")
+
+
+def test_a_context_that_does_not_exist_is_told(
+    finding: Callable[[], dict[str, str]], config: Path
+) -> None:
+    (config / "config.json").write_text(json.dumps({"currentContext": CONTEXT}))
+    found = finding()
+    assert found["status"] == "missing"
+    assert "context" in found["detail"]
+    assert "does not exist" in found["detail"]
+
+
+def test_a_context_that_is_damaged_is_told(
+    finding: Callable[[], dict[str, str]], config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_context(config, "")
+    (config / META).write_text("{")
+    monkeypatch.setenv("DOCKER_CONTEXT", CONTEXT)
+    found = finding()
+    assert found["status"] == "missing"
+    assert "cannot be read" in found["detail"]
+
+
+def test_an_engine_that_hangs_costs_little_time(
+    finding: Callable[[], dict[str, str]], config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "ENGINE_PATIENCE", 0.2)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(os.fspath(config / "engine.sock"))
+        silent.listen()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{config}/engine.sock")
+        found = finding()
+    assert found["status"] == "missing"
+    assert "did not answer within 0.2 s" in found["detail"]
+    assert found["advice"]
