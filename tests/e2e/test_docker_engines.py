@@ -1,4 +1,4 @@
-"""An engine of the tests' own that is restarted or killed under a sandbox."""
+"""Engines of the tests' own: restarted or killed under a sandbox, reached by TLS and by ssh."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +19,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock import ExecResult, SandboxLost
+from paddock import ExecResult, SandboxError, SandboxLost
 from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.engine import Engine, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from tests.conftest import Require
 
-pytestmark = [pytest.mark.docker, pytest.mark.rows("C8")]
+pytestmark = pytest.mark.docker
 
 PATIENCE = 60.0
 """Seconds for an engine to start, take an image or end, on a busy machine."""
@@ -34,7 +36,7 @@ PATIENCE = 60.0
 
 @dataclass
 class PrivateEngine:
-    """A Docker Engine with everything that it has in one folder, and a network of its own."""
+    """A Docker Engine with everything that it has in one folder, and no network for containers."""
 
     folder: Path
     options: tuple[str, ...]
@@ -52,8 +54,8 @@ class PrivateEngine:
     async def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *("unshare", "--net", "dockerd", "--host", self.host, "--bridge=none"),
-                *("--iptables=false", "--data-root", f"{self.folder}/data"),
+                *("dockerd", "--host", self.host, "--data-root", f"{self.folder}/data"),
+                *("--bridge=none", "--iptables=false", "--ip-forward=false"),
                 *("--exec-root", f"{self.folder}/exec", "--pidfile", f"{self.folder}/pid"),
                 *self.options,
                 stdout=log,
@@ -114,20 +116,34 @@ def _end(pidfile: Path) -> None:
         pidfile.unlink(missing_ok=True)
 
 
-@pytest.fixture(params=[(), ("--live-restore",)], ids=["plain", "live-restore"])
-async def private_engine(
-    request: pytest.FixtureRequest, base_image: str, require: Require
+@contextlib.asynccontextmanager
+async def _started(
+    image: str, options: Callable[[Path], Sequence[str]]
 ) -> AsyncIterator[PrivateEngine]:
-    require("dockerd", os.geteuid() == 0 and shutil.which("dockerd"), "needs root and dockerd")
+    """An engine that has `image`, with the options for its folder."""
     # The path of a socket has to be short.
     folder = Path(tempfile.mkdtemp(prefix="paddock-engine-", dir="/tmp"))
-    engine = PrivateEngine(folder, request.param)
+    engine = PrivateEngine(folder, tuple(options(folder)))
     try:
         await engine.start()
-        await asyncio.to_thread(_copy_image, base_image, engine.host)
+        await asyncio.to_thread(_copy_image, image, engine.host)
         yield engine
     finally:
         await engine.remove()
+
+
+@pytest.fixture
+def _can_start_engines(require: Require) -> None:
+    require("dockerd", os.geteuid() == 0 and shutil.which("dockerd"), "needs root and dockerd")
+
+
+@pytest.fixture(params=[(), ("--live-restore",)], ids=["plain", "live-restore"])
+async def private_engine(
+    request: pytest.FixtureRequest, _can_start_engines: None, base_image: str
+) -> AsyncIterator[PrivateEngine]:
+    options: tuple[str, ...] = request.param
+    async with _started(base_image, lambda _: options) as engine:
+        yield engine
 
 
 def _copy_image(name: str, host: str) -> None:
@@ -141,6 +157,7 @@ def _copy_image(name: str, host: str) -> None:
         )
 
 
+@pytest.mark.rows("C1", "C2")
 async def test_a_restarted_engine_is_a_lost_sandbox_or_none_at_all_and_never_a_hang(
     private_engine: PrivateEngine,
 ) -> None:
@@ -168,3 +185,83 @@ async def _containers(private_engine: PrivateEngine) -> list[object]:
     engine = await Engine.connect(private_engine.host)
     found: list[object] = await engine.call("listing", engine.client.containers, all=True)
     return found
+
+
+CERTIFICATES = """
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca -keyout ca-key.pem -out ca.pem
+for name in server client; do
+  openssl req -newkey rsa:2048 -nodes -subj /CN=$name -keyout $name-key.pem -out $name.csr
+  echo "subjectAltName=IP:127.0.0.1" >$name.ext
+  openssl x509 -req -days 2 -in $name.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial \\
+    -extfile $name.ext -out $name.pem
+done
+cp client.pem cert.pem
+cp client-key.pem key.pem
+"""
+SSH = """#!/bin/sh
+case $* in
+*somewhere*"docker system dial-stdio") exec docker --host {host} system dial-stdio ;;
+esac
+exit 255
+"""
+
+
+@pytest.mark.usefixtures("_can_start_engines")
+async def test_an_engine_is_reached_by_tls_and_by_ssh(
+    base_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificates, programs = tmp_path / "certificates", tmp_path / "bin"
+    certificates.mkdir()
+    await asyncio.to_thread(_shell, CERTIFICATES, certificates)
+    port = _free_port()
+    tls = ("--tlsverify", f"--tlscacert={certificates}/ca.pem")
+    pair = (f"--tlscert={certificates}/server.pem", f"--tlskey={certificates}/server-key.pem")
+    listening = ("--host", f"tcp://127.0.0.1:{port}", *tls, *pair)
+    async with _started(base_image, lambda _: listening) as engine:
+        programs.mkdir()
+        ssh = programs / "ssh"
+        ssh.write_text(SSH.format(host=engine.host))
+        ssh.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        assert await asyncio.to_thread(_by_the_command_line, "ssh://me@somewhere:2222") == "here\n"
+        assert await _containers(engine) == []
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # to requests they are above all
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+        with pytest.raises(SandboxError, match=r"certificate|TLS|SSL"):
+            await DockerBackend(host=f"tcp://127.0.0.1:{port}").create()
+        monkeypatch.setenv("DOCKER_CERT_PATH", str(certificates))
+        await _use(f"tcp://127.0.0.1:{port}", engine)
+
+
+def _shell(script: str, folder: Path) -> None:
+    subprocess.run(["sh", "-ec", script], cwd=folder, check=True, capture_output=True, timeout=60)
+
+
+def _by_the_command_line(host: str) -> str:
+    """What a command in a sandbox there prints; with the process end docker-py's ssh clients."""
+    paddock = [sys.executable, "-m", "paddock", "exec", "--backend", "docker"]
+    told = subprocess.run(
+        [*paddock, "--", "echo", "here"],
+        env=os.environ | {"DOCKER_HOST": host},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    return told.stdout + told.stderr
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+async def _use(host: str, engine: PrivateEngine) -> None:
+    """Make a sandbox by this address, and see that it is on this engine."""
+    async with DockerBackend(host=host, network="none").sandbox() as sandbox:
+        result = await sandbox.exec(["cat"], stdin="there and back")
+        assert result.stdout == "there and back"
+        assert len(await _containers(engine)) == 1
+    assert await _containers(engine) == []
