@@ -335,6 +335,8 @@ async def _fails(found: Enforced) -> str:
     try:
         backend = LocalBackend(isolation="bubblewrap", resources=wanted)
         sandbox = await acquire(_start(backend, found), LocalSandbox.aclose)
+    except IsolationUnavailable as error:
+        return error.reason
     except (SandboxLost, OSError) as error:
         return str(error)
     await sandbox.aclose()

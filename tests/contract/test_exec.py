@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ import pytest
 from paddock.errors import ExecFailed, ExecTimeout
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from paddock.sandbox import Sandbox, Stream
 
 
@@ -46,16 +49,29 @@ async def test_a_signal_is_128_and_its_number(sandbox: Sandbox) -> None:
     assert (await sandbox.exec("kill -15 $$")).exit_code == 143
 
 
+@pytest.mark.rows("C12")
 async def test_every_byte_value_survives(sandbox: Sandbox) -> None:
-    everything = bytes(range(256)) * 64
-    result = await sandbox.exec(["cat"], stdin=everything)
-    assert result.stdout_bytes == everything
-    assert "\ufffd" in result.stdout  # decoding replaces what is not UTF-8
+    for data in (bytes(range(256)) * 64, os.urandom(1024 * 1024)):
+        result = await sandbox.exec(["cat"], stdin=data)
+        assert result.stdout_bytes == data
+        assert "\ufffd" in result.stdout  # decoding replaces what is not UTF-8
 
 
+@pytest.mark.rows("C15")
 async def test_stdin_is_empty_unless_given(sandbox: Sandbox) -> None:
     assert (await sandbox.exec("cat; read x; echo $?", timeout=20)).stdout == "1\n"
     assert (await sandbox.exec("cat", stdin="given")).stdout == "given"
+
+
+@pytest.mark.rows("C15")
+async def test_a_command_that_would_ask_a_person_ends_at_once(sandbox: Sandbox) -> None:
+    if not (await sandbox.exec("command -v git")).ok:
+        pytest.skip("there is no git in this sandbox")
+    name = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    await sandbox.exec("git init -q . && echo x > f && git add f", check=True)
+    asked = await sandbox.exec(["git", *name, "commit"], timeout=20)
+    assert not asked.ok  # an editor or a message, and nobody to give either
+    assert (await sandbox.exec(["git", *name, "commit", "-q", "-m", "said"], timeout=20)).ok
 
 
 async def test_a_megabyte_of_stdin_goes_through_and_one_that_is_not_read_is_dropped(
@@ -68,6 +84,7 @@ async def test_a_megabyte_of_stdin_goes_through_and_one_that_is_not_read_is_drop
     assert (await sandbox.exec("head -c 3", stdin=data)).stdout_bytes == data[:3]
 
 
+@pytest.mark.rows("C30")
 async def test_env_is_the_sandboxs_own_plus_what_is_given(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +96,7 @@ async def test_env_is_the_sandboxs_own_plus_what_is_given(
     assert names <= {*sandbox.env, "MINE", "PWD", "SHLVL", "_", "OLDPWD"}
 
 
+@pytest.mark.rows("C30")
 async def test_a_command_has_three_descriptors(sandbox: Sandbox) -> None:
     listed = await sandbox.exec(["python3", "-c", "import os; print(os.listdir('/proc/self/fd'))"])
     assert listed.stdout == "['0', '1', '2', '3']\n"  # the fourth is the listing's own
@@ -183,22 +201,46 @@ async def test_a_slow_reader_slows_the_command_and_no_buffer_grows(sandbox: Sand
     assert caught.value.result.out.total < taken + 4 * 1024 * 1024
 
 
+@pytest.mark.rows("C10")
 async def test_endless_output_is_bounded_and_ends_with_the_timeout(sandbox: Sandbox) -> None:
-    before = _resident()
-    with pytest.raises(ExecTimeout) as caught:
-        await sandbox.exec("yes", timeout=1)
+    async with _bounded_memory():
+        with pytest.raises(ExecTimeout) as caught:
+            await sandbox.exec("yes", timeout=1)
     result = caught.value.result
     assert result.out.total > 1_000_000
     assert len(result.stdout_bytes) == 1024 * 1024
-    assert _resident() - before < 64 * 1024 * 1024
+    assert result.out.dropped == result.out.total - 1024 * 1024
+    assert not (await sandbox.exec("pgrep -x ye[s]")).ok
 
 
+@pytest.mark.rows("C11")
 async def test_a_line_of_a_gigabyte_is_bounded(sandbox: Sandbox) -> None:
-    before = _resident()
-    result = await sandbox.exec("head -c 1G /dev/zero | tr '\\0' x", timeout=50)
+    async with _bounded_memory():
+        result = await sandbox.exec("head -c 1G /dev/zero | tr '\\0' x", timeout=50)
     assert result.out.total == 1024**3
     assert result.out.spill_truncated
-    assert _resident() - before < 64 * 1024 * 1024
+
+
+@contextlib.asynccontextmanager
+async def _bounded_memory() -> AsyncIterator[None]:
+    """Fails if this process was ever more than 64 MiB larger in the block than before it."""
+
+    async def watch() -> int:
+        most = 0
+        while not over.is_set():
+            most = max(most, _resident())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), 0.02)
+        return most
+
+    over, before = asyncio.Event(), _resident()
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        over.set()
+        most = await watching
+    assert most - before < 64 * 1024 * 1024
 
 
 def _resident() -> int:
@@ -229,13 +271,15 @@ async def _alive(sandbox: Sandbox) -> list[str]:
     return [line for line in found.stdout.splitlines() if " 98700" in line]
 
 
+@pytest.mark.rows("C13")
 async def test_a_timeout_kills_the_whole_tree_before_it_is_told(sandbox: Sandbox) -> None:
     started = time.monotonic()
     with pytest.raises(ExecTimeout) as caught:
         await sandbox.exec(TREE + "sleep 987000", timeout=1)
+    overshoot = time.monotonic() - started - 1
     assert caught.value.result.stdout == "ready\n"
     assert await _alive(sandbox) == []
-    assert time.monotonic() - started < 10
+    assert overshoot < 3
 
 
 async def test_a_cancellation_kills_the_whole_tree_before_it_arrives(sandbox: Sandbox) -> None:
@@ -253,6 +297,7 @@ async def test_a_cancellation_kills_the_whole_tree_before_it_arrives(sandbox: Sa
     assert await _alive(sandbox) == []
 
 
+@pytest.mark.rows("C13")
 async def test_a_command_that_ignores_sigterm_dies(sandbox: Sandbox) -> None:
     with pytest.raises(ExecTimeout):
         await sandbox.exec("trap '' TERM INT HUP; while :; do sleep 987000; done", timeout=0.5)
@@ -265,12 +310,18 @@ async def test_a_command_may_clean_up_after_sigterm(sandbox: Sandbox) -> None:
     assert caught.value.result.stdout == "on\ncleaned\n"
 
 
+@pytest.mark.rows("C14")
 async def test_a_background_child_does_not_hold_the_call_and_lives_on(sandbox: Sandbox) -> None:
-    async with asyncio.timeout(10):
-        result = await sandbox.exec("sleep 987000 & echo started")
-    assert result.stdout == "started\n"
-    assert result.background
-    assert len(await _alive(sandbox)) == 1
+    held, free = [], []
+    for _ in range(3):
+        async with asyncio.timeout(10):
+            result = await sandbox.exec("sleep 987000 & echo started")
+        assert result.stdout == "started\n"
+        assert result.background
+        held.append(result.duration)
+        free.append((await sandbox.exec("echo started")).duration)
+    assert len(await _alive(sandbox)) == 3
+    assert min(held) - min(free) < 0.25
 
 
 async def test_a_background_child_that_keeps_printing_neither_blocks_nor_dies(

@@ -6,8 +6,10 @@ Rows C29 to C32 of the reliability document; probes open, and never write, what 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -25,7 +27,7 @@ from paddock.backends.isolation import bubblewrap, seccomp
 from paddock.sandbox import Capability, Resources
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from paddock.sandbox import Sandbox
 
@@ -152,6 +154,7 @@ async def _probed(sandbox: Sandbox, folder: Path) -> dict[str, Any]:
     return json.loads(result.stdout)  # type: ignore[no-any-return]
 
 
+@pytest.mark.rows("C31")
 async def test_every_way_out_is_refused(fenced: Sandbox) -> None:
     with tempfile.TemporaryDirectory(prefix="paddock-out-", dir=HOME) as folder:
         found = await _probed(fenced, Path(folder))
@@ -172,19 +175,6 @@ async def test_without_isolation_it_is_told_that_there_is_none() -> None:
     async with LocalBackend(isolation="none").sandbox() as sandbox:
         assert Capability.ISOLATION not in sandbox.capabilities
         assert Capability.NETWORK_NONE not in sandbox.capabilities
-
-
-async def test_two_sandboxes_see_nothing_of_each_other(fenced: Sandbox) -> None:
-    async with LocalBackend(isolation="bubblewrap").sandbox() as other:
-        await fenced.exec("echo mine > /tmp/f; echo mine > f; sleep 984000 &", check=True)
-        assert not (await other.exec("ls /tmp/f /workspace/f")).ok
-        assert not (await other.exec("pgrep -f 'sleep 98400[0]'")).ok
-        await fenced.start("python3 -m http.server 18080 --bind 127.0.0.1")
-        assert not (
-            await other.exec(
-                "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 18080), 1)'"
-            )
-        ).ok
 
 
 async def test_temporary_directories_are_bounded_and_the_sandbox_survives_a_full_one(
@@ -227,6 +217,7 @@ async def test_network_full_is_had_only_when_asked_for(fenced: Sandbox) -> None:
 # ------------------------------------------------------------- nothing weaker by silence
 
 
+@pytest.mark.rows("C32")
 async def test_isolation_that_cannot_be_had_fails_before_anything_is_made(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -241,6 +232,7 @@ async def test_isolation_that_cannot_be_had_fails_before_anything_is_made(
     monkeypatch.setattr(local, "_found", None)
 
 
+@pytest.mark.rows("C32")
 async def test_a_bubblewrap_that_does_not_work_is_found_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -270,6 +262,110 @@ def _script(path: Path, text: str) -> Path:
 async def test_a_policy_that_cannot_be_enforced_is_refused(recipe: LocalBackend) -> None:
     with pytest.raises(Unsupported):
         await recipe.create()
+
+
+WITHOUT = """
+import asyncio, json, os, sys
+from paddock import IsolationUnavailable, LocalBackend
+from paddock.sandbox import Capability
+async def main():
+    try:
+        await LocalBackend(isolation="bubblewrap").create()
+    except IsolationUnavailable as error:
+        print(error)
+    async with LocalBackend().sandbox() as sandbox:
+        print(Capability.ISOLATION in sandbox.capabilities)
+    print(os.listdir(os.path.join(os.environ["TMPDIR"], f"paddock-{os.getuid()}")))
+asyncio.run(main())
+"""
+NO_USER_NAMESPACES = (
+    *("unshare", "--user", "--map-root-user", "sh", "-c"),
+    'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"',
+    "sh",
+)
+
+
+@pytest.mark.rows("C32")
+@pytest.mark.parametrize("lacking", ["program", "user namespaces"])
+async def test_a_machine_without_isolation_gives_none_and_does_not_say_it_does(
+    lacking: str, require: Callable[[str, object, str], None], tmp_path: Path
+) -> None:
+    env, before = {**os.environ, "TMPDIR": str(tmp_path)}, []
+    if lacking == "program":
+        env["PATH"] = str(_path_without_bubblewrap(tmp_path / "bin"))
+    else:
+        require("bubblewrap", shutil.which("bwrap"), "it is not installed")
+        before = [*NO_USER_NAMESPACES]
+        require("userns", await _succeeds(*before, "true"), "there are no user namespaces")
+    host = await asyncio.create_subprocess_exec(
+        *before, sys.executable, "-c", WITHOUT, stdout=subprocess.PIPE, env=env
+    )
+    out, _ = await host.communicate()
+    told, isolated, left = out.decode().splitlines()
+    assert re.search("not installed|does not work here|user id", told)
+    assert isolated == "False"
+    assert left == "[]"
+
+
+def _path_without_bubblewrap(folder: Path) -> Path:
+    folder.mkdir()
+    for program in ("rm", "chmod", "sh"):
+        (folder / program).symlink_to(str(shutil.which(program)))
+    return folder
+
+
+async def _succeeds(*command: str) -> bool:
+    process = await asyncio.create_subprocess_exec(*command)
+    return await process.wait() == 0
+
+
+# ------------------------------------------------------------------- nothing is inherited
+
+
+@pytest.mark.rows("C30")
+@pytest.mark.parametrize("level", ["none", "bubblewrap"])
+async def test_no_process_of_a_sandbox_has_the_hosts_files_or_variables(
+    level: local.Isolation, require: Callable[[str, object, str], None], tmp_path: Path
+) -> None:
+    if level == "bubblewrap":
+        found = await local.probe()
+        require("bubblewrap", found.level == "bubblewrap", found.reason)
+    canary = tmp_path / "canary"
+    before = _descendants(os.getpid())
+    with pytest.MonkeyPatch.context() as patch, _left_open(canary):
+        patch.setenv("CANARY_OF_THE_HOST", "secret")
+        async with LocalBackend(isolation=level).sandbox() as sandbox:
+            await sandbox.exec("sleep 60 &", check=True)
+            processes = _descendants(os.getpid()) - before
+            assert len(processes) >= 3  # the guest, a supervisor and the command
+            opened = {link for process in processes for link in _opened(process)}
+            variables = b"".join(_environ(process) for process in processes)
+    assert opened
+    assert str(canary) not in opened
+    assert b"PATH=" in variables
+    assert b"CANARY_OF_THE_HOST" not in variables
+
+
+@contextlib.contextmanager
+def _left_open(path: Path) -> Iterator[None]:
+    """A file that this process has open, for its children too, as a careless library does."""
+    with path.open("w") as file:
+        os.set_inheritable(file.fileno(), True)
+        yield
+
+
+def _descendants(process: int) -> set[int]:
+    lists = Path(f"/proc/{process}/task").glob("*/children")
+    children = {int(number) for path in lists for number in path.read_text().split()}
+    return children.union(*map(_descendants, children))
+
+
+def _opened(process: int) -> list[str]:
+    return [os.readlink(path) for path in Path(f"/proc/{process}/fd").iterdir()]
+
+
+def _environ(process: int) -> bytes:
+    return Path(f"/proc/{process}/environ").read_bytes()
 
 
 # --------------------------------------------------------------------- the host dies
