@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from paddock.backends.base import Progress, ProgressCallback
 
-__all__ = ["provisioning"]
+__all__ = ["is_watched", "provisioning"]
 
 SLOW = 2.0
 """Seconds that a sandbox may take without a word on `create` and `ready`: containers on a

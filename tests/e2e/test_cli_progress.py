@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import json
 import os
@@ -10,6 +11,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 from typing import TYPE_CHECKING
@@ -19,7 +21,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.e2e.conftest import Paddock
 
-PATIENCE = 60.0
+PATIENCE = 40.0
 SHOWN, HIDDEN, ERASED = "\x1b[?25h", "\x1b[?25l", "\x1b[2K"
 EVIL = "\x1b[2J\x1b]0;title\x07"
 SETUP = f"echo set up > made # {EVIL}"
@@ -27,15 +29,21 @@ OUTPUT = "from here\nset up\n"
 
 
 class Watcher:
-    """A person at a terminal that has stderr, and stdout too unless it is `piped`."""
+    """A person at a terminal that has stderr, and stdout too unless it is `piped`.
 
-    def __init__(self, paddock: Paddock, *args: str, piped: bool = False) -> None:
+    Looks at a command of ours, or at a Python `program`.
+    """
+
+    def __init__(
+        self, paddock: Paddock, *args: str, piped: bool = False, program: str = ""
+    ) -> None:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self.seen = ""
         try:
             self.process = subprocess.Popen(
-                paddock.command(*args),
+                [sys.executable, "-c", program] if program else paddock.command(*args),
                 cwd=paddock.cwd,
                 env=paddock.environment | {"TERM": "xterm-256color"},
                 stdin=subprocess.DEVNULL,
@@ -50,19 +58,27 @@ class Watcher:
         deadline = time.monotonic() + PATIENCE
         while text not in self.seen:
             ready, _, _ = select.select([self._ours], [], [], deadline - time.monotonic())
-            assert ready, f"{text!r} did not come: {self.seen!r}"
-            self.seen += os.read(self._ours, 65536).decode()
+            if not (ready and self._read()):
+                self.process.kill()
+                self.end()
+                pytest.fail(f"{text!r} did not come: {self.seen!r}")
 
     def end(self) -> str:
         """Read to the end; what came through the pipe."""
-        try:
-            while data := os.read(self._ours, 65536):
-                self.seen += data.decode()
-        except OSError:
-            pass  # Linux says EIO where the other end of a terminal has gone
+        while self._read():
+            pass
         os.close(self._ours)
         out, _ = self.process.communicate(timeout=PATIENCE)
         return out.decode() if out else ""
+
+    def _read(self) -> bool:
+        """Whether there was more to see."""
+        try:
+            data = os.read(self._ours, 65536)
+        except OSError:
+            return False  # Linux says EIO where the other end of a terminal has gone
+        self.seen += self._decoder.decode(data)
+        return bool(data)
 
     @property
     def left(self) -> str:
@@ -140,14 +156,33 @@ def test_ctrl_c_while_a_container_is_set_up_leaves_the_terminal_clean(
     assert watcher.left == ""
 
 
-def test_a_second_ctrl_c_leaves_a_cursor_that_can_be_seen(paddock: Paddock) -> None:
-    watcher = Watcher(paddock, "exec", "--setup", "sleep 300", "--", "true")
+STUCK = """
+import asyncio
+from paddock.backends.base import Progress
+from paddock.cli.provisioning import provisioning
+from paddock.cli.running import run
+
+async def work():
+    with provisioning() as tell:
+        tell(Progress(step="setup", detail="sleep 300"))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.Event().wait()
+
+run(work())
+"""
+
+
+def test_a_second_ctrl_c_in_a_clean_up_leaves_a_cursor_that_can_be_seen(paddock: Paddock) -> None:
+    watcher = Watcher(paddock, program=STUCK)
     watcher.wait_for("setup: sleep 300")
     watcher.process.send_signal(signal.SIGINT)
+    watcher.wait_for("cleaning up")
     watcher.wait_for(SHOWN)
     watcher.process.send_signal(signal.SIGINT)
     watcher.end()
-    assert watcher.process.returncode in (-signal.SIGINT, 130)
+    assert watcher.process.returncode == -signal.SIGINT
     assert watcher.seen.rfind(SHOWN) > watcher.seen.rfind(HIDDEN)
 
 
