@@ -84,6 +84,7 @@ async def test_a_cancelled_close_closes(backend: Backend) -> None:
     assert _traces() == before
 
 
+@pytest.mark.rows("C46")
 async def test_cancellation_at_every_step_of_a_creation_leaves_nothing(backend: Backend) -> None:
     before = _traces()
     recipe = dataclasses.replace(backend, setup=["true"])

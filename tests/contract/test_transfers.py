@@ -47,6 +47,7 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.rows("C18")
 async def test_a_tree_goes_up_and_comes_back_the_same(
     sandbox: Sandbox, tree: Path, tmp_path: Path
 ) -> None:
@@ -115,6 +116,7 @@ async def test_what_cannot_be_sent_is_told_and_leaves_nothing(
     assert (await sandbox.exec("ls -A . folder")).stdout.split() == [".:", "folder", "folder:"]
 
 
+@pytest.mark.rows("C19")
 async def test_a_link_that_leads_out_is_refused_in_both_directions(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:

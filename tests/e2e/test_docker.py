@@ -157,6 +157,7 @@ print(json.dumps(results))
 """
 
 
+@pytest.mark.rows("C31")
 async def test_what_reaches_out_of_a_container_is_refused(sandbox: DockerSandbox) -> None:
     found = json.loads((await sandbox.exec(["python3", "-c", PROBE], check=True)).stdout)
     assert "allowed" not in found.values(), found

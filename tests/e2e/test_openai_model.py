@@ -183,6 +183,7 @@ async def test_many_conversations_at_once_get_each_their_own_answer() -> None:
     assert [answer.text for answer in answers] == [f"number {n}" for n in range(50)]
 
 
+@pytest.mark.rows("C42")
 async def test_429_waits_as_long_as_the_service_asks() -> None:
     async with served([HELLO], faults=[Status(code=429, retry_after=0.2)]) as (model, server):
         begin = time.monotonic()
@@ -192,6 +193,7 @@ async def test_429_waits_as_long_as_the_service_asks() -> None:
 
 
 @pytest.mark.parametrize("code", [408, 409, 429, 500, 502, 503, 529])
+@pytest.mark.rows("C42")
 async def test_a_passing_error_is_tried_again_and_usage_counts_once(code: int) -> None:
     faults = [Status(code=code, retry_after=0.01)] * 3
     async with served([HELLO], faults=faults) as (model, server):
@@ -201,6 +203,7 @@ async def test_a_passing_error_is_tried_again_and_usage_counts_once(code: int) -
     assert all(request.body == server.requests[0].body for request in server.requests)
 
 
+@pytest.mark.rows("C42")
 async def test_a_lasting_error_ends_as_a_model_error_with_its_status() -> None:
     faults = [Status(code=529, retry_after=0.001, message="overloaded")] * 20
     async with served([HELLO], faults=faults) as (model, server):
@@ -237,6 +240,7 @@ async def test_a_reset_before_the_answer_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("fault", [Reset(), Stall(), Stall(after=0), Cut(after=0)])
+@pytest.mark.rows("C42")
 async def test_an_answer_that_never_comes_is_a_model_error_without_status(fault: Fault) -> None:
     async with served([HELLO], faults=[fault], timeout=0.2, max_retries=0) as (model, _):
         with pytest.raises(ModelError, match="API error") as caught:
@@ -320,6 +324,7 @@ async def test_an_event_that_is_too_long_is_a_model_error() -> None:
             await collect(model)
 
 
+@pytest.mark.rows("C41")
 async def test_a_cut_at_any_byte_never_gives_out_a_part_of_a_call() -> None:
     turn = {**ONE_CALL, "text": "Go on."}
     async with served([turn]) as (model, server):
@@ -339,6 +344,7 @@ async def test_a_cut_at_any_byte_never_gives_out_a_part_of_a_call() -> None:
     assert len(server.requests) == length + 1
 
 
+@pytest.mark.rows("C41")
 async def test_a_silent_cut_at_any_byte_never_gives_out_a_part_of_a_call() -> None:
     stream = await _recorded_stream(TWO_CALLS)
     whole = _read(stream)

@@ -51,6 +51,7 @@ async def _require_bubblewrap(require: Callable[[str, bool, str], None]) -> None
 
 
 @pytest.mark.parametrize("isolation", ["none", "bubblewrap"])
+@pytest.mark.rows("C4")
 async def test_a_sandbox_outlives_the_threads_that_end_beside_its_loop(
     isolation: Isolation, require: Callable[[str, bool, str], None]
 ) -> None:
@@ -70,6 +71,7 @@ async def test_a_sandbox_outlives_the_threads_that_end_beside_its_loop(
         assert (await sandbox.exec("echo lives")).stdout == "lives\n"
 
 
+@pytest.mark.rows("C4")
 def test_a_sandbox_of_a_loop_in_a_thread_lives_as_long_as_the_loop() -> None:
     async def use() -> str:
         async with LocalBackend().sandbox() as sandbox:
@@ -80,6 +82,7 @@ def test_a_sandbox_of_a_loop_in_a_thread_lives_as_long_as_the_loop() -> None:
         assert pool.submit(asyncio.run, use()).result() == "lives\n"
 
 
+@pytest.mark.rows("C20")
 async def test_names_swapped_under_a_download_never_lead_to_the_host(
     require: Callable[[str, bool, str], None], tmp_path: Path
 ) -> None:

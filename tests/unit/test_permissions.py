@@ -326,6 +326,7 @@ def test_the_text_of_files_is_data_and_not_asked_about() -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("tool", ["write", "edit"])
+@pytest.mark.rows("C22")
 def test_a_write_to_a_protected_path_is_asked_about(tool: str, path: str) -> None:
     assert _asks(ApprovalMode.GRANULAR, tool, path=path)
 

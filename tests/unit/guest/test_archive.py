@@ -157,6 +157,7 @@ def tree_of(root: Path) -> dict[bytes, object]:
 
 @pytest.mark.parametrize("existing", [True, False])
 @pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.rows("C23", "C24", "C25", "C26", "C27")
 def test_of_a_hostile_archive_nothing_is_left(name: str, existing: bool, tmp_path: Path) -> None:
     target = tmp_path / "outer" / "target"
     target.parent.mkdir()
@@ -200,6 +201,7 @@ def test_an_archive_that_is_cut_anywhere_is_no_archive(cut: int, tmp_path: Path)
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+@pytest.mark.rows("C25", "C27")
 def test_a_peculiar_archive_is_extracted(
     members: list[Build], found: dict[bytes, object], form: int, tmp_path: Path
 ) -> None:
@@ -243,6 +245,7 @@ def test_what_is_in_the_way_is_found_before_anything_is_moved(way: str, tmp_path
     assert tree_of(tmp_path) == before
 
 
+@pytest.mark.rows("C26")
 def test_an_archive_may_be_only_so_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "MAX_MEMBERS", 100)
     archive.extract(io.BytesIO(built(*(add(str(n)) for n in range(100)))), str(tmp_path / "most"))

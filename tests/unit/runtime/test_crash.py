@@ -138,6 +138,7 @@ async def test_a_killed_run_is_resumed_without_running_a_call_again(
     assert store.info("one").status == "completed"
 
 
+@pytest.mark.rows("C38")
 def test_a_session_in_use_is_locked_and_free_again_when_its_process_dies(
     tmp_path: Path, agent: Agent
 ) -> None:
@@ -156,6 +157,7 @@ def test_a_session_in_use_is_locked_and_free_again_when_its_process_dies(
         process.communicate()
 
 
+@pytest.mark.rows("C38")
 def test_of_many_processes_that_want_a_session_one_has_it(tmp_path: Path) -> None:
     processes = [start(tmp_path, "none") for _ in range(4)]
     outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]

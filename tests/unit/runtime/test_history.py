@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -76,6 +77,7 @@ CALLS = st.lists(
 ANSWERS = {"yes": True, "no": False, "later": ApprovalInterrupt(), "fail": OSError("gone")}
 
 
+@pytest.mark.rows("C43", "C44")
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

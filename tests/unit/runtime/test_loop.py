@@ -136,6 +136,7 @@ async def test_calls_of_one_turn_run_at_once_and_their_results_keep_the_calls_or
     check_history(session.state.messages)
 
 
+@pytest.mark.rows("C44")
 async def test_a_call_that_fails_does_not_touch_its_siblings(
     open_session: OpenSession, check_history: CheckHistory
 ) -> None:
@@ -184,6 +185,7 @@ async def test_a_handler_that_returns_nonsense_is_a_result_too(
         ("\ud800{", "Invalid arguments"),
     ],
 )  # fmt: skip
+@pytest.mark.rows("C43")
 async def test_malformed_arguments_are_told_to_the_model_and_not_kept(
     open_session: OpenSession, check_history: CheckHistory, arguments: str, told: str
 ) -> None:
@@ -196,6 +198,7 @@ async def test_malformed_arguments_are_told_to_the_model_and_not_kept(
     check_history(session.state.messages)
 
 
+@pytest.mark.rows("C43")
 async def test_ids_that_are_empty_double_or_used_before_become_unique(
     open_session: OpenSession, check_history: CheckHistory
 ) -> None:
@@ -226,6 +229,7 @@ async def test_names_that_no_provider_takes_do_not_stay_in_the_history(
         assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", sent["function"]["name"])
 
 
+@pytest.mark.rows("C43")
 async def test_a_model_that_makes_no_valid_call_is_stopped(open_session: OpenSession) -> None:
     session = open_session([{"tool_calls": [call("nope")]}] * 50)
     result = await session.run(prompt="Go.")

@@ -459,6 +459,7 @@ CANCELS: dict[str, Callable[[Session, asyncio.Task[Any]], Sequence[Callable[[], 
 
 
 @pytest.mark.parametrize("how", CANCELS)
+@pytest.mark.rows("C46")
 async def test_cancelled_at_any_await_a_run_leaves_nothing_behind(
     open_session: OpenSession,
     asking: Callable[[Function], ToolHandler],
@@ -724,6 +725,7 @@ async def test_intents_results_and_ends_are_on_the_disk_before_the_run_goes_on(
     assert synced == ["tool_start", "tool_end", "run_end"]
 
 
+@pytest.mark.rows("C37")
 async def test_a_trace_that_cannot_be_written_stops_the_run_loudly(
     open_session: OpenSession, check_history: CheckHistory, tmp_path: Path, backend: CountingBackend
 ) -> None:

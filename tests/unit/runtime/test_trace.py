@@ -54,6 +54,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.rows("C39")
 @given(st.dictionaries(st.text().filter(lambda key: key != "crc"), JSON))
 def test_every_json_value_survives_a_line(fields: dict[str, Any]) -> None:
     record = {**fields, "type": "x"}
@@ -78,6 +79,7 @@ def nested(depth: int) -> Any:
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
+@pytest.mark.rows("C39")
 def test_what_json_lacks_still_makes_a_line_that_others_read(value: Any, tmp_path: Path) -> None:
     line = encode_record({"type": "x", "value": value})
     (record,) = read_records(line).records
@@ -238,6 +240,7 @@ async def write_with_faults(path: Path, faults: Faults, patch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("kind", ["EIO", "ENOSPC", "short", "short then full", "EINTR"])
+@pytest.mark.rows("C37")
 async def test_whichever_operation_fails_what_was_acknowledged_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
