@@ -194,12 +194,6 @@ def test_an_error_is_told_where_the_status_was(paddock: Paddock) -> None:
     assert "exit 7" in watcher.left
 
 
-def test_an_image_where_there_are_none_is_an_error(paddock: Paddock) -> None:
-    done = paddock("exec", "--image", "paddock:base", "--", "true")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "--image" in done.stderr
-
-
 # run and demo
 
 
