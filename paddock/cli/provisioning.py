@@ -1,7 +1,7 @@
 """What a person sees while a sandbox is made: a status on a terminal, else a line a step.
 
-All of it goes to stderr, and what it tells comes from strangers: see `paddock.cli.text`.
-Knows backends by what they tell, and no more.
+A pipe or a file on stdout gets none of it. What is told comes from strangers, and goes
+through `paddock.cli.text`. Knows backends by what they tell, and no more.
 """
 
 from __future__ import annotations
