@@ -9,7 +9,6 @@ import re
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock import ExecResult, SandboxError, SandboxLost
+from paddock import ExecResult, SandboxLost
 from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.engine import Engine, EngineError
 
@@ -34,9 +33,13 @@ PATIENCE = 60.0
 """Seconds for an engine to start, take an image or end, on a busy machine."""
 
 
+START = 'ip link set lo up; exec dockerd --bridge=none --iptables=false "$@"'
+"""In a network of its own: an engine without a bridge removes the one that others have."""
+
+
 @dataclass
 class PrivateEngine:
-    """A Docker Engine with everything that it has in one folder, and no network for containers."""
+    """A Docker Engine with everything that it has in one folder, and a network of its own."""
 
     folder: Path
     options: tuple[str, ...]
@@ -47,6 +50,11 @@ class PrivateEngine:
         return f"unix://{self.folder}/socket"
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def containerd(self) -> Path:
         """Where the number of its helper is, which outlives it when it is killed."""
         return self.folder / "exec" / "containerd" / "containerd.pid"
@@ -54,8 +62,8 @@ class PrivateEngine:
     async def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *("dockerd", "--host", self.host, "--data-root", f"{self.folder}/data"),
-                *("--bridge=none", "--iptables=false", "--ip-forward=false"),
+                *("unshare", "--net", "sh", "-c", START, "sh"),
+                *("--host", self.host, "--data-root", f"{self.folder}/data"),
                 *("--exec-root", f"{self.folder}/exec", "--pidfile", f"{self.folder}/pid"),
                 *self.options,
                 stdout=log,
@@ -198,6 +206,7 @@ done
 cp client.pem cert.pem
 cp client-key.pem key.pem
 """
+TCP = "tcp://127.0.0.1:2376"
 SSH = """#!/bin/sh
 case $* in
 *somewhere*"docker system dial-stdio") exec docker --host {host} system dial-stdio ;;
@@ -213,55 +222,44 @@ async def test_an_engine_is_reached_by_tls_and_by_ssh(
     certificates, programs = tmp_path / "certificates", tmp_path / "bin"
     certificates.mkdir()
     await asyncio.to_thread(_shell, CERTIFICATES, certificates)
-    port = _free_port()
     tls = ("--tlsverify", f"--tlscacert={certificates}/ca.pem")
     pair = (f"--tlscert={certificates}/server.pem", f"--tlskey={certificates}/server-key.pem")
-    listening = ("--host", f"tcp://127.0.0.1:{port}", *tls, *pair)
+    listening = ("--host", TCP, *tls, *pair)
     async with _started(base_image, lambda _: listening) as engine:
         programs.mkdir()
         ssh = programs / "ssh"
         ssh.write_text(SSH.format(host=engine.host))
         ssh.chmod(0o755)
         monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-        assert await asyncio.to_thread(_by_the_command_line, "ssh://me@somewhere:2222") == "here\n"
-        assert await _containers(engine) == []
         for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # to requests they are above all
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
-        with pytest.raises(SandboxError, match=r"certificate|TLS|SSL"):
-            await DockerBackend(host=f"tcp://127.0.0.1:{port}").create()
-        monkeypatch.setenv("DOCKER_CERT_PATH", str(certificates))
-        await _use(f"tcp://127.0.0.1:{port}", engine)
+
+        async def by_the_command_line(host: str, **env: str) -> str:
+            return await asyncio.to_thread(_exec, engine, {"DOCKER_HOST": host, **env})
+
+        assert await by_the_command_line("ssh://me@somewhere:2222") == "here\n"
+        told = await by_the_command_line(TCP, DOCKER_TLS_VERIFY="1")
+        assert re.search(r"certificate|TLS|SSL", told)
+        trusted = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(certificates)}
+        assert await by_the_command_line(TCP, **trusted) == "here\n"
+        assert await _containers(engine) == []
 
 
 def _shell(script: str, folder: Path) -> None:
     subprocess.run(["sh", "-ec", script], cwd=folder, check=True, capture_output=True, timeout=60)
 
 
-def _by_the_command_line(host: str) -> str:
-    """What a command in a sandbox there prints; with the process end docker-py's ssh clients."""
-    paddock = [sys.executable, "-m", "paddock", "exec", "--backend", "docker"]
+def _exec(engine: PrivateEngine, env: dict[str, str]) -> str:
+    """What a command prints that is run in the engine's network: it, or what went wrong."""
     told = subprocess.run(
-        [*paddock, "--", "echo", "here"],
-        env=os.environ | {"DOCKER_HOST": host},
+        [
+            *("nsenter", f"--net=/proc/{engine.pid}/ns/net", sys.executable, "-m", "paddock"),
+            *("exec", "--backend", "docker", "--image", "paddock:base", "--", "echo", "here"),
+        ],
+        env=os.environ | env,
         check=False,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
     )
-    return told.stdout + told.stderr
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-async def _use(host: str, engine: PrivateEngine) -> None:
-    """Make a sandbox by this address, and see that it is on this engine."""
-    async with DockerBackend(host=host, network="none").sandbox() as sandbox:
-        result = await sandbox.exec(["cat"], stdin="there and back")
-        assert result.stdout == "there and back"
-        assert len(await _containers(engine)) == 1
-    assert await _containers(engine) == []
+    return told.stdout or told.stderr
