@@ -78,9 +78,13 @@ class Backend(ABC):
       `setup_timeout` seconds; the first that fails stops the provisioning.
     - `working_dir`: where commands run and relative paths begin.
     - `labels`: free pairs that tell sandboxes apart.
+
+    Where `working_dir` is not given, it is `default_working_dir`. A backend that has none
+    works with directories of this machine, and gives each sandbox a fresh one.
     """
 
     name: ClassVar[str]
+    default_working_dir: ClassVar[str | None] = None
 
     env_vars: Mapping[str, str] = field(default_factory=FrozenMapping)
     uploads: Sequence[tuple[str, str]] = ()

@@ -13,7 +13,7 @@ __all__ = ["demo"]
 
 
 def demo(
-    backend: options.BackendName = "local",
+    backend: options.BackendName = None,
     model: Annotated[
         str, typer.Option("--model", "-m", help="A model's name; scripted needs no key.")
     ] = "scripted",

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from paddock.cli import options
+from paddock.cli.errors import explain
 from paddock.cli.text import plain
 from paddock.errors import PaddockError
 
@@ -65,6 +66,7 @@ def examine() -> Iterator[Finding]:
     yield _isolation()
     yield _ripgrep()
     yield _docker()
+    yield _project()
     yield _distribution("openai", "OpenAI client")
     yield _key("OPENAI_API_KEY", "models of OpenAI, or of any service that speaks its protocol")
 
@@ -145,6 +147,26 @@ async def _engine() -> str:
         "asking for the version", engine.client.version, deadline=ENGINE_PATIENCE
     )
     return f"engine {told['Version']} at {engine.endpoint.url}"
+
+
+def _project() -> Finding:
+    """The project file that commands in this directory heed."""
+    from paddock.project import find_project
+
+    try:
+        project = find_project()
+    except (PaddockError, OSError) as error:
+        return Finding(
+            name="project file",
+            status="missing",
+            detail=explain(error),
+            advice="mend it, or leave it aside with --no-project",
+        )
+    if project is None:
+        return Finding(name="project file", status="ok", detail="none, here or above")
+    beginning = project.snapshot or project.dockerfile or project.image
+    begins = f"; sandboxes begin with {beginning}" if beginning else ""
+    return Finding(name="project file", status="ok", detail=f"{project.path}{begins}")
 
 
 def _distribution(package: str, name: str) -> Finding:

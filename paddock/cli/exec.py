@@ -11,6 +11,7 @@ import typer
 from paddock.cli import options
 from paddock.cli.pipes import read_stdin, write_output
 from paddock.cli.provisioning import provisioning
+from paddock.cli.recipes import make_backend
 from paddock.cli.running import run
 from paddock.errors import PaddockError
 
@@ -30,13 +31,16 @@ def exec_(
     command: Annotated[
         list[str], typer.Argument(metavar="CMD", help="The program and its arguments.")
     ],
-    backend: options.BackendName = "local",
+    backend: options.BackendName = None,
     image: options.Image = None,
+    dockerfile: options.Dockerfile = None,
+    snapshot: options.Snapshot = None,
     upload: options.Upload = None,
     setup: options.Setup = None,
     env: options.Env = None,
     working_dir: options.WorkingDir = None,
     isolation: options.Isolation = None,
+    project: options.ProjectFile = True,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=0, help="Kill it after this long.")
     ] = None,
@@ -52,14 +56,17 @@ def exec_(
 
         tar c src | paddock exec -- tar t
     """
-    recipe = options.make_backend(
+    recipe = make_backend(
         backend,
         image=image,
+        dockerfile=dockerfile,
+        snapshot=snapshot,
         upload=upload,
         setup=setup,
         env=env,
         working_dir=working_dir,
         isolation=isolation,
+        project=options.project_file(project),
     )
     raise typer.Exit(run(_exec(recipe, command, timeout)))
 

@@ -17,9 +17,9 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from paddock.cli import options
 from paddock.cli.errors import explain
 from paddock.cli.provisioning import provisioning
+from paddock.cli.recipes import make_backend
 from paddock.cli.render import Narrator, describe_usage
 from paddock.cli.text import one_line
 from paddock.cli.trees import diff, snapshot
@@ -65,9 +65,9 @@ class Attempt:
     result: RunResult
 
 
-def make_agent(backend: str, model: str, isolation: str | None) -> Agent:
+def make_agent(backend: str | None, model: str, isolation: str | None) -> Agent:
     """The agent whose sandboxes begin with the broken project. See `make_backend` for errors."""
-    recipe = options.make_backend(
+    recipe = make_backend(
         backend,
         upload=[f"{MATERIAL / 'broken-project'}:."],
         setup=SETUP,

@@ -1,38 +1,36 @@
-"""Options that several commands share, and what is made of them."""
+"""Options that several commands share, and what their texts mean."""
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paddock.errors import Unsupported
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from paddock.backends.base import Backend
+    from paddock.project import Project
 
 __all__ = [
     "PROMPT_HELP",
     "AsJson",
     "AutoApprove",
     "BackendName",
+    "Dockerfile",
     "Env",
     "Image",
     "Isolation",
     "MaxTurns",
     "Model",
+    "ProjectFile",
     "SessionDir",
     "Setup",
+    "Snapshot",
     "Upload",
     "WorkingDir",
-    "make_backend",
     "parse_upload",
     "parse_variable",
+    "project_file",
     "read_prompt",
 ]
 
@@ -41,13 +39,47 @@ PROMPT_HELP = "The task; - reads it from stdin."
 _SANDBOX = "The sandbox"
 
 BackendName = Annotated[
-    str, typer.Option("--backend", "-b", help="What makes the sandbox.", rich_help_panel=_SANDBOX)
+    str | None,
+    typer.Option(
+        "--backend",
+        "-b",
+        envvar="PADDOCK_BACKEND",
+        help="What makes the sandbox. Default: local.",
+        rich_help_panel=_SANDBOX,
+    ),
 ]
 Image = Annotated[
     str | None,
     typer.Option(
         "--image",
         help="What a container begins with: a reference, or paddock:NAME, made if it is missing.",
+        rich_help_panel=_SANDBOX,
+    ),
+]
+Dockerfile = Annotated[
+    Path | None,
+    typer.Option(
+        "--dockerfile",
+        metavar="FILE",
+        help="What it begins with is built from this, with its folder as the context. Implies "
+        "--backend daytona unless one is given.",
+        rich_help_panel=_SANDBOX,
+    ),
+]
+Snapshot = Annotated[
+    str | None,
+    typer.Option(
+        "--snapshot",
+        metavar="NAME",
+        help="A snapshot to begin with. Implies --backend daytona unless one is given.",
+        rich_help_panel=_SANDBOX,
+    ),
+]
+ProjectFile = Annotated[
+    bool,
+    typer.Option(
+        "--project/--no-project",
+        help="Heed the paddock.toml of this directory or of the nearest above.",
         rich_help_panel=_SANDBOX,
     ),
 ]
@@ -115,37 +147,11 @@ SessionDir = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, and nothing else.")]
 
 
-def make_backend(
-    name: str,
-    *,
-    image: str | None = None,
-    upload: Sequence[str] | None = None,
-    setup: Sequence[str] | None = None,
-    env: Sequence[str] | None = None,
-    working_dir: str | None = None,
-    isolation: str | None = None,
-) -> Backend:
-    """The recipe that the options describe.
+def project_file(wanted: bool) -> Project | None:
+    """The project file of the current directory, unless it is to be left aside."""
+    from paddock.project import find_project
 
-    Raises `typer.BadParameter` for a malformed option, `ConfigError` for an unknown
-    backend, `Unsupported` for an option that the backend has no use for.
-    """
-    from paddock.backends.base import get_backend
-
-    asked: dict[str, Any] = {
-        "image": image,
-        "uploads": [parse_upload(text) for text in upload or ()],
-        "setup": list(setup or ()),
-        "env_vars": dict(parse_variable(text) for text in env or ()),
-        "working_dir": working_dir,
-        "isolation": isolation,
-    }
-    kind = get_backend(name)
-    known = {field.name for field in dataclasses.fields(kind)}
-    given = {field: value for field, value in asked.items() if value}
-    for field in given.keys() - known:
-        raise Unsupported(f"--{field.replace('_', '-')}", backend=name)
-    return kind(**given)
+    return find_project() if wanted else None
 
 
 def read_prompt(text: str) -> str:

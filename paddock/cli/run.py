@@ -10,6 +10,7 @@ import typer
 
 from paddock.cli import options
 from paddock.cli.conversation import converse
+from paddock.cli.recipes import make_backend
 from paddock.cli.running import run as run_to_end
 
 if TYPE_CHECKING:
@@ -46,13 +47,16 @@ def run(
         bool, typer.Option("--save/--no-save", help="Keep the session, to look at or resume.")
     ] = True,
     as_json: options.AsJson = False,
-    backend: options.BackendName = "local",
+    backend: options.BackendName = None,
     image: options.Image = None,
+    dockerfile: options.Dockerfile = None,
+    snapshot: options.Snapshot = None,
     upload: options.Upload = None,
     setup: options.Setup = None,
     env: options.Env = None,
     working_dir: options.WorkingDir = None,
     isolation: options.Isolation = None,
+    project: options.ProjectFile = True,
 ) -> None:
     """Give an agent a task, in a fresh sandbox.
 
@@ -72,29 +76,42 @@ def run(
         "system_prompt": system_prompt,
         "base_url": base_url,
     }
-    recipe = options.make_backend(
+    base = _read(config, working_dir)
+    recipe = make_backend(
         backend,
         image=image,
+        dockerfile=dockerfile,
+        snapshot=snapshot,
         upload=upload,
         setup=setup,
         env=env,
-        working_dir=working_dir,
+        working_dir=working_dir or (base.working_dir if base else None),
         isolation=isolation,
+        project=options.project_file(project),
     )
-    agent_config = _configure(config, recipe, given, auto_approve)
+    agent_config = _configure(base, recipe, given, auto_approve)
     session = _open(agent_config, session_dir, save)
     raise typer.Exit(run_to_end(converse(session, text, max_turns=max_turns, as_json=as_json)))
 
 
+def _read(path: Path | None, working_dir: str | None) -> AgentConfig | None:
+    """The agent's file, if one is given; a `working_dir` that is asked for replaces its own."""
+    from paddock.runtime.config import AgentConfig
+
+    if path is None:
+        return None
+    base = AgentConfig.from_file(path)
+    return dataclasses.replace(base, working_dir=None) if working_dir else base
+
+
 def _configure(
-    path: Path | None, backend: Backend, given: dict[str, Any], auto_approve: bool
+    base: AgentConfig | None, backend: Backend, given: dict[str, Any], auto_approve: bool
 ) -> AgentConfig:
     from paddock.runtime.config import AgentConfig
 
     changes = {name: value for name, value in given.items() if value is not None}
-    if path is None:
+    if base is None:
         return AgentConfig(backend=backend, auto_approve=auto_approve, **changes)
-    base = AgentConfig.from_file(path)
     approved = auto_approve or base.auto_approve
     return dataclasses.replace(base, backend=backend, auto_approve=approved, **changes)
 

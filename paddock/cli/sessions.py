@@ -15,6 +15,7 @@ from rich.text import Text
 
 from paddock.cli import options
 from paddock.cli.conversation import converse
+from paddock.cli.recipes import make_backend
 from paddock.cli.running import run
 from paddock.cli.text import one_line, plain
 from paddock.cli.timeline import render_record
@@ -91,16 +92,21 @@ def resume(
     auto_approve: options.AutoApprove = False,
     session_dir: options.SessionDir = None,
     as_json: options.AsJson = False,
-    backend: options.BackendName = "local",
+    backend: options.BackendName = None,
+    image: options.Image = None,
+    dockerfile: options.Dockerfile = None,
+    snapshot: options.Snapshot = None,
     upload: options.Upload = None,
     setup: options.Setup = None,
     env: options.Env = None,
     working_dir: options.WorkingDir = None,
     isolation: options.Isolation = None,
+    project: options.ProjectFile = True,
 ) -> None:
     """Go on with a session: the agent remembers the conversation, its sandbox is a new one.
 
-    What made the first sandbox is not kept: say it again where the work needs it.
+    What made the first sandbox is not kept: say it again where the work needs it. A
+    paddock.toml holds here too.
 
         paddock sessions resume latest "Now write a test for it" --upload .:.
     """
@@ -108,20 +114,25 @@ def resume(
     from paddock.runtime.config import AgentConfig
 
     text = options.read_prompt(prompt)
-    recipe = options.make_backend(
-        backend,
-        upload=upload,
-        setup=setup,
-        env=env,
-        working_dir=working_dir,
-        isolation=isolation,
-    )
     store = _store(session_dir)
     name = _find(store, session)
     saved = AgentConfig.from_file(store.base_dir / name / "config.yaml")
+    recipe = make_backend(
+        backend,
+        image=image,
+        dockerfile=dockerfile,
+        snapshot=snapshot,
+        upload=upload,
+        setup=setup,
+        env=env,
+        working_dir=working_dir or saved.working_dir,
+        isolation=isolation,
+        project=options.project_file(project),
+    )
     config = dataclasses.replace(
         saved,
         backend=recipe,
+        working_dir=None if working_dir else saved.working_dir,
         model=model or saved.model,
         auto_approve=auto_approve or saved.auto_approve,
     )

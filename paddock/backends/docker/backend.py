@@ -65,6 +65,7 @@ class DockerBackend(Backend):
     """
 
     name: ClassVar[str] = "docker"
+    default_working_dir: ClassVar[str | None] = WORKING_DIR
 
     image: str | Image = "paddock:base"
     resources: Resources = field(default_factory=Resources)

@@ -1,0 +1,176 @@
+"""The recipe of a sandbox, from the options of a command and the file of a project.
+
+An option goes before what the file says. Neither is ever dropped: what the backend has no
+use for is an error before anything is made. Backends are known by their fields alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from paddock.cli.options import parse_upload, parse_variable
+from paddock.cli.uv import install_command, require_command
+from paddock.errors import ConfigError, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from paddock.backends.base import Backend
+    from paddock.project import Project
+
+__all__ = ["make_backend"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """What a sandbox begins with: `option` asked for it, `field` of the backend takes it."""
+
+    option: str
+    field: str
+    value: Any
+
+
+def make_backend(
+    name: str | None,
+    *,
+    image: str | None = None,
+    dockerfile: Path | None = None,
+    snapshot: str | None = None,
+    upload: Sequence[str] | None = None,
+    setup: Sequence[str] | None = None,
+    env: Sequence[str] | None = None,
+    working_dir: str | None = None,
+    isolation: str | None = None,
+    project: Project | None = None,
+) -> Backend:
+    """The recipe that the options describe, and `project` where they say nothing.
+
+    Without a `name` it is daytona's for a snapshot or a Dockerfile, else local.
+
+    Raises `typer.BadParameter` for a malformed option, `ConfigError` for an unknown
+    backend and for what the project's file says and the backend cannot do, `Unsupported`
+    for such an option.
+    """
+    from paddock.backends.base import get_backend
+
+    if sum(1 for each in (image, dockerfile, snapshot) if each) > 1:
+        raise typer.BadParameter("give one of --image, --dockerfile and --snapshot")
+    kind = get_backend(name or ("daytona" if dockerfile or snapshot else "local"))
+    beginning = _beginning(image, dockerfile, snapshot)
+    asked: dict[str, Any] = {
+        "uploads": [parse_upload(text) for text in upload or ()],
+        "setup": list(setup or ()),
+        "env_vars": dict(parse_variable(text) for text in env or ()),
+        "working_dir": working_dir,
+        "isolation": isolation,
+    }
+    given = {field: value for field, value in asked.items() if value}
+    if isolation and "isolation" not in _fields(kind):
+        raise Unsupported("--isolation", backend=kind.name)
+    if beginning:
+        if beginning.field not in _fields(kind):
+            hint = "choose another with --backend"
+            raise Unsupported(f"--{beginning.option}", backend=kind.name, hint=hint)
+        given[beginning.field] = beginning.value
+    if project is not None:
+        given = _completed(kind, given, project, begun=beginning is not None)
+    return kind(**given)
+
+
+def _fields(kind: type[Backend]) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
+
+
+def _beginning(
+    image: str | None, dockerfile: Path | None, snapshot: str | None
+) -> Beginning | None:
+    if snapshot:
+        return Beginning(option="snapshot", field="snapshot", value=snapshot)
+    if dockerfile:
+        from paddock.image import Image
+
+        if not dockerfile.is_file():
+            raise FileNotFoundError(2, "no such Dockerfile", str(dockerfile))
+        return Beginning(
+            option="dockerfile", field="image", value=Image.from_dockerfile(dockerfile)
+        )
+    if image:
+        return Beginning(option="image", field="image", value=image)
+    return None
+
+
+def _completed(
+    kind: type[Backend], given: Mapping[str, Any], project: Project, *, begun: bool
+) -> dict[str, Any]:
+    """`given`, and what the project's file says of the rest."""
+    whole: dict[str, Any] = {
+        **given,
+        **_place(kind, given, project),
+        "env_vars": {**project.env, **given.get("env_vars", {})},
+        "setup": given.get("setup", project.setup),
+    }
+    beginning = _beginning(project.image, project.dockerfile, project.snapshot)
+    if beginning and not begun:
+        if beginning.field not in _fields(kind):
+            raise _refused(
+                project,
+                beginning.option,
+                f"the {kind.name} backend does not support it; choose another with --backend",
+            )
+        whole[beginning.field] = beginning.value
+    if project.uv_version:
+        whole |= _with_uv(kind, project.uv_version, whole["setup"])
+    return whole
+
+
+def _with_uv(kind: type[Backend], version: str, setup: Sequence[str]) -> dict[str, Any]:
+    if "uv_version" in _fields(kind):
+        return {"uv_version": version}
+    # Where a sandbox has this machine's programs, nothing is put among them.
+    command = require_command if kind.default_working_dir is None else install_command
+    return {"setup": [command(version), *setup]}
+
+
+def _place(kind: type[Backend], given: Mapping[str, Any], project: Project) -> dict[str, Any]:
+    """Where the sandbox works, and the upload of the project unless uploads are given."""
+    home = kind.default_working_dir
+    if home is None:
+        return _place_here(kind, given, project)
+    working_dir = given.get("working_dir") or project.working_dir
+    if "uploads" in given:
+        return {"working_dir": working_dir}
+    own = str(PurePosixPath(home, project.root.name))
+    working_dir = working_dir or own
+    # A working directory within the project's own place is one of its directories.
+    within = PurePosixPath(working_dir).is_relative_to(own)
+    place = own if within else working_dir
+    return {"working_dir": working_dir, "uploads": [(str(project.root), place)]}
+
+
+def _place_here(kind: type[Backend], given: Mapping[str, Any], project: Project) -> dict[str, Any]:
+    """The same where sandboxes work in directories of this machine.
+
+    Only a person gives one of those away, and into one that is given nothing is copied
+    unasked. A file that came with a project must not open this machine to its commands.
+    """
+    if "working_dir" in given:
+        return {}
+    if project.working_dir:
+        raise _refused(
+            project,
+            "working_dir",
+            f"the {kind.name} backend works in directories of this machine, and a file may not "
+            "choose one; choose another backend with --backend, or a directory with --working-dir",
+        )
+    return {} if "uploads" in given else {"uploads": [(str(project.root), ".")]}
+
+
+def _refused(project: Project, key: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"{project.path}: {project.prefix}sandbox.{key}: {why}, or leave the file aside with "
+        "--no-project"
+    )
