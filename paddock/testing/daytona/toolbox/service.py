@@ -1,0 +1,137 @@
+"""A sandbox's toolbox daemon: what answers below ``/toolbox/{sandboxId}``.
+
+It is no sandbox: commands run on this machine, as this user, with no isolation whatsoever, and
+absolute paths are this machine's. For tests that trust what they run.
+
+Does not know of keys, of a sandbox's state or of faults: who mounts it looks at those first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from paddock._concurrency import finish
+from paddock.testing.daytona.toolbox.execution import Execution
+from paddock.testing.daytona.toolbox.processes import Processes
+from paddock.testing.daytona.toolbox.replies import DaemonError
+from paddock.testing.daytona.toolbox.routing import Routes
+from paddock.testing.daytona.toolbox.shells import Surroundings
+from paddock.testing.daytona.toolbox.transfers import Transfers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["Toolbox"]
+
+
+class Toolbox:
+    """The daemon of one sandbox, whose files are below `root`.
+
+    `env` is in the environment of every command; `image` is remembered and does nothing.
+    May be started again after `stop`.
+    """
+
+    def __init__(self, root: Path, *, env: Mapping[str, str], image: str) -> None:
+        self.image = image
+        self.executions = 0
+        """Commands that really started."""
+        self._active_at = time.monotonic()
+        self._surroundings = Surroundings(root.resolve(), env)
+        self._processes = Processes()
+        self._calls: set[asyncio.Task[web.StreamResponse]] = set()
+        self._routes = self._mount()
+
+    @property
+    def active_at(self) -> float:
+        """The `time.monotonic` of the last call."""
+        return self._active_at
+
+    async def start(self) -> None:
+        """Make the folders and start the process that will be the parent of all commands."""
+        await asyncio.to_thread(self._surroundings.make_folders)
+        await self._processes.start()
+
+    async def stop(self) -> None:
+        """Kill every process of the sandbox, daemons included; its files stay.
+
+        Calls that are still open lose their connection. Finishes although it is cancelled.
+        """
+        await finish(self._stop())
+
+    async def remove(self) -> None:
+        """`stop`, and delete the files."""
+        await finish(self._remove())
+
+    async def handle(self, request: web.Request, path: str) -> web.StreamResponse:
+        """Answer a call; `path` is what follows the sandbox's id, such as ``/process/execute``.
+
+        The work goes on when the client hangs up, as the daemon's does.
+        """
+        self._active_at = time.monotonic()
+        task = asyncio.ensure_future(self._answer(request, path))
+        self._calls.add(task)
+        task.add_done_callback(self._called)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise  # the client hung up
+            return _hang_up(request)
+
+    def _mount(self) -> Routes:
+        execution = Execution(self._surroundings, self._processes, self._count)
+        transfers = Transfers(self._surroundings)
+        return Routes(
+            {
+                "POST /process/execute": execution.execute,
+                "POST /process/code-run": execution.run_code,
+                "POST /files/bulk-upload": transfers.upload,
+                "POST /files/bulk-download": transfers.download,
+                "GET /work-dir": self._folder,
+                "GET /user-home-dir": self._folder,
+            }
+        )
+
+    async def _answer(self, request: web.Request, path: str) -> web.StreamResponse:
+        try:
+            handler, fields = self._routes.find(request.method, path)
+            return await handler(request, **fields)
+        except DaemonError as error:
+            return error.answer(request)
+        finally:
+            self._active_at = time.monotonic()
+
+    async def _folder(self, request: web.Request) -> web.Response:
+        return web.json_response({"dir": str(self._surroundings.home)})
+
+    async def _stop(self) -> None:
+        # Calls first: an open one must lose its connection, not tell of processes we killed.
+        calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await self._processes.stop()
+
+    async def _remove(self) -> None:
+        await self._stop()
+        await asyncio.to_thread(shutil.rmtree, self._surroundings.root, ignore_errors=True)
+
+    def _count(self) -> None:
+        self.executions += 1
+
+    def _called(self, call: asyncio.Task[web.StreamResponse]) -> None:
+        self._calls.discard(call)
+        if not call.cancelled():
+            call.exception()  # seen by `handle`, unless its client hung up before
+
+
+def _hang_up(request: web.Request) -> web.Response:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
