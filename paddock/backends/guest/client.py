@@ -101,6 +101,16 @@ class GuestClient(asyncio.Protocol):
 
     # our side
 
+    @property
+    def awaits(self) -> bool:
+        """Whether somebody waits for a word of the guest's."""
+        return bool(self._replies) or any(one._awaits for one in self._processes.values())
+
+    @property
+    def streams(self) -> bool:
+        """Whether somebody wants output as it comes."""
+        return any(one._streamed and one._awaits for one in self._processes.values())
+
     def fail(self, reason: str) -> None:
         """Give the guest up: everything that waits for it, or will, raises `SandboxLost`."""
         if self.lost.done():
@@ -269,6 +279,10 @@ class GuestProcess(Process):
         self._owed = 0
         self._stdin_window = wire.WINDOW
         self._stdin_closed = False
+
+    @property
+    def _awaits(self) -> bool:
+        return not (self._gone if self._killing else self._result).done()
 
     # from the guest
 

@@ -6,6 +6,7 @@ its stdin and writes its stdout; an exception is told to the host.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -49,23 +50,62 @@ def emit(records: Iterable[Any]) -> None:
         )
 
 
-def send_file(args: Args) -> None:
-    fd = open_regular(args["path"])
+@contextlib.contextmanager
+def source_of(args: Args) -> Iterator[int]:
+    """Where a job reads from: stdin, or the file `source`, which goes with the job.
+
+    Of the file, too, a kill is the end.
+    """
+    if "source" not in args:
+        yield 0
+        return
+    fd = open_regular(args["source"])
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    signal.signal(signal.SIGTERM, lambda number, stack: os.dup2(nothing, fd))
+    try:
+        yield fd
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.close(fd)
+        os.close(nothing)
+        os.unlink(args["source"])
+
+
+@contextlib.contextmanager
+def target_of(args: Args) -> Iterator[int]:
+    """Where a job writes to: stdout, or the new file `target`."""
+    if "target" not in args:
+        yield 1
+        return
+    os.makedirs(os.path.dirname(args["target"]), mode=0o700, exist_ok=True)
+    fd = os.open(args["target"], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def pieces_of(fd: int) -> Iterator[bytes]:
     while True:
         piece = os.read(fd, PIECE)
         if not piece:
             return
-        write_all(1, piece)
+        yield piece
+
+
+def send_file(args: Args) -> None:
+    fd = open_regular(args["path"])
+    with target_of(args) as target:
+        for piece in pieces_of(fd):
+            write_all(target, piece)
 
 
 def receive_file(args: Args) -> None:
     writer = Replacement(args["path"])
     try:
-        while True:
-            piece = os.read(0, PIECE)
-            if not piece:
-                break
-            writer.write(piece)
+        with source_of(args) as source:
+            for piece in pieces_of(source):
+                writer.write(piece)
         if writer.size != args["size"]:
             raise OSError(errno.EIO, "The upload ended early", args["path"])
         if writer.mode is None:
@@ -171,14 +211,15 @@ def grep(args: Args) -> None:
 def pack(args: Args) -> None:
     from .archive import tar_blocks
 
-    for block in tar_blocks(args["path"], frozenset(args["ignore"])):
-        write_all(1, block)
+    with target_of(args) as target:
+        for block in tar_blocks(args["path"], frozenset(args["ignore"])):
+            write_all(target, block)
 
 
 def unpack(args: Args) -> None:
     from .archive import extract
 
-    with open(0, "rb", buffering=0, closefd=False) as stream:
+    with source_of(args) as source, open(source, "rb", buffering=0, closefd=False) as stream:
         extract(stream, args["path"])
 
 

@@ -1,0 +1,275 @@
+"""Sandboxes in Daytona: made by its SDK, with our guest inside.
+
+A sandbox is one create, the service's own wait for it, and one request that puts the guest
+there and hears it. The account's client is shared by all sandboxes of a loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import secrets
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from paddock._concurrency import acquire, finish
+from paddock.backends.base import Backend, Progress
+from paddock.backends.daytona import inventory, terms
+from paddock.backends.daytona.carrier import Carrier
+from paddock.backends.daytona.images import daytona_image
+from paddock.backends.daytona.line import Line
+from paddock.backends.daytona.sandbox import DaytonaSandbox
+from paddock.backends.daytona.service import Service, ServiceError, sdk
+from paddock.backends.guest.bundle import bundle
+from paddock.backends.guest.client import GuestClient
+from paddock.backends.owner import OwnerLock
+from paddock.errors import ConfigError, SandboxLost, Unsupported
+from paddock.network import Allow
+from paddock.sandbox import Resources, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from daytona import DaytonaConfig
+    from daytona import Image as NativeImage
+
+    from paddock.backends.base import ProgressCallback, SandboxInfo
+    from paddock.image import Image
+
+__all__ = ["DaytonaBackend"]
+
+DEFAULT_IMAGE = "daytonaio/sandbox:latest"
+PATH = "/home/daytona/.local/bin:/usr/local/bin:/usr/bin:/bin"
+READY_DEADLINE = 60.0
+"""Seconds until a guest has to answer in a sandbox that runs."""
+LOST_AND_FOUND = 3.0
+"""Seconds in which a sandbox may still appear whose making was broken off."""
+CONFLICT = 409
+NO_PYTHON = ("python3: not found", "python3: command not found", "command not found: python3")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DaytonaBackend(Backend):
+    """Sandboxes in Daytona.
+
+    - `config`: the account, as a `daytona.DaytonaConfig`; what it leaves out is taken from
+      DAYTONA_API_KEY, DAYTONA_API_URL, DAYTONA_TARGET (or DAYTONA_JWT_TOKEN and
+      DAYTONA_ORGANIZATION_ID). No file of the working directory is read for it.
+    - `image`: a reference, a `daytona.Image` or an `Image` of ours, built there; `snapshot`: a
+      snapshot's name instead, which has resources of its own.
+    - `resources`: bounds in whole cores and GiB, with an image only.
+    - `auto_stop_interval`: minutes without use after which Daytona stops a sandbox. With 0 it
+      is the `lease`; without a lease then never.
+    - `lease`: seconds after which a sandbox whose maker is silent is deleted, in whole
+      minutes. With None it outlives its maker, until somebody deletes it.
+    - `network`: `"full"`, `"none"`, or ``Allow(hosts=[...])`` with names and IPv4 addresses
+      without ports, which Daytona enforces.
+    - `ephemeral`: delete a sandbox as soon as it is stopped, as a lease does.
+    - `target`: the region; `user`: who commands run as; `volumes`: pairs of a volume's id and
+      the path where it is mounted; `create_timeout`: seconds until a sandbox has to run.
+    """
+
+    name: ClassVar[str] = "daytona"
+
+    config: DaytonaConfig | None = field(default=None, repr=False)
+    image: str | Image | NativeImage = DEFAULT_IMAGE
+    snapshot: str | None = None
+    resources: Resources = field(default_factory=Resources)
+    auto_stop_interval: int = 0
+    lease: float | None = 300.0
+    network: Allow | str = "full"
+    ephemeral: bool = False
+    target: str | None = None
+    user: str | None = None
+    volumes: Sequence[tuple[str, str]] = ()
+    create_timeout: float = 120.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.network, Allow) and self.network not in ("full", "none"):
+            raise ConfigError(f"network={self.network!r}: give full, none or Allow(...)")
+        if self.lease is not None and self.lease <= 0:
+            raise ConfigError("lease: give a number of seconds above 0, or None")
+        if self.auto_stop_interval < 0:
+            raise ConfigError("auto_stop_interval: give minutes, or 0")
+        if self.snapshot is not None and self.image != DEFAULT_IMAGE:
+            raise ConfigError("give an image or a snapshot, not both")
+        if self.working_dir is not None and not self.working_dir.startswith("/"):
+            raise ConfigError(f"working_dir={self.working_dir!r}: give an absolute path")
+        object.__setattr__(self, "volumes", tuple(map(tuple, self.volumes)))
+
+    async def attach(self, sandbox_id: str) -> Sandbox:
+        """Another hold of a sandbox; one that was stopped, paused or archived is started.
+
+        It gets a guest of its own: what it runs, the others do not see.
+        """
+        service = Service.open(self.config, self.target)
+        try:
+            native = await inventory.find(service, sandbox_id)
+            if str(native.state.value) != "started":
+                await service.call("starting a sandbox", lambda: native.start(self.create_timeout))
+            recipe = replace(self, labels=inventory.own_labels(native.labels))
+            return await acquire(recipe._settle(service, native, None), Sandbox.detach)
+        except BaseException:
+            await finish(service.aclose())
+            raise
+
+    async def delete(self, sandbox_id: str) -> bool:
+        async with self._account() as service:
+            return await inventory.remove(service, sandbox_id)
+
+    async def gc(self) -> Sequence[str]:
+        async with self._account() as service:
+            return await inventory.collect(service)
+
+    async def list(self, labels: Mapping[str, str] | None = None) -> Sequence[SandboxInfo]:
+        async with self._account() as service:
+            return await inventory.listing(service, labels or {})
+
+    @contextlib.asynccontextmanager
+    async def _account(self) -> Any:
+        service = Service.open(self.config, self.target)
+        try:
+            yield service
+        finally:
+            await finish(service.aclose())
+
+    # making
+
+    async def _make(self, tell: ProgressCallback) -> Sandbox:
+        snapshot = self.snapshot or terms.snapshot_of(self.image)
+        bounds = terms.resource_settings(self.resources)
+        if snapshot is not None and bounds:
+            raise Unsupported(
+                "resources= with a snapshot", backend=self.name, hint="a snapshot has its own"
+            )
+        settings = self._settings() | terms.network_settings(self.network)
+        service = Service.open(self.config, self.target)
+        try:
+            await inventory.collect_once(service)
+            return await self.adopt(
+                service, lambda name: self._create(service, name, settings, snapshot, bounds, tell)
+            )
+        except BaseException:
+            await finish(service.aclose())
+            raise
+
+    def _settings(self) -> dict[str, Any]:
+        """What is said of a sandbox however it is made; times in minutes."""
+        leased = 0 if self.lease is None else max(1, math.ceil(self.lease / 60))
+        goes_when_stopped = self.lease is not None or self.ephemeral
+        return {
+            "env_vars": {"PATH": PATH, **self.env_vars},
+            "auto_stop_interval": self.auto_stop_interval or leased,
+            "auto_delete_interval": 0 if goes_when_stopped else None,
+            "os_user": self.user,
+            "target": self.target,
+            "volumes": [
+                sdk().VolumeMount(volume_id=volume, mount_path=path)
+                for volume, path in self.volumes
+            ],
+        }
+
+    async def adopt(
+        self, service: Service, make: Callable[[str], Awaitable[Any]]
+    ) -> DaytonaSandbox:
+        """A sandbox of what `make` makes of a name; on a failure nothing of that name is left."""
+        lock = await asyncio.to_thread(OwnerLock.take)
+        try:
+            native = await make(lock.name)
+            return await acquire(self._settle(service, native, lock), Sandbox.aclose)
+        except BaseException:
+            await finish(inventory.remove_by_name(service, lock.name, within=LOST_AND_FOUND))
+            lock.release()
+            raise
+
+    async def _create(
+        self,
+        service: Service,
+        name: str,
+        settings: Mapping[str, Any],
+        snapshot: str | None,
+        bounds: Mapping[str, int],
+        tell: ProgressCallback,
+    ) -> Any:
+        def on_log(text: str) -> None:
+            for line in text.splitlines():
+                tell(Progress(step="image", detail=line))
+
+        common = {"name": name, "labels": inventory.labels(self, name), **settings}
+        async with daytona_image(self.image) as image:
+
+            async def create() -> Any:
+                daytona = sdk()
+                if snapshot is not None:
+                    params = daytona.CreateSandboxFromSnapshotParams(snapshot=snapshot, **common)
+                else:
+                    resources = daytona.Resources(**bounds) if bounds else None
+                    params = daytona.CreateSandboxFromImageParams(
+                        image=image, resources=resources, **common
+                    )
+                return await service.client.create(
+                    params, timeout=self.create_timeout, on_snapshot_create_logs=on_log
+                )
+
+            return await self._created(service, name, create)
+
+    async def _created(
+        self, service: Service, name: str, create: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        """`create`, unless its answer was lost and what it made is there."""
+        what = "creating a sandbox"
+        try:
+            return await service.call(what, create, twice=False)
+        except ServiceError as error:
+            if not error.unanswered and error.status != CONFLICT:
+                raise
+            native = await inventory.find_by_name(service, name)
+        if native is None:
+            return await service.call(what, create, twice=False)
+        await service.call(what, lambda: native.wait_for_sandbox_start(self.create_timeout))
+        return native
+
+    async def _settle(
+        self, service: Service, native: Any, lock: OwnerLock | None
+    ) -> DaytonaSandbox:
+        """Put a guest into a sandbox that runs, and hear it."""
+        client = GuestClient()
+        line = Line(service, native)
+        carrier = Carrier(line.run, client)
+        folder = f"/tmp/.paddock-{secrets.token_hex(8)}"
+        client.write(bundle())
+        asked = asyncio.ensure_future(
+            client.request("configure", limits={}, spill_dir=folder, lease=None)
+        )
+        try:
+            if self.working_dir is not None:
+                await client.request("mkdir", path=self.working_dir, parents=True, exist_ok=True)
+            async with asyncio.timeout(READY_DEADLINE):
+                answer, _ = await asked
+        except BaseException as error:
+            asked.cancel()
+            client.fail("it could not be started")
+            await finish(carrier.wait_closed())
+            if isinstance(error, TimeoutError):
+                raise SandboxLost(
+                    f"its guest did not answer within {READY_DEADLINE:g} s", sandbox_id=native.id
+                ) from None
+            if isinstance(error, SandboxLost) and any(sign in str(error) for sign in NO_PYTHON):
+                raise Unsupported(
+                    "an image without Python 3.8 or newer", backend=self.name
+                ) from error
+            raise
+        return DaytonaSandbox(
+            self,
+            service=service,
+            native=native,
+            client=client,
+            carrier=carrier,
+            line=line,
+            lock=lock,
+            env={**answer["env"], **self.env_vars},
+            working_dir=self.working_dir or str(answer["env"]["PWD"]),
+            folder=folder,
+        )

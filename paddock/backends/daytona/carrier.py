@@ -1,0 +1,181 @@
+"""A guest's stream carried by requests: the transport of a sandbox that has no other wire.
+
+What is to be said goes in the next request, and the same request waits for the answer; so a
+call of a sandbox is one request. While answers are outstanding one request waits for them,
+and a new one sets it free. A request that is said again, because its answer was lost, is
+taken once. It does not know what a request is made of, nor what is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import secrets
+import shlex
+import zlib
+from importlib.resources import files
+from typing import TYPE_CHECKING, NamedTuple
+
+from paddock.backends.daytona.depot import ANSWER
+from paddock.backends.guest.bundle import boot
+from paddock.errors import SandboxLost
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from paddock.backends.guest.client import GuestClient
+
+__all__ = ["PATIENCE", "Carrier", "parse_answer"]
+
+PATIENCE = 20.0
+"""Seconds that a request waits inside: below the 30 s after which proxies give an idle one up."""
+AT_ONCE = 4
+"""Requests on their way, so that a long upload does not wait for each answer."""
+WORDS_MAX = 512 * 1024
+"""Bytes in one request: in base64 they are below the 1 MB that a command is known to take."""
+ARGUMENT_MAX = 96 * 1024
+"""Bytes of one argument of a program; Linux takes 128 KiB."""
+CALLER = """\
+import base64, socket, struct, sys, zlib
+name, offset, heard, patience, eager = sys.argv[1:6]
+words = zlib.decompress(base64.b64decode("".join(sys.argv[6:])))
+with socket.socket(socket.AF_UNIX) as depot:
+    depot.connect("\\0" + name)
+    depot.sendall(struct.pack(">QQdB", int(offset), int(heard), float(patience), int(eager)))
+    depot.sendall(words)
+    depot.shutdown(socket.SHUT_WR)
+    answer = b"".join(iter(lambda: depot.recv(65536), b""))
+print(base64.b64encode(zlib.compress(answer, 1)).decode())
+"""
+
+
+class Answer(NamedTuple):
+    """`data` is what the guest said from place `start` on; if `ended`, why it ended."""
+
+    start: int
+    taken: int
+    ended: bool
+    data: bytes
+
+
+class Carrier(asyncio.Transport):
+    """The stream of one guest, made with its first words.
+
+    `run` runs a shell command in the sandbox and gives what it printed; it does so again
+    if the answer was lost, and raises `SandboxLost` when that is hopeless.
+    """
+
+    def __init__(self, run: Callable[[str, float], Awaitable[str]], client: GuestClient) -> None:
+        super().__init__()
+        self._run = run
+        self._client = client
+        self._name = secrets.token_hex(16)
+        self._opened = False
+        self._unsent = bytearray()
+        self._sent = 0
+        self._heard = 0
+        self._on_the_way: set[asyncio.Task[None]] = set()
+        self._closing = False
+        client.connection_made(self)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._go_on)
+        self._unsent += data
+
+    def _go_on(self) -> None:
+        """Send what there is to send, and see that somebody waits for what is awaited."""
+        while self._unsent and self._has_room():
+            self._ask()
+        if not self._on_the_way and self._client.awaits:
+            self._ask()
+
+    def _has_room(self) -> bool:
+        # Nothing overtakes the request that opens the depot.
+        return not self._closing and len(self._on_the_way) < (AT_ONCE if self._opened else 1)
+
+    def _ask(self) -> None:
+        if self._closing:
+            return
+        words = bytes(self._unsent[:WORDS_MAX])
+        del self._unsent[:WORDS_MAX]
+        patience = 0.0 if self._unsent or not self._client.awaits else PATIENCE
+        command = self._command(self._sent, words, patience)
+        self._sent += len(words)
+        task = asyncio.ensure_future(self._exchange(command, patience))
+        self._on_the_way.add(task)
+
+    def _command(self, offset: int, words: bytes, patience: float) -> str:
+        """The shell command of one request. It reads nothing of the shell's own stdin."""
+        program = CALLER
+        if not self._opened:
+            depot = files(__package__).joinpath("depot.py").read_text()
+            program = f"{depot}\nopen_depot(sys.argv[1], {boot()!r})\n{CALLER}"
+        packed = base64.b64encode(zlib.compress(program.encode())).decode()
+        loader = "import base64,sys,zlib;exec(zlib.decompress(base64.b64decode(sys.argv.pop(1))))"
+        text = base64.b64encode(zlib.compress(words)).decode()
+        pieces = [text[at : at + ARGUMENT_MAX] for at in range(0, len(text), ARGUMENT_MAX)]
+        numbers = (offset, self._heard, patience, int(self._client.streams))
+        program_and_socket = ("-c", loader, packed, self._name)
+        argv = ["python3", "-I", "-S", *program_and_socket, *map(str, numbers), *pieces]
+        return f"exec {shlex.join(argv)} </dev/null 2>&1"
+
+    async def _exchange(self, command: str, patience: float) -> None:
+        try:
+            answer = parse_answer(await self._run(command, patience))
+        except SandboxLost as error:
+            self._client.fail(error.reason)
+        except ValueError as error:
+            self._client.fail(str(error))
+        else:
+            self._opened = True
+            self._hear(answer)
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            self._on_the_way.discard(task)
+        self._go_on()
+
+    def _hear(self, answer: Answer) -> None:
+        if answer.ended:
+            said = answer.data.decode(errors="replace").strip()
+            self._client.fail(f"its guest has ended: {said}" if said else "its guest has ended")
+            return
+        new = answer.data[self._heard - answer.start :]
+        if answer.start <= self._heard and new:
+            self._heard += len(new)
+            self._client.data_received(new)
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        """Ask no more. What the sandbox does goes on."""
+        self.abort()
+
+    def abort(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        for task in self._on_the_way:
+            if task is not asyncio.current_task():
+                task.cancel()
+        asyncio.get_running_loop().call_soon(self._client.connection_lost, None)
+
+    async def wait_closed(self) -> None:
+        """Wait until no request of ours is on its way."""
+        while self._on_the_way:
+            await asyncio.wait(self._on_the_way)
+
+
+def parse_answer(printed: str) -> Answer:
+    """What `CALLER` printed; `ValueError` for anything else."""
+    try:
+        data = zlib.decompress(base64.b64decode(printed.strip(), validate=True))
+    except (binascii.Error, zlib.error) as error:
+        raise ValueError(f"no answer of a depot: {error}") from None
+    if len(data) < ANSWER.size:
+        raise ValueError("no answer of a depot: it is too short")
+    start, taken, ended = ANSWER.unpack_from(data)
+    return Answer(start, taken, bool(ended), data[ANSWER.size :])

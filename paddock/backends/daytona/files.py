@@ -1,0 +1,149 @@
+"""The files of a sandbox in Daytona: small things in the guest's own words, large ones by the
+service's streams, which carry more than a guest that is spoken with by requests.
+
+A large file or tree is put beside its place first and taken from there by the guest, so what
+the contract says of uploads and downloads holds: they are whole or not at all, and no link
+leads out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paddock._concurrency import finish
+from paddock.backends.guest.files import GuestFileSystem
+from paddock.backends.transfer import LocalFile, extract_stream, receive_file, tree_blocks
+from paddock.errors import SandboxError
+from paddock.files import DEFAULT_IGNORE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+
+    from paddock.backends.daytona.service import Service
+    from paddock.backends.guest.client import GuestClient
+    from paddock.files import AnyPath
+    from paddock.sandbox import Sandbox
+
+__all__ = ["DaytonaFileSystem"]
+
+SMALL = 256 * 1024
+"""Bytes up to which one request that carries them is quicker than a stream and a request."""
+TRANSFER_DEADLINE = 1800
+"""Seconds for one file or tree, as the SDK has it."""
+
+
+class DaytonaFileSystem(GuestFileSystem):
+    def __init__(
+        self, sandbox: Sandbox, client: GuestClient, service: Service, native: Any, folder: str
+    ) -> None:
+        super().__init__(sandbox, client)
+        self._service = service
+        self._native = native
+        self._folder = folder
+        """Where things lie between a stream and the guest."""
+
+    async def upload_file(self, source: str | os.PathLike[str], destination: AnyPath) -> None:
+        async with LocalFile.open(source) as file:
+            if file.size <= SMALL:
+                await super().upload_file(source, destination)
+                return
+            size, mode = file.size, file.mode
+        where = self._path(destination)
+
+        async def pieces() -> AsyncGenerator[bytes]:
+            async with LocalFile.open(source) as file:
+                async for piece in file.pieces():
+                    yield piece
+
+        await self._put(pieces, "receive", path=where, size=size, mode=mode)
+
+    async def upload(
+        self,
+        source: str | os.PathLike[str],
+        destination: AnyPath,
+        *,
+        ignore: Iterable[str] = DEFAULT_IGNORE,
+    ) -> None:
+        if not await asyncio.to_thread(os.path.isdir, source):
+            await self.upload_file(source, destination)
+            return
+        left_out = frozenset(ignore)
+        if await _is_small(tree_blocks(Path(source), left_out)):
+            await super().upload(source, destination, ignore=left_out)
+        else:
+            where = self._path(destination)
+            await self._put(lambda: tree_blocks(Path(source), left_out), "unpack", path=where)
+
+    async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
+        info = await self.stat(source)
+        if info.size <= SMALL or info.kind != "file":
+            await super().download_file(source, destination)
+        else:
+            await self._get("send", self._path(source), Path(destination), receive_file)
+
+    async def download(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
+        if (await self.stat(source)).kind == "directory":
+            target = Path(destination)
+            await self._get("pack", self._path(source), target, extract_stream, ignore=[])
+        else:
+            await self.download_file(source, destination)
+
+    async def _put(
+        self, pieces: Callable[[], AsyncGenerator[bytes]], job: str, **arguments: Any
+    ) -> None:
+        """Stream `pieces` to a place of ours, and let a job of the guest take them from there."""
+        between = f"{self._folder}/{secrets.token_hex(8)}"
+
+        async def stream() -> None:
+            async with contextlib.aclosing(pieces()) as source:
+                await self._native.fs.upload_file_stream(source, between, TRANSFER_DEADLINE)
+
+        try:
+            await self._service.call("uploading", stream)
+            await self._job(job, source=between, **arguments)
+        except BaseException:
+            await finish(self._discard(between))
+            raise
+
+    async def _get(
+        self,
+        job: str,
+        where: str,
+        destination: Path,
+        take: Callable[[AsyncIterator[bytes], Path], Any],
+        **arguments: Any,
+    ) -> None:
+        """Let a job of the guest put what is wanted at a place of ours; stream it from there."""
+        between = f"{self._folder}/{secrets.token_hex(8)}"
+
+        async def stream() -> None:
+            pieces = await self._native.fs.download_file_stream(between, TRANSFER_DEADLINE)
+            async with contextlib.aclosing(pieces) as source:
+                await take(source, destination)
+
+        try:
+            await self._job(job, path=where, target=between, **arguments)
+            await self._service.call("downloading", stream)
+        finally:
+            await finish(self._discard(between))
+
+    async def _discard(self, between: str) -> None:
+        """Remove what may be there; a sandbox that is lost has lost it too."""
+        with contextlib.suppress(OSError, SandboxError):
+            await self._client.request("remove", path=between)
+
+
+async def _is_small(blocks: AsyncGenerator[bytes]) -> bool:
+    """Whether they are; reads no more of them than it takes to know."""
+    size = 0
+    async with contextlib.aclosing(blocks):
+        async for block in blocks:
+            size += len(block)
+            if size > SMALL:
+                return False
+    return True

@@ -1,0 +1,74 @@
+"""What is in a sandbox, as Daytona takes it: a Dockerfile and the files that it copies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paddock._concurrency import finish
+from paddock.backends.daytona.service import sdk
+from paddock.errors import ConfigError
+from paddock.image import Image
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from paddock.image.bundle import Member
+
+__all__ = ["daytona_image"]
+
+
+@contextlib.asynccontextmanager
+async def daytona_image(image: Any) -> AsyncIterator[Any]:
+    """`image` for the SDK: a reference or an image of its own as it is, one of ours compiled.
+
+    The files that one of ours copies are where the SDK looks for them within the block.
+    """
+    if not isinstance(image, Image):
+        yield image
+        return
+    folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="paddock-image-")
+    try:
+        yield await asyncio.to_thread(_compiled, image, Path(folder.name))
+    finally:
+        await finish(asyncio.to_thread(folder.cleanup))
+
+
+def _compiled(image: Image, folder: Path) -> Any:
+    text, members = _whole(image)
+    for member in members:
+        _write(member, folder / member.name)
+    dockerfile = folder / "Dockerfile.paddock"
+    dockerfile.write_text(text)
+    return sdk().Image.from_dockerfile(dockerfile)
+
+
+def _whole(image: Image) -> tuple[str, list[Member]]:
+    """Dockerfile and context of an image, with those of the Dockerfile that it goes on from:
+    there is nowhere to build that one first."""
+    bundle = image.bundle()
+    if image.parent is None:
+        return bundle.dockerfile, list(bundle.members)
+    text, members = _whole(image.parent)
+    own = [line for line in bundle.dockerfile.splitlines() if not line.startswith("FROM ")]
+    more = [member for member in bundle.members if member.name != bundle.name]
+    if clash := {member.name for member in members} & {member.name for member in more}:
+        raise ConfigError(f"{clash.pop()} is copied by the Dockerfile and by the steps after it")
+    return "\n".join([text.rstrip(), *own, ""]), [*members, *more]
+
+
+def _write(member: Member, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if stat.S_ISLNK(member.mode):
+        path.symlink_to(member.content)
+    elif stat.S_ISDIR(member.mode):
+        path.mkdir(exist_ok=True)
+    else:
+        path.write_bytes(
+            member.source if isinstance(member.source, bytes) else member.source.read_bytes()
+        )
+        path.chmod(stat.S_IMODE(member.mode))

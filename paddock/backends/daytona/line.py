@@ -1,0 +1,105 @@
+"""How a sandbox is reached: commands by requests, and what it means when one fails.
+
+A request fails when the service is busy, when something on its way is, or when the sandbox is
+no more; which it was is asked for before it is made again. What a command does here may be
+done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from paddock.backends.daytona.service import ServiceError, sdk
+from paddock.errors import SandboxLost
+
+if TYPE_CHECKING:
+    from paddock.backends.daytona.service import Service
+
+__all__ = ["Line"]
+
+MARGIN = 30
+"""Seconds, beyond what it waits inside, for a command to start and its answer to arrive."""
+TRIES = 3
+"""How often a command is run that ends for no reason: something inside may have killed it."""
+ENDS = {
+    "stopping": "it was stopped",
+    "stopped": "it was stopped",
+    "archiving": "it was archived",
+    "archived": "it was archived",
+    "destroying": "it was deleted",
+    "destroyed": "it was deleted",
+    "error": "Daytona tells of an error",
+    "build_failed": "its image could not be built",
+}
+"""States from which a sandbox does not come back by itself. Paused ones do not either, but
+who pauses a sandbox of ours by other means is expected to let it go on."""
+NO_DEPOT = ("ConnectionRefusedError", "FileNotFoundError")
+MISSING = 127
+"""A shell's exit code for a program that is not there."""
+
+
+class Line:
+    """The way to one sandbox."""
+
+    def __init__(self, service: Service, native: Any) -> None:
+        self._service = service
+        self._native = native
+        self.open = asyncio.Event()
+        """Cleared while the sandbox is paused by us: requests wait."""
+        self.open.set()
+
+    async def run(self, command: str, patience: float) -> str:
+        """What `command` prints, which may take `patience` seconds on purpose.
+
+        Raises `SandboxLost` when the sandbox cannot be reached any more.
+        """
+        timeout = int(patience) + MARGIN
+        said = ""
+        for _ in range(TRIES):
+            await self.open.wait()
+            try:
+                answer = await self._service.call(
+                    "reaching its guest",
+                    lambda: self._native.process.exec(command, timeout=timeout),
+                    before_again=self.raise_if_gone,
+                    refused_is_passing=True,
+                )
+            except ServiceError as error:
+                raise SandboxLost(str(error)) from None
+            if answer.exit_code == 0:
+                return str(answer.result)
+            said = f"exit {answer.exit_code}: {answer.result.strip()[-1000:]}"
+            if answer.exit_code == MISSING:
+                break
+            if any(name in answer.result for name in NO_DEPOT):
+                said = "something in the sandbox has killed it"
+                break
+        raise SandboxLost(f"its guest does not answer ({said})")
+
+    async def raise_if_gone(self) -> None:
+        """Raise `SandboxLost` if the sandbox will not answer any more.
+
+        A service that cannot even say that is taken for busy.
+        """
+        try:
+            await self._native.refresh_data(request_timeout=MARGIN)
+        except sdk().DaytonaError as error:
+            if error.status_code == 404:
+                raise SandboxLost("it was deleted", sandbox_id=self._native.id) from None
+            return
+        state = str(getattr(self._native.state, "value", self._native.state))
+        if state in ENDS:
+            reason = getattr(self._native, "error_reason", None)
+            told = f"{ENDS[state]}: {reason}" if reason else ENDS[state]
+            raise SandboxLost(told, sandbox_id=self._native.id)
+
+    async def renew(self) -> None:
+        """Tell the service that the sandbox is in use; it does not matter if that fails once."""
+        with contextlib.suppress(ServiceError):
+            await self._service.call(
+                "renewing the lease",
+                lambda: self._native.refresh_activity(request_timeout=MARGIN),
+                before_again=self.raise_if_gone,
+            )

@@ -1,0 +1,262 @@
+"""One sandbox in Daytona, and the guest in it that is spoken with by requests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from paddock._concurrency import finish
+from paddock.backends.daytona.files import DaytonaFileSystem
+from paddock.backends.daytona.service import ServiceError, sdk
+from paddock.backends.daytona.terms import resource_settings, snapshot_image
+from paddock.backends.guest.ports import Gate
+from paddock.backends.guest.sandbox import GuestSandbox
+from paddock.errors import SandboxClosed, SandboxLost, Unsupported
+from paddock.sandbox import Capability
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from paddock.backends.daytona.backend import DaytonaBackend
+    from paddock.backends.daytona.carrier import Carrier
+    from paddock.backends.daytona.line import Line
+    from paddock.backends.daytona.service import Service
+    from paddock.backends.guest.client import GuestClient
+    from paddock.backends.owner import OwnerLock
+    from paddock.image import Image
+    from paddock.sandbox import Resources, Sandbox
+
+__all__ = ["DaytonaSandbox", "Preview", "delete"]
+
+CAPABILITIES = frozenset(
+    {
+        Capability.ISOLATION,
+        Capability.TREE_KILL,
+        Capability.URL,
+        Capability.NETWORK_NONE,
+        Capability.NETWORK_ALLOWLIST,
+        Capability.LIMIT_CPU,
+        Capability.LIMIT_MEMORY,
+        Capability.LIMIT_DISK,
+        Capability.SNAPSHOT,
+        Capability.FORK,
+        Capability.PAUSE,
+    }
+)
+CHANGE_DEADLINE = 300.0
+"""Seconds for the service to stop, pause, fork or keep a sandbox."""
+DELETE_DEADLINE = 60.0
+NOT_HERE = frozenset({404, 405, 422, 501})
+"""What a server answers to what it does not have, or not for this kind of sandbox."""
+TOKEN_HEADER = "x-daytona-preview-token"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """Where a port is reached, and the headers that a request has to bring."""
+
+    url: str
+    headers: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"Preview(url={self.url!r}, headers=...)"
+
+
+class DaytonaSandbox(GuestSandbox):
+    """Owns a sandbox of Daytona's, its owner's lock, and a share of the account's client."""
+
+    def __init__(
+        self,
+        backend: DaytonaBackend,
+        *,
+        service: Service,
+        native: Any,
+        client: GuestClient,
+        carrier: Carrier,
+        line: Line,
+        lock: OwnerLock | None,
+        env: Mapping[str, str],
+        working_dir: str,
+        folder: str,
+    ) -> None:
+        super().__init__(
+            client,
+            sandbox_id=native.id,
+            backend=backend.name,
+            working_dir=PurePosixPath(working_dir),
+            env=env,
+            labels=backend.labels,
+            capabilities=CAPABILITIES,
+            gate=Gate(),
+        )
+        self.fs = DaytonaFileSystem(self, client, service, native, folder)
+        self.native = native
+        """The SDK's own object; it dies with this one."""
+        self._recipe = backend
+        self._service = service
+        self._carrier = carrier
+        self._line = line
+        self._lock = lock
+        self._heart = asyncio.create_task(self._beat())
+
+    async def _beat(self) -> None:
+        """Renew the lease for as long as the sandbox is used."""
+        if self._recipe.lease is None:
+            return
+        while not self._client.lost.done():
+            await asyncio.sleep(self._recipe.lease / 3)
+            try:
+                await self._line.renew()
+            except SandboxLost as error:
+                self._client.fail(error.reason)
+
+    # ports
+
+    async def _url(self, port: int) -> str:
+        return (await self.preview(port)).url
+
+    async def preview(self, port: int) -> Preview:
+        """The address of `port`, for as long as the sandbox runs, and the headers it takes."""
+        link = await self._call("asking for an address", lambda: self.native.get_preview_link(port))
+        return Preview(url=str(link.url), headers={TOKEN_HEADER: str(link.token)})
+
+    async def signed_url(self, port: int, *, seconds: int = 3600) -> str:
+        """An address of `port` that takes no header, good for so many seconds."""
+        signed = await self._call(
+            "asking for a signed address",
+            lambda: self.native.create_signed_preview_url(port, seconds),
+        )
+        return str(signed.url)
+
+    # what the service does with it
+
+    async def snapshot(self, name: str) -> Image:
+        await self._change("snapshot()", lambda: self.native.create_snapshot(name, CHANGE_DEADLINE))
+        return snapshot_image(name)
+
+    async def fork(self, count: int = 1) -> list[Sandbox]:
+        making = [asyncio.ensure_future(self._fork()) for _ in range(count)]
+        try:
+            await asyncio.wait(making)
+            return [task.result() for task in making]
+        except BaseException:
+            await finish(_close_all(making))
+            raise
+
+    async def _fork(self) -> Sandbox:
+        recipe = replace(self._recipe, working_dir=str(self.working_dir), uploads=(), setup=())
+        service = self._service.share()
+        try:
+            return await recipe.adopt(
+                service,
+                lambda name: self._change(
+                    "fork()", lambda: self.native.fork(name, CHANGE_DEADLINE)
+                ),
+            )
+        except BaseException:
+            await finish(service.aclose())
+            raise
+
+    async def pause(self) -> None:
+        self._line.open.clear()
+        try:
+            await self._change("pause()", lambda: self.native.pause(CHANGE_DEADLINE))
+        except BaseException:
+            self._line.open.set()
+            raise
+
+    async def resume(self) -> None:
+        await self._change("resume()", lambda: self.native.start(CHANGE_DEADLINE))
+        self._line.open.set()
+
+    async def resize(self, resources: Resources) -> None:
+        """Give it other bounds; what is None stays as it is."""
+        told = sdk().Resources(**resource_settings(resources))
+        await self._change("resize()", lambda: self.native.resize(told, CHANGE_DEADLINE))
+
+    async def archive(self) -> None:
+        """Stop it and put its files where they cost least; `DaytonaBackend.attach` gets it back.
+
+        What runs in it ends, and so does this object.
+        """
+        self._refuse_with_lease("archive()")
+        await self._change("archive()", lambda: self.native.stop(CHANGE_DEADLINE))
+        await self._change("archive()", self.native.archive)
+        await self._end_with(self._let_go)
+
+    async def detach(self) -> None:
+        self._refuse_with_lease("detach()")
+        await self._end_with(self._let_go)
+
+    def _refuse_with_lease(self, what: str) -> None:
+        if self._lock is not None and self._recipe.lease is not None:
+            raise Unsupported(
+                f"{what} of a sandbox that has a lease",
+                backend=self.backend,
+                hint="make it with lease=None",
+            )
+
+    async def _change(self, what: str, work: Any) -> Any:
+        """A change that may not be made twice without asking; `Unsupported` if there is none."""
+        try:
+            return await self._call(what, work, twice=False)
+        except ServiceError as error:
+            if error.status in NOT_HERE:
+                raise Unsupported(what, backend=self.backend, hint=str(error)) from None
+            raise
+
+    async def _call(self, what: str, work: Any, *, twice: bool = True) -> Any:
+        if self.closed:
+            raise SandboxClosed(f"sandbox {self.id} is closed")
+        return await self._service.call(
+            what, work, twice=twice, before_again=self._line.raise_if_gone
+        )
+
+    # the end
+
+    async def _close(self) -> None:
+        try:
+            await self._stop_asking()
+            await delete(self._service, self.native)
+        finally:
+            await self._release()
+
+    async def _let_go(self) -> None:
+        await self._stop_asking()
+        await self._release()
+
+    async def _stop_asking(self) -> None:
+        await super()._close()
+        self._heart.cancel()
+        self._client.fail("it was closed")
+        self._line.open.set()
+        await self._carrier.wait_closed()
+        await asyncio.wait([self._heart])
+
+    async def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+        await self._service.aclose()
+
+
+async def _close_all(making: Sequence[asyncio.Task[Sandbox]]) -> None:
+    for task in making:
+        task.cancel()
+    await asyncio.wait(making)
+    for task in making:
+        if not task.cancelled() and task.exception() is None:
+            await task.result().aclose()
+
+
+async def delete(service: Service, native: Any) -> None:
+    """Delete a sandbox; one that is gone, or going, is fine."""
+
+    async def once() -> None:
+        with contextlib.suppress(sdk().DaytonaNotFoundError):
+            await native.delete(timeout=DELETE_DEADLINE)
+
+    # While its state changes, a service may refuse.
+    await service.call("deleting a sandbox", once, refused_is_passing=True)

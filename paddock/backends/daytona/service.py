@@ -1,0 +1,191 @@
+"""Calls of the service, control plane and sandboxes alike: repeated where that is safe, and
+with one kind of error.
+
+What the service refused for being asked too often was not done, so it is asked again when it
+says. What failed on its way may have been done, so only what may be done twice is asked again.
+It does not know what a sandbox is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import weakref
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay
+from tenacity.wait import wait_random_exponential
+
+from paddock._concurrency import finish
+from paddock.errors import ConfigError, MissingDependency, SandboxError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from daytona import AsyncDaytona, DaytonaConfig
+
+__all__ = ["Service", "ServiceError", "sdk"]
+
+T = TypeVar("T")
+
+API_URL = "https://app.daytona.io/api"
+"""Where the hosted service is, as the SDK has it."""
+TOO_OFTEN = 429
+PASSING = frozenset({408, 500, 502, 503, 504})
+"""What a service or a proxy answers that is overloaded, or between two states of a sandbox."""
+REFUSED = frozenset({400, 404, 409, 410})
+REPEATING = 30.0
+"""Seconds in which a call is repeated: a rolling update of a service takes less."""
+PAUSE_MAX = 60.0
+"""Seconds that a service may ask us to wait; the hosted one counts in minutes."""
+_pause = wait_random_exponential(multiplier=0.25, max=5.0)
+
+
+class ServiceError(SandboxError):
+    """Daytona refused or did not answer. `status` is its HTTP status, None without one.
+
+    `unanswered` tells that nobody knows whether it was done.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, unanswered: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.unanswered = unanswered
+
+
+def sdk() -> Any:
+    """The `daytona` package; `MissingDependency` names the extra without it."""
+    try:
+        import daytona
+    except ImportError as error:
+        raise MissingDependency("daytona", "daytona") from error
+    return daytona
+
+
+_services: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Service]] = (
+    weakref.WeakKeyDictionary()
+)
+"""A client belongs to the loop in which it was made."""
+
+
+@dataclass(eq=False)
+class Service:
+    """One account, as all sandboxes of this loop that use it share it."""
+
+    key: str
+    client: AsyncDaytona
+    _users: int = field(default=0, init=False)
+
+    @classmethod
+    def open(cls, config: DaytonaConfig | None, target: str | None) -> Service:
+        """The account of `config`, or of the environment; release it by `aclose`.
+
+        Raises `ConfigError` without a key.
+        """
+        config = _complete(config, target)
+        services = _services.setdefault(asyncio.get_running_loop(), {})
+        key = config.model_dump_json()
+        if key not in services:
+            services[key] = cls(key, sdk().AsyncDaytona(config))
+        return services[key].share()
+
+    def share(self) -> Service:
+        """Another hold of it, to be released by its own `aclose`."""
+        self._users += 1
+        return self
+
+    async def aclose(self) -> None:
+        """Let go of it; the last one closes its connections."""
+        self._users -= 1
+        if not self._users:
+            del _services[asyncio.get_running_loop()][self.key]
+            await finish(self.client.close())  # type: ignore[no-untyped-call]
+
+    async def call(
+        self,
+        what: str,
+        work: Callable[[], Awaitable[T]],
+        *,
+        twice: bool = True,
+        refused_is_passing: bool = False,
+        before_again: Callable[[], Awaitable[None]] | None = None,
+    ) -> T:
+        """Do `work`, again if need be; `what` names it in errors.
+
+        `twice` tells whether it may be done a second time when nobody knows whether it was
+        done; `refused_is_passing` that a refusal may be the service's own confusion, as while
+        a sandbox changes its state. `before_again` may raise to end it. Raises
+        `ServiceError`, and `ConfigError` for a key that is refused.
+        """
+
+        def is_passing(error: BaseException) -> bool:
+            if not isinstance(error, sdk().DaytonaError):
+                return False
+            status = error.status_code
+            if status == TOO_OFTEN or (refused_is_passing and status in REFUSED):
+                return True
+            return twice and _told(what, error).unanswered
+
+        async def look(_: RetryCallState) -> None:
+            if before_again is not None:
+                await before_again()
+
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception(is_passing),
+                wait=_wait,
+                stop=stop_after_delay(REPEATING),
+                before_sleep=look,
+                reraise=True,
+            ):
+                with attempt:
+                    return await work()
+        except sdk().DaytonaError as error:
+            raise (_refused_key(what, error) or _told(what, error)) from None
+        raise AssertionError("an attempt is made or raises")
+
+
+def _complete(config: DaytonaConfig | None, target: str | None) -> DaytonaConfig:
+    """A configuration that leaves nothing for the SDK to look for, neither in the environment
+    nor in files of the working directory, which may be anybody's."""
+    known = {} if config is None else config.model_dump(exclude_none=True)
+    for name in ("api_key", "jwt_token", "organization_id", "api_url", "target"):
+        if value := os.environ.get(f"DAYTONA_{name.upper()}"):
+            known.setdefault(name, value)
+    if target is not None:
+        known["target"] = target
+    known.setdefault("api_url", API_URL)
+    if "api_key" not in known and not {"jwt_token", "organization_id"} <= known.keys():
+        raise ConfigError(
+            "no key for Daytona: set DAYTONA_API_KEY (or DAYTONA_JWT_TOKEN and "
+            "DAYTONA_ORGANIZATION_ID), or give config=DaytonaConfig(api_key=...)"
+        )
+    return sdk().DaytonaConfig(**known)  # type: ignore[no-any-return]
+
+
+def _wait(state: RetryCallState) -> float:
+    assert state.outcome is not None, "nothing to wait for"
+    error = state.outcome.exception()
+    headers = getattr(error, "headers", None) or {}
+    for name, value in dict(headers).items():
+        if name.lower() == "retry-after":
+            with contextlib.suppress(ValueError):
+                return min(max(float(value), 0.0), PAUSE_MAX)
+    return _pause(state)
+
+
+def _refused_key(what: str, error: Any) -> ConfigError | None:
+    if error.status_code != 401:
+        return None
+    return ConfigError(f"{what}: Daytona does not take this key; look at DAYTONA_API_KEY")
+
+
+def _told(what: str, error: Any) -> ServiceError:
+    if error.status_code == TOO_OFTEN:
+        return ServiceError(f"{what}: Daytona is asked too often ({error})", status=TOO_OFTEN)
+    unanswered = isinstance(error, sdk().DaytonaConnectionError) or error.status_code in PASSING
+    return ServiceError(f"{what}: {error}", status=error.status_code, unanswered=unanswered)
