@@ -16,6 +16,9 @@ if TYPE_CHECKING:
         backend_names,
         get_backend,
     )
+    from paddock.backends.daytona import (
+        DaytonaBackend,
+    )
     from paddock.backends.docker import (
         DockerBackend,
     )
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
         ExecTimeout,
         FileChanged,
         IsolationUnavailable,
+        MissingCredentials,
         MissingDependency,
         ModelError,
         PaddockError,
@@ -135,6 +139,7 @@ __all__ = [
     "Capability",
     "CompactResult",
     "ConfigError",
+    "DaytonaBackend",
     "DockerBackend",
     "ExecFailed",
     "ExecResult",
@@ -146,6 +151,7 @@ __all__ = [
     "IsolationUnavailable",
     "JobUpdate",
     "LocalBackend",
+    "MissingCredentials",
     "MissingDependency",
     "ModelClient",
     "ModelError",
@@ -202,6 +208,7 @@ _HOMES = {
         "backend_names",
         "get_backend",
     ),
+    "paddock.backends.daytona": ("DaytonaBackend",),
     "paddock.backends.docker": ("DockerBackend",),
     "paddock.backends.local": ("LocalBackend",),
     "paddock.backends.pool": (
@@ -215,6 +222,7 @@ _HOMES = {
         "ExecTimeout",
         "FileChanged",
         "IsolationUnavailable",
+        "MissingCredentials",
         "MissingDependency",
         "ModelError",
         "PaddockError",

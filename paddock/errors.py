@@ -4,6 +4,7 @@
 
     PaddockError
     ├── ConfigError              a recipe, profile or file is not valid (ValueError)
+    │   └── MissingCredentials   there is no key for a service
     ├── MissingDependency        an optional package is not installed (ImportError)
     ├── Unsupported              the backend cannot do what was asked; nothing has been made
     │   └── IsolationUnavailable this machine cannot give the isolation asked for
@@ -43,6 +44,7 @@ __all__ = [
     "ExecTimeout",
     "FileChanged",
     "IsolationUnavailable",
+    "MissingCredentials",
     "MissingDependency",
     "ModelError",
     "PaddockError",
@@ -64,6 +66,10 @@ class PaddockError(Exception):
 
 class ConfigError(PaddockError, ValueError):
     """A recipe, a profile or a file that a person wrote is not valid."""
+
+
+class MissingCredentials(ConfigError):
+    """A service takes a key, and there is none; the message says where it is looked for."""
 
 
 class MissingDependency(PaddockError, ImportError):

@@ -66,8 +66,10 @@ def examine() -> Iterator[Finding]:
     yield _isolation()
     yield _ripgrep()
     yield _docker()
+    yield _distribution("daytona", "Daytona SDK", install="paddock[daytona]")
+    yield _key("DAYTONA_API_KEY", "sandboxes in Daytona")
     yield _project()
-    yield _distribution("openai", "OpenAI client")
+    yield _distribution("openai", "OpenAI client", install="openai")
     yield _key("OPENAI_API_KEY", "models of OpenAI, or of any service that speaks its protocol")
 
 
@@ -169,7 +171,7 @@ def _project() -> Finding:
     return Finding(name="project file", status="ok", detail=f"{project.path}{begins}")
 
 
-def _distribution(package: str, name: str) -> Finding:
+def _distribution(package: str, name: str, *, install: str) -> Finding:
     try:
         return Finding(name=name, status="ok", detail=f"{package} {metadata.version(package)}")
     except metadata.PackageNotFoundError:
@@ -177,7 +179,7 @@ def _distribution(package: str, name: str) -> Finding:
             name=name,
             status="missing",
             detail=f"{package} is not installed",
-            advice=f"pip install {package}",
+            advice=f"pip install '{install}'",
         )
 
 

@@ -17,7 +17,13 @@ from paddock.cli import options
 from paddock.cli.errors import explain
 from paddock.cli.running import run
 from paddock.cli.text import one_line
-from paddock.errors import ConfigError, MissingDependency, PaddockError, Unsupported
+from paddock.errors import (
+    ConfigError,
+    MissingCredentials,
+    MissingDependency,
+    PaddockError,
+    Unsupported,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -109,7 +115,7 @@ async def _everywhere(name: str, ask: Callable[[Backend], Awaitable[Sequence[T]]
     for each in backend_names():
         try:
             answers += await ask(get_backend(each)())
-        except (Unsupported, MissingDependency):
+        except (Unsupported, MissingDependency, MissingCredentials):
             continue  # nothing of it can be there
         except (PaddockError, OSError) as error:
             typer.echo(f"paddock: {each}: {explain(error)}", err=True)

@@ -19,7 +19,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from tenacity.wait import wait_random_exponential
 
 from paddock._concurrency import finish
-from paddock.errors import ConfigError, MissingDependency, SandboxError
+from paddock.errors import ConfigError, MissingCredentials, MissingDependency, SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -84,7 +84,7 @@ class Service:
     def open(cls, config: DaytonaConfig | None, target: str | None) -> Service:
         """The account of `config`, or of the environment; release it by `aclose`.
 
-        Raises `ConfigError` without a key.
+        Raises `MissingCredentials` without a key.
         """
         config = _complete(config, target)
         services = _services.setdefault(asyncio.get_running_loop(), {})
@@ -160,7 +160,7 @@ def _complete(config: DaytonaConfig | None, target: str | None) -> DaytonaConfig
         known["target"] = target
     known.setdefault("api_url", API_URL)
     if "api_key" not in known and not {"jwt_token", "organization_id"} <= known.keys():
-        raise ConfigError(
+        raise MissingCredentials(
             "no key for Daytona: set DAYTONA_API_KEY (or DAYTONA_JWT_TOKEN and "
             "DAYTONA_ORGANIZATION_ID), or give config=DaytonaConfig(api_key=...)"
         )
