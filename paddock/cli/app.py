@@ -11,6 +11,7 @@ from paddock.cli.demo import demo
 from paddock.cli.doctor import doctor
 from paddock.cli.exec import exec_
 from paddock.cli.image import image
+from paddock.cli.init import init
 from paddock.cli.run import run
 from paddock.cli.sandboxes import gc, ls, rm
 from paddock.cli.sessions import sessions
@@ -43,6 +44,7 @@ app.add_typer(image, name="image")
 app.command()(ls)
 app.command()(rm)
 app.command()(gc)
+app.command()(init)
 app.command()(doctor)
 
 
