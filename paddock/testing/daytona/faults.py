@@ -1,0 +1,186 @@
+"""Faults that a test asks the server for, and how often each has fired.
+
+A fault fires when a request arrives whose method and path it matches. What it does then
+is its kind: some spoil the answer, some the change of state that the request begins.
+Knows nothing of how the server carries them out.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "CutWebSocket",
+    "Delay",
+    "DestroyDuringStart",
+    "DropAfter",
+    "DropBefore",
+    "ExpiredKey",
+    "FailWith",
+    "Fault",
+    "FaultKind",
+    "Faults",
+    "MoveProxy",
+    "Quota",
+    "SilentEvents",
+    "Status",
+    "StuckIn",
+    "Truncate",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Answer with `status`, and do not execute. Bodies: the envelope, a proxy's page, none."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Literal["json", "html", "empty"] = "json"
+    message: str = "Injected by the test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delay:
+    """Wait for so many seconds, then go on as if nothing had been."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropBefore:
+    """Close the connection without an answer; nothing was executed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropAfter:
+    """Execute, then close the connection without an answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truncate:
+    """Execute, answer so many bytes of the body, then close the connection."""
+
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutWebSocket:
+    """Cut the WebSocket once so many bytes of messages have gone to the client.
+
+    1006 is a connection that is gone without a word, 1000 one that was closed properly.
+    """
+
+    bytes: int
+    code: Literal[1000, 1006] = 1006
+
+
+@dataclass(frozen=True, kw_only=True)
+class StuckIn:
+    """The change of state that the request begins never leaves `state`; delete still works."""
+
+    state: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailWith:
+    """The change of state that the request begins ends in `state` instead."""
+
+    state: Literal["error", "build_failed"]
+    reason: str
+    recoverable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DestroyDuringStart:
+    """The sandbox is destroyed in the middle of the change of state that the request begins."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quota:
+    """Refuse as the service does when the organisation has used up what it may use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpiredKey:
+    """Refuse the key as one that has expired."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoveProxy:
+    """Before the request is served, the toolbox moves to another URL; the old one is 404."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SilentEvents:
+    """The change of state that the request begins sends no events."""
+
+
+FaultKind: TypeAlias = (
+    Status
+    | Delay
+    | DropBefore
+    | DropAfter
+    | Truncate
+    | CutWebSocket
+    | StuckIn
+    | FailWith
+    | DestroyDuringStart
+    | Quota
+    | ExpiredKey
+    | MoveProxy
+    | SilentEvents
+)
+
+
+@dataclass(kw_only=True, eq=False)
+class Fault:
+    """One fault that was asked for; `fired` counts the requests that met it."""
+
+    match: re.Pattern[str]
+    kind: FaultKind
+    times: int | None
+    after: int
+    seen: int = 0
+    fired: int = 0
+
+    def meets(self, line: str) -> bool:
+        """Whether it fires for the request `line`, counted either way."""
+        if not self.match.fullmatch(line):
+            return False
+        self.seen += 1
+        if self.seen <= self.after or (self.times is not None and self.fired >= self.times):
+            return False
+        self.fired += 1
+        return True
+
+
+class Faults:
+    """The faults of one server, in the order they were added."""
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+
+    def add(self, *, match: str, kind: FaultKind, times: int | None = 1, after: int = 0) -> Fault:
+        """Let `kind` happen to requests that `match`; returns the fault, to ask its `fired`.
+
+        `match` is a regular expression for the whole of, say, `POST /api/sandbox` or
+        `GET /toolbox/.*/files/info`. `times` is how often (None: always), `after` how many
+        matching requests go free first.
+        """
+        fault = Fault(match=re.compile(match), kind=kind, times=times, after=after)
+        self._faults.append(fault)
+        return fault
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._faults.clear()
+
+    def meeting(self, method: str, path: str) -> tuple[FaultKind, ...]:
+        """What happens to this request; asking counts it."""
+        line = f"{method} {path}"
+        return tuple(fault.kind for fault in self._faults if fault.meets(line))

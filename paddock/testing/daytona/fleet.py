@@ -1,0 +1,306 @@
+"""The sandboxes of one server: made, moved from state to state, and taken down.
+
+Every move is a task that this module owns; nothing outlives `aclose`. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import secrets
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from paddock.testing.daytona.envelope import ApiError
+from paddock.testing.daytona.faults import DestroyDuringStart, FailWith, SilentEvents, StuckIn
+from paddock.testing.daytona.recipe import BUILD_ERROR
+from paddock.testing.daytona.states import ERRED, plan
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from pathlib import Path
+
+    from paddock.testing.daytona.clock import Clock
+    from paddock.testing.daytona.events import Events
+    from paddock.testing.daytona.faults import FaultKind
+    from paddock.testing.daytona.sandbox import Sandbox
+    from paddock.testing.daytona.states import Move
+
+__all__ = ["Fleet", "copy_tree"]
+
+
+class Fleet:
+    """Sandboxes by id, and the moves under way."""
+
+    def __init__(
+        self, *, folder: Path, clock: Clock, events: Events, delay: float, url: Callable[[], str]
+    ) -> None:
+        self.sandboxes: dict[str, Sandbox] = {}
+        self.delays: dict[str, float] = {}
+        self._folder = folder
+        self._clock = clock
+        self._events = events
+        self._delay = delay
+        self._url = url
+        self._moves: set[asyncio.Task[None]] = set()
+        clock.when_advanced(self.sweep)
+
+    def folder(self, identity: str) -> Path:
+        """Where the files of a sandbox or snapshot are."""
+        return self._folder / identity
+
+    def find(self, id_or_name: str) -> Sandbox:
+        """The sandbox of that id, else of that name; raises `ApiError` 404."""
+        if (found := self.sandboxes.get(id_or_name)) is not None:
+            return found
+        for sandbox in self.sandboxes.values():
+            if sandbox.name == id_or_name and sandbox.desired != "destroyed":
+                return sandbox
+        raise ApiError(404, f"Sandbox with ID or name {id_or_name} not found")
+
+    def require_free(self, name: str) -> None:
+        """Raise `ApiError` 409 if a living sandbox has this name."""
+        if any(each.name == name and each.desired != "destroyed" for each in self.live()):
+            raise ApiError(409, f"Sandbox with name {name} already exists")
+
+    def live(self) -> Iterator[Sandbox]:
+        """All of them, the oldest first."""
+        return iter(list(self.sandboxes.values()))
+
+    def wire(self, sandbox: Sandbox) -> dict[str, Any]:
+        """The sandbox as the API tells it."""
+        return sandbox.to_wire(self._url(), self._last_activity(sandbox))
+
+    def item(self, sandbox: Sandbox) -> dict[str, Any]:
+        """The sandbox as the API lists it."""
+        return sandbox.to_item(self._url(), self._last_activity(sandbox))
+
+    def touch(self, sandbox: Sandbox) -> None:
+        """Note activity, which puts off stopping for idleness."""
+        sandbox.active_at = self._clock.seconds()
+
+    def add(
+        self,
+        sandbox: Sandbox,
+        operation: str,
+        effects: tuple[FaultKind, ...] = (),
+        files: Path | None = None,
+    ) -> None:
+        """Take a new sandbox in and begin to make it, with a copy of `files` if given."""
+
+        async def make() -> None:
+            if files is not None:
+                await copy_tree(files, self.folder(sandbox.id))
+            await sandbox.toolbox.start()
+
+        self.sandboxes[sandbox.id] = sandbox
+        self.move(sandbox, operation, effects, make)
+        if not any(isinstance(effect, SilentEvents) for effect in effects):
+            self._events.tell("sandbox.created", self.wire(sandbox))
+
+    def move(
+        self,
+        sandbox: Sandbox,
+        operation: str,
+        effects: tuple[FaultKind, ...] = (),
+        work: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Begin `operation`; `work` is done on the way, before the last state.
+
+        Raises `ApiError` when the state does not allow it, or another move is under way.
+        """
+        if sandbox.busy and not sandbox.stuck and sandbox.state != "pending_build":
+            raise ApiError(
+                409, "Sandbox state change in progress", code="SANDBOX_STATE_CHANGE_IN_PROGRESS"
+            )
+        way = plan(operation, sandbox.state)
+        if sandbox.moving is not None:
+            sandbox.moving.cancel()
+        before, origin = sandbox.moving, sandbox.state
+        sandbox.desired = way.desired or sandbox.desired
+        if way.at_once:
+            self._enter(sandbox, way.through[0], effects)
+        travel = self._travel(sandbox, way, effects, work, before, origin)
+        sandbox.moving = self._own(travel)
+
+    def start(self, sandbox: Sandbox, effects: tuple[FaultKind, ...] = ()) -> None:
+        """Start or resume it; what runs already stays as it is."""
+        if sandbox.state == sandbox.desired == "started":
+            return
+        frozen = sandbox.state == "paused"
+        self.move(sandbox, "start", effects, None if frozen else sandbox.toolbox.start)
+        if not frozen:
+            sandbox.token = secrets.token_hex(16)  # a start makes a new one, a resume does not
+
+    def stop(self, sandbox: Sandbox, effects: tuple[FaultKind, ...] = ()) -> None:
+        """Stop it, which deletes it if it is ephemeral."""
+        if not sandbox.ephemeral:
+            self.move(sandbox, "stop", effects, sandbox.toolbox.stop)
+            return
+        plan("stop", sandbox.state)
+        self.destroy(sandbox, effects)
+
+    def destroy(self, sandbox: Sandbox, effects: tuple[FaultKind, ...] = ()) -> None:
+        """Take it down; it is found until that is done, its name is free at once."""
+        if any(each.parent == sandbox.id for each in self.live()):
+            raise ApiError(
+                400,
+                "Cannot delete sandbox which has active fork children. "
+                "The forks must be deleted first.",
+            )
+        self.move(sandbox, "destroy", effects, sandbox.toolbox.remove)
+
+    async def settled(self) -> None:
+        """Wait until no move is under way but those that are stuck."""
+        while waited := [
+            each.moving for each in self.live() if each.moving and each.busy and not each.stuck
+        ]:
+            await asyncio.wait(waited, timeout=0.01)  # some of them may get stuck meanwhile
+
+    def sweep(self) -> None:
+        """Begin what has fallen due: stops for idleness, archives, deletions, ends of life."""
+        for sandbox in self.live():
+            if not sandbox.busy and (operation := self._due(sandbox)) is not None:
+                with contextlib.suppress(ApiError):  # say, it has forks: it stays due
+                    operation(sandbox)
+
+    async def aclose(self) -> None:
+        """End every move and remove every sandbox with its files."""
+        for task in self._moves:
+            task.cancel()
+        if self._moves:
+            await asyncio.wait(self._moves)
+        ends = [sandbox.toolbox.remove() for sandbox in self.live()]
+        failures = await asyncio.gather(*ends, return_exceptions=True)
+        self.sandboxes.clear()
+        if errors := [each for each in failures if isinstance(each, Exception)]:
+            raise ExceptionGroup("sandboxes could not be removed", errors)
+
+    def _due(self, sandbox: Sandbox) -> Callable[[Sandbox], None] | None:
+        settings = sandbox.settings
+        age = (self._clock.now() - sandbox.created_at).total_seconds()
+        if _elapsed(sandbox.ttl_minutes, age):
+            return self.destroy
+        if sandbox.state == "started":
+            idle = self._clock.seconds() - sandbox.active_at
+            if _elapsed(settings["autoStopInterval"], idle):
+                return self.stop
+            return self.pause if _elapsed(settings["autoPauseInterval"], idle) else None
+        if sandbox.halted_at is None:
+            return None
+        halted = self._clock.seconds() - sandbox.halted_at
+        if _elapsed(settings["autoDeleteInterval"], halted):
+            return self.destroy
+        archivable = sandbox.state == "stopped"
+        due = archivable and _elapsed(settings["autoArchiveInterval"], halted)
+        return self.archive if due else None
+
+    def pause(self, sandbox: Sandbox, effects: tuple[FaultKind, ...] = ()) -> None:
+        """Freeze it."""
+        self.move(sandbox, "pause", effects)
+
+    def archive(self, sandbox: Sandbox, effects: tuple[FaultKind, ...] = ()) -> None:
+        """Put a stopped one away."""
+        if sandbox.ephemeral:
+            raise ApiError(400, "Ephemeral sandboxes cannot be archived")
+        self.move(sandbox, "archive", effects)
+
+    async def _travel(
+        self,
+        sandbox: Sandbox,
+        way: Move,
+        effects: tuple[FaultKind, ...],
+        work: Callable[[], Awaitable[None]] | None,
+        before: asyncio.Task[None] | None,
+        origin: str,
+    ) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        sandbox.stuck = False
+        for state in way.through:
+            self._enter(sandbox, state, effects)
+            if any(isinstance(each, StuckIn) and each.state == state for each in effects):
+                sandbox.stuck = True
+                await asyncio.Event().wait()
+            if not await self._pass(sandbox, state):
+                return
+        for effect in effects:
+            if isinstance(effect, FailWith):
+                self._fail(sandbox, effect.state, effect.reason, recoverable=effect.recoverable)
+                return
+            if isinstance(effect, DestroyDuringStart):
+                await sandbox.toolbox.remove()
+                sandbox.desired = "destroyed"
+                self._enter(sandbox, "destroyed", effects)
+                return
+        if work is not None:
+            try:
+                await work()
+            except Exception as error:  # the service reports its own failures so, too
+                self._fail(sandbox, "error", f"{type(error).__name__}: {error}")
+                return
+        sandbox.error_reason, sandbox.recoverable = None, False
+        self._enter(sandbox, way.to or origin, effects)
+
+    async def _pass(self, sandbox: Sandbox, state: str) -> bool:
+        """Spend the time of `state`; False if the build failed in it."""
+        seconds = self.delays.get(state, self._delay)
+        if state != "building_snapshot" or sandbox.build is None:
+            await asyncio.sleep(seconds)
+            return True
+        log = sandbox.build
+        for _ in log.lines:
+            await asyncio.sleep(seconds / len(log.lines))
+            line = log.show()
+            if line.startswith(BUILD_ERROR):
+                log.finish()
+                self._fail(sandbox, "build_failed", line.removeprefix(BUILD_ERROR).strip())
+                return False
+        log.finish()
+        return True
+
+    def _fail(
+        self, sandbox: Sandbox, state: str, reason: str, *, recoverable: bool = False
+    ) -> None:
+        sandbox.error_reason, sandbox.recoverable = reason, recoverable
+        self._enter(sandbox, state, ())
+
+    def _enter(self, sandbox: Sandbox, state: str, effects: tuple[FaultKind, ...]) -> None:
+        if state == sandbox.state:
+            return
+        old, sandbox.state = sandbox.state, state
+        sandbox.updated_at = self._clock.now()
+        if state == "started":
+            self.touch(sandbox)
+        sandbox.halted_at = (
+            self._clock.seconds() if state in {"stopped", "archived", *ERRED} else None
+        )
+        if state == "destroyed":
+            self.sandboxes.pop(sandbox.id, None)
+            if sandbox.build is not None:
+                sandbox.build.finish()
+        if not any(isinstance(effect, SilentEvents) for effect in effects):
+            content = {"sandbox": self.wire(sandbox), "oldState": old, "newState": state}
+            self._events.tell("sandbox.state.updated", content)
+
+    def _own(self, move: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(move)
+        self._moves.add(task)
+        task.add_done_callback(self._moves.discard)
+        return task
+
+    def _last_activity(self, sandbox: Sandbox) -> dt.datetime:
+        idle = self._clock.seconds() - sandbox.active_at
+        return self._clock.now() - dt.timedelta(seconds=idle)
+
+
+def _elapsed(minutes: float | None, seconds: float) -> bool:
+    """Whether an interval has passed; none, zero and less mean never."""
+    return minutes is not None and minutes > 0 and seconds >= minutes * 60
+
+
+async def copy_tree(source: Path, target: Path) -> None:
+    """Copy the files of a sandbox, links as links; a source that is not there is empty."""
+    if await asyncio.to_thread(source.is_dir):
+        await asyncio.to_thread(shutil.copytree, source, target, symlinks=True, dirs_exist_ok=True)
