@@ -20,6 +20,7 @@ from paddock.testing.daytona.toolbox.execution import Execution
 from paddock.testing.daytona.toolbox.processes import Processes
 from paddock.testing.daytona.toolbox.replies import DaemonError
 from paddock.testing.daytona.toolbox.routing import Routes
+from paddock.testing.daytona.toolbox.session_calls import SessionCalls
 from paddock.testing.daytona.toolbox.shells import Surroundings
 from paddock.testing.daytona.toolbox.transfers import Transfers
 
@@ -45,6 +46,7 @@ class Toolbox:
         self._surroundings = Surroundings(root.resolve(), env)
         self._processes = Processes()
         self._calls: set[asyncio.Task[web.StreamResponse]] = set()
+        self._sessions = SessionCalls(self._surroundings, self._processes, self._count)
         self._routes = self._mount()
 
     @property
@@ -95,6 +97,7 @@ class Toolbox:
                 "POST /files/bulk-download": transfers.download,
                 "GET /work-dir": self._folder,
                 "GET /user-home-dir": self._folder,
+                **self._sessions.routes(),
             }
         )
 
@@ -116,6 +119,7 @@ class Toolbox:
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
+        await self._sessions.close()
         await self._processes.stop()
 
     async def _remove(self) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from daytona import AsyncSandbox
 
     from paddock.testing.daytona.toolbox import Toolbox
-    from tests.unit.daytona_server.conftest import Bell
+    from tests.unit.daytona_server.toolbox.conftest import Bell
 
 DEADLINE = 10.0
 """Seconds for what takes milliseconds."""
