@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,19 +65,28 @@ class Project:
 def find_project(start: Path | None = None) -> Project | None:
     """The project file that holds in `start`, by default the current directory.
 
-    That is the nearest one on the way up, a paddock.toml before a pyproject.toml. One of
-    those without ``[tool.paddock]`` is passed by. Raises `ConfigError` that says which file
+    That is the nearest one on the way up, a paddock.toml before a pyproject.toml. A
+    pyproject.toml without ``[tool.paddock]`` is passed by, and so is a file of another user
+    in a directory that anyone can write to, such as /tmp. Raises `ConfigError` that says which file
     is wrong and where, `OSError` for one that cannot be read.
     """
     here = Path.cwd() if start is None else start.resolve()
     for folder in (here, *here.parents):
         own = folder / FILE_NAME
-        if os.path.isfile(own):
+        if _holds(own):
             return _project(own, _load(own, _read(own)))
         shared = folder / PYPROJECT
-        if os.path.isfile(shared) and (table := _tool_table(shared)) is not None:
+        if _holds(shared) and (table := _tool_table(shared)) is not None:
             return _project(shared, table)
     return None
+
+
+def _holds(path: Path) -> bool:
+    """Whether there is a file, and not one that a stranger may have put there."""
+    if not os.path.isfile(path):
+        return False
+    owner, folder = path.stat().st_uid, path.parent.stat()
+    return owner in (0, os.getuid()) or not folder.st_mode & stat.S_IWOTH
 
 
 def _tool_table(path: Path) -> dict[str, Any] | None:

@@ -69,13 +69,12 @@ def make_backend(
         "isolation": isolation,
     }
     given = {field: value for field, value in asked.items() if value}
-    if isolation and "isolation" not in _fields(kind):
-        raise Unsupported("--isolation", backend=kind.name)
-    if beginning:
-        if beginning.field not in _fields(kind):
-            hint = "choose another with --backend"
-            raise Unsupported(f"--{beginning.option}", backend=kind.name, hint=hint)
+    if beginning is not None:
         given[beginning.field] = beginning.value
+    for field in given.keys() - _fields(kind):
+        option = beginning.option if beginning and field == beginning.field else field
+        hint = "choose another with --backend"
+        raise Unsupported(f"--{option}", backend=kind.name, hint=hint)
     if project is not None:
         given = _completed(kind, given, project, begun=beginning is not None)
     return kind(**given)

@@ -78,7 +78,7 @@ def run(
     }
     base = _read(config, working_dir)
     recipe = make_backend(
-        backend,
+        backend or _backend_name(base, begun=bool(dockerfile or snapshot)),
         image=image,
         dockerfile=dockerfile,
         snapshot=snapshot,
@@ -102,6 +102,11 @@ def _read(path: Path | None, working_dir: str | None) -> AgentConfig | None:
         return None
     base = AgentConfig.from_file(path)
     return dataclasses.replace(base, working_dir=None) if working_dir else base
+
+
+def _backend_name(base: AgentConfig | None, *, begun: bool) -> str | None:
+    """The backend that the agent's file names, unless what a sandbox begins with implies one."""
+    return base.backend if base and isinstance(base.backend, str) and not begun else None
 
 
 def _configure(

@@ -140,6 +140,16 @@ def test_an_agents_file_that_names_a_directory_keeps_the_project_out_of_it(
 
 
 @pytest.mark.docker
+@pytest.mark.usefixtures("base_image")
+def test_the_backend_of_an_agents_file_is_taken(paddock: Paddock, project: Path) -> None:
+    (project / "script.yaml").write_text(SCRIPT)
+    (project / "agent.yaml").write_text("model: scripted:script.yaml\nbackend: docker\n")
+    args = ("run", "Go", "-c", "agent.yaml", "-y", "-p", "developer", "--json")
+    assert f"/workspace/{project.name}" in paddock(*args).stdout
+    assert f"/workspace/{project.name}" not in paddock(*args, "-b", "local").stdout
+
+
+@pytest.mark.docker
 def test_a_working_directory_in_the_project_is_one_of_its_directories(
     paddock: Paddock, project: Path, base_image: str
 ) -> None:
@@ -177,10 +187,8 @@ def test_the_backend_of_the_environment_is_taken(paddock: Paddock, project: Path
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('[sandbox]\nimge = "x"', "did you mean sandbox.image?"),
         ("[sandbox\n", "line 1"),
         ('[sandbox]\nimage = "x"', "the local backend does not support it"),
-        ('[sandbox]\nworking_dir = "/etc"', "the local backend works in directories of this"),
     ],
 )
 def test_what_is_wrong_with_the_file_is_told_without_a_traceback(
@@ -201,11 +209,17 @@ def test_doctor_says_which_file_holds(paddock: Paddock, project: Path) -> None:
         found = json.loads(paddock("doctor", "--json").stdout)
         return next(each for each in found if each["name"] == "project file")
 
-    assert (finding()["status"], finding()["detail"]) == ("ok", f"{project}/paddock.toml")
+    assert finding() == {
+        "name": "project file",
+        "status": "ok",
+        "detail": f"{project}/paddock.toml",
+        "advice": "",
+    }
     (project / "paddock.toml").write_text("[sandbox\n")
-    assert finding()["status"] == "missing"
-    assert "line 1" in finding()["detail"]
-    assert finding()["advice"]
+    wrong = finding()
+    assert wrong["status"] == "missing"
+    assert "line 1" in wrong["detail"]
+    assert "--no-project" in wrong["advice"]
     (project / "paddock.toml").unlink()
     assert finding()["detail"] == "none, here or above"
 

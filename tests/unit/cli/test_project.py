@@ -102,6 +102,21 @@ def test_what_is_no_file_is_passed_by(root: Path) -> None:
     assert find_project(root) is None
 
 
+@pytest.mark.parametrize("name", ["paddock.toml", "pyproject.toml"])
+def test_what_a_stranger_put_into_a_directory_of_everyone_is_passed_by(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    file = root / name
+    file.write_text("[tool.paddock]" if name == "pyproject.toml" else "")
+    if os.getuid() == 0:
+        os.chown(file, 4242, -1)
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: 4242)
+    assert find_project(root) is not None
+    root.chmod(0o1777)
+    assert find_project(root) is None
+
+
 # ------------------------------------------------------------------------- reading
 
 
