@@ -90,13 +90,9 @@ class Files:
 
     async def _permit(self, request: web.Request) -> web.Response:
         path = _required(request, "path")
-        mode, owner, group = (request.query.get(name) for name in ("mode", "owner", "group"))
         target = self._surroundings.resolve(path)
         try:
-            if mode:
-                await asyncio.to_thread(os.chmod, target, _mode(mode))
-            if owner or group:
-                await asyncio.to_thread(shutil.chown, target, owner, group)
+            await asyncio.to_thread(_permit, target, dict(request.query))
         except LookupError as error:  # no such user or group
             raise DaemonError(400, str(error)) from error
         except OSError as error:
@@ -171,6 +167,15 @@ def _move(source: Path, destination: Path) -> None:
     if destination.exists():
         raise DaemonError(409, "destination already exists")
     shutil.move(source, destination)
+
+
+def _permit(path: Path, wanted: dict[str, str]) -> None:
+    if wanted.get("mode"):
+        path.chmod(_mode(wanted["mode"]))
+    if wanted.get("owner"):
+        shutil.chown(path, user=wanted["owner"])
+    if wanted.get("group"):
+        shutil.chown(path, group=wanted["group"])
 
 
 def _required(request: web.Request, name: str) -> str:

@@ -17,9 +17,11 @@ from aiohttp import web
 
 from paddock._concurrency import finish
 from paddock.testing.daytona.toolbox.execution import Execution
+from paddock.testing.daytona.toolbox.files import Files
 from paddock.testing.daytona.toolbox.processes import Processes
 from paddock.testing.daytona.toolbox.replies import DaemonError
 from paddock.testing.daytona.toolbox.routing import Routes
+from paddock.testing.daytona.toolbox.searching import Searching
 from paddock.testing.daytona.toolbox.session_calls import SessionCalls
 from paddock.testing.daytona.toolbox.shells import Surroundings
 from paddock.testing.daytona.toolbox.transfers import Transfers
@@ -97,6 +99,8 @@ class Toolbox:
                 "POST /files/bulk-download": transfers.download,
                 "GET /work-dir": self._folder,
                 "GET /user-home-dir": self._folder,
+                **Files(self._surroundings).routes(),
+                **Searching(self._surroundings).routes(),
                 **self._sessions.routes(),
             }
         )
