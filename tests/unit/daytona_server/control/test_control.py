@@ -1,0 +1,467 @@
+"""The unmodified SDK against the control plane of the conformance server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+from aiohttp import web
+from daytona import (  # noqa: TID253 - the SDK is what is served here
+    AsyncDaytona,
+    CreateSandboxFromImageParams,
+    CreateSandboxFromSnapshotParams,
+    CreateSnapshotParams,
+    DaytonaAuthenticationError,
+    DaytonaBadRequestError,
+    DaytonaConfig,
+    DaytonaConflictError,
+    DaytonaError,
+    DaytonaNotFoundError,
+    DaytonaUnprocessableEntityError,
+    Image,
+    ListSandboxesQuery,
+    Resources,
+)
+
+from paddock.testing.daytona import DaytonaServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+DEADLINE = 10.0  # seconds for what takes milliseconds
+HOUR = 3600.0
+
+
+def named(name: str, **labels: str) -> CreateSandboxFromSnapshotParams:
+    return CreateSandboxFromSnapshotParams(name=name, labels=labels)
+
+
+async def gone(server: DaytonaServer) -> None:
+    async with asyncio.timeout(DEADLINE):
+        await server.settled()
+
+
+async def names(daytona: AsyncDaytona, query: ListSandboxesQuery | None = None) -> list[str]:
+    return [sandbox.name async for sandbox in daytona.list(query)]
+
+
+async def test_a_sandbox_is_created_as_asked_and_runs_commands(
+    server: DaytonaServer, daytona: AsyncDaytona
+) -> None:
+    sandbox = await daytona.create(
+        CreateSandboxFromSnapshotParams(
+            name="one",
+            labels={"k": "v"},
+            env_vars={"A": "1"},
+            auto_stop_interval=0,
+            auto_delete_interval=30,
+            network_allow_list="10.0.0.0/8",
+        )
+    )
+    assert (sandbox.name, sandbox.state) == ("one", "started")
+    assert sandbox.labels == {"k": "v", "code-toolbox-language": "python"}
+    assert (sandbox.env, sandbox.auto_stop_interval) == ({"A": "1"}, 0)
+    assert sandbox.network_allow_list == "10.0.0.0/8"
+    assert (await sandbox.process.exec("echo")).result == "echo"
+    assert server.count("POST", "/process/execute") == 1
+    assert (await daytona.get("one")).id == sandbox.id
+
+
+async def test_an_event_ends_a_wait_before_the_next_poll(
+    other_server: Callable[..., DaytonaServer], connected: Callable[[DaytonaServer], AsyncDaytona]
+) -> None:
+    async with other_server(delay=0.2) as server, connected(server) as daytona:
+        first = await daytona.create()  # by now the events are connected
+        began = time.monotonic()
+        await first.stop()
+        assert time.monotonic() - began < 0.9, "the SDK polls once per second"
+
+
+async def test_a_name_is_taken_until_its_sandbox_is_being_destroyed(daytona: AsyncDaytona) -> None:
+    first = await daytona.create(named("one"))
+    with pytest.raises(DaytonaConflictError, match="Sandbox with name one already exists"):
+        await daytona.create(named("one"))
+    await first.delete()
+    second = await daytona.create(named("one"))
+    assert second.id != first.id
+
+
+async def test_what_cannot_be_made_is_refused_in_the_words_of_the_service(
+    daytona: AsyncDaytona,
+) -> None:
+    big = CreateSandboxFromImageParams(image="debian:12", resources=Resources(cpu=99))
+    refused: dict[str, CreateSandboxFromSnapshotParams | CreateSandboxFromImageParams] = {
+        "Snapshot none not found": CreateSandboxFromSnapshotParams(snapshot="none"),
+        "CIDR": CreateSandboxFromSnapshotParams(network_allow_list="10.0.0.0/99"),
+        r"CPU request 99 exceeds maximum allowed per sandbox \(4\)": big,
+    }
+    for words, params in refused.items():
+        with pytest.raises(DaytonaBadRequestError, match=words):
+            await daytona.create(params)
+    assert await names(daytona) == []
+
+
+async def test_a_build_shows_its_log_and_starts(
+    server: DaytonaServer, daytona: AsyncDaytona
+) -> None:
+    log: list[str] = []
+    image = Image.base("debian:12").run_commands("true")
+    sandbox = await daytona.create(
+        CreateSandboxFromImageParams(image=image, resources=Resources(cpu=2)),
+        on_snapshot_create_logs=log.append,
+    )
+    text = "\n".join(log)
+    assert "Step 1/2 : FROM debian:12" in text
+    assert "Successfully built" in text
+    assert sandbox.cpu == 2
+    assert sandbox.build_info is not None
+    assert sandbox.build_info.dockerfile_content == image.dockerfile()
+
+
+async def test_a_step_that_is_run_false_fails_the_build(
+    server: DaytonaServer, daytona: AsyncDaytona
+) -> None:
+    image = Image.base("debian:12").run_commands("false")
+    with pytest.raises(DaytonaError, match="BUILD_FAILED"):
+        await daytona.create(CreateSandboxFromImageParams(image=image, name="one"))
+    sandbox = await daytona.get("one")  # the SDK leaves the reason out when an event told it
+    assert sandbox.state == "build_failed"
+    assert "non-zero code: 1" in (sandbox.error_reason or "")
+
+
+async def test_lists_come_in_pages_and_are_filtered(
+    server: DaytonaServer, daytona: AsyncDaytona
+) -> None:
+    for number in range(5):
+        await daytona.create(named(f"box-{number}", parity=str(number % 2)))
+    assert await names(daytona, ListSandboxesQuery(limit=2)) == [
+        f"box-{number}" for number in (4, 3, 2, 1, 0)
+    ]
+    assert server.count("GET", "/sandbox") == 3
+    assert await names(daytona, ListSandboxesQuery(labels={"parity": "1"})) == ["box-3", "box-1"]
+    assert await names(daytona, ListSandboxesQuery(name="box-2")) == ["box-2"]
+
+
+async def test_labels_are_replaced_and_not_merged(daytona: AsyncDaytona) -> None:
+    sandbox = await daytona.create(named("one", a="1"))
+    await sandbox.set_labels({"b": "2"})
+    assert (await daytona.get("one")).labels == {"b": "2"}
+
+
+async def test_the_states_of_a_life_follow_each_other(
+    server: DaytonaServer, daytona: AsyncDaytona
+) -> None:
+    sandbox = await daytona.create(named("one"))
+    await sandbox.pause()
+    assert sandbox.state == "paused"
+    await sandbox.start()
+    await sandbox.stop()
+    await sandbox.resize(Resources(disk=5))
+    await sandbox.archive()
+    await gone(server)
+    assert (await daytona.get("one")).state == "archived"
+    await sandbox.start()
+    await sandbox.refresh_data()
+    assert (sandbox.state, sandbox.disk) == ("started", 5)
+    await sandbox.delete(wait=True)
+    with pytest.raises(DaytonaNotFoundError, match="Sandbox with ID or name one not found"):
+        await daytona.get("one")
+
+
+async def test_a_state_that_does_not_allow_it_is_named(daytona: AsyncDaytona) -> None:
+    sandbox = await daytona.create()
+    with pytest.raises(DaytonaBadRequestError, match="Sandbox is not stopped"):
+        await sandbox.archive()
+    with pytest.raises(DaytonaBadRequestError, match="not in a recoverable state"):
+        await sandbox.recover()
+    await sandbox.stop()
+    with pytest.raises(DaytonaBadRequestError, match="not in a stoppable state"):
+        await sandbox.stop()
+    with pytest.raises(DaytonaBadRequestError, match="Is the Sandbox started"):
+        await sandbox.process.exec("true")
+
+
+async def test_a_second_change_waits_for_the_first(
+    other_server: Callable[..., DaytonaServer], connected: Callable[[DaytonaServer], AsyncDaytona]
+) -> None:
+    async with other_server(delays={"stopping": HOUR}) as server, connected(server) as daytona:
+        sandbox = await daytona.create()
+        with pytest.raises(DaytonaError, match="timeout"):
+            await sandbox.stop(timeout=1)
+        with pytest.raises(DaytonaConflictError, match="state change in progress"):
+            await sandbox.delete()
+
+
+async def test_a_container_can_neither_fork_nor_pause(
+    other_server: Callable[..., DaytonaServer], connected: Callable[[DaytonaServer], AsyncDaytona]
+) -> None:
+    async with other_server(sandbox_class="container") as server, connected(server) as daytona:
+        sandbox = await daytona.create()
+        for refused in (sandbox.fork(), sandbox.pause()):
+            with pytest.raises(DaytonaUnprocessableEntityError, match="not supported"):
+                await refused
+
+
+@pytest.fixture
+async def whole() -> AsyncIterator[DaytonaServer]:
+    """A server whose sandboxes really run commands."""
+    async with DaytonaServer() as server:
+        yield server
+        assert server.violations == []
+
+
+async def test_a_fork_and_a_snapshot_carry_the_files(
+    whole: DaytonaServer, connected: Callable[[DaytonaServer], AsyncDaytona]
+) -> None:
+    async with connected(whole) as daytona:
+        await _fork_and_restore(daytona)
+
+
+async def _fork_and_restore(daytona: AsyncDaytona) -> None:
+    sandbox = await daytona.create(named("parent"))
+    await sandbox.process.exec("printf 'in both' > file")
+    await sandbox.create_snapshot("saved")
+    restored = await daytona.create(CreateSandboxFromSnapshotParams(snapshot="saved"))
+    assert await restored.fs.download_file("file") == b"in both"
+    fork = await sandbox.fork("child")
+    assert await fork.fs.download_file("file") == b"in both"
+    with pytest.raises(DaytonaBadRequestError, match="active fork children"):
+        await sandbox.delete()
+    await fork.delete(wait=True)
+    await sandbox.delete(wait=True)
+    assert [each.name for each in (await daytona.snapshot.list()).items][1:] == ["saved"]
+    await daytona.snapshot.delete("saved")
+
+
+async def test_a_snapshot_is_made_of_an_image(daytona: AsyncDaytona) -> None:
+    made = await daytona.snapshot.create(
+        CreateSnapshotParams(name="of-image", image="debian:12", resources=Resources(cpu=2))
+    )
+    assert (made.state, made.cpu) == ("active", 2)
+    sandbox = await daytona.create(CreateSandboxFromSnapshotParams(snapshot="of-image"))
+    assert sandbox.cpu == 2
+
+
+async def test_idleness_stops_and_an_end_of_life_destroys(
+    server: DaytonaServer, daytona: AsyncDaytona
+) -> None:
+    idle = await daytona.create(named("idle"))
+    kept = await daytona.create(named("kept"))
+    mortal = await daytona.create(named("mortal"))
+    ephemeral = await daytona.create(CreateSandboxFromSnapshotParams(ephemeral=True))
+    await kept.set_autostop_interval(0)
+    await mortal.set_ttl(10)
+    server.clock.advance(16 * 60)
+    await gone(server)
+    states = {each.name: each.state for each in server.sandboxes.values()}
+    assert states == {idle.name: "stopped", kept.name: "started"}
+    assert ephemeral.id not in server.sandboxes
+    server.clock.advance(8 * 24 * HOUR)
+    await gone(server)
+    assert server.sandboxes[idle.id].state == "archived"
+
+
+async def test_activity_puts_off_the_stop_for_idleness(
+    server: DaytonaServer, daytona: AsyncDaytona
+) -> None:
+    sandbox = await daytona.create()
+    for _ in range(3):
+        server.clock.advance(14 * 60)
+        await sandbox.refresh_activity()
+    await gone(server)
+    assert server.sandboxes[sandbox.id].state == "started"
+
+
+async def test_settings_are_told_by_the_next_look(daytona: AsyncDaytona) -> None:
+    sandbox = await daytona.create(named("one"))
+    await sandbox.set_public(True)
+    await sandbox.set_auto_archive_interval(7)
+    await sandbox.set_auto_delete_interval(9)
+    await sandbox.update_network_settings(network_block_all=True)
+    again = await daytona.get("one")
+    assert (again.public, again.network_block_all) == (True, True)
+    assert (again.auto_archive_interval, again.auto_delete_interval) == (7, 9)
+
+
+async def test_a_wrong_key_and_a_stranger_are_refused(server: DaytonaServer) -> None:
+    async with AsyncDaytona(
+        DaytonaConfig(api_key="wrong", api_url=server.api_url, target="us")
+    ) as stranger:
+        with pytest.raises(DaytonaAuthenticationError, match="Invalid credentials"):
+            await stranger.create()
+    async with aiohttp.ClientSession() as session:
+        key = {"Authorization": f"Bearer {server.api_key}"}
+        async with session.get(f"{server.api_url}/sandbox", headers=key) as answer:
+            assert answer.status == 401
+            assert "X-Daytona-Source" in (await answer.json())["message"]
+
+
+async def test_what_is_not_of_the_sdk_is_recorded_as_a_violation(
+    other_server: Callable[..., DaytonaServer],
+) -> None:
+    async with other_server() as server, aiohttp.ClientSession() as session:
+        headers = {
+            "Authorization": f"Bearer {server.api_key}",
+            "X-Daytona-Source": "test",
+            "X-Daytona-SDK-Version": "0",
+        }
+        url = f"{server.api_url}/sandbox"
+        async with session.post(url, headers=headers, json={"colour": "red"}) as answer:
+            assert answer.status == 500
+            assert "colour" in (await answer.json())["message"]
+        (violation,) = server.violations
+        assert "does not know ['colour']" in violation
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    """A port of this machine with something behind it."""
+
+    async def greet(request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Upgrade") != "websocket":
+            return web.Response(text=f"{request.method} {request.path_qs}")
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(message.data.upper())
+        return socket
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", greet)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
+
+
+async def test_a_preview_needs_its_token_and_passes_everything_on(
+    daytona: AsyncDaytona, port: int
+) -> None:
+    sandbox = await daytona.create()
+    link = await sandbox.get_preview_link(port)
+    headers = {"x-daytona-preview-token": link.token}
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{link.url}/a?b=c", headers=headers) as answer:
+            assert await answer.text() == "GET /a?b=c"
+        async with session.get(link.url) as answer:
+            assert answer.status == 401
+        async with session.ws_connect(f"{link.url}/ws", headers=headers) as socket:
+            await socket.send_str("hello")
+            assert await socket.receive_str() == "HELLO"
+        await sandbox.set_public(True)
+        async with session.get(link.url) as answer:
+            assert answer.status == 200
+
+
+async def test_a_signed_preview_holds_until_it_expires(
+    server: DaytonaServer, daytona: AsyncDaytona, port: int
+) -> None:
+    sandbox = await daytona.create()
+    signed = await sandbox.create_signed_preview_url(port, expires_in_seconds=60)
+    later = await sandbox.create_signed_preview_url(port, expires_in_seconds=60)
+    async with aiohttp.ClientSession() as session:
+        assert await _status(session, signed.url) == 200
+        await sandbox.expire_signed_preview_url(port, signed.token)
+        assert await _status(session, signed.url) == 401
+        assert await _status(session, later.url) == 200
+        server.clock.advance(61)
+        assert await _status(session, later.url) == 401
+
+
+async def _status(session: aiohttp.ClientSession, url: str) -> int:
+    async with session.get(url) as answer:
+        return answer.status
+
+
+async def test_a_file_url_that_the_sdk_signs_needs_no_key(daytona: AsyncDaytona) -> None:
+    sandbox = await daytona.create()
+    await sandbox.process.exec("content")
+    url = await sandbox.download_url("/any")
+    async with aiohttp.ClientSession() as session:
+        async with session.get(url) as answer:
+            assert await answer.read() == b"content"
+        assert await _status(session, url.replace("any", "other")) == 403
+
+
+async def test_ssh_access_is_given_checked_and_taken_back(daytona: AsyncDaytona) -> None:
+    sandbox = await daytona.create()
+    access = await sandbox.create_ssh_access(5)
+    assert access.token in access.ssh_command
+    assert (await sandbox.validate_ssh_access(access.token)).valid
+    await sandbox.revoke_ssh_access(access.token)
+    assert not (await sandbox.validate_ssh_access(access.token)).valid
+
+
+async def test_volumes_are_made_on_demand_and_deleted(daytona: AsyncDaytona) -> None:
+    volume = await daytona.volume.get("data", create=True)
+    assert [each.name for each in await daytona.volume.list()] == ["data"]
+    await daytona.volume.delete(volume)
+    with pytest.raises(DaytonaNotFoundError):
+        await daytona.volume.get("data")
+
+
+async def test_a_build_context_is_uploaded_once(
+    server: DaytonaServer, daytona: AsyncDaytona, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import obstore.store
+    from daytona._async import object_storage
+
+    real = obstore.store.S3Store
+
+    def over_http(**options: object) -> object:
+        options["client_options"] = {"allow_http": True}
+        return real(**options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(object_storage, "S3Store", over_http)
+    source = tmp_path / "app.txt"
+    source.write_text("content")
+    params = CreateSandboxFromImageParams(
+        image=Image.base("debian:12").add_local_file(str(source), "/app.txt")
+    )
+    await daytona.create(params)
+    await daytona.create(params)
+    ((key, content),) = server.objects.items()
+    assert key.endswith("/context.tar")
+    assert b"content" in content
+
+
+async def test_nothing_is_left_when_the_server_ends(
+    connected: Callable[[DaytonaServer], AsyncDaytona],
+) -> None:
+    async with DaytonaServer() as server, connected(server) as daytona:
+        sandbox = await daytona.create()
+        told = (await sandbox.process.exec("pwd; sleep 600 >/dev/null 2>&1 & echo $!")).result
+        folder, pid = told.split()
+        assert await asyncio.to_thread(Path(folder).is_dir)
+        assert server.requests[-1].sandbox == sandbox.id
+    assert not await asyncio.to_thread(Path(folder).exists)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
+    assert not server.sandboxes
+
+
+async def test_the_command_line_serves_until_it_is_interrupted() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "paddock.testing.daytona", stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(DEADLINE):
+        lines = [(await process.stdout.readline()).decode().split() for _ in range(3)]
+        told = dict(line[1].split("=", 1) for line in lines)
+        async with AsyncDaytona(
+            DaytonaConfig(
+                api_key=told["DAYTONA_API_KEY"], api_url=told["DAYTONA_API_URL"], target="us"
+            )
+        ) as daytona:
+            sandbox = await daytona.create()
+            folder = (await sandbox.process.exec("pwd")).result.strip()
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 0
+    assert not await asyncio.to_thread(Path(folder).exists)
