@@ -71,6 +71,7 @@ class DaytonaBackend(Backend):
     """
 
     name: ClassVar[str] = "daytona"
+    default_working_dir: ClassVar[str | None] = "/home/daytona"
 
     config: DaytonaConfig | None = field(default=None, repr=False)
     image: str | Image | NativeImage = DEFAULT_IMAGE
@@ -104,7 +105,7 @@ class DaytonaBackend(Backend):
 
         It gets a guest of its own: what it runs, the others do not see.
         """
-        service = Service.open(self.config, self.target)
+        service = await Service.open(self.config, self.target)
         try:
             native = await inventory.find(service, sandbox_id)
             if str(native.state.value) != "started":
@@ -129,7 +130,7 @@ class DaytonaBackend(Backend):
 
     @contextlib.asynccontextmanager
     async def _account(self) -> Any:
-        service = Service.open(self.config, self.target)
+        service = await Service.open(self.config, self.target)
         try:
             yield service
         finally:
@@ -145,7 +146,7 @@ class DaytonaBackend(Backend):
                 "resources= with a snapshot", backend=self.name, hint="a snapshot has its own"
             )
         settings = self._settings() | terms.network_settings(self.network)
-        service = Service.open(self.config, self.target)
+        service = await Service.open(self.config, self.target)
         try:
             await inventory.collect_once(service)
             return await self.adopt(
