@@ -18,12 +18,13 @@ from aiohttp import web
 from paddock._concurrency import finish
 from paddock.testing.daytona.toolbox.execution import Execution
 from paddock.testing.daytona.toolbox.files import Files
-from paddock.testing.daytona.toolbox.processes import Processes
+from paddock.testing.daytona.toolbox.processes import Processes, SpawnFailed
 from paddock.testing.daytona.toolbox.replies import DaemonError
 from paddock.testing.daytona.toolbox.routing import Routes
 from paddock.testing.daytona.toolbox.searching import Searching
 from paddock.testing.daytona.toolbox.session_calls import SessionCalls
 from paddock.testing.daytona.toolbox.shells import Surroundings
+from paddock.testing.daytona.toolbox.terminal_calls import TerminalCalls
 from paddock.testing.daytona.toolbox.transfers import Transfers
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Toolbox:
         self._processes = Processes()
         self._calls: set[asyncio.Task[web.StreamResponse]] = set()
         self._sessions = SessionCalls(self._surroundings, self._processes, self._count)
+        self._terminals = TerminalCalls(self._surroundings, self._processes)
         self._routes = self._mount()
 
     @property
@@ -102,6 +104,7 @@ class Toolbox:
                 **Files(self._surroundings).routes(),
                 **Searching(self._surroundings).routes(),
                 **self._sessions.routes(),
+                **self._terminals.routes(),
             }
         )
 
@@ -111,6 +114,8 @@ class Toolbox:
             return await handler(request, **fields)
         except DaemonError as error:
             return error.answer(request)
+        except SpawnFailed as error:
+            return DaemonError(400, f"failed to start: {error}").answer(request)
         finally:
             self._active_at = time.monotonic()
 
@@ -124,6 +129,7 @@ class Toolbox:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
         await self._sessions.close()
+        await self._terminals.close()
         await self._processes.stop()
 
     async def _remove(self) -> None:

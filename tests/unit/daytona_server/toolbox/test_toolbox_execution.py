@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from daytona import (  # noqa: TID253 - the SDK is what is served here
+    CodeRunParams,
     DaytonaBadRequestError,
     DaytonaConnectionError,
     DaytonaTimeoutError,
 )
+from daytona_toolbox_api_client_async.exceptions import ApiException
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -186,5 +188,16 @@ async def test_removing_deletes_the_files(toolbox: Toolbox, tmp_path: Path) -> N
 
 
 async def test_code_runs_with_its_arguments_and_variables(sandbox: AsyncSandbox) -> None:
-    answer = await sandbox.process.code_run("print(6 * 7)")
-    assert (answer.exit_code, answer.result) == (0, "42\n")
+    code = "import os, sys; print(sys.argv[1:], os.environ['OWN']); sys.exit(4)"
+    answer = await sandbox.process.code_run(
+        code, CodeRunParams(argv=["one", "two words"], env={"OWN": "mine"})
+    )
+    assert (answer.exit_code, answer.result) == (4, "['one', 'two words'] mine\n")
+
+
+async def test_code_that_takes_too_long_is_408_in_the_raw_exception_of_the_client(
+    sandbox: AsyncSandbox,
+) -> None:
+    with pytest.raises(ApiException) as caught:
+        await sandbox.process.code_run("import time; time.sleep(60)", timeout=1)
+    assert caught.value.status == 408
