@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ipaddress
-import json
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,13 +12,12 @@ from aiohttp import web
 from paddock.testing.daytona.catalog import Catalog, Snapshot
 from paddock.testing.daytona.envelope import ApiError
 from paddock.testing.daytona.fleet import Fleet, copy_tree
+from paddock.testing.daytona.listing import matches, read_cursor, sort_key, write_cursor
 from paddock.testing.daytona.recipe import base_image, build_lines
 from paddock.testing.daytona.sandbox import BuildLog, Sandbox, ToolboxType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from multidict import MultiMapping
 
     from paddock.testing.daytona.calls import Answer, Call, Handler, Routes
     from paddock.testing.daytona.clock import Clock
@@ -135,7 +131,6 @@ class Control:
             ("POST", f"{one}/snapshot"): self._snapshot,
             ("PUT", f"{one}/labels"): self._label,
             ("POST", f"{one}/network-settings"): self._network,
-            ("PUT", f"{one}/secrets"): self._get,
             ("POST", f"{one}/public/{{isPublic}}"): self._publish,
             ("POST", f"{one}/ttl/{{ttlMinutes}}"): self._live,
             ("POST", f"{one}/autostop/{{interval}}"): self._interval("autoStopInterval"),
@@ -208,15 +203,15 @@ class Control:
     async def _list(self, call: Call) -> Answer:
         query = call.request.query
         order = query.get("order", "desc")
-        found = [each for each in self._fleet.live() if _matches(each, query)]
-        found.sort(key=_sort_key(query.get("sort", "createdAt")), reverse=order == "desc")
-        start = _read_cursor(query.get("cursor"))
+        found = [each for each in self._fleet.live() if matches(each, query)]
+        found.sort(key=sort_key(query.get("sort", "createdAt")), reverse=order == "desc")
+        start = read_cursor(query.get("cursor"))
         size = min(call.query_number("limit", _PAGE), _PAGE)
         page = found[start : start + size]
         more = start + size < len(found)
         return {
             "items": [self._fleet.item(each) for each in page],
-            "nextCursor": _write_cursor(start + size) if more else None,
+            "nextCursor": write_cursor(start + size) if more else None,
         }
 
     async def _get(self, call: Call) -> Answer:
@@ -377,50 +372,3 @@ def _check_network(wanted: dict[str, Any]) -> None:
             ipaddress.IPv4Network(block.strip(), strict=False)
         except ValueError as error:
             raise ApiError(400, f"Invalid CIDR block in network allow list: {block}") from error
-
-
-def _matches(sandbox: Sandbox, query: MultiMapping[str]) -> bool:
-    """Whether it is in the list that `query` asks for; id and name match by their beginning."""
-    try:
-        labels: dict[str, str] = json.loads(query.get("labels", "{}"))
-    except ValueError as error:
-        raise ApiError(400, "Invalid labels JSON format") from error
-    among = {"states": sandbox.state, "snapshots": sandbox.settings.get("snapshot")}
-    ranges = {"Cpu": "cpu", "MemoryGiB": "memory", "DiskGiB": "disk"}
-    return (
-        labels.items() <= sandbox.labels.items()
-        and sandbox.id.startswith(query.get("id", ""))
-        and sandbox.name.startswith(query.get("name", ""))
-        and all(value in query.getall(name, [value]) for name, value in among.items())
-        and sandbox.settings["target"] in query.getall("regionIds", [sandbox.settings["target"]])
-        and all(
-            float(query.get(f"min{name}", "0"))
-            <= sandbox.settings[field]
-            <= float(query.get(f"max{name}", "inf"))
-            for name, field in ranges.items()
-        )
-        and query.get("isPublic", str(sandbox.settings["public"])).lower()
-        == str(sandbox.settings["public"]).lower()
-    )
-
-
-def _sort_key(name: str) -> Callable[[Sandbox], Any]:
-    if name == "name":
-        return lambda sandbox: sandbox.name
-    if name == "lastActivityAt":
-        return lambda sandbox: sandbox.active_at
-    fields = {"cpu": "cpu", "memoryGib": "memory", "diskGib": "disk"}
-    if name in fields:
-        return lambda sandbox: sandbox.settings[fields[name]]
-    return lambda sandbox: sandbox.created_at
-
-
-def _write_cursor(position: int) -> str:
-    return base64.urlsafe_b64encode(str(position).encode()).decode()
-
-
-def _read_cursor(cursor: str | None) -> int:
-    try:
-        return int(base64.urlsafe_b64decode(cursor)) if cursor else 0
-    except (ValueError, binascii.Error) as error:
-        raise ApiError(400, "Invalid cursor") from error

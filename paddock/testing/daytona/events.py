@@ -50,7 +50,7 @@ class Events:
     ) -> None:
         self._queue.put_nowait(None)
         if self._pump is not None:
-            await asyncio.wait([self._pump])
+            await self._pump
         for client in list(self._server.manager.get_participants("/", None)):
             await self._server.disconnect(client[0])
         await self._server.shutdown()

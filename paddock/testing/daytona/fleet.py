@@ -10,6 +10,7 @@ import contextlib
 import datetime as dt
 import secrets
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock.testing.daytona.envelope import ApiError
@@ -19,7 +20,6 @@ from paddock.testing.daytona.states import ERRED, plan
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
-    from pathlib import Path
 
     from paddock.testing.daytona.clock import Clock
     from paddock.testing.daytona.events import Events
@@ -44,6 +44,7 @@ class Fleet:
         self._delay = delay
         self._url = url
         self._moves: set[asyncio.Task[None]] = set()
+        self._closed = False
         clock.when_advanced(self.sweep)
 
     def folder(self, identity: str) -> Path:
@@ -94,6 +95,7 @@ class Fleet:
                 await copy_tree(files, self.folder(sandbox.id))
             await sandbox.toolbox.start()
 
+        self._require_open()
         self.sandboxes[sandbox.id] = sandbox
         self.move(sandbox, operation, effects, make)
         if not any(isinstance(effect, SilentEvents) for effect in effects):
@@ -110,6 +112,7 @@ class Fleet:
 
         Raises `ApiError` when the state does not allow it, or another move is under way.
         """
+        self._require_open()
         if sandbox.busy and not sandbox.stuck and sandbox.state != "pending_build":
             raise ApiError(
                 409, "Sandbox state change in progress", code="SANDBOX_STATE_CHANGE_IN_PROGRESS"
@@ -166,7 +169,8 @@ class Fleet:
                     operation(sandbox)
 
     async def aclose(self) -> None:
-        """End every move and remove every sandbox with its files."""
+        """End every move and remove every sandbox with its files; begin nothing any more."""
+        self._closed = True
         for task in self._moves:
             task.cancel()
         if self._moves:
@@ -284,6 +288,10 @@ class Fleet:
             content = {"sandbox": self.wire(sandbox), "oldState": old, "newState": state}
             self._events.tell("sandbox.state.updated", content)
 
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ApiError(503, "The server is going down")
+
     def _own(self, move: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(move)
         self._moves.add(task)
@@ -295,12 +303,27 @@ class Fleet:
         return self._clock.now() - dt.timedelta(seconds=idle)
 
 
+def _special(folder: str, names: list[str]) -> list[str]:
+    """Those that are neither files, folders nor links, and cannot be copied."""
+    paths = {name: Path(folder, name) for name in names}
+    return [
+        name
+        for name, path in paths.items()
+        if not (path.is_symlink() or path.is_file() or path.is_dir())
+    ]
+
+
 def _elapsed(minutes: float | None, seconds: float) -> bool:
     """Whether an interval has passed; none, zero and less mean never."""
     return minutes is not None and minutes > 0 and seconds >= minutes * 60
 
 
 async def copy_tree(source: Path, target: Path) -> None:
-    """Copy the files of a sandbox, links as links; a source that is not there is empty."""
+    """Copy the files of a sandbox, links as links, without sockets and pipes.
+
+    A source that is not there is empty.
+    """
     if await asyncio.to_thread(source.is_dir):
-        await asyncio.to_thread(shutil.copytree, source, target, symlinks=True, dirs_exist_ok=True)
+        await asyncio.to_thread(
+            shutil.copytree, source, target, symlinks=True, ignore=_special, dirs_exist_ok=True
+        )

@@ -27,7 +27,7 @@ from paddock.testing.daytona.faults import (
     Truncate,
 )
 from paddock.testing.daytona.relay import abort, relay
-from paddock.testing.daytona.schema import Violation
+from paddock.testing.daytona.schema import Schema, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -175,7 +175,7 @@ class Gate:
             self.violations.append(str(error))
             return error_response(request, 500, f"Violation: {error}")
         except web.HTTPException:
-            return error_response(request, 404, f"Cannot {request.method} {request.path}")
+            return _nothing_there(request)
         except ConnectionError:
             raise  # the client has gone
         except Exception as error:  # a defect of the server itself: a test has to see it
@@ -189,6 +189,15 @@ class Gate:
             await asyncio.wait([waiter], timeout=seconds)
         finally:
             waiter.cancel()
+
+
+def _nothing_there(request: web.Request) -> web.Response:
+    """404 as the service has it; 501 for what the service knows and this server does not."""
+    try:
+        row = Schema.control().operation(request.method, request.path.removeprefix("/api"))
+    except Violation:
+        return error_response(request, 404, f"Cannot {request.method} {request.path}")
+    return error_response(request, 501, f"{row.method} {row.path} is not served here")
 
 
 def _answer(request: web.Request, kind: Status) -> web.Response:

@@ -5,6 +5,8 @@ every answer is checked against the SDK's own generated models.
 
 **Commands run on this machine, as the user that runs the server, without any isolation.**
 Files of a sandbox are in a temporary folder; its paths are mapped there by the toolbox.
+Networks, resources and volumes are told back as asked for, and not enforced; secrets are not
+served. A paused sandbox answers nothing, but its processes run on.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
-    from paddock.testing.daytona.calls import Handler
+    from paddock.testing.daytona.calls import Handler, Routes
     from paddock.testing.daytona.gate import Request
     from paddock.testing.daytona.sandbox import Sandbox, ToolboxType
     from paddock.testing.daytona.schema import Operation
@@ -180,7 +182,7 @@ class DaytonaServer:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            await asyncio.to_thread(self._root.mkdir)
+            await asyncio.to_thread(self._root.mkdir, mode=0o700)
             stack.push_async_callback(asyncio.to_thread, shutil.rmtree, self._root)
             self._session = await stack.enter_async_context(
                 aiohttp.ClientSession(
@@ -210,11 +212,18 @@ class DaytonaServer:
         self._gate.closing.set()
         await finish(self._stack.aclose())
 
+    @property
+    def served(self) -> frozenset[str]:
+        """The names of the control plane's operations that are served here."""
+        return frozenset(Schema.control().operation(*route).name for route in self._routes())
+
+    def _routes(self) -> Routes:
+        return {**self._control.routes, **self._access.routes, **self._extras.routes}
+
     def _app(self) -> web.Application:
         app = web.Application(middlewares=[self._gate.middleware], client_max_size=0)
-        routes = {**self._control.routes, **self._access.routes, **self._extras.routes}
         schema = Schema.control()
-        rows = [(schema.operation(*route), handler) for route, handler in routes.items()]
+        rows = [(schema.operation(*route), handler) for route, handler in self._routes().items()]
         for row, handler in sorted(rows, key=lambda each: -each[0].literals):
             app.router.add_route(row.method, f"/api{row.path}", self._called(row, handler))
         self._events.attach(app, "/api/socket.io")

@@ -30,12 +30,29 @@ from daytona import (  # noqa: TID253 - the SDK is what is served here
     Resources,
 )
 
-from paddock.testing.daytona import DaytonaServer
+from paddock.testing.daytona import DaytonaServer, Schema
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 DEADLINE = 10.0  # seconds for what takes milliseconds
 HOUR = 3600.0
+LEFT_OUT = {
+    "create_backup",
+    "deactivate_snapshot",
+    "get_organization_by_sandbox_id",
+    "get_region_quota_by_sandbox_id",
+    "get_sandbox_ancestors",
+    "get_sandbox_forks",
+    "get_sandbox_logs",
+    "get_sandbox_metrics",
+    "get_sandbox_parent",
+    "get_sandbox_trace_spans",
+    "get_sandbox_traces",
+    "get_sandboxes_for_runner",
+    "resolve_sandbox_secrets",
+    "update_sandbox_secrets",
+    "update_sandbox_state",
+}
 
 
 def named(name: str, **labels: str) -> CreateSandboxFromSnapshotParams:
@@ -225,7 +242,7 @@ async def test_a_fork_and_a_snapshot_carry_the_files(
 
 async def _fork_and_restore(daytona: AsyncDaytona) -> None:
     sandbox = await daytona.create(named("parent"))
-    await sandbox.process.exec("printf 'in both' > file")
+    await sandbox.process.exec("printf 'in both' > file; mkfifo pipe; ln -s nowhere link")
     await sandbox.create_snapshot("saved")
     restored = await daytona.create(CreateSandboxFromSnapshotParams(snapshot="saved"))
     assert await restored.fs.download_file("file") == b"in both"
@@ -265,6 +282,17 @@ async def test_idleness_stops_and_an_end_of_life_destroys(
     server.clock.advance(8 * 24 * HOUR)
     await gone(server)
     assert server.sandboxes[idle.id].state == "archived"
+
+
+async def test_idleness_pauses_where_that_was_asked_for(
+    server: DaytonaServer, daytona: AsyncDaytona
+) -> None:
+    sandbox = await daytona.create(
+        CreateSandboxFromSnapshotParams(auto_stop_interval=0, auto_pause_interval=5)
+    )
+    server.clock.advance(5 * 60)
+    await gone(server)
+    assert server.sandboxes[sandbox.id].state == "paused"
 
 
 async def test_activity_puts_off_the_stop_for_idleness(
@@ -317,6 +345,17 @@ async def test_what_is_not_of_the_sdk_is_recorded_as_a_violation(
             assert "colour" in (await answer.json())["message"]
         (violation,) = server.violations
         assert "does not know ['colour']" in violation
+
+
+async def test_what_the_server_leaves_out_is_known_and_says_so(server: DaytonaServer) -> None:
+    """Fails when a new version of the SDK brings operations: serve them, or add them here."""
+    kept = ("/sandbox", "/snapshots", "/volumes", "/object-storage")
+    known = {each.name for each in Schema.control().operations if each.path.startswith(kept)}
+    assert server.served <= known
+    assert known - server.served == LEFT_OUT
+    async with aiohttp.ClientSession() as session:
+        assert await _status(session, f"{server.api_url}/sandbox/x/ancestors") == 501
+        assert await _status(session, f"{server.api_url}/nothing") == 404
 
 
 @pytest.fixture
