@@ -9,6 +9,7 @@ Does not know of keys, of a sandbox's state or of faults: who mounts it looks at
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import time
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from paddock._concurrency import finish
+from paddock.testing.daytona.schema import Schema
 from paddock.testing.daytona.toolbox.execution import Execution
 from paddock.testing.daytona.toolbox.files import Files
 from paddock.testing.daytona.toolbox.processes import Processes, SpawnFailed
@@ -77,7 +79,8 @@ class Toolbox:
     async def handle(self, request: web.Request, path: str) -> web.StreamResponse:
         """Answer a call; `path` is what follows the sandbox's id, such as ``/process/execute``.
 
-        The work goes on when the client hangs up, as the daemon's does.
+        The work goes on when the client hangs up, as the daemon's does. Raises `Violation`
+        for a request or an answer that the SDK's own models do not describe.
         """
         self._active_at = time.monotonic()
         task = asyncio.ensure_future(self._answer(request, path))
@@ -109,15 +112,18 @@ class Toolbox:
         )
 
     async def _answer(self, request: web.Request, path: str) -> web.StreamResponse:
+        await _check_request(request, path)
         try:
             handler, fields = self._routes.find(request.method, path)
-            return await handler(request, **fields)
+            answer = await handler(request, **fields)
         except DaemonError as error:
-            return error.answer(request)
+            answer = error.answer(request)
         except SpawnFailed as error:
-            return DaemonError(400, f"failed to start: {error}").answer(request)
+            answer = DaemonError(400, f"failed to start: {error}").answer(request)
         finally:
             self._active_at = time.monotonic()
+        _check_answer(request, path, answer)
+        return answer
 
     async def _folder(self, request: web.Request) -> web.Response:
         return web.json_response({"dir": str(self._surroundings.home)})
@@ -143,6 +149,19 @@ class Toolbox:
         self._calls.discard(call)
         if not call.cancelled():
             call.exception()  # seen by `handle`, unless its client hung up before
+
+
+async def _check_request(request: web.Request, path: str) -> None:
+    form = request.content_type.startswith("multipart/")
+    body = None if form else await request.text()
+    order = json.loads(body) if body else None
+    Schema.toolbox().check_request(request.method, path, request.query, order)
+
+
+def _check_answer(request: web.Request, path: str, answer: web.StreamResponse) -> None:
+    text = answer.text if isinstance(answer, web.Response) else None
+    told = json.loads(text) if text else None
+    Schema.toolbox().check_response(request.method, path, answer.status, told)
 
 
 def _hang_up(request: web.Request) -> web.Response:
