@@ -13,13 +13,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paddock._concurrency import finish
 from paddock.testing.daytona.envelope import ApiError
 from paddock.testing.daytona.faults import DestroyDuringStart, FailWith, SilentEvents, StuckIn
 from paddock.testing.daytona.recipe import BUILD_ERROR
 from paddock.testing.daytona.states import ERRED, plan
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from paddock.testing.daytona.clock import Clock
     from paddock.testing.daytona.events import Events
@@ -106,7 +107,7 @@ class Fleet:
         sandbox: Sandbox,
         operation: str,
         effects: tuple[FaultKind, ...] = (),
-        work: Callable[[], Awaitable[None]] | None = None,
+        work: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         """Begin `operation`; `work` is done on the way, before the last state.
 
@@ -215,7 +216,7 @@ class Fleet:
         sandbox: Sandbox,
         way: Move,
         effects: tuple[FaultKind, ...],
-        work: Callable[[], Awaitable[None]] | None,
+        work: Callable[[], Coroutine[Any, Any, None]] | None,
         before: asyncio.Task[None] | None,
         origin: str,
     ) -> None:
@@ -234,13 +235,11 @@ class Fleet:
                 self._fail(sandbox, effect.state, effect.reason, recoverable=effect.recoverable)
                 return
             if isinstance(effect, DestroyDuringStart):
-                await sandbox.toolbox.remove()
                 sandbox.desired = "destroyed"
-                self._enter(sandbox, "destroyed", effects)
-                return
+                work, way = sandbox.toolbox.remove, plan("destroy", sandbox.state)
         if work is not None:
             try:
-                await work()
+                await finish(work())  # threads may work for it, which no cancellation stops
             except Exception as error:  # the service reports its own failures so, too
                 self._fail(sandbox, "error", f"{type(error).__name__}: {error}")
                 return

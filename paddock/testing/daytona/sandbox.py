@@ -37,7 +37,7 @@ class ToolboxLike(Protocol):
         """Kill every process of the sandbox; its files stay."""
 
     async def remove(self) -> None:
-        """Stop, and delete the files."""
+        """Stop, and delete the files; nothing to do the second time."""
 
     async def handle(self, request: web.Request, path: str) -> web.StreamResponse:
         """Answer `request`, whose path begins with `path` once the sandbox's id is gone."""

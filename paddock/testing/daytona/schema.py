@@ -157,8 +157,8 @@ class Schema:
             if described is None:
                 raise Violation(f"{where}: a body where none is described")
             self._check(where, described, body)
-        elif described in {"Dict[str, str]", *_PRIMITIVES}:
-            return  # answers that are not JSON are described so: files, logs
+        elif described in {"Dict[str, object]", *_PRIMITIVES}:
+            return  # answers that are not JSON are described so: files, forms, logs
         elif described is not None:
             raise Violation(f"{where}: no body, {described} is described")
 

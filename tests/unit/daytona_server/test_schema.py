@@ -62,6 +62,7 @@ def test_what_the_sdk_sends_and_reads_passes() -> None:
     )
     toolbox.check_response("POST", "/process/execute", 502)
     toolbox.check_response("GET", "/process/interpreter/execute", 101)
+    toolbox.check_response("POST", "/files/bulk-download", 200)
 
 
 @pytest.mark.parametrize(
