@@ -21,7 +21,7 @@ from paddock.testing.daytona.schema import Schema
 from paddock.testing.daytona.toolbox.execution import Execution
 from paddock.testing.daytona.toolbox.files import Files
 from paddock.testing.daytona.toolbox.processes import Processes, SpawnFailed
-from paddock.testing.daytona.toolbox.replies import DaemonError
+from paddock.testing.daytona.toolbox.replies import DaemonError, check_variables
 from paddock.testing.daytona.toolbox.routing import Routes
 from paddock.testing.daytona.toolbox.searching import Searching
 from paddock.testing.daytona.toolbox.session_calls import SessionCalls
@@ -95,15 +95,14 @@ class Toolbox:
 
     def _mount(self) -> Routes:
         execution = Execution(self._surroundings, self._processes, self._count)
-        transfers = Transfers(self._surroundings)
         return Routes(
             {
                 "POST /process/execute": execution.execute,
                 "POST /process/code-run": execution.run_code,
-                "POST /files/bulk-upload": transfers.upload,
-                "POST /files/bulk-download": transfers.download,
                 "GET /work-dir": self._folder,
                 "GET /user-home-dir": self._folder,
+                "POST /env": self._change_env,
+                **Transfers(self._surroundings).routes(),
                 **Files(self._surroundings).routes(),
                 **Searching(self._surroundings).routes(),
                 **self._sessions.routes(),
@@ -127,6 +126,15 @@ class Toolbox:
 
     async def _folder(self, request: web.Request) -> web.Response:
         return web.json_response({"dir": str(self._surroundings.home)})
+
+    async def _change_env(self, request: web.Request) -> web.Response:
+        order = await request.json()
+        values = order.get("set") or {}
+        check_variables(values)
+        self._surroundings.change_env(
+            values, unset=order.get("unset") or (), prefix=order.get("unsetValuePrefix")
+        )
+        return web.json_response({"message": "environment updated"})
 
     async def _stop(self) -> None:
         # Calls first: an open one must lose its connection, not tell of processes we killed.

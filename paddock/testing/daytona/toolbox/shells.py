@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 __all__ = ["Surroundings", "find_shell"]
 
@@ -37,6 +37,17 @@ class Surroundings:
         """A command's whole environment: nothing of the server's own is in it."""
         base = {"PATH": SEARCH_PATH, "HOME": str(self.home), "LANG": "C.UTF-8"}
         return {**base, **self.env, **(own or {})}
+
+    def change_env(
+        self, values: Mapping[str, str], *, unset: Collection[str], prefix: str | None
+    ) -> None:
+        """For commands from now on: drop names and values that begin so, then set `values`."""
+        kept = {
+            name: value
+            for name, value in self.env.items()
+            if name not in unset and not (prefix and value.startswith(prefix))
+        }
+        self.env = {**kept, **values}
 
     def resolve(self, path: str | None) -> Path:
         """Relative to the work folder; an absolute path is what it says, on this machine."""

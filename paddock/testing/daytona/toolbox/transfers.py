@@ -1,4 +1,4 @@
-"""``/files/bulk-upload``, ``/files/bulk-download`` and ``/files/download``: streams both ways.
+"""Files on their way in and out, many in a request or one by a signed URL: streams both ways.
 
 Whatever their size, files are held in memory by the chunk. The boundary of downloads is always
 the same, as the daemon's is: a file that contains it arrives cut.
@@ -18,7 +18,9 @@ from paddock.testing.daytona.toolbox.replies import DaemonError, error_details, 
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from paddock.testing.daytona.toolbox.routing import Handler
     from paddock.testing.daytona.toolbox.shells import Surroundings
 
 __all__ = ["Transfers"]
@@ -34,7 +36,15 @@ class Transfers:
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
 
-    async def upload(self, request: web.Request) -> web.Response:
+    def routes(self) -> dict[str, Handler]:
+        return {
+            "POST /files/bulk-upload": self._upload,
+            "POST /files/bulk-download": self._download,
+            "POST /files/upload-v2": self._upload_one,
+            "GET /files/download": self._download_one,
+        }
+
+    async def _upload(self, request: web.Request) -> web.Response:
         """Each ``files[i].path`` names where the ``files[i].file`` after it goes."""
         if not request.content_type.startswith("multipart/"):
             raise DaemonError(400, "request Content-Type isn't multipart/form-data")
@@ -57,6 +67,18 @@ class Transfers:
             return web.json_response({"errors": errors}, status=400)
         return web.json_response({"files": stored})
 
+    async def _upload_one(self, request: web.Request) -> web.Response:
+        path = request.query["path"]
+        async for part in await request.multipart():
+            if isinstance(part, BodyPartReader) and part.name == "file":
+                try:
+                    await self._store(part, path)
+                except OSError as error:
+                    raise of_system(error, path) from error
+                name = os.path.basename(path)
+                return web.json_response({"name": name, "path": path, "type": "file"})
+        raise DaemonError(400, "no file in the form")
+
     async def _store(self, part: BodyPartReader, path: str) -> int:
         file = await asyncio.to_thread(self._create, path)
         size = 0
@@ -72,7 +94,7 @@ class Transfers:
         target.parent.mkdir(parents=True, exist_ok=True)
         return open(target, "wb", buffering=0)
 
-    async def download(self, request: web.Request) -> web.StreamResponse:
+    async def _download(self, request: web.Request) -> web.StreamResponse:
         """Every path of the request becomes a part: the file, or why it cannot be had."""
         paths: list[str] = (await request.json())["paths"]
         if not paths:
@@ -83,6 +105,21 @@ class Transfers:
         for path in paths:
             await self._send(path, request, response)
         await response.write(f"--{BOUNDARY}--\r\n".encode())
+        await response.write_eof()
+        return response
+
+    async def _download_one(self, request: web.Request) -> web.StreamResponse:
+        path = request.query["path"]
+        try:
+            file = await asyncio.to_thread(_open, self._surroundings.resolve(path))
+        except OSError as error:
+            raise of_system(error, path) from error
+        with file:
+            response = web.StreamResponse()
+            response.content_type = "application/octet-stream"
+            response.content_length = os.fstat(file.fileno()).st_size
+            await response.prepare(request)
+            await _copy(file, response)
         await response.write_eof()
         return response
 
@@ -99,12 +136,16 @@ class Transfers:
         with file:
             size = os.fstat(file.fileno()).st_size
             await response.write(_head(path, "file", "application/octet-stream", size))
-            while chunk := await asyncio.to_thread(file.read, CHUNK):
-                await response.write(chunk)
+            await _copy(file, response)
             await response.write(b"\r\n")
 
 
-def _open(path: Any) -> IO[bytes]:
+async def _copy(file: IO[bytes], response: web.StreamResponse) -> None:
+    while chunk := await asyncio.to_thread(file.read, CHUNK):
+        await response.write(chunk)
+
+
+def _open(path: Path) -> IO[bytes]:
     return open(path, "rb", buffering=0)
 
 

@@ -139,6 +139,12 @@ async def test_a_command_sees_the_variables_of_the_sandbox_and_its_own_and_no_ot
     assert answer.result == f"yes it's $HOME .\n{home}\n{home}\n"
 
 
+async def test_changed_variables_are_those_of_later_commands(sandbox: AsyncSandbox) -> None:
+    await sandbox.update_env({"ADDED": "now"}, unset=["OF_THE_BOX"])
+    answer = await sandbox.process.exec('echo "$ADDED-$OF_THE_BOX"')
+    assert answer.result == "now-\n"
+
+
 # The SDK gives aiohttp the whole body at once, which aiohttp warns of above 1 MiB.
 @pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
 async def test_a_megabyte_of_command_text_works(sandbox: AsyncSandbox, toolbox: Toolbox) -> None:

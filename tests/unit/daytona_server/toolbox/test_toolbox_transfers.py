@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import resource
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pytest
 from daytona import (  # noqa: TID253 - the SDK is what is served here
     DaytonaError,
@@ -91,6 +93,22 @@ async def test_a_large_file_streams_both_ways_in_bounded_memory(sandbox: AsyncSa
             size += len(chunk)
     assert size == LARGE * MIB
     assert _peak() - before < ROOM
+
+
+async def test_one_file_goes_in_and_out_by_an_address_of_its_own(
+    sandbox: AsyncSandbox, address: str, home: Path
+) -> None:
+    where = f"http://{address}/toolbox/box/files"
+    form = aiohttp.FormData()
+    form.add_field("file", io.BytesIO(EVERY_BYTE), filename="any")
+    async with aiohttp.ClientSession() as client:
+        async with client.post(f"{where}/upload-v2", params={"path": "one"}, data=form) as answer:
+            assert answer.status == 200
+        assert (home / "one").read_bytes() == EVERY_BYTE
+        async with client.get(f"{where}/download", params={"path": "one"}) as answer:
+            assert await answer.read() == EVERY_BYTE
+        async with client.get(f"{where}/download", params={"path": "missing"}) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (404, "FILE_NOT_FOUND")
 
 
 def _peak() -> float:
