@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import tempfile
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 import pytest
 
+from paddock.backends.daytona import DaytonaBackend
+from paddock.backends.daytona.sandbox import DaytonaSandbox
 from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.build import ensure
 from paddock.backends.docker.engine import Engine
@@ -18,11 +22,12 @@ from paddock.backends.local import LocalBackend, LocalSandbox, probe
 from paddock.image import Image
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from paddock.backends.base import Backend
     from paddock.sandbox import Sandbox
+    from paddock.testing.daytona import DaytonaServer
 
 WITHOUT_PYTHON = Image.from_registry("paddock:base").run_commands(
     "mkdir -p /opt/python/bin && mv /usr/bin/python3* /opt/python/bin"
@@ -57,22 +62,39 @@ def _own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-@pytest.fixture(params=sorted({*BACKENDS, "docker-no-python"}))
+@pytest.fixture(params=sorted({*BACKENDS, "docker-no-python", "daytona"}))
 async def backend(
     request: pytest.FixtureRequest, require: Callable[[str, bool, str], None]
-) -> Backend:
+) -> AsyncIterator[Backend]:
     """One backend's recipe; skipped, with the reason, where this machine cannot run it."""
+    if request.param == "daytona":
+        with _daytona(request.getfixturevalue("daytona_server")) as recipe:
+            yield recipe
+        return
     if request.param.startswith("docker"):
         request.getfixturevalue("base_image")
     if request.param == "docker-no-python":
         if reason := _why_not_without_python(request):
             pytest.skip(reason)
         image = await ensure(await Engine.connect(), WITHOUT_PYTHON)
-        return DockerBackend(image=image, network="none", env_vars={"PATH": PATH})
+        yield DockerBackend(image=image, network="none", env_vars={"PATH": PATH})
+        return
     if request.param == "local-bubblewrap":
         found = await probe()
         require("bubblewrap", found.level == "bubblewrap", found.reason)
-    return BACKENDS[request.param]
+    yield BACKENDS[request.param]
+
+
+@contextlib.contextmanager
+def _daytona(server: DaytonaServer) -> Iterator[DaytonaBackend]:
+    """The real SDK and the server, on which nothing of the test may be left."""
+    from daytona import DaytonaConfig
+
+    config = DaytonaConfig(api_key=server.api_key, api_url=server.api_url, target="us")
+    # Its sandboxes run on this machine, and find the programs of this one.
+    yield DaytonaBackend(config=config, env_vars={"PATH": os.environ["PATH"]})
+    assert not [each for each in server.sandboxes.values() if each.desired != "destroyed"]
+    assert server.violations == []
 
 
 def _why_not_without_python(request: pytest.FixtureRequest) -> str | None:
@@ -97,6 +119,8 @@ def kill() -> Callable[[Sandbox], Awaitable[None]]:
             await asyncio.to_thread(sandbox._engine.client.kill, sandbox.id)
         elif isinstance(sandbox, LocalSandbox):
             sandbox._process.kill()
+        elif isinstance(sandbox, DaytonaSandbox):
+            await sandbox.native.stop()
         else:
             raise TypeError(f"how is a {type(sandbox).__name__} killed?")
 

@@ -13,6 +13,7 @@ import pytest
 
 from paddock.backends import lease
 from paddock.backends.base import Backend
+from paddock.backends.daytona import DaytonaBackend
 from paddock.backends.docker import DockerBackend, owner
 from paddock.backends.docker.engine import Engine
 from paddock.backends.local import LocalBackend
@@ -37,8 +38,13 @@ async def abandon(recipe: Backend) -> str:
         directory = lease.OwnedDirectory.create(labels=recipe.labels)
         os.close(directory._lock)
         return directory.path.name
-    assert isinstance(recipe, DockerBackend)
     lock = owner.OwnerLock.take()
+    if isinstance(recipe, DaytonaBackend):
+        async with recipe._account() as service:
+            native = await recipe._create(service, lock.name, recipe._settings())
+        os.close(lock._fd)
+        return str(native.id)
+    assert isinstance(recipe, DockerBackend)
     await recipe._create(await Engine.connect(), recipe._plan(lock.name, "paddock:base"))
     os.close(lock._fd)
     return lock.name
@@ -61,6 +67,8 @@ async def test_it_is_told_what_a_sandbox_is_made_of(recipe: Backend) -> None:
         (info,) = await recipe.list(recipe.labels)
     if isinstance(recipe, DockerBackend):
         assert (info.image, info.working_dir) == (recipe.image, None)
+    elif isinstance(recipe, DaytonaBackend):
+        assert (info.image, info.working_dir) == (None, None)
     else:
         assert info.image is None
         assert info.working_dir is not None

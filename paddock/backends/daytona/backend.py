@@ -49,6 +49,14 @@ CONFLICT = 409
 NO_PYTHON = ("python3: not found", "python3: command not found", "command not found: python3")
 
 
+def _unheard(progress: Progress) -> None:
+    """Nobody watches."""
+
+
+async def _released(lock: OwnerLock) -> None:
+    lock.release()
+
+
 @dataclass(frozen=True, kw_only=True)
 class DaytonaBackend(Backend):
     """Sandboxes in Daytona.
@@ -73,8 +81,9 @@ class DaytonaBackend(Backend):
     name: ClassVar[str] = "daytona"
     default_working_dir: ClassVar[str | None] = "/home/daytona"
 
-    config: DaytonaConfig | None = field(default=None, repr=False)
-    image: str | Image | NativeImage = DEFAULT_IMAGE
+    # The SDK's own objects have no hash.
+    config: DaytonaConfig | None = field(default=None, repr=False, hash=False)
+    image: str | Image | NativeImage = field(default=DEFAULT_IMAGE, hash=False)
     snapshot: str | None = None
     resources: Resources = field(default_factory=Resources)
     auto_stop_interval: int = 0
@@ -139,25 +148,24 @@ class DaytonaBackend(Backend):
     # making
 
     async def _make(self, tell: ProgressCallback) -> Sandbox:
-        snapshot = self.snapshot or terms.snapshot_of(self.image)
-        bounds = terms.resource_settings(self.resources)
-        if snapshot is not None and bounds:
-            raise Unsupported(
-                "resources= with a snapshot", backend=self.name, hint="a snapshot has its own"
-            )
-        settings = self._settings() | terms.network_settings(self.network)
+        settings = self._settings()
         service = await Service.open(self.config, self.target)
         try:
             await inventory.collect_once(service)
-            return await self.adopt(
-                service, lambda name: self._create(service, name, settings, snapshot, bounds, tell)
-            )
+
+            async def make(name: str) -> Any:
+                return await self._create(service, name, settings, tell)
+
+            return await self.adopt(service, make)
         except BaseException:
             await finish(service.aclose())
             raise
 
     def _settings(self) -> dict[str, Any]:
-        """What is said of a sandbox however it is made; times in minutes."""
+        """What is asked for, in Daytona's terms (times in minutes).
+
+        Raises `Unsupported` and `ConfigError` for what it has none for.
+        """
         leased = 0 if self.lease is None else max(1, math.ceil(self.lease / 60))
         goes_when_stopped = self.lease is not None or self.ephemeral
         return {
@@ -170,19 +178,34 @@ class DaytonaBackend(Backend):
                 sdk().VolumeMount(volume_id=volume, mount_path=path)
                 for volume, path in self.volumes
             ],
+            **terms.network_settings(self.network),
+            **self._beginning(),
         }
+
+    def _beginning(self) -> dict[str, Any]:
+        snapshot = self.snapshot or terms.snapshot_of(self.image)
+        bounds = terms.resource_settings(self.resources)
+        if snapshot is None:
+            return {"resources": sdk().Resources(**bounds)} if bounds else {}
+        if bounds:
+            raise Unsupported(
+                "resources= with a snapshot", backend=self.name, hint="a snapshot has its own"
+            )
+        return {"snapshot": snapshot}
 
     async def adopt(
         self, service: Service, make: Callable[[str], Awaitable[Any]]
     ) -> DaytonaSandbox:
         """A sandbox of what `make` makes of a name; on a failure nothing of that name is left."""
-        lock = await asyncio.to_thread(OwnerLock.take)
+        lock = await acquire(asyncio.to_thread(OwnerLock.take), _released)
         try:
             native = await make(lock.name)
             return await acquire(self._settle(service, native, lock), Sandbox.aclose)
         except BaseException:
-            await finish(inventory.remove_by_name(service, lock.name, within=LOST_AND_FOUND))
-            lock.release()
+            try:
+                await finish(inventory.remove_by_name(service, lock.name, within=LOST_AND_FOUND))
+            finally:
+                lock.release()
             raise
 
     async def _create(
@@ -190,26 +213,21 @@ class DaytonaBackend(Backend):
         service: Service,
         name: str,
         settings: Mapping[str, Any],
-        snapshot: str | None,
-        bounds: Mapping[str, int],
-        tell: ProgressCallback,
+        tell: ProgressCallback = _unheard,
     ) -> Any:
         def on_log(text: str) -> None:
             for line in text.splitlines():
                 tell(Progress(step="image", detail=line))
 
-        common = {"name": name, "labels": inventory.labels(self, name), **settings}
+        told = {"name": name, "labels": inventory.labels(self, name), **settings}
         async with daytona_image(self.image) as image:
 
             async def create() -> Any:
-                daytona = sdk()
-                if snapshot is not None:
-                    params = daytona.CreateSandboxFromSnapshotParams(snapshot=snapshot, **common)
+                # Made anew each time: the SDK writes into what it is given.
+                if "snapshot" in told:
+                    params = sdk().CreateSandboxFromSnapshotParams(**told)
                 else:
-                    resources = daytona.Resources(**bounds) if bounds else None
-                    params = daytona.CreateSandboxFromImageParams(
-                        image=image, resources=resources, **common
-                    )
+                    params = sdk().CreateSandboxFromImageParams(image=image, **told)
                 return await service.client.create(
                     params, timeout=self.create_timeout, on_snapshot_create_logs=on_log
                 )

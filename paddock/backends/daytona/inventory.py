@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,6 +36,7 @@ LABEL = "dev.paddock.sandbox"
 """Holds the name of its owner's lock, which is the sandbox's own name too."""
 PLACE_LABEL = "dev.paddock.place"
 LABEL_PREFIX = "dev.paddock.label."
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 LOOK_AGAIN = 0.5
 """Seconds between two looks for a sandbox that may yet appear."""
 
@@ -110,6 +112,8 @@ async def find(service: Service, sandbox_id: str) -> Any:
 
 
 async def find_by_name(service: Service, name: str) -> Any | None:
+    if not NAME.fullmatch(name):
+        return None  # it would be a part of the address that is asked
     try:
         return await service.call(f"looking for {name}", lambda: service.client.get(name))
     except ServiceError as error:

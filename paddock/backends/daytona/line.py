@@ -24,12 +24,12 @@ MARGIN = 30
 TRIES = 3
 """How often a command is run that ends for no reason: something inside may have killed it."""
 ENDS = {
-    "stopping": "it was stopped",
-    "stopped": "it was stopped",
-    "archiving": "it was archived",
-    "archived": "it was archived",
-    "destroying": "it was deleted",
-    "destroyed": "it was deleted",
+    "stopping": "it was stopped from outside",
+    "stopped": "it was stopped from outside",
+    "archiving": "it was archived from outside",
+    "archived": "it was archived from outside",
+    "destroying": "it was deleted from outside",
+    "destroyed": "it was deleted from outside",
     "error": "Daytona tells of an error",
     "build_failed": "its image could not be built",
 }
@@ -87,13 +87,18 @@ class Line:
             await self._native.refresh_data(request_timeout=MARGIN)
         except sdk().DaytonaError as error:
             if error.status_code == 404:
-                raise SandboxLost("it was deleted", sandbox_id=self._native.id) from None
+                raise SandboxLost(
+                    "it was deleted from outside", sandbox_id=self._native.id
+                ) from None
             return
         state = str(getattr(self._native.state, "value", self._native.state))
         if state in ENDS:
             reason = getattr(self._native, "error_reason", None)
             told = f"{ENDS[state]}: {reason}" if reason else ENDS[state]
-            raise SandboxLost(told, sandbox_id=self._native.id)
+            raise self._lost(told)
+
+    def _lost(self, reason: str) -> SandboxLost:
+        return SandboxLost(reason, sandbox_id=self._native.id)
 
     async def renew(self) -> None:
         """Tell the service that the sandbox is in use; it does not matter if that fails once."""

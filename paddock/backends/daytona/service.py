@@ -81,11 +81,12 @@ class Service:
     _users: int = field(default=0, init=False)
 
     @classmethod
-    def open(cls, config: DaytonaConfig | None, target: str | None) -> Service:
+    async def open(cls, config: DaytonaConfig | None, target: str | None) -> Service:
         """The account of `config`, or of the environment; release it by `aclose`.
 
         Raises `MissingCredentials` without a key.
         """
+        await asyncio.to_thread(sdk)  # what it imports takes a while
         config = _complete(config, target)
         services = _services.setdefault(asyncio.get_running_loop(), {})
         key = config.model_dump_json()
