@@ -7,7 +7,7 @@ import contextlib
 import os
 import select
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -18,9 +18,10 @@ from paddock.backends.docker.build import bootstrap, ensure
 from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.store import identity
 from paddock.errors import PaddockError
+from paddock.testing.daytona import DaytonaServer
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
 T = TypeVar("T")
 
@@ -106,6 +107,33 @@ async def _make_base_image() -> str:
     if shutil.which("mmdebstrap") is None or await identity(engine, "paddock:base"):
         return await ensure(engine, "paddock:base")
     return await bootstrap(engine, DebianSource())
+
+
+@pytest.fixture(scope="session")
+def daytona_server() -> Iterator[DaytonaServer]:
+    """A Daytona of ours in a thread of its own, which is no part of what a test measures."""
+    entered: Future[tuple[DaytonaServer, Callable[[], object]]] = Future()
+    with ThreadPoolExecutor(1) as thread:
+        served = thread.submit(asyncio.run, _serve_daytona(entered))
+        server, leave = entered.result()
+        yield server
+        leave()
+        served.result()
+
+
+async def _serve_daytona(
+    entered: Future[tuple[DaytonaServer, Callable[[], object]]],
+) -> None:
+    """Serve until the function that is told with the server is called."""
+    left, loop = asyncio.Event(), asyncio.get_running_loop()
+    try:
+        async with DaytonaServer() as server:
+            entered.set_result((server, lambda: loop.call_soon_threadsafe(left.set)))
+            await left.wait()
+    except BaseException as error:
+        if not entered.done():
+            entered.set_exception(error)
+        raise
 
 
 @pytest.fixture(scope="session", autouse=True)

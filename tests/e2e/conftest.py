@@ -1,16 +1,23 @@
-"""`paddock` as a real process, in a home of its own."""
+"""`paddock` as a real process, in a home of its own; a Daytona of one's own."""
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from paddock.backends.daytona import DaytonaBackend, service
+from paddock.testing.daytona import DaytonaServer
+
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 PATIENCE = 60
@@ -72,3 +79,46 @@ def paddock(tmp_path: Path) -> Paddock:
     home.mkdir()
     cwd.mkdir()
     return Paddock(home, cwd)
+
+
+@dataclass(frozen=True)
+class Daytona:
+    """A Daytona of this test alone, and a recipe for sandboxes in it."""
+
+    server: DaytonaServer
+    recipe: DaytonaBackend
+
+    @property
+    def living(self) -> list[str]:
+        """The ids of the sandboxes that nobody has deleted."""
+        found = self.server.sandboxes.values()
+        return [each.id for each in found if each.desired != "destroyed"]
+
+    async def empty(self) -> None:
+        """Wait until no sandbox is left; fails if one is there that nobody deletes."""
+        await self.server.settled()
+        assert not self.server.sandboxes
+
+
+@pytest.fixture
+async def daytona(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Daytona]:
+    """The real SDK and a fresh server, on which nothing of the test may be left, and no client."""
+    from daytona import DaytonaConfig
+
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    async with DaytonaServer() as server:
+        config = DaytonaConfig(api_key=server.api_key, api_url=server.api_url, target="us")
+        # A snapshot is there at once; an image's build is looked at once a second. Its
+        # sandboxes run on this machine, and find the programs of this one.
+        recipe = DaytonaBackend(
+            config=config,
+            snapshot="daytonaio/sandbox:latest",
+            env_vars={"PATH": os.environ["PATH"]},
+        )
+        daytona = Daytona(server, recipe)
+        yield daytona
+        await daytona.empty()
+        assert server.violations == []
+    assert not service._services.get(asyncio.get_running_loop())
+    gc.collect()  # a connection that nobody closed warns now, and in this test
