@@ -69,11 +69,14 @@ class Extras:
         }
 
     async def aclose(self) -> None:
-        """End the builds that are under way."""
+        """End the builds that are under way, and the reading of their logs."""
         for task in self._builds:
             task.cancel()
         if self._builds:
             await asyncio.wait(self._builds)
+        for snapshot in self._catalog.snapshots.values():
+            if snapshot.build is not None:
+                snapshot.build.finish()
 
     async def _create_snapshot(self, call: Call) -> Answer:
         wanted: dict[str, Any] = call.body

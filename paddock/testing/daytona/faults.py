@@ -81,7 +81,10 @@ class CutWebSocket:
 
 @dataclass(frozen=True, kw_only=True)
 class StuckIn:
-    """The change of state that the request begins never leaves `state`; delete still works."""
+    """The change of state that the request begins never leaves `state`; delete still works.
+
+    A change that does not come through `state` goes on.
+    """
 
     state: str
 

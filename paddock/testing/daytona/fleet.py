@@ -176,6 +176,9 @@ class Fleet:
             task.cancel()
         if self._moves:
             await asyncio.wait(self._moves)
+        for sandbox in self.live():
+            if sandbox.build is not None:
+                sandbox.build.finish()  # for those who read its log
         ends = [sandbox.toolbox.remove() for sandbox in self.live()]
         failures = await asyncio.gather(*ends, return_exceptions=True)
         self.sandboxes.clear()

@@ -186,7 +186,9 @@ class DaytonaServer:
             stack.push_async_callback(asyncio.to_thread, shutil.rmtree, self._root)
             self._session = await stack.enter_async_context(
                 aiohttp.ClientSession(
-                    auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None)
+                    auto_decompress=False,
+                    cookie_jar=aiohttp.DummyCookieJar(),  # cookies are the client's
+                    timeout=aiohttp.ClientTimeout(total=None),
                 )
             )
             runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=_GOODBYE)
@@ -228,7 +230,7 @@ class DaytonaServer:
             app.router.add_route(row.method, f"/api{row.path}", self._called(row, handler))
         self._events.attach(app, "/api/socket.io")
         app.router.add_route("*", r"/{proxy:toolbox(-\d+)?}/{id}{path:/.*}", self._toolbox)
-        app.router.add_route("*", "/preview/{who}/{port}{path:(/.*)?}", self._preview)
+        app.router.add_route("*", "/preview/{who}/{port}{path:(?:/.*)?}", self._preview)
         bucket = self._storage.bucket
         app.router.add_route("*", f"/_s3/{bucket}/{{key:.+}}", self._storage.handle)
         return app
@@ -283,8 +285,10 @@ class DaytonaServer:
             request.match_info["who"], int(port), token
         ):
             raise ApiError(401, "unauthorized")
-        query = f"?{request.query_string}" if request.query_string else ""
-        url = f"http://127.0.0.1:{port}{request.match_info['path'] or '/'}{query}"
+        rest = request.rel_url.raw_path.split("/", 4)[4:]  # as sent: escapes are the app's
+        url = f"http://127.0.0.1:{port}/{''.join(rest)}"
+        if request.rel_url.raw_query_string:
+            url = f"{url}?{request.rel_url.raw_query_string}"
         try:
             return await relay(self._client(), request, url)
         except aiohttp.ClientConnectionError as error:

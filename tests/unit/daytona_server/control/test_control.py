@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
+import yarl
 from aiohttp import web
 from daytona import (  # noqa: TID253 - the SDK is what is served here
     AsyncDaytona,
@@ -387,8 +388,9 @@ async def test_a_preview_needs_its_token_and_passes_everything_on(
     link = await sandbox.get_preview_link(port)
     headers = {"x-daytona-preview-token": link.token}
     async with aiohttp.ClientSession() as session:
-        async with session.get(f"{link.url}/a?b=c", headers=headers) as answer:
-            assert await answer.text() == "GET /a?b=c"
+        url = yarl.URL(f"{link.url}/a%2Fb?c=d%26e", encoded=True)
+        async with session.get(url, headers=headers) as answer:
+            assert await answer.text() == "GET /a%2Fb?c=d%26e"
         async with session.get(link.url) as answer:
             assert answer.status == 401
         async with session.ws_connect(f"{link.url}/ws", headers=headers) as socket:
@@ -484,6 +486,36 @@ async def test_nothing_is_left_when_the_server_ends(
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
     assert not server.sandboxes
+
+
+async def test_who_reads_a_build_log_is_let_go_when_the_server_ends(
+    other_server: Callable[..., DaytonaServer],
+) -> None:
+    began = asyncio.Event()
+
+    async def follow(server: DaytonaServer, session: aiohttp.ClientSession) -> str:
+        body = {"buildInfo": {"dockerfileContent": "FROM a\nRUN b\n"}}
+        async with session.post(f"{server.api_url}/sandbox", json=body) as answer:
+            identity = (await answer.json())["id"]
+        url = f"{server.api_url}/sandbox/{identity}/build-logs?follow=true"
+        async with session.get(url) as answer:
+            began.set()
+            return await answer.text()
+
+    async with asyncio.timeout(DEADLINE), aiohttp.ClientSession() as session:
+        async with other_server(delays={"building_snapshot": HOUR}) as server:
+            session.headers.update(
+                {
+                    "Authorization": f"Bearer {server.api_key}",
+                    "X-Daytona-Source": "test",
+                    "X-Daytona-SDK-Version": "0.226.1",
+                }
+            )
+            reader = asyncio.create_task(follow(server, session))
+            await began.wait()
+            closing = time.monotonic()
+        assert await reader == ""
+        assert time.monotonic() - closing < 1
 
 
 async def test_the_command_line_serves_until_it_is_interrupted() -> None:
