@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from paddock.testing.daytona.toolbox.pipes import CHUNK
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -47,13 +49,14 @@ class Journal:
             self.append(mark + rest + b"\n")
 
     async def follow(self) -> AsyncIterator[bytes]:
-        """All that was written and will be; ends when the journal is closed."""
+        """All that was written and will be, by the chunk; ends when the journal is closed."""
         seen = 0
         while True:
             changed = self._changed
             if seen < len(self._content):
-                yield bytes(self._content[seen:])
-                seen = len(self._content)
+                piece = bytes(self._content[seen : seen + CHUNK])
+                seen += len(piece)
+                yield piece
             elif self._closed:
                 return
             else:

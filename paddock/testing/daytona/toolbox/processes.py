@@ -25,6 +25,8 @@ __all__ = ["Command", "Processes", "Running", "SpawnFailed"]
 
 ENDING = 10.0
 """Seconds that killing a whole sandbox may take: milliseconds, but a busy machine is slow."""
+STARTS = 64
+"""Starts that the keeper has not answered yet: more would not fit into its socket."""
 KILLED = -int(signal.SIGKILL)
 
 
@@ -60,6 +62,7 @@ class Processes:
     def __init__(self) -> None:
         self._keeper: asyncio.subprocess.Process | None = None
         self._wire: socket.socket | None = None
+        self._slots = asyncio.Semaphore(STARTS)
         self._starting: dict[str, asyncio.Future[Running]] = {}
         self._running: dict[str, Running] = {}
 
@@ -105,9 +108,11 @@ class Processes:
         started: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
         self._starting[identity] = started
         try:
-            with _specification(command) as spec:
-                self._send({"do": "start", "id": identity}, [spec.fileno(), stdin, stdout, stderr])
-            return await started
+            async with self._slots:
+                with _specification(command) as spec:
+                    order = {"do": "start", "id": identity}
+                    self._send(order, [spec.fileno(), stdin, stdout, stderr])
+                return await started
         finally:
             del self._starting[identity]
 

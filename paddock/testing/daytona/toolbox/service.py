@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -46,10 +48,11 @@ class Toolbox:
     def __init__(self, root: Path, *, env: Mapping[str, str], image: str) -> None:
         self.image = image
         self.executions = 0
-        """Commands that really started."""
+        """Commands that really started, or were handed to the shell of a session."""
         self._active_at = time.monotonic()
         self._surroundings = Surroundings(root.resolve(), env)
         self._processes = Processes()
+        self._serving = False
         self._calls: set[asyncio.Task[web.StreamResponse]] = set()
         self._sessions = SessionCalls(self._surroundings, self._processes, self._count)
         self._terminals = TerminalCalls(self._surroundings, self._processes)
@@ -64,11 +67,13 @@ class Toolbox:
         """Make the folders and start the process that will be the parent of all commands."""
         await asyncio.to_thread(self._surroundings.make_folders)
         await self._processes.start()
+        self._serving = True
 
     async def stop(self) -> None:
         """Kill every process of the sandbox, daemons included; its files stay.
 
-        Calls that are still open lose their connection. Finishes although it is cancelled.
+        Calls that are still open, or come now, lose their connection. Finishes although it is
+        cancelled. Raises `TimeoutError` when something does not die in `processes.ENDING` seconds.
         """
         await finish(self._stop())
 
@@ -82,6 +87,8 @@ class Toolbox:
         The work goes on when the client hangs up, as the daemon's does. Raises `Violation`
         for a request or an answer that the SDK's own models do not describe.
         """
+        if not self._serving:
+            return _hang_up(request)
         self._active_at = time.monotonic()
         task = asyncio.ensure_future(self._answer(request, path))
         self._calls.add(task)
@@ -137,6 +144,7 @@ class Toolbox:
         return web.json_response({"message": "environment updated"})
 
     async def _stop(self) -> None:
+        self._serving = False
         # Calls first: an open one must lose its connection, not tell of processes we killed.
         calls = list(self._calls)
         for call in calls:
@@ -148,7 +156,7 @@ class Toolbox:
 
     async def _remove(self) -> None:
         await self._stop()
-        await asyncio.to_thread(shutil.rmtree, self._surroundings.root, ignore_errors=True)
+        await asyncio.to_thread(_delete_tree, self._surroundings.root)
 
     def _count(self) -> None:
         self.executions += 1
@@ -170,6 +178,16 @@ def _check_answer(request: web.Request, path: str, answer: web.StreamResponse) -
     text = answer.text if isinstance(answer, web.Response) else None
     told = json.loads(text) if text else None
     Schema.toolbox().check_response(request.method, path, answer.status, told)
+
+
+def _delete_tree(root: Path) -> None:
+    for folder, folders, _ in os.walk(root):
+        for name in folders:
+            path = os.path.join(folder, name)
+            if not os.path.islink(path):
+                os.chmod(path, stat.S_IRWXU)  # of what may not be written nothing can be deleted
+    if root.exists():
+        shutil.rmtree(root)
 
 
 def _hang_up(request: web.Request) -> web.Response:

@@ -99,7 +99,7 @@ class SessionCommand:
         self.journal.close()
 
     async def discard(self) -> None:
-        """Forget it: followers of its journal come to their end, who waits for it does not."""
+        """Close what is open; followers of its journal come to their end."""
         self._held.close()
         self.journal.close()
         if self._labelling is not None:
@@ -196,11 +196,14 @@ class Session:
             self._processes.kill(self._shell, tree=True)
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        results = await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._open.aclose()
         for command in self.commands.values():
             await command.discard()
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self._folder)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
 
     async def _watch(self, statuses: Outlet) -> None:
         """Take the exit codes that the shell tells; it waits each time until it is heard."""
@@ -213,7 +216,7 @@ class Session:
 
     async def _bury(self, shell: Running) -> None:
         await asyncio.shield(shell.ended)
-        for command in self.commands.values():
+        for command in list(self.commands.values()):
             if command.exit_code is None:
                 await command.drain()
 

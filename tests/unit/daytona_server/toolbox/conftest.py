@@ -125,7 +125,12 @@ async def sandbox(
 ) -> AsyncIterator[AsyncSandbox]:
     """The SDK's sandbox object in front of the toolbox."""
     monkeypatch.chdir(tmp_path)  # the SDK reads .env files of the current folder
-    config = DaytonaConfig(api_key="key", api_url=f"http://{address}/api", target="us")
+    config = DaytonaConfig(
+        api_key="key",
+        api_url=f"http://{address}/api",
+        target="us",
+        connection_pool_maxsize=None,  # with a limit the SDK warns when it is near
+    )
     async with AsyncDaytona(config) as client:
         yield await client.get("box")
 

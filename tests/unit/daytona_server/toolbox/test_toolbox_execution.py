@@ -188,9 +188,21 @@ async def test_a_stopped_toolbox_starts_again_with_its_files(
     assert (await sandbox.process.exec("cat file")).result == "kept\n"
 
 
-async def test_removing_deletes_the_files(toolbox: Toolbox, tmp_path: Path) -> None:
+async def test_removing_deletes_the_files(toolbox: Toolbox, home: Path, tmp_path: Path) -> None:
+    (home / "folder").mkdir()
+    (home / "folder" / "file").touch()
+    (home / "folder").chmod(0o500)
     await toolbox.remove()
     assert not (tmp_path / "box").exists()
+
+
+async def test_a_hundred_commands_run_at_once(sandbox: AsyncSandbox, toolbox: Toolbox) -> None:
+    async with asyncio.timeout(30):
+        answers = await asyncio.gather(
+            *(sandbox.process.exec(f"echo {number}") for number in range(100))
+        )
+    assert [int(answer.result) for answer in answers] == list(range(100))
+    assert toolbox.executions == 100
 
 
 async def test_code_runs_with_its_arguments_and_variables(sandbox: AsyncSandbox) -> None:

@@ -133,6 +133,13 @@ async def test_following_the_log_replays_it_from_the_start_at_each_attach(
     assert (logs.stdout, logs.stderr) == ("one\nthree\n", "two\n")
 
 
+async def test_a_log_larger_than_a_message_of_a_websocket_is_followed_whole(
+    sandbox: AsyncSandbox,
+) -> None:
+    command = await begin(sandbox, "head -c 6000000 /dev/zero | tr '\\0' x")
+    assert await followed(sandbox, command) == ("x" * 6_000_000 + "\n", "")
+
+
 async def test_input_reaches_the_command_and_is_echoed_into_its_output(
     sandbox: AsyncSandbox,
 ) -> None:
