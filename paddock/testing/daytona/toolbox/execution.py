@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-__all__ = ["Execution"]
+__all__ = ["Execution", "Outcome"]
 
 _INTERPRETERS = {"python": ("python3", ".py"), "javascript": ("node", ".js")}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Outcome:
+class Outcome:
     exit_code: int
     result: str
 
@@ -57,7 +57,7 @@ class Execution:
         if not text.strip():
             raise DaemonError(400, "command is required")
         check_variables(order.get("envs") or {})
-        outcome = await self._run(
+        outcome = await self.run(
             [find_shell()],
             cwd=self._surroundings.resolve(order.get("cwd")),
             env=self._surroundings.variables(order.get("envs")),
@@ -73,7 +73,7 @@ class Execution:
         script = self._surroundings.private / f"{uuid.uuid4().hex}{suffix}"
         await asyncio.to_thread(script.write_text, order["code"])
         try:
-            outcome = await self._run(
+            outcome = await self.run(
                 [program, str(script), *(order.get("argv") or [])],
                 cwd=self._surroundings.home,
                 env=self._surroundings.variables(order.get("envs")),
@@ -84,7 +84,7 @@ class Execution:
             script.unlink(missing_ok=True)
         return web.json_response({**outcome.as_json(), "artifacts": {"charts": []}})
 
-    async def _run(
+    async def run(
         self,
         argv: Sequence[str],
         *,
@@ -92,13 +92,13 @@ class Execution:
         env: dict[str, str],
         stdin: bytes,
         seconds: int | None,
-    ) -> _Outcome:
+    ) -> Outcome:
         command = Command(argv=argv, cwd=cwd, env=env)
         async with contextlib.AsyncExitStack() as stack:
             try:
                 running, inlet, outlet = await self._spawn(command, stack)
             except SpawnFailed as error:
-                return _Outcome(exit_code=-1, result=f"fork/exec {argv[0]}: {error}")
+                return Outcome(exit_code=-1, result=f"fork/exec {argv[0]}: {error}")
             self._executed()
             try:
                 async with asyncio.timeout(seconds or None):
@@ -110,7 +110,7 @@ class Execution:
                 message = "request timeout: command execution timeout"
                 raise DaemonError(408, message) from None
         # The daemon knows no signal's number: -1 for each.
-        return _Outcome(exit_code=max(status, -1), result=output.decode(errors="replace"))
+        return Outcome(exit_code=max(status, -1), result=output.decode(errors="replace"))
 
     async def _spawn(
         self, command: Command, stack: contextlib.AsyncExitStack

@@ -22,6 +22,7 @@ from paddock._concurrency import finish
 from paddock.testing.daytona.schema import Schema
 from paddock.testing.daytona.toolbox.execution import Execution
 from paddock.testing.daytona.toolbox.files import Files
+from paddock.testing.daytona.toolbox.git import Git
 from paddock.testing.daytona.toolbox.processes import Processes, SpawnFailed
 from paddock.testing.daytona.toolbox.replies import DaemonError, check_variables
 from paddock.testing.daytona.toolbox.routing import Routes
@@ -112,6 +113,7 @@ class Toolbox:
                 **Transfers(self._surroundings).routes(),
                 **Files(self._surroundings).routes(),
                 **Searching(self._surroundings).routes(),
+                **Git(self._surroundings, execution).routes(),
                 **self._sessions.routes(),
                 **self._terminals.routes(),
             }
