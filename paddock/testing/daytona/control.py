@@ -149,6 +149,8 @@ class Control:
         _check_network(wanted)
         if name := wanted.get("name"):
             self._fleet.require_free(name)
+        for volume in wanted.get("volumes") or ():
+            self._catalog.volume(name=volume["volumeId"], identity=volume["volumeId"])
         if (build := wanted.get("buildInfo")) is not None:
             sandbox = self._from_build(wanted, build)
             self._fleet.add(sandbox, "build", call.effects)

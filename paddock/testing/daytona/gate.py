@@ -112,7 +112,7 @@ class Gate:
             response = await self._serve(request, handler)
         if any(isinstance(kind, DropAfter) for kind in kinds):
             abort(request)
-        if request.transport is not None and not request.transport.is_closing():
+        if not _gone(request):
             answered = dataclasses.replace(self.requests[number], status=response.status)
             self.requests[number] = answered
         return response
@@ -174,11 +174,13 @@ class Gate:
         except Violation as error:
             self.violations.append(str(error))
             return error_response(request, 500, f"Violation: {error}")
-        except web.HTTPException:
+        except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
             return _nothing_there(request)
-        except ConnectionError:
-            raise  # the client has gone
+        except web.HTTPException as error:
+            return error_response(request, error.status, error.reason)
         except Exception as error:  # a defect of the server itself: a test has to see it
+            if isinstance(error, ConnectionError) and _gone(request):
+                return web.Response()  # nobody reads it
             self.violations.append(f"{request.method} {request.path}: {error!r}")
             return error_response(request, 500, f"Internal server error: {error!r}")
 
@@ -189,6 +191,11 @@ class Gate:
             await asyncio.wait([waiter], timeout=seconds)
         finally:
             waiter.cancel()
+
+
+def _gone(request: web.Request) -> bool:
+    """Whether the client has closed the connection, or we have."""
+    return request.transport is None or request.transport.is_closing()
 
 
 def _nothing_there(request: web.Request) -> web.Response:

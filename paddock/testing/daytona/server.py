@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DaytonaServer"]
 
+_BODY = 1 << 40  # bytes, more than any test sends; zero would mean none at all for forms
 _SWEEP = 1.0  # seconds between two looks at what has fallen due; intervals are minutes
 _GOODBYE = 2.0  # seconds for answers under way when the server ends; nothing runs by then
 _SNAPSHOT = "daytonaio/sandbox:latest"  # what a sandbox is made of when nothing is said
@@ -223,7 +224,7 @@ class DaytonaServer:
         return {**self._control.routes, **self._access.routes, **self._extras.routes}
 
     def _app(self) -> web.Application:
-        app = web.Application(middlewares=[self._gate.middleware], client_max_size=0)
+        app = web.Application(middlewares=[self._gate.middleware], client_max_size=_BODY)
         schema = Schema.control()
         rows = [(schema.operation(*route), handler) for route, handler in self._routes().items()]
         for row, handler in sorted(rows, key=lambda each: -each[0].literals):

@@ -22,6 +22,7 @@ from daytona import (  # noqa: TID253 - the SDK is what is served here
 
 from paddock.testing.daytona import (
     CutWebSocket,
+    DaytonaServer,
     Delay,
     DestroyDuringStart,
     DropAfter,
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from daytona import AsyncDaytona
-
-    from paddock.testing.daytona import DaytonaServer
 
 DEADLINE = 10.0  # seconds for what takes milliseconds
 EXECUTE = "POST /toolbox/.*/process/execute"
@@ -148,6 +147,21 @@ async def test_an_answer_is_truncated_at_the_byte(
         await sandbox.process.exec("true")
     assert (fault.fired, executions()) == (1, 1)
     assert server.count("POST", "/process/execute") == 1, "the relayed one does not count"
+
+
+async def test_a_download_is_truncated_and_the_server_goes_on(
+    connected: Callable[[DaytonaServer], AsyncDaytona], caplog: pytest.LogCaptureFixture
+) -> None:
+    content = b"x" * 3_000_000
+    async with DaytonaServer() as server, connected(server) as daytona:
+        sandbox = await daytona.create()
+        await sandbox.fs.upload_file(content, "big")
+        server.faults.add(match="POST /toolbox/.*/bulk-download", kind=Truncate(bytes=1000))
+        with pytest.raises(DaytonaError):
+            await sandbox.fs.download_file("big")
+        assert await sandbox.fs.download_file("big") == content
+        assert server.violations == []
+    assert not [record for record in caplog.records if record.name.startswith("aiohttp")]
 
 
 @pytest.mark.parametrize(("code", "ends"), [(1000, True), (1006, False)])
