@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -158,3 +160,20 @@ async def test_ssh_access_is_given_checked_and_taken_back(daytona: AsyncDaytona)
     assert (await sandbox.validate_ssh_access(access.token)).valid
     await sandbox.revoke_ssh_access(access.token)
     assert not (await sandbox.validate_ssh_access(access.token)).valid
+
+
+async def test_without_the_sdk_the_extra_is_named() -> None:
+    code = """
+import sys
+sys.modules["socketio"] = None
+from paddock.errors import MissingDependency
+try:
+    import paddock.testing.daytona
+except MissingDependency as error:
+    print(error)
+"""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE
+    )
+    told, _ = await process.communicate()
+    assert b"paddock[daytona]" in told
