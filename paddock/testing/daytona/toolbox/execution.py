@@ -34,6 +34,8 @@ _INTERPRETERS = {"python": ("python3", ".py"), "javascript": ("node", ".js")}
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
+    """What a command left: its exit code, -1 for a signal, and all its output as one text."""
+
     exit_code: int
     result: str
 
@@ -93,6 +95,7 @@ class Execution:
         stdin: bytes,
         seconds: int | None,
     ) -> Outcome:
+        """Run it to its end; with `seconds`, raise `DaemonError` 408 when those are over."""
         command = Command(argv=argv, cwd=cwd, env=env)
         async with contextlib.AsyncExitStack() as stack:
             try:

@@ -24,11 +24,11 @@ class Routes:
         self._table = [(*_compile(pattern), handler) for pattern, handler in table.items()]
 
     def find(self, method: str, path: str) -> tuple[Handler, dict[str, Any]]:
-        """The handler and the path's fields. Raises `DaemonError` 404 where there is none."""
+        """The handler and the path's fields. Raises `DaemonError` 501 where there is none."""
         for known, pattern, handler in self._table:
             if known == method and (match := pattern.fullmatch(path)):
                 return handler, {name: unquote(text) for name, text in match.groupdict().items()}
-        raise DaemonError(404, f"no such endpoint: {method} {path}")
+        raise DaemonError(501, f"{method} {path} is not served here", "INTERNAL_SERVER_ERROR")
 
 
 def _compile(pattern: str) -> tuple[str, re.Pattern[str]]:

@@ -31,6 +31,8 @@ Client = asyncio.Queue[bytes | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
+    """Of a terminal, in characters."""
+
     cols: int = 80
     rows: int = 24
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from daytona import (  # noqa: TID253 - the SDK is what is served here
     CodeRunParams,
     DaytonaBadRequestError,
     DaytonaConnectionError,
+    DaytonaError,
     DaytonaTimeoutError,
 )
 from daytona_toolbox_api_client_async.exceptions import ApiException
@@ -153,6 +155,12 @@ async def test_a_megabyte_of_command_text_works(sandbox: AsyncSandbox, toolbox: 
     assert toolbox.executions == 1
 
 
+async def test_a_call_that_is_not_served_says_so(sandbox: AsyncSandbox) -> None:
+    with pytest.raises(DaytonaError, match="GET /system/metrics is not served here") as caught:
+        await sandbox.get_metrics_latest()
+    assert caught.value.status_code == 501
+
+
 async def test_the_folders_of_the_sandbox_are_told(sandbox: AsyncSandbox, home: Path) -> None:
     assert await sandbox.get_work_dir() == str(home)
     assert await sandbox.get_user_home_dir() == str(home)
@@ -165,6 +173,7 @@ async def test_stopping_kills_daemons_that_left_everything(
         "(setsid sh -c 'echo $$ > bell; sleep 60' >/dev/null 2>&1 &) >/dev/null 2>&1"
     )
     daemon = int(await bell.hear())
+    os.kill(daemon, 0)  # it outlives its command
     await toolbox.stop()
     await ended(daemon)
 
