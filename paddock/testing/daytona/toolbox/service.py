@@ -1,7 +1,7 @@
 """A sandbox's toolbox daemon: what answers below ``/toolbox/{sandboxId}``.
 
 It is no sandbox: commands run on this machine, as this user, with no isolation whatsoever, and
-absolute paths are this machine's. For tests that trust what they run.
+absolute paths are this machine's. For tests that trust what they run, on Linux.
 
 Does not know of keys, of a sandbox's state or of faults: who mounts it looks at those first.
 """
