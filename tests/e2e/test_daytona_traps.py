@@ -1,0 +1,465 @@
+"""Each numbered trap of Daytona's API, in front of a server that has it: we are not caught.
+
+The numbers are those of the list that docs/daytona.md goes by: what the service and its SDK
+are known to do to those who use them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from paddock.backends.daytona import carrier, service
+from paddock.backends.daytona.sandbox import DaytonaSandbox
+from paddock.errors import ExecTimeout, SandboxClosed, SandboxError, SandboxLost
+from paddock.testing.daytona import Delay, DropAfter, DropBefore, Status, StuckIn
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+    from typing import Protocol
+
+    from paddock.backends.daytona import DaytonaBackend
+    from paddock.testing.daytona import DaytonaServer
+
+    class Daytona(Protocol):
+        """What the fixture of that name is; tests cannot import it."""
+
+        @property
+        def server(self) -> DaytonaServer: ...
+        @property
+        def recipe(self) -> DaytonaBackend: ...
+        @property
+        def living(self) -> list[str]: ...
+        async def empty(self) -> None: ...
+
+
+DEADLINE = 20.0
+"""Seconds for what takes milliseconds, on a machine that is busy."""
+EXECUTE = "POST /toolbox/.*/process/execute"
+
+
+@asynccontextmanager
+async def made(recipe: DaytonaBackend) -> AsyncIterator[DaytonaSandbox]:
+    async with recipe.sandbox() as sandbox:
+        assert isinstance(sandbox, DaytonaSandbox)
+        yield sandbox
+
+
+@pytest.fixture
+async def sandbox(daytona: Daytona) -> AsyncIterator[DaytonaSandbox]:
+    async with made(daytona.recipe) as sandbox:
+        yield sandbox
+
+
+def is_running(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def bell(sandbox: DaytonaSandbox, name: str) -> None:
+    """Wait until a command has made the file `name`."""
+    async with asyncio.timeout(DEADLINE):
+        waiting = f"until [ -e {name} ]; do sleep 0.02; done"
+        assert (await sandbox.exec(waiting)).ok
+
+
+async def test_trap_01_stdout_and_stderr_stay_apart(sandbox: DaytonaSandbox) -> None:
+    result = await sandbox.exec("echo out; echo err >&2; echo out again")
+    assert (result.stdout, result.stderr) == ("out\nout again\n", "err\n")
+    merged = await sandbox.native.process.exec("echo out; echo err >&2", timeout=20)
+    assert merged.result == "out\nerr\n"  # the trap
+
+
+async def test_trap_01_a_timeout_keeps_the_output_that_there_was(sandbox: DaytonaSandbox) -> None:
+    with pytest.raises(ExecTimeout) as caught:
+        await sandbox.exec("echo partial; echo complaint >&2; exec sleep 986001", timeout=0.5)
+    assert (caught.value.result.stdout, caught.value.result.stderr) == ("partial\n", "complaint\n")
+
+
+async def test_trap_02_a_command_that_reads_stdin_does_not_eat_the_script(
+    sandbox: DaytonaSandbox,
+) -> None:
+    assert (await sandbox.exec("read x\necho second\ncat\necho last")).stdout == "second\nlast\n"
+    eaten = await sandbox.native.process.exec("read x\necho second", timeout=20)
+    assert eaten.result == ""  # the trap
+
+
+async def test_trap_02_a_pattern_that_matches_nothing_is_itself(sandbox: DaytonaSandbox) -> None:
+    assert (await sandbox.exec("echo *.nothing")).stdout == "*.nothing\n"
+
+
+async def test_trap_03_bytes_that_are_not_utf8_come_back_as_they_are(
+    sandbox: DaytonaSandbox,
+) -> None:
+    every = bytes(range(256)) * 300
+    result = await sandbox.exec(["cat"], stdin=every)
+    assert result.stdout_bytes == every
+    await sandbox.fs.write_bytes("bytes", every)
+    assert await sandbox.fs.read_bytes("bytes") == every
+    lossy = await sandbox.native.process.exec(r"printf '\377'", timeout=20)
+    assert lossy.result == "\ufffd"  # the trap
+
+
+async def test_trap_04_a_signal_has_its_number_and_a_missing_cwd_is_an_error(
+    sandbox: DaytonaSandbox,
+) -> None:
+    assert (await sandbox.exec("kill -9 $$")).exit_code == 137
+    with pytest.raises(FileNotFoundError):
+        await sandbox.exec("true", cwd="/no/such/place")
+    killed = await sandbox.native.process.exec("kill -9 $$", timeout=20)
+    assert killed.exit_code == -1  # the trap
+
+
+async def test_trap_05_a_background_child_does_not_hold_a_command_open(
+    sandbox: DaytonaSandbox,
+) -> None:
+    async with asyncio.timeout(DEADLINE):
+        result = await sandbox.exec("sleep 986002 & echo $!")
+    assert result.background
+    assert is_running(int(result.stdout))
+
+
+async def test_trap_05_a_timeout_ends_a_child_that_left_the_group(sandbox: DaytonaSandbox) -> None:
+    command = "setsid sh -c 'echo $$ > child; exec sleep 986003' & wait"
+    with pytest.raises(ExecTimeout):
+        await sandbox.exec(command, timeout=1)
+    assert not is_running(int(await sandbox.fs.read_text("child")))
+
+
+async def test_trap_06_a_cancelled_command_is_ended_where_it_runs(sandbox: DaytonaSandbox) -> None:
+    command = "setsid sh -c 'echo $$ > pid; : > started; exec sleep 986004' & wait; touch late"
+    running = asyncio.create_task(sandbox.exec(command))
+    await bell(sandbox, "started")
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not is_running(int(await sandbox.fs.read_text("pid")))
+    assert not await sandbox.fs.exists("late")
+
+
+async def test_trap_07_variables_arrive_as_they_are(daytona: Daytona) -> None:
+    strange = {"QUOTES": "a'b\"c`d$HOME", "LINES": "one\ntwo\n", "ÜBER": "ß", "EMPTY": ""}
+    recipe = replace(daytona.recipe, env_vars={**daytona.recipe.env_vars, **strange})
+    async with made(recipe) as sandbox:
+        own = {"LONG": "x" * 100_000, "QUOTES": "its 'own'"}
+        code = "import json,os;print(json.dumps(dict(os.environ)))"
+        told = json.loads((await sandbox.exec(["python3", "-c", code], env=own)).stdout)
+    assert {name: told[name] for name in (*strange, *own)} == {**strange, **own}
+
+
+async def test_trap_07_a_command_of_a_megabyte_works(sandbox: DaytonaSandbox) -> None:
+    result = await sandbox.exec(["sh"], stdin=": " + "x" * 1024 * 1024 + "\necho done\n")
+    assert result.stdout == "done\n"
+
+
+async def test_trap_08_fractions_of_seconds_never_meet_the_strict_models(
+    daytona: Daytona,
+) -> None:
+    async with made(replace(daytona.recipe, lease=90.5, create_timeout=30.5)) as sandbox:
+        (there,) = daytona.server.sandboxes.values()
+        assert there.settings["autoStopInterval"] == 2  # whole minutes, no less than the lease
+        assert (await sandbox.exec("echo x", timeout=7.25)).ok
+        with pytest.raises(ExecTimeout):
+            await sandbox.exec("exec sleep 986005", timeout=0.25)
+
+
+@pytest.mark.parametrize("command", ["exit 3", "set -e; false; true", "exec sh -c 'exit 5'"])
+async def test_trap_09_a_shell_that_ends_ends_nothing_else(
+    daytona: Daytona, sandbox: DaytonaSandbox, command: str
+) -> None:
+    assert not (await sandbox.exec(command)).ok
+    assert (await sandbox.exec("echo fine")).stdout == "fine\n"
+    assert daytona.server.count("POST", "/process/session") == 0
+
+
+async def test_trap_09_commands_do_not_queue_behind_each_other(sandbox: DaytonaSandbox) -> None:
+    waiting = asyncio.create_task(sandbox.exec("until [ -e go ]; do sleep 0.02; done; echo went"))
+    await sandbox.exec("touch go")
+    assert (await waiting).stdout == "went\n"
+
+
+async def test_trap_10_output_is_exact_without_lines(sandbox: DaytonaSandbox) -> None:
+    result = await sandbox.exec(r"printf 'a\000b\001\001\001c\002\002\002no newline'")
+    assert result.stdout_bytes == b"a\0b\1\1\1c\2\2\2no newline"
+    seen: list[bytes] = []
+    code = "import os; os.write(1, bytes(range(256)) * 8192)"  # 2 MiB, in more than one answer
+    heard = await sandbox.exec(["python3", "-c", code], on_output=lambda _, data: seen.append(data))
+    assert heard.ok
+    assert b"".join(seen) == bytes(range(256)) * 8192
+
+
+async def test_trap_11_daemons_survive_what_started_them(
+    daytona: Daytona, sandbox: DaytonaSandbox
+) -> None:
+    started = await sandbox.exec("nohup sleep 986006 >/dev/null 2>&1 & echo $!")
+    assert (await sandbox.exec("true")).ok
+    assert is_running(int(started.stdout))
+    assert daytona.server.count("DELETE", "/process/session/.*") == 0
+    await sandbox.aclose()
+    await daytona.empty()
+    assert not is_running(int(started.stdout))  # but not the sandbox
+
+
+async def test_trap_12_output_is_followed_without_a_websocket(
+    daytona: Daytona, sandbox: DaytonaSandbox
+) -> None:
+    seen: list[bytes] = []
+    server = daytona.server
+    server.faults.add(match=EXECUTE, kind=DropAfter(), times=2, after=1)
+    command = "for i in 1 2 3 4 5 6; do echo $i; sleep 0.1; done"
+    assert (await sandbox.exec(command, on_output=lambda _, data: seen.append(data))).ok
+    assert b"".join(seen) == b"1\n2\n3\n4\n5\n6\n"  # nothing twice, nothing lost
+    ways = {each.route for each in server.requests if each.path.startswith("/toolbox")}
+    assert ways == {"/process/execute"}
+
+
+async def test_trap_13_a_command_that_would_wait_for_stdin_does_not_hang(
+    sandbox: DaytonaSandbox,
+) -> None:
+    assert (await sandbox.exec("cat", timeout=DEADLINE)).stdout == ""
+    assert (await sandbox.exec("cat <<'X'\nhere\nX", timeout=DEADLINE)).stdout == "here\n"
+    async with await sandbox.start("cat") as process:
+        await process.send(b"asked ")
+        await process.send(b"and answered")
+        await process.send_eof()
+        assert (await process.wait()).stdout == "asked and answered"
+
+
+async def test_trap_14_a_long_command_is_many_short_requests_and_runs_once(
+    daytona: Daytona, sandbox: DaytonaSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carrier, "PATIENCE", 0.3)
+    before = daytona.server.count("POST", "/process/execute")
+    await sandbox.exec("echo x >> runs; sleep 1.5", check=True)
+    requests = daytona.server.count("POST", "/process/execute") - before
+    assert 2 <= requests <= 7
+    assert await sandbox.fs.read_text("runs") == "x\n"
+
+
+async def test_trap_14_no_request_waits_as_long_as_a_proxy_does() -> None:
+    assert carrier.PATIENCE < 30
+
+
+async def test_trap_15_uploads_are_streamed_to_where_they_belong(
+    daytona: Daytona, sandbox: DaytonaSandbox, tmp_path: Path
+) -> None:
+    big = os.urandom(3 * 1024 * 1024)
+    (tmp_path / "big").write_bytes(big)
+    await sandbox.fs.mkdir("a/b", parents=True)
+    await sandbox.fs.upload_file(tmp_path / "big", "a/b/big")
+    assert (await sandbox.exec("cat $PWD/a/b/big")).stdout_bytes[:16] == big[:16]
+    assert await sandbox.fs.read_bytes(f"{sandbox.working_dir}/a/b/big") == big
+    assert daytona.server.count("POST", "/files/bulk-upload") == 1
+    await sandbox.fs.write_text("file", "no folder")
+    with pytest.raises(FileExistsError):
+        await sandbox.fs.upload_file(tmp_path / "big", "file/inside")
+
+
+async def test_trap_15_an_upload_that_hangs_can_be_given_up(
+    daytona: Daytona, sandbox: DaytonaSandbox, tmp_path: Path
+) -> None:
+    (tmp_path / "big").write_bytes(bytes(1024 * 1024))
+    fault = daytona.server.faults.add(match="POST .*/bulk-upload", kind=Delay(seconds=3600))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await sandbox.fs.upload_file(tmp_path / "big", "big")
+    assert fault.fired == 1
+    assert not await sandbox.fs.exists("big")
+
+
+async def test_trap_16_downloads_take_keywords_and_strange_names(
+    sandbox: DaytonaSandbox, tmp_path: Path
+) -> None:
+    big = os.urandom(2 * 1024 * 1024) + b"--DAYTONA-FILE-BOUNDARY\r\n"
+    (tmp_path / "big").write_bytes(big)
+    for name in ("plain", "with space", 'with"quote', "über"):
+        await sandbox.fs.upload_file(tmp_path / "big", name)
+        await sandbox.fs.download_file(source=name, destination=tmp_path / "back")
+        assert (tmp_path / "back").read_bytes() == big
+
+
+async def test_trap_17_a_confused_refusal_is_not_the_end(
+    daytona: Daytona, sandbox: DaytonaSandbox
+) -> None:
+    for status in (400, 502):
+        message = "failed to resolve container IP after 3 attempts"
+        fault = daytona.server.faults.add(
+            match=EXECUTE, kind=Status(status=status, message=message)
+        )
+        assert (await sandbox.exec("echo fine")).stdout == "fine\n"
+        assert fault.fired == 1
+
+
+async def test_trap_17_a_sandbox_that_was_stopped_is_told_so(
+    daytona: Daytona, sandbox: DaytonaSandbox
+) -> None:
+    await sandbox.native.stop()
+    with pytest.raises(SandboxLost, match=r"stopped|deleted"):
+        await sandbox.exec("true")
+
+
+async def test_trap_17_a_sandbox_in_use_is_not_stopped_for_idleness(daytona: Daytona) -> None:
+    async with made(replace(daytona.recipe, lease=0.3)) as sandbox:
+        (there,) = daytona.server.sandboxes.values()
+        assert there.settings["autoStopInterval"] == 1
+        async with asyncio.timeout(DEADLINE):
+            while daytona.server.count("POST", "/sandbox/.*/last-activity") < 3:
+                await sandbox.exec("true")
+        daytona.server.clock.advance(50)
+        assert (await sandbox.exec("echo here")).stdout == "here\n"
+    async with made(replace(daytona.recipe, lease=None)):
+        settings = [each.settings for each in daytona.server.sandboxes.values()]
+        assert settings[-1]["autoStopInterval"] == 0  # and not the service's 15 minutes
+
+
+async def test_trap_18_a_creation_that_timed_out_leaves_no_orphan(daytona: Daytona) -> None:
+    daytona.server.faults.add(match="POST /api/sandbox", kind=StuckIn(state="creating"))
+    with pytest.raises(SandboxError, match="exceeded timeout"):
+        await replace(daytona.recipe, create_timeout=1).create()
+    assert not daytona.living
+
+
+@pytest.mark.parametrize("kind", [DropBefore(), DropAfter()])
+async def test_trap_18_a_creation_whose_answer_was_lost_makes_one_sandbox(
+    daytona: Daytona, kind: DropBefore | DropAfter
+) -> None:
+    daytona.server.faults.add(match="POST /api/sandbox", kind=kind)
+    async with made(daytona.recipe) as sandbox:
+        assert daytona.living == [sandbox.id]
+
+
+async def test_trap_19_throttling_is_waited_out_as_the_service_says(daytona: Daytona) -> None:
+    headers = {"Retry-After": "1", "X-RateLimit-Remaining-sandbox-create": "0"}
+    fault = daytona.server.faults.add(
+        match="POST /api/sandbox", kind=Status(status=429, headers=headers)
+    )
+    before = asyncio.get_running_loop().time()
+    async with made(daytona.recipe):
+        assert asyncio.get_running_loop().time() - before >= 1
+    assert fault.fired == 1
+    assert daytona.server.count("POST", "/sandbox") == 2
+
+
+async def test_trap_20_sandboxes_share_a_client_and_the_last_closes_it(daytona: Daytona) -> None:
+    one, two = await asyncio.gather(daytona.recipe.create(), daytona.recipe.create())
+    assert len(service._services[asyncio.get_running_loop()]) == 1
+    await one.aclose()
+    assert (await two.exec("echo still")).stdout == "still\n"
+    await two.aclose()
+    assert not service._services[asyncio.get_running_loop()]
+    requests = len(daytona.server.requests)
+    for closed in (one, two):
+        with pytest.raises(SandboxClosed):
+            await closed.exec("true")
+        with pytest.raises(SandboxClosed):
+            await closed.fs.read_text("x")
+        with pytest.raises(SandboxClosed):
+            await closed.url(80)
+    assert len(daytona.server.requests) == requests  # nothing opened a connection again
+    gc.collect()
+
+
+async def test_trap_20_each_loop_has_a_client_of_its_own(daytona: Daytona) -> None:
+    async def elsewhere() -> str:
+        async with made(daytona.recipe) as sandbox:
+            return (await sandbox.exec("echo there")).stdout
+
+    async with made(daytona.recipe) as sandbox:
+        assert await asyncio.to_thread(asyncio.run, elsewhere()) == "there\n"
+        assert (await sandbox.exec("echo here")).stdout == "here\n"
+
+
+async def test_trap_21_connecting_to_one_address_after_the_other_can_be_turned_off(
+    daytona: Daytona, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAYTONA_HAPPY_EYEBALLS_DELAY", "none")  # for loops that cannot do it
+    async with made(daytona.recipe) as sandbox:
+        assert (await sandbox.exec("echo fine")).stdout == "fine\n"
+
+
+async def test_trap_22_the_synchronous_client_is_never_made(
+    daytona: Daytona, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import daytona as sdk
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("the synchronous client was made")
+
+    monkeypatch.setattr(sdk.Daytona, "__init__", refuse)
+    before = signal.getsignal(signal.SIGALRM)
+    async with made(daytona.recipe) as sandbox:
+        assert (await sandbox.exec("echo fine", timeout=5)).ok
+        assert signal.getsignal(signal.SIGALRM) == before
+
+
+async def test_trap_22_the_deprecated_package_is_not_imported(sandbox: DaytonaSandbox) -> None:
+    assert sandbox.native is not None
+    assert "daytona_sdk" not in sys.modules
+
+
+async def test_trap_23_what_the_service_forgets_to_list_is_not_asked_of_it(
+    daytona: Daytona,
+) -> None:
+    recipe = replace(daytona.recipe, lease=None, labels={"of": "mine"})
+    recipe = replace(recipe, env_vars={**recipe.env_vars, "KEPT": "yes"})
+    async with made(recipe) as sandbox:
+        (info,) = await daytona.recipe.list({"of": "mine"})
+        assert (info.id, info.state, info.labels["of"]) == (sandbox.id, "running", "mine")
+        attached = await daytona.recipe.attach(sandbox.id)
+        assert (await attached.exec("echo $KEPT")).stdout == "yes\n"
+        await attached.detach()
+
+
+async def test_trap_23_a_state_that_events_change_is_read_afresh(
+    daytona: Daytona, sandbox: DaytonaSandbox
+) -> None:
+    sandbox.native.state = type(sandbox.native.state)("stopped")  # as a late event would
+    daytona.server.faults.add(match=EXECUTE, kind=Status(status=502, body="html"))
+    assert (await sandbox.exec("echo fine")).stdout == "fine\n"
+
+
+async def test_trap_24_keys_tokens_and_variables_are_in_no_log_and_no_error(
+    daytona: Daytona, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server = daytona.server
+    recipe = replace(
+        daytona.recipe, env_vars={**daytona.recipe.env_vars, "PASSWORD": "open sesame"}
+    )
+    said: list[str] = []
+    async with made(recipe) as sandbox:
+        preview = await sandbox.preview(8000)
+        (token,) = preview.headers.values()
+        signed = await sandbox.signed_url(8000)
+        said += [repr(preview), str(sandbox), repr(sandbox)]
+        server.faults.add(match=EXECUTE, kind=Status(status=502), times=1)
+        await sandbox.exec("true")
+        await sandbox.native.delete()
+        with pytest.raises(SandboxLost) as lost:
+            await sandbox.exec("true")
+        said += [str(lost.value), repr(lost.value)]
+    server.faults.add(match="POST /api/sandbox", kind=Status(status=401))
+    with pytest.raises(ValueError, match="DAYTONA_API_KEY") as refused:
+        await recipe.create()
+    said += [str(refused.value), repr(refused.value), *caplog.messages, caplog.text]
+    for secret in (server.api_key, token, signed, "open sesame"):
+        assert not [text for text in said if secret in text]
+
+
+def test_every_trap_has_a_test() -> None:
+    numbers = {name[10:12] for name in globals() if name.startswith("test_trap_")}
+    assert numbers == {f"{number:02}" for number in range(1, 25)}
