@@ -128,7 +128,7 @@ class Backend(ABC):
         returned non-zero or ran too long. On any failure or cancellation what was
         made is gone before the exception arrives.
         """
-        tell = on_progress or _ignore
+        tell = on_progress or unwatched
         tell(Progress(step="create"))
         sandbox = await self._make(tell)
         try:
@@ -190,8 +190,8 @@ class Backend(ABC):
         """An empty sandbox, ready for commands; if it fails or is cancelled, nothing is left."""
 
 
-def _ignore(progress: Progress) -> None:
-    """Nobody watches."""
+def unwatched(progress: Progress) -> None:
+    """What is told when nobody watches; a backend need not find out what to tell."""
 
 
 def _check_variable(key: object, value: object) -> None:

@@ -56,7 +56,7 @@ async def test_the_first_failing_setup_command_stops_and_leaves_nothing(
         await recipe.create()
     assert caught.value.exit_code == 9
     assert caught.value.stderr == "no\n"
-    assert _traces() == before
+    await _nothing_is_left(backend, before)
 
 
 async def test_closing_is_idempotent_and_ends_what_runs(backend: Backend) -> None:
@@ -70,7 +70,7 @@ async def test_closing_is_idempotent_and_ends_what_runs(backend: Backend) -> Non
         await running
     with pytest.raises(SandboxClosed):
         await sandbox.exec("true")
-    assert _traces() == before
+    await _nothing_is_left(backend, before)
 
 
 async def test_a_cancelled_close_closes(backend: Backend) -> None:
@@ -82,7 +82,7 @@ async def test_a_cancelled_close_closes(backend: Backend) -> None:
         closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await closing
-    assert _traces() == before
+    await _nothing_is_left(backend, before)
 
 
 @pytest.mark.rows("C46")
@@ -100,7 +100,7 @@ async def test_cancellation_at_every_step_of_a_creation_leaves_nothing(backend: 
         step += 1
     assert step >= 2
     gc.collect()
-    assert _traces() == before
+    await _nothing_is_left(backend, before)
     assert len(asyncio.all_tasks()) == 1
 
 
@@ -135,7 +135,7 @@ async def test_a_sandbox_killed_from_outside_is_lost_at_once(
                 await sandbox.exec("true")
             with pytest.raises(SandboxLost):
                 await sandbox.fs.read_bytes("x")
-    assert _traces() == before
+    await _nothing_is_left(backend, before)
 
 
 async def test_many_sandboxes_at_once(backend: Backend) -> None:
@@ -147,6 +147,14 @@ async def test_many_sandboxes_at_once(backend: Backend) -> None:
 
     results = await asyncio.gather(*(one(number) for number in range(20)))
     assert results == [str(number) for number in range(20)]
+    await _nothing_is_left(backend, before)
+
+
+async def _nothing_is_left(backend: Backend, before: tuple[frozenset[str], int]) -> None:
+    async with asyncio.timeout(10):
+        # A server of Daytona's removes what it was told to a little later; ours runs here.
+        while backend.name == "daytona" and _traces() != before:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     assert _traces() == before
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock._concurrency import acquire, finish
-from paddock.backends.base import Backend, Progress
+from paddock.backends.base import Backend, Progress, unwatched
 from paddock.backends.daytona import inventory, terms
 from paddock.backends.daytona.carrier import Carrier
 from paddock.backends.daytona.images import daytona_image
@@ -47,10 +47,6 @@ LOST_AND_FOUND = 3.0
 """Seconds in which a sandbox may still appear whose making was broken off."""
 CONFLICT = 409
 NO_PYTHON = ("python3: not found", "python3: command not found", "command not found: python3")
-
-
-def _unheard(progress: Progress) -> None:
-    """Nobody watches."""
 
 
 async def _released(lock: OwnerLock) -> None:
@@ -120,7 +116,7 @@ class DaytonaBackend(Backend):
             if str(native.state.value) != "started":
                 await service.call("starting a sandbox", lambda: native.start(self.create_timeout))
             recipe = replace(self, labels=inventory.own_labels(native.labels))
-            return await acquire(recipe._settle(service, native, None), Sandbox.detach)
+            return await recipe._settle(service, native, None)
         except BaseException:
             await finish(service.aclose())
             raise
@@ -200,7 +196,7 @@ class DaytonaBackend(Backend):
         lock = await acquire(asyncio.to_thread(OwnerLock.take), _released)
         try:
             native = await make(lock.name)
-            return await acquire(self._settle(service, native, lock), Sandbox.aclose)
+            return await self._settle(service, native, lock)
         except BaseException:
             try:
                 await finish(inventory.remove_by_name(service, lock.name, within=LOST_AND_FOUND))
@@ -213,7 +209,7 @@ class DaytonaBackend(Backend):
         service: Service,
         name: str,
         settings: Mapping[str, Any],
-        tell: ProgressCallback = _unheard,
+        tell: ProgressCallback = unwatched,
     ) -> Any:
         def on_log(text: str) -> None:
             for line in text.splitlines():
@@ -228,8 +224,11 @@ class DaytonaBackend(Backend):
                     params = sdk().CreateSandboxFromSnapshotParams(**told)
                 else:
                     params = sdk().CreateSandboxFromImageParams(image=image, **told)
+                # To be told of a build costs a second at least.
                 return await service.client.create(
-                    params, timeout=self.create_timeout, on_snapshot_create_logs=on_log
+                    params,
+                    timeout=self.create_timeout,
+                    on_snapshot_create_logs=None if tell is unwatched else on_log,
                 )
 
             return await self._created(service, name, create)

@@ -80,7 +80,12 @@ async def _all(service: Service, wanted: Mapping[str, str]) -> list[Any]:
         return [native async for native in service.client.list(query)]
 
     found = await service.call("listing sandboxes", look)
-    return [native for native in found if LABEL in (native.labels or {})]
+    return [each for each in found if LABEL in (each.labels or {}) and not is_going(each)]
+
+
+def is_going(native: Any) -> bool:
+    """Whether it is deleted, which takes Daytona a while."""
+    return str(native.state.value) in ("destroying", "destroyed")
 
 
 def _seen(native: Any, here: str) -> SandboxInfo:
@@ -115,11 +120,12 @@ async def find_by_name(service: Service, name: str) -> Any | None:
     if not NAME.fullmatch(name):
         return None  # it would be a part of the address that is asked
     try:
-        return await service.call(f"looking for {name}", lambda: service.client.get(name))
+        native = await service.call(f"looking for {name}", lambda: service.client.get(name))
     except ServiceError as error:
         if error.status == 404:
             return None
         raise
+    return None if is_going(native) else native
 
 
 async def remove(service: Service, sandbox_id: str) -> bool:

@@ -91,11 +91,15 @@ class Line:
                     "it was deleted from outside", sandbox_id=self._native.id
                 ) from None
             return
-        state = str(getattr(self._native.state, "value", self._native.state))
-        if state in ENDS:
-            reason = getattr(self._native, "error_reason", None)
-            told = f"{ENDS[state]}: {reason}" if reason else ENDS[state]
-            raise self._lost(told)
+        if self.ended:
+            reason = self._native.error_reason
+            raise self._lost(f"{self.ended}: {reason}" if reason else self.ended)
+
+    @property
+    def ended(self) -> str | None:
+        """Why the sandbox is no more, as far as the service's events or answers have told."""
+        state = self._native.state
+        return ENDS.get(str(getattr(state, "value", state)))
 
     def _lost(self, reason: str) -> SandboxLost:
         return SandboxLost(reason, sandbox_id=self._native.id)
@@ -107,4 +111,5 @@ class Line:
                 "renewing the lease",
                 lambda: self._native.refresh_activity(request_timeout=MARGIN),
                 before_again=self.raise_if_gone,
+                refused_is_passing=True,
             )

@@ -113,6 +113,10 @@ class DaytonaSandbox(GuestSandbox):
             except SandboxLost as error:
                 self._client.fail(error.reason)
 
+    @property
+    def lost(self) -> bool:
+        return super().lost or self._line.ended is not None
+
     # ports
 
     async def _url(self, port: int) -> str:
