@@ -111,7 +111,7 @@ async def _one(agent: Agent, directory: Path | None, console: Console) -> bool:
     console.print(Rule("what it changed", style="dim"))
     console.print(Text("\n").join(changes) if changes else Text("nothing"), soft_wrap=True)
     console.print(Rule("afterwards", style="dim"))
-    for name, value in _facts(session, result, mended=mended, gone=witness.is_gone()):
+    for name, value in _facts(session, result, mended=mended, gone=await witness.is_gone()):
         console.print(Text.assemble((f"{name:<9}", "bold"), value), soft_wrap=True)
     return mended
 

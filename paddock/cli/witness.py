@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -14,6 +16,8 @@ __all__ = ["Witness"]
 
 HOURS = 24
 """How long the witness would stay if nobody took it down."""
+PATIENCE = 5.0
+LOOK_AGAIN = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +38,19 @@ class Witness:
         await sandbox.exec(f"setsid sleep {mark} </dev/null >/dev/null 2>&1 &", check=True)
         return cls(mark=mark, visible=_is_running(mark))
 
-    def is_gone(self) -> bool | None:
-        """Whether the process has ended; None where that cannot be seen from here."""
-        return not _is_running(self.mark) if self.visible else None
+    async def is_gone(self) -> bool | None:
+        """Whether the process has ended; None where that cannot be seen from here.
+
+        A service is given a moment: it removes a sandbox after it has said that it will.
+        """
+        if not self.visible:
+            return None
+        end = time.monotonic() + PATIENCE
+        while _is_running(self.mark):
+            if time.monotonic() > end:
+                return False
+            await asyncio.sleep(LOOK_AGAIN)
+        return True
 
 
 def _is_running(mark: str) -> bool:

@@ -22,7 +22,7 @@ from paddock.errors import SandboxError
 from paddock.files import DEFAULT_IGNORE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 
     from paddock.backends.daytona.service import Service
     from paddock.backends.guest.client import GuestClient
@@ -81,17 +81,19 @@ class DaytonaFileSystem(GuestFileSystem):
 
     async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
         info = await self.stat(source)
+        where = self._path(source)
         if info.size <= SMALL or info.kind != "file":
             await super().download_file(source, destination)
-        else:
-            await self._get("send", self._path(source), Path(destination), receive_file)
+        elif not await self._get(Path(destination), receive_file, "send", path=where):
+            await super().download_file(source, destination)
 
     async def download(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
-        if (await self.stat(source)).kind == "directory":
-            target = Path(destination)
-            await self._get("pack", self._path(source), target, extract_stream, ignore=[])
-        else:
+        if (await self.stat(source)).kind != "directory":
             await self.download_file(source, destination)
+            return
+        where = self._path(source)
+        if not await self._get(Path(destination), extract_stream, "pack", path=where, ignore=[]):
+            await super().download(source, destination)
 
     async def _put(
         self, pieces: Callable[[], AsyncGenerator[bytes]], job: str, **arguments: Any
@@ -112,30 +114,48 @@ class DaytonaFileSystem(GuestFileSystem):
 
     async def _get(
         self,
-        job: str,
-        where: str,
         destination: Path,
-        take: Callable[[AsyncIterator[bytes], Path], Any],
+        take: Callable[[AsyncIterator[bytes], Path], Awaitable[None]],
+        job: str,
         **arguments: Any,
-    ) -> None:
-        """Let a job of the guest put what is wanted at a place of ours; stream it from there."""
+    ) -> bool:
+        """Let a job of the guest put what is wanted at a place of ours; stream it from there.
+
+        False if not all of it arrived, as when it holds what ends a stream of the service.
+        """
         between = f"{self._folder}/{secrets.token_hex(8)}"
 
         async def stream() -> None:
             pieces = await self._native.fs.download_file_stream(between, TRANSFER_DEADLINE)
             async with contextlib.aclosing(pieces) as source:
-                await take(source, destination)
+                await take(_whole(source, size), destination)
 
         try:
-            await self._job(job, path=where, target=between, **arguments)
+            (size,) = await self._job(job, target=between, **arguments)
             await self._service.call("downloading", stream)
+        except _CutShort:
+            return False
         finally:
             await finish(self._discard(between))
+        return True
 
     async def _discard(self, between: str) -> None:
         """Remove what may be there; a sandbox that is lost has lost it too."""
         with contextlib.suppress(OSError, SandboxError):
             await self._client.request("remove", path=between)
+
+
+class _CutShort(Exception):
+    """A stream had fewer bytes than it should have."""
+
+
+async def _whole(pieces: AsyncIterator[bytes], size: int) -> AsyncGenerator[bytes]:
+    """The same pieces; raises `_CutShort` instead of an end before `size` bytes."""
+    async for piece in pieces:
+        size -= len(piece)
+        yield piece
+    if size:
+        raise _CutShort
 
 
 async def _is_small(blocks: AsyncGenerator[bytes]) -> bool:

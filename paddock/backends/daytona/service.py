@@ -153,14 +153,17 @@ class Service:
 def _complete(config: DaytonaConfig | None, target: str | None) -> DaytonaConfig:
     """A configuration that leaves nothing for the SDK to look for, neither in the environment
     nor in files of the working directory, which may be anybody's."""
-    known = {} if config is None else config.model_dump(exclude_none=True)
+    # As many connections as there are calls, unless somebody says otherwise.
+    known: dict[str, Any] = {"connection_pool_maxsize": None}
+    if config is not None:
+        known |= config.model_dump(exclude_unset=True)
     for name in ("api_key", "jwt_token", "organization_id", "api_url", "target"):
         if value := os.environ.get(f"DAYTONA_{name.upper()}"):
-            known.setdefault(name, value)
+            known[name] = known.get(name) or value
     if target is not None:
         known["target"] = target
-    known.setdefault("api_url", API_URL)
-    if "api_key" not in known and not {"jwt_token", "organization_id"} <= known.keys():
+    known["api_url"] = known.get("api_url") or API_URL
+    if not known.get("api_key") and not (known.get("jwt_token") and known.get("organization_id")):
         raise MissingCredentials(
             "no key for Daytona: set DAYTONA_API_KEY (or DAYTONA_JWT_TOKEN and "
             "DAYTONA_ORGANIZATION_ID), or give config=DaytonaConfig(api_key=...)"

@@ -73,7 +73,7 @@ def source_of(args: Args) -> Iterator[int]:
 
 @contextlib.contextmanager
 def target_of(args: Args) -> Iterator[int]:
-    """Where a job writes to: stdout, or the new file `target`."""
+    """Where a job writes to: stdout, or the new file `target`, whose size is its answer then."""
     if "target" not in args:
         yield 1
         return
@@ -81,6 +81,7 @@ def target_of(args: Args) -> Iterator[int]:
     fd = os.open(args["target"], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         yield fd
+        emit([os.fstat(fd).st_size])
     finally:
         os.close(fd)
 
