@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
+from paddock.backends.daytona.service import REFUSED, ServiceError
 from paddock.backends.guest.files import GuestFileSystem
 from paddock.backends.transfer import LocalFile, extract_stream, receive_file, tree_blocks
 from paddock.errors import SandboxError
@@ -24,6 +25,7 @@ from paddock.files import DEFAULT_IGNORE
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 
+    from paddock.backends.daytona.line import Line
     from paddock.backends.daytona.service import Service
     from paddock.backends.guest.client import GuestClient
     from paddock.files import AnyPath
@@ -39,10 +41,18 @@ TRANSFER_DEADLINE = 1800
 
 class DaytonaFileSystem(GuestFileSystem):
     def __init__(
-        self, sandbox: Sandbox, client: GuestClient, service: Service, native: Any, folder: str
+        self,
+        sandbox: Sandbox,
+        client: GuestClient,
+        *,
+        service: Service,
+        line: Line,
+        native: Any,
+        folder: str,
     ) -> None:
         super().__init__(sandbox, client)
         self._service = service
+        self._line = line
         self._native = native
         self._folder = folder
         """Where things lie between a stream and the guest."""
@@ -81,11 +91,11 @@ class DaytonaFileSystem(GuestFileSystem):
 
     async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
         info = await self.stat(source)
-        where = self._path(source)
-        if info.size <= SMALL or info.kind != "file":
-            await super().download_file(source, destination)
-        elif not await self._get(Path(destination), receive_file, "send", path=where):
-            await super().download_file(source, destination)
+        if info.kind == "file" and info.size > SMALL:
+            where = self._path(source)
+            if await self._get(Path(destination), receive_file, "send", path=where):
+                return
+        await super().download_file(source, destination)
 
     async def download(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
         if (await self.stat(source)).kind != "directory":
@@ -106,7 +116,7 @@ class DaytonaFileSystem(GuestFileSystem):
                 await self._native.fs.upload_file_stream(source, between, TRANSFER_DEADLINE)
 
         try:
-            await self._service.call("uploading", stream)
+            await self._carry("uploading", stream)
             await self._job(job, source=between, **arguments)
         except BaseException:
             await finish(self._discard(between))
@@ -132,12 +142,24 @@ class DaytonaFileSystem(GuestFileSystem):
 
         try:
             (size,) = await self._job(job, target=between, **arguments)
-            await self._service.call("downloading", stream)
+            await self._carry("downloading", stream)
         except _CutShort:
             return False
         finally:
             await finish(self._discard(between))
         return True
+
+    async def _carry(self, what: str, stream: Callable[[], Awaitable[None]]) -> None:
+        """Over the service's stream. What it refuses it is asked once more, of where the
+        sandbox is by then; it is too much to be asked for long."""
+        look = self._line.raise_if_gone
+        try:
+            await self._service.call(what, stream, before_again=look)
+        except ServiceError as error:
+            if error.status not in REFUSED:
+                raise
+            await look()
+            await self._service.call(what, stream, before_again=look)
 
     async def _discard(self, between: str) -> None:
         """Remove what may be there; a sandbox that is lost has lost it too."""

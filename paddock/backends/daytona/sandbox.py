@@ -92,7 +92,9 @@ class DaytonaSandbox(GuestSandbox):
             capabilities=CAPABILITIES,
             gate=Gate(),
         )
-        self.fs = DaytonaFileSystem(self, client, service, native, folder)
+        self.fs = DaytonaFileSystem(
+            self, client, service=service, line=line, native=native, folder=folder
+        )
         self.native = native
         """The SDK's own object; it dies with this one."""
         self._recipe = backend
@@ -142,16 +144,17 @@ class DaytonaSandbox(GuestSandbox):
         return snapshot_image(name)
 
     async def fork(self, count: int = 1) -> list[Sandbox]:
-        making = [asyncio.ensure_future(self._fork()) for _ in range(count)]
+        made: list[Sandbox] = []
         try:
-            await asyncio.wait(making)
-            return [task.result() for task in making]
+            while len(made) < count:  # at once they would only wait for each other
+                made.append(await self._fork())
         except BaseException:
-            await finish(_close_all(making))
+            await finish(_close_all(made))
             raise
+        return made
 
     async def _fork(self) -> Sandbox:
-        recipe = replace(self._recipe, working_dir=str(self.working_dir), uploads=(), setup=())
+        recipe = replace(self._recipe, uploads=(), setup=())
         service = self._service.share()
         try:
             return await recipe.adopt(
@@ -246,13 +249,8 @@ class DaytonaSandbox(GuestSandbox):
         await self._service.aclose()
 
 
-async def _close_all(making: Sequence[asyncio.Task[Sandbox]]) -> None:
-    for task in making:
-        task.cancel()
-    await asyncio.wait(making)
-    for task in making:
-        if not task.cancelled() and task.exception() is None:
-            await task.result().aclose()
+async def _close_all(made: Sequence[Sandbox]) -> None:
+    await asyncio.gather(*(sandbox.aclose() for sandbox in made))
 
 
 async def delete(service: Service, native: Any) -> None:

@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 
     from daytona import AsyncDaytona, DaytonaConfig
 
-__all__ = ["Service", "ServiceError", "sdk"]
+__all__ = ["REFUSED", "Service", "ServiceError", "sdk"]
 
 T = TypeVar("T")
 
 API_URL = "https://app.daytona.io/api"
 """Where the hosted service is, as the SDK has it."""
 TOO_OFTEN = 429
+CHANGING = "SANDBOX_STATE_CHANGE_IN_PROGRESS"
+"""The code of a refusal by a sandbox that another change is made to."""
 PASSING = frozenset({408, 500, 502, 503, 504})
 """What a service or a proxy answers that is overloaded, or between two states of a sandbox."""
 REFUSED = frozenset({400, 404, 409, 410})
@@ -124,10 +126,12 @@ class Service:
         """
 
         def is_passing(error: BaseException) -> bool:
-            if not isinstance(error, sdk().DaytonaError):
+            if not isinstance(error, _failures()):
                 return False
-            status = error.status_code
-            if status == TOO_OFTEN or (refused_is_passing and status in REFUSED):
+            status = _status(error)
+            if status == TOO_OFTEN or getattr(error, "error_code", None) == CHANGING:
+                return True
+            if refused_is_passing and status in REFUSED:
                 return True
             return twice and _told(what, error).unanswered
 
@@ -145,7 +149,7 @@ class Service:
             ):
                 with attempt:
                     return await work()
-        except sdk().DaytonaError as error:
+        except _failures() as error:
             raise (_refused_key(what, error) or _told(what, error)) from None
         raise AssertionError("an attempt is made or raises")
 
@@ -182,14 +186,37 @@ def _wait(state: RetryCallState) -> float:
     return _pause(state)
 
 
-def _refused_key(what: str, error: Any) -> ConfigError | None:
-    if error.status_code != 401:
+def _failures() -> tuple[type[Exception], ...]:
+    """What the SDK raises; of streams it tells in the words of what it is made of."""
+    import aiohttp
+
+    return sdk().DaytonaError, aiohttp.ClientError
+
+
+def _status(error: Any) -> int | None:
+    """The HTTP status that it comes of, None without one."""
+    status: int | None = getattr(error, "status_code", getattr(error, "status", None))
+    return status
+
+
+def _is_broken(error: BaseException | None) -> bool:
+    """Whether a connection was: the SDK wraps what it does not know the like of."""
+    import aiohttp
+    import httpx
+
+    kinds = (sdk().DaytonaConnectionError, aiohttp.ClientError, httpx.TransportError)
+    return error is not None and (isinstance(error, kinds) or _is_broken(error.__cause__))
+
+
+def _refused_key(what: str, error: Exception) -> ConfigError | None:
+    if _status(error) != 401:
         return None
     return ConfigError(f"{what}: Daytona does not take this key; look at DAYTONA_API_KEY")
 
 
-def _told(what: str, error: Any) -> ServiceError:
-    if error.status_code == TOO_OFTEN:
+def _told(what: str, error: Exception) -> ServiceError:
+    status = _status(error)
+    if status == TOO_OFTEN:
         return ServiceError(f"{what}: Daytona is asked too often ({error})", status=TOO_OFTEN)
-    unanswered = isinstance(error, sdk().DaytonaConnectionError) or error.status_code in PASSING
-    return ServiceError(f"{what}: {error}", status=error.status_code, unanswered=unanswered)
+    unanswered = status in PASSING or (status is None and _is_broken(error))
+    return ServiceError(f"{what}: {error}", status=status, unanswered=unanswered)
