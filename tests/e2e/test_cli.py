@@ -63,6 +63,13 @@ def wait_until_gone(mark: str) -> None:
             assert ended, f"process {process} is still there"
 
 
+def wait_until_there(mark: str) -> None:
+    end = time.monotonic() + LEAVING
+    while not processes_with(mark):
+        assert time.monotonic() < end, "it was not started"
+        time.sleep(0.01)
+
+
 # What it says about itself.
 
 
@@ -348,7 +355,7 @@ def test_a_signal_takes_everything_down(
     with paddock.start("exec", "--", "sh", "-c", command) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
-        assert processes_with(f"sleep\0{mark}")
+        wait_until_there(f"sleep\0{mark}")
         started = time.monotonic()
         (os.killpg if whole_group else os.kill)(process.pid, number)
         _, err = process.communicate(timeout=LEAVING * 2)
