@@ -45,7 +45,6 @@ READY_DEADLINE = 60.0
 """Seconds until a guest has to answer in a sandbox that runs."""
 LOST_AND_FOUND = 3.0
 """Seconds in which a sandbox may still appear whose making was broken off."""
-CONFLICT = 409
 NO_PYTHON = ("python3: not found", "python3: command not found", "command not found: python3")
 
 
@@ -197,9 +196,12 @@ class DaytonaBackend(Backend):
         try:
             native = await make(lock.name)
             return await self._settle(service, native, lock)
-        except BaseException:
+        except BaseException as error:
+            # Only of what was answered is it known that nothing will appear any more.
+            answered = isinstance(error, Exception) and not getattr(error, "unanswered", False)
+            within = 0 if answered else LOST_AND_FOUND
             try:
-                await finish(inventory.remove_by_name(service, lock.name, within=LOST_AND_FOUND))
+                await finish(inventory.remove_by_name(service, lock.name, within=within))
             finally:
                 lock.release()
             raise
@@ -236,18 +238,22 @@ class DaytonaBackend(Backend):
     async def _created(
         self, service: Service, name: str, create: Callable[[], Awaitable[Any]]
     ) -> Any:
-        """`create`, unless its answer was lost and what it made is there."""
-        what = "creating a sandbox"
-        try:
-            return await service.call(what, create, twice=False)
-        except ServiceError as error:
-            if not error.unanswered and error.status != CONFLICT:
-                raise
-            native = await inventory.find_by_name(service, name)
-        if native is None:
-            return await service.call(what, create, twice=False)
-        await service.call(what, lambda: native.wait_for_sandbox_start(self.create_timeout))
-        return native
+        """`create`, unless what it made is there although it failed: its answer was lost."""
+        end = asyncio.get_running_loop().time() + self.create_timeout
+
+        async def attempt() -> Any:
+            try:
+                return await create()
+            except sdk().DaytonaError:
+                native = await inventory.find_by_name(service, name)
+                left = end - asyncio.get_running_loop().time()
+                if native is None or left <= 0:
+                    raise
+            # Why a start failed is told to those who ask for the sandbox.
+            await native.wait_for_sandbox_start(left)
+            return native
+
+        return await service.call("creating a sandbox", attempt)
 
     async def _settle(
         self, service: Service, native: Any, lock: OwnerLock | None
