@@ -37,8 +37,6 @@ asyncio.run(main())
 CALL: dict[str, Any] = {
     "tool_calls": [{"name": "bash", "arguments": {"command": "echo deployed-$((40 + 2))"}}]
 }
-    "tool_calls": [{"name": "bash", "arguments": {"command": "echo deployed-$((40 + 2))"}}]
-}
 
 
 @dataclass(frozen=True)
