@@ -135,7 +135,7 @@ class Backend(ABC):
             for here, there in self.uploads:
                 tell(Progress(step="upload", detail=f"{here} -> {there}"))
                 await sandbox.fs.upload(here, there)
-            for command in self.setup:
+            for command in self.setup_commands():
                 tell(Progress(step="setup", detail=command))
                 result = await sandbox.exec(command, timeout=self.setup_timeout)
                 if not result.ok:
@@ -145,6 +145,10 @@ class Backend(ABC):
             raise
         tell(Progress(step="ready"))
         return sandbox
+
+    def setup_commands(self) -> Sequence[str]:
+        """What is run in a new sandbox: `setup`, after what else the recipe asks for."""
+        return self.setup
 
     def pool(self, *, size: int, concurrency: int = 4, max_age: float | None = None) -> SandboxPool:
         """Sandboxes of this recipe kept ready, as ``async with backend.pool(size=8) as pool:``.

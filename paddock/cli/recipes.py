@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from paddock.backends.uv import install_command, require_command
 from paddock.cli.options import parse_upload, parse_variable
-from paddock.cli.uv import install_command, require_command
 from paddock.errors import ConfigError, Unsupported
 
 if TYPE_CHECKING:

@@ -62,7 +62,14 @@ def _own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-@pytest.fixture(params=sorted({*BACKENDS, "docker-no-python", "daytona"}))
+DAYTONA = pytest.param(
+    "daytona",
+    # The SDK drops an answer whose caller is cancelled before its body was read.
+    marks=pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning"),
+)
+
+
+@pytest.fixture(params=[DAYTONA, *sorted({*BACKENDS, "docker-no-python"})])
 async def backend(
     request: pytest.FixtureRequest, require: Callable[[str, bool, str], None]
 ) -> AsyncIterator[Backend]:

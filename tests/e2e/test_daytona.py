@@ -13,7 +13,12 @@ import pytest
 
 from paddock.backends.daytona import DaytonaBackend
 from paddock.backends.daytona.sandbox import DaytonaSandbox
-from paddock.errors import ConfigError, MissingCredentials, SandboxClosed, Unsupported
+from paddock.errors import (
+    ConfigError,
+    MissingCredentials,
+    SandboxClosed,
+    Unsupported,
+)
 from paddock.image import Image
 from paddock.network import Allow
 from paddock.sandbox import Capability, Resources
@@ -249,3 +254,14 @@ async def test_without_a_key_it_says_which_is_missing(monkeypatch: pytest.Monkey
         monkeypatch.delenv(name)
     with pytest.raises(MissingCredentials, match="DAYTONA_API_KEY"):
         await DaytonaBackend().create()
+
+
+async def test_a_version_of_uv_is_seen_to_before_the_setup(
+    daytona: Daytona, tmp_path: Path
+) -> None:
+    (tmp_path / "uv").write_text("#!/bin/sh\necho uv 0.9.5\n")
+    (tmp_path / "uv").chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    recipe = replace(daytona.recipe, env_vars=path, uv_version="0.9.5", setup=["uv --version > v"])
+    async with recipe.sandbox() as sandbox:
+        assert await sandbox.fs.read_text("v") == "uv 0.9.5\n"

@@ -20,10 +20,11 @@ from paddock.backends.daytona.carrier import Carrier
 from paddock.backends.daytona.images import daytona_image
 from paddock.backends.daytona.line import Line
 from paddock.backends.daytona.sandbox import DaytonaSandbox
-from paddock.backends.daytona.service import Service, ServiceError, sdk
+from paddock.backends.daytona.service import Service, sdk
 from paddock.backends.guest.bundle import bundle
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.owner import OwnerLock
+from paddock.backends.uv import install_command
 from paddock.errors import ConfigError, SandboxLost, Unsupported
 from paddock.network import Allow
 from paddock.sandbox import Resources, Sandbox
@@ -70,7 +71,8 @@ class DaytonaBackend(Backend):
       without ports, which Daytona enforces.
     - `ephemeral`: delete a sandbox as soon as it is stopped, as a lease does.
     - `target`: the region; `user`: who commands run as; `volumes`: pairs of a volume's id and
-      the path where it is mounted; `create_timeout`: seconds until a sandbox has to run.
+      the path where it is mounted; `uv_version`: the uv to install unless it is there;
+      `create_timeout`: seconds until a sandbox has to run.
     """
 
     name: ClassVar[str] = "daytona"
@@ -88,6 +90,7 @@ class DaytonaBackend(Backend):
     target: str | None = None
     user: str | None = None
     volumes: Sequence[tuple[str, str]] = ()
+    uv_version: str | None = None
     create_timeout: float = 120.0
 
     def __post_init__(self) -> None:
@@ -103,6 +106,10 @@ class DaytonaBackend(Backend):
         if self.working_dir is not None and not self.working_dir.startswith("/"):
             raise ConfigError(f"working_dir={self.working_dir!r}: give an absolute path")
         object.__setattr__(self, "volumes", tuple(map(tuple, self.volumes)))
+
+    def setup_commands(self) -> Sequence[str]:
+        uv = () if self.uv_version is None else (install_command(self.uv_version),)
+        return (*uv, *self.setup)
 
     async def attach(self, sandbox_id: str) -> Sandbox:
         """Another hold of a sandbox; one that was stopped, paused or archived is started.

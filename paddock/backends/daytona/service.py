@@ -129,7 +129,7 @@ class Service:
             if not isinstance(error, _failures()):
                 return False
             status = _status(error)
-            if status == TOO_OFTEN or getattr(error, "error_code", None) == CHANGING:
+            if status == TOO_OFTEN or _is_changing(error):
                 return True
             if refused_is_passing and status in REFUSED:
                 return True
@@ -197,6 +197,11 @@ def _status(error: Any) -> int | None:
     """The HTTP status that it comes of, None without one."""
     status: int | None = getattr(error, "status_code", getattr(error, "status", None))
     return status
+
+
+def _is_changing(error: Exception) -> bool:
+    """Whether it was refused as the sandbox changes its state."""
+    return isinstance(error, sdk().DaytonaError) and error.code == CHANGING
 
 
 def _is_broken(error: BaseException | None) -> bool:

@@ -16,10 +16,10 @@ import typer
 from paddock import ConfigError, DockerBackend, Image, LocalBackend, Unsupported
 from paddock._project_model import KEYS
 from paddock.backends import base
+from paddock.backends.uv import install_command, require_command
 from paddock.cli import main
 from paddock.cli.init import TEMPLATE
 from paddock.cli.recipes import make_backend
-from paddock.cli.uv import install_command, require_command
 from paddock.project import MAX_FILE_SIZE, Project, find_project
 
 if TYPE_CHECKING:
