@@ -15,6 +15,7 @@ from paddock.backends.daytona import DaytonaBackend
 from paddock.backends.daytona.sandbox import DaytonaSandbox
 from paddock.errors import (
     ConfigError,
+    ExecTimeout,
     MissingCredentials,
     SandboxClosed,
     Unsupported,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from paddock.testing.daytona import DaytonaServer
+    from tests.conftest import Require
 
     class Daytona(Protocol):
         """What the fixture of that name is; tests cannot import it."""
@@ -265,3 +267,16 @@ async def test_a_version_of_uv_is_seen_to_before_the_setup(
     recipe = replace(daytona.recipe, env_vars=path, uv_version="0.9.5", setup=["uv --version > v"])
     async with recipe.sandbox() as sandbox:
         assert await sandbox.fs.read_text("v") == "uv 0.9.5\n"
+
+
+async def test_an_account_of_the_service_is_as_good_as_ours(require: Require) -> None:
+    """With a key in the environment the contract tests run over its account, too."""
+    require("daytona", "DAYTONA_API_KEY" in os.environ, "DAYTONA_API_KEY is not set")
+    async with DaytonaBackend(labels={"test": "paddock"}).sandbox() as sandbox:
+        result = await sandbox.exec("echo out; echo err >&2; exit 3")
+        assert (result.exit_code, result.stdout, result.stderr) == (3, "out\n", "err\n")
+        await sandbox.fs.write_bytes("bytes", bytes(range(256)))
+        assert await sandbox.fs.read_bytes("bytes") == bytes(range(256))
+        with pytest.raises(ExecTimeout):
+            await sandbox.exec("setsid sleep 985001 & sleep 985002", timeout=1)
+        assert not (await sandbox.exec("pgrep -f 'sleep 98500[12]'")).ok
