@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import secrets
 import shlex
 import zlib
@@ -173,7 +172,7 @@ def parse_answer(printed: str) -> Answer:
     """What `CALLER` printed; `ValueError` for anything else."""
     try:
         data = zlib.decompress(base64.b64decode(printed.strip(), validate=True))
-    except (binascii.Error, zlib.error) as error:
+    except (ValueError, zlib.error) as error:  # not base64, or not text that could be
         raise ValueError(f"no answer of a depot: {error}") from None
     if len(data) < ANSWER.size:
         raise ValueError("no answer of a depot: it is too short")
