@@ -1,0 +1,288 @@
+"""A guest's stream carried by requests: exactly once both ways, whatever becomes of each."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import shlex
+import socket
+import zlib
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paddock.backends.daytona import carrier, depot
+from paddock.backends.daytona.carrier import Carrier, parse_answer
+from paddock.backends.daytona.depot import ANSWER, CALL, HEADER, OUTPUT, Depot, Frames
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+DEADLINE = 20.0
+"""Seconds for what takes milliseconds."""
+REPLY = 17
+
+frames = st.tuples(st.sampled_from([REPLY, *OUTPUT]), st.binary(max_size=40)).map(
+    lambda each: HEADER.pack(len(each[1]), each[0], 1) + each[1]
+)
+
+
+def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    for start, end in itertools.pairwise(places):
+        yield data[start:end]
+
+
+# the answer
+
+
+def test_what_a_depot_answers_is_read() -> None:
+    told = ANSWER.pack(7, 300, 0) + b"data"
+    printed = base64.b64encode(zlib.compress(told)).decode() + "\n"
+    assert parse_answer(printed) == (7, 300, False, b"data")
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "",
+        "python3: not found",
+        "e30=",
+        "ä",
+        base64.b64encode(zlib.compress(b"short")).decode(),
+        base64.b64encode(zlib.compress(ANSWER.pack(0, 0, 0) + bytes(99))[:-6]).decode(),
+    ],
+)
+def test_anything_else_is_no_answer(printed: str) -> None:
+    with pytest.raises(ValueError, match="no answer of a depot"):
+        parse_answer(printed)
+
+
+@given(st.text(max_size=60))
+def test_no_text_is_more_than_a_value_error(printed: str) -> None:
+    with pytest.raises(ValueError, match="no answer of a depot"):
+        parse_answer(printed)
+
+
+# the frames
+
+
+@given(st.lists(frames, max_size=8), st.lists(st.integers(0, 1000), max_size=12))
+def test_frames_are_seen_to_end_wherever_the_stream_is_cut(
+    stream: list[bytes], cuts: list[int]
+) -> None:
+    end, notable = 0, []
+    for frame in stream:
+        end += len(frame)
+        if HEADER.unpack_from(frame)[1] not in OUTPUT:
+            notable.append(end)
+    seen, at = Frames(), 0
+    for piece in pieces(b"".join(stream), cuts):
+        expected = any(at < place <= at + len(piece) for place in notable)
+        assert seen.feed(piece) == expected
+        at += len(piece)
+
+
+# the depot
+
+
+@pytest.fixture
+def idle() -> Depot:
+    return Depot(-1, -1, -1)
+
+
+def called(
+    depot: Depot, *, offset: int = 0, heard: int = 0, eager: int = 0, words: bytes = b""
+) -> tuple[int, int, bool, bytes]:
+    """One call of a depot over a real connection, without patience."""
+    here, there = socket.socketpair()
+    with here:
+        here.sendall(CALL.pack(offset, heard, 0.0, eager) + words)
+        here.shutdown(socket.SHUT_WR)
+        depot.serve(there)
+        answer = b"".join(iter(lambda: here.recv(65536), b""))
+    start, taken, ended = ANSWER.unpack_from(answer)
+    return start, taken, bool(ended), answer[ANSWER.size :]
+
+
+def says(depot: Depot, data: bytes, seen: Frames) -> None:
+    """What a depot does with what its guest has said."""
+    depot.kept += data
+    if seen.feed(data):
+        depot.notable = depot.start + len(depot.kept)
+
+
+@given(
+    st.binary(max_size=60),
+    st.lists(st.integers(0, 100), max_size=6),
+    st.data(),
+)
+def test_words_are_taken_once_in_whatever_order_they_come(
+    words: bytes, cuts: list[int], data: st.DataObject
+) -> None:
+    depot, at = Depot(-1, -1, -1), 0
+    calls = []
+    for piece in pieces(words, cuts):
+        calls.append((at, piece))
+        at += len(piece)
+    repeated = data.draw(st.lists(st.sampled_from(calls), max_size=6)) if calls else []
+    for offset, piece in data.draw(st.permutations(calls + repeated)):
+        called(depot, offset=offset, words=piece)
+    assert bytes(depot.waiting) == words
+    assert called(depot, offset=len(words))[1] == len(words)
+
+
+def test_what_was_not_heard_is_told_again_and_what_was_is_forgotten(idle: Depot) -> None:
+    idle.kept += b"said"
+    assert called(idle)[::3] == (0, b"said")
+    assert called(idle)[::3] == (0, b"said")
+    assert called(idle, heard=2)[::3] == (2, b"id")
+    assert called(idle, heard=1)[::3] == (2, b"id")  # an old request that was on its way for long
+    assert called(idle, heard=4)[::3] == (4, b"")
+
+
+def test_an_end_is_told_with_its_complaint_once_all_else_is_heard(idle: Depot) -> None:
+    idle.kept += b"last words"
+    idle.complaint = b"Traceback: no memory"
+    idle.ended = True
+    assert called(idle) == (0, 0, False, b"last words")
+    assert called(idle, heard=10) == (10, 0, True, b"Traceback: no memory")
+
+
+def test_output_alone_is_worth_an_answer_only_to_who_wants_it(idle: Depot) -> None:
+    seen = Frames()
+    says(idle, HEADER.pack(3, OUTPUT[0], 1) + b"out", seen)
+    assert not idle.is_worth_it(0)
+    assert idle.is_worth_it(1)
+    says(idle, HEADER.pack(2, REPLY, 1) + b"{}", seen)
+    assert idle.is_worth_it(0)
+    called(idle, heard=idle.notable)
+    assert not idle.is_worth_it(0)
+    says(idle, HEADER.pack(depot.ANSWER_MAX, OUTPUT[0], 1) + bytes(depot.ANSWER_MAX), seen)
+    assert idle.is_worth_it(0)
+
+
+# both ends
+
+
+class Client:
+    """What a carrier wants of a guest's client."""
+
+    def __init__(self, awaited: int, *, streams: bool) -> None:
+        self.received = bytearray()
+        self.failures: list[str] = []
+        self.streams = streams
+        self._awaited = awaited
+
+    @property
+    def awaits(self) -> bool:
+        return len(self.received) < self._awaited
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The carrier is told of elsewhere."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It closed itself."""
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+
+    def fail(self, reason: str) -> None:
+        self.failures.append(reason)
+        self._awaited = 0
+
+
+class Wire:
+    """Requests that are late, done more than once, or whose answers are lost, as it is drawn."""
+
+    def __init__(self, depot: Depot, draws: st.DataObject) -> None:
+        self._depot = depot
+        self._draws = draws
+        self._late: set[asyncio.Task[str]] = set()
+
+    async def run(self, command: str, patience: float) -> str:
+        times = self._draws.draw(st.integers(1, 3), "times that it is done")
+        answers = [await self._execute(command) for _ in range(times)]
+        if self._draws.draw(st.booleans(), "done once more, later"):
+            self._late.add(asyncio.ensure_future(self._execute(command)))
+        await self._wait()
+        # Of several answers the one that is heard need not be the last that was given.
+        return self._draws.draw(st.sampled_from(answers), "the answer that is heard")
+
+    async def _execute(self, command: str) -> str:
+        await self._wait()
+        words = shlex.split(command.removeprefix("exec ").removesuffix(" </dev/null 2>&1"))
+        offset, heard, _, eager = words[7:11]
+        said = zlib.decompress(base64.b64decode("".join(words[11:])))
+        start, taken, ended, data = called(
+            self._depot, offset=int(offset), heard=int(heard), eager=int(eager), words=said
+        )
+        answer = ANSWER.pack(start, taken, ended) + data
+        return base64.b64encode(zlib.compress(answer)).decode()
+
+    async def _wait(self) -> None:
+        for _ in range(self._draws.draw(st.integers(0, 6), "turns")):
+            await asyncio.sleep(0)
+
+    async def settle(self) -> None:
+        await asyncio.gather(*self._late)
+
+
+async def carried(words: list[bytes], said: list[bytes], draws: st.DataObject) -> None:
+    place = Depot(-1, -1, -1)
+    client: Any = Client(sum(map(len, said)), streams=draws.draw(st.booleans(), "streams"))
+    wire = Wire(place, draws)
+    subject = Carrier(wire.run, client)
+
+    async def speak() -> None:
+        for word in words:
+            subject.write(word)
+            await asyncio.sleep(0)
+
+    async def answer() -> None:
+        seen = Frames()
+        for frame in said:
+            says(place, frame, seen)
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.gather(speak(), answer())
+        await asyncio.sleep(0)
+        await subject.wait_closed()
+        await wire.settle()
+    assert not client.failures
+    assert bytes(client.received) == b"".join(said)
+    assert bytes(place.waiting) == b"".join(words)
+    subject.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.binary(min_size=1, max_size=30), min_size=1, max_size=6),
+    st.lists(frames, max_size=6),
+    st.data(),
+)
+def test_both_directions_arrive_exactly_once_whatever_becomes_of_requests(
+    words: list[bytes], said: list[bytes], draws: st.DataObject
+) -> None:
+    small = mock.patch.multiple(carrier, WORDS_MAX=9), mock.patch.multiple(depot, ANSWER_MAX=25)
+    with small[0], small[1]:
+        asyncio.run(carried(words, said, draws))
+
+
+async def test_a_frame_that_is_no_answer_ends_the_guest() -> None:
+    async def run(command: str, patience: float) -> str:
+        return "sh: 1: something else"
+
+    client: Any = Client(1, streams=False)
+    subject = Carrier(run, client)
+    subject.write(b"words")
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.sleep(0)
+        await subject.wait_closed()
+    assert "no answer of a depot" in client.failures[0]
