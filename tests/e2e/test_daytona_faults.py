@@ -233,7 +233,9 @@ async def test_whatever_the_page_of_a_proxy_says_it_is_passing(
 # faults that stay
 
 
-@pytest.mark.parametrize("kind", [Status(status=503, body="html"), DropBefore()], ids=str)
+@pytest.mark.parametrize(
+    "kind", [Status(status=503, body="html"), DropBefore()], ids=lambda kind: type(kind).__name__
+)
 async def test_a_service_that_stays_away_is_given_up_without_a_storm(
     daytona: Daytona, sandbox: DaytonaSandbox, kind: FaultKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -557,3 +559,30 @@ async def test_what_a_killed_maker_left_ends_by_its_lease(daytona: Daytona) -> N
         assert daytona.living == [identity]
         daytona.server.clock.advance(300)
         await daytona.empty()
+
+
+# an image that is built while somebody watches
+
+
+@pytest.mark.parametrize(
+    "kind", [Status(status=503, body="html"), DropBefore()], ids=lambda kind: type(kind).__name__
+)
+@pytest.mark.parametrize("log", ["build-logs-url", "build-logs"])
+async def test_a_build_whose_log_cannot_be_read_makes_its_sandbox(
+    daytona: Daytona, log: str, kind: FaultKind
+) -> None:
+    fault = daytona.server.faults.add(match=f"GET /api/sandbox/[^/]+/{log}", kind=kind, times=3)
+    recipe = replace(daytona.recipe, snapshot=None)
+    async with recipe.sandbox(on_progress=lambda _: None) as sandbox:
+        assert (await sandbox.exec("echo fine")).stdout == "fine\n"
+        assert daytona.living == [sandbox.id]
+    assert fault.fired
+
+
+async def test_a_build_that_fails_tells_the_reason_and_leaves_nothing(daytona: Daytona) -> None:
+    kind = FailWith(state="build_failed", reason="no such package: httpxx")
+    daytona.server.faults.add(match=CREATE, kind=kind)
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(SandboxError, match="httpxx"):
+            await replace(daytona.recipe, snapshot=None).create(on_progress=lambda _: None)
+    assert not daytona.living
