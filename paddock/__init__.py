@@ -64,6 +64,17 @@ if TYPE_CHECKING:
     from paddock.runtime.agent import (
         Agent,
     )
+    from paddock.runtime.api import (
+        AgentHandle,
+        AgentRuntime,
+        RuntimeOptions,
+        close_runtime,
+        create_runtime,
+        dispatch_prompt,
+        reconfigure_runtime,
+        run_prompt,
+        start_runtime,
+    )
     from paddock.runtime.approvals import (
         ApprovalInterrupt,
     )
@@ -131,6 +142,8 @@ __all__ = [
     "Agent",
     "AgentConfig",
     "AgentEvent",
+    "AgentHandle",
+    "AgentRuntime",
     "Allow",
     "ApprovalInterrupt",
     "Backend",
@@ -167,6 +180,7 @@ __all__ = [
     "Progress",
     "Resources",
     "RunResult",
+    "RuntimeOptions",
     "Sandbox",
     "SandboxClosed",
     "SandboxError",
@@ -195,9 +209,15 @@ __all__ = [
     "Usage",
     "__version__",
     "backend_names",
+    "close_runtime",
+    "create_runtime",
     "dispatch",
+    "dispatch_prompt",
     "get_backend",
     "load_profile",
+    "reconfigure_runtime",
+    "run_prompt",
+    "start_runtime",
 ]
 
 _HOMES = {
@@ -246,6 +266,17 @@ _HOMES = {
         "NetworkDecision",
     ),
     "paddock.runtime.agent": ("Agent",),
+    "paddock.runtime.api": (
+        "AgentHandle",
+        "AgentRuntime",
+        "RuntimeOptions",
+        "close_runtime",
+        "create_runtime",
+        "dispatch_prompt",
+        "reconfigure_runtime",
+        "run_prompt",
+        "start_runtime",
+    ),
     "paddock.runtime.approvals": ("ApprovalInterrupt",),
     "paddock.runtime.cancellation": ("CancellationToken",),
     "paddock.runtime.config": ("AgentConfig",),

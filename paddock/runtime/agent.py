@@ -36,6 +36,20 @@ class Agent:
         """The text that every conversation begins with, read and rendered once."""
         return self.config.resolve_system_prompt()
 
+    def reconfigure(self, config: AgentConfig) -> None:
+        """Become the agent of `config`, for the next run of every session that shares this one.
+
+        Tools that were registered beside the profile's stay, and so does a system prompt
+        that was read already.
+        """
+        own = build_registry(self.config.profile)
+        registry = build_registry(config.profile)
+        for name in self.registry:
+            handler = self.registry.get(name)
+            if name not in own and handler is not None:
+                registry.register(handler)
+        self.config, self.registry = config, registry
+
     def create_client(self) -> ModelClient:
         """A new client of the configured model, for the caller to close."""
         return create_model(self.config.model, base_url=self.config.base_url)

@@ -86,6 +86,12 @@ class Keeper(Generic[T]):
         if not kept.task.cancelled():
             kept.task.result()
 
+    def renew(self) -> None:
+        """Let the next asker have a new one; its own task closes the one that there is."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.closing.set()
+
     def release(self) -> None:
         """Ask for the same from anywhere, without waiting: for what was forgotten."""
         if self._kept is not None and not self._kept.loop.is_closed():

@@ -232,6 +232,10 @@ class Session:
         """The session's sandbox, made now if it is not there. It lasts until `close()`."""
         return await self._sandbox.get()
 
+    def renew_sandbox(self) -> None:
+        """Take the sandbox down, if there is one; the next tool call gets a new one."""
+        self._sandbox.renew()
+
     async def close(self) -> None:
         """Cancel a run that is going on, and take the sandbox down.
 
