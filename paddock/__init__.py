@@ -101,7 +101,12 @@ if TYPE_CHECKING:
         ScriptedModel,
     )
     from paddock.runtime.permissions import (
+        ApprovalMode,
+        CapabilityProfile,
+        DatabaseMode,
+        FileWriteMode,
         PermissionProfile,
+        ShellMode,
         load_profile,
     )
     from paddock.runtime.results import (
@@ -126,6 +131,9 @@ if TYPE_CHECKING:
         ToolInvocation,
         ToolOutput,
     )
+    from paddock.runtime.tools.registry import (
+        ToolRegistry,
+    )
     from paddock.sandbox import (
         Capability,
         ExecResult,
@@ -146,12 +154,15 @@ __all__ = [
     "AgentRuntime",
     "Allow",
     "ApprovalInterrupt",
+    "ApprovalMode",
     "Backend",
     "BuildFailed",
     "CancellationToken",
     "Capability",
+    "CapabilityProfile",
     "CompactResult",
     "ConfigError",
+    "DatabaseMode",
     "DaytonaBackend",
     "DockerBackend",
     "ExecFailed",
@@ -160,6 +171,7 @@ __all__ = [
     "FileChanged",
     "FileInfo",
     "FileSystem",
+    "FileWriteMode",
     "Image",
     "IsolationUnavailable",
     "JobUpdate",
@@ -194,6 +206,7 @@ __all__ = [
     "SessionLocked",
     "SessionStore",
     "SetupFailed",
+    "ShellMode",
     "State",
     "StateObserver",
     "Stats",
@@ -203,6 +216,7 @@ __all__ = [
     "ToolHandler",
     "ToolInvocation",
     "ToolOutput",
+    "ToolRegistry",
     "TraceError",
     "TraceWriteError",
     "Unsupported",
@@ -295,7 +309,12 @@ _HOMES = {
     ),
     "paddock.runtime.models.scripted": ("ScriptedModel",),
     "paddock.runtime.permissions": (
+        "ApprovalMode",
+        "CapabilityProfile",
+        "DatabaseMode",
+        "FileWriteMode",
         "PermissionProfile",
+        "ShellMode",
         "load_profile",
     ),
     "paddock.runtime.results": (
@@ -318,6 +337,7 @@ _HOMES = {
         "ToolInvocation",
         "ToolOutput",
     ),
+    "paddock.runtime.tools.registry": ("ToolRegistry",),
     "paddock.sandbox": (
         "Capability",
         "ExecResult",
