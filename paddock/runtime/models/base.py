@@ -27,12 +27,14 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens and cost. `cached_tokens` are part of `input_tokens`, `reasoning_tokens` of
-    `output_tokens`; `cost_usd` is 0.0 where the price is not known."""
+    """Tokens and cost. `cached_tokens`, which were read from the provider's cache, and
+    `cache_write_tokens`, which were put there, are part of `input_tokens`, `reasoning_tokens`
+    of `output_tokens`; `cost_usd` is 0.0 where the price is not known."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     cost_usd: float = 0.0
 
@@ -41,6 +43,7 @@ class Usage:
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
             reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
             cost_usd=self.cost_usd + other.cost_usd,
         )

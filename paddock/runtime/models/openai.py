@@ -1,43 +1,38 @@
 """Models behind OpenAI's chat completions protocol, whoever serves it.
 
-Authentication, connections, retries and errors are those of the `openai` package. Its
-response models are not used: validating every chunk of a stream costs several times what
-the rest of a turn does, so the stream is read as bytes and put together in `_answer`.
+Authentication, connections, retries and errors are those of the `openai` package. The
+stream is read as bytes by `_reply` and put together in `_answer`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import openai  # noqa: TID253 - this is the module that needs it, and is imported when needed
-import tenacity
 
-from paddock._concurrency import finish
 from paddock.errors import ConfigError, ModelError
 from paddock.runtime.models import pricing
 from paddock.runtime.models._answer import AnswerBuilder, BrokenStream
-from paddock.runtime.models._sse import EventTooLong, SSEParser
-from paddock.runtime.models.base import ModelEvent, ModelRequest, ModelResponse, TextDelta
+from paddock.runtime.models._reply import (
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_TIMEOUT,
+    Reply,
+    described,
+    encode_json,
+    retrying,
+)
+from paddock.runtime.models._reply import FIRST_WAIT as _FIRST_WAIT
+from paddock.runtime.models._sse import EventTooLong
+from paddock.runtime.models.base import ModelEvent, ModelRequest, TextDelta
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
-    from typing import Self
 
 __all__ = ["DEFAULT_MAX_RETRIES", "DEFAULT_TIMEOUT", "FLEX_TIMEOUT", "OpenAIModel"]
 
-DEFAULT_MAX_RETRIES = 8
-DEFAULT_TIMEOUT = 60.0
-"""Seconds without a byte, or for connecting, until an attempt counts as failed."""
 FLEX_TIMEOUT = 900.0
-"""The same for ``service_tier="flex"``, where a request waits until capacity is free."""
-
-_DRAIN = 0.1  # seconds: the end of the body is sent together with the last event
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds between attempts, as the client waits itself
+"""Seconds as in `DEFAULT_TIMEOUT`, for ``service_tier="flex"``, where requests wait for capacity."""
 
 
 class OpenAIModel:
@@ -75,12 +70,7 @@ class OpenAIModel:
             timeout=timeout,
             max_retries=max_retries,
         )
-        self._begin = tenacity.retry(
-            retry=tenacity.retry_if_exception_type(BrokenStream),
-            stop=tenacity.stop_after_attempt(max_retries + 1),
-            wait=tenacity.wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),
-            reraise=True,
-        )(self._begin_once)
+        self._begin = retrying(self._begin_once, max_retries=max_retries, first_wait=_FIRST_WAIT)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """See `ModelClient.stream`."""
@@ -96,13 +86,15 @@ class OpenAIModel:
             raise _as_model_error(error) from error
         except (BrokenStream, EventTooLong) as error:
             raise ModelError(f"API error (after retries): {error}") from error
-        yield await _priced(response, request)
+        yield await pricing.priced(response, request)
 
     async def aclose(self) -> None:
         """See `ModelClient.aclose`."""
         await self._client.close()
 
-    async def _begin_once(self, request: ModelRequest, body: bytes) -> tuple[_Reply, str]:
+    async def _begin_once(
+        self, request: ModelRequest, body: bytes
+    ) -> tuple[Reply[AnswerBuilder], str]:
         """Send the request and wait for the first text, or for the end if there is none."""
         timeout = FLEX_TIMEOUT if request.service_tier == "flex" else self._client.timeout
         stream = await self._client.post(
@@ -113,74 +105,8 @@ class OpenAIModel:
             stream=True,
             stream_cls=openai.AsyncStream[object],
         )
-        reply = _Reply(stream)
-        try:
-            return reply, await reply.read()
-        except BaseException:
-            await finish(reply.aclose())
-            raise
-
-
-class _Reply:
-    """One answer on its way. Entered by who reads it; leaving closes what is still open."""
-
-    def __init__(self, stream: openai.AsyncStream[object]) -> None:
-        self.response: ModelResponse | None = None
-        """The whole answer, once `read` has found its end."""
-        self._http = stream.response
-        self._body = stream.response.aiter_bytes()
-        self._events = SSEParser()
-        self._answer = AnswerBuilder()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if not self._http.is_closed:
-            await finish(self.aclose())
-
-    async def read(self) -> str:
-        """The next piece of text, and none when the answer is complete.
-
-        Raises `BrokenStream` when it will not be, and `ModelError` when the service says so.
-        """
-        text = ""
-        while not text and self.response is None:
-            data = await self._read_body()
-            if data is None:
-                self.response = self._finished()
-            else:
-                text = "".join([self._answer.add(event) for event in self._events.feed(data)])
-                if self._answer.done:
-                    self.response = self._finished()
-                    await self._drain()
-        return text
-
-    async def aclose(self) -> None:
-        await self._body.aclose()
-        await self._http.aclose()
-
-    def _finished(self) -> ModelResponse:
-        try:
-            return self._answer.response()
-        except BrokenStream as error:
-            # What is no stream at all, such as a web page, is told by its type.
-            kind = self._http.headers.get("content-type")
-            raise BrokenStream(f"{error} (content type {kind})") from error
-
-    async def _read_body(self) -> bytes | None:
-        try:
-            return await anext(self._body, None)
-        except Exception as error:
-            # Whatever the transport, TLS or decompression raises: the stream is broken.
-            raise BrokenStream(f"the stream broke: {_described(error)}") from error
-
-    async def _drain(self) -> None:
-        """Read the end of the body, without which the connection cannot be used again."""
-        with contextlib.suppress(TimeoutError, BrokenStream):
-            async with asyncio.timeout(_DRAIN):
-                while await self._read_body() is not None:
-                    continue
+        reply = Reply(stream.response, AnswerBuilder())
+        return reply, await reply.begin()
 
 
 def _encode(request: ModelRequest) -> bytes:
@@ -198,14 +124,7 @@ def _encode(request: ModelRequest) -> bytes:
         body["reasoning_effort"] = request.reasoning_effort
     if request.service_tier is not None:
         body["service_tier"] = request.service_tier
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    # Half a surrogate pair, from a file name that is not UTF-8, would make the body invalid.
-    return text.encode("utf-8", errors="replace")
-
-
-async def _priced(response: ModelResponse, request: ModelRequest) -> ModelResponse:
-    cost = await pricing.price(request.model, response.usage, service_tier=request.service_tier)
-    return replace(response, usage=replace(response.usage, cost_usd=cost)) if cost else response
+    return encode_json(body)
 
 
 def _as_model_error(error: openai.OpenAIError) -> ModelError:
@@ -216,9 +135,5 @@ def _as_model_error(error: openai.OpenAIError) -> ModelError:
             f"API error {error.status_code} (after retries): {message}", status=error.status_code
         )
     if isinstance(error, openai.APIConnectionError) and error.__cause__ is not None:
-        return ModelError(f"API error (after retries): {_described(error.__cause__)}")
+        return ModelError(f"API error (after retries): {described(error.__cause__)}")
     return ModelError(f"API error (after retries): {error}")
-
-
-def _described(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

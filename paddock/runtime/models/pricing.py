@@ -6,14 +6,21 @@ Goes by the model's name alone: it does not know who serves it, or what was agre
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from paddock.runtime.models.base import Usage
+    from paddock.runtime.models.base import ModelRequest, ModelResponse, Usage
 
-__all__ = ["cost_usd", "price"]
+__all__ = ["cost_usd", "price", "priced"]
 
 _has_price: dict[str, bool] = {}
+
+
+async def priced(response: ModelResponse, request: ModelRequest) -> ModelResponse:
+    """`response` with what it cost, if the list has the model's price."""
+    cost = await price(request.model, response.usage, service_tier=request.service_tier)
+    return replace(response, usage=replace(response.usage, cost_usd=cost)) if cost else response
 
 
 async def price(model: str, usage: Usage, *, service_tier: str | None = None) -> float:
@@ -29,9 +36,11 @@ def cost_usd(model: str, usage: Usage, *, service_tier: str | None = None) -> fl
         return 0.0
     import genai_prices
 
+    read = min(usage.cached_tokens, usage.input_tokens)
     tokens = genai_prices.Usage(
         input_tokens=usage.input_tokens,
-        cache_read_tokens=min(usage.cached_tokens, usage.input_tokens),
+        cache_read_tokens=read,
+        cache_write_tokens=min(usage.cache_write_tokens, usage.input_tokens - read),
         output_tokens=usage.output_tokens,
     )
     context = {"service_tier": service_tier} if service_tier else None
