@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 
 from paddock.backends.daytona import DaytonaBackend, service
@@ -100,6 +100,19 @@ class Daytona:
         assert not self.server.sandboxes
 
 
+def _recorded(monkeypatch: pytest.MonkeyPatch) -> list[aiohttp.ClientSession]:
+    """Every client that is made from now on, the SDK's and the server's own."""
+    clients: list[aiohttp.ClientSession] = []
+    make = aiohttp.ClientSession.__init__
+
+    def record(client: aiohttp.ClientSession, *args: Any, **options: Any) -> None:
+        make(client, *args, **options)
+        clients.append(client)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "__init__", record)
+    return clients
+
+
 @pytest.fixture
 async def daytona(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Daytona]:
     """The real SDK and a fresh server, on which nothing of the test may be left, and no client."""
@@ -107,6 +120,7 @@ async def daytona(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    clients = _recorded(monkeypatch)
     async with DaytonaServer() as server:
         config = DaytonaConfig(api_key=server.api_key, api_url=server.api_url, target="us")
         # A snapshot is there at once; an image's build is looked at once a second. Its
@@ -121,4 +135,4 @@ async def daytona(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         await daytona.empty()
         assert server.violations == []
     assert not service._services.get(asyncio.get_running_loop())
-    gc.collect()  # a connection that nobody closed warns now, and in this test
+    assert [client for client in clients if not client.closed] == []
