@@ -218,16 +218,18 @@ async def test_a_fault_while_sandboxes_are_listed_does_not_show(
         assert daytona.server.count("GET", "/sandbox") - before == 2, name
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504])
 async def test_whatever_the_page_of_a_proxy_says_it_is_passing(
-    daytona: Daytona, sandbox: DaytonaSandbox, status: int
+    daytona: Daytona, sandbox: DaytonaSandbox
 ) -> None:
-    for body in ("json", "html", "empty"):
-        kind = Status(status=status, body=body)
-        daytona.server.faults.add(match=EXECUTE, kind=kind)
-        daytona.server.faults.add(match=LIST, kind=kind)
-        assert (await sandbox.exec("echo fine")).stdout == "fine\n"
-        assert len(await daytona.recipe.list()) == 1
+    for status in (500, 502, 503, 504):
+        pages = [
+            Status(status=status),
+            Status(status=status, body="html"),
+            Status(status=status, body="empty"),
+        ]
+        for page in pages:
+            daytona.server.faults.add(match=EXECUTE, kind=page)
+            assert (await sandbox.exec("echo fine")).stdout == "fine\n", page
 
 
 # faults that stay
@@ -276,7 +278,7 @@ async def test_an_overloaded_service_makes_a_sandbox_when_it_is_less_so(daytona:
 
 
 async def test_a_slow_start_is_waited_for(daytona: Daytona) -> None:
-    daytona.server._fleet.delays["creating"] = 1.5
+    daytona.server._fleet.delays["creating"] = 1.2
     async with made(daytona.recipe) as sandbox:
         assert (await sandbox.exec("echo fine")).ok
 

@@ -1,13 +1,12 @@
 """Each numbered trap of Daytona's API, in front of a server that has it: we are not caught.
 
-The numbers are those of the list that docs/daytona.md goes by: what the service and its SDK
-are known to do to those who use them.
+The numbers are those of section B of what is specified of Daytona: what the service and its
+SDK are known to do to those who use them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
 import os
@@ -370,7 +369,6 @@ async def test_trap_20_sandboxes_share_a_client_and_the_last_closes_it(daytona: 
         with pytest.raises(SandboxClosed):
             await closed.url(80)
     assert len(daytona.server.requests) == requests  # nothing opened a connection again
-    gc.collect()
 
 
 async def test_trap_20_each_loop_has_a_client_of_its_own(daytona: Daytona) -> None:
