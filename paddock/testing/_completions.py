@@ -10,29 +10,43 @@ from paddock.runtime.models.scripted import pieces, response_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from paddock.runtime.models.base import ToolCall, Usage
+    from paddock.runtime.models.base import Message, ToolCall, Usage
     from paddock.runtime.models.scripted import ScriptedTurn
 
-__all__ = ["DONE", "completion", "event", "events"]
+__all__ = ["ARGUMENTS_PIECE", "conversation", "error", "error_event", "stream", "whole"]
 
-DONE = b"data: [DONE]\n\n"
+ARGUMENTS_PIECE = 12
+"""Characters of a call's arguments in one event: a few tokens, as services send them."""
 
-_ARGUMENTS_PIECE = 12  # characters; a few tokens, as services send them
-
-
-def event(content: object) -> bytes:
-    """One server-sent event."""
-    return b"data: " + json.dumps(content, separators=(",", ":")).encode() + b"\n\n"
+_DONE = b"data: [DONE]\n\n"
 
 
-def events(turn: ScriptedTurn, *, model: str, answer_id: str, usage: bool) -> Iterator[bytes]:
-    """The turn as a stream, with the last event and, if asked for, the one with the usage."""
-    head = {"id": answer_id, "object": "chat.completion.chunk", "created": 0, "model": model}
+def conversation(request: dict[str, Any]) -> list[Message]:
+    """The messages of a request's body."""
+    messages: list[Message] = request["messages"]
+    return messages
+
+
+def error(message: str, status: int) -> dict[str, Any]:
+    """The body of an answer with this HTTP status."""
+    del status  # this protocol does not repeat it
+    return {"error": {"message": message, "type": "scripted", "code": None}}
+
+
+def error_event(message: str, kind: str) -> bytes:
+    """An error in the place of a stream's next event."""
+    del kind  # this protocol has no names for them
+    return _event(error(message, 200))
+
+
+def stream(turn: ScriptedTurn, request: dict[str, Any], number: int) -> Iterator[bytes]:
+    """The turn as events, with the last one and, if asked for, the one with the usage."""
+    head = {**_head(request, number), "object": "chat.completion.chunk"}
     answer = response_of(turn)
 
     def choice(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
         choices = [{"index": 0, "delta": delta, "finish_reason": finish_reason}]
-        return event({**head, "choices": choices})
+        return _event({**head, "choices": choices})
 
     yield choice({"role": "assistant", "content": ""})
     for piece in pieces(answer.text):
@@ -40,12 +54,12 @@ def events(turn: ScriptedTurn, *, model: str, answer_id: str, usage: bool) -> It
     for index, call in enumerate(answer.tool_calls):
         yield from map(choice, _call_deltas(index, call))
     yield choice({}, answer.finish_reason)
-    if usage:
-        yield event({**head, "choices": [], "usage": _usage(answer.usage)})
-    yield DONE
+    if (request.get("stream_options") or {}).get("include_usage"):
+        yield _event({**head, "choices": [], "usage": _usage(answer.usage)})
+    yield _DONE
 
 
-def completion(turn: ScriptedTurn, *, model: str, answer_id: str) -> dict[str, Any]:
+def whole(turn: ScriptedTurn, request: dict[str, Any], number: int) -> dict[str, Any]:
     """The turn as one body."""
     answer = response_of(turn)
     message: dict[str, Any] = {"role": "assistant", "content": answer.text}
@@ -56,13 +70,19 @@ def completion(turn: ScriptedTurn, *, model: str, answer_id: str) -> dict[str, A
         ]
     choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
     return {
-        "id": answer_id,
+        **_head(request, number),
         "object": "chat.completion",
-        "created": 0,
-        "model": model,
         "choices": [choice],
         "usage": _usage(answer.usage),
     }
+
+
+def _head(request: dict[str, Any], number: int) -> dict[str, Any]:
+    return {"id": f"chatcmpl-{number}", "created": 0, "model": request["model"]}
+
+
+def _event(content: object) -> bytes:
+    return b"data: " + json.dumps(content, separators=(",", ":")).encode() + b"\n\n"
 
 
 def _call_deltas(index: int, call: ToolCall) -> Iterator[dict[str, Any]]:
@@ -70,8 +90,8 @@ def _call_deltas(index: int, call: ToolCall) -> Iterator[dict[str, Any]]:
     yield {
         "tool_calls": [{"index": index, "id": call.id, "type": "function", "function": function}]
     }
-    for start in range(0, len(call.arguments), _ARGUMENTS_PIECE):
-        piece = call.arguments[start : start + _ARGUMENTS_PIECE]
+    for start in range(0, len(call.arguments), ARGUMENTS_PIECE):
+        piece = call.arguments[start : start + ARGUMENTS_PIECE]
         yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
 
 

@@ -1,11 +1,13 @@
-"""A script served as an OpenAI-compatible service on a loopback socket, with faults on order.
+"""A script served as a model's service on a loopback socket, with faults on order.
 
 ::
 
     async with ModelServer([{"text": "Hello."}], faults=[Status(code=500)]) as server:
         model = OpenAIModel(base_url=server.base_url, api_key=server.api_key)
 
-Whoever does not carry the token that it made for itself is refused.
+It speaks OpenAI's chat completions and Anthropic's messages, each at its own path: the same
+script and the same faults serve both. Whoever does not carry the token that it made for
+itself is refused.
 """
 
 from __future__ import annotations
@@ -16,15 +18,15 @@ import json
 import secrets
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from paddock.runtime.models.base import ModelRequest
 from paddock.runtime.models.scripted import Script, ScriptedModel
-from paddock.testing._completions import completion, event, events
+from paddock.testing import _completions, _messages
 from paddock.testing._http import Connection, HangUp, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
     from typing import Self
 
@@ -73,9 +75,13 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class StreamError:
-    """Send an error object in the stream, in place of what comes after `after` events."""
+    """Send an error object in the stream, in place of what comes after `after` events.
+
+    `kind` is Anthropic's name for it; OpenAI's protocol has none.
+    """
 
     after: int = 0
+    kind: str = "overloaded_error"
     message: str = "the script wants it so"
 
 
@@ -86,6 +92,27 @@ class Body:
     content: bytes
     content_type: str = "text/event-stream"
 
+
+class _Protocol(Protocol):
+    """How a service is spoken to. A request is its body; `number` tells answers apart."""
+
+    def conversation(self, request: dict[str, Any]) -> list[dict[str, Any]]: ...
+
+    def stream(
+        self, turn: ScriptedTurn, request: dict[str, Any], number: int
+    ) -> Iterator[bytes]: ...
+
+    def whole(self, turn: ScriptedTurn, request: dict[str, Any], number: int) -> dict[str, Any]: ...
+
+    def error(self, message: str, status: int) -> dict[str, Any]: ...
+
+    def error_event(self, message: str, kind: str) -> bytes: ...
+
+
+_PROTOCOLS: dict[str, _Protocol] = {
+    "POST /v1/chat/completions": _completions,
+    "POST /v1/messages": _messages,
+}
 
 Fault = Status | Reset | Stall | Cut | StreamError | Body
 
@@ -159,33 +186,37 @@ class ModelServer:
             await connection.aclose()
 
     async def _admit(self, connection: Connection, message: Message) -> None:
-        expected = f"Bearer {self.api_key}".encode()
-        if not hmac.compare_digest(message.headers.get("authorization", "").encode(), expected):
-            return await connection.send_json(401, _error("no valid token"))
-        if message.target != "POST /v1/chat/completions":
-            return await connection.send_json(404, _error(f"there is no {message.target}"))
+        protocol = _PROTOCOLS.get(message.target, _completions)
+        if not hmac.compare_digest(_token(message.headers).encode(), self.api_key.encode()):
+            return await _refuse(connection, protocol, 401, "no valid token")
+        if message.target not in _PROTOCOLS:
+            return await _refuse(connection, protocol, 404, f"there is no {message.target}")
         try:
             body = json.loads(message.body)
         except ValueError as error:
-            return await connection.send_json(400, _error(f"the body is not JSON: {error}"))
+            return await _refuse(connection, protocol, 400, f"the body is not JSON: {error}")
         request = RecordedRequest(headers=message.headers, body=body, client=connection.client)
         fault = self._faults[len(self.requests)] if len(self.requests) < len(self._faults) else None
         self.requests.append(request)
         try:
-            await self._answer(connection, request, fault)
+            await self._answer(connection, protocol, request, fault)
         except (ConnectionError, asyncio.IncompleteReadError):
             request.left.set()
             raise
         return None
 
     async def _answer(
-        self, connection: Connection, request: RecordedRequest, fault: Fault | None
+        self,
+        connection: Connection,
+        protocol: _Protocol,
+        request: RecordedRequest,
+        fault: Fault | None,
     ) -> None:
         match fault:
             case Status():
                 wait = fault.retry_after
                 headers = {} if wait is None else {"Retry-After": str(wait)}
-                await connection.send_json(fault.code, _error(fault.message), **headers)
+                await _refuse(connection, protocol, fault.code, fault.message, **headers)
             case Reset():
                 connection.reset()
             case Stall(after=None):
@@ -193,34 +224,32 @@ class ModelServer:
             case Body():
                 await connection.send(200, fault.content, fault.content_type)
             case Stall() | Cut() | StreamError() | None:
-                await self._answer_from_script(connection, request, fault)
+                await self._answer_from_script(connection, protocol, request, fault)
             case _:
                 assert_never(fault)
 
     async def _answer_from_script(
         self,
         connection: Connection,
+        protocol: _Protocol,
         request: RecordedRequest,
         fault: Stall | Cut | StreamError | None,
     ) -> None:
         try:
-            model = request.body["model"]
-            turn = self._model.turn(ModelRequest(model=model, messages=request.body["messages"]))
+            messages = protocol.conversation(request.body)
+            turn = self._model.turn(ModelRequest(model=request.body["model"], messages=messages))
         except Exception as error:
             # Functions in a script may raise anything. 400: the client does not try again.
-            return await connection.send_json(400, _error(f"{type(error).__name__}: {error}"))
+            return await _refuse(connection, protocol, 400, f"{type(error).__name__}: {error}")
         if turn.delay:
             await connection.pause(turn.delay)
         if turn.error is not None and turn.status is not None:
-            return await connection.send_json(turn.status, _error(turn.error))
-        answer_id = f"chatcmpl-{len(self.requests)}"
+            return await _refuse(connection, protocol, turn.status, turn.error)
+        number = len(self.requests)
         if not request.body.get("stream"):
-            return await connection.send_json(
-                200, completion(turn, model=model, answer_id=answer_id)
-            )
-        usage = bool((request.body.get("stream_options") or {}).get("include_usage"))
-        body = list(events(turn, model=model, answer_id=answer_id, usage=usage))
-        return await self._send_stream(connection, _with_fault(body, turn, fault), fault)
+            return await connection.send_json(200, protocol.whole(turn, request.body, number))
+        body = list(protocol.stream(turn, request.body, number))
+        return await self._send_stream(connection, _with_fault(protocol, body, turn, fault), fault)
 
     async def _send_stream(
         self,
@@ -242,23 +271,34 @@ class ModelServer:
                 await connection.end_stream()
 
 
+def _token(headers: dict[str, str]) -> str:
+    return headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
+
+
+async def _refuse(
+    connection: Connection, protocol: _Protocol, status: int, message: str, **headers: str
+) -> None:
+    await connection.send_json(status, protocol.error(message, status), **headers)
+
+
 def _with_fault(
-    body: list[bytes], turn: ScriptedTurn, fault: Stall | Cut | StreamError | None
+    protocol: _Protocol,
+    body: list[bytes],
+    turn: ScriptedTurn,
+    fault: Stall | Cut | StreamError | None,
 ) -> list[bytes]:
     match fault:
         case StreamError():
-            return [*body[: fault.after], event(_error(fault.message))]
+            return [*body[: fault.after], protocol.error_event(fault.message, fault.kind)]
         case Stall() | Cut():
             return _first_bytes(body, fault.after or 0)
         case None:
-            return body if turn.error is None else [event(_error(turn.error))]
+            if turn.error is None:
+                return body
+            return [protocol.error_event(turn.error, "invalid_request_error")]
 
 
 def _first_bytes(body: list[bytes], count: int) -> list[bytes]:
     ends = accumulate(map(len, body))
     parts = [part[: max(0, count - end + len(part))] for part, end in zip(body, ends, strict=True)]
     return [part for part in parts if part]
-
-
-def _error(message: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "scripted", "code": None}}

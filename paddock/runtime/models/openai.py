@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_MAX_RETRIES", "DEFAULT_TIMEOUT", "FLEX_TIMEOUT", "OpenAIModel"]
 
 FLEX_TIMEOUT = 900.0
-"""Seconds as in `DEFAULT_TIMEOUT`, for ``service_tier="flex"``, where requests wait for capacity."""
+"""As `DEFAULT_TIMEOUT`, for ``service_tier="flex"``, where requests wait for capacity."""
 
 
 class OpenAIModel:

@@ -41,6 +41,7 @@ class ScriptedTurn:
     answer: the tool results, or the user's message. When they are not there, the turn
     fails with a `ModelError` instead of playing on beside the facts.
 
+    `thinking` comes before the text where the protocol has a place for it, Anthropic's.
     `delay` is in seconds, before the first piece of text. A turn with an `error` fails
     with that message, and with `status` as its HTTP status.
     """
@@ -54,6 +55,7 @@ class ScriptedTurn:
     error: str | None = None
     status: int | None = None
     finish_reason: str | None = None
+    thinking: str = ""
 
 
 def read_turns(path: Path) -> list[ScriptedTurn]:

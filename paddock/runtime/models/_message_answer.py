@@ -1,0 +1,177 @@
+"""An answer put together from the events of Anthropic's stream. Does no I/O.
+
+Thinking is kept beside the answer, never in its text. What is not whole is never given out.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from paddock.errors import ModelError
+from paddock.runtime.models._answer import BrokenStream
+from paddock.runtime.models.base import ModelResponse, ToolCall, Usage
+
+if TYPE_CHECKING:
+    from paddock.runtime.models._messages import Block
+
+__all__ = ["MessageBuilder"]
+
+_FINISH_REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "content_filter",
+}
+_PASSING = frozenset({"api_error", "overloaded_error", "rate_limit_error", "timeout_error"})
+"""Errors in the stream after which the same request may well be answered."""
+
+_DELTAS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
+"""Kinds of deltas, and the field of the block that each is a piece of."""
+
+
+class MessageBuilder:
+    """Takes the events of one stream in order; see `add` and `response`."""
+
+    def __init__(self) -> None:
+        self.done = False
+        """Whether the service has said that nothing more comes."""
+        self._blocks: dict[int, Block] = {}
+        self._counted: dict[str, Any] = {}
+        self._usage = Usage()
+        self._stop_reason: str | None = None
+        self._refusal = ""
+
+    def add(self, data: bytes) -> str:
+        """Take one event; return the text in it.
+
+        Raises `ModelError` for an error that the service reports and that would come again,
+        and `BrokenStream` for one that may pass, and for what is not an event.
+        """
+        try:
+            event = json.loads(data)
+            return self._add(event)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            shown = data[:200].decode(errors="replace")
+            raise BrokenStream(f"not an event of a message: {shown}") from error
+
+    def response(self) -> ModelResponse:
+        """The whole answer. Raises `BrokenStream` when the service has not finished it."""
+        if self._stop_reason is None:
+            raise BrokenStream("the stream ended before the answer was finished")
+        texts = [block["text"] for block in self._blocks.values() if block["type"] == "text"]
+        return ModelResponse(
+            text="".join(texts) + self._refusal,
+            tool_calls=self._calls(),
+            usage=self._usage,
+            finish_reason=_FINISH_REASONS.get(self._stop_reason, self._stop_reason),
+        )
+
+    @property
+    def blocks(self) -> list[Block]:
+        """What came, in order, to be sent again: of calls only the id, and text without more."""
+        kept = {"tool_use": ("type", "id"), "text": ("type", "text")}
+        return [
+            {name: block[name] for name in kept.get(block["type"], tuple(block))}
+            for block in self._blocks.values()
+        ]
+
+    def _add(self, event: dict[str, Any]) -> str:
+        match event["type"]:
+            case "message_start":
+                self._count(event["message"].get("usage"))
+            case "content_block_start":
+                return self._begin(event["index"], event["content_block"])
+            case "content_block_delta":
+                return self._go_on(self._blocks[event["index"]], event["delta"])
+            case "message_delta":
+                return self._end(event)
+            case "message_stop":
+                self.done = True
+            case "error":
+                raise _reported(event["error"])
+            case _:  # a ping, the end of a block, and what is yet to be invented
+                pass
+        return ""
+
+    def _begin(self, index: int, block: Block) -> str:
+        self._blocks[index] = block = dict(block)
+        if block["type"] == "tool_use":
+            block["arguments"] = ""
+            if not (block["id"] and block["name"]):
+                raise ValueError("a call without id or name")
+        return str(block["text"]) if block["type"] == "text" else ""
+
+    def _go_on(self, block: Block, delta: dict[str, Any]) -> str:
+        kind = delta["type"]
+        if kind == "input_json_delta":
+            block["arguments"] += delta["partial_json"]
+        elif kind in _DELTAS:
+            field = _DELTAS[kind]
+            block[field] = block.get(field, "") + delta[field]
+        return str(delta["text"]) if kind == "text_delta" else ""
+
+    def _end(self, event: dict[str, Any]) -> str:
+        self._count(event.get("usage"))
+        delta = event["delta"]
+        self._stop_reason = delta.get("stop_reason") or self._stop_reason
+        if self._stop_reason == "refusal":
+            said = any(block.get("text") for block in self._blocks.values())
+            self._refusal = ("\n\n" if said else "") + _refusal(delta.get("stop_details") or {})
+        return self._refusal
+
+    def _count(self, usage: dict[str, Any] | None) -> None:
+        """Totals so far: what is told last counts, and what is not told stays."""
+        told = (usage or {}).items()
+        self._counted.update({name: value for name, value in told if value is not None})
+        self._usage = _usage(self._counted)
+
+    def _calls(self) -> tuple[ToolCall, ...]:
+        """The calls that are whole. Of an answer that was refused, none is to be acted on."""
+        blocks = [block for block in self._blocks.values() if block["type"] == "tool_use"]
+        if self._stop_reason == "refusal":
+            return ()
+        if self._stop_reason != "tool_use" and blocks and not _is_whole(blocks[-1]):
+            blocks.pop()
+        return tuple(
+            ToolCall(id=block["id"], name=block["name"], arguments=_arguments(block) or "{}")
+            for block in blocks
+        )
+
+
+def _arguments(block: Block) -> str:
+    # Some services send the arguments whole with the beginning.
+    return str(block["arguments"] or (json.dumps(block["input"]) if block.get("input") else ""))
+
+
+def _is_whole(call: Block) -> bool:
+    """Whether an answer that was cut off was not cut off in `call`."""
+    try:
+        json.loads(_arguments(call))
+    except ValueError:
+        return False
+    return True
+
+
+def _usage(usage: dict[str, Any]) -> Usage:
+    read = usage.get("cache_read_input_tokens", 0)
+    written = usage.get("cache_creation_input_tokens", 0)
+    return Usage(
+        input_tokens=usage.get("input_tokens", 0) + read + written,  # it counts them apart
+        output_tokens=usage.get("output_tokens", 0),
+        cached_tokens=read,
+        cache_write_tokens=written,
+        reasoning_tokens=(usage.get("output_tokens_details") or {}).get("thinking_tokens", 0),
+    )
+
+
+def _refusal(details: dict[str, Any]) -> str:
+    explanation = details.get("explanation")
+    return explanation or "The service stopped the model's answer: it was refused."
+
+
+def _reported(error: dict[str, Any]) -> Exception:
+    message = f"API error in the stream: {error.get('message') or error}"
+    return BrokenStream(message) if error.get("type") in _PASSING else ModelError(message)
