@@ -17,6 +17,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Self
 
 from paddock._concurrency import finish
+from paddock._watching import ExecWork, watched
 from paddock.errors import ExecFailed, ExecTimeout, SandboxClosed, SandboxLost, Unsupported
 from paddock.process import (
     DEFAULT_MAX_OUTPUT,
@@ -152,20 +153,9 @@ class Sandbox(ABC):
             streamed=on_output is not None,
             keep=max_output,
         )
-        process = await self._start(request)
-        started = time.monotonic()
-        try:
-            async with asyncio.timeout(timeout):
-                result = await _run(process, stdin, on_output)
-        except TimeoutError as error:
-            if timeout is None or time.monotonic() - started < timeout:
-                await process.aclose()
-                raise
-            await process.aclose()
-            raise ExecTimeout(command, await process.wait(), timeout=timeout) from error
-        except BaseException:
-            await process.aclose()
-            raise
+        with watched(ExecWork(backend=self.backend, sandbox_id=self.id)) as tell:
+            result = await self._exec(request, command, stdin, timeout, on_output)
+            tell(exit_code=result.exit_code)
         if check and not result.ok:
             raise ExecFailed(command, result)
         return result
@@ -309,6 +299,30 @@ class Sandbox(ABC):
             streamed=streamed,
             keep=keep,
         )
+
+    async def _exec(
+        self,
+        request: Command,
+        command: str | Sequence[str],
+        stdin: bytes | str | None,
+        timeout: float | None,  # noqa: ASYNC109 - see `exec`
+        on_output: OutputCallback | None,
+    ) -> ExecResult:
+        process = await self._start(request)
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout):
+                result = await _run(process, stdin, on_output)
+        except TimeoutError as error:
+            if timeout is None or time.monotonic() - started < timeout:
+                await process.aclose()
+                raise
+            await process.aclose()
+            raise ExecTimeout(command, await process.wait(), timeout=timeout) from error
+        except BaseException:
+            await process.aclose()
+            raise
+        return result
 
     @abstractmethod
     async def _start(self, command: Command) -> Process:

@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from paddock._frozen import FrozenMapping
+from paddock._watching import ProvisionWork, watched
 from paddock.errors import ConfigError, MissingDependency, SetupFailed, Unsupported
 
 if TYPE_CHECKING:
@@ -128,7 +129,10 @@ class Backend(ABC):
         returned non-zero or ran too long. On any failure or cancellation what was
         made is gone before the exception arrives.
         """
-        tell = on_progress or unwatched
+        with watched(ProvisionWork(backend=self.name)):
+            return await self._provision(on_progress or unwatched)
+
+    async def _provision(self, tell: ProgressCallback) -> Sandbox:
         tell(Progress(step="create"))
         sandbox = await self._make(tell)
         try:
