@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from paddock.redaction import Redactor
     from paddock.sandbox import ExecResult
 
 __all__ = [
@@ -145,12 +146,22 @@ class BuildFailed(SandboxError):
 
 
 class _CommandError(SandboxError):
-    """A command and what came of it."""
+    """A command and what came of it.
 
-    def __init__(self, command: str | Sequence[str], result: ExecResult) -> None:
+    They are as they were. What `redactor` knows is in neither `str` nor `repr`.
+    """
+
+    def __init__(
+        self,
+        command: str | Sequence[str],
+        result: ExecResult,
+        *,
+        redactor: Redactor | None = None,
+    ) -> None:
         super().__init__(command, result)
         self.command = command
         self.result = result
+        self._redactor = redactor
 
     @property
     def exit_code(self) -> int:
@@ -164,8 +175,17 @@ class _CommandError(SandboxError):
     def stderr(self) -> str:
         return self.result.stderr
 
-    def _with_output(self, sentence: str) -> str:
-        output = _last_lines(self.result.stderr or self.result.stdout)
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def _told(self, what: str) -> str:
+        """`what` happened to the command, and the end of what it said."""
+        command, result = _shown(self.command), self.result
+        if self._redactor is not None:
+            command = self._redactor.text(command)
+            result = result.redacted(self._redactor)
+        output = _last_lines(result.stderr or result.stdout)
+        sentence = f"{what}: {command}"
         return f"{sentence}\n{output}" if output else sentence
 
 
@@ -173,16 +193,14 @@ class SetupFailed(_CommandError, RuntimeError):
     """A setup command returned non-zero; the sandbox was deleted."""
 
     def __str__(self) -> str:
-        return self._with_output(
-            f"Setup command failed (exit {self.exit_code}): {_shown(self.command)}"
-        )
+        return self._told(f"Setup command failed (exit {self.exit_code})")
 
 
 class ExecFailed(_CommandError):
     """A command returned non-zero and ``check=True`` was given."""
 
     def __str__(self) -> str:
-        return self._with_output(f"command failed (exit {self.exit_code}): {_shown(self.command)}")
+        return self._told(f"command failed (exit {self.exit_code})")
 
 
 class ExecTimeout(_CommandError, TimeoutError):
@@ -191,14 +209,19 @@ class ExecTimeout(_CommandError, TimeoutError):
     `result` holds the output up to then.
     """
 
-    def __init__(self, command: str | Sequence[str], result: ExecResult, *, timeout: float) -> None:
-        super().__init__(command, result)
+    def __init__(
+        self,
+        command: str | Sequence[str],
+        result: ExecResult,
+        *,
+        timeout: float,
+        redactor: Redactor | None = None,
+    ) -> None:
+        super().__init__(command, result, redactor=redactor)
         self.timeout = timeout
 
     def __str__(self) -> str:
-        return self._with_output(
-            f"command timed out after {self.timeout:g} s and was killed: {_shown(self.command)}"
-        )
+        return self._told(f"command timed out after {self.timeout:g} s and was killed")
 
 
 class FileChanged(SandboxError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Self
 
 from paddock._concurrency import finish
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import PurePosixPath
     from types import TracebackType
+
+    from paddock.redaction import Redactor
 
 __all__ = [
     "DEFAULT_MAX_OUTPUT",
@@ -76,6 +78,12 @@ class Output:
         note = f"\n[... {self.dropped} bytes left out{whole} ...]\n"
         return self.head.decode(errors="replace") + note + self.tail.decode(errors="replace")
 
+    def redacted(self, redactor: Redactor) -> Output:
+        """The output without secrets, nor parts of one where bytes were dropped."""
+        if not self.dropped:
+            return replace(self, head=redactor.data(bytes(self)), tail=b"")
+        return replace(self, head=redactor.head(self.head), tail=redactor.tail(self.tail))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecResult:
@@ -117,6 +125,11 @@ class ExecResult:
     @property
     def truncated(self) -> bool:
         return bool(self.out.dropped or self.err.dropped)
+
+    def redacted(self, redactor: Redactor) -> ExecResult:
+        """The result to show to others: without secrets, each stream by itself."""
+        out, err = self.out.redacted(redactor), self.err.redacted(redactor)
+        return replace(self, out=out, err=err)
 
     def __repr__(self) -> str:
         return (

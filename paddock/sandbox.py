@@ -29,6 +29,7 @@ from paddock.process import (
     Process,
     Stream,
 )
+from paddock.redaction import NOTHING_SECRET, Redactor, Secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -115,6 +116,10 @@ class Sandbox(ABC):
     labels: Mapping[str, str]
     capabilities: frozenset[Capability]
     env: Mapping[str, str]
+    secrets: Secrets = Secrets()
+    """Added to the environment of each command, and told to nobody but the command."""
+    redactor: Redactor = NOTHING_SECRET
+    """Takes secrets out of what is shown to others. Results and files keep them."""
     fs: FileSystem
 
     _closing: asyncio.Task[None] | None = None
@@ -135,7 +140,7 @@ class Sandbox(ABC):
         """Run a command to its end.
 
         A string runs under ``sh -c``; a sequence is an argv and never meets a shell.
-        `cwd` is taken from `working_dir`; `env` is added to the sandbox's own; `stdin`
+        `cwd` is taken from `working_dir`; `env` is added to the sandbox's own and wins; `stdin`
         is empty unless given. `timeout` is in seconds; `max_output` in bytes for each
         stream, beyond which head and tail are kept. `on_output` sees every byte.
 
@@ -157,7 +162,7 @@ class Sandbox(ABC):
             result = await self._exec(request, command, stdin, timeout, on_output)
             tell(exit_code=result.exit_code)
         if check and not result.ok:
-            raise ExecFailed(command, result)
+            raise ExecFailed(command, result, redactor=self.redactor)
         return result
 
     async def start(
@@ -293,7 +298,7 @@ class Sandbox(ABC):
         return Command(
             argv=argv,
             cwd=self.working_dir if cwd is None else self.path(cwd),
-            env={**self.env, **env} if env else self.env,
+            env={**self.env, **self.secrets, **(env or {})},
             user=user,
             stdin=stdin,
             streamed=streamed,
@@ -318,7 +323,8 @@ class Sandbox(ABC):
                 await process.aclose()
                 raise
             await process.aclose()
-            raise ExecTimeout(command, await process.wait(), timeout=timeout) from error
+            result = await process.wait()
+            raise ExecTimeout(command, result, timeout=timeout, redactor=self.redactor) from error
         except BaseException:
             await process.aclose()
             raise

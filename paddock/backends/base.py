@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, cast
 
 from paddock._frozen import FrozenMapping
 from paddock._watching import ProvisionWork, watched
 from paddock.errors import ConfigError, MissingDependency, SetupFailed, Unsupported
+from paddock.redaction import Redactor, Secrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,6 +34,8 @@ __all__ = [
     "backend_names",
     "get_backend",
 ]
+
+T = TypeVar("T", bound="Sandbox")
 
 GROUP = "paddock.backends"
 """Entry points of this group are backends, by name; any package may add one."""
@@ -74,6 +78,9 @@ class Backend(ABC):
     Vary one with `dataclasses.replace`.
 
     - `env_vars`: the environment of every command.
+    - `secrets`: more of it, which is told to the commands alone: not to the engine or
+      service that makes the sandbox, and taken out of progress, errors and what an agent
+      reads. `ConfigError` for values that cannot be, such as those of less than 8 bytes.
     - `uploads`: pairs of a path on this machine and a path in the sandbox.
     - `setup`: shell commands run in `working_dir` in order, each within
       `setup_timeout` seconds; the first that fails stops the provisioning.
@@ -88,6 +95,7 @@ class Backend(ABC):
     default_working_dir: ClassVar[str | None] = None
 
     env_vars: Mapping[str, str] = field(default_factory=FrozenMapping)
+    secrets: Mapping[str, str] = field(default_factory=Secrets, repr=False)
     uploads: Sequence[tuple[str, str]] = ()
     setup: Sequence[str] = ()
     setup_timeout: float | None = 1800.0
@@ -101,6 +109,7 @@ class Backend(ABC):
         for key, value in self.env_vars.items():
             _check_variable(key, value)
         object.__setattr__(self, "env_vars", FrozenMapping(self.env_vars))
+        object.__setattr__(self, "secrets", Secrets(self.secrets))
         object.__setattr__(self, "labels", FrozenMapping(self.labels))
         object.__setattr__(self, "setup", tuple(self.setup))
         object.__setattr__(
@@ -130,11 +139,11 @@ class Backend(ABC):
         made is gone before the exception arrives.
         """
         with watched(ProvisionWork(backend=self.name)):
-            return await self._provision(on_progress or unwatched)
+            return await self._provision(self._discreet(on_progress or unwatched))
 
     async def _provision(self, tell: ProgressCallback) -> Sandbox:
         tell(Progress(step="create"))
-        sandbox = await self._make(tell)
+        sandbox = self.entrust(await self._make(tell))
         try:
             for here, there in self.uploads:
                 tell(Progress(step="upload", detail=f"{here} -> {there}"))
@@ -143,12 +152,30 @@ class Backend(ABC):
                 tell(Progress(step="setup", detail=command))
                 result = await sandbox.exec(command, timeout=self.setup_timeout)
                 if not result.ok:
-                    raise SetupFailed(command, result)
+                    raise SetupFailed(command, result, redactor=self.redactor)
         except BaseException:
             await sandbox.aclose()
             raise
         tell(Progress(step="ready"))
         return sandbox
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """Knows the recipe's secrets."""
+        return Redactor(self.secrets)
+
+    def entrust(self, sandbox: T) -> T:
+        """`sandbox`, with the recipe's secrets."""
+        sandbox.secrets = Secrets(self.secrets)
+        sandbox.redactor = self.redactor
+        return sandbox
+
+    def _discreet(self, tell: ProgressCallback) -> ProgressCallback:
+        """`tell`, with details that hold no secrets."""
+        if not self.redactor or tell is unwatched:
+            return tell
+        redactor = self.redactor
+        return lambda progress: tell(replace(progress, detail=redactor.text(progress.detail)))
 
     def setup_commands(self) -> Sequence[str]:
         """What is run in a new sandbox: `setup`, after what else the recipe asks for."""

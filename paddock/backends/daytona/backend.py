@@ -292,7 +292,7 @@ class DaytonaBackend(Backend):
                     "an image without Python 3.8 or newer", backend=self.name
                 ) from error
             raise
-        return DaytonaSandbox(
+        sandbox = DaytonaSandbox(
             self,
             service=service,
             native=native,
@@ -304,3 +304,4 @@ class DaytonaBackend(Backend):
             working_dir=self.working_dir or str(answer["env"]["PWD"]),
             folder=folder,
         )
+        return self.entrust(sandbox)

@@ -117,7 +117,7 @@ class DockerBackend(Backend):
             runtime=plan.runtime,
             hardening=plan.hardening,
         )
-        return DockerSandbox(
+        sandbox = DockerSandbox(
             recipe,
             engine=engine,
             client=client,
@@ -128,6 +128,7 @@ class DockerBackend(Backend):
             gate=gate(self.network),
             host=answer["host"],
         )
+        return self.entrust(sandbox)
 
     async def delete(self, sandbox_id: str) -> bool:
         return await inventory.delete(await Engine.connect(self.host), sandbox_id)
