@@ -1,41 +1,51 @@
 """What an agent is, as a value: `AgentConfig`, and its YAML file.
 
 Knows how to read and write the file. It makes nothing: no tools, no client, no sandbox.
+Nothing in a file is interpolated: ``${HOME}`` is seven characters.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from paddock.errors import ConfigError
+from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
     from paddock.backends.base import Backend
     from paddock.runtime.permissions import PermissionProfile
+    from paddock.runtime.yamltext import Document
 
 __all__ = ["DEFAULT_MODEL", "AgentConfig"]
 
 DEFAULT_MODEL = "gpt-5-mini"
-MAX_FILE_SIZE = 1024 * 1024
-"""Bytes of a configuration file that are read: people write less."""
+MAX_NESTING = 50
+"""Of lists and mappings in each other that are written: fewer than a file may have."""
 
-_FILE_TYPES: Mapping[str, type | tuple[type, ...]] = {
-    "system_prompt": str,
-    "vars": Mapping,
-    "model": str,
+_FILE_TYPES: Mapping[str, tuple[type, ...]] = {
+    "system_prompt": (str,),
+    "vars": (Mapping,),
+    "model": (str,),
+    "provider": (str,),
     "profile": (str, Mapping),
-    "backend": str,
-    "working_dir": str,
-    "base_url": str,
-    "service_tier": str,
-    "reasoning_effort": str,
-    "response_format": Mapping,
-    "auto_approve": bool,
+    "backend": (str, Mapping),
+    "working_dir": (str,),
+    "base_url": (str,),
+    "service_tier": (str,),
+    "reasoning_effort": (str,),
+    "response_format": (Mapping,),
+    "databases": (Mapping,),
+    "auto_approve": (bool,),
 }
+"""The keys of a file, in the order in which they are written. Others are `extras`."""
+_TYPE_NAMES: Mapping[type, str] = {str: "text", Mapping: "a mapping", bool: "true or false"}
+_NEVER_NONE = frozenset({"vars", "model", "backend", "auto_approve"})
 
 
 def _env(name: str) -> str | None:
@@ -48,114 +58,250 @@ class AgentConfig:
 
     - `system_prompt`: its text, or the path of a prompt file (ends in ``.md``), which
       is rendered with `vars`; None is the user's default prompt, or Paddock's own.
-    - `model`: the model's name, or ``scripted:PATH``. `base_url` is where it is served.
+    - `model`: the model's name, or ``scripted:PATH``. `base_url` is where it is served,
+      and `provider` which protocol is spoken there if the name does not tell.
     - `profile`: a name, a file, or a `PermissionProfile`; None is ``readonly``.
     - `backend`: a name, or a recipe such as ``LocalBackend(...)``.
     - `working_dir`: where the tools work, in the sandbox.
+    - `service_tier`, `reasoning_effort`: sent to the model as they are; with the tier
+      ``flex`` an answer may take 900 s to begin.
+    - `response_format`: what the final answer has to be: a JSON schema, a pydantic model,
+      or a format as OpenAI takes it. See `RunResult.output`.
+    - `databases`: those that the tools may use, by name, as they stand in the file.
     - `auto_approve`: approve what needs approval when there is nobody to ask.
     - `extras`: anything else.
 
     Defaults come from the environment where it has ``OPENAI_MODEL``,
     ``OPENAI_BASE_URL``, ``PADDOCK_PROFILE``, ``PADDOCK_BACKEND``,
     ``PADDOCK_SERVICE_TIER`` and ``PADDOCK_REASONING_EFFORT``, read when an
-    `AgentConfig` is made.
+    `AgentConfig` is made. What may be None is None too when it is empty. Raises
+    `ConfigError` for `vars` that are not text or numbers.
     """
 
     system_prompt: str | None = None
     vars: Mapping[str, str] = field(default_factory=dict)
     model: str = field(default_factory=lambda: _env("OPENAI_MODEL") or DEFAULT_MODEL)
+    provider: str | None = None
     profile: str | PermissionProfile | None = field(default_factory=lambda: _env("PADDOCK_PROFILE"))
     backend: str | Backend = field(default_factory=lambda: _env("PADDOCK_BACKEND") or "local")
     working_dir: str | None = None
     base_url: str | None = field(default_factory=lambda: _env("OPENAI_BASE_URL"))
     service_tier: str | None = field(default_factory=lambda: _env("PADDOCK_SERVICE_TIER"))
     reasoning_effort: str | None = field(default_factory=lambda: _env("PADDOCK_REASONING_EFFORT"))
-    response_format: Mapping[str, Any] | None = None
+    response_format: Mapping[str, Any] | type[Any] | None = None
+    databases: Mapping[str, Any] | None = None
     auto_approve: bool = True
     extras: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in _FILE_TYPES.keys() - _NEVER_NONE:
+            object.__setattr__(self, name, getattr(self, name) or None)
+        object.__setattr__(self, "vars", _texts(self.vars))
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
         """Read a YAML file; keys that are no field of this class go to `extras`.
 
-        Raises `FileNotFoundError`, and `ConfigError` (a `ValueError`) that says what is
-        wrong with it.
+        One that is nearly the name of a field is warned of. What a file leaves out is as
+        in ``AgentConfig()``; null is None. Raises `FileNotFoundError`, and `ConfigError`
+        (a `ValueError`) that says what is wrong with it and where.
         """
+        from paddock.runtime.yamltext import MAX_BYTES
+
         found = Path(path).expanduser()
         if not found.is_file():
             raise FileNotFoundError(f"Config file not found: {path}")
-        document = _load(found)
-        known = {name: value for name, value in document.items() if name in _FILE_TYPES}
-        extras = {name: value for name, value in document.items() if name not in _FILE_TYPES}
-        for name, value in known.items():
-            _check(name, value, path)
-        given = {name: value for name, value in known.items() if value is not None}
-        if isinstance(given.get("profile"), Mapping):
-            from paddock.runtime.permissions import PermissionProfile
+        with found.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        return cls(**_read(data, str(path)))
 
-            given["profile"] = PermissionProfile.from_dict(given["profile"], source=str(path))
-        if "vars" in given:
-            given["vars"] = {str(name): str(value) for name, value in given["vars"].items()}
-        return cls(**given, extras=extras)
+    @classmethod
+    def from_yaml(cls, data: bytes, *, source: str = "configuration") -> Self:
+        """As `from_file`, for contents that are not in a file; errors call them `source`."""
+        return cls(**_read(data, source))
 
     def to_file(self, path: str | os.PathLike[str]) -> None:
         """Write a YAML file that `from_file` reads back, making its parent directories.
 
-        What is not set is left out. A backend recipe is written as its name.
+        What is not set is left out. Keys of an account are never written. Raises
+        `ConfigError`, before anything is written, that names what a file cannot say.
         """
+        data = self.to_yaml()
         target = Path(path).expanduser()
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(self.to_yaml())
+        target.write_bytes(data)
 
-    def to_yaml(self) -> bytes:
-        """The contents of `to_file`."""
-        import yaml
+    def to_yaml(self, *, partial: bool = False) -> bytes:
+        """The contents of `to_file`. If `partial`, what a file cannot say is left out.
 
-        text = yaml.safe_dump(self._document(), sort_keys=False, allow_unicode=True)
-        return text.encode("utf-8", "replace")
+        A backend is then written as a text that says what was wrong, which is the name of
+        none: an agent read from it has to be given its backend before it makes a sandbox.
+        """
+        from paddock.runtime.yamltext import dump_yaml
+
+        document = _document(self, partial=partial)
+        data = dump_yaml(document).encode()
+        if not partial:
+            _verify(self, document, data)
+        return data
 
     def resolve_system_prompt(self) -> str:
-        """The system prompt's text; a prompt file is read and rendered."""
+        """The system prompt's text; a prompt file is read and rendered.
+
+        Rendering takes a process of its own and some 0.1 s: call it in a thread where an
+        event loop runs. Raises `FileNotFoundError` and `ConfigError`.
+        """
         from paddock.runtime.prompts import resolve
 
         return resolve(self)
 
-    def _document(self) -> dict[str, Any]:
-        document: dict[str, Any] = {}
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if each.name == "extras" or (not value and each.name != "auto_approve"):
-                continue
-            document[each.name] = _plain(value)
-        return {**document, **self.extras}
+
+def _texts(given: Mapping[str, object]) -> dict[str, str]:
+    for name, value in given.items():
+        if not isinstance(value, str | int | float):
+            raise ConfigError(f"vars.{name} has to be text, not {type(value).__name__}")
+    return {str(name): str(value) for name, value in given.items()}
 
 
-def _plain(value: Any) -> Any:
+# ------------------------------------------------------------------------- reading
+
+
+def _read(data: bytes, source: str) -> dict[str, Any]:
+    document = _load(data, source)
+    for warning in _near_misses(document, source):
+        warnings.warn(warning, stacklevel=3)
+    return _fields(document, source)
+
+
+def _load(data: bytes, source: str) -> Document:
+    from paddock.runtime.recipes import TEXTS
+    from paddock.runtime.yamltext import decode, read_yaml
+
+    texts = [("vars", "*"), *(("backend", *path) for path in TEXTS)]
+    document = read_yaml(decode(data, source=source), source=source, texts=texts)
+    if not isinstance(document.data, dict):
+        raise ConfigError(f"Config file must contain a YAML mapping: {source}")
+    return document
+
+
+def _fields(document: Document, source: str) -> dict[str, Any]:
+    """The arguments of `AgentConfig` that a file gives."""
+    found = {name: value for name, value in document.data.items() if name in _FILE_TYPES}
+    given = {n: value for n, value in found.items() if value is not None or n not in _NEVER_NONE}
+    for name, value in given.items():
+        if value is not None and not isinstance(value, _FILE_TYPES[name]):
+            wanted = " or ".join(_TYPE_NAMES[each] for each in _FILE_TYPES[name])
+            place = f"{source}, line {document.lines[name]}: {name}"
+            raise ConfigError(f"{place} has to be {wanted}, not {type(value).__name__}")
+    if isinstance(given.get("profile"), Mapping):
+        from paddock.runtime.permissions import PermissionProfile
+
+        given["profile"] = PermissionProfile.from_dict(given["profile"], source=source)
+    if isinstance(given.get("backend"), Mapping):
+        from paddock.runtime.recipes import read_recipe
+
+        given["backend"] = read_recipe(given["backend"], source=source)
+    extras = {name: value for name, value in document.data.items() if name not in _FILE_TYPES}
+    return {**given, "extras": extras}
+
+
+def _near_misses(document: Document, source: str) -> list[str]:
+    """A warning for each key that goes to `extras` and looks like a field's."""
+    found = []
+    for name in document.data.keys() - _FILE_TYPES.keys():
+        place = f"{source}, line {document.lines[name]}: {name}"
+        plain = name.lower().replace("-", "_")
+        if name == "extras":
+            found.append(f"{place} is itself kept as an extra; extras stand beside the other keys")
+        elif close := difflib.get_close_matches(plain, _FILE_TYPES, n=1, cutoff=0.8):
+            found.append(f"{place} is kept as an extra; did you mean {close[0]}?")
+    return sorted(found)
+
+
+# ------------------------------------------------------------------------- writing
+
+
+def _document(config: AgentConfig, *, partial: bool) -> dict[str, Any]:
+    """`config` as a file has it."""
+    values = {name: getattr(config, name) for name in _FILE_TYPES if _is_written(config, name)}
+    document = {}
+    for name, value in values.items():
+        try:
+            document[name] = _written(name, value)
+        except ConfigError as error:
+            if not partial:
+                raise
+            document[name] = _instead(value, error)
+    for name, value in config.extras.items():
+        try:
+            if name in _FILE_TYPES:
+                raise ConfigError(f"extras.{name}: this is the name of a field")
+            document[name] = _plain(value, f"extras.{name}")
+        except ConfigError:
+            if not partial:
+                raise
+    return document
+
+
+def _is_written(config: AgentConfig, name: str) -> bool:
+    """What is not set is left out, unless the environment would then speak for it."""
+    value = getattr(config, name)
+    if value is None:
+        default = type(config).__dataclass_fields__[name].default_factory
+        return callable(default) and default() is not None
+    return bool(value != {})
+
+
+def _written(name: str, value: Any) -> Any:
+    from paddock.backends.base import Backend
+    from paddock.runtime.permissions import PermissionProfile
+    from paddock.runtime.recipes import write_recipe
+
+    if isinstance(value, Backend):
+        return _plain(write_recipe(value), name)
+    return _plain(value.to_dict() if isinstance(value, PermissionProfile) else value, name)
+
+
+def _instead(value: Any, error: ConfigError) -> Any:
+    """What a partial file says in place of `value`."""
+    from paddock.backends.base import Backend
+
+    if isinstance(value, Backend):
+        return clean_text(f"{value.name} ({error})")
+    return clean_text(value) if isinstance(value, str) else None
+
+
+def _plain(value: Any, place: str, depth: int = 0) -> Any:
+    """A copy of `value` that is plain data; `ConfigError` names what is not."""
+    if depth > MAX_NESTING:
+        raise ConfigError(f"{place}: nested too deep to be written, or a part of itself")
+    if isinstance(value, str):
+        if clean_text(value) != value:
+            raise ConfigError(f"{place}: text that is not valid Unicode cannot be written")
+        return value
     if isinstance(value, Mapping):
-        return dict(value)
-    if hasattr(value, "to_dict"):  # a profile
-        return value.to_dict()
-    return value if isinstance(value, str | bool) else value.name  # a backend
+        for name in value:
+            if not isinstance(name, str):
+                raise ConfigError(f"{place}: the key {name!r} is not text")
+        return {_plain(n, place): _plain(v, f"{place}.{n}", depth + 1) for n, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each, f"{place}[{n}]", depth + 1) for n, each in enumerate(value, 1)]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    kind = "class" if isinstance(value, type) else type(value).__qualname__
+    raise ConfigError(f"{place}: a {kind} cannot be written to a file")
 
 
-def _load(path: Path) -> dict[str, Any]:
-    import yaml
-
-    with path.open("rb") as file:
-        data = file.read(MAX_FILE_SIZE + 1)
-    if len(data) > MAX_FILE_SIZE:
-        raise ConfigError(f"{path} is larger than {MAX_FILE_SIZE} bytes")
-    try:
-        document = yaml.safe_load(data)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"Config file must contain a YAML mapping: {path}")
-    return {str(name): value for name, value in document.items()}
-
-
-def _check(name: str, value: object, path: str | os.PathLike[str]) -> None:
-    if value is not None and not isinstance(value, _FILE_TYPES[name]):
-        wanted = "a mapping" if _FILE_TYPES[name] is Mapping else "true or false"
-        wanted = "text" if _FILE_TYPES[name] is str else wanted
-        raise ConfigError(f"{path}: {name} has to be {wanted}, not {type(value).__name__}")
+def _verify(config: AgentConfig, document: Mapping[str, Any], data: bytes) -> None:
+    """Raise `ConfigError` unless `data` is read back as `config`."""
+    again = _fields(_load(data, "what was written"), "what was written")
+    for name, value in document.items():
+        if name not in _FILE_TYPES:
+            same = again["extras"][name] == config.extras[name]
+        elif name == "backend":  # but for its secrets
+            same = _written(name, again[name]) == value
+        else:
+            same = again[name] == getattr(config, name)
+        if not same:
+            place = name if name in _FILE_TYPES else f"extras.{name}"
+            raise ConfigError(f"{place} cannot be written so that it is read back as it is")

@@ -73,7 +73,7 @@ class SessionStore:
             directory.path.mkdir(mode=0o700)
         except FileExistsError as error:
             raise SessionError(f"session {name} exists already") from error
-        directory.write_file(directory.config, agent.config.to_yaml())
+        directory.write_file(directory.config, agent.config.to_yaml(partial=True))
         now = dt.datetime.now(dt.UTC).isoformat()
         directory.update_meta(
             id=name,

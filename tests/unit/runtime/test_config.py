@@ -60,6 +60,113 @@ def test_a_config_survives_its_file(tmp_path: Path) -> None:
     assert "service_tier" not in text
 
 
+@pytest.mark.rows("S-5")
+def test_a_file_has_the_documented_order_and_the_extras_last(tmp_path: Path) -> None:
+    config = AgentConfig(
+        system_prompt="Help.", vars={"a": "1"}, model="m", provider="anthropic",
+        profile="developer", backend="docker", working_dir="/w", base_url="http://127.0.0.1:1",
+        service_tier="flex", reasoning_effort="low", response_format={"type": "json_object"},
+        databases={"main": {"type": "postgres", "password": "${PG_PASSWORD}"}},
+        auto_approve=False, extras={"alpha": 1},
+    )  # fmt: skip
+    config.to_file(tmp_path / "a.yaml")
+    names = [
+        line.partition(":")[0]
+        for line in (tmp_path / "a.yaml").read_text().splitlines()
+        if not line.startswith(" ")
+    ]
+    assert names == [
+        "system_prompt", "vars", "model", "provider", "profile", "backend", "working_dir",
+        "base_url", "service_tier", "reasoning_effort", "response_format", "databases",
+        "auto_approve", "alpha",
+    ]  # fmt: skip
+    assert AgentConfig.from_file(tmp_path / "a.yaml") == config
+
+
+@pytest.mark.rows("S-5")
+def test_what_is_not_set_is_left_out_unless_the_environment_would_speak_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    empty = AgentConfig(system_prompt="", working_dir="", response_format={}, databases={})
+    assert empty == AgentConfig()
+    assert empty.to_yaml() == b"model: gpt-5-mini\nbackend: local\nauto_approve: true\n"
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    here = AgentConfig(base_url=None)
+    assert b"base_url: null" in here.to_yaml()
+    assert AgentConfig.from_yaml(here.to_yaml()) == here
+    assert AgentConfig.from_yaml(b"model: m").base_url == "http://127.0.0.1:1/v1"
+
+
+@pytest.mark.rows("S-4", "C52")
+def test_a_key_that_is_nearly_a_fields_is_warned_of_by_name_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("team: blue\nmodle: small\nbase-url: x\n")
+    with pytest.warns(UserWarning, match="did you mean") as warned:
+        config = AgentConfig.from_file(path)
+    assert [str(each.message).removeprefix(str(path)) for each in warned] == [
+        ", line 2: modle is kept as an extra; did you mean model?",
+        ", line 3: base-url is kept as an extra; did you mean base_url?",
+    ]
+    assert config.extras == {"team": "blue", "modle": "small", "base-url": "x"}
+    path.write_text("extras: {a: 1}\n")
+    with pytest.warns(UserWarning, match="line 1: extras is itself kept as an extra"):
+        assert AgentConfig.from_file(path).extras == {"extras": {"a": 1}}
+
+
+@pytest.mark.rows("C53")
+def test_nothing_in_a_config_is_interpolated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORD", "secret")
+    text = b"system_prompt: ${WORD} $WORD ${env:WORD}\ndatabases: {a: {password: '${WORD}'}}\n"
+    config = AgentConfig.from_yaml(text)
+    assert config.resolve_system_prompt() == "${WORD} $WORD ${env:WORD}"
+    assert config.databases == {"a": {"password": "${WORD}"}}
+    assert b"secret" not in config.to_yaml()
+
+
+def test_variables_are_text_as_it_is_written() -> None:
+    config = AgentConfig.from_yaml(b"vars: {country: no, version: 1.10, n: 007}\n")
+    assert config.vars == {"country": "no", "version": "1.10", "n": "007"}
+    assert AgentConfig(vars={"n": 7}).vars == {"n": "7"}  # type: ignore[dict-item]
+    with pytest.raises(ConfigError, match=r"vars\.names has to be text, not list"):
+        AgentConfig.from_yaml(b"vars: {names: [a]}\n")
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+ITSELF: dict[str, Any] = {}
+ITSELF["again"] = ITSELF
+
+
+@pytest.mark.rows("S-5")
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (AgentConfig(extras={"f": len}), r"extras\.f: a builtin_function_or_method cannot"),
+        (AgentConfig(extras={"f": {"g": [1, {2}]}}), r"extras\.f\.g\[2\]: a set cannot"),
+        (AgentConfig(extras={"f": {1: 2}}), r"extras\.f: the key 1 is not text"),
+        (AgentConfig(extras={"f": (1, 2)}), r"extras\.f cannot be written so that"),
+        (AgentConfig(extras={"f": float("nan")}), r"extras\.f cannot be written so that"),
+        (AgentConfig(extras={"f": "\ud800"}), r"extras\.f: text that is not valid Unicode"),
+        (AgentConfig(extras={"f": nested(99)}), r"extras\.f.*nested too deep"),
+        (AgentConfig(extras=ITSELF), r"extras\.again.*a part of itself"),
+        (AgentConfig(extras={"model": "m"}), r"extras\.model: this is the name of a field"),
+        (AgentConfig(response_format=PermissionProfile), "response_format: a class cannot"),
+        (AgentConfig(system_prompt="\udcff"), "system_prompt: text that is not valid Unicode"),
+    ],
+)
+def test_what_a_file_cannot_say_is_told_by_name_and_a_partial_file_goes_without(
+    config: AgentConfig, told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        config.to_yaml()
+    assert AgentConfig.from_yaml(config.to_yaml(partial=True)).model == config.model
+
+
 def test_a_profile_object_survives_the_file_too(tmp_path: Path) -> None:
     config = AgentConfig(profile=PermissionProfile(name="mine", shell_timeout=7.0))
     config.to_file(tmp_path / "a.yaml")
@@ -76,6 +183,11 @@ def test_a_profile_object_survives_the_file_too(tmp_path: Path) -> None:
         ("a: [\n", "line"),
         ("x: !!python/object/apply:os.system [ls]\n", "python"),
         ("x" * 1_100_000, "larger than"),
+        ("a: 1\nmodel: [a]\n", "line 2: model"),
+        ("backend: 5\n", "backend has to be text or a mapping, not int"),
+        ("databases: [a]\n", "databases has to be a mapping"),
+        ("auto_approve: yes\n", "auto_approve has to be true or false, not str"),
+        ("model: a\nmodel: b\n", "line 2: 'model' is given twice"),
     ],
 )
 def test_a_file_that_is_no_config_is_told(tmp_path: Path, text: str, told: str) -> None:
