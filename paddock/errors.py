@@ -17,7 +17,9 @@
     │   ├── SandboxLost          the sandbox died or was taken away under us
     │   └── SandboxClosed        we closed it ourselves, earlier
     ├── ModelError               the model's service failed for good, after retries
+    ├── ObservabilityInitializationError  telemetry was asked for and cannot be (RuntimeError)
     └── SessionError
+        ├── BudgetExceeded       the budget of a run is used up
         ├── SessionLocked        another process writes this session
         ├── TraceError           a trace cannot be read
         └── TraceWriteError      the trace could not be written; the run stops
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from paddock.sandbox import ExecResult
 
 __all__ = [
+    "BudgetExceeded",
     "BuildFailed",
     "ConfigError",
     "ExecFailed",
@@ -48,6 +51,7 @@ __all__ = [
     "MissingCredentials",
     "MissingDependency",
     "ModelError",
+    "ObservabilityInitializationError",
     "PaddockError",
     "SandboxClosed",
     "SandboxError",
@@ -256,20 +260,80 @@ class ModelError(PaddockError):
         self.status = status
 
 
+class ObservabilityInitializationError(PaddockError, RuntimeError):
+    """Telemetry was asked for and cannot be kept; `details` says why.
+
+    `config_path` is the file that asked for it, where one did.
+    """
+
+    def __init__(
+        self,
+        details: str,
+        *,
+        config_path: str | None = None,
+        team_id: str | None = None,
+        project_id: str | None = None,
+    ) -> None:
+        super().__init__(details)
+        self.details = details
+        self.config_path = config_path
+        self.team_id = team_id
+        self.project_id = project_id
+
+    def __str__(self) -> str:
+        return f"telemetry cannot be kept: {self.details}"
+
+
+_UNITS = {
+    "turns": "model calls",
+    "tokens": "tokens",
+    "cost": "US dollars",
+    "seconds": "seconds",
+}
+
+
 class SessionError(PaddockError):
     """A session could not be opened, written or read."""
 
 
 class SessionLocked(SessionError):
-    """Another process holds this session; `holder` says which, as far as it is known."""
+    """Another process holds this session: `pid` on `host`, `since` (UTC, ISO 8601).
 
-    def __init__(self, session_id: str, holder: str) -> None:
-        super().__init__(session_id, holder)
+    They are None where they were not noted.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        *,
+        pid: int | None = None,
+        host: str | None = None,
+        since: str | None = None,
+    ) -> None:
+        super().__init__(session_id)
         self.session_id = session_id
-        self.holder = holder
+        self.pid = pid
+        self.host = host
+        self.since = since
 
     def __str__(self) -> str:
-        return f"session {self.session_id} is in use by {self.holder}"
+        holder = "another process"
+        if self.pid is not None:
+            holder = f"process {self.pid} on {self.host} since {self.since}"
+        return f"session {self.session_id} is in use by {holder}"
+
+
+class BudgetExceeded(SessionError):
+    """No more is to be spent: of `what` (turns, tokens, cost, seconds) `limit` was reached."""
+
+    def __init__(self, what: str, *, limit: float, spent: float) -> None:
+        super().__init__(what, limit, spent)
+        self.what = what
+        self.limit = limit
+        self.spent = spent
+
+    def __str__(self) -> str:
+        return f"the budget of {self.limit:,g} {_UNITS[self.what]} is used up: {self.spent:,.6g}"
 
 
 class TraceError(SessionError):

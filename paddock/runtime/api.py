@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from paddock.backends.base import Backend
     from paddock.runtime.approvals import ApprovalCallback
     from paddock.runtime.results import RunResult
-    from paddock.runtime.run import EventCallback
+    from paddock.runtime.outlet import EventCallback
     from paddock.runtime.tools.registry import ToolRegistry
 
 __all__ = [

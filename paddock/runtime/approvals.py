@@ -1,4 +1,7 @@
-"""Asking whether a tool call may run. Knows no tool and no terminal."""
+"""Asking whether a tool call may run: now, by a callback, or later, by a list of what waits.
+
+Knows no tool and no terminal.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,20 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["ApprovalCallback", "ApprovalInterrupt", "Decision", "ask", "call_digest"]
+if TYPE_CHECKING:
+    from paddock.runtime.agent import Agent
+
+__all__ = [
+    "ApprovalCallback",
+    "ApprovalInterrupt",
+    "Decision",
+    "ToolApprovalItem",
+    "ask",
+    "call_digest",
+    "terms_of",
+]
 
 ApprovalCallback = Callable[[str, dict[str, Any]], Awaitable[bool] | bool]
 """Given a tool's name and a call's arguments; True lets it run. May be async."""
@@ -24,6 +38,20 @@ class ApprovalInterrupt(Exception):
 
     The call stays open, and nothing of its turn has run.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class ToolApprovalItem:
+    """A call that waits for somebody to approve it; see `Session.resume`.
+
+    `digest` (SHA-256) says what is approved: this tool, these arguments, in this kind of
+    sandbox under this profile.
+    """
+
+    tool_call_id: str
+    tool_name: str
+    tool_args: dict[str, Any]
+    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +79,20 @@ async def ask(callback: ApprovalCallback, name: str, arguments: Mapping[str, Any
     return Decision(approved=answer is True)
 
 
-def call_digest(name: str, arguments: Mapping[str, Any]) -> str:
-    """SHA-256 of a call: an approval is for these exact arguments and no others."""
-    call = [name, arguments]
-    text = json.dumps(call, sort_keys=True, separators=(",", ":"), default=repr)
-    return hashlib.sha256(text.encode()).hexdigest()
+def call_digest(name: str, arguments: Mapping[str, Any], terms: str) -> str:
+    """SHA-256 of a call: an approval is for these exact arguments, under `terms`, and no other."""
+    return hashlib.sha256(_canonical([name, arguments, terms])).hexdigest()
+
+
+def terms_of(agent: Agent) -> str:
+    """What an approval is given under besides the call itself: where it runs, and what else
+    is allowed there."""
+    backend = agent.config.backend
+    where = backend if isinstance(backend, str) else backend.name
+    profile = agent.registry.profile
+    terms = [where, None if profile is None else profile.to_dict()]
+    return hashlib.sha256(_canonical(terms)).hexdigest()
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=repr).encode()

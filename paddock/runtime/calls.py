@@ -16,9 +16,11 @@ from paddock.runtime.models.base import ToolCall
 from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["PreparedCall", "prepare_calls"]
+    from paddock.runtime.state import OpenCall
+
+__all__ = ["PreparedCall", "parse_arguments", "prepare_calls", "reopened"]
 
 MAX_ARGUMENTS = 4 * 1024 * 1024
 """Characters of arguments: far more than any model writes in one answer."""
@@ -59,13 +61,30 @@ def prepare_calls(calls: Sequence[ToolCall], used: Callable[[str], bool]) -> lis
         name = _NOT_IN_NAME.sub("_", call.name)[:_MAX_NAME] or "unnamed"
         call_id = _unique(wanted, lambda other: other in taken or used(other))
         taken.add(call_id)
-        arguments, problem = _parse(call.arguments)
+        arguments, problem = parse_arguments(call.arguments)
         if call.id and sum(call.id == other.id for other in calls[:number]) > 1:
             problem = f"Not run: another call of this answer has the same id, {call.id!r}."
         raw = "{}" if problem and not arguments else clean_text(call.arguments)
         prepared.append(
             PreparedCall(
                 id=call_id, name=name, arguments=arguments, raw=raw or "{}", problem=problem
+            )
+        )
+    return prepared
+
+
+def reopened(calls: Iterable[OpenCall]) -> list[PreparedCall]:
+    """Calls of an earlier run that have no result yet, to go on with. Their ids are kept."""
+    prepared = []
+    for call in calls:
+        arguments, problem = parse_arguments(call.arguments)
+        prepared.append(
+            PreparedCall(
+                id=call.id,
+                name=call.name,
+                arguments=arguments,
+                raw=call.arguments,
+                problem=problem,
             )
         )
     return prepared
@@ -79,7 +98,8 @@ def _unique(wanted: str, taken: Callable[[str], bool]) -> str:
     return candidate
 
 
-def _parse(text: str) -> tuple[dict[str, Any], str | None]:
+def parse_arguments(text: str) -> tuple[dict[str, Any], str | None]:
+    """The arguments in a call's JSON text, or none and what is wrong with it."""
     if not text.strip():
         return {}, None  # what some providers send for a tool without arguments
     try:

@@ -6,20 +6,26 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from paddock.errors import ModelError
+from paddock.runtime.context_window import context_window
 from paddock.runtime.events import CompactionFinished, CompactionStarted
 from paddock.runtime.state import compacted, estimate_tokens
 from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from paddock.runtime.events import CompactionTrigger
     from paddock.runtime.loop import AgentLoop
     from paddock.runtime.state import State
 
-__all__ = ["compact", "too_long"]
+__all__ = ["compact", "compact_if_full", "window_of"]
 
 FULL = 0.7
 """The part of the context window from which a history is compacted: an answer and the
 results of its calls still have to fit into the rest."""
+
+SMALLEST_WINDOW = 4096
+"""Tokens. No model that calls tools takes less."""
 
 INSTRUCTIONS = (
     "Write a summary of this conversation. It will take the conversation's place, so that the "
@@ -28,12 +34,21 @@ INSTRUCTIONS = (
 )
 
 
-def too_long(state: State, context_window: int | None) -> bool:
-    """Whether the history fills so much of `context_window` (tokens) that it has to shrink."""
-    if context_window is None or not any(m["role"] == "assistant" for m in state.messages):
-        return False
-    size = max(state.last_input_tokens, state.estimate_tokens())
-    return size > FULL * context_window
+async def window_of(model: str, state: State) -> int | None:
+    """How many tokens fit into `model`'s context, as far as it matters for `state`."""
+    if _size(state) <= FULL * SMALLEST_WINDOW:
+        return None  # so short conversations read no list of models
+    return await context_window(model)
+
+
+async def compact_if_full(loop: AgentLoop, window: Callable[[], Awaitable[int | None]]) -> None:
+    """Compact if the history fills so much of `window` (tokens, None for any number) that
+    it has to shrink."""
+    if not any(message["role"] == "assistant" for message in loop.state.messages):
+        return
+    size = await window()
+    if size is not None and _size(loop.state) > FULL * size:
+        await compact(loop, trigger="auto")
 
 
 async def compact(
@@ -58,7 +73,7 @@ async def compact(
         tools=loop.registry.get_specs(),
         response_format=None,
     )
-    before = max(state.last_input_tokens, state.estimate_tokens())
+    before = _size(state)
 
     async def take(_: str) -> None:
         loop.check()
@@ -76,3 +91,7 @@ async def compact(
     )
     await loop.out.emit(event)
     return event
+
+
+def _size(state: State) -> int:
+    return max(state.last_input_tokens, state.estimate_tokens())

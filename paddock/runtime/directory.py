@@ -17,19 +17,32 @@ import contextlib
 import datetime as dt
 import fcntl
 import json
+import logging
 import os
 import secrets
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["SessionDirectory"]
+__all__ = ["SessionDirectory", "Writer"]
 
 _FILE_MODE = 0o600
 _DIRECTORY_MODE = 0o700
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """The process that writes a session, or did; `since` is in UTC, ISO 8601."""
+
+    pid: int
+    host: str
+    since: str
 
 
 class SessionDirectory:
@@ -75,6 +88,7 @@ class SessionDirectory:
 
     def claim(self, session_id: str, prompt: str) -> None:
         """Note that this process runs `prompt` now. The lock is what counts."""
+        self.clear_cancel()
         now = dt.datetime.now(dt.UTC).isoformat()
         known = self.read_meta()
         self.update_meta(
@@ -85,12 +99,22 @@ class SessionDirectory:
             writer={"pid": os.getpid(), "host": socket.gethostname(), "since": now},
         )
 
-    def holder(self) -> str:
-        """Who writes the session, in words, as far as it was noted."""
-        writer = self.read_meta().get("writer")
-        if not isinstance(writer, dict):
-            return "another process"
-        return f"process {writer.get('pid')} on {writer.get('host')} since {writer.get('since')}"
+    def disclaim(self, status: str) -> None:
+        """Note how the run ended. The trace has the truth; a note that cannot be written
+        does not undo a run."""
+        try:
+            self.clear_cancel()
+            self.update_meta(status=status)
+        except OSError:
+            _log.exception("the end of the run in %s could not be noted", self.path)
+
+    def holder(self) -> Writer | None:
+        """Who writes the session, if somebody does, as far as it was noted."""
+        try:
+            writer = self.read_meta()["writer"]
+            return Writer(pid=writer["pid"], host=writer["host"], since=writer["since"])
+        except (KeyError, TypeError):
+            return None
 
     def locked(self) -> bool:
         """Whether somebody writes the session at this moment."""
@@ -117,6 +141,23 @@ class SessionDirectory:
 
     def paused(self) -> bool:
         return self._pause.exists()
+
+    def request_pause(self) -> None:
+        """Let a run wait before its next turn, until `clear_pause()`."""
+        self._pause.touch(mode=_FILE_MODE)
+
+    def clear_pause(self) -> None:
+        self._pause.unlink(missing_ok=True)
+
+    def add_directive(self, text: str) -> None:
+        """Leave `text` for the agent, which hears it before its next turn.
+
+        Waits while somebody else adds or takes one, which is a matter of microseconds.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        with open(os.open(self._directives, flags, _FILE_MODE), "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(json.dumps({"text": text}).encode() + b"\n")
 
     @contextlib.contextmanager
     def directives(self) -> Iterator[list[str]]:

@@ -37,8 +37,9 @@ __all__ = [
     "TurnFinished",
 ]
 
-RunStatus = Literal["completed", "max_turns", "interrupted", "cancelled", "error"]
+RunStatus = Literal["completed", "max_turns", "budget", "interrupted", "cancelled", "error"]
 """How a run ended. `max_turns`: the bound on model calls was reached with work left.
+`budget`: so was a bound of its `Budget`.
 `interrupted`: it waits for an approval, or its process died."""
 
 CompactionTrigger = Literal["auto", "manual"]
@@ -46,11 +47,13 @@ CompactionTrigger = Literal["auto", "manual"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
-    """`run_id` counts the session's runs from 1."""
+    """`run_id` counts the session's runs from 1. One that is `resumed` has no prompt: it
+    goes on with the calls that waited for an approval."""
 
     session_id: str
     run_id: int
     prompt: str
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,11 +100,15 @@ class ApprovalDecided:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalPending:
-    """A call waits for an approval that nobody could give now; the run ends."""
+    """A call waits for an approval that nobody could give now; the run ends.
+
+    `digest` says what exactly is to be approved.
+    """
 
     call_id: str
     tool_name: str
     arguments: Mapping[str, Any]
+    digest: str
     note: str
 
 

@@ -74,15 +74,17 @@ class Journal:
             self.state.apply(record)
             self.state.notify(record)
 
-    def settle(self, *, started: str, waiting: str) -> list[Event]:
-        """Give each open call a result: `started` to those that may have run, else `waiting`."""
+    def settle(self, *, started: str, waiting: str | None) -> list[Event]:
+        """Give each open call a result: `started` to those that may have run, else `waiting`,
+        or none if that is None."""
         events: list[Event] = [
             ToolFinished(
                 call_id=call.id, tool_name=call.name, content=started, success=False, duration=0.0
             )
             if call.started
-            else MessageAdded(message=tool_message(call.id, waiting))
+            else MessageAdded(message=tool_message(call.id, waiting or ""))
             for call in self.state.open_calls
+            if call.started or waiting is not None
         ]
         for event in events:
             self.record(event)
@@ -99,7 +101,7 @@ class Journal:
             writer, found, torn = TraceWriter.open(directory.trace, start=self.state.trace_end)
         except BlockingIOError as error:
             name = self.state.session_id or directory.path.name
-            raise SessionLocked(name, directory.holder()) from error
+            raise _locked(name, directory) from error
         except OSError as error:
             raise TraceWriteError(f"cannot open {directory.trace}: {error.strerror}") from error
         self._writer = writer
@@ -123,7 +125,8 @@ class Journal:
 
     def _close_dead_run(self) -> None:
         state = self.state
-        self.settle(started=UNKNOWN, waiting=NEVER_RAN)
+        # Nothing of a turn runs before all its approvals are there: these can still be given.
+        self.settle(started=UNKNOWN, waiting=None if state.pending_approvals else NEVER_RAN)
         self.record(
             RunFinished(
                 run_id=state.runs_started,
@@ -133,3 +136,10 @@ class Journal:
                 run_count=state.run_count,
             )
         )
+
+
+def _locked(name: str, directory: SessionDirectory) -> SessionLocked:
+    writer = directory.holder()
+    if writer is None:
+        return SessionLocked(name)
+    return SessionLocked(name, pid=writer.pid, host=writer.host, since=writer.since)

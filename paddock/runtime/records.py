@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, assert_never
 
+from paddock.runtime.approvals import ToolApprovalItem
 from paddock.runtime.events import (
     ApprovalDecided,
     ApprovalPending,
@@ -32,7 +33,14 @@ if TYPE_CHECKING:
     from paddock.runtime.events import Event
     from paddock.runtime.models.base import Message, ToolCall, Usage
 
-__all__ = ["Record", "assistant_message", "records", "tool_message", "usage_fields"]
+__all__ = [
+    "Record",
+    "approval_record",
+    "assistant_message",
+    "records",
+    "tool_message",
+    "usage_fields",
+]
 
 Record = dict[str, Any]
 """One line of the trace, before its time stamps."""
@@ -88,8 +96,7 @@ def records(event: Event) -> tuple[Record, ...]:  # noqa: C901 - one case for ea
         case ApprovalDecided():
             return (_approval(event),)
         case ApprovalPending():
-            pending = {"tool_args": event.arguments, "note": event.note}
-            return (_tool("approval_required", event, **pending),)
+            return (_approval_required(event),)
         case CompactionFinished():
             return (_compact(event),)
         case RunStarted():
@@ -118,7 +125,7 @@ def _message(message: Message) -> Record:
 
 def _tool(
     kind: str,
-    event: ToolStarted | ToolFinished | ToolBlocked | ApprovalDecided | ApprovalPending,
+    event: ToolStarted | ToolFinished | ToolBlocked | ApprovalDecided,
     **fields: object,
 ) -> Record:
     return {"type": kind, "tool_call_id": event.call_id, "tool_name": event.tool_name, **fields}
@@ -142,6 +149,22 @@ def _approval(event: ApprovalDecided) -> Record:
         arguments_sha256=event.digest,
         **({} if event.note is None else {"note": event.note}),
     )
+
+
+def approval_record(item: ToolApprovalItem) -> Record:
+    """That `item` waits for an approval."""
+    return {
+        "type": "approval_required",
+        "tool_call_id": item.tool_call_id,
+        "tool_name": item.tool_name,
+        "tool_args": item.tool_args,
+        "arguments_sha256": item.digest,
+    }
+
+
+def _approval_required(event: ApprovalPending) -> Record:
+    item = ToolApprovalItem(event.call_id, event.tool_name, dict(event.arguments), event.digest)
+    return {**approval_record(item), "note": event.note}
 
 
 def _llm_start(event: ModelStarted) -> Record:
@@ -176,6 +199,7 @@ def _run_start(event: RunStarted) -> Record:
         "run_id": event.run_id,
         "session_id": event.session_id,
         "prompt": event.prompt,
+        **({"resumed": True} if event.resumed else {}),
     }
 
 

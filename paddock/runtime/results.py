@@ -28,8 +28,10 @@ from paddock.runtime.events import (
 from paddock.runtime.records import usage_fields
 
 if TYPE_CHECKING:
+    from paddock.runtime.approvals import ToolApprovalItem
     from paddock.runtime.events import Event
     from paddock.runtime.models.base import Usage
+    from paddock.runtime.run_state import RunState
 
 __all__ = ["AgentEvent", "CompactResult", "RunResult", "agent_event", "run_usage"]
 
@@ -39,10 +41,11 @@ class AgentEvent:
     """One event of a run; which fields are set depends on `type`.
 
     ``text`` (content), ``tool_start`` (tool_name, tool_call_id, tool_args), ``tool_end``
-    (tool_name, tool_call_id, tool_result, tool_metadata), ``tool_blocked`` (as
-    tool_start), ``api_call_complete`` (usage), ``turn_complete`` (content, usage),
-    ``compact_start``, ``compact_end`` (content), ``error`` (content), ``cancelled``
-    (content), ``interruption`` (content, tool_name, tool_call_id, tool_args).
+    (tool_name, tool_call_id, tool_result, and tool_metadata with ``success`` and what the
+    tool tells), ``tool_blocked`` (as tool_start), ``api_call_complete`` (usage),
+    ``turn_complete`` (content, usage), ``compact_start``, ``compact_end`` (content),
+    ``error`` (content), ``cancelled`` (content), ``interruption`` (content, tool_name,
+    tool_call_id, tool_args).
     """
 
     type: str
@@ -60,16 +63,22 @@ class RunResult:
     """How a run ended.
 
     `text` is the final answer, or the last text before the run ended early. `status` is
-    completed, error, cancelled, max_turns or interrupted. `usage` holds this run's
-    tokens (`input_tokens`, `output_tokens`, `cached_tokens`, `reasoning_tokens`,
-    `cost_usd`), the session's under the same names with ``total_`` before them, and
-    `context_size`.
+    completed, error, cancelled, max_turns, budget or interrupted, and `reason` says why
+    where it was error, cancelled or budget. `usage` holds this run's tokens
+    (`input_tokens`, `output_tokens`, `cached_tokens`, `reasoning_tokens`, `cost_usd`), the
+    session's under the same names with ``total_`` before them, and `context_size`.
+
+    An interrupted run has in `interruptions` the calls that wait for an approval (see
+    `Session.resume`), and in `state` all that is needed to go on without the session.
     """
 
     text: str = ""
     events: list[AgentEvent] = field(default_factory=list)
     status: str = "completed"
     usage: dict[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    interruptions: tuple[ToolApprovalItem, ...] = ()
+    state: RunState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,7 @@ def agent_event(event: Event) -> AgentEvent | None:  # noqa: C901 - one case for
                 tool_name=event.tool_name,
                 tool_call_id=event.call_id,
                 tool_result=event.content,
-                tool_metadata=dict(event.metadata),
+                tool_metadata={**event.metadata, "success": event.success},
             )
         case ToolBlocked():
             return _tool("tool_blocked", event)

@@ -1,23 +1,30 @@
 """One run of a session: the frame around the loop.
 
-It begins the run, hears cancellation, shows events, and ends the run so that the
-history is valid, whatever happened in between. Knows no files but the session's
-directory, and no sandbox.
+It begins the run, hears cancellation, watches the budget, and ends the run so that the
+history is valid, whatever happened in between. Knows no files and no sandbox.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import finish
-from paddock.errors import ModelError, PaddockError, TraceWriteError
-from paddock.runtime.compaction import compact, too_long
+from paddock._watching import watching_ends
+from paddock.errors import (
+    BudgetExceeded,
+    ModelError,
+    PaddockError,
+    SessionError,
+    TraceWriteError,
+)
+from paddock.runtime.approvals import call_digest
+from paddock.runtime.compaction import compact_if_full
 from paddock.runtime.events import (
+    ApprovalDecided,
     Event,
     MessageAdded,
     RunCancelled,
@@ -26,29 +33,27 @@ from paddock.runtime.events import (
     RunStarted,
     RunStatus,
 )
-from paddock.runtime.loop import Outlet
 from paddock.runtime.models.base import Usage
-from paddock.runtime.results import AgentEvent, RunResult, agent_event, run_usage
-from paddock.runtime.text import clean_text
+from paddock.runtime.outlet import Outlet
+from paddock.runtime.results import RunResult, run_usage
+from paddock.runtime.run_state import RunState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from paddock.runtime.budget import Ledger
     from paddock.runtime.cancellation import CancellationToken, CancelScope
-    from paddock.runtime.directory import SessionDirectory
+    from paddock.runtime.control import Control
     from paddock.runtime.journal import Journal
     from paddock.runtime.loop import AgentLoop
+    from paddock.runtime.outlet import RunOutlet
 
-__all__ = ["EventCallback", "Run", "RunOutlet"]
-
-EventCallback = Callable[[AgentEvent], Awaitable[None] | None]
-"""Shown each event of a run as it happens; a slow one slows the run."""
+__all__ = ["NOT_APPROVED", "LoopFactory", "Run"]
 
 LoopFactory = Callable[
     [Outlet, Callable[[], None], Callable[[], Awaitable[None]]], Awaitable["AgentLoop"]
 ]
 """Makes a loop from its outlet, its check for cancellation, and what to await before turns."""
-
-PAUSE_INTERVAL = 0.5
-"""Seconds between two looks at the file that pauses a session."""
 
 SHOW_PATIENCE = 5.0
 """Seconds that a callback may take with the last events of a run that ended early."""
@@ -60,65 +65,85 @@ NOT_APPROVED = "Not run: nobody had approved it when the next prompt came."
 _log = logging.getLogger(__name__)
 
 
-class RunOutlet:
-    """Events go to the journal first, then, as the SDK shows them, to the callback."""
-
-    def __init__(self, journal: Journal, on_event: EventCallback | None) -> None:
-        self._journal = journal
-        self._on_event = on_event
-        self.events: list[AgentEvent] = []
-
-    def record(self, event: Event) -> None:
-        self._journal.record(event)
-
-    async def show(self, event: Event) -> None:
-        shown = agent_event(event)
-        if shown is None:
-            return
-        self.events.append(shown)
-        if self._on_event is not None:
-            waiting = self._on_event(shown)
-            if inspect.isawaitable(waiting):
-                await waiting
-
-    async def emit(self, event: Event) -> None:
-        self._journal.record(event)
-        await self.show(event)
-
-    async def sync(self) -> None:
-        await self._journal.sync()
-
-
 @dataclass(kw_only=True)
 class Run:
-    """What one run works with. `make_loop` is awaited under `scope`, so it may be cancelled too."""
+    """What one run works with. `make_loop` is awaited under `scope`, so it may be cancelled too.
+
+    `context_window` tells how many tokens fit, where the history is to be kept below that.
+    Approvals are given under `terms`.
+    """
 
     journal: Journal
     outlet: RunOutlet
     token: CancellationToken
     scope: CancelScope
     make_loop: LoopFactory
-    directory: SessionDirectory | None = None
-    context_window: int | None = None
+    control: Control
+    ledger: Ledger
+    terms: str
+    context_window: Callable[[], Awaitable[int | None]] | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     closing: bool = False
     _loop: AgentLoop | None = None
 
-    async def execute(self, prompt: str, max_turns: int | None) -> RunResult:
-        """From the prompt to the result. The journal is open. See `Session.run`."""
-        self._begin(prompt)
+    def begin(self, prompt: str) -> None:
+        """Record the run's start; what an earlier one left open gets results."""
+        self.journal.settle(started=NOT_APPROVED, waiting=NOT_APPROVED)
+        self._record_start(prompt)
+        message = {"role": "user", "content": prompt}
+        self.journal.record(MessageAdded(message=message))
+
+    def take_up(self, decisions: Mapping[str, bool]) -> None:
+        """Record the start of a run that goes on with what waited for `decisions`.
+
+        Raises `SessionError`, and records nothing, where a decision is about nothing that
+        waits, or approves another call than the one that was asked for.
+        """
+        waiting = {item.tool_call_id: item for item in self.journal.state.pending_approvals}
+        if not waiting:
+            raise SessionError("no call of this session waits for an approval")
+        if unknown := sorted(decisions.keys() - waiting.keys()):
+            raise SessionError(f"no such call waits for an approval: {', '.join(unknown)}")
+        for call_id, approved in decisions.items():
+            item = waiting[call_id]
+            digest = call_digest(item.tool_name, item.tool_args, self.terms)
+            if approved and digest != item.digest:
+                raise SessionError(
+                    f"call {call_id} cannot be approved: its arguments, the profile or the "
+                    "backend are not those it was asked for with"
+                )
+        self._record_start("", resumed=True)
+        for call_id, approved in decisions.items():
+            self.journal.record(
+                ApprovalDecided(
+                    call_id=call_id,
+                    tool_name=waiting[call_id].tool_name,
+                    approved=approved is True,
+                    digest=waiting[call_id].digest,
+                )
+            )
+
+    async def execute(self, begin: Callable[[], None], max_turns: int | None) -> RunResult:
+        """From `begin` to the result. The journal is open. See `Session.run`."""
+        with watching_ends():  # who sees the run's start may watch until here
+            begin()
+            with self.ledger.running():
+                return await self._execute(max_turns)
+
+    async def _execute(self, max_turns: int | None) -> RunResult:
         status: RunStatus = "cancelled"
-        last: Event | None = None
+        last: RunFailed | RunCancelled | None = None
         try:
             async with self.scope:
-                self._loop = await self.make_loop(self.outlet, self.scope.check, self.before_turn)
-                status = await self._loop.run(max_turns=max_turns)
+                status = await self._work(max_turns)
         except asyncio.CancelledError as cancelled:
             await self._close_cancelled(cancelled)
             raise
         except TraceWriteError as error:  # nothing more can be recorded
             await finish(self._show_last(RunFailed(message=str(error))))
             raise
+        except BudgetExceeded as error:
+            status, last = "budget", RunFailed(message=str(error))
         except ModelError as error:
             status, last = "error", RunFailed(message=_told(error))
         except BaseException as error:
@@ -127,36 +152,36 @@ class Run:
         if self.scope.cancelled:
             last = self._cancelled()
         await finish(self._close(status, last))
-        return self._result(status)
+        return self._result(status, last)
 
-    async def before_turn(self) -> None:
+    async def _work(self, max_turns: int | None) -> RunStatus:
+        clock = asyncio.timeout(self.ledger.seconds_left())
+        try:
+            async with clock:
+                self._loop = await self.make_loop(self.outlet, self.scope.check, self._before_turn)
+                return await self._loop.run(max_turns=max_turns)
+        except TimeoutError:
+            if clock.expired():
+                self.ledger.check()
+            raise
+
+    async def _before_turn(self) -> None:
         """What others want between two model calls: that it waits, hears something, shrinks."""
-        if self.directory is not None:
-            await self._wait_while_paused(self.directory)
-            await self._take_directives(self.directory)
-        if self._loop is not None and too_long(self.journal.state, self.context_window):
-            await compact(self._loop, trigger="auto")
+        await self.control.wait_while_paused(self.scope.check)
+        await self.control.take_directives(self.outlet)
+        if self._loop is not None and self.context_window is not None:
+            await compact_if_full(self._loop, self.context_window)
 
-    def _begin(self, prompt: str) -> None:
+    def _record_start(self, prompt: str, *, resumed: bool = False) -> None:
         state = self.journal.state
-        self.journal.settle(started=NOT_APPROVED, waiting=NOT_APPROVED)
-        started = RunStarted(
-            session_id=state.session_id or "", run_id=state.runs_started + 1, prompt=prompt
+        self.journal.record(
+            RunStarted(
+                session_id=state.session_id or "",
+                run_id=state.runs_started + 1,
+                prompt=prompt,
+                resumed=resumed,
+            )
         )
-        self.journal.record(started)
-        message = {"role": "user", "content": prompt}
-        self.journal.record(MessageAdded(message=message))
-
-    async def _wait_while_paused(self, directory: SessionDirectory) -> None:
-        while directory.paused():
-            await asyncio.sleep(PAUSE_INTERVAL)
-            self.scope.check()
-
-    async def _take_directives(self, directory: SessionDirectory) -> None:
-        with directory.directives() as texts:
-            for text in texts:
-                message = {"role": "user", "content": clean_text(text)}
-                await self.outlet.emit(MessageAdded(message=message))
 
     def _cancelled(self) -> RunCancelled:
         phase = "before model call" if self._loop is None else self._loop.phase
@@ -203,14 +228,23 @@ class Run:
     def _usage(self) -> Usage:
         return Usage() if self._loop is None else self._loop.usage
 
-    def _result(self, status: RunStatus) -> RunResult:
+    def _result(self, status: RunStatus, last: RunFailed | RunCancelled | None) -> RunResult:
         state = self.journal.state
-        return RunResult(
+        result = RunResult(
             text="" if self._loop is None else self._loop.text,
             events=self.outlet.events,
             status=status,
             usage=run_usage(self._usage, state.total, state.estimate_tokens()),
         )
+        match last:
+            case RunCancelled():
+                result.reason = last.reason
+            case RunFailed():
+                result.reason = last.message
+        if status == "interrupted" and self._loop is not None:
+            result.interruptions = state.pending_approvals
+            result.state = RunState.of(state, self._loop.system_prompt)
+        return result
 
 
 def _told(error: BaseException) -> str:

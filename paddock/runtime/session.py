@@ -2,67 +2,45 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
-import logging
-import time
 import uuid
 import weakref
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from paddock._concurrency import finish
 from paddock.errors import SessionError
+from paddock.runtime.approvals import terms_of
+from paddock.runtime.assembly import Assembly
 from paddock.runtime.cancellation import CancellationToken, CancelScope
-from paddock.runtime.compaction import compact
+from paddock.runtime.compaction import compact, window_of
+from paddock.runtime.control import Control
 from paddock.runtime.directory import SessionDirectory
 from paddock.runtime.journal import Journal
 from paddock.runtime.keeper import Keeper
-from paddock.runtime.loop import AgentLoop
-from paddock.runtime.models.base import ModelRequest
+from paddock.runtime.outlet import RunOutlet
 from paddock.runtime.results import CompactResult, RunResult
-from paddock.runtime.run import NOT_APPROVED, Run, RunOutlet
+from paddock.runtime.run import NOT_APPROVED, Run
+from paddock.runtime.settings import SessionSettings
 from paddock.runtime.state import State
+from paddock.runtime.stream import RunStream
 from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable, Generator, Iterator
+    from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
     from types import TracebackType
 
     from paddock.backends.base import Progress, ProgressCallback
     from paddock.runtime.agent import Agent
-    from paddock.runtime.approvals import ApprovalCallback
+    from paddock.runtime.budget import Budget, Ledger
     from paddock.runtime.events import CompactionTrigger
-    from paddock.runtime.loop import BudgetGate, Outlet
     from paddock.runtime.models.base import ModelClient
-    from paddock.runtime.run import EventCallback
+    from paddock.runtime.outlet import EventCallback
     from paddock.runtime.tools.registry import ToolRegistry
     from paddock.sandbox import Sandbox
 
 __all__ = ["Session"]
-
-LOOK_INTERVAL = 0.1
-"""Seconds between two looks for the cancel file while a model streams: looking for it at
-each piece of text would cost more than showing the text."""
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(kw_only=True)
-class _Tools:
-    """What the tools of one run borrow: the session's sandbox."""
-
-    keeper: Keeper[Sandbox]
-    failure: Exception | None = None
-
-    async def sandbox(self) -> Sandbox:
-        try:
-            return await self.keeper.get()
-        except Exception as error:
-            self.failure = error
-            raise
 
 
 class _Ending:
@@ -76,28 +54,14 @@ class _Ending:
             yield from self._run.ended.wait().__await__()
 
 
-class Session:
+class Session(SessionSettings):
     """Runs prompts with an `Agent`, in a sandbox that is made when it is first needed.
 
     Use it as ``async with``, which takes the sandbox down; without that it goes with
     the session object or with the event loop, whichever is first. With `session_dir`
     everything is written to ``trace.jsonl`` there. `client` stays the caller's to close.
 
-    Attributes may be set between runs:
-
-    `approval_callback`
-        Asked when a call needs approval. Without one, `AgentConfig.auto_approve`
-        approves, and otherwise the run ends as ``interrupted``.
-    `cancel_check`
-        Polled; True cancels the run.
-    `auto_compact`, `context_window`
-        Whether the history is summarised when it fills most of so many tokens.
-    `budget_gate`
-        Given the last input tokens after each turn with tools; a text that it returns
-        is told to the agent.
-    `on_provision`
-        Told each step of making the sandbox, on the event loop. There is no `ready`
-        after a step that fails.
+    What may be set between runs is in `SessionSettings`.
     """
 
     def __init__(
@@ -108,7 +72,9 @@ class Session:
         state: State | None = None,
         session_dir: str | os.PathLike[str] | None = None,
         client: ModelClient | None = None,
+        budget: Budget | Ledger | None = None,
     ) -> None:
+        super().__init__()
         self._agent = agent
         self._state = State() if state is None else state
         self._state.session_id = session_id or self._state.session_id or uuid.uuid4().hex[:8]
@@ -123,13 +89,7 @@ class Session:
             weakref.finalize(self, keeper.release).atexit = False
         self._run: Run | None = None
         self._busy = False
-        self._next_look = 0.0
-        self.approval_callback: ApprovalCallback | None = None
-        self.cancel_check: Callable[[], bool] | None = None
-        self.auto_compact = True
-        self.context_window: int | None = None
-        self.budget_gate: BudgetGate | None = None
-        self.on_provision: ProgressCallback | None = None
+        self.budget = budget
 
     @property
     def id(self) -> str:
@@ -154,36 +114,76 @@ class Session:
         max_turns: int | None = None,
         on_event: EventCallback | None = None,
         token: CancellationToken | None = None,
+        budget: Budget | None = None,
     ) -> RunResult:
         """Run `prompt` until the agent has answered it.
 
-        `max_turns` bounds the model calls. A model that fails is an ``error`` event and
-        status; a sandbox that cannot be made, a trace that cannot be written and a
-        callback that fails are exceptions. Cancelled by `cancel()`, by `token` or by
-        `cancel_check`, it returns a result; cancelled as a task it raises. Either way
-        the tools and the model's stream have ended, every tool call has a result in
-        the history, and the trace has the run's end.
+        `max_turns` bounds the model calls, `budget` what this run may use up. A model
+        that fails is an ``error`` event and status; a sandbox that cannot be made, a
+        trace that cannot be written and a callback that fails are exceptions. Cancelled
+        by `cancel()`, by `token` or by `cancel_check`, it returns a result; cancelled as
+        a task it raises. Either way the tools and the model's stream have ended, every
+        tool call has a result in the history, and the trace has the run's end.
 
         Raises `SessionError` while another run is going on, and `SessionLocked` when
         another process writes this session.
         """
-        with self._open():
-            self._note_start(prompt)
-            run = self._run = self._new_run(on_event)
-            forget = _linked(token, run.token)
-            status = "error"
+        text = clean_text(prompt)
+        with self._running(text, on_event, token, budget) as run:
+            return await run.execute(functools.partial(run.begin, text), max_turns)
+
+    async def resume(
+        self,
+        decisions: Mapping[str, bool],
+        *,
+        max_turns: int | None = None,
+        on_event: EventCallback | None = None,
+        token: CancellationToken | None = None,
+        budget: Budget | None = None,
+    ) -> RunResult:
+        """Go on with a run that was interrupted, also in another process than its own.
+
+        `decisions` say of calls in `RunResult.interruptions` (after a restart:
+        ``state.pending_approvals``), by their ids, whether they may run. A decision is
+        for these exact arguments, under the same profile and kind of backend, once. Calls
+        that are not in it stay open, and the run is interrupted again; nothing of a turn
+        runs before all its calls are decided. The first that is refused ends the turn as
+        a refusal of the callback does: the calls before it run, those after it do not.
+
+        The rest is as with `run`. Raises `SessionError`, with nothing changed, where no
+        call waits, or not this one.
+        """
+        with self._running("", on_event, token, budget) as run:
+            return await run.execute(functools.partial(run.take_up, decisions), max_turns)
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        max_turns: int | None = None,
+        token: CancellationToken | None = None,
+        budget: Budget | None = None,
+    ) -> RunStream:
+        """`run`, with its events to iterate::
+
+            async with session.stream("Look around.") as events:
+                async for event in events:
+                    print(event.type)
+            print(events.result.status)
+
+        Leaving the block early cancels the run.
+        """
+
+        async def start(on_event: EventCallback, inner: CancellationToken) -> RunResult:
+            forget = _linked(token, inner)
             try:
-                result = await run.execute(clean_text(prompt), max_turns)
-                status = result.status
-            except asyncio.CancelledError:
-                status = "cancelled"
-                raise
+                return await self.run(
+                    prompt, max_turns=max_turns, on_event=on_event, token=inner, budget=budget
+                )
             finally:
                 forget()
-                self._run = None
-                run.ended.set()
-                self._note_end(status)
-            return result
+
+        return RunStream(start)
 
     def cancel(self, reason: str = "requested") -> Awaitable[None]:
         """Cancel the run that is going on; nothing happens if there is none.
@@ -218,7 +218,8 @@ class Session:
             if not self._state.messages:
                 raise SessionError("there is nothing to compact")
             self._journal.settle(started=NOT_APPROVED, waiting=NOT_APPROVED)
-            loop = await self._make_loop(RunOutlet(self._journal, None), _go_on, _at_once)
+            outlet, ledger = RunOutlet(self._journal, None), self.open_ledger(None)
+            loop = await self._assembly().make(ledger, outlet, _go_on, _at_once)
             done = await compact(loop, instructions=custom_instructions, trigger=trigger)
             await self._journal.sync()
         return CompactResult(
@@ -274,67 +275,61 @@ class Session:
         finally:
             self._busy = False
 
-    def _new_run(self, on_event: EventCallback | None) -> Run:
+    @contextlib.contextmanager
+    def _running(
+        self,
+        prompt: str,
+        on_event: EventCallback | None,
+        token: CancellationToken | None,
+        budget: Budget | None,
+    ) -> Iterator[Run]:
+        """A run that can be cancelled while the block runs, and is noted in the directory."""
+        with self._open():
+            if self.directory is not None:
+                self.directory.claim(self.id, prompt)
+            run = self._run = self._new_run(on_event, self.open_ledger(budget))
+            forget = _linked(token, run.token)
+            try:
+                yield run
+            finally:
+                forget()
+                self._run = None
+                run.ended.set()
+                if self.directory is not None:
+                    ended = self._state.status != "running"
+                    self.directory.disclaim(self._state.status if ended else "error")
+
+    def _new_run(self, on_event: EventCallback | None, ledger: Ledger) -> Run:
         token = CancellationToken()
-        polled = self.cancel_check is not None or self.directory is not None
+        control = Control(directory=self.directory, cancel_check=self.cancel_check)
         return Run(
             journal=self._journal,
             outlet=RunOutlet(self._journal, on_event),
             token=token,
-            scope=CancelScope(token, poll=self._poll if polled else None),
-            make_loop=self._make_loop,
-            directory=self.directory,
-            context_window=self.context_window if self.auto_compact else None,
+            scope=CancelScope(token, poll=control.poll),
+            make_loop=functools.partial(self._assembly().make, ledger),
+            control=control,
+            ledger=ledger,
+            terms=terms_of(self._agent),
+            context_window=self._window if self.auto_compact else None,
         )
 
-    async def _make_loop(
-        self, out: Outlet, check: Callable[[], None], before_turn: Callable[[], Awaitable[None]]
-    ) -> AgentLoop:
-        config = self._agent.config
-        return AgentLoop(
+    def _assembly(self) -> Assembly:
+        return Assembly(
+            agent=self._agent,
             state=self._state,
-            client=self._given_client or await self._client.get(),
-            request=ModelRequest(
-                model=config.model,
-                messages=[{"role": "system", "content": self._agent.system_prompt}],
-                response_format=config.response_format,
-                reasoning_effort=config.reasoning_effort,
-                service_tier=config.service_tier,
-            ),
-            registry=self.registry,
-            context=_Tools(keeper=self._sandbox),
-            out=out,
-            check=check,
-            before_turn=before_turn,
-            approval_callback=self.approval_callback,
-            auto_approve=config.auto_approve,
-            budget_gate=self.budget_gate,
+            settings=self,
+            connect=self._connect,
+            sandbox=self._sandbox,
         )
 
-    def _poll(self) -> str | None:
-        if self.cancel_check is not None and self.cancel_check():
-            return "cancel_check"
-        if self.directory is not None and time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + LOOK_INTERVAL
-            if self.directory.cancel_requested():
-                return "requested"
-        return None
+    async def _connect(self) -> ModelClient:
+        return self._given_client or await self._client.get()
 
-    def _note_start(self, prompt: str) -> None:
-        if self.directory is None:
-            return
-        self.directory.clear_cancel()
-        self.directory.claim(self.id, prompt)
-
-    def _note_end(self, status: str) -> None:
-        """The trace has the truth; a note that cannot be written does not undo a run."""
-        if self.directory is None:
-            return
-        try:
-            self.directory.clear_cancel()
-            self.directory.update_meta(status=status)
-        except OSError:
-            _log.exception("the end of session %s could not be noted", self.id)
+    async def _window(self) -> int | None:
+        if self.context_window is not None:
+            return self.context_window
+        return await window_of(self._agent.config.model, self._state)
 
 
 def _teller(session: Session) -> ProgressCallback:

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from paddock.errors import TraceError
+from paddock.runtime.approvals import ToolApprovalItem
+from paddock.runtime.calls import parse_arguments
 from paddock.runtime.models.base import Message, Usage
-from paddock.runtime.records import tool_message, usage_fields
+from paddock.runtime.records import approval_record, tool_message, usage_fields
 from paddock.runtime.trace import encode_record, read_records
 
 if TYPE_CHECKING:
@@ -45,12 +47,18 @@ class StateObserver(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenCall:
-    """A tool call without a result. It may have had an effect only if it was `started`."""
+    """A tool call without a result. It may have had an effect only if it was `started`.
+
+    Where an approval was asked for, or given, `digest` is what for; `approved` is the
+    answer, None while it is waited for.
+    """
 
     id: str
     name: str
     arguments: str
     started: bool = False
+    digest: str | None = None
+    approved: bool | None = None
 
 
 def stamped(record: Record) -> Record:
@@ -102,6 +110,7 @@ class State:
     def snapshot(self) -> list[Record]:
         """The records of `to_jsonl`."""
         records: list[Record] = [{"type": "message", **message} for message in self.messages]
+        records += [approval_record(item) for item in self.pending_approvals]
         numbers = {"status": self.status, "run_count": self.run_count}
         if self.session_id is not None:
             numbers["session_id"] = self.session_id
@@ -116,6 +125,19 @@ class State:
     def open_calls(self) -> tuple[OpenCall, ...]:
         """The last answer's tool calls that have no result yet, in its order."""
         return tuple(self._open.values())
+
+    def open_call(self, call_id: str) -> OpenCall | None:
+        """The open call of this id, if there is one."""
+        return self._open.get(call_id)
+
+    @property
+    def pending_approvals(self) -> tuple[ToolApprovalItem, ...]:
+        """The open calls whose approval was asked for and is waited for."""
+        return tuple(
+            ToolApprovalItem(call.id, call.name, parse_arguments(call.arguments)[0], call.digest)
+            for call in self._open.values()
+            if call.digest is not None and call.approved is None and not call.started
+        )
 
     def has_call(self, call_id: str) -> bool:
         """Whether a call of this id was made before."""
@@ -215,6 +237,18 @@ class State:
         if call is not None:
             self._open[call.id] = replace(call, started=True)
 
+    def _ask(self, record: Record) -> None:
+        self._note_approval(record, None)
+
+    def _decide(self, record: Record) -> None:
+        self._note_approval(record, record["approved"])
+
+    def _note_approval(self, record: Record, approved: bool | None) -> None:
+        call = self._open.get(record["tool_call_id"])
+        if call is not None:
+            digest = record["arguments_sha256"]
+            self._open[call.id] = replace(call, digest=digest, approved=approved)
+
     def _start_run(self, record: Record) -> None:
         self.status = "running"
         self.runs_started += 1
@@ -248,6 +282,8 @@ _NOT_MESSAGE = frozenset({"type", "ts", "timestamp"})
 _HANDLERS: Mapping[str, Callable[[State, Record], None]] = {
     "message": State._add_message,
     "tool_start": State._start_tool,
+    "approval_required": State._ask,
+    "approval": State._decide,
     "run_start": State._start_run,
     "run_end": State._end_run,
     "llm_end": State._end_model,

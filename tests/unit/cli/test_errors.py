@@ -30,7 +30,7 @@ from paddock.sandbox import ExecResult, Output
             "doctor",
         ),
         (ModelError("API error 401"), "API error 401", "OPENAI_API_KEY"),
-        (SessionLocked("abc", "process 1"), "session abc is in use", "wait"),
+        (SessionLocked("abc", pid=1), "session abc is in use", "wait"),
         (SandboxLost("killed"), "was lost: killed", "--debug"),
     ],
 )

@@ -321,7 +321,7 @@ async def test_an_event_callback_may_await_the_cancellation(open_session: OpenSe
 async def test_a_tool_that_ignores_its_cancellation_does_not_hold_the_run(
     open_session: OpenSession, check_history: CheckHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paddock.runtime.loop.TOOL_PATIENCE", 0.01)
+    monkeypatch.setattr("paddock.runtime.execution.TOOL_PATIENCE", 0.01)
     working, leave = asyncio.Event(), asyncio.Event()
 
     async def stubborn() -> str:
@@ -648,7 +648,7 @@ async def test_a_paused_session_waits_and_can_be_cancelled_at_once(
 async def test_a_paused_session_goes_on_when_the_file_is_removed(
     open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paddock.runtime.run.PAUSE_INTERVAL", 0.001)
+    monkeypatch.setattr("paddock.runtime.control.PAUSE_INTERVAL", 0.001)
     (tmp_path / "pause").touch()
     session = open_session([{"text": "x"}], session_dir=tmp_path)
     begun = begins(session)

@@ -1,0 +1,88 @@
+"""Putting a run's loop together from an agent, a state and what a session is set to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from paddock.runtime.approvals import terms_of
+from paddock.runtime.context import SessionContext
+from paddock.runtime.execution import Execution
+from paddock.runtime.gate import ApprovalGate
+from paddock.runtime.loop import AgentLoop
+from paddock.runtime.models.base import ModelRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from paddock.runtime.agent import Agent
+    from paddock.runtime.budget import Ledger
+    from paddock.runtime.keeper import Keeper
+    from paddock.runtime.models.base import ModelClient
+    from paddock.runtime.outlet import Outlet
+    from paddock.runtime.settings import SessionSettings
+    from paddock.runtime.state import State
+    from paddock.sandbox import Sandbox
+
+__all__ = ["Assembly"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembly:
+    """What the loops of one session have in common. `connect` gives the model's client."""
+
+    agent: Agent
+    state: State
+    settings: SessionSettings
+    connect: Callable[[], Awaitable[ModelClient]]
+    sandbox: Keeper[Sandbox]
+
+    async def make(
+        self,
+        ledger: Ledger,
+        out: Outlet,
+        check: Callable[[], None],
+        before_turn: Callable[[], Awaitable[None]],
+    ) -> AgentLoop:
+        """A loop for one run, whose model calls are counted in `ledger`."""
+        return AgentLoop(
+            state=self.state,
+            client=await self.connect(),
+            request=self._request(),
+            registry=self.agent.registry,
+            out=out,
+            check=check,
+            before_turn=before_turn,
+            gate=self._gate(out, check),
+            execution=Execution(
+                state=self.state,
+                registry=self.agent.registry,
+                context=SessionContext(keeper=self.sandbox, ledger=ledger),
+                out=out,
+                check=check,
+            ),
+            ledger=ledger,
+            budget_gate=self.settings.budget_gate,
+        )
+
+    def _gate(self, out: Outlet, check: Callable[[], None]) -> ApprovalGate:
+        return ApprovalGate(
+            state=self.state,
+            registry=self.agent.registry,
+            out=out,
+            check=check,
+            callback=self.settings.approval_callback,
+            auto_approve=self.agent.config.auto_approve,
+            terms=terms_of(self.agent),
+        )
+
+    def _request(self) -> ModelRequest:
+        config, given = self.agent.config, self.settings.system_prompt
+        prompt = self.agent.system_prompt if given is None else given
+        return ModelRequest(
+            model=config.model,
+            messages=[{"role": "system", "content": prompt}],
+            response_format=config.response_format,
+            reasoning_effort=config.reasoning_effort,
+            service_tier=config.service_tier,
+        )

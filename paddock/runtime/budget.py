@@ -1,0 +1,139 @@
+"""What runs may use up: a `Budget` says how much, a `Ledger` counts it.
+
+Ledgers form a tree, as delegation does: what is spent on one is spent on those above it,
+so agents that work for another count for it too. Knows no run and no model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from paddock.errors import BudgetExceeded, ConfigError
+from paddock.runtime.models.base import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Budget", "Ledger"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Bounds; None is none. Looked at before each model call, so the call that goes beyond
+    a bound is made and its tools run, and the next one is not made. `seconds` also ends
+    what is going on.
+
+    - `turns`: model calls, those for compaction included.
+    - `tokens`: input and output together.
+    - `cost`: US dollars. Calls whose price is not known cost nothing.
+    - `seconds`: wall time while runs go on.
+
+    Raises `ConfigError` for a bound below zero.
+    """
+
+    turns: int | None = None
+    tokens: int | None = None
+    cost: float | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("turns", "tokens", "cost", "seconds"):
+            bound = getattr(self, name)
+            if bound is not None and not bound >= 0:
+                raise ConfigError(f"a budget's {name} cannot be {bound!r}")
+
+
+class Ledger:
+    """The account of one `budget`. For one event loop; any number of runs may share it.
+
+    Give one to several sessions to bound them together. What is spent here is spent on
+    `parent`, too, and its bounds hold here.
+    """
+
+    def __init__(self, budget: Budget, *, parent: Ledger | None = None) -> None:
+        self.budget = budget
+        self.parent = parent
+        self._turns = 0
+        self._usage = Usage()
+        self._seconds = 0.0
+        self._running = 0
+        self._since = 0.0
+
+    @property
+    def turns(self) -> int:
+        """Model calls that were made."""
+        return self._turns
+
+    @property
+    def usage(self) -> Usage:
+        """Their tokens and cost."""
+        return self._usage
+
+    @property
+    def seconds(self) -> float:
+        """For how long runs went on; those that went on together count once."""
+        now = time.monotonic() - self._since if self._running else 0.0
+        return self._seconds + now
+
+    def spend(self, usage: Usage) -> None:
+        """Enter one model call, here and above."""
+        for ledger in self._upwards():
+            ledger._turns += 1
+            ledger._usage += usage
+
+    def check(self) -> None:
+        """Raise `BudgetExceeded` if a bound is reached, here or above."""
+        for ledger in self._upwards():
+            ledger._check()
+
+    def seconds_left(self) -> float | None:
+        """Until the first bound in time, here or above; None if there is none."""
+        left = [
+            max(0.0, ledger.budget.seconds - ledger.seconds)
+            for ledger in self._upwards()
+            if ledger.budget.seconds is not None
+        ]
+        return min(left, default=None)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Time counts, here and above, while the block runs."""
+        ledgers = tuple(self._upwards())
+        for ledger in ledgers:
+            ledger._enter()
+        try:
+            yield
+        finally:
+            for ledger in ledgers:
+                ledger._leave()
+
+    def _upwards(self) -> Iterator[Ledger]:
+        ledger: Ledger | None = self
+        while ledger is not None:
+            yield ledger
+            ledger = ledger.parent
+
+    def _check(self) -> None:
+        tokens = self._usage.input_tokens + self._usage.output_tokens
+        self._compare("turns", self.budget.turns, self._turns)
+        self._compare("tokens", self.budget.tokens, tokens)
+        self._compare("cost", self.budget.cost, self._usage.cost_usd)
+        self._compare("seconds", self.budget.seconds, self.seconds)
+
+    @staticmethod
+    def _compare(what: str, limit: float | None, spent: float) -> None:
+        if limit is not None and spent >= limit:
+            raise BudgetExceeded(what, limit=limit, spent=spent)
+
+    def _enter(self) -> None:
+        if not self._running:
+            self._since = time.monotonic()
+        self._running += 1
+
+    def _leave(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self._seconds += time.monotonic() - self._since

@@ -1,0 +1,72 @@
+"""What others want of a run that goes on: that it ends, waits, or hears something.
+
+They say it by `cancel_check`, or by files in the session's directory, from any process.
+Knows no agent and no model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from paddock.runtime.events import MessageAdded
+from paddock.runtime.text import clean_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from paddock.runtime.directory import SessionDirectory
+    from paddock.runtime.outlet import Outlet
+
+__all__ = ["Control"]
+
+LOOK_INTERVAL = 0.1
+"""Seconds between two looks for the cancel file while a model streams: looking for it at
+each piece of text would cost more than showing the text."""
+
+PAUSE_INTERVAL = 0.5
+"""Seconds between two looks at the file that pauses a session."""
+
+
+@dataclass(kw_only=True)
+class Control:
+    """Of one run."""
+
+    directory: SessionDirectory | None
+    cancel_check: Callable[[], bool] | None
+    _next_look: float = 0.0
+
+    @property
+    def poll(self) -> Callable[[], str | None] | None:
+        """Tells why the run is to be cancelled, or None; None itself if nobody can say so."""
+        return self._poll if self.directory or self.cancel_check else None
+
+    async def wait_while_paused(self, check: Callable[[], None]) -> None:
+        """Return when nobody wants the run to wait; `check` is called while it does."""
+        while self.directory is not None and self.directory.paused():
+            await asyncio.sleep(PAUSE_INTERVAL)
+            check()
+
+    async def take_directives(self, out: Outlet) -> None:
+        """Emit what waits for the agent, in the order in which it came, as the user's messages.
+
+        What is taken is removed after it was recorded: a process that dies in between
+        leaves it to be taken once more.
+        """
+        if self.directory is None:
+            return
+        with self.directory.directives() as texts:
+            for text in texts:
+                message = {"role": "user", "content": clean_text(text)}
+                await out.emit(MessageAdded(message=message))
+
+    def _poll(self) -> str | None:
+        if self.cancel_check is not None and self.cancel_check():
+            return "cancel_check"
+        if self.directory is not None and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_INTERVAL
+            if self.directory.cancel_requested():
+                return "requested"
+        return None

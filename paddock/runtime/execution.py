@@ -1,0 +1,175 @@
+"""Running a turn's calls at once, so that each gets exactly one result, whatever happens.
+
+Knows neither the model nor who approves calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from paddock._concurrency import finish
+from paddock._watching import ToolWork, watched
+from paddock.errors import ModelError, SandboxLost
+from paddock.runtime.events import ToolFinished, ToolStarted
+from paddock.runtime.tools.base import ToolContext, ToolInvocation, ToolOutput
+from paddock.runtime.tools.output import truncate_output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from paddock.runtime.budget import Ledger
+    from paddock.runtime.calls import PreparedCall
+    from paddock.runtime.outlet import Outlet
+    from paddock.runtime.state import State
+    from paddock.runtime.tools.registry import ToolRegistry
+
+__all__ = ["Execution", "RunContext"]
+
+MAX_INVALID_TURNS = 8
+"""Turns in a row in which no call could even be tried, before the run gives up."""
+
+TOOL_PATIENCE = 10.0
+"""Seconds that a cancelled tool may take to end: sandbox commands need less than one
+(they are killed); a tool that swallows its cancellation is left behind and told."""
+
+_INVALID = frozenset({"UnknownTool", "ToolDisabled", "ArgumentError"})
+
+_log = logging.getLogger(__name__)
+
+
+class RunContext(ToolContext, Protocol):
+    """What tools get, and the error that kept the sandbox from being made."""
+
+    @property
+    def failure(self) -> Exception | None: ...
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where the run's budget is counted, for tools that run agents."""
+        ...
+
+
+@dataclass(kw_only=True)
+class Execution:
+    """Of one run. `check` raises when the run is to be cancelled."""
+
+    state: State
+    registry: ToolRegistry
+    context: RunContext
+    out: Outlet
+    check: Callable[[], None]
+    _invalid_turns: int = 0
+
+    async def announce(self, calls: Sequence[PreparedCall]) -> None:
+        """Get the intents of `calls` to the disk: from then on they may have had an effect."""
+        for call in calls:
+            self.check()
+            await self.out.emit(
+                ToolStarted(call_id=call.id, tool_name=call.name, arguments=call.arguments)
+            )
+        await self.out.sync()
+
+    async def run(self, calls: Sequence[PreparedCall]) -> None:
+        """Run `calls`; their results are on the disk when this returns.
+
+        Raises `SandboxLost`, what kept the sandbox from being made, and `ModelError` when
+        for too long no call could be tried. Cancelled, the tools have ended before it
+        passes on, and results that had come are recorded.
+        """
+        tasks = {asyncio.create_task(self._call(call)): call for call in calls}
+        try:
+            results = await self._collect(tasks)
+        except BaseException:
+            await finish(self._end(tasks))
+            raise
+        await self.out.sync()
+        self._judge(results)
+
+    async def _collect(
+        self, tasks: Mapping[asyncio.Task[ToolFinished], PreparedCall]
+    ) -> list[ToolFinished]:
+        results = []
+        pending = set(tasks)
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task, call in tasks.items():
+                if task in done:
+                    results.append(_result(task, call))
+                    await self.out.emit(results[-1])
+        return results
+
+    async def _call(self, call: PreparedCall) -> ToolFinished:
+        started = time.monotonic()
+        if call.problem is not None:
+            failure = {"error": "ArgumentError"}
+            output = ToolOutput(content=call.problem, success=False, metadata=failure)
+        else:
+            invocation = ToolInvocation(
+                call_id=call.id,
+                tool_name=call.name,
+                arguments=call.arguments,
+                context=self.context,
+            )
+            with watched(ToolWork(call_id=call.id)):
+                output = await self.registry.dispatch(invocation)
+        return ToolFinished(
+            call_id=call.id,
+            tool_name=call.name,
+            content=truncate_output(output.content),
+            success=output.success,
+            duration=time.monotonic() - started,
+            metadata=output.metadata,
+        )
+
+    async def _end(self, tasks: Mapping[asyncio.Task[ToolFinished], PreparedCall]) -> None:
+        """End the tools, and keep the results of those that were done already."""
+        for task in tasks:
+            task.cancel()
+        done, left = await asyncio.wait(tasks, timeout=TOOL_PATIENCE)
+        for task in left:
+            _log.warning("tool %s did not end when it was cancelled", tasks[task].name)
+            task.add_done_callback(_retrieve)
+        for task, call in tasks.items():
+            if task in done and not task.cancelled() and self.state.open_call(call.id):
+                self.out.record(_result(task, call))
+
+    def _judge(self, results: Sequence[ToolFinished]) -> None:
+        """Raise what no further call could mend."""
+        if self.context.failure is not None:
+            raise self.context.failure
+        for result in results:
+            if result.metadata.get("error") == SandboxLost.__name__:
+                raise SandboxLost(result.content)
+        if all(result.metadata.get("error") in _INVALID for result in results):
+            self._invalid_turns += 1
+        else:
+            self._invalid_turns = 0
+        if self._invalid_turns == MAX_INVALID_TURNS:
+            raise ModelError(f"no valid tool call in {MAX_INVALID_TURNS} turns")
+
+
+def _result(task: asyncio.Task[ToolFinished], call: PreparedCall) -> ToolFinished:
+    """The result of a task that is done, whatever came of it."""
+    if task.cancelled():
+        problem = "it was cancelled from inside"
+    elif (error := task.exception()) is not None:
+        _log.error("tool %s broke its contract", call.name, exc_info=error)
+        problem = f"{type(error).__name__}: {error}"
+    else:
+        return task.result()
+    return ToolFinished(
+        call_id=call.id,
+        tool_name=call.name,
+        content=f"Tool '{call.name}' failed: {problem}",
+        success=False,
+        duration=0.0,
+    )
+
+
+def _retrieve(task: asyncio.Task[ToolFinished]) -> None:
+    if not task.cancelled():
+        task.exception()

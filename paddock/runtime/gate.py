@@ -1,0 +1,106 @@
+"""Which of a turn's calls may run: each that needs an approval has one before any runs.
+
+Knows no tool and nobody to ask: those are given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from paddock.runtime.approvals import ApprovalInterrupt, ask, call_digest
+from paddock.runtime.events import ApprovalDecided, ApprovalPending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from paddock.runtime.approvals import ApprovalCallback
+    from paddock.runtime.calls import PreparedCall
+    from paddock.runtime.outlet import Outlet
+    from paddock.runtime.state import State
+    from paddock.runtime.tools.registry import ToolRegistry
+
+__all__ = ["ApprovalGate"]
+
+NOBODY_TO_ASK = "this call needs approval, and there is nobody to ask"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApprovalGate:
+    """Asks `callback`. Without one, calls are approved if `auto_approve`, else left open.
+
+    `terms` are what every approval is given under; see `call_digest`. `check` raises
+    when the run is to be cancelled.
+    """
+
+    state: State
+    registry: ToolRegistry
+    out: Outlet
+    check: Callable[[], None]
+    callback: ApprovalCallback | None
+    auto_approve: bool
+    terms: str
+
+    async def allowed(self, calls: Sequence[PreparedCall]) -> int:
+        """How many of `calls` come before the first that is refused.
+
+        Raises `ApprovalInterrupt` when a call that comes before cannot be decided now.
+        """
+        for number, call in enumerate(calls):
+            if not self._needs_approval(call):
+                continue
+            self.check()
+            given = self._given(call)
+            if given is None:
+                given = await self._ask(call)
+            if not given:
+                return number
+        return len(calls)
+
+    async def leave_open(self, calls: Sequence[PreparedCall], note: str) -> None:
+        """Tell which of `calls` wait for an approval."""
+        for call in calls:
+            if self._needs_approval(call) and self._given(call) is None:
+                await self.out.emit(
+                    ApprovalPending(
+                        call_id=call.id,
+                        tool_name=call.name,
+                        arguments=call.arguments,
+                        digest=self._digest(call),
+                        note=note,
+                    )
+                )
+
+    def _needs_approval(self, call: PreparedCall) -> bool:
+        if call.problem or not self.registry.requires_approval(call.name, call.arguments):
+            return False
+        return self.callback is not None or not self.auto_approve
+
+    def _given(self, call: PreparedCall) -> bool | None:
+        """The decision that was taken before, if it was about exactly this.
+
+        It is for once: a call that has begun is not open to be decided, and one that has a
+        result is not open at all.
+        """
+        known = self.state.open_call(call.id)
+        if known is None or known.started or known.digest != self._digest(call):
+            return None
+        return known.approved
+
+    async def _ask(self, call: PreparedCall) -> bool:
+        if self.callback is None:
+            raise ApprovalInterrupt(NOBODY_TO_ASK)
+        decision = await ask(self.callback, call.name, call.arguments)
+        await self.out.emit(
+            ApprovalDecided(
+                call_id=call.id,
+                tool_name=call.name,
+                approved=decision.approved,
+                digest=self._digest(call),
+                note=decision.note,
+            )
+        )
+        return decision.approved
+
+    def _digest(self, call: PreparedCall) -> str:
+        return call_digest(call.name, call.arguments, self.terms)

@@ -1,0 +1,82 @@
+"""A run that waits for approvals, as a value: to be kept anywhere, and gone on with later.
+
+Knows no file: where it is kept is its holder's business.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from paddock.errors import TraceError
+from paddock.runtime.approvals import ToolApprovalItem
+from paddock.runtime.records import approval_record
+from paddock.runtime.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from paddock.runtime.models.base import Message
+
+__all__ = ["RunState"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """`history` is in OpenAI chat format, without the system prompt; `totals` are the
+    session's tokens and cost. Go on with ``Session(agent, state=run_state.to_state())``.
+    """
+
+    session_id: str
+    system_prompt: str
+    history: list[Message]
+    totals: dict[str, Any]
+    pending_approvals: tuple[ToolApprovalItem, ...] = ()
+
+    @classmethod
+    def of(cls, state: State, system_prompt: str) -> Self:
+        """What `state` is now; later changes of it are not seen."""
+        return cls(
+            session_id=state.session_id or "",
+            system_prompt=system_prompt,
+            history=copy.deepcopy(state.messages),
+            totals={**state.usage, "run_count": state.run_count},
+            pending_approvals=state.pending_approvals,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, which JSON can hold."""
+        return copy.deepcopy(
+            {
+                "session_id": self.session_id,
+                "system_prompt": self.system_prompt,
+                "history": self.history,
+                "totals": self.totals,
+                "pending_approvals": [asdict(item) for item in self.pending_approvals],
+            }
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """What `to_dict` gave. Raises `TraceError` for what is no such thing."""
+        try:
+            given = copy.deepcopy(dict(data))
+            waiting = tuple(ToolApprovalItem(**item) for item in given.pop("pending_approvals"))
+            made = cls(**given, pending_approvals=waiting)
+        except (TypeError, KeyError, ValueError) as error:
+            raise TraceError(f"this is not the state of a run: {error!r}") from error
+        made.to_state()
+        return made
+
+    def to_state(self) -> State:
+        """A state that goes on from here. Raises `TraceError` if the history is none."""
+        state = State(self.session_id)
+        try:
+            state.replay([{"type": "message", **message} for message in self.history])
+            state.replay([approval_record(item) for item in self.pending_approvals])
+            status = "interrupted" if self.pending_approvals else "completed"
+            state.replay([{"type": "usage", **self.totals, "status": status}])
+        except TypeError as error:
+            raise TraceError(f"this is not the state of a run: {error}") from error
+        return state

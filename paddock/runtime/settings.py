@@ -1,0 +1,65 @@
+"""What may be set on a session between its runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from paddock.runtime.budget import Budget, Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from paddock.backends.base import ProgressCallback
+    from paddock.runtime.approvals import ApprovalCallback
+    from paddock.runtime.loop import BudgetGate
+
+__all__ = ["SessionSettings"]
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SessionSettings:
+    """The attributes of a `Session` that its user may set between runs.
+
+    `approval_callback`
+        Asked when a call needs approval. Without one, `AgentConfig.auto_approve`
+        approves, and otherwise the run ends as ``interrupted``; see `Session.resume`.
+    `cancel_check`
+        Polled; True cancels the run.
+    `auto_compact`, `context_window`
+        Whether the history is summarised when it fills most of so many tokens: of as
+        many as the model is known to take, where `context_window` is None.
+    `budget`
+        Bounds all runs from then on together: a `Budget`, or a `Ledger` that others
+        share. A run that reaches it ends as ``budget``.
+    `budget_gate`
+        Given the last input tokens after each turn with tools; a text that it returns
+        is told to the agent.
+    `on_provision`
+        Told each step of making the sandbox, on the event loop. There is no `ready`
+        after a step that fails.
+    `system_prompt`
+        Takes the place of the agent's, where it is not None.
+    """
+
+    approval_callback: ApprovalCallback | None = None
+    cancel_check: Callable[[], bool] | None = None
+    auto_compact: bool = True
+    context_window: int | None = None
+    budget_gate: BudgetGate | None = None
+    on_provision: ProgressCallback | None = None
+    system_prompt: str | None = None
+    _ledger: Ledger | None = None
+
+    @property
+    def budget(self) -> Budget | None:
+        """What all runs together may use up; None for any amount."""
+        return None if self._ledger is None else self._ledger.budget
+
+    @budget.setter
+    def budget(self, budget: Budget | Ledger | None) -> None:
+        self._ledger = Ledger(budget) if isinstance(budget, Budget) else budget
+
+    def open_ledger(self, budget: Budget | None) -> Ledger:
+        """The account of a run that is bounded by `budget`, and by that of the session."""
+        return Ledger(Budget() if budget is None else budget, parent=self._ledger)

@@ -1,0 +1,100 @@
+"""A run as something to iterate: `Session.stream`. Knows no session."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Self
+
+from paddock._concurrency import finish
+from paddock.errors import SessionError
+from paddock.runtime.cancellation import CancellationToken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from types import TracebackType
+    from typing import Any
+
+    from paddock.runtime.outlet import EventCallback
+    from paddock.runtime.results import AgentEvent, RunResult
+
+__all__ = ["RunStream"]
+
+BACKLOG = 64
+"""Events that a run may be ahead of who reads them; then it waits for the reader."""
+
+
+class RunStream:
+    """The events of a run, as they happen. Use it as ``async with``, and iterate inside.
+
+    The run begins with the block. Leaving the block before the last event cancels the
+    run and waits for its end, as a cancellation of the block does. A reader that is
+    slow slows the run. What the run raises is raised by the iteration, or else at the
+    end of the block. To be read by one task.
+    """
+
+    def __init__(
+        self, start: Callable[[EventCallback, CancellationToken], Coroutine[Any, Any, RunResult]]
+    ) -> None:
+        self._start = start
+        self._token = CancellationToken()
+        self._queue: asyncio.Queue[AgentEvent | None] = asyncio.Queue(BACKLOG)
+        self._task: asyncio.Task[RunResult] | None = None
+        self._left = False
+        self._told = False
+
+    @property
+    def result(self) -> RunResult:
+        """How the run ended. Raises `SessionError` before that, and what the run raised."""
+        if self._task is None or not self._task.done():
+            raise SessionError("the run has not ended yet")
+        return self._task.result()
+
+    async def __aenter__(self) -> Self:
+        if self._task is not None:
+            raise SessionError("a stream is for one run")
+        self._task = asyncio.create_task(self._start(self._show, self._token), name="run")
+        self._task.add_done_callback(self._wake)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        assert self._task is not None  # the block was entered
+        await finish(self._end(self._task))
+        if exc is None and not self._told:
+            self._task.result()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> AgentEvent:
+        if self._task is None:
+            raise SessionError("the stream has to be entered with 'async with' first")
+        if not (self._task.done() and self._queue.empty()):
+            event = await self._queue.get()
+            if event is not None:
+                return event
+        self._told = True
+        self._task.result()
+        raise StopAsyncIteration
+
+    async def _show(self, event: AgentEvent) -> None:
+        if not self._left:
+            await self._queue.put(event)
+
+    def _wake(self, _task: asyncio.Task[RunResult]) -> None:
+        """Tell a reader that waits; one that does not wait yet looks at the task itself."""
+        if not self._queue.full():
+            self._queue.put_nowait(None)
+
+    async def _end(self, task: asyncio.Task[RunResult]) -> None:
+        self._left = True
+        self._token.cancel("the stream was closed")
+        while not self._queue.empty():  # who waits to show an event need not wait any more
+            self._queue.get_nowait()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # it was told to who iterated, or is by the end of the block
