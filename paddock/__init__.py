@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         SandboxPool,
     )
     from paddock.errors import (
+        BudgetExceeded,
         BuildFailed,
         ConfigError,
         ExecFailed,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         MissingCredentials,
         MissingDependency,
         ModelError,
+        ObservabilityInitializationError,
         PaddockError,
         SandboxClosed,
         SandboxError,
@@ -77,6 +79,11 @@ if TYPE_CHECKING:
     )
     from paddock.runtime.approvals import (
         ApprovalInterrupt,
+        ToolApprovalItem,
+    )
+    from paddock.runtime.budget import (
+        Budget,
+        Ledger,
     )
     from paddock.runtime.cancellation import (
         CancellationToken,
@@ -100,6 +107,10 @@ if TYPE_CHECKING:
     from paddock.runtime.models.scripted import (
         ScriptedModel,
     )
+    from paddock.runtime.observability import (
+        ObservabilityConfig,
+        TelemetryStorage,
+    )
     from paddock.runtime.permissions import (
         ApprovalMode,
         CapabilityProfile,
@@ -114,6 +125,9 @@ if TYPE_CHECKING:
         CompactResult,
         RunResult,
     )
+    from paddock.runtime.run_state import (
+        RunState,
+    )
     from paddock.runtime.session import (
         Session,
     )
@@ -124,6 +138,9 @@ if TYPE_CHECKING:
     from paddock.runtime.store import (
         SessionInfo,
         SessionStore,
+    )
+    from paddock.runtime.stream import (
+        RunStream,
     )
     from paddock.runtime.tools.base import (
         ToolContext,
@@ -156,6 +173,8 @@ __all__ = [
     "ApprovalInterrupt",
     "ApprovalMode",
     "Backend",
+    "Budget",
+    "BudgetExceeded",
     "BuildFailed",
     "CancellationToken",
     "Capability",
@@ -175,6 +194,7 @@ __all__ = [
     "Image",
     "IsolationUnavailable",
     "JobUpdate",
+    "Ledger",
     "LocalBackend",
     "MissingCredentials",
     "MissingDependency",
@@ -183,6 +203,8 @@ __all__ = [
     "ModelRequest",
     "ModelResponse",
     "NetworkDecision",
+    "ObservabilityConfig",
+    "ObservabilityInitializationError",
     "Outcome",
     "Output",
     "PaddockError",
@@ -192,6 +214,8 @@ __all__ = [
     "Progress",
     "Resources",
     "RunResult",
+    "RunState",
+    "RunStream",
     "RuntimeOptions",
     "Sandbox",
     "SandboxClosed",
@@ -210,7 +234,9 @@ __all__ = [
     "State",
     "StateObserver",
     "Stats",
+    "TelemetryStorage",
     "TextDelta",
+    "ToolApprovalItem",
     "ToolCall",
     "ToolContext",
     "ToolHandler",
@@ -250,6 +276,7 @@ _HOMES = {
         "SandboxPool",
     ),
     "paddock.errors": (
+        "BudgetExceeded",
         "BuildFailed",
         "ConfigError",
         "ExecFailed",
@@ -259,6 +286,7 @@ _HOMES = {
         "MissingCredentials",
         "MissingDependency",
         "ModelError",
+        "ObservabilityInitializationError",
         "PaddockError",
         "SandboxClosed",
         "SandboxError",
@@ -291,7 +319,14 @@ _HOMES = {
         "run_prompt",
         "start_runtime",
     ),
-    "paddock.runtime.approvals": ("ApprovalInterrupt",),
+    "paddock.runtime.approvals": (
+        "ApprovalInterrupt",
+        "ToolApprovalItem",
+    ),
+    "paddock.runtime.budget": (
+        "Budget",
+        "Ledger",
+    ),
     "paddock.runtime.cancellation": ("CancellationToken",),
     "paddock.runtime.config": ("AgentConfig",),
     "paddock.runtime.dispatch": (
@@ -308,6 +343,10 @@ _HOMES = {
         "Usage",
     ),
     "paddock.runtime.models.scripted": ("ScriptedModel",),
+    "paddock.runtime.observability": (
+        "ObservabilityConfig",
+        "TelemetryStorage",
+    ),
     "paddock.runtime.permissions": (
         "ApprovalMode",
         "CapabilityProfile",
@@ -322,6 +361,7 @@ _HOMES = {
         "CompactResult",
         "RunResult",
     ),
+    "paddock.runtime.run_state": ("RunState",),
     "paddock.runtime.session": ("Session",),
     "paddock.runtime.state": (
         "State",
@@ -331,6 +371,7 @@ _HOMES = {
         "SessionInfo",
         "SessionStore",
     ),
+    "paddock.runtime.stream": ("RunStream",),
     "paddock.runtime.tools.base": (
         "ToolContext",
         "ToolHandler",
