@@ -1,0 +1,22 @@
+"""Telemetry: what sessions cost and do, in a database or at an OpenTelemetry collector."""
+
+from __future__ import annotations
+
+from paddock.runtime.observability.config import (
+    Capture,
+    ObservabilityConfig,
+    OtlpBackend,
+    SqliteBackend,
+)
+from paddock.runtime.observability.observer import Observability, attach
+from paddock.runtime.observability.storage import TelemetryStorage
+
+__all__ = [
+    "Capture",
+    "Observability",
+    "ObservabilityConfig",
+    "OtlpBackend",
+    "SqliteBackend",
+    "TelemetryStorage",
+    "attach",
+]

@@ -1,0 +1,51 @@
+"""OpenTelemetry providers of our own, which send what they are given to a collector.
+
+They belong to one session and are nobody's default, unless the configuration asks for it.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from opentelemetry import metrics, trace
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from paddock.runtime.observability.otel import Spans
+
+if TYPE_CHECKING:
+    from paddock.runtime.observability.config import Capture, OtlpBackend
+
+__all__ = ["collector_sink"]
+
+EXPORT_PATIENCE = 5.0
+"""Seconds for one request to the collector, its retries included."""
+
+
+def collector_sink(backend: OtlpBackend, capture: Capture) -> Spans:
+    """A sink whose spans and metrics go to `backend`'s collector."""
+    resource = Resource.create({"service.version": version("paddock")})
+    if str(resource.attributes.get("service.name")).startswith("unknown_service"):
+        resource = resource.merge(Resource({"service.name": "paddock"}))
+    headers = dict(backend.headers)
+    tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
+    spans = OTLPSpanExporter(backend.url("traces"), headers=headers, timeout=EXPORT_PATIENCE)
+    tracers.add_span_processor(BatchSpanProcessor(spans))
+    points = OTLPMetricExporter(backend.url("metrics"), headers=headers, timeout=EXPORT_PATIENCE)
+    reader = PeriodicExportingMetricReader(points)
+    meters = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
+    if backend.set_global:
+        trace.set_tracer_provider(tracers)
+        metrics.set_meter_provider(meters)
+
+    def shut_down() -> None:
+        tracers.shutdown()
+        meters.shutdown(timeout_millis=EXPORT_PATIENCE * 1000)
+
+    return Spans(capture, tracer_provider=tracers, meter_provider=meters, shut_down=shut_down)

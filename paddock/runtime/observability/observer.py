@@ -1,0 +1,238 @@
+"""Telemetry of a session: `attach` says whether there is any, `Observability` keeps it.
+
+It is an observer of the session's state, so it sees what the trace holds and nothing else,
+after it was written. Knows no database and no protocol; those are its sinks.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import weakref
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, get_args
+
+from paddock._concurrency import finish
+from paddock.errors import (
+    ConfigError,
+    MissingDependency,
+    ObservabilityInitializationError,
+)
+from paddock.runtime.events import RunStatus
+from paddock.runtime.observability.config import ObservabilityConfig, OtlpBackend, SqliteBackend
+from paddock.runtime.observability.subject import Subject
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+    from paddock.runtime.observability.subject import Record, Sink
+    from paddock.runtime.session import Session
+    from paddock.runtime.state import State
+
+__all__ = ["Observability", "attach"]
+
+STATUSES = frozenset(get_args(RunStatus))
+
+
+def attach(
+    session: Session,
+    config: ObservabilityConfig | str | os.PathLike[str] | None = None,
+    *,
+    team_id: str | None = None,
+    project_id: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+) -> Observability | None:
+    """The telemetry of `session`; None where it is switched off or its tenant is not known.
+
+    `config` is one, or the path of its file; None looks as `ObservabilityConfig.load`
+    says, and so is what a file leaves open. `metadata` (what JSON can hold) goes with the
+    session. With a `tracer_provider` or a `meter_provider` of your own, spans and metrics
+    go there too, and not to a collector of the configuration. Nothing is kept before
+    `Observability.start`.
+
+    Raises `ObservabilityInitializationError`.
+    """
+    path = None if isinstance(config, ObservabilityConfig) or config is None else str(config)
+    try:
+        if isinstance(config, ObservabilityConfig):
+            config = replace(
+                config,
+                team_id=config.team_id or team_id,
+                project_id=config.project_id or project_id,
+            )
+        else:
+            config = ObservabilityConfig.load(config, team_id=team_id, project_id=project_id)
+        path = path or (str(config.path) if config.path else None)
+        team_id, project_id = config.team_id, config.project_id
+        if not config.enabled or not team_id or not project_id:
+            return None
+        sinks = _sinks(config, tracer_provider, meter_provider)
+        subject = _subject(session, team_id, project_id, metadata or {})
+    except (OSError, ConfigError, MissingDependency) as error:
+        raise ObservabilityInitializationError(
+            str(error), config_path=path, team_id=team_id, project_id=project_id
+        ) from error
+    return Observability(session.state, config, subject, sinks)
+
+
+class Observability:
+    """What `attach` gives: keeps the telemetry of one session from `start` to `close`."""
+
+    def __init__(
+        self, state: State, config: ObservabilityConfig, subject: Subject, sinks: list[Sink]
+    ) -> None:
+        self.config = config
+        self.subject = subject
+        self._state = weakref.ref(state)
+        self._sinks = sinks
+        self._started = False
+        self._closed = False
+
+    async def start(self) -> None:
+        """Begin: the session is ``active`` from now on. Idempotent.
+
+        Raises `ObservabilityInitializationError` if the telemetry has no place to go to.
+        """
+        if self._started:
+            return
+        self._started = True
+        try:
+            await finish(self._start())
+        except (OSError, sqlite3.Error) as error:
+            self._started = False
+            config = self.config
+            raise ObservabilityInitializationError(
+                str(error),
+                config_path=str(config.path) if config.path else None,
+                team_id=config.team_id,
+                project_id=config.project_id,
+            ) from error
+
+    def on_event(self, event: Record) -> None:
+        """Take a record of the trace; see `StateObserver`."""
+        for sink in self._sinks:
+            sink.on_event(event)
+
+    def note(self, **facts: Any) -> None:
+        """Add to the session's metadata. Raises `ConfigError` for what JSON cannot hold."""
+        metadata = {**self.subject.metadata, **_plain(facts)}
+        self._update(replace(self.subject, metadata=metadata))
+
+    def profile_changed(self, profile: str) -> None:
+        """The session has another permission profile from now on."""
+        self._update(replace(self.subject, profile=profile))
+
+    async def close(self, status: RunStatus = "completed") -> None:
+        """End with `status` as the session's last. Idempotent; fine without `start`.
+
+        Waits some seconds at most for what is not written yet; runs to its end if cancelled.
+        Raises `ValueError` for a status that is none.
+        """
+        if status not in STATUSES:
+            raise ValueError(f"{status!r} is no status; there are: {', '.join(sorted(STATUSES))}")
+        if not self._started or self._closed:
+            return
+        self._closed = True
+        if (state := self._state()) is not None:
+            state.remove_observer(self)
+        await finish(self._close(status))
+
+    async def _start(self) -> None:
+        for sink in self._sinks:
+            await sink.start(self.subject)
+            # Only a word to its threads, which end when they have written what they have.
+            weakref.finalize(self, sink.release).atexit = False
+        if (state := self._state()) is not None:
+            state.add_observer(self)
+
+    async def _close(self, status: str) -> None:
+        for sink in self._sinks:
+            await sink.close(status)
+
+    def _update(self, subject: Subject) -> None:
+        self.subject = subject
+        if self._started and not self._closed:
+            for sink in self._sinks:
+                sink.update(subject)
+
+
+def _subject(
+    session: Session, team_id: str, project_id: str, metadata: Mapping[str, Any]
+) -> Subject:
+    config, profile = session.agent.config, session.registry.profile
+    return Subject(
+        session_id=session.id,
+        team_id=team_id,
+        project_id=project_id,
+        model=config.model,
+        profile="" if profile is None else profile.name,
+        environment=config.backend if isinstance(config.backend, str) else config.backend.name,
+        metadata=_plain(metadata),
+    )
+
+
+def _sinks(
+    config: ObservabilityConfig,
+    tracer_provider: TracerProvider | None,
+    meter_provider: MeterProvider | None,
+) -> list[Sink]:
+    given = tracer_provider is not None or meter_provider is not None
+    sinks: list[Sink] = []
+    if isinstance(config.backend, SqliteBackend):
+        sinks.append(_database(config.backend, config))
+    elif not given:
+        sinks.append(_collector(config.backend, config))
+    if given:
+        sinks.append(_providers(config, tracer_provider, meter_provider))
+    return sinks
+
+
+def _database(backend: SqliteBackend, config: ObservabilityConfig) -> Sink:
+    from paddock.runtime.observability.telemetry import Telemetry
+    from paddock.runtime.observability.writer import TelemetryWriter
+
+    if backend.path.is_dir():
+        raise IsADirectoryError(21, "is a directory", str(backend.path))
+    backend.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Telemetry(TelemetryWriter(backend.path), config.capture)
+
+
+def _collector(backend: OtlpBackend, config: ObservabilityConfig) -> Sink:
+    try:
+        from paddock.runtime.observability.exporters import collector_sink
+    except ModuleNotFoundError as error:
+        raise MissingDependency("opentelemetry", "otel") from error
+    return collector_sink(backend, config.capture)
+
+
+def _providers(
+    config: ObservabilityConfig,
+    tracer_provider: TracerProvider | None,
+    meter_provider: MeterProvider | None,
+) -> Sink:
+    from opentelemetry.metrics import NoOpMeterProvider
+    from opentelemetry.trace import NoOpTracerProvider
+
+    from paddock.runtime.observability.otel import Spans
+
+    return Spans(
+        config.capture,
+        tracer_provider=tracer_provider or NoOpTracerProvider(),
+        meter_provider=meter_provider or NoOpMeterProvider(),
+    )
+
+
+def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """`metadata` as JSON gives it back."""
+    try:
+        text = json.dumps(dict(metadata), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"telemetry metadata has to be what JSON can hold: {error}") from error
+    plain: dict[str, Any] = json.loads(text)
+    return plain
