@@ -123,7 +123,6 @@ class AnthropicModel:
             "/v1/messages",
             cast_to=object,
             content=body,
-            options={"headers": {"Content-Type": "application/json"}},
             stream=True,
             stream_cls=anthropic.AsyncStream[object],
         )
@@ -134,12 +133,15 @@ class AnthropicModel:
 def _connect(
     base_url: str | None, api_key: str, timeout: float, max_retries: int
 ) -> anthropic.AsyncAnthropic:
-    client = anthropic.AsyncAnthropic(
-        base_url=base_url and base_url.rstrip("/").removesuffix("/v1"),
-        api_key=api_key or None,
-        timeout=timeout,
-        max_retries=max_retries,
-    )
+    try:
+        client = anthropic.AsyncAnthropic(
+            base_url=base_url and base_url.rstrip("/").removesuffix("/v1"),
+            api_key=api_key or None,
+            timeout=timeout,
+            max_retries=max_retries,
+        )
+    except anthropic.AnthropicError as error:  # credentials on the disk that are not usable
+        raise ConfigError(f"no API key, and {error}") from error
     if client.api_key or client.auth_token or client.credentials:
         return client
     if not base_url:
