@@ -1,8 +1,8 @@
 """System prompts: the built-in one, the user's own, and prompt files.
 
 A prompt file is a Jinja2 template, after an optional block of YAML between two ``---``
-lines with `description`, `variables` and `initial_prompt`. Templates are rendered in
-Jinja's sandbox; a value is never itself taken for a template.
+lines with `description`, `variables` and `initial_prompt`. Knows what a template is given;
+rendering it is the business of `paddock.runtime.rendering`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ConfigError
 from paddock.runtime.permissions import load_profile
+from paddock.runtime.rendering import render
+from paddock.runtime.yamltext import MAX_BYTES, decode, read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,126 +23,148 @@ if TYPE_CHECKING:
     from paddock.runtime.config import AgentConfig
     from paddock.runtime.permissions import PermissionProfile
 
-__all__ = ["PromptFile", "read_prompt", "resolve"]
+__all__ = ["PromptFile", "automatic_values", "read_prompt", "resolve"]
+
+_FENCE = "---"
+_TEXTS = (("variables", "*"), ("variables", "*", "default"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptFile:
-    """A prompt file, read. `defaults` has None for a variable that has to be given."""
+    """A prompt file, read. `defaults` has None for a variable that has to be given.
+
+    `body` begins on `first_line` of the file that `source` names.
+    """
 
     body: str
     source: str
+    first_line: int = 1
     description: str = ""
     initial_prompt: str | None = None
     defaults: Mapping[str, str | None] = field(default_factory=dict)
 
     def render(self, values: Mapping[str, str]) -> str:
-        """The prompt's text; `ConfigError` names a variable that is missing."""
-        from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
+        """The prompt's text. Values that the file does not name are there for it too.
 
+        Raises `ConfigError` that names a variable that is missing, or the line that is
+        wrong. Blocks while a process of its own renders it, some 0.1 s.
+        """
         known = {name: value for name, value in self.defaults.items() if value is not None}
         known.update(values)
         for name in self.defaults:
             if name not in known:
                 raise ConfigError(f"Missing required variable: {name}")
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
-        )
-        try:
-            return environment.from_string(self.body).render(known)
-        except TemplateSyntaxError as error:
-            raise ConfigError(f"{self.source}, line {error.lineno}: {error.message}") from error
-        except TemplateError as error:
-            raise ConfigError(f"{self.source}: {error}") from error
+        return render(self.body, known, source=self.source, first_line=self.first_line)
 
 
 def resolve(config: AgentConfig) -> str:
     """The system prompt of `config`, rendered if it is a file."""
     import platformdirs
 
+    prompt = config.system_prompt
+    if prompt and (not prompt.endswith(".md") or "\n" in prompt):
+        return prompt
     profile = load_profile(config.profile)
-    values = {**_known_values(config, profile), **config.vars}
-    if not config.system_prompt:
-        users_own = platformdirs.user_config_path("paddock") / "default.md"
-        return read_prompt(users_own).render(values) if users_own.is_file() else _built_in(values)
-    if config.system_prompt.endswith(".md") and "\n" not in config.system_prompt:
-        return read_prompt(Path(config.system_prompt).expanduser()).render(values)
-    return config.system_prompt
+    values = {**automatic_values(config, profile), **config.vars}
+    if prompt:
+        return read_prompt(Path(prompt).expanduser()).render(values)
+    users_own = platformdirs.user_config_path("paddock") / "default.md"
+    if users_own.is_file():
+        return read_prompt(users_own).render(values)
+    return _built_in(values, profile)
 
 
 def read_prompt(path: Path) -> PromptFile:
     """Read a prompt file; `ConfigError` if it is not one, `FileNotFoundError` if there is none."""
     if not path.is_file():
         raise FileNotFoundError(f"Prompt file not found: {path}")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    with path.open("rb") as file:
+        text = decode(file.read(MAX_BYTES + 1), source=str(path))
     head, body = _split(text)
     if not body.strip():
         raise ConfigError(f"{path}: the prompt is empty")
-    document = _read_head(head, path)
-    variables = document.get("variables") or {}
-    if not isinstance(variables, dict):
-        raise ConfigError(f"{path}: variables has to be a mapping")
+    document = _read_head(head, str(path))
     return PromptFile(
         body=body,
         source=str(path),
-        description=str(document.get("description") or ""),
+        first_line=1 + text.count("\n") - body.count("\n"),
+        description=document.get("description") or "",
         initial_prompt=document.get("initial_prompt"),
-        defaults={str(name): _default(value) for name, value in variables.items()},
+        defaults={
+            name: _default(value, f"{path}: variables.{name}")
+            for name, value in (document.get("variables") or {}).items()
+        },
     )
 
 
 def _split(text: str) -> tuple[str, str]:
-    lines = text.splitlines(keepends=True)
-    if lines and lines[0].rstrip() == "---":
+    lines = text.split("\n")
+    if lines[0].rstrip() == _FENCE:
         for number, line in enumerate(lines[1:], 1):
-            if line.rstrip() == "---":
-                return "".join(lines[1:number]), "".join(lines[number + 1 :])
+            if line.rstrip() == _FENCE:
+                return "\n".join(lines[1:number]), "\n".join(lines[number + 1 :])
     return "", text
 
 
-def _read_head(head: str, path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        document = yaml.safe_load(head) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: what stands between the --- lines has to be a mapping")
-    return document
-
-
-def _default(value: Any) -> str | None:
-    if isinstance(value, dict):
-        if value.get("default") is not None:
-            return str(value["default"])
-        return None if value.get("required", True) else ""
-    return str(value)
+def _read_head(head: str, source: str) -> Mapping[str, Any]:
+    document = read_yaml(head, source=source, texts=_TEXTS, first_line=2)
+    data = {} if document.data is None else document.data
+    if not isinstance(data, dict):
+        raise ConfigError(f"{source}: what stands between the --- lines has to be a mapping")
+    kinds = {"description": str, "initial_prompt": str, "variables": dict}
+    for name, kind in kinds.items():
+        value = data.get(name)
+        if value is not None and not isinstance(value, kind):
+            wanted = "a mapping" if kind is dict else "text"
+            place = f"{source}, line {document.lines[name]}: {name}"
+            raise ConfigError(f"{place} has to be {wanted}, not {type(value).__name__}")
+    return data
 
 
-def _known_values(config: AgentConfig, profile: PermissionProfile) -> dict[str, str]:
-    backend = config.backend if isinstance(config.backend, str) else config.backend.name
+def _default(value: Any, place: str) -> str | None:
+    """The default of a variable in its short form or its long one; None if it has none."""
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        raise ConfigError(f"{place}: give a text, or a mapping with required and default")
+    required, default = value.get("required"), value.get("default")
+    if not isinstance(required, bool | None):
+        raise ConfigError(f"{place}.required: give true or false")
+    if not isinstance(default, str | None):
+        raise ConfigError(f"{place}.default: give a text")
+    return "" if default is None and required is False else default
+
+
+def automatic_values(config: AgentConfig, profile: PermissionProfile) -> dict[str, str]:
+    """What every prompt file is given, unless `AgentConfig.vars` say otherwise."""
+    backend = config.backend
+    if isinstance(backend, str):
+        from paddock.backends.base import get_backend
+
+        name, kind, recipe_dir = backend, get_backend(backend), None
+    else:
+        name, kind, recipe_dir = backend.name, type(backend), backend.working_dir
+    here = kind.default_working_dir is None  # directories of this machine
     return {
-        "platform": platform.system() if backend == "local" else "Linux",
+        "platform": platform.system() if here else "Linux",
         "home_dir": "~",
-        "working_dir": config.working_dir or profile.shell_working_dir or ".",
+        "working_dir": config.working_dir or recipe_dir or kind.default_working_dir or ".",
         "profile_name": profile.name,
         "shell_mode": profile.shell.value,
         "file_write_mode": profile.file_write.value,
         "database_mode": profile.database.value,
-        "sandbox_info": f"a {backend} sandbox",
+        "sandbox_info": f"a {name} sandbox",
     }
 
 
-def _built_in(values: Mapping[str, str]) -> str:
+def _built_in(values: Mapping[str, str], profile: PermissionProfile) -> str:
+    place = values["working_dir"]
+    if profile.shell_working_dir is not None:
+        place += f"; commands start in {profile.shell_working_dir} if the sandbox has it"
     return (
         "You are an agent that works with tools in a sandbox.\n\n"
         f"System: {values['platform']}, {values['sandbox_info']}\n"
-        f"Working directory: {values['working_dir']}\n"
+        f"Working directory: {place}\n"
         f"Profile: {values['profile_name']} (shell {values['shell_mode']}, "
         f"writing files {values['file_write_mode']})\n\n"
         "Look before you change something. Use the tools to find facts instead of guessing "

@@ -83,7 +83,7 @@ def read_yaml(
 ) -> Document:
     """Read `text`, which begins on `first_line` of `source`.
 
-    Where a path matches one of `texts`, a scalar is taken as it is written, as text.
+    Where a path matches one of `texts`, a scalar but null is taken as it is written, as text.
     """
     try:
         events = iter(yaml.parse(text, Loader=_PARSER))
@@ -188,7 +188,9 @@ class _Reader:
         text, plain = event.value, event.implicit[0]
         if event.tag not in (None, "!"):
             return self.tagged(event)
-        if not plain or any(_matches(pattern, path) for pattern in self.texts):
+        if not plain:
+            return text
+        if _WORDS.get(text, text) is not None and any(_matches(t, path) for t in self.texts):
             return text
         if len(text) > MAX_DIGITS and (_INT.fullmatch(text) or _FLOAT.fullmatch(text)):
             self.refuse(event, f"a number with more than {MAX_DIGITS} digits")

@@ -11,7 +11,6 @@ from paddock.errors import ConfigError
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
 from paddock.runtime.permissions import PermissionProfile
-from paddock.runtime.prompts import read_prompt
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -213,49 +212,3 @@ def test_the_working_directory_of_the_config_is_the_backends(backend: CountingBa
     assert Agent(dataclasses.replace(config, working_dir=None)).create_backend() is backend
     with pytest.raises(ConfigError, match="no backend is called"):
         Agent(AgentConfig(backend="nowhere")).create_backend()
-
-
-def test_without_a_prompt_there_is_a_built_in_one_and_the_users_own_goes_before(
-    tmp_path: Path,
-) -> None:
-    agent = Agent(AgentConfig(profile="developer", working_dir="/w"))
-    assert "developer" in agent.system_prompt
-    assert "/w" in agent.system_prompt
-    own = tmp_path / "config" / "paddock" / "default.md"
-    own.parent.mkdir(parents=True)
-    own.write_text("Mine, under {{ profile_name }}, on {{ platform }}.")
-    assert AgentConfig().resolve_system_prompt().startswith("Mine, under readonly, on ")
-    assert AgentConfig(system_prompt="Literal.").resolve_system_prompt() == "Literal."
-
-
-def test_a_prompt_file_is_rendered_with_its_variables(tmp_path: Path) -> None:
-    path = tmp_path / "prompt.md"
-    path.write_text(
-        "---\ndescription: A test\nvariables:\n  team: {required: true}\n  tone: calm\n"
-        "initial_prompt: Begin.\n---\n{% if team %}\nTeam {{ team }}, {{ tone }}.\n{% endif %}\n"
-    )
-    config = AgentConfig(system_prompt=str(path), vars={"team": "{{ 7*7 }}", "unused": "x"})
-    assert config.resolve_system_prompt() == "Team {{ 7*7 }}, calm.\n"
-    prompt = read_prompt(path)
-    assert (prompt.description, prompt.initial_prompt) == ("A test", "Begin.")
-    with pytest.raises(ValueError, match="Missing required variable: team"):
-        AgentConfig(system_prompt=str(path)).resolve_system_prompt()
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("", "empty"),
-        ("---\na: [\n---\nx", "line"),
-        ("---\n- a\n---\nx", "mapping"),
-        ("---\nvariables: [a]\n---\nx", "mapping"),
-        ("a\n{% if %}", "line 2"),
-        ("{{ unknown }}", "unknown"),
-        ("{{ ''.__class__.__mro__ }}", "unsafe|__class__"),
-    ],
-)
-def test_a_prompt_file_that_is_none_is_told(tmp_path: Path, text: str, told: str) -> None:
-    path = tmp_path / "prompt.md"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match=told):
-        AgentConfig(system_prompt=str(path)).resolve_system_prompt()

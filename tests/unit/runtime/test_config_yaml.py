@@ -136,7 +136,7 @@ def test_a_number_is_kept_as_it_is_written_where_text_is_meant() -> None:
         source="a.yaml",
         texts=[("vars", "*")],
     )
-    assert document.data["vars"] == {"version": "1.10", "flag": "true", "n": "010", "none": ""}
+    assert document.data["vars"] == {"version": "1.10", "flag": "true", "n": "010", "none": None}
     assert document.data["other"] == {"version": 1.1}
 
 
