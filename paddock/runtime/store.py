@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import re
 import uuid
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,13 @@ from paddock.errors import ConfigError, SessionError
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
 from paddock.runtime.directory import SessionDirectory
+from paddock.runtime.glance import last_status, mentions
+from paddock.runtime.index import SessionIndex
 from paddock.runtime.session import Session
 from paddock.runtime.state import State
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Iterator
 
 __all__ = ["SessionInfo", "SessionStore"]
@@ -60,6 +65,7 @@ class SessionStore:
 
     def __init__(self, base_dir: str | os.PathLike[str] | None = None) -> None:
         self.base_dir = _default_directory() if base_dir is None else Path(base_dir).expanduser()
+        self._index = SessionIndex(self.base_dir)
 
     def create_session(self, agent: Agent, *, session_id: str | None = None) -> Session:
         """A new session of `agent` that writes everything to a directory of its own.
@@ -84,6 +90,7 @@ class SessionStore:
             profile=_profile_name(agent),
             first_prompt="",
         )
+        self._index.add(name, now)
         return Session(agent, session_id=name, session_dir=directory.path)
 
     def resume(
@@ -114,7 +121,7 @@ class SessionStore:
             raise FileNotFoundError(f"Session not found: {prefix}")
         if (self.base_dir / prefix).is_dir():
             return prefix
-        found = [path.name for path in self._paths() if path.name.startswith(prefix)]
+        found = [name for name in self._names() if name.startswith(prefix)]
         if not found:
             raise FileNotFoundError(f"Session not found: {prefix}")
         if len(found) > 1:
@@ -127,14 +134,21 @@ class SessionStore:
 
     def list(self, limit: int | None = 20) -> list[SessionInfo]:
         """The newest `limit` sessions, newest first; all of them for None."""
-        infos = [_read_info(SessionDirectory(path)) for path in self._paths()]
-        infos.sort(key=lambda info: (info.created_at, info.id), reverse=True)
-        return infos[:limit]
+        names = [name for _, name in self._newest_first()]
+        return [_read_info(self._directory(name)) for name in names[:limit]]
+
+    def search(self, text: str, limit: int | None = 20) -> builtins.list[SessionInfo]:
+        """The newest `limit` sessions in whose conversation `text` occurs, newest first.
+
+        Prompts, answers and results of tools are looked at, in any case of letters. It
+        reads traces until it has found enough; on an event loop do it in a thread.
+        """
+        found = (name for _, name in self._newest_first() if mentions(self._trace(name), text))
+        return [_read_info(self._directory(name)) for name in islice(found, limit)]
 
     def get_latest_id(self) -> str | None:
         """The id of the newest session; None if there is none."""
-        newest = self.list(limit=1)
-        return newest[0].id if newest else None
+        return next((name for _, name in self._newest_first()), None)
 
     def update_status(self, session_id: str, status: str) -> None:
         """Note another status for a session; raises `FileNotFoundError`."""
@@ -154,12 +168,24 @@ class SessionStore:
             raise ConfigError(f"{session_id!r} cannot be the id of a session")
         return SessionDirectory(self.base_dir / session_id)
 
-    def _paths(self) -> Iterator[Path]:
-        if not self.base_dir.is_dir():
-            return
-        for path in self.base_dir.iterdir():
-            if _ID.fullmatch(path.name) and path.is_dir():
-                yield path
+    def _trace(self, session_id: str) -> Path:
+        return self._directory(session_id).trace
+
+    def _newest_first(self) -> builtins.list[tuple[str, str]]:
+        """When each session was made (UTC, ISO 8601) and its id."""
+        known = self._index.read()
+        made = [(known.get(name) or self._made_at(name), name) for name in self._names()]
+        return sorted(made, reverse=True)
+
+    def _made_at(self, name: str) -> str:
+        directory = self._directory(name)
+        return _created_at(directory.read_meta(), directory).astimezone(dt.UTC).isoformat()
+
+    def _names(self) -> Iterator[str]:
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.base_dir) as entries:
+            for entry in entries:
+                if _ID.fullmatch(entry.name) and entry.is_dir():
+                    yield entry.name
 
 
 def _default_directory() -> Path:
@@ -180,7 +206,7 @@ def _read_info(directory: SessionDirectory) -> SessionInfo:
     meta = directory.read_meta()
     status = str(meta.get("status") or "unknown")
     if status == "running" and not directory.locked():
-        status = "interrupted"
+        status = last_status(directory.trace) or "interrupted"
     return SessionInfo(
         id=directory.path.name,
         status=status,
