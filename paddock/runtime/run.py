@@ -104,10 +104,12 @@ class Run:
             raise SessionError("no call of this session waits for an approval")
         if unknown := sorted(decisions.keys() - waiting.keys()):
             raise SessionError(f"no such call waits for an approval: {', '.join(unknown)}")
+        digests = {
+            call_id: call_digest(item.tool_name, item.tool_args, self.terms)
+            for call_id, item in waiting.items()
+        }
         for call_id, approved in decisions.items():
-            item = waiting[call_id]
-            digest = call_digest(item.tool_name, item.tool_args, self.terms)
-            if approved and digest != item.digest:
+            if approved and digests[call_id] != waiting[call_id].digest:
                 raise SessionError(
                     f"call {call_id} cannot be approved: its arguments, the profile or the "
                     "backend are not those it was asked for with"
@@ -119,7 +121,7 @@ class Run:
                     call_id=call_id,
                     tool_name=waiting[call_id].tool_name,
                     approved=approved is True,
-                    digest=waiting[call_id].digest,
+                    digest=digests[call_id],
                 )
             )
 
@@ -232,6 +234,7 @@ class Run:
         state = self.journal.state
         result = RunResult(
             text="" if self._loop is None else self._loop.text,
+            output=None if self._loop is None else self._loop.output,
             events=self.outlet.events,
             status=status,
             usage=run_usage(self._usage, state.total, state.estimate_tokens()),

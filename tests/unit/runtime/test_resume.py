@@ -1,0 +1,334 @@
+"""Runs that wait for somebody to approve a call, and go on later, here or elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from paddock.errors import SessionError, TraceError
+from paddock.runtime.approvals import ApprovalInterrupt, ToolApprovalItem
+from paddock.runtime.run_state import RunState
+from paddock.runtime.session import Session
+from paddock.runtime.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from paddock.runtime.models.base import Message
+    from paddock.runtime.tools.base import ToolHandler
+    from tests.unit.runtime.conftest import Function, OpenSession
+
+    Asking = Callable[[Function], ToolHandler]
+    CheckHistory = Callable[[Sequence[Message]], None]
+
+NOBODY = {"auto_approve": False}
+
+
+def call(name: str, /, call_id: str = "", **arguments: Any) -> dict[str, Any]:
+    return {"name": name, "arguments": arguments, **({"id": call_id} if call_id else {})}
+
+
+def results(session: Session) -> list[str]:
+    return [message["content"] for message in session.state.messages if message["role"] == "tool"]
+
+
+def records(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory / "trace.jsonl").read_text().splitlines()]
+
+
+class Deploys:
+    """A tool that has an effect, and counts it."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def deploy(self, where: str = "") -> str:
+        self.done.append(where)
+        return f"deployed {where}"
+
+
+def echo(text: str = "") -> str:
+    return f"echo: {text}"
+
+
+TURNS: list[dict[str, Any]] = [
+    {
+        "tool_calls": [
+            call("echo", "a", text="1"),
+            call("deploy", "b", where="here"),
+            call("deploy", "c", where="there"),
+        ]
+    },
+    {"text": "Done."},
+    {"text": "More."},
+]
+
+
+@pytest.fixture
+def deploys() -> Deploys:
+    return Deploys()
+
+
+@pytest.fixture
+def waiting(
+    open_session: OpenSession, asking: Asking, deploys: Deploys, tmp_path: Path
+) -> Callable[[], Session]:
+    """Opens the session of one directory: two of three calls need an approval."""
+    return lambda: open_session(
+        TURNS, echo, asking(deploys.deploy), session_dir=tmp_path / "one", config=NOBODY
+    )
+
+
+@pytest.mark.rows("O-20", "S-27")
+async def test_a_run_that_has_nobody_to_ask_tells_which_calls_wait(
+    waiting: Callable[[], Session], deploys: Deploys
+) -> None:
+    session = waiting()
+    result = await session.run("Go.")
+    assert result.status == "interrupted"
+    assert [(i.tool_call_id, i.tool_name, i.tool_args) for i in result.interruptions] == [
+        ("b", "deploy", {"where": "here"}),
+        ("c", "deploy", {"where": "there"}),
+    ]
+    assert [event.tool_call_id for event in result.events if event.type == "interruption"] == [
+        "b",
+        "c",
+    ]
+    assert not deploys.done
+    assert not results(session), "nothing of the turn ran"
+
+
+@pytest.mark.rows("O-20", "C40")
+async def test_decisions_take_the_run_up_in_a_new_session_of_the_directory(
+    waiting: Callable[[], Session], deploys: Deploys, check_history: CheckHistory, tmp_path: Path
+) -> None:
+    await waiting().run("Go.")
+    session = waiting()
+    session.recover()
+    assert session.state.status == "interrupted"
+    waits = [item.tool_call_id for item in session.state.pending_approvals]
+    result = await session.resume(dict.fromkeys(waits, True))
+    assert (result.status, result.text, result.interruptions) == ("completed", "Done.", ())
+    assert deploys.done == ["here", "there"]
+    assert results(session) == ["echo: 1", "deployed here", "deployed there"]
+    check_history(session.state.messages)
+    written = records(tmp_path / "one")
+    asked = {r["tool_call_id"]: r for r in written if r["type"] == "approval_required"}
+    given = {r["tool_call_id"]: r for r in written if r["type"] == "approval"}
+    assert asked.keys() == given.keys() == {"b", "c"}
+    for name in given:
+        assert given[name]["approved"] is True
+        assert given[name]["arguments_sha256"] == asked[name]["arguments_sha256"]
+    starts = [r for r in written if r["type"] == "run_start"]
+    assert [start.get("resumed", False) for start in starts] == [False, True]
+    assert session.state.run_count == 2
+
+
+@pytest.mark.rows("O-20")
+async def test_nothing_runs_before_every_call_of_the_turn_is_decided(
+    waiting: Callable[[], Session], deploys: Deploys
+) -> None:
+    await waiting().run("Go.")
+    first = await waiting().resume({"b": True})
+    assert first.status == "interrupted"
+    assert [item.tool_call_id for item in first.interruptions] == ["c"]
+    assert not deploys.done
+    assert (await waiting().resume({"c": True})).status == "completed"
+    assert deploys.done == ["here", "there"], "the first decision was kept"
+
+
+@pytest.mark.rows("O-20", "S-26")
+async def test_a_refusal_ends_the_turn_as_one_of_the_callback_does(
+    waiting: Callable[[], Session], deploys: Deploys, check_history: CheckHistory
+) -> None:
+    await waiting().run("Go.")
+    session = waiting()
+    result = await session.resume({"b": False, "c": True})
+    assert result.status == "completed"
+    assert not deploys.done
+    assert results(session) == [
+        "echo: 1",
+        "Command rejected by user. Awaiting new instructions.",
+        "Command skipped - user rejected previous command.",
+    ]
+    check_history(session.state.messages)
+
+
+@pytest.mark.rows("C54")
+async def test_a_decision_is_used_once_and_a_call_with_a_result_is_not_run_again(
+    waiting: Callable[[], Session], deploys: Deploys
+) -> None:
+    await waiting().run("Go.")
+    session = waiting()
+    await session.resume({"b": True, "c": True})
+    with pytest.raises(SessionError, match="no call of this session waits"):
+        await session.resume({"b": True, "c": True})
+    assert deploys.done == ["here", "there"]
+    assert session.state.status == "completed"
+
+
+async def test_a_decision_about_a_call_that_does_not_wait_changes_nothing(
+    waiting: Callable[[], Session], tmp_path: Path
+) -> None:
+    await waiting().run("Go.")
+    before = records(tmp_path / "one")
+    session = waiting()
+    with pytest.raises(SessionError, match="no such call waits for an approval: a, z"):
+        await session.resume({"z": True, "b": True, "a": True})
+    assert records(tmp_path / "one") == before
+    assert session.state.status == "interrupted"
+    assert json.loads((tmp_path / "one" / "meta.json").read_text())["status"] == "interrupted"
+
+
+@pytest.mark.rows("C54")
+async def test_what_was_asked_for_one_command_does_not_approve_another(
+    waiting: Callable[[], Session], deploys: Deploys
+) -> None:
+    result = await waiting().run("Go.")
+    assert result.state is not None
+    kept = json.loads(json.dumps(result.state.to_dict()))
+    call_b = kept["history"][-1]["tool_calls"][1]
+    call_b["function"]["arguments"] = '{"where": "everywhere"}'
+    forged = waiting()
+    session = Session(
+        forged.agent, state=RunState.from_dict(kept).to_state(), client=forged._given_client
+    )
+    with pytest.raises(SessionError, match="call b cannot be approved: its arguments"):
+        await session.resume({"b": True, "c": True})
+    assert (await session.resume({"b": False})).status == "completed", "but refused it can be"
+    assert not deploys.done
+
+
+@pytest.mark.rows("C54")
+async def test_an_approval_is_for_the_profile_it_was_asked_under(
+    waiting: Callable[[], Session], deploys: Deploys
+) -> None:
+    await waiting().run("Go.")
+    session = waiting()
+    profile = session.registry.profile
+    assert profile is not None
+    session.registry.profile = dataclasses.replace(profile, shell_timeout=1)
+    with pytest.raises(SessionError, match="the profile"):
+        await session.resume({"b": True, "c": True})
+    assert not deploys.done
+
+
+async def test_a_callback_may_decide_what_decisions_leave_open(
+    waiting: Callable[[], Session], deploys: Deploys
+) -> None:
+    await waiting().run("Go.")
+    asked: list[object] = []
+
+    def approve(tool: str, arguments: dict[str, Any]) -> bool:
+        asked.append(arguments)
+        return True
+
+    session = waiting()
+    session.approval_callback = approve
+    assert (await session.resume({"b": True})).status == "completed"
+    assert asked == [{"where": "there"}]
+
+
+async def test_an_answer_of_the_callback_before_its_interrupt_is_kept(
+    waiting: Callable[[], Session], deploys: Deploys
+) -> None:
+    def approve(tool: str, arguments: dict[str, Any]) -> bool:
+        if arguments["where"] == "there":
+            raise ApprovalInterrupt("ask the other one")
+        return True
+
+    session = waiting()
+    session.approval_callback = approve
+    result = await session.run("Go.")
+    assert [item.tool_call_id for item in result.interruptions] == ["c"]
+    await waiting().resume({"c": True})
+    assert deploys.done == ["here", "there"]
+
+
+async def test_a_call_whose_arguments_could_not_be_read_is_not_run_later(
+    open_session: OpenSession, asking: Asking, deploys: Deploys
+) -> None:
+    turns = [
+        {"tool_calls": [{"name": "echo", "arguments": "{", "id": "a"}, call("deploy", "b")]},
+        {"text": "Done."},
+    ]
+    session = open_session(turns, echo, asking(deploys.deploy), config=NOBODY)
+    assert (await session.run("Go.")).status == "interrupted"
+    (answer,) = results(session)
+    assert answer.startswith("Invalid arguments")
+    assert (await session.resume({"b": True})).status == "completed"
+    assert len(results(session)) == 2
+
+
+@pytest.mark.rows("O-20")
+async def test_the_state_of_a_run_goes_through_json_and_on(
+    waiting: Callable[[], Session], deploys: Deploys, tmp_path: Path
+) -> None:
+    session = waiting()
+    session.system_prompt = "Be brief."
+    result = await session.run("Go.")
+    assert result.state is not None
+    data = json.loads(json.dumps(result.state.to_dict()))
+    assert data["session_id"] == session.id
+    assert data["system_prompt"] == "Be brief."
+    assert data["totals"] == {**session.state.usage, "run_count": 1}
+    again = RunState.from_dict(data)
+    assert again == result.state
+    assert all(isinstance(item, ToolApprovalItem) for item in again.pending_approvals)
+    other = Session(
+        session.agent,
+        state=again.to_state(),
+        session_dir=tmp_path / "two",
+        client=session._given_client,
+    )
+    assert other.id == session.id
+    done = await other.resume({"b": True, "c": True})
+    assert done.status == "completed"
+    assert done.state is None
+    assert deploys.done == ["here", "there"]
+    loaded = State.from_jsonl((tmp_path / "two" / "trace.jsonl").read_bytes())
+    assert loaded.messages == other.state.messages
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"history": [{"role": "user"}, {"content": "no role"}]},
+        {"history": 3},
+        {"pending_approvals": [{"tool_call_id": "b"}]},
+        {"totals": []},
+        {"more": 1},
+    ],
+)
+def test_what_is_not_the_state_of_a_run_is_refused(change: dict[str, Any]) -> None:
+    data = RunState.of(State("one"), "Help.").to_dict()
+    assert RunState.from_dict(data).session_id == "one"
+    with pytest.raises(TraceError):
+        RunState.from_dict({**data, **change})
+
+
+async def test_a_state_carried_as_jsonl_still_knows_what_waits(
+    waiting: Callable[[], Session],
+) -> None:
+    session = waiting()
+    result = await session.run("Go.")
+    carried = State.from_jsonl(session.state.to_jsonl())
+    assert carried.pending_approvals == result.interruptions
+    assert carried.status == "interrupted"
+
+
+async def test_a_cancelled_resumption_gives_every_call_a_result(
+    waiting: Callable[[], Session], deploys: Deploys, check_history: CheckHistory
+) -> None:
+    await waiting().run("Go.")
+    session = waiting()
+    session.cancel_check = lambda: True
+    result = await session.resume({"b": True, "c": True})
+    assert (result.status, result.reason) == ("cancelled", "cancel_check")
+    assert not deploys.done
+    check_history(session.state.messages)
+    assert not session.state.pending_approvals
