@@ -1,0 +1,155 @@
+"""What runs may use up, and how they end when it is used up."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from paddock.errors import BudgetExceeded, ConfigError
+from paddock.runtime.budget import Budget, Ledger
+from paddock.runtime.models.base import Usage
+from paddock.runtime.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from paddock.runtime.models.base import Message
+    from tests.unit.runtime.conftest import OpenSession
+
+    CheckHistory = Callable[[Sequence[Message]], None]
+
+LONG = 3600.0
+
+
+def step() -> str:
+    return "stepped"
+
+
+def turns(number: int = 9) -> list[dict[str, Any]]:
+    usage = {"input_tokens": 90, "output_tokens": 10, "cost_usd": 0.25}
+    return [{"text": "On.", "tool_calls": [{"name": "step"}], "usage": usage}] * number
+
+
+@pytest.mark.parametrize(
+    ("budget", "made", "reason"),
+    [
+        (Budget(turns=2), 2, "the budget of 2 model calls is used up: 2"),
+        (Budget(tokens=250), 3, "the budget of 250 tokens is used up: 300"),
+        (Budget(tokens=1_000_000, turns=1), 1, "the budget of 1 model calls is used up: 1"),
+        (Budget(cost=0.5), 2, "the budget of 0.5 US dollars is used up: 0.5"),
+        (Budget(seconds=0), 0, "the budget of 0 seconds is used up"),
+    ],
+    ids=str,
+)
+async def test_a_run_ends_when_its_budget_is_used_up(
+    open_session: OpenSession,
+    check_history: CheckHistory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    budget: Budget,
+    made: int,
+    reason: str,
+) -> None:
+    session = open_session(turns(), step, session_dir=tmp_path)
+    result = await session.run("Go.", budget=budget)
+    assert result.status == session.state.status == "budget"
+    assert result.reason is not None
+    assert result.reason.startswith(reason)
+    assert [event.content for event in result.events if event.type == "error"] == [result.reason]
+    answers = [m for m in session.state.messages if m["role"] == "assistant"]
+    assert len(answers) == made
+    check_history(session.state.messages)
+    assert State.from_jsonl((tmp_path / "trace.jsonl").read_bytes()).status == "budget"
+    assert (await session.run("On.", max_turns=1)).status == "max_turns", "it was for one run"
+
+
+async def test_the_time_that_is_up_ends_what_is_going_on(
+    open_session: OpenSession, check_history: CheckHistory
+) -> None:
+    ended = asyncio.Event()
+
+    async def step() -> str:
+        try:
+            await asyncio.sleep(LONG)
+        finally:
+            ended.set()
+        return "never"
+
+    session = open_session(turns(), step)
+    result = await session.run("Go.", budget=Budget(seconds=0.05))
+    assert result.status == "budget"
+    assert ended.is_set()
+    check_history(session.state.messages)
+    assert "Cancelled while it ran" in session.state.messages[-1]["content"]
+
+
+async def test_a_sessions_budget_is_for_all_its_runs(open_session: OpenSession) -> None:
+    session = open_session(turns(), step)
+    session.budget = Budget(turns=3)
+    assert (await session.run("Go.", max_turns=2)).status == "max_turns"
+    assert (await session.run("Go.")).status == "budget"
+    assert session.state.usage["input_tokens"] == 270
+    assert (await session.run("Go.")).status == "budget"
+    assert session.state.usage["input_tokens"] == 270, "no call was made any more"
+    session.budget = None
+    assert (await session.run("Go.", max_turns=1)).status == "max_turns"
+
+
+async def test_sessions_that_share_a_ledger_add_up(open_session: OpenSession) -> None:
+    ledger = Ledger(Budget(turns=3))
+    sessions = [open_session(turns(), step) for _ in range(2)]
+    for session in sessions:
+        session.budget = ledger
+        assert session.budget == Budget(turns=3)
+    first, second = [await session.run("Go.", max_turns=2) for session in sessions]
+    assert (first.status, second.status) == ("max_turns", "budget")
+    assert ledger.turns == 3
+    assert ledger.usage == Usage(input_tokens=270, output_tokens=30, cost_usd=0.75)
+
+
+async def test_what_an_agent_spends_for_another_counts_for_both(
+    open_session: OpenSession,
+) -> None:
+    async def step(context: Any) -> str:
+        child = open_session(turns(), inner)
+        child.budget = context.ledger
+        return (await child.run("Help.", max_turns=2)).status
+
+    def inner() -> str:
+        return ""
+
+    inner.__name__ = "step"
+    session = open_session(turns(), step)
+    result = await session.run("Go.", budget=Budget(turns=5))
+    statuses = [m["content"] for m in session.state.messages if m["role"] == "tool"]
+    assert statuses == ["max_turns", "budget"]
+    assert result.status == "budget"
+
+
+def test_time_that_runs_share_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("paddock.runtime.budget.time.monotonic", lambda: now[0])
+    above = Ledger(Budget(seconds=10))
+    below = Ledger(Budget(seconds=50), parent=above)
+    with above.running(), below.running():
+        now[0] += 4
+        assert below.seconds_left() == 6
+    now[0] += 100
+    assert above.seconds == below.seconds == 4, "between runs no time counts"
+    with below.running():
+        now[0] += 6
+        with pytest.raises(BudgetExceeded, match="10 seconds is used up: 10"):
+            below.check()
+        assert below.seconds_left() == 0
+    assert Ledger(Budget()).seconds_left() is None
+
+
+@pytest.mark.parametrize(
+    "bounds", [{"turns": -1}, {"tokens": -5}, {"cost": -0.1}, {"seconds": float("nan")}]
+)
+def test_a_bound_below_zero_is_none(bounds: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="a budget's"):
+        Budget(**bounds)
