@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from paddock._concurrency import finish
 from paddock._watching import ModelWork, watched
@@ -36,6 +36,7 @@ from paddock.runtime.models.base import (
     Usage,
 )
 from paddock.runtime.records import assistant_message, tool_message
+from paddock.runtime.response_format import InvalidAnswer
 from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from paddock.runtime.gate import ApprovalGate
     from paddock.runtime.models.base import ModelEvent
     from paddock.runtime.outlet import Outlet
+    from paddock.runtime.response_format import AnswerFormat
     from paddock.runtime.state import State
     from paddock.runtime.tools.registry import ToolRegistry
 
@@ -65,7 +67,8 @@ class AgentLoop:
     `request` is what every model call has in common, its messages being those before
     the conversation. `before_turn` is awaited before each model call. `ledger` counts
     the model calls, and says when no more is to be spent. `phase` tells where the loop
-    is, for whoever has to say where it was cancelled.
+    is, for whoever has to say where it was cancelled. `output` is what `answer_format`
+    made of the final answer.
     """
 
     state: State
@@ -79,10 +82,13 @@ class AgentLoop:
     execution: Execution
     ledger: Ledger
     budget_gate: BudgetGate | None = None
+    answer_format: AnswerFormat | None = None
     phase: str = "before model call"
     text: str = ""
     usage: Usage = field(default_factory=Usage)
     model_calls: int = 0
+    output: Any = None
+    _repairing: bool = False
 
     async def run(self, *, max_turns: int | None = None) -> RunStatus:
         """Go on until the model has answered, `max_turns` model calls were made, or a person
@@ -106,7 +112,7 @@ class AgentLoop:
             self.check()
             await self.before_turn()
             calls = await self._answer()
-            if not calls:
+            if not calls and await self._accept_answer():
                 await self._finish_turn()
                 return "completed"
 
@@ -162,6 +168,21 @@ class AgentLoop:
         self.out.record(MessageAdded(message=message))
         await self.out.show(finished)
         return calls
+
+    async def _accept_answer(self) -> bool:
+        """Whether the answer is what was asked for. If not, the model is told, once."""
+        if self.answer_format is None:
+            return True
+        try:
+            self.output = self.answer_format.read(self.text)
+        except InvalidAnswer as error:
+            if self._repairing:
+                raise ModelError(f"the answer is not of the response format: {error}") from error
+            self._repairing = True
+            message = {"role": "user", "content": clean_text(error.request)}
+            await self.out.emit(MessageAdded(message=message))
+            return False
+        return True
 
     async def _act(self, calls: Sequence[PreparedCall]) -> RunStatus | None:
         """Run the calls that may run; not None ends the run."""

@@ -68,6 +68,9 @@ class RunResult:
     (`input_tokens`, `output_tokens`, `cached_tokens`, `reasoning_tokens`, `cost_usd`), the
     session's under the same names with ``total_`` before them, and `context_size`.
 
+    With `AgentConfig.response_format`, `output` is the value of the answer: what its JSON
+    says, or an instance of the pydantic model. It is None where there was no such answer.
+
     An interrupted run has in `interruptions` the calls that wait for an approval (see
     `Session.resume`), and in `state` all that is needed to go on without the session.
     """
@@ -79,6 +82,7 @@ class RunResult:
     reason: str | None = None
     interruptions: tuple[ToolApprovalItem, ...] = ()
     state: RunState | None = None
+    output: Any = None
 
 
 @dataclass(frozen=True, slots=True)
