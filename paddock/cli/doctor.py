@@ -71,6 +71,8 @@ def examine() -> Iterator[Finding]:
     yield _project()
     yield _distribution("openai", "OpenAI client", install="openai")
     yield _key("OPENAI_API_KEY", "models of OpenAI, or of any service that speaks its protocol")
+    yield _distribution("anthropic", "Anthropic client", install="paddock[anthropic]")
+    yield _key("ANTHROPIC_API_KEY", "models of Anthropic")
 
 
 def _table(findings: list[Finding]) -> Table:

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,7 @@ ONE_CALL: dict[str, Any] = {
     "usage": {"input_tokens": 100, "output_tokens": 20},
 }
 REQUEST = ModelRequest(model="scripted", messages=[{"role": "user", "content": "Go."}])
+PARAMETERS: TypeAdapter[Any] = TypeAdapter(MessageCreateParamsStreaming)
 BASH = {
     "type": "function",
     "function": {"name": "bash", "description": "Runs.", "parameters": {"properties": {}}},
@@ -90,6 +92,7 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 async def served(
     turns: Sequence[Any], *, faults: Sequence[Fault | None] = (), **options: Any
 ) -> AsyncIterator[tuple[AnthropicModel, ModelServer]]:
+    """A model and its server; all that was asked is what the service's types allow."""
     async with ModelServer(turns, faults=faults) as server:
         model = AnthropicModel(base_url=server.base_url, api_key=server.api_key, **options)
         try:
@@ -97,6 +100,17 @@ async def served(
                 yield model, server
         finally:
             await model.aclose()
+        for body in {json.dumps(request.body) for request in server.requests}:
+            _consume(PARAMETERS.validate_python(json.loads(body)))
+
+
+def _consume(value: object) -> None:
+    """Iterate to the bottom: of what is iterable, pydantic validates only what is asked for."""
+    if isinstance(value, Mapping):
+        value = value.values()
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        for item in value:
+            _consume(item)
 
 
 async def collect(model: AnthropicModel, request: ModelRequest = REQUEST) -> list[ModelEvent]:
@@ -183,7 +197,6 @@ async def test_what_is_set_is_sent() -> None:
     async with served([HELLO]) as (model, server):
         await collect(model, request)
     body = server.requests[0].body
-    TypeAdapter(MessageCreateParamsStreaming).validate_python(body)
     assert body["tools"][0]["input_schema"] == {"type": "object", "properties": {}}
     assert body["system"] == [
         {"type": "text", "text": "You test.", "cache_control": {"type": "ephemeral"}}
@@ -241,7 +254,6 @@ async def test_effort_is_told_as_the_model_takes_it(
     async with served([HELLO]) as (model, server):
         await collect(model, request)
     body = server.requests[0].body
-    TypeAdapter(MessageCreateParamsStreaming).validate_python(body)
     assert body["thinking"] == thinking
     assert body.get("output_config", {}).get("effort") == told
 
@@ -270,7 +282,6 @@ async def test_thinking_is_never_text_and_goes_back_with_the_results() -> None:
         )
         assert (await answered(model, request)).text == "Hello there."
     body = server.requests[1].body
-    TypeAdapter(MessageCreateParamsStreaming).validate_python(body)
     _, answer, told = body["messages"]
     assert [block["type"] for block in answer["content"]] == [
         "thinking", "text", "tool_use", "tool_use",
@@ -734,3 +745,11 @@ def test_paddock_run_without_a_key_says_which_one(paddock: Paddock) -> None:
     done = paddock("run", "Hi", "--model", "claude-haiku-5-5")
     assert done.returncode != 0
     assert "ANTHROPIC_API_KEY" in done.stdout + done.stderr
+
+
+def test_doctor_tells_of_the_key_and_does_not_show_it(paddock: Paddock) -> None:
+    done = paddock("doctor", "--json", env={"ANTHROPIC_API_KEY": "sk-ant-very-secret"})
+    findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
+    assert findings["ANTHROPIC_API_KEY"]["status"] == "ok"
+    assert findings["Anthropic client"]["status"] == "ok"
+    assert "very-secret" not in done.stdout
