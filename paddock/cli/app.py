@@ -10,6 +10,7 @@ import typer
 from paddock.cli.demo import demo
 from paddock.cli.doctor import doctor
 from paddock.cli.exec import exec_
+from paddock.cli.export import export
 from paddock.cli.image import image
 from paddock.cli.init import init
 from paddock.cli.run import run
@@ -40,6 +41,7 @@ app.command()(run)
 # What follows the program is for the program, with or without a `--` before it.
 app.command(name="exec", context_settings={"allow_interspersed_args": False})(exec_)
 app.add_typer(sessions, name="sessions")
+app.command()(export)
 app.add_typer(image, name="image")
 app.command()(ls)
 app.command()(rm)

@@ -18,13 +18,13 @@ from paddock.cli.conversation import converse
 from paddock.cli.recipes import make_backend
 from paddock.cli.running import run
 from paddock.cli.text import one_line, plain
-from paddock.cli.timeline import render_record
+from paddock.cli.timeline import Timeline
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
     from paddock.runtime.store import SessionInfo, SessionStore
 
-__all__ = ["sessions"]
+__all__ = ["find_session", "open_store", "sessions"]
 
 sessions = typer.Typer(no_args_is_help=True, help="List, look at and resume earlier sessions.")
 
@@ -40,7 +40,7 @@ def list_(
     as_json: options.AsJson = False,
 ) -> None:
     """List sessions, newest first."""
-    infos = _store(session_dir).list(limit)
+    infos = open_store(session_dir).list(limit)
     if as_json:
         print(json.dumps([dataclasses.asdict(info) for info in infos], indent=2, default=str))
         return
@@ -61,24 +61,25 @@ def show(
     session_dir: options.SessionDir = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show what happened in a session, step by step.
+    """Show what happened in a session, step by step: how long it took and what it cost.
 
     `--json` prints the records of its trace, one a line.
     """
     from paddock.runtime.trace import read_records
 
-    store = _store(session_dir)
-    path = store.base_dir / _find(store, session) / "trace.jsonl"
+    store = open_store(session_dir)
+    path = store.base_dir / find_session(store, session) / "trace.jsonl"
     content = read_records(path.read_bytes() if path.exists() else b"")
     if as_json:
         for record in content.records:
             print(json.dumps(record, default=str))
         return
-    console = Console(highlight=False)
+    console, timeline = Console(highlight=False), Timeline()
     console.print(Text(plain(str(path)), style="dim"), soft_wrap=True)
     for record in content.records:
-        if (shown := render_record(record)) is not None:
+        if (shown := timeline.render(record)) is not None:
             console.print(shown, soft_wrap=True)
+    console.print(timeline.total, soft_wrap=True)
     if content.torn:
         typer.echo("paddock: the last record was not written whole", err=True)
 
@@ -114,8 +115,8 @@ def resume(
     from paddock.runtime.config import AgentConfig
 
     text = options.read_prompt(prompt)
-    store = _store(session_dir)
-    name = _find(store, session)
+    store = open_store(session_dir)
+    name = find_session(store, session)
     saved = AgentConfig.from_file(store.base_dir / name / "config.yaml")
     recipe = make_backend(
         backend,
@@ -140,7 +141,8 @@ def resume(
     raise typer.Exit(run(converse(resumed, text, max_turns=max_turns, as_json=as_json)))
 
 
-def _store(directory: Path | None) -> SessionStore:
+def open_store(directory: Path | None) -> SessionStore:
+    """The store in `directory`, or the user's; `NotADirectoryError` for a file."""
     from paddock.runtime.store import SessionStore
 
     store = SessionStore() if directory is None else SessionStore(directory)
@@ -149,7 +151,7 @@ def _store(directory: Path | None) -> SessionStore:
     return store
 
 
-def _find(store: SessionStore, name: str) -> str:
+def find_session(store: SessionStore, name: str) -> str:
     """The id that `name` stands for: an id, the beginning of one, or ``latest``."""
     if name != "latest":
         return store.find(name)

@@ -1,7 +1,8 @@
-"""A trace as lines for a person: a projection of its records, one by one."""
+"""A trace as lines for a person: a projection of its records, one by one, and their sums."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +14,63 @@ from paddock.cli.text import plain
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["render_record"]
+__all__ = ["Timeline"]
+
+_SUMMED = ("input_tokens", "output_tokens", "cached_tokens", "cost_usd")
 
 
-def render_record(record: Mapping[str, Any]) -> Text | None:
-    """One record with the time of day before it; None for those that tell a person nothing."""
-    body = _body(record)
-    if body is None:
-        return None
-    return Text.assemble((f"{_time(record)}  ", "dim"), body)
+@dataclass
+class Timeline:
+    """Shows the records of one trace in their order; model calls and tool calls with their
+    time, model calls with their cost."""
+
+    _runs: int = 0
+    _model_calls: int = 0
+    _tool_calls: int = 0
+    _usage: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(_SUMMED, 0))
+    _asked: datetime | None = None
+
+    def render(self, record: Mapping[str, Any]) -> Text | None:
+        """One record with the time of day before it; None for those that tell a person nothing."""
+        self._count(record)
+        body = _body(record) or self._model_call(record)
+        if body is None:
+            return None
+        return Text.assemble((f"{_time_of_day(record)}  ", "dim"), body)
+
+    @property
+    def total(self) -> Text:
+        """What all of it took."""
+        counts = (
+            (self._runs, "run"),
+            (self._model_calls, "model call"),
+            (self._tool_calls, "tool call"),
+        )
+        told = ", ".join(f"{count} {what}{'s' * (count != 1)}" for count, what in counts)
+        return Text(f"total: {told}: {describe_usage(self._usage)}", style="bold")
+
+    def _count(self, record: Mapping[str, Any]) -> None:
+        match record:
+            case {"type": "run_start"}:
+                self._runs += 1
+            case {"type": "tool_end"}:
+                self._tool_calls += 1
+            case {"type": "llm_start"}:
+                self._asked = _moment(record)
+            case {"type": "llm_end"}:
+                self._model_calls += 1
+                for name in _SUMMED:
+                    self._usage[name] += record.get(name) or 0
+
+    def _model_call(self, record: Mapping[str, Any]) -> Text | None:
+        if record.get("type") != "llm_end":
+            return None
+        answered = _moment(record)
+        took = ""
+        if self._asked is not None and answered is not None:
+            took = f" in {_seconds((answered - self._asked).total_seconds())}"
+        model = plain(str(record.get("model", "")))
+        return Text(f"· {model} answered{took}: {describe_usage(record)}", style="dim")
 
 
 def _body(record: Mapping[str, Any]) -> Text | None:
@@ -34,7 +83,7 @@ def _body(record: Mapping[str, Any]) -> Text | None:
             return Text.assemble(("→ ", "bold cyan"), describe_call(str(name), arguments))
         case {"type": "tool_end", "tool_name": name, "success": success}:
             result = str(record.get("result", ""))
-            return render_result(str(name), result, {"success": success})
+            return render_result(f"{name}{_took(record)}", result, {"success": success})
         case {"type": "tool_blocked", "tool_name": name, "tool_args": dict(arguments)}:
             return Text.assemble(("✗ not allowed: ", "yellow"), describe_call(str(name), arguments))
         case {"type": "error" | "cancelled" as kind, "message": message}:
@@ -49,8 +98,22 @@ def _body(record: Mapping[str, Any]) -> Text | None:
             return None
 
 
-def _time(record: Mapping[str, Any]) -> str:
+def _took(record: Mapping[str, Any]) -> str:
+    duration = record.get("duration_ms")
+    return f" in {_seconds(duration / 1000)}" if isinstance(duration, int | float) else ""
+
+
+def _seconds(duration: float) -> str:
+    return f"{duration:.1f} s" if duration >= 1 else f"{duration * 1000:.0f} ms"
+
+
+def _moment(record: Mapping[str, Any]) -> datetime | None:
     try:
-        return datetime.fromisoformat(str(record.get("ts"))).astimezone().strftime("%H:%M:%S")
+        return datetime.fromisoformat(str(record.get("ts")))
     except ValueError:
-        return "        "
+        return None
+
+
+def _time_of_day(record: Mapping[str, Any]) -> str:
+    moment = _moment(record)
+    return " " * 8 if moment is None else moment.astimezone().strftime("%H:%M:%S")

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from paddock.cli.render import Narrator, describe_call, describe_usage, render, render_result
-from paddock.cli.timeline import render_record
+from paddock.cli.timeline import Timeline
 from paddock.runtime.results import AgentEvent
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202e"
@@ -119,7 +119,7 @@ def test_usage_tells_tokens_and_dollars() -> None:
     ids=lambda record: record["type"],
 )
 def test_no_control_character_of_a_record_reaches_the_terminal(record: dict[str, object]) -> None:
-    text = render_record(record)
+    text = Timeline().render(record)
     assert text is not None
     assert not set(text.plain) & set("\x1b\x07\u202e")
 
@@ -134,4 +134,24 @@ def test_no_control_character_of_a_record_reaches_the_terminal(record: dict[str,
     ],
 )
 def test_records_that_tell_a_person_nothing_are_left_out(record: dict[str, object]) -> None:
-    assert render_record(record) is None
+    assert Timeline().render(record) is None
+
+
+def test_the_timeline_tells_how_long_calls_took_and_what_they_cost() -> None:
+    timeline = Timeline()
+    at = "2026-01-01T00:00:{:06.3f}+00:00"
+    usage = {"input_tokens": 1000, "output_tokens": 20, "cost_usd": 0.5}
+    records: list[dict[str, object]] = [
+        {"type": "run_start", "prompt": "Look.", "ts": at.format(0)},
+        {"type": "llm_start", "model": "m", "context_size": 1, "ts": at.format(1)},
+        {"type": "llm_end", "model": "m", "ts": at.format(3.5), **usage},
+        {"type": "tool_end", "tool_name": "bash", "success": True, "duration_ms": 12.4},
+        {"type": "llm_end", "model": "m", "ts": "lost", **usage},
+    ]
+    shown = [text.plain for text in map(timeline.render, records) if text is not None]
+    assert shown[1].endswith("· m answered in 2.5 s: 1,000 tokens in, 20 out, $0.5000")
+    assert shown[2].endswith("✓ bash in 12 ms")
+    assert shown[3].endswith("· m answered: 1,000 tokens in, 20 out, $0.5000")
+    assert timeline.total.plain == (
+        "total: 1 run, 2 model calls, 1 tool call: 2,000 tokens in, 40 out, $1.0000"
+    )

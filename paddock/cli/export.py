@@ -1,0 +1,46 @@
+"""``paddock export``: a session in the format that collections of agents' runs share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["export"]
+
+
+def export(
+    session: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="A session's id, the beginning of one, or latest."),
+    ] = "latest",
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", "--session-dir", metavar="DIR", help="Where sessions are kept."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write here instead of to stdout."),
+    ] = None,
+) -> None:
+    """Write a session's trajectory as JSON (ATIF v1.6): messages, tool calls, results, costs.
+
+    paddock export latest -o run.json
+    """
+    from paddock.cli.sessions import find_session, open_store
+    from paddock.runtime.atif import trace_to_atif
+
+    store = open_store(directory)
+    name = find_session(store, session)
+    trajectory = trace_to_atif(
+        store.base_dir / name / "trace.jsonl",
+        session_id=name,
+        model_name=store.info(name).model or None,
+    )
+    text = json.dumps(trajectory, indent=2) + "\n"
+    if output is None:
+        print(text, end="")
+    else:
+        output.write_text(text)
