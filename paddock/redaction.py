@@ -11,16 +11,14 @@ to stdout and the other to stderr is not joined.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from paddock._automaton import ROOT, Automaton
 from paddock._frozen import FrozenMapping
 from paddock._spellings import LEAST, spellings
 from paddock.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["NOTHING_SECRET", "Redactor", "Secrets", "Stream", "TextStream"]
 
@@ -155,9 +153,9 @@ class Redactor:
                 return self.text(value)
             case bytes():
                 return self.data(value)
-            case dict() | list() | tuple() | set() | frozenset() if depth == 0:
+            case Mapping() | list() | tuple() | set() | frozenset() if depth == 0:
                 return _TOO_DEEP
-            case dict():
+            case Mapping():
                 return {
                     self._value(key, depth - 1): self._value(item, depth - 1)
                     for key, item in value.items()

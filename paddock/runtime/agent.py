@@ -7,11 +7,14 @@ import dataclasses
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from paddock.redaction import Secrets
 from paddock.runtime.config import AgentConfig
 from paddock.runtime.models import create_model
 from paddock.runtime.tools.factory import build_registry
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from paddock.backends.base import Backend, ProgressCallback
     from paddock.runtime.models.base import ModelClient
     from paddock.runtime.tools.registry import ToolRegistry
@@ -54,6 +57,13 @@ class Agent:
         """A new client of the configured model, for the caller to close."""
         return create_model(self.config.model, base_url=self.config.base_url)
 
+    @property
+    def secrets(self) -> Secrets:
+        """What the commands of this agent are told: its backend's secrets and its own."""
+        backend = self.config.backend
+        of_backend = {} if isinstance(backend, str) else backend.secrets
+        return Secrets({**of_backend, **self.config.secrets})
+
     def create_backend(self) -> Backend:
         """The recipe of this agent's sandboxes. Raises `ConfigError` for an unknown name."""
         backend = self.config.backend
@@ -61,6 +71,8 @@ class Agent:
             from paddock.backends.base import get_backend
 
             backend = get_backend(backend)()
+        if self.config.secrets:
+            backend = dataclasses.replace(backend, secrets=self.secrets)
         if self.config.working_dir is None:
             return backend
         return dataclasses.replace(backend, working_dir=self.config.working_dir)
@@ -69,6 +81,14 @@ class Agent:
         """`create_client` for an event loop: what it imports and reads takes time."""
         return await asyncio.to_thread(self.create_client)
 
-    async def provision(self, *, on_progress: ProgressCallback | None = None) -> Sandbox:
-        """A new sandbox of this agent's recipe, for the caller to close."""
-        return await self.create_backend().create(on_progress=on_progress)
+    async def provision(
+        self,
+        *,
+        on_progress: ProgressCallback | None = None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> Sandbox:
+        """A new sandbox of this agent's recipe, with `secrets` too, for the caller to close."""
+        backend = self.create_backend()
+        if secrets:
+            backend = dataclasses.replace(backend, secrets={**self.secrets, **secrets})
+        return await backend.create(on_progress=on_progress)

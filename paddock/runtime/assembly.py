@@ -11,6 +11,7 @@ from paddock.runtime.execution import Execution
 from paddock.runtime.gate import ApprovalGate
 from paddock.runtime.loop import AgentLoop
 from paddock.runtime.models.base import ModelRequest
+from paddock.runtime.secrecy import DiscreetModel
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from paddock.runtime.keeper import Keeper
     from paddock.runtime.models.base import ModelClient
     from paddock.runtime.outlet import Outlet
+    from paddock.runtime.secrecy import Secrecy
     from paddock.runtime.settings import SessionSettings
     from paddock.runtime.state import State
     from paddock.sandbox import Sandbox
@@ -36,6 +38,7 @@ class Assembly:
     settings: SessionSettings
     connect: Callable[[], Awaitable[ModelClient]]
     sandbox: Keeper[Sandbox]
+    secrecy: Secrecy
 
     async def make(
         self,
@@ -45,9 +48,11 @@ class Assembly:
         before_turn: Callable[[], Awaitable[None]],
     ) -> AgentLoop:
         """A loop for one run, whose model calls are counted in `ledger`."""
+        redactor = self.secrecy.redactor
+        client = await self.connect()
         return AgentLoop(
             state=self.state,
-            client=await self.connect(),
+            client=DiscreetModel(client, redactor) if redactor else client,
             request=self._request(),
             registry=self.agent.registry,
             out=out,
@@ -57,9 +62,10 @@ class Assembly:
             execution=Execution(
                 state=self.state,
                 registry=self.agent.registry,
-                context=SessionContext(keeper=self.sandbox, ledger=ledger),
+                context=SessionContext(keeper=self.sandbox, ledger=ledger, secrecy=self.secrecy),
                 out=out,
                 check=check,
+                redactor=redactor,
             ),
             ledger=ledger,
             budget_gate=self.settings.budget_gate,
@@ -81,7 +87,7 @@ class Assembly:
         prompt = self.agent.system_prompt if given is None else given
         return ModelRequest(
             model=config.model,
-            messages=[{"role": "system", "content": prompt}],
+            messages=[{"role": "system", "content": self.secrecy.redactor.text(prompt)}],
             response_format=config.response_format,
             reasoning_effort=config.reasoning_effort,
             service_tier=config.service_tier,

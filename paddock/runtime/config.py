@@ -9,12 +9,13 @@ from __future__ import annotations
 import difflib
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from paddock.errors import ConfigError
+from paddock.redaction import Secrets
 from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
@@ -42,10 +43,16 @@ _FILE_TYPES: Mapping[str, tuple[type, ...]] = {
     "response_format": (Mapping,),
     "databases": (Mapping,),
     "auto_approve": (bool,),
+    "secrets": (list,),
 }
 """The keys of a file, in the order in which they are written. Others are `extras`."""
-_TYPE_NAMES: Mapping[type, str] = {str: "text", Mapping: "a mapping", bool: "true or false"}
-_NEVER_NONE = frozenset({"vars", "model", "backend", "auto_approve"})
+_TYPE_NAMES: Mapping[type, str] = {
+    str: "text",
+    Mapping: "a mapping",
+    bool: "true or false",
+    list: "a list",
+}
+_NEVER_NONE = frozenset({"vars", "model", "backend", "auto_approve", "secrets"})
 
 
 def _env(name: str) -> str | None:
@@ -69,6 +76,8 @@ class AgentConfig:
       or a format as OpenAI takes it. See `RunResult.output`.
     - `databases`: those that the tools may use, by name, as they stand in the file.
     - `auto_approve`: approve what needs approval when there is nobody to ask.
+    - `secrets`: see `Backend.secrets`. A file has their names, and those of the backend's;
+      the values are taken from the environment where it is read.
     - `extras`: anything else.
 
     Defaults come from the environment where it has ``OPENAI_MODEL``,
@@ -91,12 +100,14 @@ class AgentConfig:
     response_format: Mapping[str, Any] | type[Any] | None = None
     databases: Mapping[str, Any] | None = None
     auto_approve: bool = True
+    secrets: Mapping[str, str] = field(default_factory=Secrets, repr=False)
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in _FILE_TYPES.keys() - _NEVER_NONE:
             object.__setattr__(self, name, getattr(self, name) or None)
         object.__setattr__(self, "vars", _texts(self.vars))
+        object.__setattr__(self, "secrets", Secrets(self.secrets))
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
@@ -170,7 +181,16 @@ def _read(data: bytes, source: str) -> dict[str, Any]:
     document = _load(data, source)
     for warning in _near_misses(document, source):
         warnings.warn(warning, stacklevel=3)
-    return _fields(document, source)
+    given = _fields(document, source)
+    return given | {"secrets": _secrets(given.get("secrets", ()), source)}
+
+
+def _secrets(names: Iterable[object], source: str) -> Secrets:
+    """The secrets of these names, from the environment."""
+    found = {str(name): os.environ.get(str(name)) for name in names}
+    if missing := [name for name, value in found.items() if value is None]:
+        raise ConfigError(f"{source}: set in the environment what is secret: {', '.join(missing)}")
+    return Secrets({name: value for name, value in found.items() if value is not None})
 
 
 def _load(data: bytes, source: str) -> Document:
@@ -224,7 +244,7 @@ def _near_misses(document: Document, source: str) -> list[str]:
 def _document(config: AgentConfig, *, partial: bool) -> dict[str, Any]:
     """`config` as a file has it."""
     values = {name: getattr(config, name) for name in _FILE_TYPES if _is_written(config, name)}
-    document = {}
+    document: dict[str, Any] = {}
     for name, value in values.items():
         try:
             document[name] = _written(name, value)
@@ -232,6 +252,8 @@ def _document(config: AgentConfig, *, partial: bool) -> dict[str, Any]:
             if not partial:
                 raise
             document[name] = _instead(value, error)
+    if names := _secret_names(config):
+        document["secrets"] = names
     for name, value in config.extras.items():
         try:
             if name in _FILE_TYPES:
@@ -243,8 +265,15 @@ def _document(config: AgentConfig, *, partial: bool) -> dict[str, Any]:
     return document
 
 
+def _secret_names(config: AgentConfig) -> list[str]:
+    of_backend = {} if isinstance(config.backend, str) else config.backend.secrets
+    return sorted({*config.secrets, *of_backend})
+
+
 def _is_written(config: AgentConfig, name: str) -> bool:
     """What is not set is left out, unless the environment would then speak for it."""
+    if name == "secrets":
+        return False  # but for their names
     value = getattr(config, name)
     if value is None:
         default = type(config).__dataclass_fields__[name].default_factory
@@ -300,6 +329,8 @@ def _verify(config: AgentConfig, document: Mapping[str, Any], data: bytes) -> No
             same = again["extras"][name] == config.extras[name]
         elif name == "backend":  # but for its secrets
             same = _written(name, again[name]) == value
+        elif name == "secrets":
+            same = again[name] == value
         else:
             same = again[name] == getattr(config, name)
         if not same:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from paddock._concurrency import finish
 from paddock._watching import ToolWork, watched
 from paddock.errors import ModelError, SandboxLost
+from paddock.redaction import NOTHING_SECRET, Redactor
 from paddock.runtime.events import ToolFinished, ToolStarted
 from paddock.runtime.tools.base import ToolContext, ToolInvocation, ToolOutput
 from paddock.runtime.tools.output import truncate_output
@@ -55,13 +56,15 @@ class RunContext(ToolContext, Protocol):
 
 @dataclass(kw_only=True)
 class Execution:
-    """Of one run. `check` raises when the run is to be cancelled."""
+    """Of one run. `check` raises when the run is to be cancelled. What tools say is redacted
+    before it is cut to what a model may read: half a secret could not be found."""
 
     state: State
     registry: ToolRegistry
     context: RunContext
     out: Outlet
     check: Callable[[], None]
+    redactor: Redactor = NOTHING_SECRET
     _invalid_turns: int = 0
 
     async def announce(self, calls: Sequence[PreparedCall]) -> None:
@@ -119,7 +122,7 @@ class Execution:
         return ToolFinished(
             call_id=call.id,
             tool_name=call.name,
-            content=truncate_output(output.content),
+            content=truncate_output(self.redactor.text(output.content)),
             success=output.success,
             duration=time.monotonic() - started,
             metadata=output.metadata,

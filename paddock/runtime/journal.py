@@ -11,9 +11,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from paddock.errors import SessionLocked, TraceWriteError
+from paddock.redaction import NOTHING_SECRET, Redactor
 from paddock.runtime.events import MessageAdded, RunFinished, ToolFinished, TraceRepaired
 from paddock.runtime.models.base import Usage
 from paddock.runtime.records import records, tool_message
+from paddock.runtime.secrecy import redacted
 from paddock.runtime.state import stamped
 from paddock.runtime.trace import TraceWriter
 
@@ -36,10 +38,14 @@ _log = logging.getLogger(__name__)
 
 
 class Journal:
-    """The events of one session. Without a `directory` only its state remembers them."""
+    """The events of one session, without what `redactor` knows.
+
+    Without a `directory` only its state remembers them.
+    """
 
     def __init__(self, state: State, directory: SessionDirectory | None = None) -> None:
         self.state = state
+        self.redactor: Redactor = NOTHING_SECRET
         self._directory = directory
         self._writer: TraceWriter | None = None
 
@@ -66,7 +72,7 @@ class Journal:
 
         Raises `TraceWriteError`, and then the state does not know of the event either.
         """
-        for plain in records(event):
+        for plain in records(redacted(event, self.redactor)):
             record = stamped(plain)
             if self._writer is not None:
                 self._writer.append(record)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
 from paddock.runtime.results import AgentEvent, agent_event
+from paddock.runtime.secrecy import redacted
 
 if TYPE_CHECKING:
     from paddock.runtime.events import Event
@@ -44,7 +45,7 @@ class RunOutlet:
         self._journal.record(event)
 
     async def show(self, event: Event) -> None:
-        shown = agent_event(event)
+        shown = agent_event(redacted(event, self._journal.redactor))
         if shown is None:
             return
         self.events.append(shown)

@@ -243,7 +243,7 @@ class Run:
             case RunCancelled():
                 result.reason = last.reason
             case RunFailed():
-                result.reason = last.message
+                result.reason = self.journal.redactor.text(last.message)
         if status == "interrupted" and self._loop is not None:
             result.interruptions = state.pending_approvals
             result.state = RunState.of(state, self._loop.system_prompt)

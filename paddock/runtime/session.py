@@ -21,6 +21,7 @@ from paddock.runtime.keeper import Keeper
 from paddock.runtime.outlet import RunOutlet
 from paddock.runtime.results import CompactResult, RunResult
 from paddock.runtime.run import NOT_APPROVED, Run
+from paddock.runtime.secrecy import Secrecy
 from paddock.runtime.settings import SessionSettings
 from paddock.runtime.state import State
 from paddock.runtime.stream import RunStream
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from paddock.backends.base import Progress, ProgressCallback
+    from paddock.redaction import Redactor
     from paddock.runtime.agent import Agent
     from paddock.runtime.budget import Budget, Ledger
     from paddock.runtime.events import CompactionTrigger
@@ -60,6 +62,7 @@ class Session(SessionSettings):
     Use it as ``async with``, which takes the sandbox down; without that it goes with
     the session object or with the event loop, whichever is first. With `session_dir`
     everything is written to ``trace.jsonl`` there. `client` stays the caller's to close.
+    `secrets` are added to the agent's, for all runs; see `Backend.secrets`.
 
     What may be set between runs is in `SessionSettings`.
     """
@@ -73,6 +76,7 @@ class Session(SessionSettings):
         session_dir: str | os.PathLike[str] | None = None,
         client: ModelClient | None = None,
         budget: Budget | Ledger | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self._agent = agent
@@ -80,9 +84,13 @@ class Session(SessionSettings):
         self._state.session_id = session_id or self._state.session_id or uuid.uuid4().hex[:8]
         self.directory = None if session_dir is None else SessionDirectory(session_dir)
         self._journal = Journal(self._state, self.directory)
+        self._secrecy = Secrecy(agent, secrets or {})
+        self._journal.redactor = self.redactor
         self._given_client = client
         self._client = Keeper(agent.connect, name="model client")
-        provision = functools.partial(agent.provision, on_progress=_teller(self))
+        provision = functools.partial(
+            agent.provision, on_progress=_teller(self), secrets=self._secrecy.own
+        )
         self._sandbox: Keeper[Sandbox] = Keeper(provision, name="sandbox")
         for keeper in (self._client, self._sandbox):
             # Only a word to the task that owns the thing; that one closes it.
@@ -107,6 +115,11 @@ class Session(SessionSettings):
     def registry(self) -> ToolRegistry:
         return self._agent.registry
 
+    @property
+    def redactor(self) -> Redactor:
+        """Knows all secrets that the session was given, those of earlier runs included."""
+        return self._secrecy.redactor
+
     async def run(
         self,
         prompt: str,
@@ -115,10 +128,12 @@ class Session(SessionSettings):
         on_event: EventCallback | None = None,
         token: CancellationToken | None = None,
         budget: Budget | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> RunResult:
         """Run `prompt` until the agent has answered it.
 
-        `max_turns` bounds the model calls, `budget` what this run may use up. A model
+        `max_turns` bounds the model calls, `budget` what this run may use up. `secrets` are
+        in the environment of this run's commands, and unsaid from then on. A model
         that fails is an ``error`` event and status; a sandbox that cannot be made, a
         trace that cannot be written and a callback that fails are exceptions. Cancelled
         by `cancel()`, by `token` or by `cancel_check`, it returns a result; cancelled as
@@ -129,7 +144,7 @@ class Session(SessionSettings):
         another process writes this session.
         """
         text = clean_text(prompt)
-        with self._running(text, on_event, token, budget) as run:
+        with self._running(text, on_event, token, budget, secrets) as run:
             return await run.execute(functools.partial(run.begin, text), max_turns)
 
     async def resume(
@@ -140,6 +155,7 @@ class Session(SessionSettings):
         on_event: EventCallback | None = None,
         token: CancellationToken | None = None,
         budget: Budget | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> RunResult:
         """Go on with a run that was interrupted, also in another process than its own.
 
@@ -153,7 +169,7 @@ class Session(SessionSettings):
         The rest is as with `run`. Raises `SessionError`, with nothing changed, where no
         call waits, or not this one.
         """
-        with self._running("", on_event, token, budget) as run:
+        with self._running("", on_event, token, budget, secrets) as run:
             return await run.execute(functools.partial(run.take_up, decisions), max_turns)
 
     def stream(
@@ -163,6 +179,7 @@ class Session(SessionSettings):
         max_turns: int | None = None,
         token: CancellationToken | None = None,
         budget: Budget | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> RunStream:
         """`run`, with its events to iterate::
 
@@ -178,7 +195,12 @@ class Session(SessionSettings):
             forget = _linked(token, inner)
             try:
                 return await self.run(
-                    prompt, max_turns=max_turns, on_event=on_event, token=inner, budget=budget
+                    prompt,
+                    max_turns=max_turns,
+                    on_event=on_event,
+                    token=inner,
+                    budget=budget,
+                    secrets=secrets,
                 )
             finally:
                 forget()
@@ -231,7 +253,7 @@ class Session(SessionSettings):
 
     async def get_sandbox(self) -> Sandbox:
         """The session's sandbox, made now if it is not there. It lasts until `close()`."""
-        return await self._sandbox.get()
+        return self._secrecy.lend(await self._sandbox.get())
 
     def renew_sandbox(self) -> None:
         """Take the sandbox down, if there is one; the next tool call gets a new one."""
@@ -282,11 +304,13 @@ class Session(SessionSettings):
         on_event: EventCallback | None,
         token: CancellationToken | None,
         budget: Budget | None,
+        secrets: Mapping[str, str] | None,
     ) -> Iterator[Run]:
         """A run that can be cancelled while the block runs, and is noted in the directory."""
-        with self._open():
+        with self._open(), self._secrecy.keeping(secrets or {}):
+            self._journal.redactor = self.redactor
             if self.directory is not None:
-                self.directory.claim(self.id, prompt)
+                self.directory.claim(self.id, self.redactor.text(prompt))
             run = self._run = self._new_run(on_event, self.open_ledger(budget))
             forget = _linked(token, run.token)
             try:
@@ -321,6 +345,7 @@ class Session(SessionSettings):
             settings=self,
             connect=self._connect,
             sandbox=self._sandbox,
+            secrecy=self._secrecy,
         )
 
     async def _connect(self) -> ModelClient:

@@ -1,0 +1,177 @@
+"""What a session keeps to itself: its secrets, on the ways out of it.
+
+There are four: to the model, to the trace with all who look at events, to the log, and to
+commands in the sandbox, which are the only ones to get them. Knows no run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import weakref
+from collections.abc import AsyncGenerator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from paddock._concurrency import finish
+from paddock.redaction import Redactor, Secrets
+from paddock.runtime.models.base import ModelResponse, TextDelta
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from paddock.runtime.agent import Agent
+    from paddock.runtime.events import Event
+    from paddock.runtime.models.base import ModelClient, ModelEvent, ModelRequest, ToolCall
+    from paddock.sandbox import Sandbox
+
+__all__ = ["DiscreetModel", "Secrecy", "discreet_logs", "redacted"]
+
+PACKAGE = "paddock"
+"""The logger whose children are ours."""
+
+
+class Secrecy:
+    """The secrets of one session: the agent's, its `own`, and those of the run.
+
+    `redactor` knows them all, and goes on knowing those of earlier runs: what such a run
+    has left in a file may be read in a later one.
+    """
+
+    def __init__(self, agent: Agent, own: Mapping[str, str]) -> None:
+        self.own = Secrets(own)
+        self._agent = agent
+        self._given = self._standing
+        self.redactor = Redactor(self._given)
+        self._lent: weakref.ref[Sandbox] | None = None
+
+    @property
+    def _standing(self) -> Secrets:
+        return Secrets({**self._agent.secrets, **self.own})
+
+    @contextlib.contextmanager
+    def keeping(self, secrets: Mapping[str, str]) -> Iterator[None]:
+        """While the block runs, commands get `secrets` too. Raises `ConfigError`."""
+        given = Secrets({**self._standing, **secrets})
+        self.redactor = self.redactor.including(given)
+        self._give(given)
+        try:
+            with discreet_logs(self.redactor):
+                yield
+        finally:
+            self._give(self._standing)
+
+    def lend(self, sandbox: Sandbox) -> Sandbox:
+        """`sandbox`, whose commands get what there is now, and change when it changes."""
+        self._lent = weakref.ref(sandbox)
+        self._entrust(sandbox)
+        return sandbox
+
+    def _give(self, secrets: Secrets) -> None:
+        self._given = secrets
+        sandbox = None if self._lent is None else self._lent()
+        if sandbox is not None:
+            self._entrust(sandbox)
+
+    def _entrust(self, sandbox: Sandbox) -> None:
+        sandbox.secrets = self._given
+        sandbox.redactor |= self.redactor
+
+
+class DiscreetModel:
+    """A model that is told no secrets, and whose answers hold none."""
+
+    def __init__(self, client: ModelClient, redactor: Redactor) -> None:
+        self._client = client
+        self._redactor = redactor
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        """See `ModelClient.stream`. A piece of text may come with the next one."""
+        messages = [self._redactor.value(message) for message in request.messages]
+        events = self._client.stream(dataclasses.replace(request, messages=messages))
+        pieces = self._redactor.text_stream()
+        try:
+            async for event in events:
+                more = isinstance(event, TextDelta)
+                if text := pieces.feed(event.text) if more else pieces.close():
+                    yield TextDelta(text=text)
+                if isinstance(event, ModelResponse):
+                    yield self._response(event)
+        finally:
+            if isinstance(events, AsyncGenerator):
+                await finish(events.aclose())
+
+    def _response(self, response: ModelResponse) -> ModelResponse:
+        calls = tuple(self._call(call) for call in response.tool_calls)
+        text = self._redactor.text(response.text)
+        return dataclasses.replace(response, text=text, tool_calls=calls)
+
+    def _call(self, call: ToolCall) -> ToolCall:
+        """Arguments stay JSON: a secret may begin in the middle of an escape."""
+        told = self._redactor.text(call.arguments)
+        if told is call.arguments:
+            return call
+        with contextlib.suppress(ValueError, RecursionError):  # if it is none, it will be told so
+            told = json.dumps(self._redactor.value(json.loads(call.arguments)))
+        return dataclasses.replace(call, arguments=told)
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+def redacted(event: Event, redactor: Redactor) -> Event:
+    """`event` with texts and mappings that hold no secrets."""
+    if not redactor:
+        return event
+    fields = {each.name: getattr(event, each.name) for each in dataclasses.fields(event)}
+    told: dict[str, Any] = {
+        name: redactor.value(value)
+        for name, value in fields.items()
+        if isinstance(value, str | Mapping)
+    }
+    return dataclasses.replace(event, **told)
+
+
+@contextlib.contextmanager
+def discreet_logs(redactor: Redactor) -> Iterator[None]:
+    """While the block runs, what this package logs holds no secrets, tracebacks included."""
+    if not redactor:
+        yield
+        return
+    filtering = _Filter(redactor)
+    # A logger's filter does not see what its children log.
+    loggers = [logging.getLogger(name) for name in _loggers()]
+    for logger in loggers:
+        logger.addFilter(filtering)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(filtering)
+
+
+def _loggers() -> list[str]:
+    known = [*logging.root.manager.loggerDict]
+    return [PACKAGE, *(name for name in known if name.startswith(f"{PACKAGE}."))]
+
+
+class _Filter(logging.Filter):
+    """Lets everything pass, after taking secrets out of it."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
+        self._formatter = logging.Formatter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = record.getMessage()
+        told = self._redactor.text(said)
+        if told is not said:
+            record.msg, record.args = told, ()
+        if record.exc_info:
+            trace = self._formatter.formatException(record.exc_info)
+            told = self._redactor.text(trace)
+            if told is not trace:
+                record.exc_info, record.exc_text = None, told
+        return True
