@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock.errors import SessionLocked
+from paddock.errors import SessionError, SessionLocked
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
+from paddock.runtime.directory import SessionDirectory
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.store import SessionStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from paddock.runtime.models.base import Message, ModelRequest
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 PATIENCE = 30
 
 PROGRAM = """
-import asyncio, os, signal, sys
+import asyncio, json, os, signal, sys
 from pathlib import Path
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
@@ -46,6 +50,7 @@ def reached(name):
 class Deploy(ToolHandler):
     name = "deploy"
     description = "Has an effect."
+    requires_approval = len(sys.argv) > 4
     parameters = {"type": "object", "properties": {}}
 
     async def handle(self, invocation):
@@ -58,29 +63,41 @@ class Points:
     def on_event(self, event):
         if event.get("tool_calls"):
             reached("before intent")
+        reached(event["type"])
         if event["type"] == "tool_start":
             reached("after intent")
         if event.get("role") == "tool":
             reached("after result")
 
 async def main():
-    agent = Agent(AgentConfig(system_prompt="x", profile="unrestricted"))
+    config = AgentConfig(system_prompt="x", profile="unrestricted", auto_approve=False)
+    agent = Agent(config)
     agent.registry.register(Deploy())
+    decisions = json.loads(sys.argv[4]) if len(sys.argv) > 4 else {}
     store = SessionStore(base)
-    made = store.create_session(agent, session_id=session_id)
-    client = ScriptedModel([{"tool_calls": [{"name": "deploy"}]}, {"text": "Done."}])
-    session = Session(agent, session_id=session_id, session_dir=made.directory.path, client=client)
+    if not decisions:
+        store.create_session(agent, session_id=session_id)
+    turns = [{"tool_calls": [{"name": "deploy", "id": "it"}]}, {"text": "Done."}]
+    client = ScriptedModel(turns)
+    session = Session(agent, session_id=session_id, session_dir=base / session_id, client=client)
     session.state.add_observer(Points())
-    result = await session.run(prompt="Deploy.")
+    if decisions:
+        result = await session.resume(decisions)
+    else:
+        result = await session.run(prompt="Deploy.")
     print(result.status)
 
 asyncio.run(main())
 """
 
 
-def start(base: Path, point: str) -> subprocess.Popen[str]:
+def start(
+    base: Path, point: str, decisions: Mapping[str, bool] | None = None
+) -> subprocess.Popen[str]:
+    """With `decisions`, none included, the call needs an approval."""
+    more = [] if decisions is None else [json.dumps(decisions)]
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(base), "one", point],
+        [sys.executable, "-c", PROGRAM, str(base), "one", point, *more],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -92,6 +109,7 @@ def agent() -> Agent:
     return Agent(AgentConfig(system_prompt="x", profile="unrestricted"))
 
 
+@pytest.mark.rows("C40")
 @pytest.mark.parametrize(
     ("point", "effects", "told"),
     [
@@ -147,8 +165,10 @@ def test_a_session_in_use_is_locked_and_free_again_when_its_process_dies(
         assert process.stdout is not None
         assert process.stdout.readline() == "holding\n"
         for _ in range(20):
-            with pytest.raises(SessionLocked, match=f"process {process.pid} on"):
+            with pytest.raises(SessionLocked, match=f"process {process.pid} on") as caught:
                 store.resume("one", agent)
+            assert (caught.value.pid, caught.value.host) == (process.pid, socket.gethostname())
+            assert dt.datetime.fromisoformat(str(caught.value.since)).tzinfo is not None
             assert store.info("one").status == "running"
         process.kill()
         process.wait(PATIENCE)
@@ -162,3 +182,122 @@ def test_of_many_processes_that_want_a_session_one_has_it(tmp_path: Path) -> Non
     processes = [start(tmp_path, "none") for _ in range(4)]
     outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     assert sorted(outputs) == ["", "", "", "completed\n"]
+
+
+def outcome(process: subprocess.Popen[str]) -> str:
+    with process:
+        return process.communicate(timeout=PATIENCE)[0].strip()
+
+
+def effects(base: Path) -> int:
+    path = base / "effects"
+    return len(path.read_text()) if path.exists() else 0
+
+
+@pytest.mark.rows("C40", "O-20")
+@pytest.mark.parametrize("point", ["approval_required", "usage"])
+async def test_what_waits_for_an_approval_waits_also_after_its_process_was_killed(
+    tmp_path: Path, point: str
+) -> None:
+    assert outcome(start(tmp_path, point, {})) == ""
+    store = SessionStore(tmp_path)
+    assert store.info("one").status == "interrupted"
+    assert [i.tool_call_id for i in store.load_state("one").pending_approvals] == ["it"]
+    assert outcome(start(tmp_path, "none", {"it": True})) == "completed"
+    assert effects(tmp_path) == 1
+    assert store.info("one").status == "completed"
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store whose only session waits for an approval; its process has ended."""
+    base = tmp_path_factory.mktemp("interrupted")
+    assert outcome(start(base, "none", {})) == "interrupted"
+    return base
+
+
+@pytest.mark.rows("C40", "C54")
+@pytest.mark.parametrize(
+    ("point", "ran", "told"),
+    [
+        ("run_start", 0, None),
+        ("approval", 0, "Not run: the process died before this call began."),
+        ("after intent", 0, "Unknown: the process died while this call ran."),
+        ("after exec", 1, "Unknown: the process died while this call ran."),
+        ("after result", 1, "deployed"),
+    ],
+)
+async def test_an_approval_is_not_used_again_by_who_comes_after_a_crash(
+    tmp_path: Path,
+    agent: Agent,
+    check_history: Callable[[Sequence[Message]], None],
+    point: str,
+    ran: int,
+    told: str | None,
+    interrupted: Path,
+) -> None:
+    shutil.copytree(interrupted, tmp_path, dirs_exist_ok=True)
+    assert outcome(start(tmp_path, point, {"it": True})) == ""
+    session = SessionStore(tmp_path).resume("one", agent)
+    assert effects(tmp_path) == ran
+    if told is None:  # the decision was not recorded: it is still waited for
+        assert [item.tool_call_id for item in session.state.pending_approvals] == ["it"]
+        return
+    assert not session.state.pending_approvals
+    (answer,) = [m["content"] for m in session.state.messages if m["role"] == "tool"]
+    assert answer.startswith(told)
+    check_history(session.state.messages)
+    with pytest.raises(SessionError, match="no call of this session waits"):
+        await session.resume({"it": True})
+    assert effects(tmp_path) == ran
+
+
+CONTROLLED = """
+import asyncio, sys
+from paddock import Agent, AgentConfig, ScriptedModel, Session
+
+async def main():
+    turns = [{"text": "One."}]
+    session = Session(
+        Agent(AgentConfig(system_prompt="x")), session_dir=sys.argv[1], client=ScriptedModel(turns)
+    )
+    session.state.add_observer(Said())
+    result = await session.run(prompt="Go.")
+    print(result.status, result.reason, session.state.get_user_messages(), flush=True)
+
+class Said:
+    def on_event(self, event):
+        print(event["type"], flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.rows("S-21", "S-32", "S-38")
+@pytest.mark.parametrize(
+    ("cancelled", "told"),
+    [
+        (True, "cancelled requested ['Go.']"),
+        (False, "completed None ['Go.', 'first', 'second', 'third']"),
+    ],
+)
+def test_another_process_pauses_directs_and_cancels_a_run_by_its_directory(
+    tmp_path: Path, cancelled: bool, told: str
+) -> None:
+    directory = SessionDirectory(tmp_path / "one")
+    directory.make()
+    directory.request_pause()
+    command = [sys.executable, "-c", CONTROLLED, str(directory.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "run_start\n"
+        for text in ("first", "second", "third"):
+            directory.add_directive(text)
+        if cancelled:
+            directory.request_cancel()
+        else:
+            directory.clear_pause()
+        lines = process.communicate(timeout=PATIENCE)[0].splitlines()
+    assert lines[-1] == told
+    assert not directory.cancel_requested()
+    assert directory.paused() == cancelled

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import re
 import stat
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +20,7 @@ from paddock.runtime.session import Session
 from paddock.runtime.store import SessionInfo, SessionStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from paddock.runtime.models.base import ModelRequest
@@ -270,3 +273,86 @@ async def test_a_thousand_sessions_run_at_once_without_a_task_or_a_thread_each(
     assert {result.text for result in results} == {"Hi."}
     assert max(most) <= 2 * len(sessions) + 1
     assert threading.active_count() < 40
+
+
+@pytest.mark.rows("S-36")
+def test_a_list_is_right_whatever_the_index_says(store: SessionStore, agent: Agent) -> None:
+    """It only saves time: sessions that it lacks are read, sessions that are gone are not shown."""
+    ids = [store.create_session(agent).id for _ in range(4)]
+    index = store.base_dir / ".index"
+    expected = [*reversed(ids)]
+    for broken in (
+        b"",
+        b"\xff\x00 nonsense\nzzz " + ids[0].encode() + b"\n",
+        index.read_bytes().replace(b"\n", b"", 1),  # a write that was torn
+        index.read_bytes() + b"2999-01-01T00:00:00+00:00 gone\n",
+    ):
+        index.write_bytes(broken)
+        assert [info.id for info in store.list()] == expected
+        assert store.get_latest_id() == ids[-1]
+    index.unlink()
+    index.mkdir()
+    assert store.create_session(agent, session_id="later").id == "later"
+    index.rmdir()
+    assert store.get_latest_id() == "later"
+
+
+def test_a_list_of_thousands_of_sessions_reads_few_of_them(
+    store: SessionStore, agent: Agent
+) -> None:
+    """Beside asking the file system about each: a ratio, since the machine may be busy."""
+    store.create_session(agent)
+    with (store.base_dir / ".index").open("a") as index:
+        for number in range(2_000):
+            (store.base_dir / f"s{number}").mkdir()
+            index.write(f"2020-01-01T00:00:00.{number:06}+00:00 s{number}\n")
+    (newest, *_, last) = store.list(limit=6)
+    assert (newest.model, last.id) == (agent.config.model, "s1995")
+    floor = fastest(lambda: [entry.stat() for entry in os.scandir(store.base_dir)])
+    assert fastest(store.list) < 3 * floor
+
+
+def fastest(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+async def test_a_search_finds_what_was_said(store: SessionStore, agent: Agent) -> None:
+    prompts = ["The Blue one", "a grün path\\to", "nothing"]
+    sessions = [store.create_session(agent) for _ in prompts]
+    for session, prompt in zip(sessions, prompts, strict=True):
+        await session.run(prompt=prompt)
+        await session.close()
+
+    def found(text: str, limit: int | None = 20) -> list[str]:
+        return [info.first_prompt for info in store.search(text, limit)]
+
+    assert found("blue ONE") == [prompts[0]]
+    assert found("GRÜN path\\to") == [prompts[1]]
+    assert found("One.") == [*reversed(prompts)], "answers count too"
+    assert found("one.", 1) == prompts[2:]
+    assert found("role") == found("user") == [], "the form of a trace is not what was said"
+    assert found("") == [*reversed(prompts)]
+    assert found("\udc80") == []
+
+
+@pytest.mark.rows("S-36")
+async def test_a_status_is_what_the_trace_says_when_the_note_came_too_late(
+    store: SessionStore, agent: Agent
+) -> None:
+    """The process died after the run's end was recorded, or before it was."""
+    session = store.create_session(agent, session_id="one")
+    await session.run(prompt="First.")
+    await session.close()
+    assert session.directory is not None
+    session.directory.update_meta(status="running")
+    assert store.info("one").status == "completed"
+    with session.directory.trace.open("ab") as trace:
+        trace.write(b'{"type":"run_start","prompt":"x","run_id":2}\n{"type":"mess')
+    assert store.info("one").status == "interrupted"
+    session.directory.trace.unlink()
+    assert store.info("one").status == "interrupted"
