@@ -55,7 +55,9 @@ class Agent:
 
     def create_client(self) -> ModelClient:
         """A new client of the configured model, for the caller to close."""
-        return create_model(self.config.model, base_url=self.config.base_url)
+        return create_model(
+            self.config.model, base_url=self.config.base_url, provider=self.config.provider
+        )
 
     @property
     def secrets(self) -> Secrets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from paddock.runtime.execution import Execution
 from paddock.runtime.gate import ApprovalGate
 from paddock.runtime.loop import AgentLoop
 from paddock.runtime.models.base import ModelRequest
+from paddock.runtime.response_format import answer_format
 from paddock.runtime.secrecy import DiscreetModel
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from paddock.runtime.keeper import Keeper
     from paddock.runtime.models.base import ModelClient
     from paddock.runtime.outlet import Outlet
+    from paddock.runtime.response_format import AnswerFormat
     from paddock.runtime.secrecy import Secrecy
     from paddock.runtime.settings import SessionSettings
     from paddock.runtime.state import State
@@ -48,12 +51,15 @@ class Assembly:
         before_turn: Callable[[], Awaitable[None]],
     ) -> AgentLoop:
         """A loop for one run, whose model calls are counted in `ledger`."""
+        # A prompt file takes a process to render, and a format imports what checks answers.
+        request, wanted = await asyncio.to_thread(self._asked)
         redactor = self.secrecy.redactor
         client = await self.connect()
         return AgentLoop(
             state=self.state,
             client=DiscreetModel(client, redactor) if redactor else client,
-            request=self._request(),
+            request=request,
+            answer_format=wanted,
             registry=self.agent.registry,
             out=out,
             check=check,
@@ -82,13 +88,16 @@ class Assembly:
             terms=terms_of(self.agent),
         )
 
-    def _request(self) -> ModelRequest:
+    def _asked(self) -> tuple[ModelRequest, AnswerFormat | None]:
+        """What every request has in common, and what the answer has to be. Blocks."""
         config, given = self.agent.config, self.settings.system_prompt
         prompt = self.agent.system_prompt if given is None else given
-        return ModelRequest(
+        wanted = answer_format(config.response_format)
+        request = ModelRequest(
             model=config.model,
             messages=[{"role": "system", "content": self.secrecy.redactor.text(prompt)}],
-            response_format=config.response_format,
+            response_format=None if wanted is None else wanted.wire,
             reasoning_effort=config.reasoning_effort,
             service_tier=config.service_tier,
         )
+        return request, wanted

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from paddock.errors import ConfigError
 from paddock.redaction import Secrets
+from paddock.runtime.response_format import answer_format, is_model
 from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class AgentConfig:
     ``OPENAI_BASE_URL``, ``PADDOCK_PROFILE``, ``PADDOCK_BACKEND``,
     ``PADDOCK_SERVICE_TIER`` and ``PADDOCK_REASONING_EFFORT``, read when an
     `AgentConfig` is made. What may be None is None too when it is empty. Raises
-    `ConfigError` for `vars` that are not text or numbers.
+    `ConfigError` for `vars` that are not text or numbers, and for a `response_format`
+    that is neither a mapping nor a model.
     """
 
     system_prompt: str | None = None
@@ -108,6 +110,9 @@ class AgentConfig:
             object.__setattr__(self, name, getattr(self, name) or None)
         object.__setattr__(self, "vars", _texts(self.vars))
         object.__setattr__(self, "secrets", Secrets(self.secrets))
+        given = self.response_format
+        if given is not None and not isinstance(given, Mapping) and not is_model(given):
+            raise ConfigError("response_format: give a mapping or a pydantic model")
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
@@ -297,6 +302,8 @@ def _instead(value: Any, error: ConfigError) -> Any:
 
     if isinstance(value, Backend):
         return clean_text(f"{value.name} ({error})")
+    if isinstance(value, type) and (wanted := answer_format(value)) is not None:
+        return wanted.wire  # a model's schema, without its class
     return clean_text(value) if isinstance(value, str) else None
 
 

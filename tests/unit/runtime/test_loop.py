@@ -265,7 +265,7 @@ async def test_long_output_is_cut_before_the_model_reads_it(open_session: OpenSe
 async def test_the_system_prompt_and_the_tools_are_in_each_request(
     open_session: OpenSession,
 ) -> None:
-    model = RawModel(ModelResponse(text="Hi."))
+    model = RawModel(ModelResponse(text="{}"))
     config = {"response_format": {"type": "json_object"}, "reasoning_effort": "low"}
     await open_session([], echo, client=model, config=config).run(prompt="Go.")
     (request,) = model.requests
