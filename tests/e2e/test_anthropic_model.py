@@ -273,13 +273,14 @@ def history(response: ModelResponse) -> list[Message]:
     return [*REQUEST.messages, assistant_message(response.text, response.tool_calls), *results]
 
 
+THINKER = "claude-opus-4-5"
+
+
 async def test_thinking_is_never_text_and_goes_back_with_the_results() -> None:
     async with served([TWO_CALLS, HELLO]) as (model, server):
-        first = await answered(model)
+        first = await answered(model, ModelRequest(model=THINKER, messages=REQUEST.messages))
         assert first.text == "I look."
-        request = ModelRequest(
-            model="claude-opus-4-5", messages=history(first), reasoning_effort="low"
-        )
+        request = ModelRequest(model=THINKER, messages=history(first), reasoning_effort="low")
         assert (await answered(model, request)).text == "Hello there."
     body = server.requests[1].body
     _, answer, told = body["messages"]
@@ -294,10 +295,8 @@ async def test_thinking_is_never_text_and_goes_back_with_the_results() -> None:
 async def test_a_turn_whose_thinking_is_lost_goes_on_without() -> None:
     """As when another process goes on with it: the service refuses a turn that it thought in."""
     async with served([TWO_CALLS, HELLO]) as (model, server):
-        first = await answered(model)
-        request = ModelRequest(
-            model="claude-opus-4-5", messages=history(first), reasoning_effort="low"
-        )
+        first = await answered(model, ModelRequest(model=THINKER, messages=REQUEST.messages))
+        request = ModelRequest(model=THINKER, messages=history(first), reasoning_effort="low")
         other = AnthropicModel(base_url=server.base_url, api_key=server.api_key)
         assert (await answered(other, request)).text == "Hello there."
         await other.aclose()
@@ -306,10 +305,18 @@ async def test_a_turn_whose_thinking_is_lost_goes_on_without() -> None:
 
 async def test_thinking_stays_behind_when_the_answer_is_not_what_it_was() -> None:
     async with served([TWO_CALLS, HELLO]) as (model, server):
-        first = await answered(model)
+        first = await answered(model, ModelRequest(model=THINKER, messages=REQUEST.messages))
         messages = history(first)
         messages[1] = {**messages[1], "content": "I looked."}
-        await answered(model, ModelRequest(model="claude-opus-5-5", messages=messages))
+        await answered(model, ModelRequest(model=THINKER, messages=messages))
+    answer = server.requests[1].body["messages"][1]
+    assert [block["type"] for block in answer["content"]] == ["text", "tool_use", "tool_use"]
+
+
+async def test_what_one_model_thought_is_not_told_to_another() -> None:
+    async with served([TWO_CALLS, HELLO]) as (model, server):
+        first = await answered(model, ModelRequest(model=THINKER, messages=REQUEST.messages))
+        await answered(model, ModelRequest(model="claude-opus-5-5", messages=history(first)))
     answer = server.requests[1].body["messages"][1]
     assert [block["type"] for block in answer["content"]] == ["text", "tool_use", "tool_use"]
 

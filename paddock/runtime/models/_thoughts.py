@@ -2,7 +2,7 @@
 
 Chat format has no place for it, and the service wants it back, unchanged and in its place, for
 as long as the calls it led to go on. So it is kept here, beside the history: in memory, for one
-client, and for a bounded number of answers. Knows nothing of requests.
+client and one model, and for a bounded number of answers. Knows nothing of requests.
 """
 
 from __future__ import annotations

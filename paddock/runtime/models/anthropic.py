@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ConfigError, MissingDependency, ModelError
@@ -93,13 +94,14 @@ class AnthropicModel:
         if base_url and not base_url.startswith(("http://", "https://")):
             raise ConfigError(f"base_url {base_url!r} does not begin with http:// or https://")
         self._client = _connect(base_url, api_key, timeout, max_retries)
-        self._thoughts = Thoughts()
+        self._thoughts: defaultdict[str, Thoughts] = defaultdict(Thoughts)  # of each model
         self._begin = retrying(self._begin_once, max_retries=max_retries, first_wait=FIRST_WAIT)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """See `ModelClient.stream`."""
+        thoughts = self._thoughts[request.model]
         try:
-            reply, text = await self._begin(encode_json(_body(request, self._thoughts)))
+            reply, text = await self._begin(encode_json(_body(request, thoughts)))
             async with reply:
                 while text:
                     yield TextDelta(text=text)
@@ -110,7 +112,7 @@ class AnthropicModel:
             raise _as_model_error(error) from error
         except (BrokenStream, EventTooLong) as error:
             raise ModelError(f"API error (after retries): {error}") from error
-        self._thoughts.keep(response, reply.answer.blocks)
+        thoughts.keep(response, reply.answer.blocks)
         yield await pricing.priced(response, request)
 
     async def aclose(self) -> None:
