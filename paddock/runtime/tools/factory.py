@@ -4,30 +4,41 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from paddock.runtime.permissions import FileWriteMode, ShellMode, load_profile
+from paddock.runtime.permissions import DatabaseMode, FileWriteMode, ShellMode, load_profile
 from paddock.runtime.tools.bash import BashHandler
 from paddock.runtime.tools.edit import EditHandler
+from paddock.runtime.tools.excel import ReadExcelHandler, openpyxl_is_installed
 from paddock.runtime.tools.files import ListHandler, ReadHandler, WriteHandler
 from paddock.runtime.tools.registry import ToolRegistry
 from paddock.runtime.tools.search import GlobHandler, GrepHandler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from paddock.runtime.permissions import PermissionProfile
     from paddock.runtime.tools.base import ToolHandler
+    from paddock.runtime.tools.sql.config import DatabaseConfig
 
 __all__ = ["build_registry"]
 
 
-def build_registry(profile: str | Path | PermissionProfile | None = None) -> ToolRegistry:
-    """The registry of `profile` (see `load_profile`): its tools, and its rules of approval."""
+def build_registry(
+    profile: str | Path | PermissionProfile | None = None,
+    *,
+    databases: Mapping[str, DatabaseConfig] | None = None,
+) -> ToolRegistry:
+    """The registry of `profile` (see `load_profile`): its tools, and its rules of approval.
+
+    With `databases` (see `parse_databases`) there are tools for these.
+    """
     resolved = load_profile(profile)
-    return ToolRegistry(_handlers(resolved), profile=resolved)
+    return ToolRegistry(_handlers(resolved, databases or {}), profile=resolved)
 
 
-def _handlers(profile: PermissionProfile) -> Iterator[ToolHandler]:
+def _handlers(
+    profile: PermissionProfile, databases: Mapping[str, DatabaseConfig]
+) -> Iterator[ToolHandler]:
     yield BashHandler(
         restricted=profile.shell is ShellMode.RESTRICTED,
         timeout=profile.shell_timeout,
@@ -43,3 +54,11 @@ def _handlers(profile: PermissionProfile) -> Iterator[ToolHandler]:
         yield WriteHandler(create_only=profile.file_write is FileWriteMode.CREATE_ONLY)
     if profile.file_write is FileWriteMode.FULL:
         yield EditHandler()
+    if openpyxl_is_installed():
+        yield ReadExcelHandler()
+    if databases:
+        from paddock.runtime.tools.sql.handler import database_handlers  # many have none
+
+        yield from database_handlers(
+            databases, mutations=profile.database is DatabaseMode.MUTATIONS
+        )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from paddock.runtime.tools.base import ToolInvocation
     from paddock.sandbox import Sandbox
 
-__all__ = ["ListHandler", "ReadHandler", "WriteHandler", "failed", "refused"]
+__all__ = ["ListHandler", "ReadHandler", "WriteHandler", "failed", "refused", "seen_from_inside"]
 
 MAX_LINES: Final = 500
 MAX_LINE_LENGTH: Final = 500
@@ -133,7 +133,7 @@ class WriteHandler(ToolHandler):
         content: str = invocation.arguments["content"]
         data = content.encode("utf-8", "surrogateescape")
         sandbox = await sandbox_of(invocation)
-        if self._create_only and (reason := protected_reason(_seen_from_inside(sandbox, path))):
+        if self._create_only and (reason := protected_reason(seen_from_inside(sandbox, path))):
             return failed(f"Cannot write to a protected path: {shown} is {reason}")
         try:
             existed = not self._create_only and await sandbox.fs.exists(path)
@@ -145,7 +145,7 @@ class WriteHandler(ToolHandler):
         return ToolOutput(content=f"{verb} {shown} ({len(data)} bytes, {lines} lines)")
 
 
-def _seen_from_inside(sandbox: Sandbox, path: str) -> PurePosixPath:
+def seen_from_inside(sandbox: Sandbox, path: str) -> PurePosixPath:
     """`path` from the working directory, so that a sandbox that works below /usr can work."""
     absolute = sandbox.path(path)
     if absolute.is_relative_to(sandbox.working_dir):

@@ -202,7 +202,7 @@ def test_approval_is_for_the_handler_or_the_profile_to_ask_for() -> None:
 
 
 CREATE_ONLY = PermissionProfile.from_dict({"name": "x", "file_write": "create-only"})
-READING = ["bash", "glob", "grep", "list", "read"]
+READING = ["bash", "glob", "grep", "list", "read", "read_excel"]
 
 
 @pytest.mark.rows("S-43")
@@ -212,8 +212,8 @@ READING = ["bash", "glob", "grep", "list", "read"]
         (None, READING),
         ("readonly", READING),
         (CREATE_ONLY, [*READING, "write"]),
-        ("developer", ["bash", "edit", "glob", "grep", "list", "read", "write"]),
-        ("unrestricted", ["bash", "edit", "glob", "grep", "list", "read", "write"]),
+        ("developer", [*READING, "edit", "write"]),
+        ("unrestricted", [*READING, "edit", "write"]),
         ("developer-bash-only", ["bash"]),
     ],
 )

@@ -1,0 +1,233 @@
+"""The tools `sqlite`, `postgres`, `mysql` and `oracle`: one handler, given its databases.
+
+They run on this machine, not in the sandbox; only an exported file goes there. Knows no
+driver.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
+
+from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
+from paddock.runtime.tools.files import failed, refused, seen_from_inside
+from paddock.runtime.tools.output import truncate_output
+from paddock.runtime.tools.paths import parse_path, protected_reason, show_path
+from paddock.runtime.tools.sql.catalog import describe_table, list_tables
+from paddock.runtime.tools.sql.line import Line, Rows
+from paddock.runtime.tools.sql.policy import Kind
+from paddock.runtime.tools.sql.servers import Server, server_for
+from paddock.runtime.tools.sql.statement import StatementRefused, read_statement
+from paddock.runtime.tools.table import CsvText, render_table
+from paddock.runtime.tools.worker import run_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from sqlalchemy import Connection
+
+    from paddock.runtime.tools.base import ToolInvocation
+    from paddock.runtime.tools.sql.config import DatabaseConfig
+
+T = TypeVar("T")
+
+__all__ = ["DatabaseHandler", "database_handlers"]
+
+MAX_ROWS: Final = 100
+MAX_EXPORT: Final = 32 * 1024 * 1024
+"""Characters of an exported file: it passes through the memory of this process."""
+
+GRACE: Final = 0.5
+"""Seconds for a server to end a statement by itself, before we have it cancelled."""
+
+_NAMES: Final[Mapping[Kind, str]] = {
+    "sqlite": "SQLite", "postgres": "PostgreSQL", "mysql": "MySQL", "oracle": "Oracle",
+}  # fmt: skip
+_TEXT: Final = {"type": "string"}
+
+
+class _Unfit(ValueError):
+    """The call lacks something, or asks for too much; the message is for the model."""
+
+
+def database_handlers(
+    databases: Mapping[str, DatabaseConfig], *, mutations: bool = False
+) -> Iterator[DatabaseHandler]:
+    """One handler for each kind of database that there is. They write only with `mutations`."""
+    for kind in get_args(Kind):
+        chosen = {alias: each for alias, each in databases.items() if each.type == kind}
+        if chosen:
+            yield DatabaseHandler(kind, chosen, mutations=mutations)
+
+
+class DatabaseHandler(ToolHandler):
+    """Asks databases of one kind. Each call has a connection and a transaction of its own.
+
+    A call that is cancelled, or takes longer than its database's `timeout`, has the server
+    end its query, and has closed its connection when it returns. No output has a password.
+    """
+
+    def __init__(
+        self, kind: Kind, databases: Mapping[str, DatabaseConfig], *, mutations: bool = False
+    ) -> None:
+        self._kind = kind
+        self._databases = dict(databases)
+        self._mutations = mutations
+        self._servers: dict[str, Server] = {
+            alias: server_for(config, mutations=mutations) for alias, config in databases.items()
+        }
+
+    @property
+    def name(self) -> str:
+        return self._kind
+
+    @property
+    def description(self) -> str:
+        may = "read and change" if self._mutations else "read only"
+        return (
+            f"Ask a {_NAMES[self._kind]} database ({may}). Operations: query (one SQL statement; "
+            f"at most {MAX_ROWS} rows are shown), list_tables, describe (one table), export_query "
+            "(all rows of a query, as a new CSV file in the sandbox)."
+        )
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        operations = ["query", "list_tables", "describe", "export_query"]
+        aliases = sorted(self._databases)
+        path = {"type": "string", "description": "For export_query: the CSV file to create."}
+        return {
+            "type": "object",
+            "properties": {
+                "operation": {"type": "string", "enum": operations},
+                "database": {"type": "string", "enum": aliases, "description": "Which database."},
+                "sql": _TEXT | {"description": "For query and export_query: one statement."},
+                "table": _TEXT | {"description": "For describe: the table."},
+                "schema": _TEXT | {"description": "For list_tables and describe; or the default."},
+                "export_path": path,
+                "output_path": path | {"description": "The same as export_path."},
+            },
+            "required": ["operation", "database"] if len(aliases) > 1 else ["operation"],
+            "additionalProperties": False,
+        }
+
+    async def handle(self, invocation: ToolInvocation) -> ToolOutput:
+        arguments = invocation.arguments
+        alias = arguments.get("database") or next(iter(self._databases))
+        try:
+            match arguments["operation"]:
+                case "query":
+                    sql = _needed(arguments, "sql")
+                    text = await self._ask(alias, lambda line: self._run(line, sql, _shown))
+                case "list_tables":
+                    schema = arguments.get("schema")
+                    text = await self._look(alias, lambda found: list_tables(found, schema))
+                case "describe":
+                    text = await self._describe(alias, arguments)
+                case _:
+                    return await self._export(alias, invocation)
+        except (StatementRefused, _Unfit, sqlite3.Error, TimeoutError) as error:
+            return failed(self._told(alias, error))
+        except Exception as error:
+            if not _from_database(error):
+                raise
+            return failed(self._told(alias, error))
+        return ToolOutput(content=truncate_output(self._without_password(alias, text)))
+
+    async def _ask(self, alias: str, work: Callable[[Line], T]) -> T:
+        limit = self._databases[alias].timeout
+        line = Line(self._servers[alias], timeout=limit)
+        return await run_in_thread(lambda: work(line), stop=line, limit=limit + GRACE)
+
+    async def _look(self, alias: str, work: Callable[[Connection], T]) -> T:
+        def look(line: Line) -> T:
+            with line.open() as connection:
+                return work(connection)
+
+        return await self._ask(alias, look)
+
+    def _run(self, line: Line, sql: str, use: Callable[[Rows], T]) -> T:
+        statement = read_statement(sql, self._kind, mutations=self._mutations)
+        with line.open() as connection, line.execute(connection, statement) as rows:
+            return use(rows)
+
+    async def _describe(self, alias: str, arguments: Mapping[str, Any]) -> str:
+        table, schema = _needed(arguments, "table"), arguments.get("schema")
+        text = await self._look(alias, lambda found: describe_table(found, table, schema))
+        if text is None:
+            raise _Unfit(f"There is no table or view {table}")
+        return text
+
+    async def _export(self, alias: str, invocation: ToolInvocation) -> ToolOutput:
+        arguments = invocation.arguments
+        sql = _needed(arguments, "sql")
+        path = parse_path(arguments.get("export_path") or _needed(arguments, "output_path"))
+        shown = show_path(path)
+        sandbox = await sandbox_of(invocation)
+        if reason := protected_reason(seen_from_inside(sandbox, path)):
+            raise _Unfit(f"Cannot write to a protected path: {shown} is {reason}")
+        try:
+            if await sandbox.fs.exists(path):
+                raise FileExistsError
+            text = await self._ask(alias, lambda line: self._run(line, sql, _collected))
+            data = text.encode()
+            await sandbox.fs.write_bytes(path, data, exclusive=True)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            return refused(error, path)
+        return ToolOutput(content=f"Exported {text.rows} rows to {shown} ({len(data)} bytes)")
+
+    def _told(self, alias: str, error: Exception) -> str:
+        """What went wrong, without the statement and what a driver adds for people."""
+        match error:
+            case StatementRefused():
+                text = f"Query blocked: {error}"
+            case TimeoutError():
+                text = f"Stopped after {self._databases[alias].timeout:g} s: it took too long"
+            case _Unfit():
+                text = str(error)
+            case _:
+                text = f"{_NAMES[self._kind]} says: {getattr(error, 'orig', None) or error}"
+        return truncate_output(self._without_password(alias, text), max_tokens=500)
+
+    def _without_password(self, alias: str, text: str) -> str:
+        password = self._databases[alias].password
+        return text.replace(password, "***") if password else text
+
+
+def _needed(arguments: Mapping[str, Any], name: str) -> str:
+    if not (value := arguments.get(name)):
+        raise _Unfit(f"The operation {arguments['operation']} needs '{name}'")
+    return str(value)
+
+
+def _from_database(error: Exception) -> bool:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return isinstance(error, SQLAlchemyError)
+
+
+def _shown(rows: Rows) -> str:
+    if rows.changed is not None:
+        return f"Done ({rows.changed} rows changed)"
+    found: list[tuple[Any, ...]] = []
+    for batch in rows.batches:
+        found += batch
+        if len(found) > MAX_ROWS:
+            note = f"[Showing the first {MAX_ROWS} rows; there are more]"
+            break
+    else:
+        note = f"({len(found)} row{'' if len(found) == 1 else 's'})"
+    return f"{render_table(rows.columns, found[:MAX_ROWS])}\n{note}"
+
+
+def _collected(rows: Rows) -> CsvText:
+    if rows.changed is not None:
+        raise _Unfit("The statement gives no rows, and has been undone; export what a query gives")
+    text = CsvText(rows.columns)
+    for batch in rows.batches:
+        for row in batch:
+            text.add(row)
+        if text.size > MAX_EXPORT:
+            raise _Unfit(f"More than {MAX_EXPORT} characters; ask for fewer rows or columns")
+    return text

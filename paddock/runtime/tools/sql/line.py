@@ -1,0 +1,115 @@
+"""One connection for one call: opened, used in a thread, and stopped from outside if need be.
+
+Knows nothing of tools and of what is asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, CursorResult
+
+    from paddock.runtime.tools.sql.servers import Server
+    from paddock.runtime.tools.sql.statement import Statement
+
+__all__ = ["Line", "Rows"]
+
+FETCHED = 500
+"""Rows that are fetched at once."""
+
+
+class Stopped(Exception):
+    """The call was told to end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What a statement gave: `columns` and batches of rows, or else how many rows it `changed`."""
+
+    columns: tuple[str, ...]
+    batches: Iterator[list[tuple[Any, ...]]]
+    changed: int | None = None
+
+
+class Line:
+    """A `Stop` for the work that uses it. Serves one call."""
+
+    def __init__(self, server: Server, *, timeout: float) -> None:
+        self._server = server
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._raw: Any = None
+        self._stopped = False
+        self._rows_left = False
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Connection]:
+        """A connection in its one transaction; rolled back and closed in the end."""
+        with self._server.engine.connect() as connection:
+            with self._lock:
+                self._raw = connection.connection.driver_connection
+            try:
+                self.check()
+                self._server.begin(connection, timeout=self._timeout)
+                yield connection
+            finally:
+                with self._lock:  # nobody cancels what is closed, or what comes after it
+                    self._raw = None
+
+    @contextlib.contextmanager
+    def execute(self, connection: Connection, statement: Statement) -> Iterator[Rows]:
+        """Send it, and commit a change when the block has ended well.
+
+        A query's rows come as they are asked for; those that are not are never sent, or
+        thrown away by the driver.
+        """
+        self.check()
+        # Without parameters, a percent sign is a percent sign.
+        result = connection.execution_options(
+            no_parameters=True, stream_results=statement.streams, max_row_buffer=FETCHED
+        ).exec_driver_sql(statement.sql)
+        try:
+            if result.returns_rows:
+                self._rows_left = statement.streams
+                yield Rows(columns=tuple(result.keys()), batches=self._batches(result))
+            else:
+                yield Rows(columns=(), batches=iter(()), changed=max(result.rowcount, 0))
+            if self._rows_left:
+                self._server.abandon(connection.connection.driver_connection, result)
+        finally:
+            result.close()
+        if statement.changes:
+            self.check()
+            connection.commit()
+
+    def _batches(self, result: CursorResult[Any]) -> Iterator[list[tuple[Any, ...]]]:
+        full = True
+        while full:
+            batch = [tuple(row) for row in result.fetchmany(FETCHED)]
+            if full := len(batch) == FETCHED:
+                self.check()
+            else:
+                self._rows_left = False
+            yield batch
+
+    def check(self) -> None:
+        """Raise if the call was told to end."""
+        if self._stopped:
+            raise Stopped
+
+    def ask(self) -> None:
+        with self._lock:
+            self._stopped = True
+            if self._raw is not None:
+                self._server.cancel(self._raw)
+
+    def force(self) -> None:
+        raw = self._raw  # a lock would wait for whoever asks in vain
+        if raw is not None:
+            self._server.cut(raw)

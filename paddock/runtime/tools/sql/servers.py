@@ -1,0 +1,293 @@
+"""What differs between databases: how a session is opened that can't write, and how it is stopped.
+
+Everything here blocks and is called in threads; `cancel` and `cut` from other threads
+than the session's own. Drivers and SQLAlchemy are imported when a database is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sqlite3
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from paddock.errors import MissingDependency
+from paddock.runtime.tools.sql.config import (
+    DatabaseConfig,
+    OracleDatabase,
+    ServerDatabase,
+    SqliteDatabase,
+)
+from paddock.runtime.tools.sql.sqlite_session import guard_session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Connection, CursorResult, Engine
+
+    from paddock.runtime.tools.sql.policy import Kind
+
+__all__ = ["Server", "server_for"]
+
+CONNECTING: Final = 10
+"""Seconds to connect: a server that is there answers at once, a far one within a few."""
+
+CANCELLING: Final = 2
+"""Seconds that a request to cancel a query may take; another follows if it was lost."""
+
+MYSQL_MODE: Final = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+"""The default of MySQL, as far as strings and quoted names go: as they were read before."""
+
+
+class Server(ABC):
+    """One database of a configuration. Holds no connection; any thread may use it."""
+
+    kind: Kind
+
+    def __init__(self, *, mutations: bool) -> None:
+        self.mutations = mutations
+
+    @cached_property
+    def engine(self) -> Engine:
+        """SQLAlchemy's engine. Raises `MissingDependency` where it or the driver is missing."""
+        try:
+            return self._make_engine()
+        except ModuleNotFoundError as error:
+            raise MissingDependency(error.name or "SQLAlchemy", "sql") from error
+
+    @abstractmethod
+    def _make_engine(self) -> Engine: ...
+
+    @abstractmethod
+    def begin(self, connection: Connection, *, timeout: float) -> None:
+        """Begin the one transaction of a fresh connection, read only without `mutations`.
+
+        `timeout` is in seconds, for a statement; the server itself ends it then.
+        """
+
+    @abstractmethod
+    def cancel(self, raw: Any) -> None:
+        """Have the server end what runs on the driver's connection `raw`, if anything does."""
+
+    @abstractmethod
+    def cut(self, raw: Any) -> None:
+        """Break the connection: the server does not answer."""
+
+    def abandon(self, raw: Any, result: CursorResult[Any]) -> None:
+        """Close a result of which rows are left, without having them sent."""
+        result.close()
+
+
+def server_for(config: DatabaseConfig, *, mutations: bool) -> Server:
+    """The server of `config`; nothing is connected. Its sessions write only with `mutations`."""
+    match config:
+        case SqliteDatabase():
+            return _Sqlite(config, mutations=mutations)
+        case ServerDatabase(type="postgres"):
+            return _Postgres(config, mutations=mutations)
+        case ServerDatabase():
+            return _MySql(config, mutations=mutations)
+        case OracleDatabase():
+            return _Oracle(config, mutations=mutations)
+
+
+def _engine(driver: str, arguments: Mapping[str, Any], **url: Any) -> Engine:
+    """An engine that keeps no connections: each call has its own."""
+    import sqlalchemy
+
+    return sqlalchemy.create_engine(
+        sqlalchemy.URL.create(driver, **url),
+        connect_args=dict(arguments),
+        poolclass=sqlalchemy.NullPool,
+        hide_parameters=True,
+    )
+
+
+def _shut(descriptor: int) -> None:
+    """End a socket's traffic under whoever waits for it."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as shared:
+        shared.shutdown(socket.SHUT_RDWR)
+
+
+class _Sqlite(Server):
+    kind = "sqlite"
+
+    def __init__(self, config: SqliteDatabase, *, mutations: bool) -> None:
+        super().__init__(mutations=mutations)
+        self._config = config
+
+    def _make_engine(self) -> Engine:
+        import sqlalchemy
+
+        mode = "rw" if self.mutations else "ro"  # neither makes a file
+        target = f"file:{quote(str(self._config.path))}?mode={mode}"
+        return sqlalchemy.create_engine(
+            "sqlite://",
+            creator=lambda: sqlite3.connect(target, uri=True, check_same_thread=False),
+            poolclass=sqlalchemy.NullPool,
+        )
+
+    def begin(self, connection: Connection, *, timeout: float) -> None:
+        raw = connection.connection.driver_connection
+        guard_session(raw, mutations=self.mutations, wait=timeout)
+
+    def cancel(self, raw: Any) -> None:
+        raw.interrupt()
+
+    def cut(self, raw: Any) -> None:
+        raw.interrupt()  # there is nothing to cut
+
+
+class _Postgres(Server):
+    kind = "postgres"
+
+    def __init__(self, config: ServerDatabase, *, mutations: bool) -> None:
+        super().__init__(mutations=mutations)
+        self._config = config
+
+    def _make_engine(self) -> Engine:
+        import psycopg  # noqa: F401 - its absence is told apart from that of SQLAlchemy
+
+        config = self._config
+        arguments: dict[str, Any] = {
+            "connect_timeout": CONNECTING,
+            # The extended protocol from the first statement on: it takes one at a time.
+            "prepare_threshold": 0,
+            "application_name": "paddock",
+            "keepalives_idle": 30,
+        }
+        if config.tls_ca is not None:
+            arguments |= {"sslmode": "verify-full", "sslrootcert": config.tls_ca}
+        return _engine(
+            "postgresql+psycopg",
+            arguments | {"host": config.host, "port": config.port},
+            username=config.user,
+            password=config.password,
+            database=config.database,
+        )
+
+    def begin(self, connection: Connection, *, timeout: float) -> None:
+        raw: Any = connection.connection.driver_connection
+        raw.server_cursor_factory = _quiet_cursor()
+        connection.execution_options(postgresql_readonly=not self.mutations)
+        # After a first query a transaction can't be made one that writes.
+        connection.exec_driver_sql(
+            "SELECT set_config('statement_timeout', %s, true),"
+            " set_config('lock_timeout', %s, true),"
+            " set_config('standard_conforming_strings', 'on', true)",
+            (str(int(timeout * 1000)), str(int(timeout * 1000))),
+        )
+
+    def cancel(self, raw: Any) -> None:
+        raw.cancel_safe(timeout=CANCELLING)
+
+    def cut(self, raw: Any) -> None:
+        _shut(raw.fileno())
+
+
+def _quiet_cursor() -> type[Any]:
+    import psycopg
+
+    class QuietCursor(psycopg.ServerCursor[Any]):
+        """Ends with its connection: where that broke, SQLAlchemy closes no cursor of it."""
+
+        def __del__(self, *_: object) -> None:
+            """Do not warn."""
+
+    return QuietCursor
+
+
+class _MySql(Server):
+    kind = "mysql"
+
+    def __init__(self, config: ServerDatabase, *, mutations: bool) -> None:
+        super().__init__(mutations=mutations)
+        self._config = config
+
+    @cached_property
+    def _arguments(self) -> dict[str, Any]:
+        config = self._config
+        where: dict[str, Any] = {"host": config.host, "port": config.port}
+        if config.host.startswith("/"):
+            where = {"unix_socket": config.host}
+        if config.tls_ca is not None:
+            where |= {"ssl_ca": config.tls_ca, "ssl_verify_identity": True}
+        return {
+            **where,
+            "user": config.user,
+            "password": config.password or "",
+            "database": config.database,
+            "charset": "utf8mb4",
+            "connect_timeout": CONNECTING,
+        }
+
+    def _make_engine(self) -> Engine:
+        return _engine("mysql+pymysql", self._arguments)
+
+    def begin(self, connection: Connection, *, timeout: float) -> None:
+        run = connection.exec_driver_sql
+        run(f"SET SESSION sql_mode = '{MYSQL_MODE}'")
+        run(f"SET SESSION lock_wait_timeout = {max(1, int(timeout))}")
+        if getattr(connection.dialect, "is_mariadb", False):
+            run(f"SET SESSION max_statement_time = {timeout:.3f}")
+        else:
+            run(f"SET SESSION max_execution_time = {int(timeout * 1000)}")
+        if not self.mutations:
+            run("SET SESSION TRANSACTION READ ONLY")
+        run("START TRANSACTION")
+
+    def cancel(self, raw: Any) -> None:
+        import pymysql
+
+        limits = {"connect_timeout": CANCELLING, "read_timeout": CANCELLING}
+        with pymysql.connect(**{**self._arguments, **limits}) as other, other.cursor() as cursor:
+            cursor.execute(f"KILL QUERY {int(raw.thread_id())}")
+
+    def cut(self, raw: Any) -> None:
+        if (opened := raw._sock) is not None:  # the driver has no other way
+            _shut(opened.fileno())
+
+    def abandon(self, raw: Any, result: CursorResult[Any]) -> None:
+        """The driver reads to the end what it closes, so the server has to end it."""
+        from sqlalchemy.exc import DBAPIError
+
+        self.cancel(raw)
+        with contextlib.suppress(DBAPIError):  # the query was interrupted
+            while result.fetchmany(1000):
+                pass
+
+
+class _Oracle(Server):
+    kind = "oracle"
+
+    def __init__(self, config: OracleDatabase, *, mutations: bool) -> None:
+        super().__init__(mutations=mutations)
+        self._config = config
+
+    def _make_engine(self) -> Engine:
+        config = self._config
+        return _engine(
+            "oracle+oracledb",
+            {"tcp_connect_timeout": CONNECTING},
+            username=config.user,
+            password=config.password,
+            host=config.host,
+            port=config.port,
+            query={"service_name": config.service_name},
+        )
+
+    def begin(self, connection: Connection, *, timeout: float) -> None:
+        raw: Any = connection.connection.driver_connection
+        raw.call_timeout = int(timeout * 1000)
+        if not self.mutations:
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+
+    def cancel(self, raw: Any) -> None:
+        raw.cancel()
+
+    def cut(self, raw: Any) -> None:
+        raw.cancel()  # what waits longer is ended by its `call_timeout`

@@ -1,0 +1,289 @@
+"""A statement, read before it is sent: one of them, of a kind that is allowed, and no trap in it.
+
+The text is cut into the words that the database will see. Comments are left out of what
+is sent, since databases differ in what they take for one (and MySQL runs some). Every
+string has to look the same to the database as it did here. Then the words are parsed,
+and the tree may hold only what the mode allows.
+
+This is the second fence. The first is the session of the database, which is opened so
+that it can't write. This module connects to nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from paddock.runtime.tools.sql.policy import (
+    READING_PRAGMAS,
+    Kind,
+    forbidden_function,
+    forbidden_package,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlglot.expressions import Expr
+    from sqlglot.tokenizer_core import Token
+
+__all__ = ["MAX_STATEMENT", "Statement", "StatementRefused", "read_statement"]
+
+MAX_STATEMENT: Final = 50_000
+"""Characters: more than people write, and less than takes a second to parse."""
+
+_QUERY_WORDS: Final = frozenset({"SELECT", "WITH", "VALUES", "TABLE", "("})
+_CHANGE_WORDS: Final = frozenset(
+    {"INSERT", "REPLACE", "UPDATE", "DELETE", "MERGE", "CREATE", "ALTER", "DROP", "TRUNCATE"}
+)
+_EXPLAINING: Final = frozenset({"EXPLAIN", "DESCRIBE", "DESC"})
+_EXPLAIN_WORDS: Final = frozenset({
+    "=", "ANALYZE", "EXTENDED", "FORMAT", "JSON", "PARTITIONS", "PLAN", "QUERY", "TRADITIONAL",
+    "TREE", "VERBOSE",
+})  # fmt: skip
+_CHANGED_KINDS: Final = frozenset({"TABLE", "VIEW", "INDEX", "SCHEMA", "SEQUENCE"})
+
+_STANDARD = r"'(?:[^']|'')*'"
+_BACKSLASHED = r"'(?:[^'\\]|\\.|'')*'"
+_DOUBLE_NAME = r'"(?:[^"]|"")*"'
+_BACKTICK_NAME = r"`(?:[^`]|``)*`"
+_PLAIN = re.compile(r"[^'\"`$\[\]]*|[\[\]]")
+_QUOTED: Final[dict[Kind, re.Pattern[str]]] = {
+    "sqlite": re.compile(
+        rf"[xX]?{_STANDARD}|{_DOUBLE_NAME}|{_BACKTICK_NAME}|\[[^\]]*\]", re.DOTALL
+    ),
+    "postgres": re.compile(
+        rf"[bBxXnN]?{_STANDARD}|[eE]{_BACKSLASHED}|{_DOUBLE_NAME}"
+        r"|(\$(?:[A-Za-z_][A-Za-z_0-9]*)?\$)(?:(?!\1).)*\1",
+        re.DOTALL,
+    ),
+    "mysql": re.compile(
+        rf'(?:[xXbBnN]|_[a-z0-9]+)?{_BACKSLASHED}|"(?:[^"\\]|\\.|"")*"|{_BACKTICK_NAME}', re.DOTALL
+    ),
+    "oracle": re.compile(
+        rf"[nN]?{_STANDARD}|{_DOUBLE_NAME}|[A-Za-z_0-9]+(?:[$#][A-Za-z_0-9$#]*)+"
+        r"|[nN]?[qQ]'(?:\[.*?\]|\{.*?\}|\(.*?\)|<.*?>|([^\s\[{(<]).*?\1)'",
+        re.DOTALL,
+    ),
+}
+"""What a string or a quoted name looks like to the database, in the session that we open."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_UNICODE_ESCAPES = re.compile(r"[uU]&[\"']")
+
+
+class StatementRefused(ValueError):
+    """The statement is not sent; the message says why, for the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """`sql` is what is sent. A query `streams`; not so what explains or shows. Or it `changes`."""
+
+    sql: str
+    streams: bool = False
+    changes: bool = False
+
+
+def read_statement(sql: str, kind: Kind, *, mutations: bool = False) -> Statement:
+    """The one statement in `sql`, or `StatementRefused`.
+
+    It may read; with `mutations` it may also change rows, tables, views, indexes,
+    schemas and sequences. Takes time that grows with its length (well under a second).
+    """
+    if len(sql) > MAX_STATEMENT:
+        raise StatementRefused(f"it is longer than {MAX_STATEMENT} characters")
+    if _CONTROL.search(sql):
+        raise StatementRefused("it holds a control character")
+    first = _scan(sql, kind)[0]
+    word, rest = _word(first), sql[first.end + 1 :]
+    if word == "PRAGMA" and kind == "sqlite":
+        return Statement(sql=_pragma(rest))
+    if word == "SHOW" and kind in ("postgres", "mysql"):
+        return Statement(sql=_shown(word, rest, kind))
+    if word in _EXPLAINING and kind != "oracle":
+        return Statement(sql=_explained(word, rest, kind))
+    if word in _QUERY_WORDS or (mutations and word in _CHANGE_WORDS):
+        text = _without_comments(sql, _tokens(sql, kind))
+        return _allowed(text, _parsed(text, kind), mutations=mutations)
+    if word in _CHANGE_WORDS:
+        raise StatementRefused(_read_only(word))
+    raise StatementRefused(f"{word[:40]} is not a statement that this tool sends")
+
+
+def _word(token: Token) -> str:
+    """A keyword or sign in upper case; a quoted name or a string is no word."""
+    return "" if _is_string(token) or _is(token, "IDENTIFIER") else token.text.upper()
+
+
+def _is(token: Token, kind: str) -> bool:
+    return token.token_type.name == kind
+
+
+def _is_string(token: Token) -> bool:
+    return token.token_type.name.endswith("STRING")
+
+
+def _scan(sql: str, kind: Kind) -> list[Token]:
+    """At least one word. After some first words the scanner takes all the rest for one string."""
+    from sqlglot.dialects.dialect import Dialect
+    from sqlglot.errors import SqlglotError
+
+    try:
+        found = Dialect.get_or_raise(kind).tokenize(sql)
+    except SqlglotError:
+        raise StatementRefused("it cannot be read: is a quotation mark missing?") from None
+    tokens = [token for token in found if not _is(token, "HINT")]
+    while tokens and _is(tokens[-1], "SEMICOLON"):
+        tokens.pop()
+    if not tokens:
+        raise StatementRefused("it is empty")
+    return tokens
+
+
+def _tokens(sql: str, kind: Kind) -> list[Token]:
+    """The words of the one statement, none of which is what it should not be."""
+    tokens = _scan(sql, kind)
+    if any(_is(token, "SEMICOLON") for token in tokens):
+        raise StatementRefused("it is more than one statement; send one at a time")
+    for token in tokens:
+        _check_quoting(sql, token, kind)
+    for token, following in itertools.pairwise(tokens):
+        _check_name(token, following.text, kind)
+    return tokens
+
+
+def _check_quoting(sql: str, token: Token, kind: Kind) -> None:
+    """That the database sees this string, or this name, as it was seen here."""
+    raw = sql[token.start : token.end + 1]
+    if not _PLAIN.fullmatch(raw) and not _QUOTED[kind].fullmatch(raw):
+        raise StatementRefused(f"this cannot be told from other text: {raw[:40]}")
+    if kind != "postgres" or raw[0] not in "'\"$":
+        return
+    before = sql[: token.start]
+    if _UNICODE_ESCAPES.fullmatch(before[-2:] + raw[0]):
+        raise StatementRefused("names and strings as U&'...' are not sent; write them plainly")
+    if raw[0] == "'" and before.rstrip().endswith("'"):
+        raise StatementRefused("two strings in a row are not sent; join them with ||")
+    if raw[0] == "$" and before and (before[-1].isalnum() or before[-1] in "_$"):
+        raise StatementRefused(f"this cannot be told from other text: {raw[:40]}")
+
+
+def _check_name(token: Token, following: str, kind: Kind) -> None:
+    if _is_string(token) or following not in ("(", "."):
+        return
+    name = token.text.lower()
+    if following == "." and forbidden_package(kind, name):
+        raise StatementRefused(f"the package {name[:64]} is not for agents")
+    if following == "(" and (not name.isascii() or forbidden_function(kind, name)):
+        raise StatementRefused(f"the function {name[:64]} is not for agents")
+
+
+def _without_comments(sql: str, tokens: Sequence[Token]) -> str:
+    """The words, with the white space that was between them; for a comment there is a blank.
+
+    Two minus signs in a row are a comment to some.
+    """
+    parts: list[str] = []
+    end = tokens[0].start
+    for token in tokens:
+        gap = sql[end : token.start]
+        if gap.strip() or (not gap and parts and parts[-1] == "-"):
+            gap = "\n" if "\n" in gap else " "
+        parts += [gap, sql[token.start : token.end + 1]]
+        end = token.end + 1
+    return "".join(parts)
+
+
+def _pragma(rest: str) -> str:
+    tokens = _tokens(rest, "sqlite")
+    words = [token.text for token in tokens]
+    if words[1:2] == ["."]:
+        words = words[2:]
+    name, given = (words[0].lower() if words else ""), words[1:]
+    if name not in READING_PRAGMAS:
+        raise StatementRefused(f"PRAGMA {name[:40]} is not one that only reads")
+    if given and not (READING_PRAGMAS[name] and given[0] == "(" and len(given) == 3):
+        raise StatementRefused(f"PRAGMA {name} is not given a value here")
+    return f"PRAGMA {_without_comments(rest, tokens)}"
+
+
+def _shown(word: str, rest: str, kind: Kind) -> str:
+    tokens = _tokens(rest, kind)
+    if any(token.text == "(" for token in tokens):
+        raise StatementRefused(f"{word} takes the name of what is to be shown")
+    return f"{word} {_without_comments(rest, tokens)}"
+
+
+def _explained(word: str, rest: str, kind: Kind) -> str:
+    """EXPLAIN of a query is as good as the query: some forms run it."""
+    tokens = _tokens(rest, kind)
+    words = [_word(token) for token in tokens]
+    at = 0
+    if words[0] == "(" and words[1:2] != ["("] and not _QUERY_WORDS.intersection(words[1:2]):
+        at = words.index(")") + 1 if ")" in words else 0
+    while at < len(words) and words[at] in _EXPLAIN_WORDS:
+        at += 1
+    if at < len(words) and words[at] in _QUERY_WORDS:
+        _allowed("", _parsed(rest[tokens[at].start :], kind), mutations=False)
+        return f"{word} {_without_comments(rest, tokens)}"
+    if word == "EXPLAIN" or _CHANGE_WORDS.intersection(words):
+        raise StatementRefused(f"{word} is for queries here")
+    return _shown(word, rest, kind)
+
+
+def _parsed(sql: str, kind: Kind) -> Expr:
+    import sqlglot
+    from sqlglot.errors import ParseError, SqlglotError
+
+    try:
+        trees = sqlglot.parse(sql, read=kind)
+    except ParseError as error:
+        where = error.errors[0] if error.errors else {}
+        detail = f"{where.get('description', error)}"
+        place = f"line {where.get('line', 1)}, column {where.get('col', 1)}"
+        raise StatementRefused(f"it cannot be read as one statement: {detail} ({place})") from None
+    except (SqlglotError, RecursionError):
+        raise StatementRefused("it cannot be read: it is nested too deeply") from None
+    if len(trees) != 1 or trees[0] is None:
+        raise StatementRefused("it is more than one statement; send one at a time")
+    return trees[0]
+
+
+def _allowed(text: str, tree: Expr, *, mutations: bool) -> Statement:
+    from sqlglot import expressions as exp
+
+    read = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values)
+    never = (
+        exp.Attach, exp.Command, exp.Copy, exp.Detach, exp.Grant, exp.Into, exp.LoadData,
+        exp.Lock, exp.Pragma, exp.Set, exp.UserDefinedFunction,
+    )  # fmt: skip
+    change = (
+        exp.Alter, exp.Create, exp.Delete, exp.Drop, exp.Insert, exp.Merge, exp.TruncateTable,
+        exp.Update,
+    )  # fmt: skip
+    if not isinstance(tree, read + change):
+        raise StatementRefused(f"{tree.key.upper()} is not a statement that this tool sends")
+    changes = False
+    for node in tree.walk():
+        if isinstance(node, never):
+            raise StatementRefused(f"{node.key.upper()} is not for agents")
+        if isinstance(node, change):
+            changes = True
+            if not mutations:
+                raise StatementRefused(_read_only(node.key.upper()))
+        if isinstance(node, exp.Create | exp.Drop | exp.Alter):
+            _check_kind(node)
+    return Statement(sql=text, streams=not changes, changes=changes)
+
+
+def _read_only(word: str) -> str:
+    return f"{word} changes the database, which is read only here"
+
+
+def _check_kind(node: Expr) -> None:
+    kind = str(node.args.get("kind") or "").upper()
+    if kind not in _CHANGED_KINDS:
+        raise StatementRefused(f"{node.key.upper()} {kind or 'of this kind'} is not for agents")
