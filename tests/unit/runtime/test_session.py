@@ -7,7 +7,6 @@ import gc
 import json
 import os
 import time
-from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -19,13 +18,12 @@ from paddock.runtime.session import Session
 from paddock.runtime.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from paddock.runtime.models.base import Message, ModelEvent
-    from paddock.runtime.results import AgentEvent, RunResult
-    from paddock.runtime.tools.base import ToolHandler
-    from tests.unit.runtime.conftest import CountingBackend, Function, OpenSession
+    from paddock.runtime.results import AgentEvent
+    from tests.unit.runtime.conftest import CountingBackend, OpenSession
 
     CheckHistory = Callable[[Sequence[Message]], None]
 
@@ -375,122 +373,6 @@ async def test_the_models_stream_is_closed_before_a_failed_run_returns(
     with pytest.raises(KeyError):
         await session.run(prompt="Go.", on_event=show)
     assert model.open == 0
-
-
-class CancelAt:
-    """A coroutine that is cancelled by `cancel` while it waits for the `step`-th time.
-
-    Each further way to cancel is used one round of the event loop after the one before.
-    """
-
-    def __init__(self, inner: Coroutine[Any, Any, RunResult], step: int) -> None:
-        self._inner = inner
-        self._step = step
-        self.steps = 0
-        self.cancel: list[Callable[[], object]] = []
-
-    def send(self, value: Any) -> Any:
-        waited_for = self._inner.send(value)
-        self._count()
-        return waited_for
-
-    def throw(self, *error: Any) -> Any:
-        waited_for = self._inner.throw(*error)
-        self._count()
-        return waited_for
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def __await__(self) -> Generator[Any, Any, RunResult]:
-        return (yield from self._inner.__await__())
-
-    def _count(self) -> None:
-        self.steps += 1
-        if self.steps == self._step:
-            asyncio.get_running_loop().call_soon(self._next)
-
-    def _next(self) -> None:
-        self.cancel.pop(0)()
-        if self.cancel:
-            asyncio.get_running_loop().call_soon(self._next)
-
-
-Coroutine.register(CancelAt)
-
-
-def sweep_scenario(
-    open_session: OpenSession, asking: Callable[[Function], ToolHandler], directory: Path
-) -> tuple[Session, Callable[[AgentEvent], Any]]:
-    """Two turns with everything that may be waited for."""
-
-    async def work(context: Any) -> str:
-        await context.sandbox()
-        await asyncio.sleep(0)
-        return "worked"
-
-    async def risky() -> str:
-        await asyncio.sleep(0)
-        return "risked"
-
-    async def approve(tool: str, arguments: dict[str, Any]) -> bool:
-        await asyncio.sleep(0)
-        return True
-
-    async def show(event: AgentEvent) -> None:
-        await asyncio.sleep(0)
-
-    turns = [
-        {"text": "I begin.", "tool_calls": [call("work"), call("risky"), call("work")]},
-        {"text": "And.", "tool_calls": [call("work")]},
-        {"text": "Done."},
-    ]
-    session = open_session(turns, work, asking(risky), session_dir=directory)
-    session.approval_callback = approve
-    return session, show
-
-
-CANCELS: dict[str, Callable[[Session, asyncio.Task[Any]], Sequence[Callable[[], object]]]] = {
-    "task": lambda session, task: [task.cancel],
-    "session": lambda session, task: [session.cancel],
-    "task twice": lambda session, task: [task.cancel, task.cancel],
-    "session, then task": lambda session, task: [session.cancel, task.cancel],
-}
-
-
-@pytest.mark.parametrize("how", CANCELS)
-@pytest.mark.rows("C46")
-async def test_cancelled_at_any_await_a_run_leaves_nothing_behind(
-    open_session: OpenSession,
-    asking: Callable[[Function], ToolHandler],
-    backend: CountingBackend,
-    check_history: CheckHistory,
-    tmp_path: Path,
-    how: str,
-) -> None:
-    step, steps, statuses = 0, 1, set()
-    while step < steps:
-        step += 1
-        directory = tmp_path / str(step)
-        session, show = sweep_scenario(open_session, asking, directory)
-        counted = CancelAt(session.run("Go.", on_event=show), step)
-        task: asyncio.Task[RunResult] = asyncio.create_task(cast("Any", counted))
-        counted.cancel = [*CANCELS[how](session, task)]
-        await asyncio.wait([task])
-        steps = max(steps, counted.steps)
-        status = "cancelled" if task.cancelled() else task.result().status
-        statuses.add(status)
-        check_history(session.state.messages)
-        loaded = State.from_jsonl((directory / "trace.jsonl").read_bytes())
-        assert loaded.messages == session.state.messages
-        assert loaded.status == session.state.status
-        assert status in (loaded.status, "cancelled"), "a cancellation may come too late to be one"
-        session.recover()  # the lock is free
-        await session.close()
-        assert not backend.live
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert steps > 20
-    assert "cancelled" in statuses
 
 
 # The sandbox
