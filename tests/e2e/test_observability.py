@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Paddock
 
-TURNS = [
+TURNS: list[dict[str, Any]] = [
     {
         "tool_calls": [{"name": "bash", "arguments": {"command": "echo found"}}],
         "usage": {"input_tokens": 10, "output_tokens": 5},

@@ -128,7 +128,7 @@ class Observability:
         """The session has another permission profile from now on."""
         self._update(replace(self.subject, profile=profile))
 
-    async def close(self, status: RunStatus = "completed") -> None:
+    async def close(self, status: str = "completed") -> None:
         """End with `status` as the session's last. Idempotent; fine without `start`.
 
         Waits some seconds at most for what is not written yet; runs to its end if cancelled.

@@ -181,7 +181,7 @@ async def test_steps_and_sums_can_be_left_out(
 @pytest.mark.rows("O-12")
 @pytest.mark.parametrize("status", ["completed", "error", "cancelled", "max_turns"])
 async def test_the_last_status_is_what_it_is_closed_with(
-    open_session: OpenSession, path: Path, status: Any
+    open_session: OpenSession, path: Path, status: str
 ) -> None:
     session = open_session(HELLO)
     telemetry = observe(session, path)
@@ -212,7 +212,7 @@ async def test_closing_what_was_never_started_does_nothing(
     await telemetry.close("error")
     assert not await asyncio.to_thread(path.exists)
     with pytest.raises(ValueError, match="is no status"):
-        await telemetry.close("done")  # type: ignore[arg-type]
+        await telemetry.close("done")
 
 
 async def test_a_resumed_session_goes_on_with_its_sums(
