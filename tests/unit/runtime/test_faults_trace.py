@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from paddock.runtime.models.base import Message
     from paddock.runtime.session import Session
-    from tests.unit.runtime.conftest import CountingBackend, OpenSession
+    from paddock.runtime.tools.base import ToolHandler
+    from tests.unit.runtime.conftest import CountingBackend, Function, OpenSession
 
     CheckHistory = Callable[[Sequence[Message]], None]
 
@@ -187,12 +188,17 @@ def test_a_run_whose_disk_is_full_stops_with_all_that_it_acknowledged(
 
 
 class Failing:
-    """Stands in for `os` in the trace: operation number `at` fails, and all after it."""
+    """Stands in for `os` in the trace: operation number `at` fails, and all after it.
+
+    An `error` of EINTR is one write that the system interrupted, which is to be begun again;
+    0 is one that wrote a part only, and is to be gone on with.
+    """
 
     def __init__(self, at: int, error: int) -> None:
         self.at = at
         self.error = error
         self.calls = 0
+        self.harmless = error in (0, errno.EINTR)
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
@@ -204,9 +210,18 @@ class Failing:
         self.calls += 1
         if self.calls < self.at:
             return real(*args)
+        if self.harmless:
+            return self._disturb(name, real, *args)
         if name == "write" and self.calls == self.at and self.error == errno.ENOSPC:
             return real(args[0], bytes(args[1])[: len(args[1]) // 2])  # a full disk begins so
         raise OSError(self.error, os.strerror(self.error))
+
+    def _disturb(self, name: str, real: Callable[..., Any], *args: Any) -> Any:
+        if self.calls > self.at or name != "write":
+            return real(*args)
+        if self.error == errno.EINTR:
+            raise InterruptedError
+        return real(args[0], bytes(args[1])[:1])
 
 
 class Acknowledged:
@@ -220,39 +235,48 @@ class Acknowledged:
 
 
 @pytest.mark.rows("C37")
-@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
+@pytest.mark.parametrize(
+    "error", [errno.EIO, errno.ENOSPC, errno.EINTR, 0], ids=["EIO", "ENOSPC", "EINTR", "short"]
+)
 async def test_whichever_operation_fails_first_the_run_says_so_and_can_be_taken_up_again(
     open_session: OpenSession,
+    asking: Callable[[Function], ToolHandler],
     backend: CountingBackend,
     check_history: CheckHistory,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     error: int,
 ) -> None:
-    at, whole = 0, False
-    while not whole:
+    """The run waits for approvals in the middle, and is resumed."""
+    at, calls = 0, 1
+    while calls >= at:
         at += 1
-        session = _working(open_session, tmp_path / str(at))
+        session = _working(open_session, asking, tmp_path / str(at))
         acknowledged = Acknowledged()
         session.state.add_observer(acknowledged)
         with monkeypatch.context() as patch:
             faults = Failing(at, error)
             patch.setattr("paddock.runtime.trace.os", faults)
             whole = await _completes(session)
-        assert whole == (faults.calls < at), "no failure was passed over in silence"
+        calls = faults.calls
+        failed = calls >= at and not faults.harmless
+        assert whole != failed, "no failure was passed over in silence"
         trace = tmp_path / str(at) / "trace.jsonl"
         found = read_records(trace.read_bytes()).records if trace.exists() else []
         assert found[: len(acknowledged.events)] == acknowledged.events
         assert asyncio.all_tasks() == {asyncio.current_task()} | _keepers(session)
+        session.approval_callback = lambda tool, arguments: True
         assert (await session.run(prompt="Again.")).status == "completed"
         check_history(session.state.messages)
         assert State.from_jsonl(trace.read_bytes()).messages == session.state.messages
         await session.close()
         assert not backend.live
-    assert at > 15
+    assert at > 25
 
 
-def _working(open_session: OpenSession, directory: Path) -> Session:
+def _working(
+    open_session: OpenSession, asking: Callable[[Function], ToolHandler], directory: Path
+) -> Session:
     async def work(context: Any) -> str:
         await context.sandbox()
         return "worked"
@@ -262,12 +286,15 @@ def _working(open_session: OpenSession, directory: Path) -> Session:
             return {"tool_calls": [{"name": "work"}, {"name": "work"}]}
         return {"text": "Done."}
 
-    return open_session([turn] * 9, work, session_dir=directory)
+    nobody = {"auto_approve": False}
+    return open_session([turn] * 9, asking(work), session_dir=directory, config=nobody)
 
 
 async def _completes(session: Session) -> bool:
     try:
-        assert (await session.run(prompt="Go.")).status == "completed"
+        waiting = (await session.run(prompt="Go.")).interruptions
+        done = await session.resume({item.tool_call_id: True for item in waiting})
+        assert done.status == "completed"
     except TraceWriteError:
         return False
     return True

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.models.base import Message, ModelEvent
     from paddock.runtime.results import AgentEvent
-    from tests.unit.runtime.conftest import CountingBackend, OpenSession
+    from tests.unit.runtime.conftest import CountingBackend, Function, OpenSession
 
     CheckHistory = Callable[[Sequence[Message]], None]
 
