@@ -77,18 +77,24 @@ def run(
         "base_url": base_url,
     }
     base = _read(config, working_dir)
-    recipe = make_backend(
-        backend or _backend_name(base, begun=bool(dockerfile or snapshot)),
-        image=image,
-        dockerfile=dockerfile,
-        snapshot=snapshot,
-        upload=upload,
-        setup=setup,
-        env=env,
-        working_dir=working_dir or (base.working_dir if base else None),
-        isolation=isolation,
-        project=options.project_file(project),
-    )
+    asked: dict[str, Any] = {
+        "image": image,
+        "dockerfile": dockerfile,
+        "snapshot": snapshot,
+        "upload": upload,
+        "setup": setup,
+        "env": env,
+        "isolation": isolation,
+    }
+    if base is not None and backend is None and not isinstance(base.backend, str):
+        recipe = _recipe_of_file(base.backend, asked, working_dir)
+    else:
+        recipe = make_backend(
+            backend or _backend_name(base, begun=bool(dockerfile or snapshot)),
+            **asked,
+            working_dir=working_dir or (base.working_dir if base else None),
+            project=options.project_file(project),
+        )
     agent_config = _configure(base, recipe, given, auto_approve)
     session = _open(agent_config, session_dir, save)
     raise typer.Exit(run_to_end(converse(session, text, max_turns=max_turns, as_json=as_json)))
@@ -107,6 +113,17 @@ def _read(path: Path | None, working_dir: str | None) -> AgentConfig | None:
 def _backend_name(base: AgentConfig | None, *, begun: bool) -> str | None:
     """The backend that the agent's file names, unless what a sandbox begins with implies one."""
     return base.backend if base and isinstance(base.backend, str) and not begun else None
+
+
+def _recipe_of_file(recipe: Backend, asked: dict[str, Any], working_dir: str | None) -> Backend:
+    """The recipe that an agent's file holds, whole: no option and no project adds to it."""
+    for name, value in asked.items():
+        if value:
+            raise typer.BadParameter(
+                f"the agent's file has a recipe of its own, which --{name} would not change; "
+                "change it there, or replace it with --backend"
+            )
+    return dataclasses.replace(recipe, working_dir=working_dir) if working_dir else recipe
 
 
 def _configure(

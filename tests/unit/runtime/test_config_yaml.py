@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddock.errors import ConfigError
+from paddock.runtime.config import AgentConfig
 from paddock.runtime.yamltext import MAX_BYTES, decode, dump_yaml, read_yaml
 
 if TYPE_CHECKING:
@@ -166,3 +168,29 @@ def test_plain_data_is_read_back_as_it_was_written(data: Mapping[str, Any]) -> N
 def test_any_text_is_data_or_a_config_error(text: str) -> None:
     with contextlib.suppress(ConfigError):
         read(text)
+
+
+FIELDS = ("system_prompt", "model", "provider", "profile", "backend", "working_dir", "base_url",
+          "service_tier", "reasoning_effort")  # fmt: skip
+WORDS = (TEXT | TRICKY).filter(bool)
+CONFIGS = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(FIELDS, WORDS),
+        "vars": st.dictionaries(TEXT | TRICKY, TEXT | TRICKY, max_size=3),
+        "response_format": st.dictionaries(TEXT, PLAIN, min_size=1, max_size=3),
+        "databases": st.dictionaries(TEXT, PLAIN, min_size=1, max_size=3),
+        "auto_approve": st.booleans(),
+        "extras": st.dictionaries(TEXT | TRICKY, PLAIN, max_size=3),
+    },
+)
+
+
+@pytest.mark.rows("S-4", "S-5", "C52")
+@given(CONFIGS)
+def test_any_config_is_read_back_as_it_was_written(fields: Mapping[str, Any]) -> None:
+    config = AgentConfig(**fields)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an extra may look like a field
+        assert AgentConfig.from_yaml(config.to_yaml()) == config
+        assert AgentConfig.from_yaml(config.to_yaml(partial=True)) == config
