@@ -68,7 +68,7 @@ def write_recipe(backend: Backend) -> dict[str, Any]:
         value = getattr(backend, each.name)
         if _is_default(each, value):
             continue
-        if each.name == "config":
+        if _is_account(each):
             document |= _written_account(value)
         elif each.repr:
             document[each.name] = _written(value, f"backend.{each.name}")
@@ -82,6 +82,10 @@ def _is_installed(kind: type[Backend]) -> bool:
         return get_backend(kind.name) is kind
     except ConfigError:
         return False
+
+
+def _is_account(each: dataclasses.Field[Any]) -> bool:
+    return "DaytonaConfig" in str(each.type)
 
 
 def _is_default(each: dataclasses.Field[Any], value: object) -> bool:
@@ -179,6 +183,10 @@ def _hint(name: str, known: Mapping[str, object]) -> str:
 
 
 def _read_field(each: dataclasses.Field[Any], value: Any, place: str) -> Any:
+    if _is_account(each):
+        return None if value is None else _read_account(value, place)
+    if not each.repr:
+        raise ConfigError(f"{place}: what is secret is not kept in a file")
     read = _READERS.get(each.name)
     if read is not None and isinstance(value, list | dict):
         return read(value, place)
@@ -284,5 +292,4 @@ _READERS: Mapping[str, Callable[[Any, str], Any]] = {
     "resources": _read_resources,
     "network": _read_network,
     "image": _read_image,
-    "config": _read_account,
 }

@@ -132,6 +132,15 @@ def test_keys_of_an_account_are_not_written_and_all_else_of_it_is(tmp_path: Path
     assert b"config" not in written(only_key)
 
 
+def test_secrets_of_a_recipe_are_written_by_name_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = written(DockerBackend(image="python:3.12", secrets={"TOKEN": "tok_secret"}))
+    assert b"tok_secret" not in data
+    monkeypatch.setenv("TOKEN", "tok_secret")
+    again = AgentConfig.from_yaml(data)
+    assert again.backend == DockerBackend(image="python:3.12")
+    assert again.secrets == {"TOKEN": "tok_secret"}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OwnBackend(LocalBackend):
     """One that is not installed, and so has no name of its own."""
@@ -206,6 +215,8 @@ def test_a_partial_file_never_names_another_backend_in_place_of_one_it_cannot_sa
         ("{type: daytona, config: {api_key: x}}", r"config\.api_key: a key is not kept in a file"),
         ("{type: daytona, config: {api_urll: x}}", "did you mean api_url"),
         ("{type: daytona, config: {api_url: [x]}}", r"backend\.config\.api_url"),
+        ("{type: daytona, config: eu}", r"backend\.config: give a mapping"),
+        ("{type: docker, secrets: {TOKEN: x}}", r"backend\.secrets: what is secret is not kept"),
         ("{type: daytona, auto_stop_interval: 1.5}", r"backend\.auto_stop_interval"),
     ],
 )
