@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ModelError
 from paddock.runtime.models._answer import BrokenStream
+from paddock.runtime.models._content import text_of
 from paddock.runtime.models.base import ModelResponse, ToolCall, Usage
 
 if TYPE_CHECKING:
@@ -28,8 +29,13 @@ _FINISH_REASONS = {
 _PASSING = frozenset({"api_error", "overloaded_error", "rate_limit_error", "timeout_error"})
 """Errors in the stream after which the same request may well be answered."""
 
-_DELTAS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
-"""Kinds of deltas, and the field of the block that each is a piece of."""
+_DELTAS = {
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+    "signature_delta": "signature",
+    "input_json_delta": "partial_json",
+}
+"""Kinds of deltas, and the field that each is a piece of."""
 
 
 class MessageBuilder:
@@ -38,7 +44,8 @@ class MessageBuilder:
     def __init__(self) -> None:
         self.done = False
         """Whether the service has said that nothing more comes."""
-        self._blocks: dict[int, Block] = {}
+        self._begun: dict[int, Block] = {}
+        self._pieces: dict[int, dict[str, list[str]]] = {}  # of the fields of each block
         self._counted: dict[str, Any] = {}
         self._usage = Usage()
         self._stop_reason: str | None = None
@@ -61,7 +68,7 @@ class MessageBuilder:
         """The whole answer. Raises `BrokenStream` when the service has not finished it."""
         if self._stop_reason is None:
             raise BrokenStream("the stream ended before the answer was finished")
-        texts = [block["text"] for block in self._blocks.values() if block["type"] == "text"]
+        texts = [block["text"] for block in self._whole_blocks() if block["type"] == "text"]
         return ModelResponse(
             text="".join(texts) + self._refusal,
             tool_calls=self._calls(),
@@ -71,11 +78,10 @@ class MessageBuilder:
 
     @property
     def blocks(self) -> list[Block]:
-        """What came, in order, to be sent again: of calls only the id, and text without more."""
-        kept = {"tool_use": ("type", "id"), "text": ("type", "text")}
+        """What came, in order, to be sent again; of calls only the id."""
         return [
-            {name: block[name] for name in kept.get(block["type"], tuple(block))}
-            for block in self._blocks.values()
+            {"type": "tool_use", "id": block["id"]} if block["type"] == "tool_use" else block
+            for block in self._whole_blocks()
         ]
 
     def _add(self, event: dict[str, Any]) -> str:
@@ -85,7 +91,7 @@ class MessageBuilder:
             case "content_block_start":
                 return self._begin(event["index"], event["content_block"])
             case "content_block_delta":
-                return self._go_on(self._blocks[event["index"]], event["delta"])
+                return self._go_on(self._pieces[event["index"]], event["delta"])
             case "message_delta":
                 return self._end(event)
             case "message_stop":
@@ -97,29 +103,42 @@ class MessageBuilder:
         return ""
 
     def _begin(self, index: int, block: Block) -> str:
-        self._blocks[index] = block = dict(block)
-        if block["type"] == "tool_use":
-            block["arguments"] = ""
-            if not (block["id"] and block["name"]):
-                raise ValueError("a call without id or name")
-        return str(block["text"]) if block["type"] == "text" else ""
+        if block["type"] == "tool_use" and not (block["id"] and block["name"]):
+            raise ValueError("a call without id or name")
+        text = text_of([block]) if block["type"] == "text" else ""
+        self._begun[index] = {"type": "text", "text": text} if block["type"] == "text" else block
+        self._pieces[index] = {}
+        return text
 
-    def _go_on(self, block: Block, delta: dict[str, Any]) -> str:
-        kind = delta["type"]
-        if kind == "input_json_delta":
-            block["arguments"] += delta["partial_json"]
-        elif kind in _DELTAS:
-            field = _DELTAS[kind]
-            block[field] = block.get(field, "") + delta[field]
-        return str(delta["text"]) if kind == "text_delta" else ""
+    def _go_on(self, pieces: dict[str, list[str]], delta: dict[str, Any]) -> str:
+        field = _DELTAS.get(delta["type"])
+        if field is None:
+            return ""
+        piece = delta[field]
+        if not isinstance(piece, str):
+            raise TypeError(f"a piece of {field} that is no text")
+        pieces.setdefault(field, []).append(piece)
+        return piece if field == "text" else ""
+
+    def _whole_blocks(self) -> list[Block]:
+        """The blocks, each with the pieces that came of it."""
+        return [
+            begun
+            | {
+                field: begun.get(field, "") + "".join(pieces)
+                for field, pieces in self._pieces[index].items()
+            }
+            for index, begun in self._begun.items()
+        ]
 
     def _end(self, event: dict[str, Any]) -> str:
         self._count(event.get("usage"))
         delta = event["delta"]
         self._stop_reason = delta.get("stop_reason") or self._stop_reason
-        if self._stop_reason == "refusal":
-            said = any(block.get("text") for block in self._blocks.values())
-            self._refusal = ("\n\n" if said else "") + _refusal(delta.get("stop_details") or {})
+        if self._stop_reason != "refusal" or self._refusal:
+            return ""
+        said = any(block.get("text") for block in self._whole_blocks())
+        self._refusal = ("\n\n" if said else "") + _refusal(delta.get("stop_details") or {})
         return self._refusal
 
     def _count(self, usage: dict[str, Any] | None) -> None:
@@ -130,7 +149,7 @@ class MessageBuilder:
 
     def _calls(self) -> tuple[ToolCall, ...]:
         """The calls that are whole. Of an answer that was refused, none is to be acted on."""
-        blocks = [block for block in self._blocks.values() if block["type"] == "tool_use"]
+        blocks = [block for block in self._whole_blocks() if block["type"] == "tool_use"]
         if self._stop_reason == "refusal":
             return ()
         if self._stop_reason != "tool_use" and blocks and not _is_whole(blocks[-1]):
@@ -143,7 +162,8 @@ class MessageBuilder:
 
 def _arguments(block: Block) -> str:
     # Some services send the arguments whole with the beginning.
-    return str(block["arguments"] or (json.dumps(block["input"]) if block.get("input") else ""))
+    given = block.get("input")
+    return str(block.get("partial_json") or (json.dumps(given) if given else ""))
 
 
 def _is_whole(call: Block) -> bool:

@@ -186,6 +186,7 @@ def test_an_error_that_would_come_again_is_a_model_error() -> None:
     [
         b"", b"[]", b"null", b"{}", b'{"type": "message_start"}', b'{"type": "error"}',
         b'{"type": "content_block_delta", "index": 7, "delta": {"type": "text_delta"}}',
+        b'{"type": "content_block_start", "index": 0, "content_block": null}',
         b'{"type": "message_delta"}', b'{"type": "message_delta", "delta": {}, "usage": 3}',
         b'{"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use"}}',
         b'{"type": "message_start", "message": {"usage": {"input_tokens": "many"}}}',
@@ -194,6 +195,26 @@ def test_an_error_that_would_come_again_is_a_model_error() -> None:
 def test_what_is_no_event_breaks_the_stream(data: bytes) -> None:
     with pytest.raises(BrokenStream, match="not an event of a message"):
         MessageBuilder().add(data)
+
+
+def test_a_piece_that_is_no_text_breaks_the_stream() -> None:
+    with pytest.raises(BrokenStream, match="not an event"):
+        read(START, TEXT, {"type": "content_block_delta", "index": 0, "delta": {
+            "type": "text_delta", "text": 7,
+        }})  # fmt: skip
+
+
+@pytest.mark.parametrize("beginning", ["Yes", None, 7])
+def test_a_text_may_begin_with_its_block(beginning: object) -> None:
+    block = {"type": "text", "text": beginning, "citations": None}
+    begun = {"type": "content_block_start", "index": 0, "content_block": block}
+    text, response = read(START, begun, delta(0, type="text_delta", text="."), end("end_turn"))
+    assert text == response.text == ("Yes." if beginning == "Yes" else ".")
+
+
+def test_a_refusal_that_is_told_twice_is_one() -> None:
+    text, response = read(START, end("refusal"), end("refusal"))
+    assert text == response.text
 
 
 def test_a_text_delta_is_all_that_is_shown_of_thinking_and_text() -> None:
