@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ConfigError, SessionError
+from paddock.redaction import Redactor
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
 from paddock.runtime.directory import SessionDirectory
@@ -23,7 +24,7 @@ from paddock.runtime.state import State
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["SessionInfo", "SessionStore"]
 
@@ -67,10 +68,16 @@ class SessionStore:
         self.base_dir = _default_directory() if base_dir is None else Path(base_dir).expanduser()
         self._index = SessionIndex(self.base_dir)
 
-    def create_session(self, agent: Agent, *, session_id: str | None = None) -> Session:
+    def create_session(
+        self,
+        agent: Agent,
+        *,
+        session_id: str | None = None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> Session:
         """A new session of `agent` that writes everything to a directory of its own.
 
-        Raises `SessionError` if there is a session of this id.
+        `secrets` are as with `Session`: none is written, of the agent's only the names. Raises `SessionError` if there is a session of this id.
         """
         self.base_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = session_id or uuid.uuid4().hex[:8]
@@ -79,7 +86,9 @@ class SessionStore:
             directory.path.mkdir(mode=0o700)
         except FileExistsError as error:
             raise SessionError(f"session {name} exists already") from error
-        directory.write_file(directory.config, agent.config.to_yaml(partial=True))
+        redactor = Redactor({**agent.secrets, **(secrets or {})})
+        config = agent.config.to_yaml(partial=True)
+        directory.write_file(directory.config, redactor.data(config))
         now = dt.datetime.now(dt.UTC).isoformat()
         directory.update_meta(
             id=name,
@@ -91,7 +100,7 @@ class SessionStore:
             first_prompt="",
         )
         self._index.add(name, now)
-        return Session(agent, session_id=name, session_dir=directory.path)
+        return Session(agent, session_id=name, session_dir=directory.path, secrets=secrets)
 
     def resume(
         self,
@@ -99,6 +108,7 @@ class SessionStore:
         agent: Agent | None = None,
         *,
         agent_config: AgentConfig | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> Session:
         """The session `session_id` (or the only one whose id begins so), to go on with.
 
@@ -110,7 +120,9 @@ class SessionStore:
         directory = self._directory(self.find(session_id))
         if agent is None:
             agent = Agent(agent_config or AgentConfig.from_file(directory.config))
-        session = Session(agent, session_id=directory.path.name, session_dir=directory.path)
+        session = Session(
+            agent, session_id=directory.path.name, session_dir=directory.path, secrets=secrets
+        )
         session.recover()
         directory.clear_cancel()
         return session

@@ -109,7 +109,7 @@ def test_a_session_is_made_without_a_loop_and_has_what_is_documented(tmp_path: P
 def test_a_session_takes_its_agent_and_all_else_by_name_or_not_at_all() -> None:
     signature = inspect.signature(Session)
     assert [str(parameter.kind.description) for parameter in signature.parameters.values()] == [
-        "positional or keyword", *["keyword-only"] * 5,
+        "positional or keyword", *["keyword-only"] * 6,
     ]  # fmt: skip
     agent = Agent(AgentConfig(system_prompt="Help."))
     first, second = Session(agent), Session(agent)
