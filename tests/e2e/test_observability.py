@@ -152,7 +152,8 @@ async def main() -> None:
     config = ObservabilityConfig(team_id="a", project_id="b", backend=backend)
     session = Session(Agent(AgentConfig()), client=ScriptedModel([]))
     before = type(trace.get_tracer_provider()).__name__
-    attach(session, config)
+    telemetry = attach(session, config)
+    await telemetry.start()
     print(before, type(trace.get_tracer_provider()).__name__)
 
 asyncio.run(main())

@@ -17,22 +17,20 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from paddock.runtime.observability.otel import Spans
+from paddock.runtime.observability.otel import Providers
 
 if TYPE_CHECKING:
-    from paddock.runtime.observability.config import Capture, OtlpBackend
+    from paddock.runtime.observability.config import OtlpBackend
 
-__all__ = ["collector_sink"]
+__all__ = ["connect"]
 
 EXPORT_PATIENCE = 5.0
 """Seconds for one request to the collector, its retries included."""
 
 
-def collector_sink(backend: OtlpBackend, capture: Capture) -> Spans:
-    """A sink whose spans and metrics go to `backend`'s collector."""
-    resource = Resource.create({"service.version": version("paddock")})
-    if str(resource.attributes.get("service.name")).startswith("unknown_service"):
-        resource = resource.merge(Resource({"service.name": "paddock"}))
+def connect(backend: OtlpBackend) -> Providers:
+    """Providers whose spans and metrics go to `backend`'s collector; starts their threads."""
+    resource = _resource()
     headers = dict(backend.headers)
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
     spans = OTLPSpanExporter(backend.url("traces"), headers=headers, timeout=EXPORT_PATIENCE)
@@ -48,4 +46,12 @@ def collector_sink(backend: OtlpBackend, capture: Capture) -> Spans:
         tracers.shutdown()
         meters.shutdown(timeout_millis=EXPORT_PATIENCE * 1000)
 
-    return Spans(capture, tracer_provider=tracers, meter_provider=meters, shut_down=shut_down)
+    return Providers(tracers=tracers, meters=meters, shut_down=shut_down)
+
+
+def _resource() -> Resource:
+    """Who we are; the environment (OTEL_SERVICE_NAME) may name the service otherwise."""
+    resource = Resource.create({"service.version": version("paddock")})
+    if str(resource.attributes.get("service.name")).startswith("unknown_service"):
+        return resource.merge(Resource({"service.name": "paddock"}))
+    return resource

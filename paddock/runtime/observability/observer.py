@@ -50,11 +50,11 @@ def attach(
 ) -> Observability | None:
     """The telemetry of `session`; None where it is switched off or its tenant is not known.
 
-    `config` is one, or the path of its file; None looks as `ObservabilityConfig.load`
-    says, and so is what a file leaves open. `metadata` (what JSON can hold) goes with the
-    session. With a `tracer_provider` or a `meter_provider` of your own, spans and metrics
-    go there too, and not to a collector of the configuration. Nothing is kept before
-    `Observability.start`.
+    `config` is the path of a file, or None, to look as `ObservabilityConfig.load` says; or
+    it is taken as it is, with the arguments as its tenant if it has none. `metadata` (what
+    JSON can hold) goes with the session. With a `tracer_provider` or a `meter_provider` of
+    your own, spans and metrics go there, and not to a collector of the configuration.
+    Nothing is kept, and nothing begun, before `Observability.start`.
 
     Raises `ObservabilityInitializationError`.
     """
@@ -93,6 +93,7 @@ class Observability:
         self._sinks = sinks
         self._started = False
         self._closed = False
+        self._forgotten: list[weakref.finalize[[], Observability]] = []
 
     async def start(self) -> None:
         """Begin: the session is ``active`` from now on. Idempotent.
@@ -147,11 +148,15 @@ class Observability:
         for sink in self._sinks:
             await sink.start(self.subject)
             # Only a word to its threads, which end when they have written what they have.
-            weakref.finalize(self, sink.release).atexit = False
+            forgotten = weakref.finalize(self, sink.release)
+            forgotten.atexit = False
+            self._forgotten.append(forgotten)
         if (state := self._state()) is not None:
             state.add_observer(self)
 
     async def _close(self, status: str) -> None:
+        for forgotten in self._forgotten:
+            forgotten.detach()
         for sink in self._sinks:
             await sink.close(status)
 
@@ -205,10 +210,12 @@ def _database(backend: SqliteBackend, config: ObservabilityConfig) -> Sink:
 
 def _collector(backend: OtlpBackend, config: ObservabilityConfig) -> Sink:
     try:
-        from paddock.runtime.observability.exporters import collector_sink
+        from paddock.runtime.observability.exporters import connect
     except ModuleNotFoundError as error:
         raise MissingDependency("opentelemetry", "otel") from error
-    return collector_sink(backend, config.capture)
+    from paddock.runtime.observability.otel import Spans
+
+    return Spans(config.capture, lambda: connect(backend))
 
 
 def _providers(
@@ -216,16 +223,10 @@ def _providers(
     tracer_provider: TracerProvider | None,
     meter_provider: MeterProvider | None,
 ) -> Sink:
-    from opentelemetry.metrics import NoOpMeterProvider
-    from opentelemetry.trace import NoOpTracerProvider
+    from paddock.runtime.observability.otel import Providers, Spans
 
-    from paddock.runtime.observability.otel import Spans
-
-    return Spans(
-        config.capture,
-        tracer_provider=tracer_provider or NoOpTracerProvider(),
-        meter_provider=meter_provider or NoOpMeterProvider(),
-    )
+    providers = Providers(tracers=tracer_provider, meters=meter_provider)
+    return Spans(config.capture, lambda: providers)
 
 
 def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from paddock.runtime.observability.config import Capture
     from paddock.runtime.observability.subject import Record, Subject
 
-__all__ = ["Spans"]
+__all__ = ["Providers", "Spans"]
 
 SCOPE = "paddock"
 BLOCKED = "Blocked by user"
@@ -59,48 +59,32 @@ class _Open:
     began: float = field(default_factory=time.monotonic)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Providers:
+    """Who takes spans and metrics, if anybody. `shut_down` gets out what they hold, and ends
+    them; it is None for those that are somebody else's."""
+
+    tracers: TracerProvider | None = None
+    meters: MeterProvider | None = None
+    shut_down: Callable[[], None] | None = None
+
+
 class Spans:
-    """The `Sink` that makes spans and metrics with the providers that it is given.
+    """The `Sink` that makes spans and metrics with the providers that `connect` gives."""
 
-    `shut_down` gets out what they hold; None for providers that are somebody else's.
-    """
-
-    def __init__(
-        self,
-        capture: Capture,
-        *,
-        tracer_provider: TracerProvider,
-        meter_provider: MeterProvider,
-        shut_down: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, capture: Capture, connect: Callable[[], Providers]) -> None:
         self._capture = capture
-        if not capture.traces:
-            tracer_provider = trace.NoOpTracerProvider()
-        if not capture.metrics:
-            meter_provider = metrics.NoOpMeterProvider()
-        self._tracer = tracer_provider.get_tracer(SCOPE)
-        meter = meter_provider.get_meter(SCOPE)
-        self._tokens = meter.create_histogram(
-            "gen_ai.client.token.usage",
-            unit="{token}",
-            description="Number of input and output tokens used.",
-            explicit_bucket_boundaries_advisory=TOKEN_BOUNDS,
-        )
-        self._durations = meter.create_histogram(
-            "gen_ai.client.operation.duration",
-            unit="s",
-            description="GenAI operation duration.",
-            explicit_bucket_boundaries_advisory=SECOND_BOUNDS,
-        )
-        self._shut_down = shut_down
+        self._connect = connect
         self._subject: Subject | None = None
         self._run: _Open | None = None
         self._model: _Open | None = None
         self._tools: dict[str, _Open] = {}
         self._failure: str | None = None
+        self._use(Providers())
 
     async def start(self, subject: Subject) -> None:
         self._subject = subject
+        self._use(await asyncio.to_thread(self._connect))
 
     def update(self, subject: Subject) -> None:
         self._subject = subject
@@ -164,6 +148,25 @@ class Spans:
                 _fail(span, type(error).__name__)
                 raise
 
+    def _use(self, providers: Providers) -> None:
+        self._shut_down = providers.shut_down
+        tracers = providers.tracers if self._capture.traces else None
+        meters = providers.meters if self._capture.metrics else None
+        self._tracer = (tracers or trace.NoOpTracerProvider()).get_tracer(SCOPE)
+        meter = (meters or metrics.NoOpMeterProvider()).get_meter(SCOPE)
+        self._tokens = meter.create_histogram(
+            "gen_ai.client.token.usage",
+            unit="{token}",
+            description="Number of input and output tokens used.",
+            explicit_bucket_boundaries_advisory=TOKEN_BOUNDS,
+        )
+        self._durations = meter.create_histogram(
+            "gen_ai.client.operation.duration",
+            unit="s",
+            description="GenAI operation duration.",
+            explicit_bucket_boundaries_advisory=SECOND_BOUNDS,
+        )
+
     def _begin_run(self, record: Record) -> None:
         self._end_all(UNFINISHED)
         subject = self._subject
@@ -206,9 +209,7 @@ class Spans:
         begun.span.end()
 
     def _begin_tool(self, record: Record) -> None:
-        span = self._child(
-            f"execute_tool {record['tool_name']}", SpanKind.INTERNAL, self._of_tool(record)
-        )
+        span = self._tool_span(record)
         self._tools[record["tool_call_id"]] = _Open(span)
 
     def _end_tool(self, record: Record) -> None:
@@ -222,9 +223,7 @@ class Spans:
         begun.span.end()
 
     def _block_tool(self, record: Record) -> None:
-        span = self._child(
-            f"execute_tool {record['tool_name']}", SpanKind.INTERNAL, self._of_tool(record)
-        )
+        span = self._tool_span(record)
         _fail(span, "blocked", BLOCKED)
         span.end()
 
@@ -236,7 +235,7 @@ class Spans:
     def _note_failure(self, record: Record) -> None:
         self._failure = str(record["message"])
 
-    def _of_tool(self, record: Record) -> dict[str, Any]:
+    def _tool_span(self, record: Record) -> Span:
         attributes = {
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": record["tool_name"],
@@ -246,7 +245,7 @@ class Spans:
         if self._capture.tool_arguments:
             arguments = json.dumps(record["tool_args"], default=str)
             attributes["gen_ai.tool.call.arguments"] = arguments
-        return attributes
+        return self._child(f"execute_tool {record['tool_name']}", SpanKind.INTERNAL, attributes)
 
     def _child(self, name: str, kind: SpanKind, attributes: dict[str, Any]) -> Span:
         """A new span below the run's, or below the current one outside of a run."""

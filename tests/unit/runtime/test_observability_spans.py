@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -405,6 +407,31 @@ async def test_the_providers_of_the_process_are_left_alone(open_session: OpenSes
     )
     telemetry = attach(open_session([{"text": "Hello."}]), config)
     assert telemetry is not None
-    assert (trace.get_tracer_provider(), metrics.get_meter_provider()) == before
     await telemetry.start()
+    assert (trace.get_tracer_provider(), metrics.get_meter_provider()) == before
     await telemetry.close()
+
+
+def exporting() -> set[threading.Thread]:
+    return {each for each in threading.enumerate() if each.name.startswith(("Otel", "OpenTel"))}
+
+
+async def test_telemetry_that_was_never_started_or_was_forgotten_leaves_no_thread(
+    open_session: OpenSession,
+) -> None:
+    config = ObservabilityConfig(
+        team_id="a", project_id="b", backend=OtlpBackend(endpoint="http://127.0.0.1:9")
+    )
+    before = exporting()
+    session = open_session([{"text": "Hello."}])
+    telemetry = attach(session, config)
+    assert telemetry is not None
+    assert exporting() == before
+    await telemetry.start()
+    started = exporting() - before
+    assert started
+    del session, telemetry
+    gc.collect()
+    for thread in started:
+        await asyncio.to_thread(thread.join, 10.0)
+        assert not thread.is_alive(), thread
