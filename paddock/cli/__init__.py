@@ -20,8 +20,9 @@ __all__ = ["main"]
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for a failure, 2 for wrong usage."""
-    from paddock.cli.app import Settings, app
-    from paddock.cli.errors import is_expected, report
+    from paddock.cli.app import app
+    from paddock.cli.errors import is_expected, report, report_defect
+    from paddock.cli.settings import Settings
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -33,8 +34,11 @@ def main(args: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:
-        if settings.debug or not is_expected(error):
+        if is_expected(error) and not settings.debug:
+            report(error, settings.redactor)
+        elif settings.redactor:
+            report_defect(error, settings.redactor)
+        else:
             raise
-        report(error)
         return 1
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -16,16 +15,9 @@ from paddock.cli.init import init
 from paddock.cli.run import run
 from paddock.cli.sandboxes import gc, ls, rm
 from paddock.cli.sessions import sessions
+from paddock.cli.settings import Settings
 
-__all__ = ["Settings", "app"]
-
-
-@dataclass
-class Settings:
-    """What holds for every command. `debug` shows tracebacks."""
-
-    debug: bool = False
-
+__all__ = ["app"]
 
 app = typer.Typer(
     name="paddock",

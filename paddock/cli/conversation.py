@@ -13,6 +13,7 @@ from rich.console import Console
 from paddock.cli.pipes import in_thread
 from paddock.cli.provisioning import provisioning
 from paddock.cli.render import Narrator, describe_call, describe_usage
+from paddock.cli.settings import keep_quiet
 from paddock.cli.text import plain
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _EXIT_CODES = {"completed": 0, "cancelled": 130}
 
 async def converse(session: Session, prompt: str, *, max_turns: int | None, as_json: bool) -> int:
     """Run `prompt` and close the session. Returns the exit code that tells how it went."""
+    keep_quiet(session.redactor)
     approver = Approver()
     if not session.agent.config.auto_approve:
         session.approval_callback = approver

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 from paddock.cli.text import plain
@@ -15,11 +16,12 @@ from paddock.errors import (
     SetupFailed,
     TraceWriteError,
 )
+from paddock.redaction import NOTHING_SECRET, Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["explain", "is_expected", "report"]
+__all__ = ["explain", "is_expected", "report", "report_defect"]
 
 _EXPECTED = (PaddockError, OSError, ValueError)
 """What bad input and a hostile world look like; everything else is a defect of ours."""
@@ -39,24 +41,29 @@ def is_expected(error: Exception) -> bool:
     return all(isinstance(leaf, _EXPECTED) for leaf in _leaves(error))
 
 
-def report(error: Exception) -> None:
+def report(error: Exception, redactor: Redactor = NOTHING_SECRET) -> None:
     """Tell on stderr."""
     for leaf in _leaves(error):
-        print(f"paddock: {explain(leaf)}", file=sys.stderr)
+        print(f"paddock: {explain(leaf, redactor)}", file=sys.stderr)
 
 
-def explain(error: BaseException) -> str:
+def report_defect(error: Exception, redactor: Redactor) -> None:
+    """Tell on stderr where it was raised, and what led to it."""
+    print(redactor.text("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+
+
+def explain(error: BaseException, redactor: Redactor = NOTHING_SECRET) -> str:
     """The error as text, its first line the sentence, its last what to do, where we know."""
-    lines = [_sentence(error)]
+    lines = [_sentence(error, redactor)]
     lines += [f"  {advice}" for kind, advice in _ADVICE if isinstance(error, kind)][:1]
     return "\n".join(lines)
 
 
-def _sentence(error: BaseException) -> str:
+def _sentence(error: BaseException, redactor: Redactor) -> str:
     if isinstance(error, OSError) and error.strerror and not isinstance(error, PaddockError):
         name = f"{error.filename}: " if error.filename is not None else ""
-        return plain(f"{name}{error.strerror}")
-    return plain(str(error) or type(error).__name__)
+        return plain(redactor.text(f"{name}{error.strerror}"))
+    return plain(redactor.text(str(error) or type(error).__name__))
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

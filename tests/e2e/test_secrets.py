@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from paddock.backends.base import Progress
     from paddock.backends.docker.engine import Engine
     from paddock.runtime.models.base import ModelRequest
-    from tests.e2e.conftest import Daytona
+    from tests.e2e.conftest import Daytona, Paddock
 
 pytestmark = pytest.mark.rows("C49", "C50")
 
@@ -310,3 +310,21 @@ async def test_daytona_is_told_no_secret_when_a_sandbox_is_made(daytona: Daytona
         assert (await sandbox.exec("echo $TOKEN")).stdout == f"{TOKEN}\n"
         known = repr([vars(each) for each in daytona.server.sandboxes.values()])
     assert leaks(known.encode(), {"TOKEN": TOKEN}) == []
+
+
+def test_a_command_that_fails_says_no_secret(paddock: Paddock) -> None:
+    config = {
+        "model": "scripted:script.yaml",
+        "secrets": ["TOKEN"],
+        "backend": {"type": "local", "isolation": "none", "setup": ["echo $TOKEN >&2; exit 3"]},
+    }
+    turns = [{"tool_calls": [{"name": "bash", "arguments": {"command": "true"}}]}]
+    (paddock.cwd / "agent.yaml").write_text(json.dumps(config))
+    (paddock.cwd / "script.yaml").write_text(json.dumps(turns))
+    for options in ([], ["--debug"]):
+        done = paddock(*options, "run", "Go.", "-c", "agent.yaml", env={"TOKEN": TOKEN})
+        told = done.stdout + done.stderr
+        assert done.returncode == 1
+        assert TOKEN not in told
+        assert "[secret TOKEN]" in told
+    assert leaks(b"".join(files_below(paddock.home).values()), {"TOKEN": TOKEN}) == []
