@@ -31,7 +31,7 @@ from paddock.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["MAX_BYTES", "Document", "Path", "decode", "dump_yaml", "read_yaml"]
+__all__ = ["MAX_BYTES", "Document", "KeyPath", "decode", "dump_yaml", "read_yaml"]
 
 MAX_BYTES = 1024 * 1024
 """Of a file that is read: people write less."""
@@ -42,7 +42,7 @@ MAX_NODES = 100_000
 MAX_DIGITS = 1000
 """Of a number; longer ones take time that grows with the square of their length."""
 
-Path = tuple[str, ...]
+KeyPath = tuple[str, ...]
 """Where a value is, as the keys that lead to it; in a pattern ``*`` is any key."""
 
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -79,7 +79,7 @@ def decode(data: bytes, *, source: str) -> str:
 
 
 def read_yaml(
-    text: str, *, source: str, texts: Sequence[Path] = (), first_line: int = 1
+    text: str, *, source: str, texts: Sequence[KeyPath] = (), first_line: int = 1
 ) -> Document:
     """Read `text`, which begins on `first_line` of `source`.
 
@@ -109,7 +109,7 @@ class _Reader:
 
     events: Iterator[Event]
     source: str
-    texts: Sequence[Path]
+    texts: Sequence[KeyPath]
     first_line: int
     nodes: int = 0
     lines: dict[str, int] = field(default_factory=dict)
@@ -125,7 +125,7 @@ class _Reader:
                 data, found = self.value(next(self.events), ()), True
         return Document(data=data, lines=self.lines)
 
-    def value(self, event: Event, path: Path) -> Any:
+    def value(self, event: Event, path: KeyPath) -> Any:
         self.count(event, 1)
         if isinstance(event, AliasEvent):
             return self.alias(event)
@@ -138,7 +138,7 @@ class _Reader:
             self.anchors[event.anchor] = _Anchored(value, self.nodes - before)
         return value
 
-    def fresh(self, event: NodeEvent, path: Path) -> Any:
+    def fresh(self, event: NodeEvent, path: KeyPath) -> Any:
         if len(path) > MAX_DEPTH:
             self.refuse(event, f"nested more than {MAX_DEPTH} deep")
         if isinstance(event, ScalarEvent):
@@ -159,13 +159,13 @@ class _Reader:
         self.count(event, anchored.nodes)
         return anchored.value
 
-    def list(self, path: Path) -> list[Any]:
+    def list(self, path: KeyPath) -> list[Any]:
         values = []
         while not isinstance(event := next(self.events), SequenceEndEvent):
             values.append(self.value(event, (*path, "")))
         return values
 
-    def mapping(self, path: Path) -> dict[str, Any]:
+    def mapping(self, path: KeyPath) -> dict[str, Any]:
         values: dict[str, Any] = {}
         while not isinstance(event := next(self.events), MappingEndEvent):
             key = self.key(event)
@@ -184,7 +184,7 @@ class _Reader:
             self.refuse(event, "merge keys (<<) are not read; write the keys out")
         return event.value
 
-    def scalar(self, event: ScalarEvent, path: Path) -> Any:
+    def scalar(self, event: ScalarEvent, path: KeyPath) -> Any:
         text, plain = event.value, event.implicit[0]
         if event.tag not in (None, "!"):
             return self.tagged(event)
@@ -200,9 +200,10 @@ class _Reader:
         """``!!str 1`` and its like: what the text is without the tag has to be of that type."""
         if event.tag == f"{_TAG}str":
             return event.value
-        value = _resolved(event.value) if len(event.value) <= MAX_DIGITS else event.value
-        if event.tag == f"{_TAG}float" and type(value) is int:
-            value = float(value)
+        text = event.value
+        value = _resolved(text) if len(text) <= MAX_DIGITS else text
+        if event.tag == f"{_TAG}float" and type(value) is int and _FLOAT.fullmatch(text):
+            value = float(text)
         name = "null" if value is None else type(value).__name__
         if event.tag != f"{_TAG}{name}":
             self.refuse(event, f"the tag {event.tag} is not read here")
@@ -224,7 +225,7 @@ class _Reader:
         raise ConfigError(f"{self.source}, line {self.line(event)}: {problem}")
 
 
-def _matches(pattern: Path, path: Path) -> bool:
+def _matches(pattern: KeyPath, path: KeyPath) -> bool:
     return len(pattern) == len(path) and all(
         wanted in ("*", key) for wanted, key in zip(pattern, path, strict=True)
     )
