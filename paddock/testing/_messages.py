@@ -85,7 +85,7 @@ def whole(turn: ScriptedTurn, request: dict[str, Any], number: int) -> dict[str,
         content.append(_thinking(turn.thinking))
     if answer.text:
         content.append({"type": "text", "text": answer.text})
-    content += [_call(call) | {"input": json.loads(call.arguments)} for call in answer.tool_calls]
+    content += [_call(call) | {"input": _input(call.arguments)} for call in answer.tool_calls]
     usage = _usage(answer.usage)
     return {**_head(request, number), "content": content, "usage": usage, **_stop(answer)}
 
@@ -122,6 +122,15 @@ def _head(request: dict[str, Any], number: int) -> dict[str, Any]:
 
 def _call(call: ToolCall) -> dict[str, Any]:
     return {"type": "tool_use", "id": call.id, "name": call.name}
+
+
+def _input(arguments: str) -> dict[str, Any]:
+    """A whole answer has no place for malformed arguments: the service makes an object of all."""
+    try:
+        value = json.loads(arguments)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {}
 
 
 def _thinking(text: str) -> dict[str, Any]:

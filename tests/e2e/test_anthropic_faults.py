@@ -11,11 +11,7 @@ import pytest
 
 from paddock.errors import ModelError
 from paddock.runtime.models.anthropic import AnthropicModel
-from paddock.runtime.models.base import (
-    ModelEvent,
-    TextDelta,
-    Usage,
-)
+from paddock.runtime.models.base import ModelEvent, TextDelta, Usage
 from paddock.testing.model_server import (
     Body,
     Cut,

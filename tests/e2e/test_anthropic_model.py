@@ -21,10 +21,7 @@ from paddock.runtime.models.base import (
     Usage,
 )
 from paddock.runtime.records import assistant_message, tool_message
-from paddock.testing.model_server import (
-    ModelServer,
-    Stall,
-)
+from paddock.testing.model_server import ModelServer, Stall
 from tests.e2e.anthropic_served import (
     HELLO,
     ONE_CALL,

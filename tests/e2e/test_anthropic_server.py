@@ -11,10 +11,7 @@ from anthropic.types import RawMessageStreamEvent  # noqa: TID253
 from anthropic.types.shared.error_response import ErrorResponse  # noqa: TID253
 from pydantic import TypeAdapter
 
-from paddock.testing.model_server import (
-    ModelServer,
-    Status,
-)
+from paddock.testing.model_server import ModelServer, Status
 from tests.e2e.anthropic_served import (
     HELLO,
     REQUEST,
@@ -63,3 +60,10 @@ async def test_the_server_refuses_as_the_service_does() -> None:
         with pytest.raises(anthropic.BadRequestError, match="first must be the user"):
             messages = [{"role": "assistant", "content": "Hm."}, *REQUEST.messages]
             await client.messages.create(**{**bare_request(), "messages": messages})
+
+
+async def test_malformed_arguments_are_an_empty_object_in_a_whole_answer() -> None:
+    turn = {"tool_calls": [{"name": "bash", "arguments": '{"command": '}]}
+    async with ModelServer([turn]) as server, bare_client(server) as client:
+        whole = await client.messages.create(**bare_request())
+    assert whole.content[0].input == {}
