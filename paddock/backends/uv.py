@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+from paddock.errors import ConfigError
+
 __all__ = ["install_command", "require_command"]
 
+VERSION = re.compile(r"[0-9][0-9A-Za-z.+-]*")
 _LOOK = """\
 # see to uv VERSION
 has_uv() {
@@ -33,10 +38,21 @@ exit 1"""
 
 
 def install_command(version: str) -> str:
-    """Install that version, by uv's installer or by pip, unless it is there."""
+    """Install that version, by uv's installer or by pip, unless it is there.
+
+    Raises `ConfigError` for what is no version.
+    """
+    _check(version)
     return (_LOOK + _INSTALL).replace("VERSION", version)
 
 
 def require_command(version: str) -> str:
-    """Fail, and say what to do, unless that version is there."""
+    """Fail, and say what to do, unless that version is there. Raises `ConfigError`."""
+    _check(version)
     return (_LOOK + _REQUIRE).replace("VERSION", version)
+
+
+def _check(version: str) -> None:
+    """It becomes a part of a shell command and of an address."""
+    if not VERSION.fullmatch(version):
+        raise ConfigError(f"uv_version: {version!r} is no version; give one such as 0.9.5")

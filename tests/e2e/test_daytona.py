@@ -18,6 +18,7 @@ from paddock.errors import (
     ExecTimeout,
     MissingCredentials,
     SandboxClosed,
+    SandboxLost,
     Unsupported,
 )
 from paddock.image import Image
@@ -280,3 +281,74 @@ async def test_an_account_of_the_service_is_as_good_as_ours(require: Require) ->
         with pytest.raises(ExecTimeout):
             await sandbox.exec("setsid sleep 985001 & sleep 985002", timeout=1)
         assert not (await sandbox.exec("pgrep -f 'sleep 98500[12]'")).ok
+
+
+async def test_closing_at_once_ends_a_call_that_was_hardly_made(daytona: Daytona) -> None:
+    sandbox = await daytona.recipe.create()
+    calling = asyncio.create_task(sandbox.exec("sleep 985001"))
+    async with asyncio.timeout(20):
+        await asyncio.gather(sandbox.aclose(), calling, return_exceptions=True)
+    assert isinstance(calling.exception(), SandboxLost | SandboxClosed)
+
+
+async def test_a_fork_has_an_owner_of_its_own_and_outlives_what_it_was_made_from(
+    daytona: Daytona,
+) -> None:
+    parent = await daytona.recipe.create()
+    assert await parent.fork(0) == []
+    (fork,) = await parent.fork()
+    await parent.aclose()
+    async with fork:
+        owners = {info.id: info.owner for info in await daytona.recipe.list()}
+        assert owners == {parent.id: "alive", fork.id: "alive"}
+        assert await daytona.recipe.gc() == []
+        assert (await fork.exec("echo on")).stdout == "on\n"
+    assert await daytona.recipe.list() == []
+
+
+async def test_archiving_never_deletes(daytona: Daytona) -> None:
+    recipe = replace(daytona.recipe, lease=None, ephemeral=True)
+    async with recipe.sandbox() as sandbox:
+        assert isinstance(sandbox, DaytonaSandbox)
+        with pytest.raises(Unsupported, match="deleted when it is stopped"):
+            await sandbox.archive()
+        assert (await sandbox.exec("true")).ok
+
+
+async def test_a_pause_holds_up_what_is_due_and_ends_nothing(
+    sandbox: DaytonaSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paddock.backends.daytona.sandbox.PATIENCE", 1.0)
+    overdue = asyncio.create_task(sandbox.exec("sleep 985001", timeout=0.5))
+    await sandbox.exec("true")
+    await sandbox.pause()
+    await sandbox.pause()
+    done, _ = await asyncio.wait([overdue], timeout=3)
+    assert not done
+    await sandbox.resume()
+    with pytest.raises(ExecTimeout):
+        await overdue
+    assert (await sandbox.exec("echo on")).stdout == "on\n"
+
+
+async def test_no_file_of_the_working_directory_says_where_sandboxes_are(
+    daytona: Daytona, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("DAYTONA_TARGET=elsewhere\nDAYTONA_OTEL_ENABLED=true\n")
+    monkeypatch.chdir(tmp_path)
+    recipe = replace(daytona.recipe, config=daytona.recipe.config.model_copy(update={"target": ""}))  # type: ignore[union-attr]
+    async with recipe.sandbox() as sandbox:
+        assert daytona.server.sandboxes[sandbox.id].settings.get("target") != "elsewhere"
+        assert isinstance(sandbox, DaytonaSandbox)
+        assert sandbox._service.client._tracer_provider is None
+        assert daytona.server.api_key not in repr(sandbox._service)
+        assert daytona.server.api_key not in repr(recipe)
+
+
+async def test_what_is_done_with_one_that_was_deleted_is_told_as_its_loss(
+    sandbox: DaytonaSandbox,
+) -> None:
+    await sandbox.native.delete(wait=True)
+    for call in (lambda: sandbox.snapshot("x"), sandbox.fork, lambda: sandbox.url(80)):
+        with pytest.raises(SandboxLost, match="deleted"):
+            await call()

@@ -25,7 +25,7 @@ from paddock.backends.guest.bundle import bundle
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.owner import OwnerLock
 from paddock.backends.uv import install_command
-from paddock.errors import ConfigError, SandboxLost, Unsupported
+from paddock.errors import ConfigError, SandboxError, SandboxLost, Unsupported
 from paddock.network import Allow
 from paddock.sandbox import Resources, Sandbox
 
@@ -63,8 +63,8 @@ class DaytonaBackend(Backend):
     - `image`: a reference, a `daytona.Image` or an `Image` of ours, built there; `snapshot`: a
       snapshot's name instead, which has resources of its own.
     - `resources`: bounds in whole cores and GiB, with an image only.
-    - `auto_stop_interval`: minutes without use after which Daytona stops a sandbox. With 0 it
-      is the `lease`; without a lease then never.
+    - `auto_stop_interval`: minutes without use after which Daytona stops a sandbox, 0 is
+      never. With a `lease` its maker's silence is meant, and the shorter of the two holds.
     - `lease`: seconds after which a sandbox whose maker is silent is deleted, in whole
       minutes. With None it outlives its maker, until somebody deletes it.
     - `network`: `"full"`, `"none"`, or ``Allow(hosts=[...])`` with names and IPv4 addresses
@@ -106,6 +106,12 @@ class DaytonaBackend(Backend):
         if self.working_dir is not None and not self.working_dir.startswith("/"):
             raise ConfigError(f"working_dir={self.working_dir!r}: give an absolute path")
         object.__setattr__(self, "volumes", tuple(map(tuple, self.volumes)))
+
+    @property
+    def silence(self) -> int | None:
+        """Minutes without a word of its maker's after which Daytona stops a sandbox."""
+        leased = None if self.lease is None else max(1, math.ceil(self.lease / 60))
+        return min(filter(None, (leased, self.auto_stop_interval)), default=None)
 
     def setup_commands(self) -> Sequence[str]:
         uv = () if self.uv_version is None else (install_command(self.uv_version),)
@@ -168,11 +174,10 @@ class DaytonaBackend(Backend):
 
         Raises `Unsupported` and `ConfigError` for what it has none for.
         """
-        leased = 0 if self.lease is None else max(1, math.ceil(self.lease / 60))
         goes_when_stopped = self.lease is not None or self.ephemeral
         return {
             "env_vars": {"PATH": PATH, **self.env_vars},
-            "auto_stop_interval": self.auto_stop_interval or leased,
+            "auto_stop_interval": self.silence or 0,
             "auto_delete_interval": 0 if goes_when_stopped else None,
             "os_user": self.user,
             "target": self.target,
@@ -209,6 +214,8 @@ class DaytonaBackend(Backend):
             within = 0 if answered else LOST_AND_FOUND
             try:
                 await finish(inventory.remove_by_name(service, lock.name, within=within))
+            except SandboxError as failure:
+                error.add_note(f"what was made may be there still: {failure}")
             finally:
                 lock.release()
             raise
@@ -271,14 +278,15 @@ class DaytonaBackend(Backend):
         carrier = Carrier(line.run, client)
         folder = f"/tmp/.paddock-{secrets.token_hex(8)}"
         client.write(bundle())
-        asked = asyncio.ensure_future(
-            client.request("configure", limits={}, spill_dir=folder, lease=None)
-        )
+        requests = [client.request("configure", limits={}, spill_dir=folder, lease=None)]
+        if self.working_dir is not None:
+            requests.append(
+                client.request("mkdir", path=self.working_dir, parents=True, exist_ok=True)
+            )
+        asked = asyncio.gather(*requests)
         try:
-            if self.working_dir is not None:
-                await client.request("mkdir", path=self.working_dir, parents=True, exist_ok=True)
             async with asyncio.timeout(READY_DEADLINE):
-                answer, _ = await asked
+                (answer, _), *_ = await asked
         except BaseException as error:
             asked.cancel()
             client.fail("it could not be started")

@@ -16,7 +16,7 @@ import zlib
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
 
-from paddock.backends.daytona.depot import ANSWER
+from paddock.backends.daytona.depot import ANSWER, ANSWER_MAX
 from paddock.backends.guest.bundle import boot
 from paddock.errors import SandboxLost
 
@@ -35,6 +35,8 @@ WORDS_MAX = 512 * 1024
 """Bytes in one request: in base64 they are below the 1 MB that a command is known to take."""
 ARGUMENT_MAX = 96 * 1024
 """Bytes of one argument of a program; Linux takes 128 KiB."""
+TOO_OLD = "python3: not found: this one is older than 3.8"
+PYTHON = f"sys.version_info >= (3, 8) or sys.exit('{TOO_OLD}')"
 CALLER = """\
 import base64, socket, struct, sys, zlib
 name, offset, heard, patience, eager = sys.argv[1:6]
@@ -53,7 +55,6 @@ class Answer(NamedTuple):
     """`data` is what the guest said from place `start` on; if `ended`, why it ended."""
 
     start: int
-    taken: int
     ended: bool
     data: bytes
 
@@ -80,7 +81,9 @@ class Carrier(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self._unsent:
-            asyncio.get_running_loop().call_soon(self._go_on)
+            # After what else is begun now: it goes along.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._go_on)
         self._unsent += data
 
     def _go_on(self) -> None:
@@ -104,6 +107,7 @@ class Carrier(asyncio.Transport):
         self._sent += len(words)
         task = asyncio.ensure_future(self._exchange(command, patience))
         self._on_the_way.add(task)
+        task.add_done_callback(self._arrived)
 
     def _command(self, offset: int, words: bytes, patience: float) -> str:
         """The shell command of one request. It reads nothing of the shell's own stdin."""
@@ -112,7 +116,8 @@ class Carrier(asyncio.Transport):
             depot = files(__package__).joinpath("depot.py").read_text()
             program = f"{depot}\nopen_depot(sys.argv[1], {boot()!r})\n{CALLER}"
         packed = base64.b64encode(zlib.compress(program.encode())).decode()
-        loader = "import base64,sys,zlib;exec(zlib.decompress(base64.b64decode(sys.argv.pop(1))))"
+        read = "exec(zlib.decompress(base64.b64decode(sys.argv.pop(1))))"
+        loader = f"import base64, sys, zlib; {PYTHON}; {read}"
         text = base64.b64encode(zlib.compress(words)).decode()
         pieces = [text[at : at + ARGUMENT_MAX] for at in range(0, len(text), ARGUMENT_MAX)]
         numbers = (offset, self._heard, patience, int(self._client.streams))
@@ -125,16 +130,17 @@ class Carrier(asyncio.Transport):
             answer = parse_answer(await self._run(command, patience))
         except SandboxLost as error:
             self._client.fail(error.reason)
-        except ValueError as error:
+        except Exception as error:  # whatever it is, those who wait are told
             self._client.fail(str(error))
         else:
             self._opened = True
             self._hear(answer)
-        finally:
-            task = asyncio.current_task()
-            assert task is not None
-            self._on_the_way.discard(task)
-        self._go_on()
+
+    def _arrived(self, task: asyncio.Task[None]) -> None:
+        # Told of every task, one that was cancelled before its first step included.
+        self._on_the_way.discard(task)
+        if not self._closing:
+            self._go_on()
 
     def _hear(self, answer: Answer) -> None:
         if answer.ended:
@@ -169,12 +175,15 @@ class Carrier(asyncio.Transport):
 
 
 def parse_answer(printed: str) -> Answer:
-    """What `CALLER` printed; `ValueError` for anything else."""
+    """What `CALLER` printed; `ValueError` for anything else, whatever its size."""
+    inflating = zlib.decompressobj()
     try:
-        data = zlib.decompress(base64.b64decode(printed.strip(), validate=True))
-    except (ValueError, zlib.error) as error:  # not base64, or not text that could be
+        data = inflating.decompress(
+            base64.b64decode(printed.strip(), validate=True), ANSWER.size + ANSWER_MAX
+        )
+    except (ValueError, zlib.error) as error:
         raise ValueError(f"no answer of a depot: {error}") from None
-    if len(data) < ANSWER.size:
-        raise ValueError("no answer of a depot: it is too short")
-    start, taken, ended = ANSWER.unpack_from(data)
-    return Answer(start, taken, bool(ended), data[ANSWER.size :])
+    if len(data) < ANSWER.size or not inflating.eof:
+        raise ValueError("no answer of a depot: it is too short, or too long")
+    start, ended = ANSWER.unpack_from(data)
+    return Answer(start, bool(ended), data[ANSWER.size :])

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 CALL = struct.Struct(">QQdB")
 """Where the words begin, how much was heard, seconds to wait, whether output is awaited too."""
-ANSWER = struct.Struct(">QQB")
-"""Where the words begin, how much was taken, and whether they are the guest's last complaint:
+ANSWER = struct.Struct(">QB")
+"""Where the words begin, and whether they are the guest's last complaint:
 it has ended, and all else that it said was heard."""
 HEADER = struct.Struct("!IBI")
 OUTPUT = (18, 19)
@@ -95,14 +95,14 @@ class Depot:
                 self.release(heard)
                 data = self.wait(time.monotonic() + patience, eager)
                 over = self.ended and not self.kept
-                answer = ANSWER.pack(self.start, self.taken, over)
+                answer = ANSWER.pack(self.start, over)
             connection.sendall(answer + (self.complaint if over else data))
 
     def take(self, offset: int, words: bytes) -> None:
         self.early[offset] = words
         for place in sorted(self.early):
             if place > self.taken:
-                return
+                break
             new = self.early.pop(place)[self.taken - place :]
             self.waiting += new
             self.taken += len(new)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
 from paddock.backends.daytona.service import REFUSED, ServiceError
-from paddock.backends.guest.files import GuestFileSystem
+from paddock.backends.guest.files import GuestFileSystem, in_one_piece
 from paddock.backends.transfer import LocalFile, extract_stream, receive_file, tree_blocks
 from paddock.errors import SandboxError
 from paddock.files import DEFAULT_IGNORE
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from paddock.backends.daytona.line import Line
     from paddock.backends.daytona.service import Service
     from paddock.backends.guest.client import GuestClient
-    from paddock.files import AnyPath
+    from paddock.files import AnyPath, FileInfo
     from paddock.sandbox import Sandbox
 
 __all__ = ["DaytonaFileSystem"]
@@ -59,11 +59,12 @@ class DaytonaFileSystem(GuestFileSystem):
 
     async def upload_file(self, source: str | os.PathLike[str], destination: AnyPath) -> None:
         async with LocalFile.open(source) as file:
-            if file.size <= SMALL:
-                await super().upload_file(source, destination)
-                return
             size, mode = file.size, file.mode
-        where = self._path(destination)
+            where = self._path(destination)
+            if size <= SMALL:
+                data = b"".join([piece async for piece in file.pieces()])
+                await self._receive(where, in_one_piece(data), size=size, mode=mode)
+                return
 
         async def pieces() -> AsyncGenerator[bytes]:
             async with LocalFile.open(source) as file:
@@ -83,41 +84,56 @@ class DaytonaFileSystem(GuestFileSystem):
             await self.upload_file(source, destination)
             return
         left_out = frozenset(ignore)
-        if await _is_small(tree_blocks(Path(source), left_out)):
-            await super().upload(source, destination, ignore=left_out)
-        else:
-            where = self._path(destination)
+        where = self._path(destination)
+        data = await _if_small(tree_blocks(Path(source), left_out))
+        if data is None:
             await self._put(lambda: tree_blocks(Path(source), left_out), "unpack", path=where)
+        else:
+            job = self._client.job("unpack", stdin=True, path=where)
+            await self._send_all(job, in_one_piece(data))
 
     async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
-        info = await self.stat(source)
-        if info.kind == "file" and info.size > SMALL:
-            where = self._path(source)
-            if await self._get(Path(destination), receive_file, "send", path=where):
-                return
-        await super().download_file(source, destination)
+        await self._fetch(await self.stat(source), destination)
 
     async def download(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
-        if (await self.stat(source)).kind != "directory":
-            await self.download_file(source, destination)
+        info = await self.stat(source)
+        if info.kind != "directory":
+            await self._fetch(info, destination)
             return
-        where = self._path(source)
+        where = str(info.path)
         if not await self._get(Path(destination), extract_stream, "pack", path=where, ignore=[]):
             await super().download(source, destination)
+
+    async def _fetch(self, info: FileInfo, destination: str | os.PathLike[str]) -> None:
+        if info.kind == "file" and info.size <= SMALL:
+            data = await self.read_bytes(info.path)
+            await receive_file(in_one_piece(data), Path(destination))
+            return
+        if info.kind == "file":
+            where = str(info.path)
+            if await self._get(Path(destination), receive_file, "send", path=where):
+                return
+        await super().download_file(info.path, destination)
 
     async def _put(
         self, pieces: Callable[[], AsyncGenerator[bytes]], job: str, **arguments: Any
     ) -> None:
         """Stream `pieces` to a place of ours, and let a job of the guest take them from there."""
         between = f"{self._folder}/{secrets.token_hex(8)}"
+        failures: list[OSError] = []
 
         async def stream() -> None:
-            async with contextlib.aclosing(pieces()) as source:
+            async with contextlib.aclosing(_noting(failures, pieces())) as source:
                 await self._native.fs.upload_file_stream(source, between, TRANSFER_DEADLINE)
 
         try:
             await self._carry("uploading", stream)
             await self._job(job, source=between, **arguments)
+        except ServiceError:
+            await finish(self._discard(between))
+            if failures:  # the SDK's own word for them says less
+                raise failures[0] from None
+            raise
         except BaseException:
             await finish(self._discard(between))
             raise
@@ -180,12 +196,23 @@ async def _whole(pieces: AsyncIterator[bytes], size: int) -> AsyncGenerator[byte
         raise _CutShort
 
 
-async def _is_small(blocks: AsyncGenerator[bytes]) -> bool:
-    """Whether they are; reads no more of them than it takes to know."""
-    size = 0
+async def _noting(failures: list[OSError], pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """The same pieces; an error of this machine's files is kept."""
+    async with contextlib.aclosing(pieces):
+        try:
+            async for piece in pieces:
+                yield piece
+        except OSError as error:
+            failures.append(error)
+            raise
+
+
+async def _if_small(blocks: AsyncGenerator[bytes]) -> bytes | None:
+    """All of them, or None if they are many; reads no more than it takes to know."""
+    found = bytearray()
     async with contextlib.aclosing(blocks):
         async for block in blocks:
-            size += len(block)
-            if size > SMALL:
-                return False
-    return True
+            found += block
+            if len(found) > SMALL:
+                return None
+    return bytes(found)

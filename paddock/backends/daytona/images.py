@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddock._concurrency import finish
+from paddock._concurrency import acquire, finish
 from paddock.backends.daytona.service import sdk
 from paddock.errors import ConfigError
 from paddock.image import Image
@@ -31,11 +32,19 @@ async def daytona_image(image: Any) -> AsyncIterator[Any]:
     if not isinstance(image, Image):
         yield image
         return
-    folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="paddock-image-")
+    folder = await acquire(asyncio.to_thread(_new_folder), _removed)
     try:
-        yield await asyncio.to_thread(_compiled, image, Path(folder.name))
+        yield await finish(asyncio.to_thread(_compiled, image, folder))
     finally:
-        await finish(asyncio.to_thread(folder.cleanup))
+        await finish(_removed(folder))
+
+
+def _new_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="paddock-image-"))
+
+
+async def _removed(folder: Path) -> None:
+    await asyncio.to_thread(shutil.rmtree, folder)
 
 
 def _compiled(image: Image, folder: Path) -> Any:

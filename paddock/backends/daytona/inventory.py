@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from paddock._frozen import FrozenMapping
 from paddock.backends import owner
 from paddock.backends.base import SandboxInfo
-from paddock.backends.daytona.sandbox import delete
 from paddock.backends.daytona.service import ServiceError, sdk
-from paddock.errors import ConfigError
+from paddock.errors import ConfigError, SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from paddock.backends.daytona.service import Service
 
 __all__ = [
+    "claim",
     "collect",
     "collect_once",
+    "delete",
     "find",
     "find_by_name",
     "labels",
@@ -37,6 +40,7 @@ LABEL = "dev.paddock.sandbox"
 PLACE_LABEL = "dev.paddock.place"
 LABEL_PREFIX = "dev.paddock.label."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+DELETE_DEADLINE = 60.0
 LOOK_AGAIN = 0.5
 """Seconds between two looks for a sandbox that may yet appear."""
 
@@ -128,6 +132,23 @@ async def find_by_name(service: Service, name: str) -> Any | None:
     return None if is_going(native) else native
 
 
+async def claim(service: Service, native: Any, told: Mapping[str, str]) -> None:
+    """Let a sandbox say who owns it, that was made with another's labels."""
+    whole = {**(native.labels or {}), **told}
+    await service.call("labelling a sandbox", lambda: native.set_labels(whole))
+
+
+async def delete(service: Service, native: Any) -> None:
+    """Delete a sandbox; one that is gone, or going, is fine."""
+
+    async def once() -> None:
+        with contextlib.suppress(sdk().DaytonaNotFoundError):
+            await native.delete(timeout=DELETE_DEADLINE)
+
+    # While its state changes, a service may refuse.
+    await service.call("deleting a sandbox", once, refused_is_passing=True)
+
+
 async def remove(service: Service, sandbox_id: str) -> bool:
     """Delete one; False if it is not there, or not ours."""
     native = await find_by_name(service, sandbox_id)
@@ -165,10 +186,16 @@ async def collect(service: Service) -> list[str]:
 
 
 _collected: set[str] = set()
+_log = logging.getLogger(__name__)
 
 
 async def collect_once(service: Service) -> None:
-    """The same, the first time that this process uses an account."""
-    if service.key not in _collected:
-        _collected.add(service.key)
+    """The same, the first time that this process uses an account; no reason to do without it."""
+    if service.key in _collected:
+        return
+    try:
         await collect(service)
+    except SandboxError:
+        _log.warning("what dead processes have left in Daytona is there still", exc_info=True)
+    else:
+        _collected.add(service.key)

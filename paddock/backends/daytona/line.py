@@ -12,7 +12,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from paddock.backends.daytona.service import ServiceError, sdk
-from paddock.errors import SandboxLost
+from paddock.errors import ConfigError, SandboxLost
 
 if TYPE_CHECKING:
     from paddock.backends.daytona.service import Service
@@ -53,7 +53,8 @@ class Line:
     async def run(self, command: str, patience: float) -> str:
         """What `command` prints, which may take `patience` seconds on purpose.
 
-        Raises `SandboxLost` when the sandbox cannot be reached any more.
+        Raises `SandboxLost` when the sandbox cannot be reached any more, and `ConfigError`
+        when the key is refused.
         """
         timeout = int(patience) + MARGIN
         said = ""
@@ -71,7 +72,7 @@ class Line:
             if answer.exit_code == 0:
                 return str(answer.result)
             said = f"exit {answer.exit_code}: {answer.result.strip()[-1000:]}"
-            if answer.exit_code == MISSING:
+            if answer.exit_code == MISSING or "python3: not found" in answer.result:
                 break
             if any(name in answer.result for name in NO_DEPOT):
                 said = "something in the sandbox has killed it"
@@ -106,7 +107,7 @@ class Line:
 
     async def renew(self) -> None:
         """Tell the service that the sandbox is in use; it does not matter if that fails once."""
-        with contextlib.suppress(ServiceError):
+        with contextlib.suppress(ServiceError, ConfigError):
             await self._service.call(
                 "renewing the lease",
                 lambda: self._native.refresh_activity(request_timeout=MARGIN),

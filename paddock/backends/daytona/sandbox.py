@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
+from paddock.backends.daytona import inventory
 from paddock.backends.daytona.files import DaytonaFileSystem
-from paddock.backends.daytona.service import ServiceError, sdk
+from paddock.backends.daytona.service import PAUSE_MAX, REFUSED, REPEATING, ServiceError, sdk
 from paddock.backends.daytona.terms import resource_settings, snapshot_image
 from paddock.backends.guest.ports import Gate
 from paddock.backends.guest.sandbox import GuestSandbox
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from paddock.image import Image
     from paddock.sandbox import Resources, Sandbox
 
-__all__ = ["DaytonaSandbox", "Preview", "delete"]
+__all__ = ["DaytonaSandbox", "Preview"]
 
 CAPABILITIES = frozenset(
     {
@@ -46,9 +46,11 @@ CAPABILITIES = frozenset(
         Capability.PAUSE,
     }
 )
+NOT_OF_CONTAINERS = frozenset({Capability.FORK, Capability.PAUSE})
+PATIENCE = PAUSE_MAX + REPEATING
+"""Seconds that ending a command may take: as long as the service may keep a request waiting."""
 CHANGE_DEADLINE = 300.0
 """Seconds for the service to stop, pause, fork or keep a sandbox."""
-DELETE_DEADLINE = 60.0
 NOT_HERE = frozenset({404, 405, 422, 501})
 """What a server answers to what it does not have, or not for this kind of sandbox."""
 TOKEN_HEADER = "x-daytona-preview-token"
@@ -89,7 +91,7 @@ class DaytonaSandbox(GuestSandbox):
             working_dir=PurePosixPath(working_dir),
             env=env,
             labels=backend.labels,
-            capabilities=CAPABILITIES,
+            capabilities=CAPABILITIES - (NOT_OF_CONTAINERS if is_container(native) else set()),
             gate=Gate(),
         )
         self.fs = DaytonaFileSystem(
@@ -102,14 +104,17 @@ class DaytonaSandbox(GuestSandbox):
         self._carrier = carrier
         self._line = line
         self._lock = lock
+        self._parent: DaytonaSandbox | None = None
+        self._forks: set[DaytonaSandbox] = set()
+        client.patience = PATIENCE
         self._heart = asyncio.create_task(self._beat())
 
     async def _beat(self) -> None:
         """Renew the lease for as long as the sandbox is used."""
-        if self._recipe.lease is None:
+        if self._recipe.lease is None or self._recipe.silence is None:
             return
         while not self._client.lost.done():
-            await asyncio.sleep(self._recipe.lease / 3)
+            await asyncio.sleep(min(self._recipe.lease, self._recipe.silence * 60) / 3)
             try:
                 await self._line.renew()
             except SandboxLost as error:
@@ -156,27 +161,38 @@ class DaytonaSandbox(GuestSandbox):
     async def _fork(self) -> Sandbox:
         recipe = replace(self._recipe, uploads=(), setup=())
         service = self._service.share()
+
+        async def make(name: str) -> Any:
+            native = await self._change("fork()", lambda: self.native.fork(name, CHANGE_DEADLINE))
+            await inventory.claim(service, native, inventory.labels(recipe, name))
+            return native
+
         try:
-            return await recipe.adopt(
-                service,
-                lambda name: self._change(
-                    "fork()", lambda: self.native.fork(name, CHANGE_DEADLINE)
-                ),
-            )
+            fork = await recipe.adopt(service, make)
         except BaseException:
             await finish(service.aclose())
             raise
+        fork._parent = self
+        self._forks.add(fork)
+        return fork
 
     async def pause(self) -> None:
+        if not self._line.open.is_set():
+            return
         self._line.open.clear()
+        self._client.patience = None
         try:
             await self._change("pause()", lambda: self.native.pause(CHANGE_DEADLINE))
         except BaseException:
-            self._line.open.set()
+            self._go_on()
             raise
 
     async def resume(self) -> None:
         await self._change("resume()", lambda: self.native.start(CHANGE_DEADLINE))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._client.patience = PATIENCE
         self._line.open.set()
 
     async def resize(self, resources: Resources) -> None:
@@ -190,6 +206,10 @@ class DaytonaSandbox(GuestSandbox):
         What runs in it ends, and so does this object.
         """
         self._refuse_with_lease("archive()")
+        if self.native.auto_delete_interval == 0:
+            raise Unsupported(
+                "archive() of a sandbox that is deleted when it is stopped", backend=self.backend
+            )
         await self._change("archive()", lambda: self.native.stop(CHANGE_DEADLINE))
         await self._change("archive()", self.native.archive)
         await self._end_with(self._let_go)
@@ -218,22 +238,40 @@ class DaytonaSandbox(GuestSandbox):
     async def _call(self, what: str, work: Any, *, twice: bool = True) -> Any:
         if self.closed:
             raise SandboxClosed(f"sandbox {self.id} is closed")
-        return await self._service.call(
-            what, work, twice=twice, before_again=self._line.raise_if_gone
-        )
+        try:
+            return await self._service.call(
+                what, work, twice=twice, before_again=self._line.raise_if_gone
+            )
+        except ServiceError as error:
+            if error.status in REFUSED:
+                await self._line.raise_if_gone()
+            raise
 
     # the end
 
     async def _close(self) -> None:
         try:
             await self._stop_asking()
-            await delete(self._service, self.native)
+        finally:
+            if not self._forks:  # else the last of them does it: Daytona keeps what has forks
+                await self._take_down()
+
+    async def _take_down(self) -> None:
+        try:
+            await inventory.delete(self._service, self.native)
         finally:
             await self._release()
+            parent, self._parent = self._parent, None
+            if parent is not None:
+                parent._forks.discard(self)
+                if parent.closed and not parent._forks:
+                    await parent._take_down()
 
     async def _let_go(self) -> None:
-        await self._stop_asking()
-        await self._release()
+        try:
+            await self._stop_asking()
+        finally:
+            await self._release()
 
     async def _stop_asking(self) -> None:
         await super()._close()
@@ -250,15 +288,9 @@ class DaytonaSandbox(GuestSandbox):
 
 
 async def _close_all(made: Sequence[Sandbox]) -> None:
-    await asyncio.gather(*(sandbox.aclose() for sandbox in made))
+    await asyncio.gather(*(sandbox.aclose() for sandbox in made), return_exceptions=True)
 
 
-async def delete(service: Service, native: Any) -> None:
-    """Delete a sandbox; one that is gone, or going, is fine."""
-
-    async def once() -> None:
-        with contextlib.suppress(sdk().DaytonaNotFoundError):
-            await native.delete(timeout=DELETE_DEADLINE)
-
-    # While its state changes, a service may refuse.
-    await service.call("deleting a sandbox", once, refused_is_passing=True)
+def is_container(native: Any) -> bool:
+    """Whether it is of the kind that is neither forked nor paused."""
+    return str(getattr(native, "sandbox_class", "")) == "container"

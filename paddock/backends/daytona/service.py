@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import importlib
 import os
 import weakref
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ from paddock._concurrency import finish
 from paddock.errors import ConfigError, MissingCredentials, MissingDependency, SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from daytona import AsyncDaytona, DaytonaConfig
 
@@ -78,8 +80,8 @@ _services: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Servic
 class Service:
     """One account, as all sandboxes of this loop that use it share it."""
 
-    key: str
-    client: AsyncDaytona
+    key: str = field(repr=False)
+    client: AsyncDaytona = field(repr=False)
     _users: int = field(default=0, init=False)
 
     @classmethod
@@ -91,9 +93,10 @@ class Service:
         await asyncio.to_thread(sdk)  # what it imports takes a while
         config = _complete(config, target)
         services = _services.setdefault(asyncio.get_running_loop(), {})
-        key = config.model_dump_json()
+        key = hashlib.sha256(config.model_dump_json().encode()).hexdigest()
         if key not in services:
-            services[key] = cls(key, sdk().AsyncDaytona(config))
+            with _only_the_environment():
+                services[key] = cls(key, sdk().AsyncDaytona(config))
         return services[key].share()
 
     def share(self) -> Service:
@@ -133,7 +136,7 @@ class Service:
                 return True
             if refused_is_passing and status in REFUSED:
                 return True
-            return twice and _told(what, error).unanswered
+            return twice and _told(what, error).unanswered and not _is_late(error)
 
         async def look(_: RetryCallState) -> None:
             if before_again is not None:
@@ -154,9 +157,27 @@ class Service:
         raise AssertionError("an attempt is made or raises")
 
 
+@contextlib.contextmanager
+def _only_the_environment() -> Iterator[None]:
+    """A block in which the SDK reads no file of the working directory, which may be anybody's:
+    it would take a region and the wish to be traced from it."""
+    module: Any = importlib.import_module("daytona._async.daytona")
+    reader = module.DaytonaEnvReader
+
+    class FromTheProcess(reader):  # type: ignore[misc, valid-type]
+        @staticmethod
+        def _load(path: str) -> dict[str, str]:
+            return {}
+
+    module.DaytonaEnvReader = FromTheProcess
+    try:
+        yield
+    finally:
+        module.DaytonaEnvReader = reader
+
+
 def _complete(config: DaytonaConfig | None, target: str | None) -> DaytonaConfig:
-    """A configuration that leaves nothing for the SDK to look for, neither in the environment
-    nor in files of the working directory, which may be anybody's."""
+    """A configuration with what the environment says where `config` says nothing."""
     # As many connections as there are calls, unless somebody says otherwise.
     known: dict[str, Any] = {"connection_pool_maxsize": None}
     if config is not None:
@@ -204,6 +225,13 @@ def _is_changing(error: Exception) -> bool:
     return isinstance(error, sdk().DaytonaError) and error.code == CHANGING
 
 
+def _is_late(error: Exception) -> bool:
+    """Whether the time was up that we gave it; more of it would only be more than that."""
+    daytona = sdk()
+    late = isinstance(error, daytona.DaytonaTimeoutError) and _status(error) is None
+    return late and not isinstance(error, daytona.DaytonaConnectionError)
+
+
 def _is_broken(error: BaseException | None) -> bool:
     """Whether a connection was: the SDK wraps what it does not know the like of."""
     import aiohttp
@@ -223,5 +251,5 @@ def _told(what: str, error: Exception) -> ServiceError:
     status = _status(error)
     if status == TOO_OFTEN:
         return ServiceError(f"{what}: Daytona is asked too often ({error})", status=TOO_OFTEN)
-    unanswered = status in PASSING or (status is None and _is_broken(error))
+    unanswered = status in PASSING or (status is None and _is_broken(error)) or _is_late(error)
     return ServiceError(f"{what}: {error}", status=status, unanswered=unanswered)

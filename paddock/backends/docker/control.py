@@ -72,7 +72,9 @@ class ContainerSandbox(Sandbox):
                 backend=self.backend,
                 hint="its files are in memory",
             )
-        repository, _, tag = name.partition(":")
+        repository, tag = name, ""
+        if ":" in name.rpartition("/")[2]:  # else it is a registry's port
+            repository, _, tag = name.rpartition(":")
         await self._commit(repository, tag or "latest", {owner.IMAGE_LABEL: name})
         return Image.from_registry(f"{repository}:{tag or 'latest'}")
 
@@ -100,6 +102,8 @@ class ContainerSandbox(Sandbox):
                 backend=self.backend,
                 hint="its files are in memory",
             )
+        if not count:
+            return []
         tag = secrets.token_hex(6)
         image = f"{FORKS}:{tag}"
 
@@ -117,7 +121,7 @@ class ContainerSandbox(Sandbox):
         recipe = replace(self._recipe, image=image, uploads=(), setup=())
         making = [asyncio.ensure_future(recipe.create()) for _ in range(count)]
         try:
-            await asyncio.wait(making)
+            await asyncio.gather(*making, return_exceptions=True)
             made = [task.result() for task in making]
         except BaseException:
             await finish(_close_all(making))
@@ -128,19 +132,27 @@ class ContainerSandbox(Sandbox):
         return made
 
     async def pause(self) -> None:
+        if self._resumed is not None:
+            return
         resumed = self._resumed = asyncio.Event()
+        self._stand_still(True)
         try:
             await self._engine.call(f"pausing {self.id}", self._engine.client.pause, self.id)
         except BaseException:
             self._resumed = None
+            self._stand_still(False)
             resumed.set()
             raise
 
     async def resume(self) -> None:
         await self._engine.call(f"resuming {self.id}", self._engine.client.unpause, self.id)
         resumed, self._resumed = self._resumed, None
+        self._stand_still(False)
         if resumed is not None:
             resumed.set()
+
+    def _stand_still(self, still: bool) -> None:
+        """Told when its processes are about to be stopped, and when they go on."""
 
     async def stats(self) -> Stats:
         found = await self._engine.call(
@@ -167,9 +179,8 @@ async def _close_all(making: Sequence[asyncio.Task[Sandbox]]) -> None:
     for task in making:
         task.cancel()
     await asyncio.wait(making)
-    for task in making:
-        if not task.cancelled() and task.exception() is None:
-            await task.result().aclose()
+    made = [task.result() for task in making if not task.cancelled() and not task.exception()]
+    await asyncio.gather(*(sandbox.aclose() for sandbox in made), return_exceptions=True)
 
 
 async def remove_image(engine: Engine, image: str) -> None:

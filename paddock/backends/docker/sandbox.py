@@ -11,7 +11,7 @@ from paddock.backends.docker.attach import join_stream
 from paddock.backends.docker.control import ContainerSandbox, controls, remove_container
 from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.inquest import cause_of_death
-from paddock.backends.guest.client import GuestClient
+from paddock.backends.guest.client import KILL_DEADLINE, GuestClient
 from paddock.backends.guest.sandbox import GuestSandbox
 from paddock.errors import SandboxError, SandboxLost, Unsupported
 from paddock.sandbox import Capability
@@ -80,6 +80,9 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
         self._made = time.time()
         self._heart = asyncio.create_task(self._beat((backend.lease or IDLE_BEAT * 4) / 4))
         self._watcher = asyncio.create_task(self._watch())
+
+    def _stand_still(self, still: bool) -> None:
+        self._client.patience = None if still else KILL_DEADLINE
 
     async def _beat(self, interval: float) -> None:
         """Renew the lease, and notice a guest that no longer answers."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from paddock.sandbox import Stream
 
-__all__ = ["GuestClient", "GuestProcess"]
+__all__ = ["KILL_DEADLINE", "GuestClient", "GuestProcess"]
 
 KILL_DEADLINE = 10.0
 """Seconds, beyond the grace, after which a guest that cannot end a tree is given up:
@@ -64,6 +64,9 @@ class GuestClient(asyncio.Protocol):
         self._next_channel = 0
         self._successor: GuestClient | None = None
         self._held: dict[int, bytes] = {}
+        self.patience: float | None = KILL_DEADLINE
+        """Seconds, beyond the grace, that a tree may take to be ended; None while the sandbox
+        stands still."""
         self.tunnels = Tunnels(self.send, self._channel)
         self.lost: asyncio.Future[SandboxLost] = asyncio.get_running_loop().create_future()
         """Done when the guest is gone, with what every later call raises."""
@@ -433,8 +436,10 @@ class GuestProcess(Process):
             self._killing = True
             with contextlib.suppress(SandboxLost):
                 self._client.send(wire.KILL, self._channel, wire.message({"grace": grace}))
-        await asyncio.wait([self._gone], timeout=grace + KILL_DEADLINE)
-        if not self._gone.done():
+        patience = self._client.patience
+        limit = None if patience is None else grace + patience
+        await asyncio.wait([self._gone], timeout=limit)
+        if not self._gone.done() and self._client.patience is not None:
             self._client.fail("its guest could not end a command's processes")
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from paddock.files import AnyPath
     from paddock.sandbox import Sandbox
 
-__all__ = ["GuestFileSystem"]
+__all__ = ["GuestFileSystem", "in_one_piece"]
 
 READ_LIMIT = 100 * 1024 * 1024
 """Bytes that one `read_bytes` may hold in memory; larger files are downloaded."""
@@ -80,7 +80,7 @@ class GuestFileSystem(FileSystem):
         if len(data) <= wire.INLINE:
             await self._client.request("write", data, path=where, **condition)
         else:
-            await self._receive(where, _pieces(data), size=len(data), mode=0o644, **condition)
+            await self._receive(where, in_one_piece(data), size=len(data), mode=0o644, **condition)
 
     async def stat(self, path: AnyPath) -> FileInfo:
         body, _ = await self._client.request("stat", path=self._path(path))
@@ -242,5 +242,5 @@ def _info(entry: list[Any]) -> FileInfo:
     return FileInfo(path=PurePosixPath(path), kind=kind, size=size, mode=mode, modified=modified)
 
 
-async def _pieces(data: bytes) -> AsyncGenerator[bytes]:
+async def in_one_piece(data: bytes) -> AsyncGenerator[bytes]:
     yield data

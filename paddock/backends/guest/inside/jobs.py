@@ -30,7 +30,8 @@ def run_job(name: str, args: Args, tell: Callable[[BaseException], None]) -> NoR
     """Do a job in this process, which exists for it; `tell` an exception; does not return."""
     # A job that would leave something half made is ended by the end of its stdin, which a
     # kill closes: there is no moment at which that finds it between making and noting.
-    patient = name in ENDED_BY_STDIN
+    # One that reads a file has its own word for it, once it has opened that.
+    patient = name in ENDED_BY_STDIN and "source" not in args
     signal.signal(signal.SIGTERM, signal.SIG_IGN if patient else signal.SIG_DFL)
     try:
         JOBS[name](args)
@@ -102,11 +103,15 @@ def send_file(args: Args) -> None:
 
 
 def receive_file(args: Args) -> None:
+    with source_of(args) as source:
+        receive_from(source, args)
+
+
+def receive_from(source: int, args: Args) -> None:
     writer = Replacement(args["path"])
     try:
-        with source_of(args) as source:
-            for piece in pieces_of(source):
-                writer.write(piece)
+        for piece in pieces_of(source):
+            writer.write(piece)
         if writer.size != args["size"]:
             raise OSError(errno.EIO, "The upload ended early", args["path"])
         if writer.mode is None:
