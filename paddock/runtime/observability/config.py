@@ -118,11 +118,6 @@ class ObservabilityConfig:
     capture: Capture = Capture()
     path: Path | None = None
 
-    @property
-    def active(self) -> bool:
-        """Whether there is anything to keep, and somebody to keep it for."""
-        return self.enabled and bool(self.team_id) and bool(self.project_id)
-
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
         """Read a YAML file; all may stand below ``observability:``, or at the top.

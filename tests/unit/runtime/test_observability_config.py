@@ -59,7 +59,6 @@ def test_without_a_file_the_defaults_hold(home: Path) -> None:
         traces=True, metrics=True, tool_arguments=True, tool_results=False
     )
     assert OtlpBackend().endpoint == "http://localhost:4317"
-    assert not config.active
 
 
 def test_a_file_says_everything(tmp_path: Path) -> None:
