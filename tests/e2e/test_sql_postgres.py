@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from paddock.sandbox import Sandbox
 
 PASSWORD = "s3cret-of-agent"
-STARTING = 30.0
+STARTING = 50.0
 """Seconds for a server to start, on a machine that is busy."""
 
 SECRET = "what only the server's user may read"

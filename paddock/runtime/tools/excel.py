@@ -185,10 +185,15 @@ def _rows(
 def _table(rows: Sequence[Sequence[object]], start: int) -> str:
     from openpyxl.utils import get_column_letter
 
-    width = max(len(row) for row in rows)
+    filled = (at for row in rows for at, cell in enumerate(row, 1) if cell is not None)
+    width = max(filled, default=1)
     letters = [get_column_letter(number) for number in range(1, width + 1)]
     body = [
-        (number, *("" if cell is None else cell for cell in row), *[""] * (width - len(row)))
+        (number, *("" if cell is None else cell for cell in _padded(row, width)))
         for number, row in enumerate(rows, start)
     ]
     return render_table(["", *letters], body)
+
+
+def _padded(row: Sequence[object], width: int) -> Sequence[object]:
+    return [*row[:width], *[None] * (width - len(row))]

@@ -190,9 +190,10 @@ def _without_comments(sql: str, tokens: Sequence[Token]) -> str:
     end = tokens[0].start
     for token in tokens:
         gap = sql[end : token.start]
-        if gap.strip() or (not gap and parts and parts[-1] == "-"):
+        raw = sql[token.start : token.end + 1]
+        if gap.strip() or (not gap and raw == "-" and parts[-1:] == ["-"]):
             gap = "\n" if "\n" in gap else " "
-        parts += [gap, sql[token.start : token.end + 1]]
+        parts += [gap, raw]
         end = token.end + 1
     return "".join(parts)
 

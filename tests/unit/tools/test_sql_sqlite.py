@@ -1,0 +1,322 @@
+"""The `sqlite` tool on real files, and what every database tool has in common."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from paddock.backends.local import LocalBackend
+from paddock.runtime.permissions import load_profile
+from paddock.runtime.tools.base import ToolInvocation, ToolOutput
+from paddock.runtime.tools.factory import build_registry
+from paddock.runtime.tools.sql.config import parse_databases
+from paddock.runtime.tools.sql.line import Line
+from paddock.runtime.tools.sql.servers import server_for
+from paddock.runtime.tools.sql.statement import Statement
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from paddock.runtime.tools.registry import ToolRegistry
+    from paddock.sandbox import Sandbox
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
+
+
+class Context:
+    def __init__(self, live: Sandbox) -> None:
+        self._live = live
+
+    async def sandbox(self) -> Sandbox:
+        return self._live
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "a b?#%.db"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(
+            "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT NOT NULL, photo BLOB);"
+            "CREATE TABLE pets (owner INTEGER REFERENCES people(id), name TEXT DEFAULT 'Rex');"
+            "CREATE UNIQUE INDEX by_name ON pets (name);"
+            "CREATE VIEW names AS SELECT name FROM people;"
+        )
+        rows = [(f"n{number}", None) for number in range(150)]
+        connection.executemany("INSERT INTO people (name, photo) VALUES (?, ?)", rows)
+    connection.close()
+    return path
+
+
+@pytest.fixture
+async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
+    work = str(tmp_path / "work")
+    async with LocalBackend(isolation="none", working_dir=work).sandbox() as sandbox:
+        yield sandbox
+
+
+def _registry(file: Path, profile: str = "readonly", **settings: Any) -> ToolRegistry:
+    given = {"main": {"type": "sqlite", "path": str(file), **settings}}
+    return build_registry(profile, databases=parse_databases(given))
+
+
+async def _call(
+    registry: ToolRegistry, sandbox: Sandbox | None = None, **arguments: Any
+) -> ToolOutput:
+    context = None if sandbox is None else Context(sandbox)
+    return await registry.dispatch(
+        ToolInvocation(call_id="1", tool_name="sqlite", arguments=arguments, context=context)
+    )
+
+
+async def _query(registry: ToolRegistry, sql: str) -> ToolOutput:
+    return await _call(registry, operation="query", sql=sql)
+
+
+@pytest.mark.rows("S-43")
+def test_there_is_one_tool_for_each_kind_of_database_that_is_configured(file: Path) -> None:
+    sqlite = {"type": "sqlite", "path": str(file)}
+    server = {"host": "h", "database": "d", "user": "u"}
+    databases = parse_databases(
+        {
+            "a": sqlite,
+            "b": sqlite,
+            "c": {"type": "postgres", **server},
+            "d": {"type": "mysql", **server},
+        }
+    )
+    registry = build_registry("readonly", databases=databases)
+    assert {"sqlite", "postgres", "mysql"} <= set(registry)
+    assert "oracle" not in registry
+    assert "sqlite" not in build_registry("readonly")
+    assert "sqlite" not in build_registry("developer-bash-only", databases=databases)
+    (schema,) = (
+        spec["function"]["parameters"]
+        for spec in registry.get_specs()
+        if spec["function"]["name"] == "sqlite"
+    )
+    assert schema["properties"]["database"]["enum"] == ["a", "b"]
+    assert schema["required"] == ["operation", "database"]
+
+
+@pytest.mark.rows("S-42")
+@pytest.mark.parametrize("tool", ["sqlite", "postgres", "mysql", "oracle"])
+def test_the_dangerous_mode_asks_before_each_call(tool: str) -> None:
+    assert load_profile("readonly").requires_approval(tool, {"operation": "query"})
+    assert load_profile("developer").requires_approval(tool, {"sql": "DROP TABLE t"})
+
+
+@pytest.mark.rows("S-49")
+async def test_a_query_is_a_table(file: Path) -> None:
+    output = await _query(
+        _registry(file), "SELECT id, 'a\nb\x1b' || name AS \"x y\", photo FROM people LIMIT 1"
+    )
+    assert output.content.startswith("Query blocked: it holds a control character")
+    output = await _query(
+        _registry(file),
+        "SELECT id, char(10) || char(27) || name AS \"x y\", photo, x'00ff' FROM people LIMIT 1",
+    )
+    assert output.content == (
+        "+----+----------+-------+---------+\n"
+        "| id | x y      | photo | x'00ff' |\n"
+        "+----+----------+-------+---------+\n"
+        "| 1  | \\n\\x1bn0 | NULL  | 0x00ff  |\n"
+        "+----+----------+-------+---------+\n"
+        "(1 row)"
+    )
+
+
+@pytest.mark.rows("S-49")
+async def test_a_hundred_rows_are_shown(file: Path) -> None:
+    output = await _query(_registry(file), "SELECT id FROM people ORDER BY id")
+    assert output.content.endswith("[Showing the first 100 rows; there are more]")
+    assert "| 100 |" in output.content
+    assert "| 101 |" not in output.content
+
+
+async def test_the_output_is_bounded(file: Path) -> None:
+    wide = ", ".join(f"printf('%0500d', {number})" for number in range(50))
+    output = await _query(_registry(file), f"SELECT {wide} FROM people")
+    assert output.success
+    assert len(output.content) < 25_000
+
+
+@pytest.mark.rows("S-49")
+async def test_tables_are_listed_and_described(file: Path) -> None:
+    listed = await _call(_registry(file), operation="list_tables")
+    assert listed.content == (
+        "+--------+-------+\n"
+        "| name   | type  |\n"
+        "+--------+-------+\n"
+        "| names  | view  |\n"
+        "| people | table |\n"
+        "| pets   | table |\n"
+        "+--------+-------+\n"
+        "(3 tables and views)"
+    )
+    described = await _call(_registry(file), operation="describe", table="pets")
+    assert "| name   | TEXT    | yes      | 'Rex'   |" in described.content
+    assert described.content.endswith(
+        "Foreign key: (owner) -> people (id)\nIndex: by_name (name) unique"
+    )
+
+
+WRITES = [
+    "INSERT INTO people (name) VALUES ('x')",
+    "DELETE FROM people",
+    "DROP TABLE people",
+    "CREATE TABLE made (a)",
+    "CREATE TEMP TABLE made (a)",
+    "PRAGMA user_version = 7",
+    "PRAGMA query_only = OFF",
+    "PRAGMA writable_schema = ON",
+    "ATTACH ':memory:' AS other",
+    "VACUUM",
+    "REINDEX",
+    "SELECT load_extension('x')",
+    "SELECT 'a' REGEXP '(a+)+$'",
+    "SELECT fts3_tokenizer('simple')",
+    "BEGIN IMMEDIATE",
+]
+
+
+@pytest.mark.rows("S-49")
+@pytest.mark.parametrize("sql", WRITES)
+def test_the_session_alone_lets_nothing_be_written(file: Path, sql: str) -> None:
+    """The second fence is left out: what is sent here was not read before."""
+    before = file.read_bytes()
+    (config,) = parse_databases({"main": {"type": "sqlite", "path": str(file)}}).values()
+    line = Line(server_for(config, mutations=False), timeout=5)
+    with (
+        pytest.raises(Exception, match=r"not authorized|authorization denied"),
+        line.open() as connection,
+        line.execute(connection, Statement(sql=sql)) as rows,
+    ):
+        list(rows.batches)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.rows("S-49")
+@pytest.mark.parametrize("sql", WRITES)
+def test_the_tool_lets_nothing_be_written(file: Path, sql: str) -> None:
+    before = file.read_bytes()
+    assert not asyncio.run(_query(_registry(file), sql)).success
+    assert file.read_bytes() == before
+
+
+@pytest.mark.rows("S-49")
+async def test_a_profile_that_may_change_databases_changes_them_and_no_more(file: Path) -> None:
+    registry = _registry(file, "unrestricted")
+    for sql, said in [
+        ("UPDATE people SET name = 'x' WHERE id < 4", "Done (3 rows changed)"),
+        ("CREATE TABLE made (a INTEGER)", "Done (0 rows changed)"),
+        ("INSERT INTO made VALUES (1), (2)", "Done (2 rows changed)"),
+        ("DROP VIEW names", "Done (0 rows changed)"),
+    ]:
+        assert (await _query(registry, sql)).content == said
+    counted = await _query(registry, "SELECT count(*) FROM made")
+    assert "| 2        |" in counted.content
+    for sql in ["ATTACH 'other.db' AS o", "PRAGMA writable_schema = ON", "VACUUM INTO 'copy.db'"]:
+        assert (await _query(registry, sql)).content.startswith("Query blocked: ")
+
+
+async def test_an_error_of_the_database_is_told_in_a_line(file: Path) -> None:
+    output = await _query(_registry(file), "SELECT * FROM absent")
+    assert not output.success
+    assert output.content == "SQLite says: no such table: absent"
+
+
+def test_a_file_that_went_away_is_told_and_not_made_again(file: Path) -> None:
+    registry = _registry(file, "unrestricted")
+    file.unlink()
+    output = asyncio.run(_query(registry, "CREATE TABLE t (a INTEGER)"))
+    assert output.content == "SQLite says: unable to open database file"
+    assert not file.exists()
+
+
+def _workers() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "paddock-tool"}
+
+
+async def _ended(workers: set[threading.Thread]) -> bool:
+    """A thread that has told its result ends at once, though not at the same moment."""
+    for worker in workers:
+        await asyncio.to_thread(worker.join, 5)
+    return not any(worker.is_alive() for worker in workers)
+
+
+async def test_a_query_that_takes_too_long_is_stopped(file: Path) -> None:
+    before = _workers()
+    output = await _query(_registry(file, timeout=0.2), ENDLESS)
+    assert output.content == "Stopped after 0.2 s: it took too long"
+    assert await _ended(_workers() - before)
+
+
+async def test_a_cancelled_call_has_ended_its_query(file: Path) -> None:
+    registry, before = _registry(file), _workers()
+    call = asyncio.create_task(_query(registry, ENDLESS))
+    async with asyncio.timeout(20):
+        while not (workers := _workers() - before):
+            await asyncio.to_thread(threading.Event().wait, 0.01)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await _ended(workers)
+
+
+@pytest.mark.rows("S-49")
+@pytest.mark.parametrize("parameter", ["export_path", "output_path"])
+async def test_a_query_is_exported_to_the_sandbox(
+    file: Path, sandbox: Sandbox, parameter: str
+) -> None:
+    sql = "SELECT id, name || ',\"' AS n, photo FROM people ORDER BY id"
+    output = await _call(
+        _registry(file), sandbox, operation="export_query", sql=sql, **{parameter: "out/p.csv"}
+    )
+    data = await sandbox.fs.read_bytes("out/p.csv")
+    assert output.content == f"Exported 150 rows to out/p.csv ({len(data)} bytes)"
+    assert data.startswith(b'id,n,photo\r\n1,"n0,""",\r\n')
+    assert data.count(b"\r\n") == 151
+
+
+@pytest.mark.rows("S-49")
+async def test_an_export_replaces_nothing_and_spares_protected_files(
+    file: Path, sandbox: Sandbox
+) -> None:
+    await sandbox.fs.write_text("there.csv", "mine")
+
+    async def export(path: str, sql: str = "SELECT 1 AS a") -> str:
+        output = await _call(
+            _registry(file), sandbox, operation="export_query", sql=sql, export_path=path
+        )
+        assert not output.success
+        return output.content
+
+    assert await export("there.csv") == "File already exists: there.csv"
+    assert await sandbox.fs.read_text("there.csv") == "mine"
+    assert (await export(".ssh/x.csv")).startswith("Cannot write to a protected path: .ssh/x.csv")
+    assert (await export("/etc/cron.csv")).startswith("Cannot write to a protected path")
+    assert (await export("new.csv", "DELETE FROM people")).startswith("Query blocked: ")
+    assert not await sandbox.fs.exists("new.csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"operation": "query"}, "The operation query needs 'sql'"),
+        ({"operation": "describe"}, "The operation describe needs 'table'"),
+        ({"operation": "export_query", "sql": "SELECT 1"}, "needs 'output_path'"),
+        ({"operation": "drop"}, "must be one of query, list_tables, describe, export_query"),
+        ({"operation": "query", "sql": "SELECT 1", "database": "no"}, "must be one of main"),
+    ],
+)
+async def test_a_call_that_lacks_something_is_told_what(
+    file: Path, arguments: dict[str, Any], said: str
+) -> None:
+    output = await _call(_registry(file), **arguments)
+    assert not output.success
+    assert said in output.content
