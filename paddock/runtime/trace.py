@@ -40,6 +40,7 @@ MAX_INT_BITS = 4096
 """Beyond this Python itself refuses to write an integer in decimal."""
 
 _SURROGATE = "\\ud"  # as it is escaped
+_read_json = json.JSONDecoder().raw_decode  # `json.loads` of bytes takes twice as long
 _CHECK = b',"crc":"%08x"}'
 _CHECK_LENGTH = len(_CHECK % 0)
 
@@ -128,7 +129,10 @@ def read_records(data: bytes, *, start: int = 0) -> TraceContent:
 
 
 def _decode(line: bytes) -> Record:
-    record = json.loads(line)
+    text = line.decode().strip()
+    record, end = _read_json(text)
+    if end != len(text):
+        raise ValueError("something comes after it")
     if not isinstance(record, dict) or not isinstance(record.get("type"), str):
         raise ValueError("it is not an object with a type")
     body, check = line[:-_CHECK_LENGTH], line[-_CHECK_LENGTH:]

@@ -13,7 +13,7 @@ from paddock.runtime.state import SUMMARY_PREFIX, State
 from paddock.runtime.trace import encode_record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from paddock.runtime.models.base import ModelRequest
@@ -216,7 +216,9 @@ async def test_observers_get_every_record_and_may_fail(
     assert removed.seen == []
 
 
-def test_a_hundred_thousand_events_load_in_a_second() -> None:
+@pytest.mark.rows("S-14")
+def test_a_long_trace_loads_in_a_few_times_what_parsing_it_takes() -> None:
+    """A ratio, since the machine may be busy; `bench/state.py` has the seconds."""
     turn = [
         {"type": "llm_start", "model": "m", "context_size": 10},
         {"type": "llm_end", "model": "m", "input_tokens": 1, "output_tokens": 1},
@@ -224,8 +226,17 @@ def test_a_hundred_thousand_events_load_in_a_second() -> None:
         {"type": "tool_start", "tool_call_id": "a", "tool_name": "x", "tool_args": {}},
         result("a"),
     ]
-    data = b"".join(map(encode_record, turn)) * 20_000
-    started = time.process_time()
-    state = State.from_jsonl(data)
-    assert time.process_time() - started < 2.0, "twice the promise: this machine may be busy"
-    assert len(state.messages) == 40_000
+    lines = [*map(encode_record, turn)] * 2_000
+    data = b"".join(lines)
+    assert len(State.from_jsonl(data).messages) == 4_000
+    parsing = fastest(lambda: [json.loads(line) for line in lines])
+    assert fastest(lambda: State.from_jsonl(data)) < 6 * parsing
+
+
+def fastest(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(5):
+        started = time.process_time()
+        work()
+        times.append(time.process_time() - started)
+    return min(times)
