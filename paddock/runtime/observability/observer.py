@@ -60,14 +60,7 @@ def attach(
     """
     path = None if isinstance(config, ObservabilityConfig) or config is None else str(config)
     try:
-        if isinstance(config, ObservabilityConfig):
-            config = replace(
-                config,
-                team_id=config.team_id or team_id,
-                project_id=config.project_id or project_id,
-            )
-        else:
-            config = ObservabilityConfig.load(config, team_id=team_id, project_id=project_id)
+        config = _resolved(config, team_id, project_id)
         path = path or (str(config.path) if config.path else None)
         team_id, project_id = config.team_id, config.project_id
         if not config.enabled or not team_id or not project_id:
@@ -165,6 +158,18 @@ class Observability:
         if self._started and not self._closed:
             for sink in self._sinks:
                 sink.update(subject)
+
+
+def _resolved(
+    config: ObservabilityConfig | str | os.PathLike[str] | None,
+    team_id: str | None,
+    project_id: str | None,
+) -> ObservabilityConfig:
+    if not isinstance(config, ObservabilityConfig):
+        return ObservabilityConfig.load(config, team_id=team_id, project_id=project_id)
+    return replace(
+        config, team_id=config.team_id or team_id, project_id=config.project_id or project_id
+    )
 
 
 def _subject(
