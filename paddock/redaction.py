@@ -182,6 +182,10 @@ class Redactor:
         secret at the cut goes too."""
         return self.stream().feed(data)
 
+    def beginning(self, text: str) -> str:
+        """As `head`, for text."""
+        return _decoded(self.head(_encoded(text)))
+
     def tail(self, data: bytes) -> bytes:
         """As `data`, for the end of something longer; see `head`."""
         if not self:

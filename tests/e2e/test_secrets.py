@@ -190,19 +190,29 @@ async def test_an_answer_that_comes_in_pieces_shows_no_secret(tmp_path: Path) ->
     assert TOKEN not in "".join(shown)
 
 
-async def test_a_secret_at_the_cut_of_a_long_output_shows_no_part_of_itself() -> None:
+@pytest.mark.parametrize("shift", [0, 7])
+async def test_where_tools_cut_what_they_show_no_part_of_a_secret_is_left(shift: int) -> None:
     backend = LocalBackend(isolation="none", secrets={"TOKEN": TOKEN})
-    command = 'i=0; while [ $i -lt 9000 ]; do printf %s "$TOKEN"; i=$((i+1)); done'
-    model = ScriptedModel(
-        [{"tool_calls": [{"name": "bash", "arguments": {"command": command}}]}, {"text": "Done."}]
-    )
+    repeat = "i=0; while [ $i -lt 9000 ]; do printf %s $TOKEN; i=$((i+1)); done"
+    write = f"printf '%0{shift + 1}d' 0; {repeat}"
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("bash", {"command": write}),
+        ("bash", {"command": f"({write}) >long"}),
+        ("bash", {"command": f"{write}; sleep 60", "timeout": 0.8}),
+        ("read", {"path": "long"}),
+        ("grep", {"pattern": "tk-", "path": "long"}),
+    ]
+    turns = [{"tool_calls": [{"name": name, "arguments": asked}]} for name, asked in calls]
     agent = Agent(AgentConfig(backend=backend, profile="unrestricted"))
-    async with Session(agent, client=model) as session:
+    async with Session(agent, client=ScriptedModel([*turns, {"text": "Done."}])) as session:
         result = await session.run(prompt="Go.")
-    output = next(event.tool_result for event in result.events if event.type == "tool_end")
-    assert output is not None
-    said = output.replace("[secret TOKEN]", "")
-    assert not any(TOKEN[place : place + 6] in said for place in range(len(TOKEN) - 5))
+    outputs = [event.tool_result or "" for event in result.events if event.type == "tool_end"]
+    assert len(outputs) == len(calls)
+    for (name, _), output in zip(calls, outputs, strict=True):
+        said = output.replace("[secret TOKEN]", "")
+        parts = [TOKEN[place : place + 4] for place in range(len(TOKEN) - 3)]
+        assert not [part for part in parts if part in said], name
+    assert sum("[secret TOKEN]" in output for output in outputs) == len(calls) - 1
 
 
 async def test_secrets_of_a_run_are_in_its_commands_alone_and_stay_unsaid() -> None:

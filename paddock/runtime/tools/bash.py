@@ -93,12 +93,14 @@ class BashHandler(ToolHandler):
             )
         except ExecTimeout as error:
             note = f"[Command timed out after {timeout:g}s and was killed]"
-            return _output(error.result, -1, facts | {"timed_out": True}, note=note)
+            result = error.result.redacted(sandbox.redactor)
+            return _output(result, -1, facts | {"timed_out": True}, note=note)
         except (FileNotFoundError, NotADirectoryError):
             return ToolOutput(
                 content=f"Working directory not found: {show_path(cwd)}", success=False
             )
-        return _output(result, result.exit_code, facts)
+        # Here, since what is cut in the middle of a secret could not be redacted later.
+        return _output(result.redacted(sandbox.redactor), result.exit_code, facts)
 
     def _prepared(self, command: str) -> tuple[Sequence[str], Mapping[str, str] | None] | Blocked:
         """The argv and environment to run `command` with."""

@@ -6,9 +6,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
+from paddock.runtime.tools.output import cut_line
 from paddock.runtime.tools.paths import parse_path, protected_reason, show_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from paddock.files import FileInfo
     from paddock.runtime.tools.base import ToolInvocation
     from paddock.sandbox import Sandbox
@@ -79,7 +82,8 @@ class ReadHandler(ToolHandler):
             return failed(f"end_line {end} is before start_line {start}")
         if PurePosixPath(path).suffix.lower() in _BINARY_SUFFIXES:
             return failed(f"Cannot read a binary file: {shown}")
-        fs = (await sandbox_of(invocation)).fs
+        sandbox = await sandbox_of(invocation)
+        fs = sandbox.fs
         limit = min(end - start + 1, MAX_LINES)
         try:
             info = await fs.stat(path)
@@ -94,10 +98,11 @@ class ReadHandler(ToolHandler):
             return failed(f"Start line {start} exceeds the file's length ({found.total} lines)")
         if any("\0" in line for line in found.lines):
             return failed(f"Cannot read a binary file: {shown}")
-        return ToolOutput(content=_numbered(found.lines, start, found.total))
+        lines = [cut_line(line, MAX_LINE_LENGTH, sandbox.redactor) for line in found.lines]
+        return ToolOutput(content=_numbered(lines, start, found.total))
 
 
-def _numbered(lines: tuple[str, ...], start: int, total: int) -> str:
+def _numbered(lines: Sequence[str], start: int, total: int) -> str:
     text = "\n".join(f"{number:6d}  {line}" for number, line in enumerate(lines, start))
     if len(lines) == total:
         return text or "[The file is empty]"

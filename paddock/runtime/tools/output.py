@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-__all__ = ["BYTES_PER_TOKEN", "MAX_OUTPUT_TOKENS", "readable", "truncate_output"]
+if TYPE_CHECKING:
+    from paddock.redaction import Redactor
+
+__all__ = ["BYTES_PER_TOKEN", "MAX_OUTPUT_TOKENS", "cut_line", "readable", "truncate_output"]
 
 MAX_OUTPUT_TOKENS = 5000
 BYTES_PER_TOKEN = 4
@@ -17,6 +21,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def readable(text: str) -> str:
     """`text` as valid Unicode: lone surrogates become U+FFFD."""
     return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def cut_line(text: str, width: int, redactor: Redactor) -> str:
+    """`text`, or its first `width` characters and ``...``, with no part of a secret there."""
+    return text if len(text) <= width else redactor.beginning(text[:width]) + "..."
 
 
 def truncate_output(text: str, *, max_tokens: int = MAX_OUTPUT_TOKENS) -> str:

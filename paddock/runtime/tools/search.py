@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
 from paddock.runtime.tools.files import MAX_LINE_LENGTH, failed, refused
+from paddock.runtime.tools.output import cut_line
 from paddock.runtime.tools.paths import parse_path, show_path
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import PurePosixPath
 
     from paddock.files import GrepResult
+    from paddock.redaction import Redactor
     from paddock.runtime.tools.base import ToolInvocation
 
 __all__ = ["GlobHandler", "GrepHandler"]
@@ -109,14 +111,14 @@ class GrepHandler(ToolHandler):
             return failed(f"Invalid pattern: {error}")
         if not found.lines:
             return ToolOutput(content=f"No matches for {arguments['pattern']}")
-        text = "\n".join(_lines(found, sandbox.path(path)))
+        text = "\n".join(_lines(found, sandbox.path(path), sandbox.redactor))
         if found.truncated:
             matches = sum(line.match for line in found.lines)
             text += f"\n\n[Showing the first {matches} matches]"
         return ToolOutput(content=text)
 
 
-def _lines(found: GrepResult, base: PurePosixPath) -> Iterator[str]:
+def _lines(found: GrepResult, base: PurePosixPath, redactor: Redactor) -> Iterator[str]:
     """The lines as ``grep -n`` shows them, with ``--`` where lines were left out."""
     with_context = not all(line.match for line in found.lines)
     before = None
@@ -125,9 +127,7 @@ def _lines(found: GrepResult, base: PurePosixPath) -> Iterator[str]:
         if with_context and not follows:
             yield "--"
         mark = ":" if line.match else "-"
-        text = line.text.rstrip("\r\n")
-        if len(text) > MAX_LINE_LENGTH:
-            text = text[:MAX_LINE_LENGTH] + "..."
+        text = cut_line(line.text.rstrip("\r\n"), MAX_LINE_LENGTH, redactor)
         yield f"{show_path(_relative(line.path, base))}{mark}{line.line}{mark}{text}"
         before = line
 
