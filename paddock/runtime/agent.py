@@ -11,6 +11,7 @@ from paddock.redaction import Secrets
 from paddock.runtime.config import AgentConfig
 from paddock.runtime.models import create_model
 from paddock.runtime.tools.factory import build_registry
+from paddock.runtime.tools.sql.config import parse_databases
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,12 +28,14 @@ class Agent:
     """A definition that any number of sessions may share, at once.
 
     `registry` holds the tools of the profile; register others before sessions use it.
-    Raises `ConfigError` for a profile that is none.
+    Raises `ConfigError` for a profile that is none, and for databases that are not
+    described as they should be.
     """
 
     def __init__(self, config: AgentConfig | None = None) -> None:
         self.config = AgentConfig() if config is None else config
-        self.registry: ToolRegistry = build_registry(self.config.profile)
+        self.registry = _registry(self.config)
+        self._own = frozenset(self.registry)
 
     @cached_property
     def system_prompt(self) -> str:
@@ -45,13 +48,13 @@ class Agent:
         Tools that were registered beside the profile's stay, and so does a system prompt
         that was read already.
         """
-        own = build_registry(self.config.profile)
-        registry = build_registry(config.profile)
+        registry = _registry(config)
+        own = frozenset(registry)
         for name in self.registry:
             handler = self.registry.get(name)
-            if name not in own and handler is not None:
+            if name not in self._own and handler is not None:
                 registry.register(handler)
-        self.config, self.registry = config, registry
+        self.config, self.registry, self._own = config, registry, own
 
     def create_client(self) -> ModelClient:
         """A new client of the configured model, for the caller to close."""
@@ -94,3 +97,7 @@ class Agent:
         if secrets:
             backend = dataclasses.replace(backend, secrets={**self.secrets, **secrets})
         return await backend.create(on_progress=on_progress)
+
+
+def _registry(config: AgentConfig) -> ToolRegistry:
+    return build_registry(config.profile, databases=parse_databases(config.databases))
