@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Iterator, Mapping
 
+    from paddock.runtime.models.base import ModelClient
+
 __all__ = ["SessionInfo", "SessionStore"]
 
 DIRECTORY_VARIABLE = "PADDOCK_SESSIONS_DIR"
@@ -73,11 +75,12 @@ class SessionStore:
         agent: Agent,
         *,
         session_id: str | None = None,
+        client: ModelClient | None = None,
         secrets: Mapping[str, str] | None = None,
     ) -> Session:
         """A new session of `agent` that writes everything to a directory of its own.
 
-        `secrets` are as with `Session`: of the agent's the names are written, and no values.
+        `client` and `secrets` are as with `Session`: of the agent's the names are written, and no values.
         Raises `SessionError` if there is a session of this id.
         """
         self.base_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -101,7 +104,9 @@ class SessionStore:
             first_prompt="",
         )
         self._index.add(name, now)
-        return Session(agent, session_id=name, session_dir=directory.path, secrets=secrets)
+        return Session(
+            agent, session_id=name, session_dir=directory.path, client=client, secrets=secrets
+        )
 
     def resume(
         self,
@@ -109,6 +114,7 @@ class SessionStore:
         agent: Agent | None = None,
         *,
         agent_config: AgentConfig | None = None,
+        client: ModelClient | None = None,
         secrets: Mapping[str, str] | None = None,
     ) -> Session:
         """The session `session_id` (or the only one whose id begins so), to go on with.
@@ -122,7 +128,11 @@ class SessionStore:
         if agent is None:
             agent = Agent(agent_config or AgentConfig.from_file(directory.config))
         session = Session(
-            agent, session_id=directory.path.name, session_dir=directory.path, secrets=secrets
+            agent,
+            session_id=directory.path.name,
+            session_dir=directory.path,
+            client=client,
+            secrets=secrets,
         )
         session.recover()
         directory.clear_cancel()

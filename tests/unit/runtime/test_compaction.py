@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import ModelError, SessionError
+from paddock.runtime.context_window import context_window
 from paddock.runtime.results import CompactResult
 from paddock.runtime.state import SUMMARY_PREFIX, State
 
@@ -124,3 +125,34 @@ async def test_a_compaction_that_fails_leaves_the_history(open_session: OpenSess
     assert len(session.state.messages) == 2
     with pytest.raises(SessionError, match="nothing to compact"):
         await open_session([]).compact()
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        ("gpt-5-mini", 400_000),
+        ("claude-sonnet-4-5", 200_000),
+        ("gemini-2.5-pro", 1_048_576),
+        ("a-model-of-our-own", None),
+    ],
+)
+async def test_the_size_of_a_models_context_is_known_by_its_name(
+    model: str, size: int | None
+) -> None:
+    assert await context_window(model) == size
+
+
+@pytest.mark.rows("S-22")
+@pytest.mark.parametrize(("tokens", "compacts"), [(279_000, False), (281_000, True)])
+async def test_a_history_that_fills_what_its_model_is_known_to_take_is_compacted(
+    open_session: OpenSession, tokens: int, compacts: bool
+) -> None:
+    def turn(request: ModelRequest) -> dict[str, Any]:
+        if wants_summary(request):
+            return {"text": "All."}
+        return {"text": "On.", "usage": {"input_tokens": tokens}}
+
+    session = open_session([turn] * 4, config={"model": "gpt-5-mini"})
+    await session.run("One.")
+    result = await session.run("Two.")
+    assert ("compact_end" in [event.type for event in result.events]) == compacts

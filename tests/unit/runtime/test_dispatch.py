@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PATIENCE = 10
 
 
+@pytest.mark.rows("C45")
 async def test_outcomes_are_in_the_jobs_order_and_one_failure_disturbs_nobody() -> None:
     async def job(number: int) -> int:
         for _ in range(10 - number % 10):

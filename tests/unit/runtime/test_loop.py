@@ -102,6 +102,7 @@ async def test_events_show_the_run_as_it_happens(open_session: OpenSession) -> N
     assert result.usage["input_tokens"] == 7
 
 
+@pytest.mark.rows("S-24")
 async def test_usage_is_of_this_run_and_totals_are_of_the_session(
     open_session: OpenSession,
 ) -> None:
@@ -287,6 +288,7 @@ async def test_a_run_that_reaches_max_turns_says_so(
     check_history(session.state.messages)
 
 
+@pytest.mark.rows("S-31")
 async def test_the_budget_gate_speaks_to_the_agent_after_tools(open_session: OpenSession) -> None:
     turns = [
         {"tool_calls": [call("echo")], "usage": {"input_tokens": 90}},

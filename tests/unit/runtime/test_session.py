@@ -378,6 +378,7 @@ async def test_the_models_stream_is_closed_before_a_failed_run_returns(
 # The sandbox
 
 
+@pytest.mark.rows("S-23")
 async def test_the_sandbox_is_made_once_at_the_first_need_and_kept_across_runs(
     open_session: OpenSession, backend: CountingBackend
 ) -> None:
