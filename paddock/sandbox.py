@@ -229,8 +229,7 @@ class Sandbox(ABC):
         """
         if not 0 < port < 65536:
             raise ValueError(f"{port} is no TCP port")
-        if self.closed:
-            raise SandboxClosed(f"sandbox {self.id} is closed")
+        self.raise_if_closed()
         return await self._url(port)
 
     @property
@@ -255,6 +254,11 @@ class Sandbox(ABC):
     @property
     def closed(self) -> bool:
         return self._closing is not None
+
+    def raise_if_closed(self) -> None:
+        """Raise `SandboxClosed` if it is, as every method does."""
+        if self.closed:
+            raise SandboxClosed(f"sandbox {self.id} is closed")
 
     @property
     def lost(self) -> bool:
@@ -288,8 +292,7 @@ class Sandbox(ABC):
         streamed: bool,
         keep: int,
     ) -> Command:
-        if self.closed:
-            raise SandboxClosed(f"sandbox {self.id} is closed")
+        self.raise_if_closed()
         argv = ("sh", "-c", command) if isinstance(command, str) else tuple(command)
         if not argv:
             raise ValueError("the command is empty")

@@ -68,8 +68,9 @@ async def test_closing_is_idempotent_and_ends_what_runs(backend: Backend) -> Non
     await sandbox.aclose()
     with pytest.raises(SandboxLost):
         await running
-    with pytest.raises(SandboxClosed):
-        await sandbox.exec("true")
+    for call in (lambda: sandbox.exec("true"), lambda: sandbox.fs.stat("."), sandbox.fs.list):
+        with pytest.raises(SandboxClosed):
+            await call()
     await _nothing_is_left(backend, before)
 
 

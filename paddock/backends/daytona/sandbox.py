@@ -14,7 +14,7 @@ from paddock.backends.daytona.service import PAUSE_MAX, REFUSED, REPEATING, Serv
 from paddock.backends.daytona.terms import resource_settings, snapshot_image
 from paddock.backends.guest.ports import Gate
 from paddock.backends.guest.sandbox import GuestSandbox
-from paddock.errors import SandboxClosed, SandboxLost, Unsupported
+from paddock.errors import SandboxLost, Unsupported
 from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
@@ -236,8 +236,7 @@ class DaytonaSandbox(GuestSandbox):
             raise
 
     async def _call(self, what: str, work: Any, *, twice: bool = True) -> Any:
-        if self.closed:
-            raise SandboxClosed(f"sandbox {self.id} is closed")
+        self.raise_if_closed()
         try:
             return await self._service.call(
                 what, work, twice=twice, before_again=self._line.raise_if_gone

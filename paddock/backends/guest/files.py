@@ -42,8 +42,12 @@ class GuestFileSystem(FileSystem):
         self._sandbox = sandbox
         self._client = client
 
+    def _absolute(self, path: AnyPath) -> PurePosixPath:
+        self._sandbox.raise_if_closed()
+        return self._sandbox.path(path)
+
     def _path(self, path: AnyPath) -> str:
-        return str(self._sandbox.path(path))
+        return str(self._absolute(path))
 
     # one request each
 
@@ -127,7 +131,7 @@ class GuestFileSystem(FileSystem):
     async def glob(
         self, pattern: str, path: AnyPath = ".", *, limit: int | None = None
     ) -> GlobResult:
-        root = self._sandbox.path(path)
+        root = self._absolute(path)
         (found,) = await self._job(
             "glob", pattern=pattern, path=str(root), limit=limit, skipped=sorted(SKIPPED)
         )

@@ -64,8 +64,12 @@ class ShellFileSystem(FileSystem):
         self._shell = Shell(inside, sandbox._start)
         self._writing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
+    def _absolute(self, path: AnyPath) -> PurePosixPath:
+        self._sandbox.raise_if_closed()
+        return self._sandbox.path(path)
+
     def _path(self, path: AnyPath) -> str:
-        return str(self._sandbox.path(path))
+        return str(self._absolute(path))
 
     # one script each
 
@@ -113,7 +117,7 @@ class ShellFileSystem(FileSystem):
     async def list(
         self, path: AnyPath = ".", *, depth: int = 1, hidden: bool = True, limit: int | None = None
     ) -> list[FileInfo]:
-        where = self._sandbox.path(path)
+        where = self._absolute(path)
         if depth < 1:
             return []
         found = await self._find(
@@ -129,7 +133,7 @@ class ShellFileSystem(FileSystem):
     async def glob(
         self, pattern: str, path: AnyPath = ".", *, limit: int | None = None
     ) -> GlobResult:
-        root = self._sandbox.path(path)
+        root = self._absolute(path)
         wanted = globs.compiled(pattern)
         found = await self._find(str(root), *FILES, "!", "-type", "d", "-print0")
         names = await asyncio.to_thread(_matching, found, wanted.fullmatch)
@@ -147,7 +151,7 @@ class ShellFileSystem(FileSystem):
         limit: int = 100,
     ) -> GrepResult:
         _check_pattern(pattern)
-        folder, names = await self._searched(self._sandbox.path(path), glob)
+        folder, names = await self._searched(self._absolute(path), glob)
         separator = secrets.token_hex(16)
         order = {
             "pattern": pattern,
