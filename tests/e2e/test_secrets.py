@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock import Agent, AgentConfig, ScriptedModel, Session, SessionStore
+from paddock import Agent, AgentConfig, Image, ScriptedModel, Session, SessionStore
 from paddock._spellings import spellings
 from paddock.backends.docker import DockerBackend
+from paddock.backends.docker.build import ensure
 from paddock.backends.local import LocalBackend
 from paddock.errors import ConfigError, ExecFailed, ExecTimeout, SetupFailed
 from paddock.runtime.tools.base import ToolHandler, ToolInvocation, ToolOutput
@@ -311,6 +312,26 @@ async def test_the_engine_is_told_no_secret(docker_engine: Engine) -> None:
     assert leaks(json.dumps(seen).encode(), told) == []
     assert leaks(processes.stdout_bytes + first.stdout_bytes, told) == []
     assert kept.stdout == ""
+
+
+@pytest.mark.docker
+async def test_the_engine_shows_no_secret_where_it_runs_the_commands_itself(
+    docker_engine: Engine,
+) -> None:
+    hidden = "mkdir -p /opt/python/bin && mv /usr/bin/python3* /opt/python/bin"
+    image = await ensure(docker_engine, Image.from_registry("paddock:base").run_commands(hidden))
+    backend = DockerBackend(image=image, network="none", secrets={"TOKEN": TOKEN})
+    client, told = docker_engine.client, {"TOKEN": TOKEN}
+    async with backend.sandbox() as sandbox, await sandbox.start("echo $TOKEN; cat") as process:
+        assert await anext(process.output()) == ("stdout", f"{TOKEN}\n".encode())
+        seen = await docker_engine.call("looking", client.inspect_container, sandbox.id)
+        runs = [
+            await docker_engine.call("looking", client.exec_inspect, one) for one in seen["ExecIDs"]
+        ]
+        words = await sandbox.exec("cat /proc/1/environ /proc/*/cmdline")
+    assert runs
+    assert leaks(json.dumps([seen, runs]).encode(), told) == []
+    assert leaks(words.stdout_bytes, told) == []
 
 
 async def test_daytona_is_told_no_secret_when_a_sandbox_is_made(daytona: Daytona) -> None:

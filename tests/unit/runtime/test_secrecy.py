@@ -1,0 +1,127 @@
+"""What a session keeps to itself, way by way."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from paddock.backends.local import LocalBackend
+from paddock.redaction import Redactor
+from paddock.runtime.agent import Agent
+from paddock.runtime.config import AgentConfig
+from paddock.runtime.models.base import ModelRequest, ModelResponse, TextDelta, ToolCall
+from paddock.runtime.secrecy import DiscreetModel, Secrecy, discreet_logs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from paddock.runtime.models.base import ModelEvent
+
+pytestmark = pytest.mark.rows("C49")
+
+TOKEN = "nabcdefgh-token"
+QUIET = Redactor({"TOKEN": TOKEN})
+
+
+class Saying:
+    """A model that says `events`, and knows whether its stream was closed."""
+
+    def __init__(self, *events: ModelEvent) -> None:
+        self._events = events
+        self.asked: list[ModelRequest] = []
+        self.open = 0
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        self.asked.append(request)
+        self.open += 1
+        try:
+            for event in self._events:
+                yield event
+        finally:
+            self.open -= 1
+
+    async def aclose(self) -> None:
+        self._events = ()
+
+
+def request(*texts: str) -> ModelRequest:
+    return ModelRequest(model="m", messages=[{"role": "user", "content": text} for text in texts])
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+async def test_an_answer_loses_its_secrets_however_it_is_cut(size: int) -> None:
+    text = f"<{TOKEN}> and {TOKEN[:6]}"
+    pieces = [TextDelta(text=text[at : at + size]) for at in range(0, len(text), size)]
+    model = DiscreetModel(Saying(*pieces, ModelResponse(text=text)), QUIET)
+    events = [event async for event in model.stream(request("Go."))]
+    last = events.pop()
+    assert isinstance(last, ModelResponse)
+    assert last.text == f"<[secret TOKEN]> and {TOKEN[:6]}"
+    assert "".join(event.text for event in events) == last.text
+
+
+async def test_a_model_is_asked_without_secrets() -> None:
+    saying = Saying(ModelResponse(text="Yes."))
+    async for _ in DiscreetModel(saying, QUIET).stream(request(f"Is it {TOKEN}?")):
+        pass
+    assert saying.asked == [request("Is it [secret TOKEN]?")]
+
+
+async def test_leaving_an_answer_early_closes_the_stream_below() -> None:
+    saying = Saying(TextDelta(text="one "), TextDelta(text="two "), ModelResponse(text="one two "))
+    stream = DiscreetModel(saying, QUIET).stream(request("Go."))
+    await anext(stream)
+    assert saying.open == 1
+    await stream.aclose()  # type: ignore[attr-defined]
+    assert saying.open == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (json.dumps({"command": f"echo {TOKEN}"}), '{"command": "echo [secret TOKEN]"}'),
+        ('{"text": "\\nabcdefgh-token"}', '{"text": "\\nabcdefgh-token"}'),
+        ('{"text": "nothing"}', '{"text": "nothing"}'),
+        (f"{{broken {TOKEN}", "{broken [secret TOKEN]"),
+    ],
+)
+async def test_arguments_lose_their_secrets_and_stay_json(arguments: str, told: str) -> None:
+    call = ToolCall(id="1", name="bash", arguments=arguments)
+    model = DiscreetModel(Saying(ModelResponse(tool_calls=(call,))), QUIET)
+    [event] = [event async for event in model.stream(request("Go."))]
+    assert isinstance(event, ModelResponse)
+    assert event.tool_calls[0].arguments == told
+
+
+def test_logs_are_discreet_only_for_as_long_as_the_block_lasts(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = logging.getLogger("paddock.runtime.secrecy.test")
+    with discreet_logs(QUIET):
+        try:
+            raise OSError(f"reading {TOKEN}")
+        except OSError:
+            log.exception("failed with %s", TOKEN)
+    log.warning("after %s", TOKEN)
+    first, second = caplog.records
+    assert first.getMessage() == "failed with [secret TOKEN]"
+    assert "OSError: reading [secret TOKEN]" in (first.exc_text or "")
+    assert first.exc_info is None
+    assert second.getMessage() == f"after {TOKEN}"
+    assert not log.filters
+
+
+def test_what_a_run_was_told_stays_unsaid_under_every_value() -> None:
+    backend = LocalBackend(secrets={"A": "of-the-backend"})
+    agent = Agent(AgentConfig(backend=backend, secrets={"B": "of-the-agent"}))
+    secrecy = Secrecy(agent, {"C": "of-the-session"})
+    with secrecy.keeping({"C": "of-the-first-run"}):
+        pass
+    with secrecy.keeping({"C": "of-the-second-run"}):
+        pass
+    said = "of-the-backend of-the-agent of-the-session of-the-first-run of-the-second-run"
+    told = "[secret A] [secret B] [secret C] [secret C] [secret C]"
+    assert secrecy.redactor.text(said) == told
