@@ -89,6 +89,7 @@ class SessionDirectory:
     def claim(self, session_id: str, prompt: str) -> None:
         """Note that this process runs `prompt` now. The lock is what counts."""
         self.clear_cancel()
+        self.note_writer()
         now = dt.datetime.now(dt.UTC).isoformat()
         known = self.read_meta()
         self.update_meta(
@@ -96,8 +97,12 @@ class SessionDirectory:
             status="running",
             created_at=known.get("created_at") or now,
             first_prompt=known.get("first_prompt") or prompt,
-            writer={"pid": os.getpid(), "host": socket.gethostname(), "since": now},
         )
+
+    def note_writer(self) -> None:
+        """Note that this process writes the session, for those who find it locked."""
+        now = dt.datetime.now(dt.UTC).isoformat()
+        self.update_meta(writer={"pid": os.getpid(), "host": socket.gethostname(), "since": now})
 
     def disclaim(self, status: str) -> None:
         """Note how the run ended. The trace has the truth; a note that cannot be written

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from paddock.runtime.directory import SessionDirectory
     from paddock.runtime.events import Event
     from paddock.runtime.records import Record
-    from paddock.runtime.state import State
+    from paddock.runtime.state import OpenCall, State
 
 __all__ = ["Journal"]
 
@@ -83,15 +83,12 @@ class Journal:
     def settle(self, *, started: str, waiting: str | None) -> list[Event]:
         """Give each open call a result: `started` to those that may have run, else `waiting`,
         or none if that is None."""
-        events: list[Event] = [
-            ToolFinished(
-                call_id=call.id, tool_name=call.name, content=started, success=False, duration=0.0
-            )
-            if call.started
-            else MessageAdded(message=tool_message(call.id, waiting or ""))
-            for call in self.state.open_calls
-            if call.started or waiting is not None
-        ]
+        events: list[Event] = []
+        for call in self.state.open_calls:
+            if call.started:
+                events.append(_failed(call, started))
+            elif waiting is not None:
+                events.append(MessageAdded(message=tool_message(call.id, waiting)))
         for event in events:
             self.record(event)
         return events
@@ -142,6 +139,12 @@ class Journal:
                 run_count=state.run_count,
             )
         )
+
+
+def _failed(call: OpenCall, content: str) -> ToolFinished:
+    return ToolFinished(
+        call_id=call.id, tool_name=call.name, content=content, success=False, duration=0.0
+    )
 
 
 def _locked(name: str, directory: SessionDirectory) -> SessionLocked:

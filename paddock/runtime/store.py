@@ -80,8 +80,8 @@ class SessionStore:
     ) -> Session:
         """A new session of `agent` that writes everything to a directory of its own.
 
-        `client` and `secrets` are as with `Session`: of the agent's the names are written, and no values.
-        Raises `SessionError` if there is a session of this id.
+        `client` and `secrets` are as with `Session`: of the agent's the names are written,
+        and no values. Raises `SessionError` if there is a session of this id.
         """
         self.base_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = session_id or uuid.uuid4().hex[:8]
