@@ -239,6 +239,8 @@ class Session(SessionSettings):
         with self._open():
             if not self._state.messages:
                 raise SessionError("there is nothing to compact")
+            if self.directory is not None:
+                self.directory.note_writer()
             self._journal.settle(started=NOT_APPROVED, waiting=NOT_APPROVED)
             outlet, ledger = RunOutlet(self._journal, None), self.open_ledger(None)
             loop = await self._assembly().make(ledger, outlet, _go_on, _at_once)
