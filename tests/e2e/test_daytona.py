@@ -28,18 +28,10 @@ from paddock.sandbox import Capability, Resources
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
-    from typing import Protocol
 
     from paddock.testing.daytona import DaytonaServer
     from tests.conftest import Require
-
-    class Daytona(Protocol):
-        """What the fixture of that name is; tests cannot import it."""
-
-        @property
-        def server(self) -> DaytonaServer: ...
-        @property
-        def recipe(self) -> DaytonaBackend: ...
+    from tests.e2e.conftest import Daytona
 
 
 EXECUTE = "/process/execute"

@@ -41,22 +41,10 @@ from paddock.testing.daytona import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
-    from typing import Protocol
 
     from paddock.backends.daytona import DaytonaBackend
-    from paddock.testing.daytona import DaytonaServer
     from paddock.testing.daytona.faults import Fault, FaultKind
-
-    class Daytona(Protocol):
-        """What the fixture of that name is; tests cannot import it."""
-
-        @property
-        def server(self) -> DaytonaServer: ...
-        @property
-        def recipe(self) -> DaytonaBackend: ...
-        @property
-        def living(self) -> list[str]: ...
-        async def empty(self) -> None: ...
+    from tests.e2e.conftest import Daytona
 
 
 DEADLINE = 20.0

@@ -26,21 +26,9 @@ from paddock.testing.daytona import Delay, DropAfter, DropBefore, Status, StuckI
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-    from typing import Protocol
 
     from paddock.backends.daytona import DaytonaBackend
-    from paddock.testing.daytona import DaytonaServer
-
-    class Daytona(Protocol):
-        """What the fixture of that name is; tests cannot import it."""
-
-        @property
-        def server(self) -> DaytonaServer: ...
-        @property
-        def recipe(self) -> DaytonaBackend: ...
-        @property
-        def living(self) -> list[str]: ...
-        async def empty(self) -> None: ...
+    from tests.e2e.conftest import Daytona
 
 
 DEADLINE = 20.0
