@@ -57,7 +57,7 @@ class Timeline:
                 self._tool_calls += 1
             case {"type": "llm_start"}:
                 self._asked = _moment(record)
-            case {"type": "llm_end"}:
+            case {"type": "llm_end" | "child_llm_end"}:
                 self._model_calls += 1
                 for name in _SUMMED:
                     self._usage[name] += record.get(name) or 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from paddock.runtime.approvals import terms_of
 from paddock.runtime.context import SessionContext
+from paddock.runtime.delegation import Delegation
 from paddock.runtime.execution import Execution
 from paddock.runtime.gate import ApprovalGate
 from paddock.runtime.loop import AgentLoop
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from paddock.runtime.outlet import Outlet
     from paddock.runtime.response_format import AnswerFormat
     from paddock.runtime.secrecy import Secrecy
+    from paddock.runtime.session import Session
     from paddock.runtime.settings import SessionSettings
     from paddock.runtime.state import State
     from paddock.sandbox import Sandbox
@@ -34,7 +36,8 @@ __all__ = ["Assembly"]
 
 @dataclass(frozen=True, kw_only=True)
 class Assembly:
-    """What the loops of one session have in common. `connect` gives the model's client."""
+    """What the loops of one session have in common. `connect` gives the model's client,
+    `open_session` makes sessions for agents that work for this one."""
 
     agent: Agent
     state: State
@@ -42,6 +45,7 @@ class Assembly:
     connect: Callable[[], Awaitable[ModelClient]]
     sandbox: Keeper[Sandbox]
     secrecy: Secrecy
+    open_session: type[Session]
 
     async def make(
         self,
@@ -68,13 +72,19 @@ class Assembly:
             execution=Execution(
                 state=self.state,
                 registry=self.agent.registry,
-                context=SessionContext(keeper=self.sandbox, ledger=ledger, secrecy=self.secrecy),
+                context=self._context(ledger, out),
                 out=out,
                 check=check,
                 redactor=redactor,
             ),
             ledger=ledger,
             budget_gate=self.settings.budget_gate,
+        )
+
+    def _context(self, ledger: Ledger, out: Outlet) -> SessionContext:
+        delegation = Delegation(parent=self, open_session=self.open_session, ledger=ledger, out=out)
+        return SessionContext(
+            keeper=self.sandbox, ledger=ledger, secrecy=self.secrecy, delegation=delegation
         )
 
     def _gate(self, out: Outlet, check: Callable[[], None]) -> ApprovalGate:

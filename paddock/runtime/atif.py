@@ -95,6 +95,10 @@ class _Trajectory:
         for name, value in self._usage.items():
             self.totals[name] += value
 
+    def _end_child_model(self, record: Record) -> None:
+        for name, value in _metrics(record).items():
+            self.totals[name] += value
+
     def _restore_usage(self, record: Record) -> None:
         self.totals = _metrics(record)
 
@@ -139,6 +143,7 @@ _HANDLERS: Mapping[str, Callable[[_Trajectory, Record], None]] = {
     "message": _Trajectory._add_message,
     "llm_start": _Trajectory._start_model,
     "llm_end": _Trajectory._end_model,
+    "child_llm_end": _Trajectory._end_child_model,
     "usage": _Trajectory._restore_usage,
     "compact": _Trajectory._compact,
 }

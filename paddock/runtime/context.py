@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from paddock.errors import PaddockError
+
 if TYPE_CHECKING:
     from paddock.runtime.budget import Ledger
+    from paddock.runtime.delegation import Delegation
     from paddock.runtime.keeper import Keeper
     from paddock.runtime.secrecy import Secrecy
+    from paddock.runtime.tools.child import ChildReport, ChildTask
     from paddock.sandbox import Sandbox
 
 __all__ = ["SessionContext"]
@@ -16,8 +20,8 @@ __all__ = ["SessionContext"]
 
 @dataclass(kw_only=True)
 class SessionContext:
-    """The sandbox of the session with the run's secrets, and the account that its budget is
-    counted in.
+    """The sandbox of the session with the run's secrets, the account that its budget is
+    counted in, and agents that work for it.
 
     `failure` is what kept the sandbox from being made.
     """
@@ -25,6 +29,7 @@ class SessionContext:
     keeper: Keeper[Sandbox]
     ledger: Ledger
     secrecy: Secrecy
+    delegation: Delegation
     failure: Exception | None = None
 
     async def sandbox(self) -> Sandbox:
@@ -33,4 +38,13 @@ class SessionContext:
             return self.secrecy.lend(await self.keeper.get())
         except Exception as error:
             self.failure = error
+            raise
+
+    async def run_child(self, task: ChildTask) -> ChildReport:
+        """Run an agent for a tool; see `ChildRunner`."""
+        try:
+            return await self.delegation.run(task)
+        except PaddockError as error:
+            if task.shares_sandbox:  # what one could not make, nobody here can
+                self.failure = error
             raise

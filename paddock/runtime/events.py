@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ApprovalDecided",
     "ApprovalPending",
+    "ChildModelFinished",
     "CompactionFinished",
     "CompactionStarted",
     "CompactionTrigger",
@@ -85,6 +86,17 @@ class ModelFinished:
     model: str
     usage: Usage
     call_index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildModelFinished:
+    """A model call of an agent that works for the tool call `call_id`, in session
+    `session_id`. It is not in the history, but it is paid for here."""
+
+    call_id: str
+    session_id: str
+    model: str
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +222,7 @@ Event = (
     | ModelStarted
     | TextAdded
     | ModelFinished
+    | ChildModelFinished
     | ApprovalDecided
     | ApprovalPending
     | ToolStarted

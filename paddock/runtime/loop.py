@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 from paddock._concurrency import finish
@@ -85,7 +85,6 @@ class AgentLoop:
     answer_format: AnswerFormat | None = None
     phase: str = "before model call"
     text: str = ""
-    usage: Usage = field(default_factory=Usage)
     model_calls: int = 0
     output: Any = None
     _repairing: bool = False
@@ -117,6 +116,11 @@ class AgentLoop:
                 return "completed"
 
     @property
+    def usage(self) -> Usage:
+        """Of this run, with the agents that its tools ran."""
+        return self.ledger.usage
+
+    @property
     def system_prompt(self) -> str:
         """What every request begins with."""
         return "".join(message["content"] for message in self.request.messages)
@@ -131,7 +135,6 @@ class AgentLoop:
         )
         with watched(ModelWork()):
             response = await answer_of(self.client.stream(request), take)
-        self.usage += response.usage
         self.ledger.spend(response.usage)
         self.model_calls += 1
         finished = ModelFinished(

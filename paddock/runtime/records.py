@@ -12,6 +12,7 @@ from paddock.runtime.approvals import ToolApprovalItem
 from paddock.runtime.events import (
     ApprovalDecided,
     ApprovalPending,
+    ChildModelFinished,
     CompactionFinished,
     CompactionStarted,
     MessageAdded,
@@ -86,6 +87,8 @@ def records(event: Event) -> tuple[Record, ...]:  # noqa: C901 - one case for ea
             return (_llm_start(event),)
         case ModelFinished():
             return (_llm_end(event),)
+        case ChildModelFinished():
+            return (_child_llm_end(event),)
         case ToolStarted():
             return (_tool("tool_start", event, tool_args=event.arguments),)
         case ToolFinished():
@@ -180,6 +183,16 @@ def _llm_end(event: ModelFinished) -> Record:
         **fields,
         "cache_read_tokens": event.usage.cached_tokens,
         "usage": fields,
+    }
+
+
+def _child_llm_end(event: ChildModelFinished) -> Record:
+    return {
+        "type": "child_llm_end",
+        "tool_call_id": event.call_id,
+        "child_session_id": event.session_id,
+        "model": event.model,
+        **usage_fields(event.usage),
     }
 
 

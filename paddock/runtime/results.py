@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from paddock.runtime.events import (
     ApprovalDecided,
     ApprovalPending,
+    ChildModelFinished,
     CompactionFinished,
     CompactionStarted,
     CompactionTrigger,
@@ -135,7 +136,7 @@ def agent_event(event: Event) -> AgentEvent | None:  # noqa: C901 - one case for
             return AgentEvent("cancelled", content=event.message)
         case MessageAdded() | ModelStarted() | ApprovalDecided() | TraceRepaired():
             return None
-        case RunStarted() | RunFinished():
+        case RunStarted() | RunFinished() | ChildModelFinished():
             return None
         case _:
             assert_never(event)

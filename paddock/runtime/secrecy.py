@@ -62,6 +62,13 @@ class Secrecy:
         finally:
             self._give(self._standing)
 
+    def lent_to(self, agent: Agent, *, whole: bool) -> Secrecy:
+        """The secrets of an agent that works for this session's: what is secret here is so
+        there. If `whole`, its commands get what this session's get now."""
+        lent = Secrecy(agent, self._given if whole else {})
+        lent.redactor |= self.redactor
+        return lent
+
     def lend(self, sandbox: Sandbox) -> Sandbox:
         """`sandbox`, whose commands get what there is now, and change when it changes."""
         self._lent = weakref.ref(sandbox)

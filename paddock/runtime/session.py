@@ -61,7 +61,8 @@ class Session(SessionSettings):
 
     Use it as ``async with``, which takes the sandbox down; without that it goes with
     the session object or with the event loop, whichever is first. With `session_dir`
-    everything is written to ``trace.jsonl`` there. `client` stays the caller's to close.
+    everything is written to ``trace.jsonl`` there. `client` stays the caller's to close,
+    and so does `sandbox`, which another session keeps.
     `secrets` are added to the agent's, for all runs; see `Backend.secrets`.
 
     What may be set between runs is in `SessionSettings`.
@@ -76,7 +77,8 @@ class Session(SessionSettings):
         session_dir: str | os.PathLike[str] | None = None,
         client: ModelClient | None = None,
         budget: Budget | Ledger | None = None,
-        secrets: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | Secrecy | None = None,
+        sandbox: Keeper[Sandbox] | None = None,
     ) -> None:
         super().__init__()
         self._agent = agent
@@ -84,15 +86,17 @@ class Session(SessionSettings):
         self._state.session_id = session_id or self._state.session_id or uuid.uuid4().hex[:8]
         self.directory = None if session_dir is None else SessionDirectory(session_dir)
         self._journal = Journal(self._state, self.directory)
-        self._secrecy = Secrecy(agent, secrets or {})
+        self._secrecy = secrets if isinstance(secrets, Secrecy) else Secrecy(agent, secrets or {})
         self._journal.redactor = self.redactor
         self._given_client = client
         self._client = Keeper(agent.connect, name="model client")
         provision = functools.partial(
             agent.provision, on_progress=_teller(self), secrets=self._secrecy.own
         )
-        self._sandbox: Keeper[Sandbox] = Keeper(provision, name="sandbox")
-        for keeper in (self._client, self._sandbox):
+        own: Keeper[Sandbox] = Keeper(provision, name="sandbox")
+        self._sandbox = own if sandbox is None else sandbox
+        self._own_sandbox = own
+        for keeper in (self._client, own):
             # Only a word to the task that owns the thing; that one closes it.
             weakref.finalize(self, keeper.release).atexit = False
         self._run: Run | None = None
@@ -284,7 +288,7 @@ class Session(SessionSettings):
     async def _close(self) -> None:
         await self.cancel("the session was closed")
         try:
-            await self._sandbox.aclose()
+            await self._own_sandbox.aclose()
         finally:
             await self._client.aclose()
 
@@ -348,6 +352,7 @@ class Session(SessionSettings):
             connect=self._connect,
             sandbox=self._sandbox,
             secrecy=self._secrecy,
+            open_session=Session,
         )
 
     async def _connect(self) -> ModelClient:

@@ -265,6 +265,9 @@ class State:
         self.total += usage
         self.last_input_tokens = usage.input_tokens
 
+    def _end_child_model(self, record: Record) -> None:
+        self.total += _usage(record)
+
     def _restore_usage(self, record: Record) -> None:
         self.total = _usage(record)
         self.status = record.get("status", self.status)
@@ -287,6 +290,7 @@ _HANDLERS: Mapping[str, Callable[[State, Record], None]] = {
     "run_start": State._start_run,
     "run_end": State._end_run,
     "llm_end": State._end_model,
+    "child_llm_end": State._end_child_model,
     "usage": State._restore_usage,
     "compact": State._compact,
 }

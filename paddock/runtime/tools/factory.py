@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from paddock.runtime.permissions import DatabaseMode, FileWriteMode, ShellMode, load_profile
 from paddock.runtime.tools.bash import BashHandler
+from paddock.runtime.tools.delegate import DelegateHandler
 from paddock.runtime.tools.edit import EditHandler
 from paddock.runtime.tools.excel import ReadExcelHandler, openpyxl_is_installed
 from paddock.runtime.tools.files import ListHandler, ReadHandler, WriteHandler
@@ -54,6 +55,8 @@ def _handlers(
         yield WriteHandler(create_only=profile.file_write is FileWriteMode.CREATE_ONLY)
     if profile.file_write is FileWriteMode.FULL:
         yield EditHandler()
+        if profile.shell is ShellMode.UNRESTRICTED:  # who may do anything may have it done
+            yield DelegateHandler()
     if openpyxl_is_installed():
         yield ReadExcelHandler()
     if databases:

@@ -12,6 +12,7 @@ import pytest
 from paddock.runtime.events import (
     ApprovalDecided,
     ApprovalPending,
+    ChildModelFinished,
     CompactionFinished,
     CompactionStarted,
     Event,
@@ -58,6 +59,7 @@ ENDED = ToolFinished(
     call_id="a", tool_name="bash", content="x", success=True, duration=0.25, metadata={"exit": 0}
 )
 ANSWERED = ModelFinished(model="m", usage=USAGE, call_index=2)
+CHILD_ANSWERED = ChildModelFinished(call_id="a", session_id="c", model="m", usage=USAGE)
 COMPACTED = CompactionFinished(summary="All.", tokens_before=9, tokens_after=1, trigger="auto")
 FINISHED = RunFinished(run_id=3, status="completed", run=USAGE, total=TOTAL, run_count=2)
 DONE = TurnFinished(text="Done.", run=USAGE, total=TOTAL, context_size=7)
@@ -87,6 +89,10 @@ DONE = TurnFinished(text="Done.", run=USAGE, total=TOTAL, context_size=7)
         (
             ANSWERED,
             [{"type": "llm_end", "model": "m", **FLAT, "cache_read_tokens": 3, "usage": FLAT}],
+        ),
+        (
+            CHILD_ANSWERED,
+            [{"type": "child_llm_end", "tool_call_id": "a", "child_session_id": "c", **FLAT}],
         ),
         (STARTED, [{"type": "tool_start", **IDS, "tool_args": ARGUMENTS}]),
         (
@@ -216,7 +222,7 @@ def test_no_other_event_is_shown() -> None:
     told = {type(event) for event, _ in SHOWN} | {TurnFinished}
     assert {kind.__name__ for kind in set(get_args(Event)) - told} == {
         "RunStarted", "RunFinished", "MessageAdded", "ModelStarted", "ApprovalDecided",
-        "TraceRepaired",
+        "TraceRepaired", "ChildModelFinished",
     }  # fmt: skip
     hidden: list[Event] = [
         RunStarted(session_id="s", run_id=1, prompt="x"),
@@ -225,5 +231,6 @@ def test_no_other_event_is_shown() -> None:
         ModelStarted(model="m", context_size=1),
         ApprovalDecided(call_id="a", tool_name="bash", approved=True, digest="x"),
         TraceRepaired(torn_bytes=1, quarantine="x"),
+        CHILD_ANSWERED,
     ]
-    assert [agent_event(event) for event in hidden] == [None] * 6
+    assert [agent_event(event) for event in hidden] == [None] * 7

@@ -212,8 +212,8 @@ READING = ["bash", "glob", "grep", "list", "read", "read_excel"]
         (None, READING),
         ("readonly", READING),
         (CREATE_ONLY, [*READING, "write"]),
-        ("developer", [*READING, "edit", "write"]),
-        ("unrestricted", [*READING, "edit", "write"]),
+        ("developer", [*READING, "delegate", "edit", "write"]),
+        ("unrestricted", [*READING, "delegate", "edit", "write"]),
         ("developer-bash-only", ["bash"]),
     ],
 )

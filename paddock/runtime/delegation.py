@@ -1,0 +1,162 @@
+"""Running agents for the tools of a run: as sessions that its own session lends what it has.
+
+What they use up is counted by the run's ledger and kept in the run's own trace, call by
+call, so nothing of it is lost when either ends early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from paddock.runtime.agent import Agent
+from paddock.runtime.events import ChildModelFinished
+from paddock.runtime.models.base import Usage
+from paddock.runtime.state import State
+from paddock.runtime.tools.child import ChildReport, ChildTool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from paddock.runtime.approvals import ApprovalCallback
+    from paddock.runtime.assembly import Assembly
+    from paddock.runtime.budget import Ledger
+    from paddock.runtime.models.base import Message
+    from paddock.runtime.outlet import Outlet
+    from paddock.runtime.records import Record
+    from paddock.runtime.session import Session
+    from paddock.runtime.tools.child import ChildTask
+
+__all__ = ["Delegation", "conversation"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delegation:
+    """Of one run of the session that `parent` is put together for.
+
+    `parent`'s callback is asked by one agent at a time: a person reads one question at a
+    time. `open_session` makes a session.
+    """
+
+    parent: Assembly
+    open_session: type[Session]
+    ledger: Ledger
+    out: Outlet
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def run(self, task: ChildTask) -> ChildReport:
+        """See `ChildRunner.run_child`."""
+        started = time.monotonic()
+        async with await self._session(task) as child:
+            child.state.add_observer(_Meter(self.out, task.call_id, child.id))
+            result = await child.run(task.instruction)
+        return ChildReport(
+            session_id=child.id,
+            status=result.status,
+            text=result.text,
+            usage=result.usage,
+            duration=time.monotonic() - started,
+            reason=result.reason,
+            interruptions=result.interruptions,
+        )
+
+    async def _session(self, task: ChildTask) -> Session:
+        parent, settings = self.parent, self.parent.settings
+        agent = await asyncio.to_thread(self._agent, task)
+        history = conversation(parent.state.messages) if task.full_context else []
+        child = self.open_session(
+            agent,
+            state=_state(history),
+            client=await parent.connect() if self._same_model(agent) else None,
+            budget=self.ledger,
+            secrets=parent.secrecy.lent_to(agent, whole=task.config is None),
+            sandbox=parent.sandbox if task.shares_sandbox else None,
+        )
+        child.approval_callback = task.approval_callback or self._in_turn()
+        child.cancel_check = task.cancel_check
+        child.auto_compact = settings.auto_compact
+        child.context_window = settings.context_window
+        child.on_provision = settings.on_provision
+        if task.system_prompt is None:
+            child.system_prompt = settings.system_prompt or parent.agent.system_prompt
+        return child
+
+    def _agent(self, task: ChildTask) -> Agent:
+        """The agent of `task`, without the tools that run agents. Blocks."""
+        parent = self.parent.agent
+        if task.config is not None:
+            agent = Agent(task.config)
+        else:
+            changes: dict[str, Any] = {"response_format": None}  # that is for the last answer
+            if task.system_prompt is not None:
+                changes["system_prompt"] = task.system_prompt
+            agent = Agent(replace(parent.config, **changes))
+            agent.registry = parent.registry.copy()
+        for name in agent.registry:
+            if isinstance(agent.registry.get(name), ChildTool):
+                agent.registry.unregister(name)
+        return agent
+
+    def _same_model(self, agent: Agent) -> bool:
+        ours, theirs = self.parent.agent.config, agent.config
+        return (ours.model, ours.base_url, ours.provider) == (
+            theirs.model,
+            theirs.base_url,
+            theirs.provider,
+        )
+
+    def _in_turn(self) -> ApprovalCallback | None:
+        callback = self.parent.settings.approval_callback
+        if callback is None:
+            return None
+
+        async def ask(name: str, arguments: dict[str, Any]) -> bool:
+            async with self._asking:
+                answer = callback(name, arguments)
+                return await answer if inspect.isawaitable(answer) else answer
+
+        return ask
+
+
+@dataclass(frozen=True)
+class _Meter:
+    """Keeps in the trace above what a child's model calls took, as they end."""
+
+    out: Outlet
+    call_id: str
+    session_id: str
+
+    def on_event(self, event: Record) -> None:
+        if event["type"] == "llm_end":
+            self.out.record(
+                ChildModelFinished(
+                    call_id=self.call_id,
+                    session_id=self.session_id,
+                    model=event["model"],
+                    usage=Usage(**event["usage"]),
+                )
+            )
+
+
+def conversation(messages: Sequence[Message]) -> list[Message]:
+    """A deep copy of `messages` as far as they are answered.
+
+    The last turn's calls are open, or have results that others of it still lack: of that
+    turn only its text is kept. What is left may be gone on with.
+    """
+    kept = list(messages)
+    last = max((n for n, each in enumerate(kept) if each["role"] == "assistant"), default=0)
+    if kept and kept[last].get("tool_calls"):
+        text = kept[last].get("content")
+        kept[last:] = [{"role": "assistant", "content": text}] if text else []
+    return copy.deepcopy(kept)
+
+
+def _state(history: Sequence[Message]) -> State:
+    state = State()
+    state.replay([{"type": "message", **message} for message in history])
+    return state

@@ -1,0 +1,103 @@
+"""An agent as a tool of other agents."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from paddock.runtime.tools.base import ToolOutput
+from paddock.runtime.tools.child import ChildTask, ChildTool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from paddock.runtime.approvals import ApprovalCallback
+    from paddock.runtime.config import AgentConfig
+    from paddock.runtime.tools.base import ToolInvocation
+
+__all__ = ["AgentToolHandler"]
+
+INSTRUCTION: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {"instruction": {"type": "string", "description": "What the agent is to do."}},
+    "required": ["instruction"],
+    "additionalProperties": False,
+}
+
+
+class AgentToolHandler(ChildTool):
+    """A tool whose every call is a session of its own with an agent that is told `system_prompt`.
+
+    - `config` says what agent that is, and it gets a sandbox of its own. Without one it has
+      the model, the profile, the tools and the sandbox of the agent that calls.
+    - `input_schema` is the JSON schema of the arguments, and `input_formatter` makes the
+      prompt of them. Unless given, the one argument ``instruction`` is the prompt as it is;
+      others become lines of ``name: value``.
+    - `approval_callback` is asked instead of the caller's. `cancel_check` is polled; True
+      ends the agent, and the caller goes on. When the caller is cancelled, so is the agent.
+    - `requires_approval`: whether each call has to be approved.
+    """
+
+    def __init__(
+        self,
+        *,
+        tool_name: str,
+        tool_description: str,
+        system_prompt: str,
+        config: AgentConfig | None = None,
+        input_schema: Mapping[str, Any] | None = None,
+        input_formatter: Callable[[dict[str, Any]], str] | None = None,
+        approval_callback: ApprovalCallback | None = None,
+        cancel_check: Callable[[], bool] | None = None,
+        requires_approval: bool = False,
+    ) -> None:
+        self._name = tool_name
+        self._description = tool_description
+        self._system_prompt = system_prompt
+        self._config = None if config is None else replace(config, system_prompt=system_prompt)
+        self._schema = dict(INSTRUCTION if input_schema is None else input_schema)
+        self._format = input_formatter or _prompt
+        self._approval_callback = approval_callback
+        self._cancel_check = cancel_check
+        self._requires_approval = requires_approval
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def description(self) -> str:
+        return self._description
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return self._schema
+
+    @property
+    def requires_approval(self) -> bool:
+        return self._requires_approval
+
+    async def handle(self, invocation: ToolInvocation) -> ToolOutput:
+        instruction = self._format(dict(invocation.arguments))
+        if not instruction.strip():
+            return ToolOutput(content="The input is empty: say what to do.", success=False)
+        task = ChildTask(
+            instruction=instruction,
+            call_id=invocation.call_id,
+            config=self._config,
+            system_prompt=self._system_prompt,
+            approval_callback=self._approval_callback,
+            cancel_check=self._cancel_check,
+        )
+        return await self.run_child(invocation, task)
+
+
+def _prompt(arguments: dict[str, Any]) -> str:
+    if arguments.keys() == {"instruction"}:
+        return str(arguments["instruction"])
+    return "\n".join(f"{name}: {_text(value)}" for name, value in arguments.items())
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

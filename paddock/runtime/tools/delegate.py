@@ -1,0 +1,60 @@
+"""The tool by which an agent hands a part of its work to an agent like itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from paddock.runtime.tools.base import ToolOutput
+from paddock.runtime.tools.child import ChildTask, ChildTool
+
+if TYPE_CHECKING:
+    from paddock.runtime.tools.base import ToolInvocation
+
+__all__ = ["DelegateHandler"]
+
+
+class DelegateHandler(ChildTool):
+    """Runs an instruction in a conversation of its own, and returns the last answer.
+
+    The child has the caller's model, profile, working directory, backend, tools, secrets and
+    approvals; it ends when the caller is cancelled, and what it uses up counts for the
+    caller. It works in the caller's sandbox, or with ``sandbox="own"`` in a new one of the
+    same recipe, which is taken down at its end.
+    """
+
+    name = "delegate"
+    description = (
+        "Hand a part of the work to another agent with the same tools, and get its final answer. "
+        "It begins with an empty conversation and sees only the instruction, unless full_context "
+        "is true. Several calls in one answer run at the same time."
+    )
+    parameters: Final[dict[str, Any]] = {
+        "type": "object",
+        "properties": {
+            "instruction": {
+                "type": "string",
+                "description": "What to do, with all that has to be known, and what to report.",
+            },
+            "full_context": {
+                "type": "boolean",
+                "description": "Whether the agent gets a copy of this conversation. Default false.",
+            },
+        },
+        "required": ["instruction"],
+        "additionalProperties": False,
+    }
+
+    def __init__(self, *, sandbox: Literal["shared", "own"] = "shared") -> None:
+        self._own_sandbox = sandbox == "own"
+
+    async def handle(self, invocation: ToolInvocation) -> ToolOutput:
+        instruction = invocation.arguments["instruction"]
+        if not instruction.strip():
+            return ToolOutput(content="The instruction is empty: say what to do.", success=False)
+        task = ChildTask(
+            instruction=instruction,
+            call_id=invocation.call_id,
+            full_context=invocation.arguments.get("full_context", False),
+            own_sandbox=self._own_sandbox,
+        )
+        return await self.run_child(invocation, task)
