@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from paddock.backends.base import Backend
     from paddock.runtime.approvals import ApprovalCallback
-    from paddock.runtime.results import RunResult
     from paddock.runtime.outlet import EventCallback
+    from paddock.runtime.results import RunResult
     from paddock.runtime.tools.registry import ToolRegistry
 
 __all__ = [

@@ -20,9 +20,9 @@ from paddock.runtime.tools.base import ToolHandler, ToolInvocation, ToolOutput
 from paddock.sandbox import Command, Process, Sandbox
 
 if TYPE_CHECKING:
-    from paddock.backends.base import ProgressCallback
     from pathlib import Path
 
+    from paddock.backends.base import ProgressCallback
     from paddock.runtime.models.base import Message, ModelClient
 
 Function = Callable[..., str | Awaitable[str]]

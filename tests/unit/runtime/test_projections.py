@@ -54,7 +54,9 @@ CALL = {"id": "a", "type": "function", "function": {"name": "bash", "arguments":
 ASKED = assistant_message("Look.", (ToolCall(id="a", name="bash", arguments="{}"),))
 STARTED = ToolStarted(call_id="a", tool_name="bash", arguments=ARGUMENTS)
 BLOCKED = ToolBlocked(call_id="a", tool_name="bash", arguments=ARGUMENTS, content="No.")
-PENDING = ApprovalPending(call_id="a", tool_name="bash", arguments=ARGUMENTS, digest="x", note="later")
+PENDING = ApprovalPending(
+    call_id="a", tool_name="bash", arguments=ARGUMENTS, digest="x", note="later"
+)
 ENDED = ToolFinished(
     call_id="a", tool_name="bash", content="x", success=True, duration=0.25, metadata={"exit": 0}
 )
@@ -189,7 +191,10 @@ CALLED: dict[str, Any] = {**BASH, "tool_args": ARGUMENTS}
 SHOWN: list[tuple[Event, AgentEvent]] = [
     (TextAdded(text="Hi"), AgentEvent("text", content="Hi")),
     (STARTED, AgentEvent("tool_start", **CALLED)),
-    (ENDED, AgentEvent("tool_end", **BASH, tool_result="x", tool_metadata={"exit": 0, "success": True})),
+    (
+        ENDED,
+        AgentEvent("tool_end", **BASH, tool_result="x", tool_metadata={"exit": 0, "success": True}),
+    ),
     (BLOCKED, AgentEvent("tool_blocked", **CALLED)),
     (ANSWERED, AgentEvent("api_call_complete", usage={**FLAT, "call_index": 2})),
     (CompactionStarted(trigger="auto"), AgentEvent("compact_start")),
