@@ -197,8 +197,8 @@ async def test_custom_tools(paddock: Paddock) -> None:
 async def test_save_and_resume(paddock: Paddock) -> None:
     script = [PWD, {"text": "Started."}, {"expect": "Continue where", "text": "Continued."}]
     assert await printed(wrapped(SAVE_AND_RESUME), script, paddock) == "True 2\n"
-    (directory,) = (paddock.home / ".config" / "paddock" / "sessions").iterdir()
-    state = State.from_jsonl((directory / "trace.jsonl").read_bytes())
+    (trace,) = (paddock.home / ".config" / "paddock" / "sessions").glob("*/trace.jsonl")
+    state = State.from_jsonl(trace.read_bytes())
     assert state.get_user_messages() == [
         "Start analyzing the codebase.",
         "Continue where we left off.",
