@@ -22,13 +22,14 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for a failure, 2 for wrong usage."""
     from paddock.cli.app import app
     from paddock.cli.errors import is_expected, report, report_defect
-    from paddock.cli.settings import Settings
+    from paddock.cli.settings import Settings, begin
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # An arrow that the terminal's encoding lacks is no reason to fail.
             stream.reconfigure(errors="backslashreplace")
     settings = Settings(debug=bool(os.environ.get("PADDOCK_DEBUG")))
+    begin(settings)
     try:
         app(args, obj=settings, prog_name="paddock")
     except SystemExit as stop:

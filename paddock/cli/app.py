@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from paddock.cli.demo import demo
 from paddock.cli.doctor import doctor
@@ -12,21 +14,53 @@ from paddock.cli.exec import exec_
 from paddock.cli.export import export
 from paddock.cli.image import image
 from paddock.cli.init import init
+from paddock.cli.monitor import monitor
 from paddock.cli.run import run
 from paddock.cli.sandboxes import gc, ls, rm
 from paddock.cli.sessions import sessions
 from paddock.cli.settings import Settings
+from paddock.cli.steering import cancel, ps
 
-__all__ = ["app"]
+__all__ = ["app", "with_command"]
+
+ROOT_FLAGS = frozenset({"--debug"})
+"""What may stand before a command, or a prompt."""
+
+_FOR_ROOT = frozenset({"-h", "--help", "--version"})
+
+
+class Root(TyperGroup):
+    """The commands, of which ``run`` goes without saying before a prompt or its options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, with_command(args))
+
+
+def with_command(args: Sequence[str]) -> list[str]:
+    """`args` with a command: ``run`` where there is none, but a prompt, an option or nothing.
+
+    One word is never a prompt: it may be a command that was mistyped, and agents cost money.
+    """
+    before = next((n for n, each in enumerate(args) if each not in ROOT_FLAGS), len(args))
+    flags, rest = list(args[:before]), list(args[before:])
+    if not rest:
+        return [*flags, "run"]
+    first = rest[0]
+    is_option = first.startswith("-") and first not in _FOR_ROOT
+    if is_option or any(character.isspace() for character in first):
+        return [*flags, "run", *rest]
+    return [*flags, *rest]
+
 
 app = typer.Typer(
     name="paddock",
-    no_args_is_help=True,
+    cls=Root,
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with `paddock demo`, which needs no key, no network and no root.",
+    epilog="Start with `paddock demo`, which needs no key, no network and no root. Without a "
+    'command there is a conversation; `paddock "Which tests fail?"` is `paddock run`.',
 )
 app.command()(demo)
 app.command()(run)
@@ -34,6 +68,9 @@ app.command()(run)
 app.command(name="exec", context_settings={"allow_interspersed_args": False})(exec_)
 app.add_typer(sessions, name="sessions")
 app.command()(export)
+app.command()(ps)
+app.command()(cancel)
+app.command()(monitor)
 app.add_typer(image, name="image")
 app.command()(ls)
 app.command()(rm)

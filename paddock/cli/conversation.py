@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
+import termios
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,23 +14,35 @@ from rich.console import Console
 
 from paddock.cli.pipes import in_thread
 from paddock.cli.provisioning import provisioning
-from paddock.cli.render import Narrator, describe_call, describe_usage
+from paddock.cli.render import PREVIEW_LINES, Narrator, describe_call, describe_usage
 from paddock.cli.settings import keep_quiet
 from paddock.cli.text import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
 
     from paddock.runtime.results import AgentEvent, RunResult
     from paddock.runtime.session import Session
 
-__all__ = ["Approver", "TraceLines", "converse"]
+__all__ = ["Approver", "TraceLines", "check_answer_file", "converse", "narrate"]
 
 _EXIT_CODES = {"completed": 0, "cancelled": 130}
 
 
-async def converse(session: Session, prompt: str, *, max_turns: int | None, as_json: bool) -> int:
-    """Run `prompt` and close the session. Returns the exit code that tells how it went."""
+async def converse(
+    session: Session,
+    prompt: str,
+    *,
+    max_turns: int | None,
+    as_json: bool,
+    output: Path | None = None,
+    preview_lines: int = PREVIEW_LINES,
+) -> int:
+    """Run `prompt` and close the session. Returns the exit code that tells how it went.
+
+    The answer of a run that completes goes to the new file `output` too.
+    """
     keep_quiet(session.redactor)
     approver = Approver()
     if not session.agent.config.auto_approve:
@@ -37,7 +51,9 @@ async def converse(session: Session, prompt: str, *, max_turns: int | None, as_j
         if as_json:
             result = await _print_trace(session, prompt, max_turns)
         else:
-            result = await _narrate(session, prompt, max_turns)
+            result = await _narrate(session, prompt, max_turns, preview_lines)
+    if output is not None and result.status == "completed":
+        _write_answer(output, result.text)
     if approver.was_alone:
         return 1
     return _EXIT_CODES.get(result.status, 1)
@@ -52,9 +68,27 @@ async def _print_trace(session: Session, prompt: str, max_turns: int | None) -> 
         await lines.flush()
 
 
-async def _narrate(session: Session, prompt: str, max_turns: int | None) -> RunResult:
+async def _narrate(
+    session: Session, prompt: str, max_turns: int | None, preview_lines: int
+) -> RunResult:
     console = Console(highlight=False)
-    narrator = Narrator(console)
+    result = await narrate(session, prompt, console, max_turns, preview_lines)
+    note = f"{result.status}: {describe_usage(result.usage)}"
+    if session.directory is not None:
+        note += f"\nsession {session.id}; go on with: paddock sessions resume {session.id} PROMPT"
+    typer.echo(note, err=True)
+    return result
+
+
+async def narrate(
+    session: Session,
+    prompt: str,
+    console: Console,
+    max_turns: int | None,
+    preview_lines: int = PREVIEW_LINES,
+) -> RunResult:
+    """Run `prompt` and show on `console` what happens, as it happens."""
+    narrator = Narrator(console, preview_lines)
 
     async def show(event: AgentEvent) -> None:
         # An error may yet become an exception, and would then be told twice.
@@ -69,11 +103,23 @@ async def _narrate(session: Session, prompt: str, max_turns: int | None) -> RunR
     for event in result.events:
         if event.type == "error":
             narrator(event)
-    note = f"{result.status}: {describe_usage(result.usage)}"
-    if session.directory is not None:
-        note += f"\nsession {session.id}; go on with: paddock sessions resume {session.id} PROMPT"
-    typer.echo(note, err=True)
     return result
+
+
+def check_answer_file(path: Path | None) -> None:
+    """Raise `FileExistsError` or `FileNotFoundError` where `_write_answer` could not write."""
+    if path is None:
+        return
+    if path.exists() or path.is_symlink():
+        raise FileExistsError(17, "it exists, and is not written over", str(path))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(2, "no such directory", str(path.parent))
+
+
+def _write_answer(path: Path, text: str) -> None:
+    """Write `text` to a new file; `FileExistsError` if somebody made one meanwhile."""
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text if text.endswith("\n") else f"{text}\n")
 
 
 class TraceLines:
@@ -94,14 +140,19 @@ class TraceLines:
 class Approver:
     """Asks the person at the terminal, one question at a time; without one the answer is no.
 
-    `was_alone` tells afterwards that somebody was missed.
+    `read_answer` shows a question of one line and returns what was typed. `was_alone` tells
+    afterwards that somebody was missed. `approves_all` is for who wants no more questions.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, read_answer: Callable[[str], Awaitable[str]] | None = None) -> None:
         self.was_alone = False
+        self.approves_all = False
+        self._read_answer = read_answer or _read_line
         self._turn = asyncio.Lock()
 
     async def __call__(self, tool_name: str, arguments: Mapping[str, Any]) -> bool:
+        if self.approves_all:
+            return True
         if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
             self.was_alone = True
             call = describe_call(tool_name, arguments)
@@ -109,12 +160,19 @@ class Approver:
             typer.echo("  run it in a terminal, or with --auto-approve", err=True)
             return False
         shown = plain(json.dumps(dict(arguments), indent=2, ensure_ascii=False, default=str))
-        question = f"\n{plain(tool_name)} {shown}\nAllow this call? [y/N] "
         async with self._turn:
-            answer = await in_thread(lambda: _answer(question))
+            _forget_what_was_typed()
+            print(f"\n{plain(tool_name)} {shown}", file=sys.stderr, flush=True)
+            answer = await self._read_answer("Allow this call? [y/N] ")
         return answer.strip().lower() in ("y", "yes")
 
 
-def _answer(question: str) -> str:
+def _forget_what_was_typed() -> None:
+    """Who typed before the question was there has not answered it."""
+    with contextlib.suppress(termios.error):
+        termios.tcflush(0, termios.TCIFLUSH)
+
+
+async def _read_line(question: str) -> str:
     print(question, end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline()
+    return await in_thread(sys.stdin.readline)

@@ -29,6 +29,7 @@ __all__ = [
     "Upload",
     "WorkingDir",
     "parse_upload",
+    "parse_value",
     "parse_variable",
     "project_file",
     "read_prompt",
@@ -152,6 +153,14 @@ def project_file(wanted: bool) -> Project | None:
     from paddock.project import find_project
 
     return find_project() if wanted else None
+
+
+def parse_value(text: str) -> tuple[str, str]:
+    """``NAME=VALUE`` of a prompt's variable."""
+    name, equals, value = text.partition("=")
+    if not (equals and name):
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--var")
+    return name, value
 
 
 def read_prompt(text: str) -> str:

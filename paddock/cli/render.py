@@ -19,23 +19,35 @@ if TYPE_CHECKING:
 
     from paddock.runtime.results import AgentEvent
 
-__all__ = ["Narrator", "describe_call", "describe_usage", "render", "render_result"]
+__all__ = [
+    "PREVIEW_LINES",
+    "Narrator",
+    "describe_call",
+    "describe_usage",
+    "render",
+    "render_result",
+]
 
 WIDTH = 100
 """Characters of a tool call's arguments that are shown."""
 
-HEAD, TAIL = 4, 8
-"""Lines of a tool's result that are shown: the end says more than the beginning."""
+PREVIEW_LINES = 12
+"""Lines of a tool's result that are shown, unless asked otherwise; a third of them of its
+beginning: the end says more."""
 
 _SALIENT = ("command", "pattern", "path", "instruction")
 """The arguments that say what a call does, in the order they are looked for."""
 
 
 class Narrator:
-    """Shows events on a console, text as it comes and everything else on lines of its own."""
+    """Shows events on a console, text as it comes and everything else on lines of its own.
 
-    def __init__(self, console: Console) -> None:
+    Of a tool's result it shows `preview_lines` lines.
+    """
+
+    def __init__(self, console: Console, preview_lines: int = PREVIEW_LINES) -> None:
         self._console = console
+        self._preview_lines = preview_lines
         self._open_line = False
         self._calls: dict[str, str] = {}
 
@@ -59,8 +71,10 @@ class Narrator:
         if event.type == "tool_end":
             among_others = len(self._calls) > 1
             call = self._calls.pop(call_id, name)
-            if among_others:
-                return render_result(call, event.tool_result or "", event.tool_metadata or {})
+            shown = call if among_others else name
+            return render_result(
+                shown, event.tool_result or "", event.tool_metadata or {}, self._preview_lines
+            )
         return render(event)
 
     def _write(self, text: str) -> None:
@@ -98,12 +112,14 @@ def describe_call(name: str, arguments: Mapping[str, Any]) -> str:
     return one_line(" ".join([name, *told]), WIDTH)
 
 
-def render_result(name: str, result: str, metadata: Mapping[str, Any]) -> Text:
+def render_result(
+    name: str, result: str, metadata: Mapping[str, Any], preview_lines: int = PREVIEW_LINES
+) -> Text:
     """How a tool call went: its outcome, then the beginning and the end of what it gave."""
     code = metadata.get("exit_code")
     failed = metadata.get("success") is False or code not in (0, None)
     outcome = "" if code is None else f" exit {code}"
-    lines = _shortened(_output_of(result))
+    lines = _shortened(_output_of(result), preview_lines)
     shown = Text.assemble(
         ("✗ " if failed else "✓ ", "red" if failed else "green"), (plain(name) + outcome, "dim")
     )
@@ -122,11 +138,13 @@ def _output_of(result: str) -> str:
     return output if isinstance(output, str) else result
 
 
-def _shortened(text: str) -> list[str]:
+def _shortened(text: str, limit: int) -> list[str]:
     lines = [one_line_keeping_indent(line) for line in plain(text).strip("\n").splitlines()]
-    if len(lines) <= HEAD + TAIL + 1:
-        return lines
-    return [*lines[:HEAD], f"... {len(lines) - HEAD - TAIL} lines ...", *lines[-TAIL:]]
+    if limit == 0 or len(lines) <= limit + 1:
+        return lines if limit else []
+    head = limit // 3
+    tail = limit - head
+    return [*lines[:head], f"... {len(lines) - limit} lines ...", *lines[-tail:]]
 
 
 def one_line_keeping_indent(line: str) -> str:

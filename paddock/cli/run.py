@@ -1,32 +1,53 @@
-"""``paddock run``: one prompt, one agent, one sandbox."""
+"""``paddock run``: one agent, one sandbox, and a prompt or a conversation."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from paddock.cli import options
-from paddock.cli.conversation import converse
-from paddock.cli.recipes import make_backend
+from paddock.cli.agents import (
+    AgentOptions,
+    SandboxOptions,
+    configure,
+    initial_prompt,
+    read_base,
+)
+from paddock.cli.conversation import check_answer_file, converse
+from paddock.cli.interactive import Chat
+from paddock.cli.lines import is_terminal
+from paddock.cli.render import PREVIEW_LINES
 from paddock.cli.running import run as run_to_end
+from paddock.cli.sessions import list_, locate, open_store
+from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
-    from paddock.backends.base import Backend
     from paddock.runtime.config import AgentConfig
     from paddock.runtime.session import Session
+    from paddock.runtime.store import SessionStore
 
 __all__ = ["run"]
 
+NO_PROMPT = """\
+there is no prompt, and this is no conversation at a terminal
+  give one, or pipe it in: paddock run "Which tests fail?", paddock run - < task.txt"""
+
 
 def run(
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help=options.PROMPT_HELP)],
+    prompt: Annotated[
+        str | None,
+        typer.Argument(metavar="[PROMPT]", help=f"{options.PROMPT_HELP} Without: a conversation."),
+    ] = None,
     model: options.Model = None,
     profile: Annotated[
         str | None,
-        typer.Option("--profile", "-p", help="readonly, developer, unrestricted, or a YAML file."),
+        typer.Option("--profile", help="readonly, developer, unrestricted, or a YAML file."),
+    ] = None,
+    shell_mode: Annotated[
+        str | None,
+        typer.Option("--shell-mode", help="restricted or unrestricted, over the profile's."),
     ] = None,
     config: Annotated[
         Path | None,
@@ -37,11 +58,45 @@ def run(
     system_prompt: Annotated[
         str | None, typer.Option("--system-prompt", "-s", help="Text, or a prompt file (.md).")
     ] = None,
+    prompt_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompt", "-p", metavar="FILE", help="A prompt file (.md): system prompt, variables."
+        ),
+    ] = None,
+    variables: Annotated[
+        list[str] | None,
+        typer.Option("--var", metavar="NAME=VALUE", help="For the prompt file. Repeatable."),
+    ] = None,
+    vars_file: Annotated[
+        Path | None,
+        typer.Option("--vars-file", metavar="FILE", help="The same, in a YAML or JSON file."),
+    ] = None,
     base_url: Annotated[
         str | None, typer.Option("--base-url", help="Where the model is served, if elsewhere.")
     ] = None,
+    reasoning_effort: Annotated[
+        str | None,
+        typer.Option("--reasoning-effort", help="How long the model thinks: low, medium, high."),
+    ] = None,
     max_turns: options.MaxTurns = None,
     auto_approve: options.AutoApprove = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume", "-r", metavar="ID", help="Go on with a session: an id, latest, or a path."
+        ),
+    ] = None,
+    list_sessions: Annotated[
+        bool, typer.Option("--list", "-l", help="List earlier sessions, and no more.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the answer to a new file, too."),
+    ] = None,
+    preview_lines: Annotated[
+        int, typer.Option("--preview-lines", min=0, help="Lines of a tool's result to show.")
+    ] = PREVIEW_LINES,
     session_dir: options.SessionDir = None,
     save: Annotated[
         bool, typer.Option("--save/--no-save", help="Keep the session, to look at or resume.")
@@ -58,93 +113,89 @@ def run(
     isolation: options.Isolation = None,
     project: options.ProjectFile = True,
 ) -> None:
-    """Give an agent a task, in a fresh sandbox.
+    """Give an agent a task, in a fresh sandbox; without one, talk with it.
 
     What it does is shown as it happens; `--json` prints the trace instead, one
-    object a line.
+    object a line. The word `run` may be left out before a prompt of several words.
 
         paddock run "Which tests fail, and why?" --upload .:.
 
-        paddock run "Mend them" -p developer -w . --setup "pip install -e ."
+        paddock "Mend them" --profile developer -w . --setup "pip install -e ."
+
+        paddock run -p review.md --var language=Rust -o review.txt
+
+        paddock run --resume latest "Now write a test for it"
 
         paddock run - --json < task.txt | jq .type
     """
-    text = options.read_prompt(prompt)
-    given = {
-        "model": model,
-        "profile": profile,
-        "system_prompt": system_prompt,
-        "base_url": base_url,
-    }
-    base = _read(config, working_dir)
-    asked: dict[str, Any] = {
-        "image": image,
-        "dockerfile": dockerfile,
-        "snapshot": snapshot,
-        "upload": upload,
-        "setup": setup,
-        "env": env,
-        "isolation": isolation,
-    }
-    if base is not None and backend is None and not isinstance(base.backend, str):
-        recipe = _recipe_of_file(base.backend, asked, working_dir)
+    if list_sessions:
+        list_(session_dir=session_dir, as_json=as_json)
+        return
+    check_answer_file(output)
+    found = None if resume is None else locate(resume, session_dir)
+    agent_config = configure(
+        read_base(config, found[0].base_dir / found[1] / "config.yaml" if found else None),
+        AgentOptions(
+            model=model,
+            profile=profile,
+            shell_mode=shell_mode,
+            system_prompt=system_prompt,
+            prompt_file=prompt_file,
+            variables=variables,
+            vars_file=vars_file,
+            base_url=base_url,
+            reasoning_effort=reasoning_effort,
+            auto_approve=auto_approve,
+        ),
+        SandboxOptions(
+            backend=backend,
+            image=image,
+            dockerfile=dockerfile,
+            snapshot=snapshot,
+            upload=upload,
+            setup=setup,
+            env=env,
+            working_dir=working_dir,
+            isolation=isolation,
+            project=project,
+        ),
+    )
+    if prompt is not None:
+        text: str | None = options.read_prompt(prompt)
     else:
-        recipe = make_backend(
-            backend or _backend_name(base, begun=bool(dockerfile or snapshot)),
-            **asked,
-            working_dir=working_dir or (base.working_dir if base else None),
-            project=options.project_file(project),
-        )
-    agent_config = _configure(base, recipe, given, auto_approve)
-    session = _open(agent_config, session_dir, save)
-    raise typer.Exit(run_to_end(converse(session, text, max_turns=max_turns, as_json=as_json)))
-
-
-def _read(path: Path | None, working_dir: str | None) -> AgentConfig | None:
-    """The agent's file, if one is given; a `working_dir` that is asked for replaces its own."""
-    from paddock.runtime.config import AgentConfig
-
-    if path is None:
-        return None
-    base = AgentConfig.from_file(path)
-    return dataclasses.replace(base, working_dir=None) if working_dir else base
-
-
-def _backend_name(base: AgentConfig | None, *, begun: bool) -> str | None:
-    """The backend that the agent's file names, unless what a sandbox begins with implies one."""
-    return base.backend if base and isinstance(base.backend, str) and not begun else None
-
-
-def _recipe_of_file(recipe: Backend, asked: dict[str, Any], working_dir: str | None) -> Backend:
-    """The recipe that an agent's file holds, whole: no option and no project adds to it."""
-    for name, value in asked.items():
-        if value:
-            raise typer.BadParameter(
-                f"the agent's file has a recipe of its own, which --{name} would not change; "
-                "change it there, or replace it with --backend"
+        text = None if found else initial_prompt(agent_config)
+    if text is None:
+        _require_conversation(output, as_json)
+    store = found[0] if found else open_store(session_dir)
+    session = _open(agent_config, store, found[1] if found else None, save)
+    if text is None:
+        chat = Chat(session, store, max_turns=max_turns, preview_lines=preview_lines)
+        raise typer.Exit(run_to_end(chat.run(), on_interrupt=chat.interrupt))
+    raise typer.Exit(
+        run_to_end(
+            converse(
+                session,
+                text,
+                max_turns=max_turns,
+                as_json=as_json,
+                output=output,
+                preview_lines=preview_lines,
             )
-    return dataclasses.replace(recipe, working_dir=working_dir) if working_dir else recipe
+        )
+    )
 
 
-def _configure(
-    base: AgentConfig | None, backend: Backend, given: dict[str, Any], auto_approve: bool
-) -> AgentConfig:
-    from paddock.runtime.config import AgentConfig
-
-    changes = {name: value for name, value in given.items() if value is not None}
-    if base is None:
-        return AgentConfig(backend=backend, auto_approve=auto_approve, **changes)
-    approved = auto_approve or base.auto_approve
-    return dataclasses.replace(base, backend=backend, auto_approve=approved, **changes)
+def _require_conversation(output: Path | None, as_json: bool) -> None:
+    """Raise unless somebody is there to talk with."""
+    if output is not None or as_json or not is_terminal():
+        raise ConfigError(NO_PROMPT)
 
 
-def _open(config: AgentConfig, directory: Path | None, save: bool) -> Session:
+def _open(config: AgentConfig, store: SessionStore, resumed: str | None, save: bool) -> Session:
     from paddock.runtime.agent import Agent
     from paddock.runtime.session import Session
-    from paddock.runtime.store import SessionStore
 
     agent = Agent(config)
-    if not save:
-        return Session(agent)
-    store = SessionStore() if directory is None else SessionStore(directory)
-    return store.create_session(agent)
+    if resumed is not None:
+        return store.resume(resumed, agent)
+    return store.create_session(agent) if save else Session(agent)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
 
@@ -25,16 +25,24 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOW_CURSOR = "\x1b[?25h"
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end and return its result; exits with 128 + n if signal n stopped it."""
+def run(work: Coroutine[Any, Any, T], *, on_interrupt: Callable[[], bool] | None = None) -> T:
+    """Run `work` to its end and return its result; exits with 128 + n if signal n stopped it.
+
+    `on_interrupt` is called on the event loop for Ctrl-C, before anything else; True means
+    that it has dealt with it.
+    """
     received: list[signal.Signals] = []
 
     async def main() -> T:
         loop = asyncio.get_running_loop()
         task = asyncio.ensure_future(work)
         for number in _SIGNALS:
-            loop.add_signal_handler(number, _stop, task, number, received)
+            loop.add_signal_handler(number, heard, task, number)
         return await task
+
+    def heard(task: asyncio.Task[Any], number: signal.Signals) -> None:
+        if number != signal.SIGINT or on_interrupt is None or not on_interrupt():
+            _stop(task, number, received)
 
     try:
         with asyncio.Runner() as runner:

@@ -24,7 +24,9 @@ from paddock.errors import ConfigError
 if TYPE_CHECKING:
     from paddock.runtime.store import SessionInfo, SessionStore
 
-__all__ = ["find_session", "open_store", "sessions"]
+__all__ = ["TRACE", "find_session", "list_", "locate", "open_store", "sessions"]
+
+TRACE = "trace.jsonl"
 
 sessions = typer.Typer(no_args_is_help=True, help="List, look at and resume earlier sessions.")
 
@@ -68,7 +70,7 @@ def show(
     from paddock.runtime.trace import read_records
 
     store = open_store(session_dir)
-    path = store.base_dir / find_session(store, session) / "trace.jsonl"
+    path = store.base_dir / find_session(store, session) / TRACE
     content = read_records(path.read_bytes() if path.exists() else b"")
     if as_json:
         for record in content.records:
@@ -159,6 +161,19 @@ def find_session(store: SessionStore, name: str) -> str:
     if latest is None:
         raise ConfigError(f"there are no sessions in {store.base_dir}")
     return latest
+
+
+def locate(name: str, directory: Path | None) -> tuple[SessionStore, str]:
+    """The store and the id of a session that is named as in `find_session`, or by the path
+    of its directory or of its trace."""
+    path = Path(name).expanduser()
+    if path.name == TRACE and path.is_file():
+        path = path.parent
+    if (path / TRACE).is_file():
+        path = path.resolve()
+        return open_store(path.parent), path.name
+    store = open_store(directory)
+    return store, find_session(store, name)
 
 
 def _local_time(info: SessionInfo) -> str:

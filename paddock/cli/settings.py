@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
-
-import click
 
 from paddock.redaction import NOTHING_SECRET, Redactor
 
-__all__ = ["Settings", "keep_quiet"]
+__all__ = ["Settings", "begin", "keep_quiet"]
 
 
 @dataclass
@@ -19,9 +18,16 @@ class Settings:
     redactor: Redactor = NOTHING_SECRET
 
 
+_current: ContextVar[Settings | None] = ContextVar("settings", default=None)
+
+
+def begin(settings: Settings) -> None:
+    """Let `settings` be those of the command that runs now."""
+    _current.set(settings)
+
+
 def keep_quiet(redactor: Redactor) -> None:
     """Let errors of the command that runs now say nothing that `redactor` knows."""
-    context = click.get_current_context(silent=True)
-    settings = None if context is None else context.find_object(Settings)
+    settings = _current.get()
     if settings is not None:
         settings.redactor |= redactor

@@ -371,7 +371,7 @@ async def test_paddock_run_with_a_model_of_anthropics(paddock: Paddock) -> None:
     async with ModelServer(turns) as server:
         done = await asyncio.to_thread(
             paddock,
-            *("run", "Say something.", "--model", "claude-haiku-5-5", "-p", "unrestricted"),
+            *("run", "Say something.", "--model", "claude-haiku-5-5", "--profile", "unrestricted"),
             *("--isolation", "none"),
             env={
                 "ANTHROPIC_BASE_URL": server.base_url,

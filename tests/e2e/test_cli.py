@@ -79,10 +79,12 @@ def test_it_tells_its_version(paddock: Paddock) -> None:
     assert done.stdout.startswith("paddock 0.")
 
 
-def test_without_arguments_it_shows_its_help(paddock: Paddock) -> None:
+@pytest.mark.rows("S-61")
+def test_without_a_prompt_and_a_terminal_it_says_what_to_do(paddock: Paddock) -> None:
     done = paddock()
-    assert "Usage: paddock" in done.stdout + done.stderr
-    assert done.returncode in (0, 2)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no prompt" in done.stderr
+    assert "paddock run -" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -248,7 +250,7 @@ def test_run_shows_what_the_agent_does(paddock: Paddock, script: str) -> None:
 
 
 def test_run_with_json_prints_the_trace_and_nothing_else(paddock: Paddock, script: str) -> None:
-    done = paddock("run", "Find it", "--model", script, "-p", "developer", "-y", "--json")
+    done = paddock("run", "Find it", "--model", script, "--profile", "developer", "-y", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     records = trace_of(done.stdout)
     kinds = [record["type"] for record in records]
@@ -295,7 +297,9 @@ def test_a_run_that_fails_says_so(paddock: Paddock) -> None:
 
 @pytest.mark.rows("S-35", "S-36")
 def test_a_session_is_listed_shown_and_resumed(paddock: Paddock, script: str) -> None:
-    assert paddock("run", "Find it", "--model", script, "-p", "developer", "-y").returncode == 0
+    assert (
+        paddock("run", "Find it", "--model", script, "--profile", "developer", "-y").returncode == 0
+    )
     (listed,) = json.loads(paddock("sessions", "list", "--json").stdout)
     assert listed["first_prompt"] == "Find it"
     assert listed["status"] == "completed"
@@ -394,7 +398,16 @@ def test_a_cancelled_run_can_be_resumed(paddock: Paddock) -> None:
         f"- tool_calls: [{{name: bash, arguments: {{command: echo up; sleep {mark}}}}}]\n"
         "- text: Going on.\n"
     )
-    args = ("run", "Wait", "--model", "scripted:slow.yaml", "-p", "developer", "-y", "--json")
+    args = (
+        "run",
+        "Wait",
+        "--model",
+        "scripted:slow.yaml",
+        "--profile",
+        "developer",
+        "-y",
+        "--json",
+    )
     with paddock.start(*args) as process:
         assert process.stdout is not None
         while '"tool_start"' not in process.stdout.readline():

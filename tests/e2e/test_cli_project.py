@@ -95,7 +95,7 @@ def test_without_the_file_the_sandbox_is_empty(
 
 def test_an_agent_works_in_the_project(paddock: Paddock, project: Path, backend: str) -> None:
     (project / "script.yaml").write_text(SCRIPT * 2)  # a resumed session goes on in it
-    with_model = ("--model", "scripted:script.yaml", "-p", "developer")
+    with_model = ("--model", "scripted:script.yaml", "--profile", "developer")
     for command in (("run", "Go", *with_model), ("sessions", "resume", "latest", "Again")):
         done = paddock(*command, "-y", "--json", "-b", backend)
         assert done.returncode == 0, done.stderr
@@ -110,7 +110,9 @@ def test_a_setup_command_that_fails_stops_before_the_agent(
 ) -> None:
     (project / "script.yaml").write_text(SCRIPT)
     (project / "paddock.toml").write_text('[sandbox]\nsetup = ["echo why >&2; exit 7", "exit 8"]')
-    done = paddock("run", "Go", "--model", "scripted:script.yaml", "-p", "developer", "-b", backend)
+    done = paddock(
+        "run", "Go", "--model", "scripted:script.yaml", "--profile", "developer", "-b", backend
+    )
     assert done.returncode == 1
     assert "Setup command failed (exit 7): echo why >&2; exit 7" in done.stderr
     assert "Done." not in done.stdout
@@ -130,11 +132,13 @@ def test_an_agents_file_that_names_a_directory_keeps_the_project_out_of_it(
     place = project.parent / "place"
     (project / "script.yaml").write_text(SCRIPT)
     (project / "agent.yaml").write_text(f"model: scripted:script.yaml\nworking_dir: {place}\n")
-    done = paddock("run", "Go", "-c", "agent.yaml", "-y", "-p", "developer")
+    done = paddock("run", "Go", "-c", "agent.yaml", "-y", "--profile", "developer")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in place.iterdir()] == ["made"]
     other = project.parent / "other"
-    done = paddock("run", "Go", "-c", "agent.yaml", "-y", "-p", "developer", "-w", str(other))
+    done = paddock(
+        "run", "Go", "-c", "agent.yaml", "-y", "--profile", "developer", "-w", str(other)
+    )
     assert done.returncode == 0, done.stderr
     assert [path.name for path in other.iterdir()] == ["made"]
 
@@ -144,7 +148,7 @@ def test_an_agents_file_that_names_a_directory_keeps_the_project_out_of_it(
 def test_the_backend_of_an_agents_file_is_taken(paddock: Paddock, project: Path) -> None:
     (project / "script.yaml").write_text(SCRIPT)
     (project / "agent.yaml").write_text("model: scripted:script.yaml\nbackend: docker\n")
-    args = ("run", "Go", "-c", "agent.yaml", "-y", "-p", "developer", "--json")
+    args = ("run", "Go", "-c", "agent.yaml", "-y", "--profile", "developer", "--json")
     assert f"/workspace/{project.name}" in paddock(*args).stdout
     assert f"/workspace/{project.name}" not in paddock(*args, "-b", "local").stdout
 

@@ -109,7 +109,7 @@ def started(request: pytest.FixtureRequest, paddock: Paddock) -> Callable[[str],
         else:
             turns = [{"tool_calls": [{"name": "bash", "arguments": {"command": command}}]}]
             (paddock.cwd / "script.yaml").write_text(json.dumps([*turns, {"text": "Never."}]))
-            args = ("run", "Wait", "--model", "scripted:script.yaml", "-p", "developer", "-y")
+            args = ("run", "Wait", "--model", "scripted:script.yaml", "--profile", "developer", "-y")
             terminal = Terminal(paddock, *args)
         deadline = time.monotonic() + PATIENCE
         while len(_running(mark)) < 2:

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock.cli import main
+from paddock.cli.app import with_command
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+PROMPT = "---\nvariables: {language: {required: true}}\n---\nReview {{ language }}.\n"
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +28,19 @@ def _in_an_empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["run"], ["exec"], ["demo"], ["doctor"], ["sessions"], ["sessions", "resume"]],
+    [
+        [],
+        ["run"],
+        ["exec"],
+        ["demo"],
+        ["doctor"],
+        ["sessions"],
+        ["sessions", "resume"],
+        ["ps"],
+        ["cancel"],
+        ["monitor"],
+        ["export"],
+    ],
     ids=" ".join,
 )
 def test_help_teaches_each_command(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
@@ -38,7 +54,32 @@ def test_help_teaches_each_command(command: list[str], capfd: pytest.CaptureFixt
     ("args", "told", "code"),
     [
         (["nonsense"], "No such command", 2),
-        (["run"], "Missing argument", 2),
+        ([], "there is no prompt", 1),
+        (["run"], "there is no prompt", 1),
+        (["run", "-m", "scripted:missing.yaml"], "there is no prompt", 1),
+        (["-y", "x", "--model", "scripted:missing.yaml"], "missing.yaml", 1),
+        (["Two words", "--profile", "nonsense"], "nonsense", 1),
+        (["--debug", "Two words", "--max-turns", "0"], "--max-turns", 2),
+        (["run", "x"], "no API key: set OPENAI_API_KEY", 1),
+        (["run", "x", "--shell-mode", "nonsense"], "restricted, unrestricted", 1),
+        (["run", "x", "--prompt", "missing.md"], "missing.md", 1),
+        (["run", "x", "--prompt", "list.yaml"], "ends in .md", 1),
+        (["run", "x", "-p", "prompt.md", "-s", "y"], "one of --prompt and --system-prompt", 2),
+        (["run", "x", "-p", "prompt.md"], "Missing required variable: language", 1),
+        (["run", "x", "-p", "prompt.md", "--var", "language"], "NAME=VALUE", 2),
+        (["run", "x", "--vars-file", "missing.yaml"], "missing.yaml", 1),
+        (["run", "x", "--vars-file", "list.yaml"], "mapping of variables", 1),
+        (["run", "x", "--output", "list.yaml"], "list.yaml: it exists", 1),
+        (["run", "x", "--output", "missing/answer.txt"], "no such directory", 1),
+        (["run", "x", "--resume", "nonsense"], "nonsense", 1),
+        (["run", "x", "--resume", "latest"], "no sessions", 1),
+        (["run", "x", "--preview-lines", "-1"], "--preview-lines", 2),
+        (["ps", "missing"], "no such directory", 1),
+        (["ps", "list.yaml"], "not a directory", 1),
+        (["cancel"], "or --all", 1),
+        (["cancel", "nonsense"], "nonsense", 1),
+        (["cancel", "x", "--dir", "missing"], "no such directory", 1),
+        (["monitor", "missing"], "no such directory", 1),
         (["run", " "], "prompt is empty", 2),
         (["run", "x", "--max-turns", "0"], "--max-turns", 2),
         (["run", "x", "--nonsense"], "No such option", 2),
@@ -74,6 +115,7 @@ def test_bad_input_is_told_in_words(
     args: list[str], told: str, code: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "cwd" / "list.yaml").write_text("- 1\n")
+    (tmp_path / "cwd" / "prompt.md").write_text(PROMPT)
     (tmp_path / "cwd" / "broken.yaml").write_text("a: [\n")
     (tmp_path / "cwd" / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     assert main(args) == code
@@ -81,6 +123,26 @@ def test_bad_input_is_told_in_words(
     assert told in err
     assert "Traceback" not in err
     assert out == ""
+
+
+@pytest.mark.rows("S-61")
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ([], ["run"]),
+        (["--debug"], ["--debug", "run"]),
+        (["Mend it."], ["run", "Mend it."]),
+        (["--debug", "Mend it.", "-y"], ["--debug", "run", "Mend it.", "-y"]),
+        (["-m", "x", "Mend it."], ["run", "-m", "x", "Mend it."]),
+        (["--list"], ["run", "--list"]),
+        (["seshions"], ["seshions"]),
+        (["ls", "a b"], ["ls", "a b"]),
+        (["--help"], ["--help"]),
+        (["--version"], ["--version"]),
+    ],
+)
+def test_run_goes_without_saying_before_a_prompt(given: list[str], meant: list[str]) -> None:
+    assert with_command(given) == meant
 
 
 def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

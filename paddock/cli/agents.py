@@ -1,0 +1,192 @@
+"""What agent a command is about: its options, over an agent's file or a saved session.
+
+An option goes before what a file says. Knows no terminal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from paddock.cli.options import parse_value, project_file
+from paddock.cli.recipes import make_backend
+from paddock.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from paddock.backends.base import Backend
+    from paddock.runtime.config import AgentConfig
+    from paddock.runtime.permissions import PermissionProfile
+
+__all__ = ["AgentOptions", "SandboxOptions", "configure", "initial_prompt", "read_base"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxOptions:
+    """The options of a sandbox, as they were given. `project` heeds the project's file."""
+
+    backend: str | None
+    image: str | None
+    dockerfile: Path | None
+    snapshot: str | None
+    upload: Sequence[str] | None
+    setup: Sequence[str] | None
+    env: Sequence[str] | None
+    working_dir: str | None
+    isolation: str | None
+    project: bool
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What describes the sandbox beside its backend and its place."""
+        names = ("image", "dockerfile", "snapshot", "upload", "setup", "env", "isolation")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOptions:
+    """The options of an agent, as they were given. `prompt_file` and `system_prompt` exclude
+    each other; `variables` are ``NAME=VALUE`` and go before those of `vars_file`."""
+
+    model: str | None
+    profile: str | None
+    shell_mode: str | None
+    system_prompt: str | None
+    prompt_file: Path | None
+    variables: Sequence[str] | None
+    vars_file: Path | None
+    base_url: str | None
+    reasoning_effort: str | None
+    auto_approve: bool
+
+
+def read_base(path: Path | None, saved: Path | None) -> AgentConfig | None:
+    """The agent that the options change: of the file `path`, else the one `saved` with a
+    session, whose sandbox is not taken from there; None for neither."""
+    from paddock.runtime.config import AgentConfig
+
+    if path is not None:
+        return AgentConfig.from_file(path)
+    if saved is None:
+        return None
+    return dataclasses.replace(AgentConfig.from_file(saved), backend=AgentConfig().backend)
+
+
+def configure(
+    base: AgentConfig | None, agent: AgentOptions, sandbox: SandboxOptions
+) -> AgentConfig:
+    """The agent of the options over `base`.
+
+    Raises `ConfigError`, `typer.BadParameter` and `Unsupported`; a file that is missing is
+    a `FileNotFoundError`.
+    """
+    from paddock.runtime.config import AgentConfig
+
+    if base is None:
+        base = AgentConfig(auto_approve=False)
+    if sandbox.working_dir:
+        base = dataclasses.replace(base, working_dir=None)
+    return dataclasses.replace(
+        base,
+        backend=_recipe(base, sandbox),
+        auto_approve=agent.auto_approve or base.auto_approve,
+        **_changes(base, agent),
+    )
+
+
+def initial_prompt(config: AgentConfig) -> str | None:
+    """What the prompt file of `config` begins with, if it has one that says so."""
+    from paddock.runtime.prompts import read_prompt
+
+    named = config.system_prompt or ""
+    if not named.endswith(".md") or "\n" in named:
+        return None
+    return read_prompt(Path(named).expanduser()).initial_prompt
+
+
+def _changes(base: AgentConfig, agent: AgentOptions) -> dict[str, Any]:
+    """The fields that the options change."""
+    given = {
+        "model": agent.model,
+        "system_prompt": _system_prompt(agent),
+        "base_url": agent.base_url,
+        "reasoning_effort": agent.reasoning_effort,
+        "profile": _profile(base, agent),
+        "vars": _variables(base, agent) or None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _system_prompt(agent: AgentOptions) -> str | None:
+    path = agent.prompt_file
+    if path is None:
+        return agent.system_prompt
+    if agent.system_prompt is not None:
+        raise typer.BadParameter("give one of --prompt and --system-prompt")
+    if path.suffix != ".md":
+        raise ConfigError(f"{path}: the name of a prompt file ends in .md")
+    if not path.is_file():
+        raise FileNotFoundError(2, "no such prompt file", str(path))
+    return str(path)
+
+
+def _profile(base: AgentConfig, agent: AgentOptions) -> str | PermissionProfile | None:
+    if agent.shell_mode is None:
+        return agent.profile
+    from paddock.runtime.permissions import ShellMode, load_profile
+
+    modes = [mode.value for mode in ShellMode]
+    if agent.shell_mode not in modes:
+        raise ConfigError(f"--shell-mode {agent.shell_mode!r} is not one of {', '.join(modes)}")
+    profile = load_profile(agent.profile or base.profile)
+    return dataclasses.replace(profile, shell=ShellMode(agent.shell_mode))
+
+
+def _variables(base: AgentConfig, agent: AgentOptions) -> dict[str, str]:
+    given = dict(parse_value(text) for text in agent.variables or ())
+    return {**base.vars, **_read_variables(agent.vars_file), **given}
+
+
+def _read_variables(path: Path | None) -> dict[str, Any]:
+    """The mapping in a YAML or JSON file, its scalars as they are written."""
+    from paddock.runtime.yamltext import MAX_BYTES, decode, read_yaml
+
+    if path is None:
+        return {}
+    with path.open("rb") as file:
+        text = decode(file.read(MAX_BYTES + 1), source=str(path))
+    data = read_yaml(text, source=str(path), texts=[("*",)]).data
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: give a mapping of variables to their values")
+    return data
+
+
+def _recipe(base: AgentConfig, sandbox: SandboxOptions) -> Backend:
+    if sandbox.backend is None and not isinstance(base.backend, str):
+        return _recipe_of_file(base.backend, sandbox)
+    # What a sandbox begins with may imply a backend, and goes before the one of the file.
+    begun = sandbox.dockerfile or sandbox.snapshot
+    named = base.backend if isinstance(base.backend, str) and not begun else None
+    return make_backend(
+        sandbox.backend or named,
+        **sandbox.described,
+        working_dir=sandbox.working_dir or base.working_dir,
+        project=project_file(sandbox.project),
+    )
+
+
+def _recipe_of_file(recipe: Backend, sandbox: SandboxOptions) -> Backend:
+    """The recipe that an agent's file holds, whole: no option and no project adds to it."""
+    for name, value in sandbox.described.items():
+        if value:
+            raise typer.BadParameter(
+                f"the agent's file has a recipe of its own, which --{name} would not change; "
+                "change it there, or replace it with --backend"
+            )
+    if sandbox.working_dir:
+        return dataclasses.replace(recipe, working_dir=sandbox.working_dir)
+    return recipe

@@ -1,0 +1,183 @@
+"""``paddock`` at a terminal: a conversation with one agent, in one sandbox.
+
+What is no command goes to the agent. Knows how to read no line and how to show no event.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from paddock.cli import slash
+from paddock.cli.conversation import Approver, narrate
+from paddock.cli.lines import ask, open_reader
+from paddock.cli.render import describe_usage
+from paddock.cli.repl import Repl
+from paddock.cli.sessions import find_session
+from paddock.cli.settings import keep_quiet
+from paddock.cli.text import one_line, plain
+from paddock.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from paddock.redaction import Redactor
+    from paddock.runtime.agent import Agent
+    from paddock.runtime.session import Session
+    from paddock.runtime.store import SessionStore
+
+__all__ = ["Chat"]
+
+_COMMAND = re.compile(r"/[a-z]*")
+"""A prompt may begin with a path; that has another slash, or a dot."""
+
+LISTED = 10
+"""Sessions that are offered to be resumed."""
+
+
+class Chat:
+    """One session after the other, with a person; `store` is where the others are.
+
+    `interrupt` is for Ctrl-C: it ends the turn that goes on.
+    """
+
+    def __init__(
+        self, session: Session, store: SessionStore, *, max_turns: int | None, preview_lines: int
+    ) -> None:
+        self._session = session
+        self._store = store
+        self._max_turns = max_turns
+        self._preview_lines = preview_lines
+        self._console = Console(highlight=False)
+        self._approver = Approver(self._read_answer)
+        self._approver.approves_all = session.agent.config.auto_approve
+        reader = open_reader("> ", history="history")
+        self._repl = Repl(reader, self._handle, redactor=self._redactor)
+        self.interrupt = self._repl.interrupt
+        self._commands: Mapping[str, Callable[[str], Awaitable[None]]] = {
+            "/help": self._help,
+            "/approve": self._approve,
+            "/compact": self._compact,
+            "/write": self._write,
+            "/resume": self._resume,
+            "/download": self._download,
+            "/cost": self._cost,
+        }
+
+    async def run(self) -> int:
+        """Until the person leaves; then the sandbox is taken down. Returns the exit code.
+
+        Raises `ConfigError` before the first question where there is no way to the model.
+        """
+        await _check_model(self._session.agent)
+        self._take(self._session)
+        self._say(f"{plain(self._session.agent.config.model)}; /help tells what can be said")
+        try:
+            await self._repl.run()
+        finally:
+            await self._session.close()
+        self._say_farewell()
+        return 0
+
+    def _redactor(self) -> Redactor:
+        return self._session.redactor
+
+    def _take(self, session: Session) -> None:
+        keep_quiet(session.redactor)
+        session.approval_callback = self._approver
+        self._session = session
+
+    def _say(self, text: str) -> None:
+        self._console.print(Text(text, style="dim"), soft_wrap=True)
+
+    def _say_farewell(self) -> None:
+        session = self._session
+        if session.directory is not None and session.state.messages:
+            typer.echo(
+                f"session {session.id}; go on with: paddock run --resume {session.id}", err=True
+            )
+
+    async def _read_answer(self, question: str) -> str:
+        """An answer about a call; Ctrl-C cancels the turn that asks, Ctrl-D is a no."""
+        try:
+            return await ask(question)
+        except KeyboardInterrupt:
+            self.interrupt()
+        except EOFError:
+            pass
+        return ""
+
+    async def _handle(self, line: str) -> None:
+        name, _, rest = line.partition(" ")
+        if not _COMMAND.fullmatch(name):
+            return await self._prompt(line)
+        command = self._commands.get(name)
+        if command is None:
+            raise ConfigError(f"there is no command {name}; /help lists them")
+        return await command(rest.strip())
+
+    async def _prompt(self, text: str) -> None:
+        result = await narrate(
+            self._session, text, self._console, self._max_turns, self._preview_lines
+        )
+        self._say(f"{result.status}: {describe_usage(result.usage)}")
+
+    # ---------------------------------------------------------------------- commands
+
+    async def _help(self, _rest: str) -> None:
+        self._console.print(Text(slash.HELP), soft_wrap=True)
+
+    async def _approve(self, _rest: str) -> None:
+        self._approver.approves_all = not self._approver.approves_all
+        if self._approver.approves_all:
+            self._say("dangerous calls run without a question from now on; /approve undoes it")
+        else:
+            self._say("asks before dangerous calls")
+
+    async def _compact(self, instructions: str) -> None:
+        done = await self._session.compact(instructions)
+        self._say(f"compacted: about {done.tokens_before:,} -> {done.tokens_after:,} tokens")
+        self._console.print(Text(plain(done.summary)), soft_wrap=True)
+
+    async def _write(self, wanted: str) -> None:
+        agent = self._session.agent
+        if wanted in ("on", "off"):
+            await slash.set_writing(self._session, wanted == "on")
+        elif wanted not in ("", "status"):
+            raise ConfigError("say /write on, /write off or /write status")
+        self._say(slash.describe_writing(agent))
+
+    async def _resume(self, name: str) -> None:
+        if not name:
+            return self._offer()
+        agent = self._session.agent
+        resumed = self._store.resume(find_session(self._store, name), agent)
+        await self._session.close()
+        self._take(resumed)
+        self._say(f"goes on with {resumed.id}, in a new sandbox")
+        return None
+
+    def _offer(self) -> None:
+        for info in self._store.list(LISTED):
+            self._say(f"{info.id}  {info.status}  {one_line(info.first_prompt, 60)}")
+        self._say("/resume ID goes on with one")
+
+    async def _download(self, rest: str) -> None:
+        remote, local = slash.parse_download(rest)
+        sandbox = await self._session.get_sandbox()
+        await sandbox.fs.download(remote, local)
+        self._say(f"wrote {plain(str(local))}")
+
+    async def _cost(self, _rest: str) -> None:
+        self._say(describe_usage(dataclasses.asdict(self._session.state.total)))
+
+
+async def _check_model(agent: Agent) -> None:
+    """Raise what the first turn would raise for want of a key or of a package."""
+    client = await agent.connect()
+    await client.aclose()
