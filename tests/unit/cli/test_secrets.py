@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from paddock.cli import main
 from paddock.cli.conversation import Approver
 from paddock.cli.errors import explain, report_defect
 from paddock.cli.render import describe_call
+from paddock.cli.settings import keep_quiet
+from paddock.errors import ConfigError
 from paddock.redaction import Redactor
 
 TOKEN = "tk-5e4d9c81-correct-horse"
@@ -82,3 +85,18 @@ class _Person:
 
     def readline(self) -> str:
         return self._line
+
+
+@pytest.mark.rows("C49")
+def test_what_a_session_keeps_quiet_the_error_boundary_does_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: object, **options: object) -> None:
+        keep_quiet(QUIET)
+        raise ConfigError(f"no route to {TOKEN}")
+
+    monkeypatch.setattr("paddock.cli.app.app", fail)
+    assert main([]) == 1
+    told = capsys.readouterr().err
+    assert TOKEN not in told
+    assert "[secret TOKEN]" in told
