@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.backends.local import LocalBackend
+from paddock.errors import MissingDependency
 from paddock.runtime.permissions import load_profile
 from paddock.runtime.tools.base import ToolInvocation, ToolOutput
 from paddock.runtime.tools.factory import build_registry
@@ -101,6 +102,15 @@ def test_there_is_one_tool_for_each_kind_of_database_that_is_configured(file: Pa
     )
     assert schema["properties"]["database"]["enum"] == ["a", "b"]
     assert schema["required"] == ["operation", "database"]
+
+
+def test_without_the_extra_the_agent_is_not_made(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingDependency, match=r"pip install 'paddock\[sql\]'"):
+        _registry(file)
+    assert "sqlite" not in build_registry("readonly")
 
 
 @pytest.mark.rows("S-42")

@@ -6,9 +6,11 @@ driver.
 
 from __future__ import annotations
 
+import importlib.util
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
+from paddock.errors import MissingDependency
 from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
 from paddock.runtime.tools.files import failed, refused, seen_from_inside
 from paddock.runtime.tools.output import truncate_output
@@ -53,7 +55,13 @@ class _Unfit(ValueError):
 def database_handlers(
     databases: Mapping[str, DatabaseConfig], *, mutations: bool = False
 ) -> Iterator[DatabaseHandler]:
-    """One handler for each kind of database that there is. They write only with `mutations`."""
+    """One handler for each kind of database that there is. They write only with `mutations`.
+
+    Raises `MissingDependency` where what they need is not installed.
+    """
+    for package in ("sqlalchemy", "sqlglot"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependency(package, "sql")
     for kind in get_args(Kind):
         chosen = {alias: each for alias, each in databases.items() if each.type == kind}
         if chosen:

@@ -59,8 +59,11 @@ class Line:
                 self._server.begin(connection, timeout=self._timeout)
                 yield connection
             finally:
-                with self._lock:  # nobody cancels what is closed, or what comes after it
-                    self._raw = None
+                try:
+                    connection.rollback()
+                finally:
+                    with self._lock:  # from here on nobody cancels: it is being closed
+                        self._raw = None
 
     @contextlib.contextmanager
     def execute(self, connection: Connection, statement: Statement) -> Iterator[Rows]:

@@ -103,6 +103,7 @@ def _engine(driver: str, arguments: Mapping[str, Any], **url: Any) -> Engine:
         sqlalchemy.URL.create(driver, **url),
         connect_args=dict(arguments),
         poolclass=sqlalchemy.NullPool,
+        pool_reset_on_return=None,  # `Line` has done that, where it can be stopped
         hide_parameters=True,
     )
 
@@ -129,6 +130,7 @@ class _Sqlite(Server):
             "sqlite://",
             creator=lambda: sqlite3.connect(target, uri=True, check_same_thread=False),
             poolclass=sqlalchemy.NullPool,
+            pool_reset_on_return=None,
         )
 
     def begin(self, connection: Connection, *, timeout: float) -> None:
