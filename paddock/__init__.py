@@ -75,6 +75,7 @@ if TYPE_CHECKING:
         dispatch_prompt,
         reconfigure_runtime,
         run_prompt,
+        session_usage,
         start_runtime,
     )
     from paddock.runtime.approvals import (
@@ -128,6 +129,11 @@ if TYPE_CHECKING:
     from paddock.runtime.run_state import (
         RunState,
     )
+    from paddock.runtime.run_store import (
+        RunStore,
+        SqliteRunStore,
+        run_prompt_stored,
+    )
     from paddock.runtime.session import (
         Session,
     )
@@ -142,11 +148,17 @@ if TYPE_CHECKING:
     from paddock.runtime.stream import (
         RunStream,
     )
+    from paddock.runtime.tools.agent_tool import (
+        AgentToolHandler,
+    )
     from paddock.runtime.tools.base import (
         ToolContext,
         ToolHandler,
         ToolInvocation,
         ToolOutput,
+    )
+    from paddock.runtime.tools.delegate import (
+        DelegateHandler,
     )
     from paddock.runtime.tools.registry import (
         ToolRegistry,
@@ -169,6 +181,7 @@ __all__ = [
     "AgentEvent",
     "AgentHandle",
     "AgentRuntime",
+    "AgentToolHandler",
     "Allow",
     "ApprovalInterrupt",
     "ApprovalMode",
@@ -183,6 +196,7 @@ __all__ = [
     "ConfigError",
     "DatabaseMode",
     "DaytonaBackend",
+    "DelegateHandler",
     "DockerBackend",
     "ExecFailed",
     "ExecResult",
@@ -215,6 +229,7 @@ __all__ = [
     "Resources",
     "RunResult",
     "RunState",
+    "RunStore",
     "RunStream",
     "RuntimeOptions",
     "Sandbox",
@@ -231,6 +246,7 @@ __all__ = [
     "SessionStore",
     "SetupFailed",
     "ShellMode",
+    "SqliteRunStore",
     "State",
     "StateObserver",
     "Stats",
@@ -257,6 +273,8 @@ __all__ = [
     "load_profile",
     "reconfigure_runtime",
     "run_prompt",
+    "run_prompt_stored",
+    "session_usage",
     "start_runtime",
 ]
 
@@ -317,6 +335,7 @@ _HOMES = {
         "dispatch_prompt",
         "reconfigure_runtime",
         "run_prompt",
+        "session_usage",
         "start_runtime",
     ),
     "paddock.runtime.approvals": (
@@ -362,6 +381,11 @@ _HOMES = {
         "RunResult",
     ),
     "paddock.runtime.run_state": ("RunState",),
+    "paddock.runtime.run_store": (
+        "RunStore",
+        "SqliteRunStore",
+        "run_prompt_stored",
+    ),
     "paddock.runtime.session": ("Session",),
     "paddock.runtime.state": (
         "State",
@@ -372,12 +396,14 @@ _HOMES = {
         "SessionStore",
     ),
     "paddock.runtime.stream": ("RunStream",),
+    "paddock.runtime.tools.agent_tool": ("AgentToolHandler",),
     "paddock.runtime.tools.base": (
         "ToolContext",
         "ToolHandler",
         "ToolInvocation",
         "ToolOutput",
     ),
+    "paddock.runtime.tools.delegate": ("DelegateHandler",),
     "paddock.runtime.tools.registry": ("ToolRegistry",),
     "paddock.sandbox": (
         "Capability",

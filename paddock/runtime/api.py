@@ -11,21 +11,26 @@ import contextlib
 import os
 import uuid
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Never, Self
 
 from paddock._concurrency import finish
+from paddock.errors import SessionError
 from paddock.runtime.agent import Agent
 from paddock.runtime.cancellation import CancellationToken
 from paddock.runtime.config import DEFAULT_MODEL, AgentConfig
 from paddock.runtime.permissions import PermissionProfile, load_profile
+from paddock.runtime.records import usage_fields
+from paddock.runtime.run_state import RunState
 from paddock.runtime.session import Session
+from paddock.runtime.tools.delegate import DelegateHandler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from paddock.backends.base import Backend
     from paddock.runtime.approvals import ApprovalCallback
+    from paddock.runtime.observability import Observability
     from paddock.runtime.outlet import EventCallback
     from paddock.runtime.results import RunResult
     from paddock.runtime.tools.registry import ToolRegistry
@@ -39,10 +44,23 @@ __all__ = [
     "dispatch_prompt",
     "reconfigure_runtime",
     "run_prompt",
+    "session_usage",
     "start_runtime",
+    "take_over",
 ]
 
-CloseStatus = Literal["completed", "error", "cancelled"]
+_OF_A_SPEC = (
+    "tool_bindings",
+    "services",
+    "approval_predicates",
+    "action_dispatcher",
+    "event_hooks",
+    "data_environment",
+    "target_database_url",
+    "testing",
+    "interpreter",
+)
+"""The keywords of a runtime that is made from a specification of several agents."""
 
 
 def _env(name: str, default: str | None = None) -> Callable[[], Any]:
@@ -62,8 +80,9 @@ class RuntimeOptions:
     - `team_id`, `project_id` (PADDOCK_TEAM_ID, PADDOCK_PROJECT_ID): with both, telemetry is
       kept, as `observability_config` (PADDOCK_OBSERVABILITY_CONFIG, a file) says;
       `telemetry_metadata` goes with the session.
-    - `session_id`: a new one unless given. `enable_delegate`: whether the agent may
-      delegate.
+    - `session_id`: a new one unless given. `enable_delegate`: whether the agent has the
+      tool ``delegate``, whatever its profile; the profile decides whether calls need
+      approval.
     """
 
     model: str = field(default_factory=_env("OPENAI_MODEL", DEFAULT_MODEL))
@@ -95,8 +114,8 @@ class AgentRuntime:
     options: RuntimeOptions
     approval_callback: ApprovalCallback | None = None
     cancel_check: Callable[[], bool] | None = None
-    observability: Any | None = None
-    close_status: CloseStatus = "completed"
+    observability: Observability | None = None
+    close_status: str = "completed"
     _owns_session: bool = field(default=True, repr=False)
     _closed: bool = field(default=False, repr=False)
 
@@ -140,10 +159,12 @@ class AgentHandle:
         return self.task.result().status
 
     def cancel(self, reason: str = "requested") -> None:
-        """Ask the run to stop; `wait` returns its result."""
-        if self.runtime.observability is not None and not self.done():
-            self.runtime.observability.note(cancel_source="programmatic", cancel_reason=reason)
+        """Ask the run to stop; `wait` returns its result. Only the first reason is kept."""
         assert self.token is not None, "made by dispatch_prompt"
+        if self.done() or self.token.is_cancelled():
+            return
+        if self.runtime.observability is not None:
+            self.runtime.observability.note(cancel_source="programmatic", cancel_reason=reason)
         self.token.cancel(reason)
 
     async def wait(self) -> RunResult:
@@ -158,14 +179,18 @@ def create_runtime(
     session: Session | None = None,
     approval_callback: ApprovalCallback | None = None,
     cancel_check: Callable[[], bool] | None = None,
+    **others: Never,
 ) -> AgentRuntime:
     """A runtime for an agent that is told `system_prompt`.
 
     `session` goes on with its own history, agent and system prompt, and stays the caller's
-    to close. `approval_callback` is asked when a call needs approval; without one,
-    `options.auto_approve` approves all or rejects all. Raises `ConfigError` for a profile
-    that is none, and `ObservabilityInitializationError`.
+    to close; of the tools of its agent, ``delegate`` is taken away if `options` say so.
+    `approval_callback` is asked when a call needs approval; without one,
+    `options.auto_approve` approves all or rejects all. Telemetry is kept from
+    `start_runtime` on, where a team and a project are known. Raises `ConfigError` for a
+    profile that is none, and `ObservabilityInitializationError`.
     """
+    _check_form(system_prompt, others)
     options = RuntimeOptions() if options is None else options
     profile = load_profile(options.profile)
     if session is None:
@@ -173,10 +198,14 @@ def create_runtime(
             options, profile=profile, session_id=options.session_id or str(uuid.uuid4())
         )
         session = Session(Agent(_config(system_prompt, options)), session_id=options.session_id)
+        if options.enable_delegate:
+            _add_delegate(session.registry)
         owned = True
     else:
         options = replace(options, profile=profile, session_id=session.id)
         owned = False
+    if not options.enable_delegate:
+        session.registry.unregister(DelegateHandler.name)
     session.approval_callback = _approval(approval_callback, options)
     session.cancel_check = cancel_check
     return AgentRuntime(
@@ -189,8 +218,41 @@ def create_runtime(
         options=options,
         approval_callback=approval_callback,
         cancel_check=cancel_check,
+        observability=_observability(session, options),
         _owns_session=owned,
     )
+
+
+def _check_form(system_prompt: object, others: Mapping[str, object]) -> None:
+    """Raise `TypeError` for a call that is not of this form, told apart by the first argument."""
+    if foreign := [name for name in others if name in _OF_A_SPEC]:
+        raise TypeError(
+            f"create_runtime(system_prompt, *, options, session, approval_callback, cancel_check) "
+            f"has no {', '.join(foreign)}; that is of create_runtime(spec, *, "
+            f"{', '.join(_OF_A_SPEC)})"
+        )
+    if others:
+        raise TypeError(f"create_runtime() has no {', '.join(others)}")
+    if not isinstance(system_prompt, str):
+        kind = type(system_prompt).__name__
+        raise TypeError(f"create_runtime() takes the text of a system prompt, not a {kind}")
+
+
+def _observability(session: Session, options: RuntimeOptions) -> Observability | None:
+    from paddock.runtime.observability import attach  # most runtimes have none
+
+    return attach(
+        session,
+        options.observability_config,
+        team_id=options.team_id,
+        project_id=options.project_id,
+        metadata=options.telemetry_metadata,
+    )
+
+
+def _add_delegate(registry: ToolRegistry) -> None:
+    if DelegateHandler.name not in registry:
+        registry.register(DelegateHandler())
 
 
 def _config(system_prompt: str, options: RuntimeOptions) -> AgentConfig:
@@ -217,16 +279,54 @@ def _reject_all(name: str, arguments: dict[str, Any]) -> bool:
 
 
 async def start_runtime(runtime: AgentRuntime) -> None:
-    """Begin to keep telemetry, where there is some. Idempotent."""
+    """Begin to keep telemetry, where there is some. Idempotent.
+
+    Raises `ObservabilityInitializationError` if it has no place to go to.
+    """
     if runtime.observability is not None:
         await runtime.observability.start()
 
 
 async def run_prompt(
-    runtime: AgentRuntime, prompt: str, *, on_event: EventCallback | None = None
+    runtime: AgentRuntime,
+    prompt: str | RunState,
+    *,
+    on_event: EventCallback | None = None,
+    approval_decisions: Mapping[str, bool] | None = None,
 ) -> RunResult:
-    """Run one prompt to its end; see `Session.run`. `on_event` may be async."""
+    """Run one prompt to its end; see `Session.run`. `on_event` may be async.
+
+    A result whose status is ``interrupted`` has a `state`. Given that instead of a prompt,
+    the run goes on with `approval_decisions`, by the ids of the calls; see `Session.resume`.
+    The runtime is the one that was interrupted, or one that had no run yet: that takes over
+    the conversation, with its system prompt, under the runtime's own session id. Raises
+    `SessionError` for decisions without a state, and for a runtime with another
+    conversation.
+    """
+    if isinstance(prompt, RunState):
+        take_over(runtime.session, prompt)
+        return await runtime.session.resume(approval_decisions or {}, on_event=on_event)
+    if approval_decisions:
+        raise SessionError("approval decisions are about a run's state; there is a prompt only")
     return await runtime.session.run(prompt, on_event=on_event)
+
+
+def take_over(session: Session, run: RunState) -> None:
+    """Let `session` have the conversation of `run`, if it has none yet. Raises `SessionError`."""
+    state = session.state
+    if (state.messages, state.pending_approvals) == (run.history, run.pending_approvals):
+        return
+    if state.messages or state.runs_started:
+        raise SessionError(f"session {session.id} has another conversation than this run")
+    run.restore(state)
+    session.system_prompt = run.system_prompt
+
+
+def session_usage(session: Session) -> dict[str, Any]:
+    """What all runs of `session` used up, named as in `RunResult.usage`: ``total_...`` for
+    tokens and US dollars, and `context_size`, in tokens."""
+    total = {f"total_{name}": value for name, value in usage_fields(session.state.total).items()}
+    return {**total, "context_size": session.state.estimate_tokens()}
 
 
 def dispatch_prompt(
@@ -246,15 +346,16 @@ def dispatch_prompt(
     return AgentHandle(runtime=runtime, prompt=prompt, task=task, token=token)
 
 
-async def close_runtime(runtime: AgentRuntime, status: CloseStatus = "completed") -> None:
-    """Cancel what runs, take the sandbox down, and end the telemetry with `status`.
+async def close_runtime(runtime: AgentRuntime, status: str = "completed") -> None:
+    """Cancel what runs, take the sandbox down, and end the telemetry with `status`, which is
+    one that `RunResult` may have.
 
     Idempotent, and fine for a runtime that was never started. Runs to its end if cancelled.
     """
     await finish(_close(runtime, status))
 
 
-async def _close(runtime: AgentRuntime, status: CloseStatus) -> None:
+async def _close(runtime: AgentRuntime, status: str) -> None:
     if runtime._closed:
         return
     runtime._closed = True
@@ -295,11 +396,18 @@ def reconfigure_runtime(
         working_dir=options.working_dir,
         auto_approve=options.auto_approve,
     )
+    delegating = DelegateHandler.name in runtime.registry
     runtime.agent.reconfigure(config)
+    if not options.enable_delegate:
+        runtime.agent.registry.unregister(DelegateHandler.name)
+    elif delegating or enable_delegate:
+        _add_delegate(runtime.agent.registry)
     if working_dir is not None and working_dir != runtime.options.working_dir:
         runtime.session.renew_sandbox()
     runtime.options = options
     runtime.registry = runtime.agent.registry
     runtime.profile_name = options.profile.name
+    if runtime.observability is not None:
+        runtime.observability.profile_changed(options.profile.name)
     runtime.session.approval_callback = _approval(runtime.approval_callback, options)
     return options.profile

@@ -72,7 +72,12 @@ class ApprovalGate:
                 )
 
     def _needs_approval(self, call: PreparedCall) -> bool:
-        if call.problem or not self.registry.requires_approval(call.name, call.arguments):
+        if call.problem:
+            return False
+        known = self.state.open_call(call.id)
+        if known is not None and known.digest is not None and not known.started:
+            return True  # it was asked for; that holds, whatever would be asked for now
+        if not self.registry.requires_approval(call.name, call.arguments):
             return False
         return self.callback is not None or not self.auto_approve
 

@@ -72,6 +72,11 @@ class RunState:
     def to_state(self) -> State:
         """A state that goes on from here. Raises `TraceError` if the history is none."""
         state = State(self.session_id)
+        self.restore(state)
+        return state
+
+    def restore(self, state: State) -> None:
+        """Bring `state`, which has seen nothing yet, to here. Raises `TraceError`."""
         try:
             state.replay([{"type": "message", **message} for message in self.history])
             state.replay([approval_record(item) for item in self.pending_approvals])
@@ -79,4 +84,3 @@ class RunState:
             state.replay([{"type": "usage", **self.totals, "status": status}])
         except TypeError as error:
             raise TraceError(f"this is not the state of a run: {error}") from error
-        return state

@@ -48,7 +48,7 @@ UPDATE sessions SET
     total_input_tokens = total_input_tokens + :input_tokens,
     total_output_tokens = total_output_tokens + :output_tokens,
     total_reasoning_tokens = total_reasoning_tokens + :reasoning_tokens,
-    context_size = :input_tokens
+    context_size = coalesce(:context_size, context_size)
 WHERE session_id = :session_id
 """
 _ADD_CALL = """
@@ -63,7 +63,7 @@ UPDATE turns SET
     input_tokens = input_tokens + :input_tokens,
     output_tokens = output_tokens + :output_tokens,
     reasoning_tokens = reasoning_tokens + :reasoning_tokens,
-    context_size = :input_tokens
+    context_size = coalesce(:context_size, context_size)
 WHERE turn_id = :turn_id
 """
 _END_TURN = "UPDATE turns SET ended_at = :now WHERE turn_id = :turn_id"
@@ -125,6 +125,8 @@ class Telemetry:
     def _add_tokens(self, record: Record) -> None:
         names = ("input_tokens", "output_tokens", "reasoning_tokens")
         tokens = {name: record.get(name) or 0 for name in names}
+        ours = record["type"] == "llm_end"  # a child's context is none of this session's
+        tokens["context_size"] = tokens["input_tokens"] if ours else None
         self._trace(_ADD_TURN_TOKENS, **tokens)
         self._sum(_ADD_TOKENS, **tokens)
 
@@ -171,6 +173,7 @@ _HANDLERS: Mapping[str, Callable[[Telemetry, Record], None]] = {
     "run_start": Telemetry._begin_turn,
     "run_end": Telemetry._end_turn,
     "llm_end": Telemetry._add_tokens,
+    "child_llm_end": Telemetry._add_tokens,
     "tool_start": Telemetry._begin_tool,
     "tool_end": Telemetry._end_tool,
     "tool_blocked": Telemetry._block_tool,

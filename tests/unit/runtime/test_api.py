@@ -206,7 +206,7 @@ async def test_runtimes_in_one_loop_overlap() -> None:
         results = [await handle.wait() for handle in handles]
     assert [result.text for result in results] == [runtime.session_id for runtime in runtimes]
     for runtime, result in zip(runtimes, results, strict=True):
-        await close_runtime(runtime, result.status)  # type: ignore[arg-type]
+        await close_runtime(runtime, result.status)
 
 
 @pytest.mark.rows("O-12")

@@ -1,0 +1,207 @@
+"""Agents as tools of other agents."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from paddock import (
+    Agent,
+    AgentConfig,
+    AgentToolHandler,
+    PermissionProfile,
+    ScriptedModel,
+    Session,
+    ToolInvocation,
+)
+from paddock.runtime.tools.child import ChildReport, ChildTask
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+    from paddock import ModelRequest, RunResult
+    from paddock.runtime.models.base import ModelEvent
+    from tests.unit.runtime.conftest import CountingBackend
+
+PROMPT = "You are a critic."
+
+
+class Colleague:
+    """A session's context that notes what it is asked to do."""
+
+    def __init__(self) -> None:
+        self.tasks: list[ChildTask] = []
+
+    async def sandbox(self) -> Any:
+        raise AssertionError("an agent has its sandbox from its session")
+
+    async def run_child(self, task: ChildTask) -> ChildReport:
+        self.tasks.append(task)
+        usage = {"input_tokens": 1}
+        return ChildReport(
+            session_id="c", status="completed", text="Good.", usage=usage, duration=0.5
+        )
+
+
+class Two:
+    """A model that answers the critic by one script and others by another."""
+
+    def __init__(self, parent: Sequence[Any], critic: Sequence[Any]) -> None:
+        self._scripts = {False: ScriptedModel(parent), True: ScriptedModel(critic)}
+        self.requests: list[ModelRequest] = []
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        critic = request.messages[0]["content"] == PROMPT
+        if critic:
+            self.requests.append(request)
+        async for event in self._scripts[critic].stream(request):
+            yield event
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
+
+
+def critic(**settings: Any) -> AgentToolHandler:
+    return AgentToolHandler(
+        tool_name="critic", tool_description="Judges.", system_prompt=PROMPT, **settings
+    )
+
+
+def calling(**arguments: Any) -> dict[str, Any]:
+    return {"tool_calls": [{"name": "critic", "arguments": arguments}]}
+
+
+def told(result: RunResult) -> tuple[str, dict[str, Any]]:
+    (end,) = [event for event in result.events if event.type == "tool_end"]
+    return end.tool_result or "", end.tool_metadata or {}
+
+
+@pytest.mark.rows("S-51")
+@pytest.mark.parametrize(
+    ("settings", "arguments", "prompt"),
+    [
+        ({}, {"instruction": "Judge *this*:\n  it."}, "Judge *this*:\n  it."),
+        (
+            {"input_schema": {"type": "object", "properties": {"text": {}, "marks": {}}}},
+            {"text": "Long ago", "marks": [1, 2]},
+            "text: Long ago\nmarks: [1, 2]",
+        ),
+        (
+            {"input_formatter": lambda arguments: f"<{arguments['instruction']}>"},
+            {"instruction": "x"},
+            "<x>",
+        ),
+    ],
+)
+async def test_the_arguments_become_the_prompt(
+    settings: dict[str, Any], arguments: dict[str, Any], prompt: str
+) -> None:
+    colleague = Colleague()
+    tool = critic(**settings)
+    output = await tool.handle(ToolInvocation("1", "critic", arguments, colleague))
+    (task,) = colleague.tasks
+    assert (task.instruction, task.system_prompt, task.config) == (prompt, PROMPT, None)
+    assert (output.content, output.success) == ("Good.", True)
+    assert output.metadata == {
+        "child_usage": {"input_tokens": 1},
+        "child_status": "completed",
+        "child_session_id": "c",
+        "duration_seconds": 0.5,
+    }
+
+
+@pytest.mark.rows("S-51")
+async def test_a_tool_says_what_it_is_and_needs_an_input() -> None:
+    tool = critic(requires_approval=True)
+    assert (tool.name, tool.description, tool.requires_approval) == ("critic", "Judges.", True)
+    assert not critic().requires_approval
+    assert tool.parameters["required"] == ["instruction"]
+    colleague = Colleague()
+    blank = ToolInvocation("1", "critic", {"instruction": " "}, colleague)
+    assert not (await tool.handle(blank)).success
+    assert colleague.tasks == []
+
+
+@pytest.mark.rows("S-51")
+async def test_each_call_is_a_session_of_its_own_that_has_what_its_caller_has(
+    tmp_path: Path,
+) -> None:
+    pwd = {"tool_calls": [{"name": "bash", "arguments": {"command": "cat made"}}]}
+    make = {"tool_calls": [{"name": "bash", "arguments": {"command": "echo ours > made"}}]}
+    client = Two(
+        [make, calling(instruction="One."), calling(instruction="Two."), {"text": "Done."}],
+        [pwd, {"expect": "ours", "text": "I see."}],
+    )
+    agent = Agent(
+        AgentConfig(system_prompt="x", profile="developer", working_dir=str(tmp_path), model="m")
+    )
+    agent.registry.register(critic())
+    async with Session(agent, client=client) as session:
+        result = await session.run("Go.")
+    ends = [event for event in result.events if event.type == "tool_end"][1:]
+    assert [end.tool_result for end in ends] == ["I see.", "I see."]
+    assert len({(end.tool_metadata or {})["child_session_id"] for end in ends}) == 2
+    assert {request.model for request in client.requests} == {"m"}
+    assert [len(request.messages) for request in client.requests] == [2, 4, 2, 4]
+    names = {tool["function"]["name"] for tool in client.requests[0].tools}
+    assert names == set(agent.registry) - {"delegate", "critic"}
+
+
+@pytest.mark.rows("S-51")
+async def test_an_agent_of_its_own_configuration_has_its_own_model_tools_and_sandbox(
+    backend: CountingBackend, tmp_path: Path
+) -> None:
+    script = tmp_path / "critic.yaml"
+    script.write_text("- tool_calls: [{name: list, arguments: {}}]\n- text: I am another.\n")
+    theirs = AgentConfig(
+        system_prompt="Not this one.", model=f"scripted:{script}", profile="readonly"
+    )
+    client = Two([calling(instruction="One."), {"text": "Done."}], [])
+    agent = Agent(AgentConfig(system_prompt="x", profile="developer", backend=backend))
+    agent.registry.register(critic(config=theirs))
+    async with Session(agent, client=client) as session:
+        result = await session.run("Go.")
+    assert told(result)[0] == "I am another."
+    assert client.requests == []
+    assert backend.made == []
+
+
+@pytest.mark.rows("S-51")
+async def test_an_agent_that_is_told_to_stop_leaves_its_caller_running() -> None:
+    stop = asyncio.Event()
+    stop.set()
+    client = Two([calling(instruction="One."), {"text": "Then I go on."}], [{"text": "x"}])
+    agent = Agent(AgentConfig(system_prompt="x"))
+    agent.registry.register(critic(cancel_check=stop.is_set))
+    async with Session(agent, client=client) as session:
+        result = await session.run("Go.")
+    content, metadata = told(result)
+    assert (result.text, result.status) == ("Then I go on.", "completed")
+    assert (metadata["child_status"], metadata["success"]) == ("cancelled", False)
+    assert "did not finish (cancelled: cancel_check)" in content
+
+
+@pytest.mark.rows("S-51")
+async def test_an_agents_own_callback_is_asked_instead_of_its_callers() -> None:
+    asked: list[str] = []
+
+    def theirs(name: str, arguments: dict[str, Any]) -> bool:
+        asked.append(f"critic's {name}")
+        return True
+
+    def ours(name: str, arguments: dict[str, Any]) -> bool:
+        asked.append(name)
+        return True
+
+    profile = PermissionProfile.from_dict({"profile": "all", "approval": {"mode": "all"}})
+    listing = {"tool_calls": [{"name": "list", "arguments": {}}]}
+    client = Two([calling(instruction="One."), {"text": "Done."}], [listing, {"text": "Seen."}])
+    agent = Agent(AgentConfig(system_prompt="x", profile=profile))
+    agent.registry.register(critic(approval_callback=theirs))
+    async with Session(agent, client=client) as session:
+        session.approval_callback = ours
+        await session.run("Go.")
+    assert asked == ["critic", "critic's list"]
