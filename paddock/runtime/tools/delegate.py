@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from paddock.errors import ConfigError
 from paddock.runtime.tools.base import ToolOutput
 from paddock.runtime.tools.child import ChildTask, ChildTool
 
@@ -19,7 +20,7 @@ class DelegateHandler(ChildTool):
     The child has the caller's model, profile, working directory, backend, tools, secrets and
     approvals; it ends when the caller is cancelled, and what it uses up counts for the
     caller. It works in the caller's sandbox, or with ``sandbox="own"`` in a new one of the
-    same recipe, which is taken down at its end.
+    same recipe, which is taken down at its end. Raises `ConfigError` for another word.
     """
 
     name = "delegate"
@@ -45,6 +46,8 @@ class DelegateHandler(ChildTool):
     }
 
     def __init__(self, *, sandbox: Literal["shared", "own"] = "shared") -> None:
+        if sandbox not in {"shared", "own"}:
+            raise ConfigError(f"a delegate's sandbox is 'shared' or 'own', not {sandbox!r}")
         self._own_sandbox = sandbox == "own"
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
