@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from paddock.errors import TraceError
 from paddock.runtime.trace import read_records
@@ -41,61 +41,67 @@ async def follow(directory: SessionDirectory) -> AsyncIterator[list[Record]]:
     """
     tail = _Tail(directory)
     quiet = QUIET_LOOKS  # a session that has ended is not waited for
+    ended = False
     while True:
-        if records := await asyncio.to_thread(tail.read):
+        records = await asyncio.to_thread(tail.read)
+        if records is not None:
             quiet = 0
             yield records
+        elif ended:
+            return
         elif quiet < QUIET_LOOKS:
             quiet += 1
             await asyncio.sleep(INTERVAL)
-        elif not await asyncio.to_thread(directory.locked):
-            break
         else:
             quiet = 0
-            await asyncio.sleep(INTERVAL)
-    if records := await asyncio.to_thread(tail.read):  # written before the lock was let go
-        yield records
+            # What was written before the lock was let go is there to be read now.
+            ended = not await asyncio.to_thread(directory.locked)
 
 
 class _Tail:
-    """How far a trace was read."""
+    """How far a trace was read: up to byte `_at`, where a line begins, but for the first."""
 
     def __init__(self, directory: SessionDirectory) -> None:
         self._path = directory.trace
         self._at: int | None = None
         self._is_cut = False
-        self._rest = b""
 
-    def read(self) -> list[Record]:
-        """The records that are new; a piece of them, where there are many."""
+    def read(self) -> list[Record] | None:
+        """The records that are new, a piece of them where there are many; None if nothing is.
+
+        A line that is not whole yet is read again: a torn one is cut off by the next writer.
+        """
         try:
             with self._path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if self._at is None:
-                    self._begin(size)
-                elif size < self._at + len(self._rest):
-                    self._rest = b""  # what was torn is cut off by the next writer
-                start = self._at or 0
-                file.seek(start + len(self._rest))
-                data = self._rest + file.read(PIECE)
+                start = self._begin(os.fstat(file.fileno()).st_size)
+                file.seek(start)
+                lines = _whole_lines(file)
         except FileNotFoundError:
-            return []
-        lines, newline, rest = data.rpartition(b"\n")
-        self._rest = rest
-        if not newline:
-            return []
-        self._at = start + len(lines) + 1
-        return self._decode(lines, start)
-
-    def _begin(self, size: int) -> None:
-        self._at = max(0, size - CONTEXT)
-        self._is_cut = self._at > 0
-
-    def _decode(self, lines: bytes, start: int) -> list[Record]:
-        if self._is_cut:  # in the middle of a line
+            return None
+        if not lines:
+            return None
+        self._at = start + len(lines)
+        if self._is_cut:
             self._is_cut = False
             lines = lines.partition(b"\n")[2]
         try:
-            return read_records(lines + b"\n").records
+            return read_records(lines).records
         except TraceError as error:
             raise TraceError(f"{self._path}, after byte {start}: {error}") from error
+
+    def _begin(self, size: int) -> int:
+        """Where to read from. A trace that became shorter is another one."""
+        if self._at is None or self._at > size:
+            self._at = max(0, size - CONTEXT)
+            self._is_cut = self._at > 0  # in the middle of a line
+        return self._at
+
+
+def _whole_lines(file: BinaryIO) -> bytes:
+    """The lines that end in the next piece, or in so many pieces as the first one takes."""
+    data = b""
+    while piece := file.read(PIECE):
+        data += piece
+        if b"\n" in piece:
+            break
+    return data[: data.rfind(b"\n") + 1]

@@ -16,12 +16,14 @@ from rich.text import Text
 from paddock.cli import slash
 from paddock.cli.conversation import Approver, narrate
 from paddock.cli.lines import ask, open_reader
+from paddock.cli.pipes import in_thread
 from paddock.cli.render import describe_usage
 from paddock.cli.repl import Repl
 from paddock.cli.sessions import find_session
 from paddock.cli.settings import keep_quiet
 from paddock.cli.text import one_line, plain
-from paddock.errors import ConfigError
+from paddock.errors import ConfigError, SandboxLost
+from paddock.redaction import NOTHING_SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -41,24 +43,36 @@ LISTED = 10
 
 
 class Chat:
-    """One session after the other, with a person; `store` is where the others are.
+    """One session of `agent` after the other, with a person; `store` is where the others are.
 
-    `interrupt` is for Ctrl-C: it ends the turn that goes on.
+    Begins with `session`, or with one that `create` makes when it is first needed: who leaves
+    at once leaves none behind. `interrupt` is for Ctrl-C: it ends the turn that goes on.
     """
 
     def __init__(
-        self, session: Session, store: SessionStore, *, max_turns: int | None, preview_lines: int
+        self,
+        agent: Agent,
+        store: SessionStore,
+        *,
+        session: Session | None,
+        create: Callable[[], Session],
+        max_turns: int | None,
+        preview_lines: int,
     ) -> None:
-        self._session = session
+        self._agent = agent
         self._store = store
+        self._session: Session | None = None
+        self._create = create
         self._max_turns = max_turns
         self._preview_lines = preview_lines
         self._console = Console(highlight=False)
         self._approver = Approver(self._read_answer)
-        self._approver.approves_all = session.agent.config.auto_approve
+        self._approver.approves_all = agent.config.auto_approve
         reader = open_reader("> ", history="history")
         self._repl = Repl(reader, self._handle, redactor=self._redactor)
         self.interrupt = self._repl.interrupt
+        if session is not None:
+            self._take(session)
         self._commands: Mapping[str, Callable[[str], Awaitable[None]]] = {
             "/help": self._help,
             "/approve": self._approve,
@@ -74,30 +88,36 @@ class Chat:
 
         Raises `ConfigError` before the first question where there is no way to the model.
         """
-        await _check_model(self._session.agent)
-        self._take(self._session)
-        self._say(f"{plain(self._session.agent.config.model)}; /help tells what can be said")
+        await _check_model(self._agent)
+        self._say(f"{plain(self._agent.config.model)}; /help tells what can be said")
         try:
             await self._repl.run()
         finally:
-            await self._session.close()
+            if self._session is not None:
+                await self._session.close()
         self._say_farewell()
         return 0
 
     def _redactor(self) -> Redactor:
-        return self._session.redactor
+        return NOTHING_SECRET if self._session is None else self._session.redactor
 
-    def _take(self, session: Session) -> None:
+    def _opened(self) -> Session:
+        return self._session or self._take(self._create())
+
+    def _take(self, session: Session) -> Session:
         keep_quiet(session.redactor)
         session.approval_callback = self._approver
+        if self._session is not None:
+            session.system_prompt = self._session.system_prompt
         self._session = session
+        return session
 
     def _say(self, text: str) -> None:
         self._console.print(Text(text, style="dim"), soft_wrap=True)
 
     def _say_farewell(self) -> None:
         session = self._session
-        if session.directory is not None and session.state.messages:
+        if session is not None and session.directory is not None:
             typer.echo(
                 f"session {session.id}; go on with: paddock run --resume {session.id}", err=True
             )
@@ -122,9 +142,14 @@ class Chat:
         return await command(rest.strip())
 
     async def _prompt(self, text: str) -> None:
-        result = await narrate(
-            self._session, text, self._console, self._max_turns, self._preview_lines
-        )
+        session = self._opened()
+        try:
+            result = await narrate(
+                session, text, self._console, self._max_turns, self._preview_lines
+            )
+        except SandboxLost:
+            session.renew_sandbox()  # the next turn gets one that is there
+            raise
         self._say(f"{result.status}: {describe_usage(result.usage)}")
 
     # ---------------------------------------------------------------------- commands
@@ -140,41 +165,41 @@ class Chat:
             self._say("asks before dangerous calls")
 
     async def _compact(self, instructions: str) -> None:
-        done = await self._session.compact(instructions)
+        done = await self._opened().compact(instructions)
         self._say(f"compacted: about {done.tokens_before:,} -> {done.tokens_after:,} tokens")
         self._console.print(Text(plain(done.summary)), soft_wrap=True)
 
     async def _write(self, wanted: str) -> None:
-        agent = self._session.agent
         if wanted in ("on", "off"):
-            await slash.set_writing(self._session, wanted == "on")
+            await slash.set_writing(self._opened(), wanted == "on")
         elif wanted not in ("", "status"):
             raise ConfigError("say /write on, /write off or /write status")
-        self._say(slash.describe_writing(agent))
+        self._say(slash.describe_writing(self._agent))
 
     async def _resume(self, name: str) -> None:
         if not name:
-            return self._offer()
-        agent = self._session.agent
-        resumed = self._store.resume(find_session(self._store, name), agent)
-        await self._session.close()
+            return await self._offer()
+        resumed = await in_thread(
+            lambda: self._store.resume(find_session(self._store, name), self._agent)
+        )
+        if self._session is not None:
+            await self._session.close()
         self._take(resumed)
-        self._say(f"goes on with {resumed.id}, in a new sandbox")
-        return None
+        return self._say(f"goes on with {resumed.id}, in a new sandbox")
 
-    def _offer(self) -> None:
-        for info in self._store.list(LISTED):
+    async def _offer(self) -> None:
+        for info in await in_thread(lambda: self._store.list(LISTED)):
             self._say(f"{info.id}  {info.status}  {one_line(info.first_prompt, 60)}")
         self._say("/resume ID goes on with one")
 
     async def _download(self, rest: str) -> None:
         remote, local = slash.parse_download(rest)
-        sandbox = await self._session.get_sandbox()
+        sandbox = await self._opened().get_sandbox()
         await sandbox.fs.download(remote, local)
         self._say(f"wrote {plain(str(local))}")
 
     async def _cost(self, _rest: str) -> None:
-        self._say(describe_usage(dataclasses.asdict(self._session.state.total)))
+        self._say(describe_usage(dataclasses.asdict(self._opened().state.total)))
 
 
 async def _check_model(agent: Agent) -> None:

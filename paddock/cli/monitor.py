@@ -46,8 +46,8 @@ HELP = """\
   help                      this
   quit                      leave; the sessions go on
 
-PREFIX is a session's id or the beginning of one; it may be left out where only one
-session runs."""
+PREFIX is a session's id or the beginning of one. Where only one session runs, `watch`,
+`pause` and `resume` need none."""
 
 
 def monitor(directory: Directory = None) -> None:
@@ -109,6 +109,8 @@ class Monitor:
         await self._say(table(found) if found else "no session is running")
 
     async def _watch(self, prefix: str) -> None:
+        if prefix == "all":
+            raise ConfigError("one is watched at a time: say watch PREFIX")
         for session in await self._choose(prefix):
             timeline = Timeline()
             async for records in follow(session.directory):

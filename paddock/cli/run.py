@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -22,11 +23,6 @@ from paddock.cli.render import PREVIEW_LINES
 from paddock.cli.running import run as run_to_end
 from paddock.cli.sessions import list_, locate, open_store
 from paddock.errors import ConfigError
-
-if TYPE_CHECKING:
-    from paddock.runtime.config import AgentConfig
-    from paddock.runtime.session import Session
-    from paddock.runtime.store import SessionStore
 
 __all__ = ["run"]
 
@@ -128,6 +124,9 @@ def run(
 
         paddock run - --json < task.txt | jq .type
     """
+    from paddock.runtime.agent import Agent
+    from paddock.runtime.session import Session
+
     if list_sessions:
         list_(session_dir=session_dir, as_json=as_json)
         return
@@ -167,14 +166,23 @@ def run(
     if text is None:
         _require_conversation(output, as_json)
     store = found[0] if found else open_store(session_dir)
-    session = _open(agent_config, store, found[1] if found else None, save)
+    agent = Agent(agent_config)
+    resumed = store.resume(found[1], agent) if found else None
+    create = partial(store.create_session if save else Session, agent)
     if text is None:
-        chat = Chat(session, store, max_turns=max_turns, preview_lines=preview_lines)
+        chat = Chat(
+            agent,
+            store,
+            session=resumed,
+            create=create,
+            max_turns=max_turns,
+            preview_lines=preview_lines,
+        )
         raise typer.Exit(run_to_end(chat.run(), on_interrupt=chat.interrupt))
     raise typer.Exit(
         run_to_end(
             converse(
-                session,
+                resumed or create(),
                 text,
                 max_turns=max_turns,
                 as_json=as_json,
@@ -189,13 +197,3 @@ def _require_conversation(output: Path | None, as_json: bool) -> None:
     """Raise unless somebody is there to talk with."""
     if output is not None or as_json or not is_terminal():
         raise ConfigError(NO_PROMPT)
-
-
-def _open(config: AgentConfig, store: SessionStore, resumed: str | None, save: bool) -> Session:
-    from paddock.runtime.agent import Agent
-    from paddock.runtime.session import Session
-
-    agent = Agent(config)
-    if resumed is not None:
-        return store.resume(resumed, agent)
-    return store.create_session(agent) if save else Session(agent)

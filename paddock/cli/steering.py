@@ -147,14 +147,14 @@ def cancel_run(session: Watched) -> None:
 
 def table(sessions: Sequence[Watched]) -> Table:
     """For a person."""
-    shown = Table("id", "status", "pid", "since", "prompt", box=None)
+    shown = Table("id", "status", "pid", "since (UTC)", "prompt", box=None)
     for session in sessions:
         writer = session.writer
         cells = (
             session.id,
             session.phase,
             str(writer.pid) if writer else "",
-            writer.since[:19] if writer else "",
+            str(writer.since)[:19] if writer else "",
             session.prompt,
         )
         shown.add_row(*(Text(one_line(cell, 60)) for cell in cells))

@@ -86,6 +86,9 @@ def _body(record: Mapping[str, Any]) -> Text | None:
             return render_result(f"{name}{_took(record)}", result, {"success": success})
         case {"type": "tool_blocked", "tool_name": name, "tool_args": dict(arguments)}:
             return Text.assemble(("✗ not allowed: ", "yellow"), describe_call(str(name), arguments))
+        case {"type": "approval_required", "tool_name": name, "tool_args": dict(arguments)}:
+            call = describe_call(str(name), arguments)
+            return Text.assemble(("? waits for an approval: ", "yellow"), call)
         case {"type": "error" | "cancelled" as kind, "message": message}:
             return Text(f"✗ {kind}: {plain(str(message))}", style="red")
         case {"type": "compact", "tokens_before": before, "tokens_after": after}:
