@@ -82,14 +82,18 @@ class Delegation:
         child.context_window = settings.context_window
         child.on_provision = settings.on_provision
         if task.system_prompt is None:
-            child.system_prompt = settings.system_prompt or parent.agent.system_prompt
+            given = settings.system_prompt
+            child.system_prompt = parent.agent.system_prompt if given is None else given
         return child
 
     def _agent(self, task: ChildTask) -> Agent:
         """The agent of `task`, without the tools that run agents. Blocks."""
         parent = self.parent.agent
         if task.config is not None:
-            agent = Agent(task.config)
+            config = task.config
+            if task.approval_callback is None and not parent.config.auto_approve:
+                config = replace(config, auto_approve=False)
+            agent = Agent(config)
         else:
             changes: dict[str, Any] = {"response_format": None}  # that is for the last answer
             if task.system_prompt is not None:

@@ -205,3 +205,23 @@ async def test_an_agents_own_callback_is_asked_instead_of_its_callers() -> None:
         session.approval_callback = ours
         await session.run("Go.")
     assert asked == ["critic", "critic's list"]
+
+
+@pytest.mark.rows("S-51")
+async def test_what_its_caller_may_not_do_unasked_an_agent_may_not_either(tmp_path: Path) -> None:
+    script = tmp_path / "critic.yaml"
+    script.write_text("- tool_calls: [{name: list, arguments: {}}]\n- text: Seen.\n")
+    profile = PermissionProfile.from_dict({"profile": "all", "approval": {"mode": "all"}})
+    theirs = AgentConfig(model=f"scripted:{script}", profile=profile, auto_approve=True)
+    quiet = AgentConfig(
+        system_prompt="x",
+        auto_approve=False,
+        profile=PermissionProfile.from_dict({"profile": "none", "approval": {"mode": "none"}}),
+    )
+    for callback, status in ((None, "interrupted"), (lambda name, arguments: True, "completed")):
+        client = Two([calling(instruction="One."), {"text": "Done."}], [])
+        agent = Agent(quiet)
+        agent.registry.register(critic(config=theirs, approval_callback=callback))
+        async with Session(agent, client=client) as session:
+            result = await session.run("Go.")
+        assert told(result)[1]["child_status"] == status

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import types
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pytest
 
@@ -14,6 +16,7 @@ from paddock import (
     ApprovalInterrupt,
     Budget,
     CancellationToken,
+    ConfigError,
     LocalBackend,
     PermissionProfile,
     SandboxError,
@@ -24,16 +27,17 @@ from paddock import (
     ToolInvocation,
     ToolOutput,
 )
-from paddock.runtime.delegation import conversation
+from paddock.runtime.delegation import Delegation, conversation
 from paddock.runtime.tools.delegate import DelegateHandler
 from paddock.runtime.trace import read_records
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
     from pathlib import Path
 
     from paddock import ModelRequest, RunResult
     from paddock.runtime.models.base import Message, ModelEvent
+    from paddock.runtime.tools.child import ChildReport, ChildTask
     from tests.unit.runtime.conftest import CountingBackend
 
     CheckHistory = Callable[[Sequence[Message]], None]
@@ -341,6 +345,68 @@ async def test_cancelling_the_parent_ends_the_child_and_leaves_nothing(
         assert run.result().usage["input_tokens"] == 107
 
 
+@types.coroutine
+def struck(
+    work: Coroutine[Any, Any, Any], step: int, strike: Callable[[], object], waits: list[None]
+) -> Generator[Any, Any, Any]:
+    """Await `work`; `strike` comes when it waits for the `step`-th time. `waits` counts."""
+    inner = work.__await__()
+    go_on: Callable[[], Any] = functools.partial(next, inner)
+    while True:
+        try:
+            waited_for = go_on()
+        except StopIteration as end:
+            return end.value
+        waits.append(None)
+        if len(waits) == step:
+            asyncio.get_running_loop().call_soon(strike)
+        try:
+            go_on = functools.partial(inner.send, (yield waited_for))
+        except BaseException as error:
+            go_on = functools.partial(inner.throw, error)
+
+
+@pytest.mark.rows("S-50", "C46")
+@pytest.mark.parametrize("how", ["session", "task"])
+@pytest.mark.parametrize("sandbox", ["shared", "own"])
+async def test_a_parent_that_is_cancelled_at_any_await_of_its_child_leaves_nothing(
+    backend: CountingBackend,
+    check_history: CheckHistory,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    how: str,
+    sandbox: Literal["shared", "own"],
+) -> None:
+    whole, step, reached = Delegation.run, 0, True
+    touching = {"tool_calls": [{"name": "touch"}], "usage": CHILD_USAGE}
+    while reached:
+        step += 1
+        client = Two([delegating(), {"text": "Done."}], [touching, {"text": "Touched."}])
+        handler = DelegateHandler(sandbox=sandbox)
+        directory = tmp_path / str(step)
+        session = session_of(client, handler=handler, backend=backend, directory=directory)
+        session.registry.register(Touch())
+        running, waits = asyncio.create_task(session.run("Go.")), list[None]()
+        strike = session.cancel if how == "session" else running.cancel
+
+        async def run(self: Delegation, task: ChildTask, at: tuple[Any, ...]) -> ChildReport:
+            report: ChildReport = await struck(whole(self, task), *at)
+            return report
+
+        at = (step, strike, waits)
+        monkeypatch.setattr(Delegation, "run", functools.partialmethod(run, at=at))
+        await asyncio.wait([running])
+        reached = len(waits) >= step
+        assert session.state.status == ("cancelled" if reached else "completed")
+        check_history(session.state.messages)
+        loaded = State.from_jsonl((directory / "trace.jsonl").read_bytes())
+        assert (loaded.messages, loaded.usage) == (session.state.messages, session.state.usage)
+        await session.close()
+        assert not backend.live
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert step > 6
+
+
 async def test_a_childs_commands_get_the_runs_secrets_and_its_model_does_not() -> None:
     client = Two(
         [delegating(), {"text": "Done."}],
@@ -355,6 +421,11 @@ async def test_a_childs_commands_get_the_runs_secrets_and_its_model_does_not() -
         assert (await sandbox.exec('echo "-$KEY-"')).stdout == "--\n"
     assert told(result)[0] == "Same."
     assert "very-secret-indeed" not in repr(client.requests)
+
+
+def test_a_sandbox_that_is_neither_shared_nor_own_is_refused() -> None:
+    with pytest.raises(ConfigError, match="not 'owned'"):
+        DelegateHandler(sandbox="owned")  # type: ignore[arg-type]
 
 
 async def test_a_tool_that_runs_agents_says_so_outside_a_session() -> None:
