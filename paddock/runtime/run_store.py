@@ -44,7 +44,7 @@ class RunStore(Protocol):
     """Keeps one `RunState` for each run id. For any number of tasks and processes."""
 
     async def save(self, run_id: str, state: RunState) -> None:
-        """Keep `state`, in place of an earlier one."""
+        """Keep `state`, in place of an earlier one. Bounds its own waits."""
         ...
 
     async def load(self, run_id: str) -> RunState | None:
@@ -140,7 +140,7 @@ async def run_prompt_stored(
     else:
         result = await _go_on(runtime, waiting, run_store, run_id, on_event, approval_decisions)
     if result.state is not None:
-        await run_store.save(run_id, result.state)
+        await finish(run_store.save(run_id, result.state))
     return result
 
 

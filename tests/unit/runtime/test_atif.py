@@ -188,3 +188,15 @@ def test_a_torn_end_is_left_out_and_damage_is_an_error(write: Callable[..., Path
     path.write_bytes(b"x" + data)
     with pytest.raises(TraceError):
         trace_to_atif(path, session_id="s")
+
+
+@pytest.mark.rows("S-50")
+def test_what_a_child_used_up_is_in_the_totals_and_in_no_step(write: Callable[..., Path]) -> None:
+    ours = {"type": "llm_end", "model": "m", "input_tokens": 10, "output_tokens": 5}
+    theirs = {"type": "child_llm_end", "model": "m", "input_tokens": 7, "cost_usd": 0.5}
+    path = write(theirs, ours, message("assistant", "Done."))
+    found = trace_to_atif(path, session_id="s")
+    assert found["final_metrics"]["total_prompt_tokens"] == 17
+    assert found["final_metrics"]["total_cost_usd"] == 0.5
+    (step,) = found["steps"]
+    assert step["metrics"]["prompt_tokens"] == 10
