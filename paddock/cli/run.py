@@ -34,7 +34,7 @@ there is no prompt, and this is no conversation at a terminal
 def run(
     prompt: Annotated[
         str | None,
-        typer.Argument(metavar="[PROMPT]", help=f"{options.PROMPT_HELP} Without: a conversation."),
+        typer.Argument(metavar="PROMPT", help=f"{options.PROMPT_HELP} Without: a conversation."),
     ] = None,
     model: options.Model = None,
     profile: Annotated[

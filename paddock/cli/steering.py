@@ -51,7 +51,9 @@ class Watched:
 
 Directory = Annotated[
     Path | None,
-    typer.Argument(metavar="[DIR]", help="Where the sessions are kept. Default: where they are."),
+    typer.Argument(
+        metavar="DIR", help="Where the sessions are kept. Default: as for `paddock run`."
+    ),
 ]
 
 
@@ -71,7 +73,7 @@ def ps(directory: Directory = None) -> None:
 
 def cancel(
     prefix: Annotated[
-        str, typer.Argument(metavar="[PREFIX]", help="A session's id, or the beginning of one.")
+        str, typer.Argument(metavar="PREFIX", help="A session's id, or the beginning of one.")
     ] = "",
     directory: Annotated[
         Path | None,
