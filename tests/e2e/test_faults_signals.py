@@ -109,7 +109,8 @@ def started(request: pytest.FixtureRequest, paddock: Paddock) -> Callable[[str],
         else:
             turns = [{"tool_calls": [{"name": "bash", "arguments": {"command": command}}]}]
             (paddock.cwd / "script.yaml").write_text(json.dumps([*turns, {"text": "Never."}]))
-            args = ("run", "Wait", "--model", "scripted:script.yaml", "--profile", "developer", "-y")
+            model = ("--model", "scripted:script.yaml")
+            args = ("run", "Wait", *model, "--profile", "developer", "-y")
             terminal = Terminal(paddock, *args)
         deadline = time.monotonic() + PATIENCE
         while len(_running(mark)) < 2:
