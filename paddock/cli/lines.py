@@ -71,7 +71,7 @@ class TerminalLines:
                 if warned:
                     raise EOFError from None
                 warned = True
-                print("(Ctrl-C again, Ctrl-D or exit leaves)", file=sys.stderr, flush=True)
+                print("(Ctrl-C once more, Ctrl-D or exit leaves)", file=sys.stderr, flush=True)
 
 
 async def ask(question: str) -> str:

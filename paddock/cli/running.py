@@ -8,6 +8,7 @@ end by themselves, because their guests see the host go.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -63,10 +64,15 @@ def _stop(task: asyncio.Task[Any], number: signal.Signals, received: list[signal
         # Not our handler: the kernel's own, which works even if the loop is stuck.
         loop.remove_signal_handler(each)
         signal.signal(each, signal.SIG_DFL)
-    print(f"paddock: {number.name}; cleaning up (again to leave at once)", file=sys.stderr)
+    task.cancel()
+    with contextlib.suppress(OSError):  # the terminal may be what has gone
+        _tell(f"paddock: {number.name}; cleaning up (again to leave at once)")
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
     # A status hides the cursor, and a second signal leaves it no time to show it. It also
     # takes the place of sys.stderr, for text alone.
     if sys.__stderr__ is not None and sys.__stderr__.isatty():
         sys.__stderr__.write(_SHOW_CURSOR)
         sys.__stderr__.flush()
-    task.cancel()

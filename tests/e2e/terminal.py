@@ -45,6 +45,7 @@ class Terminal:
             )
         finally:
             os.close(theirs)
+        self._open = True
         self._from = 0
 
     def __enter__(self) -> Self:
@@ -56,7 +57,8 @@ class Terminal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        os.close(self._ours)  # whatever still runs there is hung up
+        if self._open:
+            self.hang_up()
         self.process.kill()
         self.process.wait(PATIENCE)
 
@@ -78,6 +80,11 @@ class Terminal:
 
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
+
+    def hang_up(self) -> None:
+        """Close the window."""
+        self._open = False
+        os.close(self._ours)
 
     def end(self) -> int:
         """Read to the end; the exit code."""

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import select
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +24,27 @@ pytestmark = pytest.mark.rows("S-63")
 
 def bash(command: str, text: str = "") -> dict[str, Any]:
     return {"text": text, "tool_calls": [{"name": "bash", "arguments": {"command": command}}]}
+
+
+LEAVING = 10.0
+"""Seconds for clean-up, on a machine that is busy."""
+
+
+def sleepers(mark: str) -> list[str]:
+    """The processes of this machine that sleep for `mark` seconds."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes() == f"sleep\0{mark}\0".encode():
+                found.append(path.parent.name)
+    return found
+
+
+def wait_for_sleeper(mark: str) -> None:
+    deadline = time.monotonic() + LEAVING
+    while not sleepers(mark):
+        assert time.monotonic() < deadline
+        select.select([], [], [], 0.01)  # nothing tells that a process has started
 
 
 @contextlib.contextmanager
@@ -116,24 +141,60 @@ def test_ctrl_c_cancels_the_turn_and_the_next_one_goes_on(paddock: Paddock) -> N
         terminal.wait_for("Going on.")
         terminal.wait_for(READY)
         terminal.type(CTRL_C)
-        terminal.wait_for("Ctrl-C again")
+        terminal.wait_for("Ctrl-C once more")
         terminal.wait_for(READY)
         terminal.type(CTRL_C)
         assert terminal.end() == 0
 
 
+@pytest.mark.rows("C47")
 def test_ctrl_c_twice_leaves_while_a_turn_goes_on(paddock: Paddock) -> None:
-    script = [bash("trap '' TERM; echo begun; sleep 60; sleep 60")]
+    mark = f"61.{os.getpid()}"
+    script = [bash(f"trap '' TERM; echo begun; sleep {mark}; sleep {mark}")]
     with talking(paddock, script, "--profile", "developer", "-y") as terminal:
         terminal.type("Wait\r")
-        terminal.wait_for("→ bash")
+        wait_for_sleeper(mark)
         terminal.type(CTRL_C)
         terminal.wait_for("again leaves")
         terminal.type(CTRL_C)
-        # It may have been cancelled already; then this is the first at an empty line.
-        terminal.type(CTRL_C)
+        terminal.wait_for("leave")
+        if "Ctrl-D or exit leaves" in terminal.seen:  # the turn had ended before
+            terminal.wait_for(READY)
+            terminal.type(CTRL_C)
         assert terminal.end() in (0, 130)
         assert "Traceback" not in terminal.seen
+    assert not sleepers(mark)
+
+
+@pytest.mark.rows("C47")
+@pytest.mark.parametrize("way", ["a conversation", "one prompt"])
+def test_a_window_that_is_closed_in_the_middle_of_a_turn_leaves_nothing(
+    paddock: Paddock, way: str
+) -> None:
+    mark = f"62.{os.getpid()}"
+    (paddock.cwd / "script.json").write_text(json.dumps([bash(f"sleep {mark}; sleep {mark}")]))
+    options = ("--model", "scripted:script.json", "--profile", "developer", "-y")
+    prompt = ("Wait now",) if way == "one prompt" else ()
+    with Terminal(paddock, *options, *prompt) as terminal:
+        if not prompt:
+            terminal.wait_for(READY)
+            terminal.type("Wait\r")
+        wait_for_sleeper(mark)
+        terminal.hang_up()
+        terminal.process.wait(LEAVING)
+    assert not sleepers(mark)
+
+
+@pytest.mark.rows("C47")
+def test_a_window_that_is_closed_at_the_prompt_ends_the_conversation(paddock: Paddock) -> None:
+    with talking(paddock, [{"text": "Hello."}]) as terminal:
+        terminal.type("Hi\r")
+        terminal.wait_for("Hello.")
+        terminal.wait_for(READY)
+        terminal.hang_up()
+        terminal.process.wait(LEAVING)
+    (listed,) = json.loads(paddock("sessions", "list", "--json").stdout)
+    assert listed["status"] == "completed"
 
 
 def test_ctrl_c_at_an_approval_cancels_the_turn_and_leaves_the_terminal_whole(
