@@ -14,7 +14,7 @@ from paddock.errors import TraceError
 from paddock.runtime.trace import read_records
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from paddock.runtime.directory import SessionDirectory
     from paddock.runtime.records import Record
@@ -34,7 +34,7 @@ PIECE = 1024 * 1024
 """Bytes read at once."""
 
 
-async def follow(directory: SessionDirectory) -> AsyncIterator[list[Record]]:
+async def follow(directory: SessionDirectory) -> AsyncGenerator[list[Record], None]:
     """The last records of the session, then each that is added, until nobody writes it.
 
     Raises `TraceError` for what is no record.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -113,10 +114,11 @@ class Monitor:
             raise ConfigError("one is watched at a time: say watch PREFIX")
         for session in await self._choose(prefix):
             timeline = Timeline()
-            async for records in follow(session.directory):
-                for record in records:
-                    if (line := timeline.render(record)) is not None:
-                        await self._say(line)
+            async with contextlib.aclosing(follow(session.directory)) as pieces:
+                async for records in pieces:
+                    for record in records:
+                        if (line := timeline.render(record)) is not None:
+                            await self._say(line)
             await self._say(f"{session.id} is not running any more")
 
     async def _cancel(self, prefix: str) -> None:
