@@ -75,11 +75,16 @@ class TerminalLines:
 
 
 async def ask(question: str) -> str:
-    """One answer at the terminal, in no history. `KeyboardInterrupt` for Ctrl-C, and
-    `EOFError` for Ctrl-D. Cancelled, the terminal is as it was."""
+    """One answer at the terminal, in no history; not one that was typed before.
+
+    `KeyboardInterrupt` for Ctrl-C, and `EOFError` for Ctrl-D. Cancelled, the terminal is as
+    it was.
+    """
     from prompt_toolkit import PromptSession
+    from prompt_toolkit.input.typeahead import clear_typeahead
 
     session: PromptSession[str] = PromptSession()
+    clear_typeahead(session.input)  # what came with the line before
     return await _prompted(session, question)
 
 

@@ -147,6 +147,23 @@ def test_ctrl_c_cancels_the_turn_and_the_next_one_goes_on(paddock: Paddock) -> N
         assert terminal.end() == 0
 
 
+@pytest.mark.rows("C54")
+def test_keys_from_before_the_question_are_no_answer_to_it(paddock: Paddock) -> None:
+    (paddock.cwd / "data").mkdir()
+    script = [bash(f"rm -rf {paddock.cwd}/data")]
+    with talking(paddock, script, "--profile", "developer") as terminal:
+        terminal.type("Try\ry\r")
+        terminal.wait_for("Allow this call? [y/N]")
+        terminal.type("n\r")
+        terminal.wait_for("not allowed")
+    options = ("--model", "scripted:script.json", "--profile", "developer")
+    with Terminal(paddock, "Try now", *options) as terminal:
+        terminal.type("y\r")
+        terminal.wait_for("Allow this call? [y/N]")
+        terminal.type("n\r")
+        terminal.wait_for("not allowed")
+
+
 @pytest.mark.rows("C47")
 def test_ctrl_c_twice_leaves_while_a_turn_goes_on(paddock: Paddock) -> None:
     mark = f"61.{os.getpid()}"
