@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import threading
 import weakref
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -19,14 +20,15 @@ from paddock.redaction import Redactor, Secrets
 from paddock.runtime.models.base import ModelResponse, TextDelta
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
+    from paddock.backends.base import ProgressCallback
     from paddock.runtime.agent import Agent
     from paddock.runtime.events import Event
     from paddock.runtime.models.base import ModelClient, ModelEvent, ModelRequest, ToolCall
     from paddock.sandbox import Sandbox
 
-__all__ = ["DiscreetModel", "Secrecy", "discreet_logs", "redacted"]
+__all__ = ["DiscreetModel", "Secrecy", "redacted"]
 
 PACKAGE = "paddock"
 """The logger whose children are ours."""
@@ -36,14 +38,15 @@ class Secrecy:
     """The secrets of one session: the agent's, its `own`, and those of the run.
 
     `redactor` knows them all, and goes on knowing those of earlier runs: what such a run
-    has left in a file may be read in a later one.
+    has left in a file may be read in a later one. What this package logs holds none of them,
+    tracebacks included, for as long as this is referred to.
     """
 
     def __init__(self, agent: Agent, own: Mapping[str, str]) -> None:
         self.own = Secrets(own)
         self._agent = agent
         self._given = self._standing
-        self.redactor = Redactor(self._given)
+        self._learn(Redactor(self._given))
         self._lent: weakref.ref[Sandbox] | None = None
 
     @property
@@ -54,11 +57,10 @@ class Secrecy:
     def keeping(self, secrets: Mapping[str, str]) -> Iterator[None]:
         """While the block runs, commands get `secrets` too. Raises `ConfigError`."""
         given = Secrets({**self._standing, **secrets})
-        self.redactor = self.redactor.including(given)
+        self._learn(self.redactor.including(given))
         self._give(given)
         try:
-            with discreet_logs(self.redactor):
-                yield
+            yield
         finally:
             self._give(self._standing)
 
@@ -66,14 +68,23 @@ class Secrecy:
         """The secrets of an agent that works for this session's: what is secret here is so
         there. If `whole`, its commands get what this session's get now."""
         lent = Secrecy(agent, self._given if whole else {})
-        lent.redactor |= self.redactor
+        lent._learn(lent.redactor | self.redactor)
         return lent
+
+    async def provision(self, *, on_progress: ProgressCallback | None = None) -> Sandbox:
+        """A new sandbox of the agent, for the caller to close. See `Agent.provision`."""
+        return await self._agent.provision(on_progress=on_progress, secrets=self.own)
 
     def lend(self, sandbox: Sandbox) -> Sandbox:
         """`sandbox`, whose commands get what there is now, and change when it changes."""
         self._lent = weakref.ref(sandbox)
         self._entrust(sandbox)
         return sandbox
+
+    def _learn(self, redactor: Redactor) -> None:
+        self.redactor = redactor
+        if redactor:
+            _DISCRETION.add(self)
 
     def _give(self, secrets: Secrets) -> None:
         self._given = secrets
@@ -140,45 +151,66 @@ def redacted(event: Event, redactor: Redactor) -> Event:
     return dataclasses.replace(event, **told)
 
 
-@contextlib.contextmanager
-def discreet_logs(redactor: Redactor) -> Iterator[None]:
-    """While the block runs, what this package logs holds no secrets, tracebacks included."""
-    if not redactor:
-        yield
-        return
-    filtering = _Filter(redactor)
-    # A logger's filter does not see what its children log.
-    loggers = [logging.getLogger(name) for name in _loggers()]
-    for logger in loggers:
-        logger.addFilter(filtering)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(filtering)
+class _Discretion:
+    """Whose secrets the log is not to tell.
+
+    The log is the process's, so there is one of these. Records are changed where they are
+    made: that is one place, whichever loggers and handlers there will be.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a collection of garbage may come while it is held
+        self._known: frozenset[weakref.ref[Secrecy]] = frozenset()
+
+    def add(self, secrecy: Secrecy) -> None:
+        """Keep the secrets of `secrecy` until it is forgotten."""
+        with self._lock:
+            self._known |= {weakref.ref(secrecy, self._forget)}
+            previous = logging.getLogRecordFactory()
+            if not isinstance(previous, _DiscreetRecords):
+                logging.setLogRecordFactory(_DiscreetRecords(previous, self))
+
+    def _forget(self, _: weakref.ref[Secrecy]) -> None:
+        with self._lock:
+            self._known = frozenset(each for each in self._known if each() is not None)
+            ours = logging.getLogRecordFactory()
+            if not self._known and isinstance(ours, _DiscreetRecords):
+                logging.setLogRecordFactory(ours.previous)
+
+    def text(self, text: str) -> str:
+        """`text`, or what is left of it."""
+        for each in self._known:
+            if (secrecy := each()) is not None:
+                text = secrecy.redactor.text(text)
+        return text
 
 
-def _loggers() -> list[str]:
-    known = [*logging.root.manager.loggerDict]
-    return [PACKAGE, *(name for name in known if name.startswith(f"{PACKAGE}."))]
+class _DiscreetRecords:
+    """Makes log records as `previous` does, and takes secrets out of this package's."""
 
-
-class _Filter(logging.Filter):
-    """Lets everything pass, after taking secrets out of it."""
-
-    def __init__(self, redactor: Redactor) -> None:
-        super().__init__()
-        self._redactor = redactor
+    def __init__(self, previous: Callable[..., logging.LogRecord], discretion: _Discretion) -> None:
+        self.previous = previous
+        self._discretion = discretion
         self._formatter = logging.Formatter()
 
-    def filter(self, record: logging.LogRecord) -> bool:
+    def __call__(self, name: str, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = self.previous(name, *args, **kwargs)
+        if f"{name}.".startswith(f"{PACKAGE}."):
+            self._redact(record)
+        return record
+
+    def _redact(self, record: logging.LogRecord) -> None:
         said = record.getMessage()
-        told = self._redactor.text(said)
+        told = self._discretion.text(said)
         if told is not said:
             record.msg, record.args = told, ()
         if record.exc_info:
             trace = self._formatter.formatException(record.exc_info)
-            told = self._redactor.text(trace)
+            told = self._discretion.text(trace)
             if told is not trace:
                 record.exc_info, record.exc_text = None, told
-        return True
+        if record.stack_info:
+            record.stack_info = self._discretion.text(record.stack_info)
+
+
+_DISCRETION = _Discretion()

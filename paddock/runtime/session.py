@@ -90,9 +90,7 @@ class Session(SessionSettings):
         self._journal.redactor = self.redactor
         self._given_client = client
         self._client = Keeper(agent.connect, name="model client")
-        provision = functools.partial(
-            agent.provision, on_progress=_teller(self), secrets=self._secrecy.own
-        )
+        provision = functools.partial(self._secrecy.provision, on_progress=_teller(self))
         own: Keeper[Sandbox] = Keeper(provision, name="sandbox")
         self._sandbox = own if sandbox is None else sandbox
         self._own_sandbox = own

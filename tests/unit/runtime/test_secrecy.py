@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import linecache
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,7 +15,8 @@ from paddock.redaction import Redactor
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
 from paddock.runtime.models.base import ModelRequest, ModelResponse, TextDelta, ToolCall
-from paddock.runtime.secrecy import DiscreetModel, Secrecy, discreet_logs
+from paddock.runtime.secrecy import DiscreetModel, Secrecy
+from paddock.runtime.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -96,22 +99,82 @@ async def test_arguments_lose_their_secrets_and_stay_json(arguments: str, told: 
     assert event.tool_calls[0].arguments == told
 
 
-def test_logs_are_discreet_only_for_as_long_as_the_block_lasts(
+def test_the_log_holds_no_secrets_whichever_logger_and_whenever_it_was_made(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    log = logging.getLogger("paddock.runtime.secrecy.test")
-    with discreet_logs(QUIET):
-        try:
-            raise OSError(f"reading {TOKEN}")
-        except OSError:
-            log.exception("failed with %s", TOKEN)
-    log.warning("after %s", TOKEN)
-    first, second = caplog.records
-    assert first.getMessage() == "failed with [secret TOKEN]"
-    assert "OSError: reading [secret TOKEN]" in (first.exc_text or "")
-    assert first.exc_info is None
-    assert second.getMessage() == f"after {TOKEN}"
-    assert not log.filters
+    session = Session(Agent(AgentConfig(secrets={"TOKEN": TOKEN})))
+    log = logging.getLogger("paddock.made.after.the.session")
+    try:
+        raise OSError(f"reading {TOKEN}")
+    except OSError:
+        log.exception("failed with %s", TOKEN)
+    assert session.redactor
+    [record] = caplog.records
+    assert record.getMessage() == "failed with [secret TOKEN]"
+    assert "OSError: reading [secret TOKEN]" in (record.exc_text or "")
+    assert record.exc_info is None
+
+
+def test_the_log_shows_no_secrets_in_a_stack(caplog: pytest.LogCaptureFixture) -> None:
+    secrecy = Secrecy(Agent(), {"TOKEN": TOKEN})
+    source = f"logging.getLogger('paddock').warning('here', stack_info=True)  # {TOKEN}"
+    name = "<a file with a secret>"
+    linecache.cache[name] = (len(source), None, [source], name)
+    try:
+        exec(compile(source, name, "exec"), {"logging": logging})
+    finally:
+        del linecache.cache[name]
+    assert secrecy.redactor
+    assert "[secret TOKEN]" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+async def test_the_log_is_discreet_while_a_sandbox_outlives_its_session(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    session = Session(Agent(AgentConfig(secrets={"TOKEN": TOKEN})))
+    keeper = session._own_sandbox
+    await session.get_sandbox()
+    del session
+    gc.collect()
+    logging.getLogger("paddock.sandbox").warning("closing with %s", TOKEN)
+    await keeper.aclose()
+    assert caplog.messages == ["closing with [secret TOKEN]"]
+
+
+def test_logs_are_discreet_only_for_as_long_as_somebody_has_the_secrets(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gc.collect()
+    before = logging.getLogRecordFactory()
+    secrecies = [Secrecy(Agent(), {"TOKEN": TOKEN}), Secrecy(Agent(), {"OTHER": "of-another"})]
+    logging.getLogger("paddock").warning("%s %s", TOKEN, "of-another")
+    logging.getLogger("paddocks").warning("%s", TOKEN)
+    secrecies.pop()
+    assert logging.getLogRecordFactory() is not before
+    secrecies.pop()
+    assert logging.getLogRecordFactory() is before
+    logging.getLogger("paddock").warning("%s", TOKEN)
+    assert caplog.messages == ["[secret TOKEN] [secret OTHER]", TOKEN, TOKEN]
+
+
+def test_a_record_factory_that_came_later_stays() -> None:
+    gc.collect()
+    before = logging.getLogRecordFactory()
+    secrecy = Secrecy(Agent(), {"TOKEN": TOKEN})
+    ours = logging.getLogRecordFactory()
+
+    def theirs(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        return ours(*args, **kwargs)
+
+    logging.setLogRecordFactory(theirs)
+    try:
+        del secrecy
+        assert logging.getLogRecordFactory() is theirs
+        record = theirs("paddock", logging.INFO, "", 0, TOKEN, (), None)
+        assert record.getMessage() == TOKEN
+    finally:
+        logging.setLogRecordFactory(before)
 
 
 def test_what_a_run_was_told_stays_unsaid_under_every_value() -> None:
