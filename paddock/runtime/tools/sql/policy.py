@@ -20,7 +20,10 @@ _FUNCTIONS: Final[dict[Kind, frozenset[str]]] = {
     }),
     "postgres": frozenset({
         "binary_upgrade_create_empty_extension", "connectby", "crosstab", "crosstab2",
-        "crosstab3", "crosstab4", "crosstabn", "lowrite", "loread", "pg_backup_start",
+        "crosstab3", "crosstab4", "crosstabn", "lo_close", "lo_creat", "lo_create", "lo_export",
+        "lo_from_bytea", "lo_get", "lo_import", "lo_lseek", "lo_lseek64", "lo_open", "lo_put",
+        "lo_tell", "lo_tell64", "lo_truncate", "lo_truncate64", "lo_unlink", "loread", "lowrite",
+        "pg_backup_start",
         "pg_backup_stop", "pg_cancel_backend", "pg_create_logical_replication_slot",
         "pg_create_physical_replication_slot", "pg_create_restore_point",
         "pg_copy_logical_replication_slot", "pg_copy_physical_replication_slot",
@@ -46,7 +49,7 @@ process with it. `extractvalue` and the URI types of Oracle fetch what a documen
 _FUNCTION_PREFIXES: Final[dict[Kind, tuple[str, ...]]] = {
     "sqlite": (),
     "postgres": (
-        "dblink", "lo_", "pg_advisory", "pg_file_", "pg_logical_slot_", "pg_ls_", "pg_read_",
+        "dblink", "pg_advisory", "pg_file_", "pg_logical_slot_", "pg_ls_", "pg_read_",
         "pg_replication_origin_", "pg_stat_reset_", "pg_try_advisory", "pg_write_",
     ),
     "mysql": (),
@@ -57,7 +60,7 @@ _PACKAGE_PREFIXES: Final[dict[Kind, tuple[str, ...]]] = {
     "sqlite": (),
     "postgres": (),
     "mysql": (),
-    "oracle": ("ctx_", "dbms_", "owa_", "sdo_", "utl_"),
+    "oracle": ("apex_", "ctx_", "dbms_", "owa_", "sdo_", "utl_", "wwv_flow"),
 }
 
 READING_PRAGMAS: Final[dict[str, bool]] = {

@@ -11,7 +11,6 @@ that it can't write. This module connects to nothing.
 
 from __future__ import annotations
 
-import itertools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -148,10 +147,10 @@ def _tokens(sql: str, kind: Kind) -> list[Token]:
     tokens = _scan(sql, kind)
     if any(_is(token, "SEMICOLON") for token in tokens):
         raise StatementRefused("it is more than one statement; send one at a time")
-    for token in tokens:
+    texts = ["", *(token.text for token in tokens), ""]
+    for token, before, after in zip(tokens, texts, texts[2:], strict=False):
         _check_quoting(sql, token, kind)
-    for token, following in itertools.pairwise(tokens):
-        _check_name(token, following.text, kind)
+        _check_name(token, before, after, kind)
     return tokens
 
 
@@ -171,13 +170,18 @@ def _check_quoting(sql: str, token: Token, kind: Kind) -> None:
         raise StatementRefused(f"this cannot be told from other text: {raw[:40]}")
 
 
-def _check_name(token: Token, following: str, kind: Kind) -> None:
-    if _is_string(token) or following not in ("(", "."):
+def _check_name(token: Token, before: str, after: str, kind: Kind) -> None:
+    if _is_string(token):
         return
     name = token.text.lower()
-    if following == "." and forbidden_package(kind, name):
+    if kind == "oracle" and "@" in name and not _is(token, "IDENTIFIER"):
+        raise StatementRefused("what is behind a database link is not for agents")
+    if after == "." and forbidden_package(kind, name):
         raise StatementRefused(f"the package {name[:64]} is not for agents")
-    if following == "(" and (not name.isascii() or forbidden_function(kind, name)):
+    called = after == "(" or (kind == "postgres" and before == ".")  # (x).f calls f(x) there
+    if called and forbidden_function(kind, name):
+        raise StatementRefused(f"the function {name[:64]} is not for agents")
+    if after == "(" and not name.isascii():
         raise StatementRefused(f"the function {name[:64]} is not for agents")
 
 
