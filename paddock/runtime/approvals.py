@@ -22,6 +22,7 @@ __all__ = [
     "ApprovalInterrupt",
     "Decision",
     "ToolApprovalItem",
+    "ToolDecision",
     "ask",
     "call_digest",
     "terms_of",
@@ -51,6 +52,16 @@ class ToolApprovalItem:
     tool_call_id: str
     tool_name: str
     tool_args: dict[str, Any]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolDecision:
+    """An answer that was given for a call which has no result yet; see `ToolApprovalItem`."""
+
+    tool_call_id: str
+    tool_name: str
+    approved: bool
     digest: str
 
 

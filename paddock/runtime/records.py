@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, assert_never
 
-from paddock.runtime.approvals import ToolApprovalItem
+from paddock.runtime.approvals import ToolApprovalItem, ToolDecision
 from paddock.runtime.events import (
     ApprovalDecided,
     ApprovalPending,
@@ -38,6 +38,7 @@ __all__ = [
     "Record",
     "approval_record",
     "assistant_message",
+    "decision_record",
     "records",
     "tool_message",
     "usage_fields",
@@ -128,7 +129,7 @@ def _message(message: Message) -> Record:
 
 def _tool(
     kind: str,
-    event: ToolStarted | ToolFinished | ToolBlocked | ApprovalDecided,
+    event: ToolStarted | ToolFinished | ToolBlocked,
     **fields: object,
 ) -> Record:
     return {"type": kind, "tool_call_id": event.call_id, "tool_name": event.tool_name, **fields}
@@ -145,13 +146,24 @@ def _tool_end(event: ToolFinished) -> Record:
 
 
 def _approval(event: ApprovalDecided) -> Record:
-    return _tool(
-        "approval",
-        event,
+    decision = ToolDecision(
+        tool_call_id=event.call_id,
+        tool_name=event.tool_name,
         approved=event.approved,
-        arguments_sha256=event.digest,
-        **({} if event.note is None else {"note": event.note}),
+        digest=event.digest,
     )
+    return decision_record(decision) | ({} if event.note is None else {"note": event.note})
+
+
+def decision_record(decision: ToolDecision) -> Record:
+    """That `decision` was taken."""
+    return {
+        "type": "approval",
+        "tool_call_id": decision.tool_call_id,
+        "tool_name": decision.tool_name,
+        "approved": decision.approved,
+        "arguments_sha256": decision.digest,
+    }
 
 
 def approval_record(item: ToolApprovalItem) -> Record:

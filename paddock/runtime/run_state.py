@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from paddock.errors import TraceError
-from paddock.runtime.approvals import ToolApprovalItem
-from paddock.runtime.records import approval_record
+from paddock.runtime.approvals import ToolApprovalItem, ToolDecision
+from paddock.runtime.records import approval_record, decision_record
 from paddock.runtime.state import State
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ __all__ = ["RunState"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
     """`history` is in OpenAI chat format, without the system prompt; `totals` are the
-    session's tokens and cost. Go on with ``Session(agent, state=run_state.to_state())``.
+    session's tokens and cost. `decisions` were taken while others were still waited for;
+    nothing of the turn has run. Go on with ``Session(agent, state=run_state.to_state())``.
     """
 
     session_id: str
@@ -33,6 +34,7 @@ class RunState:
     history: list[Message]
     totals: dict[str, Any]
     pending_approvals: tuple[ToolApprovalItem, ...] = ()
+    decisions: tuple[ToolDecision, ...] = ()
 
     @classmethod
     def of(cls, state: State, system_prompt: str) -> Self:
@@ -43,6 +45,7 @@ class RunState:
             history=copy.deepcopy(state.messages),
             totals={**state.usage, "run_count": state.run_count},
             pending_approvals=state.pending_approvals,
+            decisions=state.decisions,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,6 +57,7 @@ class RunState:
                 "history": self.history,
                 "totals": self.totals,
                 "pending_approvals": [asdict(item) for item in self.pending_approvals],
+                "decisions": [asdict(decision) for decision in self.decisions],
             }
         )
 
@@ -63,7 +67,8 @@ class RunState:
         try:
             given = copy.deepcopy(dict(data))
             waiting = tuple(ToolApprovalItem(**item) for item in given.pop("pending_approvals"))
-            made = cls(**given, pending_approvals=waiting)
+            decided = tuple(ToolDecision(**item) for item in given.pop("decisions", ()))
+            made = cls(**given, pending_approvals=waiting, decisions=decided)
         except (TypeError, KeyError, ValueError) as error:
             raise TraceError(f"this is not the state of a run: {error!r}") from error
         made.to_state()
@@ -80,6 +85,7 @@ class RunState:
         try:
             state.replay([{"type": "message", **message} for message in self.history])
             state.replay([approval_record(item) for item in self.pending_approvals])
+            state.replay([decision_record(decision) for decision in self.decisions])
             status = "interrupted" if self.pending_approvals else "completed"
             state.replay([{"type": "usage", **self.totals, "status": status}])
         except TypeError as error:

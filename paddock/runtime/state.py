@@ -12,10 +12,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from paddock.errors import TraceError
-from paddock.runtime.approvals import ToolApprovalItem
+from paddock.runtime.approvals import ToolApprovalItem, ToolDecision
 from paddock.runtime.calls import parse_arguments
 from paddock.runtime.models.base import Message, Usage
-from paddock.runtime.records import approval_record, tool_message, usage_fields
+from paddock.runtime.records import (
+    approval_record,
+    decision_record,
+    tool_message,
+    usage_fields,
+)
 from paddock.runtime.trace import encode_record, read_records
 
 if TYPE_CHECKING:
@@ -103,7 +108,7 @@ class State:
         return state
 
     def to_jsonl(self) -> bytes:
-        """A short trace that gives an equal state back: the messages and the usage."""
+        """A short trace that gives an equal state back: messages, approvals and usage."""
         lines = [encode_record(stamped(record)) for record in self.snapshot()]
         return b"".join(lines)
 
@@ -111,6 +116,8 @@ class State:
         """The records of `to_jsonl`."""
         records: list[Record] = [{"type": "message", **message} for message in self.messages]
         records += [approval_record(item) for item in self.pending_approvals]
+        records += [decision_record(decision) for decision in self.decisions]
+        records += [_start_record(call) for call in self.open_calls if call.started]
         numbers = {"status": self.status, "run_count": self.run_count}
         if self.session_id is not None:
             numbers["session_id"] = self.session_id
@@ -137,6 +144,20 @@ class State:
             ToolApprovalItem(call.id, call.name, parse_arguments(call.arguments)[0], call.digest)
             for call in self._open.values()
             if call.digest is not None and call.approved is None and not call.started
+        )
+
+    @property
+    def decisions(self) -> tuple[ToolDecision, ...]:
+        """What was answered for open calls: it holds until they have results."""
+        return tuple(
+            ToolDecision(
+                tool_call_id=call.id,
+                tool_name=call.name,
+                approved=call.approved,
+                digest=call.digest,
+            )
+            for call in self._open.values()
+            if call.digest is not None and call.approved is not None
         )
 
     def has_call(self, call_id: str) -> bool:
@@ -308,6 +329,15 @@ def compacted(messages: Sequence[Message], summary: str) -> list[Message]:
 
 def estimate_tokens(messages: Iterable[Message]) -> int:
     return sum(map(_size, messages)) // CHARS_PER_TOKEN
+
+
+def _start_record(call: OpenCall) -> Record:
+    return {
+        "type": "tool_start",
+        "tool_call_id": call.id,
+        "tool_name": call.name,
+        "tool_args": parse_arguments(call.arguments)[0],
+    }
 
 
 def _usage(record: Record) -> Usage:

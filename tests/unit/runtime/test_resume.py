@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import SessionError, TraceError
+from paddock.runtime.agent import Agent
 from paddock.runtime.approvals import ApprovalInterrupt, ToolApprovalItem
 from paddock.runtime.run_state import RunState
 from paddock.runtime.session import Session
@@ -319,6 +320,38 @@ async def test_a_state_carried_as_jsonl_still_knows_what_waits(
     carried = State.from_jsonl(session.state.to_jsonl())
     assert carried.pending_approvals == result.interruptions
     assert carried.status == "interrupted"
+
+
+@pytest.mark.parametrize("way", ["run state", "jsonl"])
+async def test_a_refusal_is_carried_with_the_state_while_other_calls_wait(
+    waiting: Callable[[], Session], deploys: Deploys, way: str
+) -> None:
+    session = waiting()
+    await session.run("Go.")
+    result = await session.resume({"c": False})
+    assert (result.status, [item.tool_call_id for item in result.interruptions]) == (
+        "interrupted",
+        ["b"],
+    )
+    assert result.state is not None
+    if way == "run state":
+        state = RunState.from_dict(json.loads(json.dumps(result.state.to_dict()))).to_state()
+    else:
+        state = State.from_jsonl(session.state.to_jsonl())
+    agent = Agent(dataclasses.replace(session.agent.config, auto_approve=True))
+    agent.registry = session.registry
+    other = Session(agent, state=state, client=session._given_client)
+    await other.resume({"b": True})
+    assert deploys.done == ["here"]
+    assert results(other)[2] == "Command rejected by user. Awaiting new instructions."
+
+
+def test_a_state_carried_as_jsonl_still_knows_which_call_has_begun() -> None:
+    calls = [{"id": "a", "type": "function", "function": {"name": "echo", "arguments": "{}"}}]
+    state = State("one")
+    state.apply({"type": "message", "role": "assistant", "content": None, "tool_calls": calls})
+    state.apply({"type": "tool_start", "tool_call_id": "a", "tool_name": "echo"})
+    assert [call.started for call in State.from_jsonl(state.to_jsonl()).open_calls] == [True]
 
 
 async def test_a_cancelled_resumption_gives_every_call_a_result(
