@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from paddock.redaction import Redactor
     from paddock.runtime.observability.subject import Record, Sink
     from paddock.runtime.session import Session
-    from paddock.runtime.state import State
 
 __all__ = ["Observability", "attach"]
 
@@ -52,8 +52,9 @@ def attach(
 
     `config` is the path of a file, or None, to look as `ObservabilityConfig.load` says; or
     it is taken as it is, with the arguments as its tenant if it has none. `metadata` (what
-    JSON can hold) goes with the session. With a `tracer_provider` or a `meter_provider` of
-    your own, spans and metrics go there, and not to a collector of the configuration.
+    JSON can hold) goes with the session, without its secrets. With a `tracer_provider` or a
+    `meter_provider` of your own, spans and metrics go there, and not to a collector of the
+    configuration.
     Nothing is kept, and nothing begun, before `Observability.start`.
 
     Raises `ObservabilityInitializationError`.
@@ -71,18 +72,19 @@ def attach(
         raise ObservabilityInitializationError(
             str(error), config_path=path, team_id=team_id, project_id=project_id
         ) from error
-    return Observability(session.state, config, subject, sinks)
+    return Observability(session, config, subject, sinks)
 
 
 class Observability:
     """What `attach` gives: keeps the telemetry of one session from `start` to `close`."""
 
     def __init__(
-        self, state: State, config: ObservabilityConfig, subject: Subject, sinks: list[Sink]
+        self, session: Session, config: ObservabilityConfig, subject: Subject, sinks: list[Sink]
     ) -> None:
         self.config = config
         self.subject = subject
-        self._state = weakref.ref(state)
+        self._session = weakref.ref(session)
+        self._state = weakref.ref(session.state)
         self._sinks = sinks
         self._started = False
         self._closed = False
@@ -114,8 +116,13 @@ class Observability:
             sink.on_event(event)
 
     def note(self, **facts: Any) -> None:
-        """Add to the session's metadata. Raises `ConfigError` for what JSON cannot hold."""
-        metadata = {**self.subject.metadata, **_plain(facts)}
+        """Add to the session's metadata. Raises `ConfigError` for what JSON cannot hold.
+
+        Nothing happens when the session was forgotten.
+        """
+        if (session := self._session()) is None:
+            return
+        metadata = _plain({**self.subject.metadata, **facts}, session.redactor)
         self._update(replace(self.subject, metadata=metadata))
 
     def profile_changed(self, profile: str) -> None:
@@ -183,7 +190,7 @@ def _subject(
         model=config.model,
         profile="" if profile is None else profile.name,
         environment=config.backend if isinstance(config.backend, str) else config.backend.name,
-        metadata=_plain(metadata),
+        metadata=_plain(metadata, session.redactor),
     )
 
 
@@ -234,11 +241,11 @@ def _providers(
     return Spans(config.capture, lambda: providers)
 
 
-def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """`metadata` as JSON gives it back."""
+def _plain(metadata: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
+    """`metadata` as JSON gives it back, without secrets."""
     try:
         text = json.dumps(dict(metadata), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"telemetry metadata has to be what JSON can hold: {error}") from error
-    plain: dict[str, Any] = json.loads(text)
+    plain: dict[str, Any] = redactor.value(json.loads(text))
     return plain

@@ -250,6 +250,33 @@ async def test_what_is_noted_joins_the_metadata(open_session: OpenSession, path:
     assert found["profile"] == "developer"
 
 
+@pytest.mark.rows("C49")
+async def test_metadata_and_what_is_noted_are_kept_without_secrets(
+    open_session: OpenSession, path: Path
+) -> None:
+    token = "nabcdefgh-token"
+    session = open_session(HELLO, config={"secrets": {"TOKEN": token}})
+    telemetry = attach(session, config(path), metadata={"of": {"job": [f"<{token}>"]}})
+    assert telemetry is not None
+    await telemetry.start()
+    telemetry.note(cancel_reason=f"expired: {token}")
+    await telemetry.close()
+    assert kept(path, session)["metadata"] == {
+        "of": {"job": ["<[secret TOKEN]>"]},
+        "cancel_reason": "expired: [secret TOKEN]",
+    }
+    assert token not in repr(telemetry.subject)
+
+
+async def test_what_is_noted_of_a_forgotten_session_is_nothing(
+    open_session: OpenSession, path: Path
+) -> None:
+    telemetry = observe(open_session(HELLO), path)
+    gc.collect()
+    telemetry.note(late=True)
+    assert telemetry.subject.metadata == {"job_id": "job-123"}
+
+
 @pytest.mark.rows("O-6")
 async def test_there_is_none_without_a_tenant_or_switched_off(
     open_session: OpenSession, path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
