@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import uuid
 import weakref
 from typing import TYPE_CHECKING, Self
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from paddock.sandbox import Sandbox
 
 __all__ = ["Session"]
+
+_log = logging.getLogger(__name__)
 
 
 class _Ending:
@@ -212,14 +215,13 @@ class Session(SessionSettings):
     def cancel(self, reason: str = "requested") -> Awaitable[None]:
         """Cancel the run that is going on; nothing happens if there is none.
 
-        What is returned may be awaited, until the run has ended, or dropped.
+        What is returned may be awaited, until the run has ended, or dropped. A run that is
+        ending already is not cancelled, but may be waited for.
         """
         run = self._run
-        if run is None or run.closing:
-            return _Ending(None)
-        if self.directory is not None:
-            self.directory.request_cancel()
-        run.token.cancel(reason)
+        if run is not None and not run.closing:
+            run.token.cancel(reason)
+            self._tell_others_of_cancel()
         return _Ending(run)
 
     def recover(self) -> None:
@@ -284,11 +286,20 @@ class Session(SessionSettings):
         await self.close()
 
     async def _close(self) -> None:
-        await self.cancel("the session was closed")
         try:
-            await self._own_sandbox.aclose()
+            await self.cancel("the session was closed")
         finally:
-            await self._client.aclose()
+            try:
+                await self._own_sandbox.aclose()
+            finally:
+                await self._client.aclose()
+
+    def _tell_others_of_cancel(self) -> None:
+        if self.directory is not None:
+            try:
+                self.directory.request_cancel()
+            except OSError:
+                _log.exception("the cancellation of session %s could not be noted", self.id)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import os
+import shutil
 import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.models.base import Message, ModelEvent
     from paddock.runtime.results import AgentEvent
+    from paddock.runtime.tools.base import ToolContext
     from tests.unit.runtime.conftest import CountingBackend, Function, OpenSession
 
     CheckHistory = Callable[[Sequence[Message]], None]
@@ -642,3 +644,46 @@ async def test_a_trace_that_cannot_be_written_stops_the_run_loudly(
     told = [message["content"] for message in session.state.messages if message["role"] == "tool"]
     assert all("Unknown" in text for text in told)
     await session.close()
+
+
+async def test_a_session_whose_directory_is_gone_is_still_cancelled_and_closed(
+    open_session: OpenSession, backend: CountingBackend, tmp_path: Path
+) -> None:
+    tool = Hanging()
+
+    async def wait(context: ToolContext) -> str:
+        await context.sandbox()
+        return await tool()
+
+    session = open_session([{"tool_calls": [call("wait")]}], wait, session_dir=tmp_path / "one")
+    task = asyncio.create_task(session.run("Go."))
+    async with asyncio.timeout(PATIENCE):
+        await tool.working.wait()
+        shutil.rmtree(tmp_path / "one")
+        await session.close()
+        assert not backend.live
+        assert (await task).status == "cancelled"
+
+
+async def test_closing_waits_for_a_run_that_is_ending(open_session: OpenSession) -> None:
+    tool = Hanging()
+    ending, go_on = asyncio.Event(), asyncio.Event()
+
+    async def show(event: AgentEvent) -> None:
+        if event.type == "cancelled":
+            ending.set()
+            await go_on.wait()
+
+    session = open_session([{"tool_calls": [call("hang")]}], tool)
+    task = asyncio.create_task(session.run("Go.", on_event=show))
+    async with asyncio.timeout(PATIENCE):
+        await tool.working.wait()
+        session.cancel()
+        await ending.wait()
+        closing = asyncio.create_task(session.close())
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not closing.done()
+        go_on.set()
+        await closing
+        assert (await task).status == "cancelled"
