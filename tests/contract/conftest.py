@@ -104,8 +104,13 @@ def _daytona(server: DaytonaServer) -> Iterator[DaytonaBackend]:
         yield DaytonaBackend()
         return
     config = DaytonaConfig(api_key=server.api_key, api_url=server.api_url, target="us")
-    # Its sandboxes run on this machine, and find the programs of this one.
-    yield DaytonaBackend(config=config, env_vars={"PATH": os.environ["PATH"]})
+    # A snapshot is there at once; an image's build is looked at once a second. Its sandboxes
+    # run on this machine, and find the programs of this one.
+    yield DaytonaBackend(
+        config=config,
+        snapshot="daytonaio/sandbox:latest",
+        env_vars={"PATH": os.environ["PATH"]},
+    )
     assert not [each for each in server.sandboxes.values() if each.desired != "destroyed"]
     assert server.violations == []
 
