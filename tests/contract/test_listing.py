@@ -68,7 +68,7 @@ async def test_it_is_told_what_a_sandbox_is_made_of(recipe: Backend) -> None:
     if isinstance(recipe, DockerBackend):
         assert (info.image, info.working_dir) == (recipe.image, None)
     elif isinstance(recipe, DaytonaBackend):
-        assert (info.image, info.working_dir) == (None, None)
+        assert (info.image, info.working_dir) == (recipe.snapshot, None)
     else:
         assert info.image is None
         assert info.working_dir is not None
