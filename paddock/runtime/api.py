@@ -11,13 +11,14 @@ import contextlib
 import os
 import uuid
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Never, Self
+from typing import TYPE_CHECKING, Any, Never, Self, get_args
 
 from paddock._concurrency import finish
-from paddock.errors import SessionError
+from paddock.errors import ConfigError, SessionError
 from paddock.runtime.agent import Agent
 from paddock.runtime.cancellation import CancellationToken
 from paddock.runtime.config import DEFAULT_MODEL, AgentConfig
+from paddock.runtime.events import RunStatus
 from paddock.runtime.permissions import PermissionProfile, load_profile
 from paddock.runtime.records import usage_fields
 from paddock.runtime.run_state import RunState
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from paddock.backends.base import Backend
     from paddock.runtime.approvals import ApprovalCallback
+    from paddock.runtime.budget import Budget
     from paddock.runtime.observability import Observability
     from paddock.runtime.outlet import EventCallback
     from paddock.runtime.results import RunResult
@@ -62,6 +64,8 @@ _OF_A_SPEC = (
 )
 """The keywords of a runtime that is made from a specification of several agents."""
 
+_STATUSES = frozenset(get_args(RunStatus))
+
 
 def _env(name: str, default: str | None = None) -> Callable[[], Any]:
     return lambda: os.environ.get(name) or default
@@ -80,9 +84,11 @@ class RuntimeOptions:
     - `team_id`, `project_id` (PADDOCK_TEAM_ID, PADDOCK_PROJECT_ID): with both, telemetry is
       kept, as `observability_config` (PADDOCK_OBSERVABILITY_CONFIG, a file) says;
       `telemetry_metadata` goes with the session.
-    - `session_id`: a new one unless given. `enable_delegate`: whether the agent has the
-      tool ``delegate``, whatever its profile; the profile decides whether calls need
-      approval.
+    - `session_id`: a new one unless given. `secrets` and `budget`: those of the session, for
+      all its runs; see `Session`.
+    - `enable_delegate`: whether the agent has the tool ``delegate``, whatever its profile;
+      the profile decides whether calls need approval. The agent of a given session is not
+      given the tool: it can only lose it.
     """
 
     model: str = field(default_factory=_env("OPENAI_MODEL", DEFAULT_MODEL))
@@ -98,6 +104,8 @@ class RuntimeOptions:
     session_id: str | None = None
     telemetry_metadata: dict[str, Any] = field(default_factory=dict)
     enable_delegate: bool = True
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    budget: Budget | None = None
 
 
 @dataclass(kw_only=True)
@@ -117,7 +125,6 @@ class AgentRuntime:
     observability: Observability | None = None
     close_status: str = "completed"
     _owns_session: bool = field(default=True, repr=False)
-    _closed: bool = field(default=False, repr=False)
 
     async def __aenter__(self) -> Self:
         await start_runtime(self)
@@ -132,17 +139,24 @@ class AgentRuntime:
         status = self.close_status
         if exc is not None:
             status = "cancelled" if isinstance(exc, asyncio.CancelledError) else "error"
+        try:
+            _check_status(status)
+        except ValueError:
+            await close_runtime(self, "error")
+            raise
         await close_runtime(self, status)
 
 
 @dataclass(kw_only=True, eq=False)
 class AgentHandle:
-    """A prompt that was dispatched."""
+    """A prompt that was dispatched. `token` is the one that it was dispatched with, which
+    others may share; `cancel` cancels this run alone."""
 
     runtime: AgentRuntime
     prompt: str
     task: asyncio.Task[RunResult]
     token: CancellationToken | None = None
+    _own: CancellationToken | None = field(default=None, repr=False)
 
     def done(self) -> bool:
         return self.task.done()
@@ -159,13 +173,20 @@ class AgentHandle:
         return self.task.result().status
 
     def cancel(self, reason: str = "requested") -> None:
-        """Ask the run to stop; `wait` returns its result. Only the first reason is kept."""
-        assert self.token is not None, "made by dispatch_prompt"
-        if self.done() or self.token.is_cancelled():
+        """Ask the run to stop; `wait` returns its result. Only the first reason is kept.
+
+        May be called from any thread. A handle that was made without a token cancels its
+        task, and `wait` raises `asyncio.CancelledError`.
+        """
+        token = self._own or self.token
+        if self.done() or (token is not None and token.is_cancelled()):
             return
         if self.runtime.observability is not None:
             self.runtime.observability.note(cancel_source="programmatic", cancel_reason=reason)
-        self.token.cancel(reason)
+        if token is not None:
+            token.cancel(reason)
+        else:
+            self.task.get_loop().call_soon_threadsafe(self.task.cancel, reason)
 
     async def wait(self) -> RunResult:
         """The result; raises what the run raised. A wait that is cancelled leaves the run be."""
@@ -184,36 +205,36 @@ def create_runtime(
     """A runtime for an agent that is told `system_prompt`.
 
     `session` goes on with its own history, agent and system prompt, and stays the caller's
-    to close; of the tools of its agent, ``delegate`` is taken away if `options` say so.
-    `approval_callback` is asked when a call needs approval; without one,
-    `options.auto_approve` approves all or rejects all. Telemetry is kept from
-    `start_runtime` on, where a team and a project are known. Raises `ConfigError` for a
-    profile that is none, and `ObservabilityInitializationError`.
+    to close; of the tools of its agent, ``delegate`` is taken away if `options` say so. The
+    runtime's options then have the profile and the working directory of its agent, and,
+    where `options` are not given, its `auto_approve`.
+    `approval_callback` is asked when a call needs approval; without one the callback of
+    `session` is, if it has one, and otherwise `options.auto_approve` approves all or rejects
+    all. `cancel_check` also takes the place of the session's only if it is given. Telemetry
+    is kept from `start_runtime` on, where a team and a project are known.
+
+    Raises `ConfigError` for a profile that is none, and for `secrets` or a `budget` with a
+    session that is there already; and `ObservabilityInitializationError`.
     """
     _check_form(system_prompt, others)
-    options = RuntimeOptions() if options is None else options
-    profile = load_profile(options.profile)
+    owned = session is None
     if session is None:
-        options = replace(
-            options, profile=profile, session_id=options.session_id or str(uuid.uuid4())
-        )
-        session = Session(Agent(_config(system_prompt, options)), session_id=options.session_id)
-        if options.enable_delegate:
-            _add_delegate(session.registry)
-        owned = True
+        options = _named(RuntimeOptions() if options is None else options)
+        session = _open(system_prompt, options)
     else:
-        options = replace(options, profile=profile, session_id=session.id)
-        owned = False
+        options = _as_given(session, options)
+        approval_callback = approval_callback or _own_callback(session)
+        cancel_check = cancel_check or session.cancel_check
     if not options.enable_delegate:
         session.registry.unregister(DelegateHandler.name)
-    session.approval_callback = _approval(approval_callback, options)
+    session.approval_callback = _approval(approval_callback, session, options)
     session.cancel_check = cancel_check
     return AgentRuntime(
         agent=session.agent,
         session=session,
         registry=session.registry,
         model=session.agent.config.model,
-        profile_name=profile.name,
+        profile_name=_profile(options).name,
         session_id=session.id,
         options=options,
         approval_callback=approval_callback,
@@ -250,6 +271,47 @@ def _observability(session: Session, options: RuntimeOptions) -> Observability |
     )
 
 
+def _named(options: RuntimeOptions) -> RuntimeOptions:
+    """With the profile itself, and with the id of a session."""
+    return replace(
+        options,
+        profile=load_profile(options.profile),
+        session_id=options.session_id or str(uuid.uuid4()),
+    )
+
+
+def _open(system_prompt: str, options: RuntimeOptions) -> Session:
+    session = Session(
+        Agent(_config(system_prompt, options)),
+        session_id=options.session_id,
+        budget=options.budget,
+        secrets=options.secrets,
+    )
+    if options.enable_delegate:
+        _add_delegate(session.registry)
+    return session
+
+
+def _as_given(session: Session, options: RuntimeOptions | None) -> RuntimeOptions:
+    """The options of a runtime for `session`, where that decides what they say."""
+    config = session.agent.config
+    if options is None:
+        options = RuntimeOptions(auto_approve=config.auto_approve)
+    if options.secrets or options.budget is not None:
+        raise ConfigError("secrets and a budget are given to a session when it is made")
+    return replace(
+        options,
+        profile=load_profile(config.profile),
+        working_dir=config.working_dir,
+        session_id=session.id,
+    )
+
+
+def _profile(options: RuntimeOptions) -> PermissionProfile:
+    assert isinstance(options.profile, PermissionProfile), "resolved when the runtime was made"
+    return options.profile
+
+
 def _add_delegate(registry: ToolRegistry) -> None:
     if DelegateHandler.name not in registry:
         registry.register(DelegateHandler())
@@ -268,10 +330,24 @@ def _config(system_prompt: str, options: RuntimeOptions) -> AgentConfig:
     )
 
 
-def _approval(given: ApprovalCallback | None, options: RuntimeOptions) -> ApprovalCallback | None:
-    if given is not None or options.auto_approve:
+def _own_callback(session: Session) -> ApprovalCallback | None:
+    """The callback of `session`, unless an earlier runtime's options put it there."""
+    own = session.approval_callback
+    return None if own in (_approve_all, _reject_all) else own
+
+
+def _approval(
+    given: ApprovalCallback | None, session: Session, options: RuntimeOptions
+) -> ApprovalCallback | None:
+    if given is not None:
         return given
-    return _reject_all
+    if not options.auto_approve:
+        return _reject_all
+    return None if session.agent.config.auto_approve else _approve_all
+
+
+def _approve_all(name: str, arguments: dict[str, Any]) -> bool:
+    return True
 
 
 def _reject_all(name: str, arguments: dict[str, Any]) -> bool:
@@ -338,27 +414,37 @@ def dispatch_prompt(
 ) -> AgentHandle:
     """Run a prompt in the background, in the running event loop; returns at once.
 
-    Cancelling `token`, from any thread, cancels the run.
+    Cancelling `token`, from any thread, cancels the run, and all others that share it.
     """
-    token = CancellationToken() if token is None else token
-    running = runtime.session.run(prompt, on_event=on_event, token=token)
+    own = CancellationToken()
+    shared = own if token is None else token
+    running = runtime.session.run(prompt, on_event=on_event, token=own)
     task = asyncio.get_running_loop().create_task(running, name=f"prompt of {runtime.session_id}")
-    return AgentHandle(runtime=runtime, prompt=prompt, task=task, token=token)
+    if shared is not own:
+        forget = shared.on_cancel(lambda: own.cancel(shared.reason or "requested"))
+        task.add_done_callback(lambda _: forget())
+    return AgentHandle(runtime=runtime, prompt=prompt, task=task, token=shared, _own=own)
 
 
 async def close_runtime(runtime: AgentRuntime, status: str = "completed") -> None:
     """Cancel what runs, take the sandbox down, and end the telemetry with `status`, which is
-    one that `RunResult` may have.
+    one that `RunResult` may have. A session that the runtime was given is left as it is, a
+    run of it and its sandbox included.
 
-    Idempotent, and fine for a runtime that was never started. Runs to its end if cancelled.
+    Idempotent, and fine for a runtime that was never started. A prompt that is run later
+    makes a new sandbox, which closing once more takes down. Runs to its end if cancelled.
+    Raises `ValueError`, with nothing closed, for a status that is none.
     """
+    _check_status(status)
     await finish(_close(runtime, status))
 
 
+def _check_status(status: str) -> None:
+    if status not in _STATUSES:
+        raise ValueError(f"{status!r} is no status; there are: {', '.join(sorted(_STATUSES))}")
+
+
 async def _close(runtime: AgentRuntime, status: str) -> None:
-    if runtime._closed:
-        return
-    runtime._closed = True
     async with contextlib.AsyncExitStack() as stack:
         if runtime.observability is not None:
             stack.push_async_callback(runtime.observability.close, status)
@@ -376,8 +462,8 @@ def reconfigure_runtime(
 ) -> PermissionProfile:
     """Change what is given and keep the rest; returns the profile that holds now.
 
-    The conversation goes on, with the new tools from the next model call. Tools that were
-    registered beside the profile's stay. With another `working_dir` the next tool call gets a
+    The conversation goes on, with the new tools from the next run. Tools that were
+    registered beside the profile's stay. With another `working_dir` the next run gets a
     new sandbox.
     """
     told: dict[str, Any] = {
@@ -389,10 +475,10 @@ def reconfigure_runtime(
     options = replace(
         runtime.options, **{key: value for key, value in told.items() if value is not None}
     )
-    assert isinstance(options.profile, PermissionProfile), "resolved when the runtime was made"
+    profile = _profile(options)
     config = replace(
         runtime.agent.config,
-        profile=options.profile,
+        profile=profile,
         working_dir=options.working_dir,
         auto_approve=options.auto_approve,
     )
@@ -406,8 +492,10 @@ def reconfigure_runtime(
         runtime.session.renew_sandbox()
     runtime.options = options
     runtime.registry = runtime.agent.registry
-    runtime.profile_name = options.profile.name
+    runtime.profile_name = profile.name
     if runtime.observability is not None:
-        runtime.observability.profile_changed(options.profile.name)
-    runtime.session.approval_callback = _approval(runtime.approval_callback, options)
-    return options.profile
+        runtime.observability.profile_changed(profile.name)
+    runtime.session.approval_callback = _approval(
+        runtime.approval_callback, runtime.session, options
+    )
+    return profile
