@@ -6,8 +6,10 @@ Nothing in a file is interpolated: ``${HOME}`` is seven characters.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -53,6 +55,7 @@ _TYPE_NAMES: Mapping[type, str] = {
     bool: "true or false",
     list: "a list",
 }
+_REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _NEVER_NONE = frozenset({"vars", "model", "backend", "auto_approve", "secrets"})
 
 
@@ -75,7 +78,8 @@ class AgentConfig:
       ``flex`` an answer may take 900 s to begin.
     - `response_format`: what the final answer has to be: a JSON schema, a pydantic model,
       or a format as OpenAI takes it. See `RunResult.output`.
-    - `databases`: those that the tools may use, by name, as they stand in the file.
+    - `databases`: those that the tools may use, by name, as they stand in the file. No repr
+      shows them, and a password is written to a file only as ``${NAME}``.
     - `auto_approve`: approve what needs approval when there is nobody to ask.
     - `secrets`: see `Backend.secrets`. A file has their names, and those of the backend's;
       the values are taken from the environment where it is read.
@@ -100,7 +104,7 @@ class AgentConfig:
     service_tier: str | None = field(default_factory=lambda: _env("PADDOCK_SERVICE_TIER"))
     reasoning_effort: str | None = field(default_factory=lambda: _env("PADDOCK_REASONING_EFFORT"))
     response_format: Mapping[str, Any] | type[Any] | None = None
-    databases: Mapping[str, Any] | None = None
+    databases: Mapping[str, Any] | None = field(default=None, repr=False)
     auto_approve: bool = True
     secrets: Mapping[str, str] = field(default_factory=Secrets, repr=False)
     extras: Mapping[str, Any] = field(default_factory=dict)
@@ -139,7 +143,8 @@ class AgentConfig:
     def to_file(self, path: str | os.PathLike[str]) -> None:
         """Write a YAML file that `from_file` reads back, making its parent directories.
 
-        What is not set is left out. Keys of an account are never written. Raises
+        What is not set is left out. Keys of an account are never written, and neither are
+        passwords of databases that are not the name of a variable (``${NAME}``). Raises
         `ConfigError`, before anything is written, that names what a file cannot say.
         """
         data = self.to_yaml()
@@ -256,7 +261,7 @@ def _document(config: AgentConfig, *, partial: bool) -> dict[str, Any]:
         except ConfigError as error:
             if not partial:
                 raise
-            document[name] = _instead(value, error)
+            document[name] = _instead(name, value, error)
     if names := _secret_names(config):
         document["secrets"] = names
     for name, value in config.extras.items():
@@ -293,13 +298,30 @@ def _written(name: str, value: Any) -> Any:
 
     if isinstance(value, Backend):
         return _plain(write_recipe(value), name)
+    if name == "databases" and isinstance(value, Mapping):
+        value = {n: _discreet(each, f"{name}.{n}") for n, each in value.items()}
     return _plain(value.to_dict() if isinstance(value, PermissionProfile) else value, name)
 
 
-def _instead(value: Any, error: ConfigError) -> Any:
+def _discreet(database: Any, place: str, *, partial: bool = False) -> Any:
+    """`database`, whose password stands elsewhere. If `partial`, without one that does not."""
+    if not isinstance(database, Mapping) or database.get("password") is None:
+        return database
+    if _REFERENCE.fullmatch(str(database["password"])):
+        return database
+    if not partial:
+        raise ConfigError(f"{place}.password: what is secret is not written; give it as ${{NAME}}")
+    return {**database, "password": None}
+
+
+def _instead(name: str, value: Any, error: ConfigError) -> Any:
     """What a partial file says in place of `value`."""
     from paddock.backends.base import Backend
 
+    if name == "databases" and isinstance(value, Mapping):
+        with contextlib.suppress(ConfigError):
+            kept = {n: _discreet(each, name, partial=True) for n, each in value.items()}
+            return _plain(kept, name)
     if isinstance(value, Backend):
         return clean_text(f"{value.name} ({error})")
     if isinstance(value, type) and (wanted := answer_format(value)) is not None:

@@ -61,13 +61,14 @@ class SqliteBackend:
 class OtlpBackend:
     """Telemetry goes to an OpenTelemetry collector, by OTLP over HTTP.
 
-    `headers` go with each request. Without `insecure` the endpoint has to be https.
-    `set_global` makes our providers those of the whole process, too.
+    `headers` go with each request, and into no repr: they may be keys. Without
+    `insecure` the endpoint has to be https. `set_global` makes our providers those of the
+    whole process, too.
     """
 
     endpoint: str = DEFAULT_ENDPOINT
     insecure: bool = True
-    headers: Mapping[str, str] = field(default_factory=FrozenMapping)
+    headers: Mapping[str, str] = field(default_factory=FrozenMapping, repr=False)
     set_global: bool = False
 
     def __post_init__(self) -> None:

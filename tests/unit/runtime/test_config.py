@@ -82,6 +82,34 @@ def test_a_file_has_the_documented_order_and_the_extras_last(tmp_path: Path) -> 
     assert AgentConfig.from_file(tmp_path / "a.yaml") == config
 
 
+def test_the_password_of_a_database_is_neither_shown_nor_written(tmp_path: Path) -> None:
+    main = {"type": "postgres", "password": "of-the-database"}
+    config = AgentConfig(databases={"main": main, "files": {"type": "sqlite", "path": "a.db"}})
+    assert "of-the-database" not in repr(config)
+    with pytest.raises(ConfigError, match=r"databases\.main\.password") as caught:
+        config.to_file(tmp_path / "a.yaml")
+    assert "of-the-database" not in str(caught.value)
+    assert not (tmp_path / "a.yaml").exists()
+    data = config.to_yaml(partial=True)
+    assert AgentConfig.from_yaml(data).databases == {
+        "main": {"type": "postgres", "password": None},
+        "files": {"type": "sqlite", "path": "a.db"},
+    }
+
+
+@pytest.mark.parametrize("password", ["pre${NAME}", "${NAME", "$NAME", 12345678, ["a-password"]])
+def test_a_password_is_written_only_as_the_name_of_a_variable(password: object) -> None:
+    config = AgentConfig(databases={"main": {"password": password}})
+    with pytest.raises(ConfigError, match="NAME"):
+        config.to_yaml()
+    assert str(password).encode() not in config.to_yaml(partial=True)
+
+
+def test_databases_that_cannot_be_written_are_left_out_of_what_is_partial() -> None:
+    config = AgentConfig(databases={"main": {"password": "of-the-database", "path": object()}})
+    assert AgentConfig.from_yaml(config.to_yaml(partial=True)).databases is None
+
+
 @pytest.mark.rows("S-5")
 def test_what_is_not_set_is_left_out_unless_the_environment_would_speak_for_it(
     monkeypatch: pytest.MonkeyPatch,

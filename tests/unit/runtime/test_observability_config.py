@@ -166,3 +166,8 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
 )
 def test_spans_go_where_a_collector_listens_for_http(endpoint: str, url: str) -> None:
     assert OtlpBackend(endpoint=endpoint).url("traces") == url
+
+
+def test_headers_that_may_be_keys_are_in_no_repr() -> None:
+    backend = OtlpBackend(headers={"Authorization": "Bearer of-the-collector"})
+    assert "of-the-collector" not in repr(ObservabilityConfig(backend=backend))
