@@ -16,8 +16,8 @@ venv:     ## make or refresh .venv
 demo: venv ## an agent mends a broken project in a sandbox, then in eight at once
 	$(BIN)/paddock demo $(ARGS)
 
-test: venv ## run the tests; ARGS="-k name" picks some
-	$(BIN)/python -m pytest $(ARGS)
+test: venv ## run the tests, two files at a time; ARGS="-k name" picks some
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 lint: venv ## style and likely mistakes
 	$(BIN)/ruff check .

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import select
 import shutil
+import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -30,6 +32,15 @@ REQUIRED = frozenset(filter(None, os.environ.get("PADDOCK_REQUIRE", "").split(",
 
 LEAVING = 5.0
 """Seconds that processes which were told to end may take, on a machine that is busy."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes that share the tests have a directory each for what is temporary: what one of
+    them leaves on purpose is not for another one's sweep to remove."""
+    if hasattr(config, "workerinput"):
+        folder = tempfile.mkdtemp(prefix="paddock-tests-")
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
+        config.add_cleanup(functools.partial(shutil.rmtree, folder))
 
 
 class Require(Protocol):
