@@ -36,6 +36,7 @@ class _Kept(Generic[T]):
     ready: asyncio.Future[T]
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: int = 0
+    renewed: bool = False
     task: asyncio.Task[None] = field(init=False)
 
 
@@ -50,6 +51,7 @@ class Keeper(Generic[T]):
         self._create = create
         self._name = name
         self._kept: _Kept[T] | None = None
+        self._retired: set[_Kept[T]] = set()
 
     async def get(self) -> T:
         """The thing, made now if it is not there. All who wait meanwhile share one making.
@@ -58,9 +60,15 @@ class Keeper(Generic[T]):
         The making is cancelled when nobody waits for it any more. Raises `SessionError`
         if it is closed meanwhile.
         """
-        kept = self._kept
-        if kept is None or kept.task.done():
-            kept = self._kept = self._start()
+        while True:
+            kept = self._kept
+            if kept is None or kept.task.done():
+                kept = self._kept = self._start()
+            thing = await self._wait(kept)
+            if not kept.renewed:  # else it is being closed
+                return thing
+
+    async def _wait(self, kept: _Kept[T]) -> T:
         kept.waiting += 1
         try:
             return await asyncio.shield(kept.ready)
@@ -68,28 +76,37 @@ class Keeper(Generic[T]):
             kept.waiting -= 1
             if not kept.waiting and not kept.ready.done():
                 kept.task.cancel()
-                await finish(_ended(kept.task))
+                await finish(_ended([kept.task]))
 
     async def aclose(self) -> None:
-        """Close the thing, if there is one, or stop making it.
+        """Close the thing, if there is one, or stop making it; with those that were renewed.
 
         Idempotent; runs to its end if cancelled. Raises what closing it raised.
         """
-        kept = self._kept
-        if kept is None or kept.task.done():
-            return
-        if kept.ready.done():
-            kept.closing.set()
-        else:
-            kept.task.cancel()
-        await finish(_ended(kept.task))
-        if not kept.task.cancelled():
-            kept.task.result()
+        every = {*self._retired, self._kept}
+        going = [kept for kept in every if kept is not None and not kept.task.done()]
+        for kept in going:
+            if kept.ready.done():
+                kept.closing.set()
+            else:
+                kept.task.cancel()
+        tasks = [kept.task for kept in going]
+        if tasks:
+            await finish(_ended(tasks))
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
 
     def renew(self) -> None:
-        """Let the next asker have a new one; its own task closes the one that there is."""
+        """Let the next asker have a new one; its own task closes the one that there is.
+
+        Those who wait for its making get the new one too.
+        """
         kept, self._kept = self._kept, None
-        if kept is not None:
+        if kept is not None and not kept.task.done():
+            self._retired.add(kept)
+            kept.task.add_done_callback(lambda _: self._retired.discard(kept))
+            kept.renewed = True
             kept.closing.set()
 
     def release(self) -> None:
@@ -122,5 +139,5 @@ class Keeper(Generic[T]):
             await finish(thing.aclose())
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task])
+async def _ended(tasks: list[asyncio.Task[None]]) -> None:
+    await asyncio.wait(tasks)

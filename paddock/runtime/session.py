@@ -102,6 +102,7 @@ class Session(SessionSettings):
             weakref.finalize(self, keeper.release).atexit = False
         self._run: Run | None = None
         self._busy = False
+        self._renewing = False
         self.budget = budget
 
     @property
@@ -262,8 +263,14 @@ class Session(SessionSettings):
         return self._secrecy.lend(await self._sandbox.get())
 
     def renew_sandbox(self) -> None:
-        """Take the sandbox down, if there is one; the next tool call gets a new one."""
-        self._sandbox.renew()
+        """Take the sandbox down, if there is one; the next tool call gets a new one.
+
+        A run that is going on keeps its sandbox to its end: the next run gets the new one.
+        """
+        if self._busy:
+            self._renewing = True
+        else:
+            self._sandbox.renew()
 
     async def close(self) -> None:
         """Cancel a run that is going on, and take the sandbox down.
@@ -311,6 +318,9 @@ class Session(SessionSettings):
                 yield
         finally:
             self._busy = False
+            if self._renewing:
+                self._renewing = False
+                self._sandbox.renew()
 
     @contextlib.contextmanager
     def _running(
