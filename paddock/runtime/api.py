@@ -82,7 +82,8 @@ class RuntimeOptions:
     - `working_dir`: where the tools work. `auto_approve`: whether what needs approval is
       approved when there is no callback; otherwise it is rejected.
     - `team_id`, `project_id` (PADDOCK_TEAM_ID, PADDOCK_PROJECT_ID): with both, telemetry is
-      kept, as `observability_config` (PADDOCK_OBSERVABILITY_CONFIG, a file) says;
+      kept, as `observability_config` (PADDOCK_OBSERVABILITY_CONFIG, a file) says, whose own
+      tenant goes before these only if it is not the file that the environment names;
       `telemetry_metadata` goes with the session.
     - `session_id`: a new one unless given. `secrets` and `budget`: those of the session, for
       all its runs; see `Session`.
@@ -262,9 +263,12 @@ def _check_form(system_prompt: object, others: Mapping[str, object]) -> None:
 def _observability(session: Session, options: RuntimeOptions) -> Observability | None:
     from paddock.runtime.observability import attach  # most runtimes have none
 
+    file = options.observability_config
+    if file == _env("PADDOCK_OBSERVABILITY_CONFIG")():
+        file = None  # found again, but with less say than what was given in code
     return attach(
         session,
-        options.observability_config,
+        file,
         team_id=options.team_id,
         project_id=options.project_id,
         metadata=options.telemetry_metadata,

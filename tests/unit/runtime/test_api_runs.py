@@ -14,6 +14,7 @@ from paddock import (
     Agent,
     AgentConfig,
     ApprovalInterrupt,
+    Budget,
     ObservabilityInitializationError,
     PermissionProfile,
     RunState,
@@ -118,6 +119,26 @@ def test_telemetry_that_cannot_be_is_an_error_that_says_whose(tmp_path: Path) ->
         create_runtime("x", options=options)
     assert raised.value.config_path == str(tmp_path / "missing.yaml")
     assert (raised.value.team_id, raised.value.project_id) == ("acme", "response")
+
+
+@pytest.mark.rows("O-14", "O-18")
+@pytest.mark.parametrize("named_by_the_environment", [True, False])
+def test_the_tenant_of_a_file_goes_before_the_options_unless_the_environment_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named_by_the_environment: bool
+) -> None:
+    file = tmp_path / "o.yaml"
+    file.write_text("tenant: {team_id: of-the-file, project_id: of-the-file}\n")
+    if named_by_the_environment:
+        monkeypatch.setenv("PADDOCK_OBSERVABILITY_CONFIG", str(file))
+        options = RuntimeOptions(team_id="of-the-options")
+    else:
+        options = RuntimeOptions(team_id="of-the-options", observability_config=str(file))
+    runtime = create_runtime("x", options=options)
+    assert runtime.options.observability_config == str(file)
+    assert runtime.observability is not None
+    found = runtime.observability.config
+    team = "of-the-options" if named_by_the_environment else "of-the-file"
+    assert (found.team_id, found.project_id, found.path) == (team, "of-the-file", file)
 
 
 @pytest.mark.rows("S-50")
@@ -299,6 +320,11 @@ async def test_a_stored_run_that_did_not_begin_is_put_back(tmp_path: Path) -> No
             await run_prompt_stored(
                 runtime, "Go.", run_store=store, run_id="7", approval_decisions={"other": True}
             )
+        assert await store.load("7") == state
+        runtime.session.budget = Budget(seconds=0)
+        scripted(runtime, [{"text": "Never said."}])
+        late = await run_prompt_stored(runtime, "Go.", run_store=store, run_id="7")
+        assert late.status == "interrupted"
         assert await store.load("7") == state
         taking = asyncio.create_task(store.take("7"))
         await asyncio.sleep(0)
