@@ -65,7 +65,8 @@ class RunResult:
 
     `text` is the final answer, or the last text before the run ended early. `status` is
     completed, error, cancelled, max_turns, budget or interrupted, and `reason` says why
-    where it was error, cancelled or budget. `usage` holds this run's tokens
+    where it was error, cancelled or budget, or something else than an approval that is
+    waited for interrupted it. `usage` holds this run's tokens
     (`input_tokens`, `output_tokens`, `cached_tokens`, `reasoning_tokens`, `cost_usd`), the
     session's under the same names with ``total_`` before them, and `context_size`.
 
@@ -73,7 +74,8 @@ class RunResult:
     says, or an instance of the pydantic model. It is None where there was no such answer.
 
     An interrupted run has in `interruptions` the calls that wait for an approval (see
-    `Session.resume`), and in `state` all that is needed to go on without the session.
+    `Session.resume`), and in `state` all that is needed to go on without the session. That
+    is None where a resumed run ended before it went on: what it had gone on from holds.
     """
 
     text: str = ""

@@ -39,7 +39,7 @@ from paddock.runtime.results import RunResult, run_usage
 from paddock.runtime.run_state import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from paddock.runtime.budget import Ledger
     from paddock.runtime.cancellation import CancellationToken, CancelScope
@@ -84,20 +84,21 @@ class Run:
     context_window: Callable[[], Awaitable[int | None]] | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     closing: bool = False
+    _begun: bool = False
     _loop: AgentLoop | None = None
 
-    def begin(self, prompt: str) -> None:
+    def _begin(self, prompt: str) -> None:
         """Record the run's start; what an earlier one left open gets results."""
         self.journal.settle(started=NOT_APPROVED, waiting=NOT_APPROVED)
         self._record_start(prompt)
         message = {"role": "user", "content": prompt}
         self.journal.record(MessageAdded(message=message))
 
-    def take_up(self, decisions: Mapping[str, bool]) -> None:
-        """Record the start of a run that goes on with what waited for `decisions`.
+    def _decided(self, decisions: Mapping[str, bool]) -> list[ApprovalDecided]:
+        """`decisions` about calls that wait, as events.
 
-        Raises `SessionError`, and records nothing, where a decision is about nothing that
-        waits, or approves another call than the one that was asked for.
+        Raises `SessionError` where a decision is about nothing that waits, or approves
+        another call than the one that was asked for.
         """
         waiting = {item.tool_call_id: item for item in self.journal.state.pending_approvals}
         if not waiting:
@@ -114,30 +115,43 @@ class Run:
                     f"call {call_id} cannot be approved: its arguments, the profile or the "
                     "backend are not those it was asked for with"
                 )
-        self._record_start("", resumed=True)
-        for call_id, approved in decisions.items():
-            self.journal.record(
-                ApprovalDecided(
-                    call_id=call_id,
-                    tool_name=waiting[call_id].tool_name,
-                    approved=approved is True,
-                    digest=digests[call_id],
-                )
+        return [
+            ApprovalDecided(
+                call_id=call_id,
+                tool_name=waiting[call_id].tool_name,
+                approved=approved is True,
+                digest=digests[call_id],
             )
+            for call_id, approved in decisions.items()
+        ]
 
-    async def execute(self, begin: Callable[[], None], max_turns: int | None) -> RunResult:
-        """From `begin` to the result. The journal is open. See `Session.run`."""
+    def _take_up(self, decided: Sequence[ApprovalDecided]) -> None:
+        """Record the start of a run that goes on with what waited."""
+        self._record_start("", resumed=True)
+        for decision in decided:
+            self.journal.record(decision)
+
+    async def execute(self, prompt: str, max_turns: int | None) -> RunResult:
+        """From the prompt to the result. The journal is open. See `Session.run`."""
         with watching_ends():  # who sees the run's start may watch until here
-            begin()
+            self._begin(prompt)
             with self.ledger.running():
                 return await self._execute(max_turns)
 
-    async def _execute(self, max_turns: int | None) -> RunResult:
+    async def resume(self, decisions: Mapping[str, bool], max_turns: int | None) -> RunResult:
+        """From the decisions to the result. The journal is open. See `Session.resume`."""
+        decided = self._decided(decisions)
+        with watching_ends(), self.ledger.running():
+            return await self._execute(max_turns, decided)
+
+    async def _execute(
+        self, max_turns: int | None, decided: Sequence[ApprovalDecided] | None = None
+    ) -> RunResult:
         status: RunStatus = "cancelled"
         last: RunFailed | RunCancelled | None = None
         try:
             async with self.scope:
-                status = await self._work(max_turns)
+                status = await self._work(max_turns, decided)
         except asyncio.CancelledError as cancelled:
             await self._close_cancelled(cancelled)
             raise
@@ -153,14 +167,18 @@ class Run:
             raise
         if self.scope.cancelled:
             last = self._cancelled()
-        await finish(self._close(status, last))
+        status = await finish(self._close(status, last))
         return self._result(status, last)
 
-    async def _work(self, max_turns: int | None) -> RunStatus:
+    async def _work(
+        self, max_turns: int | None, decided: Sequence[ApprovalDecided] | None
+    ) -> RunStatus:
         clock = asyncio.timeout(self.ledger.seconds_left())
         try:
             async with clock:
                 self._loop = await self.make_loop(self.outlet, self.scope.check, self._before_turn)
+                if decided is not None:  # only now: without a loop the calls go on waiting
+                    self._take_up(decided)
                 return await self._loop.run(max_turns=max_turns)
         except TimeoutError:
             if clock.expired():
@@ -176,6 +194,7 @@ class Run:
 
     def _record_start(self, prompt: str, *, resumed: bool = False) -> None:
         state = self.journal.state
+        self._begun = True
         self.journal.record(
             RunStarted(
                 session_id=state.session_id or "",
@@ -195,10 +214,18 @@ class Run:
         except TraceWriteError as error:
             raise cancelled from error
 
-    async def _close(self, status: RunStatus, last: Event | None) -> None:
-        """Record the end at once, get it to the disk, then show it."""
+    async def _close(self, status: RunStatus, last: Event | None) -> RunStatus:
+        """Record the end at once, get it to the disk, then show it. Returns what it was.
+
+        While calls wait for approval none of their turn has run, so they can still be
+        decided, whatever ended the run.
+        """
         self.closing = True
         state = self.journal.state
+        if not self._begun:
+            return "interrupted"
+        if state.pending_approvals:
+            status = "interrupted"
         events: list[Event] = []
         if status != "interrupted":
             events += self.journal.settle(started=STOPPED, waiting=NOT_RUN)
@@ -216,6 +243,7 @@ class Run:
         )
         await self.journal.sync()
         await self._show_last(*events)
+        return status
 
     async def _show_last(self, *events: Event) -> None:
         self.closing = True
@@ -244,8 +272,9 @@ class Run:
                 result.reason = last.reason
             case RunFailed():
                 result.reason = self.journal.redactor.text(last.message)
-        if status == "interrupted" and self._loop is not None:
+        if status == "interrupted":
             result.interruptions = state.pending_approvals
+        if status == "interrupted" and self._loop is not None:
             result.state = RunState.of(state, self._loop.system_prompt)
         return result
 

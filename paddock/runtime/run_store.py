@@ -139,8 +139,11 @@ async def run_prompt_stored(
         )
     else:
         result = await _go_on(runtime, waiting, run_store, run_id, on_event, approval_decisions)
-    if result.state is not None:
-        await finish(run_store.save(run_id, result.state))
+    left = result.state
+    if left is None and result.status == "interrupted":  # it did not even begin
+        left = waiting
+    if left is not None:
+        await finish(run_store.save(run_id, left))
     return result
 
 
@@ -152,20 +155,23 @@ async def _go_on(
     on_event: EventCallback | None,
     decisions: Mapping[str, bool] | None,
 ) -> RunResult:
-    """Resume `waiting`; put it back if it did not begin."""
-    begun = False
+    """Resume `waiting`; if that fails, put back what still waits."""
+    left: RunState | None = waiting
+    state = runtime.session.state
     try:
         take_over(runtime.session, waiting)
-        before = runtime.session.state.runs_started
+        before = state.runs_started
         try:
             return await run_prompt(
                 runtime, waiting, on_event=on_event, approval_decisions=decisions
             )
         finally:
-            begun = runtime.session.state.runs_started > before
+            if state.runs_started > before:
+                waits = bool(state.pending_approvals)
+                left = RunState.of(state, waiting.system_prompt) if waits else None
     except BaseException:
-        if not begun:
-            await finish(run_store.save(run_id, waiting))
+        if left is not None:
+            await finish(run_store.save(run_id, left))
         raise
 
 

@@ -151,7 +151,7 @@ class Session(SessionSettings):
         """
         text = clean_text(prompt)
         with self._running(text, on_event, token, budget, secrets) as run:
-            return await run.execute(functools.partial(run.begin, text), max_turns)
+            return await run.execute(text, max_turns)
 
     async def resume(
         self,
@@ -172,11 +172,14 @@ class Session(SessionSettings):
         runs before all its calls are decided. The first that is refused ends the turn as
         a refusal of the callback does: the calls before it run, those after it do not.
 
+        Where the run ends early, for whatever reason, calls that wait go on waiting, and
+        it is ``interrupted``; before it has its model, nothing is changed at all.
+
         The rest is as with `run`. Raises `SessionError`, with nothing changed, where no
         call waits, or not this one.
         """
         with self._running("", on_event, token, budget, secrets) as run:
-            return await run.execute(functools.partial(run.take_up, decisions), max_turns)
+            return await run.resume(decisions, max_turns)
 
     def stream(
         self,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock.errors import SessionError, TraceError
+from paddock.errors import ConfigError, SessionError, TraceError
 from paddock.runtime.agent import Agent
 from paddock.runtime.approvals import ApprovalInterrupt, ToolApprovalItem
+from paddock.runtime.budget import Budget
 from paddock.runtime.run_state import RunState
 from paddock.runtime.session import Session
 from paddock.runtime.state import State
@@ -365,3 +367,58 @@ async def test_a_cancelled_resumption_gives_every_call_a_result(
     assert not deploys.done
     check_history(session.state.messages)
     assert not session.state.pending_approvals
+
+
+async def test_a_resumption_without_a_model_changes_nothing(
+    waiting: Callable[[], Session], deploys: Deploys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = waiting()
+    first = await session.run("Go.")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    assert session.directory is not None
+    without = Session(session.agent, session_dir=session.directory.path)
+    with pytest.raises(ConfigError, match="no API key"):
+        await without.resume({"b": True, "c": True})
+    assert without.state.pending_approvals == first.interruptions
+    assert (without.state.status, without.state.run_count) == ("interrupted", 1)
+    assert (await waiting().resume({"b": True, "c": True})).status == "completed"
+    assert deploys.done == ["here", "there"]
+
+
+async def test_a_resumption_without_a_budget_leaves_the_calls_waiting(
+    waiting: Callable[[], Session], deploys: Deploys
+) -> None:
+    await waiting().run("Go.")
+    session = waiting()
+    result = await session.resume({"b": True, "c": True}, budget=Budget(seconds=0))
+    assert result.status == "interrupted"
+    assert "the budget of 0 seconds is used up" in (result.reason or "")
+    assert [item.tool_call_id for item in result.interruptions] == ["b", "c"]
+    assert not deploys.done
+    assert (await session.resume({"b": True, "c": True})).status == "completed"
+
+
+async def test_calls_go_on_waiting_when_the_run_ends_while_one_is_asked_about(
+    waiting: Callable[[], Session], deploys: Deploys
+) -> None:
+    await waiting().run("Go.")
+    session = waiting()
+    asked = asyncio.Event()
+
+    async def never(tool: str, arguments: dict[str, Any]) -> bool:
+        asked.set()
+        await asyncio.Event().wait()
+        return True
+
+    session.approval_callback = never
+    task = asyncio.create_task(session.resume({"b": True}))
+    async with asyncio.timeout(10):
+        await asked.wait()
+        session.cancel()
+        result = await task
+    assert (result.status, result.reason) == ("interrupted", "requested")
+    assert [item.tool_call_id for item in result.interruptions] == ["c"]
+    assert result.state is not None
+    assert (await waiting().resume({"c": True})).status == "completed"
+    assert deploys.done == ["here", "there"]
