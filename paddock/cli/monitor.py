@@ -16,7 +16,6 @@ from paddock.cli.repl import Repl
 from paddock.cli.running import run
 from paddock.cli.steering import (
     Directory,
-    cancel_run,
     choose,
     existing_store,
     table,
@@ -125,7 +124,7 @@ class Monitor:
         if not prefix:
             raise ConfigError("say cancel PREFIX, or cancel all")
         for session in await self._choose(prefix):
-            cancel_run(session)
+            session.directory.request_cancel()
             await self._say(f"asked {session.id} to stop")
 
     async def _pause(self, prefix: str) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from paddock.runtime.directory import Writer
     from paddock.runtime.store import SessionStore
 
-__all__ = ["Watched", "cancel", "cancel_run", "choose", "ps", "running", "table", "watched"]
+__all__ = ["Watched", "cancel", "choose", "ps", "running", "table", "watched"]
 
 Phase = Literal["running", "paused", "cancelling", "died"]
 
@@ -93,7 +93,7 @@ def cancel(
     if not (prefix or every):
         raise ConfigError("say which session, by the beginning of its id, or --all")
     for session in choose(store, "all" if every else prefix):
-        cancel_run(session)
+        session.directory.request_cancel()
         typer.echo(f"asked {session.id} to stop")
 
 
@@ -139,12 +139,6 @@ def choose(store: SessionStore, prefix: str) -> list[Watched]:
     if not prefix:
         raise SessionError("no session is running")
     raise SessionError(_why_not(store, prefix))
-
-
-def cancel_run(session: Watched) -> None:
-    """Ask it to stop; a pause is over then, or the next run would wait for ever."""
-    session.directory.request_cancel()
-    session.directory.clear_pause()
 
 
 def table(sessions: Sequence[Watched]) -> Table:

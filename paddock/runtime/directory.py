@@ -139,7 +139,9 @@ class SessionDirectory:
         return self._cancel.exists()
 
     def request_cancel(self) -> None:
+        """Let a run stop; a pause is over then, or the next run would wait for ever."""
         self._cancel.touch(mode=_FILE_MODE)
+        self.clear_pause()
 
     def clear_cancel(self) -> None:
         self._cancel.unlink(missing_ok=True)

@@ -40,7 +40,7 @@ class SessionIndex:
         """When each was made, by its id, as far as it is noted."""
         try:
             lines = self._path.read_text(errors="replace").splitlines()
-        except FileNotFoundError:
+        except OSError:  # not there, or not ours to read
             return {}
         pairs = (line.split(" ") for line in lines)
         return {pair[1]: pair[0] for pair in pairs if len(pair) == 2 and pair[0].endswith(UTC)}

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import os
 import re
+import shutil
 import uuid
 from dataclasses import dataclass
 from itertools import islice
@@ -81,28 +82,33 @@ class SessionStore:
         """A new session of `agent` that writes everything to a directory of its own.
 
         `client` and `secrets` are as with `Session`: of the agent's the names are written,
-        and no values. Raises `SessionError` if there is a session of this id.
+        and no values. Raises `SessionError` if there is a session of this id. A session
+        that could not be written leaves nothing behind.
         """
         self.base_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = session_id or uuid.uuid4().hex[:8]
         directory = self._directory(name)
+        redactor = Redactor({**agent.secrets, **(secrets or {})})
+        config = redactor.data(agent.config.to_yaml(partial=True))
         try:
             directory.path.mkdir(mode=0o700)
         except FileExistsError as error:
             raise SessionError(f"session {name} exists already") from error
-        redactor = Redactor({**agent.secrets, **(secrets or {})})
-        config = agent.config.to_yaml(partial=True)
-        directory.write_file(directory.config, redactor.data(config))
         now = dt.datetime.now(dt.UTC).isoformat()
-        directory.update_meta(
-            id=name,
-            status="created",
-            created_at=now,
-            started_at=now,
-            model=agent.config.model,
-            profile=_profile_name(agent),
-            first_prompt="",
-        )
+        try:
+            directory.write_file(directory.config, config)
+            directory.update_meta(
+                id=name,
+                status="created",
+                created_at=now,
+                started_at=now,
+                model=agent.config.model,
+                profile=_profile_name(agent),
+                first_prompt="",
+            )
+        except BaseException:
+            shutil.rmtree(directory.path, ignore_errors=True)  # or the id would be taken
+            raise
         self._index.add(name, now)
         return Session(
             agent, session_id=name, session_dir=directory.path, client=client, secrets=secrets
@@ -122,8 +128,11 @@ class SessionStore:
         Without `agent` and `agent_config` the agent is the one that was saved with it.
         A call that was running when its process died gets a result that says so; it
         is not run again. Raises `FileNotFoundError`, `SessionLocked` if another
-        process runs it, and `TraceError` if its trace is damaged.
+        process runs it, `TraceError` if its trace is damaged, and `TypeError` where both
+        `agent` and `agent_config` are given.
         """
+        if agent is not None and agent_config is not None:
+            raise TypeError("resume() takes an agent or the configuration of one, not both")
         directory = self._directory(self.find(session_id))
         if agent is None:
             agent = Agent(agent_config or AgentConfig.from_file(directory.config))

@@ -515,7 +515,7 @@ async def test_directives_join_the_conversation_between_turns(
     assert directives.read_bytes() == b""
 
 
-async def test_a_paused_session_waits_and_can_be_cancelled_at_once(
+async def test_a_paused_session_that_is_cancelled_at_once_is_paused_no_more(
     open_session: OpenSession, tmp_path: Path
 ) -> None:
     (tmp_path / "pause").touch()
@@ -527,6 +527,7 @@ async def test_a_paused_session_waits_and_can_be_cancelled_at_once(
     await session.cancel()
     assert (await run).status == "cancelled"
     assert time.monotonic() - started < 0.4
+    assert not (tmp_path / "pause").exists()
 
 
 @pytest.mark.rows("S-38")

@@ -15,6 +15,7 @@ import pytest
 from paddock.errors import ConfigError, SessionError, TraceError
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
+from paddock.runtime.directory import SessionDirectory
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.session import Session
 from paddock.runtime.store import SessionInfo, SessionStore
@@ -356,3 +357,32 @@ async def test_a_status_is_what_the_trace_says_when_the_note_came_too_late(
     assert store.info("one").status == "interrupted"
     session.directory.trace.unlink()
     assert store.info("one").status == "interrupted"
+
+
+def test_an_index_that_cannot_be_read_only_costs_time(store: SessionStore, agent: Agent) -> None:
+    store.create_session(agent, session_id="one")
+    index = store.base_dir / ".index"
+    index.unlink()
+    index.mkdir()
+    store.create_session(agent, session_id="two")
+    assert {info.id for info in store.list()} == {"one", "two"}
+
+
+def test_a_session_that_cannot_be_written_leaves_its_id_free(
+    store: SessionStore, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **fields: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SessionDirectory, "update_meta", full)
+        with pytest.raises(OSError, match="No space left"):
+            store.create_session(agent, session_id="one")
+    assert store.list() == []
+    assert store.create_session(agent, session_id="one").id == "one"
+
+
+def test_a_session_is_not_resumed_with_two_agents(store: SessionStore, agent: Agent) -> None:
+    store.create_session(agent, session_id="one")
+    with pytest.raises(TypeError, match="not both"):
+        store.resume("one", agent, agent_config=agent.config)
