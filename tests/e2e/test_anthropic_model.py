@@ -174,17 +174,50 @@ async def test_a_format_that_cannot_be_asked_for_fails_before_anything_is_sent(
         ("claude-opus-5-5", "max", {"type": "adaptive"}, "max"),
         ("claude-haiku-4-5", "none", {"type": "disabled"}, None),
         ("claude-opus-5-5", "none", {"type": "disabled"}, None),
+        ("claude-3-7-sonnet-latest", "low", {"type": "enabled", "budget_tokens": 4096}, None),
+        ("claude-opus-4-1-20250805", "max", {"type": "enabled", "budget_tokens": 23808}, None),
+        ("claude-3-5-haiku-latest", "high", None, None),
+        ("claude-3-haiku-20240307", "none", None, None),
     ],
 )
 async def test_effort_is_told_as_the_model_takes_it(
-    name: str, effort: str, thinking: dict[str, Any], told: str | None
+    name: str, effort: str, thinking: dict[str, Any] | None, told: str | None
 ) -> None:
     request = ModelRequest(model=name, messages=REQUEST.messages, reasoning_effort=effort)
     async with served([HELLO]) as (model, server):
         await collect(model, request)
     body = server.requests[0].body
-    assert body["thinking"] == thinking
+    assert body.get("thinking") == thinking
     assert body.get("output_config", {}).get("effort") == told
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens"),
+    [
+        ("claude-3-opus-latest", 4_096),
+        ("claude-3-haiku-20240307", 4_096),
+        ("claude-3-5-sonnet-20241022", 8_192),
+        ("claude-3-7-sonnet-20250219", 64_000),
+        ("claude-4-opus-20250514", 32_000),
+        ("claude-opus-4-20250514", 32_000),
+        ("claude-opus-4-0", 32_000),
+        ("claude-opus-4-1-20250805", 32_000),
+        ("claude-opus-4-5-20251101", 64_000),
+        ("claude-opus-4-10", 64_000),
+        ("claude-sonnet-4-20250514", 64_000),
+        ("one-of-our-own", 64_000),
+    ],
+)
+async def test_no_model_is_allowed_more_than_it_can_write(name: str, tokens: int) -> None:
+    async with served([HELLO]) as (model, server):
+        await collect(model, ModelRequest(model=name, messages=REQUEST.messages))
+    assert server.requests[0].body["max_tokens"] == tokens
+
+
+async def test_a_blank_prompt_is_answered() -> None:
+    request = ModelRequest(model="scripted", messages=[{"role": "user", "content": " "}])
+    async with served([HELLO]) as (model, _):
+        assert (await answered(model, request)).text == "Hello there."
 
 
 async def test_an_effort_without_a_budget_is_a_model_error() -> None:

@@ -28,6 +28,10 @@ MARKED_TURNS = 2
 written, and the one before, where the last request wrote it. Without the second, a turn of
 many calls is too far from what was written for the service to find it."""
 
+NOTHING_SAID = "(empty message)"
+"""What is told for a turn of the user in which there is nothing but blank text: without it two
+answers would meet, or nobody would have begun."""
+
 _SYSTEM = frozenset({"system", "developer"})
 _NOT_IN_ID = re.compile(r"[^A-Za-z0-9_-]")
 _DATA_URL = re.compile(r"data:([^;,]+);base64,(.*)", re.DOTALL)
@@ -44,6 +48,7 @@ def turns(
 ) -> list[Message]:
     """What comes after the system prompt, with one turn for all that is told between answers.
 
+    Where the user said nothing there is `NOTHING_SAID`.
     `answer_of` is given each answer and its blocks, and gives the blocks to send for it.
     """
     told: list[Message] = []
@@ -52,13 +57,11 @@ def turns(
             role, blocks = "assistant", answer_of(message, [*_answer(message)])
         else:
             role, blocks = "user", [*_told(message)]
-        if not blocks:
-            continue
         if role == "user" and told and told[-1]["role"] == "user":
             told[-1]["content"].extend(blocks)
-        else:
+        elif role == "user" or blocks:
             told.append({"role": role, "content": blocks})
-    return told
+    return [{**turn, "content": turn["content"] or [_text(NOTHING_SAID)]} for turn in told]
 
 
 def tool_params(tools: Sequence[Mapping[str, Any]]) -> list[Block]:

@@ -47,13 +47,9 @@ class Thoughts:
         They stay as they are for an answer that did not think, or is not known here, or whose
         text or calls are no longer what they were.
         """
-        kept = self._answers.get(_first_call(message), [])
         calls = {block["id"]: block for block in blocks if block["type"] == "tool_use"}
-        text = "".join(block["text"] for block in kept if block["type"] == "text")
-        ids = [block["id"] for block in kept if block["type"] == "tool_use"]
-        if not kept or text != text_of(message.get("content")) or ids != list(calls):
-            return blocks
-        return [calls.get(block.get("id"), block) for block in kept if _says(block)]
+        kept = self._kept(message)
+        return [calls.get(block.get("id"), block) for block in kept if _says(block)] or blocks
 
     def are_whole(self, messages: Sequence[Message]) -> bool:
         """Whether the thinking that the turn at the end of `messages` began with is here.
@@ -64,12 +60,15 @@ class Thoughts:
         said = [number for number, each in enumerate(messages) if each["role"] == "user"]
         begun = messages[said[-1] :] if said else messages
         first = next((each for each in begun if each["role"] == "assistant"), None)
-        return first is None or _first_call(first) in self._answers
+        return first is None or bool(self._kept(first))
 
-
-def _first_call(message: Message) -> str:
-    calls = message.get("tool_calls")
-    return call_id(calls[0]["id"]) if calls else ""
+    def _kept(self, message: Message) -> list[Block]:
+        """The blocks of this answer, if they are here and it still says and calls the same."""
+        ids = [call_id(call["id"]) for call in message.get("tool_calls") or ()]
+        kept = self._answers.get(ids[0], []) if ids else []
+        text = "".join(block["text"] for block in kept if block["type"] == "text")
+        called = [block["id"] for block in kept if block["type"] == "tool_use"]
+        return kept if (text, called) == (text_of(message.get("content")), ids) else []
 
 
 def _says(block: Block) -> bool:

@@ -43,8 +43,19 @@ if TYPE_CHECKING:
 __all__ = ["MAX_TOKENS", "AnthropicModel"]
 
 MAX_TOKENS = 64_000
-"""Tokens of one answer, thinking included: the service insists on a bound, and this is what
-the least of its models writes. It bills what is written, not what is allowed."""
+"""Tokens of one answer, thinking included: the service insists on a bound, and all models but
+those of `_WRITES_LESS` write as much. It bills what is written, not what is allowed."""
+
+_WRITES_LESS = (
+    (re.compile(r"claude-3-(opus|sonnet|haiku)"), 4_096),
+    (re.compile(r"claude-3-5-"), 8_192),
+    (re.compile(r"claude-(opus-4(-[01])?|4-opus)(-\d{8})?$"), 32_000),
+)
+"""The most that older families write, and more is an error: the table of Anthropic's page
+"Models overview", of May 2025 for 3 to 4 and of its later editions for Opus 4.1."""
+
+_ANSWER_ROOM = 8_192
+"""Tokens that are left for the answer at least: a budget has to be less than all."""
 
 _BUDGETS = {
     "minimal": 1_024,
@@ -56,8 +67,11 @@ _BUDGETS = {
 }
 """Tokens of thinking for each effort, of models that take a number and no effort."""
 
+_THINKS_NOT = re.compile(r"claude-3-(5-|opus|sonnet|haiku)")
+"""Models up to 3.5: those of Anthropic's page "Extended thinking" begin with 3.7."""
+
 _THINKS_BY_BUDGET = re.compile(r"claude-(3|[a-z]+-4(-[0-5])?(-\d{8})?$)")
-"""Models up to 4.5. Those after them decide for themselves, guided by the effort."""
+"""Models up to 4.5 that think. Those after them decide for themselves, guided by the effort."""
 
 _EFFORTS = {"minimal": "low"}  # what is called otherwise here
 _TIERS = {"default": "standard_only", "priority": "auto"}
@@ -163,7 +177,7 @@ def _body(request: ModelRequest, thoughts: Thoughts) -> dict[str, Any]:
     mark_for_cache(system or tools, messages)
     body: dict[str, Any] = {
         "model": request.model,
-        "max_tokens": MAX_TOKENS,
+        "max_tokens": _most_tokens(request.model),
         "messages": messages,
         "stream": True,
     }
@@ -176,10 +190,18 @@ def _body(request: ModelRequest, thoughts: Thoughts) -> dict[str, Any]:
     return body | {name: value for name, value in given.items() if value}
 
 
+def _most_tokens(model: str) -> int:
+    """What `model` may write at a time."""
+    less = (tokens for family, tokens in _WRITES_LESS if family.match(model))
+    return next(less, MAX_TOKENS)
+
+
 def _thinking(
     request: ModelRequest, effort: str, thoughts: Thoughts, output: Block
 ) -> Block | None:
     """How the model is to think; what it is told as an effort goes into `output`."""
+    if _THINKS_NOT.match(request.model):
+        return None
     if effort == "none":
         return {"type": "disabled"}
     if not _THINKS_BY_BUDGET.match(request.model):
@@ -189,7 +211,8 @@ def _thinking(
         raise ModelError(f"reasoning_effort {effort!r} is not one of none, {', '.join(_BUDGETS)}")
     if not thoughts.are_whole(request.messages):
         return None  # a turn that goes on has to have begun with thinking: it ends without
-    return {"type": "enabled", "budget_tokens": _BUDGETS[effort]}
+    most = _most_tokens(request.model) - _ANSWER_ROOM
+    return {"type": "enabled", "budget_tokens": min(_BUDGETS[effort], most)}
 
 
 def _add_format(response_format: Mapping[str, Any], output: Block, system: list[Block]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from paddock.errors import ModelError
 from paddock.runtime.models._messages import (
     MARKED_TURNS,
+    NOTHING_SAID,
     call_id,
     mark_for_cache,
     system_blocks,
@@ -85,6 +86,13 @@ def test_only_a_system_prompt_is_one_too() -> None:
 def test_what_is_blank_is_left_out(blank: Any) -> None:
     messages = [user("a"), {"role": "assistant", "content": blank}, user(blank), user("b")]
     assert told(messages) == [user([text("a"), text("b")])]
+
+
+@pytest.mark.parametrize("blank", ["", " \n", None, []])
+def test_a_turn_that_is_all_blank_is_told_as_one_in_which_nothing_was_said(blank: Any) -> None:
+    messages = [user(blank), user(blank), assistant_message("Yes?"), user(blank)]
+    nothing = user([text(NOTHING_SAID)])
+    assert told(messages) == [nothing, {"role": "assistant", "content": [text("Yes?")]}, nothing]
 
 
 def test_images_are_told_by_address_or_whole() -> None:
@@ -178,6 +186,8 @@ def test_thoughts_go_back_where_they_stood() -> None:
 def test_an_answer_that_is_not_what_it_was_has_no_thoughts(message: Message) -> None:
     thoughts = kept(THOUGHT, {"type": "tool_use", "id": "a"})
     assert thoughts.restore(message, blocks := [text("x")]) is blocks
+    whole = thoughts.are_whole([user("Go."), message])
+    assert not whole, "a turn is whole only if its thoughts are told"
 
 
 def test_only_answers_that_thought_and_then_called_are_kept() -> None:
@@ -193,7 +203,7 @@ def test_the_oldest_thoughts_are_forgotten_first() -> None:
     thoughts = Thoughts()
     for number in range(MAX_ANSWERS + 1):
         response = ModelResponse(tool_calls=(call(f"c{number}"),), finish_reason="tool_calls")
-        thoughts.keep(response, [THOUGHT])
+        thoughts.keep(response, [THOUGHT, {"type": "tool_use", "id": f"c{number}"}])
     assert not thoughts.are_whole([user("Go."), assistant_message("", (call("c0"),))])
     assert thoughts.are_whole([user("Go."), assistant_message("", (call("c1"),))])
 
