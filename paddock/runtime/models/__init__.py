@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from paddock.runtime.models.base import ModelClient
 
-__all__ = ["PROVIDERS", "SCRIPTED", "create_model"]
+__all__ = ["PROVIDERS", "SCRIPTED", "create_model", "provider_of"]
 
 PROVIDERS = ("openai", "anthropic")
 """Whose protocol a service speaks."""
@@ -41,7 +41,7 @@ def create_model(
     from paddock.runtime.models._reply import DEFAULT_MAX_RETRIES
 
     retries = DEFAULT_MAX_RETRIES if max_retries is None else max_retries
-    match provider or _provider_of(model):
+    match provider or provider_of(model):
         case "openai":
             from paddock.runtime.models.openai import OpenAIModel
 
@@ -58,5 +58,6 @@ def create_model(
             raise ConfigError(f"provider {unknown!r} is not one of {', '.join(PROVIDERS)}")
 
 
-def _provider_of(model: str) -> str:
+def provider_of(model: str) -> str:
+    """Whose protocol is spoken with `model`, where nothing but its name tells."""
     return "anthropic" if model.startswith("claude-") else "openai"

@@ -188,6 +188,7 @@ def _subject(
         team_id=team_id,
         project_id=project_id,
         model=config.model,
+        provider=config.provider,
         profile="" if profile is None else profile.name,
         environment=config.backend if isinstance(config.backend, str) else config.backend.name,
         metadata=_plain(metadata, session.redactor),

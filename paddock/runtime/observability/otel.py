@@ -22,6 +22,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from paddock._watching import ExecWork, ModelWork, ProvisionWork, ToolWork, watch
+from paddock.runtime.models import SCRIPTED, provider_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -171,7 +172,7 @@ class Spans:
         self._end_all(UNFINISHED)
         subject = self._subject
         assert subject is not None, "started before it observes"
-        attributes = _common("invoke_agent", subject.model) | _of_subject(subject)
+        attributes = self._common("invoke_agent", subject.model) | _of_subject(subject)
         attributes |= {"gen_ai.conversation.id": subject.session_id}
         attributes |= {"paddock.run_id": record.get("run_id", 0)}
         span = self._tracer.start_span(
@@ -187,11 +188,11 @@ class Spans:
 
     def _begin_model(self, record: Record) -> None:
         model = record["model"]
-        attributes = _common("chat", model)
+        attributes = self._common("chat", model)
         if self._subject is not None:
             attributes["gen_ai.conversation.id"] = self._subject.session_id
         span = self._child(f"chat {model}", SpanKind.CLIENT, attributes)
-        self._model = _Open(span, _common("chat", model))
+        self._model = _Open(span, self._common("chat", model))
 
     def _end_model(self, record: Record) -> None:
         begun, self._model = self._model, None
@@ -247,6 +248,14 @@ class Spans:
             attributes["gen_ai.tool.call.arguments"] = arguments
         return self._child(f"execute_tool {record['tool_name']}", SpanKind.INTERNAL, attributes)
 
+    def _common(self, operation: str, model: str) -> dict[str, Any]:
+        provider = None if self._subject is None else self._subject.provider
+        return {
+            "gen_ai.operation.name": operation,
+            "gen_ai.provider.name": _provider(model, provider),
+            "gen_ai.request.model": model,
+        }
+
     def _child(self, name: str, kind: SpanKind, attributes: dict[str, Any]) -> Span:
         """A new span below the run's, or below the current one outside of a run."""
         above = None if self._run is None else trace.set_span_in_context(self._run.span)
@@ -299,19 +308,11 @@ _HANDLERS: Mapping[str, Callable[[Spans, Record], None]] = {
 }
 
 
-def _common(operation: str, model: str) -> dict[str, Any]:
-    return {
-        "gen_ai.operation.name": operation,
-        "gen_ai.provider.name": _provider(model),
-        "gen_ai.request.model": model,
-    }
-
-
-def _provider(model: str) -> str:
+def _provider(model: str, given: str | None) -> str:
     """Who serves a model, by the conventions' names: the API that is spoken."""
-    if model.startswith("scripted:"):
+    if model.startswith(SCRIPTED):
         return "scripted"
-    return "anthropic" if model.startswith("claude") else "openai"
+    return given or provider_of(model)
 
 
 def _of_subject(subject: Subject) -> dict[str, Any]:

@@ -16,7 +16,8 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """One session, as telemetry names it. `metadata` is the user's own."""
+    """One session, as telemetry names it. `metadata` is the user's own; `provider` is whose
+    protocol is spoken, if the configuration says so."""
 
     session_id: str
     team_id: str
@@ -25,6 +26,7 @@ class Subject:
     profile: str
     environment: str
     metadata: Mapping[str, Any]
+    provider: str | None = None
 
 
 class Sink(Protocol):

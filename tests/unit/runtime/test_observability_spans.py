@@ -163,6 +163,29 @@ async def test_a_run_is_a_tree_of_spans_by_the_conventions(
     assert {span.status.status_code for span in collected.spans} == {StatusCode.UNSET}
 
 
+@pytest.mark.parametrize(
+    ("model", "provider", "told"),
+    [
+        ("our-claude", "anthropic", "anthropic"),
+        ("claude-behind-a-gateway", "openai", "openai"),
+        ("claude-opus-4-5", None, "anthropic"),
+        ("gpt-5-mini", None, "openai"),
+        ("scripted:a.yaml", "anthropic", "scripted"),
+    ],
+)
+async def test_the_provider_is_the_one_whose_protocol_is_spoken(
+    open_session: OpenSession, collected: Collected, model: str, provider: str | None, told: str
+) -> None:
+    session = open_session([{"text": "Yes."}], config={"model": model, "provider": provider})
+    telemetry = collected.observe(session)
+    await telemetry.start()
+    await session.run("Go.")
+    await telemetry.close()
+    names = {attributes(span)["gen_ai.provider.name"] for span in collected.spans}
+    metric = collected.points("gen_ai.client.operation.duration")
+    assert names | {point.attributes["gen_ai.provider.name"] for point in metric} == {told}
+
+
 async def test_tokens_and_durations_are_metrics(
     open_session: OpenSession, collected: Collected
 ) -> None:
