@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -43,4 +44,13 @@ def export(
     if output is None:
         print(text, end="")
     else:
-        output.write_text(text)
+        _write(output, text)
+
+
+def _write(path: Path, text: str) -> None:
+    """Only their owner may read what was said in a session."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        if os.path.isfile(path):  # and no terminal or pipe
+            os.fchmod(descriptor, 0o600)
+        file.write(text)
