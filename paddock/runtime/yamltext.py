@@ -3,8 +3,8 @@
 A file is one document of plain data: mappings with text for keys, lists, text, numbers,
 true, false and null. Scalars mean what YAML 1.2 says they do: ``no`` and ``off`` are text,
 ``010`` is ten, ``1e3`` is a thousand, a date is text. There are no tags but those of these
-types, no merge keys and no cycles, and what aliases unfold to is bounded. Every error is a
-`ConfigError` with the line. Knows nothing of what the data mean.
+types, no merge keys and no cycles, and what aliases unfold to is bounded, in number and in
+depth. Every error is a `ConfigError` with the line. Knows nothing of what the data mean.
 """
 
 from __future__ import annotations
@@ -101,6 +101,8 @@ class _Anchored:
     value: Any
     nodes: int
     """How many values it unfolds to."""
+    height: int
+    """How many levels of values are below it."""
 
 
 @dataclass(slots=True)
@@ -112,6 +114,8 @@ class _Reader:
     texts: Sequence[KeyPath]
     first_line: int
     nodes: int = 0
+    deepest: int = 0
+    """How deep the deepest value is of those that were read since it was set back."""
     lines: dict[str, int] = field(default_factory=dict)
     anchors: dict[str, _Anchored | None] = field(default_factory=dict)
     """None for one whose value is still being read."""
@@ -128,19 +132,21 @@ class _Reader:
     def value(self, event: Event, path: KeyPath) -> Any:
         self.count(event, 1)
         if isinstance(event, AliasEvent):
-            return self.alias(event)
+            return self.alias(event, path)
         assert isinstance(event, NodeEvent)
         if event.anchor is not None:
             self.anchors[event.anchor] = None
-        before = self.nodes
+        nodes, deepest = self.nodes, self.deepest
+        self.deepest = len(path)
         value = self.fresh(event, path)
         if event.anchor is not None:
-            self.anchors[event.anchor] = _Anchored(value, self.nodes - before)
+            height = self.deepest - len(path)
+            self.anchors[event.anchor] = _Anchored(value, self.nodes - nodes, height)
+        self.deepest = max(deepest, self.deepest)
         return value
 
     def fresh(self, event: NodeEvent, path: KeyPath) -> Any:
-        if len(path) > MAX_DEPTH:
-            self.refuse(event, f"nested more than {MAX_DEPTH} deep")
+        self.check_depth(event, len(path))
         if isinstance(event, ScalarEvent):
             return self.scalar(event, path)
         if isinstance(event, SequenceStartEvent):
@@ -150,13 +156,14 @@ class _Reader:
         self.check_tag(event, "map")
         return self.mapping(path)
 
-    def alias(self, event: AliasEvent) -> Any:
+    def alias(self, event: AliasEvent, path: KeyPath) -> Any:
         if event.anchor not in self.anchors:
             self.refuse(event, f"there is no &{event.anchor} before this")
         anchored = self.anchors[event.anchor]
         if anchored is None:
             self.refuse(event, f"*{event.anchor} is a part of itself")
         self.count(event, anchored.nodes)
+        self.check_depth(event, len(path) + anchored.height)
         return anchored.value
 
     def list(self, path: KeyPath) -> list[Any]:
@@ -217,6 +224,11 @@ class _Reader:
         self.nodes += nodes
         if self.nodes > MAX_NODES:
             self.refuse(event, f"more than {MAX_NODES} values, with what aliases (*) repeat")
+
+    def check_depth(self, event: Event, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            self.refuse(event, f"nested more than {MAX_DEPTH} deep")
+        self.deepest = max(self.deepest, depth)
 
     def line(self, event: Event) -> int:
         return (event.start_mark.line if event.start_mark else 0) + self.first_line

@@ -102,6 +102,26 @@ def test_what_is_no_plain_data_is_refused_with_its_line_and_soon(text: str, told
 
 
 @pytest.mark.rows("C52")
+def nested(levels: int, inmost: str) -> str:
+    return "[" * levels + inmost + "]" * levels
+
+
+@pytest.mark.parametrize("levels", [62, 63])
+def test_what_aliases_unfold_to_is_as_deep_as_if_it_was_written_out(levels: int) -> None:
+    below = levels - 20 - 20
+    texts = [
+        f"a: {nested(levels, 'x')}",
+        f"a: &a {nested(20, 'x')}\nb: {nested(levels - 20, '*a')}",
+        f"a: &a {nested(20, 'x')}\nb: &b {nested(20, '*a')}\nc: {nested(below, '*b')}",
+        f"a: &a [{nested(20, 'x')}, y]\nb: {nested(levels - 21, '*a')}",
+    ]
+    for text in texts:
+        assert read_yaml(text, source="c.yaml").data
+        deeper = text.replace("x", nested(64 - levels, "x"))
+        with pytest.raises(ConfigError, match="nested more than 64 deep"):
+            read_yaml(deeper, source="c.yaml")
+
+
 def test_what_aliases_unfold_to_is_bounded() -> None:
     lines = ["a: &a [lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
     for before, name in zip("abcdefgh", "bcdefghi", strict=True):
