@@ -26,9 +26,12 @@ class Budget:
     a bound is made and its tools run, and the next one is not made. `seconds` also ends
     what is going on.
 
-    - `turns`: model calls, those for compaction included.
-    - `tokens`: input and output together.
-    - `cost`: US dollars. Calls whose price is not known cost nothing.
+    - `turns`: model calls, those for compaction included, and those that failed. Never
+      more, however many agents work at once.
+    - `tokens`: input and output together, known only when a call has ended. So they may go
+      beyond the bound by what all the calls take that are going on when it is reached.
+    - `cost`: US dollars, of which the same is true. Calls whose price is not known cost
+      nothing.
     - `seconds`: wall time while runs go on.
 
     Raises `ConfigError` for a bound below zero.
@@ -64,12 +67,12 @@ class Ledger:
 
     @property
     def turns(self) -> int:
-        """Model calls that were made."""
+        """Model calls that were begun."""
         return self._turns
 
     @property
     def usage(self) -> Usage:
-        """Their tokens and cost."""
+        """The tokens and the cost of those that have ended."""
         return self._usage
 
     @property
@@ -78,10 +81,18 @@ class Ledger:
         now = time.monotonic() - self._since if self._running else 0.0
         return self._seconds + now
 
-    def spend(self, usage: Usage) -> None:
-        """Enter one model call, here and above."""
+    def begin_turn(self) -> None:
+        """Enter one model call, here and above, before it is made.
+
+        Raises `BudgetExceeded`, and enters nothing, if a bound is reached.
+        """
+        self.check()
         for ledger in self._upwards():
             ledger._turns += 1
+
+    def spend(self, usage: Usage) -> None:
+        """Enter what a model call took, here and above."""
+        for ledger in self._upwards():
             ledger._usage += usage
 
     def check(self) -> None:

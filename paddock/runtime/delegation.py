@@ -13,9 +13,11 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from paddock.errors import SandboxLost
 from paddock.runtime.agent import Agent
 from paddock.runtime.events import ChildModelFinished
 from paddock.runtime.models.base import Usage
+from paddock.runtime.results import RunResult, run_usage
 from paddock.runtime.state import State
 from paddock.runtime.tools.child import ChildReport, ChildTool
 
@@ -53,7 +55,7 @@ class Delegation:
         started = time.monotonic()
         async with await self._session(task) as child:
             child.state.add_observer(_Meter(self.out, task.call_id, child.id))
-            result = await child.run(task.instruction)
+            result = await _run(child, task)
         return ChildReport(
             session_id=child.id,
             status=result.status,
@@ -73,7 +75,9 @@ class Delegation:
             state=_state(history),
             client=await parent.connect() if self._same_model(agent) else None,
             budget=self.ledger,
-            secrets=parent.secrecy.lent_to(agent, whole=task.config is None),
+            secrets=parent.secrecy.lent_to(
+                agent, whole=task.config is None, shared=task.shares_sandbox
+            ),
             sandbox=parent.sandbox if task.shares_sandbox else None,
         )
         child.approval_callback = task.approval_callback or self._in_turn()
@@ -144,6 +148,17 @@ class _Meter:
                     usage=Usage(**event["usage"]),
                 )
             )
+
+
+async def _run(child: Session, task: ChildTask) -> RunResult:
+    try:
+        return await child.run(task.instruction)
+    except SandboxLost as error:
+        if task.shares_sandbox:
+            raise
+        total = child.state.total  # the run above works in another sandbox, and goes on
+        usage = run_usage(total, total, child.state.estimate_tokens())
+        return RunResult(status="error", reason=str(error), usage=usage)
 
 
 def conversation(messages: Sequence[Message]) -> list[Message]:

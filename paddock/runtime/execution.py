@@ -17,6 +17,7 @@ from paddock.errors import ModelError, SandboxLost
 from paddock.redaction import NOTHING_SECRET, Redactor
 from paddock.runtime.events import ToolFinished, ToolStarted
 from paddock.runtime.tools.base import ToolContext, ToolInvocation, ToolOutput
+from paddock.runtime.tools.child import ChildTool
 from paddock.runtime.tools.output import truncate_output
 
 if TYPE_CHECKING:
@@ -132,6 +133,9 @@ class Execution:
         """End the tools, and keep the results of those that were done already."""
         for task in tasks:
             task.cancel()
+        # These bound their own ends: what an agent waits for are its tools, by this rule again.
+        if agents := {task for task, call in tasks.items() if self._runs_agent(call)}:
+            await asyncio.wait(agents)
         done, left = await asyncio.wait(tasks, timeout=TOOL_PATIENCE)
         for task in left:
             _log.warning("tool %s did not end when it was cancelled", tasks[task].name)
@@ -139,6 +143,9 @@ class Execution:
         for task, call in tasks.items():
             if task in done and not task.cancelled() and self.state.open_call(call.id):
                 self.out.record(_result(task, call))
+
+    def _runs_agent(self, call: PreparedCall) -> bool:
+        return isinstance(self.registry.get(call.name), ChildTool)
 
     def _judge(self, results: Sequence[ToolFinished]) -> None:
         """Raise what no further call could mend."""

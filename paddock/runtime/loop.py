@@ -129,7 +129,7 @@ class AgentLoop:
         self, request: ModelRequest, take: Callable[[str], Awaitable[None]]
     ) -> tuple[ModelResponse, ModelFinished]:
         """One model call, counted. `take` gets the text as it comes; the event is the caller's."""
-        self.ledger.check()
+        self.ledger.begin_turn()
         await self.out.emit(
             ModelStarted(model=request.model, context_size=self.state.estimate_tokens())
         )

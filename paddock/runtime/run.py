@@ -211,7 +211,7 @@ class Run:
     async def _close_cancelled(self, cancelled: asyncio.CancelledError) -> None:
         try:
             await finish(self._close("cancelled", self._cancelled()))
-        except TraceWriteError as error:
+        except Exception as error:  # of the trace, or of a callback that is shown the end
             raise cancelled from error
 
     async def _close(self, status: RunStatus, last: Event | None) -> RunStatus:

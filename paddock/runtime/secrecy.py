@@ -48,6 +48,7 @@ class Secrecy:
         self._given = self._standing
         self._learn(Redactor(self._given))
         self._lent: weakref.ref[Sandbox] | None = None
+        self._above: Secrecy | None = None
 
     @property
     def _standing(self) -> Secrets:
@@ -64,10 +65,12 @@ class Secrecy:
         finally:
             self._give(self._standing)
 
-    def lent_to(self, agent: Agent, *, whole: bool) -> Secrecy:
+    def lent_to(self, agent: Agent, *, whole: bool, shared: bool) -> Secrecy:
         """The secrets of an agent that works for this session's: what is secret here is so
-        there. If `whole`, its commands get what this session's get now."""
+        there. If `whole`, its commands get what this session's get now. If the sandbox is
+        `shared`, what is lent there is taken back here, when this session's run ends."""
         lent = Secrecy(agent, self._given if whole else {})
+        lent._above = self if shared else None
         lent._learn(lent.redactor | self.redactor)
         return lent
 
@@ -77,6 +80,8 @@ class Secrecy:
 
     def lend(self, sandbox: Sandbox) -> Sandbox:
         """`sandbox`, whose commands get what there is now, and change when it changes."""
+        if self._above is not None:
+            self._above.lend(sandbox)
         self._lent = weakref.ref(sandbox)
         self._entrust(sandbox)
         return sandbox

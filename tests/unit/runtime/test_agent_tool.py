@@ -12,11 +12,13 @@ from paddock import (
     AgentConfig,
     AgentToolHandler,
     PermissionProfile,
+    SandboxLost,
     ScriptedModel,
     Session,
     ToolInvocation,
 )
 from paddock.runtime.tools.child import ChildReport, ChildTask
+from tests.unit.runtime.conftest import CountingBackend
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
     from paddock import ModelRequest, RunResult
     from paddock.runtime.models.base import ModelEvent
-    from tests.unit.runtime.conftest import CountingBackend
 
 PROMPT = "You are a critic."
 
@@ -225,3 +226,18 @@ async def test_what_its_caller_may_not_do_unasked_an_agent_may_not_either(tmp_pa
         async with Session(agent, client=client) as session:
             result = await session.run("Go.")
         assert told(result)[1]["child_status"] == status
+
+
+async def test_an_agent_whose_own_sandbox_is_lost_does_not_end_its_caller() -> None:
+    lost = CountingBackend(error=SandboxLost("it is gone"))
+    tool = critic(config=AgentConfig(backend=lost, profile="unrestricted"))
+    bash = {"tool_calls": [{"name": "bash", "arguments": {"command": "true"}}]}
+    client = Two([calling(instruction="Judge."), {"text": "I go on."}], [bash])
+    agent = Agent(AgentConfig(system_prompt="Help.", backend=CountingBackend()))
+    agent.registry.register(tool)
+    async with Session(agent, client=client) as session:
+        result = await session.run("Go.")
+    assert (result.status, result.text) == ("completed", "I go on.")
+    content, metadata = told(result)
+    assert metadata["child_status"] == "error"
+    assert "it is gone" in content

@@ -432,3 +432,54 @@ async def test_a_tool_that_runs_agents_says_so_outside_a_session() -> None:
     call = ToolInvocation("1", "delegate", {"instruction": "x"})
     with pytest.raises(RuntimeError, match="needs a session"):
         await DelegateHandler().handle(call)
+
+
+async def test_agents_that_work_at_once_make_no_more_model_calls_than_the_budget_has() -> None:
+    calls = [call for number in range(8) for call in delegating(str(number))["tool_calls"]]
+    client = Two([{"tool_calls": calls}], [{"text": "Done."}] * 8)
+    async with session_of(client, handler=DelegateHandler()) as session:
+        result = await session.run("Go.", budget=Budget(turns=3))
+    assert result.status == "budget"
+    assert len(client.requests) == 2, "the third was the parent's"
+
+
+async def test_a_delegate_has_ended_before_its_parents_run_whatever_its_tool_does(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("paddock.runtime.execution.TOOL_PATIENCE", 0.05)
+    working, may_end, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class Slow(ToolHandler):
+        name = "slow"
+        description = "Takes its time to end."
+        parameters: ClassVar[dict[str, Any]] = {"type": "object"}
+
+        async def handle(self, invocation: ToolInvocation) -> ToolOutput:
+            working.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await may_end.wait()
+                ended.set()
+            return ToolOutput(content="never")
+
+    client = Two([delegating()], [{"tool_calls": [{"name": "slow", "arguments": {}}]}])
+    async with session_of(client, handler=DelegateHandler()) as session:
+        session.registry.register(Slow())
+        run = asyncio.create_task(session.run("Go."))
+        async with asyncio.timeout(10):
+            await working.wait()
+            session.cancel()
+            assert (await run).status == "cancelled"
+            may_end.set()
+            await ended.wait()
+    left = [record.getMessage() for record in caplog.records if "did not end" in record.msg]
+    assert left == ["tool slow did not end when it was cancelled"], "the delegate is not one"
+
+
+async def test_secrets_of_a_run_are_taken_back_from_a_sandbox_that_only_a_child_used() -> None:
+    client = Two([delegating(), {"text": "Done."}], [running("true"), {"text": "Ran."}])
+    async with session_of(client, handler=DelegateHandler()) as session:
+        await session.run("Go.", secrets={"RUN_TOKEN": "only-for-this-run"})
+        sandbox = await session._sandbox.get()
+        assert not sandbox.secrets

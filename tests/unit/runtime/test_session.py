@@ -688,3 +688,21 @@ async def test_closing_waits_for_a_run_that_is_ending(open_session: OpenSession)
         go_on.set()
         await closing
         assert (await task).status == "cancelled"
+
+
+async def test_a_callback_that_fails_at_the_end_does_not_swallow_the_cancellation(
+    open_session: OpenSession,
+) -> None:
+    tool = Hanging()
+
+    def show(event: AgentEvent) -> None:
+        if event.type == "cancelled":
+            raise ValueError("no screen")
+
+    session = open_session([{"tool_calls": [call("hang")]}], tool)
+    task = asyncio.create_task(session.run("Go.", on_event=show))
+    await until(tool.working)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert "no screen" in repr(caught.value.__cause__)
