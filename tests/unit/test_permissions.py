@@ -190,7 +190,9 @@ def test_a_bare_value_stands_for_its_mode(tmp_path: Path) -> None:
         ("profile: x\napproval: {dangerous_patterns: ['']}\n", "approval.dangerous_patterns"),
         ("shell: restricted\n", "profile"),
         ("profile: x\nshell: restricted\nshell: unrestricted\n", "shell"),
-        ("profile: x\nprofile: y\n", "profile"),
+        ("profile: x\nprofile: y\n", "line 2: 'profile' is given twice"),
+        ("profile: x\nshell: {mode: restricted, mode: unrestricted}", "line 2: 'mode' is given"),
+        ("profile: x\nshell: &s {mode: restricted}\ndatabase: {<<: *s}", "merge keys"),
         ("1: x\n", "1"),
     ],
 )

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from paddock.errors import ConfigError
 from paddock.runtime.models.base import Usage
+from paddock.runtime.yamltext import decode, read_yaml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,19 +63,28 @@ def read_turns(path: Path) -> list[ScriptedTurn]:
 
     Raises `ConfigError` that names the file and the place in it.
     """
-    load = json.loads if path.suffix == ".json" else yaml.safe_load
     try:
-        content = load(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
     except OSError as error:
         raise ConfigError(
             f"{path}: {error.strerror or error}; give a YAML or JSON file with a list of turns"
         ) from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    content = _read_json(data, path) if path.suffix == ".json" else _read_yaml(data, path)
     turns = content.get("turns") if isinstance(content, dict) else content
     if not isinstance(turns, list):
         raise ConfigError(f"{path}: a script is a list of turns, or a mapping with it as `turns`")
     return [parse_turn(turn, f"{path}: turn {number}") for number, turn in enumerate(turns, 1)]
+
+
+def _read_yaml(data: bytes, path: Path) -> Any:
+    return read_yaml(decode(data, source=str(path)), source=str(path)).data
+
+
+def _read_json(data: bytes, path: Path) -> Any:
+    try:
+        return json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def parse_turn(content: object, place: str) -> ScriptedTurn:

@@ -40,9 +40,6 @@ DEFAULT_ENDPOINT = "http://localhost:4317"
 GRPC_PORT, HTTP_PORT = 4317, 4318
 """Where collectors listen for OTLP. We speak it over HTTP, whichever of the two is named."""
 
-MAX_FILE_SIZE = 64 * 1024
-"""Bytes of a file that are read: people write less."""
-
 
 def _config_directory() -> Path:
     import platformdirs
@@ -200,16 +197,11 @@ def _read(path: Path) -> Document:
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    import yaml
+    from paddock.runtime.yamltext import MAX_BYTES, decode, read_yaml
 
     with path.open("rb") as file:
-        data = file.read(MAX_FILE_SIZE + 1)
-    if len(data) > MAX_FILE_SIZE:
-        raise ConfigError(f"{path} is larger than {MAX_FILE_SIZE} bytes")
-    try:
-        document = yaml.safe_load(data)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        text = decode(file.read(MAX_BYTES + 1), source=str(path))
+    document = read_yaml(text, source=str(path)).data
     if isinstance(document, dict) and "observability" in document:
         document = document["observability"]
     if document is None:

@@ -5,15 +5,12 @@ Gives plain fields back; what they mean is the business of `paddock.runtime.perm
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from paddock.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable
+from paddock.runtime.yamltext import decode, read_yaml
 
 __all__ = ["fields_from_mapping", "fields_from_yaml"]
 
@@ -22,7 +19,7 @@ MAX_PROFILE_BYTES = 64 * 1024
 
 
 def _as_mapping(value: object) -> object:
-    """YAML 1.1 reads `off` as False, and a bare value stands for its `mode`."""
+    """Other readers of YAML give False for `off`, and a bare value stands for its `mode`."""
     if value is False:
         value = "off"
     return value if isinstance(value, dict) else {"mode": value}
@@ -66,29 +63,11 @@ class _File(_Section):
     bash_only: bool = False
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, where YAML would let the last one win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is not a name")
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def fields_from_yaml(data: bytes, *, source: str) -> dict[str, Any]:
     """The fields of the profile in `data`; `source` names it in a `ConfigError`."""
     if len(data) > MAX_PROFILE_BYTES:
         raise ConfigError(f"{source}: a profile cannot be larger than {MAX_PROFILE_BYTES} bytes")
-    try:
-        document = yaml.load(data, Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source}: not valid YAML: {error}") from error
+    document = read_yaml(decode(data, source=source), source=source).data
     if not isinstance(document, dict):
         raise ConfigError(f"{source}: a profile must be a YAML mapping")
     return fields_from_mapping(document, source=source)

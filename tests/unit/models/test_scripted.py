@@ -174,8 +174,9 @@ async def test_a_script_may_be_json_or_have_its_list_under_turns(
         ("- just text", "turn 1: Input should be a dictionary"),
         ("text: a", "a script is a list of turns"),
         ("3", "a script is a list of turns"),
-        ("- [", "line 1"),
-        ("\x00", "special characters"),
+        ("- [", "line 2: not valid YAML"),
+        ("\x00", "not valid YAML"),
+        ("- text: a\n  text: b", "line 2: 'text' is given twice"),
     ],
 )
 def test_a_script_that_is_not_one_names_the_file_and_the_place(

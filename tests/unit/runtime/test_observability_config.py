@@ -13,6 +13,7 @@ from paddock.runtime.observability import (
     OtlpBackend,
     SqliteBackend,
 )
+from paddock.runtime.yamltext import MAX_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,7 +139,8 @@ def test_a_named_file_that_is_missing_is_an_error(
             "give an https endpoint or set insecure",
         ),
         ("- a list", "an observability file holds a mapping"),
-        ("a: b: c", "mapping values are not allowed here"),
+        ("tenant: {}\ntenant: {}", "line 2: 'tenant' is given twice"),
+        ("a: b: c", "line 1: not valid YAML"),
     ],
 )
 def test_a_file_that_is_wrong_says_where(tmp_path: Path, text: str, told: str) -> None:
@@ -150,7 +152,7 @@ def test_a_file_that_is_wrong_says_where(tmp_path: Path, text: str, told: str) -
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
-    path = write(tmp_path / "own.yaml", "#" * 100_000)
+    path = write(tmp_path / "own.yaml", "#" * (MAX_BYTES + 1))
     with pytest.raises(ConfigError, match="larger than"):
         ObservabilityConfig.from_file(path)
 
