@@ -6,6 +6,7 @@ so agents that work for another count for it too. Knows no run and no model.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from paddock.errors import BudgetExceeded, ConfigError
 from paddock.runtime.models.base import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 __all__ = ["Budget", "Ledger"]
 
@@ -108,6 +109,18 @@ class Ledger:
             if ledger.budget.seconds is not None
         ]
         return min(left, default=None)
+
+    @contextlib.asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """The block is cancelled when time is up, here or above; raises `BudgetExceeded` then."""
+        clock = asyncio.timeout(self.seconds_left())
+        try:
+            async with clock:
+                yield
+        except TimeoutError:
+            if clock.expired():
+                self.check()
+            raise
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:

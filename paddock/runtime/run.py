@@ -173,17 +173,11 @@ class Run:
     async def _work(
         self, max_turns: int | None, decided: Sequence[ApprovalDecided] | None
     ) -> RunStatus:
-        clock = asyncio.timeout(self.ledger.seconds_left())
-        try:
-            async with clock:
-                self._loop = await self.make_loop(self.outlet, self.scope.check, self._before_turn)
-                if decided is not None:  # only now: without a loop the calls go on waiting
-                    self._take_up(decided)
-                return await self._loop.run(max_turns=max_turns)
-        except TimeoutError:
-            if clock.expired():
-                self.ledger.check()
-            raise
+        async with self.ledger.in_time():
+            self._loop = await self.make_loop(self.outlet, self.scope.check, self._before_turn)
+            if decided is not None:  # only now: without a loop the calls go on waiting
+                self._take_up(decided)
+            return await self._loop.run(max_turns=max_turns)
 
     async def _before_turn(self) -> None:
         """What others want between two model calls: that it waits, hears something, shrinks."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import logging
 import uuid
 import weakref
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from paddock._concurrency import finish
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from paddock.redaction import Redactor
     from paddock.runtime.agent import Agent
     from paddock.runtime.budget import Budget, Ledger
-    from paddock.runtime.events import CompactionTrigger
+    from paddock.runtime.events import CompactionFinished, CompactionTrigger
     from paddock.runtime.models.base import ModelClient
     from paddock.runtime.outlet import EventCallback
     from paddock.runtime.tools.registry import ToolRegistry
@@ -48,10 +50,19 @@ __all__ = ["Session"]
 _log = logging.getLogger(__name__)
 
 
+@dataclass(kw_only=True)
+class _Compaction:
+    """What a compaction that is asked for has of a run: it can be cancelled, and waited for."""
+
+    token: CancellationToken = field(default_factory=CancellationToken)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    closing: bool = False
+
+
 class _Ending:
     """May be awaited, for the end of the run that was cancelled, or not."""
 
-    def __init__(self, run: Run | None) -> None:
+    def __init__(self, run: Run | _Compaction | None) -> None:
         self._run = run
 
     def __await__(self) -> Generator[object, None, None]:
@@ -100,7 +111,7 @@ class Session(SessionSettings):
         for keeper in (self._client, own):
             # Only a word to the task that owns the thing; that one closes it.
             weakref.finalize(self, keeper.release).atexit = False
-        self._run: Run | None = None
+        self._run: Run | _Compaction | None = None
         self._busy = False
         self._renewing = False
         self.budget = budget
@@ -217,7 +228,7 @@ class Session(SessionSettings):
         return RunStream(start)
 
     def cancel(self, reason: str = "requested") -> Awaitable[None]:
-        """Cancel the run that is going on; nothing happens if there is none.
+        """Cancel the run or the compaction that is going on; nothing happens if there is none.
 
         What is returned may be awaited, until the run has ended, or dropped. A run that is
         ending already is not cancelled, but may be waited for.
@@ -241,19 +252,21 @@ class Session(SessionSettings):
     ) -> CompactResult:
         """Replace the history by a summary that the model writes; see `AgentConfig.model`.
 
-        Cancelled or failed, the history stays as it was. Raises `ModelError`, and
-        `SessionError` if there is nothing to summarise or a run is going on.
+        Cancelled or failed, the history stays as it was. Raises `ModelError`,
+        `BudgetExceeded` when that of the session is used up, and `SessionError` if there is
+        nothing to summarise, a run is going on, or calls wait for an approval, and when it
+        is cancelled as a run is: by `cancel()`, `close()` or `cancel_check`.
         """
         with self._open():
             if not self._state.messages:
                 raise SessionError("there is nothing to compact")
-            if self.directory is not None:
-                self.directory.note_writer()
-            self._journal.settle(started=NOT_APPROVED, waiting=NOT_APPROVED)
-            outlet, ledger = RunOutlet(self._journal, None), self.open_ledger(None)
-            loop = await self._assembly().make(ledger, outlet, _go_on, _at_once)
-            done = await compact(loop, instructions=custom_instructions, trigger=trigger)
-            await self._journal.sync()
+            if self._state.pending_approvals:
+                raise SessionError("calls wait for an approval: decide, or prompt, before this")
+            with self._compacting() as scope:
+                async with scope:
+                    done = await self._compact(scope, custom_instructions, trigger)
+            if scope.cancelled:
+                raise SessionError(f"the compaction was cancelled: {scope.reason}")
         return CompactResult(
             summary=done.summary,
             tokens_before=done.tokens_before,
@@ -324,6 +337,34 @@ class Session(SessionSettings):
             if self._renewing:
                 self._renewing = False
                 self._sandbox.renew()
+
+    @contextlib.contextmanager
+    def _compacting(self) -> Iterator[CancelScope]:
+        """A scope for a compaction, which is noted in the directory while the block runs."""
+        control = Control(directory=self.directory, cancel_check=self.cancel_check)
+        work = self._run = _Compaction()
+        if self.directory is not None:
+            self.directory.clear_cancel()
+            self.directory.note_writer()
+        try:
+            yield CancelScope(work.token, poll=control.poll)
+        finally:
+            self._run = None
+            work.ended.set()
+            if self.directory is not None:
+                self.directory.disclaim(self._state.status)
+
+    async def _compact(
+        self, scope: CancelScope, instructions: str, trigger: CompactionTrigger
+    ) -> CompactionFinished:
+        self._journal.settle(started=NOT_APPROVED, waiting=NOT_APPROVED)
+        outlet, ledger = RunOutlet(self._journal, None), self.open_ledger(None)
+        with ledger.running():
+            async with ledger.in_time():
+                loop = await self._assembly().make(ledger, outlet, scope.check, _at_once)
+                done = await compact(loop, instructions=instructions, trigger=trigger)
+        await self._journal.sync()
+        return done
 
     @contextlib.contextmanager
     def _running(

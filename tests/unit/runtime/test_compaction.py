@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock.errors import ModelError, SessionError
+from paddock.errors import BudgetExceeded, ModelError, SessionError
+from paddock.runtime.budget import Budget
 from paddock.runtime.context_window import context_window
+from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.results import CompactResult
 from paddock.runtime.state import SUMMARY_PREFIX, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-    from paddock.runtime.models.base import Message, ModelRequest
-    from tests.unit.runtime.conftest import OpenSession
+    from paddock.runtime.models.base import Message, ModelEvent, ModelRequest
+    from paddock.runtime.tools.base import ToolHandler
+    from tests.unit.runtime.conftest import Function, OpenSession
 
     CheckHistory = Callable[[Sequence[Message]], None]
 
@@ -156,3 +160,68 @@ async def test_a_history_that_fills_what_its_model_is_known_to_take_is_compacted
     await session.run("One.")
     result = await session.run("Two.")
     assert ("compact_end" in [event.type for event in result.events]) == compacts
+
+
+class Speechless:
+    """A model that answers once, and then never."""
+
+    def __init__(self) -> None:
+        self._script = ScriptedModel([{"text": "Hello."}])
+        self._answered = False
+        self.asked = asyncio.Event()
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        if self._answered:
+            self.asked.set()
+            await asyncio.Event().wait()
+        self._answered = True
+        async for event in self._script.stream(request):
+            yield event
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("how", ["cancel", "close"])
+async def test_a_compaction_is_cancelled_as_a_run_is(
+    open_session: OpenSession, tmp_path: Path, how: str
+) -> None:
+    client = Speechless()
+    session = open_session([], client=client, session_dir=tmp_path)
+    await session.run("Hi.")
+    before = session.state.get_messages()
+    compacting = asyncio.create_task(session.compact())
+    async with asyncio.timeout(10):
+        await client.asked.wait()
+        if how == "close":
+            await session.close()
+        else:
+            await session.cancel()
+        with pytest.raises(SessionError, match="the compaction was cancelled"):
+            await compacting
+    assert session.state.messages == before
+    assert not (tmp_path / "cancel").exists()
+
+
+async def test_a_compaction_ends_with_the_time_of_its_budget(open_session: OpenSession) -> None:
+    session = open_session([], client=Speechless())
+    await session.run("Hi.")
+    session.budget = Budget(seconds=0.05)
+    async with asyncio.timeout(10):
+        with pytest.raises(BudgetExceeded):
+            await session.compact()
+
+
+async def test_a_compaction_leaves_calls_that_wait_for_an_approval_alone(
+    open_session: OpenSession, asking: Callable[[Function], ToolHandler]
+) -> None:
+    def danger() -> str:
+        raise AssertionError("nobody approved it")
+
+    session = open_session(
+        [{"tool_calls": [call("danger")]}], asking(danger), config={"auto_approve": False}
+    )
+    waiting = (await session.run("Go.")).interruptions
+    with pytest.raises(SessionError, match="calls wait for an approval"):
+        await session.compact()
+    assert session.state.pending_approvals == waiting != ()
