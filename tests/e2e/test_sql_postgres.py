@@ -220,7 +220,8 @@ async def test_a_table_is_described_with_its_keys(cluster: Cluster) -> None:
 async def test_an_error_of_the_server_is_told_and_names_no_password(cluster: Cluster) -> None:
     output = await _query(_handler(cluster), f'SELECT * FROM "{PASSWORD}"')
     assert not output.success
-    assert output.content.startswith('PostgreSQL says: relation "***" does not exist')
+    said = 'PostgreSQL says: relation "[secret main_password]" does not exist'
+    assert output.content.startswith(said)
 
 
 WRITES = [

@@ -1,29 +1,33 @@
 """`read_excel`: the cells of a workbook that is in the sandbox.
 
-The file is fetched whole, within bounds, and read here; nothing in it is run. Values of
-formulas are those that the program which saved the file had worked out.
+The file is fetched whole, within bounds, and read on this machine, by a process of its own:
+a small file may take all memory and time, and a thread can't be killed. Nothing in it is run.
+Values of formulas are those that the program which saved the file had worked out.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
 import threading
-import zipfile
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
 
+from paddock.runtime.rendering import NEEDED
 from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
 from paddock.runtime.tools.files import failed, refused
-from paddock.runtime.tools.output import truncate_output
 from paddock.runtime.tools.paths import parse_path, show_path
-from paddock.runtime.tools.table import render_table
+from paddock.runtime.tools.table import MAX_CELL, Beginning, render_table
 from paddock.runtime.tools.worker import run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from openpyxl import Workbook
-
+    from paddock.redaction import Redactor
     from paddock.runtime.tools.base import ToolInvocation
 
 __all__ = ["ReadExcelHandler", "openpyxl_is_installed"]
@@ -32,11 +36,22 @@ MAX_FILE: Final = 32 * 1024 * 1024
 MAX_UNPACKED: Final = 256 * 1024 * 1024
 """Bytes of all that is in a workbook, which is an archive; a bomb says it has more."""
 
+MAX_PART: Final = 32 * 1024 * 1024
+"""Bytes of a part that is read whole, which is each that is no sheet."""
+
 MAX_ROWS: Final = 500
 DEFAULT_ROWS: Final = 100
 MAX_COLUMNS: Final = 50
 TIMEOUT: Final = 60.0
 """Seconds for the largest file that is let in."""
+
+BOUNDS: Final = {
+    "RLIMIT_CPU": 30,  # seconds; 32 MiB of numbers take 20
+    "RLIMIT_AS": 1024 * 1024 * 1024,  # bytes; a part of 32 MiB that is read whole takes half
+    "RLIMIT_FSIZE": 64 * 1024 * 1024,  # bytes of the answer: 25,000 cells of 200 characters
+    "RLIMIT_CORE": 0,
+}
+CHILD: Final = Path(__file__).with_name("excel_child.py")
 
 
 def openpyxl_is_installed() -> bool:
@@ -48,21 +63,52 @@ class _Unfit(ValueError):
     """It is no workbook that can be read; the message is for the model."""
 
 
-class _Flag:
-    """A `Stop` for work that looks at it between rows."""
+class _Reading:
+    """One process that reads `data`, and a `Stop` that kills it. Serves one call."""
 
-    def __init__(self) -> None:
-        self._event = threading.Event()
+    def __init__(self, data: bytes, request: Mapping[str, Any]) -> None:
+        self._data = data
+        self._request = json.dumps(request)
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopped = False
 
-    def check(self) -> None:
-        if self._event.is_set():
-            raise _Unfit("stopped")
+    def answer(self) -> dict[str, Any]:
+        """What the process found. Blocks until it has ended."""
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
+            given.write(self._data)
+            given.seek(0)
+            with self._started(given, output) as child:
+                code = child.wait()
+            if code != 0:
+                raise _Unfit("it takes too much time or memory")
+            output.seek(0)
+            found: dict[str, Any] = json.load(output)
+        if "error" in found:
+            raise _Unfit(found["error"])
+        return found
+
+    def _started(self, given: IO[bytes], output: IO[bytes]) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._stopped:
+                raise _Unfit("stopped")
+            self._child = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(CHILD), self._request],
+                stdin=given,
+                stdout=output,
+                stderr=subprocess.DEVNULL,
+                env={name: value for name, value in os.environ.items() if name in NEEDED},
+            )
+        return self._child
 
     def ask(self) -> None:
-        self._event.set()
+        with self._lock:
+            self._stopped = True
+            if self._child is not None:
+                self._child.kill()
 
     def force(self) -> None:
-        self._event.set()
+        self.ask()
 
 
 class ReadExcelHandler(ToolHandler):
@@ -95,105 +141,73 @@ class ReadExcelHandler(ToolHandler):
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         arguments = invocation.arguments
         path = parse_path(arguments["path"])
-        fs = (await sandbox_of(invocation)).fs
+        sandbox = await sandbox_of(invocation)
         try:
-            info = await fs.stat(path)
+            info = await sandbox.fs.stat(path)
             if info.kind != "file":  # opening a pipe or a device could wait forever
                 return failed(f"Not a file: {show_path(path)}")
-            data = await fs.read_bytes(path, limit=MAX_FILE + 1)
+            data = await sandbox.fs.read_bytes(path, limit=MAX_FILE + 1)
         except OSError as error:
             return refused(error, path)
-        flag = _Flag()
-        sheet, start = arguments.get("sheet"), arguments.get("start_row", 1)
+        if len(data) > MAX_FILE:
+            return failed(f"Cannot read {show_path(path)}: it has more than {MAX_FILE} bytes")
+        start = arguments.get("start_row", 1)
         count = arguments.get("max_rows", DEFAULT_ROWS)
+        reading = _Reading(data, _request(arguments.get("sheet"), start, count))
         try:
-            text = await run_in_thread(
-                lambda: _read(data, sheet, start, count, flag), stop=flag, limit=TIMEOUT
-            )
+            answer = await run_in_thread(reading.answer, stop=reading, limit=TIMEOUT)
         except _Unfit as error:
             return failed(f"Cannot read {show_path(path)}: {error}")
         except TimeoutError:
             return failed(f"Cannot read {show_path(path)} within {TIMEOUT:g} s")
-        return ToolOutput(content=truncate_output(text))
+        return ToolOutput(content=_shown(answer, start, sandbox.redactor))
 
 
-def _read(data: bytes, sheet: str | None, start: int, count: int, flag: _Flag) -> str:
-    _check(data)
-    workbook = _open(data)
-    try:
-        names = workbook.sheetnames
-        chosen = sheet if sheet is not None else (names[0] if names else None)
-        if chosen is None or chosen not in names:
-            raise _Unfit(f"there is no sheet {chosen!r}; there are: {', '.join(names) or 'none'}")
-        rows, more = _rows(workbook, chosen, start, count, flag)
-    finally:
-        workbook.close()
-    head = f"Sheets: {', '.join(names)}\nSheet: {chosen}\n"
+def _request(sheet: str | None, start: int, count: int) -> dict[str, Any]:
+    return {
+        "bounds": BOUNDS,
+        "path": [place for place in sys.path if place],
+        "max_unpacked": MAX_UNPACKED,
+        "max_part": MAX_PART,
+        "sheet": sheet,
+        "start": start,
+        "count": count,
+        "columns": MAX_COLUMNS,
+        "width": MAX_CELL,
+    }
+
+
+def _shown(answer: Mapping[str, Any], start: int, redactor: Redactor) -> str:
+    names, rows = ", ".join(answer["sheets"]), answer["rows"]
+    head = f"Sheets: {names}\nSheet: {answer['sheet']}\n"
     if not rows:
         return f"{head}[There are no cells from row {start} on]"
     last = start + len(rows) - 1
-    note = f"[Showing rows {start}-{last}; there are more]" if more else f"(rows {start}-{last})"
-    return f"{head}{_table(rows, start)}\n{note}"
+    more = f"[Showing rows {start}-{last}; there are more]"
+    note = more if answer["more"] else f"(rows {start}-{last})"
+    return f"{head}{_table(rows, start, redactor)}\n{note}"
 
 
-def _check(data: bytes) -> None:
-    if len(data) > MAX_FILE:
-        raise _Unfit(f"it has more than {MAX_FILE} bytes")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-    except zipfile.BadZipFile:
-        raise _Unfit("it is not an .xlsx or .xlsm workbook") from None
-    if unpacked > MAX_UNPACKED:
-        raise _Unfit(f"unpacked it has more than {MAX_UNPACKED} bytes")
-
-
-def _open(data: bytes) -> Workbook:
-    import openpyxl
-
-    try:
-        return openpyxl.load_workbook(
-            io.BytesIO(data), read_only=True, data_only=True, keep_links=False
-        )
-    except Exception as error:  # a damaged file makes it fail in any way
-        raise _Unfit(f"it is damaged ({type(error).__name__})") from error
-
-
-def _rows(
-    workbook: Workbook, name: str, start: int, count: int, flag: _Flag
-) -> tuple[list[Sequence[object]], bool]:
-    """Rows from `start` on, `count` at most, and whether there are more."""
-    sheet: Any = workbook[name]
-    if not hasattr(sheet, "iter_rows"):
-        raise _Unfit(f"the sheet {name!r} is a chart and has no cells")
-    if hasattr(sheet, "reset_dimensions"):
-        sheet.reset_dimensions()  # what the file says of its size need not be so
-    found: list[Sequence[object]] = []
-    try:
-        for row in sheet.iter_rows(
-            min_row=start, max_row=start + count, max_col=MAX_COLUMNS, values_only=True
-        ):
-            flag.check()
-            found.append(row)
-    except _Unfit:
-        raise
-    except Exception as error:
-        raise _Unfit(f"its sheet is damaged ({type(error).__name__})") from error
-    return found[:count], len(found) > count
-
-
-def _table(rows: Sequence[Sequence[object]], start: int) -> str:
-    from openpyxl.utils import get_column_letter
-
+def _table(rows: Sequence[Sequence[Any]], start: int, redactor: Redactor) -> str:
     filled = (at for row in rows for at, cell in enumerate(row, 1) if cell is not None)
     width = max(filled, default=1)
-    letters = [get_column_letter(number) for number in range(1, width + 1)]
+    letters = [_letter(number) for number in range(width)]
     body = [
-        (number, *("" if cell is None else cell for cell in _padded(row, width)))
+        (number, *(_value(cell) for cell in _padded(row, width)))
         for number, row in enumerate(rows, start)
     ]
-    return render_table(["", *letters], body)
+    return render_table(["", *letters], body, redactor)
 
 
-def _padded(row: Sequence[object], width: int) -> Sequence[object]:
+def _letter(number: int) -> str:
+    """The name of a column, for the first 26 * 27 of them."""
+    before, last = divmod(number, 26)
+    return (chr(ord("A") + before - 1) if before else "") + chr(ord("A") + last)
+
+
+def _value(cell: Sequence[Any] | None) -> Beginning | str:
+    return "" if cell is None else Beginning(text=cell[0], size=cell[1])
+
+
+def _padded(row: Sequence[Any], width: int) -> Sequence[Any]:
     return [*row[:width], *[None] * (width - len(row))]

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from paddock.redaction import NOTHING_SECRET
+from paddock.runtime.tools.base import ToolContext
 
 if TYPE_CHECKING:
     from paddock.redaction import Redactor
+    from paddock.runtime.secrecy import Secrecy
+    from paddock.runtime.tools.base import ToolInvocation
 
-__all__ = ["BYTES_PER_TOKEN", "MAX_OUTPUT_TOKENS", "cut_line", "readable", "truncate_output"]
+__all__ = [
+    "BYTES_PER_TOKEN",
+    "MAX_OUTPUT_TOKENS",
+    "cut_line",
+    "readable",
+    "redactor_of",
+    "truncate_output",
+]
 
 MAX_OUTPUT_TOKENS = 5000
 BYTES_PER_TOKEN = 4
@@ -21,6 +33,20 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def readable(text: str) -> str:
     """`text` as valid Unicode: lone surrogates become U+FFFD."""
     return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+@runtime_checkable
+class _Discreet(ToolContext, Protocol):
+    """A context that knows the secrets of its run, as a session's does."""
+
+    @property
+    def secrecy(self) -> Secrecy: ...
+
+
+def redactor_of(invocation: ToolInvocation) -> Redactor:
+    """What hides the secrets of the run that the call is of; no sandbox is made for that."""
+    context = invocation.context
+    return context.secrecy.redactor if isinstance(context, _Discreet) else NOTHING_SECRET
 
 
 def cut_line(text: str, width: int, redactor: Redactor) -> str:

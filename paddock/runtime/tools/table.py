@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from paddock.runtime.tools.output import readable
@@ -11,7 +12,9 @@ from paddock.runtime.tools.output import readable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["CsvText", "render_table", "shown_value"]
+    from paddock.redaction import Redactor
+
+__all__ = ["MAX_CELL", "Beginning", "CsvText", "draw_table", "render_table", "shown_row"]
 
 MAX_CELL: Final = 200
 """Characters of one value in a table."""
@@ -20,10 +23,26 @@ MAX_BINARY: Final = 32
 """Bytes of a binary value in a table, as hexadecimal digits."""
 
 
-def render_table(columns: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """An ASCII table. A value keeps to one line and to 200 characters; None is ``NULL``."""
-    head = [shown_value(name) for name in columns]
-    body = [[shown_value(value) for value in row] for row in rows]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """A value of which only the first characters came: `MAX_CELL` of `size` or more."""
+
+    text: str
+    size: int
+
+
+def render_table(
+    columns: Sequence[object], rows: Iterable[Sequence[object]], redactor: Redactor
+) -> str:
+    """An ASCII table. A value keeps to one line and to 200 characters; None is ``NULL``.
+
+    No part of a secret of `redactor` is in it, also where a value was cut.
+    """
+    return draw_table(shown_row(columns, redactor), [shown_row(row, redactor) for row in rows])
+
+
+def draw_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """An ASCII table of what `shown_row` gave."""
     widths = [max(map(len, cells)) for cells in zip(head, *body, strict=True)]
     rule = "+".join(["", *("-" * (width + 2) for width in widths), ""])
     lines = [rule, _line(head, widths), rule, *(_line(row, widths) for row in body)]
@@ -35,18 +54,34 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return f"| {' | '.join(padded)} |"
 
 
-def shown_value(value: object) -> str:
-    """`value` as printable text on one line, cut where it is long."""
-    if value is None:
-        return "NULL"
-    if isinstance(value, bytes | bytearray | memoryview):
-        data = bytes(value)
-        more = f"... ({len(data)} bytes)" if len(data) > MAX_BINARY else ""
-        return f"0x{data[:MAX_BINARY].hex()}{more}"
+def shown_row(row: Sequence[object], redactor: Redactor) -> list[str]:
+    """Each value as printable text on one line, cut where it is long, without secrets."""
+    return [_shown_value(value, redactor) for value in row]
+
+
+def _shown_value(value: object, redactor: Redactor) -> str:
+    match value:
+        case None:
+            return "NULL"
+        case bytes() | bytearray() | memoryview():
+            return _shown_binary(bytes(value), redactor)
+        case Beginning():
+            return _shown_text(value.text, value.size, redactor)
     text = str(value)
-    cut = text[:MAX_CELL]
+    return _shown_text(text, len(text), redactor)
+
+
+def _shown_binary(data: bytes, redactor: Redactor) -> str:
+    if len(data) <= MAX_BINARY:
+        return f"0x{redactor.data(data).hex()}"
+    return f"0x{redactor.head(data[:MAX_BINARY]).hex()}... ({len(data)} bytes)"
+
+
+def _shown_text(text: str, size: int, redactor: Redactor) -> str:
+    # Before anything is escaped: a secret may hold what is not printable.
+    cut = redactor.text(text) if size <= MAX_CELL else redactor.beginning(text[:MAX_CELL])
     shown = "".join(char if char.isprintable() else _escaped(char) for char in cut)
-    return shown if len(cut) == len(text) else f"{shown}... ({len(text)} characters)"
+    return shown if size <= MAX_CELL else f"{shown}... ({size} characters)"
 
 
 def _escaped(char: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import openpyxl
@@ -12,15 +13,18 @@ import pytest
 from openpyxl.chart import BarChart, Reference
 
 from paddock.backends.local import LocalBackend
+from paddock.redaction import Redactor
 from paddock.runtime.tools import excel
 from paddock.runtime.tools.base import ToolInvocation, ToolOutput
 from paddock.runtime.tools.factory import build_registry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from paddock.sandbox import Sandbox
+
+
+SECRET = "correct-horse-battery-staple"
 
 
 class Context:
@@ -139,14 +143,69 @@ async def test_an_empty_sheet_is_told(sandbox: Sandbox) -> None:
     assert output.content.endswith("[There are no cells from row 1 on]")
 
 
-@pytest.mark.parametrize(("name", "value"), [("MAX_FILE", 1000), ("MAX_UNPACKED", 1000)])
+@pytest.mark.parametrize("name", ["MAX_FILE", "MAX_UNPACKED", "MAX_PART"])
 async def test_a_workbook_that_is_too_large_is_not_opened(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, name: str, value: int
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(excel, name, value)
+    monkeypatch.setattr(excel, name, 1000)
     output = await _read(sandbox)
     assert not output.success
     assert "more than 1000 bytes" in output.content
+
+
+def _with_part(part: str, text: bytes) -> bytes:
+    """The workbook with another part in it, packed well."""
+    data = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(_workbook())) as source,
+        zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, text if name == part else source.read(name))
+    return data.getvalue()
+
+
+def _styles(count: int) -> bytes:
+    space = b"http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    return b'<styleSheet xmlns="%s"><cellXfs>%s</cellXfs></styleSheet>' % (
+        space, b'<xf numFmtId="0"/>' * count,
+    )  # fmt: skip
+
+
+async def test_a_workbook_that_takes_too_much_is_given_up_by_killing_who_reads_it(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sandbox.fs.write_bytes("b.xlsx", _with_part("xl/styles.xml", _styles(900_000)))
+    monkeypatch.setitem(excel.BOUNDS, "RLIMIT_CPU", 1)
+    output = await _read(sandbox, "b.xlsx")
+    assert output.content == "Cannot read b.xlsx: it takes too much time or memory"
+    monkeypatch.setitem(excel.BOUNDS, "RLIMIT_CPU", 30)
+    monkeypatch.setitem(excel.BOUNDS, "RLIMIT_AS", 128 * 1024 * 1024)
+    output = await _read(sandbox, "b.xlsx")
+    assert output.content.startswith("Cannot read b.xlsx: it takes too much ")
+    monkeypatch.setitem(excel.BOUNDS, "RLIMIT_AS", 1024 * 1024 * 1024)
+    monkeypatch.setattr(excel, "TIMEOUT", 0.5)
+    begun = _children()
+    output = await _read(sandbox, "b.xlsx")
+    assert output.content == "Cannot read b.xlsx within 0.5 s"
+    assert _children() == begun
+
+
+def _children() -> set[str]:
+    lists = Path("/proc/self/task").glob("*/children")
+    return {child for children in lists for child in children.read_text().split()}
+
+
+async def test_no_part_of_a_secret_is_left_where_a_cell_was_cut(sandbox: Sandbox) -> None:
+    book = openpyxl.Workbook()
+    book.worksheets[0].append(["-" * 190 + SECRET + "+" * 50])
+    data = io.BytesIO()
+    book.save(data)
+    await sandbox.fs.write_bytes("secret.xlsx", data.getvalue())
+    sandbox.redactor |= Redactor({"KEY": SECRET})
+    output = await _read(sandbox, "secret.xlsx")
+    assert "... (268 characters)" in output.content
+    assert SECRET[:3] not in output.content
 
 
 def test_without_openpyxl_there_is_no_such_tool(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from paddock.backends.local import LocalBackend
 from paddock.errors import MissingDependency
+from paddock.runtime.agent import Agent
+from paddock.runtime.config import AgentConfig
 from paddock.runtime.permissions import load_profile
+from paddock.runtime.secrecy import Secrecy
 from paddock.runtime.tools.base import ToolInvocation, ToolOutput
 from paddock.runtime.tools.factory import build_registry
 from paddock.runtime.tools.sql.config import parse_databases
 from paddock.runtime.tools.sql.line import Line
 from paddock.runtime.tools.sql.servers import server_for
 from paddock.runtime.tools.sql.statement import Statement
+from paddock.runtime.tools.table import CsvText
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -148,11 +153,37 @@ async def test_a_hundred_rows_are_shown(file: Path) -> None:
     assert "| 101 |" not in output.content
 
 
-async def test_the_output_is_bounded(file: Path) -> None:
+async def test_of_a_long_value_the_beginning_is_shown(file: Path) -> None:
     wide = ", ".join(f"printf('%0500d', {number})" for number in range(50))
     output = await _query(_registry(file), f"SELECT {wide} FROM people")
     assert output.success
-    assert len(output.content) < 25_000
+    assert "0... (500 characters) |" in output.content
+    assert len(output.content) < 105 * 50 * 225
+
+
+SECRET = "correct-horse-battery-staple"
+
+
+class Discreet(Context):
+    def __init__(self, secrecy: Secrecy) -> None:
+        self.secrecy = secrecy
+
+
+@pytest.mark.parametrize("place", [180, 190, 199])
+@pytest.mark.parametrize("form", ["{}", "{} AS BLOB"])
+async def test_no_part_of_a_secret_is_left_where_a_value_was_cut(
+    file: Path, place: int, form: str
+) -> None:
+    padded = f"'{'-' * (place if form == '{}' else place - 170)}{SECRET}{'+' * 50}'"
+    value = padded if form == "{}" else f"CAST({form.format(padded)})"
+    context = Discreet(Secrecy(Agent(AgentConfig(model="scripted:x.yaml")), {"KEY": SECRET}))
+    arguments = {"operation": "query", "sql": f"SELECT {value} AS a"}
+    output = await _registry(file).dispatch(
+        ToolInvocation(call_id="1", tool_name="sqlite", arguments=arguments, context=context)
+    )
+    assert output.success
+    assert SECRET[:3] not in output.content
+    assert SECRET[:3].encode().hex() not in output.content
 
 
 @pytest.mark.rows("S-49")
@@ -264,6 +295,80 @@ async def test_a_query_that_takes_too_long_is_stopped(file: Path) -> None:
     output = await _query(_registry(file, timeout=0.2), ENDLESS)
     assert output.content == "Stopped after 0.2 s: it took too long"
     assert await _ended(_workers() - before)
+
+
+LONG = "(SELECT hex(zeroblob(30000)) AS a, hex(zeroblob(15000)) || 'b' AS b)"
+
+
+@pytest.mark.parametrize("sql", [
+    f"SELECT count(instr(a, b)) FROM {LONG}, t",
+    f"SELECT count(replace(a, b, 'c')) FROM {LONG}, t",
+    f"SELECT count(trim(a, replace(a, '0', 'c') || '0')) FROM {LONG}, t",
+])  # fmt: skip
+async def test_a_slow_function_is_stopped_too(file: Path, sql: str) -> None:
+    endless = "WITH RECURSIVE t(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM t) "
+    before = _workers()
+    output = await _query(_registry(file, timeout=0.2), endless + sql)
+    assert output.content == "Stopped after 0.2 s: it took too long"
+    assert await _ended(_workers() - before)
+
+
+async def test_what_could_not_be_stopped_is_not_begun(file: Path) -> None:
+    output = await _query(_registry(file), "SELECT instr(zeroblob(9000000), zeroblob(4000000))")
+    assert output.content == "SQLite says: string or blob too big"
+    many = " + ".join(["instr('a', 'b')"] * 33)
+    output = await _query(_registry(file), f"SELECT {many}")
+    assert "not authorized" in output.content
+
+
+@pytest.mark.parametrize(("sql", "shown"), [
+    ("trim('xxaxx', 'xy')", "a"), ("ltrim('xaxx', 'x')", "axx"), ("rtrim(101, 1)", "10"),
+    ("trim(' a ')", "a"), ("trim(NULL, 'x')", "NULL"),
+])  # fmt: skip
+async def test_trimming_gives_what_sqlite_gives(file: Path, sql: str, shown: str) -> None:
+    output = await _query(_registry(file), f"SELECT {sql} AS a")
+    assert f"| {shown} " in output.content
+
+
+async def test_many_long_values_are_not_all_in_memory(file: Path) -> None:
+    registry = _registry(file)
+    assert (await _query(registry, "SELECT 1")).success  # what is imported is in memory now
+    tracemalloc.start()
+    try:
+        output = await _query(registry, "SELECT zeroblob(130000) FROM people")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert output.success
+    assert peak < 8 * 1024 * 1024
+
+
+async def test_a_connection_that_breaks_is_no_trouble_with_the_file(
+    file: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr(Line, "execute", broken)
+    arguments = {"operation": "export_query", "sql": "SELECT 1", "export_path": "x.csv"}
+    output = await _call(_registry(file), sandbox, **arguments)
+    assert output.content == "SQLite says: [Errno 104] Connection reset by peer"
+
+
+async def test_an_export_is_encoded_in_the_thread(
+    file: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = CsvText.encode
+    threads: list[str] = []
+
+    def noted(text: CsvText) -> bytes:
+        threads.append(threading.current_thread().name)
+        return encoded(text)
+
+    monkeypatch.setattr(CsvText, "encode", noted)
+    arguments = {"operation": "export_query", "sql": "SELECT 1", "export_path": "x.csv"}
+    assert (await _call(_registry(file), sandbox, **arguments)).success
+    assert threads == ["paddock-tool"]
 
 
 async def test_a_cancelled_call_has_ended_its_query(file: Path) -> None:

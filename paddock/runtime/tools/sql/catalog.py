@@ -11,13 +11,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Inspector
 
+    from paddock.redaction import Redactor
+
 __all__ = ["describe_table", "list_tables"]
 
 MAX_TABLES: Final = 500
 MAX_SCHEMAS: Final = 50
 
 
-def list_tables(connection: Connection, schema: str | None) -> str:
+def list_tables(connection: Connection, schema: str | None, redactor: Redactor) -> str:
     """The tables and views of `schema`, or of the default one, which other schemas follow."""
     import sqlalchemy
 
@@ -25,7 +27,7 @@ def list_tables(connection: Connection, schema: str | None) -> str:
     found = [(name, "table") for name in inspector.get_table_names(schema=schema)]
     found += [(name, "view") for name in inspector.get_view_names(schema=schema)]
     found.sort()
-    text = render_table(("name", "type"), found[:MAX_TABLES])
+    text = render_table(("name", "type"), found[:MAX_TABLES], redactor)
     if len(found) > MAX_TABLES:
         text += f"\n[Showing the first {MAX_TABLES} of {len(found)} tables]"
     else:
@@ -41,7 +43,9 @@ def _other_schemas(inspector: Inspector) -> list[str]:
     return sorted(names)[:MAX_SCHEMAS]
 
 
-def describe_table(connection: Connection, table: str, schema: str | None) -> str | None:
+def describe_table(
+    connection: Connection, table: str, schema: str | None, redactor: Redactor
+) -> str | None:
     """Columns, keys and indexes of a table or view; None if there is none of that name."""
     import sqlalchemy
     from sqlalchemy.exc import NoSuchTableError
@@ -63,7 +67,7 @@ def describe_table(connection: Connection, table: str, schema: str | None) -> st
         )
         for column in columns
     ]
-    text = render_table(("column", "type", "nullable", "default", "primary key"), rows)
+    text = render_table(("column", "type", "nullable", "default", "primary key"), rows, redactor)
     return "\n".join([text, *notes])
 
 

@@ -7,20 +7,21 @@ driver.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
-from paddock.errors import MissingDependency
+from paddock.errors import ConfigError, MissingDependency
 from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
 from paddock.runtime.tools.files import failed, refused, seen_from_inside
-from paddock.runtime.tools.output import truncate_output
+from paddock.runtime.tools.output import redactor_of, truncate_output
 from paddock.runtime.tools.paths import parse_path, protected_reason, show_path
 from paddock.runtime.tools.sql.catalog import describe_table, list_tables
 from paddock.runtime.tools.sql.line import Line, Rows
 from paddock.runtime.tools.sql.policy import Kind
 from paddock.runtime.tools.sql.servers import Server, server_for
 from paddock.runtime.tools.sql.statement import StatementRefused, read_statement
-from paddock.runtime.tools.table import CsvText, render_table
+from paddock.runtime.tools.table import CsvText, draw_table, shown_row
 from paddock.runtime.tools.worker import run_in_thread
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from paddock.redaction import Redactor
     from paddock.runtime.tools.base import ToolInvocation
     from paddock.runtime.tools.sql.config import DatabaseConfig
 
@@ -72,7 +74,8 @@ class DatabaseHandler(ToolHandler):
     """Asks databases of one kind. Each call has a connection and a transaction of its own.
 
     A call that is cancelled, or takes longer than its database's `timeout`, has the server
-    end its query, and has closed its connection when it returns. No output has a password.
+    end its query, and has closed its connection when it returns. No output has a password,
+    unless it is shorter than what can be a secret (see `paddock.redaction.Secrets`).
     """
 
     def __init__(
@@ -121,30 +124,52 @@ class DatabaseHandler(ToolHandler):
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         arguments = invocation.arguments
         alias = arguments.get("database") or next(iter(self._databases))
+        redactor = self._redactor(alias, invocation)
         try:
-            match arguments["operation"]:
-                case "query":
-                    sql = _needed(arguments, "sql")
-                    text = await self._ask(alias, lambda line: self._run(line, sql, _shown))
-                case "list_tables":
-                    schema = arguments.get("schema")
-                    text = await self._look(alias, lambda found: list_tables(found, schema))
-                case "describe":
-                    text = await self._describe(alias, arguments)
-                case _:
-                    return await self._export(alias, invocation)
+            if arguments["operation"] == "export_query":
+                return await self._export(alias, invocation)
+            text = await self._answer(alias, arguments, redactor)
         except (StatementRefused, _Unfit, sqlite3.Error, TimeoutError) as error:
-            return failed(self._told(alias, error))
+            return failed(self._told(alias, error, redactor))
         except Exception as error:
             if not _from_database(error):
                 raise
-            return failed(self._told(alias, error))
-        return ToolOutput(content=truncate_output(self._without_password(alias, text)))
+            return failed(self._told(alias, error, redactor))
+        return ToolOutput(content=redactor.text(text))
+
+    def _redactor(self, alias: str, invocation: ToolInvocation) -> Redactor:
+        """What hides the secrets of the call, and the password of its database."""
+        redactor = redactor_of(invocation)
+        if (password := self._databases[alias].password) is None:
+            return redactor
+        try:
+            return redactor.including({f"{alias.replace('-', '_')}_password": password})
+        except ConfigError:  # so short that it is found in innocent text, for one
+            return redactor
+
+    async def _answer(self, alias: str, arguments: Mapping[str, Any], redactor: Redactor) -> str:
+        schema = arguments.get("schema")
+        match arguments["operation"]:
+            case "query":
+                sql = _needed(arguments, "sql")
+                return await self._ask(
+                    alias, lambda line: self._run(line, sql, lambda rows: _shown(rows, redactor))
+                )
+            case "list_tables":
+                return await self._look(alias, lambda found: list_tables(found, schema, redactor))
+        table = _needed(arguments, "table")
+        text = await self._look(alias, lambda found: describe_table(found, table, schema, redactor))
+        if text is None:
+            raise _Unfit(f"There is no table or view {table}")
+        return text
 
     async def _ask(self, alias: str, work: Callable[[Line], T]) -> T:
         limit = self._databases[alias].timeout
         line = Line(self._servers[alias], timeout=limit)
-        return await run_in_thread(lambda: work(line), stop=line, limit=limit + GRACE)
+        try:
+            return await run_in_thread(lambda: work(line), stop=line, limit=limit + GRACE)
+        except ConnectionError as error:  # of a driver: no trouble with a file of the sandbox
+            raise _Unfit(f"{_NAMES[self._kind]} says: {error}") from error
 
     async def _look(self, alias: str, work: Callable[[Connection], T]) -> T:
         def look(line: Line) -> T:
@@ -158,13 +183,6 @@ class DatabaseHandler(ToolHandler):
         with line.open() as connection, line.execute(connection, statement) as rows:
             return use(rows)
 
-    async def _describe(self, alias: str, arguments: Mapping[str, Any]) -> str:
-        table, schema = _needed(arguments, "table"), arguments.get("schema")
-        text = await self._look(alias, lambda found: describe_table(found, table, schema))
-        if text is None:
-            raise _Unfit(f"There is no table or view {table}")
-        return text
-
     async def _export(self, alias: str, invocation: ToolInvocation) -> ToolOutput:
         arguments = invocation.arguments
         sql = _needed(arguments, "sql")
@@ -176,16 +194,15 @@ class DatabaseHandler(ToolHandler):
         try:
             if await sandbox.fs.exists(path):
                 raise FileExistsError
-            text = await self._ask(alias, lambda line: self._run(line, sql, _collected))
-            data = text.encode()
+            count, data = await self._ask(alias, lambda line: self._run(line, sql, _collected))
             await sandbox.fs.write_bytes(path, data, exclusive=True)
         except TimeoutError:
             raise
         except OSError as error:
             return refused(error, path)
-        return ToolOutput(content=f"Exported {text.rows} rows to {shown} ({len(data)} bytes)")
+        return ToolOutput(content=f"Exported {count} rows to {shown} ({len(data)} bytes)")
 
-    def _told(self, alias: str, error: Exception) -> str:
+    def _told(self, alias: str, error: Exception, redactor: Redactor) -> str:
         """What went wrong, without the statement and what a driver adds for people."""
         match error:
             case StatementRefused():
@@ -196,11 +213,7 @@ class DatabaseHandler(ToolHandler):
                 text = str(error)
             case _:
                 text = f"{_NAMES[self._kind]} says: {getattr(error, 'orig', None) or error}"
-        return truncate_output(self._without_password(alias, text), max_tokens=500)
-
-    def _without_password(self, alias: str, text: str) -> str:
-        password = self._databases[alias].password
-        return text.replace(password, "***") if password else text
+        return truncate_output(redactor.text(text), max_tokens=500)
 
 
 def _needed(arguments: Mapping[str, Any], name: str) -> str:
@@ -215,27 +228,26 @@ def _from_database(error: Exception) -> bool:
     return isinstance(error, SQLAlchemyError)
 
 
-def _shown(rows: Rows) -> str:
+def _shown(rows: Rows, redactor: Redactor) -> str:
     if rows.changed is not None:
         return f"Done ({rows.changed} rows changed)"
-    found: list[tuple[Any, ...]] = []
-    for batch in rows.batches:
-        found += batch
-        if len(found) > MAX_ROWS:
-            note = f"[Showing the first {MAX_ROWS} rows; there are more]"
-            break
+    every = itertools.chain.from_iterable(rows.batches)
+    # One by one, so that of a long value no more than is shown stays in memory.
+    body = [shown_row(row, redactor) for row in itertools.islice(every, MAX_ROWS)]
+    if next(every, None) is not None:
+        note = f"[Showing the first {MAX_ROWS} rows; there are more]"
     else:
-        note = f"({len(found)} row{'' if len(found) == 1 else 's'})"
-    return f"{render_table(rows.columns, found[:MAX_ROWS])}\n{note}"
+        note = f"({len(body)} row{'' if len(body) == 1 else 's'})"
+    return f"{draw_table(shown_row(rows.columns, redactor), body)}\n{note}"
 
 
-def _collected(rows: Rows) -> CsvText:
+def _collected(rows: Rows) -> tuple[int, bytes]:
+    """How many rows, and the file."""
     if rows.changed is not None:
         raise _Unfit("The statement gives no rows, and has been undone; export what a query gives")
     text = CsvText(rows.columns)
-    for batch in rows.batches:
-        for row in batch:
-            text.add(row)
+    for row in itertools.chain.from_iterable(rows.batches):
+        text.add(row)
         if text.size > MAX_EXPORT:
             raise _Unfit(f"More than {MAX_EXPORT} characters; ask for fewer rows or columns")
-    return text
+    return text.rows, text.encode()

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Line", "Rows"]
 
-FETCHED = 500
-"""Rows that are fetched at once."""
+FETCHED = 10
+"""Rows that are in memory at once, since each may be large."""
 
 
 class Stopped(Exception):
