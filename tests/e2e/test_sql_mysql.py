@@ -160,6 +160,15 @@ async def test_a_hundred_rows_are_shown_and_the_rest_is_never_sent(server: Serve
     assert output.content.endswith("[Showing the first 100 rows; there are more]")
 
 
+async def test_a_good_query_needs_no_second_connection(server: Server) -> None:
+    server.admin("GRANT USAGE ON *.* TO agent@localhost WITH MAX_USER_CONNECTIONS 1")
+    try:
+        output = await _query(server.handler(), "SELECT seq FROM seq_1_to_1000000")
+    finally:
+        server.admin("GRANT USAGE ON *.* TO agent@localhost WITH MAX_USER_CONNECTIONS 0")
+    assert output.content.endswith("[Showing the first 100 rows; there are more]")
+
+
 @pytest.mark.rows("S-49")
 async def test_tables_are_listed_and_described(server: Server) -> None:
     listed = await _call(server.handler(), operation="list_tables")

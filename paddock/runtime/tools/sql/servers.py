@@ -255,12 +255,18 @@ class _MySql(Server):
 
     def abandon(self, raw: Any, result: CursorResult[Any]) -> None:
         """The driver reads to the end what it closes, so the server has to end it."""
+        import pymysql
         from sqlalchemy.exc import DBAPIError
 
-        self.cancel(raw)
+        try:
+            self.cancel(raw)
+        except pymysql.MySQLError:  # no more connections are let in, for one
+            self.cut(raw)
         with contextlib.suppress(DBAPIError):  # the query was interrupted
             while result.fetchmany(1000):
                 pass
+        if raw._sock is None:  # cut, and yet the driver would read on
+            raw._result.unbuffered_active = False
 
 
 class _Oracle(Server):
