@@ -67,9 +67,7 @@ if TYPE_CHECKING:
         Agent,
     )
     from paddock.runtime.api import (
-        AgentHandle,
         AgentRuntime,
-        RuntimeOptions,
         close_runtime,
         create_runtime,
         dispatch_prompt,
@@ -97,6 +95,7 @@ if TYPE_CHECKING:
         Outcome,
         dispatch,
     )
+    from paddock.runtime.handle import AgentHandle
     from paddock.runtime.models.base import (
         ModelClient,
         ModelRequest,
@@ -112,6 +111,7 @@ if TYPE_CHECKING:
         ObservabilityConfig,
         TelemetryStorage,
     )
+    from paddock.runtime.options import RuntimeOptions
     from paddock.runtime.permissions import (
         ApprovalMode,
         CapabilityProfile,
@@ -327,9 +327,7 @@ _HOMES = {
     ),
     "paddock.runtime.agent": ("Agent",),
     "paddock.runtime.api": (
-        "AgentHandle",
         "AgentRuntime",
-        "RuntimeOptions",
         "close_runtime",
         "create_runtime",
         "dispatch_prompt",
@@ -353,6 +351,7 @@ _HOMES = {
         "Outcome",
         "dispatch",
     ),
+    "paddock.runtime.handle": ("AgentHandle",),
     "paddock.runtime.models.base": (
         "ModelClient",
         "ModelRequest",
@@ -366,6 +365,7 @@ _HOMES = {
         "ObservabilityConfig",
         "TelemetryStorage",
     ),
+    "paddock.runtime.options": ("RuntimeOptions",),
     "paddock.runtime.permissions": (
         "ApprovalMode",
         "CapabilityProfile",

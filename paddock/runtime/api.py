@@ -17,8 +17,10 @@ from paddock._concurrency import finish
 from paddock.errors import ConfigError, SessionError
 from paddock.runtime.agent import Agent
 from paddock.runtime.cancellation import CancellationToken
-from paddock.runtime.config import DEFAULT_MODEL, AgentConfig
+from paddock.runtime.config import AgentConfig
 from paddock.runtime.events import RunStatus
+from paddock.runtime.handle import AgentHandle
+from paddock.runtime.options import RuntimeOptions
 from paddock.runtime.permissions import PermissionProfile, load_profile
 from paddock.runtime.records import usage_fields
 from paddock.runtime.run_state import RunState
@@ -29,18 +31,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from paddock.backends.base import Backend
     from paddock.runtime.approvals import ApprovalCallback
-    from paddock.runtime.budget import Budget
     from paddock.runtime.observability import Observability
     from paddock.runtime.outlet import EventCallback
     from paddock.runtime.results import RunResult
     from paddock.runtime.tools.registry import ToolRegistry
 
 __all__ = [
-    "AgentHandle",
     "AgentRuntime",
-    "RuntimeOptions",
     "close_runtime",
     "create_runtime",
     "dispatch_prompt",
@@ -65,48 +63,6 @@ _OF_A_SPEC = (
 """The keywords of a runtime that is made from a specification of several agents."""
 
 _STATUSES = frozenset(get_args(RunStatus))
-
-
-def _env(name: str, default: str | None = None) -> Callable[[], Any]:
-    return lambda: os.environ.get(name) or default
-
-
-@dataclass(kw_only=True)
-class RuntimeOptions:
-    """What a runtime is made with; the environment is read when an instance is made.
-
-    - `model` (OPENAI_MODEL), `base_url` (OPENAI_BASE_URL), `reasoning_effort`
-      (PADDOCK_REASONING_EFFORT): see `AgentConfig`.
-    - `profile` (PADDOCK_PROFILE): a name, a file or a `PermissionProfile`; None is
-      ``readonly``. `backend` (PADDOCK_BACKEND): a name or a recipe.
-    - `working_dir`: where the tools work. `auto_approve`: whether what needs approval is
-      approved when there is no callback; otherwise it is rejected.
-    - `team_id`, `project_id` (PADDOCK_TEAM_ID, PADDOCK_PROJECT_ID): with both, telemetry is
-      kept, as `observability_config` (PADDOCK_OBSERVABILITY_CONFIG, a file) says, whose own
-      tenant goes before these only if it is not the file that the environment names;
-      `telemetry_metadata` goes with the session.
-    - `session_id`: a new one unless given. `secrets` and `budget`: those of the session, for
-      all its runs; see `Session`.
-    - `enable_delegate`: whether the agent has the tool ``delegate``, whatever its profile;
-      the profile decides whether calls need approval. The agent of a given session is not
-      given the tool: it can only lose it.
-    """
-
-    model: str = field(default_factory=_env("OPENAI_MODEL", DEFAULT_MODEL))
-    base_url: str | None = field(default_factory=_env("OPENAI_BASE_URL"))
-    reasoning_effort: str | None = field(default_factory=_env("PADDOCK_REASONING_EFFORT"))
-    working_dir: str | None = None
-    profile: str | PermissionProfile | None = field(default_factory=_env("PADDOCK_PROFILE"))
-    backend: str | Backend = field(default_factory=_env("PADDOCK_BACKEND", "local"))
-    auto_approve: bool = True
-    team_id: str | None = field(default_factory=_env("PADDOCK_TEAM_ID"))
-    project_id: str | None = field(default_factory=_env("PADDOCK_PROJECT_ID"))
-    observability_config: str | None = field(default_factory=_env("PADDOCK_OBSERVABILITY_CONFIG"))
-    session_id: str | None = None
-    telemetry_metadata: dict[str, Any] = field(default_factory=dict)
-    enable_delegate: bool = True
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    budget: Budget | None = None
 
 
 @dataclass(kw_only=True)
@@ -146,52 +102,6 @@ class AgentRuntime:
             await close_runtime(self, "error")
             raise
         await close_runtime(self, status)
-
-
-@dataclass(kw_only=True, eq=False)
-class AgentHandle:
-    """A prompt that was dispatched. `token` is the one that it was dispatched with, which
-    others may share; `cancel` cancels this run alone."""
-
-    runtime: AgentRuntime
-    prompt: str
-    task: asyncio.Task[RunResult]
-    token: CancellationToken | None = None
-    _own: CancellationToken | None = field(default=None, repr=False)
-
-    def done(self) -> bool:
-        return self.task.done()
-
-    @property
-    def status(self) -> str:
-        """``running``, or how it ended: as `RunResult.status`, ``error`` after an exception."""
-        if not self.task.done():
-            return "running"
-        if self.task.cancelled():
-            return "cancelled"
-        if self.task.exception() is not None:
-            return "error"
-        return self.task.result().status
-
-    def cancel(self, reason: str = "requested") -> None:
-        """Ask the run to stop; `wait` returns its result. Only the first reason is kept.
-
-        May be called from any thread. A handle that was made without a token cancels its
-        task, and `wait` raises `asyncio.CancelledError`.
-        """
-        token = self._own or self.token
-        if self.done() or (token is not None and token.is_cancelled()):
-            return
-        if self.runtime.observability is not None:
-            self.runtime.observability.note(cancel_source="programmatic", cancel_reason=reason)
-        if token is not None:
-            token.cancel(reason)
-        else:
-            self.task.get_loop().call_soon_threadsafe(self.task.cancel, reason)
-
-    async def wait(self) -> RunResult:
-        """The result; raises what the run raised. A wait that is cancelled leaves the run be."""
-        return await asyncio.shield(self.task)
 
 
 def create_runtime(
@@ -264,7 +174,7 @@ def _observability(session: Session, options: RuntimeOptions) -> Observability |
     from paddock.runtime.observability import attach  # most runtimes have none
 
     file = options.observability_config
-    if file == _env("PADDOCK_OBSERVABILITY_CONFIG")():
+    if file == os.environ.get("PADDOCK_OBSERVABILITY_CONFIG"):
         file = None  # found again, but with less say than what was given in code
     return attach(
         session,
