@@ -62,14 +62,7 @@ def _own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-DAYTONA = pytest.param(
-    "daytona",
-    # The SDK drops an answer whose caller is cancelled before its body was read.
-    marks=pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning"),
-)
-
-
-@pytest.fixture(params=[DAYTONA, *sorted({*BACKENDS, "docker-no-python"})])
+@pytest.fixture(params=["daytona", *sorted({*BACKENDS, "docker-no-python"})])
 async def backend(
     request: pytest.FixtureRequest, require: Callable[[str, bool, str], None]
 ) -> AsyncIterator[Backend]:

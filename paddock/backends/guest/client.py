@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KILL_DEADLINE", "GuestClient", "GuestProcess"]
 
-KILL_DEADLINE = 10.0
+KILL_DEADLINE = 30.0
 """Seconds, beyond the grace, after which a guest that cannot end a tree is given up:
 SIGKILL takes effect at once unless the kernel holds a process in a disk wait."""
 CREDIT_STEP = wire.WINDOW // 4
