@@ -6,6 +6,7 @@ and closing what a process that died left open. Knows no model and no tool.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from paddock.runtime.models.base import Usage
 from paddock.runtime.records import records, tool_message
 from paddock.runtime.secrecy import redacted
 from paddock.runtime.state import stamped
-from paddock.runtime.trace import TraceWriter
+from paddock.runtime.trace import PIECE, TraceWriter, read_piece
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +49,23 @@ class Journal:
         self.redactor: Redactor = NOTHING_SECRET
         self._directory = directory
         self._writer: TraceWriter | None = None
+
+    async def catch_up(self) -> None:
+        """Bring the state near the trace's end, piece by piece, without holding up the loop.
+
+        Cancelled, the state is at the end of a piece. Raises `TraceError`.
+        """
+        if self._directory is None:
+            return
+        trace = self._directory.trace
+        # What cannot be read is told by `writing`, and so is a trace that became shorter.
+        with contextlib.suppress(OSError):
+            while trace.stat().st_size - self.state.trace_end > PIECE:
+                content = await asyncio.to_thread(read_piece, trace, self.state.trace_end)
+                if not content.records:
+                    return
+                self.state.replay(content.records)
+                self.state.trace_end = content.end
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:

@@ -32,7 +32,7 @@ from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
     from types import TracebackType
 
     from paddock.backends.base import Progress, ProgressCallback
@@ -161,7 +161,7 @@ class Session(SessionSettings):
         another process writes this session.
         """
         text = clean_text(prompt)
-        with self._running(text, on_event, token, budget, secrets) as run:
+        async with self._running(text, on_event, token, budget, secrets) as run:
             return await run.execute(text, max_turns)
 
     async def resume(
@@ -189,7 +189,7 @@ class Session(SessionSettings):
         The rest is as with `run`. Raises `SessionError`, with nothing changed, where no
         call waits, or not this one.
         """
-        with self._running("", on_event, token, budget, secrets) as run:
+        async with self._running("", on_event, token, budget, secrets) as run:
             return await run.resume(decisions, max_turns)
 
     def stream(
@@ -244,7 +244,7 @@ class Session(SessionSettings):
 
         Each run begins with this. Raises `SessionLocked` and `TraceError`.
         """
-        with self._open():
+        with self._claimed(), self._journal.writing():
             pass
 
     async def compact(
@@ -257,12 +257,9 @@ class Session(SessionSettings):
         nothing to summarise, a run is going on, or calls wait for an approval, and when it
         is cancelled as a run is: by `cancel()`, `close()` or `cancel_check`.
         """
-        with self._open():
-            if not self._state.messages:
-                raise SessionError("there is nothing to compact")
-            if self._state.pending_approvals:
-                raise SessionError("calls wait for an approval: decide, or prompt, before this")
-            with self._compacting() as scope:
+        with self._claimed():
+            await self._journal.catch_up()
+            with self._journal.writing(), self._compacting() as scope:
                 async with scope:
                     done = await self._compact(scope, custom_instructions, trigger)
             if scope.cancelled:
@@ -325,13 +322,13 @@ class Session(SessionSettings):
                 _log.exception("the cancellation of session %s could not be noted", self.id)
 
     @contextlib.contextmanager
-    def _open(self) -> Iterator[None]:
+    def _claimed(self) -> Iterator[None]:
+        """One run or compaction at a time. Raises `SessionError`."""
         if self._busy:
             raise SessionError(f"session {self.id} is busy with another run")
         self._busy = True
         try:
-            with self._journal.writing():
-                yield
+            yield
         finally:
             self._busy = False
             if self._renewing:
@@ -341,6 +338,10 @@ class Session(SessionSettings):
     @contextlib.contextmanager
     def _compacting(self) -> Iterator[CancelScope]:
         """A scope for a compaction, which is noted in the directory while the block runs."""
+        if not self._state.messages:
+            raise SessionError("there is nothing to compact")
+        if self._state.pending_approvals:
+            raise SessionError("calls wait for an approval: decide, or prompt, before this")
         control = Control(directory=self.directory, cancel_check=self.cancel_check)
         work = self._run = _Compaction()
         if self.directory is not None:
@@ -366,31 +367,41 @@ class Session(SessionSettings):
         await self._journal.sync()
         return done
 
-    @contextlib.contextmanager
-    def _running(
+    @contextlib.asynccontextmanager
+    async def _running(
         self,
         prompt: str,
         on_event: EventCallback | None,
         token: CancellationToken | None,
         budget: Budget | None,
         secrets: Mapping[str, str] | None,
-    ) -> Iterator[Run]:
+    ) -> AsyncIterator[Run]:
         """A run that can be cancelled while the block runs, and is noted in the directory."""
-        with self._open(), self._secrecy.keeping(secrets or {}):
+        with self._claimed(), self._secrecy.keeping(secrets or {}):
             self._journal.redactor = self.redactor
-            if self.directory is not None:
-                self.directory.claim(self.id, self.redactor.text(prompt))
             run = self._run = self._new_run(on_event, self.open_ledger(budget))
             forget = _linked(token, run.token)
             try:
-                yield run
+                await self._journal.catch_up()  # `close` has a run to wait for already
+                with self._journal.writing(), self._noted(self.redactor.text(prompt)):
+                    yield run
             finally:
                 forget()
                 self._run = None
                 run.ended.set()
-                if self.directory is not None:
-                    ended = self._state.status != "running"
-                    self.directory.disclaim(self._state.status if ended else "error")
+
+    @contextlib.contextmanager
+    def _noted(self, prompt: str) -> Iterator[None]:
+        """The directory tells of the run while the block runs."""
+        if self.directory is None:
+            yield
+            return
+        self.directory.claim(self.id, prompt)
+        try:
+            yield
+        finally:
+            ended = self._state.status != "running"
+            self.directory.disclaim(self._state.status if ended else "error")
 
     def _new_run(self, on_event: EventCallback | None, ledger: Ledger) -> Run:
         token = CancellationToken()

@@ -31,7 +31,19 @@ if TYPE_CHECKING:
 
     from paddock.runtime.records import Record
 
-__all__ = ["TornTail", "TraceContent", "TraceWriter", "encode_record", "read_records"]
+__all__ = [
+    "PIECE",
+    "TornTail",
+    "TraceContent",
+    "TraceWriter",
+    "encode_record",
+    "read_piece",
+    "read_records",
+]
+
+PIECE = 1 << 20
+"""Bytes of a trace that are read in place: more would hold the event loop for longer than
+some milliseconds."""
 
 MAX_DEPTH = 100
 """Levels of nesting that are kept where plain encoding failed; jq 1.6 reads 256."""
@@ -126,6 +138,19 @@ def read_records(data: bytes, *, start: int = 0) -> TraceContent:
     except (ValueError, RecursionError):
         return TraceContent(records=records, end=end, torn=tail)
     return TraceContent(records=records, end=end + len(tail), complete=False)
+
+
+def read_piece(path: Path, start: int) -> TraceContent:
+    """The records in the next `PIECE` bytes after `start`, in whole lines. Blocks.
+
+    Needs no lock: what is there stays as it is. Raises `OSError` and `TraceError`.
+    """
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read(PIECE)
+        if not data.endswith(b"\n"):
+            data += file.readline()
+    return read_records(data[: data.rfind(b"\n") + 1], start=start)
 
 
 def _decode(line: bytes) -> Record:

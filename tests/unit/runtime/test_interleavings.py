@@ -196,7 +196,8 @@ async def work(
     session: Session, step: Step, show: Callable[[AgentEvent], None]
 ) -> RunResult | None:
     waiting = session.state.pending_approvals
-    if step.what == "compact" and session.state.messages and step.how != "budget":
+    may_compact = session.state.messages and not waiting and step.how != "budget"
+    if step.what == "compact" and may_compact:
         await session.compact()
         return None
     if not waiting or step.what in ("prompt", "compact"):

@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import shutil
+import threading
 import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +18,7 @@ from paddock.runtime.cancellation import CancellationToken
 from paddock.runtime.models.base import ModelRequest, ModelResponse, TextDelta
 from paddock.runtime.session import Session
 from paddock.runtime.state import State
+from paddock.runtime.trace import TraceContent, read_records
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -706,3 +708,28 @@ async def test_a_callback_that_fails_at_the_end_does_not_swallow_the_cancellatio
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
     assert "no screen" in repr(caught.value.__cause__)
+
+
+async def test_a_long_trace_is_read_in_pieces_in_another_thread(
+    open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_session([{"text": "One."}, {"text": "Two."}], session_dir=tmp_path)
+    await first.run("x" * 5000)
+    await first.run("y" * 5000)
+    monkeypatch.setattr("paddock.runtime.trace.PIECE", 1000)
+    monkeypatch.setattr("paddock.runtime.journal.PIECE", 1000)
+    in_place: list[int] = []
+
+    def read(data: bytes, *, start: int = 0) -> TraceContent:
+        if threading.current_thread() is threading.main_thread():
+            in_place.append(len(data))
+        return read_records(data, start=start)
+
+    monkeypatch.setattr("paddock.runtime.trace.read_records", read)
+    session = open_session([{}, {}, {"text": "Three."}], session_dir=tmp_path)
+    assert (await session.run("Go.")).text == "Three."
+    assert session.state.run_count == 3
+    assert in_place
+    assert max(in_place) <= 1000
+    whole = State.from_jsonl((tmp_path / "trace.jsonl").read_bytes())
+    assert whole.messages == session.state.messages
