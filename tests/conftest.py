@@ -39,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     them leaves on purpose is not for another one's sweep to remove."""
     if hasattr(config, "workerinput"):
         folder = tempfile.mkdtemp(prefix="paddock-tests-")
+        os.chmod(folder, 0o711)  # servers of databases run as users of their own
         os.environ["TMPDIR"] = tempfile.tempdir = folder
         config.add_cleanup(functools.partial(shutil.rmtree, folder))
 
