@@ -84,7 +84,12 @@ def server(require: Callable[[str, object, str], None]) -> Iterator[Server]:
     assert program is not None
     with tempfile.TemporaryDirectory(prefix="my", dir="/tmp") as folder:
         home = Path(folder)
-        options: dict[str, Any] = {"cwd": home, **_plain_user(folder)}
+        temporary = {"TMPDIR": folder}  # ours need not be one that the server's user may write
+        options: dict[str, Any] = {
+            "cwd": home,
+            "env": os.environ | temporary,
+            **_plain_user(folder),
+        }
         data = f"--datadir={home / 'data'}"
         subprocess.run(
             [
