@@ -193,7 +193,8 @@ async def test_a_failing_step_is_named_with_its_last_lines(bench: Bench) -> None
         await bench.ensure(image)
     assert caught.value.step == "RUN echo so far; echo so bad >&2; exit 7"
     assert "returned a non-zero code: 7" in caught.value.reason
-    assert caught.value.output.splitlines()[-2:] == ["so far", "so bad"]
+    # An engine does not keep the order of a step's two streams.
+    assert sorted(caught.value.output.splitlines()[-2:]) == ["so bad", "so far"]
     assert caught.value.hint is None
     assert not await bench.running("so far; echo so bad")
 

@@ -224,7 +224,7 @@ def test_a_kill_right_after_the_start_does_not_wait_for_the_grace(guest: RawGues
 
 
 def test_a_background_tree_is_told_and_its_end_too(guest: RawGuest) -> None:
-    channel = guest.exec("sh", "-c", "cat >&2 <&3 & echo x", stdin=True)
+    channel = guest.exec("sh", "-c", "cat >&2 <&3 & wait; echo x", stdin=True)
     assert guest.output(channel)[2]["background"] is False  # `cat` had no descriptor 3
     channel = guest.exec("sh", "-c", "sleep 1 & echo x")
     assert guest.output(channel)[2]["background"] is True
