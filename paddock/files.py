@@ -6,13 +6,14 @@ working directory. Names that are not UTF-8 travel as Python's surrogate escapes
 
 from __future__ import annotations
 
+import asyncio
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable
 
 __all__ = [
@@ -200,7 +201,6 @@ class FileSystem(ABC):
             return False
         return True
 
-    @abstractmethod
     async def upload(
         self,
         source: str | os.PathLike[str],
@@ -214,8 +214,11 @@ class FileSystem(ABC):
         name is in `ignore` are left out. Links travel as links; one that leads out of
         the tree is refused with `ValueError`.
         """
+        if await asyncio.to_thread(os.path.isdir, source):
+            await self._upload_tree(Path(source), destination, frozenset(ignore))
+        else:
+            await self.upload_file(source, destination)
 
-    @abstractmethod
     async def download(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
         """Copy a file or a tree of the sandbox to this machine, a tree as one tar stream.
 
@@ -223,3 +226,24 @@ class FileSystem(ABC):
         links that lead out, devices and pipes are refused with `ValueError`, and
         then nothing of the tree is left.
         """
+        info = await self.stat(source)
+        if info.kind == "directory":
+            await self._download_tree(source, Path(destination))
+        else:
+            await self._download_one(source, info, destination)
+
+    @abstractmethod
+    async def _upload_tree(
+        self, source: Path, destination: AnyPath, ignore: frozenset[str]
+    ) -> None:
+        """For `upload`."""
+
+    @abstractmethod
+    async def _download_tree(self, source: AnyPath, destination: Path) -> None:
+        """For `download`."""
+
+    async def _download_one(
+        self, source: AnyPath, info: FileInfo, destination: str | os.PathLike[str]
+    ) -> None:
+        """`download_file` of what is known already."""
+        await self.download_file(source, destination)

@@ -73,47 +73,35 @@ class DaytonaFileSystem(GuestFileSystem):
 
         await self._put(pieces, "receive", path=where, size=size, mode=mode)
 
-    async def upload(
-        self,
-        source: str | os.PathLike[str],
-        destination: AnyPath,
-        *,
-        ignore: Iterable[str] = DEFAULT_IGNORE,
-    ) -> None:
-        if not await asyncio.to_thread(os.path.isdir, source):
-            await self.upload_file(source, destination)
-            return
-        left_out = frozenset(ignore)
+    async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
+        await self._download_one(source, await self.stat(source), destination)
+
+    async def _upload_tree(self, source: Path, destination: AnyPath, ignore: frozenset[str]) -> None:
         where = self._path(destination)
-        data = await _if_small(tree_blocks(Path(source), left_out))
+        data = await _if_small(tree_blocks(source, ignore))
         if data is None:
-            await self._put(lambda: tree_blocks(Path(source), left_out), "unpack", path=where)
+            await self._put(lambda: tree_blocks(source, ignore), "unpack", path=where)
         else:
             job = self._client.job("unpack", stdin=True, path=where)
             await self._send_all(job, in_one_piece(data))
 
-    async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
-        await self._fetch(await self.stat(source), destination)
+    async def _download_tree(self, source: AnyPath, destination: Path) -> None:
+        where = self._path(source)
+        if not await self._get(destination, extract_stream, "pack", path=where, ignore=[]):
+            await super()._download_tree(source, destination)
 
-    async def download(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
-        info = await self.stat(source)
-        if info.kind != "directory":
-            await self._fetch(info, destination)
-            return
-        where = str(info.path)
-        if not await self._get(Path(destination), extract_stream, "pack", path=where, ignore=[]):
-            await super().download(source, destination)
-
-    async def _fetch(self, info: FileInfo, destination: str | os.PathLike[str]) -> None:
+    async def _download_one(
+        self, source: AnyPath, info: FileInfo, destination: str | os.PathLike[str]
+    ) -> None:
         if info.kind == "file" and info.size <= SMALL:
-            data = await self.read_bytes(info.path)
+            data = await self.read_bytes(source)
             await receive_file(in_one_piece(data), Path(destination))
             return
         if info.kind == "file":
-            where = str(info.path)
+            where = self._path(source)
             if await self._get(Path(destination), receive_file, "send", path=where):
                 return
-        await super().download_file(info.path, destination)
+        await super().download_file(source, destination)
 
     async def _put(
         self, pieces: Callable[[], AsyncGenerator[bytes]], job: str, **arguments: Any

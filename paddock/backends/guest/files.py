@@ -190,27 +190,13 @@ class GuestFileSystem(FileSystem):
     async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
         await receive_file(self._stream("send", path=self._path(source)), Path(destination))
 
-    async def upload(
-        self,
-        source: str | os.PathLike[str],
-        destination: AnyPath,
-        *,
-        ignore: Iterable[str] = DEFAULT_IGNORE,
-    ) -> None:
-        if not await asyncio.to_thread(os.path.isdir, source):
-            await self.upload_file(source, destination)
-            return
-        blocks = tree_blocks(Path(source), frozenset(ignore))
-        await self._send_all(
-            self._client.job("unpack", stdin=True, path=self._path(destination)), blocks
-        )
+    async def _upload_tree(self, source: Path, destination: AnyPath, ignore: frozenset[str]) -> None:
+        job = self._client.job("unpack", stdin=True, path=self._path(destination))
+        await self._send_all(job, tree_blocks(source, ignore))
 
-    async def download(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
-        if (await self.stat(source)).kind == "directory":
-            stream = self._stream("pack", path=self._path(source), ignore=[])
-            await extract_stream(stream, Path(destination))
-        else:
-            await self.download_file(source, destination)
+    async def _download_tree(self, source: AnyPath, destination: Path) -> None:
+        stream = self._stream("pack", path=self._path(source), ignore=[])
+        await extract_stream(stream, destination)
 
     async def _receive(self, path: str, pieces: AsyncGenerator[bytes], **arguments: Any) -> None:
         await self._send_all(

@@ -228,29 +228,15 @@ class ShellFileSystem(FileSystem):
         async with contextlib.aclosing(contents):
             await receive_file(contents, Path(destination))
 
-    async def upload(
-        self,
-        source: str | os.PathLike[str],
-        destination: AnyPath,
-        *,
-        ignore: Iterable[str] = DEFAULT_IGNORE,
-    ) -> None:
-        if not await asyncio.to_thread(os.path.isdir, source):
-            await self.upload_file(source, destination)
-            return
-        ignored = frozenset(ignore)
-        await asyncio.to_thread(_refuse_links_out, os.fspath(source), ignored)
-        blocks = tree_blocks(Path(source), ignored)
-        await self._feed(blocks, scripts.UNPACK, self._path(destination))
+    async def _upload_tree(self, source: Path, destination: AnyPath, ignore: frozenset[str]) -> None:
+        await asyncio.to_thread(_refuse_links_out, os.fspath(source), ignore)
+        await self._feed(tree_blocks(source, ignore), scripts.UNPACK, self._path(destination))
 
-    async def download(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
-        if (await self.stat(source)).kind != "directory":
-            await self.download_file(source, destination)
-            return
+    async def _download_tree(self, source: AnyPath, destination: Path) -> None:
         where = self._path(source)
         packed = self._shell.stream(scripts.PACK, where, cwd=where)
         async with contextlib.aclosing(packed):
-            await extract_stream(packed, Path(destination))
+            await extract_stream(packed, destination)
 
     async def _write(
         self,
