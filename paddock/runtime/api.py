@@ -331,13 +331,11 @@ def dispatch_prompt(
     Cancelling `token`, from any thread, cancels the run, and all others that share it.
     """
     own = CancellationToken()
-    shared = own if token is None else token
+    forget = own.follow(token)
     running = runtime.session.run(prompt, on_event=on_event, token=own)
     task = asyncio.get_running_loop().create_task(running, name=f"prompt of {runtime.session_id}")
-    if shared is not own:
-        forget = shared.on_cancel(lambda: own.cancel(shared.reason or "requested"))
-        task.add_done_callback(lambda _: forget())
-    return AgentHandle(runtime=runtime, prompt=prompt, task=task, token=shared, _own=own)
+    task.add_done_callback(lambda _: forget())
+    return AgentHandle(runtime=runtime, prompt=prompt, task=task, token=token or own, _own=own)
 
 
 async def close_runtime(runtime: AgentRuntime, status: str = "completed") -> None:

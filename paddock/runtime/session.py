@@ -212,7 +212,7 @@ class Session(SessionSettings):
         """
 
         async def start(on_event: EventCallback, inner: CancellationToken) -> RunResult:
-            forget = _linked(token, inner)
+            forget = inner.follow(token)
             try:
                 return await self.run(
                     prompt,
@@ -380,7 +380,7 @@ class Session(SessionSettings):
         with self._claimed(), self._secrecy.keeping(secrets or {}):
             self._journal.redactor = self.redactor
             run = self._run = self._new_run(on_event, self.open_ledger(budget))
-            forget = _linked(token, run.token)
+            forget = run.token.follow(token)
             try:
                 await self._journal.catch_up()  # `close` has a run to wait for already
                 with self._journal.writing(), self._noted(self.redactor.text(prompt)):
@@ -449,17 +449,6 @@ def _teller(session: Session) -> ProgressCallback:
             owner.on_provision(progress)
 
     return tell
-
-
-def _linked(outer: CancellationToken | None, inner: CancellationToken) -> Callable[[], None]:
-    """Let `outer`, which others may share, cancel `inner`; what is returned undoes it."""
-    if outer is None:
-        return _go_on
-    return outer.on_cancel(lambda: inner.cancel(outer.reason or "requested"))
-
-
-def _go_on() -> None:
-    """Nothing is to be done, or to be stopped."""
 
 
 async def _at_once() -> None:
