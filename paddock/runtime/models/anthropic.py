@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ConfigError, MissingDependency, ModelError
 from paddock.runtime.models import pricing
+from paddock.runtime.models._account import account
 from paddock.runtime.models._answer import BrokenStream
 from paddock.runtime.models._message_answer import MessageBuilder
 from paddock.runtime.models._messages import mark_for_cache, system_blocks, tool_params, turns
@@ -103,10 +104,7 @@ class AnthropicModel:
         timeout: float = DEFAULT_TIMEOUT,
         max_retries: int = DEFAULT_MAX_RETRIES,
     ) -> None:
-        base_url = base_url or os.environ.get("ANTHROPIC_BASE_URL") or None
-        api_key = (api_key or os.environ.get("ANTHROPIC_API_KEY") or "").strip()
-        if base_url and not base_url.startswith(("http://", "https://")):
-            raise ConfigError(f"base_url {base_url!r} does not begin with http:// or https://")
+        base_url, api_key = account("ANTHROPIC", base_url, api_key)
         self._client = _connect(base_url, api_key, timeout, max_retries)
         self._thoughts: defaultdict[str, Thoughts] = defaultdict(Thoughts)  # of each model
         self._begin = retrying(self._begin_once, max_retries=max_retries, first_wait=FIRST_WAIT)

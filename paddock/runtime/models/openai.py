@@ -13,6 +13,7 @@ import openai  # noqa: TID253 - this is the module that needs it, and is importe
 
 from paddock.errors import ConfigError, ModelError
 from paddock.runtime.models import pricing
+from paddock.runtime.models._account import account
 from paddock.runtime.models._answer import AnswerBuilder, BrokenStream
 from paddock.runtime.models._reply import (
     DEFAULT_MAX_RETRIES,
@@ -56,10 +57,7 @@ class OpenAIModel:
         timeout: float = DEFAULT_TIMEOUT,
         max_retries: int = DEFAULT_MAX_RETRIES,
     ) -> None:
-        base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
-        api_key = (api_key or os.environ.get("OPENAI_API_KEY") or "").strip()
-        if base_url and not base_url.startswith(("http://", "https://")):
-            raise ConfigError(f"base_url {base_url!r} does not begin with http:// or https://")
+        base_url, api_key = account("OPENAI", base_url, api_key)
         if not api_key and not base_url:
             raise ConfigError(
                 "no API key: set OPENAI_API_KEY, or OPENAI_BASE_URL for a service that needs none"
