@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import secrets
 import shlex
 import zlib
@@ -115,7 +116,7 @@ class Carrier(asyncio.Transport):
         if not self._opened:
             depot = files(__package__).joinpath("depot.py").read_text()
             program = f"{depot}\nopen_depot(sys.argv[1], {boot()!r})\n{CALLER}"
-        packed = base64.b64encode(zlib.compress(program.encode())).decode()
+        packed = _packed(program)
         read = "exec(zlib.decompress(base64.b64decode(sys.argv.pop(1))))"
         loader = f"import base64, sys, zlib; {PYTHON}; {read}"
         text = base64.b64encode(zlib.compress(words)).decode()
@@ -172,6 +173,12 @@ class Carrier(asyncio.Transport):
         """Wait until no request of ours is on its way."""
         while self._on_the_way:
             await asyncio.wait(self._on_the_way)
+
+
+@functools.lru_cache(maxsize=2)
+def _packed(program: str) -> str:
+    """A program as an argument: the same one for every request but the first."""
+    return base64.b64encode(zlib.compress(program.encode())).decode()
 
 
 def parse_answer(printed: str) -> Answer:

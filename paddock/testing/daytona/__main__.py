@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import shlex
 import signal
 import sys
@@ -44,8 +43,7 @@ def main() -> None:
 async def _serve(server: DaytonaServer) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C is an exception there
-            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
     async with server:
         for name, value in server.environment().items():
             sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
