@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["PATIENCE", "Carrier", "parse_answer"]
 
 PATIENCE = 20.0
-"""Seconds that a request waits inside: below the 30 s after which proxies give an idle one up."""
+"""Seconds that a request waits inside, unless something on its way gives it up sooner: below the
+30 s after which proxies often do."""
 AT_ONCE = 4
 """Requests on their way, so that a long upload does not wait for each answer."""
 WORDS_MAX = 512 * 1024
@@ -63,11 +64,16 @@ class Answer(NamedTuple):
 class Carrier(asyncio.Transport):
     """The stream of one guest, made with its first words.
 
-    `run` runs a shell command in the sandbox and gives what it printed; it does so again
-    if the answer was lost, and raises `SandboxLost` when that is hopeless.
+    `run` runs a shell command in the sandbox and gives what it printed. It is given what makes
+    the command for so many seconds that it may wait inside, and how many are wanted. It does so
+    again if the answer was lost, and raises `SandboxLost` when that is hopeless.
     """
 
-    def __init__(self, run: Callable[[str, float], Awaitable[str]], client: GuestClient) -> None:
+    def __init__(
+        self,
+        run: Callable[[Callable[[float], str], float], Awaitable[str]],
+        client: GuestClient,
+    ) -> None:
         super().__init__()
         self._run = run
         self._client = client
@@ -104,14 +110,15 @@ class Carrier(asyncio.Transport):
         words = bytes(self._unsent[:WORDS_MAX])
         del self._unsent[:WORDS_MAX]
         patience = 0.0 if self._unsent or not self._client.awaits else PATIENCE
-        command = self._command(self._sent, words, patience)
+        command = self._command(self._sent, words)
         self._sent += len(words)
         task = asyncio.ensure_future(self._exchange(command, patience))
         self._on_the_way.add(task)
         task.add_done_callback(self._arrived)
 
-    def _command(self, offset: int, words: bytes, patience: float) -> str:
-        """The shell command of one request. It reads nothing of the shell's own stdin."""
+    def _command(self, offset: int, words: bytes) -> Callable[[float], str]:
+        """The shell command of one request, made of the seconds that it waits inside. It reads
+        nothing of the shell's own stdin."""
         program = CALLER
         if not self._opened:
             depot = files(__package__).joinpath("depot.py").read_text()
@@ -121,12 +128,16 @@ class Carrier(asyncio.Transport):
         loader = f"import base64, sys, zlib; {PYTHON}; {read}"
         text = base64.b64encode(zlib.compress(words)).decode()
         pieces = [text[at : at + ARGUMENT_MAX] for at in range(0, len(text), ARGUMENT_MAX)]
-        numbers = (offset, self._heard, patience, int(self._client.streams))
-        program_and_socket = ("-c", loader, packed, self._name)
-        argv = ["python3", "-I", "-S", *program_and_socket, *map(str, numbers), *pieces]
-        return f"exec {shlex.join(argv)} </dev/null 2>&1"
+        before = ["python3", "-I", "-S", "-c", loader, packed, self._name]
+        heard, eager = self._heard, int(self._client.streams)
 
-    async def _exchange(self, command: str, patience: float) -> None:
+        def command(patience: float) -> str:
+            argv = [*before, *map(str, (offset, heard, patience, eager)), *pieces]
+            return f"exec {shlex.join(argv)} </dev/null 2>&1"
+
+        return command
+
+    async def _exchange(self, command: Callable[[float], str], patience: float) -> None:
         try:
             answer = parse_answer(await self._run(command, patience))
         except SandboxLost as error:

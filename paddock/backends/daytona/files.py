@@ -8,9 +8,7 @@ leads out.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +18,10 @@ from paddock.backends.daytona.service import REFUSED, ServiceError
 from paddock.backends.guest.files import GuestFileSystem, in_one_piece
 from paddock.backends.transfer import LocalFile, extract_stream, receive_file, tree_blocks
 from paddock.errors import SandboxError
-from paddock.files import DEFAULT_IGNORE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+    import os
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from paddock.backends.daytona.line import Line
     from paddock.backends.daytona.service import Service
@@ -76,7 +74,9 @@ class DaytonaFileSystem(GuestFileSystem):
     async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
         await self._download_one(source, await self.stat(source), destination)
 
-    async def _upload_tree(self, source: Path, destination: AnyPath, ignore: frozenset[str]) -> None:
+    async def _upload_tree(
+        self, source: Path, destination: AnyPath, ignore: frozenset[str]
+    ) -> None:
         where = self._path(destination)
         data = await _if_small(tree_blocks(source, ignore))
         if data is None:

@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import time
 from typing import TYPE_CHECKING, Any
 
 from paddock.backends.daytona.service import ServiceError, sdk
 from paddock.errors import ConfigError, SandboxLost
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from paddock.backends.daytona.service import Service
 
 __all__ = ["Line"]
 
 MARGIN = 30
 """Seconds, beyond what it waits inside, for a command to start and its answer to arrive."""
+SHORTEST = 1.0
+"""Seconds that a request waits inside at least, if it is to wait at all. One that failed sooner
+than that was not given up for its waiting."""
 TRIES = 3
 """How often a command is run that ends for no reason: something inside may have killed it."""
 ENDS = {
@@ -46,24 +53,24 @@ class Line:
     def __init__(self, service: Service, native: Any) -> None:
         self._service = service
         self._native = native
+        self._borne = math.inf
+        """Seconds that a request may wait inside without being given up on its way."""
         self.open = asyncio.Event()
         """Cleared while the sandbox is paused by us: requests wait."""
         self.open.set()
 
-    async def run(self, command: str, patience: float) -> str:
-        """What `command` prints, which may take `patience` seconds on purpose.
-
-        Raises `SandboxLost` when the sandbox cannot be reached any more, and `ConfigError`
+    async def run(self, command: Callable[[float], str], patience: float) -> str:
+        """What `command` prints, made for the seconds that it waits inside: `patience`, or what
+        has turned out to be borne. Raises `SandboxLost` when the sandbox cannot be reached any more, and `ConfigError`
         when the key is refused.
         """
-        timeout = int(patience) + MARGIN
         said = ""
         for _ in range(TRIES):
             await self.open.wait()
             try:
                 answer = await self._service.call(
                     "reaching its guest",
-                    lambda: self._native.process.exec(command, timeout=timeout),
+                    lambda: self._execute(command, patience),
                     before_again=self.raise_if_gone,
                     refused_is_passing=True,
                 )
@@ -78,6 +85,19 @@ class Line:
                 said = "something in the sandbox has killed it"
                 break
         raise SandboxLost(f"its guest does not answer ({said})")
+
+    async def _execute(self, command: Callable[[float], str], patience: float) -> Any:
+        """One request. When it fails after a while, the next one does not wait as long: what is
+        in between may have given it up for its waiting, and does not say so."""
+        waiting = min(patience, self._borne)
+        begun = time.monotonic()
+        try:
+            timeout = math.ceil(waiting) + MARGIN
+            return await self._native.process.exec(command(waiting), timeout=timeout)
+        except sdk().DaytonaError:
+            if waiting > SHORTEST and time.monotonic() - begun >= SHORTEST:
+                self._borne = min(self._borne, max(waiting / 2, SHORTEST))
+            raise
 
     async def raise_if_gone(self) -> None:
         """Raise `SandboxLost` if the sandbox will not answer any more.

@@ -37,8 +37,9 @@ API_URL = "https://app.daytona.io/api"
 TOO_OFTEN = 429
 CHANGING = "SANDBOX_STATE_CHANGE_IN_PROGRESS"
 """The code of a refusal by a sandbox that another change is made to."""
-PASSING = frozenset({408, 500, 502, 503, 504})
-"""What a service or a proxy answers that is overloaded, or between two states of a sandbox."""
+PASSING = frozenset({408, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+"""What a service or a proxy answers that is overloaded, or between two states of a sandbox; the
+last are of a proxy that had no answer in its time."""
 REFUSED = frozenset({400, 404, 409, 410})
 REPEATING = 30.0
 """Seconds in which a call is repeated: a rolling update of a service takes less."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import hashlib
 import json
-import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from paddock.backends.guest.inside import wire
 from paddock.backends.transfer import LocalFile, extract_stream, receive_file, tree_blocks
 from paddock.files import (
-    DEFAULT_IGNORE,
     SKIPPED,
     FileInfo,
     FileSystem,
@@ -25,7 +22,8 @@ from paddock.files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+    import os
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from paddock.backends.guest.client import GuestClient, GuestProcess
     from paddock.files import AnyPath
@@ -190,7 +188,9 @@ class GuestFileSystem(FileSystem):
     async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
         await receive_file(self._stream("send", path=self._path(source)), Path(destination))
 
-    async def _upload_tree(self, source: Path, destination: AnyPath, ignore: frozenset[str]) -> None:
+    async def _upload_tree(
+        self, source: Path, destination: AnyPath, ignore: frozenset[str]
+    ) -> None:
         job = self._client.job("unpack", stdin=True, path=self._path(destination))
         await self._send_all(job, tree_blocks(source, ignore))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from paddock.backends.guest.inside import commands, files, hosts, jobs, loop, tar, wire
+from paddock.backends.guest.inside import commands, files, hosts, jobs, loop, streams, tar, wire
 
 PAGE = (Path(__file__).parents[3] / "docs" / "guest-protocol.md").read_text()
 
@@ -34,7 +34,7 @@ def test_every_operation_and_job_has_a_row() -> None:
 def test_the_numbers_in_the_text_are_those_of_the_code() -> None:
     text = " ".join(PAGE.split())
     mebibyte = 1024 * 1024
-    assert f"{commands.SPILL_LIMIT // mebibyte} MiB of each stream" in text
+    assert f"{streams.SPILL_LIMIT // mebibyte} MiB of each stream" in text
     assert f"{loop.SPILL_TOTAL // 1024**3} GiB in all" in text
     assert f"waits {commands.DRAIN_GRACE} s" in text
     assert f"more than {hosts.OUTBOX_HIGH // mebibyte} MiB waits" in text

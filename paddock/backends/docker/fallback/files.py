@@ -23,7 +23,6 @@ from paddock.backends.guest.inside.tar import SYMLINK, Member
 from paddock.backends.transfer import LocalFile, extract_stream, receive_file, tree_blocks
 from paddock.errors import SandboxError
 from paddock.files import (
-    DEFAULT_IGNORE,
     SKIPPED,
     FileInfo,
     FileSystem,
@@ -34,7 +33,7 @@ from paddock.files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from paddock.backends.docker.fallback.sandbox import FallbackSandbox
     from paddock.backends.docker.fallback.watchdog import Inside
@@ -228,7 +227,9 @@ class ShellFileSystem(FileSystem):
         async with contextlib.aclosing(contents):
             await receive_file(contents, Path(destination))
 
-    async def _upload_tree(self, source: Path, destination: AnyPath, ignore: frozenset[str]) -> None:
+    async def _upload_tree(
+        self, source: Path, destination: AnyPath, ignore: frozenset[str]
+    ) -> None:
         await asyncio.to_thread(_refuse_links_out, os.fspath(source), ignore)
         await self._feed(tree_blocks(source, ignore), scripts.UNPACK, self._path(destination))
 

@@ -1,4 +1,4 @@
-"""A command on a channel: its pipes, its windows, its end.
+"""A command on a channel: its windows, its supervisor, its end.
 
 A command goes through three ends, in any order after the first: its leading process
 ends (`status`), the host is answered (`answered`), nothing of its tree is left
@@ -7,169 +7,29 @@ ends (`status`), the host is answered (`answered`), nothing of its tree is left
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import selectors
 import signal
 import socket
 import time
-from collections import deque
 
-from .files import write_all
+from .streams import Inlet, Outlet, close_streams, make_streams
 from .supervisor import EMPTY, FAILED
 from .trees import KILL_ROUND, children_of, descendants, send_signal, stop_and_kill
-from .wire import (
-    GONE,
-    INLINE,
-    LENGTH,
-    PIECE,
-    REPLY,
-    STDERR,
-    STDIN_CLOSED,
-    STDIN_CREDIT,
-    STDOUT,
-    WINDOW,
-    Capture,
-    frame,
-    message,
-)
+from .wire import GONE, LENGTH, PIECE, REPLY, STDERR, STDOUT, WINDOW, frame, message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from .hosts import Host
     from .supervisor import Order, Supervisor
 
-SPILL_LIMIT = 256 * 1024 * 1024
-"""Bytes of one stream kept in its spill file: enough for any log, not for a full disk."""
 KILLED = 128 + signal.SIGKILL
 DRAIN_GRACE = 0.1
 """Seconds for which output is awaited that a command's children still hold open."""
 START_ROUND = 0.001
 """Seconds between two looks for the process of a command that is just being started."""
-PIPE_MAX = 1024 * 1024
-"""Most bytes that a pipe holds (Linux's default for unprivileged users)."""
-
-
-class Outlet:
-    """One output stream of a command: from its pipe to the host, the rest to a file."""
-
-    def __init__(
-        self, command: Command, fd: int, kind: int, *, keep: int, streamed: bool, spills: bool
-    ) -> None:
-        self.guest = command.guest
-        self.host = command.host
-        self.command = command
-        self.fd: int | None = fd
-        self.kind = kind
-        self.keep = keep
-        self.streamed = streamed
-        self.capture = Capture(keep)
-        self.spilling = spills
-        self.spill: int | None = None
-        self.spill_path: str | None = None
-        self.spilled = 0
-        self.discarding = False
-        self.reading = False
-        os.set_blocking(fd, False)
-
-    def pause(self) -> None:
-        if self.reading and self.fd is not None:
-            self.reading = False
-            self.guest.forget(self.fd)
-
-    def resume(self) -> None:
-        if not self.reading and self.fd is not None:
-            self.reading = True
-            self.guest.watch(self.fd, self.on_readable)
-
-    def on_readable(self) -> None:
-        if self.read_some() is False:
-            self.close()
-            self.command.maybe_finish()
-
-    def read_some(self) -> bool | None:
-        """Read once. True: there may be more; False: the stream ended; None: nothing there now."""
-        assert self.fd is not None, "read after its end"
-        try:
-            data = os.read(self.fd, PIECE)
-        except BlockingIOError:
-            return None
-        if not data:
-            return False
-        if not self.discarding:
-            self.take(data)
-        return True
-
-    def read_rest(self) -> None:
-        """Read what a pipe can hold at the most, and not what is still being written to it."""
-        for _ in range(PIPE_MAX // PIECE):
-            if self.fd is None or self.command.window <= 0:
-                return
-            more = self.read_some()
-            if more is False:
-                self.close()
-            if not more:
-                return
-
-    def take(self, data: bytes) -> None:
-        if self.spilling and self.capture.total + len(data) > self.keep:
-            self.spill_over(data)
-        to_head = self.capture.feed(data)
-        if self.streamed:
-            self.host.send(frame(self.kind, self.command.channel, data))
-            self.command.spend(len(data))
-        elif to_head:
-            self.host.send(frame(self.kind, self.command.channel, data[:to_head]))
-
-    def spill_over(self, data: bytes) -> None:
-        try:
-            if self.spill is None:
-                self.spill, self.spill_path = self.guest.open_spill(self.kind)
-                data = bytes(self.capture.head + self.capture.tail) + data  # nothing dropped yet
-            room = min(SPILL_LIMIT - self.spilled, self.guest.spill_room)
-            self.spilling = len(data) <= room
-            data = data[:room]
-            write_all(self.spill, data)
-            self.spilled += len(data)
-            self.guest.spill_room -= len(data)
-        except OSError:
-            self.spilling = False  # a full disk ends the copy, not the command
-
-    def finish(self) -> dict[str, Any]:
-        """Send the tail that the host has not got yet, and throw away what still comes.
-
-        Returns what the host is told at the end.
-        """
-        self.discarding = True
-        if not self.streamed:
-            self.send_piecewise(bytes(self.capture.tail))
-        told: dict[str, Any] = {"dropped": self.capture.dropped}
-        if self.spill is not None:
-            os.close(self.spill)
-            self.spill = None
-            told["spill"] = self.spill_path
-            told["spill_truncated"] = not self.spilling
-        return told
-
-    def send_piecewise(self, data: bytes) -> None:
-        for at in range(0, len(data), INLINE):
-            self.host.send(frame(self.kind, self.command.channel, data[at : at + INLINE]))
-
-    def send_again(self, *, ended: bool) -> None:
-        """The head, and once it has ended the tail, for a host that has got nothing."""
-        self.send_piecewise(bytes(self.capture.head))
-        if ended:
-            self.send_piecewise(bytes(self.capture.tail))
-
-    def close(self) -> None:
-        self.pause()
-        if self.fd is not None:
-            os.close(self.fd)
-            self.fd = None
 
 
 class Command:
@@ -198,9 +58,6 @@ class Command:
         self.draining = False
         self.owes_gone = False
         self.window = WINDOW
-        self.stdin_queue: deque[memoryview] = deque()
-        self.stdin_eof = False
-        self.stdin_watched = False
         self.report = bytearray()
         self.reply = b""
         near, far = make_streams(stdin, guest.descriptors)
@@ -211,7 +68,8 @@ class Command:
             raise
         finally:
             close_streams(far)
-        self.stdin, stdout, stderr = near
+        stdin_fd, stdout, stderr = near
+        self.inlet: Inlet = Inlet(self, stdin_fd)
         spills = "job" not in order
         self.outlets = [
             Outlet(self, fd, kind, keep=keep, streamed=streamed, spills=spills)
@@ -240,59 +98,6 @@ class Command:
             else:
                 outlet.pause()
 
-    # stdin
-
-    def feed_stdin(self, data: bytes) -> None:
-        if self.stdin is not None:
-            self.stdin_queue.append(memoryview(data))
-            self.write_stdin()
-
-    def end_stdin(self) -> None:
-        self.stdin_eof = True
-        self.write_stdin()
-
-    def write_stdin(self) -> None:
-        fd = self.stdin
-        if fd is None:
-            return
-        taken = 0
-        try:
-            while self.stdin_queue:
-                piece = self.stdin_queue[0]
-                done = os.write(fd, piece)
-                taken += done
-                if done < len(piece):
-                    self.stdin_queue[0] = piece[done:]
-                else:
-                    self.stdin_queue.popleft()
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.close_stdin()
-            self.host.send(frame(STDIN_CLOSED, self.channel))
-            return
-        if taken:
-            self.host.send(frame(STDIN_CREDIT, self.channel, LENGTH.pack(taken)))
-        if not self.stdin_queue and self.stdin_eof:
-            self.close_stdin()
-        else:
-            self.watch_stdin(bool(self.stdin_queue))
-
-    def watch_stdin(self, wanted: bool) -> None:
-        if wanted != self.stdin_watched and self.stdin is not None:
-            self.stdin_watched = wanted
-            if wanted:
-                self.guest.watch(self.stdin, self.write_stdin, selectors.EVENT_WRITE)
-            else:
-                self.guest.forget(self.stdin)
-
-    def close_stdin(self) -> None:
-        if self.stdin is not None:
-            self.watch_stdin(False)
-            os.close(self.stdin)
-            self.stdin = None
-            self.stdin_queue.clear()
-
     # the supervisor's side
 
     def on_report(self) -> None:
@@ -312,7 +117,7 @@ class Command:
             pass
         if self.status is not None and not self.draining:
             self.draining = True
-            self.close_stdin()
+            self.inlet.close()
             self.guest.after(DRAIN_GRACE, self.stop_waiting)
         self.maybe_finish()
 
@@ -397,7 +202,7 @@ class Command:
             for outlet in self.outlets:
                 outlet.read_rest()
             self.answer()
-        self.close_stdin()
+        self.inlet.close()
         for outlet in self.outlets:
             outlet.close()
         if self.host.commands.pop(self.channel, None) is not None and self.owes_gone:
@@ -434,12 +239,6 @@ class Command:
         """Of its output, in memory."""
         return sum(outlet.capture.total - outlet.capture.dropped for outlet in self.outlets)
 
-    def move(self, host: Host) -> None:
-        """Belong to the host that takes the place of the one before."""
-        self.host = host
-        for outlet in self.outlets:
-            outlet.host = host
-
     def send_again(self) -> None:
         """Send what a host has to know that has heard nothing yet."""
         for outlet in self.outlets:
@@ -462,7 +261,7 @@ class Command:
 
     def orphan(self) -> None:
         """Its host has gone and it stays: nobody reads what it prints, nobody writes to it."""
-        self.close_stdin()
+        self.inlet.close()
         for outlet in self.outlets:
             outlet.discarding = True
         self.balance()
@@ -472,16 +271,25 @@ class Command:
         if self.killing:
             return
         self.killing = True
-        self.close_stdin()
+        self.inlet.close()
         if self.empty:
             self.end()  # it has ended by itself, and only its output waits for a reader
-        elif self.supervisor is not None:
-            pids = descendants(self.supervisor.pid)
-            for pid in pids:
-                send_signal(pid, signal.SIGTERM)
-                send_signal(pid, signal.SIGCONT)
-            # Nothing there yet: it is being started, and has nothing to tidy up.
-            self.guest.after(grace if pids else KILL_ROUND, self.kill_round)
+        else:
+            self.terminate(time.monotonic() + grace)
+
+    def terminate(self, deadline: float) -> None:
+        """Ask all of the tree to end, as soon as there is one; kill what is there at `deadline`."""
+        if self.supervisor is None:
+            return
+        pids = descendants(self.supervisor.pid)
+        for pid in pids:
+            send_signal(pid, signal.SIGTERM)
+            send_signal(pid, signal.SIGCONT)
+        left = deadline - time.monotonic()
+        if pids or left <= 0:
+            self.guest.after(max(0.0, left), self.kill_round)
+        else:
+            self.guest.after(min(START_ROUND, left), lambda: self.terminate(deadline))
 
     def kill_round(self) -> None:
         supervisor = self.supervisor
@@ -490,32 +298,3 @@ class Command:
         send_signal(supervisor.pid, signal.SIGCONT)  # its command may have stopped it
         stop_and_kill(lambda: children_of(supervisor.pid))
         self.guest.after(KILL_ROUND, self.kill_round)
-
-
-def make_streams(stdin: bool, most: int) -> tuple[tuple[int | None, int, int], list[int]]:
-    """Pipes for a command: our ends of stdin (None without), stdout, stderr; and the far ends.
-
-    Raises `OSError` when descriptors from `most` on would be needed.
-    """
-    opened: list[int] = []
-    try:
-        if stdin:
-            opened += os.pipe()
-            os.set_blocking(opened[1], False)
-        else:
-            opened.append(os.open(os.devnull, os.O_RDONLY))
-        opened += os.pipe()
-        opened += os.pipe()
-        if max(opened) >= most:
-            raise OSError(errno.EMFILE, "Too many commands at once")
-    except OSError:
-        close_streams(opened)
-        raise
-    out, out_far, err, err_far = opened[-4:]
-    return (opened[1] if stdin else None, out, err), [opened[0], out_far, err_far]
-
-
-def close_streams(fds: Iterable[int | None]) -> None:
-    for fd in fds:
-        if fd is not None:
-            os.close(fd)

@@ -117,13 +117,18 @@ def set_regex(inner: str) -> str:
     negated = inner[0] in "!^"
     inner = inner[1:] if negated else inner
     try:
-        members = re.sub(r"([\\\[\]^&~|])", r"\\\1", inner)
+        members = re.sub("(?s)(.)-(.)|.", escaped_member, inner)
         re.compile(f"[{members}]")
     except re.error:  # a range that runs backwards matches nothing
         members, negated = "", False
     if not members:
         return "(?!)"
     return f"(?!/)[{'^' if negated else ''}{members}]"
+
+
+def escaped_member(found: re.Match[str]) -> str:
+    first, last = found.groups()
+    return f"{re.escape(first)}-{re.escape(last)}" if first else re.escape(found[0])
 
 
 def wide_name(name: str) -> str:

@@ -185,14 +185,14 @@ class Host:
                 }
                 self.send(frame(REPLY, channel, message({"error": unknown})))
         for command in tuple(old.commands.values()):
-            command.move(self)
+            command.host = self
             if command.channel in pending:
                 command.send_again()
             elif not command.answered:
                 command.kill(0)
         for channel in pending:
             if channel in ended and channel not in old.commands:
-                ended[channel].move(self)
+                ended[channel].host = self
                 ended[channel].send_again()
         self.commands.update(old.commands)
         old.commands.clear()
@@ -274,8 +274,8 @@ def discard(fd: int) -> None:
 
 
 ON_KIND: dict[int, Callable[[Command, bytes], None]] = {
-    DATA: lambda command, payload: command.feed_stdin(payload),
-    EOF: lambda command, payload: command.end_stdin(),
+    DATA: lambda command, payload: command.inlet.feed(payload),
+    EOF: lambda command, payload: command.inlet.end(),
     CREDIT: lambda command, payload: command.credit(LENGTH.unpack(payload)[0]),
     SIGNAL: lambda command, payload: command.signal(LENGTH.unpack(payload)[0]),
     KILL: lambda command, payload: command.kill(parse_message(payload)[0]["grace"]),
