@@ -17,6 +17,7 @@ from paddock.cli.agents import (
     read_base,
 )
 from paddock.cli.conversation import check_answer_file, converse
+from paddock.cli.databases import with_databases
 from paddock.cli.interactive import Chat
 from paddock.cli.lines import is_terminal
 from paddock.cli.render import PREVIEW_LINES
@@ -159,6 +160,7 @@ def run(
             project=project,
         ),
     )
+    agent_config = with_databases(agent_config, saved=found is not None and config is None)
     if prompt is not None:
         text: str | None = options.read_prompt(prompt)
     else:

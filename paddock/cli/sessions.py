@@ -15,6 +15,7 @@ from rich.text import Text
 
 from paddock.cli import options
 from paddock.cli.conversation import converse
+from paddock.cli.databases import with_databases
 from paddock.cli.recipes import make_backend
 from paddock.cli.running import run
 from paddock.cli.text import one_line, plain
@@ -139,7 +140,7 @@ def resume(
         model=model or saved.model,
         auto_approve=auto_approve or saved.auto_approve,
     )
-    resumed = store.resume(name, Agent(config))
+    resumed = store.resume(name, Agent(with_databases(config, saved=True)))
     raise typer.Exit(run(converse(resumed, text, max_turns=max_turns, as_json=as_json)))
 
 

@@ -42,6 +42,9 @@ MAX_NODES = 100_000
 MAX_DIGITS = 1000
 """Of a number; longer ones take time that grows with the square of their length."""
 
+UNKNOWN_TAG = "a tag that is not read here; quote a text that begins with !"
+"""It does not tell the tag, which may be a password that was not quoted."""
+
 KeyPath = tuple[str, ...]
 """Where a value is, as the keys that lead to it; in a pattern ``*`` is any key."""
 
@@ -158,10 +161,10 @@ class _Reader:
 
     def alias(self, event: AliasEvent, path: KeyPath) -> Any:
         if event.anchor not in self.anchors:
-            self.refuse(event, f"there is no &{event.anchor} before this")
+            self.refuse(event, "an alias of what is not there; quote a text that begins with *")
         anchored = self.anchors[event.anchor]
         if anchored is None:
-            self.refuse(event, f"*{event.anchor} is a part of itself")
+            self.refuse(event, "an alias of what it is itself a part of")
         self.count(event, anchored.nodes)
         self.check_depth(event, len(path) + anchored.height)
         return anchored.value
@@ -213,12 +216,12 @@ class _Reader:
             value = float(text)
         name = "null" if value is None else type(value).__name__
         if event.tag != f"{_TAG}{name}":
-            self.refuse(event, f"the tag {event.tag} is not read here")
+            self.refuse(event, UNKNOWN_TAG)
         return value
 
     def check_tag(self, event: SequenceStartEvent | MappingStartEvent, name: str) -> None:
         if event.tag not in (None, "!", f"{_TAG}{name}"):
-            self.refuse(event, f"the tag {event.tag} is not read")
+            self.refuse(event, UNKNOWN_TAG)
 
     def count(self, event: Event, nodes: int) -> None:
         self.nodes += nodes

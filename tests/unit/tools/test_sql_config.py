@@ -90,6 +90,7 @@ def test_no_databases_are_none() -> None:
         ({**SERVER, "password": "${HOME:-" + SECRET + "}"}, "only ${NAME} is replaced"),
         ({**SERVER, "password": "${" + SECRET}, "only ${NAME} is replaced"),
         ({**SERVER, "pasword": SECRET}, "'pasword' is no field of a postgres database"),
+        ({**SERVER, f"password:{SECRET}": None}, "a key is no field of a postgres database"),
         ({**SERVER, "password": [SECRET]}, "password must be text"),
         ({**SERVER, "password": SECRET + "\0"}, "a character that no database takes"),
         ({**SERVER, "port": "http"}, "port must be a number"),
@@ -108,7 +109,7 @@ def test_what_is_wrong_is_told_by_name_and_without_the_value(given: object, mess
 
 @pytest.mark.parametrize("alias", ["", "a b", "1", 5, "x" * 65])
 def test_a_name_that_is_none_is_refused(alias: object) -> None:
-    with pytest.raises(ConfigError, match="is no name"):
+    with pytest.raises(ConfigError, match="a name has letters"):
         parse_databases({alias: SERVER})  # type: ignore[dict-item]
 
 

@@ -89,6 +89,7 @@ _OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
     "oracle": ("port", "timeout"),
 }
 _ALIAS = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_FIELD = re.compile(r"[A-Za-z_]{1,32}")
 _REFERENCE = re.compile(r"\$\{([^}]*)\}?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -114,7 +115,7 @@ def parse_databases(
 
 def _parse(alias: object, given: object, environment: Mapping[str, str]) -> DatabaseConfig:
     if not isinstance(alias, str) or not _ALIAS.fullmatch(alias):
-        raise ConfigError(f"databases: {alias!r} is no name: letters, digits, '_' and '-' are")
+        raise ConfigError("databases: a name has letters, digits, '_' and '-', and no others")
     if not isinstance(given, Mapping):
         raise ConfigError(f"databases.{alias} must be a mapping")
     kind = given.get("type")
@@ -137,8 +138,10 @@ def _check_names(alias: str, kind: str, given: Mapping[Any, Any]) -> None:
     for name in given:
         if name != "type" and name not in allowed:
             fields = ", ".join(allowed)
+            # A blank may be missing before a value, which is then a part of the name.
+            shown = repr(name) if _FIELD.fullmatch(str(name)) else "a key"
             raise ConfigError(
-                f"databases.{alias}: {name!r} is no field of a {kind} database ({fields})"
+                f"databases.{alias}: {shown} is no field of a {kind} database ({fields})"
             )
 
 
