@@ -154,9 +154,10 @@ def one_line_keeping_indent(line: str) -> str:
 
 def describe_usage(usage: Mapping[str, Any]) -> str:
     """What a run cost, in tokens and dollars."""
-    cached = usage.get("cached_tokens", 0)
+    places = (("cached_tokens", "from"), ("cache_write_tokens", "into"))
+    told = [f"{usage[name]:,} {way} the cache" for name, way in places if usage.get(name)]
     return (
         f"{usage.get('input_tokens', 0):,} tokens in"
-        + (f" ({cached:,} from the cache)" if cached else "")
+        + (f" ({', '.join(told)})" if told else "")
         + f", {usage.get('output_tokens', 0):,} out, ${usage.get('cost_usd', 0.0):.4f}"
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Timeline"]
 
-_SUMMED = ("input_tokens", "output_tokens", "cached_tokens", "cost_usd")
+_SUMMED = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "cost_usd")
 
 
 @dataclass

@@ -30,6 +30,8 @@ _USAGE_NAMES = {
     "cached_tokens": "cached_tokens",
     "cost_usd": "cost_usd",
 }
+_EXTRA_NAMES = ("cache_write_tokens", "reasoning_tokens")
+"""What the format has no name for stands in its `extra`, under ours."""
 _SOURCES = {"user": "user", "assistant": "agent"}
 
 
@@ -65,7 +67,7 @@ def trace_to_atif(
         "steps": told.steps,
         "final_metrics": {
             "total_steps": len(told.steps),
-            **{f"total_{name}": told.totals[name] for name in _USAGE_NAMES.values()},
+            **_metrics(told.totals, prefix="total_"),
         },
     }
 
@@ -75,7 +77,7 @@ class _Trajectory:
     """What the records up to now tell."""
 
     steps: list[dict[str, Any]] = field(default_factory=list)
-    totals: dict[str, Any] = field(default_factory=lambda: _metrics({}))
+    totals: dict[str, Any] = field(default_factory=lambda: _numbers({}))
     model: str | None = None
     _usage: dict[str, Any] | None = None
     _callers: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -89,18 +91,16 @@ class _Trajectory:
         self.model = self.model or record.get("model")
 
     def _end_model(self, record: Record) -> None:
-        usage = dict(record)
-        usage.setdefault("cached_tokens", record.get("cache_read_tokens"))
+        usage = {"cached_tokens": record.get("cache_read_tokens"), **record}
         self._usage = _metrics(usage)
-        for name, value in self._usage.items():
-            self.totals[name] += value
+        self._add(usage)
 
-    def _end_child_model(self, record: Record) -> None:
-        for name, value in _metrics(record).items():
+    def _add(self, record: Record) -> None:
+        for name, value in _numbers(record).items():
             self.totals[name] += value
 
     def _restore_usage(self, record: Record) -> None:
-        self.totals = _metrics(record)
+        self.totals = _numbers(record)
 
     def _add_message(self, record: Record) -> None:
         if record["role"] == "tool":
@@ -143,14 +143,22 @@ _HANDLERS: Mapping[str, Callable[[_Trajectory, Record], None]] = {
     "message": _Trajectory._add_message,
     "llm_start": _Trajectory._start_model,
     "llm_end": _Trajectory._end_model,
-    "child_llm_end": _Trajectory._end_child_model,
+    "child_llm_end": _Trajectory._add,
     "usage": _Trajectory._restore_usage,
     "compact": _Trajectory._compact,
 }
 
 
-def _metrics(usage: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: usage.get(key) or 0 for key, name in _USAGE_NAMES.items()}
+def _numbers(usage: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: usage.get(name) or 0 for name in (*_USAGE_NAMES, *_EXTRA_NAMES)}
+
+
+def _metrics(usage: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
+    """`usage` under the names of the format; what was not used is not among the `extra`."""
+    numbers = _numbers(usage)
+    metrics = {f"{prefix}{name}": numbers[key] for key, name in _USAGE_NAMES.items()}
+    extra = {f"{prefix}{name}": numbers[name] for name in _EXTRA_NAMES if numbers[name]}
+    return metrics | ({"extra": extra} if extra else {})
 
 
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Knows neither files nor state.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, assert_never
 
 from paddock.runtime.approvals import ToolApprovalItem, ToolDecision
@@ -49,13 +50,8 @@ Record = dict[str, Any]
 
 
 def usage_fields(usage: Usage) -> dict[str, Any]:
-    return {
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "cost_usd": usage.cost_usd,
-    }
+    """All of `usage`, under its own names."""
+    return asdict(usage)
 
 
 def tool_message(call_id: str, content: str) -> Message:

@@ -67,8 +67,8 @@ class RunResult:
     completed, error, cancelled, max_turns, budget or interrupted, and `reason` says why
     where it was error, cancelled or budget, or something else than an approval that is
     waited for interrupted it. `usage` holds this run's tokens
-    (`input_tokens`, `output_tokens`, `cached_tokens`, `reasoning_tokens`, `cost_usd`), the
-    session's under the same names with ``total_`` before them, and `context_size`.
+    (those of `Usage`, from `input_tokens` to `cost_usd`), the session's under the same
+    names with ``total_`` before them, and `context_size`.
 
     With `AgentConfig.response_format`, `output` is the value of the answer: what its JSON
     says, or an instance of the pydantic model. It is None where there was no such answer.

@@ -32,7 +32,7 @@ from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Generator, Iterator, Mapping
     from types import TracebackType
 
     from paddock.backends.base import Progress, ProgressCallback

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from paddock.errors import TraceError
@@ -37,7 +37,7 @@ RECENT_PROMPTS = 3
 SUMMARY_PREFIX = "Summary of the conversation so far, in place of its messages:\n\n"
 NO_RESULT = "No result was recorded for this call."
 
-_USAGE_NAMES = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost_usd")
+_USAGE_NAMES = tuple(field.name for field in fields(Usage))
 
 _log = logging.getLogger(__name__)
 

@@ -102,6 +102,10 @@ def test_a_call_with_huge_arguments_is_cut() -> None:
 def test_usage_tells_tokens_and_dollars() -> None:
     usage = {"input_tokens": 12345, "output_tokens": 67, "cached_tokens": 8, "cost_usd": 0.01234}
     assert describe_usage(usage) == "12,345 tokens in (8 from the cache), 67 out, $0.0123"
+    writing = {**usage, "cache_write_tokens": 1024}
+    assert describe_usage(writing) == (
+        "12,345 tokens in (8 from the cache, 1,024 into the cache), 67 out, $0.0123"
+    )
     assert describe_usage({}) == "0 tokens in, 0 out, $0.0000"
 
 
@@ -140,7 +144,7 @@ def test_records_that_tell_a_person_nothing_are_left_out(record: dict[str, objec
 def test_the_timeline_tells_how_long_calls_took_and_what_they_cost() -> None:
     timeline = Timeline()
     at = "2026-01-01T00:00:{:06.3f}+00:00"
-    usage = {"input_tokens": 1000, "output_tokens": 20, "cost_usd": 0.5}
+    usage = {"input_tokens": 1000, "cache_write_tokens": 3, "output_tokens": 20, "cost_usd": 0.5}
     records: list[dict[str, object]] = [
         {"type": "run_start", "prompt": "Look.", "ts": at.format(0)},
         {"type": "llm_start", "model": "m", "context_size": 1, "ts": at.format(1)},
@@ -151,9 +155,10 @@ def test_the_timeline_tells_how_long_calls_took_and_what_they_cost() -> None:
     records.append({"type": "child_llm_end", "model": "m", "input_tokens": 5, "cost_usd": 0.25})
     shown = [text.plain for text in map(timeline.render, records) if text is not None]
     assert len(shown) == 4, "a child's calls are in the total only"
-    assert shown[1].endswith("· m answered in 2.5 s: 1,000 tokens in, 20 out, $0.5000")
+    assert shown[1].endswith("· m answered in 2.5 s: 1,000 tokens in (3 into the cache), 20 out, $0.5000")
     assert shown[2].endswith("✓ bash in 12 ms")
-    assert shown[3].endswith("· m answered: 1,000 tokens in, 20 out, $0.5000")
+    assert shown[3].endswith("· m answered: 1,000 tokens in (3 into the cache), 20 out, $0.5000")
     assert timeline.total.plain == (
-        "total: 1 run, 3 model calls, 1 tool call: 2,005 tokens in, 40 out, $1.2500"
+        "total: 1 run, 3 model calls, 1 tool call: 2,005 tokens in (6 into the cache), 40 out, "
+        "$1.2500"
     )

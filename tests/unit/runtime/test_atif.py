@@ -180,6 +180,23 @@ def test_a_trace_that_begins_with_a_snapshot_goes_on_from_its_sums(
     }
 
 
+def test_what_the_format_has_no_name_for_is_an_extra(write: Callable[..., Path]) -> None:
+    usage = {"input_tokens": 9, "cache_write_tokens": 4, "reasoning_tokens": 1}
+    found = trace_to_atif(
+        write(
+            {"type": "llm_end", "model": "m", **usage},
+            message("assistant", "Hello."),
+            {"type": "child_llm_end", "model": "m", **usage},
+        ),
+        session_id="s",
+    )
+    extra = {"cache_write_tokens": 4, "reasoning_tokens": 1}
+    assert found["steps"][0]["metrics"]["extra"] == extra
+    assert found["final_metrics"]["extra"] == {
+        "total_cache_write_tokens": 8, "total_reasoning_tokens": 2,
+    }  # fmt: skip
+
+
 def test_a_torn_end_is_left_out_and_damage_is_an_error(write: Callable[..., Path]) -> None:
     path = write(message("user", "Hello?"), message("user", "Again?"))
     data = path.read_bytes()

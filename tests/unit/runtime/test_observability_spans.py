@@ -34,7 +34,15 @@ if TYPE_CHECKING:
 
 LOOK = {"name": "look", "arguments": {"at": "it"}}
 TURNS = [
-    {"tool_calls": [LOOK], "usage": {"input_tokens": 10, "output_tokens": 5, "cached_tokens": 4}},
+    {
+        "tool_calls": [LOOK],
+        "usage": {
+            "input_tokens": 10,
+            "output_tokens": 5,
+            "cached_tokens": 4,
+            "cache_write_tokens": 2,
+        },
+    },
     {"text": "Seen.", "usage": {"input_tokens": 20, "output_tokens": 7, "reasoning_tokens": 3}},
 ]
 
@@ -130,6 +138,7 @@ async def test_a_run_is_a_tree_of_spans_by_the_conventions(
         "gen_ai.usage.input_tokens": 30,
         "gen_ai.usage.output_tokens": 12,
         "gen_ai.usage.cache_read.input_tokens": 4,
+        "gen_ai.usage.cache_creation.input_tokens": 2,
         "gen_ai.usage.reasoning.output_tokens": 3,
         "paddock.usage.cost_usd": 0.0,
         "paddock.team_id": "blue",
@@ -148,6 +157,7 @@ async def test_a_run_is_a_tree_of_spans_by_the_conventions(
         "gen_ai.usage.input_tokens": 10,
         "gen_ai.usage.output_tokens": 5,
         "gen_ai.usage.cache_read.input_tokens": 4,
+        "gen_ai.usage.cache_creation.input_tokens": 2,
         "gen_ai.usage.reasoning.output_tokens": 0,
         "paddock.usage.cost_usd": 0.0,
     }

@@ -41,12 +41,13 @@ if TYPE_CHECKING:
     from tests.unit.runtime.conftest import OpenSession
 
 USAGE = Usage(
-    input_tokens=9, output_tokens=4, cached_tokens=3, reasoning_tokens=2, cost_usd=0.5
+    input_tokens=9, output_tokens=4, cached_tokens=3, cache_write_tokens=1, reasoning_tokens=2,
+    cost_usd=0.5,
 )  # fmt: skip
 TOTAL = Usage(input_tokens=18)
 FLAT = {
-    "input_tokens": 9, "output_tokens": 4, "cached_tokens": 3, "reasoning_tokens": 2,
-    "cost_usd": 0.5,
+    "input_tokens": 9, "output_tokens": 4, "cached_tokens": 3, "cache_write_tokens": 1,
+    "reasoning_tokens": 2, "cost_usd": 0.5,
 }  # fmt: skip
 ARGUMENTS = {"command": "ls"}
 IDS = {"tool_call_id": "a", "tool_name": "bash"}
@@ -133,7 +134,8 @@ def test_a_line_of_the_trace_has_the_fields_that_its_readers_know(
 def test_the_usage_of_a_session_is_a_line_at_each_runs_end_and_in_its_short_trace() -> None:
     assert records(FINISHED)[0] == {
         "type": "usage", "input_tokens": 18, "output_tokens": 0, "cached_tokens": 0,
-        "reasoning_tokens": 0, "cost_usd": 0.0, "status": "running", "run_count": 2,
+        "cache_write_tokens": 0, "reasoning_tokens": 0, "cost_usd": 0.0,
+        "status": "running", "run_count": 2,
     }  # fmt: skip
     state = State()
     for event in (ANSWERED, FINISHED):

@@ -52,7 +52,8 @@ def test_a_new_state_is_empty() -> None:
     state = State()
     assert (state.status, state.run_count, state.messages) == ("created", 0, [])
     assert set(state.usage) == {
-        "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost_usd",
+        "input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens",
+        "reasoning_tokens", "cost_usd",
     }  # fmt: skip
 
 
@@ -85,8 +86,8 @@ def test_messages_are_given_out_as_a_list_of_ones_own() -> None:
 @pytest.mark.rows("S-13", "S-14")
 async def test_a_live_trace_restores_everything(open_session: OpenSession, tmp_path: Path) -> None:
     usage: dict[str, Any] = {
-        "input_tokens": 7, "output_tokens": 3, "cached_tokens": 2, "reasoning_tokens": 1,
-        "cost_usd": 0.25,
+        "input_tokens": 7, "output_tokens": 3, "cached_tokens": 2, "cache_write_tokens": 4,
+        "reasoning_tokens": 1, "cost_usd": 0.25,
     }  # fmt: skip
     turns = [
         {"tool_calls": [{"name": "f"}, {"name": "g"}], "usage": usage},
@@ -103,8 +104,8 @@ async def test_a_live_trace_restores_everything(open_session: OpenSession, tmp_p
     loaded = State.from_jsonl((tmp_path / "trace.jsonl").read_bytes())
     assert same(loaded, session.state)
     assert loaded.usage == {
-        "input_tokens": 21, "output_tokens": 9, "cached_tokens": 6, "reasoning_tokens": 3,
-        "cost_usd": 0.75,
+        "input_tokens": 21, "output_tokens": 9, "cached_tokens": 6, "cache_write_tokens": 12,
+        "reasoning_tokens": 3, "cost_usd": 0.75,
     }  # fmt: skip
     assert (loaded.status, loaded.run_count) == ("completed", 2)
     assert loaded.session_id == session.state.session_id == session.id
