@@ -155,7 +155,9 @@ def test_the_timeline_tells_how_long_calls_took_and_what_they_cost() -> None:
     records.append({"type": "child_llm_end", "model": "m", "input_tokens": 5, "cost_usd": 0.25})
     shown = [text.plain for text in map(timeline.render, records) if text is not None]
     assert len(shown) == 4, "a child's calls are in the total only"
-    assert shown[1].endswith("· m answered in 2.5 s: 1,000 tokens in (3 into the cache), 20 out, $0.5000")
+    assert shown[1].endswith(
+        "· m answered in 2.5 s: 1,000 tokens in (3 into the cache), 20 out, $0.5000"
+    )
     assert shown[2].endswith("✓ bash in 12 ms")
     assert shown[3].endswith("· m answered: 1,000 tokens in (3 into the cache), 20 out, $0.5000")
     assert timeline.total.plain == (
