@@ -11,7 +11,7 @@ import copy
 import inspect
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from paddock.errors import SandboxLost
 from paddock.runtime.agent import Agent
@@ -31,9 +31,19 @@ if TYPE_CHECKING:
     from paddock.runtime.outlet import Outlet
     from paddock.runtime.records import Record
     from paddock.runtime.session import Session
+    from paddock.runtime.state import StateObserver
     from paddock.runtime.tools.child import ChildTask
 
-__all__ = ["Delegation", "conversation"]
+__all__ = ["Delegation", "FamilyObserver", "conversation"]
+
+
+@runtime_checkable
+class FamilyObserver(Protocol):
+    """An observer of a state that is to hear of the agents that work for its session, too."""
+
+    def observe_child(self, child: Session) -> StateObserver:
+        """Who observes `child`, which has not run yet, until it has ended."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +65,9 @@ class Delegation:
         started = time.monotonic()
         async with await self._session(task) as child:
             child.state.add_observer(_Meter(self.out, task.call_id, child.id))
+            for observer in self.parent.state.observers:
+                if isinstance(observer, FamilyObserver):
+                    child.state.add_observer(observer.observe_child(child))
             result = await _run(child, task)
         return ChildReport(
             session_id=child.id,

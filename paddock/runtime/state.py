@@ -176,6 +176,11 @@ class State:
         """The size of the messages, at four characters for a token."""
         return self._characters // CHARS_PER_TOKEN
 
+    @property
+    def observers(self) -> tuple[StateObserver, ...]:
+        """Those who are told of every record."""
+        return tuple(self._observers)
+
     def add_observer(self, observer: StateObserver) -> None:
         self._observers.append(observer)
 
@@ -208,7 +213,7 @@ class State:
 
     def notify(self, record: Record) -> None:
         """Tell the observers of `record`."""
-        for observer in tuple(self._observers):
+        for observer in self.observers:
             try:
                 observer.on_event(record)
             except Exception:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import weakref
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from paddock._concurrency import finish
@@ -24,14 +24,15 @@ from paddock.runtime.observability.subject import Subject
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
     from paddock.redaction import Redactor
-    from paddock.runtime.observability.subject import Record, Sink
+    from paddock.runtime.observability.subject import Listener, Record, Sink
     from paddock.runtime.session import Session
+    from paddock.runtime.state import StateObserver
 
 __all__ = ["Observability", "attach"]
 
@@ -115,6 +116,12 @@ class Observability:
         for sink in self._sinks:
             sink.on_event(event)
 
+    def observe_child(self, child: Session) -> StateObserver:
+        """See `FamilyObserver`."""
+        tenant = self.subject
+        subject = _subject(child, tenant.team_id, tenant.project_id, tenant.metadata)
+        return _Child([sink.below(subject) for sink in self._sinks])
+
     def note(self, **facts: Any) -> None:
         """Add to the session's metadata. Raises `ConfigError` for what JSON cannot hold.
 
@@ -165,6 +172,17 @@ class Observability:
         if self._started and not self._closed:
             for sink in self._sinks:
                 sink.update(subject)
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """Tells of an agent that works for the session's."""
+
+    listeners: Sequence[Listener]
+
+    def on_event(self, event: Record) -> None:
+        for listener in self.listeners:
+            listener.on_event(event)
 
 
 def _resolved(

@@ -1,63 +1,39 @@
-"""Telemetry as OpenTelemetry spans and metrics, by the GenAI semantic conventions.
+"""Telemetry as OpenTelemetry spans and metrics: the sink, and whose providers it uses.
 
-A run is ``invoke_agent``, a model call ``chat``, a tool call ``execute_tool``; what a tool
-does in its sandbox (``provision``, ``exec``) are the children of its call. Uses the API of
-OpenTelemetry only; who exports is `paddock.runtime.observability.exporters`. The spans of
-a run are the current ones where its work is done, in whichever task, so whatever else is
-instrumented there nests below them.
+What is made of a record is in `paddock.runtime.observability.spans`; who exports is
+`paddock.runtime.observability.exporters`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import threading
-import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, assert_never
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from opentelemetry import metrics, trace
-from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from paddock._watching import ExecWork, ModelWork, ProvisionWork, ToolWork, watch
-from paddock.runtime.models import SCRIPTED, provider_of
+from paddock.runtime.observability.spans import Instruments, SessionSpans
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable
 
     from opentelemetry.metrics import MeterProvider
-    from opentelemetry.trace import Span, TracerProvider
+    from opentelemetry.trace import TracerProvider
 
-    from paddock._watching import Tell, Work
     from paddock.runtime.observability.config import Capture
     from paddock.runtime.observability.subject import Record, Subject
 
 __all__ = ["Providers", "Spans"]
 
 SCOPE = "paddock"
-BLOCKED = "Blocked by user"
-
-TOKEN_BOUNDS = [4.0**power for power in range(14)]
-SECOND_BOUNDS = [0.01 * 2**power for power in range(14)]
-"""The buckets that the conventions advise."""
 
 CLOSE_PATIENCE = 10.0
 """Seconds for getting the last spans and metrics out; a collector may be gone."""
 
-UNFINISHED = "it did not end"
-
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Open:
-    """A span that has no end yet; `began` is on the monotonic clock, in seconds."""
-
-    span: Span
-    attributes: dict[str, Any] = field(default_factory=dict)
-    began: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,27 +52,35 @@ class Spans:
     def __init__(self, capture: Capture, connect: Callable[[], Providers]) -> None:
         self._capture = capture
         self._connect = connect
-        self._subject: Subject | None = None
-        self._run: _Open | None = None
-        self._model: _Open | None = None
-        self._tools: dict[str, _Open] = {}
-        self._failure: str | None = None
-        self._use(Providers())
+        self._shut_down: Callable[[], None] | None = None
+        self._instruments = self._made(Providers())
+        self._own: SessionSpans | None = None
+        self._below: list[SessionSpans] = []
 
     async def start(self, subject: Subject) -> None:
-        self._subject = subject
-        self._use(await asyncio.to_thread(self._connect))
+        providers = await asyncio.to_thread(self._connect)
+        self._shut_down = providers.shut_down
+        self._instruments = self._made(providers)
+        self._own = self._of(subject)
 
     def update(self, subject: Subject) -> None:
-        self._subject = subject
+        if self._own is not None:
+            self._own.subject = subject
 
     def on_event(self, record: Record) -> None:
-        handler = _HANDLERS.get(record["type"])
-        if handler is not None:
-            handler(self, record)
+        if record["type"] == "run_end":  # whom it had work for it does so no more
+            self._end_below()
+        if self._own is not None:
+            self._own.on_event(record)
+
+    def below(self, subject: Subject) -> SessionSpans:
+        self._below.append(self._of(subject))
+        return self._below[-1]
 
     async def close(self, status: str) -> None:
-        self._end_all(UNFINISHED)
+        self._end_below()
+        if self._own is not None:
+            self._own.end()
         if self._shut_down is None:
             return
         loop, done = asyncio.get_running_loop(), asyncio.Event()
@@ -111,174 +95,21 @@ class Spans:
         if self._shut_down is not None:
             self._in_thread(_nothing)
 
-    @contextlib.contextmanager
-    def around(self, work: Work) -> Iterator[Tell]:
-        """The span of `work` is the current one in the block; commands and sandboxes get one."""
-        match work:
-            case ModelWork():
-                begun = self._model
-            case ToolWork():
-                begun = self._tools.get(work.call_id)
-            case ProvisionWork() | ExecWork():
-                with self._within(work) as tell:
-                    yield tell
-                return
-            case _:
-                assert_never(work)
-        if begun is None:  # of a session below this one, which nobody watches
-            yield _unheard
-            return
-        with trace.use_span(begun.span, record_exception=False, set_status_on_exception=False):
-            yield _unheard
+    def _of(self, subject: Subject) -> SessionSpans:
+        return SessionSpans(subject, self._capture, self._instruments)
 
-    @contextlib.contextmanager
-    def _within(self, work: ProvisionWork | ExecWork) -> Iterator[Tell]:
-        name = "exec" if isinstance(work, ExecWork) else "provision"
-        attributes = {"paddock.backend": work.backend}
-        if isinstance(work, ExecWork):
-            attributes["paddock.sandbox.id"] = work.sandbox_id
-        with self._tracer.start_as_current_span(
-            f"{name} {work.backend}",
-            attributes=attributes,
-            record_exception=False,  # its text may hold what the user keeps to themselves
-            set_status_on_exception=False,
-        ) as span:
-            try:
-                yield lambda exit_code: span.set_attribute("process.exit.code", exit_code)
-            except BaseException as error:
-                _fail(span, type(error).__name__)
-                raise
-
-    def _use(self, providers: Providers) -> None:
-        self._shut_down = providers.shut_down
+    def _made(self, providers: Providers) -> Instruments:
         tracers = providers.tracers if self._capture.traces else None
         meters = providers.meters if self._capture.metrics else None
-        self._tracer = (tracers or trace.NoOpTracerProvider()).get_tracer(SCOPE)
-        meter = (meters or metrics.NoOpMeterProvider()).get_meter(SCOPE)
-        self._tokens = meter.create_histogram(
-            "gen_ai.client.token.usage",
-            unit="{token}",
-            description="Number of input and output tokens used.",
-            explicit_bucket_boundaries_advisory=TOKEN_BOUNDS,
-        )
-        self._durations = meter.create_histogram(
-            "gen_ai.client.operation.duration",
-            unit="s",
-            description="GenAI operation duration.",
-            explicit_bucket_boundaries_advisory=SECOND_BOUNDS,
+        return Instruments.of(
+            (tracers or trace.NoOpTracerProvider()).get_tracer(SCOPE),
+            (meters or metrics.NoOpMeterProvider()).get_meter(SCOPE),
         )
 
-    def _begin_run(self, record: Record) -> None:
-        self._end_all(UNFINISHED)
-        subject = self._subject
-        assert subject is not None, "started before it observes"
-        attributes = self._common("invoke_agent", subject.model) | _of_subject(subject)
-        attributes |= {"gen_ai.conversation.id": subject.session_id}
-        attributes |= {"paddock.run_id": record.get("run_id", 0)}
-        span = self._tracer.start_span(
-            "invoke_agent", kind=SpanKind.INTERNAL, attributes=attributes
-        )
-        self._run = _Open(span)
-        watch(self)
-
-    def _end_run(self, record: Record) -> None:
-        self._end_all(
-            self._failure or str(record["status"]), status=record["status"], record=record
-        )
-
-    def _begin_model(self, record: Record) -> None:
-        model = record["model"]
-        attributes = self._common("chat", model)
-        if self._subject is not None:
-            attributes["gen_ai.conversation.id"] = self._subject.session_id
-        span = self._child(f"chat {model}", SpanKind.CLIENT, attributes)
-        self._model = _Open(span, self._common("chat", model))
-
-    def _end_model(self, record: Record) -> None:
-        begun, self._model = self._model, None
-        if begun is None:
-            return
-        begun.attributes["gen_ai.response.model"] = record["model"]
-        begun.span.set_attributes({"gen_ai.response.model": record["model"], **_usage(record)})
-        for kind in ("input", "output"):
-            told = begun.attributes | {"gen_ai.token.type": kind}
-            self._tokens.record(record.get(f"{kind}_tokens") or 0, told)
-        self._finish_model(begun)
-
-    def _finish_model(self, begun: _Open) -> None:
-        self._durations.record(time.monotonic() - begun.began, begun.attributes)
-        begun.span.end()
-
-    def _begin_tool(self, record: Record) -> None:
-        span = self._tool_span(record)
-        self._tools[record["tool_call_id"]] = _Open(span)
-
-    def _end_tool(self, record: Record) -> None:
-        begun = self._tools.pop(record["tool_call_id"], None)
-        if begun is None:
-            return
-        if self._capture.tool_results:
-            begun.span.set_attribute("gen_ai.tool.call.result", str(record.get("result", "")))
-        if not record["success"]:
-            _fail(begun.span, "tool_error")
-        begun.span.end()
-
-    def _block_tool(self, record: Record) -> None:
-        span = self._tool_span(record)
-        _fail(span, "blocked", BLOCKED)
-        span.end()
-
-    def _compacted(self, record: Record) -> None:
-        if self._run is not None:
-            names = ("tokens_before", "tokens_after", "trigger")
-            self._run.span.add_event("compact", {name: record[name] for name in names})
-
-    def _note_failure(self, record: Record) -> None:
-        self._failure = str(record["message"])
-
-    def _tool_span(self, record: Record) -> Span:
-        attributes = {
-            "gen_ai.operation.name": "execute_tool",
-            "gen_ai.tool.name": record["tool_name"],
-            "gen_ai.tool.call.id": record["tool_call_id"],
-            "gen_ai.tool.type": "function",
-        }
-        if self._capture.tool_arguments:
-            arguments = json.dumps(record["tool_args"], default=str)
-            attributes["gen_ai.tool.call.arguments"] = arguments
-        return self._child(f"execute_tool {record['tool_name']}", SpanKind.INTERNAL, attributes)
-
-    def _common(self, operation: str, model: str) -> dict[str, Any]:
-        provider = None if self._subject is None else self._subject.provider
-        return {
-            "gen_ai.operation.name": operation,
-            "gen_ai.provider.name": _provider(model, provider),
-            "gen_ai.request.model": model,
-        }
-
-    def _child(self, name: str, kind: SpanKind, attributes: dict[str, Any]) -> Span:
-        """A new span below the run's, or below the current one outside of a run."""
-        above = None if self._run is None else trace.set_span_in_context(self._run.span)
-        return self._tracer.start_span(name, context=above, kind=kind, attributes=attributes)
-
-    def _end_all(self, reason: str, *, status: str = "error", record: Record | None = None) -> None:
-        """End what is open: what a run that has ended leaves open did not come to its end."""
-        if self._model is not None:
-            self._model.attributes["error.type"] = status
-            _fail(self._model.span, status, reason)
-            self._finish_model(self._model)
-        for begun in self._tools.values():
-            _fail(begun.span, status, reason)
-            begun.span.end()
-        if self._run is not None:
-            span = self._run.span
-            span.set_attribute("paddock.run.status", status)
-            span.set_attributes(_usage((record or {}).get("usage") or {}))
-            if status == "error":
-                _fail(span, "error", reason)
-            span.end()
-        self._run, self._model, self._failure = None, None, None
-        self._tools.clear()
+    def _end_below(self) -> None:
+        for spans in self._below:
+            spans.end()
+        self._below.clear()
 
     def _in_thread(self, done: Callable[[], object]) -> threading.Thread:
         """Shut the providers down in a thread that keeps nobody from ending."""
@@ -292,64 +123,6 @@ class Spans:
         thread = threading.Thread(target=work, name="OpenTelemetry's end", daemon=True)
         thread.start()
         return thread
-
-
-_HANDLERS: Mapping[str, Callable[[Spans, Record], None]] = {
-    "run_start": Spans._begin_run,
-    "run_end": Spans._end_run,
-    "llm_start": Spans._begin_model,
-    "llm_end": Spans._end_model,
-    "tool_start": Spans._begin_tool,
-    "tool_end": Spans._end_tool,
-    "tool_blocked": Spans._block_tool,
-    "compact": Spans._compacted,
-    "error": Spans._note_failure,
-    "cancelled": Spans._note_failure,
-}
-
-
-def _provider(model: str, given: str | None) -> str:
-    """Who serves a model, by the conventions' names: the API that is spoken."""
-    if model.startswith(SCRIPTED):
-        return "scripted"
-    return given or provider_of(model)
-
-
-def _of_subject(subject: Subject) -> dict[str, Any]:
-    attributes: dict[str, Any] = {
-        "paddock.team_id": subject.team_id,
-        "paddock.project_id": subject.project_id,
-        "paddock.profile": subject.profile,
-        "paddock.environment": subject.environment,
-    }
-    for name, value in subject.metadata.items():
-        plain = value if isinstance(value, str | bool | int | float) else json.dumps(value)
-        attributes[f"paddock.metadata.{name}"] = plain
-    return attributes
-
-
-def _usage(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Tokens and cost of a record, under the conventions' names."""
-    return {name: fields[key] for key, name in _USAGE_NAMES.items() if fields.get(key) is not None}
-
-
-_USAGE_NAMES = {
-    "input_tokens": "gen_ai.usage.input_tokens",
-    "output_tokens": "gen_ai.usage.output_tokens",
-    "cached_tokens": "gen_ai.usage.cache_read.input_tokens",
-    "cache_write_tokens": "gen_ai.usage.cache_creation.input_tokens",
-    "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
-    "cost_usd": "paddock.usage.cost_usd",
-}
-
-
-def _fail(span: Span, kind: str, description: str | None = None) -> None:
-    span.set_attribute("error.type", kind)
-    span.set_status(Status(StatusCode.ERROR, description))
-
-
-def _unheard(*, exit_code: int) -> None:
-    """The record of the same work says it all."""
 
 
 def _nothing() -> None:

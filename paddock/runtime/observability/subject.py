@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Record", "Sink", "Subject"]
+__all__ = ["Listener", "Record", "Sink", "Subject"]
 
 Record = dict[str, Any]
 """A record of the trace, with its time as ``ts``."""
@@ -29,7 +29,15 @@ class Subject:
     provider: str | None = None
 
 
-class Sink(Protocol):
+class Listener(Protocol):
+    """Who takes the records of a session."""
+
+    def on_event(self, record: Record) -> None:
+        """Take a record, on the event loop's thread; never blocks."""
+        ...
+
+
+class Sink(Listener, Protocol):
     """One place that telemetry goes to. Only `start` may fail."""
 
     async def start(self, subject: Subject) -> None:
@@ -40,8 +48,8 @@ class Sink(Protocol):
         """The subject has changed."""
         ...
 
-    def on_event(self, record: Record) -> None:
-        """Take a record, on the event loop's thread; never blocks."""
+    def below(self, subject: Subject) -> Listener:
+        """Who takes the records of an agent that works for the session's, in its run."""
         ...
 
     async def close(self, status: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from paddock.runtime.text import clean_text
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from paddock.runtime.observability.config import Capture
-    from paddock.runtime.observability.subject import Record, Subject
+    from paddock.runtime.observability.subject import Listener, Record, Subject
     from paddock.runtime.observability.writer import TelemetryWriter
 
 __all__ = ["Telemetry"]
@@ -83,7 +84,7 @@ class Telemetry:
         self._capture = capture
         self._session_id = ""
         self._turn_id: str | None = None
-        self._started: dict[str, Record] = {}
+        self._started: dict[tuple[str | None, str], Record] = {}
 
     async def start(self, subject: Subject) -> None:
         await self._writer.start()
@@ -98,6 +99,9 @@ class Telemetry:
         handler = _HANDLERS.get(record["type"])
         if handler is not None:
             handler(self, record)
+
+    def below(self, subject: Subject) -> Listener:
+        return _Calls(self, subject.session_id)
 
     async def close(self, status: str) -> None:
         now = dt.datetime.now(dt.UTC).isoformat()
@@ -131,10 +135,10 @@ class Telemetry:
         self._sum(_ADD_TOKENS, **tokens)
 
     def _begin_tool(self, record: Record) -> None:
-        self._started[record["tool_call_id"]] = record
+        self._started[_call_key(record)] = record
 
     def _end_tool(self, record: Record) -> None:
-        begun = self._started.pop(record["tool_call_id"], record)
+        begun = self._started.pop(_call_key(record), record)
         result = record.get("result") if self._capture.tool_results else None
         error = None if record["success"] else result or FAILED
         self._add_execution(begun, record, result=result, error=error)
@@ -167,6 +171,29 @@ class Telemetry:
     def _sum(self, sql: str, **values: Any) -> None:
         if self._capture.metrics:
             self._writer.put((sql, {"session_id": self._session_id} | values))
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """The tool calls of an agent that works for a session's: executions of the turn it is in.
+
+    What its model used up stands in the session's own trace.
+    """
+
+    telemetry: Telemetry
+    session_id: str
+
+    def on_event(self, record: Record) -> None:
+        if record["type"] in _TOOL_RECORDS:
+            # Two agents may have calls of one id at the same time.
+            self.telemetry.on_event(record | {"caller": self.session_id})
+
+
+_TOOL_RECORDS = frozenset({"tool_start", "tool_end", "tool_blocked"})
+
+
+def _call_key(record: Record) -> tuple[str | None, str]:
+    return record.get("caller"), record["tool_call_id"]
 
 
 _HANDLERS: Mapping[str, Callable[[Telemetry, Record], None]] = {
