@@ -16,10 +16,11 @@ from typing import Self
 
 from paddock.backends import lease
 
-__all__ = ["OwnerLock", "forget_dead", "is_alive", "is_owned", "place"]
+__all__ = ["OwnerLock", "folder", "forget_dead", "is_alive", "is_owned", "place"]
 
 
-def _folder() -> Path:
+def folder() -> Path:
+    """Where the locks of this user's processes are."""
     path = lease.base_directory() / "owners"
     path.mkdir(mode=0o700, exist_ok=True)
     return path
@@ -28,7 +29,7 @@ def _folder() -> Path:
 def place() -> str:
     """This machine since it was started, and the directory of our lock files on it."""
     boot = Path("/proc/sys/kernel/random/boot_id")
-    info = _folder().stat()
+    info = folder().stat()
     return f"{boot.read_text().strip() if boot.exists() else ''}:{info.st_dev}:{info.st_ino}"
 
 
@@ -43,7 +44,7 @@ class OwnerLock:
     def take(cls) -> Self:
         """The lock of a new name, which is `name`."""
         while True:
-            path = _folder() / f"paddock-{secrets.token_hex(6)}{lease.LOCK}"
+            path = folder() / f"paddock-{secrets.token_hex(6)}{lease.LOCK}"
             # None: somebody's sweep found it in the moment in which nobody held it.
             if (fd := lease.take(path, create=True)) is not None:
                 return cls(path, fd)
@@ -57,19 +58,22 @@ class OwnerLock:
         os.close(self._fd)
 
 
-def forget_dead() -> None:
-    """Remove the lock files of owners that are gone."""
-    for path in _folder().glob(f"*{lease.LOCK}"):
+def forget_dead() -> bool:
+    """Remove the lock files of owners that are gone; whether there were any."""
+    found = False
+    for path in folder().glob(f"*{lease.LOCK}"):
         fd = lease.take(path, create=False)
         if fd is not None:
             OwnerLock(path, fd).release()
+            found = True
+    return found
 
 
 def is_alive(name: str) -> bool:
     """Whether the owner of a sandbox of this place still holds it."""
-    return lease.held(_folder() / f"{name}{lease.LOCK}")
+    return lease.held(folder() / f"{name}{lease.LOCK}")
 
 
 def is_owned(name: str) -> bool:
     """The same, after `forget_dead`."""
-    return (_folder() / f"{name}{lease.LOCK}").exists()
+    return (folder() / f"{name}{lease.LOCK}").exists()

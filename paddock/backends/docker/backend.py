@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock._concurrency import acquire
 from paddock.backends.base import Backend, Progress
-from paddock.backends.docker import inventory, owner
+from paddock.backends.docker import heir, inventory, owner
 from paddock.backends.docker.attach import join_stream, open_stream
 from paddock.backends.docker.build import ensure
 from paddock.backends.docker.container import WORKING_DIR, ContainerPlan, Hardening, Network
@@ -168,7 +168,7 @@ class DockerBackend(Backend):
 
     async def _provide(self, engine: Engine, image: str) -> Sandbox:
         """Create, attach, start; on a failure the container is gone."""
-        lock = await asyncio.to_thread(owner.OwnerLock.take)
+        lock = await asyncio.to_thread(self._claim)
         try:
             plan = await asyncio.to_thread(self._plan, lock.name, image)
             return await launch.start(self, engine, plan, lock, with_guest=self._start)
@@ -177,6 +177,11 @@ class DockerBackend(Backend):
                 await remove_container(engine, lock.name)
             lock.release()
             raise
+
+    def _claim(self) -> owner.OwnerLock:
+        """A new name, and somebody who removes what has it should we be killed."""
+        heir.appoint(self.host)
+        return owner.OwnerLock.take()
 
     def _plan(self, name: str, image: str) -> ContainerPlan:
         word = secrets.token_urlsafe(16)

@@ -50,12 +50,14 @@ async def delete(engine: Engine, name: str) -> bool:
     return True
 
 
-async def collect(engine: Engine) -> list[str]:
+async def collect(engine: Engine, **filters: str) -> list[str]:
     """Remove the containers whose owner is gone; which they were.
 
-    If one cannot be removed the others are, and then its error is raised.
+    `filters`, such as ``status="created"``, are the engine's. If one cannot be removed the
+    others are, and then its error is raised.
     """
-    left = await engine.call("looking for abandoned containers", owner.abandoned, engine.client)
+    what = "looking for abandoned containers"
+    left = await engine.call(what, owner.abandoned, engine.client, filters)
     results = await asyncio.gather(
         *(remove_container(engine, name) for name in left), return_exceptions=True
     )

@@ -28,10 +28,11 @@ IMAGE_LABEL = "dev.paddock.image"
 """On an image that a user of ours made: its name."""
 
 
-def abandoned(client: APIClient) -> list[str]:
-    """The containers of this place whose owner is gone; their lock files go with this."""
+def abandoned(client: APIClient, filters: Mapping[str, str]) -> list[str]:
+    """The containers of this place whose owner is gone, as far as the engine's `filters` let
+    them through; their lock files go with this."""
     forget_dead()
-    ours = client.containers(all=True, filters={"label": f"{PLACE_LABEL}={place()}"})
+    ours = client.containers(all=True, filters={"label": f"{PLACE_LABEL}={place()}", **filters})
     names = [found["Labels"][LABEL] for found in ours if is_ours(found)]
     return [name for name in names if not is_owned(name)]
 

@@ -1,0 +1,89 @@
+"""What is left when a maker is killed, and removes the containers that it had not started.
+
+A container that was created and not yet started has no guest that could end it, and nobody
+else may ever use the engine. So a maker appoints an heir before its first container: a shell
+that waits at a pipe whose other end only the maker has. When the maker has gone, however it
+ended, and its locks lie about, the shell becomes this module. Containers that run are not its
+affair: their guests end them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from paddock.backends import owner
+from paddock.backends.docker import inventory
+from paddock.backends.docker.engine import DEADLINE, Engine, EngineError
+
+__all__ = ["appoint"]
+
+WAITING = """\
+exec 3<&0
+(
+    read -r _ <&3
+    for lock in "$0"/*; do
+        [ -e "$lock" ] && exec "$@"
+    done
+) &
+"""
+INTERVAL = 1.0
+"""Seconds between two looks for what the engine was still creating when its maker was killed."""
+
+_appointing = threading.Lock()
+_appointed: set[str | None] = set()
+
+
+def appoint(host: str | None) -> None:
+    """Have an heir for the sandboxes of this process on the engine at `host`; blocks for some
+    milliseconds, the first time.
+
+    It is in a session of its own and no child of ours: what ends us does not end it.
+    """
+    with _appointing:
+        if host in _appointed:
+            return
+        reader, writer = os.pipe()
+        try:
+            subprocess.run(
+                ["/bin/sh", "-c", WAITING, owner.folder(), *_program(host)],
+                stdin=reader,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "TMPDIR": tempfile.gettempdir()},
+                start_new_session=True,
+                check=True,
+            )
+        except BaseException:
+            os.close(writer)
+            raise
+        finally:
+            os.close(reader)
+        _appointed.add(host)  # and the pipe stays open for as long as this process lives
+
+
+def _program(host: str | None) -> list[str]:
+    return [sys.executable, "-P", "-m", __name__, *([] if host is None else [host])]
+
+
+async def inherit(host: str | None) -> None:
+    """Remove what dead makers of this place had created and not started, and what an engine
+    creates late: it goes on with what it was asked for when nobody waits any more."""
+    if not owner.forget_dead():
+        return
+    until = time.monotonic() + DEADLINE
+    while time.monotonic() < until:
+        # An engine that does not answer now may do so in a second.
+        with contextlib.suppress(EngineError):
+            await inventory.collect(await Engine.connect(host), status="created")
+        await asyncio.sleep(INTERVAL)
+
+
+if __name__ == "__main__":
+    asyncio.run(inherit(sys.argv[1] if sys.argv[1:] else None))
