@@ -5,38 +5,31 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from paddock.errors import ConfigError, ModelError
 from paddock.runtime.models.anthropic import AnthropicModel
-from paddock.runtime.models.base import (
-    Message,
-    ModelRequest,
-    ModelResponse,
-    TextDelta,
-    ToolCall,
-    Usage,
-)
+from paddock.runtime.models.base import Message, ModelRequest, ModelResponse, Usage
 from paddock.runtime.records import assistant_message, tool_message
-from paddock.testing.model_server import ModelServer, Stall
-from tests.e2e.anthropic_served import (
+from paddock.testing.model_server import ModelServer, StreamError
+from tests.e2e.anthropic_served import ANTHROPIC
+from tests.e2e.models_served import (
     HELLO,
     ONE_CALL,
     REQUEST,
     TWO_CALLS,
-    WITH_TEXT,
     answered,
     collect,
-    served,
+    forget_accounts,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.e2e.conftest import Paddock
+    from tests.e2e.models_served import Model
 
 BASH = {
     "type": "function",
@@ -45,57 +38,12 @@ BASH = {
 
 
 @pytest.fixture(autouse=True)
-def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing that this machine's user has set, or keeps on its disk, is found."""
-    for name in ("API_KEY", "AUTH_TOKEN", "BASE_URL", "PROFILE", "CONFIG_DIR"):
-        monkeypatch.delenv(f"ANTHROPIC_{name}", raising=False)
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-
-
-async def test_text_streams_and_the_whole_answer_comes_last() -> None:
-    async with served([HELLO]) as (model, _):
-        response = await answered(model)
-    assert response.text == "Hello there."
-    assert response.usage == Usage(input_tokens=10, output_tokens=3)
-    assert response.finish_reason == "stop"
-
-
-async def test_text_is_given_out_while_the_service_still_holds_the_rest() -> None:
-    async with served([HELLO], faults=[Stall(after=WITH_TEXT)]) as (model, server):
-        async with aclosing(model.stream(REQUEST)) as events:
-            assert await anext(events) == TextDelta(text="Hello ")
-            assert not server.requests[0].left.is_set()
-        await server.requests[0].left.wait()
-
-
-async def test_parallel_tool_calls_in_pieces_come_out_whole_and_in_order() -> None:
-    async with served([TWO_CALLS]) as (model, _):
-        response = await answered(model)
-    assert response.tool_calls == (
-        ToolCall(id="call_1_1", name="bash", arguments='{"command": "python -m pytest -q"}'),
-        ToolCall(id="call_1_2", name="read", arguments='{"path": "src/\\u00e9t\\u00e9.py"}'),
-    )
-    assert response.finish_reason == "tool_calls"
-    assert response.usage == Usage(
-        input_tokens=100,
-        output_tokens=20,
-        cached_tokens=64,
-        cache_write_tokens=16,
-        reasoning_tokens=7,
-    )
-
-
-async def test_malformed_arguments_and_unknown_tools_pass_through_as_sent() -> None:
-    turn = {"tool_calls": [{"name": "no_such_tool", "arguments": '{"command": '}]}
-    async with served([turn]) as (model, _):
-        response = await answered(model)
-    (call,) = response.tool_calls
-    assert (call.name, call.arguments) == ("no_such_tool", '{"command": ')
+def no_accounts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    forget_accounts(monkeypatch, tmp_path)
 
 
 async def test_what_is_not_set_is_not_sent() -> None:
-    async with served([HELLO]) as (model, server):
+    async with ANTHROPIC.served([HELLO]) as (model, server):
         await collect(model)
     told = {"type": "text", "text": "Go.", "cache_control": {"type": "ephemeral"}}
     assert server.requests[0].body == {
@@ -123,7 +71,7 @@ async def test_what_is_set_is_sent() -> None:
         reasoning_effort="low",
         service_tier="default",
     )
-    async with served([HELLO]) as (model, server):
+    async with ANTHROPIC.served([HELLO]) as (model, server):
         await collect(model, request)
     body = server.requests[0].body
     assert body["tools"][0]["input_schema"] == {"type": "object", "properties": {}}
@@ -141,7 +89,7 @@ async def test_json_of_any_shape_is_asked_for_in_the_system_prompt() -> None:
     request = ModelRequest(
         model="m", messages=REQUEST.messages, response_format={"type": "json_object"}
     )
-    async with served([HELLO]) as (model, server):
+    async with ANTHROPIC.served([HELLO]) as (model, server):
         await collect(model, request)
     (block,) = server.requests[0].body["system"]
     assert "JSON object" in block["text"]
@@ -158,7 +106,7 @@ async def test_a_format_that_cannot_be_asked_for_fails_before_anything_is_sent(
     asked: dict[str, Any],
 ) -> None:
     request = ModelRequest(model="m", messages=REQUEST.messages, response_format=asked)
-    async with served([HELLO]) as (model, server):
+    async with ANTHROPIC.served([HELLO]) as (model, server):
         with pytest.raises(ModelError, match="response_format"):
             await collect(model, request)
     assert server.requests == []
@@ -184,7 +132,7 @@ async def test_effort_is_told_as_the_model_takes_it(
     name: str, effort: str, thinking: dict[str, Any] | None, told: str | None
 ) -> None:
     request = ModelRequest(model=name, messages=REQUEST.messages, reasoning_effort=effort)
-    async with served([HELLO]) as (model, server):
+    async with ANTHROPIC.served([HELLO]) as (model, server):
         await collect(model, request)
     body = server.requests[0].body
     assert body.get("thinking") == thinking
@@ -209,14 +157,14 @@ async def test_effort_is_told_as_the_model_takes_it(
     ],
 )
 async def test_no_model_is_allowed_more_than_it_can_write(name: str, tokens: int) -> None:
-    async with served([HELLO]) as (model, server):
+    async with ANTHROPIC.served([HELLO]) as (model, server):
         await collect(model, ModelRequest(model=name, messages=REQUEST.messages))
     assert server.requests[0].body["max_tokens"] == tokens
 
 
 async def test_a_blank_prompt_is_answered() -> None:
     request = ModelRequest(model="scripted", messages=[{"role": "user", "content": " "}])
-    async with served([HELLO]) as (model, _):
+    async with ANTHROPIC.served([HELLO]) as (model, _):
         assert (await answered(model, request)).text == "Hello there."
 
 
@@ -224,7 +172,7 @@ async def test_an_effort_without_a_budget_is_a_model_error() -> None:
     request = ModelRequest(
         model="claude-opus-4-5", messages=REQUEST.messages, reasoning_effort="some"
     )
-    async with served([HELLO]) as (model, _):
+    async with ANTHROPIC.served([HELLO]) as (model, _):
         with pytest.raises(ModelError, match="'some' is not one of none, minimal, low"):
             await collect(model, request)
 
@@ -239,7 +187,7 @@ THINKER = "claude-opus-4-5"
 
 
 async def test_thinking_is_never_text_and_goes_back_with_the_results() -> None:
-    async with served([TWO_CALLS, HELLO]) as (model, server):
+    async with ANTHROPIC.served([TWO_CALLS, HELLO]) as (model, server):
         first = await answered(model, ModelRequest(model=THINKER, messages=REQUEST.messages))
         assert first.text == "I look."
         request = ModelRequest(model=THINKER, messages=history(first), reasoning_effort="low")
@@ -256,7 +204,7 @@ async def test_thinking_is_never_text_and_goes_back_with_the_results() -> None:
 
 async def test_a_turn_whose_thinking_is_lost_goes_on_without() -> None:
     """As when another process goes on with it: the service refuses a turn that it thought in."""
-    async with served([TWO_CALLS, HELLO]) as (model, server):
+    async with ANTHROPIC.served([TWO_CALLS, HELLO]) as (model, server):
         first = await answered(model, ModelRequest(model=THINKER, messages=REQUEST.messages))
         request = ModelRequest(model=THINKER, messages=history(first), reasoning_effort="low")
         other = AnthropicModel(base_url=server.base_url, api_key=server.api_key)
@@ -266,7 +214,7 @@ async def test_a_turn_whose_thinking_is_lost_goes_on_without() -> None:
 
 
 async def test_thinking_stays_behind_when_the_answer_is_not_what_it_was() -> None:
-    async with served([TWO_CALLS, HELLO]) as (model, server):
+    async with ANTHROPIC.served([TWO_CALLS, HELLO]) as (model, server):
         first = await answered(model, ModelRequest(model=THINKER, messages=REQUEST.messages))
         messages = history(first)
         messages[1] = {**messages[1], "content": "I looked."}
@@ -276,7 +224,7 @@ async def test_thinking_stays_behind_when_the_answer_is_not_what_it_was() -> Non
 
 
 async def test_what_one_model_thought_is_not_told_to_another() -> None:
-    async with served([TWO_CALLS, HELLO]) as (model, server):
+    async with ANTHROPIC.served([TWO_CALLS, HELLO]) as (model, server):
         first = await answered(model, ModelRequest(model=THINKER, messages=REQUEST.messages))
         await answered(model, ModelRequest(model="claude-opus-5-5", messages=history(first)))
     answer = server.requests[1].body["messages"][1]
@@ -285,7 +233,7 @@ async def test_what_one_model_thought_is_not_told_to_another() -> None:
 
 async def test_the_prefix_of_the_last_request_is_marked_in_the_next() -> None:
     messages: list[Message] = [{"role": "system", "content": "You test."}, *REQUEST.messages]
-    async with served([ONE_CALL, ONE_CALL, ONE_CALL, HELLO]) as (model, server):
+    async with ANTHROPIC.served([ONE_CALL, ONE_CALL, ONE_CALL, HELLO]) as (model, server):
         for _ in range(3):
             response = await answered(
                 model, ModelRequest(model="m", messages=messages, tools=[BASH])
@@ -302,7 +250,7 @@ async def test_the_prefix_of_the_last_request_is_marked_in_the_next() -> None:
 
 
 async def test_tools_are_marked_where_there_is_no_system_prompt() -> None:
-    async with served([HELLO]) as (model, server):
+    async with ANTHROPIC.served([HELLO]) as (model, server):
         await collect(model, ModelRequest(model="m", messages=REQUEST.messages, tools=[BASH]))
     assert server.requests[0].body["tools"][-1]["cache_control"] == {"type": "ephemeral"}
 
@@ -316,42 +264,29 @@ def _without_marks(turns: list[dict[str, Any]]) -> str:
 
 
 async def test_the_cost_comes_from_the_price_list() -> None:
-    async def cost(model: AnthropicModel, name: str) -> float:
+    async def cost(model: Model, name: str) -> float:
         request = ModelRequest(model=name, messages=REQUEST.messages)
         return (await answered(model, request)).usage.cost_usd
 
     plain = {"input_tokens": 1000, "output_tokens": 10}
     usages = iter([plain, {**plain, "cached_tokens": 900}, {**plain, "cache_write_tokens": 900}])
     turns = [lambda _: {"text": "Hi.", "usage": next(usages, plain)}]
-    async with served(turns) as (model, _):
+    async with ANTHROPIC.served(turns) as (model, _):
         paid, read, written = [await cost(model, "claude-haiku-5-5") for _ in range(3)]
         assert 0 < read < paid < written
         assert await cost(model, "scripted") == 0
 
 
-async def test_turns_share_one_connection() -> None:
-    async with served([HELLO]) as (model, server):
-        for _ in range(5):
-            await collect(model)
-    assert len({request.client for request in server.requests}) == 1
-
-
-async def test_many_conversations_at_once_get_each_their_own_answer() -> None:
-    def echo(request: ModelRequest) -> dict[str, Any]:
-        return {"text": request.messages[0]["content"]}
-
-    async with served([echo]) as (model, _):
-        requests = [
-            ModelRequest(model="m", messages=[{"role": "user", "content": f"number {n}"}])
-            for n in range(50)
-        ]
-        answers = await asyncio.gather(*(answered(model, request) for request in requests))
-    assert [answer.text for answer in answers] == [f"number {n}" for n in range(50)]
-
-
-def test_no_key_and_no_service_of_ones_own_names_the_variable_to_set() -> None:
-    with pytest.raises(ConfigError, match="ANTHROPIC_API_KEY"):
-        AnthropicModel()
+@pytest.mark.parametrize("kind", ["overloaded_error", "api_error"])
+async def test_an_error_in_the_stream_that_may_pass_is_begun_again_before_the_first_text(
+    kind: str,
+) -> None:
+    fault = StreamError(after=2, kind=kind)
+    async with ANTHROPIC.served([ONE_CALL], faults=[fault]) as (model, server):
+        response = await answered(model)
+    assert [call.name for call in response.tool_calls] == ["bash"]
+    assert response.usage == Usage(input_tokens=100, output_tokens=20)
+    assert len(server.requests) == 2
 
 
 def test_credentials_on_the_disk_that_are_none_are_a_config_error(
@@ -367,29 +302,6 @@ async def test_a_token_of_another_kind_will_do(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", server.api_key)
         model = AnthropicModel(base_url=server.base_url)
         assert (await answered(model)).text == "Hello there."
-        await model.aclose()
-
-
-def test_an_address_without_scheme_is_refused_at_once() -> None:
-    with pytest.raises(ConfigError, match="localhost:8000"):
-        AnthropicModel(base_url="localhost:8000/v1")
-
-
-async def test_key_and_address_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with ModelServer([HELLO]) as server:
-        monkeypatch.setenv("ANTHROPIC_API_KEY", f"{server.api_key}\n")
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.base_url)
-        model = AnthropicModel()
-        assert (await answered(model)).text == "Hello there."
-        await model.aclose()
-        await model.aclose()
-
-
-async def test_a_service_of_ones_own_needs_no_key() -> None:
-    async with ModelServer([HELLO]) as server:
-        model = AnthropicModel(base_url=server.base_url)
-        with pytest.raises(ModelError, match="no valid token"):  # it got as far as the server
-            await collect(model)
         await model.aclose()
 
 
