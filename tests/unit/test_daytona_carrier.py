@@ -20,7 +20,7 @@ from paddock.backends.daytona.carrier import Carrier, parse_answer
 from paddock.backends.daytona.depot import ANSWER, CALL, HEADER, OUTPUT, Depot, Frames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 DEADLINE = 20.0
@@ -206,7 +206,8 @@ class Wire:
         self._draws = draws
         self._late: set[asyncio.Task[str]] = set()
 
-    async def run(self, command: str, patience: float) -> str:
+    async def run(self, making: Callable[[float], str], patience: float) -> str:
+        command = making(patience)
         times = self._draws.draw(st.integers(1, 3), "times that it is done")
         answers = [await self._execute(command) for _ in range(times)]
         if self._draws.draw(st.booleans(), "done once more, later"):
@@ -277,7 +278,7 @@ def test_both_directions_arrive_exactly_once_whatever_becomes_of_requests(
 
 
 async def test_a_frame_that_is_no_answer_ends_the_guest() -> None:
-    async def run(command: str, patience: float) -> str:
+    async def run(command: Callable[[float], str], patience: float) -> str:
         return "sh: 1: something else"
 
     client: Any = Client(1, streams=False)

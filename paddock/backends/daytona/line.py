@@ -60,8 +60,10 @@ class Line:
         self.open.set()
 
     async def run(self, command: Callable[[float], str], patience: float) -> str:
-        """What `command` prints, made for the seconds that it waits inside: `patience`, or what
-        has turned out to be borne. Raises `SandboxLost` when the sandbox cannot be reached any more, and `ConfigError`
+        """What `command` prints, which is made of the seconds that it waits inside: `patience`,
+        or as many as have turned out to be borne.
+
+        Raises `SandboxLost` when the sandbox cannot be reached any more, and `ConfigError`
         when the key is refused.
         """
         said = ""

@@ -25,6 +25,7 @@ __all__ = [
     "Fault",
     "FaultKind",
     "Faults",
+    "GiveUp",
     "MoveProxy",
     "Quota",
     "SilentEvents",
@@ -59,6 +60,15 @@ class DropBefore:
 @dataclass(frozen=True, kw_only=True)
 class DropAfter:
     """Execute, then close the connection without an answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GiveUp:
+    """Give the request up after so many seconds, as a proxy does: close the connection without
+    an answer, or answer with `status` and a page. What it has begun goes on to its end."""
+
+    seconds: float
+    status: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +138,7 @@ FaultKind: TypeAlias = (
     | Delay
     | DropBefore
     | DropAfter
+    | GiveUp
     | Truncate
     | CutWebSocket
     | StuckIn

@@ -21,6 +21,7 @@ from paddock.testing.daytona.faults import (
     DropAfter,
     DropBefore,
     ExpiredKey,
+    GiveUp,
     MoveProxy,
     Quota,
     Status,
@@ -30,7 +31,7 @@ from paddock.testing.daytona.relay import abort, relay
 from paddock.testing.daytona.schema import Schema, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     import aiohttp
 
@@ -82,6 +83,12 @@ class Gate:
         self._sandbox = sandbox
         self._move_proxy = move_proxy
         self._secret = secrets.token_hex(16)
+        self._limited: set[asyncio.Task[web.StreamResponse]] = set()
+
+    async def aclose(self) -> None:
+        """Wait for the requests that were given up; what they wait for has ended by then."""
+        if self._limited:
+            await asyncio.wait(self._limited)
 
     @property
     def middleware(self) -> Callable[..., Awaitable[web.StreamResponse]]:
@@ -109,7 +116,9 @@ class Gate:
         if response is None:
             response = await self._spoiled(request, kinds)
         if response is None:
-            response = await self._serve(request, handler)
+            limits = [kind for kind in kinds if isinstance(kind, GiveUp)]
+            serving = self._serve(request, handler)
+            response = await (self._until(limits[0], request, serving) if limits else serving)
         if any(isinstance(kind, DropAfter) for kind in kinds):
             abort(request)
         if not _gone(request):
@@ -163,6 +172,24 @@ class Gate:
                     code=kind.code,
                 )
         return None
+
+    async def _until(
+        self,
+        limit: GiveUp,
+        request: web.Request,
+        serving: Coroutine[None, None, web.StreamResponse],
+    ) -> web.StreamResponse:
+        """What `serving` answers, unless that takes longer than the `limit`."""
+        task = asyncio.create_task(serving)
+        self._limited.add(task)
+        task.add_done_callback(self._limited.discard)
+        done, _ = await asyncio.wait([task], timeout=limit.seconds)
+        if done:
+            return task.result()
+        if limit.status is None:
+            abort(request)
+            return web.Response()
+        return _answer(request, Status(status=limit.status, body="html"))
 
     async def _serve(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -194,6 +194,7 @@ class DaytonaServer:
             )
             runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=_GOODBYE)
             stack.push_async_callback(runner.cleanup)
+            stack.push_async_callback(self._gate.aclose)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             self._port = runner.addresses[0][1]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
+from aiohttp import web
 from daytona import (  # noqa: TID253 - the SDK is what is served here
     CreateSandboxFromSnapshotParams,
     DaytonaAuthenticationError,
@@ -29,6 +30,7 @@ from paddock.testing.daytona import (
     DropBefore,
     ExpiredKey,
     FailWith,
+    GiveUp,
     MoveProxy,
     Quota,
     SilentEvents,
@@ -36,6 +38,7 @@ from paddock.testing.daytona import (
     StuckIn,
     Truncate,
 )
+from tests.unit.daytona_server.control.conftest import Echo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,6 +181,43 @@ async def test_a_websocket_is_cut_at_the_byte(
         with pytest.raises(DaytonaError, match="1006"):
             await follow
     assert "".join(lines) == "line 0\nl"
+
+
+@pytest.mark.parametrize("status", [None, 524])
+async def test_a_request_that_is_given_up_goes_on(
+    other_server: Callable[..., DaytonaServer],
+    connected: Callable[[DaytonaServer], AsyncDaytona],
+    monkeypatch: pytest.MonkeyPatch,
+    status: int | None,
+) -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    handle = Echo.handle
+
+    async def slowly(toolbox: Echo, request: web.Request, path: str) -> web.StreamResponse:
+        await asked.wait()
+        answered.set()
+        return await handle(toolbox, request, path)
+
+    monkeypatch.setattr(Echo, "handle", slowly)
+    async with other_server() as server, connected(server) as daytona:
+        sandbox = await daytona.create()
+        server.faults.add(match=EXECUTE, kind=GiveUp(seconds=0.05, status=status))
+        with pytest.raises(DaytonaError) as caught:
+            await sandbox.process.exec("true")
+        assert caught.value.status_code == status
+        assert not answered.is_set()
+        asked.set()
+        async with asyncio.timeout(DEADLINE):
+            await answered.wait()
+
+
+async def test_a_request_that_is_answered_in_time_is_not_given_up(
+    server: DaytonaServer, daytona: AsyncDaytona
+) -> None:
+    server.faults.add(match=".*", kind=GiveUp(seconds=DEADLINE), times=None)
+    sandbox = await daytona.create()
+    assert (await sandbox.process.exec("true")).exit_code == 0
 
 
 async def test_a_websocket_that_is_not_cut_is_whole(
