@@ -74,8 +74,9 @@ class RunResult:
     says, or an instance of the pydantic model. It is None where there was no such answer.
 
     An interrupted run has in `interruptions` the calls that wait for an approval (see
-    `Session.resume`), and in `state` all that is needed to go on without the session. That
-    is None where a resumed run ended before it went on: what it had gone on from holds.
+    `Session.resume`), and in `state` all that is needed to go on without the session; so does
+    a run that was resumed and ended without an answer. `state` is None where a resumed run
+    ended before it went on: what it had gone on from holds.
     """
 
     text: str = ""

@@ -61,6 +61,10 @@ SHOW_PATIENCE = 5.0
 STOPPED = "Cancelled while it ran. It may have had its effect, wholly or in part."
 NOT_RUN = "Not run: the run ended before this call began."
 NOT_APPROVED = "Not run: nobody had approved it when the next prompt came."
+CUT_SHORT = "Your answer was cut short. Go on."
+
+_UNFINISHED = frozenset({"error", "cancelled", "budget", "max_turns", "interrupted"})
+"""How a run may have ended that can be gone on with although nothing waits."""
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +89,7 @@ class Run:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     closing: bool = False
     _begun: bool = False
+    _resumed: bool = False
     _loop: AgentLoop | None = None
 
     def _begin(self, prompt: str) -> None:
@@ -98,10 +103,12 @@ class Run:
         """`decisions` about calls that wait, as events.
 
         Raises `SessionError` where a decision is about nothing that waits, or approves
-        another call than the one that was asked for.
+        another call than the one that was asked for, and where there is nothing to go on with.
         """
-        waiting = {item.tool_call_id: item for item in self.journal.state.pending_approvals}
-        if not waiting:
+        state = self.journal.state
+        waiting = {item.tool_call_id: item for item in state.pending_approvals}
+        unanswered = bool(state.messages) and state.status in _UNFINISHED
+        if not waiting and (decisions or not unanswered):
             raise SessionError("no call of this session waits for an approval")
         if unknown := sorted(decisions.keys() - waiting.keys()):
             raise SessionError(f"no such call waits for an approval: {', '.join(unknown)}")
@@ -126,10 +133,14 @@ class Run:
         ]
 
     def _take_up(self, decided: Sequence[ApprovalDecided]) -> None:
-        """Record the start of a run that goes on with what waited."""
+        """Record the start of a run that goes on with what waited, or with what failed."""
+        self._resumed = True
         self._record_start("", resumed=True)
         for decision in decided:
             self.journal.record(decision)
+        state = self.journal.state
+        if not state.open_calls and state.messages[-1]["role"] == "assistant":
+            self.journal.record(MessageAdded(message={"role": "user", "content": CUT_SHORT}))
 
     async def execute(self, prompt: str, max_turns: int | None) -> RunResult:
         """From the prompt to the result. The journal is open. See `Session.run`."""
@@ -268,7 +279,9 @@ class Run:
                 result.reason = self.journal.redactor.text(last.message)
         if status == "interrupted":
             result.interruptions = state.pending_approvals
-        if status == "interrupted" and self._loop is not None:
+        if self._loop is not None and (
+            status == "interrupted" or (self._resumed and status != "completed")
+        ):
             result.state = RunState.of(state, self._loop.system_prompt)
         return result
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 from paddock.errors import TraceError
 from paddock.runtime.approvals import ToolApprovalItem, ToolDecision
-from paddock.runtime.records import approval_record, decision_record
+from paddock.runtime.events import RunStatus
+from paddock.runtime.records import approval_record, decision_record, tool_message
 from paddock.runtime.state import State
 
 if TYPE_CHECKING:
@@ -21,12 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = ["RunState"]
 
+UNKNOWN = "Unknown: the run ended while it ran. It may have had its effect, wholly or in part."
+
+_STATUSES = frozenset({*get_args(RunStatus), "created", "running"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
     """`history` is in OpenAI chat format, without the system prompt; `totals` are the
     session's tokens and cost. `decisions` were taken while others were still waited for;
-    nothing of the turn has run. Go on with ``Session(agent, state=run_state.to_state())``.
+    nothing of the turn has run. `status` is how the run ended: one that was decided and then
+    failed waits for nothing, and can be gone on with, too.
+
+    Go on with ``Session(agent, state=run_state.to_state())``.
     """
 
     session_id: str
@@ -35,17 +43,23 @@ class RunState:
     totals: dict[str, Any]
     pending_approvals: tuple[ToolApprovalItem, ...] = ()
     decisions: tuple[ToolDecision, ...] = ()
+    status: str = "interrupted"
 
     @classmethod
     def of(cls, state: State, system_prompt: str) -> Self:
-        """What `state` is now; later changes of it are not seen."""
+        """What `state` is now; later changes of it are not seen.
+
+        A call that has begun and has no result gets one that says so, or it would run again.
+        """
+        begun = [tool_message(call.id, UNKNOWN) for call in state.open_calls if call.started]
         return cls(
             session_id=state.session_id or "",
             system_prompt=system_prompt,
-            history=copy.deepcopy(state.messages),
+            history=copy.deepcopy(state.messages) + begun,
             totals={**state.usage, "run_count": state.run_count},
             pending_approvals=state.pending_approvals,
             decisions=state.decisions,
+            status=state.status,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,6 +72,7 @@ class RunState:
                 "totals": self.totals,
                 "pending_approvals": [asdict(item) for item in self.pending_approvals],
                 "decisions": [asdict(decision) for decision in self.decisions],
+                "status": self.status,
             }
         )
 
@@ -86,7 +101,8 @@ class RunState:
             state.replay([{"type": "message", **message} for message in self.history])
             state.replay([approval_record(item) for item in self.pending_approvals])
             state.replay([decision_record(decision) for decision in self.decisions])
-            status = "interrupted" if self.pending_approvals else "completed"
-            state.replay([{"type": "usage", **self.totals, "status": status}])
+            if self.status not in _STATUSES:
+                raise TypeError(f"{self.status!r} is no status of a run")
+            state.replay([{"type": "usage", **self.totals, "status": self.status}])
         except TypeError as error:
             raise TraceError(f"this is not the state of a run: {error}") from error

@@ -130,7 +130,10 @@ async def run_prompt_stored(
 
     Where the store has such a run, that goes on with `approval_decisions`, and `prompt` is
     not sent again. It is taken out first, so nothing that was approved runs twice: neither
-    in two processes, nor after the death of one, which takes the run along.
+    in two processes, nor after the death of one, which takes the run along. If it then ends
+    in any other way than by its answer it is kept again, with the results that there are, and
+    the next call goes on from these; decisions about calls that have their results are passed
+    over.
     """
     waiting = await run_store.take(run_id)
     if waiting is None:
@@ -155,20 +158,20 @@ async def _go_on(
     on_event: EventCallback | None,
     decisions: Mapping[str, bool] | None,
 ) -> RunResult:
-    """Resume `waiting`; if that fails, put back what still waits."""
+    """Resume `waiting`; if that raises, put back what is left of it."""
     left: RunState | None = waiting
     state = runtime.session.state
+    answered = {message.get("tool_call_id") for message in waiting.history}
+    asked = {call: given for call, given in (decisions or {}).items() if call not in answered}
     try:
         take_over(runtime.session, waiting)
         before = state.runs_started
         try:
-            return await run_prompt(
-                runtime, waiting, on_event=on_event, approval_decisions=decisions
-            )
+            return await run_prompt(runtime, waiting, on_event=on_event, approval_decisions=asked)
         finally:
             if state.runs_started > before:
-                waits = bool(state.pending_approvals)
-                left = RunState.of(state, waiting.system_prompt) if waits else None
+                unfinished = state.status != "completed"
+                left = RunState.of(state, waiting.system_prompt) if unfinished else None
     except BaseException:
         if left is not None:
             await finish(run_store.save(run_id, left))

@@ -186,8 +186,12 @@ class Session(SessionSettings):
         Where the run ends early, for whatever reason, calls that wait go on waiting, and
         it is ``interrupted``; before it has its model, nothing is changed at all.
 
-        The rest is as with `run`. Raises `SessionError`, with nothing changed, where no
-        call waits, or not this one.
+        A run that ended without an answer while nothing waits, such as one that failed, goes
+        on without decisions: the model is asked again, and no call that has a result is run
+        again.
+
+        The rest is as with `run`. Raises `SessionError`, with nothing changed, for a decision
+        about a call that does not wait, and where there is nothing to go on with.
         """
         async with self._running("", on_event, token, budget, secrets) as run:
             return await run.resume(decisions, max_turns)
