@@ -25,9 +25,10 @@ MAX_BINARY: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beginning:
-    """A value of which only the first characters came: `MAX_CELL` of `size` or more."""
+    """A value of which only the first characters, or bytes, came: of `size`, at least `MAX_CELL`
+    or all of them."""
 
-    text: str
+    text: str | bytes
     size: int
 
 
@@ -64,17 +65,19 @@ def _shown_value(value: object, redactor: Redactor) -> str:
         case None:
             return "NULL"
         case bytes() | bytearray() | memoryview():
-            return _shown_binary(bytes(value), redactor)
+            return _shown_binary(bytes(value), len(value), redactor)
+        case Beginning(text=bytes(data)):
+            return _shown_binary(data, value.size, redactor)
         case Beginning():
-            return _shown_text(value.text, value.size, redactor)
+            return _shown_text(str(value.text), value.size, redactor)
     text = str(value)
     return _shown_text(text, len(text), redactor)
 
 
-def _shown_binary(data: bytes, redactor: Redactor) -> str:
-    if len(data) <= MAX_BINARY:
+def _shown_binary(data: bytes, size: int, redactor: Redactor) -> str:
+    if size <= MAX_BINARY:
         return f"0x{redactor.data(data).hex()}"
-    return f"0x{redactor.head(data[:MAX_BINARY]).hex()}... ({len(data)} bytes)"
+    return f"0x{redactor.head(data[:MAX_BINARY]).hex()}... ({size} bytes)"
 
 
 def _shown_text(text: str, size: int, redactor: Redactor) -> str:
@@ -89,13 +92,18 @@ def _escaped(char: str) -> str:
 
 
 class CsvText:
-    """CSV with a head line, as it grows. None is an empty field, a binary value is ``0x...``."""
+    """CSV with a head line, as it grows. None is an empty field, a binary value is ``0x...``.
 
-    def __init__(self, columns: Sequence[object]) -> None:
+    No secret of `redactor` is in it. `cut` counts the values of which there was only a beginning.
+    """
+
+    def __init__(self, columns: Sequence[object], redactor: Redactor) -> None:
         self._text = io.StringIO(newline="")
         self._writer = csv.writer(self._text)
-        self._writer.writerow(columns)
+        self._redactor = redactor
         self.rows = 0
+        self.cut = 0
+        self._write(columns)
 
     @property
     def size(self) -> int:
@@ -103,14 +111,25 @@ class CsvText:
         return self._text.tell()
 
     def add(self, row: Sequence[Any]) -> None:
-        self._writer.writerow([_field(value) for value in row])
+        self._write(row)
         self.rows += 1
+        self.cut += sum(isinstance(value, Beginning) for value in row)
 
     def encode(self) -> bytes:
         return readable(self._text.getvalue()).encode()
 
+    def _write(self, row: Sequence[Any]) -> None:
+        self._writer.writerow([_field(value, self._redactor) for value in row])
 
-def _field(value: object) -> object:
-    if isinstance(value, bytes | bytearray | memoryview):
-        return f"0x{bytes(value).hex()}"
-    return value
+
+def _field(value: object, redactor: Redactor) -> str | None:
+    match value:
+        case None:
+            return None
+        case bytes() | bytearray() | memoryview():
+            return f"0x{redactor.data(bytes(value)).hex()}"
+        case Beginning(text=bytes(data)):
+            return f"0x{redactor.head(data).hex()}"
+        case Beginning():
+            return redactor.beginning(str(value.text))
+    return redactor.text(str(value))

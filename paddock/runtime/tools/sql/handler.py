@@ -127,7 +127,7 @@ class DatabaseHandler(ToolHandler):
         redactor = self._redactor(alias, invocation)
         try:
             if arguments["operation"] == "export_query":
-                return await self._export(alias, invocation)
+                return await self._export(alias, invocation, redactor)
             text = await self._answer(alias, arguments, redactor)
         except (StatementRefused, _Unfit, sqlite3.Error, TimeoutError) as error:
             return failed(self._told(alias, error, redactor))
@@ -183,7 +183,9 @@ class DatabaseHandler(ToolHandler):
         with line.open() as connection, line.execute(connection, statement) as rows:
             return use(rows)
 
-    async def _export(self, alias: str, invocation: ToolInvocation) -> ToolOutput:
+    async def _export(
+        self, alias: str, invocation: ToolInvocation, redactor: Redactor
+    ) -> ToolOutput:
         arguments = invocation.arguments
         sql = _needed(arguments, "sql")
         path = parse_path(arguments.get("export_path") or _needed(arguments, "output_path"))
@@ -194,13 +196,18 @@ class DatabaseHandler(ToolHandler):
         try:
             if await sandbox.fs.exists(path):
                 raise FileExistsError
-            count, data = await self._ask(alias, lambda line: self._run(line, sql, _collected))
+            text, data = await self._ask(
+                alias, lambda line: self._run(line, sql, lambda rows: _collected(rows, redactor))
+            )
             await sandbox.fs.write_bytes(path, data, exclusive=True)
         except TimeoutError:
             raise
         except OSError as error:
             return refused(error, path)
-        return ToolOutput(content=f"Exported {count} rows to {shown} ({len(data)} bytes)")
+        note = f"Exported {text.rows} rows to {shown} ({len(data)} bytes)"
+        if text.cut:
+            note += f"\n[{text.cut} values were too long, and only their beginnings are there]"
+        return ToolOutput(content=redactor.text(note))
 
     def _told(self, alias: str, error: Exception, redactor: Redactor) -> str:
         """What went wrong, without the statement and what a driver adds for people."""
@@ -241,13 +248,13 @@ def _shown(rows: Rows, redactor: Redactor) -> str:
     return f"{draw_table(shown_row(rows.columns, redactor), body)}\n{note}"
 
 
-def _collected(rows: Rows) -> tuple[int, bytes]:
-    """How many rows, and the file."""
+def _collected(rows: Rows, redactor: Redactor) -> tuple[CsvText, bytes]:
+    """The rows, and the file."""
     if rows.changed is not None:
         raise _Unfit("The statement gives no rows, and has been undone; export what a query gives")
-    text = CsvText(rows.columns)
+    text = CsvText(rows.columns, redactor)
     for row in itertools.chain.from_iterable(rows.batches):
         text.add(row)
         if text.size > MAX_EXPORT:
             raise _Unfit(f"More than {MAX_EXPORT} characters; ask for fewer rows or columns")
-    return text.rows, text.encode()
+    return text, text.encode()

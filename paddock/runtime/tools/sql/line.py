@@ -10,18 +10,18 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from paddock.runtime.tools.sql.servers import FETCHED
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection, CursorResult
 
+    from paddock.runtime.tools.sql.bounds import Shortened
     from paddock.runtime.tools.sql.servers import Server
     from paddock.runtime.tools.sql.statement import Statement
 
 __all__ = ["Line", "Rows"]
-
-FETCHED = 10
-"""Rows that are in memory at once, since each may be large."""
 
 
 class Stopped(Exception):
@@ -74,13 +74,17 @@ class Line:
         """
         self.check()
         # Without parameters, a percent sign is a percent sign.
-        result = connection.execution_options(
+        sending = connection.execution_options(
             no_parameters=True, stream_results=statement.streams, max_row_buffer=FETCHED
-        ).exec_driver_sql(statement.sql)
+        )
+        shortened = self._server.shortened(connection, statement.sql) if statement.streams else None
+        self.check()
+        result = sending.exec_driver_sql(statement.sql if shortened is None else shortened.sql)
         try:
             if result.returns_rows:
                 self._rows_left = statement.streams
-                yield Rows(columns=tuple(result.keys()), batches=self._batches(result))
+                columns = tuple(result.keys()) if shortened is None else shortened.columns
+                yield Rows(columns=columns, batches=self._batches(result, shortened))
             else:
                 yield Rows(columns=(), batches=iter(()), changed=max(result.rowcount, 0))
             if self._rows_left:
@@ -91,10 +95,13 @@ class Line:
             self.check()
             connection.commit()
 
-    def _batches(self, result: CursorResult[Any]) -> Iterator[list[tuple[Any, ...]]]:
+    def _batches(
+        self, result: CursorResult[Any], shortened: Shortened | None
+    ) -> Iterator[list[tuple[Any, ...]]]:
         full = True
+        row = self._server.row if shortened is None else shortened.row
         while full:
-            batch = [tuple(row) for row in result.fetchmany(FETCHED)]
+            batch = [row(values) for values in result.fetchmany(FETCHED)]
             if full := len(batch) == FETCHED:
                 self.check()
             else:

@@ -16,6 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from paddock.errors import MissingDependency
+from paddock.runtime.tools.sql.bounds import (
+    MAX_ROW_BYTES,
+    Shortened,
+    opened,
+    shortened_for_postgres,
+)
 from paddock.runtime.tools.sql.config import (
     DatabaseConfig,
     OracleDatabase,
@@ -25,9 +31,9 @@ from paddock.runtime.tools.sql.config import (
 from paddock.runtime.tools.sql.sqlite_session import guard_session
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Connection, CursorResult, Engine
+    from sqlalchemy import URL, Connection, CursorResult, Engine
 
     from paddock.runtime.tools.sql.policy import Kind
 
@@ -41,6 +47,17 @@ CANCELLING: Final = 2
 
 MYSQL_MODE: Final = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 """The default of MySQL, as far as strings and quoted names go: as they were read before."""
+
+
+FETCHED: Final = 10
+"""Rows that are in memory at once, since each may be large."""
+
+LOST: Final = 2013
+"""The number by which SQLAlchemy knows that a connection to MySQL is no more."""
+
+TOO_LONG: Final = (
+    f"a row has {MAX_ROW_BYTES} bytes or more; ask for a part of it, as with left(name, 1000)"
+)
 
 
 class Server(ABC):
@@ -77,6 +94,15 @@ class Server(ABC):
     def cut(self, raw: Any) -> None:
         """Break the connection: the server does not answer."""
 
+    def shortened(self, connection: Connection, sql: str) -> Shortened | None:
+        """What to send in place of the query `sql`, so that no long value comes; None where it
+        will do. Asks the server what columns there would be."""
+        return None
+
+    def row(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        """A row as it was fetched, as values."""
+        return tuple(values)
+
     def abandon(self, raw: Any, result: CursorResult[Any]) -> None:
         """Close a result of which rows are left, without having them sent."""
         result.close()
@@ -95,12 +121,13 @@ def server_for(config: DatabaseConfig, *, mutations: bool) -> Server:
             return _Oracle(config, mutations=mutations)
 
 
-def _engine(driver: str, arguments: Mapping[str, Any], **url: Any) -> Engine:
+def _engine(url: str | URL, arguments: Mapping[str, Any], **options: Any) -> Engine:
     """An engine that keeps no connections: each call has its own."""
     import sqlalchemy
 
     return sqlalchemy.create_engine(
-        sqlalchemy.URL.create(driver, **url),
+        url,
+        **options,
         connect_args=dict(arguments),
         poolclass=sqlalchemy.NullPool,
         pool_reset_on_return=None,  # `Line` has done that, where it can be stopped
@@ -153,6 +180,7 @@ class _Postgres(Server):
 
     def _make_engine(self) -> Engine:
         import psycopg  # noqa: F401 - its absence is told apart from that of SQLAlchemy
+        import sqlalchemy
 
         config = self._config
         arguments: dict[str, Any] = {
@@ -164,13 +192,13 @@ class _Postgres(Server):
         }
         if config.tls_ca is not None:
             arguments |= {"sslmode": "verify-full", "sslrootcert": config.tls_ca}
-        return _engine(
+        url = sqlalchemy.URL.create(
             "postgresql+psycopg",
-            arguments | {"host": config.host, "port": config.port},
             username=config.user,
             password=config.password,
             database=config.database,
         )
+        return _engine(url, arguments | {"host": config.host, "port": config.port})
 
     def begin(self, connection: Connection, *, timeout: float) -> None:
         raw: Any = connection.connection.driver_connection
@@ -183,6 +211,15 @@ class _Postgres(Server):
             " set_config('standard_conforming_strings', 'on', true)",
             (str(int(timeout * 1000)), str(int(timeout * 1000))),
         )
+
+    def shortened(self, connection: Connection, sql: str) -> Shortened | None:
+        # SQLAlchemy fetches a first row of what it streams, and that may be too long already.
+        empty = connection.execution_options(no_parameters=True).exec_driver_sql(
+            f"SELECT * FROM ({sql}\n) AS q LIMIT 0"
+        )
+        columns: Any = empty.cursor.description
+        empty.close()
+        return shortened_for_postgres(sql, [(each.name, each.type_code) for each in columns])
 
     def cancel(self, raw: Any) -> None:
         raw.cancel_safe(timeout=CANCELLING)
@@ -228,9 +265,11 @@ class _MySql(Server):
         }
 
     def _make_engine(self) -> Engine:
-        return _engine("mysql+pymysql", self._arguments)
+        return _engine("mysql+pymysql://", self._arguments)
 
     def begin(self, connection: Connection, *, timeout: float) -> None:
+        raw: Any = connection.connection.driver_connection
+        raw._rfile = _ShortRows(raw)
         run = connection.exec_driver_sql
         run(f"SET SESSION sql_mode = '{MYSQL_MODE}'")
         run(f"SET SESSION lock_wait_timeout = {max(1, int(timeout))}")
@@ -269,6 +308,28 @@ class _MySql(Server):
             raw._result.unbuffered_active = False
 
 
+class _ShortRows:
+    """What the driver reads of the connection `raw`: no packet as long as a packet can be, since
+    that is the beginning of a longer row, which the driver would read to its end."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._file = raw._rfile
+
+    def read(self, size: int) -> bytes:
+        import pymysql
+
+        if size >= MAX_ROW_BYTES:
+            if self._raw._result is not None:  # the driver would read on
+                self._raw._result.unbuffered_active = False
+            raise pymysql.OperationalError(LOST, TOO_LONG)
+        data: bytes = self._file.read(size)
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class _Oracle(Server):
     kind = "oracle"
 
@@ -277,16 +338,23 @@ class _Oracle(Server):
         self._config = config
 
     def _make_engine(self) -> Engine:
+        import sqlalchemy
+
         config = self._config
-        return _engine(
+        url = sqlalchemy.URL.create(
             "oracle+oracledb",
-            {"tcp_connect_timeout": CONNECTING},
             username=config.user,
             password=config.password,
             host=config.host,
             port=config.port,
             query={"service_name": config.service_name},
         )
+        arguments = {"tcp_connect_timeout": CONNECTING}
+        # A large object stays where it is until `row` reads of it what is wanted.
+        return _engine(url, arguments, auto_convert_lobs=False, arraysize=FETCHED)
+
+    def row(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(opened(value, len(values)) for value in values)
 
     def begin(self, connection: Connection, *, timeout: float) -> None:
         raw: Any = connection.connection.driver_connection
