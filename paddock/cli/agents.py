@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from paddock.cli.options import parse_value, project_file
-from paddock.cli.recipes import make_backend
+from paddock.cli.recipes import Described, make_backend, vary_backend
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from paddock.runtime.config import AgentConfig
     from paddock.runtime.permissions import PermissionProfile
 
-__all__ = ["AgentOptions", "SandboxOptions", "configure", "initial_prompt", "read_base"]
+__all__ = ["AgentOptions", "SandboxOptions", "configure", "initial_prompt"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +41,17 @@ class SandboxOptions:
     project: bool
 
     @property
-    def described(self) -> dict[str, Any]:
+    def described(self) -> Described:
         """What describes the sandbox beside its backend and its place."""
-        names = ("image", "dockerfile", "snapshot", "upload", "setup", "env", "isolation")
-        return {name: getattr(self, name) for name in names}
+        return {
+            "image": self.image,
+            "dockerfile": self.dockerfile,
+            "snapshot": self.snapshot,
+            "upload": self.upload,
+            "setup": self.setup,
+            "env": self.env,
+            "isolation": self.isolation,
+        }
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,34 +59,26 @@ class AgentOptions:
     """The options of an agent, as they were given. `prompt_file` and `system_prompt` exclude
     each other; `variables` are ``NAME=VALUE`` and go before those of `vars_file`."""
 
-    model: str | None
-    profile: str | None
-    shell_mode: str | None
-    system_prompt: str | None
-    prompt_file: Path | None
-    variables: Sequence[str] | None
-    vars_file: Path | None
-    base_url: str | None
-    reasoning_effort: str | None
-    auto_approve: bool
-
-
-def read_base(path: Path | None, saved: Path | None) -> AgentConfig | None:
-    """The agent that the options change: of the file `path`, else the one `saved` with a
-    session, whose sandbox is not taken from there; None for neither."""
-    from paddock.runtime.config import AgentConfig
-
-    if path is not None:
-        return AgentConfig.from_file(path)
-    if saved is None:
-        return None
-    return dataclasses.replace(AgentConfig.from_file(saved), backend=AgentConfig().backend)
+    model: str | None = None
+    profile: str | None = None
+    shell_mode: str | None = None
+    system_prompt: str | None = None
+    prompt_file: Path | None = None
+    variables: Sequence[str] | None = None
+    vars_file: Path | None = None
+    base_url: str | None = None
+    reasoning_effort: str | None = None
+    auto_approve: bool = False
 
 
 def configure(
-    base: AgentConfig | None, agent: AgentOptions, sandbox: SandboxOptions
+    base: AgentConfig | None, agent: AgentOptions, sandbox: SandboxOptions, *, saved: bool = False
 ) -> AgentConfig:
-    """The agent of the options over `base`.
+    """The agent of the options over `base`, in whose recipe paths of this machine are whole:
+    whoever resumes its session may do so elsewhere.
+
+    The recipe of an agent's file is used as it is, or replaced by naming a backend; one that
+    was `saved` with a session is changed by the options.
 
     Raises `ConfigError`, `typer.BadParameter` and `Unsupported`; a file that is missing is
     a `FileNotFoundError`.
@@ -90,9 +89,11 @@ def configure(
         base = AgentConfig(auto_approve=False)
     if sandbox.working_dir:
         base = dataclasses.replace(base, working_dir=None)
+    recipe = _anchored(_recipe(base, sandbox, saved=saved))
     return dataclasses.replace(
         base,
-        backend=_recipe(base, sandbox),
+        backend=recipe,
+        working_dir=_place(recipe, base.working_dir),
         auto_approve=agent.auto_approve or base.auto_approve,
         **_changes(base, agent),
     )
@@ -165,18 +166,48 @@ def _read_variables(path: Path | None) -> dict[str, Any]:
     return data
 
 
-def _recipe(base: AgentConfig, sandbox: SandboxOptions) -> Backend:
+def _recipe(base: AgentConfig, sandbox: SandboxOptions, *, saved: bool) -> Backend:
     if sandbox.backend is None and not isinstance(base.backend, str):
+        if saved:
+            return vary_backend(base.backend, **sandbox.described, working_dir=sandbox.working_dir)
         return _recipe_of_file(base.backend, sandbox)
     # What a sandbox begins with may imply a backend, and goes before the one of the file.
     begun = sandbox.dockerfile or sandbox.snapshot
     named = base.backend if isinstance(base.backend, str) and not begun else None
+    name = sandbox.backend or named
+    if saved and name == named:
+        _require_known(name)
     return make_backend(
-        sandbox.backend or named,
+        name,
         **sandbox.described,
         working_dir=sandbox.working_dir or base.working_dir,
         project=project_file(sandbox.project),
     )
+
+
+def _require_known(name: str | None) -> None:
+    """Raise `ConfigError` for what stands in place of a recipe that could not be saved."""
+    from paddock.backends.base import backend_names
+
+    if name is not None and name not in backend_names():
+        raise ConfigError(
+            f"what made the session's sandbox could not be saved with it: {name}; describe one "
+            "with --backend"
+        )
+
+
+def _anchored(recipe: Backend) -> Backend:
+    """`recipe`, whose paths of this machine do not depend on the current directory."""
+    uploads = [(str(Path(here).absolute()), there) for here, there in recipe.uploads]
+    place = _place(recipe, recipe.working_dir)
+    return dataclasses.replace(recipe, uploads=uploads, working_dir=place)
+
+
+def _place(recipe: Backend, working_dir: str | None) -> str | None:
+    """`working_dir`, whole where it is one of this machine."""
+    if working_dir is None or recipe.default_working_dir is not None:
+        return working_dir
+    return str(Path(working_dir).absolute())
 
 
 def _recipe_of_file(recipe: Backend, sandbox: SandboxOptions) -> Backend:

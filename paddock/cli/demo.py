@@ -23,6 +23,7 @@ def demo(
     ] = 8,
     session_dir: options.SessionDir = None,
     isolation: options.Isolation = None,
+    secret: options.Secret = None,
 ) -> None:
     """Watch an agent mend a broken project in a sandbox, then in eight at once.
 
@@ -33,6 +34,6 @@ def demo(
     """
     from paddock.cli.mending import make_agent, mend
 
-    agent = make_agent(backend, model, isolation)
+    agent = make_agent(backend, model, isolation, options.read_secrets(secret))
     mended = run(mend(agent, session_dir, count))
     raise typer.Exit(0 if mended else 1)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from paddock.backends.base import Backend
-    from paddock.sandbox import Process
+    from paddock.redaction import Redactor
+    from paddock.redaction import Stream as Redaction
+    from paddock.sandbox import Process, Stream
 
 __all__ = ["exec_"]
 
@@ -40,6 +42,7 @@ def exec_(
     env: options.Env = None,
     working_dir: options.WorkingDir = None,
     isolation: options.Isolation = None,
+    secret: options.Secret = None,
     project: options.ProjectFile = True,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=0, help="Kill it after this long.")
@@ -48,7 +51,8 @@ def exec_(
     """Run one command in a fresh sandbox.
 
     Its output comes as it is printed, stdin is passed on when it is piped, and its
-    exit code is the result. Afterwards the sandbox is gone.
+    exit code is the result. Afterwards the sandbox is gone. Secrets are taken out of
+    the output.
 
         paddock exec -- python3 -c 'print(6 * 7)'
 
@@ -67,6 +71,7 @@ def exec_(
         working_dir=working_dir,
         isolation=isolation,
         project=options.project_file(project),
+        secrets=options.read_secrets(secret),
     )
     raise typer.Exit(run(_exec(recipe, command, timeout)))
 
@@ -77,20 +82,43 @@ async def _exec(backend: Backend, command: Sequence[str], limit: float | None) -
             sandbox = await stack.enter_async_context(backend.sandbox(on_progress=tell))
         # The output is passed on, so none of it has to be kept.
         process = await stack.enter_async_context(await sandbox.start(command, max_output=0))
+        output = _Output(sandbox.redactor)
         try:
             async with asyncio.timeout(limit):
-                return await _converse(process)
+                return await _converse(process, output)
         except TimeoutError:
             await process.kill()
+            await output.end()
             typer.echo(f"paddock: killed after {limit:g} s", err=True)
             return TIMED_OUT
 
 
-async def _converse(process: Process) -> int:
+class _Output:
+    """Passes output on, without what `redactor` knows."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._streams: dict[Stream, Redaction] = {
+            "stdout": redactor.stream(),
+            "stderr": redactor.stream(),
+        }
+
+    async def write(self, stream: Stream, data: bytes) -> None:
+        if told := self._streams[stream].feed(data):
+            await write_output(stream, told)
+
+    async def end(self) -> None:
+        """Write what might have become a secret, and has not."""
+        for stream, held in self._streams.items():
+            if told := held.close():
+                await write_output(stream, told)
+
+
+async def _converse(process: Process, output: _Output) -> int:
     feeder = asyncio.create_task(_feed(process))
     try:
         async for stream, data in process.output():
-            await write_output(stream, data)
+            await output.write(stream, data)
+        await output.end()
         return (await process.wait()).exit_code
     finally:
         feeder.cancel()

@@ -46,7 +46,8 @@ class Chat:
     """One session of `agent` after the other, with a person; `store` is where the others are.
 
     Begins with `session`, or with one that `create` makes when it is first needed: who leaves
-    at once leaves none behind. `interrupt` is for Ctrl-C: it ends the turn that goes on.
+    at once leaves none behind. Those that are resumed get `secrets`. `interrupt` is for Ctrl-C:
+    it ends the turn that goes on.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Chat:
         *,
         session: Session | None,
         create: Callable[[], Session],
+        secrets: Mapping[str, str],
         max_turns: int | None,
         preview_lines: int,
     ) -> None:
@@ -63,6 +65,7 @@ class Chat:
         self._store = store
         self._session: Session | None = None
         self._create = create
+        self._secrets = secrets
         self._max_turns = max_turns
         self._preview_lines = preview_lines
         self._console = Console(highlight=False)
@@ -180,7 +183,9 @@ class Chat:
         if not name:
             return await self._offer()
         resumed = await in_thread(
-            lambda: self._store.resume(find_session(self._store, name), self._agent)
+            lambda: self._store.resume(
+                find_session(self._store, name), self._agent, secrets=self._secrets
+            )
         )
         if self._session is not None:
             await self._session.close()

@@ -31,7 +31,7 @@ from paddock.runtime.session import Session
 from paddock.runtime.store import SessionStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from paddock.runtime.dispatch import Outcome
     from paddock.runtime.results import RunResult
@@ -65,13 +65,16 @@ class Attempt:
     result: RunResult
 
 
-def make_agent(backend: str | None, model: str, isolation: str | None) -> Agent:
+def make_agent(
+    backend: str | None, model: str, isolation: str | None, secrets: Mapping[str, str]
+) -> Agent:
     """The agent whose sandboxes begin with the broken project. See `make_backend` for errors."""
     recipe = make_backend(
         backend,
         upload=[f"{MATERIAL / 'broken-project'}:."],
         setup=SETUP,
         isolation=isolation,
+        secrets=secrets,
     )
     return Agent(
         AgentConfig(

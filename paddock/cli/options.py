@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from paddock.cli.settings import keep_quiet
+from paddock.errors import ConfigError
+from paddock.redaction import Redactor, Secrets
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from paddock.project import Project
 
 __all__ = [
@@ -23,6 +30,7 @@ __all__ = [
     "MaxTurns",
     "Model",
     "ProjectFile",
+    "Secret",
     "SessionDir",
     "Setup",
     "Snapshot",
@@ -33,6 +41,8 @@ __all__ = [
     "parse_variable",
     "project_file",
     "read_prompt",
+    "read_secrets",
+    "unless_from_environment",
 ]
 
 PROMPT_HELP = "The task; - reads it from stdin."
@@ -121,6 +131,16 @@ Env = Annotated[
         rich_help_panel=_SANDBOX,
     ),
 ]
+Secret = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret",
+        metavar="NAME[=VALUE]",
+        help="Give commands a variable that is shown to nobody. Without a value it has that of "
+        "yours. Repeatable.",
+        rich_help_panel=_SANDBOX,
+    ),
+]
 WorkingDir = Annotated[
     str | None,
     typer.Option(
@@ -187,3 +207,33 @@ def parse_variable(text: str) -> tuple[str, str]:
     if not (equals and key.isidentifier() and key.isascii()):
         raise typer.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--env")
     return key, value
+
+
+def read_secrets(texts: Sequence[str] | None) -> Secrets:
+    """``NAME=VALUE`` each, or ``NAME`` for the value that this process has under it.
+
+    No error that the command shows from now on has a value in it, and neither have those
+    raised here: `typer.BadParameter`, and `ConfigError` for a value that is missing or cannot
+    be kept secret.
+    """
+    secrets = Secrets(dict(map(_parse_secret, texts or ())))
+    keep_quiet(Redactor(secrets))
+    return secrets
+
+
+def _parse_secret(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name.isidentifier() and name.isascii()):  # it may be a value, so it is not shown
+        raise typer.BadParameter("give NAME, or NAME=VALUE", param_hint="--secret")
+    if equals:
+        return name, value
+    found = os.environ.get(name)
+    if found is None:
+        raise ConfigError(f"--secret {name}: the environment has no such variable")
+    return name, found
+
+
+def unless_from_environment(context: typer.Context, option: str, value: str | None) -> str | None:
+    """`value`, if it was given as an `option` and not by the variable that stands for that."""
+    source = context.get_parameter_source(option)
+    return None if source is not None and source.name == "ENVIRONMENT" else value

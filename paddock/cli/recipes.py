@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import typer
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from paddock.backends.base import Backend
     from paddock.project import Project
 
-__all__ = ["make_backend"]
+__all__ = ["Described", "make_backend", "vary_backend"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +34,25 @@ class Beginning:
     value: Any
 
 
+class Described(TypedDict, total=False):
+    """The options that describe a sandbox beside its place, as they were given."""
+
+    image: str | None
+    dockerfile: Path | None
+    snapshot: str | None
+    upload: Sequence[str] | None
+    setup: Sequence[str] | None
+    env: Sequence[str] | None
+    isolation: str | None
+
+
 def make_backend(
     name: str | None,
     *,
-    image: str | None = None,
-    dockerfile: Path | None = None,
-    snapshot: str | None = None,
-    upload: Sequence[str] | None = None,
-    setup: Sequence[str] | None = None,
-    env: Sequence[str] | None = None,
     working_dir: str | None = None,
-    isolation: str | None = None,
     project: Project | None = None,
+    secrets: Mapping[str, str] | None = None,
+    **described: Unpack[Described],
 ) -> Backend:
     """The recipe that the options describe, and `project` where they say nothing.
 
@@ -57,16 +64,51 @@ def make_backend(
     """
     from paddock.backends.base import get_backend
 
-    if sum(1 for each in (image, dockerfile, snapshot) if each) > 1:
-        raise typer.BadParameter("give one of --image, --dockerfile and --snapshot")
-    kind = get_backend(name or ("daytona" if dockerfile or snapshot else "local"))
-    beginning = _beginning(image, dockerfile, snapshot)
+    beginning = _begun(described)
+    abroad = described.get("dockerfile") or described.get("snapshot")
+    kind = get_backend(name or ("daytona" if abroad else "local"))
+    given = _given(kind, described, working_dir, beginning)
+    if project is not None:
+        given = _completed(kind, given, project, begun=beginning is not None)
+    if secrets:
+        given["secrets"] = secrets
+    return kind(**given)
+
+
+def vary_backend(
+    recipe: Backend, *, working_dir: str | None = None, **described: Unpack[Described]
+) -> Backend:
+    """`recipe` with what the options say in place of what it says; variables join its own.
+
+    Raises as `make_backend` does.
+    """
+    beginning = _begun(described)
+    given = _given(type(recipe), described, working_dir, beginning)
+    if "env_vars" in given:
+        given["env_vars"] = {**recipe.env_vars, **given["env_vars"]}
+    if beginning is not None:  # in place of an image and of a snapshot
+        given = {**_nothing_begun(type(recipe)), **given}
+    return dataclasses.replace(recipe, **given)
+
+
+def _nothing_begun(kind: type[Backend]) -> dict[str, Any]:
+    fields = dataclasses.fields(kind)
+    return {each.name: each.default for each in fields if each.name in ("image", "snapshot")}
+
+
+def _given(
+    kind: type[Backend],
+    described: Described,
+    working_dir: str | None,
+    beginning: Beginning | None,
+) -> dict[str, Any]:
+    """The fields of `kind` that the options ask for."""
     asked: dict[str, Any] = {
-        "uploads": [parse_upload(text) for text in upload or ()],
-        "setup": list(setup or ()),
-        "env_vars": dict(parse_variable(text) for text in env or ()),
+        "uploads": [parse_upload(text) for text in described.get("upload") or ()],
+        "setup": list(described.get("setup") or ()),
+        "env_vars": dict(parse_variable(text) for text in described.get("env") or ()),
         "working_dir": working_dir,
-        "isolation": isolation,
+        "isolation": described.get("isolation"),
     }
     given = {field: value for field, value in asked.items() if value}
     if beginning is not None:
@@ -75,9 +117,16 @@ def make_backend(
         option = beginning.option if beginning and field == beginning.field else field
         hint = "choose another with --backend"
         raise Unsupported(f"--{option}", backend=kind.name, hint=hint)
-    if project is not None:
-        given = _completed(kind, given, project, begun=beginning is not None)
-    return kind(**given)
+    return given
+
+
+def _begun(described: Described) -> Beginning | None:
+    """What the options begin a sandbox with."""
+    image, dockerfile = described.get("image"), described.get("dockerfile")
+    snapshot = described.get("snapshot")
+    if sum(1 for each in (image, dockerfile, snapshot) if each) > 1:
+        raise typer.BadParameter("give one of --image, --dockerfile and --snapshot")
+    return _beginning(image, dockerfile, snapshot)
 
 
 def _fields(kind: type[Backend]) -> set[str]:

@@ -14,7 +14,6 @@ from paddock.cli.agents import (
     SandboxOptions,
     configure,
     initial_prompt,
-    read_base,
 )
 from paddock.cli.conversation import check_answer_file, converse
 from paddock.cli.databases import with_databases
@@ -33,6 +32,7 @@ there is no prompt, and this is no conversation at a terminal
 
 
 def run(
+    context: typer.Context,
     prompt: Annotated[
         str | None,
         typer.Argument(metavar="PROMPT", help=f"{options.PROMPT_HELP} Without: a conversation."),
@@ -108,6 +108,7 @@ def run(
     env: options.Env = None,
     working_dir: options.WorkingDir = None,
     isolation: options.Isolation = None,
+    secret: options.Secret = None,
     project: options.ProjectFile = True,
 ) -> None:
     """Give an agent a task, in a fresh sandbox; without one, talk with it.
@@ -126,15 +127,21 @@ def run(
         paddock run - --json < task.txt | jq .type
     """
     from paddock.runtime.agent import Agent
+    from paddock.runtime.config import AgentConfig
     from paddock.runtime.session import Session
 
     if list_sessions:
         list_(session_dir=session_dir, as_json=as_json)
         return
     check_answer_file(output)
+    secrets = options.read_secrets(secret)
     found = None if resume is None else locate(resume, session_dir)
+    saved = found is not None and config is None
+    if saved:
+        backend = options.unless_from_environment(context, "backend", backend)
+    file = config or (found[0].base_dir / found[1] / "config.yaml" if found else None)
     agent_config = configure(
-        read_base(config, found[0].base_dir / found[1] / "config.yaml" if found else None),
+        None if file is None else AgentConfig.from_file(file),
         AgentOptions(
             model=model,
             profile=profile,
@@ -159,8 +166,9 @@ def run(
             isolation=isolation,
             project=project,
         ),
+        saved=saved,
     )
-    agent_config = with_databases(agent_config, saved=found is not None and config is None)
+    agent_config = with_databases(agent_config, saved=saved)
     if prompt is not None:
         text: str | None = options.read_prompt(prompt)
     else:
@@ -169,14 +177,15 @@ def run(
         _require_conversation(output, as_json)
     store = found[0] if found else open_store(session_dir)
     agent = Agent(agent_config)
-    resumed = store.resume(found[1], agent) if found else None
-    create = partial(store.create_session if save else Session, agent)
+    resumed = store.resume(found[1], agent, secrets=secrets) if found else None
+    create = partial(store.create_session if save else Session, agent, secrets=secrets)
     if text is None:
         chat = Chat(
             agent,
             store,
             session=resumed,
             create=create,
+            secrets=secrets,
             max_turns=max_turns,
             preview_lines=preview_lines,
         )

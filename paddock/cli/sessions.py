@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from paddock.cli import options
+from paddock.cli.agents import AgentOptions, SandboxOptions, configure
 from paddock.cli.conversation import converse
 from paddock.cli.databases import with_databases
-from paddock.cli.recipes import make_backend
 from paddock.cli.running import run
 from paddock.cli.text import one_line, plain
 from paddock.cli.timeline import Timeline
@@ -89,6 +89,7 @@ def show(
 
 @sessions.command()
 def resume(
+    context: typer.Context,
     session: SessionId,
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help=options.PROMPT_HELP)],
     model: options.Model = None,
@@ -105,42 +106,42 @@ def resume(
     env: options.Env = None,
     working_dir: options.WorkingDir = None,
     isolation: options.Isolation = None,
+    secret: options.Secret = None,
     project: options.ProjectFile = True,
 ) -> None:
     """Go on with a session: the agent remembers the conversation, its sandbox is a new one.
 
-    What made the first sandbox is not kept: say it again where the work needs it. A
-    paddock.toml holds here too.
+    It is made as the first one was, and options change that. --backend describes it
+    anew: then a paddock.toml holds, too. Secrets are not kept, so give them again.
 
-        paddock sessions resume latest "Now write a test for it" --upload .:.
+        paddock sessions resume latest "Now write a test for it"
     """
     from paddock.runtime.agent import Agent
     from paddock.runtime.config import AgentConfig
 
     text = options.read_prompt(prompt)
+    secrets = options.read_secrets(secret)
     store = open_store(session_dir)
     name = find_session(store, session)
-    saved = AgentConfig.from_file(store.base_dir / name / "config.yaml")
-    recipe = make_backend(
-        backend,
-        image=image,
-        dockerfile=dockerfile,
-        snapshot=snapshot,
-        upload=upload,
-        setup=setup,
-        env=env,
-        working_dir=working_dir or saved.working_dir,
-        isolation=isolation,
-        project=options.project_file(project),
+    config = configure(
+        AgentConfig.from_file(store.base_dir / name / "config.yaml"),
+        AgentOptions(model=model, auto_approve=auto_approve),
+        SandboxOptions(
+            backend=options.unless_from_environment(context, "backend", backend),
+            image=image,
+            dockerfile=dockerfile,
+            snapshot=snapshot,
+            upload=upload,
+            setup=setup,
+            env=env,
+            working_dir=working_dir,
+            isolation=isolation,
+            project=project,
+        ),
+        saved=True,
     )
-    config = dataclasses.replace(
-        saved,
-        backend=recipe,
-        working_dir=None if working_dir else saved.working_dir,
-        model=model or saved.model,
-        auto_approve=auto_approve or saved.auto_approve,
-    )
-    resumed = store.resume(name, Agent(with_databases(config, saved=True)))
+    agent = Agent(with_databases(config, saved=True))
+    resumed = store.resume(name, agent, secrets=secrets)
     raise typer.Exit(run(converse(resumed, text, max_turns=max_turns, as_json=as_json)))
 
 

@@ -23,11 +23,12 @@ _STYLES = {"+++": "bold", "---": "bold", "@@": "cyan", "+": "green", "-": "red"}
 
 
 async def snapshot(sandbox: Sandbox) -> dict[str, str]:
-    """The text of every file below the working directory, but for what tools made there."""
+    """The text of every file below the working directory, but for what tools made there, and
+    without secrets."""
     entries = await sandbox.fs.list(".", depth=DEPTH)
     return {
         str(entry.path.relative_to(sandbox.working_dir)): (
-            await sandbox.fs.read_bytes(entry.path)
+            sandbox.redactor.data(await sandbox.fs.read_bytes(entry.path))
         ).decode(errors="replace")
         for entry in entries
         if entry.kind == "file"
