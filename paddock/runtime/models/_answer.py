@@ -16,9 +16,12 @@ from paddock.errors import ModelError
 from paddock.runtime.models._content import text_of
 from paddock.runtime.models.base import ModelResponse, ToolCall, Usage
 
-__all__ = ["AnswerBuilder", "BrokenStream"]
+__all__ = ["AnswerBuilder", "BrokenStream", "WholeAnswer"]
 
 _CUT_OFF = frozenset({"length", "content_filter"})  # reasons after which a call may be partial
+
+MAX_BODY = 16 * 1024 * 1024
+"""Bytes of an answer in one piece, as of one event of a stream."""
 
 
 class BrokenStream(Exception):
@@ -88,7 +91,7 @@ class AnswerBuilder:
         if not choices:
             return ""
         self._finish_reason = choices[0].get("finish_reason") or self._finish_reason
-        delta = choices[0].get("delta")
+        delta = choices[0].get("delta") or choices[0].get("message")
         if not delta:
             return ""
         for call in delta.get("tool_calls") or ():
@@ -125,6 +128,28 @@ class AnswerBuilder:
                 # With nothing to tell calls apart by, a name begins the next one.
                 return None if name and call.name else call
         return None
+
+
+class WholeAnswer:
+    """A completion that comes in one piece, not as a stream: `add` takes its bytes as they come."""
+
+    done = False
+
+    def __init__(self) -> None:
+        self._body = bytearray()
+
+    def add(self, data: bytes) -> str:
+        """Take some bytes; there is no text before the end. Raises `BrokenStream`."""
+        self._body += data
+        if len(self._body) > MAX_BODY:
+            raise BrokenStream(f"the answer has more than {MAX_BODY} bytes")
+        return ""
+
+    def response(self) -> ModelResponse:
+        """See `AnswerBuilder.response`."""
+        builder = AnswerBuilder()
+        builder.add(bytes(self._body))
+        return builder.response()
 
 
 def _tool_call(call: _Call) -> ToolCall:

@@ -72,15 +72,18 @@ AnswerT = TypeVar("AnswerT", bound=Answer)
 
 
 class Reply(Generic[AnswerT]):
-    """One answer on its way. Entered by who reads it; leaving closes what is still open."""
+    """One answer on its way. Entered by who reads it; leaving closes what is still open.
 
-    def __init__(self, http: httpx2.Response, answer: AnswerT) -> None:
+    It is a stream of events, or else `whole`: then `answer` takes the body as it comes.
+    """
+
+    def __init__(self, http: httpx2.Response, answer: AnswerT, *, whole: bool = False) -> None:
         self.response: ModelResponse | None = None
         """The whole answer, once `read` has found its end."""
         self.answer = answer
         self._http = http
         self._body = http.aiter_bytes()
-        self._events = SSEParser()
+        self._cut = _as_it_comes if whole else SSEParser().feed
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,7 +111,7 @@ class Reply(Generic[AnswerT]):
             if data is None:
                 self.response = self._finished()
             else:
-                text = "".join([self.answer.add(event) for event in self._events.feed(data)])
+                text = "".join([self.answer.add(event) for event in self._cut(data)])
                 if self.answer.done:
                     self.response = self._finished()
                     await self._drain()
@@ -162,3 +165,7 @@ def encode_json(body: dict[str, Any]) -> bytes:
 
 def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _as_it_comes(data: bytes) -> list[bytes]:
+    return [data]

@@ -7,7 +7,6 @@ told by `_messages`.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any

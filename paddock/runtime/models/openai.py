@@ -6,7 +6,6 @@ stream is read as bytes by `_reply` and put together in `_answer`.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import openai  # noqa: TID253 - this is the module that needs it, and is imported when needed
@@ -14,7 +13,7 @@ import openai  # noqa: TID253 - this is the module that needs it, and is importe
 from paddock.errors import ConfigError, ModelError
 from paddock.runtime.models import pricing
 from paddock.runtime.models._account import account
-from paddock.runtime.models._answer import AnswerBuilder, BrokenStream
+from paddock.runtime.models._answer import AnswerBuilder, BrokenStream, WholeAnswer
 from paddock.runtime.models._reply import (
     DEFAULT_MAX_RETRIES,
     DEFAULT_TIMEOUT,
@@ -47,6 +46,10 @@ class OpenAIModel:
     before the answer begins are tried again up to `max_retries` times, after the time that
     the service asks for (``Retry-After``) or after growing waits with jitter. A stream that
     breaks before its first text was given out is begun again as often.
+
+    `streams_tools` False asks for answers in one piece where there are tools, of services that
+    stream no calls, or stream them wrong; each has `timeout` to begin. The default is True, but
+    False where the address is one of Cerebras.
     """
 
     def __init__(
@@ -56,12 +59,16 @@ class OpenAIModel:
         api_key: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         max_retries: int = DEFAULT_MAX_RETRIES,
+        streams_tools: bool | None = None,
     ) -> None:
         base_url, api_key = account("OPENAI", base_url, api_key)
         if not api_key and not base_url:
             raise ConfigError(
                 "no API key: set OPENAI_API_KEY, or OPENAI_BASE_URL for a service that needs none"
             )
+        if streams_tools is None:
+            streams_tools = "cerebras" not in (base_url or "").lower()
+        self.streams_tools = streams_tools
         self._client = openai.AsyncOpenAI(
             base_url=base_url,
             api_key=api_key or "none",  # the client insists on one
@@ -73,13 +80,16 @@ class OpenAIModel:
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """See `ModelClient.stream`."""
         try:
-            reply, text = await self._begin(request, _encode(request))
+            whole = bool(request.tools) and not self.streams_tools
+            reply, text = await self._begin(request, _encode(request, whole=whole), whole=whole)
             async with reply:
                 while text:
                     yield TextDelta(text=text)
                     text = await reply.read()
                 response = reply.response
                 assert response is not None
+            if whole and response.text:
+                yield TextDelta(text=response.text)
         except openai.OpenAIError as error:
             raise _as_model_error(error) from error
         except (BrokenStream, EventTooLong) as error:
@@ -91,8 +101,8 @@ class OpenAIModel:
         await self._client.close()
 
     async def _begin_once(
-        self, request: ModelRequest, body: bytes
-    ) -> tuple[Reply[AnswerBuilder], str]:
+        self, request: ModelRequest, body: bytes, *, whole: bool
+    ) -> tuple[Reply[AnswerBuilder | WholeAnswer], str]:
         """Send the request and wait for the first text, or for the end if there is none."""
         timeout = FLEX_TIMEOUT if request.service_tier == "flex" else self._client.timeout
         stream = await self._client.post(
@@ -100,20 +110,18 @@ class OpenAIModel:
             cast_to=object,
             content=body,
             options={"timeout": timeout},
-            stream=True,
+            stream=True,  # in any case we read the body ourselves
             stream_cls=openai.AsyncStream[object],
         )
-        reply = Reply(stream.response, AnswerBuilder())
+        answer = WholeAnswer() if whole else AnswerBuilder()
+        reply = Reply(stream.response, answer, whole=whole)
         return reply, await reply.begin()
 
 
-def _encode(request: ModelRequest) -> bytes:
-    body: dict[str, Any] = {
-        "model": request.model,
-        "messages": request.messages,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
+def _encode(request: ModelRequest, *, whole: bool) -> bytes:
+    body: dict[str, Any] = {"model": request.model, "messages": request.messages}
+    if not whole:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
     if request.tools:
         body["tools"] = request.tools
     if request.response_format is not None:
