@@ -18,6 +18,7 @@ from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.session import Session
 from paddock.runtime.tools.base import ToolHandler, ToolInvocation, ToolOutput
 from paddock.sandbox import Command, Process, Sandbox
+from tests.unit.runtime.deploying import NOBODY, TURNS, Deploys, echo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,6 +138,24 @@ def open_session(backend: CountingBackend) -> OpenSession:
 def asking() -> Callable[[Function], ToolHandler]:
     """``asking(function)`` is a tool whose calls need approval."""
     return lambda function: FunctionTool(function, asks=True)
+
+
+@pytest.fixture
+def deploys() -> Deploys:
+    return Deploys()
+
+
+@pytest.fixture
+def waiting(
+    open_session: OpenSession,
+    asking: Callable[[Function], ToolHandler],
+    deploys: Deploys,
+    tmp_path: Path,
+) -> Callable[[], Session]:
+    """Opens the session of one directory: two of three calls need an approval."""
+    return lambda: open_session(
+        TURNS, echo, asking(deploys.deploy), session_dir=tmp_path / "one", config=NOBODY
+    )
 
 
 @pytest.fixture

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock.errors import ConfigError, SessionError, TraceError
-from paddock.runtime.agent import Agent
-from paddock.runtime.approvals import ApprovalInterrupt, ToolApprovalItem
+from paddock.errors import ConfigError, SessionError
+from paddock.runtime.approvals import ApprovalInterrupt
 from paddock.runtime.budget import Budget
 from paddock.runtime.run_state import RunState
 from paddock.runtime.session import Session
-from paddock.runtime.state import State
+from tests.unit.runtime.deploying import NOBODY, Deploys, call, echo, results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,62 +27,9 @@ if TYPE_CHECKING:
     Asking = Callable[[Function], ToolHandler]
     CheckHistory = Callable[[Sequence[Message]], None]
 
-NOBODY = {"auto_approve": False}
-
-
-def call(name: str, /, call_id: str = "", **arguments: Any) -> dict[str, Any]:
-    return {"name": name, "arguments": arguments, **({"id": call_id} if call_id else {})}
-
-
-def results(session: Session) -> list[str]:
-    return [message["content"] for message in session.state.messages if message["role"] == "tool"]
-
 
 def records(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (directory / "trace.jsonl").read_text().splitlines()]
-
-
-class Deploys:
-    """A tool that has an effect, and counts it."""
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-
-    def deploy(self, where: str = "") -> str:
-        self.done.append(where)
-        return f"deployed {where}"
-
-
-def echo(text: str = "") -> str:
-    return f"echo: {text}"
-
-
-TURNS: list[dict[str, Any]] = [
-    {
-        "tool_calls": [
-            call("echo", "a", text="1"),
-            call("deploy", "b", where="here"),
-            call("deploy", "c", where="there"),
-        ]
-    },
-    {"text": "Done."},
-    {"text": "More."},
-]
-
-
-@pytest.fixture
-def deploys() -> Deploys:
-    return Deploys()
-
-
-@pytest.fixture
-def waiting(
-    open_session: OpenSession, asking: Asking, deploys: Deploys, tmp_path: Path
-) -> Callable[[], Session]:
-    """Opens the session of one directory: two of three calls need an approval."""
-    return lambda: open_session(
-        TURNS, echo, asking(deploys.deploy), session_dir=tmp_path / "one", config=NOBODY
-    )
 
 
 @pytest.mark.rows("O-20", "S-27")
@@ -265,95 +211,6 @@ async def test_a_call_whose_arguments_could_not_be_read_is_not_run_later(
     assert answer.startswith("Invalid arguments")
     assert (await session.resume({"b": True})).status == "completed"
     assert len(results(session)) == 2
-
-
-@pytest.mark.rows("O-20")
-async def test_the_state_of_a_run_goes_through_json_and_on(
-    waiting: Callable[[], Session], deploys: Deploys, tmp_path: Path
-) -> None:
-    session = waiting()
-    session.system_prompt = "Be brief."
-    result = await session.run("Go.")
-    assert result.state is not None
-    data = json.loads(json.dumps(result.state.to_dict()))
-    assert data["session_id"] == session.id
-    assert data["system_prompt"] == "Be brief."
-    assert data["totals"] == {**session.state.usage, "run_count": 1}
-    again = RunState.from_dict(data)
-    assert again == result.state
-    assert all(isinstance(item, ToolApprovalItem) for item in again.pending_approvals)
-    other = Session(
-        session.agent,
-        state=again.to_state(),
-        session_dir=tmp_path / "two",
-        client=session._given_client,
-    )
-    assert other.id == session.id
-    done = await other.resume({"b": True, "c": True})
-    assert done.status == "completed"
-    assert done.state is None
-    assert deploys.done == ["here", "there"]
-    loaded = State.from_jsonl((tmp_path / "two" / "trace.jsonl").read_bytes())
-    assert loaded.messages == other.state.messages
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"history": [{"role": "user"}, {"content": "no role"}]},
-        {"history": 3},
-        {"pending_approvals": [{"tool_call_id": "b"}]},
-        {"totals": []},
-        {"more": 1},
-    ],
-)
-def test_what_is_not_the_state_of_a_run_is_refused(change: dict[str, Any]) -> None:
-    data = RunState.of(State("one"), "Help.").to_dict()
-    assert RunState.from_dict(data).session_id == "one"
-    with pytest.raises(TraceError):
-        RunState.from_dict({**data, **change})
-
-
-async def test_a_state_carried_as_jsonl_still_knows_what_waits(
-    waiting: Callable[[], Session],
-) -> None:
-    session = waiting()
-    result = await session.run("Go.")
-    carried = State.from_jsonl(session.state.to_jsonl())
-    assert carried.pending_approvals == result.interruptions
-    assert carried.status == "interrupted"
-
-
-@pytest.mark.parametrize("way", ["run state", "jsonl"])
-async def test_a_refusal_is_carried_with_the_state_while_other_calls_wait(
-    waiting: Callable[[], Session], deploys: Deploys, way: str
-) -> None:
-    session = waiting()
-    await session.run("Go.")
-    result = await session.resume({"c": False})
-    assert (result.status, [item.tool_call_id for item in result.interruptions]) == (
-        "interrupted",
-        ["b"],
-    )
-    assert result.state is not None
-    if way == "run state":
-        state = RunState.from_dict(json.loads(json.dumps(result.state.to_dict()))).to_state()
-    else:
-        state = State.from_jsonl(session.state.to_jsonl())
-    agent = Agent(dataclasses.replace(session.agent.config, auto_approve=True))
-    agent.registry = session.registry
-    other = Session(agent, state=state, client=session._given_client)
-    await other.resume({"b": True})
-    assert deploys.done == ["here"]
-    assert results(other)[2] == "Command rejected by user. Awaiting new instructions."
-
-
-def test_a_state_carried_as_jsonl_still_knows_which_call_has_begun() -> None:
-    calls = [{"id": "a", "type": "function", "function": {"name": "echo", "arguments": "{}"}}]
-    state = State("one")
-    state.apply({"type": "message", "role": "assistant", "content": None, "tool_calls": calls})
-    state.apply({"type": "tool_start", "tool_call_id": "a", "tool_name": "echo"})
-    assert [call.started for call in State.from_jsonl(state.to_jsonl()).open_calls] == [True]
 
 
 async def test_a_cancelled_resumption_gives_every_call_a_result(
