@@ -344,11 +344,15 @@ async def close_runtime(runtime: AgentRuntime, status: str = "completed") -> Non
     run of it and its sandbox included.
 
     Idempotent, and fine for a runtime that was never started. A prompt that is run later
-    makes a new sandbox, which closing once more takes down. Runs to its end if cancelled.
+    makes a new sandbox, which closing once more takes down. Runs to its end if cancelled; in a
+    callback or a tool of a run it is as `Session.close` there.
     Raises `ValueError`, with nothing closed, for a status that is none.
     """
     _check_status(status)
-    await finish(_close(runtime, status))
+    if runtime.session.is_inside_run:
+        await _close(runtime, status)
+    else:
+        await finish(_close(runtime, status))
 
 
 def _check_status(status: str) -> None:

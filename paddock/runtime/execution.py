@@ -16,6 +16,7 @@ from paddock._watching import ToolWork, watched
 from paddock.errors import ModelError, SandboxLost
 from paddock.redaction import NOTHING_SECRET, Redactor
 from paddock.runtime.events import ToolFinished, ToolStarted
+from paddock.runtime.inside import part_of
 from paddock.runtime.tools.base import ToolContext, ToolInvocation, ToolOutput
 from paddock.runtime.tools.child import ChildTool
 from paddock.runtime.tools.output import truncate_output
@@ -118,7 +119,7 @@ class Execution:
                 arguments=call.arguments,
                 context=self.context,
             )
-            with watched(ToolWork(call_id=call.id)):
+            with part_of(), watched(ToolWork(call_id=call.id)):
                 output = await self.registry.dispatch(invocation)
         return ToolFinished(
             call_id=call.id,

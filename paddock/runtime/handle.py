@@ -6,6 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from paddock.errors import SessionError
+from paddock.runtime.inside import is_awaited_by
+
 if TYPE_CHECKING:
     from paddock.runtime.api import AgentRuntime
     from paddock.runtime.cancellation import CancellationToken
@@ -56,5 +59,10 @@ class AgentHandle:
             self.task.get_loop().call_soon_threadsafe(self.task.cancel, reason)
 
     async def wait(self) -> RunResult:
-        """The result; raises what the run raised. A wait that is cancelled leaves the run be."""
+        """The result; raises what the run raised. A wait that is cancelled leaves the run be.
+
+        Raises `SessionError` in a callback or a tool of the run itself.
+        """
+        if is_awaited_by(self.task):
+            raise SessionError("a run cannot wait for its own end: it waits for who is asking")
         return await asyncio.shield(self.task)

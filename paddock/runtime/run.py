@@ -33,6 +33,7 @@ from paddock.runtime.events import (
     RunStarted,
     RunStatus,
 )
+from paddock.runtime.inside import Task, current, part_of
 from paddock.runtime.models.base import Usage
 from paddock.runtime.outlet import Outlet
 from paddock.runtime.results import RunResult, run_usage
@@ -88,6 +89,7 @@ class Run:
     context_window: Callable[[], Awaitable[int | None]] | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     closing: bool = False
+    task: Task = field(default_factory=current)
     _begun: bool = False
     _resumed: bool = False
     _loop: AgentLoop | None = None
@@ -253,9 +255,10 @@ class Run:
     async def _show_last(self, *events: Event) -> None:
         self.closing = True
         try:
-            async with asyncio.timeout(SHOW_PATIENCE):
-                for event in events:
-                    await self.outlet.show(event)
+            with part_of():  # in place of the run's own task
+                async with asyncio.timeout(SHOW_PATIENCE):
+                    for event in events:
+                        await self.outlet.show(event)
         except TimeoutError:
             _log.warning("the event callback took too long; the last events were not shown")
 

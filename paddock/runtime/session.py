@@ -19,6 +19,7 @@ from paddock.runtime.cancellation import CancellationToken, CancelScope
 from paddock.runtime.compaction import compact, window_of
 from paddock.runtime.control import Control
 from paddock.runtime.directory import SessionDirectory
+from paddock.runtime.inside import Task, current, is_awaited_by, is_inside, part_of
 from paddock.runtime.journal import Journal
 from paddock.runtime.keeper import Keeper
 from paddock.runtime.outlet import RunOutlet
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
+CLOSED = "the session was closed"
+
 _log = logging.getLogger(__name__)
 
 
@@ -57,17 +60,22 @@ class _Compaction:
     token: CancellationToken = field(default_factory=CancellationToken)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     closing: bool = False
+    task: Task = field(default_factory=current)
 
 
 class _Ending:
-    """May be awaited, for the end of the run that was cancelled, or not."""
+    """May be awaited, for the end of the run that was cancelled, or not.
+
+    Who is part of the run is cancelled by that, or has nothing to wait for.
+    """
 
     def __init__(self, run: Run | _Compaction | None) -> None:
         self._run = run
 
     def __await__(self) -> Generator[object, None, None]:
-        if self._run is not None:
-            yield from self._run.ended.wait().__await__()
+        run = self._run
+        if run is not None and not (run.closing and is_awaited_by(run.task)):
+            yield from run.ended.wait().__await__()
 
 
 class Session(SessionSettings):
@@ -114,6 +122,7 @@ class Session(SessionSettings):
         self._run: Run | _Compaction | None = None
         self._busy = False
         self._renewing = False
+        self._ends_with_run = False
         self.budget = budget
 
     @property
@@ -235,7 +244,9 @@ class Session(SessionSettings):
         """Cancel the run or the compaction that is going on; nothing happens if there is none.
 
         What is returned may be awaited, until the run has ended, or dropped. A run that is
-        ending already is not cancelled, but may be waited for.
+        ending already is not cancelled, but may be waited for. Awaited in a callback or a tool
+        of the run itself, it is an `asyncio.CancelledError` there, which has to be let through;
+        in a callback that is shown the end, it returns at once.
         """
         run = self._run
         if run is not None and not run.closing:
@@ -292,9 +303,24 @@ class Session(SessionSettings):
     async def close(self) -> None:
         """Cancel a run that is going on, and take the sandbox down.
 
-        Idempotent; runs to its end if cancelled. A later `run` makes a new sandbox.
+        Idempotent; runs to its end if cancelled. A later `run` makes a new sandbox. In a
+        callback or a tool of the run itself it is as `cancel` there, and the session is closed
+        when the run has ended, before `run` returns.
         """
-        await finish(self._close())
+        run = self._run
+        if run is None or not self.is_inside_run:
+            await finish(self._close())
+            return
+        self._ends_with_run = True
+        await self.cancel(CLOSED)  # the run may wait for us, so it has to be able to cancel this
+        if run.ended.is_set():
+            await finish(self._close())
+
+    @property
+    def is_inside_run(self) -> bool:
+        """Whether the caller is part of the run that is going on, as its callbacks and tools
+        are, and what they have begun."""
+        return self._run is not None and is_inside(self._run.task)
 
     aclose = close
 
@@ -311,7 +337,7 @@ class Session(SessionSettings):
 
     async def _close(self) -> None:
         try:
-            await self.cancel("the session was closed")
+            await self.cancel(CLOSED)
         finally:
             try:
                 await self._own_sandbox.aclose()
@@ -387,12 +413,16 @@ class Session(SessionSettings):
             forget = run.token.follow(token)
             try:
                 await self._journal.catch_up()  # `close` has a run to wait for already
-                with self._journal.writing(), self._noted(self.redactor.text(prompt)):
+                noted = self._noted(self.redactor.text(prompt))
+                with self._journal.writing(), noted, part_of(run.task):
                     yield run
             finally:
                 forget()
                 self._run = None
                 run.ended.set()
+                if self._ends_with_run:
+                    self._ends_with_run = False
+                    await finish(self._close())
 
     @contextlib.contextmanager
     def _noted(self, prompt: str) -> Iterator[None]:
