@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from paddock.backends.base import (
         Backend,
         Progress,
+        ProgressCallback,
         SandboxInfo,
         backend_names,
         get_backend,
@@ -77,8 +78,13 @@ if TYPE_CHECKING:
         start_runtime,
     )
     from paddock.runtime.approvals import (
+        ApprovalCallback,
         ApprovalInterrupt,
         ToolApprovalItem,
+        ToolDecision,
+    )
+    from paddock.runtime.atif import (
+        trace_to_atif,
     )
     from paddock.runtime.budget import (
         Budget,
@@ -98,6 +104,7 @@ if TYPE_CHECKING:
     from paddock.runtime.handle import AgentHandle
     from paddock.runtime.models.base import (
         ModelClient,
+        ModelEvent,
         ModelRequest,
         ModelResponse,
         TextDelta,
@@ -112,6 +119,9 @@ if TYPE_CHECKING:
         TelemetryStorage,
     )
     from paddock.runtime.options import RuntimeOptions
+    from paddock.runtime.outlet import (
+        EventCallback,
+    )
     from paddock.runtime.permissions import (
         ApprovalMode,
         CapabilityProfile,
@@ -157,11 +167,32 @@ if TYPE_CHECKING:
         ToolInvocation,
         ToolOutput,
     )
+    from paddock.runtime.tools.bash import (
+        BashHandler,
+    )
     from paddock.runtime.tools.delegate import (
         DelegateHandler,
     )
+    from paddock.runtime.tools.edit import (
+        EditHandler,
+    )
+    from paddock.runtime.tools.excel import (
+        ReadExcelHandler,
+    )
+    from paddock.runtime.tools.factory import (
+        build_registry,
+    )
+    from paddock.runtime.tools.files import (
+        ListHandler,
+        ReadHandler,
+        WriteHandler,
+    )
     from paddock.runtime.tools.registry import (
         ToolRegistry,
+    )
+    from paddock.runtime.tools.search import (
+        GlobHandler,
+        GrepHandler,
     )
     from paddock.sandbox import (
         Capability,
@@ -183,9 +214,11 @@ __all__ = [
     "AgentRuntime",
     "AgentToolHandler",
     "Allow",
+    "ApprovalCallback",
     "ApprovalInterrupt",
     "ApprovalMode",
     "Backend",
+    "BashHandler",
     "Budget",
     "BudgetExceeded",
     "BuildFailed",
@@ -198,6 +231,8 @@ __all__ = [
     "DaytonaBackend",
     "DelegateHandler",
     "DockerBackend",
+    "EditHandler",
+    "EventCallback",
     "ExecFailed",
     "ExecResult",
     "ExecTimeout",
@@ -205,15 +240,19 @@ __all__ = [
     "FileInfo",
     "FileSystem",
     "FileWriteMode",
+    "GlobHandler",
+    "GrepHandler",
     "Image",
     "IsolationUnavailable",
     "JobUpdate",
     "Ledger",
+    "ListHandler",
     "LocalBackend",
     "MissingCredentials",
     "MissingDependency",
     "ModelClient",
     "ModelError",
+    "ModelEvent",
     "ModelRequest",
     "ModelResponse",
     "NetworkDecision",
@@ -226,6 +265,9 @@ __all__ = [
     "PoolStats",
     "Process",
     "Progress",
+    "ProgressCallback",
+    "ReadExcelHandler",
+    "ReadHandler",
     "Resources",
     "RunResult",
     "RunState",
@@ -255,6 +297,7 @@ __all__ = [
     "ToolApprovalItem",
     "ToolCall",
     "ToolContext",
+    "ToolDecision",
     "ToolHandler",
     "ToolInvocation",
     "ToolOutput",
@@ -263,8 +306,10 @@ __all__ = [
     "TraceWriteError",
     "Unsupported",
     "Usage",
+    "WriteHandler",
     "__version__",
     "backend_names",
+    "build_registry",
     "close_runtime",
     "create_runtime",
     "dispatch",
@@ -276,12 +321,14 @@ __all__ = [
     "run_prompt_stored",
     "session_usage",
     "start_runtime",
+    "trace_to_atif",
 ]
 
 _HOMES = {
     "paddock.backends.base": (
         "Backend",
         "Progress",
+        "ProgressCallback",
         "SandboxInfo",
         "backend_names",
         "get_backend",
@@ -337,9 +384,12 @@ _HOMES = {
         "start_runtime",
     ),
     "paddock.runtime.approvals": (
+        "ApprovalCallback",
         "ApprovalInterrupt",
         "ToolApprovalItem",
+        "ToolDecision",
     ),
+    "paddock.runtime.atif": ("trace_to_atif",),
     "paddock.runtime.budget": (
         "Budget",
         "Ledger",
@@ -354,6 +404,7 @@ _HOMES = {
     "paddock.runtime.handle": ("AgentHandle",),
     "paddock.runtime.models.base": (
         "ModelClient",
+        "ModelEvent",
         "ModelRequest",
         "ModelResponse",
         "TextDelta",
@@ -366,6 +417,7 @@ _HOMES = {
         "TelemetryStorage",
     ),
     "paddock.runtime.options": ("RuntimeOptions",),
+    "paddock.runtime.outlet": ("EventCallback",),
     "paddock.runtime.permissions": (
         "ApprovalMode",
         "CapabilityProfile",
@@ -403,8 +455,21 @@ _HOMES = {
         "ToolInvocation",
         "ToolOutput",
     ),
+    "paddock.runtime.tools.bash": ("BashHandler",),
     "paddock.runtime.tools.delegate": ("DelegateHandler",),
+    "paddock.runtime.tools.edit": ("EditHandler",),
+    "paddock.runtime.tools.excel": ("ReadExcelHandler",),
+    "paddock.runtime.tools.factory": ("build_registry",),
+    "paddock.runtime.tools.files": (
+        "ListHandler",
+        "ReadHandler",
+        "WriteHandler",
+    ),
     "paddock.runtime.tools.registry": ("ToolRegistry",),
+    "paddock.runtime.tools.search": (
+        "GlobHandler",
+        "GrepHandler",
+    ),
     "paddock.sandbox": (
         "Capability",
         "ExecResult",

@@ -49,6 +49,25 @@ def test_every_public_name_is_there(name: str) -> None:
     assert name in dir(paddock)
 
 
+def test_every_name_of_the_agent_sdk_comes_from_the_package_itself() -> None:
+    """The documents' names: of sub-packages there is no twin, whatever a guide imports from."""
+    service = """
+        RuntimeOptions create_runtime start_runtime close_runtime run_prompt dispatch_prompt
+        reconfigure_runtime AgentRuntime RunResult CancellationToken AgentHandle CapabilityProfile
+        ObservabilityInitializationError RunState ToolApprovalItem ToolDecision run_prompt_stored
+        SqliteRunStore session_usage TelemetryStorage"""
+    sdk = """
+        Agent AgentConfig Session SessionStore SessionInfo State StateObserver AgentEvent
+        CompactResult ApprovalInterrupt PermissionProfile ShellMode FileWriteMode DatabaseMode
+        ApprovalMode load_profile build_registry ToolHandler ToolInvocation ToolOutput ToolRegistry
+        DaytonaBackend trace_to_atif ApprovalCallback EventCallback ModelEvent ProgressCallback"""
+    handlers = """
+        BashHandler ReadHandler WriteHandler EditHandler GlobHandler GrepHandler ListHandler
+        ReadExcelHandler DelegateHandler AgentToolHandler"""
+    named = {*service.split(), *sdk.split(), *handlers.split()}
+    assert named - set(paddock.__all__) == set()
+
+
 def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         paddock.nonsense  # noqa: B018
