@@ -78,7 +78,8 @@ async def left(engine: Engine) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """`there` were there when their maker died; after `seconds` only `remaining` still were."""
+    """`there` were there when their maker died; the last was seen `seconds` after that, and
+    `remaining` still are."""
 
     there: int
     remaining: list[str]
@@ -99,13 +100,17 @@ async def play(engine: Engine, options: Options, delay: float) -> Round:
     await maker.wait()
     killed = time.monotonic()
     there = len(await left(engine))
-    while remaining := await left(engine):
-        if time.monotonic() - killed > options.lease + PATIENCE:
+    seconds = 0.0
+    # To the lease's end even if there is none: an engine goes on with what it was asked for.
+    while (remaining := await left(engine)) or time.monotonic() - killed < options.lease:
+        if remaining:
+            seconds = time.monotonic() - killed
+        if seconds > options.lease + PATIENCE:
             break
         if options.sweep:
             await DockerBackend().gc()
         await asyncio.sleep(LOOK)
-    return Round(there=there, remaining=remaining, seconds=time.monotonic() - killed)
+    return Round(there=there, remaining=remaining, seconds=seconds)
 
 
 async def main(options: Options) -> int:
