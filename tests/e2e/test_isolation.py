@@ -1,30 +1,26 @@
 """What an isolated local sandbox refuses: the cells of the probe table, each tried for real.
 
-Rows C29 to C32 of the reliability document; probes open, and never write, what is the host's.
+Rows C29 to C31 of the reliability document; probes open, and never write, what is the host's.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
-import re
 import secrets
-import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock import IsolationUnavailable, LocalBackend, SandboxLost, Unsupported
+from paddock import LocalBackend
 from paddock.backends import local
-from paddock.backends.isolation import bubblewrap, seccomp
-from paddock.sandbox import Capability, Resources
+from paddock.backends.isolation import seccomp
+from paddock.sandbox import Capability
+from tests.e2e.processes import descendants
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -214,114 +210,6 @@ async def test_network_full_is_had_only_when_asked_for(fenced: Sandbox) -> None:
         assert not (await fenced.exec(["python3", "-c", connect])).ok
 
 
-# ------------------------------------------------------------- nothing weaker by silence
-
-
-@pytest.mark.rows("C32")
-async def test_isolation_that_cannot_be_had_fails_before_anything_is_made(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(local, "_found", None)
-    monkeypatch.setattr(bubblewrap, "program", lambda: None)
-    with pytest.raises(IsolationUnavailable, match=r"not installed.*install"):
-        await LocalBackend(isolation="bubblewrap").create()
-    assert os.listdir(tmp_path) == []
-    async with LocalBackend().sandbox() as sandbox:
-        assert Capability.ISOLATION not in sandbox.capabilities  # auto says what it gives
-    monkeypatch.setattr(local, "_found", None)
-
-
-@pytest.mark.rows("C32")
-async def test_a_bubblewrap_that_does_not_work_is_found_out(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    broken = _script(tmp_path / "bwrap", "echo 'setting up uid map: Permission denied' >&2; exit 1")
-    monkeypatch.setattr(local, "_found", None)
-    monkeypatch.setattr(bubblewrap, "program", lambda: str(broken))
-    with pytest.raises(IsolationUnavailable, match="does not work here"):
-        await LocalBackend(isolation="bubblewrap").create()
-    monkeypatch.setattr(local, "_found", None)
-
-
-def _script(path: Path, text: str) -> Path:
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return path
-
-
-@pytest.mark.parametrize(
-    "recipe",
-    [
-        LocalBackend(isolation="none", network="none"),
-        LocalBackend(isolation="none", resources=Resources(pids=10)),
-        LocalBackend(resources=Resources(disk=10**9)),
-    ],
-    ids=["network", "pids", "disk"],
-)
-async def test_a_policy_that_cannot_be_enforced_is_refused(recipe: LocalBackend) -> None:
-    with pytest.raises(Unsupported):
-        await recipe.create()
-
-
-WITHOUT = """
-import asyncio, json, os, sys
-from paddock import IsolationUnavailable, LocalBackend
-from paddock.sandbox import Capability
-async def main():
-    try:
-        await LocalBackend(isolation="bubblewrap").create()
-    except IsolationUnavailable as error:
-        print(error)
-    async with LocalBackend().sandbox() as sandbox:
-        print(Capability.ISOLATION in sandbox.capabilities)
-    print(os.listdir(os.path.join(os.environ["TMPDIR"], f"paddock-{os.getuid()}")))
-asyncio.run(main())
-"""
-NO_USER_NAMESPACES = (
-    *("unshare", "--user", "--map-root-user", "sh", "-c"),
-    'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"',
-    "sh",
-)
-
-
-@pytest.mark.rows("C32")
-@pytest.mark.parametrize("lacking", ["program", "user namespaces"])
-async def test_a_machine_without_isolation_gives_none_and_does_not_say_it_does(
-    lacking: str, require: Callable[[str, object, str], None], tmp_path: Path
-) -> None:
-    env, before = {**os.environ, "TMPDIR": str(tmp_path)}, []
-    if lacking == "program":
-        env["PATH"] = str(_path_without_bubblewrap(tmp_path / "bin"))
-    else:
-        require("bubblewrap", shutil.which("bwrap"), "it is not installed")
-        before = [*NO_USER_NAMESPACES]
-        require("userns", await _succeeds(*before, "true"), "there are no user namespaces")
-    host = await asyncio.create_subprocess_exec(
-        *before, sys.executable, "-c", WITHOUT, stdout=subprocess.PIPE, env=env
-    )
-    out, _ = await host.communicate()
-    told, isolated, left = out.decode().splitlines()
-    assert re.search("not installed|does not work here|user id", told)
-    assert isolated == "False"
-    assert left == "[]"
-
-
-def _path_without_bubblewrap(folder: Path) -> Path:
-    folder.mkdir()
-    for program in ("rm", "chmod", "sh"):
-        (folder / program).symlink_to(str(shutil.which(program)))
-    return folder
-
-
-async def _succeeds(*command: str) -> bool:
-    process = await asyncio.create_subprocess_exec(*command)
-    return await process.wait() == 0
-
-
-# ------------------------------------------------------------------- nothing is inherited
-
-
 @pytest.mark.rows("C30")
 @pytest.mark.parametrize("level", ["none", "bubblewrap"])
 async def test_no_process_of_a_sandbox_has_the_hosts_files_or_variables(
@@ -331,12 +219,12 @@ async def test_no_process_of_a_sandbox_has_the_hosts_files_or_variables(
         found = await local.probe()
         require("bubblewrap", found.level == "bubblewrap", found.reason)
     canary = tmp_path / "canary"
-    before = _descendants(os.getpid())
+    before = descendants(os.getpid())
     with pytest.MonkeyPatch.context() as patch, _left_open(canary):
         patch.setenv("CANARY_OF_THE_HOST", "secret")
         async with LocalBackend(isolation=level).sandbox() as sandbox:
             await sandbox.exec("sleep 60 &", check=True)
-            processes = _descendants(os.getpid()) - before
+            processes = descendants(os.getpid()) - before
             assert len(processes) >= 3  # the guest, a supervisor and the command
             opened = {link for process in processes for link in _opened(process)}
             variables = b"".join(_environ(process) for process in processes)
@@ -354,12 +242,6 @@ def _left_open(path: Path) -> Iterator[None]:
         yield
 
 
-def _descendants(process: int) -> set[int]:
-    lists = Path(f"/proc/{process}/task").glob("*/children")
-    children = {int(number) for path in lists for number in path.read_text().split()}
-    return children.union(*map(_descendants, children))
-
-
 def _opened(process: int) -> list[str]:
     return [os.readlink(path) for path in Path(f"/proc/{process}/fd").iterdir()]
 
@@ -368,75 +250,8 @@ def _environ(process: int) -> bytes:
     return Path(f"/proc/{process}/environ").read_bytes()
 
 
-# --------------------------------------------------------------------- the host dies
-
-HOST = """
-import asyncio, sys
-from paddock import LocalBackend
-async def main():
-    sandbox = await LocalBackend(isolation=sys.argv[1]).create()
-    await sandbox.exec("setsid sleep 983000 & (sleep 983001 &) ; true")
-    print(sandbox.id, flush=True)
-    await sandbox.exec("sleep 983002")
-asyncio.run(main())
-"""
-
-
-@pytest.mark.parametrize("level", ["none", "bubblewrap"])
-async def test_a_host_that_is_killed_leaves_no_process_and_the_next_one_no_directory(
-    level: str, require: Callable[[str, bool, str], None], tmp_path: Path
-) -> None:
-    if level == "bubblewrap":
-        found = await local.probe()
-        require("bubblewrap", found.level == "bubblewrap", found.reason)
-    env = {**os.environ, "TMPDIR": str(tmp_path)}
-    host = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", HOST, level, stdout=subprocess.PIPE, env=env
-    )
-    assert host.stdout is not None
-    name = (await host.stdout.readline()).decode().strip()
-    folder = tmp_path / f"paddock-{os.getuid()}"
-    assert (folder / name).is_dir()
-    assert len(await _sleepers()) >= 2
-    host.kill()
-    await host.wait()
-    async with asyncio.timeout(10):
-        # No event tells that somebody else's process has ended.
-        while await _sleepers():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-    again = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        "from paddock.backends import lease; print(len(lease.sweep()))",
-        stdout=subprocess.PIPE,
-        env=env,
-    )
-    out, _ = await again.communicate()
-    assert out == b"1\n"
-    assert list(folder.iterdir()) == []
-
-
-async def _sleepers() -> list[str]:
-    found = await asyncio.create_subprocess_exec(
-        "pgrep", "-f", "^sleep 98300", stdout=subprocess.PIPE
-    )
-    out, _ = await found.communicate()
-    return out.decode().split()
-
-
-async def test_a_guest_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "BOOT", "import sys; sys.exit('no guest today')")
-    with pytest.raises(SandboxLost, match="no guest today"):
-        await LocalBackend(isolation="none").create()
-
-
 def test_the_filter_is_well_formed_on_every_known_machine() -> None:
     for machine in ("x86_64", "aarch64"):
         program = seccomp.filter_program(machine)
         assert len(program) % 8 == 0
         assert len(program) // 8 < 4096  # BPF_MAXINSNS
-
-
-def test_the_machine_has_the_tools_that_directories_are_removed_with() -> None:
-    assert shutil.which("rm")
-    assert shutil.which("chmod")

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock import ConfigError, LocalBackend, SandboxLost, Unsupported
+from paddock import LocalBackend, SandboxLost
 from paddock.backends import lease, local
 from paddock.backends.isolation import cgroups, plan
 from paddock.sandbox import Capability, Resources
+from tests.e2e.processes import descendants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
 MIB = 1024**2
 MEMORY = 96 * MIB
@@ -207,17 +207,11 @@ async def test_processes_are_bounded_by_default_too(made: list[Path]) -> None:
 async def test_all_of_a_sandbox_is_in_its_groups_from_the_start(made: list[Path]) -> None:
     async with _limited(ALL).sandbox() as sandbox:
         await sandbox.exec("setsid sleep 60 & (sleep 60 &) ; true")
-        below = _descendants(os.getpid())
+        below = descendants(os.getpid())
         assert len(below) >= 6  # bubblewrap's two, the guest, a supervisor, two that sleep
         assert made
         for path in made:
             assert {int(line) for line in (path / "cgroup.procs").read_text().split()} == below
-
-
-def _descendants(process: int) -> set[int]:
-    lists = Path(f"/proc/{process}/task").glob("*/children")
-    children = {int(number) for path in lists for number in path.read_text().split()}
-    return children.union(*map(_descendants, children))
 
 
 # ------------------------------------------------------------------- nothing is left
@@ -326,174 +320,3 @@ async def test_a_record_that_was_cut_off_hinders_no_sweep() -> None:
     directory.path.with_suffix(lease.LOCK).write_text('["/sys/fs/cg')
     directory.remove()
     assert list(lease.base_directory().iterdir()) == []
-
-
-# ------------------------------------------------------------------ where it cannot be
-
-ASK = """
-import asyncio, os
-from paddock import LocalBackend, Unsupported
-from paddock.backends import local
-from paddock.sandbox import Resources
-async def main():
-    found = await local.probe()
-    print(found.level, *sorted(found.limits))
-    for resources in (Resources(memory=2**30), Resources(cpu=1.0)):
-        before = os.listdir(local.lease.base_directory())
-        try:
-            await LocalBackend(resources=resources).create()
-        except Unsupported as error:
-            print(error)
-        assert os.listdir(local.lease.base_directory()) == before
-    async with LocalBackend(resources=Resources(pids=50)).sandbox() as sandbox:
-        print(*sorted(sandbox.capabilities & found.limits))
-asyncio.run(main())
-"""
-
-
-async def test_limits_that_cannot_be_enforced_are_refused_with_the_reason(
-    require: Callable[[str, object, str], None], tmp_path: Path
-) -> None:
-    found = await local.probe()
-    require("bubblewrap", found.level == "bubblewrap", found.reason)
-    command = [sys.executable, "-c", ASK]
-    if found.places:
-        require("root", os.getuid() == 0, "control groups cannot be taken away from this process")
-        mounts = [line.split()[4] for line in _mountinfo() if " - cgroup" in line]
-        remounts = "".join(f"mount -o remount,bind,ro {top} && " for top in mounts)
-        command = ["unshare", "--mount", "sh", "-c", f'{remounts} exec "$@"', "sh", *command]
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}
-    )
-    out, _ = await process.communicate()
-    lines = out.decode().splitlines()
-    assert lines[0] == "bubblewrap limit_pids"
-    for line, what in zip(lines[1:3], ("memory", "CPU"), strict=True):
-        assert f"does not support a limit on {what}; " in line
-        assert "may not make control groups in" in line
-    assert lines[3] == "limit_pids"
-
-
-def _mountinfo() -> list[str]:
-    return Path("/proc/self/mountinfo").read_text().splitlines()
-
-
-@pytest.mark.parametrize("resources", [Resources(memory=MEMORY), Resources(cpu=1.0)])
-async def test_without_isolation_there_are_no_limits(resources: Resources) -> None:
-    with pytest.raises(Unsupported, match="isolation='bubblewrap'"):
-        await LocalBackend(isolation="none", resources=resources).create()
-
-
-@pytest.mark.parametrize(
-    "resources",
-    [Resources(memory=0), Resources(cpu=0.001), Resources(pids=-1), Resources(cpu=float("nan"))],
-)
-def test_a_limit_that_leaves_nothing_is_a_mistake_in_the_recipe(resources: Resources) -> None:
-    with pytest.raises(ConfigError, match="resources"):
-        LocalBackend(resources=resources)
-
-
-# ---------------------------------------------------- where groups go, on other machines
-
-
-def _machine(folder: Path, mounts: Iterable[str], membership: str) -> Path:
-    """What another machine's /proc/self tells of control groups."""
-    proc = folder / "proc"
-    proc.mkdir()
-    (proc / "mountinfo").write_text("".join(f"{line}\n" for line in mounts))
-    (proc / "cgroup").write_text(membership)
-    return proc
-
-
-def _unified(folder: Path, files: dict[str, str]) -> Path:
-    """A hierarchy of version 2 below `folder`/v2, with this process in /slice/own."""
-    for name, text in files.items():
-        file = folder / "v2" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    mount = f"30 25 0:26 / {folder}/v2 rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
-    return _machine(folder, [mount], "0::/slice/own\n")
-
-
-PREPARED = {
-    "slice/cgroup.subtree_control": "cpu memory pids\n",
-    "slice/cgroup.procs": "",
-    "slice/own/cgroup.type": "domain\n",
-    "slice/own/memory.max": "max\n",
-    "slice/own/cpu.max": "max 100000\n",
-}
-
-
-def test_groups_of_version_1_go_below_the_process_own_wherever_it_is_mounted(
-    tmp_path: Path,
-) -> None:
-    top = tmp_path / "with space"
-    own = top / "own"
-    own.mkdir(parents=True)
-    (own / "cgroup.procs").touch()
-    escaped = str(top).replace(" ", "\\040")
-    mounts = [
-        "29 25 0:24 / /elsewhere rw - cgroup cgroup rw,memory",
-        f"30 25 0:25 /other {escaped} rw - cgroup cgroup rw,cpu,cpuacct",
-        f"31 25 0:25 /docker/1 {escaped} rw shared:9 master:1 - cgroup cgroup rw,cpu,cpuacct",
-        "32 25 0:26 / /unified rw - cgroup2 cgroup2 rw",
-    ]
-    proc = _machine(tmp_path, mounts, "4:cpu,cpuacct:/docker/1/own\n1:name=systemd:/\n0::/\n")
-    assert cgroups.place("cpu", proc) == cgroups.Place(controller="cpu", version=1, path=own)
-
-
-def test_groups_of_version_2_go_beside_the_process_own(tmp_path: Path) -> None:
-    proc = _unified(tmp_path, PREPARED)
-    found = [cgroups.place(controller, proc) for controller in local.LIMITS_BY]
-    there = [place for place in found if isinstance(place, cgroups.Place)]
-    assert [place.path for place in there] == 3 * [tmp_path / "v2/slice"]
-    (group,) = cgroups.plan(there, "1", ALL)
-    assert group.path == tmp_path / "v2/slice/paddock-1"
-    assert group.settings == (
-        ("memory.max", str(MEMORY)),
-        ("memory.swap.max", "0"),
-        ("cpu.max", "100000 100000"),
-        ("pids.max", "64"),
-    )
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"slice/own/memory.max": "1073741824\n"}, "a limit .memory.max. that .* would escape"),
-        ({"slice/own/cpu.max": "50000 100000\n"}, "a limit .cpu.max. that .* would escape"),
-        ({"slice/cgroup.subtree_control": "cpu pids\n"}, "has only: cpu pids"),
-    ],
-)
-def test_version_2_that_is_not_prepared_says_what_is_in_the_way(
-    change: dict[str, str], reason: str, tmp_path: Path
-) -> None:
-    found = cgroups.place("memory", _unified(tmp_path, {**PREPARED, **change}))
-    assert isinstance(found, str)
-    assert re.search(reason, found)
-
-
-def test_in_version_2_a_process_at_the_top_of_what_is_mounted_can_make_no_groups(
-    tmp_path: Path,
-) -> None:
-    own = tmp_path / "slice"
-    own.mkdir()
-    (own / "cgroup.type").write_text("domain\n")
-    mount = f"30 25 0:26 /slice {own} rw - cgroup2 cgroup2 rw"
-    found = cgroups.place("cpu", _machine(tmp_path, [mount], "0::/slice\n"))
-    assert isinstance(found, str)
-    assert "which can so have no groups with limits" in found
-
-
-@pytest.mark.parametrize("member", ["/../elsewhere", "/not/visible"])
-def test_a_group_that_this_process_cannot_see_is_not_guessed(member: str, tmp_path: Path) -> None:
-    mount = f"30 25 0:26 / {tmp_path}/v2 rw - cgroup2 cgroup2 rw"
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "v2").mkdir()
-    found = cgroups.place("cpu", _machine(tmp_path, [mount], f"0::{member}\n"))
-    assert "no control groups" in str(found)
-
-
-def test_a_machine_without_control_groups_says_so(tmp_path: Path) -> None:
-    assert "no control groups" in str(cgroups.place("pids", _machine(tmp_path, [], "0::/\n")))
-    assert "cannot be read" in str(cgroups.place("pids", tmp_path / "nothing"))

@@ -1,0 +1,83 @@
+"""How local sandboxes end when their host is killed, or before they have begun."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from paddock import LocalBackend, SandboxLost
+from paddock.backends import local
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+HOST = """
+import asyncio, sys
+from paddock import LocalBackend
+async def main():
+    sandbox = await LocalBackend(isolation=sys.argv[1]).create()
+    await sandbox.exec("setsid sleep 983000 & (sleep 983001 &) ; true")
+    print(sandbox.id, flush=True)
+    await sandbox.exec("sleep 983002")
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("level", ["none", "bubblewrap"])
+async def test_a_host_that_is_killed_leaves_no_process_and_the_next_one_no_directory(
+    level: str, require: Callable[[str, bool, str], None], tmp_path: Path
+) -> None:
+    if level == "bubblewrap":
+        found = await local.probe()
+        require("bubblewrap", found.level == "bubblewrap", found.reason)
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    host = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOST, level, stdout=subprocess.PIPE, env=env
+    )
+    assert host.stdout is not None
+    name = (await host.stdout.readline()).decode().strip()
+    folder = tmp_path / f"paddock-{os.getuid()}"
+    assert (folder / name).is_dir()
+    assert len(await _sleepers()) >= 2
+    host.kill()
+    await host.wait()
+    async with asyncio.timeout(10):
+        # No event tells that somebody else's process has ended.
+        while await _sleepers():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    again = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "from paddock.backends import lease; print(len(lease.sweep()))",
+        stdout=subprocess.PIPE,
+        env=env,
+    )
+    out, _ = await again.communicate()
+    assert out == b"1\n"
+    assert list(folder.iterdir()) == []
+
+
+async def _sleepers() -> list[str]:
+    found = await asyncio.create_subprocess_exec(
+        "pgrep", "-f", "^sleep 98300", stdout=subprocess.PIPE
+    )
+    out, _ = await found.communicate()
+    return out.decode().split()
+
+
+async def test_a_guest_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "BOOT", "import sys; sys.exit('no guest today')")
+    with pytest.raises(SandboxLost, match="no guest today"):
+        await LocalBackend(isolation="none").create()
+
+
+def test_the_machine_has_the_tools_that_directories_are_removed_with() -> None:
+    assert shutil.which("rm")
+    assert shutil.which("chmod")
