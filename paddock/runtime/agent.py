@@ -100,4 +100,8 @@ class Agent:
 
 
 def _registry(config: AgentConfig) -> ToolRegistry:
-    return build_registry(config.profile, databases=parse_databases(config.databases))
+    return build_registry(
+        config.profile,
+        databases=parse_databases(config.databases),
+        placed=config.given_working_dir is not None,
+    )

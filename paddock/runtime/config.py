@@ -118,6 +118,12 @@ class AgentConfig:
         if given is not None and not isinstance(given, Mapping) and not is_model(given):
             raise ConfigError("response_format: give a mapping or a pydantic model")
 
+    @property
+    def given_working_dir(self) -> str | None:
+        """Where the tools work if this says so, or else its recipe; None if neither does."""
+        of_recipe = None if isinstance(self.backend, str) else self.backend.working_dir
+        return self.working_dir or of_recipe
+
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
         """Read a YAML file; keys that are no field of this class go to `extras`.

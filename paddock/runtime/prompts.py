@@ -71,7 +71,8 @@ def resolve(config: AgentConfig) -> str:
     users_own = platformdirs.user_config_path("paddock") / "default.md"
     if users_own.is_file():
         return read_prompt(users_own).render(values)
-    return _built_in(values, profile)
+    shell_dir = None if config.given_working_dir else profile.shell_working_dir
+    return _built_in(values, profile, shell_dir)
 
 
 def read_prompt(path: Path) -> PromptFile:
@@ -141,14 +142,14 @@ def automatic_values(config: AgentConfig, profile: PermissionProfile) -> dict[st
     if isinstance(backend, str):
         from paddock.backends.base import get_backend
 
-        name, kind, recipe_dir = backend, get_backend(backend), None
+        name, kind = backend, get_backend(backend)
     else:
-        name, kind, recipe_dir = backend.name, type(backend), backend.working_dir
+        name, kind = backend.name, type(backend)
     here = kind.default_working_dir is None  # directories of this machine
     return {
         "platform": platform.system() if here else "Linux",
         "home_dir": "~",
-        "working_dir": config.working_dir or recipe_dir or kind.default_working_dir or ".",
+        "working_dir": config.given_working_dir or kind.default_working_dir or ".",
         "profile_name": profile.name,
         "shell_mode": profile.shell.value,
         "file_write_mode": profile.file_write.value,
@@ -157,10 +158,10 @@ def automatic_values(config: AgentConfig, profile: PermissionProfile) -> dict[st
     }
 
 
-def _built_in(values: Mapping[str, str], profile: PermissionProfile) -> str:
+def _built_in(values: Mapping[str, str], profile: PermissionProfile, shell_dir: str | None) -> str:
     place = values["working_dir"]
-    if profile.shell_working_dir is not None:
-        place += f"; commands start in {profile.shell_working_dir} if the sandbox has it"
+    if shell_dir is not None:
+        place += f"; commands start in {shell_dir} if the sandbox has it"
     return (
         "You are an agent that works with tools in a sandbox.\n\n"
         f"System: {values['platform']}, {values['sandbox_info']}\n"

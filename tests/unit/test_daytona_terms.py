@@ -123,6 +123,7 @@ async def test_what_cannot_be_had_is_refused_before_anybody_is_asked(
     assert "DAYTONA_API_KEY" not in str(caught.value)  # there is no key, and it did not come to it
 
 
+@pytest.mark.rows("S-60")
 async def test_without_a_key_the_variable_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:

@@ -11,13 +11,13 @@ from paddock.runtime.shell.programs import RULES
 from tests.unit.shell_lines import ALLOWED, BLOCKED, LINES
 
 
-@pytest.mark.rows("S-39", "S-45")
+@pytest.mark.rows("S-39", "S-45", "C54")
 @pytest.mark.parametrize("command", ALLOWED)
 def test_a_command_that_only_reads_is_allowed(command: str) -> None:
     assert isinstance(check_command(command), Allowed)
 
 
-@pytest.mark.rows("S-39", "S-45")
+@pytest.mark.rows("S-39", "S-45", "C54")
 @pytest.mark.parametrize("command", BLOCKED)
 def test_a_command_that_could_do_more_is_blocked_with_a_reason(command: str) -> None:
     decision = check_command(command)

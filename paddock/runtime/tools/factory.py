@@ -28,22 +28,25 @@ def build_registry(
     profile: str | Path | PermissionProfile | None = None,
     *,
     databases: Mapping[str, DatabaseConfig] | None = None,
+    placed: bool = False,
 ) -> ToolRegistry:
     """The registry of `profile` (see `load_profile`): its tools, and its rules of approval.
 
-    With `databases` (see `parse_databases`) there are tools for these.
+    With `databases` (see `parse_databases`) there are tools for these. If `placed`, somebody
+    said where the agent works, and the profile's `shell_working_dir` does not count.
     """
     resolved = load_profile(profile)
-    return ToolRegistry(_handlers(resolved, databases or {}), profile=resolved)
+    shell_dir = None if placed else resolved.shell_working_dir
+    return ToolRegistry(_handlers(resolved, shell_dir, databases or {}), profile=resolved)
 
 
 def _handlers(
-    profile: PermissionProfile, databases: Mapping[str, DatabaseConfig]
+    profile: PermissionProfile, shell_dir: str | None, databases: Mapping[str, DatabaseConfig]
 ) -> Iterator[ToolHandler]:
     yield BashHandler(
         restricted=profile.shell is ShellMode.RESTRICTED,
         timeout=profile.shell_timeout,
-        working_dir=profile.shell_working_dir,
+        working_dir=shell_dir,
     )
     if profile.bash_only:
         return

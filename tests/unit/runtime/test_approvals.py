@@ -86,6 +86,7 @@ async def test_a_rejection_blocks_its_call_and_skips_the_rest(
     assert "tool_blocked" in [line["type"] for line in trace]
 
 
+@pytest.mark.rows("C54")
 async def test_a_callback_that_fails_has_not_approved(
     open_session: OpenSession, asking: Callable[[Function], ToolHandler]
 ) -> None:

@@ -25,12 +25,14 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
+@pytest.mark.rows("S-2")
 def test_defaults_are_the_documented_ones() -> None:
     config = AgentConfig()
     assert (config.model, config.profile, config.backend) == ("gpt-5-mini", None, "local")
     assert (config.auto_approve, config.vars, config.extras) == (True, {}, {})
 
 
+@pytest.mark.rows("S-2")
 def test_the_environment_gives_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_MODEL", "small")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
@@ -228,6 +230,7 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
         AgentConfig.from_file(tmp_path / "none.yaml")
 
 
+@pytest.mark.rows("S-3")
 @pytest.mark.parametrize("profile", [None, "readonly", PermissionProfile(name="x")])
 def test_a_profile_may_be_given_in_any_form(profile: Any) -> None:
     assert "read" in Agent(AgentConfig(profile=profile)).registry

@@ -105,6 +105,8 @@ def test_the_working_directory_of_a_prompt_is_the_sandboxs(tmp_path: Path) -> No
 def test_the_built_in_prompt_does_not_promise_a_directory_that_may_not_be_there() -> None:
     lines = AgentConfig(profile="eval").resolve_system_prompt().splitlines()
     assert "Working directory: .; commands start in /app if the sandbox has it" in lines
+    lines = AgentConfig(profile="eval", working_dir="/w").resolve_system_prompt().splitlines()
+    assert "Working directory: /w" in lines
     assert "/app" not in AgentConfig(profile="developer").resolve_system_prompt()
 
 
@@ -169,7 +171,7 @@ def test_a_template_is_rendered_as_jinja_does(resolve: Resolve, text: str, promp
         ("---\ndescription: x\n---\n \n", "empty"),
         ("---\na: [\n---\nx", r"prompt\.md, line \d: not valid YAML"),
         ("---\na: 1\na: 2\n---\nx", r"prompt\.md, line 3: 'a' is given twice"),
-        ("---\nx: !!python/name:os.system\n---\nx", "line 2: the tag"),
+        ("---\nx: !!python/name:os.system\n---\nx", "line 2: a tag"),
         ("---\n- a\n---\nx", "mapping"),
         ("---\nvariables: [a]\n---\nx", "line 2: variables has to be a mapping"),
         ("---\na: 1\ndescription: [a]\n---\nx", "line 3: description has to be text"),

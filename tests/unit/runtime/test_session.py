@@ -382,7 +382,7 @@ async def test_the_models_stream_is_closed_before_a_failed_run_returns(
 # The sandbox
 
 
-@pytest.mark.rows("S-23")
+@pytest.mark.rows("S-23", "S-54")
 async def test_the_sandbox_is_made_once_at_the_first_need_and_kept_across_runs(
     open_session: OpenSession, backend: CountingBackend
 ) -> None:
@@ -406,6 +406,7 @@ async def test_the_sandbox_is_made_once_at_the_first_need_and_kept_across_runs(
     await session.close()
 
 
+@pytest.mark.rows("S-54")
 async def test_many_may_wait_for_the_sandbox_and_some_may_leave(
     open_session: OpenSession, backend: CountingBackend
 ) -> None:

@@ -1,0 +1,155 @@
+"""What the two documents import and construct is there, with the defaults that they tell."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import paddock
+from paddock import (
+    Agent,
+    AgentConfig,
+    DaytonaBackend,
+    LocalBackend,
+    PermissionProfile,
+    ScriptedModel,
+    Session,
+)
+from paddock.runtime.permissions import CapabilityProfile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SDK = (
+    "Agent", "AgentConfig", "AgentEvent", "ApprovalInterrupt", "CompactResult", "DaytonaBackend",
+    "RunResult", "Session", "SessionInfo", "SessionStore", "State", "StateObserver",
+)  # fmt: skip
+API = (
+    "AgentHandle", "AgentRuntime", "CancellationToken", "ObservabilityInitializationError",
+    "RunResult", "RuntimeOptions", "close_runtime", "create_runtime", "dispatch_prompt",
+    "reconfigure_runtime", "run_prompt", "start_runtime",
+)  # fmt: skip
+VARIABLES = {
+    "OPENAI_MODEL": "model",
+    "OPENAI_BASE_URL": "base_url",
+    "PADDOCK_PROFILE": "profile",
+    "PADDOCK_BACKEND": "backend",
+    "PADDOCK_SERVICE_TIER": "service_tier",
+    "PADDOCK_REASONING_EFFORT": "reasoning_effort",
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(pytest.param(name, marks=pytest.mark.rows("S-1")) for name in SDK),
+        *(pytest.param(name, marks=pytest.mark.rows("O-1")) for name in API),
+    ],
+)
+def test_a_documented_name_is_one_of_the_packages(name: str) -> None:
+    assert name in paddock.__all__
+    assert getattr(paddock, name).__module__.startswith("paddock.")
+
+
+def test_a_profile_has_its_name_of_either_document() -> None:
+    assert CapabilityProfile is PermissionProfile
+
+
+@pytest.mark.rows("S-2")
+def test_a_configuration_has_the_documented_fields_and_defaults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    config = AgentConfig()
+    documented: dict[str, Any] = {
+        "system_prompt": None, "vars": {}, "model": "gpt-5-mini", "profile": None,
+        "backend": "local", "working_dir": None, "base_url": None, "service_tier": None,
+        "reasoning_effort": None, "response_format": None, "databases": None,
+        "auto_approve": True, "extras": {},
+    }  # fmt: skip
+    assert {name: getattr(config, name) for name in documented} == documented
+    assert {field.name for field in dataclasses.fields(config)} == {
+        *documented, "provider", "secrets",
+    }  # fmt: skip
+
+
+@pytest.mark.rows("S-2")
+@pytest.mark.parametrize(("variable", "field"), VARIABLES.items())
+def test_a_variable_of_the_environment_gives_a_default_that_an_argument_goes_before(
+    monkeypatch: pytest.MonkeyPatch, variable: str, field: str
+) -> None:
+    monkeypatch.setenv(variable, "of-the-environment")
+    assert getattr(AgentConfig(), field) == "of-the-environment"
+    given: dict[str, Any] = {field: "given"}
+    assert getattr(AgentConfig(**given), field) == "given"
+
+
+@pytest.mark.rows("S-3")
+def test_a_profile_is_a_name_an_object_or_a_file_and_without_one_it_is_readonly(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("profile: mine\nfile_write: full\n")
+    written = PermissionProfile(name="object", file_write="full")  # type: ignore[arg-type]
+    names = {}
+    for profile in (None, "developer", written, str(file)):
+        found = Agent(AgentConfig(profile=profile)).registry.profile
+        assert found is not None
+        names[found.name] = found.file_write.value
+    assert names == {"readonly": "off", "developer": "full", "object": "full", "mine": "full"}
+
+
+@pytest.mark.rows("S-52")
+def test_a_backend_of_daytona_is_a_name_or_a_recipe_with_the_documented_defaults() -> None:
+    backend = Agent(AgentConfig(backend="daytona")).create_backend()
+    assert backend == DaytonaBackend()
+    documented: dict[str, Any] = {
+        "config": None, "image": "daytonaio/sandbox:latest", "snapshot": None,
+        "auto_stop_interval": 0, "env_vars": {}, "uv_version": None,
+    }  # fmt: skip
+    assert {name: getattr(backend, name) for name in documented} == documented
+
+
+@pytest.mark.rows("S-53")
+@pytest.mark.parametrize(
+    ("of_config", "of_recipe", "found"),
+    [(True, False, "config"), (False, True, "recipe"), (False, False, "profile")],
+)
+async def test_commands_begin_where_the_configuration_says_or_else_the_profile(
+    tmp_path: Path, of_config: bool, of_recipe: bool, found: str
+) -> None:
+    places = {name: str(tmp_path / name) for name in ("config", "recipe", "profile")}
+    (tmp_path / "profile").mkdir()
+    recipe = places["recipe"] if of_recipe else None
+    config = AgentConfig(
+        backend=LocalBackend(isolation="none", working_dir=recipe),
+        working_dir=places["config"] if of_config else None,
+        profile=PermissionProfile(name="p", shell_working_dir=places["profile"]),
+    )
+    call = {"name": "bash", "arguments": {"command": "pwd"}}
+    client = ScriptedModel([{"tool_calls": [call]}, {"text": "There."}])
+    async with Session(Agent(config), client=client) as session:
+        result = await session.run("Where?")
+    (told,) = [event.tool_result for event in result.events if event.type == "tool_end"]
+    assert told is not None
+    assert json.loads(told)["output"] == places[found]
+
+
+@pytest.mark.rows("S-53")
+def test_the_directory_of_daytona_is_where_its_images_have_one() -> None:
+    assert DaytonaBackend.default_working_dir == "/home/daytona"
+
+
+@pytest.mark.rows("S-53")
+def test_the_tools_are_the_same_on_every_backend() -> None:
+    specs = [
+        Agent(AgentConfig(profile="developer", backend=backend)).registry.get_specs()
+        for backend in (LocalBackend(), DaytonaBackend())
+    ]
+    assert specs[0] == specs[1]
+    names = {spec["function"]["name"] for spec in specs[0]}
+    assert {"bash", "read", "write", "edit", "glob", "grep", "list"} <= names
