@@ -3,52 +3,44 @@
 from __future__ import annotations
 
 import tracemalloc
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from paddock.backends.local import LocalBackend
-from paddock.runtime.tools.base import ToolInvocation, ToolOutput
-from tests.e2e.test_sql_mysql import Server, server
-from tests.e2e.test_sql_postgres import Cluster, _handler, cluster
+from tests.e2e.sql_served import Context, call, mariadb, postgresql, query
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from paddock.runtime.tools.sql.handler import DatabaseHandler
-    from paddock.sandbox import Sandbox
-
-__all__ = ["cluster", "server"]
+    from tests.conftest import Require
+    from tests.e2e.sql_served import MariaDB, PostgreSQL
 
 LONG = 40_000_000
 
 
-class Context:
-    def __init__(self, live: Sandbox) -> None:
-        self._live = live
-
-    async def sandbox(self) -> Sandbox:
-        return self._live
+@pytest.fixture(scope="module")
+def maria(require: Require) -> Iterator[MariaDB]:
+    with mariadb(require) as server:
+        yield server
 
 
-async def ask(
-    handler: DatabaseHandler, sql: str, context: Context | None = None, **export: str
-) -> ToolOutput:
-    arguments: dict[str, Any] = {"operation": "query", "sql": sql, **export}
-    return await handler.handle(
-        ToolInvocation(call_id="1", tool_name=handler.name, arguments=arguments, context=context)
-    )
+@pytest.fixture(scope="module")
+def postgres(require: Require) -> Iterator[PostgreSQL]:
+    with postgresql(require) as server:
+        yield server
 
 
 @pytest.mark.rows("S-49")
 async def test_of_a_very_long_value_of_postgres_no_more_than_a_beginning_comes(
-    cluster: Cluster,
+    postgres: PostgreSQL,
 ) -> None:
-    handler = _handler(cluster)
-    assert (await ask(handler, "SELECT 'imported' AS now")).success
+    handler = postgres.handler()
+    assert (await query(handler, "SELECT 'imported' AS now")).success
     tracemalloc.start()
     try:
-        output = await ask(
+        output = await query(
             handler, f"SELECT repeat('x', {LONG}) AS a, repeat('y', {LONG})::bytea AS b, 1 AS c"
         )
         _, peak = tracemalloc.get_traced_memory()
@@ -60,13 +52,13 @@ async def test_of_a_very_long_value_of_postgres_no_more_than_a_beginning_comes(
 
 
 async def test_a_query_of_postgres_that_is_cut_keeps_its_names_its_order_and_its_values(
-    cluster: Cluster,
+    postgres: PostgreSQL,
 ) -> None:
     rows = "SELECT n, md5(n::text) AS n FROM generate_series(1, 90) AS n ORDER BY md5(n::text) DESC"
-    output = await ask(_handler(cluster), rows)
+    output = await query(postgres.handler(), rows)
     lines = [line.strip("| ").split(" | ") for line in output.content.splitlines()]
     assert [cell.strip() for cell in lines[1]] == ["n", "n"]
-    wanted = [[str(number), text] for number, text in cluster.admin(rows)]
+    wanted = [[str(number), text] for number, text in postgres.admin(rows)]
     assert [[cell.strip() for cell in line] for line in lines[3:-2]] == wanted
 
 
@@ -87,17 +79,23 @@ async def test_a_query_of_postgres_that_is_cut_keeps_its_names_its_order_and_its
     ],
 )
 async def test_values_of_postgres_of_any_type_come_as_text(
-    cluster: Cluster, value: str, shown: str
+    postgres: PostgreSQL, value: str, shown: str
 ) -> None:
-    output = await ask(_handler(cluster), f"SELECT {value} AS a")
+    output = await query(postgres.handler(), f"SELECT {value} AS a")
     assert output.content.splitlines()[3] == f"| {shown.ljust(max(len(shown), 1))} |"
 
 
-async def test_an_export_says_what_was_too_long_for_it(cluster: Cluster, tmp_path: Path) -> None:
+async def test_an_export_says_what_was_too_long_for_it(
+    postgres: PostgreSQL, tmp_path: Path
+) -> None:
     sql = f"SELECT n, repeat('x', {LONG} * (n % 2)) AS a FROM generate_series(1, 3) AS n"
     async with LocalBackend(isolation="none", working_dir=str(tmp_path)).sandbox() as sandbox:
-        output = await ask(
-            _handler(cluster), sql, Context(sandbox), operation="export_query", export_path="x.csv"
+        output = await call(
+            postgres.handler(),
+            Context(sandbox),
+            operation="export_query",
+            sql=sql,
+            export_path="x.csv",
         )
         data = await sandbox.fs.read_bytes("x.csv")
     first, note = output.content.splitlines()
@@ -107,18 +105,18 @@ async def test_an_export_says_what_was_too_long_for_it(cluster: Cluster, tmp_pat
 
 
 @pytest.mark.rows("S-49")
-async def test_a_row_of_mysql_that_is_too_long_is_told_and_not_read(server: Server) -> None:
-    server.admin("SET GLOBAL max_allowed_packet = 268435456")
-    handler = server.handler()
-    assert (await ask(handler, "SELECT 'imported' AS now")).success
+async def test_a_row_of_mysql_that_is_too_long_is_told_and_not_read(maria: MariaDB) -> None:
+    maria.admin("SET GLOBAL max_allowed_packet = 268435456")
+    handler = maria.handler()
+    assert (await query(handler, "SELECT 'imported' AS now")).success
     tracemalloc.start()
     try:
-        output = await ask(handler, f"SELECT repeat('x', {LONG}) AS a")
+        output = await query(handler, f"SELECT repeat('x', {LONG}) AS a")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert not output.success
     assert "a row has 16777215 bytes or more; ask for a part of it" in output.content
     assert peak < LONG / 2
-    output = await ask(handler, f"SELECT left(repeat('x', {LONG}), 1000) AS a")
+    output = await query(handler, f"SELECT left(repeat('x', {LONG}), 1000) AS a")
     assert "x... (1000 characters) |" in output.content
