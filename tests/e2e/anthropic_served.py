@@ -10,17 +10,7 @@ from pydantic import TypeAdapter
 
 from paddock.runtime.models.anthropic import AnthropicModel
 from paddock.testing.model_server import ModelServer
-from tests.e2e.models_served import HELLO, REQUEST, TWO_CALLS, Service
-
-__all__ = [
-    "ANTHROPIC",
-    "HELLO",
-    "REQUEST",
-    "TWO_CALLS",
-    "bare_client",
-    "bare_request",
-    "recorded_stream",
-]
+from tests.e2e.models_served import REQUEST, Service
 
 
 def bare_client(server: ModelServer) -> Any:
@@ -45,5 +35,4 @@ ANTHROPIC = Service(
     parameters=TypeAdapter(MessageCreateParamsStreaming),
     recorded_stream=recorded_stream,
     counts_cache_writes=True,
-    cut_step=5,  # the unit tests cut at every byte
 )

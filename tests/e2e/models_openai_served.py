@@ -36,5 +36,4 @@ OPENAI = Service(
     parameters=TypeAdapter(CompletionCreateParamsStreaming),
     recorded_stream=recorded_stream,
     counts_cache_writes=False,
-    cut_step=1,
 )

@@ -68,8 +68,6 @@ class Service:
     recorded_stream: Callable[[dict[str, Any]], Awaitable[bytes]]
     """All that it sends for a turn, as a client that is not ours reads it."""
     counts_cache_writes: bool
-    cut_step: int
-    """Bytes from cut to cut, when a connection is cut anywhere."""
 
     @contextlib.asynccontextmanager
     async def served(

@@ -12,14 +12,8 @@ from anthropic.types.shared.error_response import ErrorResponse  # noqa: TID253
 from pydantic import TypeAdapter
 
 from paddock.testing.model_server import ModelServer, Status
-from tests.e2e.anthropic_served import (
-    HELLO,
-    REQUEST,
-    TWO_CALLS,
-    bare_client,
-    bare_request,
-    recorded_stream,
-)
+from tests.e2e.anthropic_served import bare_client, bare_request, recorded_stream
+from tests.e2e.models_served import HELLO, REQUEST, TWO_CALLS
 
 
 @pytest.mark.parametrize("turn", [HELLO, TWO_CALLS, {**HELLO, "finish_reason": "content_filter"}])
