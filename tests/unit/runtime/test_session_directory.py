@@ -1,0 +1,203 @@
+"""A session's directory: other people's files, one writer at a time, and the trace."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from paddock.errors import SessionLocked, TraceWriteError
+from paddock.runtime.session import Session
+from paddock.runtime.state import State
+from paddock.runtime.trace import TraceContent, read_records
+from tests.unit.runtime.stuck import PATIENCE, Stuck, begins, call, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from paddock.runtime.models.base import Message, ModelRequest
+    from paddock.runtime.results import AgentEvent
+    from tests.unit.runtime.conftest import CountingBackend, OpenSession
+
+    CheckHistory = Callable[[Sequence[Message]], None]
+
+
+@pytest.mark.rows("S-38")
+async def test_directives_join_the_conversation_between_turns(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    directives = tmp_path / "directives.jsonl"
+
+    def quick() -> str:
+        directives.write_text('{"text": "Hurry."}\nplain words\n\n')
+        return "quick"
+
+    session = open_session(
+        [{"tool_calls": [call("quick")]}, {"text": "Yes."}], quick, session_dir=tmp_path
+    )
+    await session.run(prompt="Go.")
+    assert session.state.get_user_messages() == ["Go.", "Hurry.", "plain words"]
+    assert directives.read_bytes() == b""
+
+
+async def test_a_paused_session_that_is_cancelled_at_once_is_paused_no_more(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    (tmp_path / "pause").touch()
+    session = open_session([{"text": "x"}], session_dir=tmp_path)
+    begun = begins(session)
+    run = asyncio.create_task(session.run(prompt="Go."))
+    await until(begun)
+    started = time.monotonic()
+    await session.cancel()
+    assert (await run).status == "cancelled"
+    assert time.monotonic() - started < 0.4
+    assert not (tmp_path / "pause").exists()
+
+
+@pytest.mark.rows("S-38")
+async def test_a_paused_session_goes_on_when_the_file_is_removed(
+    open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paddock.runtime.control.PAUSE_INTERVAL", 0.001)
+    (tmp_path / "pause").touch()
+    session = open_session([{"text": "x"}], session_dir=tmp_path)
+    begun = begins(session)
+    run = asyncio.create_task(session.run(prompt="Go."))
+    await until(begun)
+    assert not run.done()
+    (tmp_path / "pause").unlink()
+    assert (await asyncio.wait_for(run, PATIENCE)).status == "completed"
+
+
+async def test_two_sessions_of_one_directory_take_turns(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    turns = [{"text": "One."}, {"text": "Two."}, {"text": "Three."}]
+    first = open_session(turns, session_dir=tmp_path)
+    second = open_session(turns, session_dir=tmp_path)
+    await first.run(prompt="1")
+    await second.run(prompt="2")
+    assert (await first.run(prompt="3")).text == "Three."
+    assert first.state.get_user_messages() == ["1", "2", "3"]
+    assert State.from_jsonl((tmp_path / "trace.jsonl").read_bytes()).run_count == 3
+
+
+async def test_a_directory_in_use_is_locked_and_the_holder_is_named(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    model = Stuck()
+    first = open_session([], client=model, session_dir=tmp_path)
+    run = asyncio.create_task(first.run(prompt="1"))
+    await until(model.speaking)
+    with pytest.raises(SessionLocked, match=r"process \d+ on .* since 20"):
+        await open_session([{"text": "x"}], session_dir=tmp_path).run(prompt="2")
+    await first.cancel()
+    await run
+
+
+async def test_a_state_may_be_carried_to_a_new_directory(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    turns = [{"text": "One."}, {"text": "Two."}]
+    first = open_session(turns, session_dir=tmp_path / "a")
+    await first.run(prompt="1")
+    state = State.from_jsonl((tmp_path / "a" / "trace.jsonl").read_bytes())
+    fork = Session(first.agent, state=state, session_dir=tmp_path / "b", client=first._given_client)
+    await fork.run(prompt="2")
+    loaded = State.from_jsonl((tmp_path / "b" / "trace.jsonl").read_bytes())
+    assert loaded.get_user_messages() == ["1", "2"]
+    assert loaded.run_count == 2
+
+
+async def test_intents_results_and_ends_are_on_the_disk_before_the_run_goes_on(
+    open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = tmp_path / "trace.jsonl"
+    synced: list[str] = []
+    real = os.fdatasync
+
+    def spy(fd: int) -> None:
+        real(fd)
+        synced.append(json.loads(trace.read_text().splitlines()[-1])["type"])
+
+    def quick() -> str:
+        assert synced == ["tool_start"]
+        return "quick"
+
+    def answer(request: ModelRequest) -> dict[str, str]:
+        assert synced == ["tool_start", "tool_end"]
+        return {"text": "Done."}
+
+    monkeypatch.setattr("paddock.runtime.trace.os.fdatasync", spy)
+    session = open_session([{"tool_calls": [call("quick")]}, answer], quick, session_dir=tmp_path)
+    assert (await session.run(prompt="Go.")).text == "Done."
+    assert "failed" not in str(session.state.messages)
+    assert synced == ["tool_start", "tool_end", "run_end"]
+
+
+@pytest.mark.rows("C37")
+async def test_a_trace_that_cannot_be_written_stops_the_run_loudly(
+    open_session: OpenSession, check_history: CheckHistory, tmp_path: Path, backend: CountingBackend
+) -> None:
+    ended = []
+
+    async def work(context: Any) -> str:
+        try:
+            await context.sandbox()
+            await asyncio.Event().wait()
+        finally:
+            ended.append("work")
+        return "never"
+
+    def fill() -> str:
+        patch.setattr("paddock.runtime.trace.os.write", full)
+        return "filled"
+
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(28, os.strerror(28))
+
+    turns = [{"tool_calls": [call("work"), call("fill")]}, {"text": "Never."}]
+    session = open_session(turns, work, fill, session_dir=tmp_path)
+    seen: list[AgentEvent] = []
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(TraceWriteError, match="No space"):
+        await session.run(prompt="Go.", on_event=seen.append)
+    assert ended == ["work"]
+    assert seen[-1].type == "error"
+    assert "tool_end" not in [event.type for event in seen], "nothing unrecorded is shown"
+    assert (await session.run(prompt="Again.")).status == "completed"
+    check_history(session.state.messages)
+    told = [message["content"] for message in session.state.messages if message["role"] == "tool"]
+    assert all("Unknown" in text for text in told)
+    await session.close()
+
+
+async def test_a_long_trace_is_read_in_pieces_in_another_thread(
+    open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_session([{"text": "One."}, {"text": "Two."}], session_dir=tmp_path)
+    await first.run("x" * 5000)
+    await first.run("y" * 5000)
+    monkeypatch.setattr("paddock.runtime.trace.PIECE", 1000)
+    monkeypatch.setattr("paddock.runtime.journal.PIECE", 1000)
+    in_place: list[int] = []
+
+    def read(data: bytes, *, start: int = 0) -> TraceContent:
+        if threading.current_thread() is threading.main_thread():
+            in_place.append(len(data))
+        return read_records(data, start=start)
+
+    monkeypatch.setattr("paddock.runtime.trace.read_records", read)
+    session = open_session([{}, {}, {"text": "Three."}], session_dir=tmp_path)
+    assert (await session.run("Go.")).text == "Three."
+    assert session.state.run_count == 3
+    assert in_place
+    assert max(in_place) <= 1000
+    whole = State.from_jsonl((tmp_path / "trace.jsonl").read_bytes())
+    assert whole.messages == session.state.messages
