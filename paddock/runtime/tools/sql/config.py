@@ -75,6 +75,11 @@ class OracleDatabase:
 
 DatabaseConfig = SqliteDatabase | ServerDatabase | OracleDatabase
 
+NO_VERTICA: Final = (
+    "there is no tool for vertica: no parser here knows its functions, of which many change the "
+    "database or the server in a SELECT"
+)
+
 _PORTS: Final = {"postgres": 5432, "mysql": 3306, "oracle": 1521}
 _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "sqlite": ("path",),
@@ -119,6 +124,8 @@ def _parse(alias: object, given: object, environment: Mapping[str, str]) -> Data
     if not isinstance(given, Mapping):
         raise ConfigError(f"databases.{alias} must be a mapping")
     kind = given.get("type")
+    if kind == "vertica":
+        raise ConfigError(f"databases.{alias}.type: {NO_VERTICA}")
     if not isinstance(kind, str) or kind not in _REQUIRED:
         raise ConfigError(f"databases.{alias}.type must be one of {', '.join(_REQUIRED)}")
     _check_names(alias, kind, given)
