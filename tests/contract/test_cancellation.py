@@ -99,7 +99,7 @@ class Stepped:
 Coroutine.register(Stepped)
 
 
-@pytest.mark.rows("C46")
+@pytest.mark.rows("C46", "D8")
 @pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_cancelled_at_any_await_it_leaves_nothing_behind(

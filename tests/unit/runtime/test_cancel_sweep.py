@@ -133,7 +133,7 @@ CANCELS: dict[str, Callable[[Session, asyncio.Task[Any]], Sequence[Callable[[], 
 
 @pytest.mark.parametrize("how", CANCELS)
 @pytest.mark.parametrize("what", [run, resume, stream])
-@pytest.mark.rows("C46")
+@pytest.mark.rows("C46", "D8")
 async def test_cancelled_at_any_await_a_run_leaves_nothing_behind(
     open_session: OpenSession,
     asking: Callable[[Function], ToolHandler],

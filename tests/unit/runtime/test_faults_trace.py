@@ -56,7 +56,7 @@ LINES = [encode_record(record) for record in RECORDS]
 MORE = {"type": "more"}
 
 
-@pytest.mark.rows("C36")
+@pytest.mark.rows("C36", "D4")
 def test_two_hundred_records_cut_at_any_byte_lose_none_that_was_whole(tmp_path: Path) -> None:
     """A session that goes on reads from where its state ends; so does each opening here."""
     trace, ends = b"".join(LINES), [0, *accumulate(map(len, LINES))]
@@ -234,7 +234,7 @@ class Acknowledged:
         self.events.append(event)
 
 
-@pytest.mark.rows("C37")
+@pytest.mark.rows("C37", "D4")
 @pytest.mark.parametrize(
     "error", [errno.EIO, errno.ENOSPC, errno.EINTR, 0], ids=["EIO", "ENOSPC", "EINTR", "short"]
 )

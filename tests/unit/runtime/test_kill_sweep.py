@@ -131,7 +131,7 @@ print(json.dumps(killed))
 """
 
 
-@pytest.mark.rows("C40", "C36")
+@pytest.mark.rows("C40", "C36", "D4")
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_any_operation_no_call_runs_twice_and_nothing_acknowledged_is_lost(
     tmp_path: Path, when: str

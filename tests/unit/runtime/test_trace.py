@@ -115,6 +115,7 @@ def test_a_trace_cut_at_any_byte_keeps_what_was_whole_and_takes_more(tmp_path: P
         assert not again.torn
 
 
+@pytest.mark.rows("D4")
 def test_no_flipped_byte_is_accepted() -> None:
     data = b"".join(map(encode_record, RECORDS[:4]))
     for flip in (0x01, 0x20, 0x80):
@@ -240,7 +241,7 @@ async def write_with_faults(path: Path, faults: Faults, patch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("kind", ["EIO", "ENOSPC", "short", "short then full", "EINTR"])
-@pytest.mark.rows("C37")
+@pytest.mark.rows("C37", "D4")
 async def test_whichever_operation_fails_what_was_acknowledged_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
