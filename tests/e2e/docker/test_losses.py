@@ -1,0 +1,152 @@
+"""What becomes of commands when the stream, the container, memory or the engine goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from paddock import SandboxLost
+from paddock.backends.docker import DockerBackend
+from paddock.backends.docker.engine import Engine, EngineError
+from paddock.backends.docker.sandbox import DockerSandbox
+from paddock.sandbox import Resources
+from tests.e2e.docker.ours import RECIPE, names
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.docker
+
+
+class Cutter:
+    """A proxy in front of the engine's socket, whose connections can all be cut."""
+
+    def __init__(self) -> None:
+        self.writers: set[asyncio.StreamWriter] = set()
+        self.refusing = False
+
+    async def pass_on(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        self.writers.add(back)
+        if self.refusing:
+            back.transport.abort()
+            return
+        far, forth = await asyncio.open_unix_connection("/var/run/docker.sock")
+        self.writers.add(forth)
+        with contextlib.suppress(ConnectionError):
+            await asyncio.gather(self.copy(near, forth), self.copy(far, back))
+
+    async def copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        finally:
+            self.writers.discard(writer)
+            writer.close()
+
+    def cut(self) -> None:
+        for writer in tuple(self.writers):
+            writer.transport.abort()
+
+
+@pytest.fixture
+async def cutter(engine: Engine, tmp_path: Path) -> AsyncIterator[Cutter]:
+    if not engine.endpoint.url.startswith("unix:///var/run"):
+        pytest.skip(f"the engine is at {engine.endpoint.url}, and the proxy knows one socket")
+    cutter = Cutter()
+    server = await asyncio.start_unix_server(cutter.pass_on, tmp_path / "docker.sock")
+    yield cutter
+    server.close()
+    cutter.cut()
+
+
+async def test_results_outlive_the_stream_that_they_were_asked_over(
+    cutter: Cutter, tmp_path: Path
+) -> None:
+    recipe = DockerBackend(network="none", host=f"unix://{tmp_path}/docker.sock")
+    async with recipe.sandbox() as sandbox:
+        long = "touch 1; seq 100; sleep 1; seq 100000; echo end >&2"
+        running = asyncio.create_task(sandbox.exec(long))
+        counting = asyncio.create_task(sandbox.exec("touch 2; echo once >> count; sleep 1"))
+        ended = asyncio.create_task(sandbox.exec("touch 3; sleep 0.3; echo soon"))
+        streamed = asyncio.create_task(
+            sandbox.exec("touch 4; sleep 100", on_output=lambda *_: None)
+        )
+        await sandbox.exec("until [ -e 1 ] && [ -e 2 ] && [ -e 3 ] && [ -e 4 ]; do :; done")
+        cutter.cut()
+        assert isinstance(sandbox, DockerSandbox)
+        await sandbox._client.disconnected.wait()
+        meanwhile = asyncio.create_task(sandbox.exec("echo asked while there was no stream"))
+        whole = "".join(f"{n}\n" for n in [*range(1, 101), *range(1, 100001)])
+        async with asyncio.timeout(20):
+            result = await running
+            assert (result.stdout, result.stderr) == (whole, "end\n")
+            assert (await ended).stdout == "soon\n"
+            assert (await meanwhile).stdout == "asked while there was no stream\n"
+            await counting
+            with pytest.raises(SandboxLost, match="output was lost"):
+                await streamed
+        assert await sandbox.fs.read_text("count") == "once\n"
+        assert not (await sandbox.exec("pgrep -f 'sleep 10[0]'")).ok
+
+
+async def test_an_engine_that_is_gone_is_a_lost_sandbox_and_no_container(
+    cutter: Cutter, engine: Engine, tmp_path: Path
+) -> None:
+    recipe = DockerBackend(network="none", host=f"unix://{tmp_path}/docker.sock")
+    sandbox = await recipe.create()
+    running = asyncio.create_task(sandbox.exec("sleep 100"))
+    await asyncio.sleep(0.05)
+    cutter.refusing = True
+    cutter.cut()
+    async with asyncio.timeout(5):
+        with pytest.raises(SandboxLost, match=r"engine|Engine"):
+            await running
+    with contextlib.suppress(EngineError):
+        await sandbox.aclose()
+    async with asyncio.timeout(15):
+        while await names(engine):  # noqa: ASYNC110 - the engine removes it
+            await asyncio.sleep(0.05)
+
+
+async def test_a_removed_container_is_lost_with_that_reason(engine: Engine) -> None:
+    async with RECIPE.sandbox() as sandbox:
+        running = asyncio.create_task(sandbox.exec("sleep 100"))
+        await sandbox.exec("true")
+        await engine.call("removing", engine.client.remove_container, sandbox.id, force=True)
+        async with asyncio.timeout(10):
+            with pytest.raises(SandboxLost, match="from outside"):
+                await running
+
+
+async def test_a_sandbox_whose_memory_runs_out_goes_on_or_says_so(engine: Engine) -> None:
+    recipe = DockerBackend(network="none", resources=Resources(memory=64 * 1024**2))
+    async with recipe.sandbox() as sandbox:
+        hog = await sandbox.exec(["python3", "-c", "x = bytearray(10**9)"])
+        assert (hog.exit_code, hog.oom_killed) == (137, True)
+        behind = await sandbox.exec("python3 -c 'x = bytearray(10**9)'; exit $?")
+        assert (behind.exit_code, behind.oom_killed) == (137, True)
+        assert not (await sandbox.exec("kill -9 $$")).oom_killed
+        assert (await sandbox.exec("echo goes on")).stdout == "goes on\n"
+
+
+async def test_an_engine_that_hangs_is_told_within_its_deadline(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted = asyncio.Event()
+
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        await reader.read()
+        writer.close()
+
+    address = tmp_path / "docker.sock"
+    monkeypatch.setattr("paddock.backends.docker.engine.DEADLINE", 0.5)
+    async with await asyncio.start_unix_server(never_answer, address):
+        with pytest.raises(EngineError, match=r"did not answer|no Docker Engine answers"):
+            await DockerBackend(host=f"unix://{address}").create()
+    assert accepted.is_set()

@@ -1,0 +1,167 @@
+"""Who a container belongs to: leases, several owners, and owners that die, on a real engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from paddock import SandboxClosed, SandboxLost, Unsupported
+from paddock.backends.docker import DockerBackend
+from paddock.backends.docker.attach import join_stream
+from paddock.backends.docker.engine import Engine, EngineError
+from paddock.backends.docker.sandbox import DockerSandbox
+from paddock.backends.guest.client import GuestClient
+from tests.e2e.docker.ours import names
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.docker
+
+
+async def test_a_sandbox_without_a_lease_outlives_its_maker_and_is_found_again(
+    engine: Engine,
+) -> None:
+    recipe = DockerBackend(network="none", lease=None, labels={"job": "7"})
+    maker = await recipe.create()
+    await maker.fs.write_text("kept", "yes")
+    await maker.exec("(sleep 0.5; echo finished > late) & true")
+    await maker.detach()
+    with pytest.raises(SandboxClosed):
+        await maker.exec("true")
+    try:
+        assert await recipe.gc() == []
+        again = await DockerBackend().attach(maker.id)
+        assert again.labels == {"job": "7"}
+        assert again.working_dir == maker.working_dir
+        assert await again.fs.read_text("kept") == "yes"
+        assert (await again.exec("while ! [ -e late ]; do sleep 0.05; done; cat late")).ok
+        await again.detach()
+        (found,) = await recipe.list({"job": "7"})
+        assert (found.id, found.state) == (maker.id, "running")
+    finally:
+        assert await recipe.delete(maker.id)
+
+
+async def test_a_maker_without_a_lease_that_is_killed_leaves_its_sandbox(
+    engine: Engine, tmp_path: Path
+) -> None:
+    making = (
+        "import asyncio\nfrom paddock import DockerBackend\n"
+        "async def main():\n"
+        "    sandbox = await DockerBackend(network='none', lease=None).create()\n"
+        "    await sandbox.exec('echo on; sleep 0.7; echo ended > file',\n"
+        "        on_output=lambda *_: print(sandbox.id, flush=True))\n"
+        "asyncio.run(main())"
+    )
+    maker = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", making),
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert maker.stdout is not None
+    name = (await maker.stdout.readline()).decode().strip()
+    maker.kill()
+    await maker.wait()
+    async with await DockerBackend().attach(name) as again:
+        waiting = 'while [ "$(cat file)" != ended ]; do sleep 0.05; done'
+        assert (await again.exec(waiting, timeout=20)).ok
+    assert name not in {info.id for info in await DockerBackend().list()}
+
+
+async def test_two_hosts_share_a_sandbox_until_its_maker_closes_it(
+    engine: Engine, sandbox: DockerSandbox
+) -> None:
+    other = await DockerBackend().attach(sandbox.id)
+    try:
+        first, second = await asyncio.gather(
+            sandbox.exec("sleep 0.2; echo one"), other.exec("sleep 0.2; echo two")
+        )
+        assert (first.stdout, second.stdout) == ("one\n", "two\n")
+        with pytest.raises(Unsupported, match="lease"):
+            await sandbox.detach()
+        await sandbox.aclose()
+        async with asyncio.timeout(10):
+            with pytest.raises(SandboxLost):
+                await other.exec("sleep 100")
+    finally:
+        await other.aclose()
+
+
+async def test_joining_takes_the_word_and_a_sandbox_of_ours(
+    engine: Engine, sandbox: DockerSandbox
+) -> None:
+    client = GuestClient()
+    await join_stream(engine, sandbox.id, client)
+    joining = asyncio.ensure_future(client.request("join", word="guess"))
+    async with asyncio.timeout(10):
+        await client.disconnected.wait()
+    joining.cancel()
+    client.fail("test over")
+    assert (await sandbox.exec("echo untouched")).stdout == "untouched\n"
+    with pytest.raises(EngineError, match="No such container"):
+        await DockerBackend().attach("nobody")
+
+
+async def test_a_silent_owner_loses_its_sandbox_after_the_lease(engine: Engine) -> None:
+    sandbox = await DockerBackend(network="none", lease=2).create()
+    try:
+        assert isinstance(sandbox, DockerSandbox)
+        sandbox._heart.cancel()  # the owner hangs, but its connection stands
+        async with asyncio.timeout(15):
+            await sandbox._watcher
+        with pytest.raises(SandboxLost, match="ended"):
+            await sandbox.exec("true")
+    finally:
+        await sandbox.aclose()
+
+
+async def test_an_idle_sandbox_with_a_living_owner_outlives_its_lease(engine: Engine) -> None:
+    async with DockerBackend(network="none", lease=2).sandbox() as sandbox:
+        await asyncio.sleep(5)
+        assert (await sandbox.exec("echo here")).stdout == "here\n"
+
+
+HOST = """
+import asyncio
+from paddock.backends.docker import DockerBackend
+
+async def main():
+    async def one(number):
+        async with DockerBackend(network="none").sandbox() as sandbox:
+            print("up", flush=True)
+            await sandbox.exec("setsid sleep 1000 & sleep 1000")
+    await asyncio.gather(*(one(number) for number in range(3)))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("lines", [0, 1, 3], ids=["while making", "while starting", "at work"])
+async def test_a_host_that_is_killed_leaves_no_container(
+    engine: Engine, tmp_path: Path, lines: int
+) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    host = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOST, stdout=subprocess.PIPE, env=environment
+    )
+    assert host.stdout is not None
+    for _ in range(lines):
+        await host.stdout.readline()
+    if not lines:
+        async with asyncio.timeout(20):
+            while not await names(engine):  # noqa: ASYNC110 - somebody else makes them
+                await asyncio.sleep(0.01)
+    host.send_signal(signal.SIGKILL)
+    await host.wait()
+    # Nobody else uses the engine: what was never started has no guest, but an heir.
+    async with asyncio.timeout(20):
+        while await names(engine):  # noqa: ASYNC110 - the engine removes them
+            await asyncio.sleep(0.05)
