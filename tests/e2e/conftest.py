@@ -1,4 +1,4 @@
-"""`paddock` as a real process, in a home of its own; a Daytona of one's own."""
+"""`paddock` as a real process in a home of its own; a bench for images; a Daytona alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ import aiohttp
 import pytest
 
 from paddock.backends.daytona import DaytonaBackend, service
+from paddock.backends.docker.engine import Engine
+from paddock.backends.docker.store import list_images
 from paddock.testing.daytona import DaytonaServer
+from tests.e2e.image_bench import Bench
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -79,6 +82,16 @@ def paddock(tmp_path: Path) -> Paddock:
     home.mkdir()
     cwd.mkdir()
     return Paddock(home, cwd)
+
+
+@pytest.fixture
+async def bench(base_image: str) -> AsyncIterator[Bench]:
+    """Where a test builds images; fails the test that leaves one of its own on the engine."""
+    bench = Bench(await Engine.connect(), base_image)
+    yield bench
+    await bench.tidy()
+    left = {info.reference for info in await list_images(bench.engine)}
+    assert not left & bench.made
 
 
 @dataclass(frozen=True)
