@@ -59,6 +59,8 @@ class Capability(enum.StrEnum):
     """What not every backend can do. Asking for one that is missing raises `Unsupported`."""
 
     URL = "url"
+    TCP = "tcp"
+    """What `url` tells leads anything over TCP, and takes no header."""
     SNAPSHOT = "snapshot"
     FORK = "fork"
     PAUSE = "pause"
@@ -219,13 +221,15 @@ class Sandbox(ABC):
         raise Unsupported("stats()", backend=self.backend)
 
     async def url(self, port: int) -> str:
-        """Where TCP `port` of the sandbox can be reached: ``http://127.0.0.1:NNNNN``.
+        """Where TCP `port` of the sandbox can be reached by HTTP and WebSocket.
 
-        HTTP, WebSocket and anything else over TCP; the port need not be declared, and the
-        sandbox needs no network. The same port has the same address until the sandbox
+        The port need not be declared. The same port has the same address until the sandbox
         closes, which closes all its connections. A server that does not listen yet is no
-        error here: until it does, connections are reset. Any program of this machine can
-        use the address. `Unsupported` without `Capability.URL`.
+        error here: until it does, requests fail. `Unsupported` without `Capability.URL`.
+
+        With `Capability.TCP` it is ``http://127.0.0.1:NNNNN``, which leads anything else over
+        TCP, too: any program of this machine can use it, and the sandbox needs no network.
+        Without, the backend says what a request has to bring.
         """
         if not 0 < port < 65536:
             raise ValueError(f"{port} is no TCP port")

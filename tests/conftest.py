@@ -9,7 +9,7 @@ import os
 import select
 import shutil
 import tempfile
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -20,10 +20,12 @@ from paddock.backends.docker.build import bootstrap, ensure
 from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.store import identity
 from paddock.errors import PaddockError
-from paddock.testing.daytona import DaytonaServer
+from tests.daytona_account import daytona_account as account_of_the_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Coroutine, Iterator
+
+    from tests.daytona_account import DaytonaAccount
 
 T = TypeVar("T")
 
@@ -122,30 +124,10 @@ async def _make_base_image() -> str:
 
 
 @pytest.fixture(scope="session")
-def daytona_server() -> Iterator[DaytonaServer]:
-    """A Daytona of ours in a thread of its own, which is no part of what a test measures."""
-    entered: Future[tuple[DaytonaServer, Callable[[], object]]] = Future()
-    with ThreadPoolExecutor(1) as thread:
-        served = thread.submit(asyncio.run, _serve_daytona(entered))
-        server, leave = entered.result()
-        yield server
-        leave()
-        served.result()
-
-
-async def _serve_daytona(
-    entered: Future[tuple[DaytonaServer, Callable[[], object]]],
-) -> None:
-    """Serve until the function that is told with the server is called."""
-    left, loop = asyncio.Event(), asyncio.get_running_loop()
-    try:
-        async with DaytonaServer() as server:
-            entered.set_result((server, lambda: loop.call_soon_threadsafe(left.set)))
-            await left.wait()
-    except BaseException as error:
-        if not entered.done():
-            entered.set_exception(error)
-        raise
+def daytona_account() -> Iterator[DaytonaAccount]:
+    """The Daytona account of the environment, or a server of ours; nothing may be left there."""
+    with account_of_the_session() as account:
+        yield account
 
 
 @pytest.fixture(scope="session", autouse=True)

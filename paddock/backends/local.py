@@ -51,7 +51,7 @@ BOOT = "import sys; sys.path.insert(0, {folder!r}); from inside.loop import main
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 """How a process ends that is killed, and how bubblewrap tells it of the one inside."""
 
-ALWAYS = frozenset({Capability.URL}) | (
+ALWAYS = frozenset({Capability.URL, Capability.TCP}) | (
     {Capability.TREE_KILL} if sys.platform == "linux" else frozenset()
 )
 FENCED = frozenset(

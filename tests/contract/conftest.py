@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import tempfile
-import time
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from paddock.backends import lease, owner
 from paddock.backends.daytona import DaytonaBackend
 from paddock.backends.daytona.sandbox import DaytonaSandbox
 from paddock.backends.docker import DockerBackend
@@ -23,12 +23,11 @@ from paddock.backends.local import LocalBackend, LocalSandbox, probe
 from paddock.image import Image
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from paddock.backends.base import Backend
+    from paddock.backends.base import Backend, SandboxInfo
     from paddock.sandbox import Sandbox
-    from paddock.testing.daytona import DaytonaServer
+    from tests.daytona_account import DaytonaAccount
 
 WITHOUT_PYTHON = Image.from_registry("paddock:base").run_commands(
     "mkdir -p /opt/python/bin && mv /usr/bin/python3* /opt/python/bin"
@@ -37,8 +36,6 @@ WITHOUT_PYTHON = Image.from_registry("paddock:base").run_commands(
 told do; so the tests of any backend can be run in it."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/opt/python/bin"
 
-LEAVING = 5.0
-"""Seconds in which a server of ours has removed what it was told to."""
 BACKENDS: dict[str, Backend] = {
     "docker": DockerBackend(network="none"),
     "local-none": LocalBackend(isolation="none"),
@@ -54,9 +51,22 @@ NOT_WITHOUT_PYTHON = {
     "test_tools.test_[!b]*": "slow; such a tool is its method of the files, which is tested",
     "test_cancellation.*": "slow; each step of it is a call of the engine",
     "test_pool.*": "slow; a pool does not know how a sandbox is made",
+    "test_url.*": "there is no url(), which is a test of its own",
 }
 """Tests that an image without Python is not given, and why. Those that it could not pass are
 the differences of ``docs/images-without-python.md``."""
+
+
+HOLDS: dict[str, frozenset[str]] = {
+    "daytona": frozenset({"none", "nobody", "names"}),
+    "docker": frozenset({"none", "nobody", "names", "ports", "addresses"}),
+    "docker-no-python": frozenset({"none"}),
+    "local-bubblewrap": frozenset({"none", "nobody", "names", "ports", "addresses"}),
+    "local-none": frozenset(),
+}
+"""The networks of `test_policies` that a backend holds to; any other it refuses to start with."""
+OVER_TCP = ["docker", "local-bubblewrap", "local-none"]
+"""Backends whose addresses lead anything over TCP; the others' are for HTTP."""
 
 
 @pytest.fixture(autouse=True)
@@ -71,8 +81,9 @@ async def backend(
 ) -> AsyncIterator[Backend]:
     """One backend's recipe; skipped, with the reason, where this machine cannot run it."""
     if request.param == "daytona":
-        with _daytona(request.getfixturevalue("daytona_server")) as recipe:
-            yield recipe
+        account: DaytonaAccount = request.getfixturevalue("daytona_account")
+        yield account.recipe
+        await account.require_empty()
         return
     if request.param.startswith("docker"):
         request.getfixturevalue("base_image")
@@ -88,37 +99,16 @@ async def backend(
     yield BACKENDS[request.param]
 
 
-@contextlib.contextmanager
-def _daytona(server: DaytonaServer) -> Iterator[DaytonaBackend]:
-    """The real SDK and a server of ours, on which nothing of the test may be left.
-
-    With a key in the environment it is the account of that key instead.
-    """
-    from daytona import DaytonaConfig
-
-    if "DAYTONA_API_KEY" in os.environ:
-        yield DaytonaBackend()
-        return
-    config = DaytonaConfig(api_key=server.api_key, api_url=server.api_url, target="us")
-    # A snapshot is there at once; an image's build is looked at once a second. Its sandboxes
-    # run on this machine, and find the programs of this one.
-    yield DaytonaBackend(
-        config=config,
-        snapshot="daytonaio/sandbox:latest",
-        env_vars={"PATH": os.environ["PATH"]},
-    )
-    assert not [each for each in server.sandboxes.values() if each.desired != "destroyed"]
-    assert server.violations == []
-    # What it has open is this process's: the next test counts it.
-    end = time.monotonic() + LEAVING
-    while server.sandboxes and time.monotonic() < end:
-        time.sleep(0.005)
-
-
 def _why_not_without_python(request: pytest.FixtureRequest) -> str | None:
     name = f"{request.node.path.stem}.{request.node.originalname}"
     found = (why for pattern, why in NOT_WITHOUT_PYTHON.items() if fnmatch(name, pattern))
     return next(found, None)
+
+
+@pytest.fixture
+def held(request: pytest.FixtureRequest) -> frozenset[str]:
+    """See `HOLDS`."""
+    return HOLDS[request.node.callspec.params["backend"]]
 
 
 @pytest.fixture
@@ -143,3 +133,60 @@ def kill() -> Callable[[Sandbox], Awaitable[None]]:
             raise TypeError(f"how is a {type(sandbox).__name__} killed?")
 
     return kill
+
+
+@pytest.fixture
+def headers() -> Callable[[Sandbox, int], Awaitable[Mapping[str, str]]]:
+    """What requests to `sandbox.url(port)` have to bring."""
+
+    async def headers(sandbox: Sandbox, port: int) -> Mapping[str, str]:
+        if isinstance(sandbox, DaytonaSandbox):
+            return (await sandbox.preview(port)).headers
+        return {}
+
+    return headers
+
+
+@pytest.fixture
+def abandon() -> Callable[[Backend], Awaitable[str]]:
+    """Leave what a process leaves that is killed between making something and putting a guest
+    in; returns its id."""
+
+    async def abandon(recipe: Backend) -> str:
+        if isinstance(recipe, LocalBackend):
+            directory = lease.OwnedDirectory.create(labels=recipe.labels)
+            os.close(directory._lock)
+            return directory.path.name
+        lock = owner.OwnerLock.take()
+        if isinstance(recipe, DaytonaBackend):
+            async with recipe._account() as service:
+                native = await recipe._create(service, lock.name, recipe._settings())
+            os.close(lock._fd)
+            return str(native.id)
+        assert isinstance(recipe, DockerBackend)
+        await recipe._create(await Engine.connect(), recipe._plan(lock.name, "paddock:base"))
+        os.close(lock._fd)
+        return lock.name
+
+    return abandon
+
+
+@pytest.fixture
+def made_of() -> Callable[[Backend, SandboxInfo], tuple[str | None, str | None]]:
+    """The image and the working directory that a listing tells of a sandbox of a recipe."""
+
+    def made_of(recipe: Backend, info: SandboxInfo) -> tuple[str | None, str | None]:
+        if isinstance(recipe, DockerBackend):
+            return str(recipe.image), None
+        if isinstance(recipe, DaytonaBackend):
+            return recipe.snapshot or info.image, None
+        base = Path(tempfile.gettempdir()) / f"paddock-{os.getuid()}"
+        return None, str(base / info.id / "work")
+
+    return made_of
+
+
+@pytest.fixture
+def goes_with_its_owner(backend: Backend) -> bool:
+    """Whether a living sandbox is not to be taken from the process that owns it."""
+    return isinstance(backend, LocalBackend)

@@ -56,7 +56,7 @@ async def test_the_first_failing_setup_command_stops_and_leaves_nothing(
         await recipe.create()
     assert caught.value.exit_code == 9
     assert caught.value.stderr == "no\n"
-    await _nothing_is_left(backend, before)
+    assert _traces() == before
 
 
 async def test_closing_is_idempotent_and_ends_what_runs(backend: Backend) -> None:
@@ -71,7 +71,7 @@ async def test_closing_is_idempotent_and_ends_what_runs(backend: Backend) -> Non
     for call in (lambda: sandbox.exec("true"), lambda: sandbox.fs.stat("."), sandbox.fs.list):
         with pytest.raises(SandboxClosed):
             await call()
-    await _nothing_is_left(backend, before)
+    assert _traces() == before
 
 
 async def test_a_cancelled_close_closes(backend: Backend) -> None:
@@ -83,7 +83,7 @@ async def test_a_cancelled_close_closes(backend: Backend) -> None:
         closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await closing
-    await _nothing_is_left(backend, before)
+    assert _traces() == before
 
 
 @pytest.mark.rows("C46")
@@ -101,7 +101,7 @@ async def test_cancellation_at_every_step_of_a_creation_leaves_nothing(backend: 
         step += 1
     assert step >= 2
     gc.collect()
-    await _nothing_is_left(backend, before)
+    assert _traces() == before
     assert len(asyncio.all_tasks()) == 1
 
 
@@ -136,7 +136,7 @@ async def test_a_sandbox_killed_from_outside_is_lost_at_once(
                 await sandbox.exec("true")
             with pytest.raises(SandboxLost):
                 await sandbox.fs.read_bytes("x")
-    await _nothing_is_left(backend, before)
+    assert _traces() == before
 
 
 async def test_many_sandboxes_at_once(backend: Backend) -> None:
@@ -148,17 +148,7 @@ async def test_many_sandboxes_at_once(backend: Backend) -> None:
 
     results = await asyncio.gather(*(one(number) for number in range(20)))
     assert results == [str(number) for number in range(20)]
-    await _nothing_is_left(backend, before)
-
-
-async def _nothing_is_left(backend: Backend, before: tuple[frozenset[str], int]) -> None:
-    if backend.name != "daytona":
-        assert _traces() == before
-        return
-    # Of Daytona's the server runs in this process, and removes a little later.
-    async with asyncio.timeout(10):
-        while _traces()[0] != before[0]:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    assert _traces() == before
 
 
 def _traces() -> tuple[frozenset[str], int]:

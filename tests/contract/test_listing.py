@@ -11,43 +11,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock.backends import lease
 from paddock.backends.base import Backend
-from paddock.backends.daytona import DaytonaBackend
-from paddock.backends.docker import DockerBackend, owner
-from paddock.backends.docker.engine import Engine
-from paddock.backends.local import LocalBackend
 from paddock.errors import SandboxLost, Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from paddock.backends.base import ProgressCallback
+    from paddock.backends.base import ProgressCallback, SandboxInfo
     from paddock.sandbox import Sandbox
+
+    Abandon = Callable[[Backend], Awaitable[str]]
 
 
 @pytest.fixture
 def recipe(backend: Backend) -> Backend:
     """A recipe whose sandboxes can be told from all others."""
     return dataclasses.replace(backend, labels={"test": secrets.token_hex(6), "kind": "a=b c"})
-
-
-async def abandon(recipe: Backend) -> str:
-    """What a process leaves that is killed between making something and putting a guest in."""
-    if isinstance(recipe, LocalBackend):
-        directory = lease.OwnedDirectory.create(labels=recipe.labels)
-        os.close(directory._lock)
-        return directory.path.name
-    lock = owner.OwnerLock.take()
-    if isinstance(recipe, DaytonaBackend):
-        async with recipe._account() as service:
-            native = await recipe._create(service, lock.name, recipe._settings())
-        os.close(lock._fd)
-        return str(native.id)
-    assert isinstance(recipe, DockerBackend)
-    await recipe._create(await Engine.connect(), recipe._plan(lock.name, "paddock:base"))
-    os.close(lock._fd)
-    return lock.name
 
 
 async def test_a_sandbox_is_listed_while_it_lives(recipe: Backend) -> None:
@@ -62,17 +41,12 @@ async def test_a_sandbox_is_listed_while_it_lives(recipe: Backend) -> None:
     assert await recipe.list(recipe.labels) == []
 
 
-async def test_it_is_told_what_a_sandbox_is_made_of(recipe: Backend) -> None:
+async def test_it_is_told_what_a_sandbox_is_made_of(
+    recipe: Backend, made_of: Callable[[Backend, SandboxInfo], tuple[str | None, str | None]]
+) -> None:
     async with recipe.sandbox():
         (info,) = await recipe.list(recipe.labels)
-    if isinstance(recipe, DockerBackend):
-        assert (info.image, info.working_dir) == (recipe.image, None)
-    elif isinstance(recipe, DaytonaBackend):
-        assert (info.image, info.working_dir) == (recipe.snapshot, None)
-    else:
-        assert info.image is None
-        assert info.working_dir is not None
-        assert info.working_dir.endswith(f"{info.id}/work")
+    assert (info.image, info.working_dir) == made_of(recipe, info)
 
 
 async def test_only_what_has_all_the_labels_is_listed_oldest_first(recipe: Backend) -> None:
@@ -87,7 +61,9 @@ async def _ids(recipe: Backend, labels: Mapping[str, str]) -> list[str]:
     return [info.id for info in await recipe.list(labels)]
 
 
-async def test_what_an_owner_left_is_told_and_collected_and_nothing_else(recipe: Backend) -> None:
+async def test_what_an_owner_left_is_told_and_collected_and_nothing_else(
+    recipe: Backend, abandon: Abandon
+) -> None:
     async with recipe.sandbox() as sandbox:
         left = await abandon(recipe)
         owners = {info.id: info.owner for info in await recipe.list(recipe.labels)}
@@ -98,7 +74,7 @@ async def test_what_an_owner_left_is_told_and_collected_and_nothing_else(recipe:
         assert (await sandbox.exec("true")).ok
 
 
-async def test_what_an_owner_left_is_deleted_by_id_once(recipe: Backend) -> None:
+async def test_what_an_owner_left_is_deleted_by_id_once(recipe: Backend, abandon: Abandon) -> None:
     left = await abandon(recipe)
     assert await recipe.delete(left) is True
     assert await recipe.delete(left) is False
@@ -114,10 +90,10 @@ async def test_deleting_what_is_not_there_is_false(recipe: Backend, name: str) -
 
 
 async def test_deleting_takes_a_container_from_its_owner_and_a_local_one_goes_with_its_owner(
-    recipe: Backend,
+    recipe: Backend, *, goes_with_its_owner: bool
 ) -> None:
     async with recipe.sandbox() as sandbox:
-        if isinstance(recipe, LocalBackend):
+        if goes_with_its_owner:
             with pytest.raises(Unsupported, match=f"end process {os.getpid()}"):
                 await recipe.delete(sandbox.id)
             assert (await sandbox.exec("true")).ok

@@ -1,4 +1,4 @@
-"""Reaching a sandbox's ports from this machine: the same on every backend."""
+"""Reaching a sandbox's ports from outside, by HTTP and WebSocket: the same on every backend."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import socket
-import struct
 import urllib.request
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,67 +17,13 @@ from paddock.errors import SandboxClosed, SandboxLost
 from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from paddock.sandbox import Sandbox
 
-pytestmark = pytest.mark.parametrize(
-    "backend", ["docker", "local-bubblewrap", "local-none"], indirect=True
-)
-"""Those with a guest."""
+    Headers = Callable[[Sandbox, int], Awaitable[Mapping[str, str]]]
 
 DEADLINE = 20.0
-MEGABYTE = 1_000_000
-
-SERVER = """
-import asyncio, os, socket, struct, sys
-
-async def echo(reader, writer):
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.write_eof()
-    writer.close()
-
-async def after(reader, writer):
-    "Says nothing until the other side has ended."
-    data = await reader.read()
-    writer.write(b"%d bytes" % len(data))
-    writer.close()
-
-async def hasty(reader, writer):
-    writer.write(b"farewell")
-    writer.close()
-
-async def rude(reader, writer):
-    writer.get_extra_info("socket").setsockopt(
-        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.write(b"cut o")
-    await writer.drain()
-    await reader.read(1)
-    writer.transport.abort()
-
-async def deaf(reader, writer):
-    writer.transport.pause_reading()
-    await asyncio.Event().wait()
-
-async def witness(reader, writer):
-    "Tells on stdout how the connection ended."
-    print("here", flush=True)
-    try:
-        data = await reader.read()
-        print("ended", len(data), flush=True)
-    except ConnectionResetError:
-        print("reset", flush=True)
-    writer.close()
-
-async def main():
-    server = await asyncio.start_server(globals()[sys.argv[1]], "127.0.0.1", 0, backlog=128)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-asyncio.run(main())
-"""
 
 WEB_SOCKET = """
 import base64, hashlib, http.server
@@ -123,6 +67,8 @@ PAGES = """
 import http.server
 
 class Pages(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def do_GET(self):
         body = self.path.encode()
         self.send_response(200)
@@ -130,9 +76,34 @@ class Pages(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
 print(server.server_port, flush=True)
 server.serve_forever()
+"""
+
+
+RAW = """
+import socket
+
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+while True:
+    connection = server.accept()[0]
+    with connection:
+        data = connection.recv(100)
+        if b"knock" in data:
+            print("knocked", flush=True)
+        connection.sendall(data)
 """
 
 
@@ -167,185 +138,119 @@ async def serving(sandbox: Sandbox, program: str, *args: str) -> AsyncIterator[t
             await reading.aclose()  # type: ignore[attr-defined]
 
 
-async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    place = urlsplit(url)
-    return await asyncio.wait_for(
-        asyncio.open_connection(place.hostname, place.port, limit=MEGABYTE), DEADLINE
-    )
+async def fetch(url: str, headers: Mapping[str, str], data: bytes | None = None) -> bytes:
+    """What a server answers with; raises `OSError` if none does, or with an error."""
+    request = urllib.request.Request(url, data, headers=dict(headers))
 
-
-async def hang_up(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    with contextlib.suppress(ConnectionError):
-        await asyncio.wait_for(writer.wait_closed(), DEADLINE)
-
-
-async def fetch(url: str) -> bytes:
     def read() -> bytes:
-        with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
+        with urllib.request.urlopen(request, timeout=DEADLINE) as answer:
             body: bytes = answer.read()
             return body
 
     return await asyncio.to_thread(read)
 
 
-async def test_a_web_server_inside_answers_at_its_url(sandbox: Sandbox) -> None:
+async def silence(url: str, headers: Mapping[str, str]) -> None:
+    """Wait until nothing answers any more: a service takes a sandbox down in its own time."""
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(OSError, match=r"4\d\d|50\d|refused"):
+            while True:
+                await fetch(url, headers)
+
+
+async def test_a_web_server_inside_answers_at_its_url(sandbox: Sandbox, headers: Headers) -> None:
     assert Capability.URL in sandbox.capabilities
     async with serving(sandbox, PAGES) as (_, port):
         url = await sandbox.url(port)
-        assert url.startswith("http://127.0.0.1:")
         assert await sandbox.url(port) == url
         assert await sandbox.url(port + 1) != url
-        assert await fetch(f"{url}/some/page?x=1") == b"/some/page?x=1"
+        told = await headers(sandbox, port)
+        assert await fetch(f"{url}/some/page?x=1", told) == b"/some/page?x=1"
 
 
-async def test_before_the_server_is_there_connections_are_reset(sandbox: Sandbox) -> None:
+async def test_before_the_server_is_there_requests_fail(sandbox: Sandbox, headers: Headers) -> None:
     async with serving(sandbox, PAGES) as (_, port):
         pass
-    url = await sandbox.url(port)
-    reader, writer = await connect(url)
-    with pytest.raises(ConnectionResetError):
-        await asyncio.wait_for(reader.read(), DEADLINE)
-    await hang_up(writer)
+    url, told = await sandbox.url(port), await headers(sandbox, port)
+    with pytest.raises(OSError, match=r"502|reset|closed"):
+        await fetch(url, told)
     program = PAGES.replace('("127.0.0.1", 0)', f'("127.0.0.1", {port})')
     async with serving(sandbox, program):
-        assert await fetch(f"{url}/now") == b"/now"
+        assert await fetch(f"{url}/now", told) == b"/now"
 
 
-async def test_websockets_pass(sandbox: Sandbox) -> None:
+async def test_websockets_pass(sandbox: Sandbox, headers: Headers) -> None:
     async with serving(sandbox, WEB_SOCKET) as (_, port):
-        url = (await sandbox.url(port)).replace("http:", "ws:")
-        async with asyncio.timeout(DEADLINE), websockets.connect(url, proxy=None) as socket:
+        url = (await sandbox.url(port)).replace("http", "ws", 1)
+        connecting = websockets.connect(
+            url, proxy=None, additional_headers=await headers(sandbox, port)
+        )
+        async with asyncio.timeout(DEADLINE), connecting as socket:
             for message in ("hello", "x" * 10_000, b"\x00\xff"):
                 await socket.send(message)
                 assert await socket.recv() == message
 
 
-async def test_large_transfers_arrive_whole_in_both_ways_at_once(sandbox: Sandbox) -> None:
-    data = os.urandom(MEGABYTE) * 20
-    async with serving(sandbox, SERVER, "echo") as (_, port):
-        reader, writer = await connect(await sandbox.url(port))
-        received = hashlib.sha256()
-
-        async def send() -> None:
-            for at in range(0, len(data), MEGABYTE):
-                writer.write(data[at : at + MEGABYTE])
-                await writer.drain()
-            writer.write_eof()
-
-        async def receive() -> None:
-            while piece := await reader.read(MEGABYTE):
-                received.update(piece)
-
-        await asyncio.wait_for(asyncio.gather(send(), receive()), DEADLINE)
-        assert received.digest() == hashlib.sha256(data).digest()
-        await hang_up(writer)
+async def test_large_bodies_arrive_whole_in_both_directions(
+    sandbox: Sandbox, headers: Headers
+) -> None:
+    data = os.urandom(5_000_000)
+    async with serving(sandbox, PAGES) as (_, port):
+        answer = await fetch(await sandbox.url(port), await headers(sandbox, port), data)
+        assert hashlib.sha256(answer).digest() == hashlib.sha256(data).digest()
 
 
-async def test_many_connections_at_once_do_not_mix(sandbox: Sandbox) -> None:
-    async with serving(sandbox, SERVER, "echo") as (_, port):
-        url = await sandbox.url(port)
+async def test_many_requests_at_once_do_not_mix(sandbox: Sandbox, headers: Headers) -> None:
+    async with serving(sandbox, PAGES) as (_, port):
+        url, told = await sandbox.url(port), await headers(sandbox, port)
 
         async def one(number: int) -> None:
-            reader, writer = await connect(url)
-            data = b"%d," % number * 10_000
-            writer.write(data)
-            writer.write_eof()
-            assert await asyncio.wait_for(reader.read(), DEADLINE) == data
-            await hang_up(writer)
+            assert await fetch(f"{url}/{number}", told) == b"/%d" % number
 
         await asyncio.gather(*(one(number) for number in range(50)))
 
 
-async def test_the_end_of_one_way_leaves_the_other_open(sandbox: Sandbox) -> None:
-    async with serving(sandbox, SERVER, "after") as (_, port):
-        reader, writer = await connect(await sandbox.url(port))
-        writer.write(b"x" * 300_000)
-        writer.write_eof()
-        assert await asyncio.wait_for(reader.read(), DEADLINE) == b"300000 bytes"
-        await hang_up(writer)
-
-
-async def test_a_server_that_closes_first_has_its_words_delivered(sandbox: Sandbox) -> None:
-    async with serving(sandbox, SERVER, "hasty") as (_, port):
-        reader, writer = await connect(await sandbox.url(port))
-        assert await asyncio.wait_for(reader.read(), DEADLINE) == b"farewell"
-        await hang_up(writer)
-
-
-async def test_what_is_cut_off_inside_does_not_look_whole(sandbox: Sandbox) -> None:
-    async with serving(sandbox, SERVER, "rude") as (_, port):
-        reader, writer = await connect(await sandbox.url(port))
-        assert await asyncio.wait_for(reader.readexactly(5), DEADLINE) == b"cut o"
-        writer.write(b"go on")
-        with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(reader.read(), DEADLINE)
-        await hang_up(writer)
-
-
-async def test_the_server_is_told_how_its_client_went(sandbox: Sandbox) -> None:
-    async with serving(sandbox, SERVER, "witness") as (served, port):
-        url = await sandbox.url(port)
-        _, writer = await connect(url)
-        writer.write(b"bye")
-        await hang_up(writer)
-        assert await served.line() == "here"
-        assert await served.line() == "ended 3"
-        _, writer = await connect(url)
-        assert await served.line() == "here"
-        raw: socket.socket = writer.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        writer.transport.abort()
-        assert await served.line() == "reset"
-        await hang_up(writer)
-
-
-async def test_a_server_that_does_not_read_holds_its_client_back(sandbox: Sandbox) -> None:
-    async with serving(sandbox, SERVER, "deaf") as (_, port):
+async def test_what_is_no_http_passes_only_where_it_is_told(sandbox: Sandbox) -> None:
+    async with serving(sandbox, RAW) as (served, port):
         place = urlsplit(await sandbox.url(port))
-        loop = asyncio.get_running_loop()
-        with socket.create_connection((place.hostname, place.port)) as client:
-            client.setblocking(False)
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.5):
-                    await loop.sock_sendall(client, bytes(64 * MEGABYTE))
-            assert (await sandbox.exec("echo on")).stdout == "on\n"
+        secure = place.scheme == "https"
+        reader, writer = await asyncio.open_connection(
+            place.hostname, place.port or (443 if secure else 80), ssl=secure or None
+        )
+        writer.write(b"\x00knock\r\n\r\n")
+        answer = await asyncio.wait_for(reader.read(12), DEADLINE)
+        if Capability.TCP in sandbox.capabilities:
+            assert answer == b"\x00knock\r\n\r\n"[:12]
+            assert await served.line() == "knocked"
+        else:
+            assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4"))
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await asyncio.wait_for(writer.wait_closed(), DEADLINE)
 
 
-async def test_when_the_sandbox_is_lost_its_connections_are(
-    sandbox: Sandbox, kill: Callable[[Sandbox], Awaitable[None]]
+async def test_when_the_sandbox_is_lost_so_are_its_addresses(
+    sandbox: Sandbox, kill: Callable[[Sandbox], Awaitable[None]], headers: Headers
 ) -> None:
-    async with serving(sandbox, SERVER, "echo") as (_, port):
-        url = await sandbox.url(port)
-        reader, writer = await connect(url)
-        writer.write(b"x")
-        assert await asyncio.wait_for(reader.readexactly(1), DEADLINE) == b"x"
+    async with serving(sandbox, PAGES) as (_, port):
+        url, told = await sandbox.url(port), await headers(sandbox, port)
+        assert await fetch(url, told) == b"/"
         await kill(sandbox)
-        with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(reader.read(), DEADLINE)
-        await hang_up(writer)
-    with pytest.raises(SandboxLost):
-        await sandbox.exec("true")
+        with pytest.raises(SandboxLost):
+            await sandbox.exec("true")
+    await silence(url, told)
     with pytest.raises(SandboxLost):
         await sandbox.url(port)
-    with pytest.raises(ConnectionRefusedError):
-        await connect(url)
 
 
-async def test_when_the_sandbox_is_closed_nothing_listens_and_nothing_runs(
-    sandbox: Sandbox,
+async def test_when_the_sandbox_is_closed_nothing_answers(
+    sandbox: Sandbox, headers: Headers
 ) -> None:
-    async with serving(sandbox, SERVER, "echo") as (_, port):
-        url = await sandbox.url(port)
-        reader, writer = await connect(url)
-        writer.write(b"x")
-        assert await asyncio.wait_for(reader.readexactly(1), DEADLINE) == b"x"
+    async with serving(sandbox, PAGES) as (_, port):
+        url, told = await sandbox.url(port), await headers(sandbox, port)
+        assert await fetch(url, told) == b"/"
         await sandbox.aclose()
-        with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(reader.read(), DEADLINE)
-        await hang_up(writer)
-    with pytest.raises(ConnectionRefusedError):
-        await connect(url)
+    await silence(url, told)
     with pytest.raises(SandboxClosed):
         await sandbox.url(port)
 

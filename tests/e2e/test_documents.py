@@ -24,7 +24,7 @@ from paddock.testing.model_server import ModelServer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from paddock.testing.daytona import DaytonaServer
+    from tests.daytona_account import DaytonaAccount
     from tests.e2e.conftest import Paddock
 
 DOCUMENTS = Path(__file__).parent.parent / "documents"
@@ -179,15 +179,16 @@ async def test_sdk_session(paddock: Paddock) -> None:
     assert output == "Looked. In short. in\n\n"
 
 
-async def test_sdk_async_context_manager(paddock: Paddock, daytona_server: DaytonaServer) -> None:
+async def test_sdk_async_context_manager(paddock: Paddock, daytona_account: DaytonaAccount) -> None:
     program = cut(
         SDK,
         'async with Session(Agent(AgentConfig(backend="daytona"',
         "# sandbox deleted automatically",
     )
     script = [BASH, {"expect": "/home/daytona", "text": "Deployed."}]
-    environment = daytona_server.environment()
+    environment = dict(daytona_account.variables)
     assert await printed(wrapped(program), script, paddock, environment) == "Deployed.\n"
+    await daytona_account.require_empty()
 
 
 async def test_sdk_session_store(paddock: Paddock) -> None:

@@ -237,6 +237,8 @@ class DaytonaSandbox(GuestSandbox):
 
     async def _call(self, what: str, work: Any, *, twice: bool = True) -> Any:
         self.raise_if_closed()
+        if self._client.lost.done():
+            raise SandboxLost(self._client.lost.result().reason, sandbox_id=self.id)
         try:
             return await self._service.call(
                 what, work, twice=twice, before_again=self._line.raise_if_gone

@@ -37,7 +37,9 @@ IDLE_BEAT = 15.0
 ANSWER_DEADLINE = 20.0
 """Seconds in which a guest has to answer a heartbeat: under any load that lets it run."""
 
-WITH_GUEST = frozenset({Capability.TREE_KILL, Capability.NETWORK_ALLOWLIST, Capability.URL})
+WITH_GUEST = frozenset(
+    {Capability.TREE_KILL, Capability.NETWORK_ALLOWLIST, Capability.URL, Capability.TCP}
+)
 SWITCHING = frozenset({Capability.USER})
 BOUNDED = frozenset({Capability.LIMIT_DISK})
 

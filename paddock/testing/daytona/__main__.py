@@ -13,7 +13,8 @@ from paddock.testing.daytona import DaytonaServer
 _ABOUT = """\
 Run a Daytona on 127.0.0.1, on a free port, until Ctrl-C. It prints the shell lines that lead
 the Daytona SDK and Paddock to it; run them in another shell. Commands of its sandboxes run on
-this machine, as you, without any isolation. At the end every sandbox is removed."""
+this machine, as you, without any isolation. At the end every sandbox is removed, and what it
+was asked that Daytona's API does not have is told, with exit code 1."""
 
 
 def main() -> None:
@@ -37,7 +38,10 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     sandbox_class = "container" if arguments.container else "linux-vm"
-    asyncio.run(_serve(DaytonaServer(delay=arguments.delay, sandbox_class=sandbox_class)))
+    server = DaytonaServer(delay=arguments.delay, sandbox_class=sandbox_class)
+    asyncio.run(_serve(server))
+    if server.violations:
+        sys.exit("\n".join(server.violations))
 
 
 async def _serve(server: DaytonaServer) -> None:

@@ -68,17 +68,19 @@ class Access:
         }
 
     def admits(self, who: str, port: int, token: str | None) -> bool:
-        """Whether a preview may be shown: `who` is a sandbox's id, or a signed token.
+        """Whether a preview may be shown: `who` is the id of a sandbox that runs, or a token
+        that was signed for it.
 
         An id needs the sandbox's preview token, unless the sandbox is public.
         """
         if (sandbox := self._fleet.sandboxes.get(who)) is not None:
             public = bool(sandbox.settings["public"])
-            return public or secrets.compare_digest(token or "", sandbox.token)
+            allowed = public or secrets.compare_digest(token or "", sandbox.token)
+            return allowed and sandbox.state == "started"
         for each in self._fleet.live():
             known, until = each.signed.get(who, (None, 0.0))
             if known == port and until > self._clock.seconds():
-                return True
+                return each.state == "started"
         return False
 
     async def _preview(self, call: Call) -> Answer:
