@@ -21,14 +21,14 @@ LONG = 40_000_000
 
 
 @pytest.fixture(scope="module")
-def maria(require: Require) -> Iterator[MariaDB]:
-    with mariadb(require) as server:
+def postgres(require: Require) -> Iterator[PostgreSQL]:
+    with postgresql(require) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def postgres(require: Require) -> Iterator[PostgreSQL]:
-    with postgresql(require) as server:
+def maria(require: Require) -> Iterator[MariaDB]:
+    with mariadb(require) as server:
         yield server
 
 
@@ -102,6 +102,14 @@ async def test_an_export_says_what_was_too_long_for_it(
     assert first == f"Exported 3 rows to x.csv ({len(data)} bytes)"
     assert note == "[2 values were too long, and only their beginnings are there]"
     assert [len(line) for line in data.split(b"\r\n")] == [3, 2 + 2**21, 2, 2 + 2**21, 0]
+
+
+async def test_a_query_of_postgres_may_have_as_many_columns_as_there_can_be(
+    postgres: PostgreSQL,
+) -> None:
+    output = await query(postgres.handler(), f"SELECT {', '.join(['NULL::text'] * 1600)}")
+    assert output.success
+    assert output.content.count("NULL") == 1600
 
 
 @pytest.mark.rows("S-49")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from paddock.runtime.tools.table import Beginning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["MAX_ROW", "MAX_ROW_BYTES", "Shortened", "opened", "room", "shortened_for_postgres"]
 
@@ -33,8 +33,8 @@ _SHORT_TYPES: Final = frozenset({
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortened:
-    """A query whose values are not too long. `sized` says for each column whether a value is a
-    beginning, whose size follows."""
+    """A query whose values are not too long. `sized` says for each column whether a value is the
+    pair of a beginning and its size. They are one value, since a query has a bound of columns."""
 
     sql: str
     columns: tuple[str, ...]
@@ -42,14 +42,15 @@ class Shortened:
 
     def row(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """A row as the query gives it, as one of the query that was shortened."""
-        return tuple(self._cells(iter(values)))
+        pairs = zip(self.sized, values, strict=True)
+        return tuple(_begun(*value) if sized else value for sized, value in pairs)
 
-    def _cells(self, values: Iterator[Any]) -> Iterator[Any]:
-        for sized in self.sized:
-            value = next(values)
-            if sized and (size := next(values)) is not None and size > len(value):
-                value = Beginning(text=value, size=size)
-            yield value
+
+def _begun(beginning: Any, size: Any) -> Any:
+    if beginning is None:
+        return None
+    size = int.from_bytes(size) if isinstance(size, bytes) else int(size)
+    return beginning if size == len(beginning) else Beginning(text=beginning, size=size)
 
 
 def room(columns: int) -> int:
@@ -69,9 +70,10 @@ def shortened_for_postgres(sql: str, columns: Sequence[tuple[str, int]]) -> Shor
     wanted = []
     for name, (_, number), long in zip(names, columns, sized, strict=True):
         if number == _BYTES:
-            wanted.append(f"substring({name}, 1, {most}), octet_length({name})")
+            size = f"int4send(octet_length({name}))"
+            wanted.append(f"ARRAY[substring({name}, 1, {most}), {size}]")
         elif long:
-            wanted.append(f"left({name}::text, {most}), length({name}::text)")
+            wanted.append(f"ARRAY[left({name}::text, {most}), length({name}::text)::text]")
         else:
             wanted.append(name)
     outer = f"SELECT {', '.join(wanted)} FROM ({sql}\n) AS q ({', '.join(names)})"
