@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import finish
@@ -23,6 +23,7 @@ from paddock.errors import (
 )
 from paddock.runtime.approvals import call_digest
 from paddock.runtime.compaction import compact_if_full
+from paddock.runtime.ending import Undertaking
 from paddock.runtime.events import (
     ApprovalDecided,
     Event,
@@ -33,7 +34,7 @@ from paddock.runtime.events import (
     RunStarted,
     RunStatus,
 )
-from paddock.runtime.inside import Task, current, part_of
+from paddock.runtime.inside import part_of
 from paddock.runtime.models.base import Usage
 from paddock.runtime.outlet import Outlet
 from paddock.runtime.results import RunResult, run_usage
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paddock.runtime.budget import Ledger
-    from paddock.runtime.cancellation import CancellationToken, CancelScope
+    from paddock.runtime.cancellation import CancelScope
     from paddock.runtime.control import Control
     from paddock.runtime.journal import Journal
     from paddock.runtime.loop import AgentLoop
@@ -71,7 +72,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class Run:
+class Run(Undertaking):
     """What one run works with. `make_loop` is awaited under `scope`, so it may be cancelled too.
 
     `context_window` tells how many tokens fit, where the history is to be kept below that.
@@ -80,16 +81,12 @@ class Run:
 
     journal: Journal
     outlet: RunOutlet
-    token: CancellationToken
     scope: CancelScope
     make_loop: LoopFactory
     control: Control
     ledger: Ledger
     terms: str
     context_window: Callable[[], Awaitable[int | None]] | None = None
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    closing: bool = False
-    task: Task = field(default_factory=current)
     _begun: bool = False
     _resumed: bool = False
     _loop: AgentLoop | None = None

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import logging
 import uuid
 import weakref
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from paddock._concurrency import finish
@@ -16,15 +14,16 @@ from paddock.errors import SessionError
 from paddock.runtime.approvals import terms_of
 from paddock.runtime.assembly import Assembly
 from paddock.runtime.cancellation import CancellationToken, CancelScope
-from paddock.runtime.compaction import compact, window_of
+from paddock.runtime.compacting import Compaction
+from paddock.runtime.compaction import window_of
 from paddock.runtime.control import Control
 from paddock.runtime.directory import SessionDirectory
-from paddock.runtime.inside import Task, current, is_awaited_by, is_inside, part_of
+from paddock.runtime.ending import Ending
+from paddock.runtime.inside import is_inside, part_of
 from paddock.runtime.journal import Journal
 from paddock.runtime.keeper import Keeper
 from paddock.runtime.outlet import RunOutlet
-from paddock.runtime.results import CompactResult, RunResult
-from paddock.runtime.run import NOT_APPROVED, Run
+from paddock.runtime.run import Run
 from paddock.runtime.secrecy import Secrecy
 from paddock.runtime.settings import SessionSettings
 from paddock.runtime.state import State
@@ -33,16 +32,18 @@ from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Awaitable, Generator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
     from types import TracebackType
 
     from paddock.backends.base import Progress, ProgressCallback
     from paddock.redaction import Redactor
     from paddock.runtime.agent import Agent
     from paddock.runtime.budget import Budget, Ledger
-    from paddock.runtime.events import CompactionFinished, CompactionTrigger
+    from paddock.runtime.ending import Undertaking
+    from paddock.runtime.events import CompactionTrigger
     from paddock.runtime.models.base import ModelClient
     from paddock.runtime.outlet import EventCallback
+    from paddock.runtime.results import CompactResult, RunResult
     from paddock.runtime.tools.registry import ToolRegistry
     from paddock.sandbox import Sandbox
 
@@ -51,31 +52,6 @@ __all__ = ["Session"]
 CLOSED = "the session was closed"
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(kw_only=True)
-class _Compaction:
-    """What a compaction that is asked for has of a run: it can be cancelled, and waited for."""
-
-    token: CancellationToken = field(default_factory=CancellationToken)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    closing: bool = False
-    task: Task = field(default_factory=current)
-
-
-class _Ending:
-    """May be awaited, for the end of the run that was cancelled, or not.
-
-    Who is part of the run is cancelled by that, or has nothing to wait for.
-    """
-
-    def __init__(self, run: Run | _Compaction | None) -> None:
-        self._run = run
-
-    def __await__(self) -> Generator[object, None, None]:
-        run = self._run
-        if run is not None and not (run.closing and is_awaited_by(run.task)):
-            yield from run.ended.wait().__await__()
 
 
 class Session(SessionSettings):
@@ -119,7 +95,7 @@ class Session(SessionSettings):
         for keeper in (self._client, own):
             # Only a word to the task that owns the thing; that one closes it.
             weakref.finalize(self, keeper.release).atexit = False
-        self._run: Run | _Compaction | None = None
+        self._work: Undertaking | None = None
         self._busy = False
         self._renewing = False
         self._ends_with_run = False
@@ -248,11 +224,11 @@ class Session(SessionSettings):
         of the run itself, it is an `asyncio.CancelledError` there, which has to be let through;
         in a callback that is shown the end, it returns at once.
         """
-        run = self._run
-        if run is not None and not run.closing:
-            run.token.cancel(reason)
+        work = self._work
+        if work is not None and not work.closing:
+            work.token.cancel(reason)
             self._tell_others_of_cancel()
-        return _Ending(run)
+        return Ending(work)
 
     def recover(self) -> None:
         """Bring the state up to what the trace says, and close a run whose process died.
@@ -274,17 +250,12 @@ class Session(SessionSettings):
         """
         with self._claimed():
             await self._journal.catch_up()
-            with self._journal.writing(), self._compacting() as scope:
-                async with scope:
-                    done = await self._compact(scope, custom_instructions, trigger)
-            if scope.cancelled:
-                raise SessionError(f"the compaction was cancelled: {scope.reason}")
-        return CompactResult(
-            summary=done.summary,
-            tokens_before=done.tokens_before,
-            tokens_after=done.tokens_after,
-            trigger=done.trigger,
-        )
+            work = self._work = self._new_compaction()
+            try:
+                return await work.execute(custom_instructions, trigger)
+            finally:
+                self._work = None
+                work.ended.set()
 
     async def get_sandbox(self) -> Sandbox:
         """The session's sandbox, made now if it is not there. It lasts until `close()`."""
@@ -307,20 +278,20 @@ class Session(SessionSettings):
         callback or a tool of the run itself it is as `cancel` there, and the session is closed
         when the run has ended, before `run` returns.
         """
-        run = self._run
-        if run is None or not self.is_inside_run:
+        work = self._work
+        if work is None or not self.is_inside_run:
             await finish(self._close())
             return
         self._ends_with_run = True
         await self.cancel(CLOSED)  # the run may wait for us, so it has to be able to cancel this
-        if run.ended.is_set():
+        if work.ended.is_set():
             await finish(self._close())
 
     @property
     def is_inside_run(self) -> bool:
         """Whether the caller is part of the run that is going on, as its callbacks and tools
         are, and what they have begun."""
-        return self._run is not None and is_inside(self._run.task)
+        return self._work is not None and is_inside(self._work.task)
 
     aclose = close
 
@@ -365,38 +336,6 @@ class Session(SessionSettings):
                 self._renewing = False
                 self._sandbox.renew()
 
-    @contextlib.contextmanager
-    def _compacting(self) -> Iterator[CancelScope]:
-        """A scope for a compaction, which is noted in the directory while the block runs."""
-        if not self._state.messages:
-            raise SessionError("there is nothing to compact")
-        if self._state.pending_approvals:
-            raise SessionError("calls wait for an approval: decide, or prompt, before this")
-        control = Control(directory=self.directory, cancel_check=self.cancel_check)
-        work = self._run = _Compaction()
-        if self.directory is not None:
-            self.directory.clear_cancel()
-            self.directory.note_writer()
-        try:
-            yield CancelScope(work.token, poll=control.poll)
-        finally:
-            self._run = None
-            work.ended.set()
-            if self.directory is not None:
-                self.directory.disclaim(self._state.status)
-
-    async def _compact(
-        self, scope: CancelScope, instructions: str, trigger: CompactionTrigger
-    ) -> CompactionFinished:
-        self._journal.settle(started=NOT_APPROVED, waiting=NOT_APPROVED)
-        outlet, ledger = RunOutlet(self._journal, None), self.open_ledger(None)
-        with ledger.running():
-            async with ledger.in_time():
-                loop = await self._assembly().make(ledger, outlet, scope.check, _at_once)
-                done = await compact(loop, instructions=instructions, trigger=trigger)
-        await self._journal.sync()
-        return done
-
     @contextlib.asynccontextmanager
     async def _running(
         self,
@@ -409,7 +348,7 @@ class Session(SessionSettings):
         """A run that can be cancelled while the block runs, and is noted in the directory."""
         with self._claimed(), self._secrecy.keeping(secrets or {}):
             self._journal.redactor = self.redactor
-            run = self._run = self._new_run(on_event, self.open_ledger(budget))
+            run = self._work = self._new_run(on_event, self.open_ledger(budget))
             forget = run.token.follow(token)
             try:
                 await self._journal.catch_up()  # `close` has a run to wait for already
@@ -418,7 +357,7 @@ class Session(SessionSettings):
                     yield run
             finally:
                 forget()
-                self._run = None
+                self._work = None
                 run.ended.set()
                 if self._ends_with_run:
                     self._ends_with_run = False
@@ -438,12 +377,11 @@ class Session(SessionSettings):
             self.directory.disclaim(self._state.status if ended else "error")
 
     def _new_run(self, on_event: EventCallback | None, ledger: Ledger) -> Run:
-        token = CancellationToken()
-        control = Control(directory=self.directory, cancel_check=self.cancel_check)
+        token, control = CancellationToken(), self._control()
         return Run(
+            token=token,
             journal=self._journal,
             outlet=RunOutlet(self._journal, on_event),
-            token=token,
             scope=CancelScope(token, poll=control.poll),
             make_loop=functools.partial(self._assembly().make, ledger),
             control=control,
@@ -451,6 +389,20 @@ class Session(SessionSettings):
             terms=terms_of(self._agent),
             context_window=self._window if self.auto_compact else None,
         )
+
+    def _new_compaction(self) -> Compaction:
+        token, ledger = CancellationToken(), self.open_ledger(None)
+        return Compaction(
+            token=token,
+            journal=self._journal,
+            directory=self.directory,
+            scope=CancelScope(token, poll=self._control().poll),
+            make_loop=functools.partial(self._assembly().make, ledger),
+            ledger=ledger,
+        )
+
+    def _control(self) -> Control:
+        return Control(directory=self.directory, cancel_check=self.cancel_check)
 
     def _assembly(self) -> Assembly:
         return Assembly(
@@ -483,7 +435,3 @@ def _teller(session: Session) -> ProgressCallback:
             owner.on_provision(progress)
 
     return tell
-
-
-async def _at_once() -> None:
-    """Nothing is awaited before a turn."""

@@ -1,0 +1,86 @@
+"""A compaction that somebody asks for: the frame around it, as `run` is one around the loop.
+
+It is noted in the directory, can be cancelled, and counts for the session's budget.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from paddock.errors import SessionError
+from paddock.runtime.compaction import compact
+from paddock.runtime.ending import Undertaking
+from paddock.runtime.outlet import RunOutlet
+from paddock.runtime.results import CompactResult
+from paddock.runtime.run import NOT_APPROVED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from paddock.runtime.budget import Ledger
+    from paddock.runtime.cancellation import CancelScope
+    from paddock.runtime.directory import SessionDirectory
+    from paddock.runtime.events import CompactionFinished, CompactionTrigger
+    from paddock.runtime.journal import Journal
+    from paddock.runtime.run import LoopFactory
+
+__all__ = ["Compaction"]
+
+
+@dataclass(kw_only=True)
+class Compaction(Undertaking):
+    """What one compaction works with."""
+
+    journal: Journal
+    directory: SessionDirectory | None
+    scope: CancelScope
+    make_loop: LoopFactory
+    ledger: Ledger
+
+    async def execute(self, instructions: str, trigger: CompactionTrigger) -> CompactResult:
+        """From the wish to the summary. See `Session.compact`."""
+        with self.journal.writing(), self._noted():
+            async with self.scope:
+                done = await self._compact(instructions, trigger)
+        if self.scope.cancelled:
+            raise SessionError(f"the compaction was cancelled: {self.scope.reason}")
+        return CompactResult(
+            summary=done.summary,
+            tokens_before=done.tokens_before,
+            tokens_after=done.tokens_after,
+            trigger=done.trigger,
+        )
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        """The directory tells of it while the block runs."""
+        state = self.journal.state
+        if not state.messages:
+            raise SessionError("there is nothing to compact")
+        if state.pending_approvals:
+            raise SessionError("calls wait for an approval: decide, or prompt, before this")
+        if self.directory is None:
+            yield
+            return
+        self.directory.clear_cancel()
+        self.directory.note_writer()
+        try:
+            yield
+        finally:
+            self.directory.disclaim(state.status)
+
+    async def _compact(self, instructions: str, trigger: CompactionTrigger) -> CompactionFinished:
+        self.journal.settle(started=NOT_APPROVED, waiting=NOT_APPROVED)
+        outlet = RunOutlet(self.journal, None)
+        with self.ledger.running():
+            async with self.ledger.in_time():
+                loop = await self.make_loop(outlet, self.scope.check, _at_once)
+                done = await compact(loop, instructions=instructions, trigger=trigger)
+        await self.journal.sync()
+        return done
+
+
+async def _at_once() -> None:
+    """Nothing is awaited before a turn."""
