@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import functools
+import json
 import os
 import select
 import shutil
@@ -69,20 +71,50 @@ def _require(what: str, available: object, reason: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def base_image(require: Require) -> Iterator[str]:
+def base_image(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """``paddock:base`` on a Docker Engine; skips, with the reason, where there is none.
 
     Made once if it is missing, from Debian packages where they can be had. At the end
-    the images that were not there before the session are removed.
+    the images that were not there before are removed.
     """
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    with contextlib.ExitStack() as leaving:
+        try:
+            leaving.enter_context(_images_as_before(shared / "images.json"))
+            image = _outside_the_loop(_make_base_image())
+        except PaddockError as error:
+            require("docker", False, str(error))
+            raise
+        yield image
+
+
+@contextlib.contextmanager
+def _images_as_before(ledger: Path) -> Iterator[None]:
+    """Remove new images at the end, unless another process that shares the tests is at work
+    still: the last one does it, for all. The `ledger` is where they tell each other."""
+    with _locked(ledger) as told:
+        told.setdefault("before", sorted(_outside_the_loop(_images())))
+        told["users"] = told.get("users", 0) + 1
     try:
-        before = _outside_the_loop(_images())
-        image = _outside_the_loop(_make_base_image())
-    except PaddockError as error:
-        require("docker", False, str(error))
-        raise
-    yield image
-    _outside_the_loop(_remove_images(before))
+        yield
+    finally:
+        with _locked(ledger) as told:
+            told["users"] -= 1
+            if not told["users"]:
+                _outside_the_loop(_remove_images(set(told.pop("before"))))
+
+
+@contextlib.contextmanager
+def _locked(ledger: Path) -> Iterator[dict[str, Any]]:
+    """What stands in the ledger, to change, while nobody else reads it."""
+    with ledger.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        told = json.loads(file.read() or "{}")
+        yield told
+        file.truncate(0)
+        json.dump(told, file)
 
 
 def _outside_the_loop(work: Coroutine[Any, Any, T]) -> T:

@@ -63,6 +63,7 @@ requires-dist = [{ name = "iniconfig", specifier = "==2.0.0" }]
 """  # noqa: E501
 
 
+@pytest.mark.timeout(240)
 async def test_the_agent_image_has_the_paddock_that_runs_here(bench: Bench) -> None:
     from importlib.metadata import version
 
