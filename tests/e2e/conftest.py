@@ -15,6 +15,7 @@ import pytest
 
 from paddock.backends.daytona import DaytonaBackend, service
 from paddock.backends.docker.engine import Engine
+from paddock.backends.docker.powers import powers
 from paddock.backends.docker.store import list_images
 from paddock.testing.daytona import DaytonaServer
 from tests.e2e.image_bench import Bench
@@ -22,6 +23,8 @@ from tests.e2e.image_bench import Bench
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.conftest import Require
 
 PATIENCE = 60
 """Seconds for one command, on two cores that may be busy with other tests."""
@@ -74,6 +77,12 @@ class Paddock:
     @staticmethod
     def command(*args: str) -> list[str]:
         return [sys.executable, "-m", "paddock", *args]
+
+
+@pytest.fixture
+async def control_groups(docker_engine: Engine, require: Require) -> None:
+    """Skips where the engine cannot limit, pause and measure containers: a rootless one may not."""
+    require("control groups", await powers(docker_engine), "the engine has none")
 
 
 @pytest.fixture

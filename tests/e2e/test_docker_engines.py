@@ -12,15 +12,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
-from paddock import ExecResult, SandboxLost
+from paddock import ExecResult, SandboxLost, Unsupported
 from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.engine import Engine, EngineError
+from paddock.sandbox import Capability, Resources
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -61,17 +62,20 @@ class PrivateEngine:
 
     async def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *("unshare", "--net", "sh", "-c", START, "sh"),
+            self._process = await self._run(
                 *("--host", self.host, "--data-root", f"{self.folder}/data"),
                 *("--exec-root", f"{self.folder}/exec", "--pidfile", f"{self.folder}/pid"),
                 *self.options,
-                stdout=log,
-                stderr=log,
+                log=log,
             )
         async with asyncio.timeout(PATIENCE):
             while not await self._answers():  # noqa: ASYNC110 - nothing else tells
                 await asyncio.sleep(0.1)
+
+    async def _run(self, *options: str, log: IO[bytes]) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *("unshare", "--net", "sh", "-c", START, "sh", *options), stdout=log, stderr=log
+        )
 
     async def _answers(self) -> bool:
         assert self._process is not None
@@ -100,6 +104,51 @@ class PrivateEngine:
         await asyncio.to_thread(_remove, self.folder)
 
 
+APART = """
+import ctypes, os, sys
+assert not ctypes.CDLL(None).unshare(0x10000000 | 0x40000000 | 0x00020000)  # user, net, mount
+print("apart", flush=True)
+sys.stdin.readline()
+os.dup2(2, 1)
+os.setgid(0)
+os.setuid(0)
+os.execv("/bin/sh", sys.argv[1:])
+"""
+IDS = 1_000_000_000
+"""Where the ids of this machine begin that its containers get."""
+
+
+class RootlessEngine(PrivateEngine):
+    """One that has no right over this machine: its root is an ordinary user outside.
+
+    It is what rootlesskit makes, without the network that reaches out and without the
+    systemd that could give it control groups.
+    """
+
+    async def _run(self, *options: str, log: IO[bytes]) -> asyncio.subprocess.Process:
+        os.chown(self.folder, IDS, IDS)
+        home = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "ROOTLESSKIT_STATE_DIR"), str(self.folder))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", APART, "sh", "-c", f"mount -t tmpfs none /run; {START}", "sh"),
+            *("--rootless", *options),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, **home, "XDG_RUNTIME_DIR": "/run"},
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        await process.stdout.readline()
+        await asyncio.to_thread(_map_ids, process.pid)
+        process.stdin.close()
+        return process
+
+
+def _map_ids(process: int) -> None:
+    for kind in ("uid", "gid"):
+        Path(f"/proc/{process}/{kind}_map").write_text(f"0 {IDS} 65536")
+
+
 def _remove(folder: Path) -> None:
     """Remove a folder with all that is mounted below it."""
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
@@ -126,12 +175,14 @@ def _end(pidfile: Path) -> None:
 
 @contextlib.asynccontextmanager
 async def _started(
-    image: str, options: Callable[[Path], Sequence[str]]
+    image: str,
+    options: Callable[[Path], Sequence[str]],
+    kind: type[PrivateEngine] = PrivateEngine,
 ) -> AsyncIterator[PrivateEngine]:
     """An engine that has `image`, with the options for its folder."""
     # The path of a socket has to be short.
     folder = Path(tempfile.mkdtemp(prefix="paddock-engine-", dir="/tmp"))
-    engine = PrivateEngine(folder, tuple(options(folder)))
+    engine = kind(folder, tuple(options(folder)))
     try:
         await engine.start()
         await asyncio.to_thread(_copy_image, image, engine.host)
@@ -194,6 +245,33 @@ async def _containers(private_engine: PrivateEngine) -> list[object]:
     found: list[object] = await engine.call("listing", engine.client.containers, all=True)
     return found
 
+
+@pytest.mark.usefixtures("_can_start_engines")
+async def test_an_engine_without_control_groups_says_what_it_cannot_do(base_image: str) -> None:
+    async with _started(base_image, lambda _: (), RootlessEngine) as engine:
+        recipe = DockerBackend(host=engine.host, network="none")
+        for resources, what in (
+            (Resources(memory=1024**3), "memory"),
+            (Resources(cpu=1), "CPU"),
+            (Resources(pids=100), "processes"),
+        ):
+            with pytest.raises(Unsupported, match=f"a limit on {what}; the engine lacks"):
+                await replace(recipe, resources=resources).create()
+        assert await _containers(engine) == []
+        async with recipe.sandbox() as sandbox, await recipe.attach(sandbox.id) as other:
+            for one in (sandbox, other):
+                assert one.capabilities.isdisjoint(OF_CONTROL_GROUPS)
+                for call in (one.pause, one.stats):
+                    with pytest.raises(Unsupported, match=call.__name__):
+                        await call()
+            result = await sandbox.exec("id -u; cat /proc/self/uid_map")
+            assert result.stdout.split() == ["0", "0", str(IDS), "65536"]
+
+
+OF_CONTROL_GROUPS = {
+    *(Capability.LIMIT_MEMORY, Capability.LIMIT_CPU, Capability.LIMIT_PIDS),
+    *(Capability.PAUSE, Capability.STATS),
+}
 
 CERTIFICATES = """
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca -keyout ca-key.pem -out ca.pem

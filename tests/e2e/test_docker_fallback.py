@@ -280,6 +280,7 @@ async def _exists(engine: Engine, name: str) -> bool:
     return bool(found)
 
 
+@pytest.mark.usefixtures("control_groups")
 async def test_the_engine_keeps_forks_pauses_and_measures_it(
     recipe: DockerBackend, docker_engine: Engine
 ) -> None:
@@ -303,6 +304,7 @@ async def test_the_engine_keeps_forks_pauses_and_measures_it(
     assert forks == []
 
 
+@pytest.mark.usefixtures("control_groups")
 async def test_a_call_that_waits_for_a_paused_sandbox_ends_with_it(recipe: DockerBackend) -> None:
     async with recipe.sandbox() as sandbox:
         await sandbox.pause()

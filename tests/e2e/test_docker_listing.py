@@ -74,6 +74,7 @@ async def _ids(recipe: DockerBackend, labels: Mapping[str, str] | None) -> list[
     return [info.id for info in await recipe.list(labels)]
 
 
+@pytest.mark.usefixtures("control_groups")
 async def test_a_paused_container_and_one_that_was_not_started_are_told(
     recipe: DockerBackend, engine: Engine
 ) -> None:

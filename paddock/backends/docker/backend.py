@@ -22,6 +22,7 @@ from paddock.backends.docker.container import WORKING_DIR, ContainerPlan, Harden
 from paddock.backends.docker.control import remove_container
 from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.fallback import launch
+from paddock.backends.docker.powers import powers, refuse
 from paddock.backends.docker.sandbox import DockerSandbox
 from paddock.backends.egress import gate
 from paddock.backends.guest.bundle import bundle
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from paddock.backends.docker.attach import AttachedStream
     from paddock.backends.docker.progress import ImageProgress
     from paddock.image import Image
+    from paddock.sandbox import Capability
 
 __all__ = ["DockerBackend"]
 
@@ -51,7 +53,8 @@ class DockerBackend(Backend):
 
     - `image`: a reference, pulled if the engine does not have it; ``paddock:NAME`` or an
       `Image`, built if it does not.
-    - `resources`: upper bounds; without them a sandbox gets 4 GiB and 512 processes.
+    - `resources`: upper bounds; without them a sandbox gets 4 GiB and 512 processes,
+      where the engine can hold it to them.
     - `network`: `"full"` is the engine's default network, `"none"` none; with
       ``Allow(hosts=[...])`` only those hosts can be reached, through a proxy.
     - `user`: who commands run as, as the engine takes it (``name`` or ``uid:gid``).
@@ -96,7 +99,7 @@ class DockerBackend(Backend):
         found = await engine.call(
             f"looking for {sandbox_id}", engine.client.inspect_container, sandbox_id
         )
-        plan = ContainerPlan.seen(found)
+        plan = ContainerPlan.seen(found, await powers(engine))
         client = GuestClient()
         stream = await join_stream(engine, plan.name, client)
         try:
@@ -147,9 +150,11 @@ class DockerBackend(Backend):
                 hint="hardening='strict' keeps all that is written in memory, within it",
             )
         engine = await Engine.connect(self.host)
+        found = await powers(engine)
+        refuse(self.resources, found)
         await _sweep_once(engine)
         image = await self._reference(engine, tell)
-        return await acquire(self._provide(engine, image), Sandbox.aclose)
+        return await acquire(self._provide(engine, image, found), Sandbox.aclose)
 
     async def _reference(self, engine: Engine, tell: ProgressCallback) -> str:
         """What the image is called on the engine, where it is after this.
@@ -166,11 +171,12 @@ class DockerBackend(Backend):
         _seen.add(image)
         return image
 
-    async def _provide(self, engine: Engine, image: str) -> Sandbox:
+    async def _provide(self, engine: Engine, image: str, found: frozenset[Capability]) -> Sandbox:
         """Create, attach, start; on a failure the container is gone."""
         lock = await asyncio.to_thread(self._claim)
         try:
             plan = await asyncio.to_thread(self._plan, lock.name, image)
+            plan = replace(plan, powers=found)
             return await launch.start(self, engine, plan, lock, with_guest=self._start)
         except BaseException:
             with contextlib.suppress(EngineError):

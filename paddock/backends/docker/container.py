@@ -14,7 +14,7 @@ from paddock.backends.docker import owner, seccomp
 from paddock.backends.guest.bundle import boot
 from paddock.errors import ConfigError
 from paddock.network import Allow
-from paddock.sandbox import Resources
+from paddock.sandbox import Capability, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ NO_LOGS = {"Type": "none", "Config": {}}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerPlan:
-    """One container, settled."""
+    """One container, settled. What its engine has no `powers` for is not asked of it."""
 
     name: str
     image: str
@@ -54,11 +54,12 @@ class ContainerPlan:
     hardening: Hardening
     word: str
     lease: float | None
+    powers: frozenset[Capability] = frozenset()
     spill_dir: str = SPILL_DIR
 
     @classmethod
-    def seen(cls, found: Mapping[str, Any]) -> Self:
-        """The plan of a container of ours, from what the engine tells of it.
+    def seen(cls, found: Mapping[str, Any], powers: frozenset[Capability]) -> Self:
+        """The plan of a container of ours, from what an engine with `powers` tells of it.
 
         Raises `ConfigError` for one that is not ours or does not run.
         """
@@ -76,7 +77,9 @@ class ContainerPlan:
             working_dir=config["WorkingDir"],
             labels=labels,
             resources=Resources(
-                cpu=host["NanoCpus"] / 1e9 or None, memory=host["Memory"], pids=host["PidsLimit"]
+                cpu=host["NanoCpus"] / 1e9 or None,
+                memory=host["Memory"] or None,
+                pids=host["PidsLimit"] or None,
             ),
             network="none" if host["NetworkMode"] == "none" else "full",
             user=config["User"] or None,
@@ -84,6 +87,7 @@ class ContainerPlan:
             hardening="strict" if host["ReadonlyRootfs"] else "default",
             word=labels[owner.WORD_LABEL],
             lease=float(lease) if lease else None,
+            powers=powers,
         )
 
     @property
@@ -108,14 +112,18 @@ class ContainerPlan:
         return config | streams | {"StdinOnce": True, "HostConfig": host}
 
     def _host_config(self, client: APIClient, *, strict: bool) -> dict[str, Any]:
-        memory = self.resources.memory or MEMORY
+        memory = pids = None
+        if Capability.LIMIT_MEMORY in self.powers:
+            memory = self.resources.memory or MEMORY
+        if Capability.LIMIT_PIDS in self.powers:
+            pids = self.resources.pids or PIDS
         config: dict[str, Any] = client.create_host_config(
             auto_remove=True,
             network_mode="default" if self.network == "full" else "none",
             cap_drop=["ALL"],
             cap_add=[] if strict else list(INSTALLING),
             security_opt=["no-new-privileges", f"seccomp={seccomp.profile()}"],
-            pids_limit=self.resources.pids or PIDS,
+            pids_limit=pids,
             mem_limit=memory,
             memswap_limit=memory,
             nano_cpus=round(self.resources.cpu * 1e9) if self.resources.cpu else None,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from paddock._concurrency import acquire, finish
 from paddock.backends.docker import owner
 from paddock.backends.docker.engine import EngineError
+from paddock.backends.docker.powers import missing
 from paddock.errors import Unsupported
 from paddock.image import Image
 from paddock.sandbox import Capability, Sandbox, Stats
@@ -36,11 +37,6 @@ ALWAYS = frozenset(
     {
         Capability.ISOLATION,
         Capability.NETWORK_NONE,
-        Capability.LIMIT_PIDS,
-        Capability.LIMIT_MEMORY,
-        Capability.LIMIT_CPU,
-        Capability.PAUSE,
-        Capability.STATS,
     }
 )
 KEEPING = frozenset({Capability.SNAPSHOT, Capability.FORK})
@@ -48,7 +44,7 @@ KEEPING = frozenset({Capability.SNAPSHOT, Capability.FORK})
 
 def controls(plan: ContainerPlan) -> frozenset[Capability]:
     """What the engine gives to every container that is made so."""
-    return ALWAYS | (KEEPING if plan.keeps_files else frozenset())
+    return ALWAYS | plan.powers | (KEEPING if plan.keeps_files else frozenset())
 
 
 class ContainerSandbox(Sandbox):
@@ -132,6 +128,8 @@ class ContainerSandbox(Sandbox):
         return made
 
     async def pause(self) -> None:
+        if Capability.PAUSE not in self.capabilities:
+            raise missing("pause()")
         if self._resumed is not None:
             return
         resumed = self._resumed = asyncio.Event()
@@ -155,6 +153,8 @@ class ContainerSandbox(Sandbox):
         """Told when its processes are about to be stopped, and when they go on."""
 
     async def stats(self) -> Stats:
+        if Capability.STATS not in self.capabilities:
+            raise missing("stats()")
         found = await self._engine.call(
             f"reading the use of {self.id}",
             self._engine.client.stats,

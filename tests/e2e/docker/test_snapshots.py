@@ -67,6 +67,7 @@ async def test_a_cancelled_fork_leaves_neither_sandbox_nor_image(
     assert await forks(engine) == []
 
 
+@pytest.mark.usefixtures("control_groups")
 async def test_a_paused_sandbox_stands_still_and_goes_on(engine: Engine) -> None:
     async with DockerBackend(network="none", lease=1.5).sandbox() as sandbox:
         await sandbox.exec("(while sleep 0.05; do date +%s%N > tick; done) & true")
@@ -78,6 +79,7 @@ async def test_a_paused_sandbox_stands_still_and_goes_on(engine: Engine) -> None
         assert (await running).stdout == "on\n"
 
 
+@pytest.mark.usefixtures("control_groups")
 async def test_stats_are_numbers_of_this_sandbox(sandbox: DockerSandbox) -> None:
     stats = await sandbox.stats()
     assert stats.memory_limit == 4 * 1024**3

@@ -1,0 +1,69 @@
+"""What one engine can do with any container. An engine without control groups can limit,
+stop and measure nothing: it takes a container's limits with a warning, and drops them.
+
+That is an engine that runs without root where the host's control groups are of version 1,
+or are not given to its user; or a host whose kernel was started without a controller.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from paddock.errors import Unsupported
+from paddock.sandbox import Capability
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from docker import APIClient
+
+    from paddock.backends.docker.engine import Engine
+    from paddock.sandbox import Resources
+
+__all__ = ["missing", "powers", "refuse", "seen"]
+
+LIMITS = {
+    "MemoryLimit": Capability.LIMIT_MEMORY,
+    "CpuCfsQuota": Capability.LIMIT_CPU,
+    "PidsLimit": Capability.LIMIT_PIDS,
+}
+"""How an engine tells which controllers it has."""
+MEASURED = {Capability.LIMIT_MEMORY, Capability.LIMIT_PIDS}
+"""An engine counts what it could limit."""
+HINT = "the engine lacks the control groups for it; see `docker info` and docs/docker.md"
+
+
+async def powers(engine: Engine) -> frozenset[Capability]:
+    """What it can do; it is asked once in a process."""
+    return await engine.call("asking what the engine can limit", _told, engine.client)
+
+
+@functools.lru_cache(maxsize=8)
+def _told(client: APIClient) -> frozenset[Capability]:
+    return seen(client.info())
+
+
+def seen(info: Mapping[str, Any]) -> frozenset[Capability]:
+    """The same from what the engine tells of itself."""
+    if info["CgroupDriver"] == "none":
+        return frozenset()
+    found = {capability for name, capability in LIMITS.items() if info[name]}
+    measured = {Capability.STATS} if found >= MEASURED else set()
+    return frozenset(found | measured | {Capability.PAUSE})
+
+
+def refuse(wanted: Resources, found: frozenset[Capability]) -> None:
+    """Raise `Unsupported` for a limit that the engine would drop."""
+    for what, value, capability in (
+        ("a limit on memory", wanted.memory, Capability.LIMIT_MEMORY),
+        ("a limit on CPU", wanted.cpu, Capability.LIMIT_CPU),
+        ("a limit on processes", wanted.pids, Capability.LIMIT_PIDS),
+    ):
+        if value is not None and capability not in found:
+            raise missing(what)
+
+
+def missing(what: str) -> Unsupported:
+    """The error for what takes control groups that the engine has not."""
+    return Unsupported(what, backend="docker", hint=HINT)
