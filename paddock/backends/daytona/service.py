@@ -253,4 +253,14 @@ def _told(what: str, error: Exception) -> ServiceError:
     if status == TOO_OFTEN:
         return ServiceError(f"{what}: Daytona is asked too often ({error})", status=TOO_OFTEN)
     unanswered = status in PASSING or (status is None and _is_broken(error)) or _is_late(error)
-    return ServiceError(f"{what}: {error}", status=status, unanswered=unanswered)
+    stored = "its object store did not take a file: " if _is_of_the_store(error) else ""
+    said = str(error).partition("\n\nDebug source:")[0]
+    return ServiceError(f"{what}: {stored}{said}", status=status, unanswered=unanswered)
+
+
+def _is_of_the_store(error: BaseException | None) -> bool:
+    """Whether it comes of where the files go that an image copies; its client tries again by
+    itself, and then nothing was made yet."""
+    if error is None:
+        return False
+    return type(error).__module__.startswith("obstore") or _is_of_the_store(error.__cause__)
