@@ -13,10 +13,10 @@ import signal
 import socket
 import time
 
-from .streams import Inlet, Outlet, close_streams, make_streams
+from .streams import Inlet, Outlet, close_streams, hold, make_streams
 from .supervisor import EMPTY, FAILED
 from .trees import KILL_ROUND, children_of, descendants, send_signal, stop_and_kill
-from .wire import GONE, LENGTH, PIECE, REPLY, STDERR, STDOUT, WINDOW, frame, message
+from .wire import BULK, GONE, LENGTH, PIECE, REPLY, STDERR, STDOUT, WINDOW, frame, message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,6 +75,11 @@ class Command:
             Outlet(self, fd, kind, keep=keep, streamed=streamed, spills=spills)
             for fd, kind in ((stdout, STDOUT), (stderr, STDERR))
         ]
+        self.bulk = streamed and "job" in order
+        if self.bulk:
+            self.outlets[0].widen(stdout)
+        if self.bulk and stdin_fd is not None:
+            hold(stdin_fd, BULK)
         guest.watch(self.supervisor.socket.fileno(), self.on_report)
         self.balance()
 
@@ -207,6 +212,8 @@ class Command:
             outlet.close()
         if self.host.commands.pop(self.channel, None) is not None and self.owes_gone:
             self.host.send(frame(GONE, self.channel))
+        if self.bulk:
+            self.host.narrow()
 
     def answer(self) -> None:
         assert self.status is not None, "answered before the end"

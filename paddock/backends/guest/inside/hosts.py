@@ -12,12 +12,14 @@ from collections import deque
 
 from .commands import Command
 from .files import OPERATIONS, describe
+from .streams import hold
 from .tunnels import Tunnels
 from .wire import (
     CREDIT,
     DATA,
     EOF,
     GONE,
+    HEADER,
     KILL,
     LENGTH,
     PIECE,
@@ -25,6 +27,7 @@ from .wire import (
     REQUEST,
     SIGNAL,
     TUNNEL_KINDS,
+    WINDOW,
     Frames,
     frame,
     message,
@@ -49,6 +52,9 @@ OUTBOX_LOW = 256 * 1024
 OUTBOX_FULL = 16 * 1024 * 1024
 """When this much waits (answers, then), no requests are taken either."""
 
+NARROW_ROUND = 1.0
+"""Seconds between two looks whether a pipe has little enough in it to be made smaller."""
+
 
 class Host:
     """One connection, on two descriptors, which may be duplicates of one."""
@@ -63,6 +69,7 @@ class Host:
         self.outbox_watched = False
         self.inlet_watched = False
         self.congested = False
+        self.wide = False
         self.gone = False
         self.name = os.urandom(8).hex()
         self.commands: dict[int, Command] = {}
@@ -78,6 +85,23 @@ class Host:
         self.outbox += data
         if len(self.outbox) >= PIECE:
             self.flush()
+
+    def send_bulk(self, kind: int, channel: int, payload: bytes) -> None:
+        """Send a frame whose payload is not worth a copy, if it can go at once."""
+        if self.outbox or self.gone:
+            self.send(frame(kind, channel, payload))
+            return
+        head = HEADER.pack(len(payload), kind, channel)
+        try:
+            written = os.writev(self.outlet, [head, payload])
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            self.end()
+            return
+        self.outbox += head[written:]
+        with memoryview(payload) as rest:
+            self.outbox += rest[max(written - len(head), 0) :]
 
     def flush(self) -> None:
         if self.gone:
@@ -261,6 +285,16 @@ class Host:
             keep=body["keep"],
             streamed=body["streamed"],
         )
+        if self.commands[channel].bulk and not self.wide:
+            self.wide = bool(hold(self.outlet, WINDOW))
+
+    def narrow(self) -> None:
+        """Give back what was widened for jobs that have ended: all sandboxes of a user share it."""
+        if self.gone or not self.wide or any(command.bulk for command in self.commands.values()):
+            return
+        self.wide = not hold(self.outlet, PIECE)
+        if self.wide:  # the host has not read it all
+            self.guest.after(NARROW_ROUND, self.narrow)
 
 
 def discard(fd: int) -> None:

@@ -14,7 +14,7 @@ import signal
 import stat
 
 from .files import Replacement, entry, open_regular, write_all
-from .wire import INLINE, PIECE
+from .wire import BULK, INLINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def target_of(args: Args) -> Iterator[int]:
 
 def pieces_of(fd: int) -> Iterator[bytes]:
     while True:
-        piece = os.read(fd, PIECE)
+        piece = os.read(fd, BULK)
         if not piece:
             return
         yield piece

@@ -8,7 +8,7 @@ import selectors
 from collections import deque
 
 from .files import write_all
-from .wire import INLINE, LENGTH, PIECE, STDIN_CLOSED, STDIN_CREDIT, Capture, frame
+from .wire import BULK, INLINE, LENGTH, PIECE, STDIN_CLOSED, STDIN_CREDIT, Capture, frame
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SPILL_LIMIT = 256 * 1024 * 1024
 """Bytes of one stream kept in its spill file: enough for any log, not for a full disk."""
+F_SETPIPE_SZ = 1031
+"""As Linux has it; the module has the name only since Python 3.10."""
 PIPE_MAX = 1024 * 1024
 """Most bytes that a pipe holds (Linux's default for unprivileged users)."""
 
@@ -99,6 +101,7 @@ class Outlet:
         self.kind = kind
         self.keep = keep
         self.streamed = streamed
+        self.most = PIECE
         self.capture = Capture(keep)
         self.spilling = spills
         self.spill: int | None = None
@@ -107,6 +110,10 @@ class Outlet:
         self.discarding = False
         self.reading = False
         os.set_blocking(fd, False)
+
+    def widen(self, fd: int) -> None:
+        """Take and send in larger pieces, where the system gives a pipe that holds them."""
+        self.most = hold(fd, BULK) or PIECE
 
     def pause(self) -> None:
         if self.reading and self.fd is not None:
@@ -127,7 +134,7 @@ class Outlet:
         """Read once. True: there may be more; False: the stream ended; None: nothing there now."""
         assert self.fd is not None, "read after its end"
         try:
-            data = os.read(self.fd, PIECE)
+            data = os.read(self.fd, self.most)
         except BlockingIOError:
             return None
         if not data:
@@ -152,7 +159,7 @@ class Outlet:
             self.spill_over(data)
         to_head = self.capture.feed(data)
         if self.streamed:
-            self.command.host.send(frame(self.kind, self.command.channel, data))
+            self.command.host.send_bulk(self.kind, self.command.channel, data)
             self.command.spend(len(data))
         elif to_head:
             self.command.host.send(frame(self.kind, self.command.channel, data[:to_head]))
@@ -225,6 +232,19 @@ def make_streams(stdin: bool, most: int) -> tuple[tuple[int | None, int, int], l
         raise
     out, out_far, err, err_far = opened[-4:]
     return (opened[1] if stdin else None, out, err), [opened[0], out_far, err_far]
+
+
+def hold(fd: int, size: int) -> int:
+    """Let a pipe hold `size` bytes; how many it holds now, or 0 if it stays as it is.
+
+    It does where its user has too many already, or there is more in it, or it is none.
+    """
+    import fcntl  # which most guests never need
+
+    try:
+        return fcntl.fcntl(fd, F_SETPIPE_SZ, size)
+    except OSError:
+        return 0
 
 
 def close_streams(fds: Iterable[int | None]) -> None:

@@ -23,6 +23,8 @@ LENGTH = struct.Struct("!I")
 MAX_FRAME = 8 * 1024 * 1024
 """A longer payload is a broken peer. Bulk data travels in pieces of at most `PIECE`."""
 PIECE = 64 * 1024
+BULK = 4 * PIECE
+"""Of a file or a tree on its way to the host, which is worth a larger pipe."""
 WINDOW = 1024 * 1024
 """Bytes of a stream that may be on the wire unacknowledged."""
 INLINE = 1024 * 1024
@@ -78,7 +80,7 @@ class Frames:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
+    def feed(self, data: bytes | memoryview) -> list[tuple[int, int, bytes]]:
         """Take `data`; return the frames that are now whole as (kind, channel, payload).
 
         Raises `ValueError` as soon as a header tells of more than `MAX_FRAME`.
@@ -121,7 +123,7 @@ class Capture:
         taken = min(self.head_size - len(self.head), len(data))
         if taken:
             self.head += data[:taken]
-        if taken < len(data):
+        if taken < len(data) and self.tail_size:
             self._tail += data[taken:]
             # Room for a whole tail more, so that a byte is moved once at the most.
             if len(self._tail) > 2 * self.tail_size + PIECE:
