@@ -43,10 +43,13 @@ FAULTS: dict[str, FaultKind] = {
 }
 LASTING: dict[str, FaultKind] = {**FAULTS, "403": Status(status=403)}
 
-pytestmark = pytest.mark.filterwarnings(
-    # The SDK leaves its end of a pipe to the collector when the store fails.
-    "ignore:unclosed file <_io.BufferedReader:ResourceWarning"
-)
+# The SDK leaves its end of a pipe to the collector when the store fails.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed file <_io.BufferedReader:ResourceWarning"),
+    pytest.mark.filterwarnings(
+        r"ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning"
+    ),
+]
 every_step = pytest.mark.parametrize("method", STEPS.values(), ids=STEPS)
 
 

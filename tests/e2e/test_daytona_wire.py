@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from paddock.backends.base import Backend
 from paddock.backends.daytona.sandbox import DaytonaSandbox
 from paddock.errors import (
     ConfigError,
@@ -16,13 +19,13 @@ from paddock.errors import (
     SandboxLost,
     Unsupported,
 )
+from paddock.files import FileSystem
 from paddock.image import Image
 from paddock.network import Allow
-from paddock.sandbox import Capability, Resources
+from paddock.sandbox import Capability, Process, Resources, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
     from paddock.testing.daytona import DaytonaServer
     from tests.e2e.conftest import Daytona
@@ -71,6 +74,52 @@ async def test_a_call_is_a_request(daytona: Daytona, sandbox: DaytonaSandbox) ->
     for name, call in calls.items():
         await call()
         assert count() == ["POST execute"], name
+
+
+async def test_the_calls_of_the_service_are_as_many_as_is_documented(
+    daytona: Daytona, tmp_path: Path
+) -> None:
+    server, recipe = daytona.server, replace(daytona.recipe, lease=None)
+    (tmp_path / "small").write_text("x")
+    await recipe.list()  # and what dead processes have left was looked for
+    await (await recipe.create()).aclose()
+    count = _counted(server)
+    sandbox = await recipe.create()
+    assert isinstance(sandbox, DaytonaSandbox)
+    made = count()
+    assert (made[0], made[-1]) == ("POST sandbox", "POST execute")
+    assert set(made[1:-1]) == {f"GET {sandbox.id}"}
+    fs = sandbox.fs
+    calls: dict[str, tuple[Callable[[], Awaitable[object]], list[str]]] = {
+        "exists": (lambda: fs.exists("no"), ["POST execute"]),
+        "mkdir": (lambda: fs.mkdir("d"), ["POST execute"]),
+        "upload": (lambda: fs.upload(tmp_path / "small", "s"), ["POST execute"] * 2),
+        "download": (lambda: fs.download("s", tmp_path / "back"), ["POST execute"] * 2),
+        "stdin": (lambda: sandbox.exec(["cat"], stdin="in"), ["POST execute"] * 2),
+        "url": (lambda: sandbox.url(80), ["GET preview-url"]),
+        "signed": (lambda: sandbox.signed_url(80), ["GET signed-preview-url"]),
+        "list": (recipe.list, ["GET sandbox"]),
+    }
+    for name, (call, expected) in calls.items():
+        await call()
+        assert count() == expected, name
+    await sandbox.detach()
+    assert count() == []
+    again = await recipe.attach(sandbox.id)
+    assert count() == [f"GET {sandbox.id}", "POST execute"]
+    await again.aclose()
+    assert count() == [f"DELETE {sandbox.id}"]
+
+
+@pytest.mark.parametrize("kind", [Sandbox, FileSystem, Process, Backend])
+def test_every_method_of_the_contract_is_in_the_documented_table(kind: type) -> None:
+    lines = (Path(__file__).parents[2] / "docs" / "daytona.md").read_text().splitlines()
+    table = " ".join(line for line in lines if line.startswith("| "))
+    known = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", table))))
+    said = set(re.findall(r"\w+", table))
+    methods = {name for name, each in vars(kind).items() if callable(each) and name[0] != "_"}
+    local = {"raise_if_closed", "path", "entrust", "redactor", "setup_commands"}
+    assert methods - local <= known | (said & {"pool", "list"})
 
 
 async def test_files_of_any_number_are_one_stream(
