@@ -1,9 +1,10 @@
 """Who owns a sandbox that is not on this machine's own disk, and which owners are gone.
 
-Such a sandbox carries, from its creation on, the name of a lock file that its owner holds
-with flock(2), and where that file is. A sweep removes a sandbox whose lock nobody holds; it
-judges only those whose lock file would be in its own directory, on its own boot: others it
-cannot see, and the lease of a sandbox is enough.
+Such a sandbox carries, from its creation on, the name of a lock file that its maker holds
+with flock(2), and where that file is. Who joins it holds another one beside that. A sweep
+removes a sandbox that has no lock which anybody holds; it judges only those whose lock files
+would be in its own directory, on its own boot: others it cannot see, and the lease of a
+sandbox is enough.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote
 
 from paddock.backends import lease
 
 __all__ = ["OwnerLock", "folder", "forget_dead", "is_alive", "is_owned", "place"]
+
+JOINED = "+"
+"""Between a sandbox's name and what tells the lock of one who joined it from the others."""
 
 
 def folder() -> Path:
@@ -35,23 +40,38 @@ def place() -> str:
 
 @dataclass(frozen=True, slots=True)
 class OwnerLock:
-    """The lock of one sandbox; held until `release`, or until this process ends."""
+    """A lock of one sandbox; held until `release`, or until this process ends."""
 
+    name: str
+    """The sandbox's."""
     path: Path
     _fd: int
 
     @classmethod
     def take(cls) -> Self:
-        """The lock of a new name, which is `name`."""
-        while True:
-            path = folder() / f"paddock-{secrets.token_hex(6)}{lease.LOCK}"
-            # None: somebody's sweep found it in the moment in which nobody held it.
-            if (fd := lease.take(path, create=True)) is not None:
-                return cls(path, fd)
+        """The lock of a new sandbox's maker."""
+        while (lock := cls._try(f"paddock-{secrets.token_hex(6)}")) is None:
+            continue
+        return lock
+
+    @classmethod
+    def join(cls, name: str) -> Self:
+        """One more lock of the sandbox `name`, whoever made it."""
+        while (lock := cls._try(name, f"{JOINED}{secrets.token_hex(6)}")) is None:
+            continue
+        return lock
+
+    @classmethod
+    def _try(cls, name: str, suffix: str = "") -> Self | None:
+        """None if somebody's sweep found the file in the moment in which nobody held it."""
+        path = _path(name, suffix)
+        fd = lease.take(path, create=True)
+        return None if fd is None else cls(name, path, fd)
 
     @property
-    def name(self) -> str:
-        return self.path.name.removesuffix(lease.LOCK)
+    def is_makers(self) -> bool:
+        """Whether who holds it made the sandbox, and did not join it."""
+        return JOINED not in self.path.name
 
     def release(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -64,16 +84,26 @@ def forget_dead() -> bool:
     for path in folder().glob(f"*{lease.LOCK}"):
         fd = lease.take(path, create=False)
         if fd is not None:
-            OwnerLock(path, fd).release()
+            path.unlink(missing_ok=True)
+            os.close(fd)
             found = True
     return found
 
 
 def is_alive(name: str) -> bool:
-    """Whether the owner of a sandbox of this place still holds it."""
-    return lease.held(folder() / f"{name}{lease.LOCK}")
+    """Whether somebody holds a sandbox of this place: its maker, or one who joined it."""
+    return any(lease.held(path) for path in _locks(name))
 
 
 def is_owned(name: str) -> bool:
     """The same, after `forget_dead`."""
-    return (folder() / f"{name}{lease.LOCK}").exists()
+    return any(path.exists() for path in _locks(name))
+
+
+def _locks(name: str) -> list[Path]:
+    return [_path(name), *folder().glob(_path(name, f"{JOINED}*").name)]
+
+
+def _path(name: str, suffix: str = "") -> Path:
+    """A name may be anybody's text: what it has of slashes, stars and the like is quoted."""
+    return folder() / f"{quote(name, safe='')}{suffix}{lease.LOCK}"

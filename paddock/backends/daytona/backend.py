@@ -128,7 +128,13 @@ class DaytonaBackend(Backend):
             if str(native.state.value) != "started":
                 await service.call("starting a sandbox", lambda: native.start(self.create_timeout))
             recipe = replace(self, labels=inventory.own_labels(native.labels))
-            return await recipe._settle(service, native, None)
+            joining = asyncio.to_thread(OwnerLock.join, native.labels[inventory.LABEL])
+            lock = await acquire(joining, _released)
+            try:
+                return await recipe._settle(service, native, lock)
+            except BaseException:
+                lock.release()
+                raise
         except BaseException:
             await finish(service.aclose())
             raise
@@ -270,7 +276,7 @@ class DaytonaBackend(Backend):
         return await service.call("creating a sandbox", attempt)
 
     async def _settle(
-        self, service: Service, native: Any, lock: OwnerLock | None
+        self, service: Service, native: Any, lock: OwnerLock
     ) -> DaytonaSandbox:
         """Put a guest into a sandbox that runs, and hear it."""
         client = GuestClient()

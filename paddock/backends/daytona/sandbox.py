@@ -68,7 +68,7 @@ class Preview:
 
 
 class DaytonaSandbox(GuestSandbox):
-    """Owns a sandbox of Daytona's, its owner's lock, and a share of the account's client."""
+    """Owns a sandbox of Daytona's, a lock of it, and a share of the account's client."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class DaytonaSandbox(GuestSandbox):
         client: GuestClient,
         carrier: Carrier,
         line: Line,
-        lock: OwnerLock | None,
+        lock: OwnerLock,
         env: Mapping[str, str],
         working_dir: str,
         folder: str,
@@ -219,7 +219,7 @@ class DaytonaSandbox(GuestSandbox):
         await self._end_with(self._let_go)
 
     def _refuse_with_lease(self, what: str) -> None:
-        if self._lock is not None and self._recipe.lease is not None:
+        if self._lock.is_makers and self._recipe.lease is not None:
             raise Unsupported(
                 f"{what} of a sandbox that has a lease",
                 backend=self.backend,
@@ -283,8 +283,7 @@ class DaytonaSandbox(GuestSandbox):
         await asyncio.wait([self._heart])
 
     async def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
+        self._lock.release()
         await self._service.aclose()
 
 

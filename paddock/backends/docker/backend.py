@@ -100,13 +100,15 @@ class DockerBackend(Backend):
             f"looking for {sandbox_id}", engine.client.inspect_container, sandbox_id
         )
         plan = ContainerPlan.seen(found, await powers(engine))
+        lock = await asyncio.to_thread(owner.OwnerLock.join, plan.name)
         client = GuestClient()
-        stream = await join_stream(engine, plan.name, client)
         try:
+            stream = await join_stream(engine, plan.name, client)
             joining = asyncio.ensure_future(client.request("join", word=plan.word))
             answer = await _ready(joining, client, stream)
         except BaseException:
             client.fail("it could not be joined")
+            lock.release()
             raise
         recipe = replace(
             self,
@@ -126,7 +128,7 @@ class DockerBackend(Backend):
             client=client,
             stream=stream,
             plan=plan,
-            lock=None,
+            lock=lock,
             env={**answer["env"], **self.env_vars},
             gate=gate(self.network),
             host=answer["host"],

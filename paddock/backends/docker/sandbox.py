@@ -45,7 +45,7 @@ BOUNDED = frozenset({Capability.LIMIT_DISK})
 
 
 class DockerSandbox(GuestSandbox, ContainerSandbox):
-    """Owns a container, its owner's lock and the stream to its guest."""
+    """Owns a container, a lock of it and the stream to its guest."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
         client: GuestClient,
         stream: AttachedStream,
         plan: ContainerPlan,
-        lock: OwnerLock | None,
+        lock: OwnerLock,
         env: Mapping[str, str],
         gate: Gate,
         host: str,
@@ -145,7 +145,7 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
         return True
 
     async def detach(self) -> None:
-        if self._lock is not None and self._recipe.lease is not None:
+        if self._lock.is_makers and self._recipe.lease is not None:
             raise Unsupported(
                 "detach() of a sandbox that has a lease",
                 backend=self.backend,
@@ -170,5 +170,4 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
         finally:
             self._client.fail("it was closed")
             await asyncio.wait([self._heart, self._watcher])
-            if self._lock is not None:
-                self._lock.release()
+            self._lock.release()

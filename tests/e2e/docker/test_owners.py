@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,6 +75,35 @@ async def test_a_maker_without_a_lease_that_is_killed_leaves_its_sandbox(
         waiting = 'while [ "$(cat file)" != ended ]; do sleep 0.05; done'
         assert (await again.exec(waiting, timeout=20)).ok
     assert name not in {info.id for info in await DockerBackend().list()}
+
+
+async def test_a_sandbox_that_was_joined_outlives_its_maker(engine: Engine) -> None:
+    making = (
+        "import asyncio\nfrom paddock import DockerBackend\n"
+        "async def main():\n"
+        "    sandbox = await DockerBackend(network='none').create()\n"
+        "    print(sandbox.id, flush=True)\n"
+        "    await sandbox.exec('sleep 1000')\n"
+        "asyncio.run(main())"
+    )
+    maker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", making),
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": tempfile.gettempdir()},
+    )
+    assert maker.stdout is not None
+    name = (await maker.stdout.readline()).decode().strip()
+    async with await DockerBackend().attach(name) as joined:
+        maker.kill()
+        await maker.wait()
+        assert await DockerBackend().gc() == []
+        (found,) = await DockerBackend().list()
+        assert (found.id, found.owner) == (name, "alive")
+        assert (await joined.exec("echo here")).stdout == "here\n"
+        await joined.detach()
+    async with asyncio.timeout(20):
+        while await names(engine):  # noqa: ASYNC110 - the engine removes it: nobody holds it
+            await asyncio.sleep(0.05)
 
 
 async def test_two_hosts_share_a_sandbox_until_its_maker_closes_it(
