@@ -275,9 +275,7 @@ class DaytonaBackend(Backend):
 
         return await service.call("creating a sandbox", attempt)
 
-    async def _settle(
-        self, service: Service, native: Any, lock: OwnerLock
-    ) -> DaytonaSandbox:
+    async def _settle(self, service: Service, native: Any, lock: OwnerLock) -> DaytonaSandbox:
         """Put a guest into a sandbox that runs, and hear it."""
         client = GuestClient()
         line = Line(service, native)
