@@ -237,7 +237,7 @@ async def test_when_the_sandbox_is_lost_so_are_its_addresses(
         assert await fetch(url, told) == b"/"
         await kill(sandbox)
         with pytest.raises(SandboxLost):
-            await sandbox.exec("true")
+            await sandbox.exec("sleep 30")
     await silence(url, told)
     with pytest.raises(SandboxLost):
         await sandbox.url(port)

@@ -127,6 +127,8 @@ class RootlessEngine(PrivateEngine):
 
     async def _run(self, *options: str, log: IO[bytes]) -> asyncio.subprocess.Process:
         os.chown(self.folder, IDS, IDS)
+        publisher = self.folder / "rootlesskit-docker-proxy"  # it has to be there, and has no work
+        publisher.symlink_to("/bin/false")
         home = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "ROOTLESSKIT_STATE_DIR"), str(self.folder))
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", APART, "sh", "-c", f"mount -t tmpfs none /run; {START}", "sh"),
@@ -134,7 +136,12 @@ class RootlessEngine(PrivateEngine):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**os.environ, **home, "XDG_RUNTIME_DIR": "/run"},
+            env={
+                **os.environ,
+                **home,
+                "XDG_RUNTIME_DIR": "/run",
+                "PATH": f"{os.environ['PATH']}:{self.folder}",
+            },
         )
         assert process.stdin is not None
         assert process.stdout is not None

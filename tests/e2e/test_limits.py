@@ -17,6 +17,7 @@ import pytest
 from paddock import LocalBackend, SandboxLost
 from paddock.backends import lease, local
 from paddock.backends.isolation import cgroups, plan
+from paddock.backends.local import LocalSandbox
 from paddock.sandbox import Capability, Resources
 from tests.e2e.processes import descendants
 
@@ -207,11 +208,13 @@ async def test_processes_are_bounded_by_default_too(made: list[Path]) -> None:
 async def test_all_of_a_sandbox_is_in_its_groups_from_the_start(made: list[Path]) -> None:
     async with _limited(ALL).sandbox() as sandbox:
         await sandbox.exec("setsid sleep 60 & (sleep 60 &) ; true")
-        below = descendants(os.getpid())
-        assert len(below) >= 6  # bubblewrap's two, the guest, a supervisor, two that sleep
+        assert isinstance(sandbox, LocalSandbox)
+        first = sandbox._process.pid
+        processes = {first} | descendants(first)
+        assert len(processes) >= 6  # bubblewrap's two, the guest, a supervisor, two that sleep
         assert made
         for path in made:
-            assert {int(line) for line in (path / "cgroup.procs").read_text().split()} == below
+            assert {int(line) for line in (path / "cgroup.procs").read_text().split()} == processes
 
 
 # ------------------------------------------------------------------- nothing is left

@@ -41,6 +41,8 @@ PASSING = frozenset({408, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 """What a service or a proxy answers that is overloaded, or between two states of a sandbox; the
 last are of a proxy that had no answer in its time."""
 REFUSED = frozenset({400, 404, 409, 410})
+CONNECTING = 1.0
+"""Seconds that closing waits for a connection which is just being made."""
 REPEATING = 30.0
 """Seconds in which a call is repeated: a rolling update of a service takes less."""
 PAUSE_MAX = 60.0
@@ -110,7 +112,17 @@ class Service:
         self._users -= 1
         if not self._users:
             del _services[asyncio.get_running_loop()][self.key]
-            await finish(self.client.close())  # type: ignore[no-untyped-call]
+            await finish(self._close())
+
+    async def _close(self) -> None:
+        # The SDK hears of events by a connection of its own, which it makes by the way. Closed
+        # while that fails, it would leave the failure to the loop, to be printed there.
+        connecting: asyncio.Task[None] | None = getattr(
+            self.client._event_dispatcher, "_connect_task", None
+        )
+        if connecting is not None:
+            await asyncio.wait([connecting], timeout=CONNECTING)
+        await self.client.close()  # type: ignore[no-untyped-call]
 
     async def call(
         self,

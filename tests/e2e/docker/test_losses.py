@@ -139,16 +139,20 @@ async def test_a_sandbox_whose_memory_runs_out_goes_on_or_says_so(engine: Engine
 async def test_an_engine_that_hangs_is_told_within_its_deadline(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accepted = asyncio.Event()
+    callers: list[asyncio.Task[None] | None] = []
 
     async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        accepted.set()
+        callers.append(asyncio.current_task())
         await reader.read()
         writer.close()
 
     address = tmp_path / "docker.sock"
-    monkeypatch.setattr("paddock.backends.docker.engine.DEADLINE", 0.5)
+    defaults = Engine.connect.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "deadline", 0.5)
     async with await asyncio.start_unix_server(never_answer, address):
         with pytest.raises(EngineError, match=r"did not answer|no Docker Engine answers"):
             await DockerBackend(host=f"unix://{address}").create()
-    assert accepted.is_set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*filter(None, callers))  # whoever asked has given up, too
+    assert callers
