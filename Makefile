@@ -17,7 +17,7 @@ demo: venv ## an agent mends a broken project in a sandbox, then in eight at onc
 	$(BIN)/paddock demo $(ARGS)
 
 test: venv ## run the tests, two files at a time; ARGS="-k name" picks some
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: venv ## style and likely mistakes
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import re
 import select
@@ -24,11 +25,15 @@ from paddock.backends.docker.engine import Engine, EngineError
 from paddock.sandbox import Capability, Resources
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from tests.conftest import Require
 
-pytestmark = pytest.mark.docker
+pytestmark = [
+    pytest.mark.docker,
+    # docker-py leaves a socket open that it cannot connect, as to an engine that is just ending.
+    pytest.mark.filterwarnings("ignore:unclosed <socket.*family=1,:ResourceWarning"),
+]
 
 PATIENCE = 60.0
 """Seconds for an engine to start, take an image or end, on a busy machine."""
@@ -36,6 +41,13 @@ PATIENCE = 60.0
 
 START = 'ip link set lo up; exec dockerd --bridge=none --iptables=false "$@"'
 """In a network of its own: an engine without a bridge removes the one that others have."""
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """What docker-py leaves open is not found while another test runs."""
+    yield
+    gc.collect()
 
 
 @dataclass
