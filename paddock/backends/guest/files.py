@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-    from paddock.backends.guest.client import GuestClient, GuestProcess
+    from paddock.backends.guest.client import GuestClient
+    from paddock.backends.guest.process import GuestProcess
     from paddock.files import AnyPath
     from paddock.sandbox import Sandbox
 
