@@ -103,6 +103,10 @@ async def bench(base_image: str) -> AsyncIterator[Bench]:
     assert not left & bench.made
 
 
+STORM = 300
+"""Requests of one test: the one that has most, downloads under each kind of fault, has 113."""
+
+
 @dataclass(frozen=True)
 class Daytona:
     """A Daytona of this test alone, and a recipe for sandboxes in it."""
@@ -137,7 +141,10 @@ def _recorded(monkeypatch: pytest.MonkeyPatch) -> list[aiohttp.ClientSession]:
 
 @pytest.fixture
 async def daytona(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Daytona]:
-    """The real SDK and a fresh server, on which nothing of the test may be left, and no client."""
+    """The real SDK and a fresh server, on which nothing of the test may be left, and no client.
+
+    And nobody may storm it, whatever faults it has.
+    """
     from daytona import DaytonaConfig
 
     (tmp_path / "temporary").mkdir()
@@ -156,5 +163,6 @@ async def daytona(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield daytona
         await daytona.empty()
         assert server.violations == []
+        assert len(server.requests) < STORM
     assert not service._services.get(asyncio.get_running_loop())
     assert [client for client in clients if not client.closed] == []
