@@ -21,12 +21,14 @@ from paddock.backends.docker.fallback.sandbox import FallbackSandbox
 from paddock.backends.docker.sandbox import DockerSandbox
 from paddock.backends.local import LocalBackend, LocalSandbox, probe
 from paddock.image import Image
+from tests.contract.tool_calls import caller
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from paddock.backends.base import Backend, SandboxInfo
     from paddock.sandbox import Sandbox
+    from tests.contract.tool_calls import Call
     from tests.daytona_account import DaytonaAccount
 
 WITHOUT_PYTHON = Image.from_registry("paddock:base").run_commands(
@@ -46,9 +48,9 @@ BACKENDS: dict[str, Backend] = {
 NOT_WITHOUT_PYTHON = {
     "test_exec.test_long_output_keeps_head_and_tail_and_spills_whole": "there is no spill file",
     "test_exec.test_a_line_of_a_gigabyte_is_bounded": "there is no spill file",
-    "test_tools.test_bash_output_is_bounded_and_tells_where_the_rest_is": "there is no spill file",
+    "test_tools_bash.test_bash_output_is_bounded_and_tells_*": "there is no spill file",
     "test_process.test_stdin_of_a_command_that_has_ended_*": "the engine does not tell",
-    "test_tools.test_[!b]*": "slow; such a tool is its method of the files, which is tested",
+    "test_tools_*.test_[!b]*": "slow; such a tool is its method of the files, which is tested",
     "test_cancellation.*": "slow; each step of it is a call of the engine",
     "test_pool.*": "slow; a pool does not know how a sandbox is made",
     "test_url.*": "there is no url(), which is a test of its own",
@@ -116,6 +118,12 @@ async def sandbox(backend: Backend) -> AsyncIterator[Sandbox]:
     """A fresh sandbox of that backend."""
     async with backend.sandbox() as sandbox:
         yield sandbox
+
+
+@pytest.fixture
+def call(sandbox: Sandbox) -> Call:
+    """Calls a tool of the developer profile."""
+    return caller(sandbox, "developer")
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from tenacity.wait import wait_fixed
 
 from paddock.backends.daytona import service
 from paddock.errors import ConfigError, SandboxLost
@@ -21,7 +20,7 @@ from paddock.testing.daytona import (
     MoveProxy,
     Status,
 )
-from tests.e2e.daytona_served import (
+from tests.e2e.daytona.served import (
     BIG,
     CREATE,
     DEADLINE,
@@ -38,7 +37,6 @@ from tests.e2e.daytona_served import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from paddock.backends.daytona.sandbox import DaytonaSandbox
@@ -46,16 +44,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Daytona
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two tries of a call that failed, unless the service says how long."""
-    monkeypatch.setattr(service, "_pause", wait_fixed(0.05))
-
-
-@pytest.fixture
-async def sandbox(daytona: Daytona) -> AsyncIterator[DaytonaSandbox]:
-    async with made(daytona.recipe) as sandbox:
-        yield sandbox
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 @every_fault

@@ -13,11 +13,9 @@ from paddock.backends.daytona import carrier, line, service
 from paddock.backends.daytona.carrier import PATIENCE
 from paddock.errors import ExecTimeout
 from paddock.testing.daytona import CutWebSocket, DropAfter, DropBefore, GiveUp, Status, Truncate
-from tests.e2e.daytona_served import DEADLINE, EVENTS, EXECUTE, is_running, made, meeting, started
+from tests.e2e.daytona.served import DEADLINE, EVENTS, EXECUTE, is_running, made, meeting, started
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from paddock.backends.daytona.sandbox import DaytonaSandbox
     from paddock.testing.daytona.faults import FaultKind
     from tests.e2e.conftest import Daytona
@@ -31,12 +29,6 @@ def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "_pause", wait_fixed(0.02))
     monkeypatch.setattr(carrier, "PATIENCE", 4.0)
     monkeypatch.setattr(line, "SHORTEST", 0.5)
-
-
-@pytest.fixture
-async def sandbox(daytona: Daytona) -> AsyncIterator[DaytonaSandbox]:
-    async with made(daytona.recipe) as sandbox:
-        yield sandbox
 
 
 def requests(daytona: Daytona) -> int:

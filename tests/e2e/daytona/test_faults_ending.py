@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tenacity.wait import wait_fixed
 
 from paddock.backends.daytona import service
 from paddock.backends.daytona.sandbox import DaytonaSandbox
@@ -27,7 +26,7 @@ from paddock.testing.daytona import (
     DropBefore,
     Status,
 )
-from tests.e2e.daytona_served import (
+from tests.e2e.daytona.served import (
     DEADLINE,
     DELETE,
     EXECUTE,
@@ -42,16 +41,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Daytona
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two tries of a call that failed, unless the service says how long."""
-    monkeypatch.setattr(service, "_pause", wait_fixed(0.05))
-
-
-@pytest.fixture
-async def sandbox(daytona: Daytona) -> AsyncIterator[DaytonaSandbox]:
-    async with made(daytona.recipe) as sandbox:
-        yield sandbox
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 async def stop(sandbox: DaytonaSandbox) -> None:

@@ -20,7 +20,7 @@ from paddock.backends.daytona import service
 from paddock.errors import ConfigError, SandboxError
 from paddock.image import Image
 from paddock.testing.daytona import Delay, DropAfter, DropBefore, ExpiredKey, Status
-from tests.e2e.daytona_served import DEADLINE, meeting
+from tests.e2e.daytona.served import DEADLINE, meeting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,19 +21,11 @@ import pytest
 from paddock.backends.daytona import carrier, service
 from paddock.errors import ExecTimeout, SandboxClosed, SandboxError, SandboxLost
 from paddock.testing.daytona import Delay, DropAfter, DropBefore, Status, StuckIn
-from tests.e2e.daytona_served import DEADLINE, EXECUTE, made
+from tests.e2e.daytona.served import DEADLINE, EXECUTE, made
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from paddock.backends.daytona.sandbox import DaytonaSandbox
     from tests.e2e.conftest import Daytona
-
-
-@pytest.fixture
-async def sandbox(daytona: Daytona) -> AsyncIterator[DaytonaSandbox]:
-    async with made(daytona.recipe) as sandbox:
-        yield sandbox
 
 
 async def test_trap_08_fractions_of_seconds_never_meet_the_strict_models(
@@ -277,7 +269,7 @@ async def test_trap_24_keys_tokens_and_variables_are_in_no_log_and_no_error(
 
 
 def test_every_trap_has_a_test() -> None:
-    files = Path(__file__).parent.glob("test_daytona_traps_*.py")
+    files = Path(__file__).parent.glob("test_traps_*.py")
     text = "".join(file.read_text() for file in files)
     numbers = set(re.findall(r"def test_trap_(\d\d)_", text))
     assert numbers == {f"{number:02}" for number in range(1, 25)}

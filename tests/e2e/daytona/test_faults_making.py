@@ -11,9 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tenacity.wait import wait_fixed
 
-from paddock.backends.daytona import service
 from paddock.errors import ConfigError, SandboxError
 from paddock.testing.daytona import (
     CutWebSocket,
@@ -27,7 +25,7 @@ from paddock.testing.daytona import (
     Status,
     StuckIn,
 )
-from tests.e2e.daytona_served import (
+from tests.e2e.daytona.served import (
     CREATE,
     DEADLINE,
     EVENTS,
@@ -39,23 +37,14 @@ from tests.e2e.daytona_served import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import Awaitable
 
     from paddock.backends.daytona.sandbox import DaytonaSandbox
     from paddock.testing.daytona.faults import FaultKind
     from tests.e2e.conftest import Daytona
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two tries of a call that failed, unless the service says how long."""
-    monkeypatch.setattr(service, "_pause", wait_fixed(0.05))
-
-
-@pytest.fixture
-async def sandbox(daytona: Daytona) -> AsyncIterator[DaytonaSandbox]:
-    async with made(daytona.recipe) as sandbox:
-        yield sandbox
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 async def test_a_slow_start_is_waited_for(daytona: Daytona) -> None:

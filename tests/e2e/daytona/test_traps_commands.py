@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock.errors import ExecTimeout
-from tests.e2e.daytona_served import DEADLINE, bell, is_running, made
+from tests.e2e.daytona.served import DEADLINE, bell, is_running, made
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -1,192 +1,26 @@
-"""The tools over a real sandbox: what the model reads, and what is then on the disk."""
+"""The tools for files over a real sandbox: what the model reads, and what is then on the disk."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from paddock.runtime.permissions import PermissionProfile
-from paddock.runtime.tools.base import ToolInvocation, ToolOutput
-from paddock.runtime.tools.factory import build_registry
 from paddock.runtime.tools.paths import show_path
+from tests.contract.tool_calls import bash, caller
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from paddock.sandbox import Sandbox
-
-    Call = Callable[..., Awaitable[ToolOutput]]
+    from tests.contract.tool_calls import Call
 
 ODD_NAMES = [
     "new\nline.txt", "-rf", "--help", "$(touch evil)", "`id`", "a b.txt", "quo'te\".txt",
     "bytes\udcff\udcfe", "\udc80", "star*[x]?.txt", "back\\slash", "; rm x", "n" * 255, "ünï ©",
     '"quoted"', " led", "~", "%s", "line\r", "esc\x1b[31m",
 ]  # fmt: skip
-
-
-@dataclass
-class Context:
-    """What a session lends to its tools, without a session."""
-
-    live: Sandbox
-
-    async def sandbox(self) -> Sandbox:
-        return self.live
-
-
-def _caller(sandbox: Sandbox, profile: str | PermissionProfile) -> Call:
-    registry = build_registry(profile)
-
-    async def call(tool: str, **arguments: Any) -> ToolOutput:
-        context = Context(sandbox)
-        return await registry.dispatch(
-            ToolInvocation(call_id="1", tool_name=tool, arguments=arguments, context=context)
-        )
-
-    return call
-
-
-@pytest.fixture
-def call(sandbox: Sandbox) -> Call:
-    """Calls a tool of the developer profile."""
-    return _caller(sandbox, "developer")
-
-
-async def _bash(call: Call, command: str, **arguments: Any) -> tuple[str, dict[str, Any]]:
-    output = await call("bash", command=command, **arguments)
-    shown = json.loads(output.content)
-    assert set(shown) == {"output", "metadata"}
-    return shown["output"], shown["metadata"]
-
-
-# bash
-
-
-@pytest.mark.rows("S-45")
-async def test_bash_gives_output_and_exit_code_as_json(sandbox: Sandbox, call: Call) -> None:
-    output = await call("bash", command="echo hi; exit 3")
-    shown = json.loads(output.content)
-    assert shown["output"] == "hi"
-    assert shown["metadata"]["exit_code"] == 3
-    assert isinstance(shown["metadata"]["duration_seconds"], float)
-    assert not output.success
-    assert output.metadata == {
-        **shown["metadata"],
-        "command": "echo hi; exit 3",
-        "working_dir": str(sandbox.working_dir),
-    }
-    assert set(shown["metadata"]) == {"exit_code", "duration_seconds"}
-
-
-async def test_bash_succeeds_when_the_command_does(call: Call) -> None:
-    assert (await call("bash", command="true")).success
-
-
-async def test_bash_keeps_the_order_of_both_streams(call: Call) -> None:
-    text, _ = await _bash(call, "echo 1; echo 2 >&2; echo 3; echo 4 >&2")
-    assert text == "1\n2\n3\n4"
-
-
-async def test_bash_shows_the_shells_own_complaint_too(call: Call) -> None:
-    text, facts = await _bash(call, "echo 'unclosed")
-    assert facts["exit_code"] != 0
-    assert "quot" in text.lower() or "eof" in text.lower()
-
-
-@pytest.mark.rows("S-45")
-async def test_bash_starts_where_it_is_told(sandbox: Sandbox, call: Call) -> None:
-    await sandbox.fs.mkdir("sub dir")
-    text, _ = await _bash(call, "pwd", working_dir="sub dir")
-    assert text == str(sandbox.path("sub dir"))
-    output = await call("bash", command="pwd", working_dir="nowhere")
-    assert not output.success
-    assert output.content == f"Working directory not found: {sandbox.path('nowhere')}"
-
-
-async def test_bash_starts_in_the_profiles_directory_if_there_is_one(sandbox: Sandbox) -> None:
-    await sandbox.fs.mkdir("app")
-    app = str(sandbox.path("app"))
-    there = _caller(sandbox, PermissionProfile(name="x", shell_working_dir=app))
-    assert (await _bash(there, "pwd"))[0] == app
-    not_there = _caller(sandbox, PermissionProfile(name="x", shell_working_dir="/no/such"))
-    assert (await _bash(not_there, "pwd"))[0] == str(sandbox.working_dir)
-
-
-@pytest.mark.rows("S-45")
-async def test_bash_kills_what_takes_too_long_and_shows_what_there_was(call: Call) -> None:
-    output = await call("bash", command="echo partial; exec sleep 60", timeout=1)
-    shown = json.loads(output.content)
-    assert shown["output"] == "partial\n[Command timed out after 1s and was killed]"
-    assert shown["metadata"]["exit_code"] == -1
-    assert not output.success
-    assert output.metadata["timed_out"] is True
-
-
-async def test_the_profiles_timeout_is_for_commands_that_ask_for_none(sandbox: Sandbox) -> None:
-    call = _caller(
-        sandbox, PermissionProfile(name="x", shell="unrestricted", shell_timeout=0.2)  # type: ignore[arg-type]
-    )  # fmt: skip
-    output = await call("bash", command="exec sleep 60")
-    assert output.metadata["exit_code"] == -1
-
-
-async def test_a_cancelled_bash_leaves_no_process(sandbox: Sandbox, call: Call) -> None:
-    await sandbox.exec(["mkfifo", "ready"])
-    task = asyncio.ensure_future(call("bash", command="echo $$ >ready; exec sleep 600"))
-    pid = (await sandbox.exec(["cat", "ready"], timeout=10)).stdout.strip()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert not (await sandbox.exec(["kill", "-0", pid])).ok
-
-
-async def test_bash_output_is_bounded_and_tells_where_the_rest_is(
-    sandbox: Sandbox, call: Call
-) -> None:
-    output = await call("bash", command="yes a long line of output | head -c 3000000; echo the end")
-    assert len(output.content.encode()) <= 20_000
-    shown = json.loads(output.content)
-    assert shown["output"].startswith("Total output lines: ")
-    assert shown["output"].endswith("the end")
-    spilled = await sandbox.fs.stat(shown["metadata"]["full_output"])
-    assert spilled.size == 3_000_008
-
-
-@pytest.mark.parametrize("command", ["head -c 30000 /dev/zero", "yes '\"' | head -c 30000"])
-async def test_output_that_escapes_badly_still_fits_and_is_json(call: Call, command: str) -> None:
-    output = await call("bash", command=command)
-    assert len(output.content.encode()) <= 20_000
-    json.loads(output.content)
-
-
-async def test_every_byte_comes_out_as_valid_text(call: Call) -> None:
-    text, _ = await _bash(call, "i=0; while [ $i -lt 256 ]; do printf \"\\\\$(printf %o $i)\"; "
-                                "i=$((i+1)); done")  # fmt: skip
-    text.encode()
-    assert "abc" in text
-    assert "\N{REPLACEMENT CHARACTER}" in text
-
-
-@pytest.mark.rows("S-45")
-async def test_a_restricted_shell_says_what_it_blocked(sandbox: Sandbox) -> None:
-    call = _caller(sandbox, "readonly")
-    output = await call("bash", command="touch evil")
-    assert not output.success
-    assert output.content == "Command blocked: 'touch' is not among the commands that only read"
-    assert not await sandbox.fs.exists("evil")
-
-
-async def test_a_restricted_shell_runs_what_only_reads(sandbox: Sandbox) -> None:
-    await sandbox.fs.write_text("a.txt", "one\ntwo\n")
-    call = _caller(sandbox, "readonly")
-    text, facts = await _bash(call, 'cat *.txt nope 2>/dev/null | wc -l && echo "$PWD"')
-    assert text.split() == ["2", str(sandbox.working_dir)]
-    assert facts["exit_code"] == 0
 
 
 # read
@@ -274,7 +108,7 @@ async def test_write_tells_what_stands_in_its_way(sandbox: Sandbox, call: Call) 
 
 @pytest.mark.rows("S-46")
 async def test_create_only_replaces_nothing(sandbox: Sandbox) -> None:
-    call = _caller(sandbox, PermissionProfile.from_dict({"name": "x", "file_write": "create-only"}))
+    call = caller(sandbox, PermissionProfile.from_dict({"name": "x", "file_write": "create-only"}))
     assert (await call("write", path="a", content="1")).content == "Created a (1 bytes, 1 lines)"
     output = await call("write", path="a", content="2")
     assert not output.success
@@ -292,7 +126,7 @@ async def test_create_only_replaces_nothing(sandbox: Sandbox) -> None:
     ],
 )  # fmt: skip
 async def test_create_only_does_not_touch_protected_paths(sandbox: Sandbox, path: str) -> None:
-    call = _caller(sandbox, PermissionProfile.from_dict({"name": "x", "file_write": "create-only"}))
+    call = caller(sandbox, PermissionProfile.from_dict({"name": "x", "file_write": "create-only"}))
     output = await call("write", path=path, content="x")
     assert not output.success
     assert output.content.startswith("Cannot write to a protected path")
@@ -487,7 +321,7 @@ async def test_every_tool_works_with_every_name(sandbox: Sandbox, call: Call, na
     assert (await call("glob", pattern="*")).content == f"{shown}\n\n[1 files found]"
     assert (await call("grep", pattern="two")).content == f"{shown}:1:two"
     assert (await call("grep", pattern="two", path=shown)).content == f"{shown}:1:two"
-    text, facts = await _bash(call, "find . -type f | wc -l")
+    text, facts = await bash(call, "find . -type f | wc -l")
     assert (text.strip(), facts["exit_code"]) == ("1" if "\n" not in name else "2", 0)
     entries = await sandbox.fs.list()
     assert [entry.name for entry in entries] == [name]
@@ -498,5 +332,5 @@ async def test_a_directory_with_an_odd_name_can_be_worked_in(sandbox: Sandbox, c
     inside = show_path("d\n\udcff/a")
     await call("write", path=inside, content="x")
     assert (await call("glob", pattern="*", path=shown)).content == "a\n\n[1 files found]"
-    text, _ = await _bash(call, "ls", working_dir=shown)
+    text, _ = await bash(call, "ls", working_dir=shown)
     assert text == "a"

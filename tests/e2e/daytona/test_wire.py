@@ -25,7 +25,7 @@ from paddock.network import Allow
 from paddock.sandbox import Capability, Process, Resources, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from paddock.testing.daytona import DaytonaServer
     from tests.e2e.conftest import Daytona
@@ -34,13 +34,6 @@ if TYPE_CHECKING:
 EXECUTE = "/process/execute"
 BOUNDARY = b"\r\n--DAYTONA-FILE-BOUNDARY"
 """Ends a part of the service's download, wherever it stands."""
-
-
-@pytest.fixture
-async def sandbox(daytona: Daytona) -> AsyncIterator[DaytonaSandbox]:
-    async with daytona.recipe.sandbox() as sandbox:
-        assert isinstance(sandbox, DaytonaSandbox)
-        yield sandbox
 
 
 def _counted(server: DaytonaServer) -> Callable[[], list[str]]:
@@ -113,7 +106,7 @@ async def test_the_calls_of_the_service_are_as_many_as_is_documented(
 
 @pytest.mark.parametrize("kind", [Sandbox, FileSystem, Process, Backend])
 def test_every_method_of_the_contract_is_in_the_documented_table(kind: type) -> None:
-    lines = (Path(__file__).parents[2] / "docs" / "daytona.md").read_text().splitlines()
+    lines = (Path(__file__).parents[3] / "docs" / "daytona.md").read_text().splitlines()
     table = " ".join(line for line in lines if line.startswith("| "))
     known = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", table))))
     said = set(re.findall(r"\w+", table))

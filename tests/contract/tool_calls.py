@@ -1,0 +1,46 @@
+"""Calls of the tools as a model makes them, in a sandbox and without a session."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from paddock.runtime.tools.base import ToolInvocation, ToolOutput
+from paddock.runtime.tools.factory import build_registry
+
+if TYPE_CHECKING:
+    from paddock.runtime.permissions import PermissionProfile
+    from paddock.sandbox import Sandbox
+
+Call: TypeAlias = Callable[..., Awaitable[ToolOutput]]
+
+
+@dataclass
+class Context:
+    """What a session lends to its tools, without a session."""
+
+    live: Sandbox
+
+    async def sandbox(self) -> Sandbox:
+        return self.live
+
+
+def caller(sandbox: Sandbox, profile: str | PermissionProfile) -> Call:
+    registry = build_registry(profile)
+
+    async def call(tool: str, **arguments: Any) -> ToolOutput:
+        context = Context(sandbox)
+        return await registry.dispatch(
+            ToolInvocation(call_id="1", tool_name=tool, arguments=arguments, context=context)
+        )
+
+    return call
+
+
+async def bash(call: Call, command: str, **arguments: Any) -> tuple[str, dict[str, Any]]:
+    output = await call("bash", command=command, **arguments)
+    shown = json.loads(output.content)
+    assert set(shown) == {"output", "metadata"}
+    return shown["output"], shown["metadata"]
