@@ -149,7 +149,7 @@ class GuestClient(asyncio.Protocol):
         assert self._transport is not None, "not connected"
         self._transport.write(data)
 
-    def send(self, kind: int, channel: int, payload: bytes = b"") -> None:
+    def send(self, kind: int, channel: int, payload: bytes | memoryview = b"") -> None:
         if self.lost.done():
             raise SandboxLost(self.lost.result().reason)
         assert self._transport is not None, "not connected"

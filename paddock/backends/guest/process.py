@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["GuestProcess", "error_from"]
 
-CREDIT_STEP = wire.WINDOW // 4
 """Bytes taken before the guest is told: a small part of what it may send unacknowledged."""
 OUTPUT_FRAMES: dict[int, Stream] = {wire.STDOUT: "stdout", wire.STDERR: "stderr"}
 ERRORS: dict[str, type[Exception]] = {
@@ -159,9 +158,9 @@ class GuestProcess(Process):
         self._changed.set()
 
     def _acknowledge(self, size: int) -> None:
-        """Give the guest room for more, not for every piece: it needs some, not all of it."""
+        """Give the guest room for more, not for every piece."""
         self._owed += size
-        if self._owed >= CREDIT_STEP:
+        if self._owed >= wire.CREDIT_STEP:
             with contextlib.suppress(SandboxLost):
                 self._client.send(wire.CREDIT, self._channel, wire.LENGTH.pack(self._owed))
             self._owed = 0
@@ -200,7 +199,7 @@ class GuestProcess(Process):
                 continue
             piece = view[: min(self._stdin_window, wire.PIECE)]
             self._stdin_window -= len(piece)
-            self._client.send(wire.DATA, self._channel, bytes(piece))
+            self._client.send(wire.DATA, self._channel, piece)
             view = view[len(piece) :]
 
     async def send_eof(self) -> None:

@@ -324,13 +324,14 @@ def test_a_command_in_a_missing_directory_and_a_missing_program_are_told_apart(
 
 
 def test_stdin_is_acknowledged_and_closed(guest: RawGuest) -> None:
-    channel = guest.exec("sh", "-c", "head -c 100000 | wc -c", stdin=True)
-    data = bytes(100_000)
-    guest.send(wire.DATA, channel, data)
+    channel = guest.exec("sh", "-c", f"head -c {wire.WINDOW} | wc -c", stdin=True)
+    guest.send(wire.DATA, channel, bytes(wire.WINDOW))
     taken = 0
-    while taken < len(data):
-        taken += wire.LENGTH.unpack(guest.frame(wire.STDIN_CREDIT, channel))[0]
-    assert guest.line(channel) == "100000"
+    while taken <= wire.WINDOW - wire.CREDIT_STEP:
+        credit = wire.LENGTH.unpack(guest.frame(wire.STDIN_CREDIT, channel))[0]
+        assert credit >= wire.CREDIT_STEP
+        taken += credit
+    assert guest.line(channel) == str(wire.WINDOW)
     guest.reply(channel)
     closing = guest.exec("sh", "-c", "exec <&-; echo closed; sleep 100", stdin=True)
     guest.line(closing)

@@ -21,7 +21,7 @@ EXPECTED_MAX = 100 * 1024 * 1024
 """Bytes of a file that is compared with what was read of it: nobody reads more in one piece."""
 
 
-def write_all(fd: int, data: bytes | bytearray) -> None:
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
@@ -111,7 +111,7 @@ class Replacement:
         refuse_special(old.st_mode, path)
         return stat.S_IMODE(old.st_mode) & 0o777
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         assert self.fd is not None, "written to after its end"
         write_all(self.fd, data)
         self.size += len(data)

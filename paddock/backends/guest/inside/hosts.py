@@ -142,7 +142,7 @@ class Host:
 
     def on_input(self) -> None:
         try:
-            data = os.read(self.inlet, 4 * PIECE)
+            data = os.read(self.inlet, PIECE)
         except BlockingIOError:
             return
         except OSError:

@@ -87,12 +87,11 @@ def target_of(args: Args) -> Iterator[int]:
         os.close(fd)
 
 
-def pieces_of(fd: int) -> Iterator[bytes]:
-    while True:
-        piece = os.read(fd, BULK)
-        if not piece:
-            return
-        yield piece
+def pieces_of(fd: int) -> Iterator[memoryview]:
+    """What is in `fd`, each piece until the next is asked for: they share their memory."""
+    with memoryview(bytearray(BULK)) as room:
+        while size := os.readv(fd, [room]):
+            yield room[:size]
 
 
 def send_file(args: Args) -> None:

@@ -8,7 +8,7 @@ import selectors
 from collections import deque
 
 from .files import write_all
-from .wire import BULK, INLINE, LENGTH, PIECE, STDIN_CLOSED, STDIN_CREDIT, Capture, frame
+from .wire import BULK, CREDIT_STEP, INLINE, LENGTH, PIECE, STDIN_CLOSED, STDIN_CREDIT, Capture, frame
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Inlet:
         self.command = command
         self.fd = fd
         self.queue: deque[memoryview] = deque()
+        self.owed = 0
         self.ended = False
         self.watched = False
 
@@ -47,12 +48,11 @@ class Inlet:
     def write(self) -> None:
         if self.fd is None:
             return
-        taken = 0
         try:
             while self.queue:
                 piece = self.queue[0]
                 done = os.write(self.fd, piece)
-                taken += done
+                self.owed += done
                 if done < len(piece):
                     self.queue[0] = piece[done:]
                 else:
@@ -63,8 +63,9 @@ class Inlet:
             self.close()
             self.tell(STDIN_CLOSED)
             return
-        if taken:
-            self.tell(STDIN_CREDIT, LENGTH.pack(taken))
+        if self.owed >= CREDIT_STEP:
+            self.tell(STDIN_CREDIT, LENGTH.pack(self.owed))
+            self.owed = 0
         if not self.queue and self.ended:
             self.close()
         else:

@@ -27,6 +27,8 @@ BULK = 4 * PIECE
 """Of a file or a tree on its way to the host, which is worth a larger pipe."""
 WINDOW = 1024 * 1024
 """Bytes of a stream that may be on the wire unacknowledged."""
+CREDIT_STEP = WINDOW // 4
+"""Who reads gives credit for so many at once: the sender needs some room, not all of it."""
 INLINE = 1024 * 1024
 """Largest file contents in one request or reply; above it the contents are streamed."""
 TUNNEL_WINDOW = 256 * 1024
@@ -46,7 +48,7 @@ OPEN, OPENED, BYTES, END, GRANT, RESET = 33, 34, 35, 36, 37, 38
 TUNNEL_KINDS = frozenset((OPEN, OPENED, BYTES, END, GRANT, RESET))
 
 
-def frame(kind: int, channel: int, payload: bytes = b"") -> bytes:
+def frame(kind: int, channel: int, payload: bytes | memoryview = b"") -> bytes:
     """One frame as bytes."""
     return HEADER.pack(len(payload), kind, channel) + payload
 
