@@ -6,12 +6,16 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from paddock.backends.guest.inside import wire
+from paddock.backends.guest.inside.supervisors import KEPT
+from paddock.backends.guest.inside.trees import children_of
+from tests.unit.guest.conftest import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,6 +111,28 @@ def test_supervisors_that_were_killed_while_idle_are_replaced(guest: RawGuest) -
             guest.frame(wire.GONE, channel)
             channel = guest.exec("sh", "-c", "echo $PPID")
         supervisor = int(guest.output(channel)[0])
+
+
+def test_supervisors_of_many_commands_at_once_are_kept_while_they_are_needed(
+    guest: RawGuest,
+) -> None:
+    def at_once() -> list[int]:
+        channels = [guest.exec("sh", "-c", "echo $PPID; read x", stdin=True) for _ in range(20)]
+        pids = [int(guest.line(channel)) for channel in channels]
+        for channel in channels:
+            guest.send(wire.EOF, channel)
+            guest.reply(channel)
+        return pids
+
+    burst = at_once()
+    assert len(set(burst)) == 20
+    assert set(at_once()) == set(burst)
+    deadline = time.monotonic() + DEADLINE
+    while len(kept := children_of(guest.process.pid)) > KEPT:
+        assert time.monotonic() < deadline, f"{len(kept)} are kept with nothing to do"
+        time.sleep(0.01)
+    assert len(kept) == KEPT
+    assert set(kept) < set(burst)
 
 
 def test_a_command_that_stops_its_supervisor_can_be_killed(guest: RawGuest) -> None:
@@ -279,7 +305,8 @@ def test_too_many_commands_at_once_are_refused_and_leave_nothing(start_guest: St
         guest.kill(channel)
         guest.frame(wire.GONE, channel)
     assert guest.output(guest.exec("echo", "on"))[0] == b"on\n"
-    assert len(list(descriptors.iterdir())) <= before + 8  # supervisors kept for the next
+    supervisors = 30 - len(replies)  # which are kept for the next
+    assert len(list(descriptors.iterdir())) <= before + supervisors
 
 
 def test_what_the_guest_adopts_is_reaped(guest: RawGuest) -> None:

@@ -62,7 +62,7 @@ class Command:
         self.reply = b""
         near, far = make_streams(stdin, guest.descriptors)
         try:
-            self.supervisor: Supervisor | None = guest.employ(order, far)
+            self.supervisor: Supervisor | None = guest.supervisors.employ(order, far)
         except BaseException:
             close_streams(near)
             raise
@@ -150,7 +150,7 @@ class Command:
     def on_empty(self) -> None:
         """Nothing of the command is left; its supervisor is free for the next."""
         supervisor = self.leave()
-        self.guest.release(supervisor)
+        self.guest.supervisors.release(supervisor)
         self.on_all_gone()
 
     def on_supervisor_killed(self) -> None:
@@ -159,7 +159,7 @@ class Command:
             self.failure = {"kind": "Killed", "text": "the command killed its supervisor"}
             self.status = 0
         self.killing = True
-        self.guest.bury(self.leave(), self.on_buried)
+        self.guest.supervisors.bury(self.leave(), self.on_buried)
 
     def on_buried(self) -> None:
         self.on_all_gone()

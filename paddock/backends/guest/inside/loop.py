@@ -13,30 +13,20 @@ import time
 from _operator import _compare_digest as compare_digest  # hmac's, without hmac
 
 from .hosts import Host
-from .supervisor import Supervisor, descriptor_limit, limits_by_number
-from .trees import (
-    KILL_ROUND,
-    PR_SET_CHILD_SUBREAPER,
-    can_adopt,
-    children_of,
-    kill_all_below,
-    prctl,
-    stop_and_kill,
-)
+from .supervisor import descriptor_limit, limits_by_number
+from .supervisors import Supervisors
+from .trees import PR_SET_CHILD_SUBREAPER, can_adopt, kill_all_below, prctl
 from .wire import MEETING, PIECE, PROTOCOL, STDOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from typing import Any
 
     from .files import Body
-    from .supervisor import Order
 
     Callback = Callable[[], None]
 
-IDLE_SUPERVISORS = 8
-"""Supervisors kept for the next commands; more are made when more run at once."""
 SPARE_DESCRIPTORS = 16
 """Kept from commands: without any the guest could neither look at processes nor kill them."""
 SPILL_TOTAL = 1024 * 1024 * 1024
@@ -64,10 +54,7 @@ class Guest:
         self.selector = selectors.DefaultSelector()
         self.timers: list[tuple[float, int, Callback]] = []
         self.timer_count = 0
-        self.limits: dict[int, int] = {}
-        self.supervisors: dict[int, Supervisor] = {}
-        self.idle: list[Supervisor] = []
-        self.graves: list[tuple[Supervisor, Callback]] = []
+        self.supervisors = Supervisors(self.after)
         self.descriptors = descriptor_limit() - SPARE_DESCRIPTORS
         self.spill_dir = ""
         self.spill_room = SPILL_TOTAL
@@ -104,7 +91,7 @@ class Guest:
         And, if other hosts may join, the word that they have to say, and whether the
         sandbox goes on when the last host has gone.
         """
-        self.limits = limits_by_number(body["limits"])
+        self.supervisors.begin(limits_by_number(body["limits"]))
         self.spill_dir = body["spill_dir"]
         self.outlives = body.get("outlives", False)
         self.lease = body["lease"]
@@ -112,7 +99,6 @@ class Guest:
             self.after(LEASE_TICK, self.on_tick)
         if body.get("word"):
             self.open_door(body["word"])
-        self.idle.append(self.new_supervisor())
         return self.about(host)
 
     def host_called(self, name: str) -> Host:
@@ -194,72 +180,6 @@ class Guest:
         before, self.oom_kills = self.oom_kills, oom_kills()
         return self.oom_kills > before
 
-    # supervisors
-
-    def new_supervisor(self) -> Supervisor:
-        supervisor = Supervisor(self.limits)
-        self.supervisors[supervisor.pid] = supervisor
-        return supervisor
-
-    def employ(self, order: Order, streams: Sequence[int]) -> Supervisor:
-        """A supervisor that has been given `order`."""
-        while self.idle:
-            supervisor = self.idle.pop()
-            try:
-                supervisor.give(order, streams)
-            except OSError:  # something in the sandbox killed or stopped it while it waited
-                supervisor.close()
-            else:
-                return supervisor
-        supervisor = self.new_supervisor()
-        try:
-            supervisor.give(order, streams)
-        except OSError:
-            supervisor.close()
-            raise
-        return supervisor
-
-    def release(self, supervisor: Supervisor) -> None:
-        if len(self.idle) < IDLE_SUPERVISORS:
-            self.idle.append(supervisor)
-        else:
-            supervisor.close()
-
-    def reap(self) -> None:
-        """Reap children: supervisors, and as the first process of a container, anybody's."""
-        try:
-            while True:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
-                if not pid:
-                    return
-                supervisor = self.supervisors.pop(pid, None)
-                if supervisor is not None:
-                    supervisor.alive = False
-        except ChildProcessError:
-            return
-
-    def bury(self, supervisor: Supervisor, on_buried: Callback) -> None:
-        """A supervisor was killed under its command: kill what becomes our child by that."""
-        supervisor.close()
-        self.graves.append((supervisor, on_buried))
-        if len(self.graves) == 1:
-            self.dig()
-
-    def dig(self) -> None:
-        self.reap()
-        stop_and_kill(self.strangers)
-        self.reap()
-        # Its children become ours at the moment from which it can be reaped.
-        if any(supervisor.alive for supervisor, _ in self.graves) or self.strangers():
-            self.after(KILL_ROUND, self.dig)
-            return
-        graves, self.graves = self.graves, []
-        for _, on_buried in graves:
-            on_buried()
-
-    def strangers(self) -> list[int]:
-        return [pid for pid in children_of(os.getpid()) if pid not in self.supervisors]
-
     # the loop
 
     def run(self) -> None:
@@ -288,7 +208,7 @@ class Guest:
 
         def on_signal() -> None:
             os.read(reader, PIECE)
-            self.reap()
+            self.supervisors.reap()
 
         self.watch(reader, on_signal)
 
