@@ -91,12 +91,22 @@ def _body(record: Mapping[str, Any]) -> Text | None:
             return Text.assemble(("? waits for an approval: ", "yellow"), call)
         case {"type": "error" | "cancelled" as kind, "message": message}:
             return Text(f"✗ {kind}: {plain(str(message))}", style="red")
-        case {"type": "compact", "tokens_before": before, "tokens_after": after}:
-            return Text(f"compacted: {before} -> {after} tokens", style="yellow")
         case {"type": "run_end", "status": status}:
             usage = record.get("usage")
             cost = f": {describe_usage(usage)}" if isinstance(usage, dict) else ""
             return Text(f"{plain(str(status))}{cost}", style="bold")
+        case _:
+            change = _change(record)
+            return None if change is None else Text(plain(change), style="yellow")
+
+
+def _change(record: Mapping[str, Any]) -> str | None:
+    """What is another way from here on."""
+    match record:
+        case {"type": "compact", "tokens_before": before, "tokens_after": after}:
+            return f"compacted: {before} -> {after} tokens"
+        case {"type": "rules_changed", "profile": profile, "approvals": approvals}:
+            return f"rules changed: profile {profile}, approvals {approvals}"
         case _:
             return None
 

@@ -378,9 +378,10 @@ def reconfigure_runtime(
 ) -> PermissionProfile:
     """Change what is given and keep the rest; returns the profile that holds now.
 
-    The conversation goes on, with the new tools from the next run. Tools that were
-    registered beside the profile's stay. With another `working_dir` the next run gets a
-    new sandbox.
+    The conversation goes on, with the new tools from the next call on, also of a run that is
+    going on; its trace tells of the change. A call that was decided already runs as decided.
+    Tools that were registered beside the profile's stay. With another `working_dir` the
+    next run gets a new sandbox.
     """
     told: dict[str, Any] = {
         "profile": None if profile is None else load_profile(profile),

@@ -12,24 +12,30 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from paddock.runtime.agent import Agent
+    from paddock.runtime.tools.registry import ToolRegistry
 
 __all__ = [
     "ApprovalCallback",
     "ApprovalInterrupt",
+    "Approvals",
     "Decision",
+    "Rules",
     "ToolApprovalItem",
     "ToolDecision",
     "ask",
     "call_digest",
-    "terms_of",
+    "rules_of",
 ]
 
 ApprovalCallback = Callable[[str, dict[str, Any]], Awaitable[bool] | bool]
 """Given a tool's name and a call's arguments; True lets it run. May be async."""
+
+Approvals = Literal["asked", "automatic", "later"]
+"""How calls that need an approval get one: somebody is asked, all are approved, or they wait."""
 
 _log = logging.getLogger(__name__)
 
@@ -95,14 +101,48 @@ def call_digest(name: str, arguments: Mapping[str, Any], terms: str) -> str:
     return hashlib.sha256(_canonical([name, arguments, terms])).hexdigest()
 
 
-def terms_of(agent: Agent) -> str:
-    """What an approval is given under besides the call itself: where it runs, and what else
-    is allowed there."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What holds for calls at one moment: the tools there are, who approves, where they run."""
+
+    registry: ToolRegistry
+    callback: ApprovalCallback | None
+    auto_approve: bool
+    backend: str
+
+    @property
+    def profile(self) -> str:
+        """Its name; empty for tools without one."""
+        return "" if self.registry.profile is None else self.registry.profile.name
+
+    @property
+    def approvals(self) -> Approvals:
+        if self.callback is not None:
+            return "asked"
+        return "automatic" if self.auto_approve else "later"
+
+    @property
+    def terms(self) -> str:
+        """SHA-256 of what an approval is given under besides the call itself: where it runs,
+        and what else is allowed there."""
+        profile = self.registry.profile
+        terms = [self.backend, None if profile is None else profile.to_dict()]
+        return hashlib.sha256(_canonical(terms)).hexdigest()
+
+    def same_as(self, other: Rules) -> bool:
+        """Whether a person would call them the same, whatever objects they are made of."""
+        return self == other or (self.terms, self.approvals) == (other.terms, other.approvals)
+
+
+def rules_of(agent: Agent, callback: ApprovalCallback | None) -> Rules:
+    """What holds now for the calls of `agent`."""
     backend = agent.config.backend
-    where = backend if isinstance(backend, str) else backend.name
-    profile = agent.registry.profile
-    terms = [where, None if profile is None else profile.to_dict()]
-    return hashlib.sha256(_canonical(terms)).hexdigest()
+    return Rules(
+        registry=agent.registry,
+        callback=callback,
+        auto_approve=agent.config.auto_approve,
+        backend=backend if isinstance(backend, str) else backend.name,
+    )
 
 
 def _canonical(value: object) -> bytes:

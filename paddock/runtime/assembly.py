@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from paddock.runtime.approvals import terms_of
+from paddock.runtime.approvals import Rules, rules_of
 from paddock.runtime.context import SessionContext
 from paddock.runtime.delegation import Delegation
 from paddock.runtime.execution import Execution
@@ -64,14 +64,13 @@ class Assembly:
             client=DiscreetModel(client, redactor) if redactor else client,
             request=request,
             answer_format=wanted,
-            registry=self.agent.registry,
+            rules=self.rules,
             out=out,
             check=check,
             before_turn=before_turn,
-            gate=self._gate(out, check),
+            gate=ApprovalGate(state=self.state, out=out, check=check),
             execution=Execution(
                 state=self.state,
-                registry=self.agent.registry,
                 context=self._context(ledger, out),
                 out=out,
                 check=check,
@@ -81,21 +80,14 @@ class Assembly:
             budget_gate=self.settings.budget_gate,
         )
 
+    def rules(self) -> Rules:
+        """What holds for calls now; it may change in the middle of a run."""
+        return rules_of(self.agent, self.settings.approval_callback)
+
     def _context(self, ledger: Ledger, out: Outlet) -> SessionContext:
         delegation = Delegation(parent=self, open_session=self.open_session, ledger=ledger, out=out)
         return SessionContext(
             keeper=self.sandbox, ledger=ledger, secrecy=self.secrecy, delegation=delegation
-        )
-
-    def _gate(self, out: Outlet, check: Callable[[], None]) -> ApprovalGate:
-        return ApprovalGate(
-            state=self.state,
-            registry=self.agent.registry,
-            out=out,
-            check=check,
-            callback=self.settings.approval_callback,
-            auto_approve=self.agent.config.auto_approve,
-            terms=terms_of(self.agent),
         )
 
     def _asked(self) -> tuple[ModelRequest, AnswerFormat | None]:

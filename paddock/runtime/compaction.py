@@ -70,7 +70,7 @@ async def compact(
             *state.messages,
             {"role": "user", "content": clean_text(wish)},
         ],
-        tools=loop.registry.get_specs(),
+        tools=loop.rules().registry.get_specs(),
         response_format=None,
     )
     before = _size(state)

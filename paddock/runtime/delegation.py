@@ -19,7 +19,7 @@ from paddock.runtime.events import ChildModelFinished
 from paddock.runtime.models.base import Usage
 from paddock.runtime.results import RunResult, run_usage
 from paddock.runtime.state import State
-from paddock.runtime.tools.child import ChildReport, ChildTool
+from paddock.runtime.tools.child import ChildReport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,16 +111,12 @@ class Delegation:
             if task.approval_callback is None and not parent.config.auto_approve:
                 config = replace(config, auto_approve=False)
             agent = Agent(config)
-        else:
-            changes: dict[str, Any] = {"response_format": None}  # that is for the last answer
-            if task.system_prompt is not None:
-                changes["system_prompt"] = task.system_prompt
-            agent = Agent(replace(parent.config, **changes))
-            agent.registry = parent.registry.copy()
-        for name in agent.registry:
-            if isinstance(agent.registry.get(name), ChildTool):
-                agent.registry.unregister(name)
-        return agent
+            agent.leave_delegating()
+            return agent
+        changes: dict[str, Any] = {"response_format": None}  # that is for the last answer
+        if task.system_prompt is not None:
+            changes["system_prompt"] = task.system_prompt
+        return parent.child(changes)
 
     def _same_model(self, agent: Agent) -> bool:
         ours, theirs = self.parent.agent.config, agent.config
@@ -131,12 +127,13 @@ class Delegation:
         )
 
     def _in_turn(self) -> ApprovalCallback | None:
-        callback = self.parent.settings.approval_callback
-        if callback is None:
+        first = self.parent.settings.approval_callback
+        if first is None:
             return None
 
         async def ask(name: str, arguments: dict[str, Any]) -> bool:
             async with self._asking:
+                callback = self.parent.settings.approval_callback or first
                 answer = callback(name, arguments)
                 return await answer if inspect.isawaitable(answer) else answer
 

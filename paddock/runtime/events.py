@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from paddock.runtime.approvals import Approvals
     from paddock.runtime.models.base import Message, Usage
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "RunFinished",
     "RunStarted",
     "RunStatus",
+    "RulesChanged",
     "TextAdded",
     "ToolBlocked",
     "ToolFinished",
@@ -49,12 +51,26 @@ CompactionTrigger = Literal["auto", "manual"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
     """`run_id` counts the session's runs from 1. One that is `resumed` has no prompt: it
-    goes on with the calls that waited for an approval."""
+    goes on with the calls that waited for an approval. For its calls holds what `RulesChanged`
+    would tell."""
 
     session_id: str
     run_id: int
     prompt: str
+    profile: str
+    approvals: Approvals
+    terms: str
     resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulesChanged:
+    """In the middle of a run: from here on other rules hold, for the next call on. `terms` is
+    the SHA-256 of the profile's contents and the kind of backend."""
+
+    profile: str
+    approvals: Approvals
+    terms: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +234,7 @@ class RunFinished:
 
 Event = (
     RunStarted
+    | RulesChanged
     | MessageAdded
     | ModelStarted
     | TextAdded

@@ -62,7 +62,6 @@ class Execution:
     before it is cut to what a model may read: half a secret could not be found."""
 
     state: State
-    registry: ToolRegistry
     context: RunContext
     out: Outlet
     check: Callable[[], None]
@@ -78,18 +77,19 @@ class Execution:
             )
         await self.out.sync()
 
-    async def run(self, calls: Sequence[PreparedCall]) -> None:
-        """Run `calls`; their results are on the disk when this returns.
+    async def run(self, calls: Sequence[PreparedCall], registry: ToolRegistry) -> None:
+        """Run `calls` by the tools of `registry`; their results are on the disk when this
+        returns.
 
         Raises `SandboxLost`, what kept the sandbox from being made, and `ModelError` when
         for too long no call could be tried. Cancelled, the tools have ended before it
         passes on, and results that had come are recorded.
         """
-        tasks = {asyncio.create_task(self._call(call)): call for call in calls}
+        tasks = {asyncio.create_task(self._call(call, registry)): call for call in calls}
         try:
             results = await self._collect(tasks)
         except BaseException:
-            await finish(self._end(tasks))
+            await finish(self._end(tasks, registry))
             raise
         await self.out.sync()
         self._judge(results)
@@ -107,7 +107,7 @@ class Execution:
                     await self.out.emit(results[-1])
         return results
 
-    async def _call(self, call: PreparedCall) -> ToolFinished:
+    async def _call(self, call: PreparedCall, registry: ToolRegistry) -> ToolFinished:
         started = time.monotonic()
         if call.problem is not None:
             failure = {"error": "ArgumentError"}
@@ -120,7 +120,7 @@ class Execution:
                 context=self.context,
             )
             with part_of(), watched(ToolWork(call_id=call.id)):
-                output = await self.registry.dispatch(invocation)
+                output = await registry.dispatch(invocation)
         return ToolFinished(
             call_id=call.id,
             tool_name=call.name,
@@ -130,12 +130,17 @@ class Execution:
             metadata=output.metadata,
         )
 
-    async def _end(self, tasks: Mapping[asyncio.Task[ToolFinished], PreparedCall]) -> None:
+    async def _end(
+        self, tasks: Mapping[asyncio.Task[ToolFinished], PreparedCall], registry: ToolRegistry
+    ) -> None:
         """End the tools, and keep the results of those that were done already."""
         for task in tasks:
             task.cancel()
         # These bound their own ends: what an agent waits for are its tools, by this rule again.
-        if agents := {task for task, call in tasks.items() if self._runs_agent(call)}:
+        agents = {
+            task for task, call in tasks.items() if isinstance(registry.get(call.name), ChildTool)
+        }
+        if agents:
             await asyncio.wait(agents)
         done, left = await asyncio.wait(tasks, timeout=TOOL_PATIENCE)
         for task in left:
@@ -144,9 +149,6 @@ class Execution:
         for task, call in tasks.items():
             if task in done and not task.cancelled() and self.state.open_call(call.id):
                 self.out.record(_result(task, call))
-
-    def _runs_agent(self, call: PreparedCall) -> bool:
-        return isinstance(self.registry.get(call.name), ChildTool)
 
     def _judge(self, results: Sequence[ToolFinished]) -> None:
         """Raise what no further call could mend."""

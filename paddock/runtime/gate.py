@@ -14,11 +14,10 @@ from paddock.runtime.events import ApprovalDecided, ApprovalPending
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from paddock.runtime.approvals import ApprovalCallback
+    from paddock.runtime.approvals import Rules
     from paddock.runtime.calls import PreparedCall
     from paddock.runtime.outlet import Outlet
     from paddock.runtime.state import State
-    from paddock.runtime.tools.registry import ToolRegistry
 
 __all__ = ["ApprovalGate"]
 
@@ -27,85 +26,83 @@ NOBODY_TO_ASK = "this call needs approval, and there is nobody to ask"
 
 @dataclass(frozen=True, kw_only=True)
 class ApprovalGate:
-    """Asks `callback`. Without one, calls are approved if `auto_approve`, else left open.
+    """Asks the callback of the rules. Without one, calls are approved if the rules say so,
+    else left open.
 
-    `terms` are what every approval is given under; see `call_digest`. `check` raises
-    when the run is to be cancelled.
+    Every approval is given under the rules' terms; see `call_digest`. `check` raises when
+    the run is to be cancelled.
     """
 
     state: State
-    registry: ToolRegistry
     out: Outlet
     check: Callable[[], None]
-    callback: ApprovalCallback | None
-    auto_approve: bool
-    terms: str
 
-    async def allowed(self, calls: Sequence[PreparedCall]) -> int:
+    async def allowed(self, calls: Sequence[PreparedCall], rules: Rules) -> int:
         """How many of `calls` come before the first that is refused.
 
         Raises `ApprovalInterrupt` when a call that comes before cannot be decided now.
         """
         for number, call in enumerate(calls):
-            if not self._needs_approval(call):
+            if not self._needs_approval(call, rules):
                 continue
             self.check()
-            given = self._given(call)
+            given = self._given(call, rules)
             if given is None:
-                given = await self._ask(call)
+                given = await self._ask(call, rules)
             if not given:
                 return number
         return len(calls)
 
-    async def leave_open(self, calls: Sequence[PreparedCall], note: str) -> None:
+    async def leave_open(self, calls: Sequence[PreparedCall], rules: Rules, note: str) -> None:
         """Tell which of `calls` wait for an approval."""
         for call in calls:
-            if self._needs_approval(call) and self._given(call) is None:
+            if self._needs_approval(call, rules) and self._given(call, rules) is None:
                 await self.out.emit(
                     ApprovalPending(
                         call_id=call.id,
                         tool_name=call.name,
                         arguments=call.arguments,
-                        digest=self._digest(call),
+                        digest=_digest(call, rules),
                         note=note,
                     )
                 )
 
-    def _needs_approval(self, call: PreparedCall) -> bool:
+    def _needs_approval(self, call: PreparedCall, rules: Rules) -> bool:
         if call.problem:
             return False
         known = self.state.open_call(call.id)
         if known is not None and known.digest is not None and not known.started:
             return True  # it was asked for; that holds, whatever would be asked for now
-        if not self.registry.requires_approval(call.name, call.arguments):
+        if not rules.registry.requires_approval(call.name, call.arguments):
             return False
-        return self.callback is not None or not self.auto_approve
+        return rules.approvals != "automatic"
 
-    def _given(self, call: PreparedCall) -> bool | None:
+    def _given(self, call: PreparedCall, rules: Rules) -> bool | None:
         """The decision that was taken before, if it was about exactly this.
 
         It is for once: a call that has begun is not open to be decided, and one that has a
         result is not open at all.
         """
         known = self.state.open_call(call.id)
-        if known is None or known.started or known.digest != self._digest(call):
+        if known is None or known.started or known.digest != _digest(call, rules):
             return None
         return known.approved
 
-    async def _ask(self, call: PreparedCall) -> bool:
-        if self.callback is None:
+    async def _ask(self, call: PreparedCall, rules: Rules) -> bool:
+        if rules.callback is None:
             raise ApprovalInterrupt(NOBODY_TO_ASK)
-        decision = await ask(self.callback, call.name, call.arguments)
+        decision = await ask(rules.callback, call.name, call.arguments)
         await self.out.emit(
             ApprovalDecided(
                 call_id=call.id,
                 tool_name=call.name,
                 approved=decision.approved,
-                digest=self._digest(call),
+                digest=_digest(call, rules),
                 note=decision.note,
             )
         )
         return decision.approved
 
-    def _digest(self, call: PreparedCall) -> str:
-        return call_digest(call.name, call.arguments, self.terms)
+
+def _digest(call: PreparedCall, rules: Rules) -> str:
+    return call_digest(call.name, call.arguments, rules.terms)

@@ -23,6 +23,7 @@ from paddock.runtime.events import (
     MessageAdded,
     ModelFinished,
     ModelStarted,
+    RulesChanged,
     RunStatus,
     TextAdded,
     ToolBlocked,
@@ -42,6 +43,7 @@ from paddock.runtime.text import clean_text
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from paddock.runtime.approvals import Rules
     from paddock.runtime.budget import Ledger
     from paddock.runtime.execution import Execution
     from paddock.runtime.gate import ApprovalGate
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
     from paddock.runtime.outlet import Outlet
     from paddock.runtime.response_format import AnswerFormat
     from paddock.runtime.state import State
-    from paddock.runtime.tools.registry import ToolRegistry
 
 __all__ = ["AgentLoop", "BudgetGate", "answer_of"]
 
@@ -65,7 +66,7 @@ class AgentLoop:
     """One run's loop. `check` raises when the run is to be cancelled.
 
     `request` is what every model call has in common, its messages being those before
-    the conversation. `before_turn` is awaited before each model call. `ledger` counts
+    the conversation. `rules` tells what holds for calls at that moment. `before_turn` is awaited before each model call. `ledger` counts
     the model calls, and says when no more is to be spent. `phase` tells where the loop
     is, for whoever has to say where it was cancelled. `output` is what `answer_format`
     made of the final answer.
@@ -74,7 +75,7 @@ class AgentLoop:
     state: State
     client: ModelClient
     request: ModelRequest
-    registry: ToolRegistry
+    rules: Callable[[], Rules]
     out: Outlet
     check: Callable[[], None]
     before_turn: Callable[[], Awaitable[None]]
@@ -88,13 +89,15 @@ class AgentLoop:
     model_calls: int = 0
     output: Any = None
     _repairing: bool = False
+    _held: Rules | None = None
 
-    async def run(self, *, max_turns: int | None = None) -> RunStatus:
+    async def run(self, held: Rules, *, max_turns: int | None = None) -> RunStatus:
         """Go on until the model has answered, `max_turns` model calls were made, or a person
-        has to decide. Calls that are open come first.
+        has to decide. Calls that are open come first. `held` is recorded as what holds.
 
         Raises `ModelError` when the model cannot go on, and `BudgetExceeded`.
         """
+        self._held = held
         calls = reopened(self.state.open_calls)
         turn = 0
         while True:
@@ -148,7 +151,7 @@ class AgentLoop:
         request = replace(
             self.request,
             messages=[*self.request.messages, *self.state.messages],
-            tools=self.registry.get_specs(),
+            tools=(await self._rules_now()).registry.get_specs(),
         )
         pieces: list[str] = []
 
@@ -187,17 +190,37 @@ class AgentLoop:
             return False
         return True
 
+    async def _rules_now(self) -> Rules:
+        """What holds now. A change is recorded before anything is done under it."""
+        rules, before = self.rules(), self._held
+        self._held = rules
+        if before is not None and not rules.same_as(before):
+            await self.out.emit(
+                RulesChanged(profile=rules.profile, approvals=rules.approvals, terms=rules.terms)
+            )
+        return rules
+
+    async def _decide(self, calls: Sequence[PreparedCall]) -> tuple[int, Rules]:
+        """How many of `calls` may run, and under which rules: those that still hold when all
+        is decided. A refusal stands."""
+        while True:
+            rules = await self._rules_now()
+            allowed = await self.gate.allowed(calls, rules)
+            if allowed < len(calls) or self.rules() == rules:
+                return allowed, rules
+
     async def _act(self, calls: Sequence[PreparedCall]) -> RunStatus | None:
         """Run the calls that may run; not None ends the run."""
         self.phase = "while waiting for approval"
         try:
-            allowed = await self.gate.allowed(calls)
+            allowed, rules = await self._decide(calls)
         except ApprovalInterrupt as interrupt:
+            rules = await self._rules_now()
             # Only now is it known what was wrong with these; history does not keep it.
-            await self._run_calls([call for call in calls if call.problem])
-            await self.gate.leave_open(calls, str(interrupt))
+            await self._run_calls([call for call in calls if call.problem], rules)
+            await self.gate.leave_open(calls, rules, str(interrupt))
             return "interrupted"
-        await self._run_calls(calls[:allowed])
+        await self._run_calls(calls[:allowed], rules)
         if allowed == len(calls):
             return None
         refused = calls[allowed]
@@ -214,13 +237,13 @@ class AgentLoop:
         await self._finish_turn()
         return "completed"
 
-    async def _run_calls(self, calls: Sequence[PreparedCall]) -> None:
+    async def _run_calls(self, calls: Sequence[PreparedCall], rules: Rules) -> None:
         if not calls:
             return
         self.phase = "before tool execution"
         await self.execution.announce(calls)
         self.phase = "during tool execution"
-        await self.execution.run(calls)
+        await self.execution.run(calls, rules.registry)
 
     async def _finish_turn(self) -> None:
         await self.out.emit(

@@ -19,6 +19,7 @@ from paddock.runtime.events import (
     MessageAdded,
     ModelFinished,
     ModelStarted,
+    RulesChanged,
     RunCancelled,
     RunFailed,
     RunFinished,
@@ -101,6 +102,8 @@ def records(event: Event) -> tuple[Record, ...]:  # noqa: C901 - one case for ea
             return (_compact(event),)
         case RunStarted():
             return (_run_start(event),)
+        case RulesChanged():
+            return ({"type": "rules_changed", **_rules(event)},)
         case RunFailed():
             return ({"type": "error", "message": event.message},)
         case RunCancelled():
@@ -220,8 +223,13 @@ def _run_start(event: RunStarted) -> Record:
         "run_id": event.run_id,
         "session_id": event.session_id,
         "prompt": event.prompt,
+        **_rules(event),
         **({"resumed": True} if event.resumed else {}),
     }
+
+
+def _rules(event: RunStarted | RulesChanged) -> dict[str, str]:
+    return {"profile": event.profile, "approvals": event.approvals, "terms": event.terms}
 
 
 def _usage(event: RunFinished) -> Record:

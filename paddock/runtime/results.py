@@ -19,6 +19,7 @@ from paddock.runtime.events import (
     RunFailed,
     RunFinished,
     RunStarted,
+    RulesChanged,
     TextAdded,
     ToolBlocked,
     ToolFinished,
@@ -139,7 +140,7 @@ def agent_event(event: Event) -> AgentEvent | None:  # noqa: C901 - one case for
             return AgentEvent("cancelled", content=event.message)
         case MessageAdded() | ModelStarted() | ApprovalDecided() | TraceRepaired():
             return None
-        case RunStarted() | RunFinished() | ChildModelFinished():
+        case RunStarted() | RulesChanged() | RunFinished() | ChildModelFinished():
             return None
         case _:
             assert_never(event)

@@ -43,6 +43,7 @@ from paddock.runtime.run_state import RunState
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from paddock.runtime.approvals import Rules
     from paddock.runtime.budget import Ledger
     from paddock.runtime.cancellation import CancelScope
     from paddock.runtime.control import Control
@@ -76,7 +77,7 @@ class Run(Undertaking):
     """What one run works with. `make_loop` is awaited under `scope`, so it may be cancelled too.
 
     `context_window` tells how many tokens fit, where the history is to be kept below that.
-    Approvals are given under `terms`.
+    `rules` tells what holds for calls at that moment.
     """
 
     journal: Journal
@@ -85,16 +86,17 @@ class Run(Undertaking):
     make_loop: LoopFactory
     control: Control
     ledger: Ledger
-    terms: str
+    rules: Callable[[], Rules]
     context_window: Callable[[], Awaitable[int | None]] | None = None
-    _begun: bool = False
     _resumed: bool = False
     _loop: AgentLoop | None = None
+    _held: Rules | None = None
+    """What was recorded as holding when the run's start was."""
 
     def _begin(self, prompt: str) -> None:
         """Record the run's start; what an earlier one left open gets results."""
         self.journal.settle(started=NOT_APPROVED, waiting=NOT_APPROVED)
-        self._record_start(prompt)
+        self._held = self._record_start(prompt)
         message = {"role": "user", "content": prompt}
         self.journal.record(MessageAdded(message=message))
 
@@ -111,8 +113,9 @@ class Run(Undertaking):
             raise SessionError("no call of this session waits for an approval")
         if unknown := sorted(decisions.keys() - waiting.keys()):
             raise SessionError(f"no such call waits for an approval: {', '.join(unknown)}")
+        terms = self.rules().terms
         digests = {
-            call_id: call_digest(item.tool_name, item.tool_args, self.terms)
+            call_id: call_digest(item.tool_name, item.tool_args, terms)
             for call_id, item in waiting.items()
         }
         for call_id, approved in decisions.items():
@@ -134,7 +137,7 @@ class Run(Undertaking):
     def _take_up(self, decided: Sequence[ApprovalDecided]) -> None:
         """Record the start of a run that goes on with what waited, or with what failed."""
         self._resumed = True
-        self._record_start("", resumed=True)
+        self._held = self._record_start("")
         for decision in decided:
             self.journal.record(decision)
         state = self.journal.state
@@ -187,7 +190,8 @@ class Run(Undertaking):
             self._loop = await self.make_loop(self.outlet, self.scope.check, self._before_turn)
             if decided is not None:  # only now: without a loop the calls go on waiting
                 self._take_up(decided)
-            return await self._loop.run(max_turns=max_turns)
+            assert self._held is not None, "no start was recorded"
+            return await self._loop.run(self._held, max_turns=max_turns)
 
     async def _before_turn(self) -> None:
         """What others want between two model calls: that it waits, hears something, shrinks."""
@@ -196,17 +200,20 @@ class Run(Undertaking):
         if self._loop is not None and self.context_window is not None:
             await compact_if_full(self._loop, self.context_window)
 
-    def _record_start(self, prompt: str, *, resumed: bool = False) -> None:
-        state = self.journal.state
-        self._begun = True
+    def _record_start(self, prompt: str) -> Rules:
+        state, rules = self.journal.state, self.rules()
         self.journal.record(
             RunStarted(
                 session_id=state.session_id or "",
                 run_id=state.runs_started + 1,
                 prompt=prompt,
-                resumed=resumed,
+                profile=rules.profile,
+                approvals=rules.approvals,
+                terms=rules.terms,
+                resumed=self._resumed,
             )
         )
+        return rules
 
     def _cancelled(self) -> RunCancelled:
         phase = "before model call" if self._loop is None else self._loop.phase
@@ -226,7 +233,7 @@ class Run(Undertaking):
         """
         self.closing = True
         state = self.journal.state
-        if not self._begun:
+        if self._held is None:
             return "interrupted"
         if state.pending_approvals:
             status = "interrupted"

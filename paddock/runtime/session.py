@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Self
 
 from paddock._concurrency import finish
 from paddock.errors import SessionError
-from paddock.runtime.approvals import terms_of
 from paddock.runtime.assembly import Assembly
 from paddock.runtime.cancellation import CancellationToken, CancelScope
 from paddock.runtime.compacting import Compaction
@@ -377,16 +376,16 @@ class Session(SessionSettings):
             self.directory.disclaim(self._state.status if ended else "error")
 
     def _new_run(self, on_event: EventCallback | None, ledger: Ledger) -> Run:
-        token, control = CancellationToken(), self._control()
+        token, control, assembly = CancellationToken(), self._control(), self._assembly()
         return Run(
             token=token,
             journal=self._journal,
             outlet=RunOutlet(self._journal, on_event),
             scope=CancelScope(token, poll=control.poll),
-            make_loop=functools.partial(self._assembly().make, ledger),
+            make_loop=functools.partial(assembly.make, ledger),
             control=control,
             ledger=ledger,
-            terms=terms_of(self._agent),
+            rules=assembly.rules,
             context_window=self._window if self.auto_compact else None,
         )
 

@@ -19,6 +19,7 @@ from paddock.runtime.events import (
     MessageAdded,
     ModelFinished,
     ModelStarted,
+    RulesChanged,
     RunCancelled,
     RunFailed,
     RunFinished,
@@ -64,6 +65,11 @@ ENDED = ToolFinished(
 ANSWERED = ModelFinished(model="m", usage=USAGE, call_index=2)
 CHILD_ANSWERED = ChildModelFinished(call_id="a", session_id="c", model="m", usage=USAGE)
 COMPACTED = CompactionFinished(summary="All.", tokens_before=9, tokens_after=1, trigger="auto")
+RULES = {"profile": "developer", "approvals": "asked", "terms": "5e"}
+BEGUN = RunStarted(
+    session_id="s", run_id=3, prompt="Go.", profile="developer", approvals="asked", terms="5e"
+)
+CHANGED = RulesChanged(profile="developer", approvals="asked", terms="5e")
 FINISHED = RunFinished(run_id=3, status="completed", run=USAGE, total=TOTAL, run_count=2)
 DONE = TurnFinished(text="Done.", run=USAGE, total=TOTAL, context_size=7)
 
@@ -73,9 +79,10 @@ DONE = TurnFinished(text="Done.", run=USAGE, total=TOTAL, context_size=7)
     ("event", "lines"),
     [
         (
-            RunStarted(session_id="s", run_id=3, prompt="Go."),
-            [{"type": "run_start", "prompt": "Go.", "run_id": 3}],
+            BEGUN,
+            [{"type": "run_start", "prompt": "Go.", "run_id": 3, **RULES}],
         ),
+        (CHANGED, [{"type": "rules_changed", **RULES}]),
         (FINISHED, [{"type": "usage"}, {"type": "run_end", "status": "completed", "run_id": 3}]),
         (
             MessageAdded(message={"role": "user", "content": "Go."}),
@@ -228,11 +235,12 @@ def test_the_end_of_a_turn_tells_its_text_and_the_usage_of_run_and_session() -> 
 def test_no_other_event_is_shown() -> None:
     told = {type(event) for event, _ in SHOWN} | {TurnFinished}
     assert {kind.__name__ for kind in set(get_args(Event)) - told} == {
-        "RunStarted", "RunFinished", "MessageAdded", "ModelStarted", "ApprovalDecided",
+        "RunStarted", "RulesChanged", "RunFinished", "MessageAdded", "ModelStarted", "ApprovalDecided",
         "TraceRepaired", "ChildModelFinished",
     }  # fmt: skip
     hidden: list[Event] = [
-        RunStarted(session_id="s", run_id=1, prompt="x"),
+        BEGUN,
+        CHANGED,
         FINISHED,
         MessageAdded(message=ASKED),
         ModelStarted(model="m", context_size=1),
@@ -240,4 +248,4 @@ def test_no_other_event_is_shown() -> None:
         TraceRepaired(torn_bytes=1, quarantine="x"),
         CHILD_ANSWERED,
     ]
-    assert [agent_event(event) for event in hidden] == [None] * 7
+    assert [agent_event(event) for event in hidden] == [None] * len(hidden)
