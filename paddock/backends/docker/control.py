@@ -57,7 +57,9 @@ class ContainerSandbox(Sandbox):
     _engine: Engine
     _plan: ContainerPlan
     _resumed: asyncio.Event | None = None
-    """Set when a paused sandbox goes on; None where it is not paused."""
+    """Set when a paused sandbox goes on; None where it is not paused, nor about to be."""
+    _stands_still: bool = False
+    """Its lease needs no renewing: what counts it is stopped, too."""
     _borrowed: str | None = None
     """The image that it was forked from, which goes with the last fork."""
 
@@ -132,24 +134,33 @@ class ContainerSandbox(Sandbox):
             raise missing("pause()")
         if self._resumed is not None:
             return
-        resumed = self._resumed = asyncio.Event()
-        self._stand_still(True)
+        self._resumed = asyncio.Event()
+        self._be_patient(True)
         try:
-            await self._engine.call(f"pausing {self.id}", self._engine.client.pause, self.id)
+            await acquire(self._stop(), self._go_on)
         except BaseException:
-            self._resumed = None
-            self._stand_still(False)
-            resumed.set()
+            self._has_gone_on()
             raise
 
+    async def _stop(self) -> None:
+        await self._engine.call(f"pausing {self.id}", self._engine.client.pause, self.id)
+        self._stands_still = True
+
     async def resume(self) -> None:
+        await finish(self._go_on())
+
+    async def _go_on(self, _: object = None) -> None:
         await self._engine.call(f"resuming {self.id}", self._engine.client.unpause, self.id)
+        self._has_gone_on()
+
+    def _has_gone_on(self) -> None:
         resumed, self._resumed = self._resumed, None
-        self._stand_still(False)
+        self._stands_still = False
+        self._be_patient(False)
         if resumed is not None:
             resumed.set()
 
-    def _stand_still(self, still: bool) -> None:
+    def _be_patient(self, patient: bool) -> None:
         """Told when its processes are about to be stopped, and when they go on."""
 
     async def stats(self) -> Stats:

@@ -83,14 +83,14 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
         self._heart = asyncio.create_task(self._beat((backend.lease or IDLE_BEAT * 4) / 4))
         self._watcher = asyncio.create_task(self._watch())
 
-    def _stand_still(self, still: bool) -> None:
-        self._client.patience = None if still else KILL_DEADLINE
+    def _be_patient(self, patient: bool) -> None:
+        self._client.patience = None if patient else KILL_DEADLINE
 
     async def _beat(self, interval: float) -> None:
         """Renew the lease, and notice a guest that no longer answers."""
         while not self._client.lost.done():
             await asyncio.sleep(interval)
-            if self._resumed is not None:
+            if self._stands_still:
                 continue
             try:
                 async with asyncio.timeout(ANSWER_DEADLINE):

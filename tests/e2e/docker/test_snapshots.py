@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,12 +14,12 @@ from testcontainers.core.container import DockerContainer
 from paddock import Image
 from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.build import ensure
+from paddock.backends.docker.sandbox import DockerSandbox
 from tests.e2e.docker.ours import forks, names
 
 if TYPE_CHECKING:
     from paddock import Progress
     from paddock.backends.docker.engine import Engine
-    from paddock.backends.docker.sandbox import DockerSandbox
 
 pytestmark = pytest.mark.docker
 
@@ -77,6 +78,38 @@ async def test_a_paused_sandbox_stands_still_and_goes_on(engine: Engine) -> None
         assert not done
         await sandbox.resume()
         assert (await running).stdout == "on\n"
+
+
+@pytest.mark.usefixtures("control_groups")
+async def test_the_lease_is_renewed_until_it_is_paused(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with DockerBackend(network="none", lease=1.0).sandbox() as sandbox:
+        assert isinstance(sandbox, DockerSandbox)
+        client = sandbox._engine.client
+        pause = client.pause
+
+        def slowly(container: str) -> None:
+            time.sleep(2.0)  # an engine that has much to do
+            pause(container)
+
+        monkeypatch.setattr(client, "pause", slowly)
+        await sandbox.pause()
+        await sandbox.resume()
+        assert (await sandbox.exec("echo on")).stdout == "on\n"
+
+
+@pytest.mark.usefixtures("control_groups")
+async def test_a_cancelled_pause_leaves_it_running(sandbox: DockerSandbox) -> None:
+    for delay in (0, 0.001, 0.005, 0.02, 0.05, 0.2):
+        pausing = asyncio.create_task(sandbox.pause())
+        await asyncio.wait([pausing], timeout=delay)
+        pausing.cancel()
+        await asyncio.wait([pausing])
+        if not pausing.cancelled():
+            await sandbox.resume()
+        async with asyncio.timeout(10):
+            assert (await sandbox.exec("echo on")).stdout == "on\n"
 
 
 @pytest.mark.usefixtures("control_groups")

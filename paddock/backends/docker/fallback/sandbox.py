@@ -103,7 +103,7 @@ class FallbackSandbox(ContainerSandbox):
         """Renew the lease, and notice a first process that no longer answers."""
         while not self._watchdog.lost.done():
             await asyncio.sleep(interval)
-            if self._resumed is not None:
+            if self._stands_still:
                 continue
             try:
                 async with asyncio.timeout(ANSWER_DEADLINE):
