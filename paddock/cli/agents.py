@@ -16,13 +16,13 @@ from paddock.cli.recipes import Described, make_backend, vary_backend
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from paddock.backends.base import Backend
     from paddock.runtime.config import AgentConfig
     from paddock.runtime.permissions import PermissionProfile
 
-__all__ = ["AgentOptions", "SandboxOptions", "configure", "initial_prompt"]
+__all__ = ["AgentOptions", "SandboxOptions", "configure", "initial_prompt", "read_config"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,10 @@ class SandboxOptions:
         }
 
 
+ON_A_COMMAND_LINE: Mapping[str, Any] = {"auto_approve": False}
+"""What an agent is where nothing else is said: somebody may be there to ask."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AgentOptions:
     """The options of an agent, as they were given. `prompt_file` and `system_prompt` exclude
@@ -68,7 +72,13 @@ class AgentOptions:
     vars_file: Path | None = None
     base_url: str | None = None
     reasoning_effort: str | None = None
-    auto_approve: bool = False
+
+
+def read_config(path: Path) -> AgentConfig:
+    """The agent's file at `path`. Raises as `AgentConfig.from_file`."""
+    from paddock.runtime.config import AgentConfig
+
+    return AgentConfig.from_file(path, **ON_A_COMMAND_LINE)
 
 
 def configure(
@@ -86,7 +96,7 @@ def configure(
     from paddock.runtime.config import AgentConfig
 
     if base is None:
-        base = AgentConfig(auto_approve=False)
+        base = AgentConfig(**ON_A_COMMAND_LINE)
     if sandbox.working_dir:
         base = dataclasses.replace(base, working_dir=None)
     recipe = _anchored(_recipe(base, sandbox, saved=saved))
@@ -94,7 +104,6 @@ def configure(
         base,
         backend=recipe,
         working_dir=_place(recipe, base.working_dir),
-        auto_approve=agent.auto_approve or base.auto_approve,
         **_changes(base, agent),
     )
 

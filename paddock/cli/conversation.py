@@ -34,6 +34,7 @@ async def converse(
     session: Session,
     prompt: str,
     *,
+    approves_all: bool,
     max_turns: int | None,
     as_json: bool,
     output: Path | None = None,
@@ -44,7 +45,7 @@ async def converse(
     The answer of a run that completes goes to the new file `output` too.
     """
     keep_quiet(session.redactor)
-    approver = Approver()
+    approver = Approver(approves_all=approves_all)
     if not session.agent.config.auto_approve:
         session.approval_callback = approver
     async with session:
@@ -144,9 +145,14 @@ class Approver:
     afterwards that somebody was missed. `approves_all` is for who wants no more questions.
     """
 
-    def __init__(self, read_answer: Callable[[str], Awaitable[str]] | None = None) -> None:
+    def __init__(
+        self,
+        read_answer: Callable[[str], Awaitable[str]] | None = None,
+        *,
+        approves_all: bool = False,
+    ) -> None:
         self.was_alone = False
-        self.approves_all = False
+        self.approves_all = approves_all
         self._read_answer = read_answer or _read_line
         self._turn = asyncio.Lock()
 

@@ -58,6 +58,7 @@ class Chat:
         session: Session | None,
         create: Callable[[], Session],
         secrets: Mapping[str, str],
+        approves_all: bool,
         max_turns: int | None,
         preview_lines: int,
     ) -> None:
@@ -69,8 +70,8 @@ class Chat:
         self._max_turns = max_turns
         self._preview_lines = preview_lines
         self._console = Console(highlight=False)
-        self._approver = Approver(self._read_answer)
-        self._approver.approves_all = agent.config.auto_approve
+        approves_all = approves_all or agent.config.auto_approve
+        self._approver = Approver(self._read_answer, approves_all=approves_all)
         reader = open_reader("> ", history="history")
         self._repl = Repl(reader, self._handle, redactor=self._redactor)
         self.interrupt = self._repl.interrupt

@@ -159,7 +159,8 @@ MaxTurns = Annotated[
     int | None, typer.Option("--max-turns", min=1, help="Calls of the model, at most.")
 ]
 AutoApprove = Annotated[
-    bool, typer.Option("--auto-approve", "-y", help="Do not ask before dangerous tool calls.")
+    bool,
+    typer.Option("--auto-approve", "-y", help="Do not ask before dangerous calls, this time."),
 ]
 SessionDir = Annotated[
     Path | None,

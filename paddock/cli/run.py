@@ -14,6 +14,7 @@ from paddock.cli.agents import (
     SandboxOptions,
     configure,
     initial_prompt,
+    read_config,
 )
 from paddock.cli.conversation import check_answer_file, converse
 from paddock.cli.databases import with_databases
@@ -127,7 +128,6 @@ def run(
         paddock run - --json < task.txt | jq .type
     """
     from paddock.runtime.agent import Agent
-    from paddock.runtime.config import AgentConfig
     from paddock.runtime.session import Session
 
     if list_sessions:
@@ -141,7 +141,7 @@ def run(
         backend = options.unless_from_environment(context, "backend", backend)
     file = config or (found[0].base_dir / found[1] / "config.yaml" if found else None)
     agent_config = configure(
-        None if file is None else AgentConfig.from_file(file),
+        None if file is None else read_config(file),
         AgentOptions(
             model=model,
             profile=profile,
@@ -152,7 +152,6 @@ def run(
             vars_file=vars_file,
             base_url=base_url,
             reasoning_effort=reasoning_effort,
-            auto_approve=auto_approve,
         ),
         SandboxOptions(
             backend=backend,
@@ -186,6 +185,7 @@ def run(
             session=resumed,
             create=create,
             secrets=secrets,
+            approves_all=auto_approve,
             max_turns=max_turns,
             preview_lines=preview_lines,
         )
@@ -195,6 +195,7 @@ def run(
             converse(
                 resumed or create(),
                 text,
+                approves_all=auto_approve,
                 max_turns=max_turns,
                 as_json=as_json,
                 output=output,

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from paddock.cli import options
-from paddock.cli.agents import AgentOptions, SandboxOptions, configure
+from paddock.cli.agents import AgentOptions, SandboxOptions, configure, read_config
 from paddock.cli.conversation import converse
 from paddock.cli.databases import with_databases
 from paddock.cli.running import run
@@ -117,15 +117,14 @@ def resume(
         paddock sessions resume latest "Now write a test for it"
     """
     from paddock.runtime.agent import Agent
-    from paddock.runtime.config import AgentConfig
 
     text = options.read_prompt(prompt)
     secrets = options.read_secrets(secret)
     store = open_store(session_dir)
     name = find_session(store, session)
     config = configure(
-        AgentConfig.from_file(store.base_dir / name / "config.yaml"),
-        AgentOptions(model=model, auto_approve=auto_approve),
+        read_config(store.base_dir / name / "config.yaml"),
+        AgentOptions(model=model),
         SandboxOptions(
             backend=options.unless_from_environment(context, "backend", backend),
             image=image,
@@ -142,7 +141,8 @@ def resume(
     )
     agent = Agent(with_databases(config, saved=True))
     resumed = store.resume(name, agent, secrets=secrets)
-    raise typer.Exit(run(converse(resumed, text, max_turns=max_turns, as_json=as_json)))
+    talk = converse(resumed, text, approves_all=auto_approve, max_turns=max_turns, as_json=as_json)
+    raise typer.Exit(run(talk))
 
 
 def open_store(directory: Path | None) -> SessionStore:

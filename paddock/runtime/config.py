@@ -125,12 +125,12 @@ class AgentConfig:
         return self.working_dir or of_recipe
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str]) -> Self:
+    def from_file(cls, path: str | os.PathLike[str], **defaults: Any) -> Self:
         """Read a YAML file; keys that are no field of this class go to `extras`.
 
         One that is nearly the name of a field is warned of. What a file leaves out is as
-        in ``AgentConfig()``; null is None. Raises `FileNotFoundError`, and `ConfigError`
-        (a `ValueError`) that says what is wrong with it and where.
+        in ``AgentConfig(**defaults)``; null is None. Raises `FileNotFoundError`, and
+        `ConfigError` (a `ValueError`) that says what is wrong with it and where.
         """
         from paddock.runtime.yamltext import MAX_BYTES
 
@@ -139,7 +139,7 @@ class AgentConfig:
             raise FileNotFoundError(f"Config file not found: {path}")
         with found.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
-        return cls(**_read(data, str(path)))
+        return cls(**{**defaults, **_read(data, str(path))})
 
     @classmethod
     def from_yaml(cls, data: bytes, *, source: str = "configuration") -> Self:

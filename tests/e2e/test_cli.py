@@ -95,14 +95,26 @@ def test_run_takes_its_agent_from_a_file(paddock: Paddock, script: str) -> None:
     assert "There it is." in done.stdout
 
 
-def test_a_call_that_nobody_can_approve_is_denied(paddock: Paddock) -> None:
-    (paddock.cwd / "careless.yaml").write_text(
-        "- tool_calls: [{name: bash, arguments: {command: rm -rf data}}]\n- text: Then not.\n"
-    )
-    done = paddock("run", "Clean up", "--model", "scripted:careless.yaml")
+CARELESS = "- tool_calls: [{name: bash, arguments: {command: rm -rf data}}]\n"
+
+
+@pytest.mark.parametrize("agent", [["--model", "scripted:careless.yaml"], ["-c", "agent.yaml"]])
+def test_a_call_that_nobody_can_approve_is_denied(paddock: Paddock, agent: list[str]) -> None:
+    (paddock.cwd / "careless.yaml").write_text(CARELESS)
+    (paddock.cwd / "agent.yaml").write_text("model: scripted:careless.yaml\n")
+    done = paddock("run", "Clean up", *agent)
     assert "nobody is there to approve" in done.stderr
     assert "--auto-approve" in done.stderr
     assert "not allowed" in done.stdout
+
+
+def test_all_is_approved_for_one_command(paddock: Paddock) -> None:
+    (paddock.cwd / "careless.yaml").write_text(f"{CARELESS}- text: Done.\n{CARELESS}{CARELESS}")
+    done = paddock("run", "Clean up", "--model", "scripted:careless.yaml", "-y")
+    assert done.returncode == 0, done.stderr
+    for again in (["run", "--resume", "latest"], ["sessions", "resume", "latest"]):
+        done = paddock(*again, "Once more")
+        assert (done.returncode, "not allowed" in done.stdout) == (1, True), done.stderr
 
 
 def test_a_run_that_fails_says_so(paddock: Paddock) -> None:
