@@ -89,9 +89,11 @@ class SessionDirectory:
     def claim(self, session_id: str, prompt: str) -> None:
         """Note that this process runs `prompt` now. The lock is what counts."""
         self.clear_cancel()
+        known = self.read_meta()
+        if known.get("status") == "running":  # whose process died, and was paused perhaps
+            self.clear_pause()
         self.note_writer()
         now = dt.datetime.now(dt.UTC).isoformat()
-        known = self.read_meta()
         self.update_meta(
             id=session_id,
             status="running",
@@ -109,6 +111,7 @@ class SessionDirectory:
         does not undo a run."""
         try:
             self.clear_cancel()
+            self.clear_pause()
             self.update_meta(status=status)
         except OSError:
             _log.exception("the end of the run in %s could not be noted", self.path)
@@ -139,7 +142,7 @@ class SessionDirectory:
         return self._cancel.exists()
 
     def request_cancel(self) -> None:
-        """Let a run stop; a pause is over then, or the next run would wait for ever."""
+        """Let a run stop; a pause is over then."""
         self._cancel.touch(mode=_FILE_MODE)
         self.clear_pause()
 
@@ -150,7 +153,7 @@ class SessionDirectory:
         return self._pause.exists()
 
     def request_pause(self) -> None:
-        """Let a run wait before its next turn, until `clear_pause()`."""
+        """Let a run wait before its next turn, until `clear_pause()` or its end."""
         self._pause.touch(mode=_FILE_MODE)
 
     def clear_pause(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from paddock import CancellationToken
 from paddock.errors import SessionLocked, TraceWriteError
 from paddock.runtime.session import Session
 from paddock.runtime.state import State
@@ -74,6 +75,37 @@ async def test_a_paused_session_goes_on_when_the_file_is_removed(
     assert not run.done()
     (tmp_path / "pause").unlink()
     assert (await asyncio.wait_for(run, PATIENCE)).status == "completed"
+
+
+@pytest.mark.parametrize("way", ["file", "token", "task"])
+async def test_a_pause_ends_with_its_run(
+    open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr("paddock.runtime.control.PAUSE_INTERVAL", 0.001)
+    (tmp_path / "pause").touch()
+    session = open_session([{"text": "x"}], session_dir=tmp_path)
+    begun, token = begins(session), CancellationToken()
+    run = asyncio.create_task(session.run(prompt="Go.", token=token))
+    await until(begun)
+    if way == "file":
+        (tmp_path / "cancel").touch()
+    elif way == "token":
+        token.cancel()
+    else:
+        run.cancel()
+    await asyncio.wait([run], timeout=PATIENCE)
+    again = await asyncio.wait_for(session.run(prompt="Again."), PATIENCE)
+    assert again.status == "completed"
+
+
+async def test_a_pause_of_a_run_whose_process_died_is_over(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    (tmp_path / "pause").touch()
+    (tmp_path / "meta.json").write_text('{"status": "running"}')
+    session = open_session([{"text": "x"}], session_dir=tmp_path)
+    result = await asyncio.wait_for(session.run(prompt="Go."), PATIENCE)
+    assert result.status == "completed"
 
 
 async def test_two_sessions_of_one_directory_take_turns(
