@@ -16,6 +16,7 @@ from paddock.cli.pipes import in_thread
 from paddock.cli.provisioning import provisioning
 from paddock.cli.render import PREVIEW_LINES, Narrator, describe_call, describe_usage
 from paddock.cli.settings import keep_quiet
+from paddock.cli.telemetry import observed
 from paddock.cli.text import plain
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ async def converse(
     approver = Approver(approves_all=approves_all)
     if not session.agent.config.auto_approve:
         session.approval_callback = approver
-    async with session:
+    async with session, observed(session):
         if as_json:
             result = await _print_trace(session, prompt, max_turns)
         else:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from paddock import TelemetryStorage
+
 if TYPE_CHECKING:
     from tests.e2e.conftest import Paddock
 
@@ -115,6 +117,29 @@ def test_all_is_approved_for_one_command(paddock: Paddock) -> None:
     for again in (["run", "--resume", "latest"], ["sessions", "resume", "latest"]):
         done = paddock(*again, "Once more")
         assert (done.returncode, "not allowed" in done.stdout) == (1, True), done.stderr
+
+
+@pytest.mark.rows("O-6")
+def test_telemetry_is_kept_where_the_environment_says_for_whom(paddock: Paddock) -> None:
+    (paddock.cwd / "two.yaml").write_text("- text: One.\n- error: The service is down.\n")
+    tenant = {"PADDOCK_TEAM_ID": "blue", "PADDOCK_PROJECT_ID": "search"}
+    for prompt in (["Go"], ["Go on", "--resume", "latest"]):
+        paddock("run", *prompt, "--model", "scripted:two.yaml", env=tenant)
+    paddock("run", "Go", "--model", "scripted:two.yaml")
+    (file,) = paddock.home.rglob("telemetry.db")
+    with TelemetryStorage(file, read_only=True) as storage:
+        (row,) = storage.list_sessions(limit=10)
+        told = storage.get_session(row["session_id"])
+    assert (row["team_id"], row["status"]) == ("blue", "error")
+    assert told is not None
+    assert [turn["user_input"] for turn in told["turns"]] == ["Go", "Go on"]
+
+
+def test_telemetry_that_cannot_be_kept_is_an_error(paddock: Paddock, script: str) -> None:
+    file = {"PADDOCK_OBSERVABILITY_CONFIG": "missing.yaml"}
+    done = paddock("run", "Go", "--model", script, env=file)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("paddock: telemetry cannot be kept: ")
 
 
 def test_a_run_that_fails_says_so(paddock: Paddock) -> None:

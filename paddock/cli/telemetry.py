@@ -1,0 +1,34 @@
+"""Telemetry of the sessions of this command line, where somebody has said for whom."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from paddock.runtime.session import Session
+
+__all__ = ["observed"]
+
+
+@contextlib.asynccontextmanager
+async def observed(session: Session) -> AsyncIterator[None]:
+    """Keep telemetry of `session` until the block ends, by the environment or the user's file.
+
+    Raises `ObservabilityInitializationError` before the block.
+    """
+    from paddock.runtime.observability import attach
+
+    telemetry = await asyncio.to_thread(attach, session)
+    if telemetry is None:
+        yield
+        return
+    await telemetry.start()
+    try:
+        yield
+    finally:
+        ran = session.state.run_count > 0
+        await telemetry.close(session.state.status if ran else "cancelled")
