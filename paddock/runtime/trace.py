@@ -260,6 +260,8 @@ class TraceWriter:
             raise TraceWriteError(self._complaint) from error
 
     def _sync_file(self) -> None:
+        if os.fstat(self._fd).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "somebody removed it")
         os.fdatasync(self._fd)
         if self._new:  # its name, too
             directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)

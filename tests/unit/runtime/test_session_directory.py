@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -208,6 +209,24 @@ async def test_a_trace_that_cannot_be_written_stops_the_run_loudly(
     told = [message["content"] for message in session.state.messages if message["role"] == "tool"]
     assert all("Unknown" in text for text in told)
     await session.close()
+
+
+@pytest.mark.rows("C37")
+async def test_a_run_whose_directory_is_removed_stops_and_can_be_begun_again(
+    open_session: OpenSession, check_history: CheckHistory, tmp_path: Path
+) -> None:
+    def remove() -> str:
+        shutil.rmtree(tmp_path)
+        return "removed"
+
+    turns = [{"tool_calls": [call("remove")]}, {"text": "Done."}]
+    session = open_session(turns, remove, session_dir=tmp_path)
+    with pytest.raises(TraceWriteError, match=r"trace\.jsonl: .*somebody removed it"):
+        await session.run(prompt="Go.")
+    assert (await session.run(prompt="Again.")).text == "Done."
+    check_history(session.state.messages)
+    trace = (tmp_path / "trace.jsonl").read_bytes()
+    assert State.from_jsonl(trace).messages == session.state.messages
 
 
 async def test_a_long_trace_is_read_in_pieces_in_another_thread(
