@@ -44,7 +44,7 @@ class PipedLines:
     """The lines of stdin, for a program that types."""
 
     async def read(self) -> str:
-        line: str = await in_thread(sys.stdin.readline)
+        line: str = await in_thread(sys.stdin.readline) if sys.stdin else ""
         if not line:
             raise EOFError
         return line.rstrip("\n")

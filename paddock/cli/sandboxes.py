@@ -142,7 +142,7 @@ async def _remove_one(info: SandboxInfo) -> int:
 
 def _confirm(count: int) -> None:
     what = "1 sandbox" if count == 1 else f"{count} sandboxes"
-    if not sys.stdin.isatty():
+    if not (sys.stdin and sys.stdin.isatty()):
         raise typer.BadParameter(f"would remove {what}; give --yes too", param_hint="--all")
     typer.confirm(f"Remove {what}, used or not?", abort=True, err=True)
 

@@ -9,6 +9,7 @@ import pytest
 
 from paddock.cli import slash
 from paddock.cli.conversation import Approver
+from paddock.cli.lines import open_reader
 from paddock.cli.repl import Repl
 from paddock.errors import ConfigError
 from paddock.redaction import Redactor
@@ -44,6 +45,12 @@ async def test_lines_are_dealt_with_in_their_order_until_one_leaves() -> None:
 
     await Repl(Lines(" one ", "", "  ", "two", "exit", "three"), handle).run()
     assert heard == ["one", "two"]
+
+
+async def test_a_stdin_that_is_closed_has_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(EOFError):
+        await open_reader("> ", history="history").read()
 
 
 async def test_an_error_is_told_without_secrets_and_the_next_line_is_read(
