@@ -1,8 +1,8 @@
 """The command line. `main` is its entry point and its one error boundary.
 
 Whatever the library raises on purpose becomes a line on stderr that says what is
-wrong, and one that says what to do about it where that is known; anything else is a
-defect of ours and keeps its traceback.
+wrong, and one that says what to do about it where that is known, and so does what it
+warns of; anything else is a defect of ours and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ __all__ = ["main"]
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for a failure, 2 for wrong usage."""
     from paddock.cli.app import app
-    from paddock.cli.errors import is_expected, report, report_defect
+    from paddock.cli.errors import is_expected, report, report_defect, report_warning
     from paddock.cli.settings import Settings, begin
 
     for stream in (sys.stdout, sys.stderr):
@@ -31,7 +32,9 @@ def main(args: Sequence[str] | None = None) -> int:
     settings = Settings(debug=bool(os.environ.get("PADDOCK_DEBUG")))
     begin(settings)
     try:
-        app(args, obj=settings, prog_name="paddock")
+        with warnings.catch_warnings():
+            warnings.showwarning = report_warning
+            app(args, obj=settings, prog_name="paddock")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:

@@ -21,7 +21,7 @@ from paddock.redaction import NOTHING_SECRET, Redactor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["explain", "is_expected", "report", "report_defect"]
+__all__ = ["explain", "is_expected", "report", "report_defect", "report_warning"]
 
 _EXPECTED = (PaddockError, OSError, ValueError)
 """What bad input and a hostile world look like; everything else is a defect of ours."""
@@ -50,6 +50,11 @@ def report(error: Exception, redactor: Redactor = NOTHING_SECRET) -> None:
 def report_defect(error: Exception, redactor: Redactor) -> None:
     """Tell on stderr where it was raised, and what led to it."""
     print(redactor.text("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+
+
+def report_warning(message: Warning | str, *_place: object, **_more: object) -> None:
+    """Tell on stderr, in place of `warnings.showwarning`: where our code warns helps nobody."""
+    print(f"paddock: {plain(str(message))}", file=sys.stderr)
 
 
 def explain(error: BaseException, redactor: Redactor = NOTHING_SECRET) -> str:

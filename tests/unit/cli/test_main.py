@@ -145,6 +145,17 @@ def test_run_goes_without_saying_before_a_prompt(given: list[str], meant: list[s
     assert with_command(given) == meant
 
 
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_a_warning_is_one_line_without_a_place_in_our_code(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cwd" / "agent.yaml").write_text("modle: x\n")
+    assert main(["run", "x", "-c", "agent.yaml"]) == 1
+    told, *error = capfd.readouterr().err.splitlines()
+    assert told == "paddock: agent.yaml, line 1: modle is kept as an extra; did you mean model?"
+    assert "no API key" in error[0]
+
+
 def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_name: str) -> None:
         raise KeyError("a defect")
