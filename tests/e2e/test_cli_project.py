@@ -38,7 +38,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 def project(paddock: Paddock) -> Path:
     """A project in the current directory: sources, and what an upload leaves out."""
     root = paddock.cwd
-    for name in ("src", ".git", ".venv", "node_modules"):
+    for name in ("src", ".git", ".venv", "venv", ".tox", "__pycache__", "node_modules"):
         (root / name).mkdir()
         (root / name / "main.txt").write_text(f"{name}\n")
     (root / "paddock.toml").write_text(

@@ -59,7 +59,7 @@ async def test_a_passing_error_is_tried_again_and_usage_counts_once(
     assert all(request.body == server.requests[0].body for request in server.requests)
 
 
-@pytest.mark.rows("C42")
+@pytest.mark.rows("C42", "S-11")
 async def test_a_lasting_error_ends_as_a_model_error_with_its_status(service: Service) -> None:
     faults = [Status(code=529, retry_after=0.001, message="overloaded")] * 20
     async with service.served([HELLO], faults=faults) as (model, server):

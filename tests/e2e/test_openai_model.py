@@ -12,6 +12,7 @@ from tests.e2e.models_openai_served import OPENAI, bare_client, recorded_stream
 from tests.e2e.models_served import HELLO, REQUEST, TWO_CALLS, answered, collect
 
 
+@pytest.mark.rows("S-11")
 async def test_what_is_not_set_is_not_sent() -> None:
     async with OPENAI.served([HELLO]) as (model, server):
         await collect(model)
@@ -25,6 +26,7 @@ async def test_what_is_not_set_is_not_sent() -> None:
     assert server.requests[0].headers["x-stainless-read-timeout"] == "60.0"
 
 
+@pytest.mark.rows("S-11")
 async def test_what_is_set_is_sent_and_flex_waits_longer() -> None:
     tools = [{"type": "function", "function": {"name": "bash", "parameters": {}}}]
     request = ModelRequest(

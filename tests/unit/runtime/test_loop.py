@@ -300,6 +300,20 @@ async def test_the_budget_gate_speaks_to_the_agent_after_tools(open_session: Ope
     assert session.state.get_user_messages() == ["Go.", "Wrap up, 90."]
 
 
+@pytest.mark.rows("S-31")
+@pytest.mark.parametrize("says", [None, "Hurry."])
+async def test_a_budget_gate_may_be_async_and_need_not_speak(
+    open_session: OpenSession, says: str | None
+) -> None:
+    async def gate(tokens: int) -> str | None:
+        return says
+
+    session = open_session([{"tool_calls": [call("echo")]}, {"text": "Done."}], echo)
+    session.budget_gate = gate
+    await session.run(prompt="Go.")
+    assert session.state.get_user_messages() == ["Go.", *([says] if says else [])]
+
+
 async def test_a_model_that_fails_ends_the_run_as_an_error_and_the_next_run_works(
     open_session: OpenSession, check_history: CheckHistory
 ) -> None:
