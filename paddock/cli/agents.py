@@ -75,10 +75,23 @@ class AgentOptions:
 
 
 def read_config(path: Path) -> AgentConfig:
-    """The agent's file at `path`. Raises as `AgentConfig.from_file`."""
-    from paddock.runtime.config import AgentConfig
+    """The agent's file at `path`. Raises as `AgentConfig.from_file`.
 
-    return AgentConfig.from_file(path, **ON_A_COMMAND_LINE)
+    And `ConfigError` for what would be found out later, when nobody knows the file any more.
+    """
+    from paddock.runtime.config import AgentConfig
+    from paddock.runtime.models import PROVIDERS
+    from paddock.runtime.response_format import answer_format
+
+    config = AgentConfig.from_file(path, **ON_A_COMMAND_LINE)
+    if config.provider not in (None, *PROVIDERS):
+        known = ", ".join(PROVIDERS)
+        raise ConfigError(f"{path}: provider {config.provider!r} is not one of {known}")
+    try:
+        answer_format(config.response_format)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return config
 
 
 def configure(
@@ -169,10 +182,14 @@ def _read_variables(path: Path | None) -> dict[str, Any]:
         return {}
     with path.open("rb") as file:
         text = decode(file.read(MAX_BYTES + 1), source=str(path))
-    data = read_yaml(text, source=str(path), texts=[("*",)]).data
-    if not isinstance(data, dict):
+    document = read_yaml(text, source=str(path), texts=[("*",)])
+    if not isinstance(document.data, dict):
         raise ConfigError(f"{path}: give a mapping of variables to their values")
-    return data
+    for name, value in document.data.items():
+        if not isinstance(value, str):
+            place = f"{path}, line {document.lines[name]}: {name}"
+            raise ConfigError(f"{place} has to be text, not {type(value).__name__}")
+    return document.data
 
 
 def _recipe(base: AgentConfig, sandbox: SandboxOptions, *, saved: bool) -> Backend:

@@ -23,15 +23,17 @@ FILE_VARIABLE = "PADDOCK_DB_CONFIG"
 FILE_NAME = "databases.yaml"
 
 
-def with_databases(config: AgentConfig, *, saved: bool) -> AgentConfig:
-    """`config` with the databases of the user's file, if it names none itself.
+def with_databases(config: AgentConfig, *, file: Path | None, saved: bool) -> AgentConfig:
+    """`config` with the databases of the user's file, if it names none itself in its `file`.
 
     One that was `saved` with a session has those that it had, and gets back the passwords
     that no session keeps. Raises `ConfigError` that names the file, and no value in it.
     """
     if not saved:
-        own = config.databases
-        return config if own else dataclasses.replace(config, databases=_read())
+        if not config.databases:
+            return dataclasses.replace(config, databases=_read())
+        _check(config.databases, str(file))
+        return config
     databases = {alias: dict(each) for alias, each in (config.databases or {}).items()}
     lacking = {alias for alias, each in databases.items() if _lacks_password(each)}
     if not lacking:
@@ -49,7 +51,6 @@ def _lacks_password(database: Mapping[str, Any]) -> bool:
 
 
 def _read() -> dict[str, Any] | None:
-    from paddock.runtime.tools.sql.config import parse_databases
     from paddock.runtime.yamltext import MAX_BYTES, decode, read_yaml
 
     path = _find()
@@ -63,11 +64,17 @@ def _read() -> dict[str, Any] | None:
         found = found["databases"]
     if found is not None and not isinstance(found, dict):
         raise ConfigError(f"{source}: give a mapping of names to databases")
+    _check(found, source)
+    return found
+
+
+def _check(databases: Mapping[str, Any] | None, source: str) -> None:
+    from paddock.runtime.tools.sql.config import parse_databases
+
     try:
-        parse_databases(found)
+        parse_databases(databases)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
-    return found
 
 
 def _find() -> Path | None:

@@ -167,7 +167,7 @@ def run(
         ),
         saved=saved,
     )
-    agent_config = with_databases(agent_config, saved=saved)
+    agent_config = with_databases(agent_config, file=file, saved=saved)
     if prompt is not None:
         text: str | None = options.read_prompt(prompt)
     else:

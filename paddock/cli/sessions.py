@@ -139,7 +139,7 @@ def resume(
         ),
         saved=True,
     )
-    agent = Agent(with_databases(config, saved=True))
+    agent = Agent(with_databases(config, file=None, saved=True))
     resumed = store.resume(name, agent, secrets=secrets)
     talk = converse(resumed, text, approves_all=auto_approve, max_turns=max_turns, as_json=as_json)
     raise typer.Exit(run(talk))

@@ -129,16 +129,17 @@ class AgentConfig:
         """Read a YAML file; keys that are no field of this class go to `extras`.
 
         One that is nearly the name of a field is warned of. What a file leaves out is as
-        in ``AgentConfig(**defaults)``; null is None. Raises `FileNotFoundError`, and
-        `ConfigError` (a `ValueError`) that says what is wrong with it and where.
+        in ``AgentConfig(**defaults)``; null is None. Raises `FileNotFoundError` and other
+        kinds of `OSError`, and `ConfigError` (a `ValueError`) that says what is wrong with
+        it and where.
         """
         from paddock.runtime.yamltext import MAX_BYTES
 
-        found = Path(path).expanduser()
-        if not found.is_file():
-            raise FileNotFoundError(f"Config file not found: {path}")
-        with found.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        try:
+            with Path(path).expanduser().open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"Config file not found: {path}") from None
         return cls(**{**defaults, **_read(data, str(path))})
 
     @classmethod
@@ -183,10 +184,10 @@ class AgentConfig:
         return resolve(self)
 
 
-def _texts(given: Mapping[str, object]) -> dict[str, str]:
+def _texts(given: Mapping[str, object], place: str = "vars") -> dict[str, str]:
     for name, value in given.items():
         if not isinstance(value, str | int | float):
-            raise ConfigError(f"vars.{name} has to be text, not {type(value).__name__}")
+            raise ConfigError(f"{place}.{name} has to be text, not {type(value).__name__}")
     return {str(name): str(value) for name, value in given.items()}
 
 
@@ -224,21 +225,31 @@ def _fields(document: Document, source: str) -> dict[str, Any]:
     """The arguments of `AgentConfig` that a file gives."""
     found = {name: value for name, value in document.data.items() if name in _FILE_TYPES}
     given = {n: value for n, value in found.items() if value is not None or n not in _NEVER_NONE}
-    for name, value in given.items():
-        if value is not None and not isinstance(value, _FILE_TYPES[name]):
-            wanted = " or ".join(_TYPE_NAMES[each] for each in _FILE_TYPES[name])
-            place = f"{source}, line {document.lines[name]}: {name}"
-            raise ConfigError(f"{place} has to be {wanted}, not {type(value).__name__}")
-    if isinstance(given.get("profile"), Mapping):
+    lines = document.lines
+    fields = {
+        name: None if value is None else _field(name, value, f"{source}, line {lines[name]}")
+        for name, value in given.items()
+    }
+    extras = {name: value for name, value in document.data.items() if name not in _FILE_TYPES}
+    return {**fields, "extras": extras}
+
+
+def _field(name: str, value: Any, place: str) -> Any:
+    """What `value` means as the field `name`; `ConfigError` says the place if it means nothing."""
+    if not isinstance(value, _FILE_TYPES[name]):
+        wanted = " or ".join(_TYPE_NAMES[each] for each in _FILE_TYPES[name])
+        raise ConfigError(f"{place}: {name} has to be {wanted}, not {type(value).__name__}")
+    if name == "profile" and isinstance(value, Mapping):
         from paddock.runtime.permissions import PermissionProfile
 
-        given["profile"] = PermissionProfile.from_dict(given["profile"], source=source)
-    if isinstance(given.get("backend"), Mapping):
+        return PermissionProfile.from_dict(value, source=f"{place}: profile")
+    if name == "backend" and isinstance(value, Mapping):
         from paddock.runtime.recipes import read_recipe
 
-        given["backend"] = read_recipe(given["backend"], source=source)
-    extras = {name: value for name, value in document.data.items() if name not in _FILE_TYPES}
-    return {**given, "extras": extras}
+        return read_recipe(value, source=place)
+    if name == "vars" and isinstance(value, Mapping):
+        return _texts(value, f"{place}: vars")
+    return value
 
 
 def _near_misses(document: Document, source: str) -> list[str]:
@@ -361,13 +372,18 @@ def _verify(config: AgentConfig, document: Mapping[str, Any], data: bytes) -> No
     again = _fields(_load(data, "what was written"), "what was written")
     for name, value in document.items():
         if name not in _FILE_TYPES:
-            same = again["extras"][name] == config.extras[name]
+            same = _same(again["extras"][name], config.extras[name])
         elif name == "backend":  # but for its secrets
             same = _written(name, again[name]) == value
         elif name == "secrets":
             same = again[name] == value
         else:
-            same = again[name] == getattr(config, name)
+            same = _same(again[name], getattr(config, name))
         if not same:
             place = name if name in _FILE_TYPES else f"extras.{name}"
             raise ConfigError(f"{place} cannot be written so that it is read back as it is")
+
+
+def _same(one: object, other: object) -> bool:
+    """Equality of plain data. What is not a number equals nothing, but is written alike."""
+    return one == other or repr(one) == repr(other)

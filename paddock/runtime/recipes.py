@@ -156,7 +156,10 @@ def read_recipe(document: Mapping[str, Any], *, source: str) -> Backend:
     name = given.pop("type", None)
     if not isinstance(name, str):
         raise ConfigError(f"{place}: say which, such as type: docker")
-    kind = get_backend(name)
+    try:
+        kind = get_backend(name)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from error
     arguments = _arguments(kind, given, place)
     try:
         return kind(**arguments)
@@ -206,8 +209,16 @@ def _checked(annotation: str, value: Any, place: str) -> Any:
     try:
         _adapter(annotation).validate_python(value, strict=True)
     except pydantic.ValidationError as error:
-        raise ConfigError(f"{place}: {error.errors(include_url=False)[0]['msg']}") from None
+        problem = error.errors(include_url=False)[0]
+        raise ConfigError(f"{place}{_inner(problem['loc'], value)}: {problem['msg']}") from None
     return value
+
+
+def _inner(path: Sequence[int | str], value: Any) -> str:
+    """Where in `value` a problem is, of which pydantic says the `path`."""
+    if isinstance(value, Mapping):
+        return f".{path[0]}" if path else ""
+    return "".join(f"[{each + 1}]" for each in path if isinstance(each, int))
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +19,6 @@ from paddock.runtime.config import AgentConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Paddock = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -94,13 +94,20 @@ def test_a_file_that_is_named_has_to_be_there(paddock: Paddock) -> None:
 
 
 def test_without_a_file_there_are_no_databases(home: Path) -> None:
-    assert with_databases(AgentConfig(), saved=False).databases is None
+    assert with_databases(AgentConfig(), file=None, saved=False).databases is None
 
 
 def test_an_agent_that_names_databases_has_those_alone(home: Path) -> None:
     (home / "databases.yaml").write_text("other: {type: bad}\n")
     config = AgentConfig(databases={"sales": SALES})
-    assert with_databases(config, saved=False) == config
+    assert with_databases(config, file=Path("agent.yaml"), saved=False) == config
+
+
+def test_what_is_wrong_in_the_agents_file_is_told_with_its_place_too(home: Path) -> None:
+    config = AgentConfig(databases={"sales": {**SALES, "type": SECRET}})
+    with pytest.raises(ConfigError, match=r"^agent\.yaml: databases\.sales\.type") as caught:
+        with_databases(config, file=Path("agent.yaml"), saved=False)
+    assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +133,7 @@ def test_what_is_wrong_in_the_file_is_told_with_its_place_and_no_password(
     path = home / "databases.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        with_databases(AgentConfig(), saved=False)
+        with_databases(AgentConfig(), file=None, saved=False)
     assert str(caught.value).startswith(str(path))
     assert message in str(caught.value)
     assert SECRET not in str(caught.value)
@@ -134,7 +141,7 @@ def test_what_is_wrong_in_the_file_is_told_with_its_place_and_no_password(
 
 def test_a_password_of_the_file_is_in_no_repr_and_no_saved_configuration(home: Path) -> None:
     (home / "databases.yaml").write_text(f"sales: {FLOW % SECRET}\n")
-    config = with_databases(AgentConfig(), saved=False)
+    config = with_databases(AgentConfig(), file=None, saved=False)
     assert config.databases == {"sales": {**SALES, "password": SECRET}}
     assert SECRET not in repr(config)
     assert SECRET.encode() not in config.to_yaml(partial=True)
@@ -148,11 +155,11 @@ def test_a_saved_session_gets_back_the_password_of_the_same_database_only(
 ) -> None:
     (home / "databases.yaml").write_text(f"sales: {FLOW % SECRET}\nshop: {FLOW % SECRET}\n")
     saved = AgentConfig(databases={"sales": {**SALES, **changed, "password": None}})
-    again = with_databases(saved, saved=True).databases
+    again = with_databases(saved, file=None, saved=True).databases
     assert again == {"sales": {**SALES, **changed, "password": password}}
 
 
 def test_a_saved_session_that_lacks_no_password_reads_no_file(home: Path) -> None:
     (home / "databases.yaml").write_text("[no, mapping]\n")
     saved = AgentConfig(databases={"sales": SALES})
-    assert with_databases(saved, saved=True) == saved
+    assert with_databases(saved, file=None, saved=True) == saved

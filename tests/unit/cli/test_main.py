@@ -69,6 +69,7 @@ def test_help_teaches_each_command(command: list[str], capfd: pytest.CaptureFixt
         (["run", "x", "-p", "prompt.md", "--var", "language"], "NAME=VALUE", 2),
         (["run", "x", "--vars-file", "missing.yaml"], "missing.yaml", 1),
         (["run", "x", "--vars-file", "list.yaml"], "mapping of variables", 1),
+        (["run", "x", "--vars-file", "vars.yaml"], "vars.yaml, line 2: b has to be text", 1),
         (["run", "x", "--output", "list.yaml"], "list.yaml: it exists", 1),
         (["run", "x", "--output", "missing/answer.txt"], "no such directory", 1),
         (["run", "x", "--resume", "nonsense"], "nonsense", 1),
@@ -87,7 +88,10 @@ def test_help_teaches_each_command(command: list[str], capfd: pytest.CaptureFixt
         (["run", "x", "--config", "list.yaml"], "mapping", 1),
         (["run", "x", "--config", "broken.yaml"], "broken.yaml", 1),
         (["run", "x", "--config", "binary.yaml"], "binary.yaml", 1),
-        (["run", "x", "--config", "."], "not found", 1),
+        (["run", "x", "--config", "provider.yaml"], "provider.yaml: provider 'nope' is not", 1),
+        (["run", "x", "--config", "format.yaml"], "format.yaml: response_format: give", 1),
+        (["run", "x", "--config", "sales.yaml"], "sales.yaml: databases.sales must be", 1),
+        (["run", "x", "--config", "."], ".: Is a directory", 1),
         (["run", "x", "--profile", "nonsense"], "nonsense", 1),
         (["run", "x", "--model", "scripted:missing.yaml"], ": missing.yaml: No such file", 1),
         (["run", "x", "--model", "scripted:."], "give a YAML or JSON file", 1),
@@ -116,6 +120,10 @@ def test_bad_input_is_told_in_words(
 ) -> None:
     (tmp_path / "cwd" / "list.yaml").write_text("- 1\n")
     (tmp_path / "cwd" / "prompt.md").write_text(PROMPT)
+    (tmp_path / "cwd" / "vars.yaml").write_text("a: 1\nb: [1]\n")
+    (tmp_path / "cwd" / "provider.yaml").write_text("provider: nope\n")
+    (tmp_path / "cwd" / "format.yaml").write_text("response_format: {type: nope}\n")
+    (tmp_path / "cwd" / "sales.yaml").write_text("databases: {sales: nope}\n")
     (tmp_path / "cwd" / "broken.yaml").write_text("a: [\n")
     (tmp_path / "cwd" / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     assert main(args) == code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -59,6 +60,12 @@ def test_a_config_survives_its_file(tmp_path: Path) -> None:
     text = path.read_text()
     assert text.index("system_prompt") < text.index("vars") < text.index("team")
     assert "service_tier" not in text
+
+
+def test_what_is_not_a_number_survives_the_file_too() -> None:
+    text = b"x: .nan\ny: [{z: .NaN}, .inf, -.inf]\n"
+    data = AgentConfig.from_yaml(text).to_yaml()
+    assert repr(AgentConfig.from_yaml(data).extras) == "{'x': nan, 'y': [{'z': nan}, inf, -inf]}"
 
 
 @pytest.mark.rows("S-5")
@@ -179,7 +186,6 @@ ITSELF["again"] = ITSELF
         (AgentConfig(extras={"f": {"g": [1, {2}]}}), r"extras\.f\.g\[2\]: a set cannot"),
         (AgentConfig(extras={"f": {1: 2}}), r"extras\.f: the key 1 is not text"),
         (AgentConfig(extras={"f": (1, 2)}), r"extras\.f cannot be written so that"),
-        (AgentConfig(extras={"f": float("nan")}), r"extras\.f cannot be written so that"),
         (AgentConfig(extras={"f": "\ud800"}), r"extras\.f: text that is not valid Unicode"),
         (AgentConfig(extras={"f": nested(99)}), r"extras\.f.*nested too deep"),
         (AgentConfig(extras=ITSELF), r"extras\.again.*a part of itself"),
@@ -216,6 +222,9 @@ def test_a_profile_object_survives_the_file_too(tmp_path: Path) -> None:
         ("databases: [a]\n", "databases has to be a mapping"),
         ("auto_approve: yes\n", "auto_approve has to be true or false, not str"),
         ("model: a\nmodel: b\n", "line 2: 'model' is given twice"),
+        ("vars: {a: [1]}\n", r"agent\.yaml, line 1: vars\.a has to be text, not list"),
+        ("profile: {shell: zork}\n", r"agent\.yaml, line 1: profile: '"),
+        ("\nbackend: {type: nowhere}\n", r"agent\.yaml, line 2: backend: no backend is called"),
     ],
 )
 def test_a_file_that_is_no_config_is_told(tmp_path: Path, text: str, told: str) -> None:
@@ -228,6 +237,18 @@ def test_a_file_that_is_no_config_is_told(tmp_path: Path, text: str, told: str) 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="Config file not found"):
         AgentConfig.from_file(tmp_path / "none.yaml")
+    with pytest.raises(IsADirectoryError):
+        AgentConfig.from_file(tmp_path)
+
+
+def test_a_file_may_be_a_pipe() -> None:
+    ours, theirs = os.pipe()
+    os.write(theirs, b"model: small\n")
+    os.close(theirs)
+    try:
+        assert AgentConfig.from_file(f"/dev/fd/{ours}").model == "small"
+    finally:
+        os.close(ours)
 
 
 @pytest.mark.rows("S-3")
