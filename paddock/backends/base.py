@@ -194,7 +194,8 @@ class Backend(ABC):
     async def attach(self, sandbox_id: str) -> Sandbox:
         """Another hold of a sandbox that somebody else made; see `Sandbox.detach`.
 
-        It is the caller's to close, which takes the sandbox down, or to detach from.
+        It is the caller's to close, which takes the sandbox down, or to detach from. One that
+        is paused goes on.
         Raises `Unsupported` where sandboxes are their maker's alone, and `ConfigError`
         for one that is not ours.
         """

@@ -160,6 +160,16 @@ class ContainerSandbox(Sandbox):
         if resumed is not None:
             resumed.set()
 
+    async def _is_paused(self) -> bool:
+        """Whether somebody else has paused it."""
+        try:
+            found = await self._engine.call(
+                f"looking at {self.id}", self._engine.client.inspect_container, self.id
+            )
+        except EngineError:
+            return False
+        return bool(found["State"]["Paused"])
+
     def _be_patient(self, patient: bool) -> None:
         """Told when its processes are about to be stopped, and when they go on."""
 

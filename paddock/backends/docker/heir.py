@@ -1,7 +1,7 @@
-"""What is left when a maker is killed, and removes the containers that it had not started.
+"""What is left when a maker is killed, and removes the containers that cannot end themselves.
 
-A container that was created and not yet started has no guest that could end it, and nobody
-else may ever use the engine. So a maker appoints an heir before its first container: a shell
+A container that was created and not yet started has no guest that could end it, one that is
+paused has a guest that stands still, and nobody else may ever use the engine. So a maker appoints an heir before its first container: a shell
 that waits at a pipe whose other end only the maker has. When the maker has gone, however it
 ended, and its locks lie about, the shell becomes this module. Containers that run are not its
 affair: their guests end them.
@@ -73,15 +73,15 @@ def _program(host: str | None) -> list[str]:
 
 
 async def inherit(host: str | None) -> None:
-    """Remove what dead makers of this place had created and not started, and what an engine
-    creates late: it goes on with what it was asked for when nobody waits any more."""
+    """Remove what dead makers of this place had created and not started, or paused, and what
+    an engine creates late: it goes on with what it was asked for when nobody waits any more."""
     if not owner.forget_dead():
         return
     until = time.monotonic() + DEADLINE
     while time.monotonic() < until:
         # An engine that does not answer now may do so in a second.
         with contextlib.suppress(EngineError):
-            await inventory.collect(await Engine.connect(host), status="created")
+            await inventory.collect(await Engine.connect(host), status=["created", "paused"])
         await asyncio.sleep(INTERVAL)
 
 

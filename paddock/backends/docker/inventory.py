@@ -50,10 +50,10 @@ async def delete(engine: Engine, name: str) -> bool:
     return True
 
 
-async def collect(engine: Engine, **filters: str) -> list[str]:
+async def collect(engine: Engine, **filters: list[str]) -> list[str]:
     """Remove the containers whose owner is gone; which they were.
 
-    `filters`, such as ``status="created"``, are the engine's. If one cannot be removed the
+    `filters`, such as ``status=["created"]``, are the engine's. If one cannot be removed the
     others are, and then its error is raised.
     """
     what = "looking for abandoned containers"

@@ -28,7 +28,7 @@ IMAGE_LABEL = "dev.paddock.image"
 """On an image that a user of ours made: its name."""
 
 
-def abandoned(client: APIClient, filters: Mapping[str, str]) -> list[str]:
+def abandoned(client: APIClient, filters: Mapping[str, list[str]]) -> list[str]:
     """The containers of this place whose owner is gone, as far as the engine's `filters` let
     them through; their lock files go with this."""
     forget_dead()

@@ -96,7 +96,7 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
                 async with asyncio.timeout(ANSWER_DEADLINE):
                     await self._client.request("ping")
             except TimeoutError:
-                if self._resumed is None:
+                if self._resumed is None and not await self._is_paused():
                     self._client.fail(f"its guest has not answered for {ANSWER_DEADLINE:g} s")
             except SandboxLost:
                 return

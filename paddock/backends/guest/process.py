@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
+import time
 from collections import deque
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GuestProcess", "error_from"]
 
-"""Bytes taken before the guest is told: a small part of what it may send unacknowledged."""
+STANDSTILL = 1.0
+"""Seconds in which a paused sandbox may yet end a command: perhaps it is only about to stop."""
 OUTPUT_FRAMES: dict[int, Stream] = {wire.STDOUT: "stdout", wire.STDERR: "stderr"}
 ERRORS: dict[str, type[Exception]] = {
     "FileChanged": FileChanged,
@@ -74,6 +77,8 @@ class GuestProcess(Process):
         self._result.add_done_callback(_retrieve)
         self._gone: asyncio.Future[None] = loop.create_future()
         self._killing = False
+        self._left = False
+        self._started = time.monotonic()
         self._owed = 0
         self._stdin_window = wire.WINDOW
         self._stdin_closed = False
@@ -111,6 +116,8 @@ class GuestProcess(Process):
             self._unread.append((stream, data))
 
     def _on_exit(self, body: dict[str, Any]) -> None:
+        if self._left:
+            return
         if self._result.done():
             raise ValueError("a command ended twice")
         if not body.get("background") and not self._killing:
@@ -231,11 +238,32 @@ class GuestProcess(Process):
             self._killing = True
             with contextlib.suppress(SandboxLost):
                 self._client.send(wire.KILL, self._channel, wire.message({"grace": grace}))
-        patience = self._client.patience
-        limit = None if patience is None else grace + patience
-        await asyncio.wait([self._gone], timeout=limit)
-        if not self._gone.done() and self._client.patience is not None:
-            self._client.fail("its guest could not end a command's processes")
+        while not self._gone.done():
+            patience = self._client.patience
+            limit = STANDSTILL if patience is None else grace + patience
+            await asyncio.wait([self._gone], timeout=limit)
+            if self._gone.done():
+                return
+            if patience is None and self._client.patience is None:
+                self._leave()
+                return
+            if patience is not None and self._client.patience is not None:
+                self._client.fail("its guest could not end a command's processes")
+
+    def _leave(self) -> None:
+        """Where nothing moves, the processes die when it goes on: the guest was told."""
+        if self._result.done():
+            return
+        self._left = True
+        self._result.set_result(
+            ExecResult(
+                exit_code=128 + signal.SIGKILL,
+                out=self._output("stdout", {"dropped": self._captures["stdout"].dropped}),
+                err=self._output("stderr", {"dropped": self._captures["stderr"].dropped}),
+                duration=time.monotonic() - self._started,
+            )
+        )
+        self._changed.set()
 
 
 def _retrieve(future: asyncio.Future[ExecResult]) -> None:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock import SandboxClosed, SandboxLost, Unsupported
+from paddock import ConfigError, SandboxClosed, SandboxLost, Unsupported
 from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.attach import join_stream
-from paddock.backends.docker.engine import Engine, EngineError
+from paddock.backends.docker.engine import Engine
 from paddock.backends.docker.sandbox import DockerSandbox
 from paddock.backends.guest.client import GuestClient
 from tests.e2e.docker.ours import names
@@ -136,7 +136,7 @@ async def test_joining_takes_the_word_and_a_sandbox_of_ours(
     joining.cancel()
     client.fail("test over")
     assert (await sandbox.exec("echo untouched")).stdout == "untouched\n"
-    with pytest.raises(EngineError, match="No such container"):
+    with pytest.raises(ConfigError, match="no sandbox of ours is called nobody"):
         await DockerBackend().attach("nobody")
 
 
@@ -157,6 +157,51 @@ async def test_an_idle_sandbox_with_a_living_owner_outlives_its_lease(engine: En
     async with DockerBackend(network="none", lease=2).sandbox() as sandbox:
         await asyncio.sleep(5)
         assert (await sandbox.exec("echo here")).stdout == "here\n"
+
+
+@pytest.mark.usefixtures("control_groups")
+async def test_a_sandbox_that_was_paused_and_left_goes_on_for_who_finds_it(engine: Engine) -> None:
+    backend = DockerBackend(network="none", lease=None)
+    sandbox = await backend.create()
+    await sandbox.fs.write_text("kept", "yes")
+    await sandbox.pause()
+    await sandbox.detach()
+    async with await backend.attach(sandbox.id) as found:
+        assert await found.fs.read_text("kept") == "yes"
+
+
+PAUSER = """
+import asyncio
+from paddock.backends.docker import DockerBackend
+
+async def main():
+    async with DockerBackend(network="none").sandbox() as sandbox:
+        await sandbox.pause()
+        print("paused", flush=True)
+        await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.usefixtures("control_groups")
+async def test_a_paused_sandbox_goes_with_a_maker_that_is_killed(
+    engine: Engine, tmp_path: Path
+) -> None:
+    host = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        PAUSER,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert host.stdout is not None
+    assert await host.stdout.readline() == b"paused\n"
+    host.send_signal(signal.SIGKILL)
+    await host.wait()
+    async with asyncio.timeout(20):
+        while await names(engine):  # noqa: ASYNC110 - its heir removes it
+            await asyncio.sleep(0.05)
 
 
 HOST = """

@@ -11,7 +11,7 @@ import pytest
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
-from paddock import Image
+from paddock import ExecTimeout, Image
 from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.build import ensure
 from paddock.backends.docker.sandbox import DockerSandbox
@@ -96,6 +96,38 @@ async def test_the_lease_is_renewed_until_it_is_paused(
         monkeypatch.setattr(client, "pause", slowly)
         await sandbox.pause()
         await sandbox.resume()
+        assert (await sandbox.exec("echo on")).stdout == "on\n"
+
+
+@pytest.mark.usefixtures("control_groups")
+async def test_a_call_of_a_paused_sandbox_ends_by_its_timeout_and_by_cancellation(
+    sandbox: DockerSandbox,
+) -> None:
+    running = asyncio.create_task(sandbox.exec("echo begun; sleep 100", timeout=1))
+    await sandbox.pause()
+    async with asyncio.timeout(20):
+        with pytest.raises(ExecTimeout):
+            await running
+        with pytest.raises(ExecTimeout):
+            await sandbox.exec("touch late; sleep 100", timeout=0.1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(sandbox.exec("sleep 100"), 0.1)
+    await sandbox.resume()
+    look = "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"
+    async with asyncio.timeout(20):
+        while "sleep 100" in (await sandbox.exec(look)).stdout:  # noqa: ASYNC110 - they are killed
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.usefixtures("control_groups")
+async def test_a_sandbox_that_somebody_else_pauses_is_not_lost(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paddock.backends.docker.sandbox.ANSWER_DEADLINE", 0.3)
+    async with DockerBackend(network="none", lease=2).sandbox() as sandbox:
+        await engine.call("pausing", engine.client.pause, sandbox.id)
+        await asyncio.sleep(3)  # longer than the deadline, and than the lease
+        await engine.call("resuming", engine.client.unpause, sandbox.id)
         assert (await sandbox.exec("echo on")).stdout == "on\n"
 
 

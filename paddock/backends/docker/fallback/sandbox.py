@@ -109,7 +109,7 @@ class FallbackSandbox(ContainerSandbox):
                 async with asyncio.timeout(ANSWER_DEADLINE):
                     await self._watchdog.beat()
             except TimeoutError:
-                if self._resumed is None:
+                if self._resumed is None and not await self._is_paused():
                     self._lose(f"its first process has not answered for {ANSWER_DEADLINE:g} s")
             except SandboxLost:
                 return
