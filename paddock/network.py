@@ -7,6 +7,7 @@ ask; so two spellings of one host never meet. It knows nothing of proxies or of 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
@@ -74,8 +75,8 @@ class Allow:
     _entries: tuple[_Entry, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.hosts, str):
-            raise ConfigError("hosts takes a list, not one string")
+        if isinstance(self.hosts, str) or not isinstance(self.hosts, Iterable):
+            raise ConfigError(f"hosts takes a list, not {self.hosts!r}")
         object.__setattr__(self, "hosts", tuple(self.hosts))
         object.__setattr__(self, "_entries", tuple(_parse_entry(text) for text in self.hosts))
 
@@ -113,6 +114,8 @@ def parse_port(text: str) -> int:
 
 def _parse_entry(text: str) -> _Entry:
     try:
+        if not isinstance(text, str):
+            raise ValueError("not text")
         host, port = split_port(text)
         below = host.startswith("*.")
         parsed = parse_host(_in_ascii(host.removeprefix("*.")))

@@ -231,8 +231,8 @@ class Sandbox(ABC):
         TCP, too: any program of this machine can use it, and the sandbox needs no network.
         Without, the backend says what a request has to bring.
         """
-        if not 0 < port < 65536:
-            raise ValueError(f"{port} is no TCP port")
+        if type(port) is not int or not 0 < port < 65536:
+            raise ValueError(f"{port!r} is no TCP port")
         self.raise_if_closed()
         return await self._url(port)
 

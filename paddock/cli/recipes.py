@@ -65,7 +65,7 @@ def make_backend(
     from paddock.backends.base import get_backend
 
     beginning = _begun(described)
-    abroad = described.get("dockerfile") or described.get("snapshot")
+    abroad = beginning is not None and beginning.option != "image"
     kind = get_backend(name or ("daytona" if abroad else "local"))
     given = _given(kind, described, working_dir, beginning)
     if project is not None:
@@ -124,7 +124,7 @@ def _begun(described: Described) -> Beginning | None:
     """What the options begin a sandbox with."""
     image, dockerfile = described.get("image"), described.get("dockerfile")
     snapshot = described.get("snapshot")
-    if sum(1 for each in (image, dockerfile, snapshot) if each) > 1:
+    if sum(each is not None for each in (image, dockerfile, snapshot)) > 1:
         raise typer.BadParameter("give one of --image, --dockerfile and --snapshot")
     return _beginning(image, dockerfile, snapshot)
 
@@ -136,9 +136,9 @@ def _fields(kind: type[Backend]) -> set[str]:
 def _beginning(
     image: str | None, dockerfile: Path | None, snapshot: str | None
 ) -> Beginning | None:
-    if snapshot:
+    if snapshot is not None:
         return Beginning(option="snapshot", field="snapshot", value=snapshot)
-    if dockerfile:
+    if dockerfile is not None:
         from paddock.image import Image
 
         if not dockerfile.is_file():
@@ -146,7 +146,7 @@ def _beginning(
         return Beginning(
             option="dockerfile", field="image", value=Image.from_dockerfile(dockerfile)
         )
-    if image:
+    if image is not None:
         return Beginning(option="image", field="image", value=image)
     return None
 

@@ -37,7 +37,7 @@ __all__ = [
     "local_path",
 ]
 
-REFERENCE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.:/@-]*")
+REFERENCE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*([:/@][a-zA-Z0-9_][a-zA-Z0-9_.-]*)*")
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?([=/][a-zA-Z0-9.+:~-]+)?")
 """A Debian package, with an architecture, a version or a release if need be."""
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")

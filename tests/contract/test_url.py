@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -255,7 +255,7 @@ async def test_when_the_sandbox_is_closed_nothing_answers(
         await sandbox.url(port)
 
 
-@pytest.mark.parametrize("port", [0, -1, 65536])
-async def test_what_is_no_port_is_a_value_error(sandbox: Sandbox, port: int) -> None:
+@pytest.mark.parametrize("port", [0, -1, 65536, True, 8000.5, "80"])
+async def test_what_is_no_port_is_a_value_error(sandbox: Sandbox, port: Any) -> None:
     with pytest.raises(ValueError, match="no TCP port"):
         await sandbox.url(port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -90,9 +91,15 @@ def test_an_entry_that_cannot_be_meant_is_a_config_error(entry: str) -> None:
         Allow(hosts=[entry])
 
 
-def test_one_string_is_no_list() -> None:
-    with pytest.raises(ConfigError, match="list"):
-        Allow(hosts="example.org")
+@pytest.mark.parametrize("hosts", ["example.org", 5, None])
+def test_what_is_no_list_is_a_config_error(hosts: Any) -> None:
+    with pytest.raises(ConfigError, match=f"a list, not {hosts!r}"):
+        Allow(hosts=hosts)
+
+
+def test_an_entry_that_is_no_text_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="network: 5: not text; give"):
+        Allow(hosts=[5])  # type: ignore[list-item]
 
 
 def test_equal_lists_are_equal_values() -> None:

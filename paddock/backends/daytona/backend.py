@@ -101,6 +101,8 @@ class DaytonaBackend(Backend):
             raise ConfigError("lease: give a number of seconds above 0, or None")
         if self.auto_stop_interval < 0:
             raise ConfigError("auto_stop_interval: give minutes, or 0")
+        if not self.image or self.snapshot == "":
+            raise ConfigError("image and snapshot: give a name that is not empty")
         if self.snapshot is not None and self.image != DEFAULT_IMAGE:
             raise ConfigError("give an image or a snapshot, not both")
         if self.working_dir is not None and not self.working_dir.startswith("/"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,6 +29,8 @@ from paddock.backends.egress import gate
 from paddock.backends.guest.bundle import bundle
 from paddock.backends.guest.client import GuestClient
 from paddock.errors import ConfigError, SandboxLost, Unsupported
+from paddock.image import Image
+from paddock.image.steps import REFERENCE
 from paddock.network import Allow
 from paddock.sandbox import Resources, Sandbox
 
@@ -37,7 +40,6 @@ if TYPE_CHECKING:
     from paddock.backends.base import ProgressCallback, SandboxInfo
     from paddock.backends.docker.attach import AttachedStream
     from paddock.backends.docker.progress import ImageProgress
-    from paddock.image import Image
     from paddock.sandbox import Capability
 
 __all__ = ["DockerBackend"]
@@ -45,6 +47,10 @@ __all__ = ["DockerBackend"]
 READY_DEADLINE = 60.0
 """Seconds from the start of a container until its guest has to answer: it takes 0.05 s, on
 an engine that starts fifty at once some 10 s."""
+
+
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+"""What an engine takes for a container's name or id: nothing that leads elsewhere in its API."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,20 +91,29 @@ class DockerBackend(Backend):
             raise ConfigError(f"network={self.network!r}: give full, none or Allow(...)")
         if self.hardening not in ("default", "strict"):
             raise ConfigError(f"hardening={self.hardening!r}: give default or strict")
-        if self.working_dir is not None and not self.working_dir.startswith("/"):
-            raise ConfigError(f"working_dir={self.working_dir!r}: give an absolute path")
+        if not isinstance(self.image, Image) and not _is(REFERENCE, self.image):
+            raise ConfigError(f"image={self.image!r}: give an Image or a reference")
+        if self.working_dir is not None and not _is_absolute(self.working_dir):
+            raise ConfigError(f"working_dir={self.working_dir!r}: give an absolute path without ..")
         if self.lease is not None and self.lease <= 0:
             raise ConfigError("lease: give a number of seconds above 0, or None")
 
     async def attach(self, sandbox_id: str) -> Sandbox:
+        if not _is(NAME, sandbox_id):
+            raise ConfigError(f"{sandbox_id!r} is not a sandbox's id")
         engine = await Engine.connect(self.host)
         return await acquire(self._join(engine, sandbox_id), DockerSandbox.detach)
 
     async def _join(self, engine: Engine, sandbox_id: str) -> DockerSandbox:
         """Another connection to the guest that is there."""
-        found = await engine.call(
-            f"looking for {sandbox_id}", engine.client.inspect_container, sandbox_id
-        )
+        try:
+            found = await engine.call(
+                f"looking for {sandbox_id}", engine.client.inspect_container, sandbox_id
+            )
+        except EngineError as error:
+            if error.status != 404:
+                raise
+            raise ConfigError(f"no sandbox of ours is called {sandbox_id}") from None
         plan = ContainerPlan.seen(found, await powers(engine))
         lock = await asyncio.to_thread(owner.OwnerLock.join, plan.name)
         client = GuestClient()
@@ -267,6 +282,15 @@ class DockerBackend(Backend):
 
 async def _ready(
     configured: asyncio.Task[Any], client: GuestClient, stream: AttachedStream
+def _is(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _is_absolute(path: object) -> bool:
+    """Whether a path means the same to an engine, which takes out ``..``, as to a kernel."""
+    return isinstance(path, str) and path.startswith("/") and ".." not in path.split("/")
+
+
 ) -> dict[str, Any]:
     """What the guest says of itself; or, if its container ended instead, what it said last."""
     gone = asyncio.create_task(client.disconnected.wait())

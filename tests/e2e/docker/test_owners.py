@@ -15,13 +15,14 @@ import pytest
 from paddock import ConfigError, SandboxClosed, SandboxLost, Unsupported
 from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.attach import join_stream
-from paddock.backends.docker.engine import Engine
 from paddock.backends.docker.sandbox import DockerSandbox
 from paddock.backends.guest.client import GuestClient
 from tests.e2e.docker.ours import names
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from paddock.backends.docker.engine import Engine
 
 pytestmark = pytest.mark.docker
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from paddock import DaytonaBackend, DockerBackend, LocalBackend, Unsupported
-from paddock.cli.recipes import vary_backend
+from paddock import ConfigError, DaytonaBackend, DockerBackend, LocalBackend, Unsupported
+from paddock.cli.recipes import make_backend, vary_backend
 
 
 def test_a_recipe_is_left_as_it_is_where_nothing_is_said() -> None:
@@ -33,3 +33,14 @@ def test_what_the_saved_backend_cannot_do_is_refused() -> None:
         vary_backend(DockerBackend(), isolation="none")
     with pytest.raises(Unsupported, match="--snapshot"):
         vary_backend(LocalBackend(), snapshot="mine")
+
+
+@pytest.mark.parametrize("backend", ["docker", "daytona"])
+def test_an_image_without_a_name_is_not_taken_for_none(backend: str) -> None:
+    with pytest.raises(ConfigError, match="image"):
+        make_backend(backend, image="")
+
+
+def test_a_snapshot_without_a_name_is_not_taken_for_none() -> None:
+    with pytest.raises(ConfigError, match="snapshot"):
+        make_backend(None, snapshot="")
