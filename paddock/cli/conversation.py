@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from paddock.runtime.results import AgentEvent, RunResult
     from paddock.runtime.session import Session
 
-__all__ = ["Approver", "TraceLines", "check_answer_file", "converse", "narrate"]
+__all__ = ["Approver", "TraceLines", "check_new_file", "converse", "narrate"]
 
 _EXIT_CODES = {"completed": 0, "cancelled": 130}
 
@@ -108,8 +108,8 @@ async def narrate(
     return result
 
 
-def check_answer_file(path: Path | None) -> None:
-    """Raise `FileExistsError` or `FileNotFoundError` where `_write_answer` could not write."""
+def check_new_file(path: Path | None) -> None:
+    """Raise `FileExistsError` or `FileNotFoundError` where no file could be made."""
     if path is None:
         return
     if path.exists() or path.is_symlink():

@@ -23,16 +23,20 @@ def export(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Write here instead of to stdout."),
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Write to a new file instead of to stdout."
+        ),
     ] = None,
 ) -> None:
     """Write a session's trajectory as JSON (ATIF v1.6): messages, tool calls, results, costs.
 
     paddock export latest -o run.json
     """
+    from paddock.cli.conversation import check_new_file
     from paddock.cli.sessions import find_session, open_store
     from paddock.runtime.atif import trace_to_atif
 
+    check_new_file(output)
     store = open_store(directory)
     name = find_session(store, session)
     trajectory = trace_to_atif(
@@ -49,8 +53,6 @@ def export(
 
 def _write(path: Path, text: str) -> None:
     """Only their owner may read what was said in a session."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
-        if os.path.isfile(path):  # and no terminal or pipe
-            os.fchmod(descriptor, 0o600)
         file.write(text)

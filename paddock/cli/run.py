@@ -16,7 +16,7 @@ from paddock.cli.agents import (
     initial_prompt,
     read_config,
 )
-from paddock.cli.conversation import check_answer_file, converse
+from paddock.cli.conversation import check_new_file, converse
 from paddock.cli.databases import with_databases
 from paddock.cli.interactive import Chat
 from paddock.cli.lines import is_terminal
@@ -133,7 +133,7 @@ def run(
     if list_sessions:
         list_(session_dir=session_dir, as_json=as_json)
         return
-    check_answer_file(output)
+    check_new_file(output)
     secrets = options.read_secrets(secret)
     found = None if resume is None else locate(resume, session_dir)
     saved = found is not None and config is None
