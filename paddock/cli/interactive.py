@@ -45,8 +45,8 @@ LISTED = 10
 class Chat:
     """One session of `agent` after the other, with a person; `store` is where the others are.
 
-    Begins with `session`, or with one that `create` makes when it is first needed: who leaves
-    at once leaves none behind. Those that are resumed get `secrets`. `interrupt` is for Ctrl-C:
+    Begins with `session`, or with one that `create` makes for the first prompt: who leaves
+    before leaves none behind. Those that are resumed get `secrets`. `interrupt` is for Ctrl-C:
     it ends the turn that goes on.
     """
 
@@ -105,8 +105,10 @@ class Chat:
     def _redactor(self) -> Redactor:
         return NOTHING_SECRET if self._session is None else self._session.redactor
 
-    def _opened(self) -> Session:
-        return self._session or self._take(self._create())
+    def _begun(self) -> Session:
+        if self._session is None:
+            raise ConfigError("there is nothing yet: the conversation begins with a prompt")
+        return self._session
 
     def _take(self, session: Session) -> Session:
         keep_quiet(session.redactor)
@@ -146,7 +148,7 @@ class Chat:
         return await command(rest.strip())
 
     async def _prompt(self, text: str) -> None:
-        session = self._opened()
+        session = self._session or self._take(self._create())
         try:
             result = await narrate(
                 session, text, self._console, self._max_turns, self._preview_lines
@@ -169,13 +171,15 @@ class Chat:
             self._say("asks before dangerous calls")
 
     async def _compact(self, instructions: str) -> None:
-        done = await self._opened().compact(instructions)
+        done = await self._begun().compact(instructions)
         self._say(f"compacted: about {done.tokens_before:,} -> {done.tokens_after:,} tokens")
         self._console.print(Text(plain(done.summary)), soft_wrap=True)
 
     async def _write(self, wanted: str) -> None:
         if wanted in ("on", "off"):
-            await slash.set_writing(self._opened(), wanted == "on")
+            prompt = await slash.set_writing(self._agent, wanted == "on")
+            if self._session is not None:
+                self._session.system_prompt = prompt
         elif wanted not in ("", "status"):
             raise ConfigError("say /write on, /write off or /write status")
         self._say(slash.describe_writing(self._agent))
@@ -200,12 +204,12 @@ class Chat:
 
     async def _download(self, rest: str) -> None:
         remote, local = slash.parse_download(rest)
-        sandbox = await self._opened().get_sandbox()
+        sandbox = await self._begun().get_sandbox()
         await sandbox.fs.download(remote, local)
         self._say(f"wrote {plain(str(local))}")
 
     async def _cost(self, _rest: str) -> None:
-        self._say(describe_usage(dataclasses.asdict(self._opened().state.total)))
+        self._say(describe_usage(dataclasses.asdict(self._begun().state.total)))
 
 
 async def _check_model(agent: Agent) -> None:

@@ -13,7 +13,6 @@ from paddock.runtime.permissions import FileWriteMode, ShellMode, load_profile
 
 if TYPE_CHECKING:
     from paddock.runtime.agent import Agent
-    from paddock.runtime.session import Session
 
 __all__ = ["HELP", "describe_writing", "parse_download", "set_writing"]
 
@@ -39,12 +38,11 @@ def describe_writing(agent: Agent) -> str:
     return f"writing files: {profile.file_write.value}; shell: {profile.shell.value}"
 
 
-async def set_writing(session: Session, allowed: bool) -> None:
-    """Let the agent write files and run any command from its next turn on, or only look.
+async def set_writing(agent: Agent, allowed: bool) -> str:
+    """Let `agent` write files and run any command from its next turn on, or only look.
 
-    Its system prompt is made anew, since it may say what is allowed.
+    Returns its system prompt, made anew, since it may say what is allowed.
     """
-    agent = session.agent
     profile = dataclasses.replace(
         load_profile(agent.config.profile),
         file_write=FileWriteMode.FULL if allowed else FileWriteMode.OFF,
@@ -53,7 +51,7 @@ async def set_writing(session: Session, allowed: bool) -> None:
     config = dataclasses.replace(agent.config, profile=profile)
     prompt = await asyncio.to_thread(config.resolve_system_prompt)
     agent.reconfigure(config)
-    session.system_prompt = prompt
+    return prompt
 
 
 def parse_download(text: str) -> tuple[str, Path]:

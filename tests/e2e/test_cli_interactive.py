@@ -254,7 +254,7 @@ def test_what_no_command_can_do_is_told_and_the_conversation_goes_on(paddock: Pa
             ("/nonsense", "there is no command /nonsense"),
             ("/write perhaps", "say /write on"),
             ("/download x", "say /download REMOTE LOCAL"),
-            ("/compact", "nothing to compact"),
+            ("/compact", "there is nothing yet"),
             ("/resume nonsense", "nonsense"),
             ("/help", "/download REMOTE LOCAL"),
             ("/etc/hosts what is it?", "A file."),
@@ -262,6 +262,21 @@ def test_what_no_command_can_do_is_told_and_the_conversation_goes_on(paddock: Pa
             terminal.type(f"{line}\r")
             terminal.wait_for(READY if line == told else told)
             terminal.wait_for(READY)
+
+
+def test_who_leaves_before_the_first_prompt_leaves_no_session(paddock: Paddock) -> None:
+    with talking(paddock, [{"text": "Never."}]) as terminal:
+        for line in ("/cost", "/compact", "/download a b"):
+            terminal.type(f"{line}\r")
+            terminal.wait_for("there is nothing yet")
+            terminal.wait_for(READY)
+        terminal.type("/write on\r")
+        terminal.wait_for("writing files: full; shell: unrestricted")
+        terminal.wait_for(READY)
+        terminal.type("exit\r")
+        assert terminal.end() == 0
+        assert "--resume" not in terminal.seen
+    assert json.loads(paddock("sessions", "list", "--json").stdout) == []
 
 
 def test_another_session_is_gone_on_with(paddock: Paddock) -> None:

@@ -15,7 +15,6 @@ from paddock.errors import ConfigError
 from paddock.redaction import Redactor
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
-from paddock.runtime.session import Session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,14 +140,15 @@ async def test_who_wants_no_questions_is_asked_none() -> None:
 
 
 async def test_writing_is_allowed_and_forbidden_as_a_whole() -> None:
-    session = Session(Agent(AgentConfig(profile="readonly")))
-    await slash.set_writing(session, True)
-    assert slash.describe_writing(session.agent) == "writing files: full; shell: unrestricted"
-    assert "write" in session.registry
-    assert "writing files full" in (session.system_prompt or "")
-    await slash.set_writing(session, False)
-    assert slash.describe_writing(session.agent) == "writing files: off; shell: restricted"
-    assert "write" not in session.registry
+    agent = Agent(AgentConfig(profile="readonly"))
+    prompt = await slash.set_writing(agent, True)
+    assert slash.describe_writing(agent) == "writing files: full; shell: unrestricted"
+    assert "write" in agent.registry
+    assert "writing files full" in prompt
+    prompt = await slash.set_writing(agent, False)
+    assert slash.describe_writing(agent) == "writing files: off; shell: restricted"
+    assert "write" not in agent.registry
+    assert "writing files off" in prompt
 
 
 def test_a_download_names_both_places_and_writes_over_nothing(tmp_path: Path) -> None:
