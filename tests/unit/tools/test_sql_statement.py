@@ -105,6 +105,7 @@ NEVER: list[tuple[Kind, str]] = [
     ("sqlite", "SELECT writefile('/tmp/x', 'y')"),
     ("sqlite", "SELECT readfile('/etc/passwd')"),
     ("sqlite", "SELECT 'aaaa' AS a WHERE regexp('(a+)+$', 'aaaa')"),
+    ("sqlite", "SELECT sqlite_log(1, 'x')"),
     ("sqlite", "VACUUM INTO '/tmp/x'"),
     ("sqlite", "REINDEX"),
     ("sqlite", "SELECT [a]]b] FROM t"),
@@ -113,19 +114,13 @@ NEVER: list[tuple[Kind, str]] = [
     ("postgres", "COPY t TO PROGRAM 'id'"),
     ("postgres", "COPY t FROM '/etc/passwd'"),
     ("postgres", "COPY (SELECT 1) TO STDOUT"),
-    ("postgres", "SELECT pg_read_file('/etc/passwd')"),
-    ("postgres", "SELECT PG_CATALOG . \"pg_read_binary_file\" ('/etc/passwd')"),
-    ("postgres", "SELECT * FROM pg_ls_dir('/')"),
+    ("postgres", "SELECT * FROM pg_hba_file_rules"),
+    ("postgres", "TABLE pg_catalog . \"pg_file_settings\""),
+    ("postgres", "SELECT table_to_xml('pg_hba_file_rules', true, true, '')"),
+    ("postgres", "SELECT * FROM crosstab('SELECT 1, 2, 3') AS x(a int, b int)"),
+    ("postgres", "SELECT ('SELECT 1'::text).crosstab"),
     ("postgres", "SELECT U&\"pg\\005fread_file\"('/etc/passwd')"),
     ("postgres", "SELECT u&'\\0041'"),
-    ("postgres", "SELECT lo_export(1, '/tmp/x')"),
-    ("postgres", "SELECT lo_import('/etc/passwd')"),
-    ("postgres", "SELECT * FROM dblink('host=x', 'DELETE FROM t') AS x(a int)"),
-    ("postgres", "SELECT dblink_exec('host=x', 'DELETE FROM t')"),
-    ("postgres", "SELECT query_to_xml('DELETE FROM t', true, true, '')"),
-    ("postgres", "SELECT set_config('transaction_read_only', 'off', false)"),
-    ("postgres", "SELECT pg_terminate_backend(1)"),
-    ("postgres", "SELECT pg_advisory_lock(1)"),
     ("postgres", "SET TRANSACTION READ WRITE"),
     ("postgres", "DO $$ BEGIN DELETE FROM t; END $$"),
     ("postgres", "PREPARE x AS DELETE FROM t"),
@@ -134,18 +129,9 @@ NEVER: list[tuple[Kind, str]] = [
     ("postgres", "CREATE EXTENSION dblink"),
     ("postgres", "EXPLAIN ANALYZE DELETE FROM t"),
     ("postgres", "EXPLAIN (ANALYZE) INSERT INTO t VALUES (1)"),
-    ("postgres", "EXPLAIN ANALYZE SELECT pg_read_file('/etc/passwd')"),
     ("postgres", "EXPLAIN"),
-    ("postgres", "SELECT /* /* */ ' */ pg_read_file('/etc/passwd') -- '"),
     ("postgres", "SELECT E'a'\n'b\\' , pg_read_file(''x'') -- '"),
     ("postgres", "SELECT a$$ , pg_read_file('x') , $$ FROM t"),
-    ("postgres", "SELECT ('/etc/hostname'::text).pg_read_file"),
-    ("postgres", "SELECT (x) /* */ . \"pg_ls_dir\" FROM (SELECT '/'::text AS x) AS t"),
-    ("postgres", "SELECT n.pg_terminate_backend FROM unnest(ARRAY[1]) AS n"),
-    ("postgres", "SELECT (('SELECT to_tsvector(''a'')'::text).ts_stat).word"),
-    ("postgres", "SELECT ('/etc/passwd'::text).LO_IMPORT"),
-    ("postgres", "SELECT a FROM t ORDER BY (b).pg_read_file"),
-    ("postgres", "EXPLAIN ANALYZE SELECT ('/etc/passwd'::text).pg_read_file"),
     ("mysql", "SELECT 1 INTO OUTFILE '/tmp/x'"),
     ("mysql", "SELECT * FROM t INTO DUMPFILE '/tmp/x'"),
     ("mysql", "SELECT 1 INTO @x"),
@@ -154,6 +140,14 @@ NEVER: list[tuple[Kind, str]] = [
     ("mysql", "SELECT löad_file('/etc/passwd')"),
     ("mysql", "SELECT get_lock('x', 100)"),
     ("mysql", "SELECT sys_exec('id')"),
+    ("mysql", "SELECT master_gtid_wait('0-1-1', 100)"),
+    ("mysql", "SELECT wsrep_sync_wait_upto_gtid('0-1-1')"),
+    ("mysql", "SELECT group_replication_set_as_primary('x')"),
+    ("mysql", "SELECT keyring_key_remove('x')"),
+    ("mysql", "SELECT spider_direct_sql('DELETE FROM t', '', 'host \"x\"')"),
+    ("mysql", "CREATE TABLE t (a int) ENGINE=CONNECT FILE_NAME='/etc/passwd'"),
+    ("mysql", "CREATE TABLE t (a int) ENGINE 'FEDERATED' CONNECTION='mysql://x@y/z/t'"),
+    ("mysql", "ALTER TABLE t ADD b int, ENGINE=CONNECT"),
     ("mysql", "LOAD DATA INFILE '/etc/passwd' INTO TABLE t"),
     ("mysql", "SET GLOBAL general_log = 1"),
     ("mysql", "HANDLER t OPEN"),
@@ -170,6 +164,9 @@ NEVER: list[tuple[Kind, str]] = [
     ("oracle", "SELECT apex_web_service.make_rest_request('http://x', 'GET') FROM dual"),
     ("oracle", "SELECT dbms_xmlgen.getxml('SELECT 1 FROM dual') FROM dual"),
     ("oracle", "SELECT httpuritype('http://x').getclob() FROM dual"),
+    ("oracle", "SELECT sys.\"HTTPURITYPE\".createuri('http://x').getclob() FROM dual"),
+    ("oracle", "SELECT urifactory.geturi('http://x').getclob() FROM dual"),
+    ("oracle", "SELECT * FROM EXTERNAL ((a NUMBER) DEFAULT DIRECTORY d LOCATION ('x'))"),
     ("oracle", "SELECT bfilename('D', 'x') FROM dual"),
     ("oracle", "SELECT * FROM t FOR UPDATE"),
     ("oracle", "WITH FUNCTION f RETURN NUMBER IS BEGIN RETURN 1; END; SELECT f FROM dual"),
@@ -200,6 +197,39 @@ def test_what_leads_out_of_the_database_is_refused_in_every_mode(
 ) -> None:
     with pytest.raises(StatementRefused):
         read_statement(sql, kind, mutations=mutations)
+
+
+@pytest.mark.rows("S-49")
+@pytest.mark.parametrize(
+    ("sql", "name"),
+    [
+        ("SELECT pg_read_file('/etc/passwd')", "pg_read_file"),
+        ("SELECT PG_CATALOG . \"pg_read_file\" ('/etc/passwd')", "pg_read_file"),
+        ("SELECT * FROM Pg_Ls_Dir /* */ ('/')", "pg_ls_dir"),
+        ('SELECT "Mixed"(1)', "Mixed"),
+        ("WITH x AS (SELECT pg_ls_dir('/')) SELECT * FROM x", "pg_ls_dir"),
+        ("SELECT /* /* */ ' */ lo_import('/etc/passwd') -- '", "lo_import"),
+        ("EXPLAIN ANALYZE SELECT lo_import('/etc/passwd')", "lo_import"),
+        ("EXPLAIN (ANALYZE) SELECT ('/etc/passwd'::text).lo_import", "lo_import"),
+        ("SELECT ('/etc/hostname'::text).pg_read_file", "pg_read_file"),
+        ("SELECT (x) /* */ . \"pg_ls_dir\" FROM (SELECT '/'::text AS x) AS t", "pg_ls_dir"),
+        ("SELECT n.pg_terminate_backend FROM unnest(ARRAY[1]) AS n", "pg_terminate_backend"),
+        ("SELECT (('SELECT to_tsvector(''a'')'::text).ts_stat).word", "ts_stat"),
+        ("SELECT ('/etc/passwd'::text).LO_IMPORT", "lo_import"),
+        ("SELECT a FROM t ORDER BY (b).pg_read_file", "pg_read_file"),
+    ],
+)
+def test_the_server_of_postgres_is_asked_about_all_that_may_be_a_function(
+    sql: str, name: str
+) -> None:
+    assert name in read_statement(sql, "postgres").calls
+
+
+@pytest.mark.parametrize(
+    "sql", ["CREATE TABLE t (a int) ENGINE=InnoDB", "ALTER TABLE t ENGINE = 'Aria'"]
+)
+def test_a_table_of_mysql_may_be_given_an_engine_that_keeps_it_on_the_server(sql: str) -> None:
+    assert read_statement(sql, "mysql", mutations=True).changes
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ class Line:
         thrown away by the driver.
         """
         self.check()
+        self._server.check(connection, statement)
         # Without parameters, a percent sign is a percent sign.
         sending = connection.execution_options(
             no_parameters=True, stream_results=statement.streams, max_row_buffer=FETCHED

@@ -10,49 +10,54 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-__all__ = ["READING_PRAGMAS", "Kind", "forbidden_function", "forbidden_package"]
+__all__ = [
+    "ENGINES",
+    "READING_PRAGMAS",
+    "Kind",
+    "forbidden_function",
+    "forbidden_package",
+    "forbidden_view",
+]
 
 Kind = Literal["sqlite", "postgres", "mysql", "oracle"]
 
 _FUNCTIONS: Final[dict[Kind, frozenset[str]]] = {
     "sqlite": frozenset({
-        "edit", "fts3_tokenizer", "load_extension", "lsmode", "readfile", "regexp", "writefile",
+        "edit", "fts3_tokenizer", "load_extension", "lsmode", "readfile", "regexp", "sqlite_log",
+        "writefile",
     }),
     "postgres": frozenset({
-        "binary_upgrade_create_empty_extension", "connectby", "crosstab", "crosstab2",
-        "crosstab3", "crosstab4", "crosstabn", "lo_close", "lo_creat", "lo_create", "lo_export",
-        "lo_from_bytea", "lo_get", "lo_import", "lo_lseek", "lo_lseek64", "lo_open", "lo_put",
-        "lo_tell", "lo_tell64", "lo_truncate", "lo_truncate64", "lo_unlink", "loread", "lowrite",
-        "pg_backup_start",
-        "pg_backup_stop", "pg_cancel_backend", "pg_create_logical_replication_slot",
-        "pg_create_physical_replication_slot", "pg_create_restore_point",
-        "pg_copy_logical_replication_slot", "pg_copy_physical_replication_slot",
-        "pg_current_logfile", "pg_drop_replication_slot", "pg_export_snapshot",
-        "pg_import_system_collations", "pg_log_backend_memory_contexts",
-        "pg_logical_emit_message", "pg_notify", "pg_promote", "pg_reload_conf",
-        "pg_replication_slot_advance", "pg_rotate_logfile", "pg_start_backup", "pg_stat_file",
-        "pg_stat_reset", "pg_stop_backup", "pg_switch_wal", "pg_terminate_backend",
-        "pg_wal_replay_pause", "pg_wal_replay_resume", "query_to_xml",
-        "query_to_xml_and_xmlschema", "query_to_xmlschema", "set_config", "ts_rewrite", "ts_stat",
+        "connectby", "crosstab", "crosstab2", "crosstab3", "crosstab4", "crosstabn",
+        "database_to_xml", "database_to_xml_and_xmlschema", "schema_to_xml",
+        "schema_to_xml_and_xmlschema", "table_to_xml", "table_to_xml_and_xmlschema", "xpath_table",
     }),
     "mysql": frozenset({
-        "get_lock", "load_file", "master_pos_wait", "release_all_locks", "release_lock",
-        "source_pos_wait", "sys_eval", "sys_exec", "sys_get", "sys_set",
+        "binlog_gtid_pos", "flush_rewrite_rules", "gen_dictionary_drop", "gen_dictionary_load",
+        "get_lock", "load_file", "load_rewrite_rules", "master_gtid_wait", "master_pos_wait",
+        "release_all_locks", "release_lock", "source_pos_wait", "sys_bineval", "sys_eval",
+        "sys_exec", "sys_get", "sys_set", "wait_for_executed_gtid_set",
+        "wait_until_sql_thread_after_gtids", "wsrep_sync_wait_upto_gtid",
     }),
     "oracle": frozenset({
-        "bfilename", "dburitype", "extractvalue", "httpuritype", "uritype", "xdburitype",
+        "bfilename", "dburitype", "external", "extractvalue", "httpuritype", "uritype",
+        "xdburitype",
     }),
 }  # fmt: skip
 """SQLite's `regexp` would be Python's, which one bad pattern holds up for hours, the whole
-process with it. `extractvalue` and the URI types of Oracle fetch what a document names."""
+process with it. Those of PostgreSQL run SQL or read whole schemas, and are not said there to be
+volatile (`effects` asks the server for the others). Those of MySQL are its own, and those of the
+plugins that come with it or MariaDB. `extractvalue` and the URI types of Oracle fetch what a
+document names; EXTERNAL reads a file as a table."""
 
 _FUNCTION_PREFIXES: Final[dict[Kind, tuple[str, ...]]] = {
     "sqlite": (),
-    "postgres": (
-        "dblink", "pg_advisory", "pg_file_", "pg_logical_slot_", "pg_ls_", "pg_read_",
-        "pg_replication_origin_", "pg_stat_reset_", "pg_try_advisory", "pg_write_",
+    "postgres": (),
+    "mysql": (
+        "asynchronous_connection_failover_", "audit_api_", "audit_log_", "firewall_group_",
+        "group_replication_", "keyring_", "masking_dictionary_", "masking_dictionaries_",
+        "mroonga_", "mysql_firewall_", "read_firewall_", "service_get_", "service_release_",
+        "set_firewall_", "spider_", "version_tokens_",
     ),
-    "mysql": (),
     "oracle": (),
 }  # fmt: skip
 
@@ -60,8 +65,21 @@ _PACKAGE_PREFIXES: Final[dict[Kind, tuple[str, ...]]] = {
     "sqlite": (),
     "postgres": (),
     "mysql": (),
-    "oracle": ("apex_", "ctx_", "dbms_", "owa_", "sdo_", "utl_", "wwv_flow"),
-}
+    "oracle": (
+        "apex_", "ctx_", "dbms_", "dburitype", "httpuritype", "owa_", "sdo_", "urifactory",
+        "uritype", "utl_", "wwv_flow", "xdburitype",
+    ),
+}  # fmt: skip
+"""Also the types whose own functions make a value of them."""
+
+ENGINES: Final = frozenset({"aria", "innodb", "memory", "myisam"})
+"""Of MySQL and MariaDB, those that keep a table where the server keeps its own. Others may be
+given the name of a file or of another server."""
+
+_POSTGRES_VIEWS: Final = frozenset(
+    {"pg_file_settings", "pg_hba_file_rules", "pg_ident_file_mappings"}
+)
+"""Views of the system that read files of the server: the function they call is not named."""
 
 READING_PRAGMAS: Final[dict[str, bool]] = {
     "collation_list": False,
@@ -98,3 +116,8 @@ def forbidden_function(kind: Kind, name: str) -> bool:
 def forbidden_package(kind: Kind, name: str) -> bool:
     """Whether no statement may use what is in the package `name` (in lower case)."""
     return name.startswith(_PACKAGE_PREFIXES[kind])
+
+
+def forbidden_view(kind: Kind, name: str) -> bool:
+    """Whether no statement may name the view `name` (in lower case)."""
+    return kind == "postgres" and name in _POSTGRES_VIEWS

@@ -28,6 +28,7 @@ from paddock.runtime.tools.sql.config import (
     ServerDatabase,
     SqliteDatabase,
 )
+from paddock.runtime.tools.sql.effects import refuse_effects
 from paddock.runtime.tools.sql.sqlite_session import guard_session
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, CursorResult, Engine
 
     from paddock.runtime.tools.sql.policy import Kind
+    from paddock.runtime.tools.sql.statement import Statement
 
 __all__ = ["Server", "server_for"]
 
@@ -93,6 +95,10 @@ class Server(ABC):
     @abstractmethod
     def cut(self, raw: Any) -> None:
         """Break the connection: the server does not answer."""
+
+    def check(self, connection: Connection, statement: Statement) -> None:
+        """Raise `StatementRefused` for what only the server knows to have effects."""
+        return
 
     def shortened(self, connection: Connection, sql: str) -> Shortened | None:
         """What to send in place of the query `sql`, so that no long value comes; None where it
@@ -211,6 +217,9 @@ class _Postgres(Server):
             " set_config('standard_conforming_strings', 'on', true)",
             (str(int(timeout * 1000)), str(int(timeout * 1000))),
         )
+
+    def check(self, connection: Connection, statement: Statement) -> None:
+        refuse_effects(connection, statement.calls)
 
     def shortened(self, connection: Connection, sql: str) -> Shortened | None:
         # SQLAlchemy fetches a first row of what it streams, and that may be too long already.

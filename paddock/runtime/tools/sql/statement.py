@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from paddock.runtime.tools.sql.policy import (
+    ENGINES,
     READING_PRAGMAS,
     Kind,
     forbidden_function,
     forbidden_package,
+    forbidden_view,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlglot.expressions import Expr
     from sqlglot.tokenizer_core import Token
@@ -79,9 +81,13 @@ class StatementRefused(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """`sql` is what is sent. A query `streams`; not so what explains or shows. Or it `changes`."""
+    """`sql` is what is sent. A query `streams`; not so what explains or shows. Or it `changes`.
+
+    `calls` has the names in it that may be functions of PostgreSQL, as written and in lower case.
+    """
 
     sql: str
+    calls: frozenset[str] = frozenset()
     streams: bool = False
     changes: bool = False
 
@@ -103,10 +109,12 @@ def read_statement(sql: str, kind: Kind, *, mutations: bool = False) -> Statemen
     if word == "SHOW" and kind in ("postgres", "mysql"):
         return Statement(sql=_shown(word, rest, kind))
     if word in _EXPLAINING and kind != "oracle":
-        return Statement(sql=_explained(word, rest, kind))
+        return _explained(word, rest, kind)
     if word in _QUERY_WORDS or (mutations and word in _CHANGE_WORDS):
-        text = _without_comments(sql, _tokens(sql, kind))
-        return _allowed(text, _parsed(text, kind), mutations=mutations)
+        tokens = _tokens(sql, kind)
+        text = _without_comments(sql, tokens)
+        changes = _changes(_parsed(text, kind), mutations=mutations)
+        return Statement(sql=text, calls=_calls(tokens, kind), streams=not changes, changes=changes)
     if word in _CHANGE_WORDS:
         raise StatementRefused(_read_only(word))
     raise StatementRefused(f"{word[:40]} is not a statement that this tool sends")
@@ -147,11 +155,33 @@ def _tokens(sql: str, kind: Kind) -> list[Token]:
     tokens = _scan(sql, kind)
     if any(_is(token, "SEMICOLON") for token in tokens):
         raise StatementRefused("it is more than one statement; send one at a time")
-    texts = ["", *(token.text for token in tokens), ""]
-    for token, before, after in zip(tokens, texts, texts[2:], strict=False):
+    for token, before, after in _between(tokens):
         _check_quoting(sql, token, kind)
-        _check_name(token, before, after, kind)
+        if not _is_string(token):
+            _check_name(token, before, after, kind)
     return tokens
+
+
+def _between(tokens: Sequence[Token]) -> Iterator[tuple[Token, str, str]]:
+    """Each word, with those before and after it."""
+    texts = ["", *(token.text for token in tokens), ""]
+    return zip(tokens, texts, texts[2:], strict=False)
+
+
+def _called(before: str, after: str, kind: Kind) -> bool:
+    """Whether a name that stands there may be that of a function."""
+    return after == "(" or (kind == "postgres" and before == ".")  # (x).f calls f(x) there
+
+
+def _calls(tokens: Sequence[Token], kind: Kind) -> frozenset[str]:
+    if kind != "postgres":
+        return frozenset()
+    names = [
+        token.text
+        for token, before, after in _between(tokens)
+        if _called(before, after, kind) and not _is_string(token)
+    ]
+    return frozenset(names) | {name.encode().lower().decode() for name in names}
 
 
 def _check_quoting(sql: str, token: Token, kind: Kind) -> None:
@@ -171,15 +201,14 @@ def _check_quoting(sql: str, token: Token, kind: Kind) -> None:
 
 
 def _check_name(token: Token, before: str, after: str, kind: Kind) -> None:
-    if _is_string(token):
-        return
     name = token.text.lower()
     if kind == "oracle" and "@" in name and not _is(token, "IDENTIFIER"):
         raise StatementRefused("what is behind a database link is not for agents")
     if after == "." and forbidden_package(kind, name):
         raise StatementRefused(f"the package {name[:64]} is not for agents")
-    called = after == "(" or (kind == "postgres" and before == ".")  # (x).f calls f(x) there
-    if called and forbidden_function(kind, name):
+    if forbidden_view(kind, name):
+        raise StatementRefused(f"{name} is not for agents")
+    if _called(before, after, kind) and forbidden_function(kind, name):
         raise StatementRefused(f"the function {name[:64]} is not for agents")
     if after == "(" and not name.isascii():
         raise StatementRefused(f"the function {name[:64]} is not for agents")
@@ -222,7 +251,7 @@ def _shown(word: str, rest: str, kind: Kind) -> str:
     return f"{word} {_without_comments(rest, tokens)}"
 
 
-def _explained(word: str, rest: str, kind: Kind) -> str:
+def _explained(word: str, rest: str, kind: Kind) -> Statement:
     """EXPLAIN of a query is as good as the query: some forms run it."""
     tokens = _tokens(rest, kind)
     words = [_word(token) for token in tokens]
@@ -232,11 +261,12 @@ def _explained(word: str, rest: str, kind: Kind) -> str:
     while at < len(words) and words[at] in _EXPLAIN_WORDS:
         at += 1
     if at < len(words) and words[at] in _QUERY_WORDS:
-        _allowed("", _parsed(rest[tokens[at].start :], kind), mutations=False)
-        return f"{word} {_without_comments(rest, tokens)}"
+        _changes(_parsed(rest[tokens[at].start :], kind), mutations=False)
+        text = f"{word} {_without_comments(rest, tokens)}"
+        return Statement(sql=text, calls=_calls(tokens, kind))
     if word == "EXPLAIN" or _CHANGE_WORDS.intersection(words):
         raise StatementRefused(f"{word} is for queries here")
-    return _shown(word, rest, kind)
+    return Statement(sql=_shown(word, rest, kind))
 
 
 def _parsed(sql: str, kind: Kind) -> Expr:
@@ -257,7 +287,8 @@ def _parsed(sql: str, kind: Kind) -> Expr:
     return trees[0]
 
 
-def _allowed(text: str, tree: Expr, *, mutations: bool) -> Statement:
+def _changes(tree: Expr, *, mutations: bool) -> bool:
+    """Whether it is a change and no query; nothing in it is what is never allowed."""
     from sqlglot import expressions as exp
 
     read = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values)
@@ -281,7 +312,9 @@ def _allowed(text: str, tree: Expr, *, mutations: bool) -> Statement:
                 raise StatementRefused(_read_only(node.key.upper()))
         if isinstance(node, exp.Create | exp.Drop | exp.Alter):
             _check_kind(node)
-    return Statement(sql=text, streams=not changes, changes=changes)
+        if isinstance(node, exp.EngineProperty) and node.name.lower() not in ENGINES:
+            raise StatementRefused(f"the engine {node.name[:64]} is not for agents")
+    return changes
 
 
 def _read_only(word: str) -> str:
