@@ -19,9 +19,10 @@ from paddock.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from jsonschema.protocols import Validator
     from pydantic import BaseModel
 
-__all__ = ["AnswerFormat", "InvalidAnswer", "answer_format", "is_model"]
+__all__ = ["AnswerFormat", "InvalidAnswer", "answer_format", "is_model", "schema_validator"]
 
 MAX_PROBLEMS = 5
 """Of one answer that are told; the first ones are what matters."""
@@ -123,7 +124,8 @@ def _of_model(model: type[BaseModel]) -> AnswerFormat:
     return AnswerFormat(wire=_wire(model.__name__, model.model_json_schema()), read=read)
 
 
-def _schema_reader(schema: Mapping[str, Any]) -> Callable[[str], Any]:
+def schema_validator(schema: Mapping[str, Any], *, source: str) -> Validator:
+    """What checks values by `schema`; `source` names it in the `ConfigError` if it is none."""
     import jsonschema
     import referencing
     from jsonschema.validators import validator_for
@@ -133,9 +135,15 @@ def _schema_reader(schema: Mapping[str, Any]) -> Callable[[str], Any]:
         kind.check_schema(dict(schema))
     except jsonschema.SchemaError as error:
         place = _place(error.absolute_path)
-        raise ConfigError(f"response_format: the schema at {place}: {error.message}") from error
+        raise ConfigError(f"{source}: the schema at {place}: {error.message}") from error
     # A registry of its own has nothing and fetches nothing.
-    validator = kind(dict(schema), registry=referencing.Registry())
+    return kind(dict(schema), registry=referencing.Registry())
+
+
+def _schema_reader(schema: Mapping[str, Any]) -> Callable[[str], Any]:
+    import referencing
+
+    validator = schema_validator(schema, source="response_format")
 
     def read(text: str) -> Any:
         value = _decoded(_unfenced(text))

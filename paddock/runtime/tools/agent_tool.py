@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from paddock.errors import ConfigError
+from paddock.runtime.response_format import schema_validator
 from paddock.runtime.tools.base import ToolOutput
 from paddock.runtime.tools.child import ChildTask, ChildTool
 
@@ -24,6 +27,8 @@ INSTRUCTION: Final[Mapping[str, Any]] = {
     "required": ["instruction"],
     "additionalProperties": False,
 }
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""What every provider takes for the name of a tool."""
 
 
 class AgentToolHandler(ChildTool):
@@ -37,6 +42,9 @@ class AgentToolHandler(ChildTool):
     - `approval_callback` is asked instead of the caller's. `cancel_check` is polled; True
       ends the agent, and the caller goes on. When the caller is cancelled, so is the agent.
     - `requires_approval`: whether each call has to be approved.
+
+    Raises `ConfigError` for a name that no provider takes, which has at most 64 letters,
+    digits, ``_`` and ``-``, and for an `input_schema` that is no schema.
     """
 
     def __init__(
@@ -52,6 +60,10 @@ class AgentToolHandler(ChildTool):
         cancel_check: Callable[[], bool] | None = None,
         requires_approval: bool = False,
     ) -> None:
+        if not _NAME.fullmatch(tool_name):
+            raise ConfigError(f"tool_name {tool_name!r}: give at most 64 letters, digits, _ and -")
+        if input_schema is not None:
+            schema_validator(input_schema, source="input_schema")
         self._name = tool_name
         self._description = tool_description
         self._system_prompt = system_prompt

@@ -11,6 +11,7 @@ from paddock import (
     Agent,
     AgentConfig,
     AgentToolHandler,
+    ConfigError,
     PermissionProfile,
     SandboxLost,
     ScriptedModel,
@@ -124,6 +125,19 @@ async def test_a_tool_says_what_it_is_and_needs_an_input() -> None:
     blank = ToolInvocation("1", "critic", {"instruction": " "}, colleague)
     assert not (await tool.handle(blank)).success
     assert colleague.tasks == []
+
+
+@pytest.mark.rows("S-51")
+@pytest.mark.parametrize("name", ["", "a b", "krit.iker", "critic\n", "c" * 65])
+def test_a_name_that_no_provider_takes_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="tool_name .* at most 64 letters"):
+        AgentToolHandler(tool_name=name, tool_description="Judges.", system_prompt=PROMPT)
+
+
+@pytest.mark.rows("S-51")
+def test_a_schema_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^input_schema: the schema at \$\.type: 'zork' is not"):
+        critic(input_schema={"type": "zork"})
 
 
 @pytest.mark.rows("S-51")
