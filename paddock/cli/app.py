@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import shlex
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -34,6 +36,15 @@ class Root(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, with_command(args))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, known = args[0], self.list_commands(ctx)
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            one_word = f"A prompt of one word needs its command: paddock run {shlex.quote(name)}"
+            hint = f"Did you mean {close[0]!r}?" if close else one_word
+            ctx.fail(f"No such command {name!r}. {hint}")
+        return super().resolve_command(ctx, args)
 
 
 def with_command(args: Sequence[str]) -> list[str]:

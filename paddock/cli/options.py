@@ -55,7 +55,8 @@ BackendName = Annotated[
         "--backend",
         "-b",
         envvar="PADDOCK_BACKEND",
-        help="What makes the sandbox. Default: local.",
+        help="What makes the sandbox: local, docker, daytona, or one that is installed. "
+        "Default: local.",
         rich_help_panel=_SANDBOX,
     ),
 ]

@@ -41,7 +41,10 @@ def run(
     model: options.Model = None,
     profile: Annotated[
         str | None,
-        typer.Option("--profile", help="readonly, developer, unrestricted, or a YAML file."),
+        typer.Option(
+            "--profile",
+            help="readonly, developer, developer-bash-only, unrestricted, or a YAML file.",
+        ),
     ] = None,
     shell_mode: Annotated[
         str | None,
@@ -54,12 +57,18 @@ def run(
         ),
     ] = None,
     system_prompt: Annotated[
-        str | None, typer.Option("--system-prompt", "-s", help="Text, or a prompt file (.md).")
+        str | None,
+        typer.Option(
+            "--system-prompt", "-s", help="Text, or a prompt file (.md), which --var fills in."
+        ),
     ] = None,
     prompt_file: Annotated[
         Path | None,
         typer.Option(
-            "--prompt", "-p", metavar="FILE", help="A prompt file (.md): system prompt, variables."
+            "--prompt",
+            "-p",
+            metavar="FILE",
+            help="A prompt file (.md) for the system prompt, which --var fills in.",
         ),
     ] = None,
     variables: Annotated[

@@ -204,11 +204,14 @@ def load_profile(profile: str | Path | PermissionProfile | None = None) -> Permi
         return _BUILT_IN[name]
     if (path := Path(name).expanduser()).is_file():
         return _read(path.read_bytes(), source=str(path))
+    packaged = resources.files("paddock.runtime.profiles")
     if _PROFILE_NAME.fullmatch(name):
-        for place in (_user_profiles(), resources.files("paddock.runtime.profiles")):
+        for place in (_user_profiles(), packaged):
             if (file := place / f"{name}.yaml").is_file():
                 return _read(file.read_bytes(), source=str(file))
-    raise ConfigError(f"Unknown profile: {name} (built in: {', '.join(_BUILT_IN)})")
+    files = sorted(file.name for file in packaged.iterdir() if file.name.endswith(".yaml"))
+    known = [*_BUILT_IN, *(file.removesuffix(".yaml") for file in files)]
+    raise ConfigError(f"Unknown profile: {name} (built in: {', '.join(known)})")
 
 
 def _user_profiles() -> Path:

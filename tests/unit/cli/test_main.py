@@ -53,7 +53,9 @@ def test_help_teaches_each_command(command: list[str], capfd: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("args", "told", "code"),
     [
-        (["nonsense"], "No such command", 2),
+        (["nonsense"], "No such command 'nonsense'.", 2),
+        (["nonsense"], "paddock run nonsense", 2),
+        (["seshions"], "Did you mean 'sessions'?", 2),
         ([], "there is no prompt", 1),
         (["run"], "there is no prompt", 1),
         (["run", "-m", "scripted:missing.yaml"], "there is no prompt", 1),
