@@ -19,7 +19,8 @@ import pytest
 from paddock.backends.docker import once, recipes
 from paddock.backends.docker.bootstrap import DebianSource
 from paddock.backends.docker.build import BuildSettings
-from paddock.backends.docker.engine import Endpoint, Engine, EngineError
+from paddock.backends.docker.endpoint import Endpoint
+from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.once import Once, locked
 from paddock.backends.docker.stream import post
 from paddock.backends.docker.wheel import running_wheel

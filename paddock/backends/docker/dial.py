@@ -12,7 +12,7 @@ from paddock.backends.docker.engine import EngineError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paddock.backends.docker.engine import Endpoint
+    from paddock.backends.docker.endpoint import Endpoint
 
 __all__ = ["dial"]
 

@@ -10,23 +10,21 @@ import asyncio
 import functools
 import importlib.util
 import json
-import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from paddock.errors import ConfigError, MissingDependency, SandboxError
+from paddock.backends.docker.endpoint import Endpoint
+from paddock.errors import MissingDependency, SandboxError
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
     from docker import APIClient
-    from docker.tls import TLSConfig
 
-__all__ = ["Endpoint", "Engine", "EngineError"]
+__all__ = ["Engine", "EngineError"]
 
 T = TypeVar("T")
 
@@ -44,83 +42,6 @@ class EngineError(SandboxError):
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where an engine is: ``unix://``, ``tcp://`` or ``ssh://``, and its TLS files."""
-
-    url: str
-    ca: str | None = None
-    cert: tuple[str, str] | None = None
-    verify: bool = False
-
-    @classmethod
-    def find(cls, host: str | None = None) -> Endpoint:
-        """As the docker CLI finds it: `host`, DOCKER_HOST, the current context, the socket."""
-        if host is not None or "DOCKER_HOST" in os.environ:
-            return cls._from_environment(host or os.environ["DOCKER_HOST"])
-        context = _context()
-        if context.Host is None:
-            return cls("unix:///var/run/docker.sock")
-        tls = context.TLSConfig
-        if tls is None:
-            return cls(_scheme(context.Host))
-        return cls(_scheme(context.Host), ca=tls.ca_cert, cert=tls.cert, verify=bool(tls.verify))
-
-    @classmethod
-    def _from_environment(cls, url: str) -> Endpoint:
-        verify = bool(os.environ.get("DOCKER_TLS_VERIFY"))
-        folder = os.environ.get("DOCKER_CERT_PATH") or os.path.expanduser("~/.docker")
-        if not url.startswith("tcp://") or not (verify or "DOCKER_CERT_PATH" in os.environ):
-            return cls(_scheme(url))
-        return cls(
-            url,
-            ca=os.path.join(folder, "ca.pem"),
-            cert=(os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")),
-            verify=verify,
-        )
-
-    def tls(self) -> TLSConfig | None:
-        if self.cert is None and self.ca is None:
-            return None
-        return _docker().tls.TLSConfig(  # type: ignore[no-any-return]
-            client_cert=self.cert, ca_cert=self.ca if self.verify else None, verify=self.verify
-        )
-
-    def ssl_context(self) -> ssl.SSLContext | None:
-        """The same for a stream of ours."""
-        if self.cert is None and self.ca is None:
-            return None
-        import ssl
-
-        context = ssl.create_default_context(cafile=self.ca if self.verify else None)
-        if not self.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if self.cert is not None:
-            context.load_cert_chain(*self.cert)
-        return context
-
-
-def _scheme(url: str) -> str:
-    """docker-py's spelling of a socket's address, made plain."""
-    return url.replace("http+unix://", "unix://")
-
-
-def _context() -> Any:
-    """The docker CLI's context; another engine than the one that is meant is never taken."""
-    contexts = _docker().ContextAPI
-    name = os.environ.get("DOCKER_CONTEXT") or None
-    try:
-        context = contexts.get_context(name)
-    except Exception as error:  # docker-py has no narrower one for a damaged file
-        raise ConfigError(f"the docker context cannot be read: {error}") from error
-    if context is None:
-        raise ConfigError(
-            f"the docker context {name or 'in use'} does not exist; see `docker context ls`"
-        )
-    return context
 
 
 def _docker() -> Any:
@@ -164,13 +85,12 @@ class Engine:
 
     @classmethod
     async def connect(cls, host: str | None = None, *, deadline: float = DEADLINE) -> Engine:
-        """Find the engine and agree on a version; `EngineError` says what to do without one.
+        """Find the engine and agree on a version; `EngineError` says what to do without one,
+        `ConfigError` what is wrong where it is looked for.
 
         `deadline`, in seconds, is how long one that hangs may keep a thread busy, too.
         """
         endpoint = await asyncio.to_thread(Endpoint.find, host)
-        if not endpoint.url.startswith(("unix://", "tcp://", "ssh://")):
-            raise ConfigError(f"{endpoint.url}: an engine is at unix://, tcp:// or ssh://")
         client = await _in_thread(
             functools.partial(_client, endpoint, deadline), f"reaching {endpoint.url}", deadline
         )

@@ -19,7 +19,8 @@ from paddock.backends.docker.engine import EngineError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 
-    from paddock.backends.docker.engine import Endpoint, Engine
+    from paddock.backends.docker.endpoint import Endpoint
+    from paddock.backends.docker.engine import Engine
 
 __all__ = ["post"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock.backends.docker.engine import Endpoint
+from paddock.backends.docker.endpoint import Endpoint
 from paddock.cli import doctor, main
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    (tmp_path / "config.json").write_text("{}")  # docker-py sees no context without it
     return tmp_path
 
 
