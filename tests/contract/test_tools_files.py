@@ -308,8 +308,13 @@ async def test_grep_parts_blocks_of_context(sandbox: Sandbox, call: Call) -> Non
 # any name
 
 
-@pytest.mark.parametrize("name", ODD_NAMES, ids=range(len(ODD_NAMES)))
-async def test_every_tool_works_with_every_name(sandbox: Sandbox, call: Call, name: str) -> None:
+async def test_every_tool_works_with_every_name(sandbox: Sandbox, call: Call) -> None:
+    for name in ODD_NAMES:
+        await _use(sandbox, call, name)
+        await sandbox.fs.remove(PurePosixPath(name))
+
+
+async def _use(sandbox: Sandbox, call: Call, name: str) -> None:
     shown = show_path(name)
     output = await call("write", path=shown, content="one\n")
     assert output.content == f"Created {shown} (4 bytes, 1 lines)"
