@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import math
 import posixpath
 import time
 from abc import ABC, abstractmethod
@@ -18,7 +19,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from paddock._concurrency import finish
 from paddock._watching import ExecWork, watched
-from paddock.errors import ExecFailed, ExecTimeout, SandboxClosed, SandboxLost, Unsupported
+from paddock.errors import (
+    ConfigError,
+    ExecFailed,
+    ExecTimeout,
+    SandboxClosed,
+    SandboxLost,
+    Unsupported,
+)
 from paddock.process import (
     DEFAULT_MAX_OUTPUT,
     KILL_GRACE,
@@ -83,12 +91,24 @@ class Resources:
     """Upper bounds for one sandbox; None leaves the backend's default.
 
     `cpu` in cores, `memory` and `disk` in bytes, `pids` in processes and threads.
+    All are above 0, and whole but for `cpu`; `ConfigError` otherwise.
     """
 
     cpu: float | None = None
     memory: int | None = None
     pids: int | None = None
     disk: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("cpu", "memory", "pids", "disk"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            whole = name != "cpu"
+            fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+            if not fits or not 0 < value < math.inf:
+                what = "whole number" if whole else "number"
+                raise ConfigError(f"resources: {name}={value!r}: give a {what} above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

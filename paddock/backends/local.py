@@ -124,11 +124,9 @@ class LocalBackend(Backend):
             raise ConfigError(f"isolation={self.isolation!r}: give auto, none or bubblewrap")
         if not isinstance(self.network, Allow) and self.network not in ("auto", "none", "full"):
             raise ConfigError(f"network={self.network!r}: give auto, none, full or Allow(...)")
-        least = {"memory": 1, "cpu": cgroups.LEAST_CPU, "pids": 1, "disk": 1}
-        for name, bound in least.items():
-            value = getattr(self.resources, name)
-            if value is not None and not value >= bound:
-                raise ConfigError(f"resources: {name}={value!r} is less than {bound}")
+        cpu = self.resources.cpu
+        if cpu is not None and cpu < cgroups.LEAST_CPU:
+            raise ConfigError(f"resources: cpu={cpu!r} is less than {cgroups.LEAST_CPU}")
 
     async def delete(self, sandbox_id: str) -> bool:
         """See `Backend.delete`; one whose owner is alive raises `Unsupported`: it ends with it."""

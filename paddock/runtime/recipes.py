@@ -234,7 +234,11 @@ def _adapter(annotation: str) -> TypeAdapter[Any]:
 
 
 def _read_resources(value: Any, place: str) -> Resources:
-    return Resources(**_arguments(Resources, _mapping(value, place), place))
+    arguments = _arguments(Resources, _mapping(value, place), place)
+    try:
+        return Resources(**arguments)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from error
 
 
 def _read_network(value: Any, place: str) -> Allow:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from paddock import ConfigError, DockerBackend
+from paddock.sandbox import Resources
 
 NOWHERE = "unix:///nonexistent/docker.sock"
 
@@ -34,6 +35,28 @@ def test_a_reference_is_taken_however_it_is_spelt(image: str) -> None:
 def test_a_working_directory_that_cannot_be_is_a_config_error(path: Any) -> None:
     with pytest.raises(ConfigError, match=r"working_dir=.*: give an absolute path"):
         DockerBackend(working_dir=path)
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ({"cpu": 0.001}, r"resources: cpu=0\.001 is less than 0\.01"),
+        ({"memory": 6 * 1024**2 - 1}, "resources: memory=6291455 is less than 6291456"),
+    ],
+)
+def test_a_limit_below_the_engines_least_is_a_config_error(
+    limit: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        DockerBackend(resources=Resources(**limit))
+
+
+@pytest.mark.parametrize(
+    "lease", [0, -1, 0.001, 0.99, float("nan"), float("inf"), "60", True, False]
+)
+def test_a_lease_that_cannot_be_kept_is_a_config_error(lease: Any) -> None:
+    with pytest.raises(ConfigError, match=r"lease=.*: give a number of seconds from 1, or None"):
+        DockerBackend(lease=lease)
 
 
 @pytest.mark.parametrize("sandbox_id", ["", "../images/json", "a/b", "-a", 5, None])

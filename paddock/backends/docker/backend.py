@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
 import secrets
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,13 @@ from paddock.backends.base import Backend, Progress
 from paddock.backends.docker import heir, inventory, owner
 from paddock.backends.docker.attach import join_stream, open_stream
 from paddock.backends.docker.build import ensure
-from paddock.backends.docker.container import WORKING_DIR, ContainerPlan, Hardening, Network
+from paddock.backends.docker.container import (
+    LEAST,
+    WORKING_DIR,
+    ContainerPlan,
+    Hardening,
+    Network,
+)
 from paddock.backends.docker.control import remove_container
 from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.fallback import launch
@@ -48,7 +55,7 @@ READY_DEADLINE = 60.0
 """Seconds from the start of a container until its guest has to answer: it takes 0.05 s, on
 an engine that starts fifty at once some 10 s."""
 
-
+LEAST_LEASE = 1.0
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 """What an engine takes for a container's name or id: nothing that leads elsewhere in its API."""
 
@@ -69,8 +76,8 @@ class DockerBackend(Backend):
       need; `"strict"` drops them all, makes the root read-only with a working directory
       in memory, and runs as nobody.
     - `host`: the engine's address; found as the docker CLI finds it unless given.
-    - `lease`: seconds after which a sandbox whose maker is silent ends by itself. With
-      None it outlives its maker, until somebody deletes it.
+    - `lease`: seconds, from 1, after which a sandbox whose maker is silent ends by itself.
+      With None it outlives its maker, until somebody deletes it.
     """
 
     name: ClassVar[str] = "docker"
@@ -95,8 +102,12 @@ class DockerBackend(Backend):
             raise ConfigError(f"image={self.image!r}: give an Image or a reference")
         if self.working_dir is not None and not _is_absolute(self.working_dir):
             raise ConfigError(f"working_dir={self.working_dir!r}: give an absolute path without ..")
-        if self.lease is not None and self.lease <= 0:
-            raise ConfigError("lease: give a number of seconds above 0, or None")
+        for name, least in LEAST.items():
+            value = getattr(self.resources, name)
+            if value is not None and value < least:
+                raise ConfigError(f"resources: {name}={value!r} is less than {least}")
+        if self.lease is not None and not _is_lease(self.lease):
+            raise ConfigError(f"lease={self.lease!r}: give a number of seconds from 1, or None")
 
     async def attach(self, sandbox_id: str) -> Sandbox:
         if not _is(NAME, sandbox_id):
@@ -280,10 +291,15 @@ class DockerBackend(Backend):
             await engine.call(what, create, plan.config(engine.client), name=plan.name)
 
 
-async def _ready(
-    configured: asyncio.Task[Any], client: GuestClient, stream: AttachedStream
 def _is(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _is_lease(value: object) -> bool:
+    """Whether it is a finite number of seconds that a guest, which counts whole ones, can keep."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return LEAST_LEASE <= value < math.inf
 
 
 def _is_absolute(path: object) -> bool:
@@ -291,6 +307,8 @@ def _is_absolute(path: object) -> bool:
     return isinstance(path, str) and path.startswith("/") and ".." not in path.split("/")
 
 
+async def _ready(
+    configured: asyncio.Task[Any], client: GuestClient, stream: AttachedStream
 ) -> dict[str, Any]:
     """What the guest says of itself; or, if its container ended instead, what it said last."""
     gone = asyncio.create_task(client.disconnected.wait())

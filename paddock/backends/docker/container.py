@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from docker import APIClient
 
-__all__ = ["WORKING_DIR", "ContainerPlan", "Hardening", "Network"]
+__all__ = ["LEAST", "WORKING_DIR", "ContainerPlan", "Hardening", "Network"]
 
 Hardening = Literal["default", "strict"]
 Network = Literal["full", "none"] | Allow
@@ -32,6 +32,8 @@ INSTALLING = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SE
 """Capabilities of a root that installs packages and ends other users' processes."""
 MEMORY = 4 * 1024**3
 PIDS = 512
+LEAST = {"cpu": 0.01, "memory": 6 * 1024**2}
+"""An engine takes no limit below these."""
 TMP_BYTES = 1024**3
 SHM_BYTES = 64 * 1024**2
 NOBODY = 65534
