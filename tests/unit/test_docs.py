@@ -1,54 +1,100 @@
-"""What README and docs show is true: their programs run, their links lead somewhere."""
+"""What README and docs show is true: their files are read, their links lead somewhere.
+
+``tests/e2e/test_docs_programs.py`` and ``test_docs_commands.py`` run their programs and commands.
+"""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from _pytest.mark import ParameterSet
+from paddock import Agent, AgentConfig, ObservabilityConfig, ScriptedModel, load_profile
+from paddock.cli.databases import FILE_VARIABLE, with_databases
+from paddock.project import find_project
+from tests.pages import FENCE, PAGES, ROOT, Block, as_parameters, blocks
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)[^)]*\)")
 
+OTHER_BLOCK = re.compile(r"^(?:\s*(?:```|~~~)|    |\t).*", re.MULTILINE)
+"""A line of a fence, or of a block that is told by its indentation."""
 
-def programs() -> list[ParameterSet]:
-    """Every Python block of every page, with the line it begins on."""
-    found = []
-    for page in PAGES:
-        text = page.read_text()
-        for match in FENCE.finditer(text):
-            line = text.count("\n", 0, match.start()) + 2
-            place = f"{page.relative_to(ROOT)}:{line}"
-            found.append(pytest.param(match[1], id=place))
-    return found
+VALUES = {"DEPLOY_KEY": "deploy-key-1", "NPM_TOKEN": "npm-token-1", "SALES_PASSWORD": "s3cret-word"}
+"""What the files that are shown take from the environment."""
 
 
-@pytest.mark.parametrize("program", programs())
-def test_a_program_in_the_docs_runs(program: str, tmp_path: Path) -> None:
-    """A block is a whole program; one that shows a fragment is not marked as Python.
+def load_agent(path: Path) -> None:
+    """No key may be one that nobody knows, but for the one that stands for them."""
+    agent = Agent(AgentConfig.from_file(path))
+    assert agent.config.extras.keys() <= {"ticket"}
 
-    It runs in an empty directory and home, with warnings as errors, and without a key.
-    """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+
+def load_databases(path: Path) -> None:
+    """The page says that databases.yaml may hold the same."""
+    load_agent(path)
+    assert with_databases(AgentConfig(), file=None, saved=False).databases
+
+
+LOADERS: dict[str, Callable[[Path], object]] = {
+    "data-tools.md": load_databases,
+    "models.md": ScriptedModel.from_file,
+    "observability.md": ObservabilityConfig.from_file,
+    "profiles.md": load_profile,
+    "prompts.md": load_agent,
+    "secrets.md": load_agent,
+}
+"""What reads the YAML of each page."""
+
+
+@pytest.mark.parametrize("block", as_parameters(blocks("yaml")))
+def test_a_yaml_file_in_the_docs_is_read_by_what_it_is_for(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "shown.yaml"
+    path.write_text(block.text)
+    (tmp_path / "shop.db").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(FILE_VARIABLE, str(path))
+    for name, value in VALUES.items():
+        monkeypatch.setenv(name, value)
+    LOADERS[block.page.name](path)
+
+
+@pytest.mark.parametrize("block", as_parameters(blocks("toml")))
+def test_a_toml_file_in_the_docs_is_a_project_file(block: Block, tmp_path: Path) -> None:
+    name = "pyproject.toml" if "[tool." in block.text else "paddock.toml"
+    (tmp_path / name).write_text(block.text)
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    project = find_project(tmp_path)
+    assert project is not None
+    assert project.path == tmp_path / name
+    assert project.setup
+
+
+def test_what_a_tree_shows_is_there() -> None:
+    """A name is told apart from what is said of it by two blanks, and from the next by one."""
+    (tree,) = blocks("text")
+    folder = ROOT
+    for line in tree.text.splitlines():
+        place = folder if line.startswith(" ") else ROOT
+        names, *_ = re.split(r"\s{2,}", line.strip())
+        for name in re.split(r",? ", names):
+            assert (place / name).exists(), line
+        folder = folder if line.startswith(" ") else ROOT / names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_is_run_or_read_by_a_test(page: Path) -> None:
+    """A language that is added here has a test that takes all blocks of it."""
+    for block in blocks():
+        if block.page == page:
+            assert block.language in {"python", "sh", "yaml", "toml", "text"}, block.place
+    assert not OTHER_BLOCK.search(FENCE.sub("", page.read_text())), "fence it, with its language"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
