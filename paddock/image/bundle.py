@@ -81,11 +81,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Bundle:
-    """`dockerfile` is its text, `name` what it is called in the context, where it is too."""
+    """`dockerfile` is its text, `name` what it is called in the context, where it is too.
+
+    `base` is the image that steps are done on; None where somebody else wrote the text.
+    """
 
     dockerfile: str
     members: tuple[Member, ...]
     name: str
+    base: str | None = None
 
     @functools.cached_property
     def digest(self) -> str:

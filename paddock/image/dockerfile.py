@@ -71,7 +71,8 @@ def steps_bundle(base: str, steps: Sequence[Step]) -> Bundle:
         except OSError as error:
             raise _unreadable(step.verb, error) from error
     text = "\n".join([f"FROM {base}", *compiler.lines, ""])
-    return Bundle(text, (bytes_member(NAME, text.encode()), *compiler.members), NAME)
+    members = (bytes_member(NAME, text.encode()), *compiler.members)
+    return Bundle(text, members, NAME, base)
 
 
 def dockerfile_bundle(path: Path, context: Path) -> Bundle:

@@ -166,9 +166,15 @@ class Image:
 
     @property
     def parent(self) -> Image | None:
-        """The image to build first: a Dockerfile's own, where more steps come after it."""
-        if len(self.steps) > 1 and isinstance(self.steps[0], steps.FromDockerfile):
-            return Image(self.steps[:1])
+        """What it begins with, where more steps come after that."""
+        return Image(self.steps[:1]) if len(self.steps) > 1 else None
+
+    @property
+    def name(self) -> str | None:
+        """What `from_registry` was given, where no step comes after it: nothing is built then."""
+        match self.steps:
+            case (steps.FromRegistry(name=name),):
+                return name
         return None
 
     def dockerfile(self) -> str:
@@ -191,17 +197,14 @@ class Image:
 
     def reference(self) -> str:
         """What the image is called on an engine."""
-        return self.bundle().reference
+        return self.name or self.bundle().reference
 
     def bundle(self) -> Bundle:
         """Everything that a build needs, as it is on disk now."""
         first = self.steps[0]
-        if isinstance(first, steps.FromDockerfile):
-            if self.parent is None:
-                return dockerfile_bundle(first.path, first.context)
-            return steps_bundle(self.parent.reference(), self.steps[1:])
-        assert isinstance(first, steps.FromRegistry)
-        return steps_bundle(first.name, self.steps[1:])
+        if isinstance(first, steps.FromDockerfile) and self.parent is None:
+            return dockerfile_bundle(first.path, first.context)
+        return steps_bundle((self.parent or self).reference(), self.steps[1:])
 
     def _with(self, step: Step) -> Self:
         return type(self)((*self.steps, step))

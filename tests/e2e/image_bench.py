@@ -45,9 +45,9 @@ class Bench:
 
     async def ensure(self, image: Image | str) -> str:
         if isinstance(image, Image):
-            self.made.add(await asyncio.to_thread(image.reference))
-            if image.parent is not None:
-                self.made.add(await asyncio.to_thread(image.parent.reference))
+            for one in (image, image.parent):
+                if one is not None and one.name is None:
+                    self.made.add(await asyncio.to_thread(one.reference))
         return await ensure(self.engine, image, on_progress=self.tell)
 
     async def run(self, image: str, *command: str) -> str:

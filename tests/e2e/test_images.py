@@ -73,6 +73,29 @@ async def test_an_image_is_built_once_for_all_who_want_it(bench: Bench) -> None:
     assert await identity(bench.engine, references[0]) == made
 
 
+async def test_an_image_is_built_again_on_what_has_its_base_s_name_now(bench: Bench) -> None:
+    name = f"paddock-test-base-{uuid4().hex}:1"
+    repository, _, tag = name.partition(":")
+    image = Image.from_registry(name).run_commands("cp /which /copied")
+    built = []
+    for number in ("1", "2"):
+        base = await bench.ensure(bench.image.run_commands(f"echo {number} > /which"))
+        await bench.engine.call("naming", bench.engine.client.tag, base, repository, tag)
+        try:
+            assert await bench.ensure(Image.from_registry(name)) == name
+            assert await bench.run(name, "cat", "/which") == f"{number}\n"
+            reference = await bench.ensure(image)
+            assert await bench.run(reference, "cat", "/copied") == f"{number}\n"
+            built.append(await identity(bench.engine, reference))
+            bench.told.clear()
+            await bench.ensure(image)
+            assert bench.told == []
+        finally:
+            await bench.engine.call("removing", bench.engine.client.remove_image, name)
+        assert await bench.ensure(image) == reference  # as it is, where its base is gone
+    assert await identity(bench.engine, str(built[0])) is None
+
+
 async def test_processes_wait_for_one_another_s_build(bench: Bench) -> None:
     unique = {"UNIQUE": uuid4().hex}
     image = Image.from_registry(bench.base).env(unique).run_commands("sleep 1")
@@ -121,12 +144,15 @@ async def test_all_who_wait_for_a_build_share_its_error(bench: Bench) -> None:
     assert sum(step.startswith("FROM") for step in steps(bench.told)) == 3
 
 
-async def test_what_no_registry_has_names_the_way_out(bench: Bench) -> None:
+async def test_what_no_registry_has_names_the_way_out(bench: Bench, tmp_path: Path) -> None:
     name = "localhost:1/nobody/nothing:1"
-    with pytest.raises(EngineError, match="paddock image bootstrap"):
-        await bench.ensure(name)
+    image = Image.from_registry(name)
+    for wanted in (name, image, image.workdir("/x")):
+        with pytest.raises(EngineError, match="paddock image bootstrap"):
+            await bench.ensure(wanted)
+    (tmp_path / "Dockerfile").write_text(f"FROM {name}\n")
     with pytest.raises(BuildFailed, match="paddock image bootstrap") as caught:
-        await bench.ensure(Image.from_registry(name).workdir("/x"))
+        await bench.ensure(Image.from_dockerfile(tmp_path / "Dockerfile"))
     assert caught.value.step == f"FROM {name}"
     with pytest.raises(ConfigError, match="agent, base, python"):
         await bench.ensure("paddock:nonsense")

@@ -254,6 +254,15 @@ def test_steps_after_a_dockerfile_build_on_it(tmp_path: Path) -> None:
     assert image.dockerfile().splitlines()[0] == f"FROM {first.reference()}"
 
 
+def test_an_image_without_steps_is_called_what_it_begins_with(tmp_path: Path) -> None:
+    write(tmp_path, {"Dockerfile": "FROM scratch\n"})
+    assert (BASE.name, BASE.reference()) == ("debian:bookworm-slim", "debian:bookworm-slim")
+    longer = BASE.workdir("/x")
+    assert (longer.name, longer.parent) == (None, BASE)
+    assert longer.reference() == f"paddock-image:{longer.digest()}"
+    assert Image.from_dockerfile(tmp_path / "Dockerfile").name is None
+
+
 def test_an_image_begins_once() -> None:
     with pytest.raises(ConfigError, match="begins, once"):
         Image((*BASE.steps, *BASE.steps))

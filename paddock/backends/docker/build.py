@@ -22,13 +22,13 @@ from paddock.backends.docker.bootstrap import DebianSource, import_debian
 from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.once import Once, locked
 from paddock.backends.docker.operations import build_bundle, pull
-from paddock.backends.docker.store import identity, remove_unnamed
+from paddock.backends.docker.store import identity, inspect, remove_unnamed
 from paddock.errors import BuildFailed, ConfigError
 from paddock.image import Image
 from paddock.image.dockerfile import INDEX_VARIABLES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 
     from paddock.backends.docker.engine import Engine
     from paddock.backends.docker.progress import ImageProgress, ImageProgressCallback
@@ -108,8 +108,9 @@ async def ensure(
     """A reference to `image` that exists on the engine, which is pulled or built if missing.
 
     A reference is taken if the engine has it; ``paddock:NAME`` is a recipe of ours;
-    every other one is pulled. An `Image` is built under its digest. All who want the
-    same image at once wait for one build, other processes of this user included.
+    every other one is pulled. An `Image` is built under its digest, and again when what
+    its steps are done on has become another image; one without steps is its name. All who
+    want the same image at once wait for one build, other processes of this user included.
 
     Raises `BuildFailed` for a step that fails, `ConfigError` for an image that cannot
     be right, `EngineError` for an engine or a registry that does not help. If cancelled,
@@ -118,15 +119,18 @@ async def ensure(
     tell = on_progress or _ignore
     settings = settings or BuildSettings.from_environment()
     if isinstance(image, Image):
-        return await _ensure_built(engine, image, tell, settings)
-    if await identity(engine, image):
+        if image.name is None:
+            return await _ensure_built(engine, image, tell, settings)
+        image = image.name
+    is_there = functools.partial(_is_there, engine, image)
+    if await is_there():
         return image
     if (name := recipes.recipe_of(image)) is not None:
-        await _once_missing(
-            engine, image, functools.partial(build_recipe, engine, name, settings), tell
-        )
+        build = functools.partial(build_recipe, engine, name, settings)
+        await _once_missing(engine, image, is_there, build, tell)
     else:
-        await _once_missing(engine, image, functools.partial(_pull, engine, image), tell)
+        fetch = functools.partial(_pull, engine, image)
+        await _once_missing(engine, image, is_there, fetch, tell)
     return image
 
 
@@ -145,7 +149,7 @@ async def build_recipe(
         args = FrozenMapping({**settings.args, "DEBIAN": recipes.DEBIAN})
         settings = dataclasses.replace(settings, args=args)
     async with _replacing(engine, reference):
-        await _build(engine, bundle, reference, name, settings, tell)
+        await _build(engine, bundle, reference, {recipes.LABEL: name}, settings, tell)
     return reference
 
 
@@ -173,23 +177,35 @@ async def _ensure_built(
 ) -> str:
     bundle = await asyncio.to_thread(image.bundle)
     reference = bundle.reference
-    if await identity(engine, reference):
-        return reference
+    is_there = functools.partial(_is_there, engine, reference, bundle.base)
 
     async def build(tell: ImageProgressCallback) -> None:
+        labels = {recipes.LABEL: bundle.digest}
         if image.parent is not None:
-            await ensure(engine, image.parent, on_progress=tell, settings=settings)
-        await _build(engine, bundle, reference, bundle.digest, settings, tell)
+            base = await ensure(engine, image.parent, on_progress=tell, settings=settings)
+            labels[recipes.BASE_LABEL] = await identity(engine, base) or ""
+        async with _replacing(engine, reference):
+            await _build(engine, bundle, reference, labels, settings, tell)
 
-    await _once_missing(engine, reference, build, tell)
+    if not await is_there():
+        await _once_missing(engine, reference, is_there, build, tell)
     return reference
+
+
+async def _is_there(engine: Engine, reference: str, base: str | None = None) -> bool:
+    """Whether the engine has it; if steps were done on `base`, and that is there, on this one."""
+    found = await inspect(engine, reference)
+    if found is None or base is None:
+        return found is not None
+    below = await identity(engine, base)
+    return below in (None, (found["Config"]["Labels"] or {}).get(recipes.BASE_LABEL))
 
 
 async def _build(
     engine: Engine,
     bundle: Bundle,
     tag: str,
-    label: str,
+    labels: Mapping[str, str],
     settings: BuildSettings,
     tell: ImageProgressCallback,
 ) -> None:
@@ -200,7 +216,7 @@ async def _build(
             engine,
             bundle,
             tag=tag,
-            labels={recipes.LABEL: label},
+            labels=labels,
             args=settings.args_for(bundle.dockerfile),
             network=settings.network,
             tell=tell,
@@ -230,6 +246,7 @@ async def _pull(engine: Engine, image: str, tell: ImageProgressCallback) -> None
 async def _once_missing(
     engine: Engine,
     reference: str,
+    is_there: Callable[[], Awaitable[bool]],
     make: Callable[[ImageProgressCallback], Coroutine[None, None, object]],
     tell: ImageProgressCallback,
 ) -> None:
@@ -237,7 +254,7 @@ async def _once_missing(
 
     async def work(tell: ImageProgressCallback) -> None:
         async with locked(key):
-            if await identity(engine, reference) is None:
+            if not await is_there():
                 await make(tell)
 
     await _once.run(key, work, tell)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from paddock.image.bundle import Member
 
 __all__ = [
+    "BASE_LABEL",
     "DEBIAN",
     "DEBIAN_SUITE",
     "LABEL",
@@ -36,7 +37,9 @@ __all__ = [
 REPOSITORY = "paddock"
 DOCKERFILE = "Dockerfile"
 LABEL = "dev.paddock.image"
-"""On every image that Paddock makes: a recipe's name, or a digest."""
+"""On every image that Paddock makes: a recipe's name, a digest, or a snapshot's name."""
+BASE_LABEL = "dev.paddock.base"
+"""On an image that steps have made: the id of the one that they were done on."""
 DEBIAN = "paddock:debian"
 """What is made from Debian packages; ``paddock:base`` begins with it where it exists."""
 DEBIAN_SUITE = "bookworm"

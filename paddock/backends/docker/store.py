@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from paddock.backends.docker.engine import Engine
 
-__all__ = ["ImageInfo", "identity", "list_images", "remove_image", "remove_unnamed"]
+__all__ = ["ImageInfo", "identity", "inspect", "list_images", "remove_image", "remove_unnamed"]
 
 REPOSITORIES = (recipes.REPOSITORY, bundle.REPOSITORY)
 """What somebody builds on an image of ours inherits its label, but not its name."""
@@ -57,17 +57,23 @@ async def remove_image(engine: Engine, name: str) -> str:
     return reference
 
 
-async def identity(engine: Engine, reference: str) -> str | None:
-    """The id of an image; None if it is not there. Raises `EngineError`."""
+async def inspect(engine: Engine, reference: str) -> dict[str, Any] | None:
+    """What the engine tells of an image; None if it is not there. Raises `EngineError`."""
     try:
-        found = await engine.call(
+        found: dict[str, Any] = await engine.call(
             f"looking for {reference}", engine.client.inspect_image, reference
         )
     except EngineError as error:
         if error.status == 404:
             return None
         raise
-    return str(found["Id"])
+    return found
+
+
+async def identity(engine: Engine, reference: str) -> str | None:
+    """The id of an image; None if it is not there. Raises `EngineError`."""
+    found = await inspect(engine, reference)
+    return None if found is None else str(found["Id"])
 
 
 async def remove_unnamed(engine: Engine, image_id: str) -> None:
