@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import typer
@@ -21,6 +22,7 @@ from paddock.cli.render import describe_usage
 from paddock.cli.repl import Repl
 from paddock.cli.sessions import find_session
 from paddock.cli.settings import keep_quiet
+from paddock.cli.telemetry import check_telemetry, observed
 from paddock.cli.text import one_line, plain
 from paddock.errors import ConfigError, SandboxLost
 from paddock.redaction import NOTHING_SECRET
@@ -64,7 +66,9 @@ class Chat:
     ) -> None:
         self._agent = agent
         self._store = store
+        self._first = session
         self._session: Session | None = None
+        self._taken = AsyncExitStack()
         self._create = create
         self._secrets = secrets
         self._max_turns = max_turns
@@ -75,8 +79,6 @@ class Chat:
         reader = open_reader("> ", history="history")
         self._repl = Repl(reader, self._handle, redactor=self._redactor)
         self.interrupt = self._repl.interrupt
-        if session is not None:
-            self._take(session)
         self._commands: Mapping[str, Callable[[str], Awaitable[None]]] = {
             "/help": self._help,
             "/approve": self._approve,
@@ -90,15 +92,16 @@ class Chat:
     async def run(self) -> int:
         """Until the person leaves; then the sandbox is taken down. Returns the exit code.
 
-        Raises `ConfigError` before the first question where there is no way to the model.
+        Before the first question it raises `ConfigError` where there is no way to the model, and
+        `ObservabilityInitializationError` where telemetry cannot be kept.
         """
         await _check_model(self._agent)
+        await check_telemetry()
         self._say(f"{plain(self._agent.config.model)}; /help tells what can be said")
-        try:
+        async with self._taken:
+            if self._first is not None:
+                await self._take(self._first)
             await self._repl.run()
-        finally:
-            if self._session is not None:
-                await self._session.close()
         self._say_farewell()
         return 0
 
@@ -110,12 +113,16 @@ class Chat:
             raise ConfigError("there is nothing yet: the conversation begins with a prompt")
         return self._session
 
-    def _take(self, session: Session) -> Session:
+    async def _take(self, session: Session) -> Session:
+        """Close the session before, and go on with this one."""
+        await self._taken.aclose()
         keep_quiet(session.redactor)
         session.approval_callback = self._approver
         if self._session is not None:
             session.system_prompt = self._session.system_prompt
         self._session = session
+        await self._taken.enter_async_context(session)
+        await self._taken.enter_async_context(observed(session))
         return session
 
     def _say(self, text: str) -> None:
@@ -148,7 +155,7 @@ class Chat:
         return await command(rest.strip())
 
     async def _prompt(self, text: str) -> None:
-        session = self._session or self._take(self._create())
+        session = self._session or await self._take(self._create())
         try:
             result = await narrate(
                 session, text, self._console, self._max_turns, self._preview_lines
@@ -192,9 +199,7 @@ class Chat:
                 find_session(self._store, name), self._agent, secrets=self._secrets
             )
         )
-        if self._session is not None:
-            await self._session.close()
-        self._take(resumed)
+        await self._take(resumed)
         return self._say(f"goes on with {resumed.id}, in a new sandbox")
 
     async def _offer(self) -> None:

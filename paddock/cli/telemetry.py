@@ -11,7 +11,14 @@ if TYPE_CHECKING:
 
     from paddock.runtime.session import Session
 
-__all__ = ["observed"]
+__all__ = ["check_telemetry", "observed"]
+
+
+async def check_telemetry() -> None:
+    """Raise what `observed` would for want of what the environment or the user's file names."""
+    from paddock.runtime.observability import ObservabilityConfig
+
+    await asyncio.to_thread(ObservabilityConfig.load)
 
 
 @contextlib.asynccontextmanager

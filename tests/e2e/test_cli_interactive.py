@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from paddock import TelemetryStorage
 from tests.e2e.terminal import CTRL_C, CTRL_D, ESC_ENTER, READY, Terminal
 
 if TYPE_CHECKING:
@@ -56,6 +57,25 @@ def talking(
         terminal.wait_for("/help tells")
         terminal.wait_for(READY)
         yield terminal
+
+
+def test_telemetry_is_kept_until_the_person_leaves(paddock: Paddock) -> None:
+    settings = paddock.home / ".config" / "paddock"
+    settings.mkdir(parents=True)
+    (settings / "observability.yaml").write_text("tenant: {team_id: blue, project_id: search}\n")
+    with talking(paddock, [{"text": "One."}, {"text": "Two."}]) as terminal:
+        for answer in ("One.", "Two."):
+            terminal.type("Go on.\r")
+            terminal.wait_for(answer)
+            terminal.wait_for("completed:")
+            terminal.wait_for(READY)
+        terminal.type("exit\r")
+        assert terminal.end() == 0
+    with TelemetryStorage(settings / "telemetry.db", read_only=True) as storage:
+        (row,) = storage.list_sessions(limit=10)
+        told = storage.get_session(row["session_id"])
+    assert told is not None
+    assert (row["status"], len(told["turns"])) == ("completed", 2)
 
 
 def test_each_line_goes_to_the_agent_in_one_sandbox(paddock: Paddock) -> None:
