@@ -12,6 +12,7 @@ import contextlib
 import math
 import re
 import secrets
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,6 +31,7 @@ from paddock.backends.docker.container import (
 from paddock.backends.docker.control import remove_container
 from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.fallback import launch
+from paddock.backends.docker.inquest import cause_of_death
 from paddock.backends.docker.powers import powers, refuse
 from paddock.backends.docker.sandbox import DockerSandbox
 from paddock.backends.egress import gate
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paddock.backends.base import ProgressCallback, SandboxInfo
-    from paddock.backends.docker.attach import AttachedStream
     from paddock.backends.docker.progress import ImageProgress
     from paddock.sandbox import Capability
 
@@ -131,13 +132,16 @@ class DockerBackend(Backend):
         try:
             stream = await join_stream(engine, plan.name, client)
             joining = asyncio.ensure_future(client.request("join", word=plan.word))
-            answer = await _ready(joining, client, stream)
+            answer = await _ready(joining, client)
+            if answer is None:
+                raise SandboxLost(f"it could not be joined: {stream.log or 'it said nothing'}")
         except BaseException:
             client.fail("it could not be joined")
             lock.release()
             raise
         recipe = replace(
             self,
+            env_vars={**answer["env_vars"], **self.env_vars},
             image=plan.image,
             labels=inventory.own_labels(plan.labels),
             lease=plan.lease,
@@ -155,7 +159,7 @@ class DockerBackend(Backend):
             stream=stream,
             plan=plan,
             lock=lock,
-            env={**answer["env"], **self.env_vars},
+            env={**answer["env"], **recipe.env_vars},
             gate=gate(self.network),
             host=answer["host"],
         )
@@ -243,6 +247,7 @@ class DockerBackend(Backend):
     async def _start(
         self, engine: Engine, plan: ContainerPlan, lock: owner.OwnerLock
     ) -> DockerSandbox:
+        made = time.time()
         await self._create(engine, plan)
         client = GuestClient()
         way_out = gate(self.network)
@@ -257,11 +262,15 @@ class DockerBackend(Backend):
                 outlives=self.lease is None,
                 word=plan.word,
                 listen=way_out.port,
+                env_vars=dict(self.env_vars),
             )
         )
         try:
             await engine.call(f"starting {plan.name}", engine.client.start, plan.name)
-            answer = await _ready(configured, client, stream)
+            answer = await _ready(configured, client)
+            if answer is None:
+                cause = stream.log or await cause_of_death(engine, plan.name, made=made, said="")
+                raise SandboxLost(f"its guest did not start: {cause}")
         except BaseException:
             configured.cancel()
             client.fail("it could not be started")
@@ -307,10 +316,8 @@ def _is_absolute(path: object) -> bool:
     return isinstance(path, str) and path.startswith("/") and ".." not in path.split("/")
 
 
-async def _ready(
-    configured: asyncio.Task[Any], client: GuestClient, stream: AttachedStream
-) -> dict[str, Any]:
-    """What the guest says of itself; or, if its container ended instead, what it said last."""
+async def _ready(configured: asyncio.Task[Any], client: GuestClient) -> dict[str, Any] | None:
+    """What the guest says of itself, or None if the stream to it ended instead."""
     gone = asyncio.create_task(client.disconnected.wait())
     await asyncio.wait(
         [configured, gone], timeout=READY_DEADLINE, return_when=asyncio.FIRST_COMPLETED
@@ -321,7 +328,7 @@ async def _ready(
         return answer
     configured.cancel()
     if client.disconnected.is_set():
-        raise SandboxLost(f"its guest did not start: {stream.log or 'it said nothing'}")
+        return None
     raise SandboxLost(f"its guest did not answer within {READY_DEADLINE:g} s")
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
 from paddock.backends.docker.engine import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from paddock.backends.docker.engine import Engine
 
-__all__ = ["cause_of_death"]
+__all__ = ["cause_of_death", "told"]
 
 INQUEST = 5.0
 """Seconds that asking how a container ended may take: callers wait for the reason."""
+OOM_SPAN = 5.0
+"""Seconds between what the kernel killed for lack of memory and the end of the container, if it
+was its first process; an engine tells the two within 0.1 s. A child's death ends none."""
+KILLED = 128 + signal.SIGKILL
 
 
 async def cause_of_death(engine: Engine, container: str, *, made: float, said: str) -> str:
@@ -33,16 +38,25 @@ async def cause_of_death(engine: Engine, container: str, *, made: float, said: s
             )
     except (EngineError, TimeoutError):
         return "the Docker Engine is gone"
-    actions = {event["Action"]: event for event in events}
-    if "oom" in actions:
+    return told(events, said) or await _engine_restarted(engine, container)
+
+
+def told(events: Sequence[Mapping[str, Any]], said: str) -> str | None:
+    """The same from the engine's events, which may tell of no end."""
+    died = next((event for event in events if event["Action"] == "die"), None)
+    if died is None:
+        return None
+    code = int(died["Actor"]["Attributes"].get("exitCode", -1))
+    signals = {
+        event["Actor"]["Attributes"].get("signal") for event in events if event["Action"] == "kill"
+    }
+    if str(code - 128) in signals:
+        return f"its container was killed or removed from outside (exit {code})"
+    ooms = [event["timeNano"] for event in events if event["Action"] == "oom"]
+    if code == KILLED and any(abs(died["timeNano"] - oom) < OOM_SPAN * 1e9 for oom in ooms):
         return "its memory ran out (OOM) and the kernel killed it"
-    if "die" in actions:
-        code = int(actions["die"]["Actor"]["Attributes"].get("exitCode", -1))
-        if "kill" in actions:
-            return f"its container was killed or removed from outside (exit {code})"
-        ended = f"its container ended (exit {code})"
-        return f"{ended}: {said}" if said else ended
-    return await _engine_restarted(engine, container)
+    ended = f"its container ended (exit {code})"
+    return f"{ended}: {said}" if said else ended
 
 
 def _events(engine: Engine, container: str, made: float) -> list[Mapping[str, Any]]:

@@ -136,6 +136,26 @@ async def test_a_sandbox_whose_memory_runs_out_goes_on_or_says_so(engine: Engine
         assert (await sandbox.exec("echo goes on")).stdout == "goes on\n"
 
 
+@pytest.mark.usefixtures("control_groups")
+async def test_what_ended_a_sandbox_is_not_the_memory_that_ran_out_in_a_command(
+    engine: Engine,
+) -> None:
+    recipe = DockerBackend(network="none", resources=Resources(memory=64 * 1024**2))
+    async with recipe.sandbox() as sandbox:
+        assert (await sandbox.exec(["python3", "-c", "x = bytearray(10**9)"])).oom_killed
+        await engine.call("stopping", engine.client.stop, sandbox.id)
+        async with asyncio.timeout(10):
+            with pytest.raises(SandboxLost, match=r"from outside \(exit 143\)"):
+                await sandbox.exec("true")
+
+
+@pytest.mark.usefixtures("control_groups")
+async def test_memory_that_does_not_hold_a_guest_is_told(engine: Engine) -> None:
+    recipe = DockerBackend(network="none", resources=Resources(memory=7 * 1024**2))
+    with pytest.raises(SandboxLost, match="its guest did not start: its memory ran out"):
+        await recipe.create()
+
+
 async def test_an_engine_that_hangs_is_told_within_its_deadline(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

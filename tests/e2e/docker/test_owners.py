@@ -107,6 +107,23 @@ async def test_a_sandbox_that_was_joined_outlives_its_maker(engine: Engine) -> N
             await asyncio.sleep(0.05)
 
 
+async def test_who_joins_has_the_environment_that_the_maker_gave(engine: Engine) -> None:
+    recipe = DockerBackend(
+        network="none", env_vars={"A": "maker's", "B": "2"}, secrets={"KEY": "not to be kept"}
+    )
+    told = 'echo "$A, $B, $C, $KEY"'
+    async with recipe.sandbox() as made:
+        other = await DockerBackend(env_vars={"B": "own", "C": "3"}).attach(made.id)
+        assert (await other.exec(told)).stdout == "maker's, own, 3, \n"
+        (fork,) = await other.fork()
+        async with fork:
+            assert (await fork.exec(told)).stdout == "maker's, own, 3, \n"
+        found = await engine.call("inspecting", engine.client.inspect_container, made.id)
+        await other.aclose()
+    assert "maker's" not in str(found)
+    assert "not to be kept" not in str(found)
+
+
 async def test_two_hosts_share_a_sandbox_until_its_maker_closes_it(
     engine: Engine, sandbox: DockerSandbox
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.fallback.inside import first_process
 from paddock.backends.docker.fallback.sandbox import FallbackSandbox
 from paddock.backends.docker.fallback.watchdog import Watchdog
+from paddock.backends.docker.inquest import cause_of_death
 from paddock.errors import SandboxLost, Unsupported
 
 if TYPE_CHECKING:
@@ -120,6 +122,7 @@ async def _started(
 ) -> tuple[AttachedStream, Inside]:
     labels = {key: value for key, value in plan.labels.items() if key != owner.WORD_LABEL}
     config = replace(plan, labels=labels).config(engine.client)
+    made = time.time()
     await engine.call(
         f"creating a container of {plan.image}",
         engine.client.create_container_from_config,
@@ -141,5 +144,6 @@ async def _started(
         reason = f"its first process did not answer within {READY_DEADLINE:g} s"
         raise SandboxLost(reason) from None
     if inside is None:
-        raise SandboxLost(f"its first process did not start: {stream.log or 'it said nothing'}")
+        cause = stream.log or await cause_of_death(engine, plan.name, made=made, said="")
+        raise SandboxLost(f"its first process did not start: {cause}")
     return stream, inside

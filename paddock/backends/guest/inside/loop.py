@@ -61,6 +61,7 @@ class Guest:
         self.spill_count = 0
         self.oom_kills = oom_kills()
         self.outlives = False
+        self.env_vars: dict[str, str] = {}
         self.lease: float | None = None
         self.silence = 0.0
         self.word = ""
@@ -88,12 +89,13 @@ class Guest:
     def configure(self, host: Host, body: Body) -> dict[str, Any]:
         """The first request: limits for commands, where output spills, how long the lease is.
 
-        And, if other hosts may join, the word that they have to say, and whether the
-        sandbox goes on when the last host has gone.
+        And, if other hosts may join, the word that they have to say, the variables that
+        they are told of, and whether the sandbox goes on when the last host has gone.
         """
         self.supervisors.begin(limits_by_number(body["limits"]))
         self.spill_dir = body["spill_dir"]
         self.outlives = body.get("outlives", False)
+        self.env_vars = body.get("env_vars", {})
         self.lease = body["lease"]
         if self.lease is not None:
             self.after(LEASE_TICK, self.on_tick)
@@ -115,6 +117,7 @@ class Guest:
             "pid": os.getpid(),
             "tree_kill": can_adopt and os.path.isdir("/proc/self"),
             "env": dict(os.environ),
+            "env_vars": self.env_vars,
         }
 
     def on_tick(self) -> None:
