@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from paddock.errors import ConfigError
+from paddock.image.ignore import IgnoreRules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -156,14 +157,10 @@ def read_member(name: str, path: Path, *, follow: bool = False) -> Member | None
 
 
 def read_tree(prefix: str, root: Path, ignore: Iterable[str]) -> Iterator[Member]:
-    """What is below `root` and not ignored, with the engine's own rules. Raises OSError."""
-    from docker.utils.build import PatternMatcher
-
+    """What is below `root` and not ignored, see `IgnoreRules`. Raises OSError."""
     if not root.is_dir():
         raise NotADirectoryError(20, "not a directory", str(root))
-    matcher = PatternMatcher([*ignore])
-    matcher.patterns.pop()  # it would keep a .dockerignore, whatever is ignored
-    for name in sorted(matcher.walk(str(root))):
+    for name in IgnoreRules(ignore).walk(root):
         member = read_member(prefix + name, root / name)
         if member is not None:
             yield member

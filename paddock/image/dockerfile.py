@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, assert_never
 
 from paddock.errors import ConfigError
 from paddock.image import projects
-from paddock.image.bundle import Bundle, bytes_member, read_member, read_tree
+from paddock.image.bundle import (
+    Bundle,
+    bytes_member,
+    directory_member,
+    read_member,
+    read_tree,
+)
+from paddock.image.ignore import read_patterns
 from paddock.image.steps import (
     AddLocalDir,
     AddLocalFile,
@@ -84,6 +91,8 @@ def dockerfile_bundle(path: Path, context: Path) -> Bundle:
         raise _unreadable(FromDockerfile.verb, error) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"from_dockerfile: {path} is not text ({error})") from error
+    except ConfigError as error:
+        raise ConfigError(f"from_dockerfile: {context / IGNORE}: {error}") from None
 
 
 def _with_context(text: str, path: Path, context: Path) -> Bundle:
@@ -91,7 +100,7 @@ def _with_context(text: str, path: Path, context: Path) -> Bundle:
     that are ignored out of the context itself."""
     ignore_file = context / IGNORE
     ignore = ignore_file.read_text() if ignore_file.exists() else ""
-    members = {member.name: member for member in read_tree("", context, _patterns(ignore))}
+    members = {member.name: member for member in read_tree("", context, read_patterns(ignore))}
     if path.is_relative_to(context):
         name = path.relative_to(context).as_posix()
         if ignore:
@@ -101,11 +110,6 @@ def _with_context(text: str, path: Path, context: Path) -> Bundle:
         members[IGNORE] = bytes_member(IGNORE, f"{ignore or IGNORE}\n{OWN_NAME}\n".encode())
     members.setdefault(name, bytes_member(name, text.encode()))
     return Bundle(text, tuple(members.values()), name)
-
-
-def _patterns(text: str) -> list[str]:
-    lines = (line.strip() for line in text.removeprefix("\ufeff").splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _unreadable(verb: str, error: OSError) -> ConfigError:
@@ -146,7 +150,9 @@ class _Compiler:
     def _add_local(self, step: AddLocalFile | AddLocalDir) -> None:
         place = self._place()
         if isinstance(step, AddLocalDir):
-            self.members += read_tree(f"{place}/", step.local, step.ignore)
+            # An empty directory, too, is copied only if it is there.
+            tree = list(read_tree(f"{place}/", step.local, step.ignore))
+            self.members += tree or [directory_member(place)]
             self.lines.append(_copy(f"{place}/", step.remote.rstrip("/") + "/"))
             return
         remote = step.remote + step.local.name if step.remote.endswith("/") else step.remote

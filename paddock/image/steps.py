@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from paddock._frozen import FrozenMapping
 from paddock.errors import ConfigError
+from paddock.image.ignore import IgnoreRules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -229,6 +230,10 @@ class AddLocalDir:
             raise ConfigError(f"add_local_dir: ignore takes a list, not {self.ignore!r}")
         for pattern in self.ignore:
             _text(self.verb, pattern, "a pattern")
+        try:
+            IgnoreRules(self.ignore)
+        except ConfigError as error:
+            raise ConfigError(f"add_local_dir: ignore: {error}") from None
         _set(self, ignore=tuple(self.ignore))
         _remote(self.verb, self.remote)
 

@@ -28,11 +28,13 @@ async def test_every_verb_does_what_it_says(bench: Bench, tmp_path: Path) -> Non
     (tmp_path / "it's a [file]").write_text("content")
     (tmp_path / "script").write_text("#!/bin/sh\necho ran\n")
     (tmp_path / "script").chmod(0o755)
+    (tmp_path / "empty").mkdir()
     hard = "a \"b\" 'c' $HOME ${X:-y} \\ \\n `d` # é"
     image = (
         bench.image.env({"HARD": hard, "EMPTY": ""})
         .workdir("/work/in $HOME")
-        .add_local_dir(tmp_path, "/copied $X/dir", ignore=["script"])
+        .add_local_dir(tmp_path, "/copied $X/dir", ignore=["script", "empty"])
+        .add_local_dir(tmp_path / "empty", "/empty")
         .add_local_file(tmp_path / "it's a [file]", "/copied/")
         .add_local_file(tmp_path / "script", "it's relative")
         .run_commands(f"printf '%s' '{hard.replace(chr(39), '')}' > /tmp/said\n# comment \\")
@@ -44,7 +46,7 @@ import json, os
 print(json.dumps({
     "hard": os.environ["HARD"], "empty": os.environ["EMPTY"], "cwd": os.getcwd(),
     "said": open("/tmp/said").read(), "dir": os.listdir("/copied $X/dir"),
-    "copied": os.listdir("/copied"), "ran": os.popen("'./it'\\\\''s relative'").read(),
+    "copied": os.listdir("/copied"), "nothing": os.listdir("/empty"), "ran": os.popen("'./it'\\\\''s relative'").read(),
     "uid": os.getuid(),
 }))
 """
@@ -55,6 +57,7 @@ print(json.dumps({
         "said": hard.replace("'", ""),
         "dir": ["it's a [file]"],
         "copied": ["it's a [file]"],
+        "nothing": [],
         "ran": "ran\n",
         "uid": 65534,
     }

@@ -203,6 +203,15 @@ def test_a_directory_is_copied_less_what_is_ignored(tmp_path: Path) -> None:
     assert found == {"a.py", "sub", "sub/keep.pyc"}
 
 
+@pytest.mark.parametrize("files", [{}, {"a.pyc": "", "sub/b.pyc": ""}])
+def test_of_an_empty_directory_the_directory_is_sent(files: dict[str, str], tmp_path: Path) -> None:
+    image = BASE.add_local_dir(write(tmp_path, files), "/src", ignore=["**/*.pyc", "sub"])
+    with tarfile.open(fileobj=io.BytesIO(b"".join(image.bundle().tar()))) as archive:
+        _, member = archive.getmembers()
+    assert member.isdir()
+    assert lines(image) == [f'COPY ["{member.name}/", "/src/"]']
+
+
 def test_links_stay_links_and_sockets_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc/passwd")
     os.mkfifo(tmp_path / "pipe")
