@@ -103,8 +103,7 @@ def rm(
     host: Host = None,
 ) -> None:
     """Remove images that Paddock made, and no other."""
-    for name in names:
-        typer.echo(run(_remove(host, name)))
+    run(_remove(host, names))
 
 
 @image.command()
@@ -138,7 +137,7 @@ def _settings(
     from paddock.backends.docker.build import BuildSettings
 
     found = BuildSettings.from_environment()
-    given = dict(options.parse_variable(text) for text in args or ())
+    given = dict(options.parse_variable(text, "--build-arg") for text in args or ())
     return dataclasses.replace(
         found, network=network, args={**found.args, **given}, authorities=authorities
     )
@@ -160,11 +159,13 @@ async def _build(host: str | None, name: str, settings: BuildSettings) -> str:
         return await build_recipe(engine, name, settings, tell)
 
 
-async def _remove(host: str | None, name: str) -> str:
+async def _remove(host: str | None, names: list[str]) -> None:
     from paddock.backends.docker.engine import Engine
-    from paddock.backends.docker.store import remove_image
+    from paddock.backends.docker.store import find_images, remove_image
 
-    return await remove_image(await Engine.connect(host), name)
+    engine = await Engine.connect(host)
+    for reference in await find_images(engine, names):
+        typer.echo(await remove_image(engine, reference))
 
 
 async def _bootstrap(host: str | None, source: DebianSource, settings: BuildSettings) -> str:

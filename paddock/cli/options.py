@@ -204,10 +204,10 @@ def parse_upload(text: str) -> tuple[str, str]:
     return source, destination
 
 
-def parse_variable(text: str) -> tuple[str, str]:
+def parse_variable(text: str, option: str = "--env") -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not (equals and key.isidentifier() and key.isascii()):
-        raise typer.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--env")
+        raise typer.BadParameter(f"{text!r} is not KEY=VALUE", param_hint=option)
     return key, value
 
 

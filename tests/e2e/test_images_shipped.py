@@ -13,7 +13,7 @@ import pytest
 
 from paddock.backends.docker.bootstrap import DebianSource, import_debian
 from paddock.backends.docker.build import BuildSettings, build_recipe
-from paddock.backends.docker.store import identity, list_images, remove_image
+from paddock.backends.docker.store import find_images, identity, list_images, remove_image
 from paddock.errors import BuildFailed, ConfigError
 from paddock.image import Image
 from tests.e2e.image_bench import PATIENCE, Bench
@@ -91,6 +91,23 @@ async def test_only_images_of_ours_are_listed_and_removed(bench: Bench) -> None:
         assert await identity(bench.engine, other) is not None
     finally:
         await asyncio.to_thread(client.remove_image, other)
+
+
+async def test_nothing_is_removed_where_one_name_is_none_or_several_images(
+    bench: Bench, paddock: Paddock
+) -> None:
+    reference = await bench.ensure(bench.image)
+    label = reference.partition(":")[2]
+    other = f"paddock:{label}"
+    await asyncio.to_thread(bench.engine.client.tag, reference, other)
+    try:
+        with pytest.raises(ConfigError, match=f"may be any of {reference}, {other}"):
+            await remove_image(bench.engine, label)
+        failed = await asyncio.to_thread(paddock, "image", "rm", other, "nonsense")
+        assert (failed.returncode, failed.stdout) == (1, "")
+    finally:
+        assert await remove_image(bench.engine, other) == other
+    assert await find_images(bench.engine, [label, reference]) == [reference]
 
 
 async def test_the_base_has_what_it_promises_and_nothing_of_its_maker(bench: Bench) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from paddock.backends.docker import once, recipes
 from paddock.backends.docker.bootstrap import DebianSource
-from paddock.backends.docker.build import BuildSettings
+from paddock.backends.docker.build import BuildSettings, build_recipe
 from paddock.backends.docker.endpoint import Endpoint
 from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.once import Once, locked
@@ -118,6 +118,22 @@ async def test_locks_exclude_each_other_and_leave_nothing(
 
     await asyncio.gather(*(enter() for _ in range(10)))
     assert list((tmp_path / "paddock" / "locks").iterdir()) == []
+
+
+async def test_a_recipe_is_built_under_the_lock_that_all_who_want_it_wait_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    url = f"unix://{tmp_path}/none"
+    engine = Engine(Endpoint(url), cast("Any", SimpleNamespace()))
+    building = asyncio.create_task(build_recipe(engine, "nosuch", BuildSettings(), print))
+    with pytest.raises(ConfigError, match="no recipe"):
+        await building
+    async with locked(f"{url} paddock:nosuch"):
+        building = asyncio.create_task(build_recipe(engine, "nosuch", BuildSettings(), print))
+        assert not (await asyncio.wait([building], timeout=0.3))[0]
+    with pytest.raises(ConfigError, match="no recipe"):
+        await asyncio.wait_for(building, PATIENCE)
 
 
 @contextlib.asynccontextmanager

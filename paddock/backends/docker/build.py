@@ -126,7 +126,7 @@ async def ensure(
     if await is_there():
         return image
     if (name := recipes.recipe_of(image)) is not None:
-        build = functools.partial(build_recipe, engine, name, settings)
+        build = functools.partial(_build_recipe, engine, name, settings)
         await _once_missing(engine, image, is_there, build, tell)
     else:
         fetch = functools.partial(_pull, engine, image)
@@ -139,8 +139,15 @@ async def build_recipe(
 ) -> str:
     """Build ``paddock:NAME``, whether it is there or not; what it begins with, if missing.
 
-    Returns its reference; raises as `ensure`.
+    Returns its reference; raises as `ensure`. Who wants it meanwhile, waits for this build.
     """
+    async with locked(_key(engine, f"{recipes.REPOSITORY}:{name}")):
+        return await _build_recipe(engine, name, settings, tell)
+
+
+async def _build_recipe(
+    engine: Engine, name: str, settings: BuildSettings, tell: ImageProgressCallback
+) -> str:
     reference = f"{recipes.REPOSITORY}:{name}"
     if recipes.recipe_of(reference) is None:
         raise ConfigError(f"{reference} is no recipe; `paddock image bootstrap` makes it")
@@ -250,7 +257,7 @@ async def _once_missing(
     make: Callable[[ImageProgressCallback], Coroutine[None, None, object]],
     tell: ImageProgressCallback,
 ) -> None:
-    key = f"{engine.endpoint.url} {reference}"
+    key = _key(engine, reference)
 
     async def work(tell: ImageProgressCallback) -> None:
         async with locked(key):
@@ -258,6 +265,11 @@ async def _once_missing(
                 await make(tell)
 
     await _once.run(key, work, tell)
+
+
+def _key(engine: Engine, reference: str) -> str:
+    """What whoever makes this image holds the lock of."""
+    return f"{engine.endpoint.url} {reference}"
 
 
 def _ignore(event: ImageProgress) -> None:

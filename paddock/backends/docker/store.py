@@ -12,11 +12,19 @@ from paddock.errors import ConfigError
 from paddock.image import bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from paddock.backends.docker.engine import Engine
 
-__all__ = ["ImageInfo", "identity", "inspect", "list_images", "remove_image", "remove_unnamed"]
+__all__ = [
+    "ImageInfo",
+    "find_images",
+    "identity",
+    "inspect",
+    "list_images",
+    "remove_image",
+    "remove_unnamed",
+]
 
 REPOSITORIES = (recipes.REPOSITORY, bundle.REPOSITORY)
 """What somebody builds on an image of ours inherits its label, but not its name."""
@@ -42,17 +50,22 @@ async def list_images(engine: Engine) -> list[ImageInfo]:
     return sorted(infos, key=lambda info: info.created, reverse=True)
 
 
-async def remove_image(engine: Engine, name: str) -> str:
-    """Remove an image of ours, told by a recipe's name, its reference or its digest.
+async def find_images(engine: Engine, names: Sequence[str]) -> list[str]:
+    """The references of images of ours, each told by a recipe's name, itself or a digest.
 
-    Its layers go too unless another image needs them. Returns its reference; raises
-    `ConfigError` for what is not ours, `EngineError` if containers still use it.
+    Raises `ConfigError` for what is not ours, and for what may be any of several.
     """
-    wanted = {name, *(f"{repository}:{name}" for repository in REPOSITORIES)}
-    ours = {info.reference for info in await list_images(engine)} & wanted
-    if not ours:
-        raise ConfigError(f"{name}: no image that Paddock made has this name")
-    (reference,) = ours
+    there = {info.reference for info in await list_images(engine)}
+    return list(dict.fromkeys(_find(there, name) for name in names))
+
+
+async def remove_image(engine: Engine, name: str) -> str:
+    """Remove an image of ours, see `find_images`; return its reference.
+
+    Its layers go too unless another image needs them. Raises `EngineError` if containers
+    still use it.
+    """
+    (reference,) = await find_images(engine, [name])
     await engine.call(f"removing {reference}", engine.client.remove_image, reference)
     return reference
 
@@ -85,6 +98,17 @@ async def remove_unnamed(engine: Engine, image_id: str) -> None:
     except EngineError as error:
         if error.status not in (404, 409):
             raise
+
+
+def _find(there: set[str], name: str) -> str:
+    wanted = {name, *(f"{repository}:{name}" for repository in REPOSITORIES)}
+    match sorted(there & wanted):
+        case [one]:
+            return one
+        case []:
+            raise ConfigError(f"{name}: no image that Paddock made has this name")
+        case several:
+            raise ConfigError(f"{name!r} may be any of {', '.join(several)}")
 
 
 def _infos(image: dict[str, Any]) -> Iterator[ImageInfo]:
