@@ -30,6 +30,7 @@ from paddock.errors import ExecTimeout, SandboxLost, Unsupported
 from paddock.image import Image
 from paddock.network import Allow
 from paddock.sandbox import Capability
+from tests.e2e.docker.ours import forks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -300,8 +301,7 @@ async def test_the_engine_keeps_forks_pauses_and_measures_it(
         image = await sandbox.snapshot("paddock-test:kept")
     async with dataclasses.replace(recipe, image=image).sandbox() as again:
         assert await again.fs.read_text("kept") == "yes"
-    forks = await docker_engine.call("listing", docker_engine.client.images, "paddock-fork")
-    assert forks == []
+    assert await forks(docker_engine) == []
 
 
 @pytest.mark.usefixtures("control_groups")

@@ -6,32 +6,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import acquire, finish
-from paddock.backends.docker import owner
+from paddock.backends.docker import commits
 from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.powers import missing
-from paddock.errors import Unsupported
+from paddock.errors import ConfigError, Unsupported
 from paddock.image import Image
 from paddock.sandbox import Capability, Sandbox, Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from paddock.backends.docker.backend import DockerBackend
     from paddock.backends.docker.container import ContainerPlan
     from paddock.backends.docker.engine import Engine
 
 __all__ = ["ContainerSandbox", "controls", "remove_container"]
-
-FORKS = "paddock-fork"
-"""The repository of images that forks are made from; each goes with the last of its forks."""
-COMMIT_DEADLINE = 600.0
-"""Seconds for the engine to write a container's files: a disk's pace."""
 
 ALWAYS = frozenset(
     {
@@ -60,74 +53,39 @@ class ContainerSandbox(Sandbox):
     """Set when a paused sandbox goes on; None where it is not paused, nor about to be."""
     _stands_still: bool = False
     """Its lease needs no renewing: what counts it is stopped, too."""
-    _borrowed: str | None = None
-    """The image that it was forked from, which goes with the last fork."""
 
     async def snapshot(self, name: str) -> Image:
-        if not self._plan.keeps_files:
-            raise Unsupported(
-                "snapshot() with hardening='strict'",
-                backend=self.backend,
-                hint="its files are in memory",
-            )
-        repository, tag = name, ""
-        if ":" in name.rpartition("/")[2]:  # else it is a registry's port
-            repository, _, tag = name.rpartition(":")
-        await self._commit(repository, tag or "latest", {owner.IMAGE_LABEL: name})
-        return Image.from_registry(f"{repository}:{tag or 'latest'}")
-
-    async def _commit(self, repository: str, tag: str, labels: Mapping[str, str]) -> None:
-        """Write the container's files as an image that starts nothing and is nobody's sandbox."""
-        labels = {owner.LABEL: "", owner.PLACE_LABEL: "", **labels}
-        await self._engine.call(
-            f"taking a snapshot of {self.id}",
-            self._engine.client.commit,
-            self.id,
-            repository=repository,
-            tag=tag,
-            changes=[
-                "ENTRYPOINT []",
-                "CMD []",
-                *(f"LABEL {key}={json.dumps(value)}" for key, value in labels.items()),
-            ],
-            deadline=COMMIT_DEADLINE,
-        )
+        self._need_files("snapshot()")
+        reference = commits.reference_of(name)
+        await commits.keep(self._engine, self.id, reference)
+        return Image.from_registry(reference)
 
     async def fork(self, count: int = 1) -> list[Sandbox]:
+        self._need_files("fork()")
+        if count < 0:
+            raise ConfigError(f"fork({count}): give the number of sandboxes to make")
+        if not count:
+            return []
+        async with commits.committed(self._engine, self.id, {}) as image:
+            return await self._fork_from(image, count)
+
+    def _need_files(self, what: str) -> None:
         if not self._plan.keeps_files:
             raise Unsupported(
-                "fork() with hardening='strict'",
+                f"{what} with hardening='strict'",
                 backend=self.backend,
                 hint="its files are in memory",
             )
-        if not count:
-            return []
-        tag = secrets.token_hex(6)
-        image = f"{FORKS}:{tag}"
-
-        async def forget(_: object = None) -> None:
-            await remove_image(self._engine, image)
-
-        await acquire(self._commit(FORKS, tag, {owner.FORK_LABEL: owner.place()}), forget)
-        try:
-            return await self._fork_from(image, count)
-        except BaseException:
-            await finish(forget())
-            raise
 
     async def _fork_from(self, image: str, count: int) -> list[Sandbox]:
         recipe = replace(self._recipe, image=image, uploads=(), setup=())
         making = [asyncio.ensure_future(recipe.create()) for _ in range(count)]
         try:
             await asyncio.gather(*making, return_exceptions=True)
-            made = [task.result() for task in making]
+            return [task.result() for task in making]
         except BaseException:
             await finish(_close_all(making))
             raise
-        for sandbox in made:
-            assert isinstance(sandbox, ContainerSandbox)
-            sandbox._borrowed = image
-        return made
 
     async def pause(self) -> None:
         if Capability.PAUSE not in self.capabilities:
@@ -192,8 +150,7 @@ class ContainerSandbox(Sandbox):
         )
 
     async def _forget_image(self) -> None:
-        if self._borrowed is not None:
-            await remove_image(self._engine, self._borrowed)
+        await commits.release(self._engine, self._plan.image)
 
 
 async def _close_all(making: Sequence[asyncio.Task[Sandbox]]) -> None:
@@ -202,15 +159,6 @@ async def _close_all(making: Sequence[asyncio.Task[Sandbox]]) -> None:
     await asyncio.wait(making)
     made = [task.result() for task in making if not task.cancelled() and not task.exception()]
     await asyncio.gather(*(sandbox.aclose() for sandbox in made), return_exceptions=True)
-
-
-async def remove_image(engine: Engine, image: str) -> None:
-    """Remove an image, unless a sandbox still uses it; the last one's end removes it then."""
-    try:
-        await engine.call(f"removing {image}", engine.client.remove_image, image)
-    except EngineError as error:
-        if error.status not in (404, 409):
-            raise
 
 
 async def remove_container(engine: Engine, name: str) -> None:

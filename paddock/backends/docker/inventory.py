@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from paddock._frozen import FrozenMapping
 from paddock.backends.base import SandboxInfo
-from paddock.backends.docker import owner
+from paddock.backends.docker import commits, owner
 from paddock.backends.docker.control import remove_container
 
 if TYPE_CHECKING:
@@ -44,27 +44,31 @@ async def listing(engine: Engine, labels: Mapping[str, str]) -> list[SandboxInfo
 async def delete(engine: Engine, name: str) -> bool:
     """Remove one; False if it is not there, or not ours."""
     wanted = [f"{owner.LABEL}={name}"]
-    if not await engine.call(f"looking for {name}", _look, engine.client, wanted):
-        return False
-    await remove_container(engine, name)
-    return True
+    found = await engine.call(f"looking for {name}", _look, engine.client, wanted)
+    for info in found:
+        await remove_container(engine, name)
+        if info.image is not None:
+            await commits.release(engine, info.image)
+    return bool(found)
 
 
 async def collect(engine: Engine, **filters: list[str]) -> list[str]:
-    """Remove the containers whose owner is gone; which they were.
+    """Remove the containers whose owner is gone, and what forks of theirs began with; which
+    they were.
 
-    `filters`, such as ``status=["created"]``, are the engine's. If one cannot be removed the
-    others are, and then its error is raised.
+    `filters`, such as ``status=["created"]``, are the engine's and for containers. If one cannot
+    be removed the others are, and then its error is raised.
     """
     what = "looking for abandoned containers"
     left = await engine.call(what, owner.abandoned, engine.client, filters)
     results = await asyncio.gather(
         *(remove_container(engine, name) for name in left), return_exceptions=True
     )
+    images = await commits.sweep(engine)
     for result in results:
         if isinstance(result, BaseException):
             raise result
-    return left
+    return [*left, *images]
 
 
 def _look(client: APIClient, wanted: list[str]) -> list[SandboxInfo]:

@@ -22,10 +22,6 @@ WORD_LABEL = "dev.paddock.word"
 """What a host has to say to the guest to join it: whoever may look at a container may join."""
 LEASE_LABEL = "dev.paddock.lease"
 """Seconds, or nothing for a sandbox that outlives its owners."""
-FORK_LABEL = "dev.paddock.fork"
-"""On an image that forks were made from: the place of their owner."""
-IMAGE_LABEL = "dev.paddock.image"
-"""On an image that a user of ours made: its name."""
 
 
 def abandoned(client: APIClient, filters: Mapping[str, list[str]]) -> list[str]:

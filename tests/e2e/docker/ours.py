@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from paddock.backends.docker import DockerBackend, owner
+from paddock.backends.docker import DockerBackend, commits, owner
 
 if TYPE_CHECKING:
     from paddock.backends.docker.engine import Engine
@@ -21,8 +21,8 @@ async def names(engine: Engine) -> set[str]:
     return {container["Names"][0] for container in found}
 
 
-async def forks(engine: Engine) -> list[Any]:
-    """The images that forks of this test were made from."""
-    ours = {"label": f"{owner.FORK_LABEL}={owner.place()}"}
-    found: list[Any] = await engine.call("listing", engine.client.images, filters=ours)
-    return found
+async def forks(engine: Engine) -> list[str]:
+    """The images of this test that are nobody's but its forks'."""
+    names = await engine.call("listing", engine.client.images, commits.REPOSITORY)
+    found = [name for image in names for name in image["RepoTags"] or ()]
+    return [name for name in found if name.startswith(commits.place_prefix())]

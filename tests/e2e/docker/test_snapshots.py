@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import subprocess
+import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from testcontainers.core.config import testcontainers_config
@@ -15,9 +18,13 @@ from paddock import ExecTimeout, Image
 from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.build import ensure
 from paddock.backends.docker.sandbox import DockerSandbox
+from paddock.backends.docker.store import identity
+from paddock.errors import ConfigError
 from tests.e2e.docker.ours import forks, names
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from paddock import Progress
     from paddock.backends.docker.engine import Engine
 
@@ -40,6 +47,80 @@ async def test_a_snapshot_keeps_files_and_is_nobodys_sandbox(
     assert (await sandbox.exec("cat kept")).stdout == "yes"
 
 
+async def test_a_name_that_is_taken_again_means_the_new_files_and_leaves_no_old_ones(
+    engine: Engine, sandbox: DockerSandbox
+) -> None:
+    name = f"paddock-test-again:{sandbox.id}"
+    before = None
+    try:
+        for text in ("1", "2"):
+            await sandbox.fs.write_text("kept", text)
+            image = await sandbox.snapshot(name)
+            async with DockerBackend(image=image, network="none").sandbox() as again:
+                assert await again.fs.read_text("kept") == text
+            assert before is None or await identity(engine, before) is None
+            before = await identity(engine, name)
+    finally:
+        await engine.call("removing", engine.client.remove_image, name)
+
+
+async def test_an_image_of_somebody_else_loses_its_name_and_stays(
+    engine: Engine, sandbox: DockerSandbox
+) -> None:
+    name = f"paddock-test-other:{sandbox.id}"
+    base = await identity(engine, "paddock:base")
+    await engine.call("naming", engine.client.tag, base, *name.split(":"))
+    await sandbox.snapshot(name)
+    await engine.call("removing", engine.client.remove_image, name)
+    assert await identity(engine, "paddock:base") == base
+
+
+async def test_a_name_that_no_image_can_have_is_refused_before_anything_is_written(
+    sandbox: DockerSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox._engine.client, "commit", None)
+    with pytest.raises(ConfigError, match="'A:1' is not a name"):
+        await sandbox.snapshot("A:1")
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["new name", "taken name"])
+@pytest.mark.parametrize("step", ["commit", "tag"])
+async def test_a_cancelled_snapshot_leaves_the_name_as_it_was_and_nothing_else(
+    engine: Engine,
+    sandbox: DockerSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    taken: bool,
+) -> None:
+    name = f"paddock-test-cancelled:{sandbox.id}"
+    if taken:
+        await sandbox.snapshot(name)
+    before = await identity(engine, name)
+    client = sandbox._engine.client
+    commit, work, written = client.commit, getattr(client, step), []
+    loop = asyncio.get_running_loop()
+
+    def remember(*args: Any, **kwargs: Any) -> Any:
+        written.append(commit(*args, **kwargs))
+        return written[0]
+
+    def cancelled(*args: Any, **kwargs: Any) -> Any:
+        answer = remember(*args, **kwargs) if step == "commit" else work(*args, **kwargs)
+        loop.call_soon_threadsafe(taking.cancel)
+        monkeypatch.setattr(client, step, work)
+        return answer
+
+    monkeypatch.setattr(client, "commit", remember)
+    monkeypatch.setattr(client, step, cancelled)
+    taking = asyncio.create_task(sandbox.snapshot(name))
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    assert await identity(engine, name) == before
+    assert await identity(engine, written[0]["Id"]) is None
+    if taken:
+        await engine.call("removing", engine.client.remove_image, name)
+
+
 async def test_forks_have_the_files_and_lives_of_their_own(
     engine: Engine, sandbox: DockerSandbox
 ) -> None:
@@ -52,6 +133,65 @@ async def test_forks_have_the_files_and_lives_of_their_own(
     finally:
         await asyncio.gather(first.aclose(), second.aclose())
     assert await forks(engine) == []
+
+
+async def test_there_are_no_fewer_than_no_forks(sandbox: DockerSandbox) -> None:
+    assert await sandbox.fork(0) == []
+    with pytest.raises(ConfigError, match=r"fork\(-1\)"):
+        await sandbox.fork(-1)
+
+
+@pytest.mark.parametrize("joined", [False, True], ids=["deleted", "closed by who joined it"])
+async def test_the_image_of_forks_goes_with_the_last_of_those_that_were_let_go(
+    engine: Engine, joined: bool
+) -> None:
+    recipe = DockerBackend(network="none", lease=None)
+    async with recipe.sandbox() as maker:
+        made = await maker.fork(2)
+    for fork in made:
+        assert len(await forks(engine)) == 1
+        await fork.detach()
+        assert await recipe.gc() == []
+        if joined:
+            await (await recipe.attach(fork.id)).aclose()
+        else:
+            assert await recipe.delete(fork.id)
+    assert await forks(engine) == []
+
+
+FORKING = """
+import asyncio
+from paddock.backends.docker import DockerBackend
+
+async def main():
+    async with DockerBackend(network="none").sandbox() as sandbox:
+        await sandbox.fork(2)
+        print("forked", flush=True)
+        await sandbox.exec("sleep 1000")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("forked", [False, True], ids=["while forking", "with forks"])
+async def test_a_maker_that_is_killed_leaves_no_image_of_forks(
+    engine: Engine, tmp_path: Path, forked: bool
+) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    maker = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", FORKING, stdout=subprocess.PIPE, env=environment
+    )
+    assert maker.stdout is not None
+    async with asyncio.timeout(30):
+        if forked:
+            await maker.stdout.readline()
+        while not await forks(engine):  # noqa: ASYNC110 - somebody else makes them
+            await asyncio.sleep(0.01)
+    maker.kill()
+    await maker.wait()
+    async with asyncio.timeout(20):
+        while await forks(engine) or await names(engine):  # noqa: ASYNC110 - its heir does it
+            await asyncio.sleep(0.05)
 
 
 async def test_a_cancelled_fork_leaves_neither_sandbox_nor_image(

@@ -1,0 +1,168 @@
+"""A container's files as an image: under a name that somebody gave, or for forks to begin with.
+
+It has a name of ours first, which tells the place of its maker and a lock that this holds
+until the image has another name, or containers. What a maker leaves that is killed meanwhile
+is removed by a sweep, and so is what the forks of a dead one leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from paddock._concurrency import acquire, finish
+from paddock.backends.docker import owner, recipes
+from paddock.backends.docker.engine import EngineError
+from paddock.backends.docker.once import locked
+from paddock.backends.docker.store import identity, inspect, remove_unnamed
+from paddock.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from docker import APIClient
+
+    from paddock.backends.docker.engine import Engine
+
+__all__ = ["REPOSITORY", "committed", "keep", "place_prefix", "reference_of", "release", "sweep"]
+
+REPOSITORY = "paddock-fork"
+"""Of the names of ours."""
+COMMIT_DEADLINE = 600.0
+"""Seconds for the engine to write a container's files: a disk's pace."""
+
+HOST = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+REFERENCE = re.compile(
+    rf"(?:(?=[^/]*[.:]){HOST}(?:\.{HOST})*(?::\d+)?/)?"
+    rf"{COMPONENT}(?:/{COMPONENT})*(?P<tag>:\w[\w.-]{{0,127}})?",
+    re.ASCII,
+)
+"""What an engine takes for the name of an image; only a registry has dots, a port or capitals."""
+
+
+def reference_of(name: str) -> str:
+    """`name` with a tag. Raises `ConfigError` for what no image can be called."""
+    match = REFERENCE.fullmatch(name)
+    if match is None:
+        raise ConfigError(f"snapshot: {name!r} is not a name for an image, such as work:monday")
+    return name if match["tag"] else f"{name}:latest"
+
+
+async def keep(engine: Engine, container: str, reference: str) -> None:
+    """Give a container's files a name. A snapshot that had it is removed, unless it is used.
+
+    If it fails, or is cancelled before that, the name is whose it was.
+    """
+
+    async def give_back(before: Mapping[str, Any] | None) -> None:
+        if before is None:
+            await _remove(engine, reference)
+            return
+        taken = await identity(engine, reference)
+        await _tag(engine, before["Id"], reference)
+        if taken is not None:
+            await remove_unnamed(engine, taken)
+
+    async with committed(engine, container, {recipes.LABEL: reference}) as image:
+        before = await acquire(_rename(engine, image, reference), give_back)
+    if before and (before["Config"]["Labels"] or {}).get(recipes.LABEL) == reference:
+        await finish(remove_unnamed(engine, before["Id"]))
+
+
+async def _rename(engine: Engine, image: str, reference: str) -> dict[str, Any] | None:
+    """Returns what had the name before."""
+    async with locked(f"{engine.endpoint.url} {reference}"):
+        before = await inspect(engine, reference)
+        await _tag(engine, image, reference)
+    await _remove(engine, image)
+    return before
+
+
+async def _tag(engine: Engine, image: str, reference: str) -> None:
+    repository, _, tag = reference.rpartition(":")
+    await engine.call(f"naming {reference}", engine.client.tag, image, repository, tag)
+
+
+@contextlib.asynccontextmanager
+async def committed(
+    engine: Engine, container: str, labels: Mapping[str, str]
+) -> AsyncIterator[str]:
+    """A container's files as an image under a name of ours. It stays, unless the block fails,
+    but nobody's sweep takes it before the end of the block."""
+    lock, image = await acquire(asyncio.to_thread(_claim), _unclaim)
+    try:
+        await finish(_commit(engine, container, image, labels))
+        yield image
+    except BaseException:
+        await finish(_remove(engine, image))
+        raise
+    finally:
+        lock.release()
+
+
+def _claim() -> tuple[owner.OwnerLock, str]:
+    lock = owner.OwnerLock.take()
+    return lock, f"{place_prefix()}{lock.name}"
+
+
+async def _unclaim(claim: tuple[owner.OwnerLock, str]) -> None:
+    claim[0].release()
+
+
+def place_prefix() -> str:
+    """What the names begin with that are made at this place."""
+    return f"{REPOSITORY}:{hashlib.sha256(owner.place().encode()).hexdigest()[:12]}-"
+
+
+async def _commit(engine: Engine, container: str, image: str, labels: Mapping[str, str]) -> None:
+    """The image starts nothing and is nobody's sandbox."""
+    labels = {owner.LABEL: "", owner.PLACE_LABEL: "", **labels}
+    repository, _, tag = image.partition(":")
+    await engine.call(
+        f"taking a snapshot of {container}",
+        engine.client.commit,
+        container,
+        repository=repository,
+        tag=tag,
+        changes=[
+            "ENTRYPOINT []",
+            "CMD []",
+            *(f"LABEL {key}={json.dumps(value)}" for key, value in labels.items()),
+        ],
+        deadline=COMMIT_DEADLINE,
+    )
+
+
+async def release(engine: Engine, image: str) -> None:
+    """A container has gone: remove its image if that was made for forks, and was its last."""
+    if image.startswith(f"{REPOSITORY}:"):
+        await _remove(engine, image)
+
+
+async def sweep(engine: Engine) -> list[str]:
+    """Remove the images of this place that no container uses and nobody is at; which they were."""
+    left = await engine.call("looking for images of forks", _abandoned, engine.client)
+    return [image for image in left if await _remove(engine, image)]
+
+
+def _abandoned(client: APIClient) -> list[str]:
+    prefix = place_prefix()
+    names = [name for image in client.images(REPOSITORY) for name in image["RepoTags"] or ()]
+    ours = [name for name in names if name.startswith(prefix)]
+    return [name for name in ours if not owner.is_alive(name.removeprefix(prefix))]
+
+
+async def _remove(engine: Engine, image: str) -> bool:
+    """Remove a name, and what no other name or container needs; False if a container does."""
+    try:
+        await engine.call(f"removing {image}", engine.client.remove_image, image)
+    except EngineError as error:
+        if error.status not in (404, 409):
+            raise
+        return False
+    return True
