@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock.backends.docker import DockerBackend, inventory, owner
+from paddock.backends.docker import DockerBackend, backend, inventory, owner
 from paddock.backends.docker.control import remove_container
 from paddock.backends.docker.engine import Engine, EngineError
 
@@ -127,8 +127,11 @@ async def test_a_container_of_another_place_is_listed_and_deleted_but_never_coll
         assert await recipe.delete(name) is True
 
 
-async def test_one_that_cannot_be_removed_hinders_none_of_the_others(
-    recipe: DockerBackend, engine: Engine, monkeypatch: pytest.MonkeyPatch
+async def test_one_that_cannot_be_removed_hinders_no_other_and_no_new_one(
+    recipe: DockerBackend,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     stuck, _ = await abandon(recipe), await abandon(recipe)
 
@@ -141,5 +144,8 @@ async def test_one_that_cannot_be_removed_hinders_none_of_the_others(
         patched.setattr(inventory, "remove_container", remove)
         with pytest.raises(EngineError, match="busy"):
             await recipe.gc()
+        patched.setattr(backend, "_swept", set())
+        async with recipe.sandbox():
+            assert f"removing {stuck}: device or resource busy" in caplog.text
     assert await _ids(recipe, recipe.labels) == [stuck]
     assert await recipe.gc() == [stuck]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import re
 import secrets
@@ -335,11 +336,16 @@ async def _ready(configured: asyncio.Task[Any], client: GuestClient) -> dict[str
 _seen: set[str] = set()
 """References that this process has found on an engine."""
 _swept: set[str] = set()
+_log = logging.getLogger(__name__)
 
 
 async def _sweep_once(engine: Engine) -> None:
-    """Remove what dead processes left there, the first time this one uses the engine."""
+    """Remove what dead processes left there, the first time this one uses the engine; what
+    cannot be removed is no reason to do without it."""
     if engine.endpoint.url in _swept:
         return
     _swept.add(engine.endpoint.url)
-    await inventory.collect(engine)
+    try:
+        await inventory.collect(engine)
+    except EngineError as error:
+        _log.warning("not all that dead processes have left is removed: %s", error)
