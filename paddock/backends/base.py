@@ -116,6 +116,11 @@ class Backend(ABC):
             self, "uploads", tuple((str(here), str(there)) for here, there in self.uploads)
         )
 
+    @property
+    def known_working_dir(self) -> str | None:
+        """Where commands run, if that is known before there is a sandbox."""
+        return self.working_dir or self.default_working_dir
+
     @contextlib.asynccontextmanager
     async def sandbox(
         self, *, on_progress: ProgressCallback | None = None

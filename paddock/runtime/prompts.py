@@ -143,13 +143,15 @@ def automatic_values(config: AgentConfig, profile: PermissionProfile) -> dict[st
         from paddock.backends.base import get_backend
 
         name, kind = backend, get_backend(backend)
+        place = kind.default_working_dir
     else:
         name, kind = backend.name, type(backend)
+        place = backend.known_working_dir
     here = kind.default_working_dir is None  # directories of this machine
     return {
         "platform": platform.system() if here else "Linux",
         "home_dir": "~",
-        "working_dir": config.given_working_dir or kind.default_working_dir or ".",
+        "working_dir": config.working_dir or place or ".",
         "profile_name": profile.name,
         "shell_mode": profile.shell.value,
         "file_write_mode": profile.file_write.value,

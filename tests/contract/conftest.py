@@ -16,6 +16,7 @@ from paddock.backends.daytona import DaytonaBackend
 from paddock.backends.daytona.sandbox import DaytonaSandbox
 from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.build import ensure
+from paddock.backends.docker.creation import create_container
 from paddock.backends.docker.engine import Engine
 from paddock.backends.docker.fallback.sandbox import FallbackSandbox
 from paddock.backends.docker.sandbox import DockerSandbox
@@ -172,7 +173,8 @@ def abandon() -> Callable[[Backend], Awaitable[str]]:
             os.close(lock._fd)
             return str(native.id)
         assert isinstance(recipe, DockerBackend)
-        await recipe._create(await Engine.connect(), recipe._plan(lock.name, "paddock:base"))
+        plan = recipe._plan(lock.name, "paddock:base", {})
+        await create_container(await Engine.connect(), plan)
         os.close(lock._fd)
         return lock.name
 

@@ -12,6 +12,7 @@ import pytest
 
 from paddock.backends.docker import DockerBackend, backend, inventory, owner
 from paddock.backends.docker.control import remove_container
+from paddock.backends.docker.creation import create_container
 from paddock.backends.docker.engine import Engine, EngineError
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class Foreign:
 async def abandon(recipe: DockerBackend) -> str:
     """What a process leaves that is killed between creating a container and starting it."""
     lock = owner.OwnerLock.take()
-    await recipe._create(await Engine.connect(), recipe._plan(lock.name, "paddock:base"))
+    plan = recipe._plan(lock.name, "paddock:base", {})
+    await create_container(await Engine.connect(), plan)
     os.close(lock._fd)
     return lock.name
 
@@ -114,11 +116,11 @@ async def test_a_container_of_another_place_is_listed_and_deleted_but_never_coll
     recipe: DockerBackend, engine: Engine
 ) -> None:
     name = f"paddock-{secrets.token_hex(6)}"
-    plan = recipe._plan(name, "paddock:base")
+    plan = recipe._plan(name, "paddock:base", {})
     elsewhere = dataclasses.replace(
         plan, labels={**plan.labels, owner.PLACE_LABEL: "another boot:1:2"}
     )
-    await recipe._create(engine, elsewhere)
+    await create_container(engine, elsewhere)
     try:
         (info,) = await recipe.list(recipe.labels)
         assert info.owner == "unknown"

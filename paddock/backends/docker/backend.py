@@ -1,8 +1,8 @@
 """Sandboxes in containers of a Docker Engine: the guest is the first process of each.
 
-A sandbox is one create, one attach and one start. The guest's program goes down the
-attached stream, so an image needs a Python and nothing of ours; no port is published,
-nothing is mounted.
+A sandbox is one look at its image, one create, one attach and one start. The guest's
+program goes down the attached stream, so an image needs a Python and nothing of ours; no
+port is published, nothing is mounted.
 """
 
 from __future__ import annotations
@@ -19,22 +19,26 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock._concurrency import acquire
 from paddock.backends.base import Backend, Progress
-from paddock.backends.docker import heir, inventory, owner
+from paddock.backends.docker import heir, inventory, owner, recipes
 from paddock.backends.docker.attach import join_stream, open_stream
 from paddock.backends.docker.build import ensure
 from paddock.backends.docker.container import (
     LEAST,
+    NOBODY,
     WORKING_DIR,
     ContainerPlan,
     Hardening,
     Network,
+    numbers,
 )
 from paddock.backends.docker.control import remove_container
+from paddock.backends.docker.creation import create_container
 from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.fallback import launch
 from paddock.backends.docker.inquest import cause_of_death
 from paddock.backends.docker.powers import powers, refuse
 from paddock.backends.docker.sandbox import DockerSandbox
+from paddock.backends.docker.store import inspect
 from paddock.backends.egress import gate
 from paddock.backends.guest.bundle import bundle
 from paddock.backends.guest.client import GuestClient
@@ -72,7 +76,9 @@ class DockerBackend(Backend):
       where the engine can hold it to them.
     - `network`: `"full"` is the engine's default network, `"none"` none; with
       ``Allow(hosts=[...])`` only those hosts can be reached, through a proxy.
-    - `user`: who commands run as, as the engine takes it (``name`` or ``uid:gid``).
+    - `user`: who commands run as, as the engine takes it (``name`` or ``uid:gid``); without
+      it, as the image says. The working directory belongs to that user.
+    - `working_dir`: without it, the image's own if it has one, else ``/workspace``.
     - `runtime`: an OCI runtime that the engine knows, such as ``runsc``.
     - `hardening`: `"default"` drops all capabilities but those that package installs
       need; `"strict"` drops them all, makes the root read-only with a working directory
@@ -110,6 +116,11 @@ class DockerBackend(Backend):
                 raise ConfigError(f"resources: {name}={value!r} is less than {least}")
         if self.lease is not None and not _is_lease(self.lease):
             raise ConfigError(f"lease={self.lease!r}: give a number of seconds from 1, or None")
+
+    @property
+    def known_working_dir(self) -> str | None:
+        own = {f"{recipes.REPOSITORY}:{name}" for name in recipes.names()}
+        return self.working_dir or (WORKING_DIR if self.image in own else None)
 
     async def attach(self, sandbox_id: str) -> Sandbox:
         if not _is(NAME, sandbox_id):
@@ -186,29 +197,32 @@ class DockerBackend(Backend):
         found = await powers(engine)
         refuse(self.resources, found)
         await _sweep_once(engine)
-        image = await self._reference(engine, tell)
-        return await acquire(self._provide(engine, image, found), Sandbox.aclose)
+        image, config = await self._find_image(engine, tell)
+        return await acquire(self._provide(engine, image, config, found), Sandbox.aclose)
 
-    async def _reference(self, engine: Engine, tell: ProgressCallback) -> str:
-        """What the image is called on the engine, where it is after this.
-
-        A name that is taken for granted costs no request; if it was wrong, creating says so.
-        """
-        if isinstance(self.image, str) and self.image in _seen:
-            return self.image
+    async def _find_image(
+        self, engine: Engine, tell: ProgressCallback
+    ) -> tuple[str, Mapping[str, Any]]:
+        """What the image is called on the engine, where it is after this, and its defaults."""
+        if isinstance(self.image, str) and (found := await inspect(engine, self.image)):
+            return self.image, found["Config"] or {}
 
         def tell_image(event: ImageProgress) -> None:
             tell(Progress(step="image", detail=str(event)))
 
         image = await ensure(engine, self.image, on_progress=tell_image)
-        _seen.add(image)
-        return image
+        found = await inspect(engine, image)
+        if found is None:
+            raise EngineError(f"{image} was removed from the engine while it was wanted")
+        return image, found["Config"] or {}
 
-    async def _provide(self, engine: Engine, image: str, found: frozenset[Capability]) -> Sandbox:
+    async def _provide(
+        self, engine: Engine, image: str, config: Mapping[str, Any], found: frozenset[Capability]
+    ) -> Sandbox:
         """Create, attach, start; on a failure the container is gone."""
         lock = await asyncio.to_thread(self._claim)
         try:
-            plan = await asyncio.to_thread(self._plan, lock.name, image)
+            plan = await asyncio.to_thread(self._plan, lock.name, image, config)
             plan = replace(plan, powers=found)
             return await launch.start(self, engine, plan, lock, with_guest=self._start)
         except BaseException:
@@ -222,12 +236,17 @@ class DockerBackend(Backend):
         heir.appoint(self.host)
         return owner.OwnerLock.take()
 
-    def _plan(self, name: str, image: str) -> ContainerPlan:
+    def _plan(self, name: str, image: str, config: Mapping[str, Any]) -> ContainerPlan:
+        """Where the recipe says nothing, `config` does, which the image has of its own."""
         word = secrets.token_urlsafe(16)
+        inherited = config.get("WorkingDir")
+        if inherited == "/":  # some builders say so where nobody has said anything
+            inherited = None
+        user = self.user or (NOBODY if self.hardening == "strict" else config.get("User"))
         return ContainerPlan(
             name=name,
             image=image,
-            working_dir=self.working_dir or WORKING_DIR,
+            working_dir=self.working_dir or inherited or WORKING_DIR,
             word=word,
             lease=self.lease,
             labels={
@@ -240,7 +259,8 @@ class DockerBackend(Backend):
             },
             resources=self.resources,
             network=self.network,
-            user=self.user,
+            user=user or None,
+            ids=numbers(user),
             runtime=self.runtime,
             hardening=self.hardening,
         )
@@ -249,7 +269,7 @@ class DockerBackend(Backend):
         self, engine: Engine, plan: ContainerPlan, lock: owner.OwnerLock
     ) -> DockerSandbox:
         made = time.time()
-        await self._create(engine, plan)
+        await create_container(engine, plan)
         client = GuestClient()
         way_out = gate(self.network)
         stream = await open_stream(engine, plan.name, client)
@@ -288,18 +308,6 @@ class DockerBackend(Backend):
             host=answer["host"],
         )
 
-    async def _create(self, engine: Engine, plan: ContainerPlan) -> None:
-        what = f"creating a container of {plan.image}"
-        create = engine.client.create_container_from_config
-        try:
-            await engine.call(what, create, plan.config(engine.client), name=plan.name)
-        except EngineError as error:
-            if error.status != 404:
-                raise
-            # It has been removed since it was last seen.
-            await ensure(engine, self.image)
-            await engine.call(what, create, plan.config(engine.client), name=plan.name)
-
 
 def _is(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
@@ -333,8 +341,6 @@ async def _ready(configured: asyncio.Task[Any], client: GuestClient) -> dict[str
     raise SandboxLost(f"its guest did not answer within {READY_DEADLINE:g} s")
 
 
-_seen: set[str] = set()
-"""References that this process has found on an engine."""
 _swept: set[str] = set()
 _log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from docker import APIClient
 
-__all__ = ["LEAST", "WORKING_DIR", "ContainerPlan", "Hardening", "Network"]
+__all__ = ["LEAST", "NOBODY", "WORKING_DIR", "ContainerPlan", "Hardening", "Network", "numbers"]
 
 Hardening = Literal["default", "strict"]
 Network = Literal["full", "none"] | Allow
@@ -36,7 +36,7 @@ LEAST = {"cpu": 0.01, "memory": 6 * 1024**2}
 """An engine takes no limit below these."""
 TMP_BYTES = 1024**3
 SHM_BYTES = 64 * 1024**2
-NOBODY = 65534
+NOBODY = "65534:65534"
 NO_LOGS = {"Type": "none", "Config": {}}
 """The stream is ours alone; an engine that kept a copy would fill its disk."""
 
@@ -52,6 +52,8 @@ class ContainerPlan:
     resources: Resources
     network: Network
     user: str | None
+    ids: tuple[int, int] | None
+    """The user's numbers; None for a name that the image knows."""
     runtime: str | None
     hardening: Hardening
     word: str
@@ -85,12 +87,18 @@ class ContainerPlan:
             ),
             network="none" if host["NetworkMode"] == "none" else "full",
             user=config["User"] or None,
+            ids=numbers(config["User"]),
             runtime=host["Runtime"] or None,
             hardening="strict" if host["ReadonlyRootfs"] else "default",
             word=labels[owner.WORD_LABEL],
             lease=float(lease) if lease else None,
             powers=powers,
         )
+
+    @property
+    def is_root(self) -> bool:
+        """Whether commands run as root unless told otherwise."""
+        return self.ids is not None and self.ids[0] == 0
 
     @property
     def keeps_files(self) -> bool:
@@ -106,7 +114,7 @@ class ContainerPlan:
             entrypoint=["python3", "-I", "-S", "-B", "-X", "utf8", "-c", boot()],
             stdin_open=True,
             working_dir=self.working_dir,
-            user=self.user or (f"{NOBODY}:{NOBODY}" if strict else None),
+            user=self.user,
             labels=dict(self.labels),
         )
         streams = {"AttachStdin": True, "AttachStdout": True, "AttachStderr": True}
@@ -138,9 +146,19 @@ class ContainerPlan:
         return config | {"LogConfig": NO_LOGS}
 
     def _in_memory(self) -> dict[str, str]:
-        owner = f"uid={NOBODY},gid={NOBODY}" if self.user is None else "mode=1777"
+        owner = "" if self.ids is None else f",uid={self.ids[0]},gid={self.ids[1]}"
         disk = self.resources.disk or TMP_BYTES
         return {
-            self.working_dir: f"rw,exec,nosuid,nodev,size={disk},{owner}",
             "/tmp": f"rw,exec,nosuid,nodev,size={TMP_BYTES},mode=1777",
+            self.working_dir: f"rw,exec,nosuid,nodev,size={disk}{owner}",
         }
+
+
+def numbers(user: str | None) -> tuple[int, int] | None:
+    """The ids of a user as an engine takes it; None for another name than root's."""
+    name, _, group = (user or "root").partition(":")
+    if name == "root":
+        return 0, 0
+    if not name.isdecimal():
+        return None
+    return int(name), int(group) if group.isdecimal() else 0

@@ -70,7 +70,7 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
             capabilities=controls(plan)
             | WITH_GUEST
             | (frozenset() if plan.keeps_files else BOUNDED)
-            | (SWITCHING if plan.hardening == "default" and plan.user is None else frozenset()),
+            | (SWITCHING if plan.hardening == "default" and plan.is_root else frozenset()),
             gate=gate,
         )
         self._recipe = backend

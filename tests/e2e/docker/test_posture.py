@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock import ConfigError, ExecTimeout, SandboxError, Unsupported
+from paddock import ConfigError, ExecTimeout, Image, SandboxError, Unsupported
 from paddock.backends.docker import DockerBackend
 from paddock.sandbox import Capability, Resources
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from paddock.backends.docker.engine import Engine
     from paddock.backends.docker.sandbox import DockerSandbox
     from paddock.sandbox import Sandbox
@@ -135,6 +137,62 @@ async def test_what_cannot_be_is_refused_before_anything_is_made(engine: Engine)
         await DockerBackend(host="unix:///nowhere/docker.sock").create()
     with pytest.raises(SandboxError, match=r"no-such-image|pulling"):
         await DockerBackend(image="no-such-image:at-all").create()
+
+
+WRITERS: list[dict[str, Any]] = [
+    {"user": "nobody"},
+    {"user": "nobody:1234"},
+    {"user": "1234:5678"},
+    {"user": "1234"},
+    {"user": "1234", "working_dir": "/deep/down/here"},
+    {"image": Image.from_registry("paddock:base").user("games")},
+    {"image": Image.from_registry("paddock:base").workdir("/app").user("games")},
+    {"image": Image.from_registry("paddock:base").workdir("/app").user("games"), "user": "1234"},
+]
+
+
+@pytest.mark.parametrize("hardening", ["default", "strict"])
+@pytest.mark.parametrize("recipe", WRITERS)
+async def test_the_working_directory_is_its_users(
+    engine: Engine, recipe: dict[str, Any], hardening: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "there").write_text("from here")
+    made = DockerBackend(
+        network="none", hardening=hardening, uploads=[(str(tmp_path / "there"), "there")], **recipe
+    )
+    async with made.sandbox() as sandbox:
+        await sandbox.fs.write_text("written", "text")
+        result = await sandbox.exec("touch x; stat -c %u . x; id -u; cat there", check=True)
+    owner, of_file, own, *there = result.stdout.splitlines()
+    assert owner == of_file == own != "0"
+    assert there == ["from here"]
+
+
+async def test_a_directory_that_everybody_may_use_stays_so(engine: Engine) -> None:
+    recipe = DockerBackend(network="none", user="nobody", working_dir="/tmp")
+    async with recipe.sandbox() as sandbox:
+        assert (await sandbox.exec("pwd; stat -c '%a %u' .")).stdout == "/tmp\n1777 0\n"
+
+
+async def test_a_user_that_the_image_does_not_have_is_told(engine: Engine) -> None:
+    with pytest.raises(SandboxError, match="nobody-at-all"):
+        await DockerBackend(network="none", user="nobody-at-all").create()
+
+
+async def test_the_images_working_directory_is_the_sandboxs(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM paddock:base\nWORKDIR /app\n")
+    at_root = Image.from_registry("paddock:base").workdir("/")
+    for image, place in (
+        (Image.from_registry("paddock:base").workdir("/app"), "/app"),
+        (Image.from_dockerfile(tmp_path / "Dockerfile"), "/app"),
+        (at_root, "/workspace"),
+    ):
+        async with DockerBackend(network="none", image=image).sandbox() as sandbox:
+            assert str(sandbox.working_dir) == place
+            assert (await sandbox.exec("pwd; touch x")).stdout == f"{place}\n"
+        recipe = DockerBackend(network="none", image=image, working_dir="/given")
+        async with recipe.sandbox() as sandbox:
+            assert (await sandbox.exec("pwd")).stdout == "/given\n"
 
 
 async def test_user_and_working_directory_are_the_recipes(engine: Engine) -> None:

@@ -94,7 +94,9 @@ def test_the_working_directory_of_a_prompt_is_the_sandboxs(tmp_path: Path) -> No
 
     assert told(backend="docker") == "/workspace Linux"
     assert told(backend="daytona") == "/home/daytona Linux"
+    assert told(backend=DockerBackend()) == "/workspace Linux"
     assert told(backend=DockerBackend(working_dir="/w")) == "/w Linux"
+    assert told(backend=DockerBackend(image="node:22")) == ". Linux"  # it may have its own
     assert told(backend=DaytonaBackend(), working_dir="/v") == "/v Linux"
     assert told(backend=LocalBackend()).startswith(". ")
     with pytest.raises(ConfigError, match="no backend is called 'nowhere'"):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from paddock.backends.docker import owner
 from paddock.backends.docker.attach import open_stream
 from paddock.backends.docker.control import remove_container
+from paddock.backends.docker.creation import create_container
 from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.fallback.inside import first_process
 from paddock.backends.docker.fallback.sandbox import FallbackSandbox
@@ -121,14 +122,8 @@ async def _started(
     engine: Engine, plan: ContainerPlan, watchdog: Watchdog, lease: float
 ) -> tuple[AttachedStream, Inside]:
     labels = {key: value for key, value in plan.labels.items() if key != owner.WORD_LABEL}
-    config = replace(plan, labels=labels).config(engine.client)
     made = time.time()
-    await engine.call(
-        f"creating a container of {plan.image}",
-        engine.client.create_container_from_config,
-        config | {"Entrypoint": first_process(lease)},
-        name=plan.name,
-    )
+    await create_container(engine, replace(plan, labels=labels), entrypoint=first_process(lease))
     stream = await open_stream(engine, plan.name, watchdog)
     try:
         await engine.call(f"starting {plan.name}", engine.client.start, plan.name)

@@ -1,0 +1,103 @@
+"""Creates containers, whose working directory belongs to the user that works there.
+
+An engine makes it, or an image has it, and either way it is root's.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from paddock.backends.docker.control import remove_container
+from paddock.backends.docker.engine import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from docker import APIClient
+
+    from paddock.backends.docker.container import ContainerPlan
+    from paddock.backends.docker.engine import Engine
+
+__all__ = ["create_container"]
+
+USERS = "/etc/passwd"
+
+
+async def create_container(
+    engine: Engine, plan: ContainerPlan, *, entrypoint: Sequence[str] | None = None
+) -> None:
+    """Create what is planned, with another first process if one is given.
+
+    Raises `EngineError`; then a container may be left, as it may if cancelled.
+    """
+    await _create(engine, plan, entrypoint)
+    if plan.ids is None:
+        plan = replace(plan, ids=await _look_up(engine, plan))
+        if not plan.keeps_files:  # who owns what is in memory is said when it is created
+            await remove_container(engine, plan.name)
+            await _create(engine, plan, entrypoint)
+    if plan.keeps_files and plan.ids is not None and not plan.is_root:
+        what = f"giving {plan.working_dir} to {plan.user}"
+        await engine.call(what, _give, engine.client, plan, plan.ids)
+
+
+async def _create(engine: Engine, plan: ContainerPlan, entrypoint: Sequence[str] | None) -> None:
+    config = plan.config(engine.client)
+    if entrypoint is not None:
+        config["Entrypoint"] = list(entrypoint)
+    create = engine.client.create_container_from_config
+    await engine.call(f"creating a container of {plan.image}", create, config, name=plan.name)
+
+
+async def _look_up(engine: Engine, plan: ContainerPlan) -> tuple[int, int] | None:
+    """The ids of the plan's user by the image's own list; None if it does not have the user."""
+    what = f"looking for the user {plan.user}"
+    try:
+        text = await engine.call(what, _read, engine.client, plan.name, USERS)
+    except EngineError as error:
+        if error.status == 404:
+            return None
+        raise
+    name = (plan.user or "").partition(":")[0]
+    for line in text.splitlines():
+        known, _, uid, gid, *_ = [*line.split(":"), "", "", ""]
+        if known == name and uid.isdecimal() and gid.isdecimal():
+            return int(uid), int(gid)
+    return None
+
+
+def _read(client: APIClient, container: str, path: str) -> str:
+    """The text of a file; nothing for what is no plain file."""
+    pieces, _ = client.get_archive(container, path)
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
+        member = archive.next()
+        if member is None or not member.isreg():
+            return ""
+        file = archive.extractfile(member)
+        assert file is not None
+        return file.read().decode(errors="replace")
+
+
+def _give(client: APIClient, plan: ContainerPlan, ids: tuple[int, int]) -> None:
+    """Make the working directory its user's, unless everybody can write there."""
+    path = PurePosixPath(plan.working_dir)
+    mode = _mode(client, plan.name, path)
+    if mode & 0o002:
+        return
+    info = tarfile.TarInfo(path.name)
+    info.type, info.mode, (info.uid, info.gid) = tarfile.DIRTYPE, mode | 0o700, ids
+    client.put_archive(plan.name, str(path.parent), info.tobuf() + bytes(2 * tarfile.BLOCKSIZE))
+
+
+def _mode(client: APIClient, container: str, path: PurePosixPath) -> int:
+    """A directory's permissions; all of them for a link, which is left as it is."""
+    from docker.utils import decode_json_header
+
+    url = f"{client.base_url}/v{client.api_version}/containers/{container}/archive"
+    told = client.head(url, params={"path": str(path)}, timeout=client.timeout)
+    found: dict[str, Any] = decode_json_header(told.headers["X-Docker-Container-Path-Stat"])
+    return 0o777 if found["linkTarget"] else int(found["mode"]) & 0o777
