@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -24,10 +25,13 @@ __all__ = [
     "GlobResult",
     "GrepLine",
     "GrepResult",
+    "SentCallback",
     "TextLines",
 ]
 
 AnyPath = str | PurePosixPath
+SentCallback = Callable[[int, int | None], None]
+"""Told on the event loop of the bytes that were sent, and of how many, if that is known."""
 
 SKIPPED = frozenset({".git", "node_modules", "__pycache__", ".venv", "venv"})
 """Directories that searches do not enter: what tools made, not what people wrote."""
@@ -178,7 +182,13 @@ class FileSystem(ABC):
         """
 
     @abstractmethod
-    async def upload_file(self, source: str | os.PathLike[str], destination: AnyPath) -> None:
+    async def upload_file(
+        self,
+        source: str | os.PathLike[str],
+        destination: AnyPath,
+        *,
+        on_sent: SentCallback | None = None,
+    ) -> None:
         """Copy one file of this machine into the sandbox, by pieces, atomically."""
 
     @abstractmethod
@@ -207,17 +217,18 @@ class FileSystem(ABC):
         destination: AnyPath,
         *,
         ignore: Iterable[str] = DEFAULT_IGNORE,
+        on_sent: SentCallback | None = None,
     ) -> None:
         """Copy a file or a tree of this machine into the sandbox, a tree as one tar stream.
 
         A tree's contents are merged into the directory `destination`; entries whose
         name is in `ignore` are left out. Links travel as links; one that leads out of
-        the tree is refused with `ValueError`.
+        the tree is refused with `ValueError`. `on_sent` hears how far it is.
         """
         if await asyncio.to_thread(os.path.isdir, source):
-            await self._upload_tree(Path(source), destination, frozenset(ignore))
+            await self._upload_tree(Path(source), destination, frozenset(ignore), on_sent)
         else:
-            await self.upload_file(source, destination)
+            await self.upload_file(source, destination, on_sent=on_sent)
 
     async def download(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
         """Copy a file or a tree of the sandbox to this machine, a tree as one tar stream.
@@ -234,7 +245,11 @@ class FileSystem(ABC):
 
     @abstractmethod
     async def _upload_tree(
-        self, source: Path, destination: AnyPath, ignore: frozenset[str]
+        self,
+        source: Path,
+        destination: AnyPath,
+        ignore: frozenset[str],
+        on_sent: SentCallback | None,
     ) -> None:
         """For `upload`."""
 

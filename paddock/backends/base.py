@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from paddock.backends.pool import SandboxPool
+    from paddock.files import SentCallback
     from paddock.sandbox import Sandbox
 
 __all__ = [
@@ -43,10 +44,17 @@ GROUP = "paddock.backends"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a sandbox is: about to do `step`, with `detail` for a person to read."""
+    """How far a sandbox is: about to do `step`, with `detail` for a person to read.
+
+    `milestone` tells what many more are told of, such as an instruction of a build. `done`
+    are the bytes of an upload that have been sent, of `total` if that is known; None before.
+    """
 
     step: Literal["create", "image", "upload", "setup", "ready"]
     detail: str = ""
+    milestone: bool = False
+    done: int | None = None
+    total: int | None = None
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -151,8 +159,9 @@ class Backend(ABC):
         sandbox = self.entrust(await self._make(tell))
         try:
             for here, there in self.uploads:
-                tell(Progress(step="upload", detail=f"{here} -> {there}"))
-                await sandbox.fs.upload(here, there)
+                upload = Progress(step="upload", detail=f"{here} -> {there}")
+                tell(upload)
+                await sandbox.fs.upload(here, there, on_sent=_told(upload, tell))
             for command in self.setup_commands():
                 tell(Progress(step="setup", detail=command))
                 result = await sandbox.exec(command, timeout=self.setup_timeout)
@@ -229,6 +238,12 @@ class Backend(ABC):
     @abstractmethod
     async def _make(self, tell: ProgressCallback) -> Sandbox:
         """An empty sandbox, ready for commands; if it fails or is cancelled, nothing is left."""
+
+
+def _told(upload: Progress, tell: ProgressCallback) -> SentCallback | None:
+    if tell is unwatched:
+        return None
+    return lambda done, total: tell(replace(upload, done=done, total=total))
 
 
 def unwatched(progress: Progress) -> None:

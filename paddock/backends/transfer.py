@@ -21,18 +21,26 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
+    from paddock.files import SentCallback
+
 __all__ = ["LocalFile", "extract_stream", "receive_file", "tree_blocks"]
 
 PIECE = 1024 * 1024
 """Bytes that are collected before a thread is asked to write them."""
 
 
-async def tree_blocks(root: Path, ignore: frozenset[str]) -> AsyncGenerator[bytes]:
-    """The tree below `root` as pieces of a tar stream."""
+async def tree_blocks(
+    root: Path, ignore: frozenset[str], on_sent: SentCallback | None = None
+) -> AsyncGenerator[bytes]:
+    """The tree below `root` as pieces of a tar stream; `on_sent` hears when each was taken."""
     blocks = archive.tar_blocks(os.fspath(root), ignore)
+    sent = 0
     try:
         while (block := await finish(asyncio.to_thread(next, blocks, None))) is not None:
             yield block
+            sent += len(block)
+            if on_sent is not None:
+                on_sent(sent, None)
     finally:
         blocks.close()
 
@@ -56,12 +64,14 @@ class LocalFile:
         finally:
             file.close()
 
-    async def pieces(self) -> AsyncGenerator[bytes]:
-        """Its first `size` bytes, or fewer if it has become shorter."""
+    async def pieces(self, on_sent: SentCallback | None = None) -> AsyncGenerator[bytes]:
+        """Its first `size` bytes, or fewer if it has become shorter; `on_sent` as above."""
         left = self.size
         while piece := await finish(asyncio.to_thread(self._file.read, min(left, PIECE))):
             yield piece
             left -= len(piece)
+            if on_sent is not None:
+                on_sent(self.size - left, self.size)
 
 
 def _open_regular(path: str | os.PathLike[str]) -> io.FileIO:

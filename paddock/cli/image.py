@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +15,7 @@ from rich.text import Text
 from paddock.cli import options
 from paddock.cli.imaging import image_progress
 from paddock.cli.running import run
+from paddock.cli.tables import table_console
 from paddock.cli.text import plain
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def list_(host: Host = None, as_json: options.AsJson = False) -> None:
     for info in infos:
         created = info.created.astimezone().strftime("%Y-%m-%d %H:%M")
         table.add_row(Text(plain(info.reference)), decimal(info.size), created)
-    Console(highlight=False).print(table)
+    table_console().print(table)
 
 
 @image.command()

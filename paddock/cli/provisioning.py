@@ -11,6 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import Progress as Display
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
@@ -28,8 +29,8 @@ SLOW = 2.0
 """Seconds that a sandbox may take without a word on `create` and `ready`: containers on a
 busy machine take one."""
 PACE = 10.0
-"""Seconds between two lines about an image, whose making tells hundreds of things. Services
-that run tests end what is silent for minutes."""
+"""Seconds between two lines about an image or an upload, which tell hundreds of things.
+Services that run tests end what is silent for minutes."""
 LINE = 200
 """Characters of a line; a terminal's is as long as the terminal is wide."""
 
@@ -69,8 +70,11 @@ def is_watched(console: Console) -> bool:
 
 
 def described(progress: Progress) -> str:
-    """The step and its detail, in characters that print."""
+    """The step, its detail and how much of it is done, in characters that print."""
     title = _TITLES[progress.step]
+    if progress.done is not None:
+        of = "" if progress.total is None else f" of {decimal(progress.total)}"
+        title = f"{title}, {decimal(progress.done)}{of}"
     return one_line(f"{title}: {progress.detail}" if progress.detail else title, LINE)
 
 
@@ -121,7 +125,7 @@ class _Lines:
     def __init__(self, console: Console) -> None:
         self._file = console.file
         self._began = 0.0
-        self._next_image = 0.0
+        self._next = 0.0
         self._late: asyncio.TimerHandle | None = None
 
     def __call__(self, progress: Progress) -> None:
@@ -130,17 +134,17 @@ class _Lines:
         self.end()
         match progress.step:
             case "create":
-                self._began, self._next_image = now, 0.0
+                self._began, self._next = now, 0.0
                 self._late = loop.call_later(SLOW, self._say, described(progress))
             case "ready":
                 if now - self._began >= SLOW:
                     self._say(f"{described(progress)} after {now - self._began:.1f} s")
-            case "image":
-                if now >= self._next_image:
-                    self._next_image = now + PACE
-                    self._say(described(progress))
             case _:
-                self._say(described(progress))
+                # Of an image and of the bytes of an upload more is told than can be read.
+                many = progress.step == "image" or progress.done is not None
+                if not many or progress.milestone or now >= self._next:
+                    self._next = now + PACE
+                    self._say(described(progress))
 
     def _say(self, text: str) -> None:
         with contextlib.suppress(OSError):  # that nobody reads it is no reason to fail

@@ -9,13 +9,13 @@ import sys
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from paddock.cli import options
 from paddock.cli.errors import explain
 from paddock.cli.running import run
+from paddock.cli.tables import table_console
 from paddock.cli.text import one_line
 from paddock.errors import (
     ConfigError,
@@ -35,6 +35,8 @@ T = TypeVar("T")
 __all__ = ["gc", "ls", "rm"]
 
 ALL = "all"
+CELL = 60
+"""Characters of an image's name, or of labels, that a terminal shows."""
 CONTAINER_PREFIX = "paddock-"
 """What the ids of containers begin with; nobody has to type it."""
 
@@ -63,7 +65,8 @@ def ls(
     if as_json:
         print(json.dumps([_as_json(info) for info in infos], indent=2))
     elif infos:
-        Console(highlight=False).print(_table(infos))
+        console = table_console()
+        console.print(_table(infos, CELL if console.file.isatty() else console.width))
     else:
         typer.echo("No sandboxes.", err=True)
 
@@ -181,7 +184,8 @@ def _as_json(info: SandboxInfo) -> dict[str, Any]:
     }
 
 
-def _table(infos: Iterable[SandboxInfo]) -> Table:
+def _table(infos: Iterable[SandboxInfo], width: int) -> Table:
+    """Of cells that have at most `width` characters."""
     table = Table(
         Column("id", no_wrap=True),
         "backend",
@@ -197,5 +201,5 @@ def _table(infos: Iterable[SandboxInfo]) -> Table:
         created = info.created.astimezone().strftime("%Y-%m-%d %H:%M")
         place = info.image or info.working_dir or ""
         row = (info.id, info.backend, info.state, info.owner, created, place, labels)
-        table.add_row(*(Text(one_line(cell, 60)) for cell in row))
+        table.add_row(*(Text(one_line(cell, width)) for cell in row))
     return table

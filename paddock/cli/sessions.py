@@ -18,6 +18,7 @@ from paddock.cli.agents import AgentOptions, SandboxOptions, configure, read_con
 from paddock.cli.conversation import converse
 from paddock.cli.databases import with_databases
 from paddock.cli.running import run
+from paddock.cli.tables import table_console
 from paddock.cli.text import one_line, plain
 from paddock.cli.timeline import Timeline
 from paddock.errors import ConfigError
@@ -55,7 +56,7 @@ def list_(
         row = (info.id, info.status, _local_time(info), info.model, info.profile)
         cells = [Text(one_line(str(cell), 40)) for cell in row]
         table.add_row(*cells, Text(one_line(info.first_prompt, 60)))
-    Console(highlight=False).print(table)
+    table_console().print(table)
 
 
 @sessions.command()

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from paddock.cli.sessions import open_store
+from paddock.cli.tables import table_console
 from paddock.cli.text import one_line
 from paddock.errors import ConfigError, SessionError
 from paddock.runtime.directory import SessionDirectory
@@ -66,7 +66,7 @@ def ps(directory: Directory = None) -> None:
     """
     found = watched(existing_store(directory))
     if found:
-        Console(highlight=False).print(table(found))
+        table_console().print(table(found))
     else:
         typer.echo("No session is running.", err=True)
 

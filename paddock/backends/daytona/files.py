@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from paddock.backends.daytona.line import Line
     from paddock.backends.daytona.service import Service
     from paddock.backends.guest.client import GuestClient
-    from paddock.files import AnyPath, FileInfo
+    from paddock.files import AnyPath, FileInfo, SentCallback
     from paddock.sandbox import Sandbox
 
 __all__ = ["DaytonaFileSystem"]
@@ -55,7 +55,13 @@ class DaytonaFileSystem(GuestFileSystem):
         self._folder = folder
         """Where things lie between a stream and the guest."""
 
-    async def upload_file(self, source: str | os.PathLike[str], destination: AnyPath) -> None:
+    async def upload_file(
+        self,
+        source: str | os.PathLike[str],
+        destination: AnyPath,
+        *,
+        on_sent: SentCallback | None = None,
+    ) -> None:
         async with LocalFile.open(source) as file:
             size, mode = file.size, file.mode
             where = self._path(destination)
@@ -66,7 +72,7 @@ class DaytonaFileSystem(GuestFileSystem):
 
         async def pieces() -> AsyncGenerator[bytes]:
             async with LocalFile.open(source) as file:
-                async for piece in file.pieces():
+                async for piece in file.pieces(on_sent):
                     yield piece
 
         await self._put(pieces, "receive", path=where, size=size, mode=mode)
@@ -75,12 +81,16 @@ class DaytonaFileSystem(GuestFileSystem):
         await self._download_one(source, await self.stat(source), destination)
 
     async def _upload_tree(
-        self, source: Path, destination: AnyPath, ignore: frozenset[str]
+        self,
+        source: Path,
+        destination: AnyPath,
+        ignore: frozenset[str],
+        on_sent: SentCallback | None,
     ) -> None:
         where = self._path(destination)
         data = await _if_small(tree_blocks(source, ignore))
         if data is None:
-            await self._put(lambda: tree_blocks(source, ignore), "unpack", path=where)
+            await self._put(lambda: tree_blocks(source, ignore, on_sent), "unpack", path=where)
         else:
             job = self._client.job("unpack", stdin=True, path=where)
             await self._send_all(job, in_one_piece(data))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from paddock.backends.guest.client import GuestClient
     from paddock.backends.guest.process import GuestProcess
-    from paddock.files import AnyPath
+    from paddock.files import AnyPath, SentCallback
     from paddock.sandbox import Sandbox
 
 __all__ = ["GuestFileSystem", "in_one_piece"]
@@ -180,20 +180,30 @@ class GuestFileSystem(FileSystem):
 
     # streams
 
-    async def upload_file(self, source: str | os.PathLike[str], destination: AnyPath) -> None:
+    async def upload_file(
+        self,
+        source: str | os.PathLike[str],
+        destination: AnyPath,
+        *,
+        on_sent: SentCallback | None = None,
+    ) -> None:
         async with LocalFile.open(source) as file:
             await self._receive(
-                self._path(destination), file.pieces(), size=file.size, mode=file.mode
+                self._path(destination), file.pieces(on_sent), size=file.size, mode=file.mode
             )
 
     async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
         await receive_file(self._stream("send", path=self._path(source)), Path(destination))
 
     async def _upload_tree(
-        self, source: Path, destination: AnyPath, ignore: frozenset[str]
+        self,
+        source: Path,
+        destination: AnyPath,
+        ignore: frozenset[str],
+        on_sent: SentCallback | None,
     ) -> None:
         job = self._client.job("unpack", stdin=True, path=self._path(destination))
-        await self._send_all(job, tree_blocks(source, ignore))
+        await self._send_all(job, tree_blocks(source, ignore, on_sent))
 
     async def _download_tree(self, source: AnyPath, destination: Path) -> None:
         stream = self._stream("pack", path=self._path(source), ignore=[])

@@ -6,6 +6,7 @@ import asyncio
 import io
 import re
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -119,6 +120,8 @@ def swap(monkeypatch: pytest.MonkeyPatch) -> Swap:
         (CREATE, "making the sandbox"),
         (IMAGE, "image: paddock:python: step 1/3: FROM debian"),
         (UPLOAD, "uploading: src -> work"),
+        (replace(UPLOAD, done=1_500_000), "uploading, 1.5 MB: src -> work"),
+        (replace(UPLOAD, done=500, total=2_000_000), "uploading, 500 bytes of 2.0 MB: src -> work"),
         (SETUP, "setup: make all"),
     ],
     ids=lambda value: getattr(value, "step", ""),
@@ -281,6 +284,28 @@ async def test_of_an_image_a_file_gets_a_line_now_and_then(
     assert log.getvalue().count("\n") == 501
 
 
+async def test_the_steps_of_a_build_are_told_to_a_file_whenever_they_come(swap: Swap) -> None:
+    log = swap.log()
+    line = Progress(step="image", detail="paddock:python: making")
+    await tell_all(CREATE, line, line, replace(IMAGE, milestone=True), line)
+    assert log.getvalue().splitlines() == [
+        "paddock: image: paddock:python: making",
+        "paddock: image: paddock:python: step 1/3: FROM debian",
+    ]
+
+
+async def test_of_an_upload_a_file_gets_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, swap: Swap
+) -> None:
+    log = swap.log()
+    sent = [replace(UPLOAD, done=done) for done in range(500)]
+    await tell_all(CREATE, UPLOAD, *sent)
+    assert log.getvalue() == "paddock: uploading: src -> work\n"
+    monkeypatch.setattr(module, "PACE", 0.0)
+    await tell_all(CREATE, UPLOAD, *sent)
+    assert log.getvalue().endswith("\npaddock: uploading, 499 bytes: src -> work\n")
+
+
 async def test_nothing_in_a_detail_breaks_a_line_of_a_file(swap: Swap) -> None:
     log = swap.log()
     await tell_all(Progress(step="setup", detail=EVIL))
@@ -344,6 +369,23 @@ async def test_a_session_tells_whoever_listens_when_it_makes_a_sandbox_again() -
         with pytest.raises(SetupFailed):
             await session.get_sandbox()
     assert [progress.step for progress in told] == ["create", "setup"]
+
+
+@pytest.mark.parametrize(("name", "total"), [("file", 3_000_000), ("", None)])
+async def test_an_upload_tells_how_much_of_it_was_sent(
+    name: str, total: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(bytes(3_000_000))
+    told: list[Progress] = []
+    recipe = LocalBackend(isolation="none", uploads=[(str(tmp_path / name), "there")])
+    async with recipe.sandbox(on_progress=told.append):
+        begun, *sent = [each for each in told if each.step == "upload"]
+    assert begun.done is None
+    done = [each.done or 0 for each in sent]
+    assert len(done) > 1
+    assert done == sorted(done)
+    assert done[-1] >= 3_000_000
+    assert {each.total for each in sent} == {total}
 
 
 async def test_a_callback_that_fails_leaves_no_sandbox(tmp_path: Path) -> None:

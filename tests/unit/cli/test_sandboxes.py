@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import sys
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import pytest
 
+from paddock.backends import base
 from paddock.backends.base import SandboxInfo
-from paddock.cli.sandboxes import _find
+from paddock.cli.sandboxes import _find, ls
 from paddock.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def there(*ids: str) -> list[SandboxInfo]:
@@ -42,3 +50,18 @@ def test_the_beginning_of_several_means_none_of_them() -> None:
 def test_what_begins_no_id_is_an_error(name: str) -> None:
     with pytest.raises(ConfigError, match="paddock ls"):
         _find(there("abc", "paddock-d00f"), name)
+
+
+class Listing:
+    async def list(self, labels: Mapping[str, str]) -> list[SandboxInfo]:
+        (info,) = there("abc")
+        return [replace(info, image="registry/" + "i" * 100, labels={"task": "t" * 100})]
+
+
+def test_a_pipe_gets_a_table_that_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "get_backend", lambda name: Listing)
+    monkeypatch.setattr(sys, "stdout", out := io.StringIO())
+    ls(backend="any")
+    _, row = out.getvalue().splitlines()
+    assert "registry/" + "i" * 100 in row
+    assert "task=" + "t" * 100 in row

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from paddock.backends.docker.fallback.sandbox import FallbackSandbox
     from paddock.backends.docker.fallback.watchdog import Inside
-    from paddock.files import AnyPath
+    from paddock.files import AnyPath, SentCallback
 
     Kind = Literal["file", "directory", "symlink", "other"]
 
@@ -217,10 +217,16 @@ class ShellFileSystem(FileSystem):
             condition = hashlib.sha256(expect).hexdigest()
         await self._write(self._path(path), _once(data), size=len(data), condition=condition)
 
-    async def upload_file(self, source: str | os.PathLike[str], destination: AnyPath) -> None:
+    async def upload_file(
+        self,
+        source: str | os.PathLike[str],
+        destination: AnyPath,
+        *,
+        on_sent: SentCallback | None = None,
+    ) -> None:
         async with LocalFile.open(source) as file:
             where = self._path(destination)
-            await self._write(where, file.pieces(), size=file.size, mode=f"{file.mode:o}")
+            await self._write(where, file.pieces(on_sent), size=file.size, mode=f"{file.mode:o}")
 
     async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
         contents = self._shell.stream(scripts.CONTENTS, self._path(source))
@@ -228,10 +234,16 @@ class ShellFileSystem(FileSystem):
             await receive_file(contents, Path(destination))
 
     async def _upload_tree(
-        self, source: Path, destination: AnyPath, ignore: frozenset[str]
+        self,
+        source: Path,
+        destination: AnyPath,
+        ignore: frozenset[str],
+        on_sent: SentCallback | None,
     ) -> None:
         await asyncio.to_thread(_refuse_links_out, os.fspath(source), ignore)
-        await self._feed(tree_blocks(source, ignore), scripts.UNPACK, self._path(destination))
+        await self._feed(
+            tree_blocks(source, ignore, on_sent), scripts.UNPACK, self._path(destination)
+        )
 
     async def _download_tree(self, source: AnyPath, destination: Path) -> None:
         where = self._path(source)
