@@ -37,6 +37,7 @@ from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.fallback import launch
 from paddock.backends.docker.inquest import cause_of_death
 from paddock.backends.docker.powers import powers, refuse
+from paddock.backends.docker.progress import Step
 from paddock.backends.docker.sandbox import DockerSandbox
 from paddock.backends.docker.store import inspect
 from paddock.backends.egress import gate
@@ -139,6 +140,8 @@ class DockerBackend(Backend):
                 raise
             raise ConfigError(f"no sandbox of ours is called {sandbox_id}") from None
         plan = ContainerPlan.seen(found, await powers(engine))
+        if found["State"][""]:
+            await engine.call(f"resuming {plan.name}", engine.client.unpause, plan.name)
         lock = await asyncio.to_thread(owner.OwnerLock.join, plan.name)
         client = GuestClient()
         try:
@@ -208,7 +211,8 @@ class DockerBackend(Backend):
             return self.image, found["Config"] or {}
 
         def tell_image(event: ImageProgress) -> None:
-            tell(Progress(step="image", detail=str(event)))
+            is_step = isinstance(event, Step)
+            tell(Progress(step="image", detail=str(event), milestone=is_step))
 
         image = await ensure(engine, self.image, on_progress=tell_image)
         found = await inspect(engine, image)
