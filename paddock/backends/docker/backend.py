@@ -140,7 +140,7 @@ class DockerBackend(Backend):
                 raise
             raise ConfigError(f"no sandbox of ours is called {sandbox_id}") from None
         plan = ContainerPlan.seen(found, await powers(engine))
-        if found["State"][""]:
+        if found["State"]["Paused"]:
             await engine.call(f"resuming {plan.name}", engine.client.unpause, plan.name)
         lock = await asyncio.to_thread(owner.OwnerLock.join, plan.name)
         client = GuestClient()
