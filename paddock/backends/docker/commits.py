@@ -18,7 +18,7 @@ from paddock._concurrency import acquire, finish
 from paddock.backends.docker import owner, recipes
 from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.once import locked
-from paddock.backends.docker.store import identity, inspect, remove_unnamed
+from paddock.backends.docker.store import FORKS, identity, inspect, remove_unnamed
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 
     from paddock.backends.docker.engine import Engine
 
-__all__ = ["REPOSITORY", "committed", "keep", "place_prefix", "reference_of", "release", "sweep"]
+__all__ = ["committed", "keep", "place_prefix", "reference_of", "release", "sweep"]
 
-REPOSITORY = "paddock-fork"
-"""Of the names of ours."""
 COMMIT_DEADLINE = 600.0
 """Seconds for the engine to write a container's files: a disk's pace."""
 
@@ -116,12 +114,12 @@ async def _unclaim(claim: tuple[owner.OwnerLock, str]) -> None:
 
 def place_prefix() -> str:
     """What the names begin with that are made at this place."""
-    return f"{REPOSITORY}:{hashlib.sha256(owner.place().encode()).hexdigest()[:12]}-"
+    return f"{FORKS}:{hashlib.sha256(owner.place().encode()).hexdigest()[:12]}-"
 
 
 async def _commit(engine: Engine, container: str, image: str, labels: Mapping[str, str]) -> None:
     """The image starts nothing and is nobody's sandbox."""
-    labels = {owner.LABEL: "", owner.PLACE_LABEL: "", **labels}
+    labels = {owner.LABEL: "", owner.PLACE_LABEL: "", recipes.LABEL: image, **labels}
     repository, _, tag = image.partition(":")
     await engine.call(
         f"taking a snapshot of {container}",
@@ -140,7 +138,7 @@ async def _commit(engine: Engine, container: str, image: str, labels: Mapping[st
 
 async def release(engine: Engine, image: str) -> None:
     """A container has gone: remove its image if that was made for forks, and was its last."""
-    if image.startswith(f"{REPOSITORY}:"):
+    if image.startswith(f"{FORKS}:"):
         await _remove(engine, image)
 
 
@@ -152,7 +150,7 @@ async def sweep(engine: Engine) -> list[str]:
 
 def _abandoned(client: APIClient) -> list[str]:
     prefix = place_prefix()
-    names = [name for image in client.images(REPOSITORY) for name in image["RepoTags"] or ()]
+    names = [name for image in client.images(FORKS) for name in image["RepoTags"] or ()]
     ours = [name for name in names if name.startswith(prefix)]
     return [name for name in ours if not owner.is_alive(name.removeprefix(prefix))]
 

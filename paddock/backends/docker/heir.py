@@ -1,10 +1,11 @@
 """What is left when a maker is killed, and removes the containers that cannot end themselves.
 
 A container that was created and not yet started has no guest that could end it, one that is
-paused has a guest that stands still, and nobody else may ever use the engine. So a maker appoints an heir before its first container: a shell
-that waits at a pipe whose other end only the maker has. When the maker has gone, however it
-ended, and its locks lie about, the shell becomes this module. Containers that run are not its
-affair: their guests end them.
+paused has a guest that stands still, and nobody else may ever use the engine. So a maker
+appoints an heir before its first container: a shell that waits at a pipe whose other end only
+the maker has. When the maker has gone, however it ended, and its locks lie about, the shell
+becomes this module. Containers that run are not its affair: their guests end them. What forks
+began with it removes after them.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from paddock.backends.docker.engine import Engine
 
 __all__ = [
+    "FORKS",
     "ImageInfo",
     "find_images",
     "identity",
@@ -26,13 +27,16 @@ __all__ = [
     "remove_unnamed",
 ]
 
-REPOSITORIES = (recipes.REPOSITORY, bundle.REPOSITORY)
+FORKS = "paddock-fork"
+"""The repository of images that forks begin with."""
+REPOSITORIES = (recipes.REPOSITORY, bundle.REPOSITORY, FORKS)
 """What somebody builds on an image of ours inherits its label, but not its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageInfo:
-    """An image of ours. `label` is a recipe's name or a digest, `size` is in bytes."""
+    """An image of ours. `label` is a recipe's name, a digest or the reference of one for forks;
+    `size` is in bytes."""
 
     reference: str
     label: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from paddock.backends.docker import DockerBackend, commits, owner
+from paddock.backends.docker.store import list_images
 
 if TYPE_CHECKING:
     from paddock.backends.docker.engine import Engine
@@ -23,6 +24,5 @@ async def names(engine: Engine) -> set[str]:
 
 async def forks(engine: Engine) -> list[str]:
     """The images of this test that are nobody's but its forks'."""
-    names = await engine.call("listing", engine.client.images, commits.REPOSITORY)
-    found = [name for image in names for name in image["RepoTags"] or ()]
-    return [name for name in found if name.startswith(commits.place_prefix())]
+    names = [info.reference for info in await list_images(engine)]
+    return [name for name in names if name.startswith(commits.place_prefix())]
