@@ -46,7 +46,8 @@ import json, os
 print(json.dumps({
     "hard": os.environ["HARD"], "empty": os.environ["EMPTY"], "cwd": os.getcwd(),
     "said": open("/tmp/said").read(), "dir": os.listdir("/copied $X/dir"),
-    "copied": os.listdir("/copied"), "nothing": os.listdir("/empty"), "ran": os.popen("'./it'\\\\''s relative'").read(),
+    "copied": os.listdir("/copied"), "nothing": os.listdir("/empty"),
+    "ran": os.popen("'./it'\\\\''s relative'").read(),
     "uid": os.getuid(),
 }))
 """
