@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ import pytest
 from tests.e2e.processes import LEAVING, processes_with, wait_until_gone, wait_until_there
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.e2e.conftest import Paddock
 
 
@@ -57,6 +60,24 @@ def test_even_a_killed_host_leaves_nothing_behind(paddock: Paddock) -> None:
         assert process.stdout.readline() == "up\n"
         process.kill()
     wait_until_gone(f"sleep\0{mark}")
+
+
+def test_an_engine_that_hangs_does_not_hold_up_ctrl_c(paddock: Paddock, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(os.fspath(tmp_path / "engine.sock"))
+        silent.listen()
+        there = {"DOCKER_HOST": f"unix://{tmp_path}/engine.sock"}
+        with paddock.start("exec", "--backend", "docker", "--", "true", env=there) as process:
+            silent.settimeout(LEAVING * 2)
+            knock, _ = silent.accept()  # to see whether anybody is there
+            call, _ = silent.accept()
+            with knock, call:
+                assert call.recv(4) == b"GET "
+                started = time.monotonic()
+                process.send_signal(signal.SIGINT)
+                process.communicate(timeout=LEAVING * 2)
+        assert process.returncode == 128 + signal.SIGINT
+        assert time.monotonic() - started < LEAVING
 
 
 def test_a_cancelled_run_can_be_resumed(paddock: Paddock) -> None:

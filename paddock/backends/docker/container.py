@@ -119,7 +119,9 @@ class ContainerPlan:
         )
         streams = {"AttachStdin": True, "AttachStdout": True, "AttachStderr": True}
         host = self._host_config(client, strict=strict)
-        return config | streams | {"StdinOnce": True, "HostConfig": host}
+        # An image's own health check would be one more process in the sandbox.
+        check = {"Healthcheck": {"Test": ["NONE"]}}
+        return config | streams | check | {"StdinOnce": True, "HostConfig": host}
 
     def _host_config(self, client: APIClient, *, strict: bool) -> dict[str, Any]:
         memory = pids = None

@@ -11,12 +11,12 @@ import functools
 import importlib.util
 import json
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from paddock.backends.docker.endpoint import Endpoint
+from paddock.backends.docker.threads import DaemonThreads
 from paddock.errors import MissingDependency, SandboxError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ DEADLINE = 30.0
 THREADS = 16
 """Calls at once; the engine works them off about as fast as one thread sends them."""
 
-_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="paddock-docker")
+_threads = DaemonThreads(THREADS, "paddock-docker")
 
 
 class EngineError(SandboxError):

@@ -31,6 +31,9 @@ COLOURS = re.compile("\x1b\\[(91|0)m")
 """The engine's own, around what a command writes to stderr."""
 OWN = re.compile(r" ---> .*|Removing intermediate container \w+")
 """What the engine says between the lines of a command."""
+FIRST = "(before the first step)"
+BAD_REQUEST = 400
+"""The engine's answer to a Dockerfile that it cannot read."""
 LAST_LINES = 40
 """Lines of a failed step that its error keeps."""
 
@@ -45,9 +48,11 @@ async def build_bundle(
     network: str | None,
     tell: ImageProgressCallback,
 ) -> None:
-    """Build and tag. Raises `BuildFailed` for a step that fails, `EngineError` for an engine
-    that does. If cancelled, the engine gives up the build and removes its container.
+    """Build and tag. Raises `BuildFailed` for a Dockerfile that cannot be read and for a step
+    that fails, `EngineError` for an engine that does. If cancelled, the engine gives up the
+    build and removes its container.
     """
+    what = f"building {tag}"
     query = {
         "t": tag,
         "dockerfile": bundle.name,
@@ -60,14 +65,18 @@ async def build_bundle(
     headers = await asyncio.to_thread(_build_credentials)
     answers = _Answers(tag, tell)
     body = _told(_threaded(bundle.tar()), tag, "context", tell)
-    async with (
-        aclosing(body),
-        post(
-            engine, f"building {tag}", "/build", query=query, headers=headers, body=body
-        ) as events,
-    ):
-        async for event in events:
-            answers.take(event)
+    try:
+        async with (
+            aclosing(body),
+            post(engine, what, "/build", query=query, headers=headers, body=body) as events,
+        ):
+            async for event in events:
+                answers.take(event)
+    except EngineError as error:
+        if error.status != BAD_REQUEST:
+            raise
+        reason = str(error).removeprefix(f"{what}: ")
+        raise BuildFailed(tag, step=FIRST, reason=reason) from None
     answers.finish()
 
 
@@ -115,7 +124,7 @@ class _Answers:
     def __init__(self, tag: str, tell: ImageProgressCallback) -> None:
         self._tag = tag
         self._tell = tell
-        self._step = "(before the first step)"
+        self._step = FIRST
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
         self._partial = ""
         self._built = False

@@ -65,6 +65,7 @@ async def test_every_container_has_the_posture_that_the_benchmark_asks_for(
         assert host["ReadonlyRootfs"]
         assert found["Config"]["User"] == "65534:65534"
         assert "CapEff:\t0000000000000000" in status
+    assert found["Config"]["Healthcheck"] == {"Test": ["NONE"]}
     assert "PADDOCK" not in environment
 
 
