@@ -88,6 +88,22 @@ async def test_a_dockerfile_brings_its_context(tmp_path: Path) -> None:
         assert sent(native, tmp_path / "out")["app/main.py"] == "print()"
 
 
+@pytest.mark.parametrize("line", ["COPY . /app", "ADD app /app", "add app/main.py /app/"])
+async def test_a_dockerfile_that_copies_all_or_adds_gets_its_context_and_no_more(
+    line: str, tmp_path: Path
+) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM debian:12\n{line}\n")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "main.py").write_text("print()")
+    image = Image.from_dockerfile(tmp_path / "Dockerfile")
+    async with daytona_image(image) as native:
+        assert native.dockerfile().strip() == image.dockerfile().strip()
+        (tmp_path / "out").mkdir()
+        found = sent(native, tmp_path / "out")
+    assert found.keys() - {".", ""} == {"Dockerfile", "app", "app/main.py"}
+    assert found["app/main.py"] == "print()"
+
+
 async def test_steps_after_a_dockerfile_go_on_from_it(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import shutil
 import stat
 import tempfile
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from paddock.image.bundle import Member
 
 __all__ = ["daytona_image"]
+
+ADD = re.compile(r"^\s*ADD\s", re.MULTILINE | re.IGNORECASE)
 
 
 @contextlib.asynccontextmanager
@@ -53,7 +56,13 @@ def _compiled(image: Image, folder: Path) -> Any:
         _write(member, folder / member.name)
     dockerfile = folder / "Dockerfile.paddock"
     dockerfile.write_text(text)
-    return sdk().Image.from_dockerfile(dockerfile)
+    native = sdk().Image.from_dockerfile(dockerfile)
+    dockerfile.unlink()  # it is no part of the context
+    if ADD.search(text):  # the SDK looks for COPY alone
+        from daytona.common.image import Context
+
+        native._context_list = [Context(source_path=str(folder), archive_path=".")]
+    return native
 
 
 def _whole(image: Image) -> tuple[str, list[Member]]:
