@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import math
 import re
@@ -259,7 +260,7 @@ class DockerBackend(Backend):
                 owner.LEASE_LABEL: "" if self.lease is None else str(self.lease),
                 # No sweep judges a sandbox that is meant to outlive its owner.
                 **({} if self.lease is None else {owner.PLACE_LABEL: owner.place()}),
-                **{inventory.LABEL_PREFIX + key: value for key, value in self.labels.items()},
+                inventory.OWN_LABELS: json.dumps(dict(self.labels)),
             },
             resources=self.resources,
             network=self.network,

@@ -119,7 +119,7 @@ def place_prefix() -> str:
 
 async def _commit(engine: Engine, container: str, image: str, labels: Mapping[str, str]) -> None:
     """The image starts nothing and is nobody's sandbox."""
-    labels = {owner.LABEL: "", owner.PLACE_LABEL: "", recipes.LABEL: image, **labels}
+    labels = {**dict.fromkeys(owner.LABELS, ""), recipes.LABEL: image, **labels}
     repository, _, tag = image.partition(":")
     await engine.call(
         f"taking a snapshot of {container}",

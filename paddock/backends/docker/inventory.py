@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
     from paddock.backends.docker.engine import Engine
 
-__all__ = ["LABEL_PREFIX", "collect", "delete", "listing", "own_labels"]
+__all__ = ["OWN_LABELS", "collect", "delete", "listing", "own_labels"]
 
-LABEL_PREFIX = "dev.paddock.label."
-"""Stands before the names of a recipe's own labels."""
+OWN_LABELS = "dev.paddock.labels"
+"""A recipe's own labels, in JSON: one label for all, as a container has those of its image too,
+and that may be a snapshot of another sandbox."""
 
 State = Literal["starting", "running", "paused", "ended"]
 STATES: dict[str, State] = {
@@ -34,16 +36,18 @@ STATES: dict[str, State] = {
 
 
 async def listing(engine: Engine, labels: Mapping[str, str]) -> list[SandboxInfo]:
-    """Our containers, in whatever state, oldest first."""
-    wanted = [f"{LABEL_PREFIX}{key}={value}" for key, value in labels.items()]
-    found = await engine.call("listing sandboxes", _look, engine.client, [owner.LABEL, *wanted])
+    """Our containers that have `labels`, in whatever state, oldest first."""
+    found = await engine.call("listing sandboxes", _look, engine.client, owner.LABEL)
     found.reverse()  # the engine has the newest first, and tells no more than the second
-    return sorted(found, key=lambda info: info.created)
+    wanted = labels.items()
+    return sorted(
+        (info for info in found if wanted <= info.labels.items()), key=lambda info: info.created
+    )
 
 
 async def delete(engine: Engine, name: str) -> bool:
     """Remove one; False if it is not there, or not ours."""
-    wanted = [f"{owner.LABEL}={name}"]
+    wanted = f"{owner.LABEL}={name}"
     found = await engine.call(f"looking for {name}", _look, engine.client, wanted)
     for info in found:
         await remove_container(engine, name)
@@ -71,7 +75,7 @@ async def collect(engine: Engine, **filters: list[str]) -> list[str]:
     return [*left, *images]
 
 
-def _look(client: APIClient, wanted: list[str]) -> list[SandboxInfo]:
+def _look(client: APIClient, wanted: str) -> list[SandboxInfo]:
     return list(_seen(client.containers(all=True, filters={"label": wanted})))
 
 
@@ -99,8 +103,5 @@ def _owner(labels: Mapping[str, str], here: str) -> Literal["alive", "gone", "un
 
 def own_labels(labels: Mapping[str, str]) -> dict[str, str]:
     """What the recipe called its labels."""
-    return {
-        key.removeprefix(LABEL_PREFIX): value
-        for key, value in labels.items()
-        if key.startswith(LABEL_PREFIX)
-    }
+    found: dict[str, str] = json.loads(labels.get(OWN_LABELS, "{}"))
+    return found

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from docker import APIClient
 
-__all__ = ["LABEL", "PLACE_LABEL", "OwnerLock", "abandoned", "is_alive", "is_ours", "place"]
+__all__ = ["LABEL", "LABELS", "PLACE_LABEL", "OwnerLock", "abandoned", "is_alive", "is_ours", "place"]
 
 LABEL = "dev.paddock.sandbox"
 """Holds a sandbox's id, which is its container's name; see `is_ours`."""
@@ -22,6 +22,8 @@ WORD_LABEL = "dev.paddock.word"
 """What a host has to say to the guest to join it: whoever may look at a container may join."""
 LEASE_LABEL = "dev.paddock.lease"
 """Seconds, or nothing for a sandbox that outlives its owners."""
+LABELS = (LABEL, PLACE_LABEL, WORD_LABEL, LEASE_LABEL)
+"""What is said of one container, and not of what is made from its files."""
 
 
 def abandoned(client: APIClient, filters: Mapping[str, list[str]]) -> list[str]:

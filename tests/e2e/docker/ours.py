@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RECIPE", "forks", "names"]
 
-RECIPE = DockerBackend(network="none")
+RECIPE = DockerBackend(network="none", labels={"of": "a test"})
 
 
 async def names(engine: Engine) -> set[str]:

@@ -37,11 +37,14 @@ async def test_a_snapshot_keeps_files_and_is_nobodys_sandbox(
     await sandbox.fs.write_text("kept", "yes")
     name = f"paddock-test-snapshot:{sandbox.id}"
     await sandbox.snapshot(name)
+    recipe = DockerBackend(image=name, network="none")
     try:
-        async with DockerBackend(image=name, network="none").sandbox() as again:
+        async with recipe.sandbox() as again:
             assert await again.fs.read_text("kept") == "yes"
+            assert [info.id for info in await recipe.list({"of": "a test"})] == [sandbox.id]
         found = await engine.call("inspecting", engine.client.inspect_image, name)
-        assert found["Config"]["Labels"]["dev.paddock.sandbox"] == ""
+        inherited = found["Config"]["Labels"]
+        assert {inherited[f"dev.paddock.{name}"] for name in ("sandbox", "word", "lease")} == {""}
     finally:
         await engine.call("removing", engine.client.remove_image, name)
     assert (await sandbox.exec("cat kept")).stdout == "yes"
