@@ -25,7 +25,7 @@ def shown() -> list[list[str]]:
             lexer.whitespace_split = True
             words: list[str] = []
             for word in [*lexer, "|"]:
-                if word in ("|", "<"):
+                if word in ("|", "<", ">"):
                     if words[:1] == ["paddock"]:
                         found.append(words[1:])
                     words = []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from paddock.errors import TraceWriteError
 from paddock.runtime.cancellation import CancellationToken
 from tests.unit.runtime.stuck import PATIENCE, Hanging, Stuck, call, until
 
@@ -287,7 +288,7 @@ async def test_closing_a_session_cancels_its_run(
     assert model.open == 0
 
 
-async def test_a_session_whose_directory_is_gone_is_still_cancelled_and_closed(
+async def test_a_session_whose_directory_is_gone_is_still_closed_and_its_run_fails(
     open_session: OpenSession, backend: CountingBackend, tmp_path: Path
 ) -> None:
     tool = Hanging()
@@ -303,7 +304,8 @@ async def test_a_session_whose_directory_is_gone_is_still_cancelled_and_closed(
         shutil.rmtree(tmp_path / "one")
         await session.close()
         assert not backend.live
-        assert (await task).status == "cancelled"
+        with pytest.raises(TraceWriteError):
+            await task
 
 
 async def test_closing_waits_for_a_run_that_is_ending(open_session: OpenSession) -> None:
