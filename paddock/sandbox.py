@@ -222,7 +222,11 @@ class Sandbox(ABC):
         raise Unsupported("fork()", backend=self.backend)
 
     async def pause(self) -> None:
-        """Stop all processes where they are; calls wait until `resume`."""
+        """Stop all processes where they are; calls wait until `resume`.
+
+        One that times out or is cancelled meanwhile ends; its command is killed when the
+        sandbox goes on.
+        """
         raise Unsupported("pause()", backend=self.backend)
 
     async def resume(self) -> None:

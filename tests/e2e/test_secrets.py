@@ -347,6 +347,7 @@ def test_a_command_that_fails_says_no_secret(paddock: Paddock) -> None:
     config = {
         "model": "scripted:script.yaml",
         "secrets": ["TOKEN"],
+        "auto_approve": True,
         "backend": {"type": "local", "isolation": "none", "setup": ["echo $TOKEN >&2; exit 3"]},
     }
     turns = [{"tool_calls": [{"name": "bash", "arguments": {"command": "true"}}]}]
