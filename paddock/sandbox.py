@@ -218,8 +218,11 @@ class Sandbox(ABC):
         """Make `count` sandboxes with this one's files, environment and labels; see `snapshot`.
 
         They are the caller's to close, this one is not touched. All are made, or none.
+        `ConfigError` for a number below 0.
         """
-        raise Unsupported("fork()", backend=self.backend)
+        if count < 0:
+            raise ConfigError(f"fork({count}): give the number of sandboxes to make")
+        return await self._fork(count)
 
     async def pause(self) -> None:
         """Stop all processes where they are; calls wait until `resume`.
@@ -364,6 +367,10 @@ class Sandbox(ABC):
     @abstractmethod
     async def _start(self, command: Command) -> Process:
         """Start `command`. If cancelled, nothing of it is left running."""
+
+    async def _fork(self, count: int) -> list[Sandbox]:
+        """For those with `Capability.FORK`."""
+        raise Unsupported("fork()", backend=self.backend)
 
     async def _url(self, port: int) -> str:
         """For those with `Capability.URL`."""

@@ -218,6 +218,8 @@ async def test_a_fork_has_an_owner_of_its_own_and_outlives_what_it_was_made_from
         await parent.aclose()
         return
     assert await parent.fork(0) == []
+    with pytest.raises(ConfigError):
+        await parent.fork(-1)
     (fork,) = await parent.fork()
     await parent.aclose()
     async with fork:

@@ -148,17 +148,17 @@ class DaytonaSandbox(GuestSandbox):
         await self._change("snapshot()", lambda: self.native.create_snapshot(name, CHANGE_DEADLINE))
         return snapshot_image(name)
 
-    async def fork(self, count: int = 1) -> list[Sandbox]:
+    async def _fork(self, count: int) -> list[Sandbox]:
         made: list[Sandbox] = []
         try:
             while len(made) < count:  # at once they would only wait for each other
-                made.append(await self._fork())
+                made.append(await self._fork_once())
         except BaseException:
             await finish(_close_all(made))
             raise
         return made
 
-    async def _fork(self) -> Sandbox:
+    async def _fork_once(self) -> Sandbox:
         recipe = replace(self._recipe, uploads=(), setup=())
         service = self._service.share()
 

@@ -60,10 +60,8 @@ class ContainerSandbox(Sandbox):
         await commits.keep(self._engine, self.id, reference)
         return Image.from_registry(reference)
 
-    async def fork(self, count: int = 1) -> list[Sandbox]:
+    async def _fork(self, count: int) -> list[Sandbox]:
         self._need_files("fork()")
-        if count < 0:
-            raise ConfigError(f"fork({count}): give the number of sandboxes to make")
         if not count:
             return []
         async with commits.committed(self._engine, self.id, {}) as image:
