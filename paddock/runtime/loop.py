@@ -66,10 +66,10 @@ class AgentLoop:
     """One run's loop. `check` raises when the run is to be cancelled.
 
     `request` is what every model call has in common, its messages being those before
-    the conversation. `rules` tells what holds for calls at that moment. `before_turn` is awaited before each model call. `ledger` counts
-    the model calls, and says when no more is to be spent. `phase` tells where the loop
-    is, for whoever has to say where it was cancelled. `output` is what `answer_format`
-    made of the final answer.
+    the conversation. `rules` tells what holds for calls at that moment. `before_turn` is
+    awaited before each model call. `ledger` counts the model calls, and says when no more is
+    to be spent. `phase` tells where the loop is, for whoever has to say where it was
+    cancelled. `output` is what `answer_format` made of the final answer.
     """
 
     state: State

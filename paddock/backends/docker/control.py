@@ -13,7 +13,7 @@ from paddock._concurrency import acquire, finish
 from paddock.backends.docker import commits
 from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.powers import missing
-from paddock.errors import ConfigError, Unsupported
+from paddock.errors import Unsupported
 from paddock.image import Image
 from paddock.sandbox import Capability, Sandbox, Stats
 

@@ -11,7 +11,16 @@ if TYPE_CHECKING:
 
     from docker import APIClient
 
-__all__ = ["LABEL", "LABELS", "PLACE_LABEL", "OwnerLock", "abandoned", "is_alive", "is_ours", "place"]
+__all__ = [
+    "LABEL",
+    "LABELS",
+    "PLACE_LABEL",
+    "OwnerLock",
+    "abandoned",
+    "is_alive",
+    "is_ours",
+    "place",
+]
 
 LABEL = "dev.paddock.sandbox"
 """Holds a sandbox's id, which is its container's name; see `is_ours`."""

@@ -130,7 +130,7 @@ async def test_a_tool_says_what_it_is_and_needs_an_input() -> None:
 @pytest.mark.rows("S-51")
 @pytest.mark.parametrize("name", ["", "a b", "krit.iker", "critic\n", "c" * 65])
 def test_a_name_that_no_provider_takes_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="tool_name .* at most 64 letters"):
+    with pytest.raises(ConfigError, match=r"tool_name .* at most 64 letters"):
         AgentToolHandler(tool_name=name, tool_description="Judges.", system_prompt=PROMPT)
 
 

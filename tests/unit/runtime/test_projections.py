@@ -235,8 +235,8 @@ def test_the_end_of_a_turn_tells_its_text_and_the_usage_of_run_and_session() -> 
 def test_no_other_event_is_shown() -> None:
     told = {type(event) for event, _ in SHOWN} | {TurnFinished}
     assert {kind.__name__ for kind in set(get_args(Event)) - told} == {
-        "RunStarted", "RulesChanged", "RunFinished", "MessageAdded", "ModelStarted", "ApprovalDecided",
-        "TraceRepaired", "ChildModelFinished",
+        "RunStarted", "RulesChanged", "RunFinished", "MessageAdded", "ModelStarted",
+        "ApprovalDecided", "TraceRepaired", "ChildModelFinished",
     }  # fmt: skip
     hidden: list[Event] = [
         BEGUN,

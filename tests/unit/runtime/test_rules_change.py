@@ -95,7 +95,9 @@ async def test_what_was_approved_while_the_profile_changed_is_decided_again(
     open_session: OpenSession, tmp_path: Path
 ) -> None:
     session = open_session(
-        [{"tool_calls": [WRITE]}, DONE], session_dir=tmp_path / "s", config=HERE | {"profile": ASKED}
+        [{"tool_calls": [WRITE]}, DONE],
+        session_dir=tmp_path / "s",
+        config=HERE | {"profile": ASKED},
     )
     asked: list[str] = []
 

@@ -8,7 +8,17 @@ import selectors
 from collections import deque
 
 from .files import write_all
-from .wire import BULK, CREDIT_STEP, INLINE, LENGTH, PIECE, STDIN_CLOSED, STDIN_CREDIT, Capture, frame
+from .wire import (
+    BULK,
+    CREDIT_STEP,
+    INLINE,
+    LENGTH,
+    PIECE,
+    STDIN_CLOSED,
+    STDIN_CREDIT,
+    Capture,
+    frame,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
