@@ -98,10 +98,12 @@ class Chat:
         await _check_model(self._agent)
         await check_telemetry()
         self._say(f"{plain(self._agent.config.model)}; /help tells what can be said")
-        async with self._taken:
+        try:
             if self._first is not None:
                 await self._take(self._first)
             await self._repl.run()
+        finally:
+            await self._taken.aclose()
         self._say_farewell()
         return 0
 
@@ -114,15 +116,21 @@ class Chat:
         return self._session
 
     async def _take(self, session: Session) -> Session:
-        """Close the session before, and go on with this one."""
-        await self._taken.aclose()
+        """Go on with this session, and close the one before."""
         keep_quiet(session.redactor)
+        taken = AsyncExitStack()
+        try:
+            await taken.enter_async_context(session)
+            await taken.enter_async_context(observed(session))
+        except BaseException:
+            await taken.aclose()
+            raise
         session.approval_callback = self._approver
         if self._session is not None:
             session.system_prompt = self._session.system_prompt
         self._session = session
-        await self._taken.enter_async_context(session)
-        await self._taken.enter_async_context(observed(session))
+        before, self._taken = self._taken, taken
+        await before.aclose()
         return session
 
     def _say(self, text: str) -> None:

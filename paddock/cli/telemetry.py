@@ -33,9 +33,9 @@ async def observed(session: Session) -> AsyncIterator[None]:
     if telemetry is None:
         yield
         return
-    await telemetry.start()
     try:
+        await telemetry.start()
         yield
     finally:
-        ran = session.state.run_count > 0
-        await telemetry.close(session.state.status if ran else "cancelled")
+        status = session.state.status
+        await telemetry.close({"created": "cancelled", "running": "error"}.get(status, status))

@@ -63,15 +63,15 @@ class Agent:
             if name not in self._own and handler is not None:
                 registry.register(handler)
         self.config, self.registry, self._own = config, registry, own
-        for child, changes in self._children.items():
+        for child, changes in list(self._children.items()):
             self._shape(child, changes)
 
     def child(self, changes: Mapping[str, Any]) -> Agent:
         """An agent like this one but for `changes` of the configuration, without the tools that
         run agents. While it lives it is reconfigured when this one is."""
         child = Agent(self.config)
-        self._shape(child, changes)
         self._children[child] = changes
+        self._shape(child, changes)
         return child
 
     def _shape(self, child: Agent, changes: Mapping[str, Any]) -> None:

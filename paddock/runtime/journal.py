@@ -79,6 +79,9 @@ class Journal:
         try:
             if self.state.status == "running":
                 self._close_dead_run()
+            elif not self.state.pending_approvals:
+                # Its process died while it gave results to what nobody had approved.
+                self.settle(started=UNKNOWN, waiting=NEVER_RAN)
             yield
         finally:
             if self._writer is not None:

@@ -206,8 +206,9 @@ class AgentLoop:
         while True:
             rules = await self._rules_now()
             allowed = await self.gate.allowed(calls, rules)
-            if allowed < len(calls) or self.rules() == rules:
+            if self.rules() == rules:
                 return allowed, rules
+            calls = calls[:allowed]
 
     async def _act(self, calls: Sequence[PreparedCall]) -> RunStatus | None:
         """Run the calls that may run; not None ends the run."""

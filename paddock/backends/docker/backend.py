@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock._concurrency import acquire
 from paddock.backends.base import Backend, Progress
-from paddock.backends.docker import heir, inventory, owner, recipes
+from paddock.backends.docker import commits, heir, inventory, owner, recipes
 from paddock.backends.docker.attach import join_stream, open_stream
 from paddock.backends.docker.build import ensure
 from paddock.backends.docker.container import (
@@ -32,7 +32,7 @@ from paddock.backends.docker.container import (
     Network,
     numbers,
 )
-from paddock.backends.docker.control import remove_container
+from paddock.backends.docker.control import remove_container, resume_container
 from paddock.backends.docker.creation import create_container
 from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.fallback import launch
@@ -142,7 +142,8 @@ class DockerBackend(Backend):
             raise ConfigError(f"no sandbox of ours is called {sandbox_id}") from None
         plan = ContainerPlan.seen(found, await powers(engine))
         if found["State"]["Paused"]:
-            await engine.call(f"resuming {plan.name}", engine.client.unpause, plan.name)
+            async with commits.standing_still(engine, plan.name):
+                await resume_container(engine, plan.name)
         lock = await asyncio.to_thread(owner.OwnerLock.join, plan.name)
         client = GuestClient()
         try:

@@ -23,12 +23,21 @@ from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from docker import APIClient
 
     from paddock.backends.docker.engine import Engine
 
-__all__ = ["committed", "keep", "place_prefix", "reference_of", "release", "sweep"]
+__all__ = [
+    "committed",
+    "keep",
+    "place_prefix",
+    "reference_of",
+    "release",
+    "standing_still",
+    "sweep",
+]
 
 COMMIT_DEADLINE = 600.0
 """Seconds for the engine to write a container's files: a disk's pace."""
@@ -121,19 +130,26 @@ async def _commit(engine: Engine, container: str, image: str, labels: Mapping[st
     """The image starts nothing and is nobody's sandbox."""
     labels = {**dict.fromkeys(owner.LABELS, ""), recipes.LABEL: image, **labels}
     repository, _, tag = image.partition(":")
-    await engine.call(
-        f"taking a snapshot of {container}",
-        engine.client.commit,
-        container,
-        repository=repository,
-        tag=tag,
-        changes=[
-            "ENTRYPOINT []",
-            "CMD []",
-            *(f"LABEL {key}={json.dumps(value)}" for key, value in labels.items()),
-        ],
-        deadline=COMMIT_DEADLINE,
-    )
+    patient = await engine.patient(COMMIT_DEADLINE)
+    async with standing_still(engine, container):
+        await patient.call(
+            f"taking a snapshot of {container}",
+            patient.client.commit,
+            container,
+            repository=repository,
+            tag=tag,
+            changes=[
+                "ENTRYPOINT []",
+                "CMD []",
+                *(f"LABEL {key}={json.dumps(value)}" for key, value in labels.items()),
+            ],
+            deadline=COMMIT_DEADLINE,
+        )
+
+
+def standing_still(engine: Engine, container: str) -> AbstractAsyncContextManager[None]:
+    """A lock: an engine pauses a container while it writes its files, which nobody may undo."""
+    return locked(f"{engine.endpoint.url} {container}")
 
 
 async def release(engine: Engine, image: str) -> None:

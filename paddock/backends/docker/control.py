@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from paddock.backends.docker.container import ContainerPlan
     from paddock.backends.docker.engine import Engine
 
-__all__ = ["ContainerSandbox", "controls", "remove_container"]
+__all__ = ["ContainerSandbox", "controls", "is_paused", "remove_container", "resume_container"]
 
 ALWAYS = frozenset(
     {
@@ -106,7 +106,7 @@ class ContainerSandbox(Sandbox):
         await finish(self._go_on())
 
     async def _go_on(self, _: object = None) -> None:
-        await self._engine.call(f"resuming {self.id}", self._engine.client.unpause, self.id)
+        await resume_container(self._engine, self.id)
         self._has_gone_on()
 
     def _has_gone_on(self) -> None:
@@ -116,15 +116,12 @@ class ContainerSandbox(Sandbox):
         if resumed is not None:
             resumed.set()
 
-    async def _is_paused(self) -> bool:
-        """Whether somebody else has paused it."""
-        try:
-            found = await self._engine.call(
-                f"looking at {self.id}", self._engine.client.inspect_container, self.id
-            )
-        except EngineError:
-            return False
-        return bool(found["State"]["Paused"])
+    async def _rests(self) -> bool:
+        """Whether it is paused, as far as is known: somebody else may have let it go on."""
+        if not self._stands_still or await is_paused(self._engine, self.id) is not False:
+            return self._stands_still
+        self._has_gone_on()
+        return False
 
     def _be_patient(self, patient: bool) -> None:
         """Told when its processes are about to be stopped, and when they go on."""
@@ -157,6 +154,24 @@ async def _close_all(making: Sequence[asyncio.Task[Sandbox]]) -> None:
     await asyncio.wait(making)
     made = [task.result() for task in making if not task.cancelled() and not task.exception()]
     await asyncio.gather(*(sandbox.aclose() for sandbox in made), return_exceptions=True)
+
+
+async def is_paused(engine: Engine, name: str) -> bool | None:
+    """None where the engine does not say."""
+    try:
+        found = await engine.call(f"looking at {name}", engine.client.inspect_container, name)
+    except EngineError:
+        return None
+    return bool(found["State"]["Paused"])
+
+
+async def resume_container(engine: Engine, name: str) -> None:
+    """Let a container go on; one that does already is fine."""
+    try:
+        await engine.call(f"resuming {name}", engine.client.unpause, name)
+    except EngineError:
+        if await is_paused(engine, name) is not False:
+            raise
 
 
 async def remove_container(engine: Engine, name: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock.backends.docker.control import remove_container
 from paddock.backends.docker.engine import EngineError
+from paddock.backends.docker.store import FORKS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,9 @@ async def create_container(
         if not plan.keeps_files:  # who owns what is in memory is said when it is created
             await remove_container(engine, plan.name)
             await _create(engine, plan, entrypoint)
-    if plan.keeps_files and plan.ids is not None and not plan.is_root:
+    given = plan.working_dir == "/" or plan.image.startswith(f"{FORKS}:")
+    if plan.keeps_files and plan.ids is not None and not plan.is_root and not given:
+        # That of a fork is as it was, and nobody's is the root.
         what = f"giving {plan.working_dir} to {plan.user}"
         await engine.call(what, _give, engine.client, plan, plan.ids)
 
@@ -99,5 +102,6 @@ def _mode(client: APIClient, container: str, path: PurePosixPath) -> int:
 
     url = f"{client.base_url}/v{client.api_version}/containers/{container}/archive"
     told = client.head(url, params={"path": str(path)}, timeout=client.timeout)
+    told.raise_for_status()
     found: dict[str, Any] = decode_json_header(told.headers["X-Docker-Container-Path-Stat"])
     return 0o777 if found["linkTarget"] else int(found["mode"]) & 0o777

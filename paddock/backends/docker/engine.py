@@ -90,7 +90,14 @@ class Engine:
 
         `deadline`, in seconds, is how long one that hangs may keep a thread busy, too.
         """
-        endpoint = await asyncio.to_thread(Endpoint.find, host)
+        return await cls._at(await asyncio.to_thread(Endpoint.find, host), deadline)
+
+    async def patient(self, deadline: float) -> Engine:
+        """The same engine by a client that waits for an answer for `deadline` seconds."""
+        return await self._at(self.endpoint, deadline)
+
+    @classmethod
+    async def _at(cls, endpoint: Endpoint, deadline: float) -> Engine:
         client = await _in_thread(
             functools.partial(_client, endpoint, deadline), f"reaching {endpoint.url}", deadline
         )

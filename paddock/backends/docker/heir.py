@@ -76,13 +76,16 @@ def _program(host: str | None) -> list[str]:
 async def inherit(host: str | None) -> None:
     """Remove what dead makers of this place had created and not started, or paused, and what
     an engine creates late: it goes on with what it was asked for when nobody waits any more."""
-    if not owner.forget_dead():
-        return
+    dead = owner.forget_dead()  # or the heir of another engine has forgotten them already
     until = time.monotonic() + DEADLINE
     while time.monotonic() < until:
         # An engine that does not answer now may do so in a second.
         with contextlib.suppress(EngineError):
-            await inventory.collect(await Engine.connect(host), status=["created", "paused"])
+            engine = await Engine.connect(host)
+            found = await inventory.collect(engine, status=["created", "paused"])
+            if not (dead or found):
+                return
+            dead = True
         await asyncio.sleep(INTERVAL)
 
 

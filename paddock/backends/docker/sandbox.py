@@ -8,7 +8,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from paddock.backends.docker.attach import join_stream
-from paddock.backends.docker.control import ContainerSandbox, controls, remove_container
+from paddock.backends.docker.control import (
+    ContainerSandbox,
+    controls,
+    is_paused,
+    remove_container,
+)
 from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.inquest import cause_of_death
 from paddock.backends.guest.client import KILL_DEADLINE, GuestClient
@@ -90,13 +95,13 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
         """Renew the lease, and notice a guest that no longer answers."""
         while not self._client.lost.done():
             await asyncio.sleep(interval)
-            if self._stands_still:
+            if await self._rests():
                 continue
             try:
                 async with asyncio.timeout(ANSWER_DEADLINE):
                     await self._client.request("ping")
             except TimeoutError:
-                if self._resumed is None and not await self._is_paused():
+                if self._resumed is None and not await is_paused(self._engine, self.id):
                     self._client.fail(f"its guest has not answered for {ANSWER_DEADLINE:g} s")
             except SandboxLost:
                 return

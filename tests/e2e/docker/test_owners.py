@@ -188,6 +188,18 @@ async def test_a_sandbox_that_was_paused_and_left_goes_on_for_who_finds_it(engin
         assert await found.fs.read_text("kept") == "yes"
 
 
+@pytest.mark.usefixtures("control_groups")
+async def test_a_paused_sandbox_that_another_joins_goes_on_for_its_maker(engine: Engine) -> None:
+    async with DockerBackend(network="none", lease=2).sandbox() as sandbox:
+        await sandbox.pause()
+        joined = await DockerBackend().attach(sandbox.id)
+        assert (await joined.exec("echo there")).stdout == "there\n"
+        await joined.detach()
+        await asyncio.sleep(4)  # the maker has to have noticed before the lease ends
+        await sandbox.resume()
+        assert (await sandbox.exec("echo here")).stdout == "here\n"
+
+
 PAUSER = """
 import asyncio
 from paddock.backends.docker import DockerBackend

@@ -17,6 +17,7 @@ from testcontainers.core.container import DockerContainer
 from paddock import ExecTimeout, Image
 from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.build import ensure
+from paddock.backends.docker.commits import COMMIT_DEADLINE
 from paddock.backends.docker.sandbox import DockerSandbox
 from paddock.backends.docker.store import identity
 from paddock.errors import ConfigError
@@ -81,7 +82,8 @@ async def test_an_image_of_somebody_else_loses_its_name_and_stays(
 async def test_a_name_that_no_image_can_have_is_refused_before_anything_is_written(
     sandbox: DockerSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sandbox._engine.client, "commit", None)
+    patient = await sandbox._engine.patient(COMMIT_DEADLINE)
+    monkeypatch.setattr(patient.client, "commit", None)
     with pytest.raises(ConfigError, match="'A:1' is not a name"):
         await sandbox.snapshot("A:1")
 
@@ -99,8 +101,9 @@ async def test_a_cancelled_snapshot_leaves_the_name_as_it_was_and_nothing_else(
     if taken:
         await sandbox.snapshot(name)
     before = await identity(engine, name)
-    client = sandbox._engine.client
-    commit, work, written = client.commit, getattr(client, step), []
+    writer = (await sandbox._engine.patient(COMMIT_DEADLINE)).client
+    client = writer if step == "commit" else sandbox._engine.client
+    commit, work, written = writer.commit, getattr(client, step), []
     loop = asyncio.get_running_loop()
 
     def remember(*args: Any, **kwargs: Any) -> Any:
@@ -113,7 +116,7 @@ async def test_a_cancelled_snapshot_leaves_the_name_as_it_was_and_nothing_else(
         monkeypatch.setattr(client, step, work)
         return answer
 
-    monkeypatch.setattr(client, "commit", remember)
+    monkeypatch.setattr(writer, "commit", remember)
     monkeypatch.setattr(client, step, cancelled)
     taking = asyncio.create_task(sandbox.snapshot(name))
     with pytest.raises(asyncio.CancelledError):

@@ -148,6 +148,24 @@ async def test_a_refusal_stands_whatever_changes(open_session: OpenSession) -> N
     assert [event.type for event in result.events].count("tool_blocked") == 1
 
 
+async def test_calls_before_a_refused_one_are_decided_by_what_holds_then(
+    open_session: OpenSession,
+) -> None:
+    danger = {"name": "bash", "arguments": {"command": "rm -r x"}}
+    config = HERE | {"profile": DEVELOPER, "auto_approve": False}
+    session = open_session([{"tool_calls": [WRITE, danger]}], config=config)
+
+    def refuse(name: str, arguments: dict[str, Any]) -> bool:
+        become(session, READONLY)
+        return False
+
+    session.approval_callback = refuse
+    async with session:
+        result = await session.run("Go.")
+        assert not await (await session.get_sandbox()).fs.exists("made.txt")
+    assert "Created" not in str(results(result))
+
+
 async def test_somebody_else_is_asked_from_the_next_call(
     open_session: OpenSession, tmp_path: Path
 ) -> None:

@@ -8,7 +8,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from paddock._frozen import FrozenMapping
-from paddock.backends.docker.control import ContainerSandbox, controls, remove_container
+from paddock.backends.docker.control import (
+    ContainerSandbox,
+    controls,
+    is_paused,
+    remove_container,
+)
 from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.fallback.files import ShellFileSystem
 from paddock.backends.docker.fallback.inside import KEY
@@ -103,13 +108,13 @@ class FallbackSandbox(ContainerSandbox):
         """Renew the lease, and notice a first process that no longer answers."""
         while not self._watchdog.lost.done():
             await asyncio.sleep(interval)
-            if self._stands_still:
+            if await self._rests():
                 continue
             try:
                 async with asyncio.timeout(ANSWER_DEADLINE):
                     await self._watchdog.beat()
             except TimeoutError:
-                if self._resumed is None and not await self._is_paused():
+                if self._resumed is None and not await is_paused(self._engine, self.id):
                     self._lose(f"its first process has not answered for {ANSWER_DEADLINE:g} s")
             except SandboxLost:
                 return
