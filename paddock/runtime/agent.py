@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import weakref
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from paddock.redaction import Secrets
 from paddock.runtime.config import AgentConfig
 from paddock.runtime.models import create_model
-from paddock.runtime.tools.child import ChildTool
 from paddock.runtime.tools.factory import build_registry
 from paddock.runtime.tools.sql.config import parse_databases
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from paddock.backends.base import Backend, ProgressCallback
     from paddock.runtime.models.base import ModelClient
@@ -39,9 +36,6 @@ class Agent:
         self.config = AgentConfig() if config is None else config
         self.registry = _registry(self.config)
         self._own = frozenset(self.registry)
-        self._children: weakref.WeakKeyDictionary[Agent, Mapping[str, Any]] = (
-            weakref.WeakKeyDictionary()
-        )
 
     @cached_property
     def system_prompt(self) -> str:
@@ -53,7 +47,7 @@ class Agent:
 
         A run that is going on keeps its model and its sandbox; its next model call is told the
         new tools, and tool calls that are not decided yet are by the new profile. So it is for
-        this agent's children. Tools that were registered beside the profile's stay, and so
+        the agents that work for it. Tools that were registered beside the profile's stay, and so
         does a system prompt that was read already.
         """
         registry = _registry(config)
@@ -63,27 +57,6 @@ class Agent:
             if name not in self._own and handler is not None:
                 registry.register(handler)
         self.config, self.registry, self._own = config, registry, own
-        for child, changes in list(self._children.items()):
-            self._shape(child, changes)
-
-    def child(self, changes: Mapping[str, Any]) -> Agent:
-        """An agent like this one but for `changes` of the configuration, without the tools that
-        run agents. While it lives it is reconfigured when this one is."""
-        child = Agent(self.config)
-        self._children[child] = changes
-        self._shape(child, changes)
-        return child
-
-    def _shape(self, child: Agent, changes: Mapping[str, Any]) -> None:
-        child.config = dataclasses.replace(self.config, **changes)
-        child.registry = self.registry.copy()
-        child.leave_delegating()
-
-    def leave_delegating(self) -> None:
-        """Have no tools that run agents."""
-        for name in self.registry:
-            if isinstance(self.registry.get(name), ChildTool):
-                self.registry.unregister(name)
 
     def create_client(self) -> ModelClient:
         """A new client of the configured model, for the caller to close."""

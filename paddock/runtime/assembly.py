@@ -82,7 +82,8 @@ class Assembly:
 
     def rules(self) -> Rules:
         """What holds for calls now; it may change in the middle of a run."""
-        return rules_of(self.agent, self.settings.approval_callback)
+        own = rules_of(self.agent, self.settings.approval_callback)
+        return own if self.settings.oversight is None else self.settings.oversight(own)
 
     def _context(self, ledger: Ledger, out: Outlet) -> SessionContext:
         delegation = Delegation(parent=self, open_session=self.open_session, ledger=ledger, out=out)

@@ -19,12 +19,12 @@ from paddock.runtime.events import ChildModelFinished
 from paddock.runtime.models.base import Usage
 from paddock.runtime.results import RunResult, run_usage
 from paddock.runtime.state import State
-from paddock.runtime.tools.child import ChildReport
+from paddock.runtime.tools.child import ChildReport, ChildTool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from paddock.runtime.approvals import ApprovalCallback
+    from paddock.runtime.approvals import ApprovalCallback, Rules
     from paddock.runtime.assembly import Assembly
     from paddock.runtime.budget import Ledger
     from paddock.runtime.models.base import Message
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from paddock.runtime.session import Session
     from paddock.runtime.state import StateObserver
     from paddock.runtime.tools.child import ChildTask
+    from paddock.runtime.tools.registry import ToolRegistry
 
 __all__ = ["Delegation", "FamilyObserver", "conversation"]
 
@@ -93,7 +94,7 @@ class Delegation:
             ),
             sandbox=parent.sandbox if task.shares_sandbox else None,
         )
-        child.approval_callback = task.approval_callback or self._in_turn()
+        child.oversight = _Oversight(task, parent.rules, self._asking)
         child.cancel_check = task.cancel_check
         child.auto_compact = settings.auto_compact
         child.context_window = settings.context_window
@@ -107,16 +108,15 @@ class Delegation:
         """The agent of `task`, without the tools that run agents. Blocks."""
         parent = self.parent.agent
         if task.config is not None:
-            config = task.config
-            if task.approval_callback is None and not parent.config.auto_approve:
-                config = replace(config, auto_approve=False)
-            agent = Agent(config)
-            agent.leave_delegating()
+            agent = Agent(task.config)
+            agent.registry = _without_agents(agent.registry)
             return agent
         changes: dict[str, Any] = {"response_format": None}  # that is for the last answer
         if task.system_prompt is not None:
             changes["system_prompt"] = task.system_prompt
-        return parent.child(changes)
+        agent = Agent(replace(parent.config, **changes))
+        agent.registry = _without_agents(parent.registry)
+        return agent
 
     def _same_model(self, agent: Agent) -> bool:
         ours, theirs = self.parent.agent.config, agent.config
@@ -126,18 +126,54 @@ class Delegation:
             theirs.provider,
         )
 
-    def _in_turn(self) -> ApprovalCallback | None:
-        first = self.parent.settings.approval_callback
-        if first is None:
-            return None
 
-        async def ask(name: str, arguments: dict[str, Any]) -> bool:
-            async with self._asking:
-                callback = self.parent.settings.approval_callback or first
-                answer = callback(name, arguments)
-                return await answer if inspect.isawaitable(answer) else answer
+class _Oversight:
+    """What holds for the calls of an agent that does `task`: at each, by what holds then for
+    the one above. An agent of its own configuration has its own tools, and is approved
+    automatically only if the one above is too."""
 
-        return ask
+    def __init__(self, task: ChildTask, above: Callable[[], Rules], asking: asyncio.Lock) -> None:
+        self._task = task
+        self._above = above
+        self._asking = asking
+        self._lent: tuple[ToolRegistry, ToolRegistry] | None = None
+
+    def __call__(self, own: Rules) -> Rules:
+        task, above = self._task, self._above()
+        callback = task.approval_callback
+        if callback is None and above.callback is not None:
+            callback = _InTurn(above.callback, self._asking)
+        own = replace(own, callback=callback)
+        if task.config is not None:
+            return replace(own, auto_approve=own.auto_approve and above.auto_approve)
+        return replace(own, registry=self._lend(above.registry), auto_approve=above.auto_approve)
+
+    def _lend(self, registry: ToolRegistry) -> ToolRegistry:
+        if self._lent is None or self._lent[0] is not registry:
+            self._lent = registry, _without_agents(registry)
+        return self._lent[1]
+
+
+@dataclass(frozen=True)
+class _InTurn:
+    """Asks `callback`, when it is asked by nobody else."""
+
+    callback: ApprovalCallback
+    asking: asyncio.Lock
+
+    async def __call__(self, name: str, arguments: dict[str, Any]) -> bool:
+        async with self.asking:
+            answer = self.callback(name, arguments)
+            return await answer if inspect.isawaitable(answer) else answer
+
+
+def _without_agents(registry: ToolRegistry) -> ToolRegistry:
+    """A copy that lacks the tools that run agents."""
+    copied = registry.copy()
+    for name in copied:
+        if isinstance(copied.get(name), ChildTool):
+            copied.unregister(name)
+    return copied
 
 
 @dataclass(frozen=True)

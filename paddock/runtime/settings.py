@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paddock.backends.base import ProgressCallback
-    from paddock.runtime.approvals import ApprovalCallback
+    from paddock.runtime.approvals import ApprovalCallback, Rules
     from paddock.runtime.loop import BudgetGate
 
 __all__ = ["SessionSettings"]
@@ -40,6 +40,8 @@ class SessionSettings:
         after a step that fails.
     `system_prompt`
         Takes the place of the agent's, where it is not None.
+    `oversight`
+        Given what would hold for a call, says what does: for agents that work for another.
     """
 
     approval_callback: ApprovalCallback | None = None
@@ -49,6 +51,7 @@ class SessionSettings:
     budget_gate: BudgetGate | None = None
     on_provision: ProgressCallback | None = None
     system_prompt: str | None = None
+    oversight: Callable[[Rules], Rules] | None = None
     _ledger: Ledger | None = None
 
     @property

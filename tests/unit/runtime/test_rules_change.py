@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock import LocalBackend, PermissionProfile, RunResult, Session, load_profile
+from paddock import (
+    AgentConfig,
+    AgentToolHandler,
+    LocalBackend,
+    PermissionProfile,
+    RunResult,
+    Session,
+    load_profile,
+)
 from paddock.runtime.permissions import ApprovalMode
 from paddock.runtime.trace import read_records
 from tests.unit.runtime.delegating import Two, delegating, running, session_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from paddock import AgentEvent, ModelRequest
+    from paddock import AgentEvent, ModelEvent, ModelRequest
     from tests.unit.runtime.conftest import OpenSession
 
 pytestmark = pytest.mark.rows("C55")
@@ -25,7 +33,7 @@ WRITE = {"name": "write", "arguments": {"path": "made.txt", "content": "x"}}
 DONE = {"text": "Done."}
 READONLY, DEVELOPER = load_profile("readonly"), load_profile("developer")
 ASKED = replace(DEVELOPER, approval=ApprovalMode.ALL)
-HERE = {"backend": LocalBackend(isolation="none")}
+HERE: dict[str, Any] = {"backend": LocalBackend(isolation="none")}
 NO_TOOL = "Unknown tool: write"
 
 
@@ -213,21 +221,63 @@ async def test_without_anybody_to_ask_any_more_a_call_waits_under_what_holds(
     ]
 
 
-async def test_agents_that_work_for_one_are_changed_with_it() -> None:
-    client = Two([delegating(), DONE], [running("echo 1"), {"tool_calls": [WRITE]}, DONE])
-    session = session_of(client, auto_approve=True)
-    stream = client.stream
+class Noticing(Two):
+    """Calls `notice` when the agent that works for the other asks for the second time."""
 
-    async def watched(request: Any) -> Any:
-        if len(client.requests) == 1:  # the child has asked once
-            become(session, READONLY, auto_approve=True)
-        async for event in stream(request):
+    notice: Callable[[], None]
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        if len(self.requests) == 1:
+            self.notice()
+        async for event in super().stream(request):
             yield event
 
-    client.stream = watched  # type: ignore[method-assign]
+
+async def test_agents_that_work_for_one_are_changed_with_it() -> None:
+    client = Noticing([delegating(), DONE], [running("echo 1"), {"tool_calls": [WRITE]}, DONE])
+    session = session_of(client, auto_approve=True)
+    client.notice = lambda: become(session, READONLY, auto_approve=True)
     async with session:
         result = await session.run("Go.")
     assert result.status == "completed"
     last = client.requests[-1]
     assert NO_TOOL in [message.get("content") for message in last.messages]
     assert "write" not in {tool["function"]["name"] for tool in last.tools}
+
+
+async def test_agents_that_work_for_one_ask_whom_it_asks_then() -> None:
+    client = Noticing([delegating(), DONE], [running("echo 1"), {"tool_calls": [WRITE]}, DONE])
+    session = session_of(client, profile=ASKED, auto_approve=True)
+    asked: list[str] = []
+
+    def refuse(name: str, arguments: dict[str, Any]) -> bool:
+        asked.append(name)
+        return False
+
+    client.notice = lambda: setattr(session, "approval_callback", refuse)
+    async with session:
+        await session.run("Go.")
+    assert asked == ["write"]
+
+
+@pytest.mark.parametrize("withdrawn", [False, True])
+async def test_what_is_approved_no_more_is_not_for_agents_of_their_own_configuration(
+    withdrawn: bool,
+) -> None:
+    client = Noticing(
+        [{"tool_calls": [{"name": "critic", "arguments": {"instruction": "x"}}]}, DONE],
+        [running("echo 1"), {"tool_calls": [WRITE]}, DONE],
+    )
+    critic = AgentToolHandler(
+        tool_name="critic",
+        tool_description="Judges.",
+        system_prompt="Judge.",
+        config=AgentConfig(profile=ASKED, **HERE),
+    )
+    session = session_of(client, profile=DEVELOPER, auto_approve=True)
+    session.agent.registry.register(critic)
+    client.notice = lambda: become(session, DEVELOPER, auto_approve=not withdrawn)
+    async with session:
+        result = await session.run("Go.")
+    assert ("Created made.txt" in str(client.requests[-1].messages)) is not withdrawn
+    assert result.status == "completed"
