@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections import deque
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
+from paddock.backends.buffered import BufferedProcess, captured
 from paddock.backends.guest.inside import wire
 from paddock.errors import FileChanged, SandboxError, SandboxLost
-from paddock.sandbox import KILL_GRACE, ExecResult, Output, Process
+from paddock.sandbox import KILL_GRACE, ExecResult, Output
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
 
     from paddock.backends.guest.client import GuestClient
     from paddock.sandbox import Stream
@@ -45,7 +45,7 @@ def error_from(told: Mapping[str, Any]) -> Exception:
     return kind(text) if kind else SandboxError(f"{told.get('kind')}: {text}")
 
 
-class GuestProcess(Process):
+class GuestProcess(BufferedProcess):
     """One command on one channel."""
 
     def __init__(
@@ -58,7 +58,7 @@ class GuestProcess(Process):
         grace: float,
         stdin: bool,
     ) -> None:
-        loop = asyncio.get_running_loop()
+        super().__init__(streamed=streamed)
         self._client = client
         self._channel = channel
         self._streamed = streamed
@@ -69,13 +69,7 @@ class GuestProcess(Process):
             "stdout": wire.Capture(keep),
             "stderr": wire.Capture(keep),
         }
-        self._unread: deque[tuple[Stream, bytes]] = deque()
-        self._reading = False
-        self._discarding = not streamed
-        self._changed = asyncio.Event()
-        self._result: asyncio.Future[ExecResult] = loop.create_future()
-        self._result.add_done_callback(_retrieve)
-        self._gone: asyncio.Future[None] = loop.create_future()
+        self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._killing = False
         self._left = False
         self._started = time.monotonic()
@@ -111,7 +105,7 @@ class GuestProcess(Process):
         if not self._streamed:
             return
         if self._discarding:
-            self._acknowledge(len(data))
+            self._taken(len(data))
         else:
             self._unread.append((stream, data))
 
@@ -164,7 +158,7 @@ class GuestProcess(Process):
         self._stdin_closed = True
         self._changed.set()
 
-    def _acknowledge(self, size: int) -> None:
+    def _taken(self, size: int) -> None:
         """Give the guest room for more, not for every piece."""
         self._owed += size
         if self._owed >= wire.CREDIT_STEP:
@@ -173,27 +167,6 @@ class GuestProcess(Process):
             self._owed = 0
 
     # for the owner
-
-    async def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
-        self._reading = True
-        try:
-            while True:
-                while self._unread:
-                    stream, data = self._unread.popleft()
-                    yield stream, data
-                    self._acknowledge(len(data))
-                if self._result.done():
-                    self._raise_if_lost()
-                    return
-                self._changed.clear()
-                await self._changed.wait()
-        finally:
-            self._reading = False
-
-    def _raise_if_lost(self) -> None:
-        error = self._result.exception()
-        if isinstance(error, SandboxLost):
-            raise SandboxLost(error.reason)
 
     async def send(self, data: bytes) -> None:
         view = memoryview(data)
@@ -216,14 +189,6 @@ class GuestProcess(Process):
     async def signal(self, number: int) -> None:
         if not self._result.done():
             self._client.send(wire.SIGNAL, self._channel, wire.LENGTH.pack(number))
-
-    async def wait(self) -> ExecResult:
-        if not self._reading and not self._discarding:
-            self._discarding = True
-            while self._unread:
-                self._acknowledge(len(self._unread.popleft()[1]))
-        await asyncio.wait([self._result])
-        return self._result.result()
 
     async def aclose(self) -> None:
         await self.kill(grace=self._grace)
@@ -258,15 +223,9 @@ class GuestProcess(Process):
         self._result.set_result(
             ExecResult(
                 exit_code=128 + signal.SIGKILL,
-                out=self._output("stdout", {"dropped": self._captures["stdout"].dropped}),
-                err=self._output("stderr", {"dropped": self._captures["stderr"].dropped}),
+                out=captured(self._captures["stdout"]),
+                err=captured(self._captures["stderr"]),
                 duration=time.monotonic() - self._started,
             )
         )
         self._changed.set()
-
-
-def _retrieve(future: asyncio.Future[ExecResult]) -> None:
-    """Mark the exception as seen: an owner that only closes a process asks for no result."""
-    if not future.cancelled():
-        future.exception()

@@ -11,10 +11,10 @@ import errno
 import os
 import secrets
 import signal
-from collections import deque
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import acquire, finish
+from paddock.backends.buffered import BufferedProcess, captured
 from paddock.backends.docker.fallback.command import environment, wrapped
 from paddock.backends.docker.fallback.inside import KEY, KEY_LENGTH
 from paddock.backends.docker.fallback.marks import Mark, Marks
@@ -22,11 +22,9 @@ from paddock.backends.docker.fallback.table import members
 from paddock.backends.docker.hijack import STDERR, STDOUT, HijackedStream, open_hijacked
 from paddock.backends.guest.inside.wire import PIECE, WINDOW, Capture
 from paddock.errors import SandboxError, SandboxLost
-from paddock.sandbox import KILL_GRACE, ExecResult, Output, Process
+from paddock.sandbox import KILL_GRACE, ExecResult
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from paddock.backends.docker.engine import Engine
     from paddock.backends.docker.fallback.watchdog import Inside, Watchdog
     from paddock.sandbox import Command, Stream
@@ -65,12 +63,13 @@ class _ExecStream(HijackedStream):
         self._process._writable.set()
 
 
-class ExecProcess(Process):
+class ExecProcess(BufferedProcess):
     """Made at rest; `begin` starts it."""
 
     def __init__(
         self, engine: Engine, container: str, watchdog: Watchdog, inside: Inside, command: Command
     ) -> None:
+        super().__init__(streamed=command.streamed)
         loop = asyncio.get_running_loop()
         self._engine = engine
         self._container = container
@@ -85,18 +84,12 @@ class ExecProcess(Process):
         self._left = False
         self._refusal = bytearray()
         self._transport: asyncio.Transport | None = None
-        self._unread: deque[tuple[Stream, bytes]] = deque()
         self._unread_bytes = 0
-        self._reading = False
-        self._discarding = not command.streamed
-        self._changed = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
         self._began = loop.time()
         self._begun: asyncio.Future[tuple[int, int] | None] = loop.create_future()
         """The numbers of the wrapper and of the command; None if it never ran."""
-        self._result: asyncio.Future[ExecResult] = loop.create_future()
-        self._result.add_done_callback(_retrieve)
         self._killing: asyncio.Task[None] | None = None
         self._inquest: asyncio.Task[None] | None = None
 
@@ -189,8 +182,8 @@ class ExecProcess(Process):
         self._result.set_result(
             ExecResult(
                 exit_code=code,
-                out=_output(self._captures[STDOUT]),
-                err=_output(self._captures[STDERR]),
+                out=captured(self._captures[STDOUT]),
+                err=captured(self._captures[STDERR]),
                 duration=asyncio.get_running_loop().time() - self._began,
                 background=background,
             )
@@ -247,33 +240,10 @@ class ExecProcess(Process):
 
     # for the owner
 
-    async def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
-        self._reading = True
-        try:
-            while True:
-                while self._unread:
-                    stream, data = self._unread.popleft()
-                    yield stream, data
-                    self._taken(len(data))
-                if self._result.done():
-                    error = self._result.exception()
-                    if isinstance(error, SandboxLost):
-                        raise SandboxLost(error.reason)
-                    return
-                self._changed.clear()
-                await self._changed.wait()
-        finally:
-            self._reading = False
-
     def _taken(self, size: int) -> None:
         self._unread_bytes -= size
         if self._unread_bytes <= WINDOW and self._transport is not None:
             self._transport.resume_reading()
-
-    def _discard(self) -> None:
-        self._discarding = True
-        self._unread.clear()
-        self._taken(self._unread_bytes)
 
     async def send(self, data: bytes) -> None:
         view = memoryview(data)
@@ -295,12 +265,6 @@ class ExecProcess(Process):
         begun = self._begun.result()
         if begun is not None and not self._result.done():
             await self._watchdog.signal(number, [begun[1]])
-
-    async def wait(self) -> ExecResult:
-        if not self._reading and not self._discarding:
-            self._discard()
-        await asyncio.wait([self._result])
-        return self._result.result()
 
     async def kill(self, *, grace: float = KILL_GRACE) -> None:
         await finish(self._kill(grace))
@@ -361,10 +325,6 @@ class ExecProcess(Process):
         return bool(found)
 
 
-def _output(capture: Capture) -> Output:
-    return Output(head=bytes(capture.head), tail=bytes(capture.tail), dropped=capture.dropped)
-
-
 def _refused(answer: str, command: Command) -> Exception:
     """Why the engine did not start a command."""
     if "argument list too long" in answer.lower():
@@ -374,9 +334,3 @@ def _refused(answer: str, command: Command) -> Exception:
     return SandboxError(
         f"the engine did not start {command.argv[0]!r}: {answer or 'no reason given'}"
     )
-
-
-def _retrieve(future: asyncio.Future[ExecResult]) -> None:
-    """Mark the exception as seen: an owner that only closes a process asks for no result."""
-    if not future.cancelled():
-        future.exception()
