@@ -2,8 +2,9 @@
 
 A deny list over the ones that reach outside a sandbox or widen the kernel's attack
 surface: namespaces, mounts, other processes' memory, kernel keys and modules,
-io_uring, sockets of unusual families, and set-user-id bits on files that outlive the
-sandbox. Calls newer than this table answer ENOSYS, as on an older kernel.
+io_uring, sockets of unusual families, and whatever puts a set-user-id bit or a device on
+a disk that outlives the sandbox. Calls newer than this table answer ENOSYS, as on an
+older kernel.
 
 Numbers are those of Linux's ``unistd`` tables; the layout of ``seccomp_data`` and the
 actions are those of seccomp(2).
@@ -37,7 +38,13 @@ CLONE_NEW = 0x7E020000
 FAMILIES = (1, 2, 10, 16)
 """AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: all bound to the sandbox's own network namespace."""
 SET_ID = 0o6000
-O_CREAT = 0o100
+DEVICE = 0o020000
+"""The bit that character and block devices have, and pipes, sockets and files have not. Without
+any right a process may make the device 0, 0, by which overlay file systems mark what is removed."""
+CREATING = 0o100 | 0o20000000
+"""O_CREAT, and what O_TMPFILE adds to O_DIRECTORY: with one of them open(2) takes a mode."""
+RENAME_WHITEOUT = 4
+"""Leaves such a device behind."""
 TERMINAL_INPUT = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX: they type into a terminal."""
 
@@ -46,8 +53,8 @@ TERMINAL_INPUT = (0x5412, 0x541C)
 class _Table:
     """One architecture: its audit number and its numbers for the calls in question.
 
-    `modes` maps a call to the index of its mode argument; `creates` to the indexes of
-    its flags and mode arguments.
+    `modes` and `nodes` map a call to the index of its mode argument, `renames` to that of its
+    flags, and `creates` to the indexes of both.
     """
 
     arch: int
@@ -57,7 +64,9 @@ class _Table:
     socket: int
     ioctl: int
     modes: dict[int, int]
+    nodes: dict[int, int]
     creates: dict[int, tuple[int, int]]
+    renames: dict[int, int]
 
 
 # The same on every architecture: io_uring_*, open_tree, move_mount, fsopen, fsconfig,
@@ -79,7 +88,7 @@ _TABLES = {
             *(172, 173, 134, 153, 103, 180, 212),  # iopl, ioperm, uselib, vhangup, syslog, ...
             *(248, 249, 250),  # add_key, request_key, keyctl
             *(321, 323, 298, 300),  # bpf, userfaultfd, perf_event_open, fanotify_init
-            *(303, 304, 133),  # name_to_handle_at, open_by_handle_at, mknod
+            *(303, 304),  # name_to_handle_at, open_by_handle_at
             *_COMMON,
         ),
         absent=_HIDDEN,
@@ -87,7 +96,9 @@ _TABLES = {
         socket=41,
         ioctl=16,
         modes={90: 1, 91: 1, 268: 2, 452: 2, 85: 1},  # chmod fchmod fchmodat fchmodat2 creat
+        nodes={133: 1, 259: 2},  # mknod, mknodat
         creates={2: (1, 2), 257: (2, 3)},  # open, openat
+        renames={316: 4},  # renameat2
     ),
     "aarch64": _Table(
         arch=0xC00000B7,
@@ -108,7 +119,9 @@ _TABLES = {
         socket=198,
         ioctl=29,
         modes={52: 1, 53: 2, 452: 2},  # fchmod, fchmodat, fchmodat2
+        nodes={33: 2},  # mknodat
         creates={56: (2, 3)},  # openat
+        renames={276: 4},  # renameat2
     ),
 }
 
@@ -125,6 +138,11 @@ def _do(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
 def _argument(index: int) -> bytes:
     # The low half: the calls in question take 32-bit values, on little-endian machines.
     return _do(LOAD, OFFSET_ARGUMENTS + 8 * index)
+
+
+def _refuse_bits(index: int, bits: int) -> bytes:
+    """Refuse the call if its argument `index` has one of `bits`."""
+    return _argument(index) + _do(JUMP_SET, bits, 0, 1) + _do(RETURN, REFUSE)
 
 
 def _for_call(number: int, body: bytes) -> bytes:
@@ -164,11 +182,14 @@ def filter_program(machine: str | None = None) -> bytes:
         _do(JUMP_EQ, request, 0, 1) + _do(RETURN, REFUSE) for request in TERMINAL_INPUT
     )
     program.append(_for_call(table.ioctl, _argument(1) + typing))
-    refuse_set_id = _do(JUMP_SET, SET_ID, 0, 1) + _do(RETURN, REFUSE)
     for number, mode in table.modes.items():
-        program.append(_for_call(number, _argument(mode) + refuse_set_id))
+        program.append(_for_call(number, _refuse_bits(mode, SET_ID)))
+    for number, mode in table.nodes.items():
+        program.append(_for_call(number, _refuse_bits(mode, SET_ID | DEVICE)))
+    for number, flags in table.renames.items():
+        program.append(_for_call(number, _refuse_bits(flags, RENAME_WHITEOUT)))
     for number, (flags, mode) in table.creates.items():
-        creating = _argument(flags) + _do(JUMP_SET, O_CREAT, 0, 3)
-        program.append(_for_call(number, creating + _argument(mode) + refuse_set_id))
+        creating = _argument(flags) + _do(JUMP_SET, CREATING, 0, 3)
+        program.append(_for_call(number, creating + _refuse_bits(mode, SET_ID)))
     program += [_do(JUMP_GE, LAST_KNOWN + 1, 0, 1), _do(RETURN, ABSENT), _do(RETURN, ALLOW)]
     return b"".join(program)
