@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from paddock.errors import (
         BudgetExceeded,
         BuildFailed,
+        CommandLost,
         ConfigError,
         ExecFailed,
         ExecTimeout,
@@ -225,6 +226,7 @@ __all__ = [
     "CancellationToken",
     "Capability",
     "CapabilityProfile",
+    "CommandLost",
     "CompactResult",
     "ConfigError",
     "DatabaseMode",
@@ -343,6 +345,7 @@ _HOMES = {
     "paddock.errors": (
         "BudgetExceeded",
         "BuildFailed",
+        "CommandLost",
         "ConfigError",
         "ExecFailed",
         "ExecTimeout",

@@ -13,6 +13,7 @@
     │   ├── SetupFailed          a setup command returned non-zero (RuntimeError)
     │   ├── ExecFailed           ``check=True`` and a non-zero exit code
     │   ├── ExecTimeout          the command was killed at its deadline (TimeoutError)
+    │   ├── CommandLost          one call's result cannot be had, though the sandbox lives
     │   ├── FileChanged          a file was not what its writer expected
     │   ├── SandboxLost          the sandbox died or was taken away under us
     │   └── SandboxClosed        we closed it ourselves, earlier
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BudgetExceeded",
     "BuildFailed",
+    "CommandLost",
     "ConfigError",
     "ExecFailed",
     "ExecTimeout",
@@ -226,6 +228,18 @@ class ExecTimeout(_CommandError, TimeoutError):
 
     def __str__(self) -> str:
         return self._told(f"command timed out after {self.timeout:g} s and was killed")
+
+
+class CommandLost(SandboxError):
+    """The result of one call cannot be had, and `reason` says why. The sandbox lives.
+
+    A command that this is raised for has been killed; whether a request took effect is not
+    known.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class FileChanged(SandboxError):

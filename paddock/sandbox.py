@@ -8,10 +8,11 @@ This module does not know how any backend does its part, nor what an agent is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import math
 import posixpath
-import time
+import signal
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -24,7 +25,7 @@ from paddock.errors import (
     ExecFailed,
     ExecTimeout,
     SandboxClosed,
-    SandboxLost,
+    SandboxError,
     Unsupported,
 )
 from paddock.process import (
@@ -61,6 +62,10 @@ __all__ = [
     "Stats",
     "Stream",
 ]
+
+
+NOT_STARTED = ExecResult(exit_code=128 + signal.SIGKILL)
+"""The result of a command whose time was over before it could begin."""
 
 
 class Capability(enum.StrEnum):
@@ -171,17 +176,18 @@ class Sandbox(ABC):
         (`ExecTimeout`, with the output so far) or a cancellation returns only when
         the command's whole tree is dead.
         """
+        given = _stdin_bytes(stdin)
         request = self._command(
             command,
             cwd=cwd,
             env=env,
             user=user,
-            stdin=stdin is not None,
+            stdin=given is not None,
             streamed=on_output is not None,
             keep=max_output,
         )
         with watched(ExecWork(backend=self.backend, sandbox_id=self.id)) as tell:
-            result = await self._exec(request, command, stdin, timeout, on_output)
+            result = await self._exec(request, command, given, timeout, on_output)
             tell(exit_code=result.exit_code)
         if check and not result.ok:
             raise ExecFailed(command, result, redactor=self.redactor)
@@ -343,26 +349,23 @@ class Sandbox(ABC):
         self,
         request: Command,
         command: str | Sequence[str],
-        stdin: bytes | str | None,
+        stdin: bytes | None,
         timeout: float | None,  # noqa: ASYNC109 - see `exec`
         on_output: OutputCallback | None,
     ) -> ExecResult:
-        process = await self._start(request)
-        started = time.monotonic()
+        process: Process | None = None
+        clock = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout):
-                result = await _run(process, stdin, on_output)
-        except TimeoutError as error:
-            if timeout is None or time.monotonic() - started < timeout:
+            async with clock:
+                process = await self._start(request)
+                return await _run(process, stdin, on_output)
+        except BaseException as error:
+            if process is not None:
                 await process.aclose()
+            if timeout is None or not (isinstance(error, TimeoutError) and clock.expired()):
                 raise
-            await process.aclose()
-            result = await process.wait()
+            result = NOT_STARTED if process is None else await process.wait()
             raise ExecTimeout(command, result, timeout=timeout, redactor=self.redactor) from error
-        except BaseException:
-            await process.aclose()
-            raise
-        return result
 
     @abstractmethod
     async def _start(self, command: Command) -> Process:
@@ -381,8 +384,25 @@ class Sandbox(ABC):
         """Take everything down; called once, never cancelled, bounds its own waits."""
 
 
+def _stdin_bytes(stdin: object) -> bytes | None:
+    """What `exec` is to write. Raises `ConfigError` for what cannot be written."""
+    if stdin is None or isinstance(stdin, bytes):
+        return stdin
+    if isinstance(stdin, bytearray | memoryview):
+        return bytes(stdin)
+    if not isinstance(stdin, str):
+        raise ConfigError(f"stdin: give bytes or text, not {type(stdin).__name__}")
+    try:
+        return stdin.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"stdin: character {error.start} is {stdin[error.start]!r}, which UTF-8 cannot "
+            "hold; give bytes"
+        ) from None
+
+
 async def _run(
-    process: Process, stdin: bytes | str | None, on_output: OutputCallback | None
+    process: Process, stdin: bytes | None, on_output: OutputCallback | None
 ) -> ExecResult:
     feeder = None if stdin is None else asyncio.create_task(_feed(process, stdin))
     try:
@@ -398,12 +418,12 @@ async def _run(
             await finish(_settled(feeder))
 
 
-async def _feed(process: Process, stdin: bytes | str) -> None:
-    try:
-        await process.send(stdin.encode() if isinstance(stdin, str) else stdin)
+async def _feed(process: Process, stdin: bytes) -> None:
+    # A command that ends without reading it all, as `head` does, is fine; what else keeps
+    # input from arriving is raised by `wait`, too.
+    with contextlib.suppress(BrokenPipeError, SandboxError):
+        await process.send(stdin)
         await process.send_eof()
-    except (BrokenPipeError, SandboxLost):
-        pass  # the command ended without reading it all, as `head` does; a loss is told by `wait`
 
 
 async def _settled(task: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""What processes have in common whose output comes by itself: it waits to be read."""
+"""What processes have in common whose output arrives by itself: it waits here to be read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING
 
-from paddock.errors import SandboxLost
+from paddock.errors import CommandLost, SandboxClosed, SandboxLost
 from paddock.sandbox import ExecResult, Output, Process
 
 if TYPE_CHECKING:
@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = ["BufferedProcess", "captured"]
 
+PIECE = 64 * 1024
+"""Bytes up to which pieces of one stream are joined, so that small ones cost no object each."""
+
 
 class BufferedProcess(Process):
-    """Subclasses fill `_unread` unless they are `_discarding`, end with `_result`, and set
-    `_changed` after either."""
+    """Subclasses give output to `_buffer`, set `_result`, and set `_changed` after either."""
 
     def __init__(self, *, streamed: bool) -> None:
-        self._unread: deque[tuple[Stream, bytes]] = deque()
-        self._reading = False
+        self._unread: deque[tuple[Stream, bytes | bytearray]] = deque()
+        self._reader: asyncio.Task[object] | None = None
+        """The task that last asked `output()` for more, until that iterator has ended."""
         self._discarding = not streamed
         self._changed = asyncio.Event()
         self._result: asyncio.Future[ExecResult] = asyncio.get_running_loop().create_future()
@@ -33,7 +36,20 @@ class BufferedProcess(Process):
 
     @abstractmethod
     def _taken(self, size: int) -> None:
-        """So many bytes were read, or thrown away: there is room for more."""
+        """So many bytes were read or thrown away: there is room for more."""
+
+    def _buffer(self, stream: Stream, data: bytes) -> None:
+        """Keep output for the reader; it was thrown away if nobody will read it."""
+        if self._discarding:
+            self._taken(len(data))
+            return
+        last = self._unread[-1] if self._unread else None
+        if len(data) >= PIECE:
+            self._unread.append((stream, data))
+        elif last and last[0] == stream and isinstance(last[1], bytearray) and len(last[1]) < PIECE:
+            last[1].extend(data)
+        else:
+            self._unread.append((stream, bytearray(data)))
 
     def _discard(self) -> None:
         self._discarding = True
@@ -42,32 +58,45 @@ class BufferedProcess(Process):
         self._taken(size)
 
     async def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
-        self._reading = True
         try:
             while True:
+                self._reader = asyncio.current_task()
                 while self._unread:
                     stream, data = self._unread.popleft()
-                    yield stream, data
+                    yield stream, bytes(data)
                     self._taken(len(data))
+                    self._reader = asyncio.current_task()
                 if self._result.done():
-                    error = self._result.exception()
-                    if isinstance(error, SandboxLost):
-                        raise SandboxLost(error.reason)
+                    self._raise_if_lost()
                     return
                 self._changed.clear()
                 await self._changed.wait()
         finally:
-            self._reading = False
+            self._reader = None
+            self._changed.set()
+
+    def _raise_if_lost(self) -> None:
+        error = self._result.exception()
+        if isinstance(error, SandboxLost | SandboxClosed | CommandLost):
+            raise error
 
     async def wait(self) -> ExecResult:
-        if not self._reading and not self._discarding:
+        # A task that reads may be slow. This one cannot read while it waits here, so what it
+        # has not read must not hold up the command.
+        while self._is_read_elsewhere() and not self._result.done():
+            self._changed.clear()
+            await self._changed.wait()
+        if not self._is_read_elsewhere() and not self._discarding:
             self._discard()
         await asyncio.wait([self._result])
         return self._result.result()
 
+    def _is_read_elsewhere(self) -> bool:
+        return self._reader not in (None, asyncio.current_task())
+
 
 def captured(capture: Capture) -> Output:
-    """What has been kept of a stream on this side."""
+    """What was kept of a stream on this side."""
     return Output(head=bytes(capture.head), tail=bytes(capture.tail), dropped=capture.dropped)
 
 

@@ -24,6 +24,8 @@ from paddock.backends import lease
 from paddock.backends.base import Backend, SandboxInfo
 from paddock.backends.egress import gate
 from paddock.backends.guest.client import GuestClient
+from paddock.backends.guest.link import Liveness
+from paddock.backends.guest.monitor import Monitor
 from paddock.backends.guest.sandbox import GuestSandbox
 from paddock.backends.isolation import bubblewrap, cgroups, seccomp
 from paddock.backends.isolation.plan import Plan, fenced, plain
@@ -45,6 +47,8 @@ Network = Literal["auto", "none", "full"] | Allow
 
 START_DEADLINE = 20.0
 """Seconds until a guest has to answer: it takes some 50 ms, on a machine under load a few s."""
+HEARTBEAT_INTERVAL = 10.0
+"""Seconds between two looks whether a guest still answers: a command may have stopped it."""
 STOP_GRACE = 3.0
 """Seconds for a guest to end what it started; the kernel does it after that."""
 BOOT = "import sys; sys.path.insert(0, {folder!r}); from inside.loop import main; main()"
@@ -231,34 +235,40 @@ class LocalSandbox(GuestSandbox):
         )
         self._process = process
         self._directory = directory
-        self._watcher = asyncio.create_task(_watch(client, process, directory.path, groups))
+        self._groups = groups
+        client.link.probe = self._probe
+        self._monitor = Monitor(
+            client.link,
+            client.channels,
+            interval=HEARTBEAT_INTERVAL,
+            reconnect=_never,
+            exit_reason=self._exit_reason,
+        )
+
+    async def _probe(self) -> Liveness:
+        return Liveness.RUNNING if self._process.returncode is None else Liveness.ENDED
+
+    async def _exit_reason(self) -> str:
+        """Why the guest's stream ended; a guest that only closed it is ended here."""
+        ended = asyncio.ensure_future(self._process.wait())
+        await asyncio.wait([ended], timeout=STOP_GRACE)
+        if not ended.done():
+            await _stop(self._process)
+            return "its guest closed its stream"
+        oom_kills = cgroups.oom_kills(self._groups)
+        return _epitaph(ended.result(), self._directory.path, oom_kills)
 
     async def _close(self) -> None:
+        self._client.link.close()
         await super()._close()
-        self._client.close()
+        await self._monitor.aclose()
         await _stop(self._process)
-        await self._watcher
         await asyncio.to_thread(self._directory.remove)
 
 
-async def _watch(
-    client: GuestClient,
-    process: asyncio.subprocess.Process,
-    folder: Path,
-    groups: tuple[cgroups.Group, ...],
-) -> None:
-    """Give the guest up when its process ends, or when its stream ended and it does not."""
-    ended = asyncio.create_task(process.wait())
-    gone = asyncio.create_task(client.disconnected.wait())
-    await asyncio.wait([ended, gone], return_when=asyncio.FIRST_COMPLETED)
-    gone.cancel()
-    await asyncio.wait([ended], timeout=STOP_GRACE)
-    if ended.done():
-        client.fail(_epitaph(ended.result(), folder, cgroups.oom_kills(groups)))
-    else:
-        client.fail("its guest closed its stream")
-        await _stop(process)
-        await ended
+async def _never() -> bool:
+    """The stream to a guest on this machine cannot be had a second time."""
+    return False
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
@@ -437,5 +447,6 @@ async def _spawn(plan: Plan, folder: Path) -> tuple[GuestClient, asyncio.subproc
         except BaseException:
             ours.close()
             raise
-    _, client = await asyncio.get_running_loop().create_unix_connection(GuestClient, sock=ours)
+    client = GuestClient()
+    await asyncio.get_running_loop().create_unix_connection(client.connect, sock=ours)
     return client, process

@@ -68,7 +68,7 @@ async def test_closing_is_idempotent_and_ends_what_runs(backend: Backend) -> Non
     await sandbox.exec("true")
     await asyncio.gather(sandbox.aclose(), sandbox.aclose())
     await sandbox.aclose()
-    with pytest.raises(SandboxLost):
+    with pytest.raises(SandboxClosed):
         await running
     for call in (lambda: sandbox.exec("true"), lambda: sandbox.fs.stat("."), sandbox.fs.list):
         with pytest.raises(SandboxClosed):

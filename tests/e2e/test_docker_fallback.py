@@ -26,7 +26,7 @@ from paddock.backends.docker.build import ensure
 from paddock.backends.docker.engine import Engine
 from paddock.backends.docker.fallback import launch
 from paddock.backends.docker.fallback.sandbox import FallbackSandbox
-from paddock.errors import ExecTimeout, SandboxLost, Unsupported
+from paddock.errors import ExecTimeout, SandboxClosed, SandboxLost, Unsupported
 from paddock.image import Image
 from paddock.network import Allow
 from paddock.sandbox import Capability
@@ -242,7 +242,7 @@ async def test_a_pattern_that_takes_for_ever_holds_up_nobody(recipe: DockerBacke
 async def test_it_ends_when_its_owner_is_silent(recipe: DockerBackend) -> None:
     async with dataclasses.replace(recipe, lease=1).sandbox() as sandbox:
         assert isinstance(sandbox, FallbackSandbox)
-        sandbox._heart.cancel()
+        sandbox._monitor._heartbeat.stop()
         async with asyncio.timeout(20):
             with pytest.raises(SandboxLost, match=r"ended \(exit 0\)"):
                 await sandbox.exec("sleep 100")
@@ -310,5 +310,5 @@ async def test_a_call_that_waits_for_a_paused_sandbox_ends_with_it(recipe: Docke
         await sandbox.pause()
         running = asyncio.create_task(sandbox.exec("echo never"))
         await asyncio.sleep(0)
-    with pytest.raises(SandboxLost):
+    with pytest.raises(SandboxClosed):
         await running

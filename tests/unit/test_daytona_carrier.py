@@ -171,21 +171,25 @@ def test_output_alone_is_worth_an_answer_only_to_who_wants_it(idle: Depot) -> No
 # both ends
 
 
-class Client:
-    """What a carrier wants of a guest's client."""
+class Guest:
+    """What a carrier wants of a guest's channels, of their connection and of their link."""
 
-    def __init__(self, awaited: int, *, streams: bool) -> None:
+    def __init__(self, awaited: int, *, streaming: bool) -> None:
         self.received = bytearray()
         self.failures: list[str] = []
-        self.streams = streams
+        self.streaming = streaming
+        self.link = self
         self._awaited = awaited
 
     @property
-    def awaits(self) -> bool:
+    def waiting(self) -> bool:
         return len(self.received) < self._awaited
 
+    def connect(self) -> Guest:
+        return self
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The carrier is told of elsewhere."""
+        """The carrier writes elsewhere."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It closed itself."""
@@ -237,9 +241,9 @@ class Wire:
 
 async def carried(words: list[bytes], said: list[bytes], draws: st.DataObject) -> None:
     place = Depot(-1, -1, -1)
-    client: Any = Client(sum(map(len, said)), streams=draws.draw(st.booleans(), "streams"))
+    guest: Any = Guest(sum(map(len, said)), streaming=draws.draw(st.booleans(), "streams"))
     wire = Wire(place, draws)
-    subject = Carrier(wire.run, client)
+    subject = Carrier(wire.run, guest)
 
     async def speak() -> None:
         for word in words:
@@ -257,8 +261,8 @@ async def carried(words: list[bytes], said: list[bytes], draws: st.DataObject) -
         await asyncio.sleep(0)
         await subject.wait_closed()
         await wire.settle()
-    assert not client.failures
-    assert bytes(client.received) == b"".join(said)
+    assert not guest.failures
+    assert bytes(guest.received) == b"".join(said)
     assert bytes(place.waiting) == b"".join(words)
     subject.close()
 
@@ -281,11 +285,11 @@ async def test_a_frame_that_is_no_answer_ends_the_guest() -> None:
     async def run(command: Callable[[float], str], patience: float) -> str:
         return "sh: 1: something else"
 
-    client: Any = Client(1, streams=False)
-    subject = Carrier(run, client)
+    guest: Any = Guest(1, streaming=False)
+    subject = Carrier(run, guest)
     subject.write(b"words")
     async with asyncio.timeout(DEADLINE):
-        while not client.failures:  # noqa: ASYNC110 - nothing else tells
+        while not guest.failures:  # noqa: ASYNC110 - nothing else tells
             await asyncio.sleep(0)
         await subject.wait_closed()
-    assert "no answer of a depot" in client.failures[0]
+    assert "no answer of a depot" in guest.failures[0]

@@ -12,6 +12,7 @@ from tenacity.wait import wait_none
 from paddock.backends.daytona import line, service
 from paddock.backends.daytona.line import Line
 from paddock.backends.daytona.service import Service
+from paddock.backends.guest.link import Link
 
 GONE = 1e-3
 """Seconds after which what fails at once has failed."""
@@ -58,9 +59,9 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Proxy:
 
 
 @pytest.fixture
-def way(proxy: Proxy) -> Line:
+async def way(proxy: Proxy) -> Line:
     account: Any = None
-    return Line(Service("key", account), proxy)
+    return Line(Service("key", account, account), proxy, Link())
 
 
 async def test_what_is_given_up_for_its_waiting_waits_half_as_long_from_then_on(

@@ -13,6 +13,7 @@ import pytest
 
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.inside import wire
+from paddock.backends.guest.link import State
 from paddock.backends.guest.ports import Gate, Ports
 from paddock.errors import SandboxLost
 
@@ -49,19 +50,20 @@ class Puppet:
 
     async def is_given_up(self) -> str:
         async with asyncio.timeout(DEADLINE):
-            return (await asyncio.shield(self.client.lost)).reason
+            return str(await asyncio.shield(self.client.link.ended))
 
 
 @pytest.fixture
 async def guest() -> AsyncIterator[Puppet]:
     ours, theirs = socket.socketpair()
     loop = asyncio.get_running_loop()
-    transport, client = await loop.create_unix_connection(GuestClient, sock=ours)
+    client = GuestClient()
+    transport, _ = await loop.create_unix_connection(client.connect, sock=ours)
     reader, writer = await asyncio.open_unix_connection(sock=theirs)
     yield Puppet(client, reader, writer)
     writer.close()
     transport.abort()
-    await asyncio.wait_for(client.disconnected.wait(), DEADLINE)
+    await asyncio.wait_for(client.link.changed_from(State.RUNNING), DEADLINE)
     with contextlib.suppress(ConnectionError):
         await writer.wait_closed()
 
@@ -126,14 +128,14 @@ async def test_a_closed_connection_is_reset_unless_both_ways_have_ended(guest: P
     await whole.send_eof()
     whole.close()
     assert await guest.hear() == (wire.END, 2, b"")
-    guest.client.send(wire.REQUEST, 9)
+    guest.client.channels.send(wire.REQUEST, 9)
     assert (await guest.hear())[0] == wire.REQUEST
 
 
 async def test_all_connections_break_with_the_guest(guest: Puppet) -> None:
     tunnel = await dialled(guest)
     waiting = asyncio.ensure_future(tunnel.receive())
-    guest.client.fail("test")
+    guest.client.link.fail("test")
     with pytest.raises(ConnectionResetError):
         await within(waiting)
     with pytest.raises(SandboxLost):
@@ -171,9 +173,9 @@ async def test_a_guest_that_opens_too_many_connections_is_given_up(guest: Puppet
     ports = Ports(guest.client, Gate(port=1, serve=serve))
     for at in range(wire.TUNNELS_MAX):
         guest.say(wire.OPEN, FROM_GUEST + at)
-    guest.client.send(wire.REQUEST, 9)
+    guest.client.channels.send(wire.REQUEST, 9)
     await guest.hear()
-    assert not guest.client.lost.done()
+    assert not guest.client.link.over
     guest.say(wire.OPEN, FROM_GUEST + wire.TUNNELS_MAX)
     assert "protocol" in await guest.is_given_up()
     await asyncio.wait_for(ports.aclose(), DEADLINE)
@@ -203,7 +205,7 @@ async def test_visitors_beyond_the_limit_wait_for_others_to_go(guest: Puppet) ->
     visitors = [socket.create_connection(address) for _ in range(wire.TUNNELS_MAX + 1)]
     opened = [(await guest.hear())[:2] for _ in range(wire.TUNNELS_MAX)]
     assert {kind for kind, _ in opened} == {wire.OPEN}
-    guest.client.send(wire.REQUEST, 9)
+    guest.client.channels.send(wire.REQUEST, 9)
     assert (await guest.hear())[0] == wire.REQUEST
     guest.say(wire.RESET, opened[0][1], wire.LENGTH.pack(errno.ECONNREFUSED))
     assert (await guest.hear())[0] == wire.OPEN

@@ -20,7 +20,7 @@ from paddock.backends.daytona.carrier import Carrier
 from paddock.backends.daytona.images import daytona_image
 from paddock.backends.daytona.line import Line
 from paddock.backends.daytona.sandbox import DaytonaSandbox
-from paddock.backends.daytona.service import Service, sdk
+from paddock.backends.daytona.service import PAUSE_MAX, REPEATING, Service, sdk
 from paddock.backends.guest.bundle import bundle
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.owner import OwnerLock
@@ -279,11 +279,11 @@ class DaytonaBackend(Backend):
 
     async def _settle(self, service: Service, native: Any, lock: OwnerLock) -> DaytonaSandbox:
         """Put a guest into a sandbox that runs, and hear it."""
-        client = GuestClient()
-        line = Line(service, native)
-        carrier = Carrier(line.run, client)
+        client = GuestClient(kill_timeout=PAUSE_MAX + REPEATING)
+        line = Line(service, native, client.link)
+        carrier = Carrier(line.run, client.channels)
         folder = f"/tmp/.paddock-{secrets.token_hex(8)}"
-        client.write(bundle())
+        carrier.write(bundle())
         requests = [client.request("configure", limits={}, spill_dir=folder, lease=None)]
         if self.working_dir is not None:
             requests.append(
@@ -295,7 +295,7 @@ class DaytonaBackend(Backend):
                 (answer, _), *_ = await asked
         except BaseException as error:
             asked.cancel()
-            client.fail("it could not be started")
+            client.link.fail("it could not be started")
             await finish(carrier.wait_closed())
             if isinstance(error, TimeoutError):
                 raise SandboxLost(

@@ -24,7 +24,7 @@ from paddock.errors import SandboxLost
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from paddock.backends.guest.client import GuestClient
+    from paddock.backends.guest.channels import Channels
 
 __all__ = ["PATIENCE", "Carrier", "parse_answer"]
 
@@ -72,11 +72,12 @@ class Carrier(asyncio.Transport):
     def __init__(
         self,
         run: Callable[[Callable[[float], str], float], Awaitable[str]],
-        client: GuestClient,
+        channels: Channels,
     ) -> None:
         super().__init__()
         self._run = run
-        self._client = client
+        self._channels = channels
+        self._connection = channels.connect()
         self._name = secrets.token_hex(16)
         self._opened = False
         self._unsent = bytearray()
@@ -84,7 +85,7 @@ class Carrier(asyncio.Transport):
         self._heard = 0
         self._on_the_way: set[asyncio.Task[None]] = set()
         self._closing = False
-        client.connection_made(self)
+        self._connection.connection_made(self)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self._unsent:
@@ -97,7 +98,7 @@ class Carrier(asyncio.Transport):
         """Send what there is to send, and see that somebody waits for what is awaited."""
         while self._unsent and self._has_room():
             self._ask()
-        if not self._on_the_way and self._client.awaits:
+        if not self._on_the_way and self._channels.waiting:
             self._ask()
 
     def _has_room(self) -> bool:
@@ -109,7 +110,7 @@ class Carrier(asyncio.Transport):
             return
         words = bytes(self._unsent[:WORDS_MAX])
         del self._unsent[:WORDS_MAX]
-        patience = 0.0 if self._unsent or not self._client.awaits else PATIENCE
+        patience = 0.0 if self._unsent or not self._channels.waiting else PATIENCE
         command = self._command(self._sent, words)
         self._sent += len(words)
         task = asyncio.ensure_future(self._exchange(command, patience))
@@ -129,7 +130,7 @@ class Carrier(asyncio.Transport):
         text = base64.b64encode(zlib.compress(words)).decode()
         pieces = [text[at : at + ARGUMENT_MAX] for at in range(0, len(text), ARGUMENT_MAX)]
         before = ["python3", "-I", "-S", "-c", loader, packed, self._name]
-        heard, eager = self._heard, int(self._client.streams)
+        heard, eager = self._heard, int(self._channels.streaming)
 
         def command(patience: float) -> str:
             argv = [*before, *map(str, (offset, heard, patience, eager)), *pieces]
@@ -141,9 +142,9 @@ class Carrier(asyncio.Transport):
         try:
             answer = parse_answer(await self._run(command, patience))
         except SandboxLost as error:
-            self._client.fail(error.reason)
+            self._channels.link.fail(error.reason)
         except Exception as error:  # whatever it is, those who wait are told
-            self._client.fail(str(error))
+            self._channels.link.fail(str(error))
         else:
             self._opened = True
             self._hear(answer)
@@ -157,12 +158,13 @@ class Carrier(asyncio.Transport):
     def _hear(self, answer: Answer) -> None:
         if answer.ended:
             said = answer.data.decode(errors="replace").strip()
-            self._client.fail(f"its guest has ended: {said}" if said else "its guest has ended")
+            reason = f"its guest has ended: {said}" if said else "its guest has ended"
+            self._channels.link.fail(reason)
             return
         new = answer.data[self._heard - answer.start :]
         if answer.start <= self._heard and new:
             self._heard += len(new)
-            self._client.data_received(new)
+            self._connection.data_received(new)
 
     def is_closing(self) -> bool:
         return self._closing
@@ -178,7 +180,7 @@ class Carrier(asyncio.Transport):
         for task in self._on_the_way:
             if task is not asyncio.current_task():
                 task.cancel()
-        asyncio.get_running_loop().call_soon(self._client.connection_lost, None)
+        asyncio.get_running_loop().call_soon(self._connection.connection_lost, None)
 
     async def wait_closed(self) -> None:
         """Wait until no request of ours is on its way."""

@@ -7,19 +7,20 @@ done twice.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
 import time
 from typing import TYPE_CHECKING, Any
 
 from paddock.backends.daytona.service import ServiceError, sdk
+from paddock.backends.guest.link import Liveness, State
 from paddock.errors import ConfigError, SandboxLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paddock.backends.daytona.service import Service
+    from paddock.backends.guest.link import Link
 
 __all__ = ["Line"]
 
@@ -42,22 +43,21 @@ ENDS = {
 }
 """States from which a sandbox does not come back by itself. Paused ones do not either, but
 who pauses a sandbox of ours by other means is expected to let it go on."""
+PAUSED = frozenset({"pausing", "paused"})
 NO_DEPOT = ("ConnectionRefusedError", "FileNotFoundError")
 MISSING = 127
 """A shell's exit code for a program that is not there."""
 
 
 class Line:
-    """The way to one sandbox."""
+    """The way to one sandbox. While `link` is paused, requests wait."""
 
-    def __init__(self, service: Service, native: Any) -> None:
+    def __init__(self, service: Service, native: Any, link: Link) -> None:
         self._service = service
         self._native = native
+        self._link = link
         self._borne = math.inf
         """Seconds that a request may wait inside without being given up on its way."""
-        self.open = asyncio.Event()
-        """Cleared while the sandbox is paused by us: requests wait."""
-        self.open.set()
 
     async def run(self, command: Callable[[float], str], patience: float) -> str:
         """What `command` prints, which is made of the seconds that it waits inside: `patience`,
@@ -68,7 +68,7 @@ class Line:
         """
         said = ""
         for _ in range(TRIES):
-            await self.open.wait()
+            await self._link.changed_from(State.PAUSED)
             try:
                 answer = await self._service.call(
                     "reaching its guest",
@@ -118,11 +118,27 @@ class Line:
             reason = self._native.error_reason
             raise self._lost(f"{self.ended}: {reason}" if reason else self.ended)
 
+    async def probe(self) -> Liveness:
+        """How the sandbox is, as the service says."""
+        try:
+            await self._native.refresh_data(request_timeout=MARGIN)
+        except sdk().DaytonaError as error:
+            return Liveness.ENDED if error.status_code == 404 else Liveness.UNKNOWN
+        except Exception:  # whatever the SDK raises, it has not told
+            return Liveness.UNKNOWN
+        if self.ended:
+            return Liveness.ENDED
+        return Liveness.PAUSED if self._state in PAUSED else Liveness.RUNNING
+
+    @property
+    def _state(self) -> str:
+        state = self._native.state
+        return str(getattr(state, "value", state))
+
     @property
     def ended(self) -> str | None:
         """Why the sandbox is no more, as far as the service's events or answers have told."""
-        state = self._native.state
-        return ENDS.get(str(getattr(state, "value", state)))
+        return ENDS.get(self._state)
 
     def _lost(self, reason: str) -> SandboxLost:
         return SandboxLost(reason, sandbox_id=self._native.id)

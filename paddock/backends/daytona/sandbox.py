@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from paddock._concurrency import finish
+from paddock._concurrency import acquire, finish
 from paddock.backends.daytona import inventory
 from paddock.backends.daytona.files import DaytonaFileSystem
-from paddock.backends.daytona.service import PAUSE_MAX, REFUSED, REPEATING, ServiceError, sdk
+from paddock.backends.daytona.lease import LeaseRenewal
+from paddock.backends.daytona.service import REFUSED, ServiceError, sdk
 from paddock.backends.daytona.terms import resource_settings, snapshot_image
+from paddock.backends.guest.link import State
 from paddock.backends.guest.ports import Gate
 from paddock.backends.guest.sandbox import GuestSandbox
-from paddock.errors import SandboxLost, Unsupported
+from paddock.errors import Unsupported
 from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
@@ -47,8 +49,6 @@ CAPABILITIES = frozenset(
     }
 )
 NOT_OF_CONTAINERS = frozenset({Capability.FORK, Capability.PAUSE})
-PATIENCE = PAUSE_MAX + REPEATING
-"""Seconds that ending a command may take: as long as the service may keep a request waiting."""
 CHANGE_DEADLINE = 300.0
 """Seconds for the service to stop, pause, fork or keep a sandbox."""
 NOT_HERE = frozenset({404, 405, 422, 501})
@@ -106,19 +106,11 @@ class DaytonaSandbox(GuestSandbox):
         self._lock = lock
         self._parent: DaytonaSandbox | None = None
         self._forks: set[DaytonaSandbox] = set()
-        client.patience = PATIENCE
-        self._heart = asyncio.create_task(self._beat())
-
-    async def _beat(self) -> None:
-        """Renew the lease for as long as the sandbox is used."""
-        if self._recipe.lease is None or self._recipe.silence is None:
-            return
-        while not self._client.lost.done():
-            await asyncio.sleep(min(self._recipe.lease, self._recipe.silence * 60) / 3)
-            try:
-                await self._line.renew()
-            except SandboxLost as error:
-                self._client.fail(error.reason)
+        client.link.probe = line.probe
+        self._lease: LeaseRenewal | None = None
+        if backend.lease is not None and backend.silence is not None:
+            interval = min(backend.lease, backend.silence * 60) / 3
+            self._lease = LeaseRenewal(service, native, client.link, line, interval)
 
     @property
     def lost(self) -> bool:
@@ -177,23 +169,23 @@ class DaytonaSandbox(GuestSandbox):
         return fork
 
     async def pause(self) -> None:
-        if not self._line.open.is_set():
-            return
-        self._line.open.clear()
-        self._client.patience = None
+        if self._client.link.state is not State.PAUSED:
+            await acquire(self._pause(), self._resume)
+
+    async def _pause(self) -> None:
+        self._client.link.pause()  # a request that is refused as it pauses would be a loss
         try:
             await self._change("pause()", lambda: self.native.pause(CHANGE_DEADLINE))
         except BaseException:
-            self._go_on()
+            self._client.link.resume()
             raise
 
     async def resume(self) -> None:
-        await self._change("resume()", lambda: self.native.start(CHANGE_DEADLINE))
-        self._go_on()
+        await self._resume()
 
-    def _go_on(self) -> None:
-        self._client.patience = PATIENCE
-        self._line.open.set()
+    async def _resume(self, _: object = None) -> None:
+        await self._change("resume()", lambda: self.native.start(CHANGE_DEADLINE))
+        self._client.link.resume()
 
     async def resize(self, resources: Resources) -> None:
         """Give it other bounds; what is None stays as it is."""
@@ -237,8 +229,7 @@ class DaytonaSandbox(GuestSandbox):
 
     async def _call(self, what: str, work: Any, *, twice: bool = True) -> Any:
         self.raise_if_closed()
-        if self._client.lost.done():
-            raise SandboxLost(self._client.lost.result().reason, sandbox_id=self.id)
+        self._client.link.raise_if_over()
         try:
             return await self._service.call(
                 what, work, twice=twice, before_again=self._line.raise_if_gone
@@ -275,12 +266,11 @@ class DaytonaSandbox(GuestSandbox):
             await self._release()
 
     async def _stop_asking(self) -> None:
+        self._client.link.close()
         await super()._close()
-        self._heart.cancel()
-        self._client.fail("it was closed")
-        self._line.open.set()
         await self._carrier.wait_closed()
-        await asyncio.wait([self._heart])
+        if self._lease is not None:
+            await self._lease.aclose()
 
     async def _release(self) -> None:
         self._lock.release()

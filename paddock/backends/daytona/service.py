@@ -85,6 +85,7 @@ class Service:
 
     key: str = field(repr=False)
     client: AsyncDaytona = field(repr=False)
+    config: DaytonaConfig = field(repr=False)
     _users: int = field(default=0, init=False)
 
     @classmethod
@@ -98,9 +99,13 @@ class Service:
         services = _services.setdefault(asyncio.get_running_loop(), {})
         key = hashlib.sha256(config.model_dump_json().encode()).hexdigest()
         if key not in services:
-            with _only_the_environment():
-                services[key] = cls(key, sdk().AsyncDaytona(config))
+            services[key] = cls(key, _client(config), config)
         return services[key].share()
+
+    async def refresh_elsewhere(self, sandbox_id: str) -> None:
+        """Tell the service that a sandbox is in use, in another event loop than this one's."""
+        async with _client(self.config) as client:
+            await (await client.get(sandbox_id)).refresh_activity()
 
     def share(self) -> Service:
         """Another hold of it, to be released by its own `aclose`."""
@@ -168,6 +173,11 @@ class Service:
         except _failures() as error:
             raise (_refused_key(what, error) or _told(what, error)) from None
         raise AssertionError("an attempt is made or raises")
+
+
+def _client(config: DaytonaConfig) -> AsyncDaytona:
+    with _only_the_environment():
+        return sdk().AsyncDaytona(config)  # type: ignore[no-any-return]
 
 
 @contextlib.contextmanager

@@ -44,6 +44,7 @@ from paddock.backends.docker.store import inspect
 from paddock.backends.egress import gate
 from paddock.backends.guest.bundle import bundle
 from paddock.backends.guest.client import GuestClient
+from paddock.backends.guest.link import State
 from paddock.errors import ConfigError, SandboxLost, Unsupported
 from paddock.image import Image
 from paddock.image.steps import REFERENCE
@@ -147,13 +148,13 @@ class DockerBackend(Backend):
         lock = await asyncio.to_thread(owner.OwnerLock.join, plan.name)
         client = GuestClient()
         try:
-            stream = await join_stream(engine, plan.name, client)
+            stream = await join_stream(engine, plan.name, client.connect())
             joining = asyncio.ensure_future(client.request("join", word=plan.word))
             answer = await _ready(joining, client)
             if answer is None:
                 raise SandboxLost(f"it could not be joined: {stream.log or 'it said nothing'}")
         except BaseException:
-            client.fail("it could not be joined")
+            client.link.fail("it could not be joined")
             lock.release()
             raise
         recipe = replace(
@@ -278,8 +279,9 @@ class DockerBackend(Backend):
         await create_container(engine, plan)
         client = GuestClient()
         way_out = gate(self.network)
-        stream = await open_stream(engine, plan.name, client)
-        client.write(bundle())
+        connection = client.connect()
+        stream = await open_stream(engine, plan.name, connection)
+        connection.write(bundle())
         configured = asyncio.ensure_future(
             client.request(
                 "configure",
@@ -300,7 +302,7 @@ class DockerBackend(Backend):
                 raise SandboxLost(f"its guest did not start: {cause}")
         except BaseException:
             configured.cancel()
-            client.fail("it could not be started")
+            client.link.fail("it could not be started")
             raise
         return DockerSandbox(
             self,
@@ -333,7 +335,7 @@ def _is_absolute(path: object) -> bool:
 
 async def _ready(configured: asyncio.Task[Any], client: GuestClient) -> dict[str, Any] | None:
     """What the guest says of itself, or None if the stream to it ended instead."""
-    gone = asyncio.create_task(client.disconnected.wait())
+    gone = asyncio.create_task(client.link.changed_from(State.RUNNING))
     await asyncio.wait(
         [configured, gone], timeout=READY_DEADLINE, return_when=asyncio.FIRST_COMPLETED
     )
@@ -342,7 +344,7 @@ async def _ready(configured: asyncio.Task[Any], client: GuestClient) -> dict[str
         answer: dict[str, Any] = configured.result()[0]
         return answer
     configured.cancel()
-    if client.disconnected.is_set():
+    if not client.channels.connected:
         return None
     raise SandboxLost(f"its guest did not answer within {READY_DEADLINE:g} s")
 

@@ -13,6 +13,7 @@ from paddock._concurrency import acquire, finish
 from paddock.backends.docker import commits
 from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.powers import missing
+from paddock.backends.guest.link import Liveness, State
 from paddock.errors import Unsupported
 from paddock.image import Image
 from paddock.sandbox import Capability, Sandbox, Stats
@@ -23,8 +24,14 @@ if TYPE_CHECKING:
     from paddock.backends.docker.backend import DockerBackend
     from paddock.backends.docker.container import ContainerPlan
     from paddock.backends.docker.engine import Engine
+    from paddock.backends.guest.link import Link
+    from paddock.backends.guest.monitor import Heart
 
-__all__ = ["ContainerSandbox", "controls", "is_paused", "remove_container", "resume_container"]
+__all__ = ["ContainerSandbox", "controls", "remove_container", "resume_container"]
+
+PROBE_TIMEOUT = 5.0
+"""Seconds for an engine to say how a container is: callers wait for what is made of it."""
+NOT_FOUND = 404
 
 ALWAYS = frozenset(
     {
@@ -49,10 +56,8 @@ class ContainerSandbox(Sandbox):
     _recipe: DockerBackend
     _engine: Engine
     _plan: ContainerPlan
-    _resumed: asyncio.Event | None = None
-    """Set when a paused sandbox goes on; None where it is not paused, nor about to be."""
-    _stands_still: bool = False
-    """Its lease needs no renewing: what counts it is stopped, too."""
+    _link: Link
+    _heart: Heart
 
     async def snapshot(self, name: str) -> Image:
         self._need_files("snapshot()")
@@ -88,43 +93,35 @@ class ContainerSandbox(Sandbox):
     async def pause(self) -> None:
         if Capability.PAUSE not in self.capabilities:
             raise missing("pause()")
-        if self._resumed is not None:
-            return
-        self._resumed = asyncio.Event()
-        self._be_patient(True)
-        try:
-            await acquire(self._stop(), self._go_on)
-        except BaseException:
-            self._has_gone_on()
-            raise
+        if self._link.state is not State.PAUSED:
+            await acquire(self._stop(), self._resume)
 
     async def _stop(self) -> None:
         await self._engine.call(f"pausing {self.id}", self._engine.client.pause, self.id)
-        self._stands_still = True
+        self._heart.pause()
 
     async def resume(self) -> None:
-        await finish(self._go_on())
+        await finish(self._resume())
 
-    async def _go_on(self, _: object = None) -> None:
+    async def _resume(self, _: object = None) -> None:
         await resume_container(self._engine, self.id)
-        self._has_gone_on()
+        if self._link.state is State.PAUSED:
+            self._link.resume(connected=self._heart.connected)
 
-    def _has_gone_on(self) -> None:
-        resumed, self._resumed = self._resumed, None
-        self._stands_still = False
-        self._be_patient(False)
-        if resumed is not None:
-            resumed.set()
-
-    async def _rests(self) -> bool:
-        """Whether it is paused, as far as is known: somebody else may have let it go on."""
-        if not self._stands_still or await is_paused(self._engine, self.id) is not False:
-            return self._stands_still
-        self._has_gone_on()
-        return False
-
-    def _be_patient(self, patient: bool) -> None:
-        """Told when its processes are about to be stopped, and when they go on."""
+    async def _probe(self) -> Liveness:
+        """How the container is, as its engine says within `PROBE_TIMEOUT`."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                found = await self._engine.call(
+                    f"looking at {self.id}", self._engine.client.inspect_container, self.id
+                )
+        except EngineError as error:
+            return Liveness.ENDED if error.status == NOT_FOUND else Liveness.UNKNOWN
+        except TimeoutError:
+            return Liveness.UNKNOWN
+        if found["State"]["Paused"]:
+            return Liveness.PAUSED
+        return Liveness.RUNNING if found["State"]["Running"] else Liveness.ENDED
 
     async def stats(self) -> Stats:
         if Capability.STATS not in self.capabilities:
@@ -156,21 +153,13 @@ async def _close_all(making: Sequence[asyncio.Task[Sandbox]]) -> None:
     await asyncio.gather(*(sandbox.aclose() for sandbox in made), return_exceptions=True)
 
 
-async def is_paused(engine: Engine, name: str) -> bool | None:
-    """None where the engine does not say."""
-    try:
-        found = await engine.call(f"looking at {name}", engine.client.inspect_container, name)
-    except EngineError:
-        return None
-    return bool(found["State"]["Paused"])
-
-
 async def resume_container(engine: Engine, name: str) -> None:
-    """Let a container go on; one that does already is fine."""
+    """Resume a container; one that is not paused is fine."""
     try:
         await engine.call(f"resuming {name}", engine.client.unpause, name)
     except EngineError:
-        if await is_paused(engine, name) is not False:
+        found = await engine.call(f"looking at {name}", engine.client.inspect_container, name)
+        if found["State"]["Paused"] or not found["State"]["Running"]:
             raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -11,14 +12,15 @@ from paddock.backends.docker.attach import join_stream
 from paddock.backends.docker.control import (
     ContainerSandbox,
     controls,
-    is_paused,
     remove_container,
 )
 from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.inquest import cause_of_death
-from paddock.backends.guest.client import KILL_DEADLINE, GuestClient
+from paddock.backends.guest.client import GuestClient
+from paddock.backends.guest.link import Liveness
+from paddock.backends.guest.monitor import Monitor
 from paddock.backends.guest.sandbox import GuestSandbox
-from paddock.errors import SandboxError, SandboxLost, Unsupported
+from paddock.errors import SandboxError, Unsupported
 from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
@@ -33,14 +35,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DockerSandbox"]
 
-REJOIN = 2.0
+RECONNECT_TIMEOUT = 2.0
 """Seconds in which a stream that broke has to be replaced: an engine restarts in 0.5 s, and
 callers wait for the reason if it does not."""
-REJOIN_INTERVAL = 0.1
-IDLE_BEAT = 15.0
+RECONNECT_INTERVAL = 0.1
+IDLE_INTERVAL = 15.0
 """Seconds between two heartbeats where there is no lease to renew."""
-ANSWER_DEADLINE = 20.0
-"""Seconds in which a guest has to answer a heartbeat: under any load that lets it run."""
 
 WITH_GUEST = frozenset(
     {Capability.TREE_KILL, Capability.NETWORK_ALLOWLIST, Capability.URL, Capability.TCP}
@@ -85,68 +85,50 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
         self._stream = stream
         self._lock = lock
         self._made = time.time()
-        self._heart = asyncio.create_task(self._beat((backend.lease or IDLE_BEAT * 4) / 4))
-        self._watcher = asyncio.create_task(self._watch())
+        self._link = client.link
+        self._link.probe = self._probe
+        self._heart = client.channels
+        self._monitor = Monitor(
+            client.link,
+            client.channels,
+            interval=(backend.lease or IDLE_INTERVAL * 4) / 4,
+            reconnect=self._reconnect,
+            exit_reason=self._exit_reason,
+        )
 
-    def _be_patient(self, patient: bool) -> None:
-        self._client.patience = None if patient else KILL_DEADLINE
+    async def _exit_reason(self) -> str:
+        log = self._stream.log
+        return await cause_of_death(self._engine, self.id, made=self._made, said=log)
 
-    async def _beat(self, interval: float) -> None:
-        """Renew the lease, and notice a guest that no longer answers."""
-        while not self._client.lost.done():
-            await asyncio.sleep(interval)
-            if await self._rests():
-                continue
-            try:
-                async with asyncio.timeout(ANSWER_DEADLINE):
-                    await self._client.request("ping")
-            except TimeoutError:
-                if self._resumed is None and not await is_paused(self._engine, self.id):
-                    self._client.fail(f"its guest has not answered for {ANSWER_DEADLINE:g} s")
-            except SandboxLost:
-                return
-
-    async def _watch(self) -> None:
-        """When the stream ends, go on over another one, or say how the sandbox ended."""
-        while True:
-            await self._client.disconnected.wait()
-            if self.closed or self._client.lost.done():
-                return
-            try:
-                again = await self._rejoin()
-            except (EngineError, SandboxError, ValueError, TimeoutError):
-                again = False
-            if not again:
-                log = self._stream.log
-                cause = await cause_of_death(self._engine, self.id, made=self._made, said=log)
-                self._client.fail(cause)
-                return
+    async def _reconnect(self) -> bool:
+        """Find the guest again over another stream; False if it has ended or cannot be found."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RECONNECT_TIMEOUT):
+                while (found := await self._probe()) is not Liveness.ENDED:
+                    if found is Liveness.PAUSED:
+                        self._heart.pause()
+                        return True
+                    if found is Liveness.RUNNING and await self._rejoin():
+                        return True
+                    # Nothing tells when an engine answers again.
+                    await asyncio.sleep(RECONNECT_INTERVAL)
+        return False
 
     async def _rejoin(self) -> bool:
-        """Another stream to the guest, if it is still there when the engine answers again."""
-        async with asyncio.timeout(REJOIN):
-            # Nothing tells when an engine answers again.
-            while not await self._still_runs():  # noqa: ASYNC110
-                await asyncio.sleep(REJOIN_INTERVAL)
-            client = GuestClient()
-            stream = await join_stream(self._engine, self.id, client)
-            answer, _ = await client.request("join", word=self._plan.word)
-            await self._client.take_over(client, self._host)
-        self._stream, self._host = stream, str(answer["host"])
-        return True
-
-    async def _still_runs(self) -> bool:
-        """False while the engine does not answer; `EngineError` when the container has ended."""
+        """Join the guest and continue there; False if the engine refused or hung up again."""
+        joining = GuestClient()
+        connection = joining.connect()
         try:
-            found = await self._engine.call(
-                "looking for a container", self._engine.client.inspect_container, self.id
-            )
-        except EngineError as error:
-            if error.status is not None:
-                raise
+            stream = await join_stream(self._engine, self.id, connection)
+            answer, _ = await joining.request("join", word=self._plan.word)
+            await self._client.reconnect(connection, self._host)
+        except (EngineError, SandboxError):
+            joining.link.close()
             return False
-        if not found["State"]["Running"]:
-            raise EngineError(f"{self.id} has ended")
+        except BaseException:
+            joining.link.close()
+            raise
+        self._stream, self._host = stream, str(answer["host"])
         return True
 
     async def detach(self) -> None:
@@ -166,13 +148,11 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
 
     async def _let_go(self, then: Awaitable[None] | None = None) -> None:
         """End our side of it, and do what comes before the lock is released."""
+        self._link.close()
         await super()._close()
-        self._heart.cancel()
-        self._client.close()
         try:
             if then is not None:
                 await then
         finally:
-            self._client.fail("it was closed")
-            await asyncio.wait([self._heart, self._watcher])
+            await self._monitor.aclose()
             self._lock.release()

@@ -59,7 +59,7 @@ class GuestFileSystem(FileSystem):
         while limit is None or got < limit:
             room = wire.INLINE if limit is None else min(limit - got, wire.INLINE)
             body, data = await self._client.request(
-                "read", path=where, offset=offset + got, limit=room
+                "read", path=where, offset=offset + got, limit=room, reply_bytes=room
             )
             if limit is None and int(body["size"]) - offset > READ_LIMIT:
                 raise OSError(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from paddock._frozen import FrozenMapping
 from paddock.backends.guest.inside.wire import TUNNELS_MAX
 from paddock.backends.guest.relay import ByteStream, TcpStream, relay
-from paddock.errors import SandboxLost
+from paddock.errors import SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -58,13 +58,12 @@ class Ports:
         self._visitors = 0
         self._tasks: set[asyncio.Task[None]] = set()
         if gate.port is not None:
-            client.tunnels.on_open = self._on_open
-        client.lost.add_done_callback(self._on_lost)
+            client.tunnels.listen(self._on_open)
+        client.link.when_over(self._end)
 
     def url(self, port: int) -> str:
         """Where `port` is on this machine's loopback; it listens there from the first call on."""
-        if self._client.lost.done():
-            raise SandboxLost(self._client.lost.result().reason)
+        self._client.link.raise_if_over()
         listener = self._listeners.get(port)
         if listener is None:
             listener = self._listeners[port] = _listen()
@@ -77,12 +76,9 @@ class Ports:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _on_lost(self, lost: asyncio.Future[SandboxLost]) -> None:
-        self._end()
-
     def _end(self) -> None:
         if self._gate.port is not None:
-            self._client.tunnels.on_open = lambda tunnel: tunnel.close()
+            self._client.tunnels.listen(lambda tunnel: tunnel.close())
         self._turn_visitors_away()
         for listener in self._listeners.values():
             listener.close()
@@ -130,7 +126,7 @@ class Ports:
     async def _lead_in(self, visitor: TcpStream, port: int) -> None:
         # Whatever breaks is a reset to the visitor, as it is not ended properly.
         with (
-            contextlib.suppress(OSError, SandboxLost),
+            contextlib.suppress(OSError, SandboxError),
             self._client.tunnels.dial(port) as tunnel,
         ):
             await tunnel.opened()

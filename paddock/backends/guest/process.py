@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import time
 from pathlib import PurePosixPath
@@ -11,162 +12,195 @@ from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
 from paddock.backends.buffered import BufferedProcess, captured
+from paddock.backends.guest.channels import Channels, number_of
+from paddock.backends.guest.connection import ProtocolViolation
 from paddock.backends.guest.inside import wire
-from paddock.errors import FileChanged, SandboxError, SandboxLost
-from paddock.sandbox import KILL_GRACE, ExecResult, Output
+from paddock.backends.guest.monitor import until_gone
+from paddock.backends.guest.request import error_in
+from paddock.errors import CommandLost, SandboxClosed, SandboxLost
+from paddock.sandbox import KILL_GRACE, ExecResult, Output, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from paddock.backends.guest.client import GuestClient
-    from paddock.sandbox import Stream
+__all__ = ["GuestProcess"]
 
-__all__ = ["GuestProcess", "error_from"]
-
-STANDSTILL = 1.0
-"""Seconds in which a paused sandbox may yet end a command: perhaps it is only about to stop."""
+UNACKNOWLEDGED_MAX = wire.WINDOW + wire.BULK
+"""Bytes of streamed output that may be on their way: a window, and the rest of one read."""
+EXIT_CODE_MAX = 255
 OUTPUT_FRAMES: dict[int, Stream] = {wire.STDOUT: "stdout", wire.STDERR: "stderr"}
-ERRORS: dict[str, type[Exception]] = {
-    "FileChanged": FileChanged,
-    "ValueError": ValueError,
-    "Killed": SandboxError,
-    "Unknown": SandboxError,
-}
-"""The guest's exceptions that have no errno, and what they are on this side."""
-
-
-def error_from(told: Mapping[str, Any]) -> Exception:
-    """The exception that a guest described."""
-    text = str(told.get("text", ""))
-    if "errno" in told:
-        path = told.get("path")
-        return OSError(int(told["errno"]), text, *([str(path)] if path is not None else []))
-    kind = ERRORS.get(str(told.get("kind")))
-    return kind(text) if kind else SandboxError(f"{told.get('kind')}: {text}")
+LOST_OUTPUT = "the stream to the sandbox broke, and output was lost; the command is killed"
 
 
 class GuestProcess(BufferedProcess):
-    """One command on one channel."""
+    """One command on one channel.
+
+    It is in the table until nothing more comes for it: until its reply, or, if it left
+    processes behind or was killed, until `GONE`.
+    """
 
     def __init__(
         self,
-        client: GuestClient,
-        channel: int,
+        channels: Channels,
+        order: Mapping[str, Any],
         *,
         streamed: bool,
         keep: int,
-        grace: float,
         stdin: bool,
+        grace: float,
+        kill_timeout: float,
     ) -> None:
+        """Send `order`. Raises `SandboxLost` and `SandboxClosed`."""
         super().__init__(streamed=streamed)
-        self._client = client
-        self._channel = channel
+        self._channels = channels
         self._streamed = streamed
         self._keep = keep
-        self._grace = grace
         self._stdin = stdin
-        self._captures = {
-            "stdout": wire.Capture(keep),
-            "stderr": wire.Capture(keep),
-        }
+        self._grace = grace
+        self._kill_timeout = kill_timeout
+        self._captures = self._new_captures()
+        self._replied = False
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._killing = False
-        self._left = False
         self._started = time.monotonic()
         self._owed = 0
+        self._unacknowledged = 0
         self._stdin_window = wire.WINDOW
         self._stdin_closed = False
+        self._number = channels.open(self)
+        channels.send(wire.REQUEST, self._number, wire.message(dict(order)))
+
+    def _new_captures(self) -> dict[Stream, wire.Capture]:
+        return {"stdout": wire.Capture(self._keep), "stderr": wire.Capture(self._keep)}
 
     @property
-    def _awaits(self) -> bool:
+    def waiting(self) -> bool:
         return not (self._gone if self._killing else self._result).done()
+
+    @property
+    def streaming(self) -> bool:
+        return self._streamed and self.waiting
 
     # from the guest
 
-    def _on_frame(self, kind: int, payload: bytes) -> None:
+    def on_frame(self, kind: int, payload: bytes) -> None:
         if kind in OUTPUT_FRAMES:
             self._on_output(OUTPUT_FRAMES[kind], payload)
         elif kind == wire.REPLY:
-            self._on_exit(wire.parse_message(payload)[0])
+            self._on_reply(wire.parse_message(payload)[0])
         elif kind == wire.STDIN_CREDIT:
-            self._stdin_window += wire.LENGTH.unpack(payload)[0]
-        elif kind == wire.STDIN_CLOSED:
+            self._on_stdin_credit(number_of(payload))
+        elif kind == wire.STDIN_CLOSED and self._stdin and not self._stdin_closed:
             self._stdin_closed = True
-        elif kind == wire.GONE:
-            self._client._forget(self._channel)
-            if not self._gone.done():
-                self._gone.set_result(None)
+        elif kind == wire.GONE and (self._killing or self._replied):
+            self._leave()
         else:
-            raise ValueError(f"frame kind {kind}")
+            raise ProtocolViolation(f"a frame of kind {kind} that a command has no use for")
         self._changed.set()
 
     def _on_output(self, stream: Stream, data: bytes) -> None:
-        self._captures[stream].feed(data)
+        capture = self._captures[stream]
+        capture.feed(data)
+        if not data or self._replied:
+            raise ProtocolViolation("output where there can be none")
         if not self._streamed:
+            if capture.total > self._keep:
+                raise ProtocolViolation("more output than was asked for")
             return
-        if self._discarding:
-            self._taken(len(data))
-        else:
-            self._unread.append((stream, data))
+        self._unacknowledged += len(data)
+        if self._unacknowledged > UNACKNOWLEDGED_MAX:
+            raise ProtocolViolation("more output than there was room for")
+        self._buffer(stream, data)
 
-    def _on_exit(self, body: dict[str, Any]) -> None:
-        if self._left:
-            return
+    def _on_stdin_credit(self, size: int) -> None:
+        self._stdin_window += size
+        if not size or self._stdin_window > wire.WINDOW:
+            raise ProtocolViolation("it acknowledges input that was not sent")
+
+    def _on_reply(self, body: Mapping[str, Any]) -> None:
+        if self._replied:
+            raise ProtocolViolation("a command ended twice")
+        outcome = error_in(body) or self._result_in(body)
+        self._replied = True
+        if not self._killing and not body.get("background"):
+            self._leave()
         if self._result.done():
-            raise ValueError("a command ended twice")
-        if not body.get("background") and not self._killing:
-            self._client._forget(self._channel)
-            self._gone.set_result(None)
-        if "error" in body:
-            self._result.set_exception(error_from(body["error"]))
             return
-        self._result.set_result(
-            ExecResult(
-                exit_code=int(body["exit_code"]),
-                out=self._output("stdout", body["stdout"]),
-                err=self._output("stderr", body["stderr"]),
-                duration=float(body["duration"]),
-                background=bool(body["background"]),
-                oom_killed=bool(body.get("oom")),
-            )
+        if isinstance(outcome, Exception):
+            self._result.set_exception(outcome)
+        else:
+            self._result.set_result(outcome)
+
+    def _result_in(self, body: Mapping[str, Any]) -> ExecResult:
+        code, duration = body.get("exit_code"), body.get("duration")
+        if type(code) is not int or not 0 <= code <= EXIT_CODE_MAX:
+            raise ProtocolViolation("an exit code that no command has")
+        if not isinstance(duration, int | float) or not 0 <= duration < math.inf:
+            raise ProtocolViolation("a duration that is none")
+        return ExecResult(
+            exit_code=code,
+            out=self._output("stdout", body.get("stdout")),
+            err=self._output("stderr", body.get("stderr")),
+            duration=float(duration),
+            background=bool(body.get("background")),
+            oom_killed=bool(body.get("oom")),
         )
 
-    def _output(self, stream: Stream, told: Mapping[str, Any]) -> Output:
+    def _output(self, stream: Stream, described: object) -> Output:
+        dropped = described.get("dropped") if isinstance(described, dict) else None
+        if not isinstance(described, dict) or type(dropped) is not int or dropped < 0:
+            raise ProtocolViolation(f"a {stream} that is not described")
         capture = self._captures[stream]
-        spill = told.get("spill")
+        spill = described.get("spill")
         return Output(
             head=bytes(capture.head),
             tail=bytes(capture.tail),
-            dropped=int(told["dropped"]),
+            dropped=dropped,
             spill=None if spill is None else PurePosixPath(str(spill)),
-            spill_truncated=bool(told.get("spill_truncated")),
+            spill_truncated=bool(described.get("spill_truncated")),
         )
 
-    def _start_again(self) -> bool:
-        """Be as if nothing had come yet; False if what came or went cannot be had again."""
-        if self._streamed or self._stdin or self._killing:
-            return False
-        if not self._result.done():
-            self._captures = {name: wire.Capture(self._keep) for name in self._captures}
-        return True
-
-    def _on_lost(self, error: SandboxLost) -> None:
-        if not self._result.done():
-            self._result.set_exception(error)
+    def _leave(self) -> None:
+        self._channels.close_channel(self._number)
         if not self._gone.done():
             self._gone.set_result(None)
+
+    # when there is no stream, or no sandbox
+
+    def on_over(self, error: SandboxLost | SandboxClosed) -> None:
+        self._fail(error)
+        self._leave()
+
+    def on_break(self) -> bool:
+        if self._replied:
+            return False  # what it left behind runs, and its end will be told
+        if self._streamed or self._stdin:
+            self._killing = True
+            self._fail(CommandLost(LOST_OUTPUT))
+            return False
+        self._captures = self._new_captures()
+        return True
+
+    def on_reconnected(self) -> None:
+        if self._killing:
+            self._send_kill(0)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._result.done():
+            self._result.set_exception(error)
         self._stdin_closed = True
         self._changed.set()
 
+    # for the owner
+
     def _taken(self, size: int) -> None:
-        """Give the guest room for more, not for every piece."""
+        """Acknowledge output in portions: a frame for each piece would double their number."""
         self._owed += size
         if self._owed >= wire.CREDIT_STEP:
-            with contextlib.suppress(SandboxLost):
-                self._client.send(wire.CREDIT, self._channel, wire.LENGTH.pack(self._owed))
+            with contextlib.suppress(SandboxLost, SandboxClosed):
+                self._channels.send(wire.CREDIT, self._number, wire.LENGTH.pack(self._owed))
+            self._unacknowledged -= self._owed
             self._owed = 0
-
-    # for the owner
 
     async def send(self, data: bytes) -> None:
         view = memoryview(data)
@@ -179,16 +213,16 @@ class GuestProcess(BufferedProcess):
                 continue
             piece = view[: min(self._stdin_window, wire.PIECE)]
             self._stdin_window -= len(piece)
-            self._client.send(wire.DATA, self._channel, piece)
+            self._channels.send(wire.DATA, self._number, piece)
             view = view[len(piece) :]
 
     async def send_eof(self) -> None:
         if not self._result.done():
-            self._client.send(wire.EOF, self._channel)
+            self._channels.send(wire.EOF, self._number)
 
     async def signal(self, number: int) -> None:
         if not self._result.done():
-            self._client.send(wire.SIGNAL, self._channel, wire.LENGTH.pack(number))
+            self._channels.send(wire.SIGNAL, self._number, wire.LENGTH.pack(number))
 
     async def aclose(self) -> None:
         await self.kill(grace=self._grace)
@@ -197,35 +231,32 @@ class GuestProcess(BufferedProcess):
         await finish(self._kill(grace))
 
     async def _kill(self, grace: float) -> None:
-        if self._gone.done():
-            return
-        if not self._killing:
+        if not self._killing and not self._gone.done():
             self._killing = True
-            with contextlib.suppress(SandboxLost):
-                self._client.send(wire.KILL, self._channel, wire.message({"grace": grace}))
-        while not self._gone.done():
-            patience = self._client.patience
-            limit = STANDSTILL if patience is None else grace + patience
-            await asyncio.wait([self._gone], timeout=limit)
-            if self._gone.done():
-                return
-            if patience is None and self._client.patience is None:
-                self._leave()
-                return
-            if patience is not None and self._client.patience is not None:
-                self._client.fail("its guest could not end a command's processes")
-
-    def _leave(self) -> None:
-        """Where nothing moves, the processes die when it goes on: the guest was told."""
-        if self._result.done():
-            return
-        self._left = True
-        self._result.set_result(
-            ExecResult(
-                exit_code=128 + signal.SIGKILL,
-                out=captured(self._captures["stdout"]),
-                err=captured(self._captures["stderr"]),
-                duration=time.monotonic() - self._started,
-            )
+            self._send_kill(grace)
+        gone = await until_gone(
+            self._channels.link,
+            self._channels,
+            self._gone,
+            grace=grace,
+            kill_timeout=self._kill_timeout,
         )
+        if not gone:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """The sandbox is paused: the guest has been asked, and kills the tree on resume."""
+        if not self._result.done():
+            self._result.set_result(
+                ExecResult(
+                    exit_code=128 + signal.SIGKILL,
+                    out=captured(self._captures["stdout"]),
+                    err=captured(self._captures["stderr"]),
+                    duration=time.monotonic() - self._started,
+                )
+            )
         self._changed.set()
+
+    def _send_kill(self, grace: float) -> None:
+        with contextlib.suppress(SandboxLost, SandboxClosed):
+            self._channels.send(wire.KILL, self._number, wire.message({"grace": grace}))

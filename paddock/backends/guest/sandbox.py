@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from paddock._frozen import FrozenMapping
 from paddock.backends.guest.files import GuestFileSystem
 from paddock.backends.guest.ports import Gate, Ports
-from paddock.errors import SandboxLost, Unsupported
+from paddock.errors import Unsupported
 from paddock.sandbox import Capability, Sandbox
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class GuestSandbox(Sandbox):
         self.capabilities = capabilities
         self.fs = GuestFileSystem(self, client)
         self._client = client
+        client.link.sandbox_id = sandbox_id
         self._gate = gate
         self._ports = Ports(client, gate)
 
@@ -52,30 +53,24 @@ class GuestSandbox(Sandbox):
         return tuple(self._gate.log)
 
     async def _url(self, port: int) -> str:
-        try:
-            return self._ports.url(port)
-        except SandboxLost as error:
-            raise SandboxLost(error.reason, sandbox_id=self.id) from None
+        return self._ports.url(port)
 
     async def _close(self) -> None:
         await self._ports.aclose()
 
     @property
     def lost(self) -> bool:
-        return super().lost or self._client.lost.done() or self._client.disconnected.is_set()
+        return super().lost or self._client.link.over
 
     async def _start(self, command: Command) -> Process:
         if command.user is not None and Capability.USER not in self.capabilities:
             raise Unsupported("user=", backend=self.backend)
-        try:
-            return self._client.exec(
-                command.argv,
-                cwd=str(command.cwd),
-                env=command.env,
-                stdin=command.stdin,
-                streamed=command.streamed,
-                keep=command.keep,
-                user=command.user,
-            )
-        except SandboxLost as error:
-            raise SandboxLost(error.reason, sandbox_id=self.id) from None
+        return self._client.exec(
+            command.argv,
+            cwd=str(command.cwd),
+            env=command.env,
+            stdin=command.stdin,
+            streamed=command.streamed,
+            keep=command.keep,
+            user=command.user,
+        )

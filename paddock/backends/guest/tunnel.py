@@ -1,7 +1,7 @@
 """The host's end of the connections that travel through a guest's stream.
 
 What comes from the guest is not trusted: it may open no more connections than it was
-told, and send no more than it was granted. It does not know where connections lead.
+allowed, and send no more than it was granted. Where connections lead is not known here.
 """
 
 from __future__ import annotations
@@ -10,69 +10,57 @@ import asyncio
 import contextlib
 import errno
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from paddock.backends.guest.channels import Channels, number_of
+from paddock.backends.guest.connection import ProtocolViolation
 from paddock.backends.guest.inside import wire
-from paddock.errors import SandboxLost
+from paddock.errors import SandboxClosed, SandboxLost
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
-    from typing import Self
 
 __all__ = ["Tunnel", "Tunnels"]
 
-Send = Callable[[int, int, bytes], None]
-"""Sends a frame: kind, channel, payload. Raises `SandboxLost` when the guest is gone."""
-
 ERRNO_MAX = 4095
 """The largest that Linux has."""
+LATE_FRAMES = wire.TUNNEL_WINDOW + 2
+"""Frames that may be on their way on a connection that is closed here: a byte each at the
+smallest, an end and a reset."""
 
 
 class Tunnels:
     """The connections of one guest, by channel."""
 
-    def __init__(self, send: Send, new_channel: Callable[[], int]) -> None:
-        self.send = send
-        self._new_channel = new_channel
-        self._by_channel: dict[int, Tunnel] = {}
+    def __init__(self, channels: Channels) -> None:
+        self.channels = channels
         self._from_guest = 0
-        self.on_open: Callable[[Tunnel], None] | None = None
-        """Takes a connection that was made inside; None when the guest listens to none."""
+
+    def listen(self, on_open: Callable[[Tunnel], None]) -> None:
+        """Have `on_open` take connections that are made inside, of which there may be
+        `TUNNELS_MAX` at once."""
+
+        def open_for_guest(number: int) -> None:
+            if self._from_guest >= wire.TUNNELS_MAX:
+                raise ProtocolViolation("it opens more connections than it may")
+            self._from_guest += 1
+            tunnel = Tunnel(self, number)
+            self.channels.enter(number, tunnel)
+            on_open(tunnel)
+
+        self.channels.on_open = open_for_guest
 
     def dial(self, port: int) -> Tunnel:
         """Ask for a connection to `port` inside; its `opened` tells how that went."""
-        channel = self._new_channel()
-        self.send(wire.OPEN, channel, wire.LENGTH.pack(port))
-        tunnel = self._by_channel[channel] = Tunnel(self, channel)
+        tunnel = Tunnel(self)
+        self.channels.send(wire.OPEN, tunnel.number, wire.LENGTH.pack(port))
         return tunnel
 
-    def on_frame(self, kind: int, channel: int, payload: bytes) -> None:
-        """Raises `ValueError` or `struct.error` if the guest does not keep to the protocol."""
-        if kind == wire.OPEN:
-            self._on_open(channel)
-        elif channel in self._by_channel:  # else it ended here while the frame was on its way
-            self._by_channel[channel]._on_frame(kind, payload)
-
-    def _on_open(self, channel: int) -> None:
-        ours = not channel & wire.GUEST_CHANNELS
-        if ours or channel in self._by_channel or self.on_open is None:
-            raise ValueError("it opens a connection where it may not")
-        if self._from_guest >= wire.TUNNELS_MAX:
-            raise ValueError("it opens more connections than it may")
-        self._from_guest += 1
-        tunnel = self._by_channel[channel] = Tunnel(self, channel)
-        self.on_open(tunnel)
-
-    def on_lost(self) -> None:
-        """The guest is gone, and all connections with it."""
-        for tunnel in tuple(self._by_channel.values()):
-            tunnel._break(errno.ECONNRESET)
-
-    def forget(self, channel: int) -> bool:
-        """Whether the connection was there until now."""
-        known = self._by_channel.pop(channel, None) is not None
-        if known and channel & wire.GUEST_CHANNELS:
+    def forget(self, number: int) -> bool:
+        """Close the channel of a connection; return whether it was open until now."""
+        known = self.channels.close_channel(number, late_frames=LATE_FRAMES)
+        if known and number & wire.GUEST_CHANNELS:
             self._from_guest -= 1
         return known
 
@@ -80,53 +68,75 @@ class Tunnels:
 class Tunnel:
     """One connection: a `ByteStream`. All its errors are `ConnectionError`."""
 
-    def __init__(self, tunnels: Tunnels, channel: int) -> None:
+    def __init__(self, tunnels: Tunnels, number: int | None = None) -> None:
         self._tunnels = tunnels
-        self._channel = channel
         self._changed = asyncio.Event()
+        self._dialled = number is None
         self._stands = False
         self._broken: int | None = None
         self._received = bytearray()
         self._room = wire.TUNNEL_WINDOW
         """Bytes that the guest may still send."""
         self._owed = 0
-        """Bytes that were taken from here and not yet granted anew."""
+        """Bytes that were taken from here and not yet granted again."""
         self._all_received = False
         self._window = wire.TUNNEL_WINDOW
         self._all_sent = False
+        self.number = tunnels.channels.open(self) if number is None else number
 
     # from the guest
 
-    def _on_frame(self, kind: int, payload: bytes) -> None:
+    @property
+    def waiting(self) -> bool:
+        return True
+
+    streaming = False
+
+    def on_frame(self, kind: int, payload: bytes) -> None:
         if kind == wire.BYTES:
             self._on_bytes(payload)
         elif kind == wire.END:
             self._on_end()
         elif kind == wire.GRANT:
-            self._window += wire.LENGTH.unpack(payload)[0]
-            if self._window > wire.TUNNEL_WINDOW:
-                raise ValueError("it grants more than it was sent")
-        elif kind == wire.OPENED:
+            self._on_grant(number_of(payload))
+        elif kind == wire.OPENED and self._dialled and not self._stands:
             self._stands = True
+        elif kind == wire.RESET:
+            self._break(min(number_of(payload), ERRNO_MAX))
         else:
-            self._break(min(wire.LENGTH.unpack(payload)[0], ERRNO_MAX))
+            raise ProtocolViolation(f"a frame of kind {kind} that a connection has no use for")
         self._changed.set()
 
     def _on_bytes(self, payload: bytes) -> None:
         self._room -= len(payload)
-        if self._room < 0 or self._all_received:
-            raise ValueError("it sends more on a connection than it may")
+        if not payload or self._room < 0 or self._all_received:
+            raise ProtocolViolation("it sends more on a connection than it may")
         self._received += payload
+
+    def _on_grant(self, size: int) -> None:
+        self._window += size
+        if not size or self._window > wire.TUNNEL_WINDOW:
+            raise ProtocolViolation("it grants more than it was sent")
 
     def _on_end(self) -> None:
         if self._all_received:
-            raise ValueError("it ends a connection twice")
+            raise ProtocolViolation("it ends a connection twice")
         self._all_received = True
         self._maybe_forget()
 
+    def on_over(self, error: SandboxLost | SandboxClosed) -> None:
+        self._break(errno.ECONNRESET)
+
+    def on_break(self) -> bool:
+        self._break(errno.ECONNRESET)
+        return False
+
+    def on_reconnected(self) -> None:
+        """No connection outlives its stream."""
+
     def _break(self, number: int) -> None:
         self._broken = number
-        self._tunnels.forget(self._channel)
+        self._tunnels.forget(self.number)
         self._changed.set()
 
     # for the owner
@@ -167,7 +177,7 @@ class Tunnel:
         self._maybe_forget()
 
     def close(self) -> None:
-        if self._tunnels.forget(self._channel):
+        if self._tunnels.forget(self.number):
             self._broken = errno.ECONNABORTED
             with contextlib.suppress(ConnectionError):
                 self._send(wire.RESET, wire.LENGTH.pack(errno.ECONNABORTED))
@@ -197,8 +207,8 @@ class Tunnel:
 
     def _send(self, kind: int, payload: bytes = b"") -> None:
         try:
-            self._tunnels.send(kind, self._channel, payload)
-        except SandboxLost as error:
+            self._tunnels.channels.send(kind, self.number, payload)
+        except (SandboxLost, SandboxClosed) as error:
             raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
 
     def _owe(self, size: int) -> None:
@@ -212,4 +222,4 @@ class Tunnel:
 
     def _maybe_forget(self) -> None:
         if self._all_received and self._all_sent:
-            self._tunnels.forget(self._channel)
+            self._tunnels.forget(self.number)

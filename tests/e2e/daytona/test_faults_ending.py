@@ -20,7 +20,7 @@ import pytest
 
 from paddock.backends.daytona import service
 from paddock.backends.daytona.sandbox import DaytonaSandbox
-from paddock.errors import SandboxError, SandboxLost
+from paddock.errors import SandboxClosed, SandboxError, SandboxLost
 from paddock.testing.daytona import (
     DropAfter,
     DropBefore,
@@ -116,7 +116,7 @@ async def test_closing_while_the_service_fails_leaves_nothing(daytona: Daytona, 
     daytona.server.faults.add(match=match, kind=DropBefore(), times=1, after=3)
     async with asyncio.timeout(DEADLINE):
         await sandbox.aclose()
-    with pytest.raises(SandboxLost):
+    with pytest.raises(SandboxClosed):
         await running
     assert not daytona.living
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock import SandboxLost
+from paddock import CommandLost, SandboxLost
 from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.engine import Engine, EngineError
 from paddock.backends.docker.sandbox import DockerSandbox
+from paddock.backends.guest.link import State
 from paddock.sandbox import Resources
 from tests.e2e.docker.ours import RECIPE, names
 
@@ -80,7 +81,7 @@ async def test_results_outlive_the_stream_that_they_were_asked_over(
         await sandbox.exec("until [ -e 1 ] && [ -e 2 ] && [ -e 3 ] && [ -e 4 ]; do :; done")
         cutter.cut()
         assert isinstance(sandbox, DockerSandbox)
-        await sandbox._client.disconnected.wait()
+        await sandbox._link.changed_from(State.RUNNING)
         meanwhile = asyncio.create_task(sandbox.exec("echo asked while there was no stream"))
         whole = "".join(f"{n}\n" for n in [*range(1, 101), *range(1, 100001)])
         async with asyncio.timeout(20):
@@ -89,7 +90,7 @@ async def test_results_outlive_the_stream_that_they_were_asked_over(
             assert (await ended).stdout == "soon\n"
             assert (await meanwhile).stdout == "asked while there was no stream\n"
             await counting
-            with pytest.raises(SandboxLost, match="output was lost"):
+            with pytest.raises(CommandLost, match="output was lost"):
                 await streamed
         assert await sandbox.fs.read_text("count") == "once\n"
         assert not (await sandbox.exec("pgrep -f 'sleep 10[0]'")).ok

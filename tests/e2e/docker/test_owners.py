@@ -17,6 +17,7 @@ from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.attach import join_stream
 from paddock.backends.docker.sandbox import DockerSandbox
 from paddock.backends.guest.client import GuestClient
+from paddock.backends.guest.link import State
 from tests.e2e.docker.ours import names
 
 if TYPE_CHECKING:
@@ -147,12 +148,12 @@ async def test_joining_takes_the_word_and_a_sandbox_of_ours(
     engine: Engine, sandbox: DockerSandbox
 ) -> None:
     client = GuestClient()
-    await join_stream(engine, sandbox.id, client)
+    await join_stream(engine, sandbox.id, client.connect())
     joining = asyncio.ensure_future(client.request("join", word="guess"))
     async with asyncio.timeout(10):
-        await client.disconnected.wait()
+        await client.link.changed_from(State.RUNNING)
     joining.cancel()
-    client.fail("test over")
+    client.link.fail("test over")
     assert (await sandbox.exec("echo untouched")).stdout == "untouched\n"
     with pytest.raises(ConfigError, match="no sandbox of ours is called nobody"):
         await DockerBackend().attach("nobody")
@@ -162,9 +163,9 @@ async def test_a_silent_owner_loses_its_sandbox_after_the_lease(engine: Engine) 
     sandbox = await DockerBackend(network="none", lease=2).create()
     try:
         assert isinstance(sandbox, DockerSandbox)
-        sandbox._heart.cancel()  # the owner hangs, but its connection stands
+        sandbox._monitor._heartbeat.stop()  # the owner hangs, but its connection stands
         async with asyncio.timeout(15):
-            await sandbox._watcher
+            await sandbox._link.changed_from(State.RUNNING, State.RECONNECTING)
         with pytest.raises(SandboxLost, match="ended"):
             await sandbox.exec("true")
     finally:

@@ -269,7 +269,7 @@ async def test_a_call_of_a_paused_sandbox_ends_by_its_timeout_and_by_cancellatio
 async def test_a_sandbox_that_somebody_else_pauses_is_not_lost(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paddock.backends.docker.sandbox.ANSWER_DEADLINE", 0.3)
+    monkeypatch.setattr("paddock.backends.guest.monitor.ANSWER_TIMEOUT", 0.3)
     async with DockerBackend(network="none", lease=2).sandbox() as sandbox:
         await engine.call("pausing", engine.client.pause, sandbox.id)
         await asyncio.sleep(3)  # longer than the deadline, and than the lease

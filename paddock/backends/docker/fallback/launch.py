@@ -77,7 +77,7 @@ async def start(
     try:
         stream, inside = await _started(engine, plan, watchdog, lease)
     except BaseException:
-        watchdog.fail("it could not be started")
+        watchdog.link.fail("it could not be started")
         raise
     return FallbackSandbox(
         backend,

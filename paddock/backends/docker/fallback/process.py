@@ -7,6 +7,7 @@ not matter; its tree is ended by the watchdog.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import secrets
@@ -21,7 +22,9 @@ from paddock.backends.docker.fallback.marks import Mark, Marks
 from paddock.backends.docker.fallback.table import members
 from paddock.backends.docker.hijack import STDERR, STDOUT, HijackedStream, open_hijacked
 from paddock.backends.guest.inside.wire import PIECE, WINDOW, Capture
-from paddock.errors import SandboxError, SandboxLost
+from paddock.backends.guest.link import State
+from paddock.backends.guest.monitor import until_gone
+from paddock.errors import CommandLost, SandboxClosed, SandboxError, SandboxLost
 from paddock.sandbox import KILL_GRACE, ExecResult
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ExecProcess"]
 
-KILL_DEADLINE = 20.0
+KILL_TIMEOUT = 20.0
 """Seconds, beyond the grace, after which a container whose processes do not end is given up:
 SIGKILL takes effect at once, but an engine under load starts a command late."""
 KILL_ROUND = 0.02
@@ -153,11 +156,10 @@ class ExecProcess(BufferedProcess):
                 return  # on this one nothing of the command comes before its beginning
         if stream not in self._ended and data:
             self._captures[stream].feed(data)
-            if not self._discarding:
-                self._unread.append((NAMES[stream], data))
-                self._unread_bytes += len(data)
-                if self._unread_bytes > WINDOW and self._transport is not None:
-                    self._transport.pause_reading()
+            self._unread_bytes += len(data)
+            self._buffer(NAMES[stream], data)
+            if self._unread_bytes > WINDOW and self._transport is not None:
+                self._transport.pause_reading()
 
     def _on_mark(self, stream: int, mark: Mark) -> None:
         match mark:
@@ -220,17 +222,21 @@ class ExecProcess(BufferedProcess):
         """The stream was cut: because its container has ended, which is told elsewhere; because
         the command was not started; or by the end of the wrapper, without which nothing of the
         command may stay."""
-        error: Exception = SandboxError(
+        error: Exception = CommandLost(
             "the command's supervisor was killed, or the engine cut the stream to it"
         )
         if not self._begun.done():
             error = _refused(self._refusal.decode(errors="replace").strip(), self._command)
             self._begun.set_result(None)
-        await self._end_within(0)
+        with contextlib.suppress(SandboxLost, SandboxClosed):
+            ending = asyncio.create_task(self._end_tree(0))
+            while not await self._until_gone(ending, 0):
+                await self._watchdog.link.changed_from(State.PAUSED)
+            await ending
         self._fail(error)
 
-    def lose(self, error: SandboxLost) -> None:
-        """The container is gone."""
+    def lose(self, error: SandboxLost | SandboxClosed) -> None:
+        """The container is gone, or closed."""
         self._fail(error)
 
     async def settle(self) -> None:
@@ -274,22 +280,22 @@ class ExecProcess(BufferedProcess):
             return
         if self._killing is None:
             self._killing = asyncio.create_task(self._end(grace))
-        await asyncio.wait([self._killing])
+        if not await self._until_gone(self._killing, grace) and not self._result.done():
+            # The container is paused: what is left of the tree is killed when it is resumed.
+            self._finish(128 + signal.SIGKILL, background=False)
+
+    async def _until_gone(self, ending: asyncio.Future[None], grace: float) -> bool:
+        return await until_gone(
+            self._watchdog.link, self._watchdog, ending, grace=grace, kill_timeout=KILL_TIMEOUT
+        )
 
     async def _end(self, grace: float) -> None:
         self._discard()
-        await self._end_within(grace, self._result)
-
-    async def _end_within(self, grace: float, *until: asyncio.Future[ExecResult]) -> None:
         try:
-            async with asyncio.timeout(grace + KILL_DEADLINE):
-                await asyncio.wait([self._begun])
-                await self._end_tree(grace)
-                if until:
-                    await asyncio.wait(until)
-        except TimeoutError:
-            self._watchdog.fail("a command's processes could not be ended")
-        except SandboxLost as error:
+            await asyncio.wait([self._begun])
+            await self._end_tree(grace)
+            await asyncio.wait([self._result])
+        except (SandboxLost, SandboxClosed) as error:
             self._fail(error)
 
     async def _end_tree(self, grace: float) -> None:

@@ -11,7 +11,6 @@ from paddock._frozen import FrozenMapping
 from paddock.backends.docker.control import (
     ContainerSandbox,
     controls,
-    is_paused,
     remove_container,
 )
 from paddock.backends.docker.engine import EngineError
@@ -19,7 +18,9 @@ from paddock.backends.docker.fallback.files import ShellFileSystem
 from paddock.backends.docker.fallback.inside import KEY
 from paddock.backends.docker.fallback.process import ExecProcess
 from paddock.backends.docker.inquest import cause_of_death
-from paddock.errors import SandboxLost, Unsupported
+from paddock.backends.guest.link import State
+from paddock.backends.guest.monitor import Monitor
+from paddock.errors import Unsupported
 from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FallbackSandbox"]
 
-ANSWER_DEADLINE = 20.0
-"""Seconds in which the first process has to answer a beat: under any load that lets it run."""
 GONE_DEADLINE = 10.0
 """Seconds until the end of a container is known, once the engine does not find it."""
 
@@ -75,74 +74,59 @@ class FallbackSandbox(ContainerSandbox):
         self._lock = lock
         self._made = time.time()
         self._processes: set[ExecProcess] = set()
-        self._heart = asyncio.create_task(self._beat(lease / 4))
-        self._watcher = asyncio.create_task(self._watch())
+        self._link = watchdog.link
+        self._link.sandbox_id = self.id
+        self._link.probe = self._probe
+        self._link.when_over(self._on_over)
+        self._heart = watchdog
+        self._monitor = Monitor(
+            watchdog.link,
+            watchdog,
+            interval=lease / 4,
+            reconnect=_never,
+            exit_reason=self._exit_reason,
+        )
 
     @property
     def lost(self) -> bool:
-        gone = self._watchdog.lost.done() or self._watchdog.disconnected.is_set()
-        return super().lost or gone
+        return super().lost or self._link.over
 
     async def _start(self, command: Command) -> ExecProcess:
         if command.user is not None and Capability.USER not in self.capabilities:
             raise Unsupported("user=", backend=self.backend)
-        if self._resumed is not None:
-            await self._resumed.wait()  # an engine runs nothing in a container that is paused
-        self._raise_if_lost()
+        await self._link.changed_from(State.PAUSED)  # an engine runs nothing in it then
+        self._link.raise_if_over()
         process = ExecProcess(self._engine, self.id, self._watchdog, self._inside, command)
         self._processes = {one for one in self._processes if one.busy} | {process}
         try:
             await process.begin()
         except EngineError as error:
             if error.status in (404, 409, None):  # the container does not run, or no engine
-                await asyncio.wait([self._watchdog.lost], timeout=GONE_DEADLINE)
-            self._raise_if_lost()
+                await asyncio.wait([self._link.ended], timeout=GONE_DEADLINE)
+            self._link.raise_if_over()
             raise
         return process
 
-    def _raise_if_lost(self) -> None:
-        if self._watchdog.lost.done():
-            raise SandboxLost(self._watchdog.lost.result().reason, sandbox_id=self.id)
+    async def _exit_reason(self) -> str:
+        log = self._stream.log
+        return await cause_of_death(self._engine, self.id, made=self._made, said=log)
 
-    async def _beat(self, interval: float) -> None:
-        """Renew the lease, and notice a first process that no longer answers."""
-        while not self._watchdog.lost.done():
-            await asyncio.sleep(interval)
-            if await self._rests():
-                continue
-            try:
-                async with asyncio.timeout(ANSWER_DEADLINE):
-                    await self._watchdog.beat()
-            except TimeoutError:
-                if self._resumed is None and not await is_paused(self._engine, self.id):
-                    self._lose(f"its first process has not answered for {ANSWER_DEADLINE:g} s")
-            except SandboxLost:
-                return
-
-    async def _watch(self) -> None:
-        await self._watchdog.disconnected.wait()
-        if self._watchdog.lost.done():
-            self._lose(self._watchdog.lost.result().reason)
-        elif not self.closed:
-            log = self._stream.log
-            self._lose(await cause_of_death(self._engine, self.id, made=self._made, said=log))
-
-    def _lose(self, reason: str) -> None:
-        self._watchdog.fail(reason)
-        if self._resumed is not None:
-            self._resumed.set()
+    def _on_over(self) -> None:
         for process in self._processes:
-            process.lose(SandboxLost(reason, sandbox_id=self.id))
+            process.lose(self._link.error())
 
     async def _close(self) -> None:
-        self._heart.cancel()
-        self._watchdog.close()
+        self._link.close()
         try:
             await remove_container(self._engine, self.id)
         finally:
-            self._lose("it was closed")
-            await asyncio.wait([self._heart, self._watcher])
+            await self._monitor.aclose()
             for process in self._processes:
                 await process.settle()
             self._lock.release()
             await self._forget_image()
+
+
+async def _never() -> bool:
+    """The stream to a first process that is a shell cannot be had a second time."""
+    return False

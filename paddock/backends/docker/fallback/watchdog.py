@@ -6,13 +6,15 @@ Everything that is asked of it is answered in order. It does not know what a com
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from paddock.backends.docker.fallback import table
 from paddock.backends.docker.fallback.inside import WATCHDOG_READY
-from paddock.errors import SandboxLost
+from paddock.backends.guest.link import Link, State
+from paddock.backends.guest.writer import SharedWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,6 +23,7 @@ __all__ = ["Inside", "Watchdog"]
 
 ANSWER_MAX = 16 * 1024 * 1024
 """Bytes of one answer; ten thousand processes fit in it."""
+LINES_MAX = ANSWER_MAX // 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,86 +47,113 @@ class Inside:
 
 
 class Watchdog(asyncio.Protocol):
-    """One first process. All methods may be called by many tasks at once."""
+    """One first process, and the `Heart` of its sandbox. Used by many tasks at once."""
 
     def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._writer: SharedWriter | None = None
         self._buffer = bytearray()
         self._lines: list[str] = []
-        self._asked: deque[asyncio.Future[list[str]]] = deque()
-        self.ready: asyncio.Future[Inside | None] = loop.create_future()
+        self._asking = threading.Lock()
+        """Held while a question is sent, so that answers come in the order of `_asked`."""
+        self._asked: deque[asyncio.Future[list[str]] | None] = deque()
+        """Who waits for the answers to come, oldest first; None for a heartbeat."""
+        self._beats_sent = 0
+        self.beats_answered = 0
+        self._beats_before_pause = 0
+        self.ready: asyncio.Future[Inside | None] = self._loop.create_future()
         """Done when it was first heard; with None if it ended before."""
-        self.lost: asyncio.Future[SandboxLost] = loop.create_future()
-        """Done when the container is gone, with what every later call raises."""
-        self.disconnected = asyncio.Event()
+        self.link = Link()
+        self.link.when_over(self._on_over)
+        self.connected = True
 
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._writer = SharedWriter(transport, self._loop)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        if not self.ready.done():
+        if len(self._buffer) > ANSWER_MAX:
+            self.link.fail("protocol violation: its first process says more than it was asked")
+        elif not self.ready.done():
             if self._buffer.endswith(WATCHDOG_READY):
                 self.ready.set_result(Inside.parse(bytes(self._buffer)))
                 self._buffer.clear()
-            return
-        *lines, rest = bytes(self._buffer).split(b"\n")
-        self._buffer[:] = rest
-        for line in lines:
-            self._on_line(line)
-        if len(self._buffer) > ANSWER_MAX or len(self._lines) > ANSWER_MAX // 100:
-            self.fail("its first process does not keep to the protocol")
+        else:
+            *lines, rest = bytes(self._buffer).split(b"\n")
+            self._buffer[:] = rest
+            for line in lines:
+                self._on_line(line)
 
     def _on_line(self, line: bytes) -> None:
-        if line != b".":
+        if not self._asked or len(self._lines) > LINES_MAX:
+            self.link.fail("protocol violation: its first process says more than it was asked")
+        elif line != b".":
             self._lines.append(line.decode(errors="surrogateescape"))
-            return
-        lines, self._lines = self._lines, []
-        if self._asked:
+        else:
+            lines, self._lines = self._lines, []
             answer = self._asked.popleft()
-            if not answer.done():
+            if answer is None:
+                self._on_beat_answered()
+            elif not answer.done():
                 answer.set_result(lines)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._writer is not None:
+            self._writer.close()
         if not self.ready.done():
             self.ready.set_result(None)
-        self.disconnected.set()
+        self.connected = False
+        self.link.break_off()
 
-    # our side
+    # heartbeats
 
-    def fail(self, reason: str) -> None:
-        """Give the container up: everything that waits for it, or will, raises `SandboxLost`."""
-        if self.lost.done():
+    @property
+    def answers_due(self) -> bool:
+        return self._beats_sent > self.beats_answered
+
+    def beat(self) -> None:
+        if self.link.state is State.PAUSED and self.answers_due:
             return
-        self.lost.set_result(SandboxLost(reason))
-        if self._transport is not None:
+        self._beats_sent += 1
+        self._send("beat", None)
+
+    def pause(self) -> None:
+        self._beats_before_pause = self._beats_sent
+        self.link.pause()
+
+    def _on_beat_answered(self) -> None:
+        self.beats_answered += 1
+        if self.link.state is State.PAUSED and self.beats_answered > self._beats_before_pause:
+            self.link.resume()
+
+    # questions
+
+    def _on_over(self) -> None:
+        if self._transport is not None and self._writer is not None:
+            self._writer.close()
             self._transport.abort()
         for answer in self._asked:
-            if not answer.done():
-                answer.set_exception(SandboxLost(reason))
+            if answer is not None and not answer.done():
+                answer.set_exception(self.link.error())
         self._asked.clear()
 
-    def close(self) -> None:
-        """End the stream, at which the first process ends and with it all others."""
-        if self._transport is not None:
-            self._transport.close()
+    def _send(self, line: str, answer: asyncio.Future[list[str]] | None) -> None:
+        """Ask a question, in whatever thread."""
+        assert self._writer is not None, "not connected"
+        with self._asking:
+            self._asked.append(answer)
+            self._writer.write_from_thread(line.encode() + b"\n")
 
     async def _ask(self, line: str) -> list[str]:
-        if self.lost.done():
-            raise SandboxLost(self.lost.result().reason)
-        assert self._transport is not None, "not connected"
-        answer: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-        self._asked.append(answer)
-        self._transport.write(line.encode() + b"\n")
+        self.link.raise_if_over()
+        answer: asyncio.Future[list[str]] = self._loop.create_future()
+        self._send(line, answer)
         return await answer
-
-    async def beat(self) -> None:
-        """Renew the lease; returns when it is renewed."""
-        await self._ask("beat")
 
     async def scan(self) -> list[table.Entry]:
         """All processes, as they are now."""
