@@ -85,7 +85,7 @@ def arguments(fence: Fence, command: list[str]) -> list[str]:
         *("--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"),
         *(["--share-net"] if fence.network else []),
         *("--uid", str(UID), "--gid", str(UID), "--hostname", "sandbox"),
-        *("--die-with-parent", "--new-session", "--clearenv"),
+        *("--as-pid-1", "--die-with-parent", "--new-session", "--clearenv"),
         *_system(fence),
         *("--proc", "/proc", "--dev", "/dev"),
         *("--size", tmp, "--perms", "1777", "--tmpfs", "/tmp"),

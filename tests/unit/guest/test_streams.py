@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock.backends.guest.inside.loop import Guest
+from paddock.backends.guest.inside.shield import OomScore
 from paddock.backends.guest.inside.streams import hold
 from paddock.backends.guest.inside.wire import PIECE, STDOUT, WINDOW, Capture, Frames
 
@@ -31,7 +32,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 def guest(pipe: tuple[int, int]) -> Iterator[Guest]:
     """A guest that is not running, whose host reads from `pipe`."""
     inlet, far = os.pipe()
-    guest = Guest(inlet, pipe[1])
+    guest = Guest(inlet, pipe[1], OomScore())
     yield guest
     guest.selector.close()
     os.close(inlet)

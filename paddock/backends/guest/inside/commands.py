@@ -159,9 +159,9 @@ class Command:
             self.failure = {"kind": "Killed", "text": "the command killed its supervisor"}
             self.status = 0
         self.killing = True
-        self.guest.supervisors.bury(self.leave(), self.on_buried)
+        self.guest.supervisors.end_tree(self.leave(), self.on_tree_ended)
 
-    def on_buried(self) -> None:
+    def on_tree_ended(self) -> None:
         self.on_all_gone()
         self.maybe_finish()
 

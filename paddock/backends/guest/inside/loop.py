@@ -13,9 +13,10 @@ import time
 from _operator import _compare_digest as compare_digest  # hmac's, without hmac
 
 from .hosts import Host
+from .shield import PR_SET_CHILD_SUBREAPER, OomScore, can_adopt, hide, prctl, take_wire
 from .supervisor import descriptor_limit, limits_by_number
 from .supervisors import Supervisors
-from .trees import PR_SET_CHILD_SUBREAPER, can_adopt, kill_all_below, prctl
+from .trees import kill_all_below
 from .wire import MEETING, PIECE, PROTOCOL, STDOUT
 
 TYPE_CHECKING = False
@@ -50,11 +51,11 @@ JOINING = 8
 class Guest:
     """What all hosts share: supervisors, timers, limits, and whether it goes on."""
 
-    def __init__(self, inlet: int, outlet: int) -> None:
+    def __init__(self, inlet: int, outlet: int, oom_score: OomScore) -> None:
         self.selector = selectors.DefaultSelector()
         self.timers: list[tuple[float, int, Callback]] = []
         self.timer_count = 0
-        self.supervisors = Supervisors(self.after)
+        self.supervisors = Supervisors(self.after, oom_score)
         self.descriptors = descriptor_limit() - SPARE_DESCRIPTORS
         self.spill_dir = ""
         self.spill_room = SPILL_TOTAL
@@ -238,8 +239,11 @@ def oom_kills() -> int:
 
 def main() -> None:
     """Serve the host on stdin and stdout until it goes."""
+    oom_score = OomScore()
+    hide()  # before there is anybody to hide from
+    inlet, outlet = take_wire()
     try:
-        Guest(0, 1).run()
+        Guest(inlet, outlet, oom_score).run()
     except Exception:  # a host that does not keep to the protocol, or a defect of ours
         sys.excepthook(*sys.exc_info())
         kill_all_below(1)

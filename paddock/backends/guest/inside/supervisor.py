@@ -19,13 +19,8 @@ import stat
 import struct
 
 from .files import describe, write_all
-from .trees import (
-    PR_SET_CHILD_SUBREAPER,
-    PR_SET_PDEATHSIG,
-    kill_all_below,
-    prctl,
-    send_signal,
-)
+from .shield import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl, redirect_to_null
+from .trees import kill_all_below, send_signal
 from .wire import LENGTH
 
 TYPE_CHECKING = False
@@ -35,8 +30,6 @@ if TYPE_CHECKING:
 
     Order = dict[str, Any]
 
-FIRST_TO_GO = "500"
-"""Added to the badness of commands, in thousandths of all memory."""
 ENDED, EMPTY, FAILED = b"S", b"0", b"E"
 """Reports: the command's leading process ended (wait status, whether others live
 on); nothing of it is left; it could not be started (an error as JSON)."""
@@ -117,9 +110,6 @@ def live(connection: socket.socket, parent: int, limits: dict[int, int]) -> NoRe
     if os.getppid() != parent:
         os._exit(0)
     apply_limits(limits)
-    # When memory runs out the kernel shall end a command, and not the guest.
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write(FIRST_TO_GO)
     while True:
         serve(connection)
 
@@ -145,10 +135,7 @@ def close_all_but(kept: int) -> None:
         if number > 2 and number != kept:
             with contextlib.suppress(OSError):  # the listing's own descriptor
                 os.close(number)
-    null = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(null, number)
-    os.close(null)
+    redirect_to_null(0, 1, 2)
 
 
 def apply_limits(limits: dict[int, int]) -> None:

@@ -11,10 +11,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from .shield import OomScore
     from .supervisor import Order
 
     Callback = Callable[[], None]
 
+FIRST_TO_GO = 500
+"""Thousandths of all memory, added to the badness of commands: when it runs out the kernel ends
+one of them, and not the guest."""
 KEPT = 8
 """As many stay for the next commands, and of those that more at once needed"""
 KEPT_FOR_NOW = 64
@@ -26,14 +30,15 @@ LOOK = 1.0
 class Supervisors:
     """Employs them, keeps some of them, and reaps what the guest has as children."""
 
-    def __init__(self, after: Callable[[float, Callback], None]) -> None:
+    def __init__(self, after: Callable[[float, Callback], None], oom_score: OomScore) -> None:
         self.after = after
+        self.oom_score = oom_score
         self.limits: dict[int, int] = {}
         self.all: dict[int, Supervisor] = {}
         self.idle: list[Supervisor] = []
         self.unneeded = 0
         self.looking = False
-        self.graves: list[tuple[Supervisor, Callback]] = []
+        self.killed: list[tuple[Supervisor, Callback]] = []
 
     def begin(self, limits: dict[int, int]) -> None:
         """Have one ready; `limits` are for the commands of all."""
@@ -41,7 +46,8 @@ class Supervisors:
         self.idle.append(self.new())
 
     def new(self) -> Supervisor:
-        supervisor = Supervisor(self.limits)
+        with self.oom_score.raised(FIRST_TO_GO):
+            supervisor = Supervisor(self.limits)
         self.all[supervisor.pid] = supervisor
         return supervisor
 
@@ -97,24 +103,25 @@ class Supervisors:
         except ChildProcessError:
             return
 
-    def bury(self, supervisor: Supervisor, on_buried: Callback) -> None:
-        """One was killed under its command: kill what becomes our child by that."""
+    def end_tree(self, supervisor: Supervisor, on_ended: Callback) -> None:
+        """Kill the tree of a supervisor that was killed: the guest inherits it."""
         supervisor.close()
-        self.graves.append((supervisor, on_buried))
-        if len(self.graves) == 1:
-            self.dig()
+        self.killed.append((supervisor, on_ended))
+        if len(self.killed) == 1:
+            self.end_foreign()
 
-    def dig(self) -> None:
+    def end_foreign(self) -> None:
+        """Kill children that are no supervisors, round after round, until none is left."""
         self.reap()
-        stop_and_kill(self.strangers)
+        stop_and_kill(self.foreign)
         self.reap()
         # Its children become ours at the moment from which it can be reaped.
-        if any(supervisor.alive for supervisor, _ in self.graves) or self.strangers():
-            self.after(KILL_ROUND, self.dig)
+        if any(supervisor.alive for supervisor, _ in self.killed) or self.foreign():
+            self.after(KILL_ROUND, self.end_foreign)
             return
-        graves, self.graves = self.graves, []
-        for _, on_buried in graves:
-            on_buried()
+        killed, self.killed = self.killed, []
+        for _, on_ended in killed:
+            on_ended()
 
-    def strangers(self) -> list[int]:
+    def foreign(self) -> list[int]:
         return [pid for pid in children_of(os.getpid()) if pid not in self.all]

@@ -7,13 +7,6 @@ import os
 import signal
 import time
 
-try:
-    import ctypes
-
-    _prctl = ctypes.CDLL(None, use_errno=True).prctl
-except (ImportError, OSError, AttributeError):  # no libffi, no dynamic libc, not Linux
-    _prctl = None  # type: ignore[assignment]
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,16 +17,6 @@ KILL_ROUND = 0.004
 KILL_PASSES = 16
 """Looks at a tree in one round: a fork bomb is stopped in two or three. The loop is held
 up for so long, so what has no end goes on in the next round."""
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
-
-can_adopt = _prctl is not None
-"""Whether a process can become a sub-reaper here; without, what leaves its tree is lost."""
-
-
-def prctl(option: int, value: int) -> None:
-    if _prctl is not None:
-        _prctl(option, value, 0, 0, 0)
 
 
 def _children_listed(pid: int) -> list[int]:

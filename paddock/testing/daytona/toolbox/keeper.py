@@ -27,7 +27,7 @@ import sys
 import termios
 from typing import TYPE_CHECKING, Any
 
-from paddock.backends.guest.inside import trees
+from paddock.backends.guest.inside import shield, trees
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -134,7 +134,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    trees.prctl(trees.PR_SET_CHILD_SUBREAPER, 1)
+    shield.prctl(shield.PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGTERM, _end)
     try:
         # The server may be gone while an end is told to it.
