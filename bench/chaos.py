@@ -65,7 +65,7 @@ class Options:
 async def left(engine: Engine) -> list[str]:
     """Containers, networks and volumes of this place."""
     client = engine.client
-    ours = {"label": f"{owner.PLACE_LABEL}={owner.place()}"}
+    ours = {"label": f"{owner.HOST_LABEL}={owner.host_id()}"}
     found = await engine.call("listing", client.containers, all=True, filters=ours)
     networks = await engine.call("listing", client.networks, filters=ours)
     volumes = await engine.call("listing", client.volumes, filters=ours)

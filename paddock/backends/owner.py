@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from paddock.backends import lease
 
-__all__ = ["OwnerLock", "folder", "forget_dead", "is_alive", "is_owned", "place"]
+__all__ = ["OwnerLock", "folder", "forget_dead", "host_id", "is_alive", "is_owned"]
 
 JOINED = "+"
 """Between a sandbox's name and what tells the lock of one who joined it from the others."""
@@ -31,8 +31,8 @@ def folder() -> Path:
     return path
 
 
-def place() -> str:
-    """This machine since it was started, and the directory of our lock files on it."""
+def host_id() -> str:
+    """Identify this boot of this machine, and the directory of our lock files on it."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     info = folder().stat()
     return f"{boot.read_text().strip() if boot.exists() else ''}:{info.st_dev}:{info.st_ino}"

@@ -15,7 +15,7 @@ import pytest
 
 from paddock.backends.daytona import DaytonaBackend, service
 from paddock.backends.docker.engine import Engine
-from paddock.backends.docker.powers import powers
+from paddock.backends.docker.features import features
 from paddock.backends.docker.store import list_images
 from paddock.testing.daytona import DaytonaServer
 from tests.e2e.image_bench import Bench
@@ -82,7 +82,7 @@ class Paddock:
 @pytest.fixture
 async def control_groups(docker_engine: Engine, require: Require) -> None:
     """Skips where the engine cannot limit, pause and measure containers: a rootless one may not."""
-    require("control groups", await powers(docker_engine), "the engine has none")
+    require("control groups", await features(docker_engine), "the engine has none")
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ async def test_a_container_of_an_image_that_was_a_sandbox_is_not_a_sandbox(
 ) -> None:
     """It has inherited the labels, as a commit of a container keeps them."""
     was = f"paddock-{secrets.token_hex(6)}"
-    name = await foreign.create({owner.LABEL: was, owner.PLACE_LABEL: owner.place()})
+    name = await foreign.create({owner.LABEL: was, owner.HOST_LABEL: owner.host_id()})
     assert not {was, name} & set(await _ids(recipe, None))
     assert await recipe.delete(was) is False
     assert await recipe.gc() == []
@@ -118,7 +118,7 @@ async def test_a_container_of_another_place_is_listed_and_deleted_but_never_coll
     name = f"paddock-{secrets.token_hex(6)}"
     plan = recipe._plan(name, "paddock:base", {})
     elsewhere = dataclasses.replace(
-        plan, labels={**plan.labels, owner.PLACE_LABEL: "another boot:1:2"}
+        plan, labels={**plan.labels, owner.HOST_LABEL: "another boot:1:2"}
     )
     await create_container(engine, elsewhere)
     try:

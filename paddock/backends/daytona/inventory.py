@@ -37,7 +37,7 @@ __all__ = [
 
 LABEL = "dev.paddock.sandbox"
 """Holds the name of its owner's lock, which is the sandbox's own name too."""
-PLACE_LABEL = "dev.paddock.place"
+HOST_LABEL = "dev.paddock.host"
 LABEL_PREFIX = "dev.paddock.label."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 DELETE_DEADLINE = 60.0
@@ -56,7 +56,7 @@ STATES: dict[str, State] = {
 
 def labels(backend: DaytonaBackend, name: str) -> dict[str, str]:
     """What a sandbox says of its owner from its creation on."""
-    leased = {} if backend.lease is None else {PLACE_LABEL: owner.place()}
+    leased = {} if backend.lease is None else {HOST_LABEL: owner.host_id()}
     own = {LABEL_PREFIX + key: value for key, value in backend.labels.items()}
     return {LABEL: name, **leased, **own}
 
@@ -72,7 +72,7 @@ def own_labels(told: Mapping[str, str]) -> dict[str, str]:
 
 async def listing(service: Service, wanted: Mapping[str, str]) -> list[SandboxInfo]:
     """Our sandboxes, in whatever state, oldest first."""
-    here = owner.place()
+    here = owner.host_id()
     prefixed = {LABEL_PREFIX + key: value for key, value in wanted.items()}
     found = [_seen(native, here) for native in await _all(service, prefixed)]
     return sorted(found, key=lambda info: info.created)
@@ -107,7 +107,7 @@ def _seen(native: Any, here: str) -> SandboxInfo:
 
 
 def _owner(told: Mapping[str, str], here: str) -> Literal["alive", "gone", "unknown"]:
-    if told.get(PLACE_LABEL) != here:
+    if told.get(HOST_LABEL) != here:
         return "unknown"
     return "alive" if owner.is_alive(told[LABEL]) else "gone"
 
@@ -173,7 +173,7 @@ async def collect(service: Service) -> list[str]:
     await asyncio.to_thread(owner.forget_dead)
     left = [
         native
-        for native in await _all(service, {PLACE_LABEL: owner.place()})
+        for native in await _all(service, {HOST_LABEL: owner.host_id()})
         if not owner.is_owned(native.labels[LABEL])
     ]
     results = await asyncio.gather(

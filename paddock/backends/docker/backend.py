@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock._concurrency import acquire
 from paddock.backends.base import Backend, Progress
-from paddock.backends.docker import commits, heir, inventory, owner, recipes
+from paddock.backends.docker import commits, inventory, owner, reaper, recipes
 from paddock.backends.docker.attach import join_stream, open_stream
 from paddock.backends.docker.build import ensure
 from paddock.backends.docker.container import (
@@ -35,9 +35,9 @@ from paddock.backends.docker.container import (
 from paddock.backends.docker.control import remove_container, resume_container
 from paddock.backends.docker.creation import create_container
 from paddock.backends.docker.engine import Engine, EngineError
+from paddock.backends.docker.exit_reason import exit_reason
 from paddock.backends.docker.fallback import launch
-from paddock.backends.docker.inquest import cause_of_death
-from paddock.backends.docker.powers import powers, refuse
+from paddock.backends.docker.features import features, refuse
 from paddock.backends.docker.progress import Step
 from paddock.backends.docker.sandbox import DockerSandbox
 from paddock.backends.docker.store import inspect
@@ -141,7 +141,7 @@ class DockerBackend(Backend):
             if error.status != 404:
                 raise
             raise ConfigError(f"no sandbox of ours is called {sandbox_id}") from None
-        plan = ContainerPlan.seen(found, await powers(engine))
+        plan = ContainerPlan.seen(found, await features(engine))
         if found["State"]["Paused"]:
             async with commits.standing_still(engine, plan.name):
                 await resume_container(engine, plan.name)
@@ -200,7 +200,7 @@ class DockerBackend(Backend):
                 hint="hardening='strict' keeps all that is written in memory, within it",
             )
         engine = await Engine.connect(self.host)
-        found = await powers(engine)
+        found = await features(engine)
         refuse(self.resources, found)
         await _sweep_once(engine)
         image, config = await self._find_image(engine, tell)
@@ -230,7 +230,7 @@ class DockerBackend(Backend):
         lock = await asyncio.to_thread(self._claim)
         try:
             plan = await asyncio.to_thread(self._plan, lock.name, image, config)
-            plan = replace(plan, powers=found)
+            plan = replace(plan, features=found)
             return await launch.start(self, engine, plan, lock, with_guest=self._start)
         except BaseException:
             with contextlib.suppress(EngineError):
@@ -240,7 +240,7 @@ class DockerBackend(Backend):
 
     def _claim(self) -> owner.OwnerLock:
         """A new name, and somebody who removes what has it should we be killed."""
-        heir.appoint(self.host)
+        reaper.start(self.host)
         return owner.OwnerLock.take()
 
     def _plan(self, name: str, image: str, config: Mapping[str, Any]) -> ContainerPlan:
@@ -261,7 +261,7 @@ class DockerBackend(Backend):
                 owner.WORD_LABEL: word,
                 owner.LEASE_LABEL: "" if self.lease is None else str(self.lease),
                 # No sweep judges a sandbox that is meant to outlive its owner.
-                **({} if self.lease is None else {owner.PLACE_LABEL: owner.place()}),
+                **({} if self.lease is None else {owner.HOST_LABEL: owner.host_id()}),
                 inventory.OWN_LABELS: json.dumps(dict(self.labels)),
             },
             resources=self.resources,
@@ -298,7 +298,7 @@ class DockerBackend(Backend):
             await engine.call(f"starting {plan.name}", engine.client.start, plan.name)
             answer = await _ready(configured, client)
             if answer is None:
-                cause = stream.log or await cause_of_death(engine, plan.name, made=made, said="")
+                cause = stream.log or await exit_reason(engine, plan.name, made=made, said="")
                 raise SandboxLost(f"its guest did not start: {cause}")
         except BaseException:
             configured.cancel()

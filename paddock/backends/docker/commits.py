@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "committed",
+    "host_prefix",
     "keep",
-    "place_prefix",
     "reference_of",
     "release",
     "standing_still",
@@ -114,16 +114,16 @@ async def committed(
 
 def _claim() -> tuple[owner.OwnerLock, str]:
     lock = owner.OwnerLock.take()
-    return lock, f"{place_prefix()}{lock.name}"
+    return lock, f"{host_prefix()}{lock.name}"
 
 
 async def _unclaim(claim: tuple[owner.OwnerLock, str]) -> None:
     claim[0].release()
 
 
-def place_prefix() -> str:
+def host_prefix() -> str:
     """What the names begin with that are made at this place."""
-    return f"{FORKS}:{hashlib.sha256(owner.place().encode()).hexdigest()[:12]}-"
+    return f"{FORKS}:{hashlib.sha256(owner.host_id().encode()).hexdigest()[:12]}-"
 
 
 async def _commit(engine: Engine, container: str, image: str, labels: Mapping[str, str]) -> None:
@@ -165,7 +165,7 @@ async def sweep(engine: Engine) -> list[str]:
 
 
 def _abandoned(client: APIClient) -> list[str]:
-    prefix = place_prefix()
+    prefix = host_prefix()
     names = [name for image in client.images(FORKS) for name in image["RepoTags"] or ()]
     ours = [name for name in names if name.startswith(prefix)]
     return [name for name in ours if not owner.is_alive(name.removeprefix(prefix))]

@@ -43,7 +43,7 @@ NO_LOGS = {"Type": "none", "Config": {}}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerPlan:
-    """One container, settled. What its engine has no `powers` for is not asked of it."""
+    """One container, settled. What its engine has no `features` for is not asked of it."""
 
     name: str
     image: str
@@ -58,12 +58,12 @@ class ContainerPlan:
     hardening: Hardening
     word: str
     lease: float | None
-    powers: frozenset[Capability] = frozenset()
+    features: frozenset[Capability] = frozenset()
     spill_dir: str = SPILL_DIR
 
     @classmethod
-    def seen(cls, found: Mapping[str, Any], powers: frozenset[Capability]) -> Self:
-        """The plan of a container of ours, from what an engine with `powers` tells of it.
+    def seen(cls, found: Mapping[str, Any], features: frozenset[Capability]) -> Self:
+        """The plan of a container of ours, from what an engine with `features` tells of it.
 
         Raises `ConfigError` for one that is not ours or does not run.
         """
@@ -92,7 +92,7 @@ class ContainerPlan:
             hardening="strict" if host["ReadonlyRootfs"] else "default",
             word=labels[owner.WORD_LABEL],
             lease=float(lease) if lease else None,
-            powers=powers,
+            features=features,
         )
 
     @property
@@ -125,9 +125,9 @@ class ContainerPlan:
 
     def _host_config(self, client: APIClient, *, strict: bool) -> dict[str, Any]:
         memory = pids = None
-        if Capability.LIMIT_MEMORY in self.powers:
+        if Capability.LIMIT_MEMORY in self.features:
             memory = self.resources.memory or MEMORY
-        if Capability.LIMIT_PIDS in self.powers:
+        if Capability.LIMIT_PIDS in self.features:
             pids = self.resources.pids or PIDS
         config: dict[str, Any] = client.create_host_config(
             auto_remove=True,

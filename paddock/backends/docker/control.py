@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from paddock._concurrency import acquire, finish
 from paddock.backends.docker import commits
 from paddock.backends.docker.engine import EngineError
-from paddock.backends.docker.powers import missing
+from paddock.backends.docker.features import missing
 from paddock.backends.guest.link import Liveness, State
 from paddock.errors import Unsupported
 from paddock.image import Image
@@ -44,7 +44,7 @@ KEEPING = frozenset({Capability.SNAPSHOT, Capability.FORK})
 
 def controls(plan: ContainerPlan) -> frozenset[Capability]:
     """What the engine gives to every container that is made so."""
-    return ALWAYS | plan.powers | (KEEPING if plan.keeps_files else frozenset())
+    return ALWAYS | plan.features | (KEEPING if plan.keeps_files else frozenset())
 
 
 class ContainerSandbox(Sandbox):

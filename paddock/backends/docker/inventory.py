@@ -80,7 +80,7 @@ def _look(client: APIClient, wanted: str) -> list[SandboxInfo]:
 
 
 def _seen(containers: Iterable[dict[str, Any]]) -> Iterator[SandboxInfo]:
-    here = owner.place()
+    here = owner.host_id()
     for found in containers:
         labels: dict[str, str] = found["Labels"]
         if owner.is_ours(found):
@@ -96,7 +96,7 @@ def _seen(containers: Iterable[dict[str, Any]]) -> Iterator[SandboxInfo]:
 
 
 def _owner(labels: Mapping[str, str], here: str) -> Literal["alive", "gone", "unknown"]:
-    if labels.get(owner.PLACE_LABEL) != here:
+    if labels.get(owner.HOST_LABEL) != here:
         return "unknown"
     return "alive" if owner.is_alive(labels[owner.LABEL]) else "gone"
 

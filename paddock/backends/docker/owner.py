@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from paddock.backends.owner import OwnerLock, forget_dead, is_alive, is_owned, place
+from paddock.backends.owner import OwnerLock, forget_dead, host_id, is_alive, is_owned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 __all__ = [
+    "HOST_LABEL",
     "LABEL",
     "LABELS",
-    "PLACE_LABEL",
     "OwnerLock",
     "abandoned",
+    "host_id",
     "is_alive",
     "is_ours",
-    "place",
 ]
 
 LABEL = "dev.paddock.sandbox"
 """Holds a sandbox's id, which is its container's name; see `is_ours`."""
-PLACE_LABEL = "dev.paddock.place"
-"""Where its owner's lock file is, see `place`."""
+HOST_LABEL = "dev.paddock.host"
+"""Where its owner's lock file is, see `host_id`."""
 
 WORD_LABEL = "dev.paddock.word"
 """What a host has to say to the guest to join it: whoever may look at a container may join."""
 LEASE_LABEL = "dev.paddock.lease"
 """Seconds, or nothing for a sandbox that outlives its owners."""
-LABELS = (LABEL, PLACE_LABEL, WORD_LABEL, LEASE_LABEL)
+LABELS = (LABEL, HOST_LABEL, WORD_LABEL, LEASE_LABEL)
 """What is said of one container, and not of what is made from its files."""
 
 
@@ -39,7 +39,7 @@ def abandoned(client: APIClient, filters: Mapping[str, list[str]]) -> list[str]:
     """The containers of this place whose owner is gone, as far as the engine's `filters` let
     them through; their lock files go with this."""
     forget_dead()
-    ours = client.containers(all=True, filters={"label": f"{PLACE_LABEL}={place()}", **filters})
+    ours = client.containers(all=True, filters={"label": f"{HOST_LABEL}={host_id()}", **filters})
     names = [found["Labels"][LABEL] for found in ours if is_ours(found)]
     return [name for name in names if not is_owned(name)]
 

@@ -15,7 +15,7 @@ from paddock.backends.docker.control import (
     remove_container,
 )
 from paddock.backends.docker.engine import EngineError
-from paddock.backends.docker.inquest import cause_of_death
+from paddock.backends.docker.exit_reason import exit_reason
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.link import Liveness
 from paddock.backends.guest.monitor import Monitor
@@ -98,7 +98,7 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
 
     async def _exit_reason(self) -> str:
         log = self._stream.log
-        return await cause_of_death(self._engine, self.id, made=self._made, said=log)
+        return await exit_reason(self._engine, self.id, made=self._made, said=log)
 
     async def _reconnect(self) -> bool:
         """Find the guest again over another stream; False if it has ended or cannot be found."""

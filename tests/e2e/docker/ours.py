@@ -17,7 +17,7 @@ RECIPE = DockerBackend(network="none", labels={"of": "a test"})
 
 async def names(engine: Engine) -> set[str]:
     """The containers whose owner is this test or a child of it, by where their locks are."""
-    ours = {"label": f"{owner.PLACE_LABEL}={owner.place()}"}
+    ours = {"label": f"{owner.HOST_LABEL}={owner.host_id()}"}
     found = await engine.call("listing", engine.client.containers, all=True, filters=ours)
     return {container["Names"][0] for container in found}
 
@@ -25,4 +25,4 @@ async def names(engine: Engine) -> set[str]:
 async def forks(engine: Engine) -> list[str]:
     """The images of this test that are nobody's but its forks'."""
     names = [info.reference for info in await list_images(engine)]
-    return [name for name in names if name.startswith(commits.place_prefix())]
+    return [name for name in names if name.startswith(commits.host_prefix())]

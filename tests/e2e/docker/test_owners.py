@@ -231,7 +231,7 @@ async def test_a_paused_sandbox_goes_with_a_maker_that_is_killed(
     host.send_signal(signal.SIGKILL)
     await host.wait()
     async with asyncio.timeout(20):
-        while await names(engine):  # noqa: ASYNC110 - its heir removes it
+        while await names(engine):  # noqa: ASYNC110 - its reaper removes it
             await asyncio.sleep(0.05)
 
 
@@ -267,7 +267,7 @@ async def test_a_host_that_is_killed_leaves_no_container(
                 await asyncio.sleep(0.01)
     host.send_signal(signal.SIGKILL)
     await host.wait()
-    # Nobody else uses the engine: what was never started has no guest, but an heir.
+    # Nobody else uses the engine: what was never started has no guest, but a reaper.
     async with asyncio.timeout(20):
         while await names(engine):  # noqa: ASYNC110 - the engine removes them
             await asyncio.sleep(0.05)

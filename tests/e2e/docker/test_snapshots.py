@@ -196,7 +196,7 @@ async def test_a_maker_that_is_killed_leaves_no_image_of_forks(
     maker.kill()
     await maker.wait()
     async with asyncio.timeout(20):
-        while await forks(engine) or await names(engine):  # noqa: ASYNC110 - its heir does it
+        while await forks(engine) or await names(engine):  # noqa: ASYNC110 - its reaper does it
             await asyncio.sleep(0.05)
 
 

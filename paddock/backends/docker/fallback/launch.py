@@ -17,10 +17,10 @@ from paddock.backends.docker.attach import open_stream
 from paddock.backends.docker.control import remove_container
 from paddock.backends.docker.creation import create_container
 from paddock.backends.docker.engine import EngineError
+from paddock.backends.docker.exit_reason import exit_reason
 from paddock.backends.docker.fallback.inside import first_process
 from paddock.backends.docker.fallback.sandbox import FallbackSandbox
 from paddock.backends.docker.fallback.watchdog import Watchdog
-from paddock.backends.docker.inquest import cause_of_death
 from paddock.errors import SandboxLost, Unsupported
 
 if TYPE_CHECKING:
@@ -139,6 +139,6 @@ async def _started(
         reason = f"its first process did not answer within {READY_DEADLINE:g} s"
         raise SandboxLost(reason) from None
     if inside is None:
-        cause = stream.log or await cause_of_death(engine, plan.name, made=made, said="")
+        cause = stream.log or await exit_reason(engine, plan.name, made=made, said="")
         raise SandboxLost(f"its first process did not start: {cause}")
     return stream, inside

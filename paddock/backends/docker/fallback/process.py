@@ -94,7 +94,7 @@ class ExecProcess(BufferedProcess):
         self._begun: asyncio.Future[tuple[int, int] | None] = loop.create_future()
         """The numbers of the wrapper and of the command; None if it never ran."""
         self._killing: asyncio.Task[None] | None = None
-        self._inquest: asyncio.Task[None] | None = None
+        self._look_up: asyncio.Task[None] | None = None
 
     @property
     def gone(self) -> bool:
@@ -111,7 +111,7 @@ class ExecProcess(BufferedProcess):
         return not self._result.done() or any(not task.done() for task in self._tasks())
 
     def _tasks(self) -> list[asyncio.Task[None]]:
-        return [task for task in (self._killing, self._inquest) if task is not None]
+        return [task for task in (self._killing, self._look_up) if task is not None]
 
     async def begin(self) -> None:
         """Start the command. If cancelled, nothing of it is left."""
@@ -216,7 +216,7 @@ class ExecProcess(BufferedProcess):
         elif self._killing is not None:
             self._finish(128 + signal.SIGKILL, background=False)
         else:
-            self._inquest = asyncio.create_task(self._find_out())
+            self._look_up = asyncio.create_task(self._find_out())
 
     async def _find_out(self) -> None:
         """The stream was cut: because its container has ended, which is told elsewhere; because

@@ -14,10 +14,10 @@ from paddock.backends.docker.control import (
     remove_container,
 )
 from paddock.backends.docker.engine import EngineError
+from paddock.backends.docker.exit_reason import exit_reason
 from paddock.backends.docker.fallback.files import ShellFileSystem
 from paddock.backends.docker.fallback.inside import KEY
 from paddock.backends.docker.fallback.process import ExecProcess
-from paddock.backends.docker.inquest import cause_of_death
 from paddock.backends.guest.link import State
 from paddock.backends.guest.monitor import Monitor
 from paddock.errors import Unsupported
@@ -109,7 +109,7 @@ class FallbackSandbox(ContainerSandbox):
 
     async def _exit_reason(self) -> str:
         log = self._stream.log
-        return await cause_of_death(self._engine, self.id, made=self._made, said=log)
+        return await exit_reason(self._engine, self.id, made=self._made, said=log)
 
     def _on_over(self) -> None:
         for process in self._processes:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from paddock.backends.docker.inquest import told
+from paddock.backends.docker.exit_reason import describe
 
 OOM = "its memory ran out (OOM) and the kernel killed it"
 
@@ -56,9 +56,9 @@ START = [event("create", 0), event("start", 0.2)]
 def test_memory_is_the_cause_only_of_the_first_process_that_it_killed(
     events: list[dict[str, Any]], cause: str | None
 ) -> None:
-    assert told([*START, *events], "") == cause
+    assert describe([*START, *events], "") == cause
 
 
 def test_what_the_first_process_complained_of_is_told() -> None:
     events = [*START, event("die", 10, exitCode="1")]
-    assert told(events, "Traceback") == "its container ended (exit 1): Traceback"
+    assert describe(events, "Traceback") == "its container ended (exit 1): Traceback"

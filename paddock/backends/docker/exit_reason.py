@@ -1,4 +1,4 @@
-"""How a container ended, from what its engine remembers."""
+"""Why a container exited, from the engine's events."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ if TYPE_CHECKING:
 
     from paddock.backends.docker.engine import Engine
 
-__all__ = ["cause_of_death", "told"]
+__all__ = ["describe", "exit_reason"]
 
-INQUEST = 5.0
-"""Seconds that asking how a container ended may take: callers wait for the reason."""
+ANSWER_DEADLINE = 5.0
+"""Seconds that asking for the reason may take: callers wait for it."""
 OOM_SPAN = 5.0
 """Seconds between what the kernel killed for lack of memory and the end of the container, if it
 was its first process; an engine tells the two within 0.1 s. A child's death ends none."""
 KILLED = 128 + signal.SIGKILL
 
 
-async def cause_of_death(engine: Engine, container: str, *, made: float, said: str) -> str:
+async def exit_reason(engine: Engine, container: str, *, made: float, said: str) -> str:
     """A sentence for `SandboxLost`, which never fails.
 
     `made` is when the container was made (seconds since the epoch), `said` what its first
     process complained of.
     """
     try:
-        async with asyncio.timeout(INQUEST):
+        async with asyncio.timeout(ANSWER_DEADLINE):
             events = await engine.call(
                 "asking how a container ended", _events, engine, container, made
             )
     except (EngineError, TimeoutError):
         return "the Docker Engine is gone"
-    return told(events, said) or await _engine_restarted(engine, container)
+    return describe(events, said) or await _engine_restarted(engine, container)
 
 
-def told(events: Sequence[Mapping[str, Any]], said: str) -> str | None:
+def describe(events: Sequence[Mapping[str, Any]], said: str) -> str | None:
     """The same from the engine's events, which may tell of no end."""
     died = next((event for event in events if event["Action"] == "die"), None)
     if died is None:

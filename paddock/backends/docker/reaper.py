@@ -1,11 +1,11 @@
-"""What is left when a maker is killed, and removes the containers that cannot end themselves.
+"""The reaper: a process that removes what a killed maker leaves on an engine.
 
-A container that was created and not yet started has no guest that could end it, one that is
-paused has a guest that stands still, and nobody else may ever use the engine. So a maker
-appoints an heir before its first container: a shell that waits at a pipe whose other end only
-the maker has. When the maker has gone, however it ended, and its locks lie about, the shell
-becomes this module. Containers that run are not its affair: their guests end them. What forks
-began with it removes after them.
+A container that was created and never started has no guest that could end it; one that is paused
+has a guest that stands still. So a process starts a reaper before its first container: a shell that
+waits at a pipe whose other end only the maker has. When the maker has ended, however it ended, and
+left lock files, the shell becomes this module and removes those containers. It leaves running
+containers alone: their guests end them when the lease runs out. It also removes the images that
+forks were made from.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from paddock.backends import owner
 from paddock.backends.docker import inventory
 from paddock.backends.docker.engine import DEADLINE, Engine, EngineError
 
-__all__ = ["appoint"]
+__all__ = ["start"]
 
 WAITING = """\
 exec 3<&0
@@ -37,18 +37,17 @@ exec 3<&0
 INTERVAL = 1.0
 """Seconds between two looks for what the engine was still creating when its maker was killed."""
 
-_appointing = threading.Lock()
-_appointed: set[str | None] = set()
+_starting = threading.Lock()
+_started: set[str | None] = set()
 
 
-def appoint(host: str | None) -> None:
-    """Have an heir for the sandboxes of this process on the engine at `host`; blocks for some
-    milliseconds, the first time.
+def start(host: str | None) -> None:
+    """Start the reaper of this process for the engine at `host`, once; blocks for milliseconds.
 
-    It is in a session of its own and no child of ours: what ends us does not end it.
+    It has a session of its own and is no child of ours, so that what ends us does not end it.
     """
-    with _appointing:
-        if host in _appointed:
+    with _starting:
+        if host in _started:
             return
         reader, writer = os.pipe()
         try:
@@ -66,7 +65,7 @@ def appoint(host: str | None) -> None:
             raise
         finally:
             os.close(reader)
-        _appointed.add(host)  # and the pipe stays open for as long as this process lives
+        _started.add(host)  # and the pipe stays open for as long as this process lives
 
 
 def _program(host: str | None) -> list[str]:
@@ -76,7 +75,7 @@ def _program(host: str | None) -> list[str]:
 async def inherit(host: str | None) -> None:
     """Remove what dead makers of this place had created and not started, or paused, and what
     an engine creates late: it goes on with what it was asked for when nobody waits any more."""
-    dead = owner.forget_dead()  # or the heir of another engine has forgotten them already
+    dead = owner.forget_dead()  # or the reaper of another engine has forgotten them already
     until = time.monotonic() + DEADLINE
     while time.monotonic() < until:
         # An engine that does not answer now may do so in a second.

@@ -1,8 +1,9 @@
-"""What one engine can do with any container. An engine without control groups can limit,
-stop and measure nothing: it takes a container's limits with a warning, and drops them.
+"""Which features an engine has for every container.
 
-That is an engine that runs without root where the host's control groups are of version 1,
-or are not given to its user; or a host whose kernel was started without a controller.
+An engine without control groups can neither limit, pause nor measure: it accepts a container's
+limits with a warning and ignores them. That is an engine that runs without root where the host has
+control groups of version 1 or does not delegate them, or a host whose kernel was booted without a
+controller.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from paddock.backends.docker.engine import Engine
     from paddock.sandbox import Resources
 
-__all__ = ["missing", "powers", "refuse", "seen"]
+__all__ = ["features", "from_info", "missing", "refuse"]
 
 LIMITS = {
     "MemoryLimit": Capability.LIMIT_MEMORY,
@@ -34,18 +35,18 @@ MEASURED = {Capability.LIMIT_MEMORY, Capability.LIMIT_PIDS}
 HINT = "the engine lacks the control groups for it; see `docker info` and docs/docker.md"
 
 
-async def powers(engine: Engine) -> frozenset[Capability]:
-    """What it can do; it is asked once in a process."""
-    return await engine.call("asking what the engine can limit", _told, engine.client)
+async def features(engine: Engine) -> frozenset[Capability]:
+    """Return the features of `engine`; asks once per process."""
+    return await engine.call("asking what the engine can limit", _reported, engine.client)
 
 
 @functools.lru_cache(maxsize=8)
-def _told(client: APIClient) -> frozenset[Capability]:
-    return seen(client.info())
+def _reported(client: APIClient) -> frozenset[Capability]:
+    return from_info(client.info())
 
 
-def seen(info: Mapping[str, Any]) -> frozenset[Capability]:
-    """The same from what the engine tells of itself."""
+def from_info(info: Mapping[str, Any]) -> frozenset[Capability]:
+    """Return the features that the engine's ``/info`` reports."""
     if info["CgroupDriver"] == "none":
         return frozenset()
     found = {capability for name, capability in LIMITS.items() if info[name]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from paddock import Unsupported
-from paddock.backends.docker.powers import refuse, seen
+from paddock.backends.docker.features import from_info, refuse
 from paddock.sandbox import Capability, Resources
 
 LIMITS = {Capability.LIMIT_MEMORY, Capability.LIMIT_CPU, Capability.LIMIT_PIDS}
@@ -18,17 +18,17 @@ def told(driver: str, *controllers: str) -> dict[str, object]:
 
 def test_an_engine_with_all_controllers_does_all() -> None:
     for driver in ("cgroupfs", "systemd"):
-        found = seen(told(driver, "MemoryLimit", "CpuCfsQuota", "PidsLimit"))
+        found = from_info(told(driver, "MemoryLimit", "CpuCfsQuota", "PidsLimit"))
         assert found == LIMITS | {Capability.PAUSE, Capability.STATS}
         refuse(Resources(memory=2**30, cpu=1.5, pids=100), found)
 
 
 def test_an_engine_without_control_groups_does_nothing() -> None:
-    assert seen(told("none")) == frozenset()
+    assert from_info(told("none")) == frozenset()
 
 
 def test_a_controller_that_is_not_given_to_its_user_is_missed_alone() -> None:
-    found = seen(told("systemd", "MemoryLimit", "PidsLimit"))
+    found = from_info(told("systemd", "MemoryLimit", "PidsLimit"))
     refuse(Resources(memory=2**30, pids=100), found)
     with pytest.raises(Unsupported, match="a limit on CPU; the engine lacks"):
         refuse(Resources(cpu=1.5), found)
@@ -36,7 +36,7 @@ def test_a_controller_that_is_not_given_to_its_user_is_missed_alone() -> None:
 
 
 def test_what_cannot_be_counted_is_not_told() -> None:
-    found = seen(told("cgroupfs", "CpuCfsQuota", "PidsLimit"))  # cgroup_disable=memory
+    found = from_info(told("cgroupfs", "CpuCfsQuota", "PidsLimit"))  # cgroup_disable=memory
     with pytest.raises(Unsupported, match="a limit on memory"):
         refuse(Resources(memory=2**30), found)
     assert Capability.STATS not in found
