@@ -11,7 +11,8 @@ import os
 from typing import TYPE_CHECKING, BinaryIO
 
 from paddock.errors import TraceError
-from paddock.runtime.trace import read_records
+from paddock.runtime.directory import TRACE
+from paddock.runtime.trace import MAX_LINE, read_records
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -62,7 +63,7 @@ class _Tail:
     """How far a trace was read: up to byte `_at`, where a line begins, but for the first."""
 
     def __init__(self, directory: SessionDirectory) -> None:
-        self._path = directory.trace
+        self._directory = directory
         self._at: int | None = None
         self._is_cut = False
 
@@ -72,7 +73,7 @@ class _Tail:
         A line that is not whole yet is read again: a torn one is cut off by the next writer.
         """
         try:
-            with self._path.open("rb") as file:
+            with self._directory.files.open_reader(TRACE) as file:
                 start = self._begin(os.fstat(file.fileno()).st_size)
                 file.seek(start)
                 lines = _whole_lines(file)
@@ -87,7 +88,7 @@ class _Tail:
         try:
             return read_records(lines).records
         except TraceError as error:
-            raise TraceError(f"{self._path}, after byte {start}: {error}") from error
+            raise TraceError(f"{self._directory.trace}, after byte {start}: {error}") from error
 
     def _begin(self, size: int) -> int:
         """Where to read from. A trace that became shorter is another one."""
@@ -104,4 +105,6 @@ def _whole_lines(file: BinaryIO) -> bytes:
         data += piece
         if b"\n" in piece:
             break
+        if len(data) > MAX_LINE:
+            raise TraceError(f"a record has no end within {MAX_LINE} bytes")
     return data[: data.rfind(b"\n") + 1]

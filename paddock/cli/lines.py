@@ -6,10 +6,10 @@ Enter begins a new line. Knows no command.
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Protocol
 
+from paddock._directory import PrivateDirectory
 from paddock.cli.pipes import in_thread
 
 if TYPE_CHECKING:
@@ -121,5 +121,6 @@ def _open_history(name: str) -> History:
 
 def _make_private(path: Path) -> None:
     """Make the file if it is missing; prompts are for nobody else to read."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
+    files = PrivateDirectory(path.parent, shared=True)
+    files.make()
+    files.touch(path.name)

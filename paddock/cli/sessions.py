@@ -22,13 +22,12 @@ from paddock.cli.tables import table_console
 from paddock.cli.text import one_line, plain
 from paddock.cli.timeline import Timeline
 from paddock.errors import ConfigError
+from paddock.runtime.directory import TRACE, SessionDirectory
 
 if TYPE_CHECKING:
     from paddock.runtime.store import SessionInfo, SessionStore
 
-__all__ = ["TRACE", "find_session", "list_", "locate", "open_store", "sessions"]
-
-TRACE = "trace.jsonl"
+__all__ = ["find_session", "list_", "locate", "open_store", "sessions"]
 
 sessions = typer.Typer(no_args_is_help=True, help="List, look at and resume earlier sessions.")
 
@@ -72,14 +71,14 @@ def show(
     from paddock.runtime.trace import read_records
 
     store = open_store(session_dir)
-    path = store.base_dir / find_session(store, session) / TRACE
-    content = read_records(path.read_bytes() if path.exists() else b"")
+    directory = SessionDirectory(store.base_dir / find_session(store, session))
+    content = read_records(directory.read_trace())
     if as_json:
         for record in content.records:
             print(json.dumps(record, default=str))
         return
     console, timeline = Console(highlight=False), Timeline()
-    console.print(Text(plain(str(path)), style="dim"), soft_wrap=True)
+    console.print(Text(plain(str(directory.trace)), style="dim"), soft_wrap=True)
     for record in content.records:
         if (shown := timeline.render(record)) is not None:
             console.print(shown, soft_wrap=True)
@@ -173,7 +172,8 @@ def locate(name: str, directory: Path | None) -> tuple[SessionStore, str]:
     if path.name == TRACE and path.is_file():
         path = path.parent
     if (path / TRACE).is_file():
-        path = path.resolve()
+        # The last component as it is: a link to a session is refused where it is opened.
+        path = path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
         return open_store(path.parent), path.name
     store = open_store(directory)
     return store, find_session(store, name)

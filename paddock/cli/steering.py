@@ -6,7 +6,6 @@ directory says of itself may be out of date; the lock on its trace is not.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,6 +14,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from paddock._directory import PrivateDirectory
 from paddock.cli.sessions import open_store
 from paddock.cli.tables import table_console
 from paddock.cli.text import one_line
@@ -107,11 +107,10 @@ def existing_store(directory: Path | None) -> SessionStore:
 def watched(store: SessionStore) -> list[Watched]:
     """All sessions that run or died, in the order of their ids. Reads; makes nothing."""
     try:
-        with os.scandir(store.base_dir) as entries:
-            paths = sorted(entry.path for entry in entries if entry.is_dir())
+        names = sorted(PrivateDirectory(store.base_dir, shared=True).directories())
     except FileNotFoundError:
         return []
-    directories = (SessionDirectory(path) for path in paths)
+    directories = (SessionDirectory(store.base_dir / name) for name in names)
     return [found for each in directories for found in _look(each)]
 
 
@@ -161,7 +160,7 @@ def _look(directory: SessionDirectory) -> Iterator[Watched]:
     """The session of a directory, if it runs or was running."""
     locked = directory.locked()
     meta = directory.read_meta()
-    if not locked and (meta.get("status") != "running" or last_status(directory.trace)):
+    if not locked and (meta.get("status") != "running" or last_status(directory)):
         return
     yield Watched(
         id=directory.path.name,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.agent import Agent
     from paddock.runtime.budget import Ledger
+    from paddock.runtime.directory import SessionDirectory
     from paddock.runtime.keeper import Keeper
     from paddock.runtime.models.base import ModelClient
     from paddock.runtime.outlet import Outlet
@@ -45,6 +46,7 @@ class Assembly:
     connect: Callable[[], Awaitable[ModelClient]]
     sandbox: Keeper[Sandbox]
     secrecy: Secrecy
+    directory: SessionDirectory | None
     open_session: type[Session]
 
     async def make(

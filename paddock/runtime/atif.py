@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddock.runtime.trace import read_records
+from paddock._directory import PrivateDirectory
+from paddock.runtime.trace import MAX_TRACE, read_records
 
 if TYPE_CHECKING:
     import os
@@ -54,7 +55,7 @@ def trace_to_atif(
 
         agent_version = version("paddock")
     told = _Trajectory()
-    for record in read_records(Path(path).read_bytes()).records:
+    for record in read_records(_read(Path(path))).records:
         told.take(record)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -70,6 +71,10 @@ def trace_to_atif(
             **_metrics(told.totals, prefix="total_"),
         },
     }
+
+
+def _read(trace: Path) -> bytes:
+    return PrivateDirectory(trace.parent, shared=True).read(trace.name, MAX_TRACE)
 
 
 @dataclass

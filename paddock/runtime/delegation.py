@@ -17,6 +17,7 @@ from paddock.errors import SandboxLost
 from paddock.runtime.agent import Agent
 from paddock.runtime.events import ChildModelFinished
 from paddock.runtime.models.base import Usage
+from paddock.runtime.reach import require_out_of_reach
 from paddock.runtime.results import RunResult, run_usage
 from paddock.runtime.state import State
 from paddock.runtime.tools.child import ChildReport, ChildTool
@@ -83,6 +84,9 @@ class Delegation:
     async def _session(self, task: ChildTask) -> Session:
         parent, settings = self.parent, self.parent.settings
         agent = await asyncio.to_thread(self._agent, task)
+        if parent.directory is not None:
+            place = parent.directory.path
+            require_out_of_reach(place, agent.config, what="the session directory")
         history = conversation(parent.state.messages) if task.full_context else []
         child = self.open_session(
             agent,

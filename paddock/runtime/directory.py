@@ -15,23 +15,41 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import fcntl
 import json
 import logging
 import os
-import secrets
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paddock._directory import PrivateDirectory
+from paddock.runtime.trace import MAX_TRACE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["SessionDirectory", "Writer"]
+__all__ = ["CONFIG", "TRACE", "SessionDirectory", "Writer"]
 
-_FILE_MODE = 0o600
-_DIRECTORY_MODE = 0o700
+TRACE = "trace.jsonl"
+CONFIG = "config.yaml"
+_META = "meta.json"
+_CANCEL = "cancel"
+_PAUSE = "pause"
+_DIRECTIVES = "directives.jsonl"
+
+MAX_NOTE = 16 << 20
+"""Bytes of a file beside the trace that are read: what people and agents write is smaller."""
+
+LOCK_TIMEOUT = 10.0
+"""Seconds to wait for the lock of the steering messages. They are held for microseconds, so
+a process that holds them longer is stopped or hangs, and nothing else ends such a wait."""
+
+LOCK_INTERVAL = 0.01
+"""Seconds between two tries to get it."""
 
 _log = logging.getLogger(__name__)
 
@@ -46,45 +64,51 @@ class Writer:
 
 
 class SessionDirectory:
-    """The files below `path`. Reading never makes anything."""
+    """The files below `path`; see `PrivateDirectory` for how they are opened.
+
+    Reading never makes anything. Methods raise `OSError`: among them `PermissionError` where
+    somebody else could have put something there.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.config = self.path / "config.yaml"
-        self.trace = self.path / "trace.jsonl"
-        self._meta = self.path / "meta.json"
-        self._cancel = self.path / "cancel"
-        self._pause = self.path / "pause"
-        self._directives = self.path / "directives.jsonl"
+        self.files = PrivateDirectory(self.path)
+
+    @property
+    def trace(self) -> Path:
+        """The path of the trace, to be shown; `files` opens it."""
+        return self.path / TRACE
 
     def make(self) -> None:
         """Make the directory (mode 0700) and its parents if they are missing."""
-        self.path.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+        self.files.make()
+
+    def read_config(self) -> bytes:
+        """The agent's file."""
+        return self.files.read(CONFIG, MAX_NOTE)
+
+    def write_config(self, data: bytes) -> None:
+        self.files.replace(CONFIG, data)
+
+    def read_trace(self) -> bytes:
+        """The whole trace; empty if there is none."""
+        try:
+            return self.files.read(TRACE, MAX_TRACE)
+        except FileNotFoundError:
+            return b""
 
     def read_meta(self) -> dict[str, Any]:
         """What was noted about the session; empty if nothing readable is there."""
         try:
-            meta = json.loads(self._meta.read_bytes())
-        except (OSError, ValueError):
+            meta = json.loads(self.files.read(_META, MAX_NOTE))
+        except (OSError, ValueError, RecursionError):
             return {}
         return meta if isinstance(meta, dict) else {}
 
     def update_meta(self, **fields: Any) -> None:
         """Set fields of the note; a reader sees the old note or the new one, whole."""
         meta = {**self.read_meta(), **fields}
-        self.write_file(self._meta, json.dumps(meta, indent=2).encode() + b"\n")
-
-    def write_file(self, path: Path, data: bytes) -> None:
-        """Put `data` in place of the file `path` of this directory, atomically."""
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(data)
-            os.replace(draft, path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
+        self.files.replace(_META, json.dumps(meta, indent=2).encode() + b"\n")
 
     def claim(self, session_id: str, prompt: str) -> None:
         """Note that this process runs `prompt` now. The lock is what counts."""
@@ -125,10 +149,10 @@ class SessionDirectory:
             return None
 
     def locked(self) -> bool:
-        """Whether somebody writes the session at this moment."""
+        """Whether a process writes the session at this moment; not if that cannot be seen."""
         try:
-            fd = os.open(self.trace, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+            fd = self.files.open(TRACE)
+        except OSError:
             return False
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -139,45 +163,51 @@ class SessionDirectory:
         return False
 
     def cancel_requested(self) -> bool:
-        return self._cancel.exists()
+        return self.files.exists(_CANCEL)
 
     def request_cancel(self) -> None:
-        """Let a run stop; a pause is over then."""
-        self._cancel.touch(mode=_FILE_MODE)
+        """Stop a run, also one that is paused."""
+        self.files.touch(_CANCEL)
         self.clear_pause()
 
     def clear_cancel(self) -> None:
-        self._cancel.unlink(missing_ok=True)
+        self.files.remove(_CANCEL)
 
     def paused(self) -> bool:
-        return self._pause.exists()
+        return self.files.exists(_PAUSE)
 
     def request_pause(self) -> None:
         """Let a run wait before its next turn, until `clear_pause()` or its end."""
-        self._pause.touch(mode=_FILE_MODE)
+        self.files.touch(_PAUSE)
 
     def clear_pause(self) -> None:
-        self._pause.unlink(missing_ok=True)
+        self.files.remove(_PAUSE)
 
     def add_directive(self, text: str) -> None:
-        """Leave `text` for the agent, which hears it before its next turn.
+        """Leave `text` for the agent, which reads it before its next turn.
 
-        Waits while somebody else adds or takes one, which is a matter of microseconds.
+        Waits at most `LOCK_TIMEOUT` for other processes that use the file; then raises
+        `TimeoutError`.
         """
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        with open(os.open(self._directives, flags, _FILE_MODE), "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        fd = self.files.open(_DIRECTIVES, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        with os.fdopen(fd, "ab") as file:
+            _lock(file.fileno(), self.path / _DIRECTIVES)
             file.write(json.dumps({"text": text}).encode() + b"\n")
 
     @contextlib.contextmanager
     def directives(self) -> Iterator[list[str]]:
         """The texts that wait for the agent; they are removed when the block ends well.
 
-        Empty if another process is just adding one: it is there the next time.
+        Empty if another process is just adding one: it is there the next time. What was put
+        there in another way than as a file of ours is not read; the log says so.
         """
         try:
-            fd = os.open(self._directives, os.O_RDWR | os.O_CLOEXEC)
+            fd = self.files.open(_DIRECTIVES, os.O_RDWR)
         except FileNotFoundError:
+            yield []
+            return
+        except OSError as error:
+            _log.warning("steering messages in %s are not read: %s", self.path, error)
             yield []
             return
         try:
@@ -187,11 +217,26 @@ class SessionDirectory:
                 yield []
                 return
             with os.fdopen(os.dup(fd), "rb") as file:
-                lines = file.read().decode(errors="replace").splitlines()
+                lines = file.read(MAX_NOTE).decode(errors="replace").splitlines()
             yield [_directive(line) for line in lines if line.strip()]
             os.ftruncate(fd, 0)
         finally:
             os.close(fd)
+
+
+def _lock(fd: int, path: Path) -> None:
+    """Lock the file, whose other users hold it for microseconds."""
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                why = f"another process has kept it locked for {LOCK_TIMEOUT:g} s"
+                raise TimeoutError(errno.ETIMEDOUT, why, str(path)) from None
+            time.sleep(LOCK_INTERVAL)
+        else:
+            return
 
 
 def _directive(line: str) -> str:

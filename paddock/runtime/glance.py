@@ -1,6 +1,6 @@
 """A look at a trace that somebody may be writing, without reading or locking the whole.
 
-Knows no session and no state.
+Knows no state.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
+from paddock.runtime.directory import TRACE
+from paddock.runtime.trace import MAX_TRACE
+
 if TYPE_CHECKING:
-    from pathlib import Path
+    from paddock.runtime.directory import SessionDirectory
 
 __all__ = ["last_status", "mentions"]
 
@@ -23,12 +26,12 @@ _UNESCAPED = re.compile(rb"[a-z0-9 ]+")
 """What stands in a line of JSON as it is, whatever wrote the line."""
 
 
-def last_status(trace: Path) -> str | None:
+def last_status(directory: SessionDirectory) -> str | None:
     """How the last run ended; None if it has not, or if nothing can be read."""
     try:
-        with trace.open("rb") as file:
+        with directory.files.open_reader(TRACE) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-            last = file.read().rstrip(b"\n").rpartition(b"\n")[2]
+            last = file.read(2 * TAIL).rstrip(b"\n").rpartition(b"\n")[2]
     except OSError:
         return None
     record = _parsed(last)
@@ -36,15 +39,20 @@ def last_status(trace: Path) -> str | None:
     return status if isinstance(status, str) else None
 
 
-def mentions(trace: Path, text: str) -> bool:
-    """Whether a message in `trace` holds `text`, in any case of letters."""
+def mentions(directory: SessionDirectory, text: str) -> bool:
+    """Whether a message in the trace holds `text`, in any case of letters.
+
+    False for what is no trace of ours: a link, or larger than `MAX_TRACE`.
+    """
     wanted = text.lower()
     # Most lines need no parsing: what JSON leaves as it is has to be there as it is.
     plain = max(_UNESCAPED.findall(wanted.encode(errors="replace")), key=len, default=b"")
     try:
-        with trace.open("rb") as file:
+        with directory.files.open_reader(TRACE) as file:
+            if os.fstat(file.fileno()).st_size > MAX_TRACE:
+                return False
             return any(plain in line.lower() and wanted in _said(line) for line in file)
-    except FileNotFoundError:
+    except OSError:
         return False
 
 

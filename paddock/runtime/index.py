@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from paddock._directory import PrivateDirectory
 
 __all__ = ["SessionIndex"]
 
@@ -19,18 +19,20 @@ FILE_NAME = ".index"  # no session can have this name
 
 UTC = "+00:00"
 
+MAX_BYTES = 64 << 20
+"""Bytes of an index that is read: a million sessions."""
+
 
 class SessionIndex:
-    """The index of the sessions below `base_dir`."""
+    """The index of the sessions in the directory `files`."""
 
-    def __init__(self, base_dir: Path) -> None:
-        self._path = base_dir / FILE_NAME
+    def __init__(self, files: PrivateDirectory) -> None:
+        self._files = files
 
     def add(self, session_id: str, created_at: str) -> None:
         """Note a session that was made just now. `created_at` is in UTC, ISO 8601."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         with contextlib.suppress(OSError):  # the session is there without it
-            fd = os.open(self._path, flags, 0o600)
+            fd = self._files.open(FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             try:
                 os.write(fd, f"{created_at} {session_id}\n".encode())
             finally:
@@ -39,7 +41,7 @@ class SessionIndex:
     def read(self) -> dict[str, str]:
         """When each was made, by its id, as far as it is noted."""
         try:
-            lines = self._path.read_text(errors="replace").splitlines()
+            lines = self._files.read(FILE_NAME, MAX_BYTES).decode(errors="replace").splitlines()
         except OSError:  # not there, or not ours to read
             return {}
         pairs = (line.split(" ") for line in lines)

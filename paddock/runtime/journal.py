@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from paddock.errors import SessionLocked, TraceWriteError
 from paddock.redaction import NOTHING_SECRET, Redactor
+from paddock.runtime.directory import TRACE
 from paddock.runtime.events import MessageAdded, RunFinished, ToolFinished, TraceRepaired
 from paddock.runtime.models.base import Usage
 from paddock.runtime.records import records, tool_message
@@ -57,10 +59,12 @@ class Journal:
         """
         if self._directory is None:
             return
-        trace = self._directory.trace
         # What cannot be read is told by `writing`, and so is a trace that became shorter.
-        with contextlib.suppress(OSError):
-            while trace.stat().st_size - self.state.trace_end > PIECE:
+        with (
+            contextlib.suppress(OSError),
+            self._directory.files.open_reader(TRACE) as trace,
+        ):
+            while os.fstat(trace.fileno()).st_size - self.state.trace_end > PIECE:
                 content = await asyncio.to_thread(read_piece, trace, self.state.trace_end)
                 if not content.records:
                     return
@@ -120,14 +124,15 @@ class Journal:
             await self._writer.sync()
 
     def _open(self, directory: SessionDirectory) -> None:
-        directory.make()
         try:
+            directory.make()
             writer, found, torn = TraceWriter.open(directory.trace, start=self.state.trace_end)
         except BlockingIOError as error:
             name = self.state.session_id or directory.path.name
             raise _locked(name, directory) from error
         except OSError as error:
-            raise TraceWriteError(f"cannot open {directory.trace}: {error.strerror}") from error
+            place = error.filename or directory.trace
+            raise TraceWriteError(f"cannot open {place}: {error.strerror}") from error
         self._writer = writer
         try:
             self._take_in(found)

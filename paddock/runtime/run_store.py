@@ -6,17 +6,18 @@ import asyncio
 import contextlib
 import datetime as dt
 import json
-import os
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from paddock._concurrency import acquire, finish
+from paddock._directory import PrivateDirectory
 from paddock.errors import SessionError, TraceError
 from paddock.runtime.api import run_prompt, take_over
 from paddock.runtime.run_state import RunState
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping
 
     from paddock.runtime.api import AgentRuntime
@@ -106,8 +107,9 @@ class SqliteRunStore:
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """A connection whose transaction is committed if the block does not raise."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            files = PrivateDirectory(self.path.parent, shared=True)
+            files.make()
+            files.prepare_database(self.path.name)
             with contextlib.closing(sqlite3.connect(self.path, timeout=PATIENCE)) as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute(_CREATE)

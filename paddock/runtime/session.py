@@ -7,6 +7,7 @@ import functools
 import logging
 import uuid
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from paddock._concurrency import finish
@@ -22,6 +23,7 @@ from paddock.runtime.inside import is_inside, part_of
 from paddock.runtime.journal import Journal
 from paddock.runtime.keeper import Keeper
 from paddock.runtime.outlet import RunOutlet
+from paddock.runtime.reach import require_out_of_reach
 from paddock.runtime.run import Run
 from paddock.runtime.secrecy import Secrecy
 from paddock.runtime.settings import SessionSettings
@@ -58,7 +60,8 @@ class Session(SessionSettings):
 
     Use it as ``async with``, which takes the sandbox down; without that it goes with
     the session object or with the event loop, whichever is first. With `session_dir`
-    everything is written to ``trace.jsonl`` there. `client` stays the caller's to close,
+    everything is written to ``trace.jsonl`` there; it has to be a directory that only its
+    user and no sandbox can write (`ConfigError`). `client` stays the caller's to close,
     and so does `sandbox`, which another session keeps.
     `secrets` are added to the agent's, for all runs; see `Backend.secrets`.
 
@@ -81,6 +84,8 @@ class Session(SessionSettings):
         self._agent = agent
         self._state = State() if state is None else state
         self._state.session_id = session_id or self._state.session_id or uuid.uuid4().hex[:8]
+        if session_dir is not None:
+            require_out_of_reach(Path(session_dir), agent.config, what="the session directory")
         self.directory = None if session_dir is None else SessionDirectory(session_dir)
         self._journal = Journal(self._state, self.directory)
         self._secrecy = secrets if isinstance(secrets, Secrecy) else Secrecy(agent, secrets or {})
@@ -411,6 +416,7 @@ class Session(SessionSettings):
             connect=self._connect,
             sandbox=self._sandbox,
             secrecy=self._secrecy,
+            directory=self.directory,
             open_session=Session,
         )
 

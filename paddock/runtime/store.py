@@ -13,13 +13,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paddock._directory import PrivateDirectory
 from paddock.errors import ConfigError, SessionError
 from paddock.redaction import Redactor
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
-from paddock.runtime.directory import SessionDirectory
+from paddock.runtime.directory import CONFIG, SessionDirectory
 from paddock.runtime.glance import last_status, mentions
 from paddock.runtime.index import SessionIndex
+from paddock.runtime.reach import require_out_of_reach
 from paddock.runtime.session import Session
 from paddock.runtime.state import State
 
@@ -69,7 +71,8 @@ class SessionStore:
 
     def __init__(self, base_dir: str | os.PathLike[str] | None = None) -> None:
         self.base_dir = _default_directory() if base_dir is None else Path(base_dir).expanduser()
-        self._index = SessionIndex(self.base_dir)
+        self._files = PrivateDirectory(self.base_dir, shared=True)
+        self._index = SessionIndex(self._files)
 
     def create_session(
         self,
@@ -85,7 +88,8 @@ class SessionStore:
         and no values. Raises `SessionError` if there is a session of this id. A session
         that could not be written leaves nothing behind.
         """
-        self.base_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        require_out_of_reach(self.base_dir, agent.config, what="the directory of the sessions")
+        self._files.make()
         name = session_id or uuid.uuid4().hex[:8]
         directory = self._directory(name)
         redactor = Redactor({**agent.secrets, **(secrets or {})})
@@ -96,7 +100,7 @@ class SessionStore:
             raise SessionError(f"session {name} exists already") from error
         now = dt.datetime.now(dt.UTC).isoformat()
         try:
-            directory.write_file(directory.config, config)
+            directory.write_config(config)
             directory.update_meta(
                 id=name,
                 status="created",
@@ -135,7 +139,7 @@ class SessionStore:
             raise TypeError("resume() takes an agent or the configuration of one, not both")
         directory = self._directory(self.find(session_id))
         if agent is None:
-            agent = Agent(agent_config or AgentConfig.from_file(directory.config))
+            agent = Agent(agent_config or _saved_config(directory))
         session = Session(
             agent,
             session_id=directory.path.name,
@@ -151,9 +155,10 @@ class SessionStore:
         """The id that is `prefix` or begins with it; `SessionError` if there are several."""
         if not _ID.fullmatch(prefix):
             raise FileNotFoundError(f"Session not found: {prefix}")
-        if (self.base_dir / prefix).is_dir():
+        names = list(self._names())
+        if prefix in names:
             return prefix
-        found = [name for name in self._names() if name.startswith(prefix)]
+        found = [name for name in names if name.startswith(prefix)]
         if not found:
             raise FileNotFoundError(f"Session not found: {prefix}")
         if len(found) > 1:
@@ -175,7 +180,7 @@ class SessionStore:
         Prompts, answers and results of tools are looked at, in any case of letters. It
         reads traces until it has found enough; on an event loop do it in a thread.
         """
-        found = (name for _, name in self._newest_first() if mentions(self._trace(name), text))
+        found = (name for _, name in self._newest_first() if mentions(self._directory(name), text))
         return [_read_info(self._directory(name)) for name in islice(found, limit)]
 
     def get_latest_id(self) -> str | None:
@@ -189,19 +194,14 @@ class SessionStore:
     def load_state(self, session_id: str) -> State:
         """The conversation of a session, to look at. Takes no lock and repairs nothing."""
         directory = self._directory(self.find(session_id))
-        state = State(directory.path.name)
-        if directory.trace.exists():
-            state = State.from_jsonl(directory.trace.read_bytes())
-            state.session_id = directory.path.name
+        state = State.from_jsonl(directory.read_trace())
+        state.session_id = directory.path.name
         return state
 
     def _directory(self, session_id: str) -> SessionDirectory:
         if not _ID.fullmatch(session_id):
             raise ConfigError(f"{session_id!r} cannot be the id of a session")
         return SessionDirectory(self.base_dir / session_id)
-
-    def _trace(self, session_id: str) -> Path:
-        return self._directory(session_id).trace
 
     def _newest_first(self) -> builtins.list[tuple[str, str]]:
         """When each session was made (UTC, ISO 8601) and its id."""
@@ -214,10 +214,8 @@ class SessionStore:
         return _created_at(directory.read_meta(), directory).astimezone(dt.UTC).isoformat()
 
     def _names(self) -> Iterator[str]:
-        with contextlib.suppress(FileNotFoundError), os.scandir(self.base_dir) as entries:
-            for entry in entries:
-                if _ID.fullmatch(entry.name) and entry.is_dir():
-                    yield entry.name
+        with contextlib.suppress(FileNotFoundError):
+            yield from filter(_ID.fullmatch, self._files.directories())
 
 
 def _default_directory() -> Path:
@@ -229,6 +227,15 @@ def _default_directory() -> Path:
     return platformdirs.user_config_path("paddock") / "sessions"
 
 
+def _saved_config(directory: SessionDirectory) -> AgentConfig:
+    """The agent that was saved with a session."""
+    source = str(directory.path / CONFIG)
+    try:
+        return AgentConfig.from_yaml(directory.read_config(), source=source)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"Config file not found: {source}") from None
+
+
 def _profile_name(agent: Agent) -> str:
     profile = agent.registry.profile
     return "" if profile is None else profile.name
@@ -238,7 +245,7 @@ def _read_info(directory: SessionDirectory) -> SessionInfo:
     meta = directory.read_meta()
     status = str(meta.get("status") or "unknown")
     if status == "running" and not directory.locked():
-        status = last_status(directory.trace) or "interrupted"
+        status = last_status(directory) or "interrupted"
     return SessionInfo(
         id=directory.path.name,
         status=status,
@@ -253,5 +260,5 @@ def _created_at(meta: dict[str, Any], directory: SessionDirectory) -> dt.datetim
     try:
         return dt.datetime.fromisoformat(meta["created_at"])
     except (KeyError, TypeError, ValueError):
-        modified = directory.path.stat().st_mtime
+        modified = directory.path.lstat().st_mtime
         return dt.datetime.fromtimestamp(modified, dt.UTC)

@@ -20,9 +20,10 @@ import zlib
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from paddock._concurrency import finish
+from paddock._directory import PrivateDirectory
 from paddock.errors import TraceError, TraceWriteError
 from paddock.runtime.text import clean_text
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from paddock.runtime.records import Record
 
 __all__ = [
+    "MAX_LINE",
+    "MAX_TRACE",
     "PIECE",
     "TornTail",
     "TraceContent",
@@ -44,6 +47,13 @@ __all__ = [
 PIECE = 1 << 20
 """Bytes of a trace that are read in place: more would hold the event loop for longer than
 some milliseconds."""
+
+MAX_TRACE = 1 << 30
+"""Bytes of a trace that is read at once. A sparse file can pretend to hold any number."""
+
+MAX_LINE = 64 << 20
+"""Bytes of a record that is read: a message with its images is smaller. Without a bound a file
+of zeros, which takes no space on the disk, would take all memory."""
 
 MAX_DEPTH = 100
 """Levels of nesting that are kept where plain encoding failed; jq 1.6 reads 256."""
@@ -140,16 +150,17 @@ def read_records(data: bytes, *, start: int = 0) -> TraceContent:
     return TraceContent(records=records, end=end + len(tail), complete=False)
 
 
-def read_piece(path: Path, start: int) -> TraceContent:
+def read_piece(file: BinaryIO, start: int) -> TraceContent:
     """The records in the next `PIECE` bytes after `start`, in whole lines. Blocks.
 
     Needs no lock: what is there stays as it is. Raises `OSError` and `TraceError`.
     """
-    with path.open("rb") as file:
-        file.seek(start)
-        data = file.read(PIECE)
-        if not data.endswith(b"\n"):
-            data += file.readline()
+    file.seek(start)
+    data = file.read(PIECE)
+    if not data.endswith(b"\n"):
+        data += file.readline(MAX_LINE)
+        if len(data) >= MAX_LINE:
+            raise TraceError(f"the trace is damaged: a record after byte {start} has no end")
     return read_records(data[: data.rfind(b"\n") + 1], start=start)
 
 
@@ -188,6 +199,7 @@ class TraceWriter:
     def __init__(self, fd: int, path: Path) -> None:
         self._fd = fd
         self._path = path
+        self._files = PrivateDirectory(path.parent)
         self._end = 0
         self._broken: BaseException | None = None
         self._new = False
@@ -198,10 +210,12 @@ class TraceWriter:
     ) -> tuple[TraceWriter, list[Record], TornTail | None]:
         """Lock the trace, read it from byte `start`, and move a torn tail out of the way.
 
-        The file is made (mode 0600) if it is missing. Raises `BlockingIOError` if
-        somebody else writes it, `TraceError` if it is damaged or shorter than `start`.
+        The file is made (mode 0600) if it is missing. Raises
+        `BlockingIOError` if another process writes it, `TraceError` if it is damaged or shorter
+        than `start`, and `OSError` as `PrivateDirectory.open`.
         """
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        files = PrivateDirectory(path.parent)
+        fd = files.open(path.name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         writer = cls(fd, path)
         try:
             _lock(fd)
@@ -264,11 +278,7 @@ class TraceWriter:
             raise FileNotFoundError(errno.ENOENT, "somebody removed it")
         os.fdatasync(self._fd)
         if self._new:  # its name, too
-            directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            self._files.sync()
             self._new = False
 
     def _write(self, line: bytes) -> None:
@@ -285,6 +295,8 @@ class TraceWriter:
             start = 0  # a new trace, whatever the state was read from
         if size < start:
             raise TraceError(f"{self._path} is shorter than the state that was read from it")
+        if size - start > MAX_TRACE:
+            raise TraceError(f"{self._path} is larger than {MAX_TRACE} bytes")
         content = read_records(_pread(self._fd, start, size - start), start=start)
         self._end = content.end
         self._new = size == 0
@@ -300,15 +312,15 @@ class TraceWriter:
     def _quarantine(self, data: bytes) -> Path:
         number = 1
         while True:
-            path = self._path.with_name(f"{self._path.name}.torn-{number}")
+            name = f"{self._path.name}.torn-{number}"
             try:
-                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                fd = self._files.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             except FileExistsError:
                 number += 1
                 continue
             with os.fdopen(fd, "wb") as file:
                 file.write(data)
-            return path
+            return self._path.with_name(name)
 
 
 def _lock(fd: int) -> None:

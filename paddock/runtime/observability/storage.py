@@ -14,6 +14,7 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from paddock._directory import PrivateDirectory
 from paddock.runtime.models.base import Usage
 from paddock.runtime.models.pricing import cost_usd
 
@@ -185,13 +186,15 @@ class TelemetryStorage:
         return self._rows(_TOOLS.format(where=where), values)
 
     def _open(self) -> sqlite3.Connection:
+        files = PrivateDirectory(self.path.parent, shared=True)
         if self.read_only:
             if not self.path.is_file():
                 raise FileNotFoundError(2, "no telemetry database", str(self.path))
+            os.close(files.open(self.path.name))
             place = f"{self.path.resolve().as_uri()}?mode=ro"
         else:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            files.make()
+            files.prepare_database(self.path.name)
             place = self.path.resolve().as_uri()
         connection = sqlite3.connect(
             place, uri=True, timeout=LOCK_PATIENCE, isolation_level=None, check_same_thread=False

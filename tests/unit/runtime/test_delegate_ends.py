@@ -123,7 +123,7 @@ async def test_cancelling_the_parent_ends_the_child_and_leaves_nothing(
 ) -> None:
     client = Two([delegating()], [running("touch began; exec sleep 987")])
     token, wanted = CancellationToken(), asyncio.Event()
-    backend = LocalBackend(isolation="none", working_dir=str(tmp_path))
+    backend = LocalBackend(isolation="none", working_dir=str(tmp_path / "work"))
     async with session_of(client, backend=backend, directory=tmp_path / "s") as session:
         session.cancel_check = wanted.is_set
         sandbox = await session.get_sandbox()
