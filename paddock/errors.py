@@ -8,6 +8,7 @@
     ├── MissingDependency        an optional package is not installed (ImportError)
     ├── Unsupported              the backend cannot do what was asked; nothing has been made
     │   └── IsolationUnavailable this machine cannot give the isolation asked for
+    ├── FenceUnavailable         a command could not be fenced as asked, and did not run
     ├── SandboxError
     │   ├── BuildFailed          a step of building an image failed
     │   ├── SetupFailed          a setup command returned non-zero (RuntimeError)
@@ -48,6 +49,7 @@ __all__ = [
     "ConfigError",
     "ExecFailed",
     "ExecTimeout",
+    "FenceUnavailable",
     "FileChanged",
     "IsolationUnavailable",
     "MissingCredentials",
@@ -117,6 +119,17 @@ class IsolationUnavailable(Unsupported):
     def __str__(self) -> str:
         sentence = f"isolation={self.level!r} cannot be had here: {self.reason}"
         return f"{sentence}; {self.hint}" if self.hint else sentence
+
+
+class FenceUnavailable(PaddockError):
+    """A command could not be fenced as asked, so it did not run; `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the command did not run, because it cannot be fenced: {self.reason}"
 
 
 class SandboxError(PaddockError):

@@ -25,6 +25,7 @@ __all__ = [
     "KILL_GRACE",
     "Command",
     "ExecResult",
+    "Fence",
     "Output",
     "OutputCallback",
     "Process",
@@ -139,6 +140,18 @@ class ExecResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """Limits for one command, enforced by the sandbox's kernel: it reads, and changes nothing.
+
+    The command may write to a temporary directory of its own only, which TMPDIR names and
+    which is removed afterwards. It can neither change modes, owners and times, nor signal
+    processes that it has not started, nor open sockets, except TCP and UDP with `network`.
+    """
+
+    network: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """A command with everything settled: what a backend is asked to start.
 
@@ -153,6 +166,7 @@ class Command:
     stdin: bool = False
     streamed: bool = True
     keep: int = DEFAULT_MAX_OUTPUT
+    fence: Fence | None = None
 
 
 class Process(ABC):

@@ -16,7 +16,7 @@ import signal
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from paddock._concurrency import finish
 from paddock._watching import ExecWork, watched
@@ -24,6 +24,7 @@ from paddock.errors import (
     ConfigError,
     ExecFailed,
     ExecTimeout,
+    FenceUnavailable,
     SandboxClosed,
     SandboxError,
     Unsupported,
@@ -33,6 +34,7 @@ from paddock.process import (
     KILL_GRACE,
     Command,
     ExecResult,
+    Fence,
     Output,
     OutputCallback,
     Process,
@@ -54,6 +56,7 @@ __all__ = [
     "Capability",
     "Command",
     "ExecResult",
+    "Fence",
     "Output",
     "OutputCallback",
     "Process",
@@ -149,6 +152,9 @@ class Sandbox(ABC):
     """Takes secrets out of what is shown to others. Results and files keep them."""
     fs: FileSystem
 
+    unfenced: ClassVar[str] = "commands of this backend cannot be fenced"
+    """Why `exec` takes no `fence` here. Empty where each command tells whether it can be fenced."""
+
     _closing: asyncio.Task[None] | None = None
 
     async def exec(
@@ -163,6 +169,7 @@ class Sandbox(ABC):
         max_output: int = DEFAULT_MAX_OUTPUT,
         on_output: OutputCallback | None = None,
         check: bool = False,
+        fence: Fence | None = None,
     ) -> ExecResult:
         """Run a command to its end.
 
@@ -175,7 +182,12 @@ class Sandbox(ABC):
         that stays behind with stdout open does not keep the call. A timeout
         (`ExecTimeout`, with the output so far) or a cancellation returns only when
         the command's whole tree is dead.
+
+        With a `fence` the kernel keeps the command from changing anything; where it cannot,
+        the command does not run and `FenceUnavailable` says why.
         """
+        if fence is not None and self.unfenced:
+            raise FenceUnavailable(self.unfenced)
         given = _stdin_bytes(stdin)
         request = self._command(
             command,
@@ -185,6 +197,7 @@ class Sandbox(ABC):
             stdin=given is not None,
             streamed=on_output is not None,
             keep=max_output,
+            fence=fence,
         )
         with watched(ExecWork(backend=self.backend, sandbox_id=self.id)) as tell:
             result = await self._exec(request, command, given, timeout, on_output)
@@ -328,6 +341,7 @@ class Sandbox(ABC):
         stdin: bool,
         streamed: bool,
         keep: int,
+        fence: Fence | None = None,
     ) -> Command:
         self.raise_if_closed()
         argv = ("sh", "-c", command) if isinstance(command, str) else tuple(command)
@@ -343,6 +357,7 @@ class Sandbox(ABC):
             stdin=stdin,
             streamed=streamed,
             keep=keep,
+            fence=fence,
         )
 
     async def _exec(

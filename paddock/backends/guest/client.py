@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paddock.backends.guest.connection import Connection
+    from paddock.process import Fence
 
 __all__ = ["GuestClient"]
 
@@ -84,9 +85,13 @@ class GuestClient:
         streamed: bool,
         keep: int,
         user: str | None = None,
+        fence: Fence | None = None,
     ) -> GuestProcess:
         """Start a command; does not wait for the guest."""
-        order = {"op": "exec", "argv": list(argv), "env": dict(env), "cwd": cwd, "user": user}
+        order: dict[str, Any] = {"op": "exec", "argv": list(argv), "env": dict(env)}
+        order |= {"cwd": cwd, "user": user}
+        if fence is not None:  # an operation of its own: a guest that knows none runs nothing
+            order |= {"op": "fenced", "fence": {"network": fence.network}}
         return self._start(order, KILL_GRACE, stdin=stdin, streamed=streamed, keep=keep)
 
     def job(

@@ -9,6 +9,7 @@ from paddock.backends.guest.connection import ProtocolViolation
 from paddock.backends.guest.inside import wire
 from paddock.errors import (
     CommandLost,
+    FenceUnavailable,
     FileChanged,
     SandboxClosed,
     SandboxError,
@@ -25,6 +26,7 @@ __all__ = ["Request", "error_in"]
 REPEATABLE = frozenset(("ping", "read", "stat"))
 """Requests that change nothing, so that they are made again over another stream."""
 ERRORS: dict[str, type[Exception]] = {
+    "FenceUnavailable": FenceUnavailable,
     "FileChanged": FileChanged,
     "ValueError": ValueError,
     "Killed": SandboxError,

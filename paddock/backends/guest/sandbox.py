@@ -24,6 +24,8 @@ __all__ = ["GuestSandbox"]
 class GuestSandbox(Sandbox):
     """Subclasses make the guest's process and take it down in `_close`, after ours."""
 
+    unfenced = ""
+
     def __init__(
         self,
         client: GuestClient,
@@ -73,4 +75,5 @@ class GuestSandbox(Sandbox):
             streamed=command.streamed,
             keep=command.keep,
             user=command.user,
+            fence=command.fence,
         )

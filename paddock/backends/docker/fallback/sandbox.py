@@ -45,6 +45,8 @@ SWITCHING = frozenset({Capability.USER})
 class FallbackSandbox(ContainerSandbox):
     """Owns a container, its owner's lock and the stream to its first process."""
 
+    unfenced = "the image has no Python 3.8 or newer, which Paddock needs inside to fence a command"
+
     def __init__(
         self,
         backend: DockerBackend,

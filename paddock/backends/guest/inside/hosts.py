@@ -250,7 +250,7 @@ class Host:
             self.trusted = True
         try:
             operation = body["op"]
-            if operation in ("exec", "job"):
+            if operation in ("exec", "fenced", "job"):
                 self.start(channel, operation, body)
                 return
             answer, answer_blob = self.operate(operation, body, blob)
@@ -273,8 +273,10 @@ class Host:
 
     def start(self, channel: int, operation: str, body: Body) -> None:
         order: Order = {"cwd": body["cwd"]}
-        if operation == "exec":
+        if operation != "job":
             order.update(argv=body["argv"], env=body["env"], user=body.get("user"))
+            if operation == "fenced":
+                order["fence"] = body["fence"]
         else:
             order.update(job=body["job"], args=body["args"])
         self.commands[channel] = Command(

@@ -25,14 +25,18 @@ from .wire import LENGTH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
+
+    from .fence import Folder
 
     Order = dict[str, Any]
 
 ENDED, EMPTY, FAILED = b"S", b"0", b"E"
 """Reports: the command's leading process ended (wait status, whether others live
 on); nothing of it is left; it could not be started (an error as JSON)."""
+ENTERED = b"\0"
+"""What a child says that is inside its fence."""
 PACK_FD = struct.Struct("i")
 SURE_TO_FIT = 32 * 1024
 """Bytes that a socket takes at once even if nobody reads it."""
@@ -117,15 +121,21 @@ def live(connection: socket.socket, parent: int, limits: dict[int, int]) -> NoRe
 def serve(connection: socket.socket) -> None:
     """Take one command and stay with it until nothing of it is left."""
     order, streams = receive(connection)
+    folder: Folder | None = None
     try:
-        leader = launch(order, streams, connection)
+        os.chdir(order["cwd"])
+        if "fence" in order:
+            folder = make_folder(order)
+        leader = launch(order, streams, connection, folder)
     except Exception as error:  # whatever it is, the guest is told
+        if folder is not None:
+            folder.remove()
         connection.sendall(failure(error) + EMPTY)
         return
     finally:
         for fd in streams:
             os.close(fd)
-    reap(leader, connection)
+    reap(leader, connection, folder)
 
 
 def close_all_but(kept: int) -> None:
@@ -171,13 +181,26 @@ def receive_exactly(connection: socket.socket, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def launch(order: Order, streams: Sequence[int], connection: socket.socket) -> int:
+def make_folder(order: Order) -> Folder:
+    """The temporary directory of a command that is to be fenced."""
+    from .fence import Folder  # most sandboxes fence no command
+
+    if order.get("user") is None:
+        return Folder(order["env"], None)
+    user = find_user(order["user"])
+    return Folder(order["env"], (user.uid, user.gid))
+
+
+def launch(
+    order: Order, streams: Sequence[int], connection: socket.socket, folder: Folder | None
+) -> int:
     """Start the command in a session of its own; return the id of its leading process."""
-    os.chdir(order["cwd"])
     if "job" in order:
         return fork_job(order, streams, connection)
+    if folder is not None:
+        return fork_fenced(order, streams, folder)
     if order.get("user") is not None:
-        return fork_as(order, streams)
+        return fork_command(order, streams)
     argv, env = order["argv"], order["env"]
     try:
         return os.posix_spawn(
@@ -230,11 +253,16 @@ def say(program: str, error: OSError, stderr: int) -> int:
     return 127 if missing else 126
 
 
-def fork_as(order: Order, streams: Sequence[int]) -> int:
-    """Start the command as another user, which takes a fork; `ValueError` if there is none such."""
+def fork_command(
+    order: Order, streams: Sequence[int], prepare: Callable[[], None] | None = None
+) -> int:
+    """Start a command with a fork: as another user, or after `prepare` in the child.
+
+    Raise `ValueError` if there is no such user.
+    """
     argv, env = order["argv"], order["env"]
-    user = find_user(order["user"])
-    if env.get("HOME") == os.environ.get("HOME"):
+    user = None if order.get("user") is None else find_user(order["user"])
+    if user is not None and env.get("HOME") == os.environ.get("HOME"):
         env["HOME"] = user.home
     leader = os.fork()
     if leader == 0:
@@ -244,15 +272,53 @@ def fork_as(order: Order, streams: Sequence[int]) -> int:
                 os.dup2(fd, number)
             for number in RESET_SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
-            os.setgroups(user.groups)
-            os.setresgid(user.gid, user.gid, user.gid)
-            os.setresuid(user.uid, user.uid, user.uid)
+            if user is not None:
+                user.become()
+            if prepare is not None:
+                prepare()
             os.execve(find_program(argv[0], env.get("PATH", os.defpath)), argv, env)
         except OSError as error:
             os._exit(say(argv[0], error, 2))
         finally:
             os._exit(126)
     return leader
+
+
+def fork_fenced(order: Order, streams: Sequence[int], folder: Folder) -> int:
+    """Start a command inside a fence; raise `FenceUnavailable` if that fails."""
+    from .fence import FenceUnavailable, enter
+
+    reader, writer = os.pipe()  # closed by the exec
+
+    def prepare() -> None:
+        try:
+            enter(folder, bool(order["fence"]["network"]))
+        except FenceUnavailable as error:
+            write_all(writer, str(error).encode())
+            os._exit(126)
+        os.write(writer, ENTERED)
+
+    try:
+        leader = fork_command(order, streams, prepare)
+    finally:
+        os.close(writer)
+    try:
+        said = read_all(reader)
+    finally:
+        os.close(reader)
+    if said != ENTERED:
+        os.waitpid(leader, 0)
+        raise FenceUnavailable(said.decode() or "what was to fence it was killed")
+    return leader
+
+
+def read_all(fd: int) -> bytes:
+    pieces: list[bytes] = []
+    while True:
+        piece = os.read(fd, 4096)
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
 
 
 class User:
@@ -263,6 +329,11 @@ class User:
         self.gid = gid
         self.groups = groups
         self.home = home
+
+    def become(self) -> None:
+        os.setgroups(self.groups)
+        os.setresgid(self.gid, self.gid, self.gid)
+        os.setresuid(self.uid, self.uid, self.uid)
 
 
 def find_user(wanted: str) -> User:
@@ -313,18 +384,25 @@ def failure(error: BaseException) -> bytes:
     return FAILED + LENGTH.pack(len(text)) + text
 
 
-def reap(leader: int, connection: socket.socket) -> None:
-    """Reap until nothing is left; tell when the leading process has ended and when all have."""
+def reap(leader: int, connection: socket.socket, folder: Folder | None) -> None:
+    """Reap until nothing is left; tell when the leading process has ended and when all have.
+
+    The command's temporary directory is gone when all have.
+    """
     while True:
         try:
             pid, status = os.waitpid(-1, 0)
         except ChildProcessError:
+            if folder is not None:
+                folder.remove()
             connection.sendall(EMPTY)
             return
         if pid == leader:
             leader = 0  # the number may come again
             report = ENDED + LENGTH.pack(status)
             if not others_live():
+                if folder is not None:
+                    folder.remove()
                 connection.sendall(report + b"0" + EMPTY)
                 return
             connection.sendall(report + b"1")
