@@ -28,6 +28,7 @@ __all__ = ["GuestProcess"]
 UNACKNOWLEDGED_MAX = wire.WINDOW + wire.BULK
 """Bytes of streamed output that may be on their way: a window, and the rest of one read."""
 EXIT_CODE_MAX = 255
+DROPPED_MAX = 2**63 - 1
 OUTPUT_FRAMES: dict[int, Stream] = {wire.STDOUT: "stdout", wire.STDERR: "stderr"}
 LOST_OUTPUT = "the stream to the sandbox broke, and output was lost; the command is killed"
 
@@ -148,8 +149,10 @@ class GuestProcess(BufferedProcess):
 
     def _output(self, stream: Stream, described: object) -> Output:
         dropped = described.get("dropped") if isinstance(described, dict) else None
-        if not isinstance(described, dict) or type(dropped) is not int or dropped < 0:
+        if not isinstance(described, dict) or type(dropped) is not int:
             raise ProtocolViolation(f"a {stream} that is not described")
+        if not 0 <= dropped <= DROPPED_MAX:
+            raise ProtocolViolation(f"{stream} of which an impossible number of bytes is dropped")
         capture = self._captures[stream]
         spill = described.get("spill")
         return Output(

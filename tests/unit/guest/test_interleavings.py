@@ -1,0 +1,449 @@
+"""A host and an honest guest, with any interleaving of frames, breaks, pauses and closes.
+
+No socket and no process: hypothesis decides which frame arrives next, when the stream
+breaks and takes with it what was on its way, who gives up waiting, and when all ends. The
+guest here keeps to docs/guest-protocol.md, so it must never be accused; each answer says
+which question it belongs to, so none may ever reach another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from paddock.backends.guest.client import GuestClient
+from paddock.backends.guest.inside import wire
+from paddock.backends.guest.link import State
+from paddock.errors import CommandLost, SandboxClosed
+from tests.unit.guest.puppet import RecordingTransport, ended
+
+if TYPE_CHECKING:
+    from paddock.backends.guest.connection import Connection
+    from paddock.backends.guest.process import GuestProcess
+    from paddock.sandbox import ExecResult
+
+ENOUGH = 8
+"""Questions after which a sandbox may be lost or closed: before, there is little to lose."""
+TURNS = 12
+"""Turns of the loop after each step: more than any chain of callbacks is long."""
+
+
+@dataclass
+class Running:
+    """A command as the guest sees it."""
+
+    name: str
+    streamed: bool
+    host: Stream
+    keep: int
+    window: int = wire.WINDOW
+    sent: bytes = b""
+    answered: bool = False
+    killing: bool = False
+    owes_gone: bool = False
+
+
+@dataclass(eq=False)
+class Stream:
+    """One connection, and what is on its way."""
+
+    connection: Connection
+    transport: RecordingTransport
+    to_host: deque[tuple[int, int, bytes]] = field(default_factory=deque)
+    commands: dict[int, Running] = field(default_factory=dict)
+    ended: dict[int, Running] = field(default_factory=dict)
+    alive: bool = True
+
+    def say(self, kind: int, channel: int, payload: bytes = b"") -> None:
+        if self.alive:
+            self.to_host.append((kind, channel, payload))
+
+
+class HonestGuest:
+    """Keeps to the protocol; decides nothing by itself."""
+
+    def __init__(self) -> None:
+        self.paused = False
+        self.done: list[tuple[str, object]] = []
+
+    def take(self, stream: Stream, kind: int, channel: int, payload: bytes) -> None:
+        command = stream.commands.get(channel)
+        if kind == wire.REQUEST:
+            self.on_request(stream, channel, wire.parse_message(payload)[0])
+        elif kind == wire.KILL:
+            if command is None:
+                stream.say(wire.GONE, channel)
+            else:
+                command.killing = command.owes_gone = True
+        elif kind == wire.CREDIT and command is not None:
+            command.window += wire.LENGTH.unpack(payload)[0]
+
+    def on_request(self, stream: Stream, channel: int, body: dict[str, Any]) -> None:
+        if body["op"] == "exec":
+            stream.commands[channel] = Running(
+                body["argv"][0], body["streamed"], stream, body["keep"]
+            )
+        elif body["op"] == "succeed":
+            self.succeed(stream, self.broken, body["pending"])
+            stream.say(wire.REPLY, channel, wire.message({}))
+        else:
+            self.done.append((body["op"], body.get("name")))
+            stream.say(wire.REPLY, channel, wire.message({"name": body.get("name")}))
+
+    def succeed(self, stream: Stream, old: Stream, pending: list[int]) -> None:
+        for channel in pending:
+            if channel not in old.commands and channel not in old.ended:
+                unknown = {"kind": "Unknown", "text": "nothing is known of it"}
+                stream.say(wire.REPLY, channel, wire.message({"error": unknown}))
+        for channel, command in old.commands.items():
+            command.host = stream
+            if channel in pending:
+                self.send_again(stream, channel, command)
+            elif not command.answered:
+                command.killing = command.owes_gone = True
+        for channel in pending:
+            if channel in old.ended and channel not in old.commands:
+                self.send_again(stream, channel, old.ended[channel])
+        stream.commands |= old.commands
+        stream.ended = old.ended
+
+    broken: Stream
+
+    def send_again(self, stream: Stream, channel: int, command: Running) -> None:
+        if command.sent:
+            stream.say(wire.STDOUT, channel, command.sent)
+        if command.answered:
+            stream.say(wire.REPLY, channel, self.reply(command))
+
+    def print(self, stream: Stream, channel: int, size: int) -> None:
+        command = stream.commands[channel]
+        if command.answered or command.window <= 0:
+            return
+        data = command.name.encode()[-1:] * size
+        if command.streamed:
+            command.window -= size
+        else:
+            data = data[: command.keep - len(command.sent)]
+        command.sent += data
+        if data:
+            stream.say(wire.STDOUT, channel, data)
+
+    def reply(self, command: Running) -> bytes:
+        code = int(command.name) % 200
+        return wire.message(ended(code, background=command.owes_gone and not command.killing))
+
+    def end(self, stream: Stream, channel: int, *, background: bool) -> None:
+        """The leading process ends, and the tree with it unless something stays behind."""
+        command = stream.commands[channel]
+        if not command.answered:
+            command.answered = True
+            command.owes_gone = command.owes_gone or background
+            stream.say(wire.REPLY, channel, self.reply(command))
+            stream.ended[channel] = command
+        elif background:
+            return
+        if not background or command.killing:
+            del stream.commands[channel]
+            if command.owes_gone:
+                stream.say(wire.GONE, channel)
+
+
+class Conversation(RuleBasedStateMachine):
+    """The rules are what may happen; the invariants are what holds after each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.loop.set_exception_handler(self.on_loop_error)
+        self.loop_errors: list[object] = []
+        self.guest = HonestGuest()
+        self.asked = 0
+        self.broke = self.was_paused = False
+        self.processes: dict[str, GuestProcess] = {}
+        self.waiting: dict[str, asyncio.Task[Any]] = {}
+        self.advance(self.begin())
+
+    def on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.loop_errors.append(context)
+
+    def advance(self, work: Any = None) -> None:
+        async def turns() -> None:
+            if work is not None:
+                await work
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+
+        self.loop.run_until_complete(turns())
+
+    async def begin(self) -> None:
+        self.client = GuestClient()
+        self.stream = self.open(self.client.connect())
+        self.reconnecting: asyncio.Task[None] | None = None
+
+    def open(self, connection: Connection) -> Stream:
+        return Stream(connection, RecordingTransport(connection))
+
+    @property
+    def over(self) -> bool:
+        return self.client.link.over
+
+    def name(self) -> str:
+        self.asked += 1
+        return str(self.asked)
+
+    # what the host's owner does
+
+    @precondition(lambda self: not self.over)
+    @rule(streamed=st.booleans(), heard=st.booleans())
+    def start(self, streamed: bool, heard: bool) -> None:
+        self.advance(self.starting(self.name(), streamed=streamed))
+        if heard and self.stream.alive and not self.guest.paused:
+            self.deliver_all()
+
+    async def starting(self, name: str, *, streamed: bool) -> None:
+        process = self.client.exec(
+            [name], cwd="/", env={}, stdin=False, streamed=streamed, keep=100
+        )
+        self.processes[name] = process
+        self.waiting[name] = asyncio.ensure_future(process.wait())
+
+    @precondition(lambda self: not self.over)
+    @rule(operation=st.sampled_from(["stat", "mkdir"]))
+    def ask(self, operation: str) -> None:
+        async def work() -> None:
+            name = self.name()
+            asking = asyncio.ensure_future(self.client.request(operation, name=name))
+            self.waiting[f"?{name}"] = asking
+
+        self.advance(work())
+
+    @rule(data=st.data())
+    def kill(self, data: st.DataObject) -> None:
+        if self.processes:
+            name = data.draw(st.sampled_from(sorted(self.processes)))
+            key = f"kill {name}"
+            if key not in self.waiting:
+
+                async def work() -> None:
+                    self.waiting[key] = asyncio.ensure_future(self.processes[name].kill(grace=0))
+
+                self.advance(work())
+
+    @rule(data=st.data())
+    def stop_waiting(self, data: st.DataObject) -> None:
+        questions = sorted(key for key in self.waiting if key.startswith("?"))
+        if questions:
+            self.waiting[data.draw(st.sampled_from(questions))].cancel()
+            self.advance()
+
+    @precondition(lambda self: self.client.link.state is State.RUNNING)
+    @rule()
+    def pause(self) -> None:
+        self.guest.paused = self.was_paused = True
+        self.client.channels.pause()
+        self.advance()
+
+    @precondition(lambda self: self.client.link.state is State.PAUSED)
+    @rule()
+    def resume(self) -> None:
+        self.guest.paused = False
+        self.client.link.resume(connected=self.client.channels.connected)
+        self.advance()
+
+    @rule()
+    def beat(self) -> None:
+        self.advance(self.beating())
+
+    async def beating(self) -> None:
+        self.client.channels.beat()
+
+    # what happens on the way, and inside
+
+    @precondition(lambda self: self.stream.alive and not self.guest.paused)
+    @rule(count=st.integers(1, 5))
+    def deliver_to_guest(self, count: int) -> None:
+        frames = self.stream.transport.frames
+        for frame in frames[:count]:
+            self.guest.take(self.stream, *frame)
+        del frames[:count]
+        self.advance()
+
+    @precondition(lambda self: self.stream.alive)
+    @rule(count=st.integers(1, 5))
+    def deliver_to_host(self, count: int) -> None:
+        async def work() -> None:
+            for _ in range(min(count, len(self.stream.to_host))):
+                frame = wire.frame(*self.stream.to_host.popleft())
+                self.stream.connection.data_received(frame)
+
+        self.advance(work())
+
+    @precondition(lambda self: self.stream.alive and not self.guest.paused)
+    @rule()
+    def deliver_all(self) -> None:
+        while self.stream.transport.frames or self.stream.to_host:
+            self.deliver_to_guest(100)
+            self.deliver_to_host(100)
+
+    @precondition(lambda self: not self.guest.paused)
+    @rule(data=st.data(), size=st.sampled_from([1, 60, 100, 200_000]), heard=st.booleans())
+    def prints(self, data: st.DataObject, size: int, heard: bool) -> None:
+        if self.stream.alive and self.stream.commands:
+            channel = data.draw(st.sampled_from(sorted(self.stream.commands)))
+            self.guest.print(self.stream, channel, size)
+            if heard:
+                self.deliver_all()
+
+    @precondition(lambda self: not self.guest.paused)
+    @rule(data=st.data(), background=st.booleans())
+    def ends(self, data: st.DataObject, background: bool) -> None:
+        if self.stream.commands:
+            channel = data.draw(st.sampled_from(sorted(self.stream.commands)))
+            self.guest.end(self.stream, channel, background=background)
+
+    @precondition(lambda self: self.stream.alive and not self.over)
+    @rule(shortly=st.booleans())
+    def breaks(self, shortly: bool) -> None:
+        async def work() -> None:
+            self.broke = True
+            self.stream.alive = False
+            self.stream.to_host.clear()
+            self.stream.transport.frames.clear()
+            self.guest.broken = self.stream
+            self.stream.connection.connection_lost(None)
+
+        self.advance(work())
+        if shortly and self.client.link.state is State.RECONNECTING:
+            self.reconnects()
+
+    @precondition(
+        lambda self: self.client.link.state is State.RECONNECTING and not self.stream.alive
+    )
+    @rule()
+    def reconnects(self) -> None:
+        """To the end: one that is broken off is asked for again, which this does not model."""
+
+        async def work() -> None:
+            joining = GuestClient()
+            self.stream = self.open(joining.connect())
+            await asyncio.sleep(0)
+            self.reconnecting = asyncio.ensure_future(
+                self.client.reconnect(self.stream.connection, "host")
+            )
+            await asyncio.sleep(0)
+
+        self.advance(work())
+        assert self.reconnecting is not None
+        while not self.reconnecting.done():
+            self.deliver_to_guest(100)
+            self.deliver_to_host(1)
+
+    @precondition(lambda self: not self.over and self.asked >= ENOUGH)
+    @rule(lost=st.booleans())
+    def end_all(self, lost: bool) -> None:
+        async def work() -> None:
+            if lost:
+                self.client.link.fail("taken away")
+            else:
+                self.client.link.close()
+
+        self.advance(work())
+
+    # what holds
+
+    @invariant()
+    def nothing_escapes(self) -> None:
+        assert not self.loop_errors
+
+    @invariant()
+    def an_honest_guest_is_not_accused(self) -> None:
+        error = self.client.link.ended
+        assert not error.done() or "protocol violation" not in str(error.result())
+
+    @invariant()
+    def every_answer_is_to_its_own_question(self) -> None:
+        for key, task in self.waiting.items():
+            if task.done() and not task.cancelled() and task.exception() is None:
+                if key.startswith("?"):
+                    assert task.result()[0] == {"name": key[1:]}
+                elif not key.startswith("kill"):
+                    self.check_result(key, task.result())
+
+    def check_result(self, name: str, result: ExecResult) -> None:
+        killed = self.waiting.get(f"kill {name}") is not None and result.exit_code == 137
+        assert killed or result.exit_code == int(name) % 200
+        assert set(result.stdout) <= {name[-1]}
+
+    @invariant()
+    def what_changes_something_is_done_once(self) -> None:
+        changes = [one for one in self.guest.done if one[0] == "mkdir"]
+        assert len(changes) == len(set(changes))
+
+    @invariant()
+    def what_was_killed_is_gone(self) -> None:
+        running = {command.name for command in self.stream.commands.values()}
+        for key, task in self.waiting.items():
+            if key.startswith("kill") and task.done() and not (self.over or self.was_paused):
+                assert key.removeprefix("kill ") not in running
+
+    @invariant()
+    def a_result_is_lost_only_with_a_stream(self) -> None:
+        for task in self.waiting.values():
+            if task.done() and not task.cancelled():
+                assert self.broke or not isinstance(task.exception(), CommandLost)
+
+    @invariant()
+    def nobody_waits_for_what_is_over(self) -> None:
+        if self.over:
+            assert all(task.done() for task in self.waiting.values())
+            assert not self.client.channels._table
+
+    def teardown(self) -> None:
+        """Let everything that is under way come to its end: nothing may wait for ever."""
+        try:
+            if not self.over:
+                self.finish_all()
+        finally:
+            self.advance(self.close())
+            for task in self.waiting.values():
+                with contextlib.suppress(BaseException):
+                    task.exception()
+            self.loop.close()
+
+    async def close(self) -> None:
+        self.client.link.close()
+
+    def finish_all(self) -> None:
+        if self.client.link.state is State.PAUSED:
+            self.resume()
+        if not self.stream.alive:
+            self.reconnects()
+        for _ in range(1000):
+            self.deliver_to_guest(100)
+            for channel in tuple(self.stream.commands):
+                self.guest.end(self.stream, channel, background=False)
+            self.deliver_to_host(100)
+            if all(task.done() for task in self.waiting.values()):
+                break
+        self.nothing_escapes()
+        self.an_honest_guest_is_not_accused()
+        self.every_answer_is_to_its_own_question()
+        left = [key for key, task in self.waiting.items() if not task.done()]
+        assert not left, json.dumps(left)
+        assert not any(
+            isinstance(task.exception(), SandboxClosed)
+            for task in self.waiting.values()
+            if not task.cancelled()
+        )
+
+
+Conversation.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestConversation = Conversation.TestCase
