@@ -7,6 +7,7 @@ working directory. Names that are not UTF-8 travel as Python's surrogate escapes
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_IGNORE",
+    "DOWNLOAD_LIMIT",
+    "READ_LIMIT",
     "SKIPPED",
     "FileInfo",
     "FileSystem",
@@ -27,6 +30,7 @@ __all__ = [
     "GrepResult",
     "SentCallback",
     "TextLines",
+    "too_large",
 ]
 
 AnyPath = str | PurePosixPath
@@ -35,6 +39,12 @@ SentCallback = Callable[[int, int | None], None]
 
 SKIPPED = frozenset({".git", "node_modules", "__pycache__", ".venv", "venv"})
 """Directories that searches do not enter: what tools made, not what people wrote."""
+
+READ_LIMIT = 100 * 1024 * 1024
+"""Bytes that `FileSystem.read_bytes` returns at most, unless it is given a `limit`."""
+
+DOWNLOAD_LIMIT = 64 * 1024**3
+"""Bytes of one download, holes included: above any project, below what fills a host unnoticed."""
 
 DEFAULT_IGNORE = SKIPPED | {".tox", ".nox", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
 """Names that an upload leaves out unless told otherwise."""
@@ -89,6 +99,16 @@ class TextLines:
     total: int
 
 
+def too_large(path: str, size: int) -> OSError:
+    """Return the error of `read_bytes` for a file of `size` bytes, or of that many so far."""
+    return OSError(
+        errno.EFBIG,
+        f"File has {size} bytes or more, and reading it whole is limited to {READ_LIMIT}; "
+        "read a part of it (offset=, limit=) or download it",
+        path,
+    )
+
+
 class FileSystem(ABC):
     """The files of one sandbox. Every method may be called by many tasks at once.
 
@@ -100,7 +120,12 @@ class FileSystem(ABC):
     async def read_bytes(
         self, path: AnyPath, *, offset: int = 0, limit: int | None = None
     ) -> bytes:
-        """The contents, or `limit` bytes of them from `offset` (bytes)."""
+        """Return the contents, or at most `limit` bytes of them from `offset` (bytes).
+
+        Without a `limit` a file may have `READ_LIMIT` bytes from `offset` on. Raises
+        `OSError` with `errno.EFBIG` for a larger one, or one that grows beyond that
+        meanwhile, and with `errno.EINVAL` for a pipe, a socket or a device.
+        """
 
     @abstractmethod
     async def read_lines(
@@ -193,7 +218,11 @@ class FileSystem(ABC):
 
     @abstractmethod
     async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
-        """Copy one file of the sandbox to this machine, by pieces, atomically."""
+        """Copy one file of the sandbox to this machine, by pieces, atomically.
+
+        Holes of a sparse file stay holes, as far as 256 KiB of zeros in a row are written as
+        one. Raises `OSError` with `errno.EFBIG` for more than `DOWNLOAD_LIMIT` bytes.
+        """
 
     async def read_text(self, path: AnyPath, *, encoding: str = "utf-8") -> str:
         """The contents as text; raises `UnicodeDecodeError` if they are not."""
@@ -235,7 +264,9 @@ class FileSystem(ABC):
 
         What the sandbox sends is not trusted: names with ``..``, absolute names,
         links that lead out, devices and pipes are refused with `ValueError`, and
-        then nothing of the tree is left.
+        then nothing of the tree is left. So is a tree of more than a million entries or
+        `DOWNLOAD_LIMIT` bytes; a file of more than these raises `OSError`
+        (`errno.EFBIG`).
         """
         info = await self.stat(source)
         if info.kind == "directory":

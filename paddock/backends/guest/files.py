@@ -6,12 +6,15 @@ import contextlib
 import errno
 import hashlib
 import json
+import stat
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from paddock.backends.guest.inside import wire
 from paddock.backends.transfer import LocalFile, extract_stream, receive_file, tree_blocks
+from paddock.errors import SandboxLost
 from paddock.files import (
+    READ_LIMIT,
     SKIPPED,
     FileInfo,
     FileSystem,
@@ -19,11 +22,12 @@ from paddock.files import (
     GrepLine,
     GrepResult,
     TextLines,
+    too_large,
 )
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     from paddock.backends.guest.client import GuestClient
     from paddock.backends.guest.process import GuestProcess
@@ -32,8 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GuestFileSystem", "in_one_piece"]
 
-READ_LIMIT = 100 * 1024 * 1024
-"""Bytes that one `read_bytes` may hold in memory; larger files are downloaded."""
+T = TypeVar("T")
+
+KINDS = ("file", "directory", "symlink", "other")
 
 
 class GuestFileSystem(FileSystem):
@@ -54,24 +59,22 @@ class GuestFileSystem(FileSystem):
         self, path: AnyPath, *, offset: int = 0, limit: int | None = None
     ) -> bytes:
         where = self._path(path)
+        most = READ_LIMIT + 1 if limit is None else limit  # one more tells that there is more
         pieces: list[bytes] = []
         got = 0
-        while limit is None or got < limit:
-            room = wire.INLINE if limit is None else min(limit - got, wire.INLINE)
+        while got < most:
+            room = min(most - got, wire.INLINE)
             body, data = await self._client.request(
                 "read", path=where, offset=offset + got, limit=room, reply_bytes=room
             )
-            if limit is None and int(body["size"]) - offset > READ_LIMIT:
-                raise OSError(
-                    errno.EFBIG,
-                    f"File has {body['size']} bytes; read a part of it or download it",
-                    where,
-                )
+            size = self._checked(_size, body)
             pieces.append(data)
             got += len(data)
-            if not data or (len(data) < room and offset + got >= int(body["size"])):
+            if limit is None and max(got, size - offset) > READ_LIMIT:
+                raise too_large(where, max(offset + got, size))
+            if not data or (len(data) < room and offset + got >= size):
                 break
-        return b"".join(pieces)
+        return b"".join(pieces)[:most]
 
     async def write_bytes(
         self, path: AnyPath, data: bytes, *, exclusive: bool = False, expect: bytes | None = None
@@ -87,7 +90,7 @@ class GuestFileSystem(FileSystem):
 
     async def stat(self, path: AnyPath) -> FileInfo:
         body, _ = await self._client.request("stat", path=self._path(path))
-        return _info(body["entry"])
+        return self._checked(_info, body.get("entry"))
 
     async def mkdir(self, path: AnyPath, *, parents: bool = True, exist_ok: bool = True) -> None:
         await self._client.request(
@@ -109,10 +112,10 @@ class GuestFileSystem(FileSystem):
     async def read_lines(
         self, path: AnyPath, *, start: int = 1, limit: int = 500, width: int = 500
     ) -> TextLines:
-        (found,) = await self._job(
+        found = await self._job(
             "lines", path=self._path(path), start=start, limit=limit, width=width
         )
-        return TextLines(lines=tuple(found["lines"]), total=int(found["total"]))
+        return self._checked(_lines, found)
 
     async def list(
         self, path: AnyPath = ".", *, depth: int = 1, hidden: bool = True, limit: int | None = None
@@ -125,18 +128,16 @@ class GuestFileSystem(FileSystem):
             limit=limit,
             skipped=sorted(SKIPPED),
         )
-        return [_info(entry) for entry in found]
+        return self._checked(lambda entries: [_info(entry) for entry in entries], found)
 
     async def glob(
         self, pattern: str, path: AnyPath = ".", *, limit: int | None = None
     ) -> GlobResult:
         root = self._absolute(path)
-        (found,) = await self._job(
+        found = await self._job(
             "glob", pattern=pattern, path=str(root), limit=limit, skipped=sorted(SKIPPED)
         )
-        return GlobResult(
-            paths=tuple(root / name for name in found["paths"]), total=int(found["total"])
-        )
+        return self._checked(lambda answer: _globbed(answer, root), found)
 
     async def grep(
         self,
@@ -159,11 +160,7 @@ class GuestFileSystem(FileSystem):
             skipped=sorted(SKIPPED),
             search_path=self._sandbox.env.get("PATH"),
         )
-        lines = [
-            GrepLine(path=PurePosixPath(name), line=number, text=text, match=match)
-            for name, number, text, match in (row for row in found if row is not None)
-        ]
-        return GrepResult(lines=tuple(lines), truncated=None in found)
+        return self._checked(_grepped, found)
 
     async def _job(self, name: str, /, **arguments: Any) -> Sequence[Any]:
         """Run a job to its end; its answer is JSON, a value a line."""
@@ -176,7 +173,17 @@ class GuestFileSystem(FileSystem):
         _check_ended(result.exit_code, name)
         if result.out.dropped:
             raise OSError(errno.EFBIG, f"{name} found more than can be sent; narrow it down")
-        return [json.loads(line) for line in result.stdout_bytes.splitlines()]
+        lines = result.stdout_bytes.splitlines()
+        return self._checked(lambda answer: [json.loads(line) for line in answer], lines)
+
+    def _checked(self, parse: Callable[[Any], T], answer: Any) -> T:
+        """Return `parse(answer)`. A guest whose answer makes no sense is given up."""
+        try:
+            return parse(answer)
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+            reason = f"protocol violation: an answer about files: {type(error).__name__}: {error}"
+            self._client.fail(reason)
+            raise SandboxLost(reason) from None
 
     # streams
 
@@ -238,9 +245,56 @@ def _check_ended(exit_code: int, what: str) -> None:
         raise OSError(errno.EIO, f"{what} was ended early (exit {exit_code})")
 
 
-def _info(entry: list[Any]) -> FileInfo:
+# ------------------------------------------------------- answers, which nobody has checked
+
+
+def _size(body: Any) -> int:
+    return _of(int, body["size"])
+
+
+def _info(entry: Any) -> FileInfo:
     path, kind, size, mode, modified = entry
-    return FileInfo(path=PurePosixPath(path), kind=kind, size=size, mode=mode, modified=modified)
+    if kind not in KINDS:
+        raise ValueError("a file of a kind that there is not")
+    return FileInfo(
+        path=PurePosixPath(_of(str, path)),
+        kind=kind,
+        size=_of(int, size),
+        mode=stat.S_IMODE(_of(int, mode)),
+        modified=float(modified),
+    )
+
+
+def _lines(answer: Any) -> TextLines:
+    (found,) = answer
+    lines = tuple(_of(str, line) for line in found["lines"])
+    return TextLines(lines=lines, total=_of(int, found["total"]))
+
+
+def _globbed(answer: Any, root: PurePosixPath) -> GlobResult:
+    (found,) = answer
+    paths = tuple(root / _of(str, name) for name in found["paths"])
+    return GlobResult(paths=paths, total=_of(int, found["total"]))
+
+
+def _grepped(answer: Any) -> GrepResult:
+    lines = [
+        GrepLine(
+            path=PurePosixPath(_of(str, name)),
+            line=_of(int, number),
+            text=_of(str, text),
+            match=bool(match),
+        )
+        for name, number, text, match in (row for row in answer if row is not None)
+    ]
+    return GrepResult(lines=tuple(lines), truncated=None in answer)
+
+
+def _of(kind: type[T], value: Any) -> T:
+    """Return `value`. Raise `TypeError` if it is of another type."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{type(value).__name__} where {kind.__name__} belongs")
+    return value
 
 
 async def in_one_piece(data: bytes) -> AsyncGenerator[bytes]:

@@ -23,6 +23,7 @@ from paddock.backends.guest.inside.tar import SYMLINK, Member
 from paddock.backends.transfer import LocalFile, extract_stream, receive_file, tree_blocks
 from paddock.errors import SandboxError
 from paddock.files import (
+    READ_LIMIT,
     SKIPPED,
     FileInfo,
     FileSystem,
@@ -30,6 +31,7 @@ from paddock.files import (
     GrepLine,
     GrepResult,
     TextLines,
+    too_large,
 )
 
 if TYPE_CHECKING:
@@ -43,8 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ShellFileSystem"]
 
-READ_LIMIT = 100 * 1024 * 1024
-"""Bytes that one `read_bytes` may hold in memory; larger files are downloaded."""
 BLOCK = 65536
 """Bytes by which a part of a file is read."""
 NAMES_MAX = 64 * 1024
@@ -90,11 +90,7 @@ class ShellFileSystem(FileSystem):
             )
         size, _, data = told.partition(b"\n")
         if limit is None and int(size) - offset > READ_LIMIT:
-            raise OSError(
-                errno.EFBIG,
-                f"File has {int(size)} bytes; read a part of it or download it",
-                where,
-            )
+            raise too_large(where, int(size))
         return data[skipped:] if limit is None else data[skipped : skipped + limit]
 
     async def stat(self, path: AnyPath) -> FileInfo:

@@ -47,8 +47,12 @@ echo $size
 
 CONTENTS = f"""{REGULAR}
 regular "$1"
-exec cat "$1"
+size=$(stat -L -c %s "$1") || exit
+[ $size -gt 0 ] || size=67108864
+exec dd if="$1" bs=65536 count=$(((size + 65535) / 65536))
 """
+"""The contents of path $1, of the size that it has now: it may grow without end. Of a file
+that says it has none, as those of /proc do, what there is."""
 
 PLACE = """
 path=$1

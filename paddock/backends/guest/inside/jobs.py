@@ -12,8 +12,9 @@ import json
 import os
 import signal
 import stat
+import sys
 
-from .files import Replacement, entry, open_regular, write_all
+from .files import Replacement, entry, length_of, open_regular, write_all
 from .wire import BULK, INLINE
 
 TYPE_CHECKING = False
@@ -87,17 +88,22 @@ def target_of(args: Args) -> Iterator[int]:
         os.close(fd)
 
 
-def pieces_of(fd: int) -> Iterator[memoryview]:
-    """What is in `fd`, each piece until the next is asked for: they share their memory."""
+def pieces_of(fd: int, limit: int | None = None) -> Iterator[memoryview]:
+    """What is in `fd`, or its first `limit` bytes.
+
+    Each piece is valid until the next is asked for: they share their memory.
+    """
+    left = BULK if limit is None else limit
     with memoryview(bytearray(BULK)) as room:
-        while size := os.readv(fd, [room]):
+        while left and (size := os.readv(fd, [room[:left]])):
             yield room[:size]
+            left = BULK if limit is None else left - size
 
 
 def send_file(args: Args) -> None:
     fd = open_regular(args["path"])
     with target_of(args) as target:
-        for piece in pieces_of(fd):
+        for piece in pieces_of(fd, length_of(fd)):
             write_all(target, piece)
 
 
@@ -122,18 +128,22 @@ def receive_from(source: int, args: Args) -> None:
 
 def read_lines(args: Args) -> None:
     with open(open_regular(args["path"]), "rb") as file:
-        emit([lines_of(file, args)])
+        emit([lines_of(file, args, length_of(file.fileno()))])
 
 
-def lines_of(file: IO[bytes], args: Args) -> dict[str, Any]:
-    """The lines asked for, and how many there are; a line of any length in bounded memory."""
+def lines_of(file: IO[bytes], args: Args, length: int = sys.maxsize) -> dict[str, Any]:
+    """The lines asked for, and how many there are; a line of any length in bounded memory.
+
+    Only the first `length` bytes count: somebody may add lines faster than they are read.
+    """
     first, last = args["start"], args["start"] + args["limit"]
     width = args["width"]
     number = 1
     line = bytearray()
     ended = True
     wanted: list[str] = []
-    for piece in iter(lambda: file.readline(INLINE), b""):
+    while length and (piece := file.readline(min(length, INLINE))):
+        length -= len(piece)
         ended = piece.endswith(b"\n")
         if first <= number < last and len(line) <= 4 * width:
             line += piece[: 4 * width + 4]
