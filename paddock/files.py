@@ -271,6 +271,12 @@ class FileSystem(ABC):
         info = await self.stat(source)
         if info.kind == "directory":
             await self._download_tree(source, Path(destination))
+        elif info.size > DOWNLOAD_LIMIT:
+            raise OSError(
+                errno.EFBIG,
+                f"File has {info.size} bytes, and a download is limited to {DOWNLOAD_LIMIT}",
+                str(source),
+            )
         else:
             await self._download_one(source, info, destination)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import io
 import os
 import stat
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from paddock._concurrency import acquire, finish
 from paddock.backends.guest.inside import archive
 from paddock.backends.guest.inside.files import Replacement, open_regular, write_all
+from paddock.files import DOWNLOAD_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -108,6 +110,10 @@ async def receive_file(pieces: AsyncIterator[bytes], destination: Path) -> None:
     writer = await acquire(replacing, _closed_in_thread)
     try:
         async for piece in _gathered(pieces):
+            if writer.size + len(piece) > DOWNLOAD_LIMIT:
+                raise OSError(
+                    errno.EFBIG, f"More than {DOWNLOAD_LIMIT} bytes came", str(destination)
+                )
             await finish(asyncio.to_thread(writer.write, piece))
         await finish(asyncio.to_thread(writer.commit))
     finally:

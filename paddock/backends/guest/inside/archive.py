@@ -10,8 +10,8 @@ import errno
 import os
 import stat
 
-from .files import refuse_special, write_all
-from .folders import open_below, opened, opened_below, remove_tree
+from .files import refuse_special, write_sparsely
+from .folders import Trail, join, opened, opened_below, remove_tree
 from .tar import DIRECTORY, END, PIECE, SYMLINK, Member, Reader, header, padding
 
 TYPE_CHECKING = False
@@ -24,6 +24,8 @@ __all__ = ["check_link", "entries_below", "extract", "tar_blocks"]
 MAX_MEMBERS = 1_000_000
 MAX_TREE_BYTES = 64 * 1024**3
 """Bounds of one archive: above any project, below what would fill a host unnoticed."""
+MAX_NAME_BYTES = 256 * 1024**2
+"""Characters of all paths in one archive: some of them are kept in memory to its end."""
 PATH_MAX = 4096
 """Bytes of a path, with its end, that Linux takes; what is longer nobody could open by name."""
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -38,7 +40,8 @@ def tar_blocks(root: str, ignore: frozenset[str] = frozenset()) -> Generator[byt
     """The tree below `root` as pieces of a tar stream.
 
     Links travel as links; pipes, sockets and devices are left out, and so are
-    entries whose name is in `ignore` and what is removed meanwhile.
+    entries whose name is in `ignore` and what is removed meanwhile. Raises `ValueError`
+    for a tree of more than `MAX_TREE_BYTES`, which nobody would extract.
     """
     pending = bytearray()
     for piece in tar_pieces(root, ignore):
@@ -50,6 +53,7 @@ def tar_blocks(root: str, ignore: frozenset[str] = frozenset()) -> Generator[byt
 
 
 def tar_pieces(root: str, ignore: frozenset[str]) -> Iterator[bytes]:
+    total = 0
     for folder, name, path, info in entries_below(root, ignore):
         mode, mtime = stat.S_IMODE(info.st_mode) & 0o777, info.st_mtime
         if stat.S_ISDIR(info.st_mode):
@@ -59,6 +63,8 @@ def tar_pieces(root: str, ignore: frozenset[str]) -> Iterator[bytes]:
                 target = os.readlink(name, dir_fd=folder)
                 yield header(Member(path, SYMLINK, mode=mode, mtime=mtime, target=target))
         elif stat.S_ISREG(info.st_mode):
+            total += info.st_size
+            check_size(total)
             yield from file_pieces(folder, name, path)
 
 
@@ -69,35 +75,27 @@ def entries_below(
 
     Directories come before their own. The directory is open until the next is asked for.
     """
-    with opened(root) as top:
+    with opened(root) as top, contextlib.closing(Trail(top)) as trail:
         waiting = [""]
         while waiting:
             here = waiting.pop()
             try:
-                folder = open_below(top, here)
+                folder = trail.at(here)
             except OSError as error:
                 if error.errno not in GONE:
                     raise
                 continue  # removed meanwhile, or replaced by a file or a link
-            try:
-                for name in sorted(os.listdir(folder)):
-                    if name in ignore:
-                        continue
-                    try:
-                        info = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue
-                    path = join(here, name)
-                    yield folder, name, path, info
-                    if stat.S_ISDIR(info.st_mode):
-                        waiting.append(path)
-            finally:
-                os.close(folder)
-
-
-def join(folder: str, name: str) -> str:
-    """`name` in `folder`, where the top is ``""``."""
-    return f"{folder}/{name}" if folder else name
+            for name in sorted(os.listdir(folder)):
+                if name in ignore:
+                    continue
+                try:
+                    info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                path = join(here, name)
+                yield folder, name, path, info
+                if stat.S_ISDIR(info.st_mode):
+                    waiting.append(path)
 
 
 def file_pieces(folder: int, name: str, path: str) -> Iterator[bytes]:
@@ -120,6 +118,11 @@ def file_pieces(folder: int, name: str, path: str) -> Iterator[bytes]:
             left -= len(piece)
             yield piece
         yield padding(info.st_size)
+
+
+def check_size(total: int) -> None:
+    if total > MAX_TREE_BYTES:
+        raise ValueError(f"the tree is too large: more than {MAX_TREE_BYTES} bytes in files")
 
 
 # ------------------------------------------------------------------------ extracting
@@ -164,24 +167,30 @@ class Extraction:
         self._settings: list[tuple[str, int, float]] = []
         self._made = 0
         self._bytes = 0
+        self._name_bytes = 0
 
     def take_all(self, archive: Reader) -> None:
-        for member in archive:
-            self._bytes += member.size
-            self._count()
-            self._take(member, archive)
-        # Last and from the bottom: a directory that was made read-only or filled later.
-        for path, mode, mtime in reversed(self._settings):
-            with opened_below(self._stage, path) as folder:
+        with contextlib.closing(Trail(self._stage)) as trail:
+            for member in archive:
+                self._bytes += member.size
+                self._count(member.name)
+                self._take(member, archive, trail)
+            # Last and from the bottom: a directory that was made read-only or filled later.
+            for path, mode, mtime in reversed(self._settings):
+                folder = trail.at(path)
                 os.fchmod(folder, mode)
                 os.utime(folder, (mtime, mtime))
 
-    def _count(self) -> None:
+    def _count(self, name: str) -> None:
         self._made += 1
-        if self._made > MAX_MEMBERS or self._bytes > MAX_TREE_BYTES:
-            raise ValueError("the archive is too large")
+        self._name_bytes += len(name)
+        if self._made > MAX_MEMBERS:
+            raise ValueError(f"the archive is too large: it has more than {MAX_MEMBERS} entries")
+        check_size(self._bytes)
+        if self._name_bytes > MAX_NAME_BYTES:
+            raise ValueError(f"the archive is too large: more than {MAX_NAME_BYTES} bytes of names")
 
-    def _take(self, member: Member, archive: Reader) -> None:
+    def _take(self, member: Member, archive: Reader, trail: Trail) -> None:
         parts = [part for part in member.name.split("/") if part not in ("", ".")]
         if member.name.startswith("/") or ".." in parts or "\0" in member.name:
             raise ValueError(f"the archive has an unsafe name: {member.name!r}")
@@ -191,36 +200,36 @@ class Extraction:
         if len(os.fsencode(path)) + 1 >= self._room:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), member.name[:100])
         if member.kind == DIRECTORY:
-            self._make(parts, member.name)
+            self._make(path, trail)
             self._settings.append((path, member.mode | 0o700, member.mtime))
             return
         if path in self._folders:
             raise ValueError(f"the archive has a directory and something else: {member.name!r}")
-        self._make(parts[:-1], member.name)
-        with opened_below(self._stage, above) as folder:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(parts[-1], dir_fd=folder)  # the last of a name stays
-            if member.kind == SYMLINK:
-                check_link(member, len(parts) - 1)
-                os.symlink(member.target, parts[-1], dir_fd=folder)
-            else:
-                write_file(folder, parts[-1], member, archive)
+        self._make(above, trail)
+        folder = trail.at(above)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(parts[-1], dir_fd=folder)  # the last of a name stays
+        if member.kind == SYMLINK:
+            check_link(member, len(parts) - 1)
+            os.symlink(member.target, parts[-1], dir_fd=folder)
+        else:
+            write_file(folder, parts[-1], member, archive)
 
-    def _make(self, parts: list[str], name: str) -> None:
-        """Make the directory `parts` if it is missing; never through a link."""
-        here = ""
-        for part in parts:
-            above, here = here, join(here, part)
-            if here in self._folders:
-                continue
-            self._count()
-            with opened_below(self._stage, above) as folder:
-                try:
-                    os.mkdir(part, 0o755, dir_fd=folder)
-                except FileExistsError:
-                    raise ValueError(
-                        f"the archive leads through a link or file: {name!r}"
-                    ) from None
+    def _make(self, path: str, trail: Trail) -> None:
+        """Make the directory `path` and those above, where missing; never through a link."""
+        missing = []
+        while path not in self._folders:
+            missing.append(path)
+            path = path.rpartition("/")[0]
+        for here in reversed(missing):
+            self._count(here)
+            above, _, name = here.rpartition("/")
+            try:
+                os.mkdir(name, 0o755, dir_fd=trail.at(above))
+            except FileExistsError:
+                raise ValueError(
+                    f"the archive leads through a link or file: {missing[0]!r}"
+                ) from None
             self._folders.add(here)
 
 
@@ -229,7 +238,8 @@ def write_file(folder: int, name: str, member: Member, archive: Reader) -> None:
     fd = os.open(name, flags, 0o600, dir_fd=folder)
     with open(fd, "wb", buffering=0):
         for piece in archive.data():
-            write_all(fd, piece)
+            write_sparsely(fd, piece)
+        os.ftruncate(fd, member.size)
         os.fchmod(fd, member.mode)
         os.utime(fd, (member.mtime, member.mtime))
 
@@ -252,24 +262,25 @@ def check_link(member: Member, depth: int) -> None:
 
 def merge(stage: int, destination: int) -> None:
     """Move what was extracted to its place; what is in the way is found before anything moves."""
-    for path, names in list(moves(stage, destination)):
-        with opened_below(stage, path) as here, opened_below(destination, path) as there:
+    with contextlib.closing(Trail(stage)) as ours, contextlib.closing(Trail(destination)) as theirs:
+        for path, names in list(moves(ours, theirs)):
+            here, there = ours.at(path), theirs.at(path)
             for name in names:
                 os.rename(name, name, src_dir_fd=here, dst_dir_fd=there)
 
 
-def moves(stage: int, destination: int) -> Iterator[tuple[str, list[str]]]:
+def moves(stage: Trail, destination: Trail) -> Iterator[tuple[str, list[str]]]:
     """What has to move: directories that both have, and the names in each that go as they are."""
     waiting = [""]
     while waiting:
         path = waiting.pop()
         names = []
-        with opened_below(stage, path) as here, opened_below(destination, path) as there:
-            for name in os.listdir(here):
-                if not both_have(name, here, there, path):
-                    names.append(name)
-                else:
-                    waiting.append(join(path, name))
+        here, there = stage.at(path), destination.at(path)
+        for name in os.listdir(here):
+            if not both_have(name, here, there, path):
+                names.append(name)
+            else:
+                waiting.append(join(path, name))
         yield path, names
 
 

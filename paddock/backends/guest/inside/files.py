@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     Body = dict[str, Any]
     Answer = tuple[Body, bytes]
 
+UNSIZED_MAX = 64 * 1024 * 1024
+"""Bytes that are read of a file that says it has none: those of /proc have a few MiB at most."""
 EXPECTED_MAX = 100 * 1024 * 1024
 """Bytes of a file that is compared with what was read of it: nobody reads more in one piece."""
 
@@ -25,6 +27,14 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def write_sparsely(fd: int, data: bytes | bytearray | memoryview) -> None:
+    """Write `data`; what is zeros becomes a hole. The writer sets the file's size at the end."""
+    if data and not data[0] and not data[-1] and bytes(data) == bytes(len(data)):
+        os.lseek(fd, len(data), os.SEEK_CUR)
+    else:
+        write_all(fd, data)
 
 
 def describe(error: BaseException) -> Body:
@@ -55,6 +65,11 @@ def refuse_special(mode: int, path: str) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "Not a regular file", path)
+
+
+def length_of(fd: int) -> int:
+    """How much of a file is read to its end: what it has now, as it may grow without end."""
+    return os.fstat(fd).st_size or UNSIZED_MAX
 
 
 def read(body: Body, blob: bytes) -> Answer:
@@ -113,13 +128,14 @@ class Replacement:
 
     def write(self, data: bytes | memoryview) -> None:
         assert self.fd is not None, "written to after its end"
-        write_all(self.fd, data)
+        write_sparsely(self.fd, data)
         self.size += len(data)
 
     def commit(self, *, exclusive: bool = False, expect: str | None = None) -> None:
         """Put the file in its place; `expect` is the SHA-256 of what has to be there."""
         assert self.fd is not None, "committed after its end"
         assert self._temporary is not None, "committed twice"
+        os.ftruncate(self.fd, self.size)  # it may end in a hole
         if self.mode is not None:
             os.fchmod(self.fd, self.mode)
         self._close_fd()  # before the rename: some file systems tell of a full disk only now

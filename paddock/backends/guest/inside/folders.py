@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections import deque
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
 SAME = FOLDER | os.O_NOFOLLOW
+KEPT = 32
+"""Directories that a `Trail` keeps open: few of the 1024 descriptors that a process may have,
+and enough that a walk through the deepest tree seldom begins at the top again."""
 
 
 @contextlib.contextmanager
@@ -50,6 +54,43 @@ def open_below(top: int, path: str) -> int:
         finally:
             os.close(above)
     return folder
+
+
+class Trail:
+    """Open directories below `top` one after the other, each from its nearest open parent.
+
+    A walk that stays near its last place costs a step each time, however deep the tree is.
+    """
+
+    def __init__(self, top: int) -> None:
+        self._top = top
+        self._open: deque[tuple[str, int]] = deque()
+        """The last directories on the way to the current one, the deepest at the end."""
+
+    def at(self, path: str) -> int:
+        """Return a descriptor of the directory `path`, which is closed by the next call.
+
+        Raises `OSError` as `open_below` does.
+        """
+        while self._open and not f"{path}/".startswith(f"{self._open[-1][0]}/"):
+            os.close(self._open.pop()[1])
+        here, folder = self._open[-1] if self._open else ("", self._top)
+        for name in filter(None, path[len(here) :].split("/")):
+            folder = os.open(name, SAME, dir_fd=folder)
+            here = join(here, name)
+            self._open.append((here, folder))
+            if len(self._open) > KEPT:
+                os.close(self._open.popleft()[1])
+        return folder
+
+    def close(self) -> None:
+        while self._open:
+            os.close(self._open.pop()[1])
+
+
+def join(folder: str, name: str) -> str:
+    """Return the path of `name` in `folder`, where the top is ``""``."""
+    return f"{folder}/{name}" if folder else name
 
 
 def remove_tree(path: str, *, dir_fd: int | None = None) -> None:
