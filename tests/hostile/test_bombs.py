@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.backends import transfer
+from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.files import GuestFileSystem
 from paddock.backends.guest.inside import archive, folders, tar, wire
 from paddock.errors import SandboxLost
@@ -150,22 +151,20 @@ class Place:
         return PurePosixPath("/", path)
 
 
-class LyingClient:
+class LyingClient(GuestClient):
     """The way to a guest that says what it is told to, whatever it is asked."""
 
     def __init__(self, body: dict[str, Any], blob: bytes = b"") -> None:
+        super().__init__()
         self._answer = body, blob
-        self.given_up: str | None = None
 
     async def request(self, *_: object, **__: object) -> tuple[dict[str, Any], bytes]:
         return self._answer
 
-    def fail(self, reason: str) -> None:
-        self.given_up = reason
-
 
 def _files(client: LyingClient) -> GuestFileSystem:
-    return GuestFileSystem(Place(), client)  # type: ignore[arg-type]
+    place: Any = Place()
+    return GuestFileSystem(place, client)
 
 
 async def test_an_endless_file_is_an_error() -> None:
@@ -198,7 +197,7 @@ async def test_an_answer_that_makes_no_sense_is_the_end_of_the_sandbox(entry: ob
     client = LyingClient({"entry": entry, "size": "many"})
     with pytest.raises(SandboxLost, match="protocol violation"):
         await _files(client).stat("x")
-    assert client.given_up
+    assert client.link.over
     with pytest.raises(SandboxLost, match="protocol violation"):
         await _files(client).read_bytes("x")
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from paddock.backends.guest.inside import wire
 from paddock.backends.transfer import LocalFile, extract_stream, receive_file, tree_blocks
-from paddock.errors import SandboxLost
 from paddock.files import (
     READ_LIMIT,
     SKIPPED,
@@ -38,6 +37,8 @@ __all__ = ["GuestFileSystem", "in_one_piece"]
 
 T = TypeVar("T")
 
+VIOLATION_MAX = 300
+"""Characters of an error about an answer, which may quote all of it."""
 KINDS = ("file", "directory", "symlink", "other")
 
 
@@ -181,9 +182,8 @@ class GuestFileSystem(FileSystem):
         try:
             return parse(answer)
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-            reason = f"protocol violation: an answer about files: {type(error).__name__}: {error}"
-            self._client.fail(reason)
-            raise SandboxLost(reason) from None
+            self._client.channels.on_violation(f"an answer about files: {error!r}"[:VIOLATION_MAX])
+            raise self._client.link.error() from None
 
     # streams
 
