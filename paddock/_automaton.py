@@ -23,7 +23,7 @@ ROOT = 0
 """The state in which nothing that was read may be the beginning of a word."""
 
 _ANCHOR = 6
-"""Bytes of a word that are looked for first; no word is shorter."""
+"""Bytes of a word that are looked for first; fewer where a word has fewer."""
 
 _COMMON = b" etnrsaoil_dcupmfh.,()gy=b\"v':-x1#0wk/2[]TSE*qj"
 """Bytes by how often they are in text and source, the most frequent first."""
@@ -44,7 +44,9 @@ class Automaton:
         self._next: dict[int, int] = {}
         self._fail: list[int] = [ROOT]
         self._word: list[tuple[int, str] | None] = [None]
-        self._anchors = re.compile(_either(_anchors(words), _ANCHOR), re.DOTALL)
+        self._anchor = min(_ANCHOR, *map(len, words))
+        anchors = _anchors(words, self._anchor)
+        self._anchors = re.compile(_either(anchors, self._anchor), re.DOTALL)
         for word, name in words.items():
             self._add(word, name)
         self._link()
@@ -67,7 +69,7 @@ class Automaton:
                 # No word, but one may begin.
                 place = max(place, len(data) - self.longest + 1)
                 return self._run(data, place, len(data), ROOT, report)[1]
-            place = max(place, hit.start() - self.longest + _ANCHOR)
+            place = max(place, hit.start() - self.longest + self._anchor)
             place, state = self._run(data, place, hit.start(), ROOT, report)
         return state
 
@@ -114,11 +116,11 @@ class Automaton:
                 self._word[target] = self._word[link]
 
 
-def _anchors(words: Iterable[bytes]) -> set[bytes]:
-    """Of each word some bytes in a row, so that few and rare bytes are their first."""
+def _anchors(words: Iterable[bytes], length: int) -> set[bytes]:
+    """Of each word `length` bytes in a row, so that few and rare bytes are their first."""
     starts: defaultdict[int, set[bytes]] = defaultdict(set)
     for word in words:
-        for byte in word[: len(word) - _ANCHOR + 1]:
+        for byte in word[: len(word) - length + 1]:
             starts[byte].add(word)
     chosen: set[bytes] = set()
     left = set(words)
@@ -126,7 +128,7 @@ def _anchors(words: Iterable[bytes]) -> set[bytes]:
         best = max(starts, key=lambda byte: (len(starts[byte] & left) / _COST.get(byte, 1), byte))
         for word in starts[best] & left:
             place = word.index(best)
-            chosen.add(word[place : place + _ANCHOR])
+            chosen.add(word[place : place + length])
         left -= starts[best]
     return chosen
 

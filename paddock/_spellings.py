@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["LEAST", "spellings"]
 
 LEAST = 8
-"""Bytes of the shortest spelling; one that is shorter would be found in innocent text."""
+"""Bytes of the shortest secret, unless its owner insists: a shorter one is in innocent text."""
+
+_LEAST_ENCODED = 4
+"""Bytes of the shortest encoding of a secret that is itself shorter than `LEAST`."""
 
 _LEAST_LINE = 16
-"""Characters of a line that is looked for by itself, out of a secret of several lines."""
+"""Characters of a line that is looked for by itself, out of a secret of several lines. One with
+letters and digits, which is hardly a word, needs `LEAST`."""
 
 _SAFE = ("", "/", "!'()*", "!'()*;,/?:@&=+$#")
 """What is not escaped in URLs: by a strict encoder, Python's, and JavaScript's two."""
@@ -31,26 +35,42 @@ _SHELL_SPECIAL = re.compile(r"([^A-Za-z0-9_./:@%+,=-])")
 _DOUBLE_QUOTED = re.compile(r'([$`"\\])')
 _HTML = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 _UNICODE_ESCAPE = re.compile(r"(?<=\\u)[0-9a-f]{4}")
+_LETTER = re.compile(r"[^\W\d_]")
+_DIGIT = re.compile(r"\d")
 _PERCENT_ESCAPE = re.compile(r"%[0-9A-F]{2}")
 
 
 def spellings(secret: str) -> frozenset[bytes]:
-    """The secret as it is, and encoded: what has to be looked for, as bytes."""
-    whole = secret.encode()
-    texts = {*_written(secret), *_percent_encoded(secret)}
-    for line in _lines(secret):
-        texts |= _written(line)
-    found = {text.encode() for text in texts}
-    found |= {*_base64(whole), whole.hex().encode(), whole.hex().upper().encode()}
-    return frozenset(one for one in found if len(one) >= LEAST)
+    """The secret as it is, as tools print it, and encoded: what has to be looked for, as bytes."""
+    found: set[bytes] = set()
+    for printed in {secret, *_printed(secret)}:
+        whole = printed.encode()
+        texts = {text.encode() for text in (*_written(printed), *_percent_encoded(printed))}
+        encoded = {*_base64(whole), whole.hex().encode(), whole.hex().upper().encode()}
+        least = min(LEAST, len(whole))
+        found |= {one for one in texts if len(one) >= least}
+        found |= {one for one in encoded if len(one) >= max(least, _LEAST_ENCODED)}
+    return frozenset(found)
 
 
-def _lines(secret: str) -> Iterator[str]:
-    """Its lines, such as a key file's: a terminal ends them in another way, grep shows one."""
-    lines = secret.splitlines()
+def _printed(secret: str) -> Iterator[str]:
+    """What remains of it without the white space that shells and terminals take or replace."""
+    if stripped := secret.strip():
+        yield stripped
+        yield " ".join(stripped.split())  # as a shell passes on a variable without quotes
+    lines = stripped.splitlines()
     for line in lines if len(lines) > 1 else ():
-        if len(line.strip()) >= _LEAST_LINE and not line.startswith("-----"):
-            yield line.strip()
+        text = line.strip()
+        if _is_telling(text):
+            yield text
+
+
+def _is_telling(line: str) -> bool:
+    """Whether a line of a secret would not be found in innocent text."""
+    if line.startswith("-----"):
+        return False
+    mixed = _LETTER.search(line) is not None and _DIGIT.search(line) is not None
+    return len(line) >= (LEAST if mixed else _LEAST_LINE)
 
 
 def _written(secret: str) -> set[str]:

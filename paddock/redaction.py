@@ -1,8 +1,9 @@
 """Secrets, and text without them: pure functions of text, with no say in where it goes.
 
-A secret is found as it is, in base64 (at each of its three alignments), in hexadecimal,
-percent-encoded, escaped for JSON, and quoted for a shell. Each place becomes
-``[secret NAME]``. Places that overlap become one, under the name of the first.
+A secret is found as it is and as tools print it (without the white space at its ends, line by
+line), in base64 (at each of its three alignments), in hexadecimal, percent-encoded, escaped for
+JSON, and quoted for a shell. Each place becomes ``[secret NAME]``. Places that overlap become
+one, under the name of the first.
 
 It does not find what is compressed, encrypted, or cut in two: a secret whose one half went
 to stdout and the other to stderr is not joined.
@@ -20,7 +21,7 @@ from paddock._frozen import FrozenMapping
 from paddock._spellings import LEAST, spellings
 from paddock.errors import ConfigError
 
-__all__ = ["NOTHING_SECRET", "Redactor", "Secrets", "Stream", "TextStream"]
+__all__ = ["NOTHING_SECRET", "Redactor", "Secrets", "ShortSecret", "Stream", "TextStream"]
 
 T = TypeVar("T")
 
@@ -38,8 +39,8 @@ class Secrets(FrozenMapping[str, str]):
     """Names and values of secrets; its repr shows the names.
 
     Raises `ConfigError` for a name that is no shell variable's, and for a value that is
-    not text, shorter than 8 bytes (it would be found in innocent text) or longer than
-    8 KiB. The error does not tell the value.
+    not text, longer than 8 KiB, or shorter than 8 bytes without the white space at its ends
+    (it would be found in innocent text; see `ShortSecret`). The error does not tell the value.
     """
 
     __slots__ = ()
@@ -53,20 +54,38 @@ class Secrets(FrozenMapping[str, str]):
         return f"Secrets({', '.join(self)})"
 
 
+class ShortSecret(str):
+    """The value of a secret that may have fewer than 8 bytes: ``{"PIN": ShortSecret("1234")}``.
+
+    Everything that looks like it is redacted, also where it is something else: each 1234 in
+    each text, such as a number of lines or a part of a path. An agent may then not understand
+    what it reads.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "ShortSecret(...)"
+
+
 def _check(name: object, value: object) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigError(f"secret {name!r}: give the name of an environment variable")
     if not isinstance(value, str):
         raise ConfigError(f"secret {name}: the value has to be text")
     try:
-        size = len(value.encode())
+        whole, size = len(value.encode()), len(value.strip().encode())
     except UnicodeEncodeError:
         raise ConfigError(f"secret {name}: the value is not valid Unicode") from None
     if "\0" in value:
         raise ConfigError(f"secret {name}: the value cannot hold a NUL character")
-    if not LEAST <= size <= MOST:
+    least = 1 if isinstance(value, ShortSecret) else LEAST
+    if size < least or whole > MOST:
+        hint = (
+            "" if least == 1 or whole > MOST else "; to insist, give a ShortSecret (--short-secret)"
+        )
         raise ConfigError(
-            f"secret {name}: it has {size} bytes; what can be redacted has {LEAST} to {MOST}"
+            f"secret {name}: it has {size} bytes; what can be redacted has {least} to {MOST}{hint}"
         )
 
 

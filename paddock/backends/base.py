@@ -156,7 +156,7 @@ class Backend(ABC):
 
     async def _provision(self, tell: ProgressCallback) -> Sandbox:
         tell(Progress(step="create"))
-        sandbox = self.entrust(await self._make(tell))
+        sandbox = self.set_secrets(await self._make(tell))
         try:
             for here, there in self.uploads:
                 upload = Progress(step="upload", detail=f"{here} -> {there}")
@@ -178,7 +178,7 @@ class Backend(ABC):
         """Knows the recipe's secrets."""
         return Redactor(self.secrets)
 
-    def entrust(self, sandbox: T) -> T:
+    def set_secrets(self, sandbox: T) -> T:
         """`sandbox`, with the recipe's secrets."""
         sandbox.secrets = Secrets(self.secrets)
         sandbox.redactor = self.redactor

@@ -24,6 +24,7 @@ def demo(
     session_dir: options.SessionDir = None,
     isolation: options.Isolation = None,
     secret: options.Secret = None,
+    short_secret: options.ShortSecret = None,
 ) -> None:
     """Watch an agent mend a broken project in a sandbox, then in eight at once.
 
@@ -34,6 +35,6 @@ def demo(
     """
     from paddock.cli.mending import make_agent, mend
 
-    agent = make_agent(backend, model, isolation, options.read_secrets(secret))
+    agent = make_agent(backend, model, isolation, options.read_secrets(secret, short_secret))
     mended = run(mend(agent, session_dir, count))
     raise typer.Exit(0 if mended else 1)

@@ -43,6 +43,7 @@ def exec_(
     working_dir: options.WorkingDir = None,
     isolation: options.Isolation = None,
     secret: options.Secret = None,
+    short_secret: options.ShortSecret = None,
     project: options.ProjectFile = True,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=0, help="Kill it after this long.")
@@ -71,7 +72,7 @@ def exec_(
         working_dir=working_dir,
         isolation=isolation,
         project=options.project_file(project),
-        secrets=options.read_secrets(secret),
+        secrets=options.read_secrets(secret, short_secret),
     )
     raise typer.Exit(run(_exec(recipe, command, timeout)))
 

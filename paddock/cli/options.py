@@ -12,6 +12,7 @@ import typer
 from paddock.cli.settings import keep_quiet
 from paddock.errors import ConfigError
 from paddock.redaction import Redactor, Secrets
+from paddock.redaction import ShortSecret as Short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,7 @@ __all__ = [
     "Secret",
     "SessionDir",
     "Setup",
+    "ShortSecret",
     "Snapshot",
     "Upload",
     "WorkingDir",
@@ -137,8 +139,17 @@ Secret = Annotated[
     typer.Option(
         "--secret",
         metavar="NAME[=VALUE]",
-        help="Give commands a variable that is shown to nobody. Without a value it has that of "
-        "yours. Repeatable.",
+        help="Set a secret variable; it is redacted everywhere. NAME alone reads it from your "
+        "environment. Repeatable.",
+        rich_help_panel=_SANDBOX,
+    ),
+]
+ShortSecret = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--short-secret",
+        metavar="NAME[=VALUE]",
+        help="The same, for one of fewer than 8 bytes: all text that looks like it is redacted.",
         rich_help_panel=_SANDBOX,
     ),
 ]
@@ -211,27 +222,31 @@ def parse_variable(text: str, option: str = "--env") -> tuple[str, str]:
     return key, value
 
 
-def read_secrets(texts: Sequence[str] | None) -> Secrets:
+def read_secrets(texts: Sequence[str] | None, short: Sequence[str] | None = None) -> Secrets:
     """``NAME=VALUE`` each, or ``NAME`` for the value that this process has under it.
 
-    No error that the command shows from now on has a value in it, and neither have those
-    raised here: `typer.BadParameter`, and `ConfigError` for a value that is missing or cannot
-    be kept secret.
+    Those of `short` may have fewer than 8 bytes. No error that the command shows from now on
+    has a value in it, and neither have those raised here: `typer.BadParameter`, and
+    `ConfigError` for a value that is missing or cannot be redacted.
     """
-    secrets = Secrets(dict(map(_parse_secret, texts or ())))
+    given = dict(_parse_secret(text, "--secret") for text in texts or ())
+    for text in short or ():
+        name, value = _parse_secret(text, "--short-secret")
+        given[name] = Short(value)
+    secrets = Secrets(given)
     keep_quiet(Redactor(secrets))
     return secrets
 
 
-def _parse_secret(text: str) -> tuple[str, str]:
+def _parse_secret(text: str, option: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name.isidentifier() and name.isascii()):  # it may be a value, so it is not shown
-        raise typer.BadParameter("give NAME, or NAME=VALUE", param_hint="--secret")
+        raise typer.BadParameter("give NAME, or NAME=VALUE", param_hint=option)
     if equals:
         return name, value
     found = os.environ.get(name)
     if found is None:
-        raise ConfigError(f"--secret {name}: the environment has no such variable")
+        raise ConfigError(f"{option} {name}: the environment has no such variable")
     return name, found
 
 

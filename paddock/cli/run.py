@@ -119,6 +119,7 @@ def run(
     working_dir: options.WorkingDir = None,
     isolation: options.Isolation = None,
     secret: options.Secret = None,
+    short_secret: options.ShortSecret = None,
     project: options.ProjectFile = True,
 ) -> None:
     """Give an agent a task, in a fresh sandbox; without one, talk with it.
@@ -143,7 +144,7 @@ def run(
         list_(session_dir=session_dir, as_json=as_json)
         return
     check_new_file(output)
-    secrets = options.read_secrets(secret)
+    secrets = options.read_secrets(secret, short_secret)
     found = None if resume is None else locate(resume, session_dir)
     saved = found is not None and config is None
     if saved:

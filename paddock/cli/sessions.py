@@ -107,6 +107,7 @@ def resume(
     working_dir: options.WorkingDir = None,
     isolation: options.Isolation = None,
     secret: options.Secret = None,
+    short_secret: options.ShortSecret = None,
     project: options.ProjectFile = True,
 ) -> None:
     """Go on with a session: the agent remembers the conversation, its sandbox is a new one.
@@ -119,7 +120,7 @@ def resume(
     from paddock.runtime.agent import Agent
 
     text = options.read_prompt(prompt)
-    secrets = options.read_secrets(secret)
+    secrets = options.read_secrets(secret, short_secret)
     store = open_store(session_dir)
     name = find_session(store, session)
     config = configure(

@@ -14,7 +14,7 @@ from paddock.runtime.gate import ApprovalGate
 from paddock.runtime.loop import AgentLoop
 from paddock.runtime.models.base import ModelRequest
 from paddock.runtime.response_format import answer_format
-from paddock.runtime.secrecy import DiscreetModel
+from paddock.runtime.secret_scope import RedactingModelClient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from paddock.runtime.models.base import ModelClient
     from paddock.runtime.outlet import Outlet
     from paddock.runtime.response_format import AnswerFormat
-    from paddock.runtime.secrecy import Secrecy
+    from paddock.runtime.secret_scope import SecretScope
     from paddock.runtime.session import Session
     from paddock.runtime.settings import SessionSettings
     from paddock.runtime.state import State
@@ -45,7 +45,7 @@ class Assembly:
     settings: SessionSettings
     connect: Callable[[], Awaitable[ModelClient]]
     sandbox: Keeper[Sandbox]
-    secrecy: Secrecy
+    secrecy: SecretScope
     directory: SessionDirectory | None
     open_session: type[Session]
 
@@ -63,7 +63,7 @@ class Assembly:
         client = await self.connect()
         return AgentLoop(
             state=self.state,
-            client=DiscreetModel(client, redactor) if redactor else client,
+            client=RedactingModelClient(client, redactor) if redactor else client,
             request=request,
             answer_format=wanted,
             rules=self.rules,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from paddock.runtime.budget import Ledger
     from paddock.runtime.delegation import Delegation
     from paddock.runtime.keeper import Keeper
-    from paddock.runtime.secrecy import Secrecy
+    from paddock.runtime.secret_scope import SecretScope
     from paddock.runtime.tools.child import ChildReport, ChildTask
     from paddock.sandbox import Sandbox
 
@@ -28,7 +28,7 @@ class SessionContext:
 
     keeper: Keeper[Sandbox]
     ledger: Ledger
-    secrecy: Secrecy
+    secrecy: SecretScope
     delegation: Delegation
     failure: Exception | None = None
 

@@ -18,7 +18,7 @@ from paddock.runtime.directory import TRACE
 from paddock.runtime.events import MessageAdded, RunFinished, ToolFinished, TraceRepaired
 from paddock.runtime.models.base import Usage
 from paddock.runtime.records import records, tool_message
-from paddock.runtime.secrecy import redacted
+from paddock.runtime.secret_scope import redacted
 from paddock.runtime.state import stamped
 from paddock.runtime.trace import PIECE, TraceWriter, read_piece
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
 from paddock.runtime.results import AgentEvent, agent_event
-from paddock.runtime.secrecy import redacted
+from paddock.runtime.secret_scope import redacted
 
 if TYPE_CHECKING:
     from paddock.runtime.events import Event

@@ -25,7 +25,7 @@ from paddock.runtime.keeper import Keeper
 from paddock.runtime.outlet import RunOutlet
 from paddock.runtime.reach import require_out_of_reach
 from paddock.runtime.run import Run
-from paddock.runtime.secrecy import Secrecy
+from paddock.runtime.secret_scope import SecretScope
 from paddock.runtime.settings import SessionSettings
 from paddock.runtime.state import State
 from paddock.runtime.stream import RunStream
@@ -77,7 +77,7 @@ class Session(SessionSettings):
         session_dir: str | os.PathLike[str] | None = None,
         client: ModelClient | None = None,
         budget: Budget | Ledger | None = None,
-        secrets: Mapping[str, str] | Secrecy | None = None,
+        secrets: Mapping[str, str] | SecretScope | None = None,
         sandbox: Keeper[Sandbox] | None = None,
     ) -> None:
         super().__init__()
@@ -88,7 +88,9 @@ class Session(SessionSettings):
             require_out_of_reach(Path(session_dir), agent.config, what="the session directory")
         self.directory = None if session_dir is None else SessionDirectory(session_dir)
         self._journal = Journal(self._state, self.directory)
-        self._secrecy = secrets if isinstance(secrets, Secrecy) else Secrecy(agent, secrets or {})
+        self._secrecy = (
+            secrets if isinstance(secrets, SecretScope) else SecretScope(agent, secrets or {})
+        )
         self._journal.redactor = self.redactor
         self._given_client = client
         self._client = Keeper(agent.connect, name="model client")

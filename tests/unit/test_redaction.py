@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from paddock._spellings import spellings
 from paddock.errors import ConfigError
-from paddock.redaction import NOTHING_SECRET, Redactor, Secrets
+from paddock.redaction import NOTHING_SECRET, Redactor, Secrets, ShortSecret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -203,7 +203,9 @@ def test_a_cut_in_the_middle_of_a_secret_leaves_nothing_of_it() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("KEY", "short"),
+        ("KEY", "hunter2"),
+        ("KEY", "  pin4 \n\n"),
+        ("KEY", " \n" * 8),
         ("KEY", "x" * 9000),
         ("KEY", "nul\0nul\0nul"),
         ("KEY", "\ud800 lone half"),
@@ -297,3 +299,79 @@ def test_a_stream_holds_back_less_than_the_longest_spelling() -> None:
         given_bytes += len(piece)
         told += len(stream.feed(piece))
         assert given_bytes - told < longest
+
+
+PEM = """-----BEGIN PRIVATE KEY-----
+MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj
+MzEfYyjiWA4R4/M2bS1GB4t7NXp98C3SC6dVMvDuictGeurT8jNbvJZHtCSuYEvu
+Qk9+aZ0w
+-----END PRIVATE KEY-----
+"""
+
+
+@pytest.mark.parametrize("before", ["", " ", "\t", "\n"])
+@pytest.mark.parametrize("after", ["", " ", "\n", "\r\n", "\n\n"])
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_white_space_at_the_ends_of_a_secret_hides_it_in_no_form(
+    before: str, after: str, size: int
+) -> None:
+    value = "tk-5e4d9c81-correct horse"
+    redactor = Redactor({"KEY": before + value + after})
+    for printed in (value, before + value + after):
+        for spelling in (
+            printed,
+            base64.b64encode(printed.encode()).decode(),
+            printed.encode().hex(),
+            json.dumps(printed),
+            urllib.parse.quote(printed),
+            shlex.quote(printed),
+        ):
+            data = f"key={spelling};".encode()
+            stream = redactor.stream()
+            told = b"".join(stream.feed(data[at : at + size]) for at in range(0, len(data), size))
+            told += stream.close()
+            assert b"[secret KEY]" in told
+            assert b"5e4d9c81" not in told
+            assert spelling[4:-8].encode() not in told
+
+
+def test_each_telling_line_of_a_key_is_redacted_as_tools_print_it() -> None:
+    redactor = Redactor({"KEY": PEM})
+    lines = PEM.splitlines()[1:-1]
+    for shown in (
+        " ".join(PEM.split()),
+        PEM.replace("\n", "\r\n"),
+        *(f"    {line}  " for line in lines),
+        *(base64.b64encode(line.encode()).decode() for line in lines),
+        *(line.encode().hex() for line in lines),
+    ):
+        told = redactor.text(shown)
+        assert "[secret KEY]" in told
+        for line in lines:
+            assert line not in told
+            assert base64.b64encode(line.encode()).decode()[:-4] not in told
+            assert line.encode().hex() not in told
+    assert redactor.text("-----BEGIN PRIVATE KEY-----") == "-----BEGIN PRIVATE KEY-----"
+
+
+def test_a_secret_of_short_lines_is_found_where_a_shell_joins_them() -> None:
+    redactor = Redactor({"LOGIN": "bob\nhunter2\n"})
+    assert redactor.text("login: bob hunter2") == "login: [secret LOGIN]"
+
+
+def test_a_short_secret_is_redacted_where_its_owner_insists() -> None:
+    secrets = Secrets({**Secrets({"PIN": ShortSecret("1234")}), "TOKEN": "tk-5e4d9c81"})
+    redactor = Redactor() | Redactor(secrets)
+    told = redactor.text("pin 1234, total 512345, MTIzNAo=, 31323334, tk-5e4d9c81")
+    assert told.count("[secret PIN]") == 4
+    assert "1234" not in told
+    assert "[secret TOKEN]" in told
+    assert redactor.value({"pin": 1234}) == {"pin": "[secret PIN]"}
+    assert Redactor({"X": ShortSecret("z")}).text("fizz") == "fi[secret X][secret X]"
+    assert "1234" not in repr(secrets) + repr(ShortSecret("1234"))
+
+
+@pytest.mark.parametrize("value", ["", "  ", "\n"])
+def test_a_short_secret_is_not_empty(value: str) -> None:
+    with pytest.raises(ConfigError, match="0 bytes"):
+        Secrets({"PIN": ShortSecret(value)})

@@ -318,4 +318,4 @@ class DaytonaBackend(Backend):
             working_dir=self.working_dir or str(answer["env"]["PWD"]),
             folder=folder,
         )
-        return self.entrust(sandbox)
+        return self.set_secrets(sandbox)

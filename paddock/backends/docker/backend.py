@@ -181,7 +181,7 @@ class DockerBackend(Backend):
             gate=gate(self.network),
             host=answer["host"],
         )
-        return self.entrust(sandbox)
+        return self.set_secrets(sandbox)
 
     async def delete(self, sandbox_id: str) -> bool:
         return await inventory.delete(await Engine.connect(self.host), sandbox_id)

@@ -10,7 +10,7 @@ from paddock.runtime.tools.base import ToolContext
 
 if TYPE_CHECKING:
     from paddock.redaction import Redactor
-    from paddock.runtime.secrecy import Secrecy
+    from paddock.runtime.secret_scope import SecretScope
     from paddock.runtime.tools.base import ToolInvocation
 
 __all__ = [
@@ -40,7 +40,7 @@ class _Discreet(ToolContext, Protocol):
     """A context that knows the secrets of its run, as a session's does."""
 
     @property
-    def secrecy(self) -> Secrecy: ...
+    def secrecy(self) -> SecretScope: ...
 
 
 def redactor_of(invocation: ToolInvocation) -> Redactor:

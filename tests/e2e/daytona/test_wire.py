@@ -111,7 +111,7 @@ def test_every_method_of_the_contract_is_in_the_documented_table(kind: type) -> 
     known = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", table))))
     said = set(re.findall(r"\w+", table))
     methods = {name for name, each in vars(kind).items() if callable(each) and name[0] != "_"}
-    local = {"raise_if_closed", "path", "entrust", "redactor", "setup_commands"}
+    local = {"raise_if_closed", "path", "set_secrets", "redactor", "setup_commands"}
     assert methods - local <= known | (said & {"pool", "list"})
 
 

@@ -15,7 +15,7 @@ from paddock.errors import MissingDependency
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
 from paddock.runtime.permissions import load_profile
-from paddock.runtime.secrecy import Secrecy
+from paddock.runtime.secret_scope import SecretScope
 from paddock.runtime.tools.base import ToolInvocation, ToolOutput
 from paddock.runtime.tools.factory import build_registry
 from paddock.runtime.tools.sql.config import parse_databases
@@ -165,7 +165,7 @@ SECRET = "correct-horse-battery-staple"
 
 
 class Discreet(Context):
-    def __init__(self, secrecy: Secrecy) -> None:
+    def __init__(self, secrecy: SecretScope) -> None:
         self.secrecy = secrecy
 
 
@@ -176,7 +176,7 @@ async def test_no_part_of_a_secret_is_left_where_a_value_was_cut(
 ) -> None:
     padded = f"'{'-' * (place if form == '{}' else place - 170)}{SECRET}{'+' * 50}'"
     value = padded if form == "{}" else f"CAST({form.format(padded)})"
-    context = Discreet(Secrecy(Agent(AgentConfig(model="scripted:x.yaml")), {"KEY": SECRET}))
+    context = Discreet(SecretScope(Agent(AgentConfig(model="scripted:x.yaml")), {"KEY": SECRET}))
     arguments = {"operation": "query", "sql": f"SELECT {value} AS a"}
     output = await _registry(file).dispatch(
         ToolInvocation(call_id="1", tool_name="sqlite", arguments=arguments, context=context)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
 from paddock.redaction import Redactor, Secrets
+from paddock.runtime.events import MessageAdded
 from paddock.runtime.models.base import ModelResponse, TextDelta
 
 if TYPE_CHECKING:
@@ -25,16 +26,23 @@ if TYPE_CHECKING:
     from paddock.backends.base import ProgressCallback
     from paddock.runtime.agent import Agent
     from paddock.runtime.events import Event
-    from paddock.runtime.models.base import ModelClient, ModelEvent, ModelRequest, ToolCall
+    from paddock.runtime.models.base import Message, ModelClient, ModelEvent, ModelRequest, ToolCall
     from paddock.sandbox import Sandbox
 
-__all__ = ["DiscreetModel", "Secrecy", "redacted"]
+__all__ = ["RedactingModelClient", "SecretScope", "redacted"]
 
 PACKAGE = "paddock"
 """The logger whose children are ours."""
 
 
-class Secrecy:
+_IDENTITIES = frozenset({"call_id", "tool_name", "session_id", "run_id", "digest", "terms"})
+"""Fields of events that are compared and looked up."""
+
+_STRUCTURE = frozenset({"role", "tool_call_id", "name", "type", "id"})
+"""Keys of a message that services check and runs look up."""
+
+
+class SecretScope:
     """The secrets of one session: the agent's, its `own`, and those of the run.
 
     `redactor` knows them all, and goes on knowing those of earlier runs: what such a run
@@ -48,7 +56,7 @@ class Secrecy:
         self._given = self._standing
         self._learn(Redactor(self._given))
         self._lent: weakref.ref[Sandbox] | None = None
-        self._above: Secrecy | None = None
+        self._above: SecretScope | None = None
 
     @property
     def _standing(self) -> Secrets:
@@ -65,11 +73,11 @@ class Secrecy:
         finally:
             self._give(self._standing)
 
-    def lent_to(self, agent: Agent, *, whole: bool, shared: bool) -> Secrecy:
+    def lent_to(self, agent: Agent, *, whole: bool, shared: bool) -> SecretScope:
         """The secrets of an agent that works for this session's: what is secret here is so
         there. If `whole`, its commands get what this session's get now. If the sandbox is
         `shared`, what is lent there is taken back here, when this session's run ends."""
-        lent = Secrecy(agent, self._given if whole else {})
+        lent = SecretScope(agent, self._given if whole else {})
         lent._above = self if shared else None
         lent._learn(lent.redactor | self.redactor)
         return lent
@@ -83,7 +91,7 @@ class Secrecy:
         if self._above is not None:
             self._above.lend(sandbox)
         self._lent = weakref.ref(sandbox)
-        self._entrust(sandbox)
+        self._set_secrets(sandbox)
         return sandbox
 
     def _learn(self, redactor: Redactor) -> None:
@@ -95,14 +103,14 @@ class Secrecy:
         self._given = secrets
         sandbox = None if self._lent is None else self._lent()
         if sandbox is not None:
-            self._entrust(sandbox)
+            self._set_secrets(sandbox)
 
-    def _entrust(self, sandbox: Sandbox) -> None:
+    def _set_secrets(self, sandbox: Sandbox) -> None:
         sandbox.secrets = self._given
         sandbox.redactor |= self.redactor
 
 
-class DiscreetModel:
+class RedactingModelClient:
     """A model that is told no secrets, and whose answers hold none."""
 
     def __init__(self, client: ModelClient, redactor: Redactor) -> None:
@@ -111,7 +119,7 @@ class DiscreetModel:
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         """See `ModelClient.stream`. A piece of text may come with the next one."""
-        messages = [self._redactor.value(message) for message in request.messages]
+        messages = [redacted_message(message, self._redactor) for message in request.messages]
         events = self._client.stream(dataclasses.replace(request, messages=messages))
         pieces = self._redactor.text_stream()
         try:
@@ -131,29 +139,59 @@ class DiscreetModel:
         return dataclasses.replace(response, text=text, tool_calls=calls)
 
     def _call(self, call: ToolCall) -> ToolCall:
-        """Arguments stay JSON: a secret may begin in the middle of an escape."""
-        told = self._redactor.text(call.arguments)
-        if told is call.arguments:
-            return call
-        with contextlib.suppress(ValueError, RecursionError):  # if it is none, it will be told so
-            told = json.dumps(self._redactor.value(json.loads(call.arguments)))
-        return dataclasses.replace(call, arguments=told)
+        told = _redacted_arguments(call.arguments, self._redactor)
+        return call if told is call.arguments else dataclasses.replace(call, arguments=told)
 
     async def aclose(self) -> None:
         await self._client.aclose()
 
 
 def redacted(event: Event, redactor: Redactor) -> Event:
-    """`event` with texts and mappings that hold no secrets."""
+    """`event` with texts and mappings that hold no secrets.
+
+    Ids and names of tools stay: they tie events to each other, and a short secret may look
+    like a part of one.
+    """
     if not redactor:
         return event
     fields = {each.name: getattr(event, each.name) for each in dataclasses.fields(event)}
     told: dict[str, Any] = {
         name: redactor.value(value)
         for name, value in fields.items()
-        if isinstance(value, str | Mapping)
+        if isinstance(value, str | Mapping) and name not in _IDENTITIES
     }
+    if isinstance(event, MessageAdded):
+        told["message"] = redacted_message(event.message, redactor)
     return dataclasses.replace(event, **told)
+
+
+def redacted_message(message: Message, redactor: Redactor) -> Message:
+    """`message` without secrets in what it says; its keys, role and ids stay."""
+    return {key: _redacted_part(key, value, redactor) for key, value in message.items()}
+
+
+def _redacted_part(key: str, value: Any, redactor: Redactor) -> Any:
+    if key in _STRUCTURE:
+        return value
+    if key == "tool_calls" and isinstance(value, list):
+        return [_redacted_call(call, redactor) for call in value]
+    return redactor.value(value)
+
+
+def _redacted_call(call: dict[str, Any], redactor: Redactor) -> dict[str, Any]:
+    function = call["function"]
+    told = _redacted_arguments(function["arguments"], redactor)
+    return {**call, "function": {**function, "arguments": told}}
+
+
+def _redacted_arguments(arguments: str, redactor: Redactor) -> str:
+    """Arguments stay JSON: a secret may begin in the middle of an escape, or be a number."""
+    told = redactor.text(arguments)
+    if told is arguments:
+        return arguments
+    with contextlib.suppress(ValueError, RecursionError):  # the model is told that it is not JSON
+        told = json.dumps(redactor.value(json.loads(arguments)))
+    return told
 
 
 class _Discretion:
@@ -165,9 +203,9 @@ class _Discretion:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a collection of garbage may come while it is held
-        self._known: frozenset[weakref.ref[Secrecy]] = frozenset()
+        self._known: frozenset[weakref.ref[SecretScope]] = frozenset()
 
-    def add(self, secrecy: Secrecy) -> None:
+    def add(self, secrecy: SecretScope) -> None:
         """Keep the secrets of `secrecy` until it is forgotten."""
         with self._lock:
             self._known |= {weakref.ref(secrecy, self._forget)}
@@ -175,7 +213,7 @@ class _Discretion:
             if not isinstance(previous, _DiscreetRecords):
                 logging.setLogRecordFactory(_DiscreetRecords(previous, self))
 
-    def _forget(self, _: weakref.ref[Secrecy]) -> None:
+    def _forget(self, _: weakref.ref[SecretScope]) -> None:
         with self._lock:
             self._known = frozenset(each for each in self._known if each() is not None)
             ours = logging.getLogRecordFactory()

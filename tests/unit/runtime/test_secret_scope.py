@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.backends.local import LocalBackend
-from paddock.redaction import Redactor
+from paddock.redaction import Redactor, ShortSecret
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
 from paddock.runtime.models.base import ModelRequest, ModelResponse, TextDelta, ToolCall
-from paddock.runtime.secrecy import DiscreetModel, Secrecy
+from paddock.runtime.models.scripted import ScriptedModel
+from paddock.runtime.secret_scope import RedactingModelClient, SecretScope
 from paddock.runtime.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from paddock.runtime.models.base import ModelEvent
 
@@ -58,7 +60,7 @@ def request(*texts: str) -> ModelRequest:
 async def test_an_answer_loses_its_secrets_however_it_is_cut(size: int) -> None:
     text = f"<{TOKEN}> and {TOKEN[:6]}"
     pieces = [TextDelta(text=text[at : at + size]) for at in range(0, len(text), size)]
-    model = DiscreetModel(Saying(*pieces, ModelResponse(text=text)), QUIET)
+    model = RedactingModelClient(Saying(*pieces, ModelResponse(text=text)), QUIET)
     events = [event async for event in model.stream(request("Go."))]
     last = events.pop()
     assert isinstance(last, ModelResponse)
@@ -68,14 +70,14 @@ async def test_an_answer_loses_its_secrets_however_it_is_cut(size: int) -> None:
 
 async def test_a_model_is_asked_without_secrets() -> None:
     saying = Saying(ModelResponse(text="Yes."))
-    async for _ in DiscreetModel(saying, QUIET).stream(request(f"Is it {TOKEN}?")):
+    async for _ in RedactingModelClient(saying, QUIET).stream(request(f"Is it {TOKEN}?")):
         pass
     assert saying.asked == [request("Is it [secret TOKEN]?")]
 
 
 async def test_leaving_an_answer_early_closes_the_stream_below() -> None:
     saying = Saying(TextDelta(text="one "), TextDelta(text="two "), ModelResponse(text="one two "))
-    stream = DiscreetModel(saying, QUIET).stream(request("Go."))
+    stream = RedactingModelClient(saying, QUIET).stream(request("Go."))
     await anext(stream)
     assert saying.open == 1
     await stream.aclose()  # type: ignore[attr-defined]
@@ -93,7 +95,7 @@ async def test_leaving_an_answer_early_closes_the_stream_below() -> None:
 )
 async def test_arguments_lose_their_secrets_and_stay_json(arguments: str, told: str) -> None:
     call = ToolCall(id="1", name="bash", arguments=arguments)
-    model = DiscreetModel(Saying(ModelResponse(tool_calls=(call,))), QUIET)
+    model = RedactingModelClient(Saying(ModelResponse(tool_calls=(call,))), QUIET)
     [event] = [event async for event in model.stream(request("Go."))]
     assert isinstance(event, ModelResponse)
     assert event.tool_calls[0].arguments == told
@@ -116,7 +118,7 @@ def test_the_log_holds_no_secrets_whichever_logger_and_whenever_it_was_made(
 
 
 def test_the_log_shows_no_secrets_in_a_stack(caplog: pytest.LogCaptureFixture) -> None:
-    secrecy = Secrecy(Agent(), {"TOKEN": TOKEN})
+    secrecy = SecretScope(Agent(), {"TOKEN": TOKEN})
     source = f"logging.getLogger('paddock').warning('here', stack_info=True)  # {TOKEN}"
     name = "<a file with a secret>"
     linecache.cache[name] = (len(source), None, [source], name)
@@ -147,7 +149,10 @@ def test_logs_are_discreet_only_for_as_long_as_somebody_has_the_secrets(
 ) -> None:
     gc.collect()
     before = logging.getLogRecordFactory()
-    secrecies = [Secrecy(Agent(), {"TOKEN": TOKEN}), Secrecy(Agent(), {"OTHER": "of-another"})]
+    secrecies = [
+        SecretScope(Agent(), {"TOKEN": TOKEN}),
+        SecretScope(Agent(), {"OTHER": "of-another"}),
+    ]
     logging.getLogger("paddock").warning("%s %s", TOKEN, "of-another")
     logging.getLogger("paddocks").warning("%s", TOKEN)
     secrecies.pop()
@@ -161,7 +166,7 @@ def test_logs_are_discreet_only_for_as_long_as_somebody_has_the_secrets(
 def test_a_record_factory_that_came_later_stays() -> None:
     gc.collect()
     before = logging.getLogRecordFactory()
-    secrecy = Secrecy(Agent(), {"TOKEN": TOKEN})
+    secrecy = SecretScope(Agent(), {"TOKEN": TOKEN})
     ours = logging.getLogRecordFactory()
 
     def theirs(*args: Any, **kwargs: Any) -> logging.LogRecord:
@@ -180,7 +185,7 @@ def test_a_record_factory_that_came_later_stays() -> None:
 def test_what_a_run_was_told_stays_unsaid_under_every_value() -> None:
     backend = LocalBackend(secrets={"A": "of-the-backend"})
     agent = Agent(AgentConfig(backend=backend, secrets={"B": "of-the-agent"}))
-    secrecy = Secrecy(agent, {"C": "of-the-session"})
+    secrecy = SecretScope(agent, {"C": "of-the-session"})
     with secrecy.keeping({"C": "of-the-first-run"}):
         pass
     with secrecy.keeping({"C": "of-the-second-run"}):
@@ -188,3 +193,35 @@ def test_what_a_run_was_told_stays_unsaid_under_every_value() -> None:
     said = "of-the-backend of-the-agent of-the-session of-the-first-run of-the-second-run"
     told = "[secret A] [secret B] [secret C] [secret C] [secret C]"
     assert secrecy.redactor.text(said) == told
+
+
+@pytest.mark.parametrize("secret", ["user", "role", "call", "1", "t", "bash", "tool"])
+async def test_a_short_secret_changes_no_word_that_holds_a_conversation_together(
+    secret: str, tmp_path: Path
+) -> None:
+    """A run, its approval and a run after it, with a secret that is in all of their records."""
+    seen: list[Any] = []
+
+    def answer(request: ModelRequest) -> dict[str, Any]:
+        seen.extend(request.messages)
+        return {"text": "done"}
+
+    call = {"id": "call_1", "name": "bash", "arguments": {"command": "echo $PIN; echo 1"}}
+    agent = Agent(AgentConfig(backend=LocalBackend(isolation="none"), profile="unrestricted"))
+    session = Session(
+        agent,
+        session_dir=tmp_path / "session",
+        client=ScriptedModel([{"tool_calls": [call]}, answer, answer]),
+        secrets={"PIN": ShortSecret(secret)},
+    )
+    async with session:
+        first = await session.run("Go.")
+        second = await session.run("Go on.")
+    assert (first.status, second.status) == ("completed", "completed")
+    assert [message["role"] for message in session.state.messages] == [
+        "user", "assistant", "tool", "assistant", "user", "assistant",
+    ]  # fmt: skip
+    assert {message["role"] for message in seen} == {"system", "user", "assistant", "tool"}
+    [result] = [message for message in session.state.messages if message["role"] == "tool"]
+    assert result["tool_call_id"] == "call_1"
+    assert f'"output": "{secret}' not in result["content"]
