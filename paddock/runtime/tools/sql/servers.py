@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import sqlite3
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -29,7 +28,7 @@ from paddock.runtime.tools.sql.config import (
     SqliteDatabase,
 )
 from paddock.runtime.tools.sql.effects import refuse_effects
-from paddock.runtime.tools.sql.sqlite_session import guard_session
+from paddock.runtime.tools.sql.sqlite_process import SqliteConnection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -161,20 +160,20 @@ class _Sqlite(Server):
         target = f"file:{quote(str(self._config.path))}?mode={mode}"
         return sqlalchemy.create_engine(
             "sqlite://",
-            creator=lambda: sqlite3.connect(target, uri=True, check_same_thread=False),
+            creator=lambda: SqliteConnection(target, timeout=self._config.timeout),
             poolclass=sqlalchemy.NullPool,
             pool_reset_on_return=None,
         )
 
     def begin(self, connection: Connection, *, timeout: float) -> None:
-        raw = connection.connection.driver_connection
-        guard_session(raw, mutations=self.mutations, wait=timeout)
+        raw: Any = connection.connection.driver_connection
+        raw.guard(mutations=self.mutations, wait=timeout)
 
     def cancel(self, raw: Any) -> None:
-        raw.interrupt()
+        raw.end()
 
     def cut(self, raw: Any) -> None:
-        raw.interrupt()  # there is nothing to cut
+        raw.kill()
 
 
 class _Postgres(Server):
