@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from paddock.errors import ConfigError
-from paddock.runtime.tools.paths import parse_path, protected_reason
+from paddock.runtime.tools.paths import parse_path
+from paddock.runtime.tools.protected import protected_reason
 
 __all__ = [
     "DANGEROUS_PATTERNS",

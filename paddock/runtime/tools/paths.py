@@ -1,4 +1,4 @@
-"""File names on their way to the model and back, and the ones that deserve care.
+"""File names on their way to the model and back.
 
 A name may hold newlines, bytes that are not UTF-8 (surrogate escapes, here) or
 characters that cannot be seen. Such a name is shown quoted, as git does:
@@ -8,26 +8,17 @@ no file.
 
 from __future__ import annotations
 
-import posixpath
 import re
-from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
-__all__ = ["parse_path", "protected_reason", "show_path"]
+if TYPE_CHECKING:
+    from pathlib import PurePosixPath
+
+__all__ = ["parse_path", "show_path"]
 
 _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
 _PLAIN = {shown: plain for plain, shown in _ESCAPES.items()}
 _ESCAPED = re.compile(r'\\(?:x[89a-f][0-9a-f]|u[0-9a-f]{4}|U[0-9a-f]{8}|[ntr"\\])')
-
-_PROTECTED_NAMES = frozenset({
-    ".bash_login", ".bash_logout", ".bash_profile", ".bashrc", ".gitconfig", ".gitmodules",
-    ".mcp.json", ".npmrc", ".profile", ".pypirc", ".ripgreprc", ".zprofile", ".zshenv", ".zshrc",
-})  # fmt: skip
-_PROTECTED_TREES = (
-    (".aws",), (".config",), (".gnupg",), (".idea",), (".ssh",), (".vscode",),
-    (".claude", "agents"), (".claude", "commands"), (".git", "config"), (".git", "hooks"),
-)  # fmt: skip
-_SYSTEM_TREES = ("/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr")
-_NOT_SYSTEM = ("/usr/src",)  # where many images keep the application
 
 
 def show_path(path: str | PurePosixPath) -> str:
@@ -43,32 +34,6 @@ def parse_path(shown: str) -> str:
     if len(shown) < 2 or not (shown.startswith('"') and shown.endswith('"')):
         return shown
     return _ESCAPED.sub(_unescape, shown[1:-1])
-
-
-def protected_reason(path: str | PurePosixPath) -> str | None:
-    """Why a write to `path` deserves care, or None.
-
-    Judged by name: shell start-up files, hooks, credentials, editor and agent
-    settings that run commands, system directories. It sees through ``..`` but not
-    through links; the sandbox is the boundary.
-    """
-    normal = posixpath.normpath(str(path))
-    if normal.startswith("/"):
-        normal = "/" + normal.lstrip("/")
-        if _below(normal, _SYSTEM_TREES) and not _below(normal, _NOT_SYSTEM):
-            return "a system directory"
-    parts = tuple(part.lower() for part in PurePosixPath(normal).parts)
-    if _PROTECTED_NAMES.intersection(parts):
-        return "a file that other programs obey"
-    for tree in _PROTECTED_TREES:
-        windows = zip(*(parts[offset:] for offset in range(len(tree))), strict=False)
-        if tree in windows:
-            return f"part of {'/'.join(tree)}"
-    return None
-
-
-def _below(path: str, trees: tuple[str, ...]) -> bool:
-    return any(path == tree or path.startswith(tree + "/") for tree in trees)
 
 
 def _shown(char: str) -> str:
