@@ -27,6 +27,7 @@ from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.link import Liveness
 from paddock.backends.guest.monitor import Monitor
 from paddock.backends.guest.sandbox import GuestSandbox
+from paddock.backends.guest.stderr import GuestStderr
 from paddock.backends.isolation import bubblewrap, cgroups, seccomp
 from paddock.backends.isolation.plan import Plan, fenced, plain
 from paddock.errors import ConfigError, IsolationUnavailable, SandboxLost, Unsupported
@@ -216,6 +217,7 @@ class LocalSandbox(GuestSandbox):
         *,
         client: GuestClient,
         process: asyncio.subprocess.Process,
+        stderr: GuestStderr,
         directory: lease.OwnedDirectory,
         working_dir: str,
         env: Mapping[str, str],
@@ -234,6 +236,7 @@ class LocalSandbox(GuestSandbox):
             gate=gate,
         )
         self._process = process
+        self._stderr = stderr
         self._directory = directory
         self._groups = groups
         client.link.probe = self._probe
@@ -256,13 +259,14 @@ class LocalSandbox(GuestSandbox):
             await _stop(self._process)
             return "its guest closed its stream"
         oom_kills = cgroups.oom_kills(self._groups)
-        return _epitaph(ended.result(), self._directory.path, oom_kills)
+        return _describe_exit(ended.result(), await self._stderr.last_words(), oom_kills)
 
     async def _close(self) -> None:
         self._client.link.close()
         await super()._close()
         await self._monitor.aclose()
         await _stop(self._process)
+        self._stderr.close()
         await asyncio.to_thread(self._directory.remove)
 
 
@@ -281,13 +285,11 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
     await waiting
 
 
-def _epitaph(status: int, folder: Path, oom_kills: int) -> str:
+def _describe_exit(status: int, complaint: str, oom_kills: int) -> str:
+    """Return why a guest ended, with the end of what it wrote to stderr."""
     cause = f"signal {-status} ended its guest" if status < 0 else f"its guest ended ({status})"
     if oom_kills and status in KILLED:
         cause += f"; out of memory: the OOM killer ended {oom_kills} of its processes"
-    complaint = ""
-    with contextlib.suppress(OSError):
-        complaint = (folder / "guest.log").read_text(errors="replace")[-2000:].strip()
     return f"{cause}: {complaint}" if complaint else cause
 
 
@@ -362,7 +364,7 @@ async def _start(backend: LocalBackend, found: Enforced) -> LocalSandbox:
     )
     try:
         plan = await asyncio.to_thread(_prepare, backend, found, directory)
-        client, process = await _spawn(plan, directory.path)
+        client, process, stderr = await _spawn(plan)
     except BaseException:
         await asyncio.to_thread(directory.remove)
         raise
@@ -371,6 +373,7 @@ async def _start(backend: LocalBackend, found: Enforced) -> LocalSandbox:
         backend,
         client=client,
         process=process,
+        stderr=stderr,
         directory=directory,
         working_dir=plan.working_dir,
         env={**plan.env, **way_out.variables, **backend.env_vars},
@@ -425,28 +428,28 @@ def _prepare(backend: LocalBackend, found: Enforced, directory: lease.OwnedDirec
     )
 
 
-async def _spawn(plan: Plan, folder: Path) -> tuple[GuestClient, asyncio.subprocess.Process]:
+async def _spawn(plan: Plan) -> tuple[GuestClient, asyncio.subprocess.Process, GuestStderr]:
     """Start the guest's process with one end of a socket pair as its stdin and stdout."""
     ours, theirs = socket.socketpair()
-    with contextlib.ExitStack() as opened:
-        opened.callback(theirs.close)
-        log = opened.enter_context(open(folder / "guest.log", "wb"))  # noqa: ASYNC230 - a new file
+    with contextlib.ExitStack() as passed, contextlib.ExitStack() as kept:
+        passed.callback(theirs.close)
+        kept.callback(ours.close)
         for fd in plan.passed:
-            opened.callback(os.close, fd)
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *plan.argv,
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
-                stderr=log,
-                env={},
-                cwd="/",
-                pass_fds=plan.passed,
-                start_new_session=True,  # a terminal's Ctrl-C is for the host to act on
-            )
-        except BaseException:
-            ours.close()
-            raise
+            passed.callback(os.close, fd)
+        stderr, writer = await GuestStderr.open()
+        passed.callback(os.close, writer)
+        kept.callback(stderr.close)
+        process = await asyncio.create_subprocess_exec(
+            *plan.argv,
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=writer,
+            env={},
+            cwd="/",
+            pass_fds=plan.passed,
+            start_new_session=True,  # a terminal's Ctrl-C is for the host to act on
+        )
+        kept.pop_all()
     client = GuestClient()
     await asyncio.get_running_loop().create_unix_connection(client.connect, sock=ours)
-    return client, process
+    return client, process, stderr

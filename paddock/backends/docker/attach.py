@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from paddock.backends.docker.hijack import STDERR, HijackedStream, open_hijacked
 from paddock.backends.guest.inside.wire import MEETING
+from paddock.backends.guest.stderr import printable
 
 if TYPE_CHECKING:
     import asyncio
@@ -50,7 +51,7 @@ class AttachedStream(HijackedStream):
     @property
     def log(self) -> str:
         """The end of what the process said on stderr."""
-        return self._log.decode(errors="replace").strip()
+        return printable(bytes(self._log))
 
     def on_open(self, transport: asyncio.Transport) -> None:
         self._client.connection_made(transport)
