@@ -7,43 +7,118 @@ What nobody holds is nobody's: `sweep` removes it. Age plays no part.
 The lock file holds a record: what its owner says of the directory, for others to read,
 and the control groups that go with it. It is there before they are and goes after them,
 so no group is ever without a record.
+
+No record is trusted. No sandbox gets a directory that contains them, and if something has
+written one all the same, then it names at most groups of a sandbox of that very name.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
+import operator
 import os
+import re
 import secrets
 import stat
 import subprocess
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from paddock.backends.isolation import cgroups
+from paddock.backends.isolation import cgroups, mounts
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["OwnedDirectory", "Record", "held", "records", "remove", "sweep"]
+__all__ = [
+    "OwnedDirectory",
+    "Record",
+    "check_working_dir",
+    "held",
+    "own_directory",
+    "records",
+    "remove",
+    "sweep",
+]
 
 LOCK = ".lock"
 
 
+NAME = re.compile(r"[0-9a-f]{12}")
+"""What a sandbox is called. No other file is taken for a record."""
+RECORD_BYTES = 64 * 1024
+"""A record is far smaller, labels included; a longer one is not ours."""
+OPEN_LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
 def base_directory() -> Path:
-    """Where sandboxes of this user live on this machine; made if missing, checked if not."""
+    """Return where this user's sandboxes live on this machine; see `own_directory`."""
     path = Path(tempfile.gettempdir()) / f"paddock-{os.getuid()}"
+    own_directory(path)
+    return path
+
+
+def own_directory(path: Path) -> None:
+    """Make `path` a directory that is ours and that others can only pass through.
+
+    Raise `ConfigError` if it is a link, not a directory, or somebody else's.
+    """
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
-    info = path.lstat()
-    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
-        raise ConfigError(f"{path} is not a directory of ours; remove it or set TMPDIR elsewhere")
-    return path
+    os.close(_opened_own(path))
+
+
+def _opened_own(path: Path) -> int:
+    """Open a directory, having checked that it is ours; close it to what others could do there."""
+    try:
+        fd = os.open(path, OPEN_FOLDER)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR, errno.EACCES):
+            raise
+        raise _not_ours(path) from None
+    info = os.fstat(fd)
+    if info.st_uid != os.getuid():
+        os.close(fd)
+        raise _not_ours(path)
+    if info.st_mode & 0o066:
+        os.fchmod(fd, 0o700)
+    return fd
+
+
+def _not_ours(path: Path) -> ConfigError:
+    return ConfigError(f"{path} is not a directory of ours; remove it or set TMPDIR elsewhere")
+
+
+def check_working_dir(working_dir: str) -> None:
+    """Raise `ConfigError` if a sandbox that has this directory could write our records.
+
+    That is so if it contains them, or is among them, by whatever links and mounts.
+    """
+    base = base_directory().resolve()
+    path = Path(os.path.realpath(working_dir))
+    there = next(each for each in (path, *path.parents) if each.exists())
+    refused = _same(base) in {_same(each) for each in (there, *there.parents)}
+    if there == path:  # what is not there yet contains nothing
+        refused = refused or _same(path) in {_same(each) for each in base.parents}
+        refused = refused or mounts.shows(path, base)
+    if refused:
+        raise ConfigError(
+            f"working_dir={working_dir!r} contains Paddock's own records ({base}); "
+            "choose another directory, or set TMPDIR to one that is not below it"
+        )
+
+
+def _same(path: Path) -> tuple[int, int]:
+    info = path.stat()
+    return info.st_dev, info.st_ino
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +175,8 @@ class OwnedDirectory:
         What cannot be removed is left to a later `sweep`, and the error is raised.
         """
         try:
-            cgroups.remove([Path(name) for name in _read(self._lock).groups])
+            groups = [Path(name) for name in _read(self._lock).groups]
+            cgroups.remove([path for path in groups if cgroups.belongs_to(path, self.path.name)])
             remove_tree(self.path)
             self.path.with_suffix(LOCK).unlink(missing_ok=True)
         finally:
@@ -113,11 +189,20 @@ def _write(lock: int, record: Record) -> None:
 
 
 def _read(lock: int) -> Record:
+    """What a record says. One that is not whole (yet), or not as we write it, says nothing.
+
+    Nothing that it says is believed where that would matter: see `cgroups.belongs_to`.
+    """
     try:
-        told: dict[str, Any] = json.loads(os.pread(lock, os.fstat(lock).st_size, 0))
-        return Record(**{**told, "groups": tuple(told["groups"])})
-    except (ValueError, TypeError, KeyError):
-        return Record()  # it is not whole (yet): its groups are made after it
+        told: dict[str, Any] = json.loads(os.pread(lock, RECORD_BYTES, 0))
+        found = Record(**{**told, "groups": tuple(told["groups"])})
+        datetime.fromtimestamp(found.created, UTC)  # it is a number, and a time
+        operator.index(found.pid)
+        texts = (found.working_dir or "", *found.groups, *found.labels, *found.labels.values())
+        whole = all(isinstance(text, str) for text in texts)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
+        return Record()
+    return found if whole else Record()
 
 
 def remove_tree(path: Path) -> None:
@@ -126,6 +211,9 @@ def remove_tree(path: Path) -> None:
     The system's rm does not recurse by name, so no depth of directories that a
     sandbox has made is too deep for it.
     """
+    if path.is_symlink():  # which chmod would follow
+        path.unlink()
+        return
     command = ["rm", "-rf", "--", str(path)]
     if subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode:
         subprocess.run(["chmod", "-R", "u+rwX", "--", str(path)], check=False, capture_output=True)
@@ -133,21 +221,45 @@ def remove_tree(path: Path) -> None:
 
 
 def take(path: Path, *, create: bool) -> int | None:
-    """The lock, held; None if somebody else has it or it is gone."""
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    """The lock, held; None if somebody else has it, it is gone, or it is not ours.
+
+    Raise `ConfigError` if its directory is not ours.
+    """
+    folder = _opened_own(path.parent)
     try:
-        fd = os.open(path, flags | (os.O_CREAT | os.O_EXCL if create else 0), 0o600)
-    except (FileNotFoundError, FileExistsError):
-        return None
+        return _taken(folder, path.name, OPEN_LOCK | (os.O_CREAT | os.O_EXCL if create else 0))
+    finally:
+        os.close(folder)
+
+
+def _taken(folder: int, name: str, flags: int) -> int | None:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # A sweeper may have removed the name between the two calls.
-        if path.stat().st_ino == os.fstat(fd).st_ino:
-            return fd
+        fd = os.open(name, flags, 0o600, dir_fd=folder)
+    except OSError as error:
+        if error.errno in NOT_A_LOCK:
+            return None
+        raise
+    try:
+        if _is_ours(fd):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A sweeper may have removed the name between the two calls.
+            if os.stat(name, dir_fd=folder, follow_symlinks=False).st_ino == os.fstat(fd).st_ino:
+                return fd
     except (BlockingIOError, FileNotFoundError):
         pass
     os.close(fd)
     return None
+
+
+NOT_A_LOCK = (errno.ENOENT, errno.EEXIST, errno.ELOOP, errno.EACCES, errno.EISDIR, errno.ENXIO)
+"""It is gone or there already, or it is a link, somebody else's, a directory or a socket."""
+
+
+def _is_ours(fd: int) -> bool:
+    """Whether an open file is one that only we can have written."""
+    info = os.fstat(fd)
+    ours = stat.S_ISREG(info.st_mode) and info.st_uid == os.getuid()
+    return ours and not info.st_mode & 0o022 and info.st_nlink <= 1
 
 
 def held(path: Path) -> bool:
@@ -166,12 +278,21 @@ def held(path: Path) -> bool:
 def records() -> list[tuple[Path, Record]]:
     """The directories there are, with what their owners say of them."""
     found = []
-    for name in base_directory().glob(f"*{LOCK}"):
+    for name in _locks():
         # A directory is made after its lock was taken, and goes before it.
         if name.with_suffix("").is_dir():
-            with contextlib.suppress(FileNotFoundError), open(name, "rb") as file:
-                found.append((name.with_suffix(""), _read(file.fileno())))
+            with contextlib.suppress(OSError):
+                fd = os.open(name, OPEN_LOCK & ~os.O_RDWR)
+                try:
+                    if _is_ours(fd):
+                        found.append((name.with_suffix(""), _read(fd)))
+                finally:
+                    os.close(fd)
     return found
+
+
+def _locks() -> list[Path]:
+    return [path for path in base_directory().glob(f"*{LOCK}") if NAME.fullmatch(path.stem)]
 
 
 def remove(path: Path) -> bool:
@@ -189,7 +310,7 @@ def sweep() -> list[Path]:
     What cannot be removed yet stays for the next sweep.
     """
     swept = []
-    for name in base_directory().glob(f"*{LOCK}"):
+    for name in _locks():
         lock = take(name, create=False)
         if lock is None:
             continue

@@ -27,7 +27,7 @@ JOINED = "+"
 def folder() -> Path:
     """Where the locks of this user's processes are."""
     path = lease.base_directory() / "owners"
-    path.mkdir(mode=0o700, exist_ok=True)
+    lease.own_directory(path)
     return path
 
 

@@ -87,7 +87,8 @@ async def locked(key: str) -> AsyncIterator[None]:
     import platformdirs
 
     folder = platformdirs.user_cache_path("paddock") / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lease.own_directory(folder)
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}{lease.LOCK}"
     while (held := _take(path)) is None:  # noqa: ASYNC110 - the event is in another process
         await asyncio.sleep(POLL)

@@ -22,12 +22,24 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
+from paddock.backends.isolation.mounts import parse
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from paddock.sandbox import Resources
 
-__all__ = ["Controller", "Group", "Place", "make", "oom_kills", "place", "plan", "remove"]
+__all__ = [
+    "Controller",
+    "Group",
+    "Place",
+    "belongs_to",
+    "make",
+    "oom_kills",
+    "place",
+    "plan",
+    "remove",
+]
 
 Controller = Literal["memory", "cpu", "pids"]
 
@@ -71,11 +83,14 @@ class Group:
 
 
 def place(controller: Controller, proc: Path = Path("/proc/self")) -> Place | str:
-    """Where groups with `controller` can be made by this process, or why nowhere."""
+    """Where groups with `controller` can be made by this process, or why nowhere.
+
+    Raise `OSError` for a passing failure, such as a lack of descriptors.
+    """
     try:
         mounts = (proc / "mountinfo").read_text()
         membership = (proc / "cgroup").read_text()
-    except OSError as error:
+    except (FileNotFoundError, PermissionError) as error:
         return f"control groups cannot be read: {error}"
     found = _own_group(controller, mounts, membership)
     if found is None:
@@ -98,17 +113,17 @@ def _own_group(
         _, names, path = line.split(":", 2)
         paths.update(dict.fromkeys(names.split(","), path))
     unified: tuple[Literal[2], Path, Path] | None = None
-    for kind, options, root, top in _mounts(mounts):
-        first = kind == "cgroup" and controller in options
+    for mount in parse(mounts):
+        first = mount.kind == "cgroup" and controller in mount.options
         member = paths.get(controller if first else "")
-        if member is None or not (first or kind == "cgroup2"):
+        if member is None or not (first or mount.kind == "cgroup2"):
             continue
-        own = _below(top, root, member)
+        own = _below(mount.top, mount.root, member)
         if own is None:
             continue  # another part of the hierarchy is mounted there
         if first:  # a controller that version 1 has is not in version 2
-            return 1, top, own
-        unified = unified or (2, top, own)
+            return 1, mount.top, own
+        unified = unified or (2, mount.top, own)
     return unified
 
 
@@ -119,19 +134,6 @@ def _below(top: Path, root: str, member: str) -> Path | None:
         return None
     own = top / group.relative_to(root)
     return own if own.is_dir() else None
-
-
-def _mounts(mounts: str) -> Iterator[tuple[str, list[str], str, Path]]:
-    """Type, the hierarchy's options, root within it and mount point, of each mount."""
-    for line in mounts.splitlines():
-        before, _, after = line.partition(" - ")
-        root, top = (_unescaped(word) for word in before.split(" ")[3:5])
-        kind, _, options = after.split(" ", 2)
-        yield kind, options.split(","), root, Path(top)
-
-
-def _unescaped(word: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), word)
 
 
 def _unified_base(controller: Controller, top: Path, own: Path) -> Path | str:
@@ -146,9 +148,11 @@ def _unified_base(controller: Controller, top: Path, own: Path) -> Path | str:
                 if not (own / name).read_text().startswith("max"):
                     return f"{own} has a limit ({name}) that a group beside it would escape"
     enabled = base / "cgroup.subtree_control"
-    if controller not in enabled.read_text().split():
-        return f"{enabled} has only: {enabled.read_text().strip() or 'nothing'}"
-    return base
+    try:
+        names = enabled.read_text().split()
+    except (FileNotFoundError, PermissionError) as error:
+        return f"control groups cannot be read: {error}"
+    return base if controller in names else f"{enabled} has only: {' '.join(names) or 'nothing'}"
 
 
 # ------------------------------------------------------------------- what a group says
@@ -218,6 +222,25 @@ def oom_kills(groups: Iterable[Group]) -> int:
                     int(found) for found in re.findall(r"^oom_kill (\d+)$", text, re.MULTILINE)
                 )
     return count
+
+
+def belongs_to(path: Path, sandbox: str) -> bool:
+    """Return whether `path` is, or would be, a group that we made for this sandbox.
+
+    It has its name, and is our user's in a hierarchy of control groups, reached without links.
+    """
+    if path.name != PREFIX + sandbox or os.path.realpath(path) != str(path):
+        return False
+    try:
+        tops = [
+            mount.top
+            for mount in parse(Path("/proc/self/mountinfo").read_text())
+            if mount.kind in ("cgroup", "cgroup2")
+        ]
+        owner = path.lstat().st_uid
+    except FileNotFoundError:
+        return False
+    return owner == os.getuid() and any(path.is_relative_to(top) for top in tops)
 
 
 def remove(paths: Sequence[Path]) -> None:
