@@ -85,6 +85,9 @@ class Capability(enum.StrEnum):
     """Children that left their session die with their command."""
     ISOLATION = "isolation"
     """The sandbox sees none of the host's files, processes and sockets."""
+    FILE_ISOLATION = "file_isolation"
+    """The sandbox reads the system's files and its own, and writes its own alone. A local one says
+    it by itself where its processes and network are the host's, and no more can be promised."""
     NETWORK_NONE = "network_none"
     NETWORK_ALLOWLIST = "network_allowlist"
     STATS = "stats"

@@ -1,7 +1,7 @@
-"""Sandboxes on this machine: a guest as a child process, fenced in by bubblewrap where it can be.
+"""Sandboxes on this machine: a guest as a child process, fenced in by bubblewrap or Landlock.
 
-What a machine can enforce is found by a probe, told in `capabilities` and by
-`paddock doctor`; a weaker level than the one asked for is an error.
+A probe finds what the machine can enforce; `capabilities` and `paddock doctor` report it.
+Nothing runs without isolation unless `isolation="none"` was chosen.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ from paddock.backends.guest.link import Liveness
 from paddock.backends.guest.monitor import Monitor
 from paddock.backends.guest.sandbox import GuestSandbox
 from paddock.backends.guest.stderr import GuestStderr
-from paddock.backends.isolation import bubblewrap, cgroups, seccomp
-from paddock.backends.isolation.plan import Plan, fenced, plain
-from paddock.errors import ConfigError, IsolationUnavailable, SandboxLost, Unsupported
+from paddock.backends.isolation import bubblewrap, cgroups
+from paddock.backends.isolation.levels import Enforced, Isolation, checked, requested
+from paddock.backends.isolation.plan import Plan, confined, fenced, plain
+from paddock.backends.isolation.probe import Prober
+from paddock.errors import ConfigError, SandboxLost, Unsupported
 from paddock.network import Allow
 from paddock.sandbox import Capability, Resources
 
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Enforced", "Isolation", "LocalBackend", "probe"]
 
-Isolation = Literal["auto", "none", "bubblewrap"]
 Network = Literal["auto", "none", "full"] | Allow
 
 START_DEADLINE = 20.0
@@ -59,46 +60,8 @@ KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 ALWAYS = frozenset({Capability.URL, Capability.TCP}) | (
     {Capability.TREE_KILL} if sys.platform == "linux" else frozenset()
 )
-FENCED = frozenset(
-    {
-        Capability.ISOLATION,
-        Capability.NETWORK_NONE,
-        Capability.NETWORK_ALLOWLIST,
-        Capability.LIMIT_PIDS,
-    }
-)
-LIMITS_BY: dict[cgroups.Controller, Capability] = {
-    "memory": Capability.LIMIT_MEMORY,
-    "cpu": Capability.LIMIT_CPU,
-    "pids": Capability.LIMIT_PIDS,
-}
 TRIAL = Resources(memory=1024**3, cpu=1.0)
 """What the probe asks for, to see whether it can be had."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Enforced:
-    """What the probe found: the strongest level that works here, or why it is `none`.
-
-    `limits` are those that can be enforced, and `unlimited` says why the others cannot.
-    """
-
-    level: Literal["none", "bubblewrap"]
-    reason: str = ""
-    hint: str = ""
-    places: tuple[cgroups.Place, ...] = ()
-    unlimited: str = ""
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """What sandboxes of this level can do."""
-        if self.level == "none":
-            return ALWAYS
-        return ALWAYS | FENCED | {LIMITS_BY[place.controller] for place in self.places}
-
-    @property
-    def limits(self) -> frozenset[Capability]:
-        return self.capabilities & {*LIMITS_BY.values()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,10 +69,13 @@ class LocalBackend(Backend):
     """Sandboxes on this machine.
 
     - `isolation`: `"bubblewrap"` shows the sandbox the system's directories read-only,
-      its working directory and nothing else; `"none"` gives it the rights of this
-      process; `"auto"` takes the strongest that works here.
-    - `network`: `"none"` needs isolation and is what `"auto"` means with it; so does
+      its working directory and nothing else; `"landlock"` closes files alone; `"none"`
+      gives it the rights of this process; `"auto"` takes the first of the other two that
+      works here, and raises `IsolationUnavailable` if neither does. None means what
+      ``PADDOCK_ISOLATION`` says, or else `"auto"`.
+    - `network`: `"none"` needs bubblewrap and is what `"auto"` means with it; so does
       ``Allow(hosts=[...])``, by which only those hosts can be reached, through a proxy.
+      At the other levels `"auto"` means `"full"`.
     - `resources`: upper bounds; those that cannot be enforced raise `Unsupported`.
       Processes are always bounded in isolation; memory, which counts swap and what is
       in temporary directories, and CPU time only if asked, where control groups can be made.
@@ -119,14 +85,14 @@ class LocalBackend(Backend):
 
     name: ClassVar[str] = "local"
 
-    isolation: Isolation = "auto"
+    isolation: Isolation | None = None
     network: Network = "auto"
     resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.isolation not in ("auto", "none", "bubblewrap"):
-            raise ConfigError(f"isolation={self.isolation!r}: give auto, none or bubblewrap")
+        if self.isolation is not None:
+            checked(self.isolation, "isolation")
         if not isinstance(self.network, Allow) and self.network not in ("auto", "none", "full"):
             raise ConfigError(f"network={self.network!r}: give auto, none, full or Allow(...)")
         cpu = self.resources.cpu
@@ -155,28 +121,22 @@ class LocalBackend(Backend):
         return await asyncio.to_thread(_list, labels or {})
 
     async def _make(self, tell: ProgressCallback) -> Sandbox:
-        found = await self._found()
+        found = await _prober.find(requested(self.isolation))
         self._check(found)
         return await acquire(_start(self, found), LocalSandbox.aclose)
-
-    async def _found(self) -> Enforced:
-        if self.isolation == "none":
-            return Enforced(level="none")
-        found = await probe()
-        if self.isolation == "bubblewrap" and found.level != "bubblewrap":
-            raise IsolationUnavailable(
-                "bubblewrap", found.reason, backend=self.name, hint=found.hint
-            )
-        return found
 
     def _check(self, found: Enforced) -> None:
         """Refuse what could not be enforced, before anything is made."""
         hint = found.unlimited
-        if found.level == "none":
-            hint = "it needs isolation='bubblewrap'; see paddock doctor"
+        if found.level != "bubblewrap":
             if self.network not in ("auto", "full"):
-                what = f"network={self.network!r} without isolation"
-                raise Unsupported(what, backend=self.name, hint=hint)
+                raise Unsupported(
+                    f"network={self.network!r} with isolation={found.level!r}",
+                    backend=self.name,
+                    hint=f"{NO_NETWORK[found.level]}; it needs isolation='bubblewrap'",
+                )
+            if found.level == "none":
+                hint = "it needs isolation='bubblewrap'; see paddock doctor"
         wanted = self.resources
         for what, value, capability in (
             ("a limit on memory", wanted.memory, Capability.LIMIT_MEMORY),
@@ -206,6 +166,13 @@ def _seen(path: Path, told: lease.Record) -> SandboxInfo:
         working_dir=told.working_dir or str(path / "work"),
         labels=FrozenMapping(told.labels),
     )
+
+
+NO_NETWORK = {
+    "none": "a command has your own network",
+    "landlock": "Landlock cannot close UDP",
+}
+"""Why a level cannot restrict the network."""
 
 
 class LocalSandbox(GuestSandbox):
@@ -276,12 +243,17 @@ async def _never() -> bool:
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """Wait for a guest whose stream has ended; kill it if it does not go by itself."""
+    """Wait for a guest whose stream has ended; end it if it does not go by itself.
+
+    SIGTERM comes first: at it a warden, or a guest without one, ends the whole tree below it.
+    """
     waiting = asyncio.ensure_future(process.wait())
     await asyncio.wait([waiting], timeout=STOP_GRACE)
-    if not waiting.done():
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+    for end in (process.terminate, process.kill):
+        if not waiting.done():
+            with contextlib.suppress(ProcessLookupError):
+                end()
+            await asyncio.wait([waiting], timeout=STOP_GRACE)
     await waiting
 
 
@@ -295,62 +267,23 @@ def _describe_exit(status: int, complaint: str, oom_kills: int) -> str:
 
 # ------------------------------------------------------------------------- probing
 
-_found: Enforced | None = None
-
 
 async def probe() -> Enforced:
-    """The strongest isolation that works on this machine, found by trying; tried once a process."""
-    global _found  # noqa: PLW0603 - the machine does not change under a process
-    if _found is None:
-        _found = await _try()
-    return _found
+    """Return the strongest isolation that works on this machine; see `Prober.strongest`."""
+    return await _prober.strongest()
 
 
-async def _try() -> Enforced:
-    if sys.platform != "linux":
-        return Enforced(level="none", reason="bubblewrap needs Linux")
-    if bubblewrap.program() is None:
-        return Enforced(
-            level="none",
-            reason="bubblewrap (bwrap) is not installed",
-            hint="install your system's package 'bubblewrap'",
-        )
-    if not seccomp.supported():
-        return Enforced(level="none", reason="there is no system call table for this machine")
-    looked = [cgroups.place(controller) for controller in LIMITS_BY]
-    found = Enforced(
-        level="bubblewrap",
-        places=tuple(place for place in looked if isinstance(place, cgroups.Place)),
-        unlimited="; ".join(dict.fromkeys(why for why in looked if isinstance(why, str))),
-    )
-    failure = await _fails(found)
-    if failure and found.places:
-        found = Enforced(level="bubblewrap", unlimited=f"control groups do not work: {failure}")
-        failure = await _fails(found)
-    if failure:
-        return Enforced(
-            level="none",
-            reason=f"bubblewrap does not work here: {failure}",
-            hint="unprivileged user namespaces have to be allowed (in a container, too)",
-        )
-    return found
-
-
-async def _fails(found: Enforced) -> str:
-    """Make a sandbox with all that was `found`; why that fails, or nothing."""
+async def _try(found: Enforced) -> None:
+    """Make a sandbox with all that was `found`, and end it."""
     wanted = replace(
         Resources(),
         **{place.controller: getattr(TRIAL, place.controller) for place in found.places},
     )
-    try:
-        backend = LocalBackend(isolation="bubblewrap", resources=wanted)
-        sandbox = await acquire(_start(backend, found), LocalSandbox.aclose)
-    except IsolationUnavailable as error:
-        return error.reason
-    except (SandboxLost, OSError) as error:
-        return str(error)
+    sandbox = await acquire(_start(LocalBackend(resources=wanted), found), LocalSandbox.aclose)
     await sandbox.aclose()
-    return ""
+
+
+_prober = Prober(_try)
 
 
 # ------------------------------------------------------------------------ starting
@@ -377,7 +310,7 @@ async def _start(backend: LocalBackend, found: Enforced) -> LocalSandbox:
         directory=directory,
         working_dir=plan.working_dir,
         env={**plan.env, **way_out.variables, **backend.env_vars},
-        capabilities=found.capabilities,
+        capabilities=found.capabilities(ALWAYS),
         gate=way_out,
         groups=plan.groups,
     )
@@ -418,6 +351,16 @@ def _guest_command(folder: str) -> list[str]:
 def _prepare(backend: LocalBackend, found: Enforced, directory: lease.OwnedDirectory) -> Plan:
     if found.level == "none":
         return plain(directory.path, backend.working_dir, _guest_command)
+    if backend.working_dir is not None:
+        lease.check_working_dir(backend.working_dir)
+    if found.level == "landlock":
+        return confined(
+            directory,
+            backend.working_dir,
+            resources=backend.resources,
+            places=found.places,
+            abi=found.abi,
+        )
     return fenced(
         directory,
         backend.working_dir,

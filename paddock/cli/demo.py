@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 from paddock.cli import options
 from paddock.cli.running import run
+from paddock.errors import PaddockError
 
 __all__ = ["demo"]
+
+
+def choose_isolation() -> str | None:
+    """Choose a level where nothing else does: the demo runs without bubblewrap, and says so first.
+
+    A passing failure of the probe is left to the sandbox, whose error it is.
+    """
+    from paddock.backends.isolation.levels import SETTING
+    from paddock.backends.local import probe
+
+    if os.environ.get(SETTING):
+        return None
+    try:
+        found = run(probe())
+    except (PaddockError, OSError):
+        return None
+    if found.level == "bubblewrap":
+        return None
+    how = (
+        "under Landlock"
+        if found.level == "landlock"
+        else "unfenced, because its commands are its own"
+    )
+    print(f"The demo runs {how}: {found.reason}", flush=True)
+    return found.level
 
 
 def demo(
@@ -35,6 +62,8 @@ def demo(
     """
     from paddock.cli.mending import make_agent, mend
 
+    if isolation is None and backend in (None, "local"):
+        isolation = choose_isolation()
     agent = make_agent(backend, model, isolation, options.read_secrets(secret, short_secret))
     mended = run(mend(agent, session_dir, count))
     raise typer.Exit(0 if mended else 1)

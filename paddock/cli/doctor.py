@@ -33,6 +33,12 @@ _MARKS: dict[Status, tuple[str, str]] = {
     "missing": ("✗", "red"),
 }
 
+_FENCES = {
+    "bubblewrap": "no files, processes, sockets or network of this machine, but its system "
+    "directories read-only",
+    "landlock": "no files of this machine but its system directories, read-only",
+}
+
 ENGINE_PATIENCE = 5
 """Seconds for an engine to say its version: one that is busy answers within one."""
 
@@ -99,24 +105,28 @@ def _python() -> Finding:
 
 
 def _isolation() -> Finding:
+    """The level that `isolation="auto"` means here, what it leaves open, and what to install."""
+    from paddock.backends.isolation.levels import CHOOSE_NONE
     from paddock.backends.local import probe
 
-    found = asyncio.run(probe())
-    if found.level == "bubblewrap":
-        limits = ", ".join(sorted(limit.removeprefix("limit_") for limit in found.limits))
-        detail = (
-            "bubblewrap: no files, processes, sockets or network of this machine, but its "
-            f"system directories read-only; seccomp; limits that can be had: {limits}"
-        )
-        if found.unlimited:
-            detail += f" (no more, as {found.unlimited})"
-        return Finding(name="local isolation", status="ok", detail=detail)
-    return Finding(
-        name="local isolation",
-        status="missing",
-        detail=f"none, a local sandbox has the rights of its user: {found.reason}",
-        advice=found.hint or "use a container backend for what you do not trust",
-    )
+    name = "local isolation"
+    try:
+        found = asyncio.run(probe())
+    except (PaddockError, OSError) as error:
+        advice = "nothing is known yet; try again"
+        return Finding(name=name, status="missing", detail=explain(error), advice=advice)
+    if found.level == "none":
+        advice = "; ".join(filter(None, (found.hint, "use a container backend", CHOOSE_NONE)))
+        return Finding(name=name, status="missing", detail=f"none: {found.reason}", advice=advice)
+    limits = ", ".join(sorted(limit.removeprefix("limit_") for limit in found.limits)) or "none"
+    detail = f"{_FENCES[found.level]}; seccomp; limits that can be had: {limits}"
+    if found.unlimited:
+        detail += f" (no more, as {found.unlimited})"
+    if found.level == "landlock":
+        detail = f"Landlock (ABI {found.abi}): {detail}. Still open: {found.reachable}"
+        advice = f"for more isolation, {found.hint}: {found.reason}"
+        return Finding(name=name, status="partly", detail=detail, advice=advice)
+    return Finding(name=name, status="ok", detail=f"bubblewrap: {detail}")
 
 
 def _ripgrep() -> Finding:

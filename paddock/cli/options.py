@@ -101,7 +101,8 @@ Isolation = Annotated[
     str | None,
     typer.Option(
         "--isolation",
-        help="auto, none or bubblewrap. A level this machine cannot give is an error.",
+        help="auto, bubblewrap, landlock or none. A level that this machine cannot give is an "
+        "error; auto is bubblewrap or else landlock. Default: PADDOCK_ISOLATION, or auto.",
         rich_help_panel=_SANDBOX,
     ),
 ]

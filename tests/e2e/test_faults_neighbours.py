@@ -18,6 +18,7 @@ import pytest
 from paddock import LocalBackend
 from paddock.backends import lease, local
 from paddock.backends.docker import DockerBackend
+from paddock.backends.isolation import levels
 from paddock.runtime.permissions import load_profile
 from paddock.runtime.tools.base import ToolInvocation
 from paddock.runtime.tools.factory import build_registry
@@ -72,7 +73,7 @@ async def recipe(
         return DockerBackend(network="none")
     found = await local.probe()
     require("bubblewrap", found.level == "bubblewrap", found.reason)
-    require("cgroups", len(found.places) == len(local.LIMITS_BY), found.unlimited)
+    require("cgroups", len(found.places) == len(levels.LIMITS_BY), found.unlimited)
     return LocalBackend(isolation="bubblewrap")
 
 

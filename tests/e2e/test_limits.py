@@ -16,7 +16,7 @@ import pytest
 
 from paddock import LocalBackend, SandboxLost
 from paddock.backends import lease, local
-from paddock.backends.isolation import cgroups, plan
+from paddock.backends.isolation import cgroups, levels, plan
 from paddock.backends.local import LocalSandbox
 from paddock.sandbox import Capability, Resources
 from tests.e2e.processes import descendants
@@ -65,7 +65,7 @@ def _own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 async def places(require: Callable[[str, object, str], None]) -> tuple[cgroups.Place, ...]:
     found = await local.probe()
     require("bubblewrap", found.level == "bubblewrap", found.reason)
-    require("cgroups", len(found.places) == len(local.LIMITS_BY), found.unlimited)
+    require("cgroups", len(found.places) == len(levels.LIMITS_BY), found.unlimited)
     return found.places
 
 

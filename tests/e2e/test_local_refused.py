@@ -19,8 +19,10 @@ import pytest
 
 from paddock import ConfigError, IsolationUnavailable, LocalBackend, Unsupported
 from paddock.backends import local
+from paddock.backends.guest.inside import landlock
 from paddock.backends.isolation import bubblewrap
-from paddock.sandbox import Capability, Resources
+from paddock.backends.isolation.probe import Prober
+from paddock.sandbox import Resources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,14 +33,14 @@ async def test_isolation_that_cannot_be_had_fails_before_anything_is_made(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(local, "_found", None)
     monkeypatch.setattr(bubblewrap, "program", lambda: None)
     with pytest.raises(IsolationUnavailable, match=r"not installed.*install"):
         await LocalBackend(isolation="bubblewrap").create()
     assert os.listdir(tmp_path) == []
-    async with LocalBackend().sandbox() as sandbox:
-        assert Capability.ISOLATION not in sandbox.capabilities  # auto says what it gives
-    monkeypatch.setattr(local, "_found", None)
+    monkeypatch.setattr(landlock, "abi", lambda: 0)
+    with pytest.raises(IsolationUnavailable, match=r"isolation='auto'.*PADDOCK_ISOLATION=none"):
+        await LocalBackend(isolation="auto").create()
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.rows("C32")
@@ -46,11 +48,10 @@ async def test_a_bubblewrap_that_does_not_work_is_found_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     broken = _script(tmp_path / "bwrap", "echo 'setting up uid map: Permission denied' >&2; exit 1")
-    monkeypatch.setattr(local, "_found", None)
+    monkeypatch.setattr(local, "_prober", Prober(local._try))
     monkeypatch.setattr(bubblewrap, "program", lambda: str(broken))
     with pytest.raises(IsolationUnavailable, match="does not work here"):
         await LocalBackend(isolation="bubblewrap").create()
-    monkeypatch.setattr(local, "_found", None)
 
 
 def _script(path: Path, text: str) -> Path:
@@ -82,8 +83,11 @@ async def main():
         await LocalBackend(isolation="bubblewrap").create()
     except IsolationUnavailable as error:
         print(error)
-    async with LocalBackend().sandbox() as sandbox:
-        print(Capability.ISOLATION in sandbox.capabilities)
+    try:
+        async with LocalBackend(isolation="auto").sandbox() as sandbox:
+            print(*sorted(each for each in sandbox.capabilities if "isolation" in each))
+    except IsolationUnavailable:
+        print("refused")
     print(os.listdir(os.path.join(os.environ["TMPDIR"], f"paddock-{os.getuid()}")))
 asyncio.run(main())
 """
@@ -96,7 +100,7 @@ NO_USER_NAMESPACES = (
 
 @pytest.mark.rows("C32")
 @pytest.mark.parametrize("lacking", ["program", "user namespaces"])
-async def test_a_machine_without_isolation_gives_none_and_does_not_say_it_does(
+async def test_a_machine_without_bubblewrap_gives_landlock_or_nothing(
     lacking: str, require: Callable[[str, object, str], None], tmp_path: Path
 ) -> None:
     env, before = {**os.environ, "TMPDIR": str(tmp_path)}, []
@@ -112,7 +116,9 @@ async def test_a_machine_without_isolation_gives_none_and_does_not_say_it_does(
     out, _ = await host.communicate()
     told, isolated, left = out.decode().splitlines()
     assert re.search("not installed|does not work here|user id", told)
-    assert isolated == "False"
+    # Who is root of a user namespace without spare ids has no other user to become.
+    confined = landlock.abi() and lacking == "program"
+    assert isolated == ("file_isolation" if confined else "refused")
     assert left == "[]"
 
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock.backends import local
-from paddock.backends.isolation import cgroups
+from paddock.backends.isolation import cgroups, levels
 from paddock.sandbox import Resources
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def test_groups_of_version_1_go_below_the_process_own_wherever_it_is_mounted(
 
 def test_groups_of_version_2_go_beside_the_process_own(tmp_path: Path) -> None:
     proc = _unified(tmp_path, PREPARED)
-    found = [cgroups.place(controller, proc) for controller in local.LIMITS_BY]
+    found = [cgroups.place(controller, proc) for controller in levels.LIMITS_BY]
     there = [place for place in found if isinstance(place, cgroups.Place)]
     assert [place.path for place in there] == 3 * [tmp_path / "v2/slice"]
     (group,) = cgroups.plan(there, "1", ALL)

@@ -103,10 +103,10 @@ def put(tree: int, target: str) -> None:
     os.close(tree)
 
 
-def become(uid: int) -> None:
+def become(uid: int, gid: int) -> None:
     """Drop every right for good."""
     os.setgroups([])
-    os.setresgid(uid, uid, uid)
+    os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
@@ -133,8 +133,12 @@ def main(orders: dict[str, Any]) -> None:
         join(group)
     if orders["uid"] is not None:
         stage(orders["mounts"], orders["uid"])
-        become(orders["uid"])
-    os.execv(orders["argv"][0], orders["argv"])
+        become(orders["uid"], orders["uid"])
+    try:
+        os.execv(orders["argv"][0], orders["argv"])
+    except OSError as error:
+        what = f"{orders['argv'][0]} cannot be run"
+        raise OSError(error.errno, error.strerror, what) from None
 
 
 if __name__ == "__main__":

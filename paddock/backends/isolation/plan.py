@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paddock.backends.guest import inside
+from paddock.backends.guest.inside.landlock import TRUNCATE_ABI
 from paddock.backends.isolation import bubblewrap, cgroups, launcher, seccomp
 from paddock.errors import IsolationUnavailable
 
@@ -23,13 +24,21 @@ if TYPE_CHECKING:
     from paddock.backends.lease import OwnedDirectory
     from paddock.sandbox import Resources
 
-__all__ = ["DEFAULT_PIDS", "Plan", "fenced", "plain"]
+__all__ = ["DEFAULT_PIDS", "Plan", "confined", "fenced", "plain"]
 
 DEFAULT_PIDS = 512
 """Processes and threads of an isolated sandbox: plenty for builds, too few for a fork bomb."""
 FREE_UIDS = range(1_900_000_000, 1_950_000_000)
 """Above what distributions, subordinate ids and containers hand out, below 2**31."""
 LIMITS: dict[str, int] = {"RLIMIT_CORE": 0}
+
+READABLE = (
+    *(*bubblewrap.SYSTEM, *bubblewrap.MERGED, "/etc", "/etc/resolv.conf"),
+    *("/proc", "/sys/devices/system/cpu"),
+)
+"""What a confined sandbox reads of this machine. resolv.conf is often a link to elsewhere."""
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+WARDEN = "import sys; sys.path.append({!r}); from backends.isolation.warden import main; main()"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +125,7 @@ def fenced(
     if uid is not None:
         for path in made.fresh:
             os.chown(path, uid, uid)
-    filter_fd = _filter_descriptor()
+    filter_fd = _filter_descriptor(seccomp.filter_program())
     fence = bubblewrap.Fence(
         working_dir=where["work"],
         working_dir_inside=inside_dir,
@@ -145,6 +154,78 @@ def fenced(
     )
 
 
+def confined(
+    directory: OwnedDirectory,
+    working_dir: str | None,
+    *,
+    resources: Resources,
+    places: tuple[cgroups.Place, ...],
+    abi: int,
+) -> Plan:
+    """A guest under Landlock of this `abi`, held to `resources` by control groups at `places`."""
+    made = _directories(directory.path, working_dir)
+    temporary = directory.path / "tmp"
+    temporary.mkdir(mode=0o700)
+    user = _confined_user(made)
+    if user is not None:
+        # The user inside is another one, who has to get there and shall see nothing on the way.
+        for path in (directory.path.parent, directory.path):
+            path.chmod(0o711)
+        for path in (*made.fresh, temporary):
+            os.chown(path, *user)
+    pids = resources.pids or DEFAULT_PIDS
+    groups = cgroups.plan(places, directory.path.name, replace(resources, pids=pids))
+    directory.record(groups)
+    cgroups.make(groups)
+    prefix = bubblewrap.interpreter()[1]
+    filter_fd = _filter_descriptor(
+        seccomp.filter_program(unix_sockets=False, truncation=abi >= TRUNCATE_ABI)
+    )
+    orders = {
+        "host": os.getpid(),
+        "groups": [str(group.path) for group in groups],
+        "user": user,
+        "readable": [*READABLE, *([str(prefix)] if prefix else [])],
+        "writable": [*DEVICES, *map(str, (made.work, made.home, made.output, temporary))],
+        "filter": filter_fd,
+    }
+    program = WARDEN.format(str(_guest_folder().parents[1]))
+    return Plan(
+        argv=[*_python(), "-X", "utf8", "-c", program, json.dumps(orders)],
+        env={
+            **_environment(bubblewrap.search_path(), str(made.home)),
+            "TMPDIR": str(temporary),
+        },
+        limits=LIMITS,
+        working_dir=str(made.work),
+        output=str(made.output),
+        passed=(filter_fd,),
+        groups=groups,
+    )
+
+
+def _confined_user(made: _Directories) -> tuple[int, int] | None:
+    """Whom root's sandbox runs as: nobody else, or the owner of a working directory in use."""
+    if os.getuid() != 0:
+        return None
+    if made.work in made.fresh:
+        uid = _free_uid()
+        return uid, uid
+    info = made.work.stat()
+    if info.st_uid == 0:
+        raise IsolationUnavailable(
+            "landlock",
+            f"the working directory {made.work} is root's, and nothing runs as root there",
+            backend="local",
+            hint="give it to another user, copy it with uploads, or install bubblewrap",
+        )
+    return info.st_uid, info.st_gid
+
+
+def _python() -> list[str]:
+    return [bubblewrap.interpreter()[0], "-I", "-S", "-B"]
+
+
 def _sources(made: _Directories) -> dict[str, Path]:
     """The directories of this machine that a sandbox shows, besides the system's."""
     identity = made.home.parent / "etc"
@@ -162,10 +243,10 @@ def _sources(made: _Directories) -> dict[str, Path]:
     return sources if prefix is None else {**sources, "python": prefix}
 
 
-def _filter_descriptor() -> int:
+def _filter_descriptor(program: bytes) -> int:
     """The system call filter as bubblewrap wants it: a descriptor to read to its end."""
     fd = os.memfd_create("seccomp")
-    os.write(fd, seccomp.filter_program())
+    os.write(fd, program)
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
 
@@ -184,8 +265,7 @@ def _launch(
         "uid": uid,
         "argv": argv,
     }
-    executable = bubblewrap.interpreter()[0]
-    return [executable, "-I", "-S", "-B", str(launcher.__file__), json.dumps(orders)]
+    return [*_python(), str(launcher.__file__), json.dumps(orders)]
 
 
 def _free_uid() -> int:
@@ -197,6 +277,4 @@ def _free_uid() -> int:
             return start + secrets.randbelow(stop - start)
         if length > 1000:
             return first + length - 1 - secrets.randbelow(length // 2)
-    raise IsolationUnavailable(
-        "bubblewrap", "this user namespace has no spare user ids", backend="local"
-    )
+    raise IsolationUnavailable("auto", "this user namespace has no spare user ids", backend="local")

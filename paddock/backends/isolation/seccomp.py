@@ -16,6 +16,10 @@ import errno
 import platform
 import struct
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["filter_program", "supported"]
 
@@ -35,8 +39,15 @@ X32 = 0x40000000
 
 CLONE_NEW = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
-FAMILIES = (1, 2, 10, 16)
+AF_UNIX = 1
+FAMILIES = (AF_UNIX, 2, 10, 16)
 """AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: all bound to the sandbox's own network namespace."""
+PAIR_TYPES = (1, 5)
+"""SOCK_STREAM and SOCK_SEQPACKET: a pair of these stays connected to itself for good, one of
+datagrams can be connected to a path."""
+TYPE_MASK = 0xF
+ACCESS_MODE, TRUNCATING = 0o3, 0o1000
+"""O_ACCMODE and O_TRUNC: open(2) truncates even a file that it opens for reading."""
 SET_ID = 0o6000
 DEVICE = 0o020000
 """The bit that character and block devices have, and pipes, sockets and files have not. Without
@@ -62,6 +73,8 @@ class _Table:
     absent: tuple[int, ...]
     clone: int
     socket: int
+    socketpair: int
+    truncate: int
     ioctl: int
     modes: dict[int, int]
     nodes: dict[int, int]
@@ -94,6 +107,8 @@ _TABLES = {
         absent=_HIDDEN,
         clone=56,
         socket=41,
+        socketpair=53,
+        truncate=76,
         ioctl=16,
         modes={90: 1, 91: 1, 268: 2, 452: 2, 85: 1},  # chmod fchmod fchmodat fchmodat2 creat
         nodes={133: 1, 259: 2},  # mknod, mknodat
@@ -117,6 +132,8 @@ _TABLES = {
         absent=_HIDDEN,
         clone=220,
         socket=198,
+        socketpair=199,
+        truncate=45,
         ioctl=29,
         modes={52: 1, 53: 2, 452: 2},  # fchmod, fchmodat, fchmodat2
         nodes={33: 2},  # mknodat
@@ -145,6 +162,23 @@ def _refuse_bits(index: int, bits: int) -> bytes:
     return _argument(index) + _do(JUMP_SET, bits, 0, 1) + _do(RETURN, REFUSE)
 
 
+def _refuse_others(values: Sequence[int]) -> bytes:
+    """Refuse the call unless what was loaded is one of `values`."""
+    jumps = (_do(JUMP_EQ, value, len(values) - at, 0) for at, value in enumerate(values))
+    return b"".join(jumps) + _do(RETURN, REFUSE) + _do(AND, 0)
+
+
+def _no_truncation(table: _Table) -> list[bytes]:
+    """Refuse truncate(2), and open(2) to truncate without the right to write."""
+    refused = [_do(JUMP_EQ, table.truncate, 0, 1), _do(RETURN, REFUSE)]
+    for number, (flags, _) in table.creates.items():
+        writing = _argument(flags) + _do(JUMP_SET, ACCESS_MODE, 2, 0)
+        refused.append(
+            _for_call(number, writing + _do(JUMP_SET, TRUNCATING, 0, 1) + _do(RETURN, REFUSE))
+        )
+    return refused
+
+
 def _for_call(number: int, body: bytes) -> bytes:
     """`body`, reached with the call's number only; it starts from a fresh load."""
     length = len(body) // INSTRUCTION.size
@@ -152,8 +186,14 @@ def _for_call(number: int, body: bytes) -> bytes:
     return _do(JUMP_EQ, number, 0, length + 1) + body + reload
 
 
-def filter_program(machine: str | None = None) -> bytes:
-    """The program for this machine (or the named one), as ``bwrap --seccomp`` reads it."""
+def filter_program(
+    machine: str | None = None, *, unix_sockets: bool = True, truncation: bool = True
+) -> bytes:
+    """The program for this machine (or the named one), as ``bwrap --seccomp`` reads it.
+
+    Without `unix_sockets` only pairs of them can be made, which lead nowhere else. Without
+    `truncation` a file can be emptied only by a process that has it open for writing.
+    """
     table = _TABLES[machine or platform.machine()]
     program = [
         _do(LOAD, OFFSET_ARCH),
@@ -172,12 +212,13 @@ def filter_program(machine: str | None = None) -> bytes:
             _argument(0) + _do(JUMP_SET, CLONE_NEW, 0, 1) + _do(RETURN, REFUSE),
         )
     )
-    families = b"".join(
-        _do(JUMP_EQ, family, len(FAMILIES) - at, 0) for at, family in enumerate(FAMILIES)
-    )
-    program.append(
-        _for_call(table.socket, _argument(0) + families + _do(RETURN, REFUSE) + _do(AND, 0))
-    )
+    families = FAMILIES if unix_sockets else tuple(set(FAMILIES) - {AF_UNIX})
+    program.append(_for_call(table.socket, _argument(0) + _refuse_others(families)))
+    if not unix_sockets:
+        kind = _argument(1) + _do(AND, TYPE_MASK) + _refuse_others(PAIR_TYPES)
+        program.append(_for_call(table.socketpair, kind))
+    if not truncation:
+        program += _no_truncation(table)
     typing = b"".join(
         _do(JUMP_EQ, request, 0, 1) + _do(RETURN, REFUSE) for request in TERMINAL_INPUT
     )

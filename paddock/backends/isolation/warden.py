@@ -1,0 +1,104 @@
+"""Started instead of a guest that Landlock shall confine: confine it, and end what it leaves.
+
+The warden stays outside of the fence, as the parent that all of the sandbox's orphans get,
+so a command that kills its guest leaves nothing behind: no process of the sandbox can
+outlive the warden's guest, nor the host. The guest is a fork of the warden, in which all
+its modules are loaded, so it needs no file of ours from within the fence.
+
+Run with its orders as JSON in the one argument, and the folder of `backends` on its path;
+standard library only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ..guest.inside import landlock, loop, shield, trees
+from .launcher import become, checked, join, libc
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+INSTRUCTION_BYTES = 8
+NEEDED_LATER = ("encodings.idna", "fcntl", "grp", "hashlib", "pwd")
+"""What the guest imports when it needs it. Its new user may not reach this interpreter's files."""
+
+
+class Program(ctypes.Structure):
+    """``struct sock_fprog``."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def load_guest() -> None:
+    """Import all modules of the guest, also those that it imports when it needs them."""
+    for name in sorted(os.listdir(os.path.dirname(loop.__file__))):
+        if name.endswith(".py") and name != "__init__.py":
+            importlib.import_module(f"..guest.inside.{name[:-3]}", __package__)
+    for name in NEEDED_LATER:
+        importlib.import_module(name)
+
+
+def confine(orders: dict[str, Any]) -> None:
+    """Give up everything that a sandbox shall not have."""
+    program = os.read(orders["filter"], 1 << 20)
+    os.close(orders["filter"])
+    for group in orders["groups"]:
+        join(group)
+    # The rules are made before the user changes, who may not reach what is below our folders.
+    with landlock.RuleSet(
+        readable=orders["readable"], writable=orders["writable"], tcp=True
+    ) as rules:
+        if orders["user"] is not None:
+            become(*orders["user"])
+        rules.restrict()
+    wanted = Program(len(program) // INSTRUCTION_BYTES, program)
+    checked(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(wanted), 0, 0), "seccomp")
+
+
+def be_guest(orders: dict[str, Any]) -> NoReturn:
+    """The whole life of the guest."""
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        confine(orders)
+        # After the change of user, which takes this back.
+        shield.prctl(shield.PR_SET_PDEATHSIG, signal.SIGKILL)
+        loop.main()
+    except OSError as failure:
+        what = failure.filename or "starting under Landlock"
+        sys.stderr.write(f"paddock: {what}: {failure.strerror or failure}\n")
+    finally:
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def wait_for(guest: int) -> int:
+    """Reap children until the guest has ended; return its status as a shell has it."""
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == guest:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+
+
+def main() -> NoReturn:
+    orders: dict[str, Any] = json.loads(sys.argv[1])
+    shield.prctl(shield.PR_SET_CHILD_SUBREAPER, 1)
+    shield.prctl(shield.PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda number, stack: trees.kill_all_below(128 + number))
+    if os.getppid() != orders["host"]:
+        sys.exit("paddock: the host has ended")
+    load_guest()
+    guest = os.fork()
+    if guest == 0:
+        be_guest(orders)
+    os.close(orders["filter"])
+    shield.redirect_to_null(0, 1)  # the stream ends with the guest
+    trees.kill_all_below(wait_for(guest))
