@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from hypothesis import strategies as st
 
 from paddock.runtime.shell.programs import RULES
 
-__all__ = ["ALLOWED", "BLOCKED", "LINES", "OPEN_TO_DRIVERS"]
+__all__ = ["ALLOWED", "BLOCKED", "LINES", "OPEN_TO_DRIVERS", "without_help"]
 
 ALLOWED = [
     "ls",
@@ -94,7 +96,51 @@ OPEN_TO_DRIVERS = [
 ]
 """What makes git start programs that a repository's configuration names, if it is let."""
 
+_GUARD = re.compile(r"case \$\(git.*?\*=\[01\]\) (.*?) ;; \*\) .*? ;; esac", re.DOTALL)
+_VARIABLE = re.compile(r'"\$\{(\w+)##-\*\}"')
+_ADDED = (" --no-ext-diff", " --no-textconv", " --ignore-submodules=dirty")
+
+
+def without_help(command: str) -> str:
+    """What `check_command` made, less what it added for safety."""
+    command = _VARIABLE.sub(r'"$\1"', _GUARD.sub(r"\1", command))
+    for option in _ADDED:
+        command = command.replace(option, "")
+    return command
+
+
 BLOCKED = [
+    "git stash -- show",
+    "git stash --all show",
+    "git reflog -- expire --all",
+    "git reflog -n 1 expire",
+    "git remote -v update",
+    "git remote -- update",
+    "git worktree -v add list",
+    "git status -v",
+    "git status --ignore-submodules=none",
+    "git diff --ignore-submodules=untracked",
+    "git diff --submodule=diff",
+    "git log -p --submodule=diff",
+    "git show --diff-merges=remerge",
+    "git log -p --diff-merges remerge",
+    "git show --remerge-diff",
+    "git ls-files --recurse-submodules",
+    'sort "$USER"*',
+    "sort $USER-oout in",
+    "sort $HOME$USER''-oout in",
+    'rg x ""$LANG""*',
+    "cat <$USER",
+    "cat <~/x",
+    "cd /dev && cat <$PWD/tcp/127.0.0.1/80",
+    'sed -n "/$PWD/p" x',
+    'sed -n -e "/$PWD/p" x',
+    'sed -n -e1p -e"$HOME" x',
+    "sed -n --expression=$PWD x",
+    '[ "$PWD" -eq 1 ]',
+    "[ * -eq 1 ]",
+    "test ~ -lt 2",
+    "[ -t $USER ]",
     "",
     "   \n",
     "# only a comment",

@@ -1,9 +1,9 @@
 """The restricted shell of read-only agents: an allow-list over a parsed command line.
 
 A convenience, not a boundary: it keeps an honest model from changing things by
-mistake and saves a person's approvals. What holds off a hostile one is the sandbox.
-Programs are known by name alone, so a sandbox whose PATH finds something else under
-``ls`` runs something else.
+mistake and saves a person's approvals. What keeps a hostile one from changing things is
+the fence (`paddock.sandbox.Fence`) that such commands run in. Programs are known by name
+alone, so a sandbox whose PATH finds something else under ``ls`` runs something else.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from paddock.runtime.shell.git import GitRule
 from paddock.runtime.shell.programs import RULES
 from paddock.runtime.shell.syntax import CommandLine, Refused, SimpleCommand, parse
 
@@ -22,12 +23,21 @@ __all__ = ["RESTRICTED_ENV", "Allowed", "Blocked", "check_command"]
 
 _GIT_CONFIG: Final = {
     "core.fsmonitor": "false",
+    "core.hooksPath": "/dev/null",
     "core.pager": "cat",
+    "core.sshCommand": "false",
     "diff.autoRefreshIndex": "false",
+    "diff.submodule": "short",
+    "gpg.openpgp.program": "false",
     "gpg.program": "false",
     "gpg.ssh.program": "false",
     "gpg.x509.program": "false",
+    "log.diffMerges": "separate",
     "log.showSignature": "false",
+    "safe.bareRepository": "explicit",  # else a folder of a clone can be one, with settings
+    "stash.showPatch": "false",
+    "status.submoduleSummary": "false",
+    "submodule.recurse": "false",
 }
 
 RESTRICTED_ENV: Final[Mapping[str, str]] = MappingProxyType({
@@ -35,6 +45,8 @@ RESTRICTED_ENV: Final[Mapping[str, str]] = MappingProxyType({
     "GIT_PAGER": "cat",
     "GIT_EXTERNAL_DIFF": "",
     "GIT_NO_LAZY_FETCH": "1",
+    "GIT_ALLOW_PROTOCOL": "none",  # the same for git before 2.44
+    "GIT_SSH_COMMAND": "false",
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_CONFIG_COUNT": str(len(_GIT_CONFIG)),
     **{f"GIT_CONFIG_KEY_{index}": key for index, key in enumerate(_GIT_CONFIG)},
@@ -80,7 +92,11 @@ def _check(command: SimpleCommand) -> SimpleCommand:
     if rule is None:
         raise Refused(f"'{name.text}' is not among the commands that only read")
     try:
+        for word in arguments:
+            if word.may_become_option:
+                raise Refused(f"'{word.text}' could become an option; put ./ or text before it")
         words = rule.check(tuple(arguments))
     except Refused as refused:
         raise Refused(f"{name.text}: {refused}") from None
-    return SimpleCommand(words=(name, *words), redirections=command.redirections)
+    guard = rule.guard(words) if isinstance(rule, GitRule) else ("", "")
+    return SimpleCommand(words=(name, *words), redirections=command.redirections, guard=guard)

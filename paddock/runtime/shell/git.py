@@ -19,6 +19,8 @@ __all__ = ["GitRule"]
 _NO_TEXTCONV = Word((Text("--no-textconv"),))
 _NO_DRIVERS = (Word((Text("--no-ext-diff"),)), _NO_TEXTCONV)
 """Diffs may start programs that the repository's configuration names; with these they don't."""
+_NO_SUBMODULES = Word((Text("--ignore-submodules=dirty"),))
+"""Looking into submodules starts git there."""
 
 
 def _lists_only(arguments: Arguments) -> None:
@@ -34,17 +36,43 @@ def _config_reads_only(arguments: Arguments) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _OneOf:
-    """Check that the first operand, if any, is one of these actions."""
+class _Actions:
+    """Subcommands of a subcommand, each with its own options.
 
-    actions: frozenset[str]
-    needed: bool = False
+    The action has to follow at once: what stands before it may make it an operand of
+    another one, as in ``git stash -- show``. `added` is put after it.
+    """
 
-    def __call__(self, arguments: Arguments) -> None:
-        if not arguments.operands and not self.needed:
-            return
-        if not self.actions.intersection(arguments.operands[:1]):
+    actions: Mapping[str, Rule]
+    bare: Rule | None = None
+    """What is allowed without an action."""
+    added: tuple[Word, ...] = ()
+
+    def check(self, words: tuple[Word, ...]) -> tuple[Word, ...]:
+        if words and words[0].plain and words[0].text in self.actions:
+            rest = self.actions[words[0].text].check(words[1:])
+            return (words[0], *self.added, *rest)
+        if self.bare is None:
             raise Refused(f"only {' and '.join(sorted(self.actions))} are allowed")
+        return self.bare.check(words)
+
+
+_VALUES: Mapping[str, frozenset[str | None]] = {
+    # A submodule has settings of its own, and nobody has looked at them.
+    "--ignore-submodules": frozenset({None, "all", "dirty"}),
+    "--submodule": frozenset({None, "short", "log"}),
+    # `remerge` merges anew, with the programs that the repository names for that.
+    "--diff-merges": frozenset(
+        {"off", "none", "on", "m", "first-parent", "1", "separate", "combined", "c",
+         "dense-combined", "cc"}
+    ),
+}  # fmt: skip
+
+
+def _known_values(arguments: Arguments) -> None:
+    for name, value in arguments.options:
+        if value not in _VALUES.get(name, {value}):
+            raise Refused(f"{name}={value} is not allowed")
 
 
 _HISTORY = Options(
@@ -71,6 +99,7 @@ _HISTORY = Options(
     "walk-reflogs word-diff=? word-diff-regex= ws-error-highlight=",
     numeric=True,
     keep_order=True,  # --not and the like speak of what follows
+    also=_known_values,
 )
 
 _LISTING = Options(
@@ -86,15 +115,16 @@ _SUBCOMMANDS: Mapping[str, Rule] = {
     "diff": _HISTORY,
     "show": _HISTORY,
     "rev-list": _HISTORY,
-    "reflog": replace(_LISTING, also=_OneOf(frozenset({"show"}))),
+    "reflog": _Actions({"show": _LISTING}, bare=replace(_LISTING, max_operands=0)),
     "shortlog": Options(
         short="censw::", long="all author= committer email format= group= no-merges numbered "
         "since= summary until=",
     ),
     "status": Options(
-        short="bsvzu::",
+        short="bszu::",
         long="ahead-behind branch column=? ignore-submodules=? ignored=? long no-renames "
-        "porcelain=? renames short show-stash untracked-files=? verbose",
+        "porcelain=? renames short show-stash untracked-files=?",
+        also=_known_values,
     ),
     "blame": Options(
         short="bceflnpstwC::L:M::",
@@ -115,13 +145,12 @@ _SUBCOMMANDS: Mapping[str, Rule] = {
         "no-merged=? points-at= sort=",
         also=_lists_only,
     ),
-    "remote": Options(
-        short="v", long="all push verbose", also=_OneOf(frozenset({"get-url"}))
+    "remote": _Actions(
+        {"get-url": Options(long="all push")},
+        bare=Options(short="v", long="verbose", max_operands=0),
     ),
-    "stash": replace(_LISTING, also=_OneOf(frozenset({"list", "show"}), needed=True)),
-    "worktree": Options(
-        short="vz", long="porcelain verbose", also=_OneOf(frozenset({"list"}), needed=True)
-    ),
+    "stash": _Actions({"list": _LISTING, "show": _LISTING}, added=_NO_DRIVERS),
+    "worktree": _Actions({"list": Options(short="vz", long="porcelain verbose")}),
     "config": Options(
         short="lzf:",
         long="bool bool-or-int default= expiry-date file= get get-all get-regexp get-urlmatch "
@@ -146,7 +175,7 @@ _SUBCOMMANDS: Mapping[str, Rule] = {
         short="cdikmostuvzx:",
         long="abbrev=? cached deduplicate deleted directory eol error-unmatch exclude-standard "
         "exclude= format= full-name ignored killed modified no-empty-directory others "
-        "recurse-submodules stage unmerged",
+        "stage unmerged",
     ),
     "ls-tree": Options(
         short="dlrtz",
@@ -180,10 +209,17 @@ _SUBCOMMANDS: Mapping[str, Rule] = {
 }  # fmt: skip
 _ADDED = {
     "log": _NO_DRIVERS,
-    "diff": _NO_DRIVERS,
+    "diff": (*_NO_DRIVERS, _NO_SUBMODULES),
     "show": _NO_DRIVERS,
     "blame": (_NO_TEXTCONV,),
+    "status": (_NO_SUBMODULES,),
 }
+_FILTERING = frozenset({"blame", "diff", "ls-files", "status"})
+"""They compare files with what is recorded, by way of the filters that are set for them."""
+_REFUSAL = (
+    "echo 'git: not run, because the settings of this repository name programs (filter.*) that "
+    "it would start, or because this git is older than 2.26' >&2; false"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +238,21 @@ class GitRule:
             raise Refused(f"the subcommand '{name}' is not among those that only read")
         rest = rule.check(words[at + 1 :])
         return (*words[: at + 1], *_ADDED.get(name, ()), *rest)
+
+    def guard(self, words: tuple[Word, ...]) -> tuple[str, str]:
+        """Shell text around a command of these words, by which it starts no filter.
+
+        No option and no setting turns off filters that a repository's own configuration
+        names. So the command runs only if there are none.
+        """
+        at = _before_subcommand(words)
+        if at == len(words) or words[at].text not in _FILTERING:
+            return "", ""
+        git = " ".join(["git", *(word.render() for word in words[:at])])
+        asked = f"{git} config --show-scope --get-regexp '^filter[.].*[.](clean|process)$' 2>&1"
+        named = "*local?filter.*|*worktree?filter.*"
+        before = f'case $({asked}; echo "=$?") in {named}) {_REFUSAL} ;; *=[01]) '
+        return before, f" ;; *) {_REFUSAL} ;; esac"
 
 
 def _before_subcommand(words: tuple[Word, ...]) -> int:

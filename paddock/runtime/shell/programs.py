@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from paddock.runtime.shell.git import GitRule
 from paddock.runtime.shell.rules import AnyArguments, Arguments, Options, Rule
-from paddock.runtime.shell.syntax import Refused
+from paddock.runtime.shell.syntax import EXIT_CODE, Refused, Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,8 @@ _SED_SCRIPT = re.compile(rf"{_SED_COMMAND}(?:[;\n]{_SED_COMMAND})*;? *")
 
 def _only_shows_lines(arguments: Arguments) -> None:
     """sed can write files and run programs from within its script."""
+    if arguments.varying:
+        raise Refused("a script with a variable is not allowed: its value could be a command")
     scripts = arguments.values("-e", "--expression") or list(arguments.operands[:1])
     if not scripts or not all(_SED_SCRIPT.fullmatch(script) for script in scripts):
         raise Refused("only scripts of addresses and the commands p, d, q and = are allowed")
@@ -50,11 +52,15 @@ def _only_looks_up(arguments: Arguments) -> None:
 class _Test:
     """``test`` and ``[``: only operators that look at files, text and numbers.
 
-    Some shells evaluate the operand of others (``-v``) as an expression, with
-    command substitution.
+    Some shells evaluate the operand of others (``-v``), and numbers, as an expression with
+    command substitution. So what is compared as a number stands in the command line itself.
     """
 
     def check(self, words: tuple[Word, ...]) -> tuple[Word, ...]:
+        if any(word.text in _NUMERIC for word in words):
+            changing = [word.text for word in words if not _stands_there(word)]
+            if changing:
+                raise Refused(f"{changing[0]} is not allowed beside an operator for numbers")
         for word in words:
             operator = word.text.startswith("-") and not _NUMBER.fullmatch(word.text)
             if operator and word.text not in _TEST_OPERATORS:
@@ -64,6 +70,11 @@ class _Test:
         return words
 
 
+def _stands_there(word: Word) -> bool:
+    return not word.home and all(isinstance(part, Text) or part == EXIT_CODE for part in word.parts)
+
+
+_NUMERIC = frozenset({"-eq", "-ne", "-lt", "-le", "-gt", "-ge", "-t"})
 _TEST_OPERATORS = frozenset({
     "-a", "-b", "-c", "-d", "-e", "-ef", "-eq", "-f", "-g", "-ge", "-gt", "-h", "-k", "-L",
     "-le", "-lt", "-n", "-ne", "-nt", "-o", "-ot", "-p", "-r", "-s", "-S", "-t", "-u", "-w",

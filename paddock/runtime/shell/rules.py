@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from paddock.runtime.shell.syntax import Refused, Word
+from paddock.runtime.shell.syntax import Refused, Variable, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +30,8 @@ class Arguments:
 
     options: tuple[tuple[str, str | None], ...]
     operands: tuple[str, ...]
+    varying: bool = False
+    """Whether an option, its value or an operand that is text holds a variable."""
 
     def values(self, *names: str) -> list[str]:
         """The values of these options."""
@@ -89,7 +91,13 @@ class Options:
         if self.max_operands is not None and len(reading.operands) > self.max_operands:
             raise Refused(f"more than {self.max_operands} operands are not allowed")
         if self.also is not None:
-            self.also(Arguments(options=tuple(reading.options), operands=tuple(reading.operands)))
+            self.also(
+                Arguments(
+                    options=tuple(reading.options),
+                    operands=tuple(reading.operands),
+                    varying=reading.varying,
+                )
+            )
         return checked
 
 
@@ -102,6 +110,7 @@ class _Reading:
         self._rule = rule
         self.options: list[tuple[str, str | None]] = []
         self.operands: list[str] = []
+        self.varying = False
 
     def run(self, words: Sequence[Word]) -> tuple[Word, ...]:
         operands: list[Word] = []
@@ -114,20 +123,24 @@ class _Reading:
                 if text.startswith("-"):
                     raise Refused(f"the value of {waiting} begins with a dash; attach it")
                 self.options.append((waiting, text))
-                options.append(word.literal())
+                options.append(self._fixed(word))
                 waiting = None
             elif ended or not text.startswith("-") or text == "-":
                 self.operands.append(text)
-                operands.append(word.literal() if self._is_text() else word)
+                operands.append(self._fixed(word) if self._is_text() else word)
             elif text == "--":
                 ended = True
                 operands.append(word)
             else:
                 waiting = self._option(text)
-                options.append(word.literal())
+                options.append(self._fixed(word))
         if waiting is not None:
             raise Refused(f"{waiting} needs a value")
         return tuple(operands) if options is operands else (*options, *operands)
+
+    def _fixed(self, word: Word) -> Word:
+        self.varying = self.varying or any(isinstance(part, Variable) for part in word.parts)
+        return word.literal()
 
     def _is_text(self) -> bool:
         if self._rule.max_operands is not None:

@@ -66,6 +66,8 @@ class Variable:
 
 
 Part = Text | Glob | Variable
+EXIT_CODE = Variable("?")
+"""A number, whatever a sandbox does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,42 @@ class Word:
             _add(parts, Text(part.value) if isinstance(part, Glob) else part)
         return Word(tuple(parts), self.home)
 
+    @property
+    def may_become_option(self) -> bool:
+        """Whether it begins with a dash if the variables that it begins with are empty."""
+        leading, rest = self._split()
+        if not leading or not rest:
+            return False
+        return isinstance(rest[0], Glob) or _dashed(rest[0])
+
     def render(self) -> str:
-        """The word for a shell. A glob cannot become an option: it is led by ``./``."""
-        start = "~" if self.home else ""
-        if not self.home and self.parts and isinstance(self.parts[0], Glob):
-            start = "./"
-        return start + "".join(map(_rendered, self.parts)) or "''"
+        """The word for a shell.
+
+        It cannot become an option there: a leading glob is led by ``./``, and a variable
+        whose value begins with a dash counts as empty.
+        """
+        if self.home:
+            return _guarded("HOME") + "".join(map(_rendered, self.parts))
+        leading, rest = self._split()
+        start = "./" if rest and not leading and isinstance(rest[0], Glob) else ""
+        pieces = [*(_guarded(part.name) for part in leading), start, *map(_rendered, rest)]
+        return "".join(pieces) or "''"
+
+    def _split(self) -> tuple[list[Variable], list[Part]]:
+        """The variables that it begins with, and what follows; empty quotes mean nothing."""
+        parts = [part for part in self.parts if part != Text("")]
+        leading: list[Variable] = []
+        while parts and isinstance(parts[0], Variable) and parts[0] != EXIT_CODE:
+            leading.append(parts.pop(0))  # type: ignore[arg-type]
+        return leading, parts
+
+
+def _dashed(part: Part) -> bool:
+    return isinstance(part, Text) and part.value.startswith("-")
+
+
+def _guarded(name: str) -> str:
+    return f'"${{{name}##-*}}"'
 
 
 def _rendered(part: Part) -> str:
@@ -117,9 +149,13 @@ class SimpleCommand:
 
     words: tuple[Word, ...]
     redirections: tuple[str, ...] = ()
+    guard: tuple[str, str] = ("", "")
+    """What the shell reads before and after the program and its arguments."""
 
     def render(self) -> str:
-        return " ".join([*(word.render() for word in self.words), *self.redirections])
+        before, after = self.guard
+        program = before + " ".join(word.render() for word in self.words) + after
+        return " ".join([program, *self.redirections])
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,8 +356,7 @@ class _Reader:
 
 def _readable(target: Word) -> bool:
     """Whether ``<target`` opens one file; some shells connect to hosts through /dev names."""
-    globs = any(isinstance(part, Glob) for part in target.parts)
-    return not globs and (target.text == "/dev/null" or not target.text.startswith("/dev/"))
+    return target.plain and (target.text == "/dev/null" or not target.text.startswith("/dev/"))
 
 
 def _add(parts: list[Part], part: Part) -> None:
