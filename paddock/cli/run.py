@@ -48,7 +48,9 @@ def run(
     ] = None,
     shell_mode: Annotated[
         str | None,
-        typer.Option("--shell-mode", help="restricted or unrestricted, over the profile's."),
+        typer.Option(
+            "--shell-mode", help="restricted (fenced) or unrestricted, over the profile's."
+        ),
     ] = None,
     config: Annotated[
         Path | None,

@@ -35,7 +35,10 @@ more leaves."""
 def describe_writing(agent: Agent) -> str:
     """What the agent may change."""
     profile = load_profile(agent.config.profile)
-    return f"writing files: {profile.file_write.value}; shell: {profile.shell.value}"
+    shell = profile.shell.value
+    if profile.shell is ShellMode.RESTRICTED:
+        shell += f", fence: {profile.shell_fence.value}"
+    return f"writing files: {profile.file_write.value}; shell: {shell}"
 
 
 async def set_writing(agent: Agent, allowed: bool) -> str:

@@ -27,6 +27,7 @@ __all__ = [
     "DatabaseMode",
     "FileWriteMode",
     "PermissionProfile",
+    "ShellFence",
     "ShellMode",
     "load_profile",
 ]
@@ -51,6 +52,18 @@ class ShellMode(enum.StrEnum):
     UNRESTRICTED = "unrestricted"
 
 
+class ShellFence(enum.StrEnum):
+    """What keeps the commands of a restricted shell from changing things.
+
+    `LANDLOCK` is the sandbox's kernel (see `paddock.sandbox.Fence`); where it cannot, no
+    command runs. `ALLOW_LIST` is the list of programs and options alone, which a hostile
+    model or repository may get around.
+    """
+
+    LANDLOCK = "landlock"
+    ALLOW_LIST = "allow-list"
+
+
 class FileWriteMode(enum.StrEnum):
     OFF = "off"
     CREATE_ONLY = "create-only"
@@ -73,6 +86,9 @@ class ApprovalMode(enum.StrEnum):
 class PermissionProfile:
     """What one agent may do.
 
+    `shell_fence` and `shell_network` are for the commands of a restricted shell: what
+    keeps them from changing things, and whether they may use TCP and UDP under Landlock. Where
+    they do not apply they are set to their defaults.
     `shell_timeout` is in seconds, for a command that asks for no other.
     `shell_working_dir` is where commands start if the sandbox has such a directory.
     `required_tools` need approval in every mode but ``none``. With `bash_only` no
@@ -82,6 +98,8 @@ class PermissionProfile:
     name: str
     description: str = ""
     shell: ShellMode = ShellMode.RESTRICTED
+    shell_fence: ShellFence = ShellFence.LANDLOCK
+    shell_network: bool = False
     file_write: FileWriteMode = FileWriteMode.OFF
     database: DatabaseMode = DatabaseMode.READONLY
     approval: ApprovalMode = ApprovalMode.DANGEROUS
@@ -95,11 +113,16 @@ class PermissionProfile:
         """Make the fields what they are declared to be: a mode given as text must not slip by."""
         try:
             object.__setattr__(self, "shell", ShellMode(self.shell))
+            object.__setattr__(self, "shell_fence", ShellFence(self.shell_fence))
             object.__setattr__(self, "file_write", FileWriteMode(self.file_write))
             object.__setattr__(self, "database", DatabaseMode(self.database))
             object.__setattr__(self, "approval", ApprovalMode(self.approval))
         except ValueError as error:
             raise ConfigError(f"profile {self.name!r}: {error}") from error
+        if self.shell is ShellMode.UNRESTRICTED:
+            object.__setattr__(self, "shell_fence", ShellFence.LANDLOCK)
+        if self.shell is ShellMode.UNRESTRICTED or self.shell_fence is ShellFence.ALLOW_LIST:
+            object.__setattr__(self, "shell_network", False)
         object.__setattr__(self, "required_tools", frozenset(self.required_tools))
         object.__setattr__(self, "dangerous_patterns", tuple(self.dangerous_patterns))
 
@@ -117,7 +140,7 @@ class PermissionProfile:
         return {
             "profile": self.name,
             "description": self.description,
-            "shell": {"mode": self.shell.value},
+            "shell": self._shell_to_dict(),
             "file_write": {"mode": self.file_write.value},
             "database": {"mode": self.database.value},
             "approval": {
@@ -129,6 +152,14 @@ class PermissionProfile:
             "shell_working_dir": self.shell_working_dir,
             "bash_only": self.bash_only,
         }
+
+    def _shell_to_dict(self) -> dict[str, Any]:
+        if self.shell is ShellMode.UNRESTRICTED:
+            return {"mode": self.shell.value}
+        section = {"mode": self.shell.value, "fence": self.shell_fence.value}
+        if self.shell_fence is ShellFence.ALLOW_LIST:
+            return section
+        return section | {"network": self.shell_network}
 
     def requires_approval(self, tool_name: str, arguments: Mapping[str, Any]) -> bool:
         """Whether a person has to approve this call.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock.runtime.permissions import PermissionProfile
+from paddock.runtime.permissions import PermissionProfile, ShellFence
 from tests.contract.tool_calls import bash, caller
 
 if TYPE_CHECKING:
@@ -132,7 +132,22 @@ async def test_a_restricted_shell_says_what_it_blocked(sandbox: Sandbox) -> None
 
 async def test_a_restricted_shell_runs_what_only_reads(sandbox: Sandbox) -> None:
     await sandbox.fs.write_text("a.txt", "one\ntwo\n")
-    call = caller(sandbox, "readonly")
+    call = caller(sandbox, "readonly" if not sandbox.unfenced else LESS_FENCED)
     text, facts = await bash(call, 'cat *.txt nope 2>/dev/null | wc -l && echo "$PWD"')
     assert text.split() == ["2", str(sandbox.working_dir)]
     assert facts["exit_code"] == 0
+
+
+async def test_a_restricted_shell_without_its_fence_runs_nothing_and_says_why(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = sandbox.unfenced or "its kernel is too old"
+    monkeypatch.setattr(type(sandbox), "unfenced", reason)
+    output = await caller(sandbox, "readonly")("bash", command="ls")
+    assert not output.success
+    assert reason in output.content
+    assert "'shell: {fence: allow-list}'" in output.content
+    await bash(caller(sandbox, LESS_FENCED), "ls")
+
+
+LESS_FENCED = PermissionProfile(name="accepted", shell_fence=ShellFence.ALLOW_LIST)

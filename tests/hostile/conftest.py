@@ -32,6 +32,8 @@ RECIPES: dict[str, Backend] = {
     "docker-nobody": DockerBackend(user="nobody", network="none"),
     "local-bubblewrap": LocalBackend(isolation="bubblewrap"),
 }
+WITHOUT_ISOLATION: dict[str, Backend] = {"local-none": LocalBackend(isolation="none")}
+"""For attacks by fenced commands only: others would reach this machine."""
 WITH_GUEST = ["daytona", *RECIPES]
 """Where commands are started by our guest, and not by the engine."""
 
@@ -53,7 +55,7 @@ async def backend(request: pytest.FixtureRequest, require: Require) -> AsyncIter
     if request.param == "local-bubblewrap":
         found = await probe()
         require("bubblewrap", found.level == "bubblewrap", found.reason)
-    yield RECIPES[request.param]
+    yield {**RECIPES, **WITHOUT_ISOLATION}[request.param]
 
 
 @pytest.fixture

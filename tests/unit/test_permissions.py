@@ -18,6 +18,7 @@ from paddock.runtime.permissions import (
     DatabaseMode,
     FileWriteMode,
     PermissionProfile,
+    ShellFence,
     ShellMode,
     load_profile,
 )
@@ -186,6 +187,11 @@ def test_a_bare_value_stands_for_its_mode(tmp_path: Path) -> None:
         ("profile: x\nshel: restricted\n", "shel"),
         ("profile: x\nshell: {mod: restricted}\n", "shell.mod"),
         ("profile: x\nshell: loose\n", "shell.mode"),
+        ("profile: x\nshell: {fence: none}\n", "shell.fence"),
+        ("profile: x\nshell: {network: perhaps}\n", "shell.network"),
+        ("profile: x\nshell: {mode: unrestricted, fence: landlock}\n", "restricted shell only"),
+        ("profile: x\nshell: {mode: unrestricted, network: true}\n", "restricted shell only"),
+        ("profile: x\nshell: {fence: allow-list, network: true}\n", "'fence: landlock'"),
         ("profile: x\nfile_write: true\n", "file_write.mode"),
         ("profile: x\nshell_timeout: -1\n", "shell_timeout"),
         ("profile: x\nshell_timeout: .inf\n", "shell_timeout"),
@@ -226,12 +232,27 @@ def test_a_mode_given_as_text_is_that_mode_and_not_a_way_around_it() -> None:
         PermissionProfile(name="x", shell="loose")  # type: ignore[arg-type]
 
 
+def test_a_restricted_shell_is_fenced_by_landlock_unless_the_profile_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    assert load_profile("readonly").shell_fence is ShellFence.LANDLOCK
+    assert not load_profile("readonly").shell_network
+    accepted = _load(tmp_path, "profile: x\nshell: {fence: allow-list}\n")
+    assert (accepted.shell, accepted.shell_fence) == (ShellMode.RESTRICTED, ShellFence.ALLOW_LIST)
+    reaching = _load(tmp_path, "profile: x\nshell: {network: true}\n")
+    assert (reaching.shell_fence, reaching.shell_network) == (ShellFence.LANDLOCK, True)
+    with pytest.raises(ConfigError, match="bwrap"):
+        PermissionProfile(name="x", shell_fence="bwrap")  # type: ignore[arg-type]
+
+
 _TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
 PROFILES = st.builds(
     PermissionProfile,
     name=_TEXT,
     description=_TEXT,
     shell=st.sampled_from(ShellMode),
+    shell_fence=st.sampled_from(ShellFence),
+    shell_network=st.booleans(),
     file_write=st.sampled_from(FileWriteMode),
     database=st.sampled_from(DatabaseMode),
     approval=st.sampled_from(ApprovalMode),

@@ -5,9 +5,17 @@ Gives plain fields back; what they mean is the business of `paddock.runtime.perm
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from paddock.errors import ConfigError
 from paddock.runtime.yamltext import decode, read_yaml
@@ -35,6 +43,17 @@ class _Section(BaseModel):
 
 class _Shell(_Section):
     mode: Literal["restricted", "unrestricted"] = "restricted"
+    fence: Literal["landlock", "allow-list"] | None = None
+    network: bool | None = None
+
+    @model_validator(mode="after")
+    def _only_where_it_applies(self) -> Self:
+        """A fence that is asked for and not made would be worse than none."""
+        if self.mode == "unrestricted" and (self.fence is not None or self.network is not None):
+            raise ValueError("fence and network apply to a restricted shell only")
+        if self.fence == "allow-list" and self.network is not None:
+            raise ValueError("network needs 'fence: landlock'; an allow-list does not control it")
+        return self
 
 
 class _FileWrite(_Section):
@@ -83,6 +102,8 @@ def fields_from_mapping(document: dict[str, Any], *, source: str) -> dict[str, A
         "name": file.name,
         "description": file.description,
         "shell": file.shell.mode,
+        "shell_fence": file.shell.fence or "landlock",
+        "shell_network": bool(file.shell.network),
         "file_write": file.file_write.mode,
         "database": file.database.mode,
         "approval": file.approval.mode,

@@ -216,9 +216,13 @@ _ADDED = {
 }
 _FILTERING = frozenset({"blame", "diff", "ls-files", "status"})
 """They compare files with what is recorded, by way of the filters that are set for them."""
-_REFUSAL = (
+_HAS_FILTERS = (
     "echo 'git: not run, because the settings of this repository name programs (filter.*) that "
-    "it would start, or because this git is older than 2.26' >&2; false"
+    "it would start' >&2; false"
+)
+_CANNOT_TELL = (
+    "echo 'git: not run, because it cannot list the settings of this repository; that takes "
+    "git 2.26 or newer' >&2; false"
 )
 
 
@@ -251,8 +255,8 @@ class GitRule:
         git = " ".join(["git", *(word.render() for word in words[:at])])
         asked = f"{git} config --show-scope --get-regexp '^filter[.].*[.](clean|process)$' 2>&1"
         named = "*local?filter.*|*worktree?filter.*"
-        before = f'case $({asked}; echo "=$?") in {named}) {_REFUSAL} ;; *=[01]) '
-        return before, f" ;; *) {_REFUSAL} ;; esac"
+        before = f'case $({asked}; echo "=$?") in {named}) {_HAS_FILTERS} ;; *=[01]) '
+        return before, f" ;; *) {_CANNOT_TELL} ;; esac"
 
 
 def _before_subcommand(words: tuple[Word, ...]) -> int:

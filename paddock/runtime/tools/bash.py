@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from paddock.errors import ExecTimeout
+from paddock.errors import ExecTimeout, FenceUnavailable
 from paddock.runtime.shell import RESTRICTED_ENV, Blocked, check_command
 from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
 from paddock.runtime.tools.output import BYTES_PER_TOKEN, MAX_OUTPUT_TOKENS, truncate_output
 from paddock.runtime.tools.paths import parse_path, show_path
+from paddock.sandbox import Fence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,12 +36,22 @@ _IN_ORDER: Final = (
 """One pipe for both streams keeps their order; bash where there is one, since models write it."""
 
 
+_READS_ONLY: Final = Fence()
+_NOT_FENCED: Final = (
+    "Command not run: this profile runs commands only where the sandbox's kernel keeps them from "
+    "changing anything, and here it cannot: {reason}. The other tools work. The user can accept "
+    "the list of allowed programs as the only fence with 'shell: {{fence: allow-list}}' in the "
+    "profile."
+)
+
+
 class BashHandler(ToolHandler):
     """Runs a command line and returns its output and exit code as JSON.
 
     stdout and stderr come in the order in which they were written. With `restricted`
     a command has to pass `paddock.runtime.shell.check_command`, and what runs is the
-    command line as that function understood it. `timeout` (seconds) is for calls that
+    command line as that function understood it, inside `fence`; where a sandbox has no such
+    fence, no command runs. None leaves the allow-list alone. `timeout` (seconds) is for calls that
     give none; a command that takes longer is killed with all its children.
     `working_dir` is where commands start if the sandbox has such a directory.
     """
@@ -67,9 +78,15 @@ class BashHandler(ToolHandler):
     }
 
     def __init__(
-        self, *, restricted: bool = True, timeout: float = 120.0, working_dir: str | None = None
+        self,
+        *,
+        restricted: bool = True,
+        fence: Fence | None = _READS_ONLY,
+        timeout: float = 120.0,
+        working_dir: str | None = None,
     ) -> None:
         self._restricted = restricted
+        self._fence = fence if restricted else None
         self._timeout = timeout
         self._working_dir = working_dir
 
@@ -89,8 +106,17 @@ class BashHandler(ToolHandler):
         facts = {"command": command, "working_dir": cwd}
         try:
             result = await sandbox.exec(
-                argv, cwd=cwd, env=env, timeout=timeout, max_output=KEPT_BYTES
+                argv,
+                cwd=cwd,
+                env=env and _with_absolute_path(env, sandbox),
+                timeout=timeout,
+                max_output=KEPT_BYTES,
+                fence=self._fence,
             )
+        except FenceUnavailable as error:
+            content = _NOT_FENCED.format(reason=error.reason)
+            metadata = facts | {"unfenced": error.reason}
+            return ToolOutput(content=content, success=False, metadata=metadata)
         except ExecTimeout as error:
             note = f"[Command timed out after {timeout:g}s and was killed]"
             result = error.result.redacted(sandbox.redactor)
@@ -117,6 +143,15 @@ class BashHandler(ToolHandler):
         if self._working_dir is not None and await sandbox.fs.exists(self._working_dir):
             return self._working_dir
         return str(sandbox.working_dir)
+
+
+def _with_absolute_path(env: Mapping[str, str], sandbox: Sandbox) -> Mapping[str, str]:
+    """`env`, with no directory on PATH that depends on where a command runs."""
+    folders = sandbox.env.get("PATH", "").split(":")
+    if all(folder.startswith("/") for folder in folders):
+        return env
+    absolute = [folder for folder in folders if folder.startswith("/")]
+    return {**env, "PATH": ":".join(absolute)} if absolute else env
 
 
 def _output(

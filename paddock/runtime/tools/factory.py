@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from paddock.runtime.permissions import DatabaseMode, FileWriteMode, ShellMode, load_profile
+from paddock.runtime.permissions import (
+    DatabaseMode,
+    FileWriteMode,
+    ShellFence,
+    ShellMode,
+    load_profile,
+)
 from paddock.runtime.tools.bash import BashHandler
 from paddock.runtime.tools.delegate import DelegateHandler
 from paddock.runtime.tools.edit import EditHandler
@@ -12,6 +18,7 @@ from paddock.runtime.tools.excel import ReadExcelHandler, openpyxl_is_installed
 from paddock.runtime.tools.files import ListHandler, ReadHandler, WriteHandler
 from paddock.runtime.tools.registry import ToolRegistry
 from paddock.runtime.tools.search import GlobHandler, GrepHandler
+from paddock.sandbox import Fence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,6 +52,11 @@ def _handlers(
 ) -> Iterator[ToolHandler]:
     yield BashHandler(
         restricted=profile.shell is ShellMode.RESTRICTED,
+        fence=(
+            Fence(network=profile.shell_network)
+            if profile.shell_fence is ShellFence.LANDLOCK
+            else None
+        ),
         timeout=profile.shell_timeout,
         working_dir=shell_dir,
     )

@@ -146,7 +146,7 @@ async def test_writing_is_allowed_and_forbidden_as_a_whole() -> None:
     assert "write" in agent.registry
     assert "writing files full" in prompt
     prompt = await slash.set_writing(agent, False)
-    assert slash.describe_writing(agent) == "writing files: off; shell: restricted"
+    assert slash.describe_writing(agent) == "writing files: off; shell: restricted, fence: landlock"
     assert "write" not in agent.registry
     assert "writing files off" in prompt
 

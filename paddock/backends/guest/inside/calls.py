@@ -12,7 +12,6 @@ Numbers are those of Linux's ``unistd`` tables, by architecture.
 from __future__ import annotations
 
 import errno
-import os
 import struct
 
 INSTRUCTION = struct.Struct("=HBBI")
@@ -97,13 +96,12 @@ READING = (
 only open for reading."""
 
 
-def filter_program(*, network: bool, signals: bool, truncation: bool) -> bytes:
-    """The filter for this machine; `KeyError` where there is no table for it.
+def filter_program(machine: str, *, network: bool, signals: bool, truncation: bool) -> bytes:
+    """The filter for a kind of machine; `KeyError` where there is no table for it.
 
     With `network` there are TCP and UDP; `signals` and `truncation` tell that Landlock
     confines these.
     """
-    machine = os.uname().machine
     tables = [SAME_EVERYWHERE, REFUSED[machine], "" if signals else SIGNALLING[machine]]
     refused = [int(entry.partition("=")[2]) for entry in " ".join(tables).split()]
     refused += [] if truncation else [TRUNCATE[machine]]

@@ -10,13 +10,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 
 from .calls import filter_program
 from .folders import remove_tree
 from .landlock import SCOPE_ABI, TCP_ABI, TRUNCATE_ABI, RuleSet, abi
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty")
 """What may be opened for writing outside the folder: nothing stays of what is written."""
+REMOVE_TIMEOUT = 5.0
+"""Seconds: a command may leave a million files, and whoever kills it waits for this process."""
 PR_SET_SECCOMP = 22
 SECCOMP_MODE_FILTER = 2
 
@@ -45,22 +52,23 @@ class Folder:
         env["TMPDIR"] = self.path
 
     def remove(self) -> None:
-        """Remove it with all that is in it.
-
-        A child does so if it is not empty. A command may leave a million files, and a host
-        that does not wait has the guest kill this process's children.
-        """
-        try:
+        """Remove it with all that is in it, as far as `REMOVE_TIMEOUT` suffices."""
+        with contextlib.suppress(OSError):
             os.rmdir(self.path)
-        except FileNotFoundError:
             return
-        except OSError:
-            remover = os.fork()
-            if remover == 0:
-                with contextlib.suppress(OSError):
-                    remove_tree(self.path)
-                os._exit(0)
-            os.waitpid(remover, 0)
+        signal.signal(signal.SIGALRM, give_up)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, REMOVE_TIMEOUT)
+            remove_tree(self.path)
+        except OSError:  # TimeoutError, too: what is left goes with the sandbox
+            pass
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def give_up(number: int, frame: object) -> NoReturn:
+    raise TimeoutError
 
 
 def enter(folder: Folder, network: bool) -> None:
@@ -70,7 +78,10 @@ def enter(folder: Folder, network: bool) -> None:
         if not found:
             raise FenceUnavailable("Landlock is not available (it takes Linux 5.13 or newer)")
         program = filter_program(
-            network=network, signals=found >= SCOPE_ABI, truncation=found >= TRUNCATE_ABI
+            os.uname().machine,
+            network=network,
+            signals=found >= SCOPE_ABI,
+            truncation=found >= TRUNCATE_ABI,
         )
         # The filter knows no sockets at all without `network`, also where Landlock has no TCP.
         tcp = network or found < TCP_ABI
