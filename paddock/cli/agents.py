@@ -13,6 +13,7 @@ import typer
 
 from paddock.cli.options import parse_value, project_file
 from paddock.cli.recipes import Described, make_backend, vary_backend
+from paddock.cli.trusting import require_trust, require_trusted_setup
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,7 +39,10 @@ class SandboxOptions:
     env: Sequence[str] | None
     working_dir: str | None
     isolation: str | None
-    project: bool
+    network: str | None = None
+    no_setup: bool = False
+    project: bool = True
+    trust: bool = False
 
     @property
     def described(self) -> Described:
@@ -51,8 +55,31 @@ class SandboxOptions:
             "setup": self.setup,
             "env": self.env,
             "isolation": self.isolation,
+            "network": self.network,
         }
 
+    @property
+    def overridden(self) -> set[str]:
+        """The keys of an agent's file that these options decide instead."""
+        found = {f"backend.{each}" for each in _REPLACED} if self.backend else set()
+        pairs = {
+            "backend.image": self.image or self.dockerfile or self.snapshot,
+            "backend.uploads": self.upload,
+            "backend.setup": self.setup or self.no_setup,
+            "backend.isolation": self.isolation,
+            "backend.network": self.network,
+            "backend.working_dir": self.working_dir,
+            "working_dir": self.working_dir,
+            "backend": self.backend,
+        }
+        return found | {key for key, given in pairs.items() if given}
+
+
+_REPLACED = (
+    "type", "isolation", "network", "hardening", "host", "runtime", "config", "volumes",
+    "uploads", "image", "working_dir", "setup",
+)  # fmt: skip
+"""Keys of a recipe that go when a backend is named."""
 
 ON_A_COMMAND_LINE: Mapping[str, Any] = {"auto_approve": False}
 """What an agent is where nothing else is said: somebody may be there to ask."""
@@ -72,25 +99,53 @@ class AgentOptions:
     vars_file: Path | None = None
     base_url: str | None = None
     reasoning_effort: str | None = None
+    auto_approve: bool | None = None
+
+    @property
+    def overridden(self) -> set[str]:
+        """The keys of an agent's file that these options decide instead."""
+        pairs = {
+            "model": self.model,
+            "profile": self.profile,
+            "base_url": self.base_url,
+            "system_prompt": self.system_prompt or self.prompt_file,
+            "auto_approve": self.auto_approve is not None,
+        }
+        return {key for key, given in pairs.items() if given}
 
 
-def read_config(path: Path) -> AgentConfig:
-    """The agent's file at `path`. Raises as `AgentConfig.from_file`.
+def read_config(
+    path: Path, agent: AgentOptions, sandbox: SandboxOptions, *, data: bytes | None = None
+) -> AgentConfig:
+    """The agent's file at `path`, which the user trusts as far as it needs that; `data` are its
+    contents if they were read already.
 
-    And `ConfigError` for what would be found out later, when nobody knows the file any more.
+    Raises as `AgentConfig.from_file` and `require_trust`, and `ConfigError` for what would be
+    found out later, when nobody knows the file any more.
     """
-    from paddock.runtime.config import AgentConfig
+    from paddock.runtime.config import AgentConfig, read_file
     from paddock.runtime.models import PROVIDERS
     from paddock.runtime.response_format import answer_format
+    from paddock.runtime.tools.sql.config import parse_databases
 
-    config = AgentConfig.from_file(path, **ON_A_COMMAND_LINE)
+    data = read_file(path) if data is None else data
+    config = AgentConfig.from_yaml(data, source=str(path), **ON_A_COMMAND_LINE)
     if config.provider not in (None, *PROVIDERS):
         known = ", ".join(PROVIDERS)
         raise ConfigError(f"{path}: provider {config.provider!r} is not one of {known}")
     try:
         answer_format(config.response_format)
+        parse_databases(config.databases)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+    require_trust(
+        path,
+        data,
+        config,
+        overridden=agent.overridden | sandbox.overridden,
+        isolation=sandbox.isolation,
+        trust=sandbox.trust,
+    )
     return config
 
 
@@ -100,8 +155,8 @@ def configure(
     """The agent of the options over `base`, in whose recipe paths of this machine are whole:
     whoever resumes its session may do so elsewhere.
 
-    The recipe of an agent's file is used as it is, or replaced by naming a backend; one that
-    was `saved` with a session is changed by the options.
+    The recipe of an agent's file, or one that was `saved` with a session, is changed by the
+    options, or replaced by naming a backend.
 
     Raises `ConfigError`, `typer.BadParameter` and `Unsupported`; a file that is missing is
     a `FileNotFoundError`.
@@ -113,6 +168,8 @@ def configure(
     if sandbox.working_dir:
         base = dataclasses.replace(base, working_dir=None)
     recipe = _anchored(_recipe(base, sandbox, saved=saved))
+    if sandbox.no_setup:
+        recipe = dataclasses.replace(recipe, setup=())
     return dataclasses.replace(
         base,
         backend=recipe,
@@ -134,6 +191,7 @@ def initial_prompt(config: AgentConfig) -> str | None:
 def _changes(base: AgentConfig, agent: AgentOptions) -> dict[str, Any]:
     """The fields that the options change."""
     given = {
+        "auto_approve": False if agent.auto_approve is False else None,
         "model": agent.model,
         "system_prompt": _system_prompt(agent),
         "base_url": agent.base_url,
@@ -194,21 +252,22 @@ def _read_variables(path: Path | None) -> dict[str, Any]:
 
 def _recipe(base: AgentConfig, sandbox: SandboxOptions, *, saved: bool) -> Backend:
     if sandbox.backend is None and not isinstance(base.backend, str):
-        if saved:
-            return vary_backend(base.backend, **sandbox.described, working_dir=sandbox.working_dir)
-        return _recipe_of_file(base.backend, sandbox)
+        return vary_backend(base.backend, **sandbox.described, working_dir=sandbox.working_dir)
     # What a sandbox begins with may imply a backend, and goes before the one of the file.
     begun = sandbox.dockerfile or sandbox.snapshot
     named = base.backend if isinstance(base.backend, str) and not begun else None
     name = sandbox.backend or named
     if saved and name == named:
         _require_known(name)
-    return make_backend(
+    project = project_file(sandbox.project)
+    recipe = make_backend(
         name,
         **sandbox.described,
         working_dir=sandbox.working_dir or base.working_dir,
-        project=project_file(sandbox.project),
+        project=project,
     )
+    require_trusted_setup(project, recipe, trust=sandbox.trust or sandbox.no_setup)
+    return recipe
 
 
 def _require_known(name: str | None) -> None:
@@ -234,16 +293,3 @@ def _place(recipe: Backend, working_dir: str | None) -> str | None:
     if working_dir is None or recipe.default_working_dir is not None:
         return working_dir
     return str(Path(working_dir).absolute())
-
-
-def _recipe_of_file(recipe: Backend, sandbox: SandboxOptions) -> Backend:
-    """The recipe that an agent's file holds, whole: no option and no project adds to it."""
-    for name, value in sandbox.described.items():
-        if value:
-            raise typer.BadParameter(
-                f"the agent's file has a recipe of its own, which --{name} would not change; "
-                "change it there, or replace it with --backend"
-            )
-    if sandbox.working_dir:
-        return dataclasses.replace(recipe, working_dir=sandbox.working_dir)
-    return recipe

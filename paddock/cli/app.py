@@ -22,6 +22,7 @@ from paddock.cli.sandboxes import gc, ls, rm
 from paddock.cli.sessions import sessions
 from paddock.cli.settings import Settings
 from paddock.cli.steering import cancel, ps
+from paddock.cli.trust import trust
 
 __all__ = ["app", "with_command"]
 
@@ -87,6 +88,7 @@ app.command()(ls)
 app.command()(rm)
 app.command()(gc)
 app.command()(init)
+app.command()(trust)
 app.command()(doctor)
 
 

@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from paddock.runtime.results import AgentEvent, RunResult
     from paddock.runtime.session import Session
 
-__all__ = ["Approver", "TraceLines", "check_new_file", "converse", "narrate"]
+__all__ = [
+    "Approver",
+    "TraceLines",
+    "check_new_file",
+    "converse",
+    "forget_what_was_typed",
+    "narrate",
+]
 
 _EXIT_CODES = {"completed": 0, "cancelled": 130}
 
@@ -168,13 +175,13 @@ class Approver:
             return False
         shown = plain(json.dumps(dict(arguments), indent=2, ensure_ascii=False, default=str))
         async with self._turn:
-            _forget_what_was_typed()
+            forget_what_was_typed()
             print(f"\n{plain(tool_name)} {shown}", file=sys.stderr, flush=True)
             answer = await self._read_answer("Allow this call? [y/N] ")
         return answer.strip().lower() in ("y", "yes")
 
 
-def _forget_what_was_typed() -> None:
+def forget_what_was_typed() -> None:
     """Who typed before the question was there has not answered it."""
     with contextlib.suppress(termios.error):
         termios.tcflush(0, termios.TCIFLUSH)

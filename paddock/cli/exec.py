@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from paddock.cli.pipes import read_stdin, write_output
 from paddock.cli.provisioning import provisioning
 from paddock.cli.recipes import make_backend
 from paddock.cli.running import run
+from paddock.cli.trusting import require_trusted_setup
 from paddock.errors import PaddockError
 
 if TYPE_CHECKING:
@@ -42,9 +44,12 @@ def exec_(
     env: options.Env = None,
     working_dir: options.WorkingDir = None,
     isolation: options.Isolation = None,
+    network: options.Network = None,
+    no_setup: options.NoSetup = False,
     secret: options.Secret = None,
     short_secret: options.ShortSecret = None,
     project: options.ProjectFile = True,
+    trust: options.Trust = False,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=0, help="Kill it after this long.")
     ] = None,
@@ -61,6 +66,7 @@ def exec_(
 
         tar c src | paddock exec -- tar t
     """
+    heeded = options.project_file(project)
     recipe = make_backend(
         backend,
         image=image,
@@ -71,9 +77,13 @@ def exec_(
         env=env,
         working_dir=working_dir,
         isolation=isolation,
-        project=options.project_file(project),
+        network=network,
+        project=heeded,
         secrets=options.read_secrets(secret, short_secret),
     )
+    require_trusted_setup(heeded, recipe, trust=trust or no_setup)
+    if no_setup:
+        recipe = dataclasses.replace(recipe, setup=())
     raise typer.Exit(run(_exec(recipe, command, timeout)))
 
 

@@ -30,12 +30,15 @@ __all__ = [
     "Isolation",
     "MaxTurns",
     "Model",
+    "Network",
+    "NoSetup",
     "ProjectFile",
     "Secret",
     "SessionDir",
     "Setup",
     "ShortSecret",
     "Snapshot",
+    "Trust",
     "Upload",
     "WorkingDir",
     "parse_upload",
@@ -171,9 +174,37 @@ Model = Annotated[
 MaxTurns = Annotated[
     int | None, typer.Option("--max-turns", min=1, help="Calls of the model, at most.")
 ]
-AutoApprove = Annotated[
+NoSetup = Annotated[
     bool,
-    typer.Option("--auto-approve", "-y", help="Do not ask before dangerous calls, this time."),
+    typer.Option(
+        "--no-setup",
+        help="Run no setup commands, whatever a file says.",
+        rich_help_panel=_SANDBOX,
+    ),
+]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        metavar="none|auto|full|HOST,...",
+        help="What the sandbox reaches: nothing, the default, everything, or these hosts.",
+        rich_help_panel=_SANDBOX,
+    ),
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Trust the files of the project this time. See `paddock trust`.",
+    ),
+]
+AutoApprove = Annotated[
+    bool | None,
+    typer.Option(
+        "--auto-approve/--no-auto-approve",
+        "-y",
+        help="Do not ask before dangerous calls, this time; or do, whatever a file says.",
+    ),
 ]
 SessionDir = Annotated[
     Path | None,

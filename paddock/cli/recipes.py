@@ -15,6 +15,7 @@ import typer
 from paddock.backends.uv import install_command, require_command
 from paddock.cli.options import parse_upload, parse_variable
 from paddock.errors import ConfigError, Unsupported
+from paddock.network import Allow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +45,7 @@ class Described(TypedDict, total=False):
     setup: Sequence[str] | None
     env: Sequence[str] | None
     isolation: str | None
+    network: str | None
 
 
 def make_backend(
@@ -109,6 +111,7 @@ def _given(
         "env_vars": dict(parse_variable(text) for text in described.get("env") or ()),
         "working_dir": working_dir,
         "isolation": described.get("isolation"),
+        "network": _network(described.get("network")),
     }
     given = {field: value for field, value in asked.items() if value}
     if beginning is not None:
@@ -118,6 +121,13 @@ def _given(
         hint = "choose another with --backend"
         raise Unsupported(f"--{option}", backend=kind.name, hint=hint)
     return given
+
+
+def _network(text: str | None) -> str | Allow | None:
+    """One of the words that backends know, or a list of hosts."""
+    if text is None or text in ("none", "auto", "full"):
+        return text
+    return Allow(hosts=tuple(host.strip() for host in text.split(",")))
 
 
 def _begun(described: Described) -> Beginning | None:

@@ -22,7 +22,7 @@ from paddock.cli.interactive import Chat
 from paddock.cli.lines import is_terminal
 from paddock.cli.render import PREVIEW_LINES
 from paddock.cli.running import run as run_to_end
-from paddock.cli.sessions import list_, locate, open_store
+from paddock.cli.sessions import create_saved, list_, locate, open_store, read_saved
 from paddock.errors import ConfigError
 
 __all__ = ["run"]
@@ -89,7 +89,7 @@ def run(
         typer.Option("--reasoning-effort", help="How long the model thinks: low, medium, high."),
     ] = None,
     max_turns: options.MaxTurns = None,
-    auto_approve: options.AutoApprove = False,
+    auto_approve: options.AutoApprove = None,
     resume: Annotated[
         str | None,
         typer.Option(
@@ -120,9 +120,12 @@ def run(
     env: options.Env = None,
     working_dir: options.WorkingDir = None,
     isolation: options.Isolation = None,
+    network: options.Network = None,
+    no_setup: options.NoSetup = False,
     secret: options.Secret = None,
     short_secret: options.ShortSecret = None,
     project: options.ProjectFile = True,
+    trust: options.Trust = False,
 ) -> None:
     """Give an agent a task, in a fresh sandbox; without one, talk with it.
 
@@ -151,35 +154,40 @@ def run(
     saved = found is not None and config is None
     if saved:
         backend = options.unless_from_environment(context, "backend", backend)
-    file = config or (found[0].base_dir / found[1] / "config.yaml" if found else None)
-    agent_config = configure(
-        None if file is None else read_config(file),
-        AgentOptions(
-            model=model,
-            profile=profile,
-            shell_mode=shell_mode,
-            system_prompt=system_prompt,
-            prompt_file=prompt_file,
-            variables=variables,
-            vars_file=vars_file,
-            base_url=base_url,
-            reasoning_effort=reasoning_effort,
-        ),
-        SandboxOptions(
-            backend=backend,
-            image=image,
-            dockerfile=dockerfile,
-            snapshot=snapshot,
-            upload=upload,
-            setup=setup,
-            env=env,
-            working_dir=working_dir,
-            isolation=isolation,
-            project=project,
-        ),
-        saved=saved,
+    agent_options = AgentOptions(
+        model=model,
+        profile=profile,
+        shell_mode=shell_mode,
+        system_prompt=system_prompt,
+        prompt_file=prompt_file,
+        variables=variables,
+        vars_file=vars_file,
+        base_url=base_url,
+        reasoning_effort=reasoning_effort,
+        auto_approve=auto_approve,
     )
-    agent_config = with_databases(agent_config, file=file, saved=saved)
+    sandbox_options = SandboxOptions(
+        backend=backend,
+        image=image,
+        dockerfile=dockerfile,
+        snapshot=snapshot,
+        upload=upload,
+        setup=setup,
+        env=env,
+        working_dir=working_dir,
+        isolation=isolation,
+        network=network,
+        no_setup=no_setup,
+        project=project,
+        trust=trust,
+    )
+    base = None
+    if config is not None:
+        base = read_config(config, agent_options, sandbox_options)
+    elif found is not None:
+        base = read_saved(*found, agent_options, sandbox_options)
+    agent_config = configure(base, agent_options, sandbox_options, saved=saved)
+    agent_config = with_databases(agent_config, file=config, saved=saved)
     if prompt is not None:
         text: str | None = options.read_prompt(prompt)
     else:
@@ -189,7 +197,11 @@ def run(
     store = found[0] if found else open_store(session_dir)
     agent = Agent(agent_config)
     resumed = store.resume(found[1], agent, secrets=secrets) if found else None
-    create = partial(store.create_session if save else Session, agent, secrets=secrets)
+    create = (
+        partial(create_saved, store, agent, secrets=secrets)
+        if save
+        else partial(Session, agent, secrets=secrets)
+    )
     if text is None:
         chat = Chat(
             agent,
@@ -197,7 +209,7 @@ def run(
             session=resumed,
             create=create,
             secrets=secrets,
-            approves_all=auto_approve,
+            approves_all=bool(auto_approve),
             max_turns=max_turns,
             preview_lines=preview_lines,
         )
@@ -207,7 +219,7 @@ def run(
             converse(
                 resumed or create(),
                 text,
-                approves_all=auto_approve,
+                approves_all=bool(auto_approve),
                 max_turns=max_turns,
                 as_json=as_json,
                 output=output,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -21,13 +22,26 @@ from paddock.cli.running import run
 from paddock.cli.tables import table_console
 from paddock.cli.text import one_line, plain
 from paddock.cli.timeline import Timeline
+from paddock.cli.trusting import TrustStore, trust_file
 from paddock.errors import ConfigError
-from paddock.runtime.directory import TRACE, SessionDirectory
+from paddock.runtime.directory import CONFIG, TRACE, SessionDirectory
 
 if TYPE_CHECKING:
+    from paddock.redaction import Secrets
+    from paddock.runtime.agent import Agent
+    from paddock.runtime.config import AgentConfig
+    from paddock.runtime.session import Session
     from paddock.runtime.store import SessionInfo, SessionStore
 
-__all__ = ["find_session", "list_", "locate", "open_store", "sessions"]
+__all__ = [
+    "create_saved",
+    "find_session",
+    "list_",
+    "locate",
+    "open_store",
+    "read_saved",
+    "sessions",
+]
 
 sessions = typer.Typer(no_args_is_help=True, help="List, look at and resume earlier sessions.")
 
@@ -94,7 +108,7 @@ def resume(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help=options.PROMPT_HELP)],
     model: options.Model = None,
     max_turns: options.MaxTurns = None,
-    auto_approve: options.AutoApprove = False,
+    auto_approve: options.AutoApprove = None,
     session_dir: options.SessionDir = None,
     as_json: options.AsJson = False,
     backend: options.BackendName = None,
@@ -106,9 +120,12 @@ def resume(
     env: options.Env = None,
     working_dir: options.WorkingDir = None,
     isolation: options.Isolation = None,
+    network: options.Network = None,
+    no_setup: options.NoSetup = False,
     secret: options.Secret = None,
     short_secret: options.ShortSecret = None,
     project: options.ProjectFile = True,
+    trust: options.Trust = False,
 ) -> None:
     """Go on with a session: the agent remembers the conversation, its sandbox is a new one.
 
@@ -123,26 +140,29 @@ def resume(
     secrets = options.read_secrets(secret, short_secret)
     store = open_store(session_dir)
     name = find_session(store, session)
-    config = configure(
-        read_config(store.base_dir / name / "config.yaml"),
-        AgentOptions(model=model),
-        SandboxOptions(
-            backend=options.unless_from_environment(context, "backend", backend),
-            image=image,
-            dockerfile=dockerfile,
-            snapshot=snapshot,
-            upload=upload,
-            setup=setup,
-            env=env,
-            working_dir=working_dir,
-            isolation=isolation,
-            project=project,
-        ),
-        saved=True,
+    agent_options = AgentOptions(model=model, auto_approve=auto_approve)
+    sandbox_options = SandboxOptions(
+        backend=options.unless_from_environment(context, "backend", backend),
+        image=image,
+        dockerfile=dockerfile,
+        snapshot=snapshot,
+        upload=upload,
+        setup=setup,
+        env=env,
+        working_dir=working_dir,
+        isolation=isolation,
+        network=network,
+        no_setup=no_setup,
+        project=project,
+        trust=trust,
     )
+    base = read_saved(store, name, agent_options, sandbox_options)
+    config = configure(base, agent_options, sandbox_options, saved=True)
     agent = Agent(with_databases(config, file=None, saved=True))
     resumed = store.resume(name, agent, secrets=secrets)
-    talk = converse(resumed, text, approves_all=auto_approve, max_turns=max_turns, as_json=as_json)
+    talk = converse(
+        resumed, text, approves_all=bool(auto_approve), max_turns=max_turns, as_json=as_json
+    )
     raise typer.Exit(run(talk))
 
 
@@ -178,6 +198,34 @@ def locate(name: str, directory: Path | None) -> tuple[SessionStore, str]:
         return open_store(path.parent), path.name
     store = open_store(directory)
     return store, find_session(store, name)
+
+
+def read_saved(
+    store: SessionStore, name: str, agent: AgentOptions, sandbox: SandboxOptions
+) -> AgentConfig:
+    """The agent that was saved with a session.
+
+    One of another store than the user's own may have come with a project; see `read_config`.
+    """
+    directory = SessionDirectory(store.base_dir / name)
+    if _is_own(store):
+        sandbox = dataclasses.replace(sandbox, trust=True)
+    return read_config(directory.path / CONFIG, agent, sandbox, data=directory.read_config())
+
+
+def _is_own(store: SessionStore) -> bool:
+    from paddock.runtime.store import SessionStore
+
+    return store.base_dir.resolve() == SessionStore().base_dir.resolve()
+
+
+def create_saved(store: SessionStore, agent: Agent, *, secrets: Secrets) -> Session:
+    """A new session of `store`, whose saved agent the user trusts, having given it here."""
+    session = store.create_session(agent, secrets=secrets)
+    if session.directory is not None and not _is_own(store):
+        with contextlib.suppress(ConfigError):  # then it is asked about when it is resumed
+            trust_file(session.directory.path, TrustStore())
+    return session
 
 
 def _local_time(info: SessionInfo) -> str:

@@ -24,9 +24,10 @@ from paddock.runtime.text import clean_text
 if TYPE_CHECKING:
     from paddock.backends.base import Backend
     from paddock.runtime.permissions import PermissionProfile
+    from paddock.runtime.trust import Wish
     from paddock.runtime.yamltext import Document
 
-__all__ = ["DEFAULT_MODEL", "AgentConfig"]
+__all__ = ["DEFAULT_MODEL", "AgentConfig", "read_file"]
 
 DEFAULT_MODEL = "gpt-5-mini"
 MAX_NESTING = 50
@@ -125,27 +126,47 @@ class AgentConfig:
         return self.working_dir or of_recipe
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], **defaults: Any) -> Self:
+    def from_file(
+        cls, path: str | os.PathLike[str], *, trusted: bool = True, **defaults: Any
+    ) -> Self:
         """Read a YAML file; keys that are no field of this class go to `extras`.
 
         One that is nearly the name of a field is warned of. What a file leaves out is as
         in ``AgentConfig(**defaults)``; null is None. Raises `FileNotFoundError` and other
         kinds of `OSError`, and `ConfigError` (a `ValueError`) that says what is wrong with
         it and where.
-        """
-        from paddock.runtime.yamltext import MAX_BYTES
 
-        try:
-            with Path(path).expanduser().open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
-        except FileNotFoundError:
-            raise FileNotFoundError(f"Config file not found: {path}") from None
-        return cls(**{**defaults, **_read(data, str(path))})
+        A file can send your API key elsewhere (`base_url`), read variables as secrets, and
+        run without isolation. Give ``trusted=False`` for a file that is not yours: then what
+        a project's file may not decide is a `ConfigError` that lists it; see `file_wishes`.
+        """
+        data = read_file(path)
+        config = cls.from_yaml(data, source=str(path), **defaults)
+        if not trusted and (found := config.file_wishes(path, data)):
+            listed = "".join(f"\n  {wish}" for wish in found)
+            raise ConfigError(f"{path} asks for what an untrusted file may not decide:{listed}")
+        return config
+
+    def file_wishes(self, path: str | os.PathLike[str], data: bytes) -> list[Wish]:
+        """What the file `path` with the contents `data`, which this was read from, asks for
+        beyond what any file that came with a project may decide."""
+        from paddock.runtime.trust import wishes
+
+        place = Path(path).expanduser().absolute()
+        document = _load(data, str(path)).data
+        return wishes(document, self.backend, folder=place.parent, known=frozenset(_FILE_TYPES))
+
+    def file_digest(self, path: str | os.PathLike[str], data: bytes) -> str:
+        """A digest of that file's place and contents, and of the files that it names."""
+        from paddock.runtime.trust import digest
+
+        place = Path(path).expanduser().resolve()
+        return digest(place, data, _load(data, str(path)).data, self.backend)
 
     @classmethod
-    def from_yaml(cls, data: bytes, *, source: str = "configuration") -> Self:
+    def from_yaml(cls, data: bytes, *, source: str = "configuration", **defaults: Any) -> Self:
         """As `from_file`, for contents that are not in a file; errors call them `source`."""
-        return cls(**_read(data, source))
+        return cls(**{**defaults, **_read(data, source)})
 
     def to_file(self, path: str | os.PathLike[str]) -> None:
         """Write a YAML file that `from_file` reads back, making its parent directories.
@@ -182,6 +203,17 @@ class AgentConfig:
         from paddock.runtime.prompts import resolve
 
         return resolve(self)
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """The contents of an agent's file; `FileNotFoundError` that says what was looked for."""
+    from paddock.runtime.yamltext import MAX_BYTES
+
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"Config file not found: {path}") from None
 
 
 def _texts(given: Mapping[str, object], place: str = "vars") -> dict[str, str]:

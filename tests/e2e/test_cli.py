@@ -92,7 +92,7 @@ def test_run_takes_its_agent_from_a_file(paddock: Paddock, script: str) -> None:
     (paddock.cwd / "agent.yaml").write_text(
         f"system_prompt: Look.\nmodel: {script}\nprofile: developer\nauto_approve: true\n"
     )
-    done = paddock("run", "Find it", "--config", "agent.yaml")
+    done = paddock("run", "Find it", "--config", "agent.yaml", "--trust")
     assert done.returncode == 0, done.stderr
     assert "There it is." in done.stdout
 

@@ -132,7 +132,7 @@ def test_an_agents_file_that_names_a_directory_keeps_the_project_out_of_it(
     place = project.parent / "place"
     (project / "script.yaml").write_text(SCRIPT)
     (project / "agent.yaml").write_text(f"model: scripted:script.yaml\nworking_dir: {place}\n")
-    done = paddock("run", "Go", "-c", "agent.yaml", "-y", "--profile", "developer")
+    done = paddock("run", "Go", "-c", "agent.yaml", "--trust", "-y", "--profile", "developer")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in place.iterdir()] == ["made"]
     other = project.parent / "other"
