@@ -200,7 +200,15 @@ def _read(lock: int) -> Record:
         operator.index(found.pid)
         texts = (found.working_dir or "", *found.groups, *found.labels, *found.labels.values())
         whole = all(isinstance(text, str) for text in texts)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        OSError,
+        RecursionError,
+    ):
         return Record()
     return found if whole else Record()
 

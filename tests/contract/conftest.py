@@ -20,8 +20,10 @@ from paddock.backends.docker.creation import create_container
 from paddock.backends.docker.engine import Engine
 from paddock.backends.docker.fallback.sandbox import FallbackSandbox
 from paddock.backends.docker.sandbox import DockerSandbox
+from paddock.backends.guest.inside import landlock
 from paddock.backends.local import LocalBackend, LocalSandbox, probe
 from paddock.image import Image
+from tests.conftest import make_passable
 from tests.contract.tool_calls import caller
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/opt/python/bin"
 BACKENDS: dict[str, Backend] = {
     "docker": DockerBackend(network="none"),
     "local-none": LocalBackend(isolation="none"),
+    "local-landlock": LocalBackend(isolation="landlock"),
     "local-bubblewrap": LocalBackend(isolation="bubblewrap"),
 }
 
@@ -65,16 +68,18 @@ HOLDS: dict[str, frozenset[str]] = {
     "docker": frozenset({"none", "nobody", "names", "ports", "addresses"}),
     "docker-no-python": frozenset({"none"}),
     "local-bubblewrap": frozenset({"none", "nobody", "names", "ports", "addresses"}),
+    "local-landlock": frozenset(),
     "local-none": frozenset(),
 }
 """The networks of `test_policies` that a backend holds to; any other it refuses to start with."""
-OVER_TCP = ["docker", "local-bubblewrap", "local-none"]
+OVER_TCP = ["docker", "local-bubblewrap", "local-landlock", "local-none"]
 """Backends whose addresses lead anything over TCP; the others' are for HTTP."""
 
 
 @pytest.fixture(autouse=True)
 def _own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What this test's sandboxes leave behind is told apart from everybody else's."""
+    make_passable(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
@@ -99,6 +104,8 @@ async def backend(
     if request.param == "local-bubblewrap":
         found = await probe()
         require("bubblewrap", found.level == "bubblewrap", found.reason)
+    if request.param == "local-landlock":
+        require("landlock", landlock.abi() > 0, "the kernel has no Landlock")
     yield BACKENDS[request.param]
 
 

@@ -14,6 +14,7 @@ import pytest
 from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.build import ensure
 from paddock.backends.docker.engine import Engine
+from paddock.backends.guest.inside import landlock
 from paddock.backends.local import LocalBackend, probe
 from tests.contract.conftest import PATH, WITHOUT_PYTHON
 from tests.contract.conftest import _own_temporary_directory as _own_temporary_directory
@@ -31,6 +32,7 @@ RECIPES: dict[str, Backend] = {
     "docker-strict": DockerBackend(hardening="strict"),
     "docker-nobody": DockerBackend(user="nobody", network="none"),
     "local-bubblewrap": LocalBackend(isolation="bubblewrap"),
+    "local-landlock": LocalBackend(isolation="landlock"),
 }
 WITHOUT_ISOLATION: dict[str, Backend] = {"local-none": LocalBackend(isolation="none")}
 """For attacks by fenced commands only: others would reach this machine."""
@@ -55,6 +57,8 @@ async def backend(request: pytest.FixtureRequest, require: Require) -> AsyncIter
     if request.param == "local-bubblewrap":
         found = await probe()
         require("bubblewrap", found.level == "bubblewrap", found.reason)
+    if request.param == "local-landlock":
+        require("landlock", landlock.abi() > 0, "the kernel has no Landlock")
     yield {**RECIPES, **WITHOUT_ISOLATION}[request.param]
 
 

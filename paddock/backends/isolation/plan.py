@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from paddock.backends.guest import inside
 from paddock.backends.guest.inside.landlock import TRUNCATE_ABI
 from paddock.backends.isolation import bubblewrap, cgroups, launcher, seccomp
-from paddock.errors import IsolationUnavailable
+from paddock.errors import ConfigError, IsolationUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,6 +173,7 @@ def confined(
             path.chmod(0o711)
         for path in (*made.fresh, temporary):
             os.chown(path, *user)
+        _check_passable(made.work.parent, directory.path)
     pids = resources.pids or DEFAULT_PIDS
     groups = cgroups.plan(places, directory.path.name, replace(resources, pids=pids))
     directory.record(groups)
@@ -220,6 +221,17 @@ def _confined_user(made: _Directories) -> tuple[int, int] | None:
             hint="give it to another user, copy it with uploads, or install bubblewrap",
         )
     return info.st_uid, info.st_gid
+
+
+def _check_passable(*folders: Path) -> None:
+    """Raise `ConfigError` if a user who is not root cannot get to these directories."""
+    for folder in folders:
+        for path in (folder, *folder.parents):
+            if not path.stat().st_mode & 0o001:
+                raise ConfigError(
+                    f"{path} is closed to the user that root's sandbox runs as "
+                    f"(isolation='landlock'); chmod o+x {path}, or set TMPDIR elsewhere"
+                )
 
 
 def _python() -> list[str]:
