@@ -12,11 +12,12 @@ import pytest
 
 from paddock.errors import FenceUnavailable
 from paddock.sandbox import Fence
-from tests.hostile.conftest import WITH_GUEST
+from tests.hostile.conftest import WITH_GUEST, WITHOUT_ISOLATION
 
 if TYPE_CHECKING:
     from paddock.sandbox import Sandbox
 
+EVERYWHERE = [*WITH_GUEST, *WITHOUT_ISOLATION]
 ATTACKS = r"""
 import ctypes, os, resource, signal, socket, struct, sys
 
@@ -127,7 +128,7 @@ async def _neighbour(sandbox: Sandbox) -> int:
     return int((await sandbox.exec(PREPARED, check=True)).stdout)
 
 
-@pytest.mark.parametrize("backend", [*WITH_GUEST, "local-none"], indirect=True)
+@pytest.mark.parametrize("backend", EVERYWHERE, indirect=True)
 async def test_a_fenced_command_changes_nothing_whatever_it_tries(sandbox: Sandbox) -> None:
     neighbour = await _neighbour(sandbox)
     before = (await sandbox.exec(LOOK)).stdout
@@ -157,7 +158,7 @@ async def test_without_the_fence_most_of_that_works(sandbox: Sandbox) -> None:
     assert {"create", "delete", "fchmod", "futimens", "TCP", "kill the neighbour"} <= set(done)
 
 
-@pytest.mark.parametrize("backend", [*WITH_GUEST, "local-none"], indirect=True)
+@pytest.mark.parametrize("backend", EVERYWHERE, indirect=True)
 async def test_its_temporary_directory_works_and_is_gone_afterwards(sandbox: Sandbox) -> None:
     command = (
         "cd $TMPDIR && mkdir -p a/b && echo x > a/f && mv a/f a/b/f && ln a/b/f g && cat g && "
@@ -181,7 +182,7 @@ async def test_its_temporary_directory_works_and_is_gone_afterwards(sandbox: San
     assert (await sandbox.exec(gone, timeout=60)).ok
 
 
-@pytest.mark.parametrize("backend", [*WITH_GUEST, "local-none"], indirect=True)
+@pytest.mark.parametrize("backend", EVERYWHERE, indirect=True)
 async def test_what_only_reads_works_inside_the_fence(sandbox: Sandbox) -> None:
     await sandbox.exec("echo needle > a; git init -q .; git add a", check=True)
     commit = "git -c user.name=a -c user.email=a commit -qm first"
