@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from paddock.backends.guest.inside import landlock
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.testing.model_server import ModelServer
 
@@ -114,3 +117,21 @@ def test_a_project_that_is_not_mended_is_a_failure(paddock: Paddock) -> None:
     assert done.returncode == 1
     assert "they still fail" in done.stdout
     assert done.stdout.count("✗ fail") == 2
+
+
+def test_without_bubblewrap_it_runs_and_says_first_how_it_is_fenced(
+    paddock: Paddock, tmp_path: Path
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("rm", "chmod", "sh"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    done = paddock("demo", "-n", "0", env={"PATH": str(programs), "TMPDIR": tempfile.gettempdir()})
+    assert done.returncode == 0, done.stdout + done.stderr
+    how = "under Landlock" if landlock.abi() else "unfenced, because its commands are its own"
+    first = done.stdout.splitlines()[0]
+    assert first.startswith(f"The demo runs {how}: bubblewrap (bwrap) is not installed")
+
+    told = paddock("doctor", env={"PATH": str(programs)}).stdout
+    assert "bubblewrap" in told
+    assert ("Landlock (ABI" in told) == bool(landlock.abi())
