@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paddock._places import config_directory
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,12 +80,11 @@ def _check(databases: Mapping[str, Any] | None, source: str) -> None:
 
 def _find() -> Path | None:
     """The file that the environment names, which has to be there; or the user's, if it is."""
-    import platformdirs
 
     if named := os.environ.get(FILE_VARIABLE):
         path = Path(named).expanduser()
         if not path.is_file():
             raise ConfigError(f"{FILE_VARIABLE}: there is no file {path}")
         return path
-    path = platformdirs.user_config_path("paddock") / FILE_NAME
+    path = config_directory() / FILE_NAME
     return path if path.is_file() else None

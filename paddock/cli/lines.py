@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 from paddock._directory import PrivateDirectory
+from paddock._places import config_directory
 from paddock.cli.pipes import in_thread
 
 if TYPE_CHECKING:
@@ -108,10 +109,9 @@ def _bindings() -> KeyBindings:
 
 def _open_history(name: str) -> History:
     """The history in its file; one that is forgotten where that cannot be written."""
-    import platformdirs
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
-    path = platformdirs.user_config_path("paddock") / name
+    path = config_directory() / name
     try:
         _make_private(path)
     except OSError:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from paddock._directory import PrivateDirectory
+from paddock._places import config_directory
 from paddock.backends.isolation.levels import requested
 from paddock.cli.conversation import forget_what_was_typed
 from paddock.cli.text import one_line
@@ -177,9 +178,7 @@ def confirm(path: Path, digest: str, found: Sequence[Wish]) -> None:
 
 def is_own(path: Path) -> bool:
     """Whether `path` lies in the user's own configuration directory."""
-    import platformdirs
-
-    own = platformdirs.user_config_path("paddock")
+    own = config_directory()
     return own.is_absolute() and path.expanduser().resolve().is_relative_to(own.resolve())
 
 

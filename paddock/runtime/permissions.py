@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+from paddock._places import config_directory
 from paddock.errors import ConfigError
 from paddock.runtime.tools.paths import parse_path
 from paddock.runtime.tools.protected import protected_reason
@@ -247,9 +248,7 @@ def load_profile(profile: str | Path | PermissionProfile | None = None) -> Permi
 
 
 def _user_profiles() -> Path:
-    import platformdirs  # only when a name is looked for there
-
-    return platformdirs.user_config_path("paddock") / "profiles"
+    return config_directory() / "profiles"
 
 
 def _read(data: bytes, *, source: str) -> PermissionProfile:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paddock._places import config_directory
 from paddock.errors import ConfigError
 from paddock.runtime.permissions import load_profile
 from paddock.runtime.rendering import render
@@ -59,8 +60,6 @@ class PromptFile:
 
 def resolve(config: AgentConfig) -> str:
     """The system prompt of `config`, rendered if it is a file."""
-    import platformdirs
-
     prompt = config.system_prompt
     if prompt and (not prompt.endswith(".md") or "\n" in prompt):
         return prompt
@@ -68,7 +67,7 @@ def resolve(config: AgentConfig) -> str:
     values = {**automatic_values(config, profile), **config.vars}
     if prompt:
         return read_prompt(Path(prompt).expanduser()).render(values)
-    users_own = platformdirs.user_config_path("paddock") / "default.md"
+    users_own = config_directory() / "default.md"
     if users_own.is_file():
         return read_prompt(users_own).render(values)
     shell_dir = None if config.given_working_dir else profile.shell_working_dir

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock._directory import PrivateDirectory
+from paddock._places import config_directory
 from paddock.errors import ConfigError, SessionError
 from paddock.redaction import Redactor
 from paddock.runtime.agent import Agent
@@ -222,9 +223,7 @@ def _default_directory() -> Path:
     given = os.environ.get(DIRECTORY_VARIABLE)
     if given:
         return Path(given).expanduser()
-    import platformdirs
-
-    return platformdirs.user_config_path("paddock") / "sessions"
+    return config_directory() / "sessions"
 
 
 def _saved_config(directory: SessionDirectory) -> AgentConfig:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from paddock._frozen import FrozenMapping
+from paddock._places import config_directory
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ GRPC_PORT, HTTP_PORT = 4317, 4318
 
 
 def _config_directory() -> Path:
-    import platformdirs
-
-    return platformdirs.user_config_path("paddock")
+    return config_directory()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
