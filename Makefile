@@ -16,7 +16,7 @@ venv:     ## make or refresh .venv
 demo: venv ## an agent mends a broken project in a sandbox, then in eight at once
 	$(BIN)/paddock demo $(ARGS)
 
-test: venv ## run the tests, two files at a time; ARGS="-k name" picks some
+test: venv ## run the tests, two files at a time; skips, and says why, what this machine lacks; ARGS="-k name" picks some
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: venv ## style and likely mistakes
