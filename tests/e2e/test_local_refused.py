@@ -23,6 +23,7 @@ from paddock.backends.guest.inside import landlock
 from paddock.backends.isolation import bubblewrap
 from paddock.backends.isolation.probe import Prober
 from paddock.sandbox import Resources
+from tests.conftest import make_passable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +104,7 @@ NO_USER_NAMESPACES = (
 async def test_a_machine_without_bubblewrap_gives_landlock_or_nothing(
     lacking: str, require: Callable[[str, object, str], None], tmp_path: Path
 ) -> None:
+    make_passable(tmp_path)
     env, before = {**os.environ, "TMPDIR": str(tmp_path)}, []
     if lacking == "program":
         env["PATH"] = str(_path_without_bubblewrap(tmp_path / "bin"))
