@@ -59,12 +59,16 @@ class Channel(Protocol):
     def on_break(self) -> bool:
         """The stream broke, and there is another one now.
 
-        Return True to have the guest answer again from the beginning. What the guest runs
-        for a channel that returns False, it kills. A channel that has no further use closes.
+        Return True to have the guest answer again from the beginning; what it runs for a
+        channel that returns False, it kills. `on_reconnected` follows.
         """
 
-    def on_reconnected(self) -> None:
-        """The guest takes frames again: send what may have been lost on the way to it."""
+    def on_reconnected(self, *, heard: bool) -> None:
+        """The guest takes frames again: send what may have been lost on the way to it.
+
+        `heard` tells whether the request of this channel had arrived. A channel that has no
+        further use closes.
+        """
 
 
 class Channels:
@@ -114,27 +118,28 @@ class Channels:
             self.link.break_off()
 
     async def reconnect(
-        self, connection: Connection, succeed: Callable[[list[int]], Awaitable[None]]
+        self, connection: Connection, succeed: Callable[[list[int]], Awaitable[int]]
     ) -> None:
         """Continue over `connection`, which leads to the same guest.
 
-        `succeed` has the guest answer on these channels again; its own frames are sent with
-        `first=True`, while those of others wait. If this fails, it may be called again.
+        `succeed` has the guest answer on these channels again, and returns the last channel on
+        which a request had arrived; its own frames are sent with `first=True`, while those of
+        others wait. If this fails, it may be called again.
         """
         unsent = {number for kind, number, _ in self._backlog if kind in OPENING}
         sent = [number for number in self._table if number not in unsent]
         again = [number for number in sent if self._table[number].on_break()]
         connection.receiver = self
         self._connection = connection
-        await succeed(again)
+        last = await succeed(again)
         self._ready = True
         backlog, self._backlog = self._backlog, []
+        for number in sent:
+            if (channel := self._table.get(number)) is not None:
+                channel.on_reconnected(heard=number <= last)
         for _, number, frame in backlog:
             if number in self._table:
                 connection.write(frame)
-        for number in sent:
-            if (channel := self._table.get(number)) is not None:
-                channel.on_reconnected()
         self.link.resume()
 
     def close(self) -> None:

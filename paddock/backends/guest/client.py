@@ -48,8 +48,10 @@ class GuestClient:
         If this is cancelled or fails, the link stays `RECONNECTING`, and it may be called again.
         """
 
-        async def succeed(pending: list[int]) -> None:
-            await self._request("succeed", b"", 0, {"host": host, "pending": pending}, first=True)
+        async def succeed(pending: list[int]) -> int:
+            arguments = {"host": host, "pending": pending}
+            answer, _ = await self._request("succeed", b"", 0, arguments, first=True)
+            return int(answer["last"])
 
         await self.channels.reconnect(connection, succeed)
 

@@ -68,8 +68,9 @@ class GuestProcess(BufferedProcess):
         self._unacknowledged = 0
         self._stdin_window = wire.WINDOW
         self._stdin_closed = False
+        self._order = wire.message(dict(order))
         self._number = channels.open(self)
-        channels.send(wire.REQUEST, self._number, wire.message(dict(order)))
+        channels.send(wire.REQUEST, self._number, self._order)
 
     def _new_captures(self) -> dict[Stream, wire.Capture]:
         return {"stdout": wire.Capture(self._keep), "stderr": wire.Capture(self._keep)}
@@ -175,16 +176,18 @@ class GuestProcess(BufferedProcess):
         self._leave()
 
     def on_break(self) -> bool:
-        if self._replied:
-            return False  # what it left behind runs, and its end will be told
-        if self._streamed or self._stdin:
-            self._killing = True
-            self._fail(CommandLost(LOST_OUTPUT))
+        if self._replied or self._streamed or self._stdin:
             return False
         self._captures = self._new_captures()
         return True
 
-    def on_reconnected(self) -> None:
+    def on_reconnected(self, *, heard: bool) -> None:
+        if not self._replied:  # else what it left behind runs
+            if self._stdin or (heard and self._streamed):
+                self._killing = True
+                self._fail(CommandLost(LOST_OUTPUT))
+            elif not heard:
+                self._channels.send(wire.REQUEST, self._number, self._order)
         if self._killing:
             self._send_kill(0)
 

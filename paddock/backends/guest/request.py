@@ -81,18 +81,15 @@ class Request:
         self._fail(error)
 
     def on_break(self) -> bool:
-        if self._operation not in REPEATABLE or self._answer.done():
-            self._channels.close_channel(self._number)
-            self._fail(
-                CommandLost(
-                    f"the stream to the sandbox broke; whether its {self._operation!r} took "
-                    "effect is not known"
-                )
-            )
         return False
 
-    def on_reconnected(self) -> None:
-        self._channels.send(wire.REQUEST, self._number, self._payload)
+    def on_reconnected(self, *, heard: bool) -> None:
+        if not self._answer.done() and (not heard or self._operation in REPEATABLE):
+            self._channels.send(wire.REQUEST, self._number, self._payload)
+            return
+        self._channels.close_channel(self._number)
+        what = f"whether its {self._operation!r} took effect is not known"
+        self._fail(CommandLost(f"the stream to the sandbox broke; {what}"))
 
     def _fail(self, error: Exception) -> None:
         if not self._answer.done():

@@ -131,7 +131,7 @@ class Tunnel:
         self._break(errno.ECONNRESET)
         return False
 
-    def on_reconnected(self) -> None:
+    def on_reconnected(self, *, heard: bool) -> None:
         """No connection outlives its stream."""
 
     def _break(self, number: int) -> None:

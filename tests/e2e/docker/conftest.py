@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import pytest
 
 from paddock.backends.docker.sandbox import DockerSandbox
 from tests.e2e.docker.ours import RECIPE, forks, names
+from tests.e2e.docker.proxy import EngineProxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,6 +28,18 @@ async def engine(
     yield docker_engine
     assert await names(docker_engine) == set()
     assert await forks(docker_engine) == []
+
+
+@pytest.fixture
+async def engine_proxy(engine: Engine, tmp_path: Path) -> AsyncIterator[EngineProxy]:
+    """A proxy in front of the engine, at ``docker.sock`` in `tmp_path`."""
+    if not engine.endpoint.url.startswith("unix://"):
+        pytest.skip(f"the engine is at {engine.endpoint.url}, which is no socket")
+    proxy = EngineProxy(engine.endpoint.url.removeprefix("unix://"))
+    server = await asyncio.start_unix_server(proxy.serve, tmp_path / "docker.sock")
+    yield proxy
+    server.close()
+    proxy.cut()
 
 
 @pytest.fixture

@@ -17,57 +17,15 @@ from paddock.sandbox import Resources
 from tests.e2e.docker.ours import RECIPE, names
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.e2e.docker.proxy import EngineProxy
 
 pytestmark = pytest.mark.docker
 
 
-class Cutter:
-    """A proxy in front of the engine's socket, whose connections can all be cut."""
-
-    def __init__(self, socket: str) -> None:
-        self.socket = socket
-        self.writers: set[asyncio.StreamWriter] = set()
-        self.refusing = False
-
-    async def pass_on(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
-        self.writers.add(back)
-        if self.refusing:
-            back.transport.abort()
-            return
-        far, forth = await asyncio.open_unix_connection(self.socket)
-        self.writers.add(forth)
-        with contextlib.suppress(ConnectionError):
-            await asyncio.gather(self.copy(near, forth), self.copy(far, back))
-
-    async def copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        finally:
-            self.writers.discard(writer)
-            writer.close()
-
-    def cut(self) -> None:
-        for writer in tuple(self.writers):
-            writer.transport.abort()
-
-
-@pytest.fixture
-async def cutter(engine: Engine, tmp_path: Path) -> AsyncIterator[Cutter]:
-    if not engine.endpoint.url.startswith("unix://"):
-        pytest.skip(f"the engine is at {engine.endpoint.url}, which is no socket")
-    cutter = Cutter(engine.endpoint.url.removeprefix("unix://"))
-    server = await asyncio.start_unix_server(cutter.pass_on, tmp_path / "docker.sock")
-    yield cutter
-    server.close()
-    cutter.cut()
-
-
 async def test_results_outlive_the_stream_that_they_were_asked_over(
-    cutter: Cutter, tmp_path: Path
+    engine_proxy: EngineProxy, tmp_path: Path
 ) -> None:
     recipe = DockerBackend(network="none", host=f"unix://{tmp_path}/docker.sock")
     async with recipe.sandbox() as sandbox:
@@ -79,7 +37,7 @@ async def test_results_outlive_the_stream_that_they_were_asked_over(
             sandbox.exec("touch 4; sleep 100", on_output=lambda *_: None)
         )
         await sandbox.exec("until [ -e 1 ] && [ -e 2 ] && [ -e 3 ] && [ -e 4 ]; do :; done")
-        cutter.cut()
+        engine_proxy.cut()
         assert isinstance(sandbox, DockerSandbox)
         await sandbox._link.changed_from(State.RUNNING)
         meanwhile = asyncio.create_task(sandbox.exec("echo asked while there was no stream"))
@@ -97,14 +55,14 @@ async def test_results_outlive_the_stream_that_they_were_asked_over(
 
 
 async def test_an_engine_that_is_gone_is_a_lost_sandbox_and_no_container(
-    cutter: Cutter, engine: Engine, tmp_path: Path
+    engine_proxy: EngineProxy, engine: Engine, tmp_path: Path
 ) -> None:
     recipe = DockerBackend(network="none", host=f"unix://{tmp_path}/docker.sock")
     sandbox = await recipe.create()
     running = asyncio.create_task(sandbox.exec("sleep 100"))
     await asyncio.sleep(0.05)
-    cutter.refusing = True
-    cutter.cut()
+    engine_proxy.refusing = True
+    engine_proxy.cut()
     async with asyncio.timeout(5):
         with pytest.raises(SandboxLost, match=r"engine|Engine"):
             await running

@@ -61,6 +61,7 @@ class Stream:
     commands: dict[int, Running] = field(default_factory=dict)
     ended: dict[int, Running] = field(default_factory=dict)
     alive: bool = True
+    last_request: int = 0
 
     def say(self, kind: int, channel: int, payload: bytes = b"") -> None:
         if self.alive:
@@ -87,20 +88,22 @@ class HonestGuest:
             command.window += wire.LENGTH.unpack(payload)[0]
 
     def on_request(self, stream: Stream, channel: int, body: dict[str, Any]) -> None:
+        stream.last_request = max(stream.last_request, channel)
         if body["op"] == "exec":
             stream.commands[channel] = Running(
                 body["argv"][0], body["streamed"], stream, body["keep"]
             )
         elif body["op"] == "succeed":
             self.succeed(stream, self.broken, body["pending"])
-            stream.say(wire.REPLY, channel, wire.message({}))
+            stream.say(wire.REPLY, channel, wire.message({"last": self.broken.last_request}))
         else:
             self.done.append((body["op"], body.get("name")))
             stream.say(wire.REPLY, channel, wire.message({"name": body.get("name")}))
 
     def succeed(self, stream: Stream, old: Stream, pending: list[int]) -> None:
         for channel in pending:
-            if channel not in old.commands and channel not in old.ended:
+            known = channel in old.commands or channel in old.ended
+            if not known and channel <= old.last_request:
                 unknown = {"kind": "Unknown", "text": "nothing is known of it"}
                 stream.say(wire.REPLY, channel, wire.message({"error": unknown}))
         for channel, command in old.commands.items():

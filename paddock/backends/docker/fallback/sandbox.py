@@ -76,6 +76,10 @@ class FallbackSandbox(ContainerSandbox):
         self._lock = lock
         self._made = time.time()
         self._processes: set[ExecProcess] = set()
+        self._starting = 0
+        self._none_starting = asyncio.Event()
+        self._pausing: asyncio.Event | None = None
+        """Set at the end of a pause that begins just now, for which commands wait."""
         self._link = watchdog.link
         self._link.sandbox_id = self.id
         self._link.probe = self._probe
@@ -96,10 +100,14 @@ class FallbackSandbox(ContainerSandbox):
     async def _start(self, command: Command) -> ExecProcess:
         if command.user is not None and Capability.USER not in self.capabilities:
             raise Unsupported("user=", backend=self.backend)
-        await self._link.changed_from(State.PAUSED)  # an engine runs nothing in it then
+        while self._link.state is State.PAUSED or self._pausing is not None:
+            await self._link.changed_from(State.PAUSED)
+            if self._pausing is not None:
+                await self._pausing.wait()
         self._link.raise_if_over()
         process = ExecProcess(self._engine, self.id, self._watchdog, self._inside, command)
         self._processes = {one for one in self._processes if one.busy} | {process}
+        self._starting += 1
         try:
             await process.begin()
         except EngineError as error:
@@ -107,7 +115,24 @@ class FallbackSandbox(ContainerSandbox):
                 await asyncio.wait([self._link.ended], timeout=GONE_DEADLINE)
             self._link.raise_if_over()
             raise
+        finally:
+            self._starting -= 1
+            if not self._starting:
+                self._none_starting.set()
         return process
+
+    async def _stop(self) -> None:
+        """Pause between two starts of commands: an engine that is to start one in a container
+        which it has paused meanwhile locks that up, for `resume` and removal too."""
+        self._pausing = asyncio.Event()
+        try:
+            while self._starting:
+                self._none_starting.clear()
+                await self._none_starting.wait()
+            await super()._stop()
+        finally:
+            self._pausing.set()
+            self._pausing = None
 
     async def _exit_reason(self) -> str:
         log = self._stream.log

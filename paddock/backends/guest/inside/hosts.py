@@ -75,6 +75,8 @@ class Host:
         self.commands: dict[int, Command] = {}
         self.ended: deque[Command] = deque()
         self.ended_bytes = 0
+        self.last_request = 0
+        """The highest channel of a request that arrived: hosts count up."""
         self.tunnels = Tunnels(self)
         os.set_blocking(inlet, False)
         os.set_blocking(outlet, False)
@@ -202,7 +204,7 @@ class Host:
         ended = {command.channel: command for command in old.ended}
         for channel in pending:
             command = old.commands.get(channel) or ended.get(channel)
-            if command is None:
+            if command is None and channel <= old.last_request:
                 unknown = {
                     "kind": "Unknown",
                     "text": "its stream broke, and nothing is known of it",
@@ -245,6 +247,7 @@ class Host:
 
     def on_request(self, channel: int, payload: bytes) -> None:
         body, blob = parse_message(payload)
+        self.last_request = max(self.last_request, channel)
         if not self.trusted:
             self.guest.check_word(body)
             self.trusted = True
@@ -268,7 +271,7 @@ class Host:
         if operation == "succeed":
             old = self.guest.host_called(body["host"])
             self.succeed(old, body["pending"])
-            return {}, b""
+            return {"last": old.last_request}, b""
         return OPERATIONS[operation](body, blob)
 
     def start(self, channel: int, operation: str, body: Body) -> None:
