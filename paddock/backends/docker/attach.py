@@ -2,40 +2,65 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
+from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.hijack import STDERR, HijackedStream, open_hijacked
-from paddock.backends.guest.inside.wire import MEETING
+from paddock.backends.guest.inside.seal import HELLO_BYTES
+from paddock.backends.guest.inside.wire import JOIN_ADDRESS
+from paddock.backends.guest.sealed import SealedStream
 from paddock.backends.guest.stderr import printable
 
 if TYPE_CHECKING:
-    import asyncio
-
     from paddock.backends.docker.engine import Engine
 
 __all__ = ["AttachedStream", "join_stream", "open_stream"]
 
 LOG_LIMIT = 8 * 1024
 """Bytes kept of what a process of ours says on stderr: a traceback."""
+JOIN_DEADLINE = 10.0
+"""Seconds until a guest has answered who joins: Python starts, on a machine that may be busy."""
 RELAY = """\
-import os, select, socket
-meeting = socket.socket(socket.AF_UNIX)
-meeting.connect({meeting!r})
+import ctypes, os, select, socket, time
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
+
+def join(hello):
+    until = time.monotonic() + {deadline}
+    while time.monotonic() < until:
+        guest = socket.socket(socket.AF_UNIX)
+        guest.connect({address!r})
+        try:
+            guest.sendall(hello)
+            answer = guest.recv(65536)
+        except ConnectionError:
+            answer = b""
+        if answer:
+            write(answer)
+            return guest
+        guest.close()
+        time.sleep(0.01)  # others, which prove nothing, have pushed it out
+    os._exit(1)
+
+def write(data):
+    while data:
+        data = data[os.write(1, data):]
+
+guest = join(os.read(0, {hello}))
 while True:
-    ready = select.select([0, meeting], [], [])[0]
+    ready = select.select([0, guest], [], [])[0]
     if 0 in ready:
         data = os.read(0, 65536)
         if not data:
             break
-        meeting.sendall(data)
-    if meeting in ready:
-        data = meeting.recv(65536)
+        guest.sendall(data)
+    if guest in ready:
+        data = guest.recv(65536)
         if not data:
             break
-        while data:
-            data = data[os.write(1, data):]
+        write(data)
 """
-"""What runs inside for a host that joins: its stdin and stdout are the guest's socket."""
+"""What runs inside for a host that joins: it passes on sealed frames, and is not trusted."""
 
 
 class AttachedStream(HijackedStream):
@@ -77,15 +102,31 @@ async def open_stream(engine: Engine, container: str, client: asyncio.Protocol) 
     return await open_hijacked(engine, what, lambda: AttachedStream(what, engine, path, client))
 
 
-async def join_stream(engine: Engine, container: str, client: asyncio.Protocol) -> AttachedStream:
-    """Connect `client` to the guest that a container has; it has to `join` with the word.
+async def join_stream(
+    engine: Engine, container: str, client: asyncio.Protocol, token: str
+) -> AttachedStream:
+    """Connect `client` to the guest that a container has, by its join token.
 
-    Raises `EngineError`. If cancelled, the connection is closed, and with it the relay.
+    Returns when the guest has answered. Raises `EngineError`. If cancelled, the connection is
+    closed, and with it the relay.
     """
     what = "joining a container's guest"
-    argv = ["python3", "-I", "-S", "-c", RELAY.format(meeting=MEETING)]
+    program = RELAY.format(address=JOIN_ADDRESS, hello=HELLO_BYTES, deadline=JOIN_DEADLINE / 2)
+    argv = ["python3", "-I", "-S", "-c", program]
     made = await engine.call(what, engine.client.exec_create, container, argv, stdin=True)
     path, body = f"/exec/{made['Id']}/start", b'{"Detach": false, "Tty": false}'
-    return await open_hijacked(
-        engine, what, lambda: AttachedStream(what, engine, path, client, body)
+    sealed = SealedStream(client, token)
+    stream = await open_hijacked(
+        engine, what, lambda: AttachedStream(what, engine, path, sealed, body)
     )
+    try:
+        async with asyncio.timeout(JOIN_DEADLINE):
+            answered = await sealed.ready
+    except BaseException as error:
+        sealed.abort()
+        if isinstance(error, TimeoutError):
+            raise EngineError(f"{what}: its guest did not answer") from None
+        raise
+    if not answered:
+        raise EngineError(f"{what}: {stream.log or 'its guest hung up'}")
+    return stream

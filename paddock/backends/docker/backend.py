@@ -148,8 +148,8 @@ class DockerBackend(Backend):
         lock = await asyncio.to_thread(owner.OwnerLock.join, plan.name)
         client = GuestClient()
         try:
-            stream = await join_stream(engine, plan.name, client.connect())
-            joining = asyncio.ensure_future(client.request("join", word=plan.word))
+            stream = await join_stream(engine, plan.name, client.connect(), plan.word)
+            joining = asyncio.ensure_future(client.request("join"))
             answer = await _ready(joining, client)
             if answer is None:
                 raise SandboxLost(f"it could not be joined: {stream.log or 'it said nothing'}")
@@ -289,7 +289,7 @@ class DockerBackend(Backend):
                 spill_dir=plan.spill_dir,
                 lease=self.lease,
                 outlives=self.lease is None,
-                word=plan.word,
+                join_token=plan.word,
                 listen=way_out.port,
                 env_vars=dict(self.env_vars),
             )

@@ -119,8 +119,8 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
         joining = GuestClient()
         connection = joining.connect()
         try:
-            stream = await join_stream(self._engine, self.id, connection)
-            answer, _ = await joining.request("join", word=self._plan.word)
+            stream = await join_stream(self._engine, self.id, connection, self._plan.word)
+            answer, _ = await joining.request("join")
             await self._client.reconnect(connection, self._host)
         except (EngineError, SandboxError):
             joining.link.close()

@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from paddock.backends.guest.inside import commands, files, hosts, jobs, loop, streams, tar, wire
+from paddock.backends.guest.inside import (
+    commands,
+    files,
+    jobs,
+    machine,
+    outbox,
+    spills,
+    streams,
+    tar,
+    wire,
+)
 
 PAGE = (Path(__file__).parents[3] / "docs" / "guest-protocol.md").read_text()
 
@@ -35,11 +45,11 @@ def test_the_numbers_in_the_text_are_those_of_the_code() -> None:
     text = " ".join(PAGE.split())
     mebibyte = 1024 * 1024
     assert f"{streams.SPILL_LIMIT // mebibyte} MiB of each stream" in text
-    assert f"{loop.SPILL_TOTAL // 1024**3} GiB in all" in text
+    assert f"{spills.TOTAL // 1024**3} GiB in all" in text
     assert f"waits {commands.DRAIN_GRACE} s" in text
-    assert f"more than {hosts.OUTBOX_HIGH // mebibyte} MiB waits" in text
-    assert f"until {hosts.OUTBOX_LOW // 1024} KiB are left" in text
-    assert f"with {hosts.OUTBOX_FULL // mebibyte} MiB waiting" in text
-    assert f"last {loop.SPARE_DESCRIPTORS} descriptors" in text
+    assert f"more than {outbox.HIGH // mebibyte} MiB waits" in text
+    assert f"until {outbox.LOW // 1024} KiB are left" in text
+    assert f"with {outbox.FULL // mebibyte} MiB waiting" in text
+    assert f"last {machine.SPARE_DESCRIPTORS} descriptors" in text
     assert f"more than {files.EXPECTED_MAX // mebibyte} MiB counts" in text
     assert f"headers of more than {tar.MAX_HEADER // mebibyte} MiB" in text

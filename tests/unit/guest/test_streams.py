@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock.backends.guest.inside.loop import Guest
-from paddock.backends.guest.inside.shield import OomScore
-from paddock.backends.guest.inside.streams import hold
+from paddock.backends.guest.inside.outbox import Outbox
+from paddock.backends.guest.inside.pipes import set_pipe_size
+from paddock.backends.guest.inside.poller import Poller
 from paddock.backends.guest.inside.wire import PIECE, STDOUT, WINDOW, Capture, Frames
 
 if TYPE_CHECKING:
@@ -29,55 +29,56 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 @pytest.fixture
-def guest(pipe: tuple[int, int]) -> Iterator[Guest]:
-    """A guest that is not running, whose host reads from `pipe`."""
-    inlet, far = os.pipe()
-    guest = Guest(inlet, pipe[1], OomScore())
-    yield guest
-    guest.selector.close()
-    os.close(inlet)
-    os.close(far)
+def outbox(pipe: tuple[int, int]) -> Iterator[Outbox]:
+    """That of a host which reads from `pipe`; nobody calls back when time has passed."""
+
+    def unexpected() -> None:
+        raise AssertionError("neither congested nor broken")
+
+    poller = Poller()
+    os.set_blocking(pipe[1], False)
+    yield Outbox(poller, pipe[1], seal=None, on_congestion=unexpected, on_broken=unexpected)
+    poller.close()
 
 
 def test_a_pipe_grows_and_shrinks_again_once_it_has_been_read(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
-    assert hold(writer, WINDOW) == WINDOW
+    assert set_pipe_size(writer, WINDOW) == WINDOW
     assert os.write(writer, bytes(WINDOW)) == WINDOW
-    assert hold(writer, PIECE) == 0
+    assert set_pipe_size(writer, PIECE) == 0
     os.read(reader, WINDOW)
-    assert hold(writer, PIECE) == PIECE
+    assert set_pipe_size(writer, PIECE) == PIECE
 
 
 def test_what_is_no_pipe_stays_as_it_is() -> None:
     with socket.socket() as other:
-        assert hold(other.fileno(), WINDOW) == 0
+        assert set_pipe_size(other.fileno(), WINDOW) == 0
 
 
 def test_a_host_s_pipe_is_narrow_again_when_its_host_has_read_it(
-    pipe: tuple[int, int], guest: Guest
+    pipe: tuple[int, int], outbox: Outbox
 ) -> None:
-    (host,) = guest.hosts
-    host.wide = bool(hold(host.outlet, WINDOW))
-    os.write(host.outlet, bytes(WINDOW))
-    host.narrow()
-    assert [host.wide, len(guest.timers)] == [True, 1]
+    outbox.widen()
+    os.write(outbox.fd, bytes(WINDOW))
+    outbox.narrow()
+    assert outbox.wide
+    assert outbox.poller.run_timers() is not None
     os.read(pipe[0], WINDOW)
-    guest.timers.pop()[2]()
-    assert [host.wide, len(guest.timers)] == [False, 0]
+    outbox.narrow()
+    assert not outbox.wide
 
 
 def test_a_frame_goes_whole_even_if_its_host_takes_only_a_part_at_once(
-    pipe: tuple[int, int], guest: Guest
+    pipe: tuple[int, int], outbox: Outbox
 ) -> None:
-    (host,) = guest.hosts
     payload = os.urandom(5 * PIECE)
-    host.send_bulk(STDOUT, 7, payload)
-    host.send_bulk(STDOUT, 7, b"after")
+    outbox.send_bulk(STDOUT, 7, payload)
+    outbox.send_bulk(STDOUT, 7, b"after")
     parser = Frames()
     frames: list[tuple[int, int, bytes]] = []
     while len(frames) < 2:
         frames += parser.feed(os.read(pipe[0], PIECE))
-        host.flush()
+        outbox.flush()
     assert frames == [(STDOUT, 7, payload), (STDOUT, 7, b"after")]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock.backends.guest.inside import loop, wire
+from paddock.backends.guest.inside import machine, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -280,7 +280,7 @@ def test_connections_to_servers_leave_descriptors_for_killing(
             assert number(payload) == errno.EMFILE
     for connection in opened:
         connection.close()
-    assert 0 < len(opened) < FEW - loop.SPARE_DESCRIPTORS
+    assert 0 < len(opened) < FEW - machine.SPARE_DESCRIPTORS
 
 
 def test_connections_from_inside_leave_descriptors_for_killing(poor_guest: RawGuest) -> None:
@@ -291,7 +291,7 @@ def test_connections_from_inside_leave_descriptors_for_killing(poor_guest: RawGu
     opened = [frame for frame in poor_guest.unread if frame[0] == wire.OPEN]
     for client in clients:
         client.close()
-    assert 0 < len(opened) < FEW - loop.SPARE_DESCRIPTORS
+    assert 0 < len(opened) < FEW - machine.SPARE_DESCRIPTORS
     for _, channel, _ in opened:
         poor_guest.send(wire.END, channel)
     with call(port):

@@ -12,8 +12,10 @@ import os
 import signal
 import socket
 import time
+from abc import ABC, abstractmethod
 
-from .streams import Inlet, Outlet, close_streams, hold, make_streams
+from .pipes import close_streams, make_streams, set_pipe_size
+from .streams import Inlet, Outlet, Sink
 from .supervisor import EMPTY, FAILED
 from .trees import KILL_ROUND, children_of, descendants, send_signal, stop_and_kill
 from .wire import BULK, GONE, LENGTH, PIECE, REPLY, STDERR, STDOUT, WINDOW, frame, message
@@ -22,7 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .hosts import Host
+    from .machine import Machine
+    from .outbox import Outbox
     from .supervisor import Order, Supervisor
 
 KILLED = 128 + signal.SIGKILL
@@ -32,12 +35,27 @@ START_ROUND = 0.001
 """Seconds between two looks for the process of a command that is just being started."""
 
 
-class Command:
+class Owner(ABC):
+    """The host whose commands they are."""
+
+    outbox: Outbox
+
+    @abstractmethod
+    def on_answered(self, command: Command) -> None:
+        """Its reply was sent."""
+
+    @abstractmethod
+    def on_over(self, command: Command) -> bool:
+        """Nothing of it is left. Return whether the host has not heard of that before."""
+
+
+class Command(Sink):
     """A command, or a job of the guest's own, on one channel."""
 
     def __init__(
         self,
-        host: Host,
+        machine: Machine,
+        owner: Owner,
         channel: int,
         order: Order,
         *,
@@ -45,8 +63,10 @@ class Command:
         keep: int,
         streamed: bool,
     ) -> None:
-        self.host = host
-        self.guest = guest = host.guest
+        self.machine = machine
+        self.poller = machine.poller
+        self.spills = machine.spills
+        self.owner = owner
         self.channel = channel
         self.started = time.monotonic()
         self.status: int | None = None
@@ -60,9 +80,9 @@ class Command:
         self.window = WINDOW
         self.report = bytearray()
         self.reply = b""
-        near, far = make_streams(stdin, guest.descriptors)
+        near, far = make_streams(stdin, machine.descriptors)
         try:
-            self.supervisor: Supervisor | None = guest.supervisors.employ(order, far)
+            self.supervisor: Supervisor | None = machine.supervisors.employ(order, far)
         except BaseException:
             close_streams(near)
             raise
@@ -79,11 +99,20 @@ class Command:
         if self.bulk:
             self.outlets[0].widen(stdout)
         if self.bulk and stdin_fd is not None:
-            hold(stdin_fd, BULK)
-        guest.watch(self.supervisor.socket.fileno(), self.on_report)
+            set_pipe_size(stdin_fd, BULK)
+        self.poller.watch(self.supervisor.socket.fileno(), self.on_report)
         self.balance()
 
     # output
+
+    def send(self, kind: int, payload: bytes = b"") -> None:
+        self.owner.outbox.send(frame(kind, self.channel, payload))
+
+    def send_bulk(self, kind: int, payload: bytes) -> None:
+        self.owner.outbox.send_bulk(kind, self.channel, payload)
+
+    def on_stream_ended(self) -> None:
+        self.maybe_finish()
 
     def spend(self, size: int) -> None:
         self.window -= size
@@ -96,7 +125,7 @@ class Command:
 
     def balance(self) -> None:
         """Read output exactly while the host and the window take it."""
-        flowing = self.window > 0 and not self.host.congested
+        flowing = self.window > 0 and not self.owner.outbox.congested
         for outlet in self.outlets:
             if flowing or outlet.discarding:
                 outlet.resume()
@@ -123,7 +152,7 @@ class Command:
         if self.status is not None and not self.draining:
             self.draining = True
             self.inlet.close()
-            self.guest.after(DRAIN_GRACE, self.stop_waiting)
+            self.poller.after(DRAIN_GRACE, self.stop_waiting)
         self.maybe_finish()
 
     def take_report(self) -> bool:
@@ -150,7 +179,7 @@ class Command:
     def on_empty(self) -> None:
         """Nothing of the command is left; its supervisor is free for the next."""
         supervisor = self.leave()
-        self.guest.supervisors.release(supervisor)
+        self.machine.supervisors.release(supervisor)
         self.on_all_gone()
 
     def on_supervisor_killed(self) -> None:
@@ -159,7 +188,7 @@ class Command:
             self.failure = {"kind": "Killed", "text": "the command killed its supervisor"}
             self.status = 0
         self.killing = True
-        self.guest.supervisors.end_tree(self.leave(), self.on_tree_ended)
+        self.machine.supervisors.end_tree(self.leave(), self.on_tree_ended)
 
     def on_tree_ended(self) -> None:
         self.on_all_gone()
@@ -169,7 +198,7 @@ class Command:
         supervisor = self.supervisor
         assert supervisor is not None, "left its supervisor twice"
         self.supervisor = None
-        self.guest.forget(supervisor.socket.fileno())
+        self.poller.forget(supervisor.socket.fileno())
         return supervisor
 
     # the end
@@ -185,7 +214,7 @@ class Command:
         for outlet in self.outlets:
             outlet.read_rest()
         if self.window <= 0:
-            self.guest.after(DRAIN_GRACE, self.stop_waiting)
+            self.poller.after(DRAIN_GRACE, self.stop_waiting)
             return
         self.answer()
         self.maybe_finish()
@@ -210,10 +239,8 @@ class Command:
         self.inlet.close()
         for outlet in self.outlets:
             outlet.close()
-        if self.host.commands.pop(self.channel, None) is not None and self.owes_gone:
-            self.host.send(frame(GONE, self.channel))
-        if self.bulk:
-            self.host.narrow()
+        if self.owner.on_over(self) and self.owes_gone:
+            self.send(GONE)
 
     def answer(self) -> None:
         assert self.status is not None, "answered before the end"
@@ -231,12 +258,12 @@ class Command:
         else:
             body["exit_code"] = os.WEXITSTATUS(self.status)
         if body.get("exit_code") == KILLED:
-            body["oom"] = self.guest.memory_ran_out()
+            body["oom"] = self.machine.memory_ran_out()
         if self.background:
             self.owes_gone = True
         self.reply = frame(REPLY, self.channel, message(body))
-        self.host.send(self.reply)
-        self.host.remember(self)
+        self.owner.outbox.send(self.reply)
+        self.owner.on_answered(self)
         self.balance()  # what still comes is read and thrown away
 
     # when its host's stream broke
@@ -251,7 +278,7 @@ class Command:
         for outlet in self.outlets:
             outlet.send_again(ended=self.answered)
         if self.answered:
-            self.host.send(self.reply)
+            self.owner.outbox.send(self.reply)
 
     # the host's wishes
 
@@ -264,7 +291,7 @@ class Command:
         for pid in leader:
             send_signal(pid, number)
         if not leader:
-            self.guest.after(START_ROUND, lambda: self.signal(number))
+            self.poller.after(START_ROUND, lambda: self.signal(number))
 
     def orphan(self) -> None:
         """Its host has gone and it stays: nobody reads what it prints, nobody writes to it."""
@@ -294,9 +321,9 @@ class Command:
             send_signal(pid, signal.SIGCONT)
         left = deadline - time.monotonic()
         if pids or left <= 0:
-            self.guest.after(max(0.0, left), self.kill_round)
+            self.poller.after(max(0.0, left), self.kill_round)
         else:
-            self.guest.after(min(START_ROUND, left), lambda: self.terminate(deadline))
+            self.poller.after(min(START_ROUND, left), lambda: self.terminate(deadline))
 
     def kill_round(self) -> None:
         supervisor = self.supervisor
@@ -304,4 +331,4 @@ class Command:
             return
         send_signal(supervisor.pid, signal.SIGCONT)  # its command may have stopped it
         stop_and_kill(lambda: children_of(supervisor.pid))
-        self.guest.after(KILL_ROUND, self.kill_round)
+        self.poller.after(KILL_ROUND, self.kill_round)

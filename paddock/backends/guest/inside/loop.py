@@ -1,117 +1,89 @@
-"""The guest's loop: one thread that never waits for anything but the next event."""
+"""The guest: its hosts, its lease, and the loop that never waits for anything but events."""
 
 from __future__ import annotations
 
-import contextlib
-import heapq
 import os
-import selectors
 import signal
-import socket
 import sys
-import time
-from _operator import _compare_digest as compare_digest  # hmac's, without hmac
 
 from .hosts import Host
+from .joins import PROOF_DEADLINE, Listener
+from .machine import Machine
 from .shield import PR_SET_CHILD_SUBREAPER, OomScore, can_adopt, hide, prctl, take_wire
-from .supervisor import descriptor_limit, limits_by_number
-from .supervisors import Supervisors
+from .supervisor import limits_by_number
 from .trees import kill_all_below
-from .wire import MEETING, PIECE, PROTOCOL, STDOUT
+from .wire import PIECE, PROTOCOL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from .files import Body
+    from .hosts import Operation
+    from .seal import Seal
 
-    Callback = Callable[[], None]
-
-SPARE_DESCRIPTORS = 16
-"""Kept from commands: without any the guest could neither look at processes nor kill them."""
-SPILL_TOTAL = 1024 * 1024 * 1024
-"""Bytes of all spill files together: they stay until the sandbox ends."""
-
-
-OOM_COUNTS = ("/sys/fs/cgroup/memory/memory.oom_control", "/sys/fs/cgroup/memory.events")
-"""Where a container sees its own control group: version 1 and version 2."""
 LEASE_TICK = 1.0
-"""Seconds between two looks at how long the host has been silent."""
-
-
-WORD_DEADLINE = 10.0
-"""Seconds that somebody who joins has to say the word."""
+"""Seconds between two looks at how long the hosts have been silent."""
 RETURN_GRACE = 3.0
 """Seconds that a host has to come again when its stream has ended, where hosts can join."""
-JOINING = 8
-"""Connections that may be without it at once."""
 
 
 class Guest:
-    """What all hosts share: supervisors, timers, limits, and whether it goes on."""
+    """Serves the host on `inlet` and `outlet`, and those that join."""
 
     def __init__(self, inlet: int, outlet: int, oom_score: OomScore) -> None:
-        self.selector = selectors.DefaultSelector()
-        self.timers: list[tuple[float, int, Callback]] = []
-        self.timer_count = 0
-        self.supervisors = Supervisors(self.after, oom_score)
-        self.descriptors = descriptor_limit() - SPARE_DESCRIPTORS
-        self.spill_dir = ""
-        self.spill_room = SPILL_TOTAL
-        self.spill_count = 0
-        self.oom_kills = oom_kills()
+        self.machine = Machine(oom_score)
+        self.poller = self.machine.poller
         self.outlives = False
         self.env_vars: dict[str, str] = {}
         self.lease: float | None = None
         self.silence = 0.0
-        self.word = ""
-        self.door: socket.socket | None = None
+        self.listener: Listener | None = None
         self.departed: list[Host] = []
-        self.hosts = [Host(self, inlet, outlet, trusted=True)]
+        self.operations: dict[str, Operation] = {
+            "configure": self.configure,
+            "join": self.about,
+            "succeed": self.succeed,
+        }
+        self.hosts = [self.host(inlet, outlet)]
 
-    def watch(self, fd: int, callback: Callback, events: int = selectors.EVENT_READ) -> None:
-        self.selector.register(fd, events, callback)
+    def host(self, inlet: int, outlet: int, seals: tuple[Seal, Seal] | None = None) -> Host:
+        return Host(
+            self.machine,
+            inlet,
+            outlet,
+            operations=self.operations,
+            on_heard=self.on_heard,
+            on_gone=self.on_host_gone,
+            seals=seals,
+            keeps=seals is not None,
+        )
 
-    def forget(self, fd: int) -> None:
-        self.selector.unregister(fd)
-
-    def after(self, seconds: float, callback: Callback) -> None:
-        self.timer_count += 1  # breaks ties: callbacks do not compare
-        heapq.heappush(self.timers, (time.monotonic() + seconds, self.timer_count, callback))
-
-    def open_spill(self, kind: int) -> tuple[int, str]:
-        os.makedirs(self.spill_dir, mode=0o700, exist_ok=True)
-        self.spill_count += 1
-        stream = "stdout" if kind == STDOUT else "stderr"
-        path = os.path.join(self.spill_dir, f"{self.spill_count}.{stream}")
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600), path
+    # requests about the guest itself
 
     def configure(self, host: Host, body: Body) -> dict[str, Any]:
         """The first request: limits for commands, where output spills, how long the lease is.
 
-        And, if other hosts may join, the word that they have to say, the variables that
-        they are told of, and whether the sandbox goes on when the last host has gone.
+        And, if other hosts may join, the token that they have to know, the variables that they
+        learn, and whether the sandbox continues when the last host has gone.
         """
-        self.supervisors.begin(limits_by_number(body["limits"]))
-        self.spill_dir = body["spill_dir"]
+        if body.get("listen") is not None:
+            host.tunnels.listen(body["listen"])
+        self.machine.supervisors.begin(limits_by_number(body["limits"]))
+        self.machine.spills.begin(body["spill_dir"])
         self.outlives = body.get("outlives", False)
         self.env_vars = body.get("env_vars", {})
         self.lease = body["lease"]
         if self.lease is not None:
-            self.after(LEASE_TICK, self.on_tick)
-        if body.get("word"):
-            self.open_door(body["word"])
-        return self.about(host)
+            self.poller.after(LEASE_TICK, self.on_tick)
+        if body.get("join_token"):
+            most = self.machine.descriptors
+            self.listener = Listener(self.poller, body["join_token"], most, self.on_joined)
+            host.commands.keeps = True
+        return self.about(host, body)
 
-    def host_called(self, name: str) -> Host:
-        for host in (*self.hosts, *self.departed):
-            if host.name == name:
-                return host
-        raise ValueError("there is no such host, or no longer")
-
-    def about(self, host: Host) -> dict[str, Any]:
-        """What a host is told of the guest, and what it is called itself."""
+    def about(self, host: Host, body: Body) -> dict[str, Any]:
+        """What a host learns of the guest, and what it is called itself."""
         return {
             "host": host.name,
             "protocol": PROTOCOL,
@@ -121,6 +93,26 @@ class Guest:
             "env_vars": self.env_vars,
         }
 
+    def succeed(self, host: Host, body: Body) -> dict[str, Any]:
+        """Let a host continue what it had before its stream broke."""
+        for old in (*self.hosts, *self.departed):
+            if old.name == body["host"]:
+                host.commands.take_over(old.commands, body["pending"])
+                old.end()
+                return {"last": old.commands.last_request}
+        raise ValueError("there is no such host, or no longer")
+
+    # hosts
+
+    def on_joined(self, fd: int, theirs: Seal, ours: Seal) -> None:
+        # Two numbers: each way is watched by itself.
+        host = self.host(fd, os.dup(fd), (theirs, ours))
+        self.hosts.append(host)
+        self.poller.after(PROOF_DEADLINE, host.end_unless_proven)
+
+    def on_heard(self) -> None:
+        self.silence = 0.0
+
     def on_tick(self) -> None:
         """Count how long all hosts have been silent; past the lease they are taken for dead.
 
@@ -129,60 +121,23 @@ class Guest:
         self.silence += LEASE_TICK
         if self.lease is not None and self.silence > self.lease:
             kill_all_below()
-        self.after(LEASE_TICK, self.on_tick)
-
-    # hosts
-
-    def open_door(self, word: str) -> None:
-        self.word = word
-        self.door = socket.socket(socket.AF_UNIX)
-        self.door.setblocking(False)
-        self.door.bind(MEETING)
-        self.door.listen(JOINING)
-        self.watch(self.door.fileno(), self.on_knock)
-
-    def on_knock(self) -> None:
-        assert self.door is not None, "a knock without a door"
-        try:
-            connection = self.door.accept()[0]
-        except OSError:
-            return
-        waiting = sum(not host.trusted for host in self.hosts)
-        if waiting >= JOINING or connection.fileno() >= self.descriptors:
-            connection.close()
-            return
-        fd = connection.detach()
-        # Two numbers: each way is watched by itself.
-        host = Host(self, fd, os.dup(fd), trusted=False)
-        self.hosts.append(host)
-        self.after(WORD_DEADLINE, host.end_unless_trusted)
-
-    def check_word(self, body: Body) -> None:
-        """Raise `PermissionError` unless somebody who joins says the word."""
-        said = str(body.get("word")).encode()
-        if body.get("op") != "join" or not compare_digest(said, self.word.encode()):
-            raise PermissionError("the wrong word")
+        self.poller.after(LEASE_TICK, self.on_tick)
 
     def on_host_gone(self, host: Host) -> None:
         self.hosts.remove(host)
-        if not self.word:
+        if self.listener is None:
             kill_all_below()
-        if host.trusted:
-            # Its stream may only have broken: then it comes again, and takes up what it had.
+        if host.proven:
+            # Its stream may only have broken: then it comes again, and continues what it had.
             self.departed.append(host)
-            self.after(RETURN_GRACE, lambda: self.on_host_missed(host))
+            self.poller.after(RETURN_GRACE, lambda: self.on_host_missed(host))
 
     def on_host_missed(self, host: Host) -> None:
         """A host that has gone has not come again."""
         self.departed.remove(host)
-        if not (self.outlives or any(other.trusted for other in self.hosts)):
+        if not (self.outlives or any(other.proven for other in self.hosts)):
             kill_all_below()
-        host.abandon()
-
-    def memory_ran_out(self) -> bool:
-        """Whether the kernel has ended something here for lack of memory since this was asked."""
-        before, self.oom_kills = self.oom_kills, oom_kills()
-        return self.oom_kills > before
+        host.commands.abandon()
 
     # the loop
 
@@ -190,14 +145,10 @@ class Guest:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         self.watch_signals()
         while True:
-            timeout = self.run_timers()
+            timeout = self.poller.run_timers()
             for host in tuple(self.hosts):
                 host.flush()
-            events = self.selector.select(timeout)
-            for key, _ in events:
-                # An earlier callback of this round may have closed this descriptor.
-                if self.selector.get_map().get(key.fd) is key:
-                    key.data()
+            self.poller.wait(timeout)
 
     def watch_signals(self) -> None:
         # The host says when to end. What a terminal sends to its process group is not for us.
@@ -212,29 +163,9 @@ class Guest:
 
         def on_signal() -> None:
             os.read(reader, PIECE)
-            self.supervisors.reap()
+            self.machine.supervisors.reap()
 
-        self.watch(reader, on_signal)
-
-    def run_timers(self) -> float | None:
-        """Run what is due; return seconds until the next timer, or None."""
-        while self.timers:
-            due = self.timers[0][0] - time.monotonic()
-            if due > 0:
-                return due
-            heapq.heappop(self.timers)[2]()
-        return None
-
-
-def oom_kills() -> int:
-    """How often the kernel has done that, where the control group can be seen."""
-    for path in OOM_COUNTS:
-        with contextlib.suppress(OSError), open(path) as file:
-            for line in file:
-                name, _, count = line.partition(" ")
-                if name == "oom_kill":
-                    return int(count)
-    return 0
+        self.poller.watch(reader, on_signal)
 
 
 def main() -> None:
@@ -244,6 +175,6 @@ def main() -> None:
     inlet, outlet = take_wire()
     try:
         Guest(inlet, outlet, oom_score).run()
-    except Exception:  # a host that does not keep to the protocol, or a defect of ours
+    except Exception:  # a defect of ours
         sys.excepthook(*sys.exc_info())
         kill_all_below(1)

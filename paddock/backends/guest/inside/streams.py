@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import selectors
+from abc import ABC, abstractmethod
 from collections import deque
 
 from .files import write_all
+from .pipes import set_pipe_size
+from .poller import WRITE
 from .wire import (
     BULK,
     CREDIT_STEP,
@@ -17,29 +18,51 @@ from .wire import (
     STDIN_CLOSED,
     STDIN_CREDIT,
     Capture,
-    frame,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
-    from .commands import Command
+    from .poller import Poller
+    from .spills import Spills
 
 SPILL_LIMIT = 256 * 1024 * 1024
 """Bytes of one stream kept in its spill file: enough for any log, not for a full disk."""
-F_SETPIPE_SZ = 1031
-"""As Linux has it; the module has the name only since Python 3.10."""
 PIPE_MAX = 1024 * 1024
 """Most bytes that a pipe holds (Linux's default for unprivileged users)."""
+
+
+class Sink(ABC):
+    """Whose streams they are: sends frames about them to a host, within a window."""
+
+    poller: Poller
+    spills: Spills
+    window: int
+    """Bytes of streamed output that the host still takes."""
+
+    @abstractmethod
+    def send(self, kind: int, payload: bytes = b"") -> None:
+        """Send a frame."""
+
+    @abstractmethod
+    def send_bulk(self, kind: int, payload: bytes) -> None:
+        """Send a frame with a long payload."""
+
+    @abstractmethod
+    def spend(self, size: int) -> None:
+        """Take so much from the window."""
+
+    @abstractmethod
+    def on_stream_ended(self) -> None:
+        """An output stream has no writers any more."""
 
 
 class Inlet:
     """The stdin of a command: what the host sends, as fast as the command reads it."""
 
-    def __init__(self, command: Command, fd: int | None) -> None:
-        self.command = command
+    def __init__(self, sink: Sink, fd: int | None) -> None:
+        self.sink = sink
         self.fd = fd
         self.queue: deque[memoryview] = deque()
         self.owed = 0
@@ -71,27 +94,24 @@ class Inlet:
             pass
         except OSError:
             self.close()
-            self.tell(STDIN_CLOSED)
+            self.sink.send(STDIN_CLOSED)
             return
         if self.owed >= CREDIT_STEP:
-            self.tell(STDIN_CREDIT, LENGTH.pack(self.owed))
+            self.sink.send(STDIN_CREDIT, LENGTH.pack(self.owed))
             self.owed = 0
         if not self.queue and self.ended:
             self.close()
         else:
             self.watch(bool(self.queue))
 
-    def tell(self, kind: int, payload: bytes = b"") -> None:
-        self.command.host.send(frame(kind, self.command.channel, payload))
-
     def watch(self, wanted: bool) -> None:
         if wanted == self.watched or self.fd is None:
             return
         self.watched = wanted
         if wanted:
-            self.command.guest.watch(self.fd, self.write, selectors.EVENT_WRITE)
+            self.sink.poller.watch(self.fd, self.write, WRITE)
         else:
-            self.command.guest.forget(self.fd)
+            self.sink.poller.forget(self.fd)
 
     def close(self) -> None:
         if self.fd is not None:
@@ -105,9 +125,9 @@ class Outlet:
     """One output stream of a command: from its pipe to the host, the rest to a file."""
 
     def __init__(
-        self, command: Command, fd: int, kind: int, *, keep: int, streamed: bool, spills: bool
+        self, sink: Sink, fd: int, kind: int, *, keep: int, streamed: bool, spills: bool
     ) -> None:
-        self.command = command
+        self.sink = sink
         self.fd: int | None = fd
         self.kind = kind
         self.keep = keep
@@ -124,22 +144,22 @@ class Outlet:
 
     def widen(self, fd: int) -> None:
         """Take and send in larger pieces, where the system gives a pipe that holds them."""
-        self.most = hold(fd, BULK) or PIECE
+        self.most = set_pipe_size(fd, BULK) or PIECE
 
     def pause(self) -> None:
         if self.reading and self.fd is not None:
             self.reading = False
-            self.command.guest.forget(self.fd)
+            self.sink.poller.forget(self.fd)
 
     def resume(self) -> None:
         if not self.reading and self.fd is not None:
             self.reading = True
-            self.command.guest.watch(self.fd, self.on_readable)
+            self.sink.poller.watch(self.fd, self.on_readable)
 
     def on_readable(self) -> None:
         if self.read_some() is False:
             self.close()
-            self.command.maybe_finish()
+            self.sink.on_stream_ended()
 
     def read_some(self) -> bool | None:
         """Read once. True: there may be more; False: the stream ended; None: nothing there now."""
@@ -157,7 +177,7 @@ class Outlet:
     def read_rest(self) -> None:
         """Read what a pipe can hold at the most, and not what is still being written to it."""
         for _ in range(PIPE_MAX // PIECE):
-            if self.fd is None or self.command.window <= 0:
+            if self.fd is None or self.sink.window <= 0:
                 return
             more = self.read_some()
             if more is False:
@@ -170,22 +190,22 @@ class Outlet:
             self.spill_over(data)
         to_head = self.capture.feed(data)
         if self.streamed:
-            self.command.host.send_bulk(self.kind, self.command.channel, data)
-            self.command.spend(len(data))
+            self.sink.send_bulk(self.kind, data)
+            self.sink.spend(len(data))
         elif to_head:
-            self.command.host.send(frame(self.kind, self.command.channel, data[:to_head]))
+            self.sink.send(self.kind, data[:to_head])
 
     def spill_over(self, data: bytes) -> None:
         try:
             if self.spill is None:
-                self.spill, self.spill_path = self.command.guest.open_spill(self.kind)
+                self.spill, self.spill_path = self.sink.spills.open(self.kind)
                 data = bytes(self.capture.head + self.capture.tail) + data  # nothing dropped yet
-            room = min(SPILL_LIMIT - self.spilled, self.command.guest.spill_room)
+            room = min(SPILL_LIMIT - self.spilled, self.sink.spills.room)
             self.spilling = len(data) <= room
             data = data[:room]
             write_all(self.spill, data)
             self.spilled += len(data)
-            self.command.guest.spill_room -= len(data)
+            self.sink.spills.room -= len(data)
         except OSError:
             self.spilling = False  # a full disk ends the copy, not the command
 
@@ -207,7 +227,7 @@ class Outlet:
 
     def send_piecewise(self, data: bytes) -> None:
         for at in range(0, len(data), INLINE):
-            self.command.host.send(frame(self.kind, self.command.channel, data[at : at + INLINE]))
+            self.sink.send(self.kind, data[at : at + INLINE])
 
     def send_again(self, *, ended: bool) -> None:
         """The head, and once it has ended the tail, for a host that has got nothing."""
@@ -220,45 +240,3 @@ class Outlet:
         if self.fd is not None:
             os.close(self.fd)
             self.fd = None
-
-
-def make_streams(stdin: bool, most: int) -> tuple[tuple[int | None, int, int], list[int]]:
-    """Pipes for a command: our ends of stdin (None without), stdout, stderr; and the far ends.
-
-    Raises `OSError` when descriptors from `most` on would be needed.
-    """
-    opened: list[int] = []
-    try:
-        if stdin:
-            opened += os.pipe()
-            os.set_blocking(opened[1], False)
-        else:
-            opened.append(os.open(os.devnull, os.O_RDONLY))
-        opened += os.pipe()
-        opened += os.pipe()
-        if max(opened) >= most:
-            raise OSError(errno.EMFILE, "Too many commands at once")
-    except OSError:
-        close_streams(opened)
-        raise
-    out, out_far, err, err_far = opened[-4:]
-    return (opened[1] if stdin else None, out, err), [opened[0], out_far, err_far]
-
-
-def hold(fd: int, size: int) -> int:
-    """Let a pipe hold `size` bytes; how many it holds now, or 0 if it stays as it is.
-
-    It does where its user has too many already, or there is more in it, or it is none.
-    """
-    import fcntl  # which most guests never need
-
-    try:
-        return fcntl.fcntl(fd, F_SETPIPE_SZ, size)
-    except OSError:
-        return 0
-
-
-def close_streams(fds: Iterable[int | None]) -> None:
-    for fd in fds:
-        if fd is not None:
-            os.close(fd)

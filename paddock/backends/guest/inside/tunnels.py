@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import selectors
 import socket
 import struct
 
+from .poller import READ, WRITE
 from .wire import (
     BYTES,
     END,
@@ -32,7 +32,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .hosts import Host
+    from .machine import Machine
+    from .outbox import Outbox
 
 ADDRESSES = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 """Where a server inside may listen, in the order in which it is looked for."""
@@ -47,9 +48,10 @@ ABORTIVE = struct.pack("ii", 1, 0)
 class Tunnels:
     """All connections of one host, by channel."""
 
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.guest = host.guest
+    def __init__(self, machine: Machine, outbox: Outbox) -> None:
+        self.poller = machine.poller
+        self.most = machine.descriptors
+        self.outbox = outbox
         self.by_channel: dict[int, Tunnel] = {}
         self.listener: socket.socket | None = None
         self.listening = False
@@ -78,7 +80,7 @@ class Tunnels:
         """The host has gone: end them all, take no more."""
         if self.listener is not None:
             if self.listening:
-                self.guest.forget(self.listener.fileno())
+                self.poller.forget(self.listener.fileno())
             self.listener.close()
             self.listener = None
         for tunnel in tuple(self.by_channel.values()):
@@ -106,9 +108,9 @@ class Tunnels:
         if wanted != self.listening and self.listener is not None:
             self.listening = wanted
             if wanted:
-                self.guest.watch(self.listener.fileno(), self.on_connection)
+                self.poller.watch(self.listener.fileno(), self.on_connection)
             else:
-                self.guest.forget(self.listener.fileno())
+                self.poller.forget(self.listener.fileno())
 
     def on_connection(self) -> None:
         assert self.listener is not None, "a connection before listening"
@@ -118,7 +120,7 @@ class Tunnels:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                 self.pause_listener()
             return
-        if connection.fileno() >= self.guest.descriptors:
+        if connection.fileno() >= self.most:
             connection.close()
             self.pause_listener()
             return
@@ -128,23 +130,23 @@ class Tunnels:
         connection.setblocking(False)
         tunnel = Tunnel(self, self.accepted | GUEST_CHANNELS)
         tunnel.socket = connection
-        self.host.send(frame(OPEN, tunnel.channel))
+        self.outbox.send(frame(OPEN, tunnel.channel))
         tunnel.start()
 
     def pause_listener(self) -> None:
         assert self.listener is not None, "paused before listening"
         self.listening = False
-        self.guest.forget(self.listener.fileno())
-        self.guest.after(ACCEPT_PAUSE, self.balance_listener)
+        self.poller.forget(self.listener.fileno())
+        self.poller.after(ACCEPT_PAUSE, self.balance_listener)
 
 
 class Tunnel:
     """One connection: a socket here, a channel to the host."""
 
     def __init__(self, tunnels: Tunnels, channel: int) -> None:
-        self.host = tunnels.host
-        self.guest = tunnels.guest
         self.tunnels = tunnels
+        self.outbox = tunnels.outbox
+        self.poller = tunnels.poller
         self.channel = channel
         self.socket: socket.socket | None = None
         self.connected = False
@@ -168,7 +170,7 @@ class Tunnel:
     def connect(self, port: int) -> None:
         """Look for a server on `port`, without waiting; the host is told how it went."""
         self.attempts = [(family, (host, port)) for family, host in ADDRESSES]
-        self.guest.after(CONNECT_DEADLINE, self.on_deadline)
+        self.poller.after(CONNECT_DEADLINE, self.on_deadline)
         self.attempt()
 
     def on_deadline(self) -> None:
@@ -180,7 +182,7 @@ class Tunnel:
         while self.attempts:
             family, address = self.attempts.pop(0)
             try:
-                self.socket = open_socket(family, self.guest.descriptors)
+                self.socket = open_socket(family, self.tunnels.most)
                 self.socket.connect(address)
             except BlockingIOError:
                 self.balance()
@@ -197,7 +199,7 @@ class Tunnel:
         self.close_socket()
 
     def on_connected(self) -> None:
-        self.host.send(frame(OPENED, self.channel))
+        self.outbox.send(frame(OPENED, self.channel))
         self.start()
 
     def start(self) -> None:
@@ -216,16 +218,16 @@ class Tunnel:
             return
         events = 0
         if self.queue or not self.connected:
-            events |= selectors.EVENT_WRITE
-        if self.connected and self.reading and self.window > 0 and not self.host.congested:
-            events |= selectors.EVENT_READ
+            events |= WRITE
+        if self.connected and self.reading and self.window > 0 and not self.outbox.congested:
+            events |= READ
         if events == self.events:
             return
         if self.events:
-            self.guest.forget(self.socket.fileno())
+            self.poller.forget(self.socket.fileno())
         self.events = events
         if events:
-            self.guest.watch(self.socket.fileno(), self.on_ready, events)
+            self.poller.watch(self.socket.fileno(), self.on_ready, events)
 
     def on_ready(self) -> None:
         assert self.socket is not None, "an event of a closed socket"
@@ -237,7 +239,7 @@ class Tunnel:
             else:
                 self.on_connected()
             return
-        if self.events & selectors.EVENT_READ:
+        if self.events & READ:
             self.read()
         self.write()
         self.balance()
@@ -253,12 +255,12 @@ class Tunnel:
             return
         if data:
             self.window -= len(data)
-            self.host.send(frame(BYTES, self.channel, data))
+            self.outbox.send(frame(BYTES, self.channel, data))
         elif self.broken:
             self.reset(self.broken)
         else:
             self.reading = False
-            self.host.send(frame(END, self.channel))
+            self.outbox.send(frame(END, self.channel))
             self.maybe_end()
 
     def write(self) -> None:
@@ -283,7 +285,7 @@ class Tunnel:
         """Grant in portions: a frame for each small write would double their number."""
         self.owed += size
         if self.owed >= TUNNEL_WINDOW // 2:
-            self.host.send(frame(GRANT, self.channel, LENGTH.pack(self.owed)))
+            self.outbox.send(frame(GRANT, self.channel, LENGTH.pack(self.owed)))
             self.owed = 0
 
     def on_broken(self, number: int) -> None:
@@ -319,7 +321,7 @@ class Tunnel:
     def reset(self, number: int) -> None:
         """It is broken, or could not be made: tell the host why."""
         if self.tunnels.by_channel.get(self.channel) is self:
-            self.host.send(frame(RESET, self.channel, LENGTH.pack(number)))
+            self.outbox.send(frame(RESET, self.channel, LENGTH.pack(number)))
             self.end(abort=True)
 
     def maybe_end(self) -> None:
@@ -338,7 +340,7 @@ class Tunnel:
         if self.socket is not None:
             if self.events:
                 self.events = 0
-                self.guest.forget(self.socket.fileno())
+                self.poller.forget(self.socket.fileno())
             self.socket.close()
             self.socket = None
 

@@ -9,19 +9,25 @@ from __future__ import annotations
 import json
 import struct
 
+from .seal import TAG_BYTES
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-PROTOCOL = 1
-MEETING = "\0paddock-guest"
-"""Where a guest takes other hosts: a socket without a file, which only the word opens."""
+    from .seal import Seal
+
+PROTOCOL = 2
+JOIN_ADDRESS = "\0paddock-guest"
+"""Where a guest takes other hosts: a socket without a file."""
 
 HEADER = struct.Struct("!IBI")
 """Payload length, kind, channel."""
 LENGTH = struct.Struct("!I")
 MAX_FRAME = 8 * 1024 * 1024
 """A longer payload is a broken peer. Bulk data travels in pieces of at most `PIECE`."""
+FIRST_SEALED = 1024
+"""Longest payload of the first frame on a sealed stream."""
 PIECE = 64 * 1024
 BULK = 4 * PIECE
 """Of a file or a tree on its way to the host, which is worth a larger pipe."""
@@ -45,6 +51,8 @@ REQUEST, DATA, EOF, CREDIT, KILL, SIGNAL = 1, 2, 3, 4, 5, 6
 REPLY, STDOUT, STDERR, STDIN_CREDIT, STDIN_CLOSED, GONE = 17, 18, 19, 20, 21, 22
 # both ways: TCP connections
 OPEN, OPENED, BYTES, END, GRANT, RESET = 33, 34, 35, 36, 37, 38
+# reserved: a peer that sends one breaks the protocol
+RESIZE, ADOPT, REPLAY = 7, 8, 23
 TUNNEL_KINDS = frozenset((OPEN, OPENED, BYTES, END, GRANT, RESET))
 
 
@@ -77,30 +85,37 @@ def parse_message(payload: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 class Frames:
-    """Bytes in, frames out; no I/O."""
+    """Bytes in, frames out; no I/O. With a `seal`, each frame is followed by its tag."""
 
-    def __init__(self) -> None:
+    def __init__(self, seal: Seal | None = None) -> None:
         self._buffer = bytearray()
+        self._seal = seal
+        self._limit = MAX_FRAME if seal is None else FIRST_SEALED
 
     def feed(self, data: bytes | memoryview) -> list[tuple[int, int, bytes]]:
         """Take `data`; return the frames that are now whole as (kind, channel, payload).
 
-        Raises `ValueError` as soon as a header tells of more than `MAX_FRAME`.
+        Raises `ValueError` as soon as a header announces more than `MAX_FRAME`, or a tag is
+        wrong. The first sealed frame is short, as nothing is known of its sender before.
         """
         buffer = self._buffer
         buffer += data
         frames = []
         start = 0
+        trailer = 0 if self._seal is None else TAG_BYTES
         with memoryview(buffer) as view:
             while len(view) - start >= HEADER.size:
                 size, kind, channel = HEADER.unpack_from(view, start)
-                if size > MAX_FRAME:
+                if size > self._limit:
                     raise ValueError(f"a frame of {size} bytes is over the limit")
                 end = start + HEADER.size + size
-                if end > len(view):
+                if end + trailer > len(view):
                     break
+                if self._seal is not None:
+                    self._seal.check(view[end : end + trailer], view[start:end])
+                    self._limit = MAX_FRAME
                 frames.append((kind, channel, bytes(view[start + HEADER.size : end])))
-                start = end
+                start = end + trailer
         if start:
             del buffer[:start]
         return frames

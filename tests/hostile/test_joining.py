@@ -1,0 +1,91 @@
+"""Who joins a guest wrongly ends only itself, and keeps nobody else from joining."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from paddock.backends.docker import DockerBackend
+from paddock.backends.docker.sandbox import DockerSandbox
+
+if TYPE_CHECKING:
+    from paddock.sandbox import Sandbox
+
+pytestmark = pytest.mark.parametrize("backend", ["docker", "docker-nobody"], indirect=True)
+
+INTRUDE = r"""
+import contextlib, json, os, socket, struct
+
+HEADER, LENGTH = struct.Struct("!IBI"), struct.Struct("!I")
+
+
+def frame(kind, payload=b""):
+    return HEADER.pack(len(payload), kind, 1) + payload
+
+
+def message(text):
+    return LENGTH.pack(len(text)) + text
+
+
+join = json.dumps({"op": "join", "join_token": "guess"}).encode()
+attempts = [
+    b"",
+    frame(1),
+    frame(1, message(b"{")),
+    frame(1, message(b"[" * 100_000)),
+    frame(1, message(join)),
+    frame(1, LENGTH.pack(2**32 - 1)),
+    *(frame(kind, b"\0" * 4) for kind in range(256)),
+    HEADER.pack(2**32 - 1, 1, 1) + bytes(1 << 20),
+    os.urandom(32) + frame(1, message(join)),
+    os.urandom(1 << 20),
+]
+for said in attempts:
+    with socket.socket(socket.AF_UNIX) as guest:
+        guest.connect("\0paddock-guest")
+        guest.settimeout(20)
+        with contextlib.suppress(ConnectionError):
+            guest.sendall(said)
+            guest.shutdown(socket.SHUT_WR)
+            assert guest.recv(1) == b"", said[:40]
+"""
+HOLD_PLACES = r"""
+import os, socket
+
+print("started", flush=True)
+for _ in range(3):
+    os.fork()
+held = []
+while True:
+    guest = socket.socket(socket.AF_UNIX)
+    guest.connect("\0paddock-guest")
+    guest.send(b"slowly")
+    held = [*held[-20:], guest]
+"""
+
+
+@pytest.mark.parametrize("user", [None, "nobody"])
+async def test_a_process_that_joins_wrongly_ends_only_itself(
+    sandbox: Sandbox, backend: DockerBackend, user: str | None
+) -> None:
+    if backend.user is not None:
+        user = None  # it cannot be another one
+    await sandbox.exec(["python3", "-c", INTRUDE], user=user, timeout=50, check=True)
+    assert (await sandbox.exec("echo alive", timeout=30)).stdout == "alive\n"
+
+
+async def test_a_host_joins_while_others_take_all_places_again_and_again(sandbox: Sandbox) -> None:
+    assert isinstance(sandbox, DockerSandbox)
+    async with await sandbox.start(["python3", "-c", HOLD_PLACES]) as process:
+        async for _ in process.output():
+            break
+        async with asyncio.timeout(50):
+            other = await DockerBackend().attach(sandbox.id)
+        try:
+            assert (await other.exec("echo joined", timeout=30)).stdout == "joined\n"
+        finally:
+            await other.detach()
+        await process.kill()
+    assert (await sandbox.exec("echo alive", timeout=30)).stdout == "alive\n"
