@@ -207,8 +207,11 @@ class Process(ABC):
 
     @abstractmethod
     async def wait(self) -> ExecResult:
-        """The result, once the leading process has ended; what `output()` did not take is kept
-        in it up to the command's limit."""
+        """The result, once the leading process has ended.
+
+        What `output()` has not given by then is kept in it up to the command's limit. A task
+        that reads goes on reading meanwhile; what the task that waits has not read is dropped.
+        """
 
     async def aclose(self) -> None:
         await finish(self.kill())

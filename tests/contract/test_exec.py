@@ -7,11 +7,11 @@ import contextlib
 import os
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock.errors import ExecFailed, ExecTimeout, Unsupported
+from paddock.errors import ConfigError, ExecFailed, ExecTimeout, Unsupported
 from paddock.sandbox import Capability, Resources
 
 if TYPE_CHECKING:
@@ -64,6 +64,15 @@ async def test_every_byte_value_survives(sandbox: Sandbox) -> None:
 async def test_stdin_is_empty_unless_given(sandbox: Sandbox) -> None:
     assert (await sandbox.exec("cat; read x; echo $?", timeout=20)).stdout == "1\n"
     assert (await sandbox.exec("cat", stdin="given")).stdout == "given"
+
+
+@pytest.mark.parametrize("stdin", ["x\ud83d", 5, ["a"], object()], ids=lambda it: repr(it)[:12])
+async def test_stdin_that_cannot_be_written_is_refused_before_anything_runs(
+    sandbox: Sandbox, stdin: Any
+) -> None:
+    with pytest.raises(ConfigError, match="stdin: "):
+        await asyncio.wait_for(sandbox.exec("touch ran; cat", stdin=stdin), 30)
+    assert not await sandbox.fs.exists("ran")
 
 
 @pytest.mark.rows("C15")

@@ -39,6 +39,40 @@ async def test_wait_drains_what_nobody_reads(sandbox: Sandbox) -> None:
     assert result.stdout.endswith("\n500000\n")
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["dropped", "kept"])
+async def test_who_stops_reading_and_waits_does_not_hold_up_the_command(
+    sandbox: Sandbox, kept: bool
+) -> None:
+    """As one who waits for a server's "ready" line; also with the iterator at hand."""
+    command = "echo ready; head -c 5000000 /dev/zero; echo end >&2"
+    async with await sandbox.start(command) as process:
+        output = process.output()
+        async for _, data in output:
+            if b"ready" in data:
+                break
+        if not kept:
+            del output
+        async with asyncio.timeout(30):
+            result = await process.wait()
+    assert (result.exit_code, result.stderr) == (0, "end\n")
+
+
+async def test_a_slow_reader_in_another_task_gets_everything(sandbox: Sandbox) -> None:
+    async with await sandbox.start("head -c 3000000 /dev/zero") as process:
+
+        async def count() -> int:
+            size = 0
+            async for _, data in process.output():
+                size += len(data)
+                await asyncio.sleep(0)
+            return size
+
+        counting = asyncio.create_task(count())
+        await asyncio.sleep(0)
+        assert (await asyncio.wait_for(process.wait(), 30)).ok
+        assert await asyncio.wait_for(counting, 30) == 3000000
+
+
 async def test_output_stops_at_the_end_and_wait_is_repeatable(sandbox: Sandbox) -> None:
     async with await sandbox.start("echo a; echo b >&2") as process:
         pieces = [piece async for piece in process.output()]

@@ -13,6 +13,7 @@ import pytest
 
 from paddock import LocalBackend, SandboxLost
 from paddock.backends import local
+from paddock.backends.guest import monitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,3 +82,28 @@ async def test_a_guest_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatc
 def test_the_machine_has_the_tools_that_directories_are_removed_with() -> None:
     assert shutil.which("rm")
     assert shutil.which("chmod")
+
+
+async def test_a_guest_that_a_command_stopped_is_lost_and_holds_nothing_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(monitor, "ANSWER_TIMEOUT", 0.5)
+    monkeypatch.setattr(local, "HEARTBEAT_INTERVAL", 0.1)
+    monkeypatch.setattr(local, "STOP_GRACE", 0.1)
+    stop = "g=$(awk '/^PPid/{print $2}' /proc/$PPID/status); kill -STOP $g; sleep 100"
+    async with LocalBackend(isolation="none").sandbox() as sandbox:
+        stopping = asyncio.create_task(sandbox.exec(stop))
+        async with asyncio.timeout(30):
+            for call in (stopping, sandbox.fs.read_text("any"), sandbox.exec("true")):
+                with pytest.raises(SandboxLost, match="not answered"):
+                    await call
+
+
+async def test_a_guest_in_bubblewrap_is_neither_stopped_nor_killed(
+    require: Callable[[str, bool, str], None],
+) -> None:
+    found = await local.probe()
+    require("bubblewrap", found.level == "bubblewrap", found.reason)
+    async with LocalBackend(isolation="bubblewrap").sandbox() as sandbox:
+        await sandbox.exec("kill -STOP 1; kill -KILL 1", timeout=30)
+        assert (await sandbox.exec("echo on", timeout=30)).stdout == "on\n"
