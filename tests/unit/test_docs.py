@@ -108,3 +108,9 @@ def test_every_make_target_that_the_docs_name_exists() -> None:
     for page in PAGES:
         named = set(re.findall(r"(?:^|`)\s*make ([a-z]+)", page.read_text(), re.MULTILINE))
         assert named <= targets, page
+
+
+def test_every_test_that_a_promise_names_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)`", (ROOT / "SECURITY.md").read_text())
+    assert len(named) > 20
+    assert not [name for name in named if not (ROOT / name).is_file()]
