@@ -7,6 +7,7 @@ import base64
 import contextlib
 import hashlib
 import io
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import certifi
 import pytest
 
-from paddock.backends.docker import once, recipes
+from paddock.backends.docker import once, operations, recipes
 from paddock.backends.docker.bootstrap import DebianSource
 from paddock.backends.docker.build import BuildSettings, build_recipe
 from paddock.backends.docker.endpoint import Endpoint
@@ -312,3 +313,35 @@ def test_a_debian_that_cannot_be_is_refused(source: dict[str, str]) -> None:
 def test_a_failed_build_tells_step_reason_lines_and_way_out() -> None:
     error = BuildFailed("i:1", step="RUN x", reason="code 1", output="a\nb\n", hint="do y")
     assert str(error) == "building i:1 failed at: RUN x\ncode 1\na\nb\ndo y"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "passed"),
+    [
+        ("http://me:secret@proxy:3128", "http://proxy:3128"),
+        ("me:sec@ret@proxy:3128", "proxy:3128"),
+        ("socks5h://me@proxy", "socks5h://proxy"),
+    ],
+)
+def test_a_build_does_not_see_the_password_of_a_proxy_unless_it_is_given_one(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, passed: str
+) -> None:
+    monkeypatch.setenv("https_proxy", proxy)
+    monkeypatch.setenv("UV_INDEX", "mine=https://me:sec=ret@index/simple")
+    args = BuildSettings.from_environment().args
+    assert args["https_proxy"] == passed
+    assert "UV_INDEX" not in args
+    assert BuildSettings(args={"https_proxy": proxy}).args_for("FROM a\n") == {"https_proxy": proxy}
+
+
+def test_a_build_has_the_credentials_of_the_registries_that_it_needs_and_no_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hosts = ("needed.example", "copied.example", "other.example")
+    auths = {host: {"auth": base64.b64encode(f"me:{host}".encode()).decode()} for host in hosts}
+    (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    dockerfile = "ARG HOST=needed.example\nFROM ${HOST}/a:1\nCOPY --from=copied.example/b /c /c\n"
+    header = operations._build_credentials(dockerfile, {})["X-Registry-Config"]
+    known = json.loads(base64.urlsafe_b64decode(header))
+    assert sorted(known) == ["copied.example", "needed.example"]

@@ -61,6 +61,11 @@ class DebianSource:
             raise ConfigError(f"suite={self.suite!r} is not the name of a Debian release")
         if self.mirror is not None and "://" not in self.mirror:
             raise ConfigError(f"mirror={self.mirror!r} is not the address of a mirror")
+        if self.mirror is not None and "@" in self.mirror.partition("://")[2].partition("/")[0]:
+            raise ConfigError(
+                "mirror: the address would be kept in the image with its password; "
+                "give it without, and the password in /etc/apt/auth.conf"
+            )
 
 
 async def import_debian(engine: Engine, source: DebianSource, tell: ImageProgressCallback) -> str:
@@ -107,7 +112,7 @@ async def _archive(command: list[str], tell: ImageProgressCallback) -> AsyncGene
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "LC_ALL": "C.UTF-8"},
+        env={**_environment(), "LC_ALL": "C.UTF-8"},
         start_new_session=True,
     )
     assert process.stdout is not None
@@ -122,6 +127,16 @@ async def _archive(command: list[str], tell: ImageProgressCallback) -> AsyncGene
             raise _failed(process.returncode, lines)
     finally:
         await finish(_end(process, listener))
+
+
+def _environment() -> dict[str, str]:
+    """Return what mmdebstrap and apt need of ours: packages' scripts have the same environment."""
+    wanted = ("PATH", "HOME", "TMPDIR", "APT_CONFIG", "SOURCE_DATE_EPOCH")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in wanted or name.lower().endswith("_proxy")
+    }
 
 
 async def _listen(

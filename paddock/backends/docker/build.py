@@ -38,6 +38,9 @@ __all__ = ["BuildSettings", "bootstrap", "build_recipe", "ensure"]
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 ARGUMENT = re.compile(r"^\s*ARG\s+(\w+)", re.MULTILINE | re.IGNORECASE)
+USER_INFO = re.compile(r"^(\w[\w+.-]*://)?[^/]*@")
+"""A user and perhaps a password, at the beginning of a proxy's address."""
+INDEX_NAME = re.compile(r"^[\w.-]+=(?=[\w+.-]+:)")
 NO_REGISTRY = (
     "where no registry is reached, `paddock image bootstrap` makes paddock:base from Debian "
     "packages, and images can begin with that"
@@ -52,7 +55,7 @@ class BuildSettings:
 
     - `network`: that of a build's commands, as ``docker build --network``.
     - `args`: build arguments. Each is passed to a Dockerfile that declares it, proxies to
-      all. An engine records all but proxies in the image's history.
+      all, with their passwords. An engine records all but proxies in the image's history.
     - `authorities`: a PEM file; ``paddock:base`` is made to trust those in it that are
       not among Mozilla's.
     """
@@ -66,13 +69,15 @@ class BuildSettings:
 
     @classmethod
     def from_environment(cls) -> BuildSettings:
-        """From the standard variables: proxies, pip's and uv's indexes, SSL_CERT_FILE.
+        """Read the standard variables: proxies, pip's and uv's indexes, SSL_CERT_FILE.
 
-        The address of an index that has a password in it, or is a path of this machine,
-        is not taken.
+        A Dockerfile may be anybody's: proxies are passed to it without user and password. The
+        address of an index with a password, or of a path of this machine, is ignored.
         """
         proxies = [name for upper in PROXIES for name in (upper, upper.lower())]
-        args = {name: os.environ[name] for name in proxies if os.environ.get(name)}
+        args = {
+            name: USER_INFO.sub(r"\1", value) for name in proxies if (value := os.environ.get(name))
+        }
         for name in INDEX_VARIABLES:
             if (value := os.environ.get(name)) and all(map(_is_public, value.split())):
                 args[name] = value
@@ -94,8 +99,12 @@ class BuildSettings:
 
 
 def _is_public(address: str) -> bool:
-    place = urlsplit(address.rpartition("=")[2])
-    return place.scheme != "file" and "@" not in place.netloc
+    """Whether an index, as ``URL`` or ``NAME=URL``, has no password and is not a path here."""
+    try:
+        url = urlsplit(INDEX_NAME.sub("", address))
+    except ValueError:
+        return False
+    return url.scheme != "file" and "@" not in url.netloc and not url.query
 
 
 async def ensure(

@@ -6,6 +6,7 @@ Whether an image is needed, and what it is made of, is decided elsewhere.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections import deque
@@ -34,6 +35,11 @@ OWN = re.compile(r" ---> .*|Removing intermediate container \w+")
 FIRST = "(before the first step)"
 BAD_REQUEST = 400
 """The engine's answer to a Dockerfile that it cannot read."""
+IMAGE = re.compile(
+    r"^\s*(?:FROM\s+(?:--\S+\s+)*(\S+)|COPY\s.*?--from=(\S+))", re.MULTILINE | re.IGNORECASE
+)
+DEFAULT = re.compile(r"^\s*ARG\s+(\w+)=[\"']?([^\s\"']+)", re.MULTILINE | re.IGNORECASE)
+VARIABLE = re.compile(r"\$\{?(\w+)(?::-[^}]*)?\}?")
 LAST_LINES = 40
 """Lines of a failed step that its error keeps."""
 
@@ -62,7 +68,7 @@ async def build_bundle(
         "forcerm": "1",
         **({"networkmode": network} if network else {}),
     }
-    headers = await asyncio.to_thread(_build_credentials)
+    headers = await asyncio.to_thread(_build_credentials, bundle.dockerfile, args)
     answers = _Answers(tag, tell)
     body = _told(_threaded(bundle.tar()), tag, "context", tell)
     try:
@@ -219,11 +225,26 @@ def _name_and_tag(image: str) -> tuple[str, str]:
     return (name, tag) if colon and "/" not in tag else (image, "latest")
 
 
-def _build_credentials() -> dict[str, str]:
+def _build_credentials(dockerfile: str, args: Mapping[str, str]) -> dict[str, str]:
+    """Return the credentials of the registries from which a Dockerfile takes images; no others."""
     from docker import auth
+    from docker.errors import InvalidRepository
 
-    known = auth.load_config().get_all_credentials()  # type: ignore[no-untyped-call]
+    config = auth.load_config()
+    known = {}
+    for image in _images_of(dockerfile, args):
+        with contextlib.suppress(InvalidRepository):  # the engine says what is wrong with it
+            registry, _ = auth.resolve_repository_name(image)
+            if found := config.resolve_authconfig(registry):
+                known[auth.INDEX_URL if registry == auth.INDEX_NAME else registry] = found
     return {"X-Registry-Config": auth.encode_header(known).decode()} if known else {}
+
+
+def _images_of(dockerfile: str, args: Mapping[str, str]) -> set[str]:
+    """Return what a Dockerfile begins with and copies from, its arguments put in."""
+    values = {**dict(DEFAULT.findall(dockerfile)), **args}
+    found = {name for names in IMAGE.findall(dockerfile) for name in names if name}
+    return {VARIABLE.sub(lambda match: values.get(match[1], ""), name) for name in found}
 
 
 def _pull_credentials(name: str) -> dict[str, str]:
