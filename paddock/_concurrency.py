@@ -1,14 +1,102 @@
-"""How clean-up survives cancellation; knows nothing of sandboxes."""
+"""How clean-up survives cancellation; knows nothing of sandboxes.
+
+`finish` and `acquire` run work in a task of its own, remember a cancellation of their caller and
+raise it once the work has ended. So that a cancelled caller is not held up by a peer that hangs,
+they pass the cancellation on to those calls of the work which may hang: each such call is awaited
+through `interruptible`, which raises `Interrupted` after `CANCEL_TIMEOUT` more seconds. Work that
+cannot hang, such as a write in a thread, is never interrupted.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+import contextvars
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+__all__ = [
+    "Interrupted",
+    "Shared",
+    "acquire",
+    "finish",
+    "in_background",
+    "interruptible",
+    "is_interrupted",
+]
+
 T = TypeVar("T")
+
+CANCEL_TIMEOUT = 3.0
+"""Seconds that a call which may hang has left when its caller was cancelled: a person who presses
+Ctrl-C waits for it, and an engine under load takes 2 s to remove a container."""
+
+
+class Interrupted(Exception):
+    """A call had not returned `CANCEL_TIMEOUT` seconds after its caller was cancelled."""
+
+
+class Shared(Generic[T]):
+    """Work in a task of its own, for any number of callers to wait for."""
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self.given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when a caller that waits was cancelled."""
+        context = contextvars.copy_context()
+        context.run(_current.set, self)
+        self._task = asyncio.create_task(work, context=context)
+
+    async def wait(self) -> T:
+        """Return the work's result, or raise its error.
+
+        A cancellation is raised once the work has ended, in preference to its error.
+        """
+        return self.outcome(await self.outlast())
+
+    def outcome(self, cancelled: asyncio.CancelledError | None = None) -> T:
+        """Return the result of work that has ended, or raise `cancelled` or else its error."""
+        if cancelled is None:
+            return self._task.result()
+        raise cancelled from (None if self._task.cancelled() else self._task.exception())
+
+    async def outlast(self) -> asyncio.CancelledError | None:
+        """Wait for the work's end; return the last cancellation that came meanwhile."""
+        cancelled: asyncio.CancelledError | None = None
+        above = _enclosing()
+        while not self._task.done():
+            waiting: set[asyncio.Future[Any]] = {self._task}
+            if above is not None:
+                if above.given_up.done():
+                    self.give_up()
+                else:
+                    waiting.add(above.given_up)
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self.give_up()
+        return cancelled
+
+    def give_up(self) -> None:
+        """Interrupt the calls of the work which hang, now and later."""
+        if not self.given_up.done():
+            self.given_up.set_result(None)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the work still runs, in this event loop."""
+        return not self._task.done() and self._task.get_loop() is asyncio.get_running_loop()
+
+    @property
+    def failed(self) -> bool:
+        """Whether the work ended with an error."""
+        return self._task.done() and (self._task.cancelled() or self._task.exception() is not None)
+
+
+_current: contextvars.ContextVar[Shared[Any] | None] = contextvars.ContextVar(
+    "paddock_shared_work", default=None
+)
 
 
 async def finish(work: Coroutine[Any, Any, T]) -> T:
@@ -16,35 +104,71 @@ async def finish(work: Coroutine[Any, Any, T]) -> T:
 
     A cancellation that arrives meanwhile, however often, is remembered and raised
     once `work` has ended (in preference to an error of `work`, which is then its
-    context). `work` has to bound its own waits.
+    context). `work` has to bound its own waits, and await what may hang by `interruptible`.
     """
-    return await acquire(work, _nothing_to_release)
+    return await Shared(work).wait()
 
 
 async def acquire(work: Coroutine[Any, Any, T], release: Callable[[T], Awaitable[object]]) -> T:
-    """As `finish`, for work whose result has to be released if nobody is there to take it."""
-    task = asyncio.ensure_future(work)
-    cancelled = await _outlast(task)
-    if cancelled is None:
-        return task.result()
-    if task.cancelled():
-        raise cancelled
-    if (failure := task.exception()) is not None:
-        raise cancelled from failure
-    await _outlast(asyncio.ensure_future(release(task.result())))
+    """As `finish`, for work whose result has to be released when its caller was cancelled."""
+    shared = Shared(work)
+    cancelled = await shared.outlast()
+    if cancelled is None or shared.failed:
+        return shared.outcome(cancelled)
+    releasing = Shared(_release(release, shared.outcome()))
+    releasing.give_up()  # whoever is to hear of the cancellation has waited once already
+    await releasing.outlast()
     raise cancelled
 
 
-async def _outlast(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
-    """Wait until `task` is done; return the last cancellation that came meanwhile."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    return cancelled
+async def _release(release: Callable[[T], Awaitable[object]], result: T) -> None:
+    await release(result)
 
 
-async def _nothing_to_release(result: object) -> None:
-    """The work was its own clean-up."""
+async def interruptible(work: Awaitable[T]) -> T:
+    """Await a call which may hang.
+
+    Raises `Interrupted`, and cancels the call, when it is part of work for `finish`, `acquire` or
+    a `Shared`, and does not return within `CANCEL_TIMEOUT` seconds after a caller of that was
+    cancelled.
+    """
+    above = _enclosing()
+    if above is None:
+        return await work
+    call = asyncio.ensure_future(work)
+    first: set[asyncio.Future[Any]] = {call, above.given_up}
+    try:
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([call], timeout=CANCEL_TIMEOUT)
+        if call.done():
+            return call.result()
+        raise Interrupted(f"no answer within {CANCEL_TIMEOUT:g} s of the cancellation")
+    finally:
+        call.cancel()
+
+
+def is_interrupted() -> bool:
+    """Whether a caller of the work that this is part of was cancelled."""
+    above = _enclosing()
+    return above is not None and above.given_up.done()
+
+
+def in_background(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Run `work` in a task that nobody has to keep; the end of the event loop cancels it."""
+    context = contextvars.copy_context()
+    context.run(_current.set, None)
+    task = asyncio.create_task(work, context=context)
+    _background.add(task)
+    task.add_done_callback(_background.discard)
+    return task
+
+
+_background: set[asyncio.Task[Any]] = set()
+"""An event loop keeps only weak references to its tasks."""
+
+
+def _enclosing() -> Shared[Any] | None:
+    """Return the work that the caller is part of. A task that the work began may outlive it, and
+    is then part of none."""
+    above = _current.get()
+    return above if above is not None and above.is_current else None

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from paddock._concurrency import finish
+from paddock._concurrency import Shared, finish
 from paddock._watching import ExecWork, watched
 from paddock.errors import (
     ConfigError,
@@ -158,7 +158,7 @@ class Sandbox(ABC):
     unfenced: ClassVar[str] = "commands of this backend cannot be fenced"
     """Why `exec` takes no `fence` here. Empty where each command tells whether it can be fenced."""
 
-    _closing: asyncio.Task[None] | None = None
+    _closing: Shared[None] | None = None
 
     async def exec(
         self,
@@ -293,16 +293,18 @@ class Sandbox(ABC):
     async def aclose(self) -> None:
         """Take the sandbox down: its processes die, and what was made for it is removed.
 
-        Idempotent; callers at the same time wait for the one that closes. Runs to
-        its end even if the caller is cancelled.
+        Idempotent; callers at the same time wait for the one that closes. Runs to its end even
+        if the caller is cancelled, but does not wait for an engine or service that hangs then.
+        If it fails, the sandbox is closed nevertheless, and the next call tries again to remove
+        what is left.
         """
         await self._end_with(self._close)
 
     async def _end_with(self, ending: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """End this object, once, by the first `ending` that is asked for."""
-        if self._closing is None:
-            self._closing = asyncio.ensure_future(ending())
-        await finish(_wait_for(self._closing))
+        """End this object by the first `ending` that is asked for, or by the next if it fails."""
+        if self._closing is None or self._closing.failed:
+            self._closing = Shared(ending())
+        await self._closing.wait()
 
     @property
     def closed(self) -> bool:
@@ -399,7 +401,10 @@ class Sandbox(ABC):
 
     @abstractmethod
     async def _close(self) -> None:
-        """Take everything down; called once, never cancelled, bounds its own waits."""
+        """Take everything down; never cancelled, bounds its own waits.
+
+        Called again only after it has failed, to remove what is left.
+        """
 
 
 def _stdin_bytes(stdin: object) -> bytes | None:
@@ -446,7 +451,3 @@ async def _feed(process: Process, stdin: bytes) -> None:
 
 async def _settled(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
-
-
-async def _wait_for(task: asyncio.Task[None]) -> None:
-    await task

@@ -132,12 +132,12 @@ class Record:
     groups: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class OwnedDirectory:
     """A fresh directory that goes with its owner: by `remove()`, or by a later `sweep`."""
 
     path: Path
-    _lock: int
+    _lock: int | None
 
     @classmethod
     def create(
@@ -167,20 +167,31 @@ class OwnedDirectory:
     def record(self, groups: Iterable[cgroups.Group]) -> None:
         """Let these control groups, which are not made yet, go with the directory."""
         paths = tuple(str(group.path) for group in groups)
+        assert self._lock is not None, "the directory was removed"
         _write(self._lock, replace(_read(self._lock), groups=paths))
 
     def remove(self) -> None:
         """End what runs in its control groups, remove them, it, and all below, whatever its modes.
 
-        What cannot be removed is left to a later `sweep`, and the error is raised.
+        What cannot be removed is left to a later `sweep`, and the error is raised. Called again,
+        this removes what is left, unless a sweep does so already.
         """
+        lock, self._lock = self._lock, None
+        if lock is None and (lock := take(self.path.with_suffix(LOCK), create=False)) is None:
+            return
         try:
-            groups = [Path(name) for name in _read(self._lock).groups]
+            groups = [Path(name) for name in _read(lock).groups]
             cgroups.remove([path for path in groups if cgroups.belongs_to(path, self.path.name)])
             remove_tree(self.path)
             self.path.with_suffix(LOCK).unlink(missing_ok=True)
         finally:
-            os.close(self._lock)
+            os.close(lock)
+
+    def abandon(self) -> None:
+        """Let go of the directory as if this process had ended."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
 
 def _write(lock: int, record: Record) -> None:

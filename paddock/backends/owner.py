@@ -38,14 +38,14 @@ def host_id() -> str:
     return f"{boot.read_text().strip() if boot.exists() else ''}:{info.st_dev}:{info.st_ino}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class OwnerLock:
-    """A lock of one sandbox; held until `release`, or until this process ends."""
+    """A lock of one sandbox; held until `release` or `abandon`, or until this process ends."""
 
     name: str
     """The sandbox's."""
     path: Path
-    _fd: int
+    _fd: int | None
 
     @classmethod
     def take(cls) -> Self:
@@ -74,8 +74,15 @@ class OwnerLock:
         return JOINED not in self.path.name
 
     def release(self) -> None:
+        """Let go of the sandbox, which is gone or has other owners; idempotent."""
         self.path.unlink(missing_ok=True)
-        os.close(self._fd)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go as if this process had ended: who sweeps finds the sandbox; idempotent."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
 
 
 def forget_dead() -> bool:

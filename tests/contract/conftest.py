@@ -171,18 +171,18 @@ def abandon() -> Callable[[Backend], Awaitable[str]]:
     async def abandon(recipe: Backend) -> str:
         if isinstance(recipe, LocalBackend):
             directory = lease.OwnedDirectory.create(labels=recipe.labels)
-            os.close(directory._lock)
+            directory.abandon()
             return directory.path.name
         lock = owner.OwnerLock.take()
         if isinstance(recipe, DaytonaBackend):
             async with recipe._account() as service:
                 native = await recipe._create(service, lock.name, recipe._settings())
-            os.close(lock._fd)
+            lock.abandon()
             return str(native.id)
         assert isinstance(recipe, DockerBackend)
         plan = recipe._plan(lock.name, "paddock:base", {})
         await create_container(await Engine.connect(), plan)
-        os.close(lock._fd)
+        lock.abandon()
         return lock.name
 
     return abandon

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import secrets
 import tempfile
 from typing import TYPE_CHECKING, Any
@@ -68,7 +67,7 @@ async def abandon(recipe: DockerBackend) -> str:
     lock = owner.OwnerLock.take()
     plan = recipe._plan(lock.name, "paddock:base", {})
     await create_container(await Engine.connect(), plan)
-    os.close(lock._fd)
+    lock.abandon()
     return lock.name
 
 
@@ -136,11 +135,13 @@ async def test_one_that_cannot_be_removed_hinders_no_other_and_no_new_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     stuck, _ = await abandon(recipe), await abandon(recipe)
+    inspect = engine.client.inspect_container
+    stuck_id = (await engine.call("looking", inspect, stuck))["Id"]
 
-    async def remove(engine: Engine, name: str) -> None:
-        if name == stuck:
+    async def remove(engine: Engine, container: str, name: str) -> bool:
+        if container == stuck_id:
             raise EngineError(f"removing {name}: device or resource busy", status=500)
-        await remove_container(engine, name)
+        return await remove_container(engine, container)
 
     with monkeypatch.context() as patched:
         patched.setattr(inventory, "remove_container", remove)

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import math
 import re
 import secrets
-import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from paddock._concurrency import acquire
+from paddock._concurrency import acquire, interruptible
 from paddock.backends.base import Backend, Progress
 from paddock.backends.docker import commits, inventory, owner, reaper, recipes
 from paddock.backends.docker.attach import join_stream, open_stream
@@ -39,6 +39,7 @@ from paddock.backends.docker.exit_reason import exit_reason
 from paddock.backends.docker.fallback import launch
 from paddock.backends.docker.features import features, refuse
 from paddock.backends.docker.progress import Step
+from paddock.backends.docker.removal import remove, watch
 from paddock.backends.docker.sandbox import DockerSandbox
 from paddock.backends.docker.store import inspect
 from paddock.backends.egress import gate
@@ -132,25 +133,18 @@ class DockerBackend(Backend):
         return await acquire(self._join(engine, sandbox_id), DockerSandbox.detach)
 
     async def _join(self, engine: Engine, sandbox_id: str) -> DockerSandbox:
-        """Another connection to the guest that is there."""
-        try:
-            found = await engine.call(
-                f"looking for {sandbox_id}", engine.client.inspect_container, sandbox_id
-            )
-        except EngineError as error:
-            if error.status != 404:
-                raise
-            raise ConfigError(f"no sandbox of ours is called {sandbox_id}") from None
+        """Open another connection to the guest of a sandbox."""
+        found = await inventory.find(engine, sandbox_id)
         plan = ContainerPlan.seen(found, await features(engine))
         if found["State"]["Paused"]:
-            async with commits.standing_still(engine, plan.name):
-                await resume_container(engine, plan.name)
+            async with commits.standing_still(engine, plan.container):
+                await resume_container(engine, plan.container)
         lock = await asyncio.to_thread(owner.OwnerLock.join, plan.name)
         client = GuestClient()
         try:
-            stream = await join_stream(engine, plan.name, client.connect(), plan.word)
+            stream = await join_stream(engine, plan.container, client.connect(), plan.word)
             joining = asyncio.ensure_future(client.request("join"))
-            answer = await _ready(joining, client)
+            answer = await interruptible(_ready(joining, client))
             if answer is None:
                 raise SandboxLost(f"it could not be joined: {stream.log or 'it said nothing'}")
         except BaseException:
@@ -232,14 +226,12 @@ class DockerBackend(Backend):
             plan = await asyncio.to_thread(self._plan, lock.name, image, config)
             plan = replace(plan, features=found)
             return await launch.start(self, engine, plan, lock, with_guest=self._start)
-        except BaseException:
-            with contextlib.suppress(EngineError):
-                await remove_container(engine, lock.name)
-            lock.release()
+        except BaseException as error:
+            await _take_back(engine, lock, error)
             raise
 
     def _claim(self) -> owner.OwnerLock:
-        """A new name, and somebody who removes what has it should we be killed."""
+        """Claim a new name, after a reaper was started that removes it should we be killed."""
         reaper.start(self.host)
         return owner.OwnerLock.take()
 
@@ -275,12 +267,11 @@ class DockerBackend(Backend):
     async def _start(
         self, engine: Engine, plan: ContainerPlan, lock: owner.OwnerLock
     ) -> DockerSandbox:
-        made = time.time()
-        await create_container(engine, plan)
+        plan = await create_container(engine, plan)
         client = GuestClient()
         way_out = gate(self.network)
         connection = client.connect()
-        stream = await open_stream(engine, plan.name, connection)
+        stream = await open_stream(engine, plan.container, connection)
         connection.write(bundle())
         configured = asyncio.ensure_future(
             client.request(
@@ -295,10 +286,10 @@ class DockerBackend(Backend):
             )
         )
         try:
-            await engine.call(f"starting {plan.name}", engine.client.start, plan.name)
-            answer = await _ready(configured, client)
+            await engine.call(f"starting {plan.name}", engine.client.start, plan.container)
+            answer = await interruptible(_ready(configured, client))
             if answer is None:
-                cause = stream.log or await exit_reason(engine, plan.name, made=made, said="")
+                cause = stream.log or await exit_reason(engine, plan.container, said="")
                 raise SandboxLost(f"its guest did not start: {cause}")
         except BaseException:
             configured.cancel()
@@ -336,10 +327,12 @@ def _is_absolute(path: object) -> bool:
 async def _ready(configured: asyncio.Task[Any], client: GuestClient) -> dict[str, Any] | None:
     """What the guest says of itself, or None if the stream to it ended instead."""
     gone = asyncio.create_task(client.link.changed_from(State.RUNNING))
-    await asyncio.wait(
-        [configured, gone], timeout=READY_DEADLINE, return_when=asyncio.FIRST_COMPLETED
-    )
-    gone.cancel()
+    try:
+        await asyncio.wait(
+            [configured, gone], timeout=READY_DEADLINE, return_when=asyncio.FIRST_COMPLETED
+        )
+    finally:
+        gone.cancel()
     if configured.done():
         answer: dict[str, Any] = configured.result()[0]
         return answer
@@ -347,6 +340,16 @@ async def _ready(configured: asyncio.Task[Any], client: GuestClient) -> dict[str
     if not client.channels.connected:
         return None
     raise SandboxLost(f"its guest did not answer within {READY_DEADLINE:g} s")
+
+
+async def _take_back(engine: Engine, lock: owner.OwnerLock, error: BaseException) -> None:
+    """Remove the container that has the name of `lock`, whose making failed with `error`."""
+    removal = functools.partial(remove_container, engine, lock.name)
+    if isinstance(error, EngineError) and error.status is None:
+        watch(lock, removal)  # what was asked for last may appear late
+        return
+    with contextlib.suppress(EngineError):
+        await remove(lock, removal)
 
 
 _swept: set[str] = set()

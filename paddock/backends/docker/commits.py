@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from paddock._concurrency import acquire, finish
+from paddock._concurrency import acquire, finish, in_background, interruptible
 from paddock.backends.docker import owner, recipes
 from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.once import locked
+from paddock.backends.docker.removal import remove
 from paddock.backends.docker.store import FORKS, identity, inspect, remove_unnamed
 from paddock.errors import ConfigError
 
@@ -102,14 +104,34 @@ async def committed(
     """A container's files as an image under a name of ours. It stays, unless the block fails,
     but nobody's sweep takes it before the end of the block."""
     lock, image = await acquire(asyncio.to_thread(_claim), _unclaim)
+    # An engine that writes a large image answers late: a cancelled caller does not wait for it.
+    writing = in_background(_commit(engine, container, image, labels))
     try:
-        await finish(_commit(engine, container, image, labels))
+        await finish(interruptible(asyncio.shield(writing)))
         yield image
     except BaseException:
-        await finish(_remove(engine, image))
+        if writing.done():
+            await finish(_discard(engine, image, lock))
+        else:
+            in_background(_discard_written(engine, image, lock, writing))
         raise
-    finally:
-        lock.release()
+    lock.release()
+
+
+async def _discard(engine: Engine, image: str, lock: owner.OwnerLock) -> None:
+    with contextlib.suppress(EngineError):
+        await remove(lock, functools.partial(_remove, engine, image))
+
+
+async def _discard_written(
+    engine: Engine, image: str, lock: owner.OwnerLock, writing: asyncio.Task[None]
+) -> None:
+    try:
+        await asyncio.wait([writing])
+    except BaseException:
+        lock.abandon()  # the reaper or a sweep removes what the engine still writes
+        raise
+    await _discard(engine, image, lock)
 
 
 def _claim() -> tuple[owner.OwnerLock, str]:
@@ -130,7 +152,7 @@ async def _commit(engine: Engine, container: str, image: str, labels: Mapping[st
     """The image starts nothing and is nobody's sandbox."""
     labels = {**dict.fromkeys(owner.LABELS, ""), recipes.LABEL: image, **labels}
     repository, _, tag = image.partition(":")
-    patient = await engine.patient(COMMIT_DEADLINE)
+    patient = await engine.with_timeout(COMMIT_DEADLINE)
     async with standing_still(engine, container):
         await patient.call(
             f"taking a snapshot of {container}",

@@ -59,18 +59,20 @@ class ContainerPlan:
     word: str
     lease: float | None
     features: frozenset[Capability] = frozenset()
+    container: str = ""
+    """The engine's id of it, once it has been created: unlike the name, nobody can change it."""
     spill_dir: str = SPILL_DIR
 
     @classmethod
     def seen(cls, found: Mapping[str, Any], features: frozenset[Capability]) -> Self:
-        """The plan of a container of ours, from what an engine with `features` tells of it.
+        """Return the plan of a container of ours, from what an engine with `features` reports.
 
-        Raises `ConfigError` for one that is not ours or does not run.
+        Raises `ConfigError` for one that cannot be joined or does not run.
         """
         config, host = found["Config"], found["HostConfig"]
         labels: dict[str, str] = config["Labels"] or {}
-        name = found["Name"].removeprefix("/")
-        if labels.get(owner.LABEL) != name or owner.WORD_LABEL not in labels:
+        name = labels[owner.LABEL]
+        if owner.WORD_LABEL not in labels:
             raise ConfigError(f"{name} is not a sandbox that can be joined")
         if not found["State"]["Running"]:
             raise ConfigError(f"the sandbox {name} does not run ({found['State']['Status']})")
@@ -93,6 +95,7 @@ class ContainerPlan:
             word=labels[owner.WORD_LABEL],
             lease=float(lease) if lease else None,
             features=features,
+            container=found["Id"],
         )
 
     @property
@@ -121,7 +124,8 @@ class ContainerPlan:
         host = self._host_config(client, strict=strict)
         # An image's own health check would be one more process in the sandbox.
         check = {"Healthcheck": {"Test": ["NONE"]}}
-        return config | streams | check | {"StdinOnce": True, "HostConfig": host}
+        rest = {"StdinOnce": True, "Hostname": self.name, "HostConfig": host}
+        return config | streams | check | rest
 
     def _host_config(self, client: APIClient, *, strict: bool) -> dict[str, Any]:
         memory = pids = None

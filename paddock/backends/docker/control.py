@@ -50,7 +50,7 @@ def controls(plan: ContainerPlan) -> frozenset[Capability]:
 class ContainerSandbox(Sandbox):
     """A sandbox in a container; subclasses know how commands get into it.
 
-    They take the container down in `_close`, and after it `_forget_image`.
+    They take the container down in `_close`, by `_remove`.
     """
 
     _recipe: DockerBackend
@@ -62,14 +62,14 @@ class ContainerSandbox(Sandbox):
     async def snapshot(self, name: str) -> Image:
         self._need_files("snapshot()")
         reference = commits.reference_of(name)
-        await commits.keep(self._engine, self.id, reference)
+        await commits.keep(self._engine, self._plan.container, reference)
         return Image.from_registry(reference)
 
     async def _fork(self, count: int) -> list[Sandbox]:
         self._need_files("fork()")
         if not count:
             return []
-        async with commits.committed(self._engine, self.id, {}) as image:
+        async with commits.committed(self._engine, self._plan.container, {}) as image:
             return await self._fork_from(image, count)
 
     def _need_files(self, what: str) -> None:
@@ -97,14 +97,16 @@ class ContainerSandbox(Sandbox):
             await acquire(self._stop(), self._resume)
 
     async def _stop(self) -> None:
-        await self._engine.call(f"pausing {self.id}", self._engine.client.pause, self.id)
+        await self._engine.call(
+            f"pausing {self.id}", self._engine.client.pause, self._plan.container
+        )
         self._heart.pause()
 
     async def resume(self) -> None:
         await finish(self._resume())
 
     async def _resume(self, _: object = None) -> None:
-        await resume_container(self._engine, self.id)
+        await resume_container(self._engine, self._plan.container)
         if self._link.state is State.PAUSED:
             self._link.resume(connected=self._heart.connected)
 
@@ -113,7 +115,9 @@ class ContainerSandbox(Sandbox):
         try:
             async with asyncio.timeout(PROBE_TIMEOUT):
                 found = await self._engine.call(
-                    f"looking at {self.id}", self._engine.client.inspect_container, self.id
+                    f"looking at {self.id}",
+                    self._engine.client.inspect_container,
+                    self._plan.container,
                 )
         except EngineError as error:
             return Liveness.ENDED if error.status == NOT_FOUND else Liveness.UNKNOWN
@@ -129,7 +133,7 @@ class ContainerSandbox(Sandbox):
         found = await self._engine.call(
             f"reading the use of {self.id}",
             self._engine.client.stats,
-            self.id,
+            self._plan.container,
             stream=False,
             one_shot=True,
         )
@@ -141,8 +145,11 @@ class ContainerSandbox(Sandbox):
             pids=found["pids_stats"]["current"],
         )
 
-    async def _forget_image(self) -> None:
+    async def _remove(self) -> bool:
+        """Remove the container, and its image if that was made for forks."""
+        found = await remove_container(self._engine, self._plan.container, self.id)
         await commits.release(self._engine, self._plan.image)
+        return found
 
 
 async def _close_all(making: Sequence[asyncio.Task[Sandbox]]) -> None:
@@ -163,18 +170,23 @@ async def resume_container(engine: Engine, name: str) -> None:
             raise
 
 
-async def remove_container(engine: Engine, name: str) -> None:
-    """Remove a container and its anonymous volumes; one that is gone, or going, is fine."""
+async def remove_container(engine: Engine, container: str, name: str | None = None) -> bool:
+    """Remove a container and its anonymous volumes; False if it was gone.
+
+    `container` is its name or id, `name` what errors call it.
+    """
+    name = name or container
     try:
         await engine.call(
-            f"removing {name}", engine.client.remove_container, name, v=True, force=True
+            f"removing {name}", engine.client.remove_container, container, v=True, force=True
         )
     except EngineError as error:
-        if error.status == 404:
-            return
+        if error.status == NOT_FOUND:
+            return False
         if error.status != 409:
             raise
         with contextlib.suppress(EngineError):  # 404: gone before we could wait for it
             await engine.call(
-                f"waiting until {name} is gone", engine.client.wait, name, condition="removed"
+                f"waiting until {name} is gone", engine.client.wait, container, condition="removed"
             )
+    return True

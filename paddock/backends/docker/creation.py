@@ -30,30 +30,34 @@ USERS = "/etc/passwd"
 
 async def create_container(
     engine: Engine, plan: ContainerPlan, *, entrypoint: Sequence[str] | None = None
-) -> None:
-    """Create what is planned, with another first process if one is given.
+) -> ContainerPlan:
+    """Create what is planned, with another first process if one is given; return the whole plan.
 
     Raises `EngineError`; then a container may be left, as it may if cancelled.
     """
-    await _create(engine, plan, entrypoint)
+    container = await _create(engine, plan, entrypoint)
     if plan.ids is None:
         plan = replace(plan, ids=await _look_up(engine, plan))
         if not plan.keeps_files:  # who owns what is in memory is said when it is created
-            await remove_container(engine, plan.name)
-            await _create(engine, plan, entrypoint)
+            await remove_container(engine, container)
+            container = await _create(engine, plan, entrypoint)
     given = plan.working_dir == "/" or plan.image.startswith(f"{FORKS}:")
     if plan.keeps_files and plan.ids is not None and not plan.is_root and not given:
         # That of a fork is as it was, and nobody's is the root.
         what = f"giving {plan.working_dir} to {plan.user}"
         await engine.call(what, _give, engine.client, plan, plan.ids)
+    return replace(plan, container=container)
 
 
-async def _create(engine: Engine, plan: ContainerPlan, entrypoint: Sequence[str] | None) -> None:
+async def _create(engine: Engine, plan: ContainerPlan, entrypoint: Sequence[str] | None) -> str:
     config = plan.config(engine.client)
     if entrypoint is not None:
         config["Entrypoint"] = list(entrypoint)
     create = engine.client.create_container_from_config
-    await engine.call(f"creating a container of {plan.image}", create, config, name=plan.name)
+    made = await engine.call(
+        f"creating a container of {plan.image}", create, config, name=plan.name
+    )
+    return str(made["Id"])
 
 
 async def _look_up(engine: Engine, plan: ContainerPlan) -> tuple[int, int] | None:

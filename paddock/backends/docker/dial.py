@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from paddock._concurrency import Interrupted, interruptible
 from paddock.backends.docker.engine import EngineError
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ __all__ = ["dial"]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
+DIAL_TIMEOUT = 30.0
+"""Seconds for an engine to accept a connection, over ssh and TLS too: some 2 s on a slow line."""
+
 
 async def dial(
     endpoint: Endpoint, what: str, factory: Callable[[], P]
@@ -26,18 +30,25 @@ async def dial(
 
     Raises `EngineError`, in which `what` names the purpose.
     """
-    loop = asyncio.get_running_loop()
-    place = urlsplit(endpoint.url)
     try:
-        if place.scheme == "unix":
-            return await loop.create_unix_connection(factory, place.path)
-        if place.scheme == "ssh":
-            return await loop.create_unix_connection(factory, sock=await _dial_ssh(endpoint.url))
-        return await loop.create_connection(
-            factory, place.hostname or "localhost", place.port or 2375, ssl=endpoint.ssl_context()
-        )
-    except OSError as error:
-        raise EngineError(f"{what}: no Docker Engine answers ({error})") from error
+        async with asyncio.timeout(DIAL_TIMEOUT):
+            return await interruptible(_connect(endpoint, factory))
+    except (OSError, Interrupted) as error:  # a timeout is an OSError
+        reason = str(error) or f"none accepted the connection within {DIAL_TIMEOUT:g} s"
+        raise EngineError(f"{what}: no Docker Engine answers ({reason})") from error
+
+
+async def _connect(endpoint: Endpoint, factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
+    loop = asyncio.get_running_loop()
+    url = urlsplit(endpoint.url)
+    if url.scheme == "unix":
+        return await loop.create_unix_connection(factory, url.path)
+    if url.scheme == "ssh":
+        return await loop.create_unix_connection(factory, sock=await _dial_ssh(endpoint.url))
+    tls = await asyncio.to_thread(endpoint.ssl_context)  # it reads files
+    return await loop.create_connection(
+        factory, url.hostname or "localhost", url.port or 2375, ssl=tls
+    )
 
 
 async def _dial_ssh(url: str) -> socket.socket:

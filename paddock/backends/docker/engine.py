@@ -1,6 +1,7 @@
 """The control plane of one Docker Engine: docker-py in threads, every call with a deadline.
 
-An engine that hangs costs its caller the deadline and no more. It does not know what a
+An engine that hangs costs its caller the deadline and no more, and the callers of other engines
+nothing. docker-py itself is imported in such a thread, too. This module does not know what a
 container of ours looks like.
 """
 
@@ -15,8 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from paddock._concurrency import Interrupted, interruptible
 from paddock.backends.docker.endpoint import Endpoint
-from paddock.backends.docker.threads import DaemonThreads
+from paddock.backends.docker.threads import CallThreads
 from paddock.errors import MissingDependency, SandboxError
 
 if TYPE_CHECKING:
@@ -30,10 +32,10 @@ T = TypeVar("T")
 
 DEADLINE = 30.0
 """Seconds for a call of the control plane: the slowest, a removal under load, takes some 2 s."""
-THREADS = 16
-"""Calls at once; the engine works them off about as fast as one thread sends them."""
-
-_threads = DaemonThreads(THREADS, "paddock-docker")
+CALLS = 16
+"""Calls at a time to one engine, which does them about as fast when they come one by one."""
+CONNECT_TIMEOUT = 5.0
+"""Seconds for a socket of this machine to accept: one whose queue is full would never do."""
 
 
 class EngineError(SandboxError):
@@ -44,36 +46,36 @@ class EngineError(SandboxError):
         self.status = status
 
 
-def _docker() -> Any:
-    try:
-        import docker
-    except ImportError as error:
-        raise MissingDependency("docker", "docker") from error
-    return docker
-
-
 @functools.lru_cache(maxsize=8)
-def _client(endpoint: Endpoint, patience: float) -> APIClient:
+def _client(endpoint: Endpoint, timeout: float) -> APIClient:
     """One HTTP client for each engine of this process; it agrees with it on a version once."""
+    import docker
+
     if endpoint.url.startswith("ssh://") and importlib.util.find_spec("paramiko") is None:
         raise MissingDependency("paramiko", "ssh")  # docker-py's adapter needs it to be imported
-    _knock(endpoint)
-    return _docker().APIClient(  # type: ignore[no-any-return]
+    _raise_unless_listening(endpoint)
+    return docker.APIClient(
         base_url=endpoint.url,
         version="auto",
-        timeout=patience,
+        timeout=timeout,  # type: ignore[arg-type]
         tls=endpoint.tls() or False,
         use_ssh_client=endpoint.url.startswith("ssh://"),
-        max_pool_size=THREADS,
+        max_pool_size=2 * CALLS,  # some may hang
     )
 
 
-def _knock(endpoint: Endpoint) -> None:
-    """Raise `OSError` if nobody listens: docker-py leaves a socket open that it cannot connect."""
-    place = urlsplit(endpoint.url)
-    if place.scheme == "unix":
+def _raise_unless_listening(endpoint: Endpoint) -> None:
+    """Raise `OSError` if no engine listens: docker-py does not close a socket that fails."""
+    url = urlsplit(endpoint.url)
+    if url.scheme == "unix":
         with socket.socket(socket.AF_UNIX) as trial:
-            trial.connect(place.path)
+            trial.settimeout(CONNECT_TIMEOUT)
+            trial.connect(url.path)
+
+
+@functools.cache
+def _threads(endpoint: Endpoint) -> CallThreads:
+    return CallThreads(CALLS, "paddock-docker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +90,18 @@ class Engine:
         """Find the engine and agree on a version; `EngineError` says what to do without one,
         `ConfigError` what is wrong where it is looked for.
 
-        `deadline`, in seconds, is how long one that hangs may keep a thread busy, too.
+        `deadline` is in seconds.
         """
         return await cls._at(await asyncio.to_thread(Endpoint.find, host), deadline)
 
-    async def patient(self, deadline: float) -> Engine:
-        """The same engine by a client that waits for an answer for `deadline` seconds."""
+    async def with_timeout(self, deadline: float) -> Engine:
+        """Return the same engine by a client that waits `deadline` seconds for each answer."""
         return await self._at(self.endpoint, deadline)
 
     @classmethod
     async def _at(cls, endpoint: Endpoint, deadline: float) -> Engine:
-        client = await _in_thread(
-            functools.partial(_client, endpoint, deadline), f"reaching {endpoint.url}", deadline
-        )
+        connect = functools.partial(_client, endpoint, deadline)
+        client = await _in_thread(endpoint, connect, f"reaching {endpoint.url}", deadline)
         return cls(endpoint, client)
 
     @property
@@ -113,31 +114,49 @@ class Engine:
     ) -> T:
         """Call a method of `client` in a thread; `what` names it in errors.
 
-        If cancelled or past its `deadline` (seconds), the call may still take effect:
-        whoever creates something has to remove it by name.
+        `deadline` is in seconds and includes the wait for a thread. If cancelled or past its
+        deadline, the call may still take effect: whoever creates something has to remove it by
+        name. Within `finish` and `acquire`, a call that hangs is interrupted soon after a
+        cancellation. Raises `EngineError`, without a `status` if there was no answer.
         """
 
         def work() -> T:
-            _knock(self.endpoint)
+            _raise_unless_listening(self.endpoint)
             return method(*args, **kw)
 
-        return await _in_thread(work, what, deadline)
+        return await _in_thread(self.endpoint, work, what, deadline)
 
 
-async def _in_thread(work: Callable[[], T], what: str, deadline: float) -> T:
-    docker = _docker()
-    loop = asyncio.get_running_loop()
+async def _in_thread(endpoint: Endpoint, work: Callable[[], T], what: str, deadline: float) -> T:
+    threads = _threads(endpoint)
+    call = threads.submit(functools.partial(_translated, work, what))
     try:
         async with asyncio.timeout(deadline):
-            return await loop.run_in_executor(_threads, work)
+            return await interruptible(asyncio.wrap_future(call))
     except TimeoutError:
         raise EngineError(
             f"{what}: the Docker Engine did not answer within {deadline:g} s"
         ) from None
+    except Interrupted as error:
+        raise EngineError(f"{what}: the Docker Engine gave {error}") from None
+    finally:
+        threads.leave(call)
+
+
+def _translated(work: Callable[[], T], what: str) -> T:
+    """Do `work` in this thread; raise `EngineError` for what docker-py raises."""
+    try:
+        import docker
+    except ImportError as error:
+        raise MissingDependency("docker", "docker") from error
+    try:
+        return work()
     except docker.errors.APIError as error:
         raise EngineError(
             f"{what}: {error.explanation or error}", status=error.status_code
         ) from None
+    except TimeoutError:
+        raise EngineError(f"{what}: the Docker Engine accepts no connection") from None
     except (docker.errors.DockerException, OSError) as error:
         raise EngineError(
             f"{what}: no Docker Engine answers ({_root(error)}); "

@@ -1,11 +1,15 @@
-"""Why a container exited, from the engine's events."""
+"""Why a container exited, from the engine's events.
+
+Only the engine's clock is used, and only differences between its times: this machine's clock may
+differ from it, and either may be set while a container runs.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import signal
-import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from paddock.backends.docker.engine import EngineError
@@ -13,28 +17,32 @@ from paddock.backends.docker.engine import EngineError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from docker import APIClient
+
     from paddock.backends.docker.engine import Engine
 
 __all__ = ["describe", "exit_reason"]
 
 ANSWER_DEADLINE = 5.0
 """Seconds that asking for the reason may take: callers wait for it."""
+FIRST = 1
+"""A second since the epoch that comes before all that an engine remembers; 0 means now."""
 OOM_SPAN = 5.0
 """Seconds between what the kernel killed for lack of memory and the end of the container, if it
 was its first process; an engine tells the two within 0.1 s. A child's death ends none."""
 KILLED = 128 + signal.SIGKILL
 
 
-async def exit_reason(engine: Engine, container: str, *, made: float, said: str) -> str:
-    """A sentence for `SandboxLost`, which never fails.
+async def exit_reason(engine: Engine, container: str, *, said: str) -> str:
+    """Return a sentence for `SandboxLost`; never fails.
 
-    `made` is when the container was made (seconds since the epoch), `said` what its first
-    process complained of.
+    `container` is its id, by which it is found under another name too; `said` is what its first
+    process wrote to stderr.
     """
     try:
         async with asyncio.timeout(ANSWER_DEADLINE):
             events = await engine.call(
-                "asking how a container ended", _events, engine, container, made
+                "asking why a container exited", _events, engine.client, container
             )
     except (EngineError, TimeoutError):
         return "the Docker Engine is gone"
@@ -42,7 +50,7 @@ async def exit_reason(engine: Engine, container: str, *, made: float, said: str)
 
 
 def describe(events: Sequence[Mapping[str, Any]], said: str) -> str | None:
-    """The same from the engine's events, which may tell of no end."""
+    """Return the reason by the engine's events; None if they include no exit."""
     died = next((event for event in events if event["Action"] == "die"), None)
     if died is None:
         return None
@@ -59,10 +67,13 @@ def describe(events: Sequence[Mapping[str, Any]], said: str) -> str | None:
     return f"{ended}: {said}" if said else ended
 
 
-def _events(engine: Engine, container: str, made: float) -> list[Mapping[str, Any]]:
-    found = engine.client.events(
-        since=int(made) - 1,
-        until=int(time.time()) + 1,
+def _events(client: APIClient, container: str) -> list[Mapping[str, Any]]:
+    """Return what the engine remembers of a container, until the next second of its
+    clock: the event of the exit may come after the end of the container's stream."""
+    now = datetime.fromisoformat(client.info()["SystemTime"]).timestamp()
+    found = client.events(
+        since=FIRST,
+        until=int(now) + 1,
         filters={"container": container, "type": "container"},
         decode=True,
     )

@@ -13,6 +13,7 @@ import struct
 from abc import abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
+from paddock._concurrency import Interrupted, interruptible
 from paddock.backends.docker.dial import dial
 from paddock.backends.docker.engine import EngineError
 
@@ -142,10 +143,10 @@ async def open_hijacked(engine: Engine, what: str, factory: Callable[[], S]) -> 
     transport, stream = await dial(engine.endpoint, what, factory)
     try:
         async with asyncio.timeout(DEADLINE):
-            await stream.opened
+            await interruptible(stream.opened)
     except BaseException as error:
         transport.abort()
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError | Interrupted):
             raise EngineError(f"{what}: the engine did not answer") from None
         raise
     return stream

@@ -1,4 +1,4 @@
-"""What of ours is on an engine, seen from outside: listed, removed one by one, swept."""
+"""Our containers on an engine, seen from outside: listed, found, removed, swept."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from paddock._frozen import FrozenMapping
 from paddock.backends.base import SandboxInfo
 from paddock.backends.docker import commits, owner
 from paddock.backends.docker.control import remove_container
+from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from docker import APIClient
 
     from paddock.backends.docker.engine import Engine
 
-__all__ = ["OWN_LABELS", "collect", "delete", "listing", "own_labels"]
+__all__ = ["OWN_LABELS", "collect", "delete", "find", "listing", "own_labels"]
 
 OWN_LABELS = "dev.paddock.labels"
 """A recipe's own labels, in JSON: one label for all, as a container has those of its image too,
@@ -36,29 +37,41 @@ STATES: dict[str, State] = {
 
 
 async def listing(engine: Engine, labels: Mapping[str, str]) -> list[SandboxInfo]:
-    """Our containers that have `labels`, in whatever state, oldest first."""
+    """Return our containers that have `labels`, in whatever state, oldest first."""
     found = await engine.call("listing sandboxes", _look, engine.client, owner.LABEL)
     found.reverse()  # the engine has the newest first, and tells no more than the second
-    wanted = labels.items()
-    return sorted(
-        (info for info in found if wanted <= info.labels.items()), key=lambda info: info.created
-    )
+    wanted = [info for _, info in found if labels.items() <= info.labels.items()]
+    return sorted(wanted, key=lambda info: info.created)
 
 
 async def delete(engine: Engine, name: str) -> bool:
     """Remove one; False if it is not there, or not ours."""
     wanted = f"{owner.LABEL}={name}"
     found = await engine.call(f"looking for {name}", _look, engine.client, wanted)
-    for info in found:
-        await remove_container(engine, name)
+    for container, info in found:
+        await remove_container(engine, container, name)
         if info.image is not None:
             await commits.release(engine, info.image)
     return bool(found)
 
 
+async def find(engine: Engine, name: str) -> dict[str, Any]:
+    """Return what the engine reports of the container of a sandbox.
+
+    Raises `ConfigError` if there is none.
+    """
+    wanted = f"{owner.LABEL}={name}"
+    found = await engine.call(f"looking for {name}", _look, engine.client, wanted)
+    if not found:
+        raise ConfigError(f"no sandbox of ours is called {name}")
+    seen: dict[str, Any] = await engine.call(
+        f"looking at {name}", engine.client.inspect_container, found[0][0]
+    )
+    return seen
+
+
 async def collect(engine: Engine, **filters: list[str]) -> list[str]:
-    """Remove the containers whose owner is gone, and what forks of theirs began with; which
-    they were.
+    """Remove the containers whose owner is gone, and the images of their forks; return their ids.
 
     `filters`, such as ``status=["created"]``, are the engine's and for containers. If one cannot
     be removed the others are, and then its error is raised.
@@ -66,7 +79,8 @@ async def collect(engine: Engine, **filters: list[str]) -> list[str]:
     what = "looking for abandoned containers"
     left = await engine.call(what, owner.abandoned, engine.client, filters)
     results = await asyncio.gather(
-        *(remove_container(engine, name) for name in left), return_exceptions=True
+        *(remove_container(engine, container, name) for name, container in left.items()),
+        return_exceptions=True,
     )
     images = await commits.sweep(engine)
     for result in results:
@@ -75,24 +89,24 @@ async def collect(engine: Engine, **filters: list[str]) -> list[str]:
     return [*left, *images]
 
 
-def _look(client: APIClient, wanted: str) -> list[SandboxInfo]:
-    return list(_seen(client.containers(all=True, filters={"label": wanted})))
-
-
-def _seen(containers: Iterable[dict[str, Any]]) -> Iterator[SandboxInfo]:
+def _look(client: APIClient, wanted: str) -> list[tuple[str, SandboxInfo]]:
+    """Return our containers that have a label: their ids and what is known of them."""
     here = owner.host_id()
-    for found in containers:
-        labels: dict[str, str] = found["Labels"]
-        if owner.is_ours(found):
-            yield SandboxInfo(
-                id=labels[owner.LABEL],
-                backend="docker",
-                state=STATES.get(found["State"], "ended"),
-                owner=_owner(labels, here),
-                created=datetime.fromtimestamp(found["Created"], UTC),
-                image=found["Image"],
-                labels=FrozenMapping(own_labels(labels)),
-            )
+    found = client.containers(all=True, filters={"label": wanted})
+    return [(each["Id"], _info(each, here)) for each in found if owner.is_ours(client, each)]
+
+
+def _info(found: dict[str, Any], here: str) -> SandboxInfo:
+    labels: dict[str, str] = found["Labels"]
+    return SandboxInfo(
+        id=labels[owner.LABEL],
+        backend="docker",
+        state=STATES.get(found["State"], "ended"),
+        owner=_owner(labels, here),
+        created=datetime.fromtimestamp(found["Created"], UTC),
+        image=found["Image"],
+        labels=FrozenMapping(own_labels(labels)),
+    )
 
 
 def _owner(labels: Mapping[str, str], here: str) -> Literal["alive", "gone", "unknown"]:

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from paddock._concurrency import finish
+from paddock._concurrency import Interrupted, finish, is_interrupted
 from paddock.backends import lease
 
 if TYPE_CHECKING:
@@ -90,7 +90,9 @@ async def locked(key: str) -> AsyncIterator[None]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     lease.own_directory(folder)
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}{lease.LOCK}"
-    while (held := _take(path)) is None:  # noqa: ASYNC110 - the event is in another process
+    while (held := _take(path)) is None:
+        if is_interrupted():
+            raise Interrupted("another process holds the lock")
         await asyncio.sleep(POLL)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a container says of its owner, and what is left on an engine of owners that are gone."""
+"""The labels by which a container names its owner, and the containers whose owners are gone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 LABEL = "dev.paddock.sandbox"
-"""Holds a sandbox's id, which is its container's name; see `is_ours`."""
+"""Holds a sandbox's id, which its container is created with as its name; see `is_ours`."""
 HOST_LABEL = "dev.paddock.host"
 """Where its owner's lock file is, see `host_id`."""
 
@@ -35,18 +35,30 @@ LABELS = (LABEL, HOST_LABEL, WORD_LABEL, LEASE_LABEL)
 """What is said of one container, and not of what is made from its files."""
 
 
-def abandoned(client: APIClient, filters: Mapping[str, list[str]]) -> list[str]:
-    """The containers of this place whose owner is gone, as far as the engine's `filters` let
-    them through; their lock files go with this."""
+def abandoned(client: APIClient, filters: Mapping[str, list[str]]) -> dict[str, str]:
+    """Return the sandboxes of this host whose owners are gone, and the ids of their containers;
+    remove the lock files of those owners. `filters` are the engine's."""
     forget_dead()
-    ours = client.containers(all=True, filters={"label": f"{HOST_LABEL}={host_id()}", **filters})
-    names = [found["Labels"][LABEL] for found in ours if is_ours(found)]
-    return [name for name in names if not is_owned(name)]
+    here = f"{HOST_LABEL}={host_id()}"
+    containers = client.containers(all=True, filters={"label": here, **filters})
+    ours = {found["Labels"][LABEL]: found for found in containers if is_ours(client, found)}
+    return {name: found["Id"] for name, found in ours.items() if not is_owned(name)}
 
 
-def is_ours(found: Mapping[str, Any]) -> bool:
-    """Whether a container, as a listing tells it, bears the name that its label tells.
+def is_ours(client: APIClient, found: Mapping[str, Any]) -> bool:
+    """Return whether Paddock created a container that a listing includes; asks the engine if it
+    was renamed.
 
-    One that somebody started from an image of a sandbox has only inherited the label.
+    A container that somebody started from an image of a sandbox has inherited the sandbox's
+    labels, but neither its name nor its host name: no image has those.
     """
-    return f"/{found['Labels'][LABEL]}" in found["Names"]
+    name = found["Labels"][LABEL]
+    if f"/{name}" in (found["Names"] or ()):
+        return True
+    from docker.errors import NotFound
+
+    try:
+        config = client.inspect_container(found["Id"])["Config"]
+    except NotFound:
+        return False
+    return bool(name) and config["Hostname"] == name

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from paddock.backends.docker import removal
 from paddock.backends.docker.attach import join_stream
-from paddock.backends.docker.control import (
-    ContainerSandbox,
-    controls,
-    remove_container,
-)
+from paddock.backends.docker.control import ContainerSandbox, controls
 from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.exit_reason import exit_reason
 from paddock.backends.guest.client import GuestClient
@@ -24,7 +20,7 @@ from paddock.errors import SandboxError, Unsupported
 from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Mapping
 
     from paddock.backends.docker.attach import AttachedStream
     from paddock.backends.docker.backend import DockerBackend
@@ -84,7 +80,6 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
         self._engine = engine
         self._stream = stream
         self._lock = lock
-        self._made = time.time()
         self._link = client.link
         self._link.probe = self._probe
         self._heart = client.channels
@@ -98,7 +93,7 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
 
     async def _exit_reason(self) -> str:
         log = self._stream.log
-        return await exit_reason(self._engine, self.id, made=self._made, said=log)
+        return await exit_reason(self._engine, self._plan.container, said=log)
 
     async def _reconnect(self) -> bool:
         """Find the guest again over another stream; False if it has ended or cannot be found."""
@@ -119,7 +114,9 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
         joining = GuestClient()
         connection = joining.connect()
         try:
-            stream = await join_stream(self._engine, self.id, connection, self._plan.word)
+            stream = await join_stream(
+                self._engine, self._plan.container, connection, self._plan.word
+            )
             answer, _ = await joining.request("join")
             await self._client.reconnect(connection, self._host)
         except (EngineError, SandboxError):
@@ -141,18 +138,16 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
         await self._end_with(self._let_go)
 
     async def _close(self) -> None:
-        try:
-            await self._let_go(then=remove_container(self._engine, self.id))
-        finally:
-            await self._forget_image()
-
-    async def _let_go(self, then: Awaitable[None] | None = None) -> None:
-        """End our side of it, and do what comes before the lock is released."""
         self._link.close()
         await super()._close()
         try:
-            if then is not None:
-                await then
+            await removal.remove(self._lock, self._remove)
         finally:
             await self._monitor.aclose()
-            self._lock.release()
+
+    async def _let_go(self) -> None:
+        """End our side of it."""
+        self._link.close()
+        await super()._close()
+        await self._monitor.aclose()
+        self._lock.release()

@@ -1,46 +1,96 @@
-"""Threads for calls that may hang: they hold up no end of the process."""
+"""Threads for blocking calls to one engine, which may hang.
+
+At most `size` calls run at a time; the others wait for their turn. A thread whose caller has left
+(by a deadline or a cancellation) is abandoned: another one takes its turn, and it ends when its
+call returns. At most `size` threads are abandoned at a time, so an engine that never answers costs
+a process 2 * `size` threads. They are daemons: none of them holds up the end of the process.
+"""
 
 from __future__ import annotations
 
-import functools
 import threading
-from concurrent.futures import Executor, Future
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from collections import deque
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DaemonThreads"]
+__all__ = ["CallThreads"]
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
+IDLE_TIMEOUT = 30.0
+"""Seconds for which a thread without work is kept: beginning one costs 0.1 ms."""
 
-class DaemonThreads(Executor):
-    """At most `size` threads, begun as they are needed."""
+
+class CallThreads:
+    """Up to `size` threads, each begun when a call finds none idle."""
 
     def __init__(self, size: int, name: str) -> None:
-        self._left = size
+        self._size = size
         self._name = name
-        self._idle = threading.Semaphore(0)
-        self._queue: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._threads = 0
+        """Those that are not abandoned."""
+        self._idle = 0
+        self._running: set[Future[Any]] = set()
+        self._abandoned: set[Future[Any]] = set()
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        """Run `work` in a thread, when it is its turn. Release the future by `leave`."""
         future: Future[T] = Future()
-        self._queue.put((future, functools.partial(fn, *args, **kwargs)))
-        if not self._idle.acquire(blocking=False) and self._left > 0:
-            self._left -= 1
-            threading.Thread(target=self._work, name=self._name, daemon=True).start()
+        with self._changed:
+            self._waiting.append((future, work))
+            self._begin_thread()
+            self._changed.notify()
         return future
 
+    def leave(self, future: Future[Any]) -> None:
+        """Stop waiting for a call: it does not begin, or its thread is abandoned, or it is done."""
+        if future.cancel():
+            return
+        with self._changed:
+            if future in self._running and len(self._abandoned) < self._size:
+                self._abandoned.add(future)
+                self._threads -= 1
+                self._begin_thread()
+
+    def _begin_thread(self) -> None:
+        if len(self._waiting) > self._idle and self._threads < self._size:
+            threading.Thread(target=self._work, name=self._name, daemon=True).start()
+            self._threads += 1
+
     def _work(self) -> None:
-        while True:
-            future, work = self._queue.get()
+        while (call := self._next()) is not None:
+            future, work = call
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(work())
                 except BaseException as error:
                     future.set_exception(error)
-            del future, work  # while nothing is to be done, nothing is kept
-            self._idle.release()
+            if self._was_abandoned(future):
+                return
+            del call, future, work  # an idle thread keeps nothing alive
+
+    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+        """Wait for a call; None when there was none for a while, and this thread has to end."""
+        with self._changed:
+            self._idle += 1
+            found = self._changed.wait_for(lambda: self._waiting, IDLE_TIMEOUT)
+            self._idle -= 1
+            if not found:
+                self._threads -= 1
+                return None
+            call = self._waiting.popleft()
+            self._running.add(call[0])
+            return call
+
+    def _was_abandoned(self, future: Future[Any]) -> bool:
+        with self._changed:
+            self._running.discard(future)
+            if future not in self._abandoned:
+                return False
+            self._abandoned.discard(future)
+            return True

@@ -82,7 +82,7 @@ async def test_an_image_of_somebody_else_loses_its_name_and_stays(
 async def test_a_name_that_no_image_can_have_is_refused_before_anything_is_written(
     sandbox: DockerSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patient = await sandbox._engine.patient(COMMIT_DEADLINE)
+    patient = await sandbox._engine.with_timeout(COMMIT_DEADLINE)
     monkeypatch.setattr(patient.client, "commit", None)
     with pytest.raises(ConfigError, match="'A:1' is not a name"):
         await sandbox.snapshot("A:1")
@@ -101,7 +101,7 @@ async def test_a_cancelled_snapshot_leaves_the_name_as_it_was_and_nothing_else(
     if taken:
         await sandbox.snapshot(name)
     before = await identity(engine, name)
-    writer = (await sandbox._engine.patient(COMMIT_DEADLINE)).client
+    writer = (await sandbox._engine.with_timeout(COMMIT_DEADLINE)).client
     client = writer if step == "commit" else sandbox._engine.client
     commit, work, written = writer.commit, getattr(client, step), []
     loop = asyncio.get_running_loop()

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from paddock._concurrency import interruptible
 from paddock.backends.docker import owner
 from paddock.backends.docker.attach import open_stream
 from paddock.backends.docker.control import remove_container
@@ -75,7 +75,7 @@ async def start(
     lease = _lease(backend, engine)
     watchdog = Watchdog()
     try:
-        stream, inside = await _started(engine, plan, watchdog, lease)
+        plan, stream, inside = await _started(engine, plan, watchdog, lease)
     except BaseException:
         watchdog.link.fail("it could not be started")
         raise
@@ -120,13 +120,14 @@ async def _image_id(engine: Engine, plan: ContainerPlan) -> str:
 
 async def _started(
     engine: Engine, plan: ContainerPlan, watchdog: Watchdog, lease: float
-) -> tuple[AttachedStream, Inside]:
+) -> tuple[ContainerPlan, AttachedStream, Inside]:
     labels = {key: value for key, value in plan.labels.items() if key != owner.WORD_LABEL}
-    made = time.time()
-    await create_container(engine, replace(plan, labels=labels), entrypoint=first_process(lease))
-    stream = await open_stream(engine, plan.name, watchdog)
+    plan = await create_container(
+        engine, replace(plan, labels=labels), entrypoint=first_process(lease)
+    )
+    stream = await open_stream(engine, plan.container, watchdog)
     try:
-        await engine.call(f"starting {plan.name}", engine.client.start, plan.name)
+        await engine.call(f"starting {plan.name}", engine.client.start, plan.container)
     except EngineError as error:
         if NO_PROGRAM.search(str(error)) is None:
             raise
@@ -134,11 +135,11 @@ async def _started(
         raise Unsupported(what, backend="docker") from None
     try:
         async with asyncio.timeout(READY_DEADLINE):
-            inside = await watchdog.ready
+            inside = await interruptible(watchdog.ready)
     except TimeoutError:
         reason = f"its first process did not answer within {READY_DEADLINE:g} s"
         raise SandboxLost(reason) from None
     if inside is None:
-        cause = stream.log or await exit_reason(engine, plan.name, made=made, said="")
+        cause = stream.log or await exit_reason(engine, plan.container, said="")
         raise SandboxLost(f"its first process did not start: {cause}")
-    return stream, inside
+    return plan, stream, inside

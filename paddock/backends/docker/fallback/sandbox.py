@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from paddock._frozen import FrozenMapping
+from paddock.backends.docker import removal
 from paddock.backends.docker.control import (
     ContainerSandbox,
     controls,
-    remove_container,
 )
 from paddock.backends.docker.engine import EngineError
 from paddock.backends.docker.exit_reason import exit_reason
@@ -74,7 +73,6 @@ class FallbackSandbox(ContainerSandbox):
         self._inside = inside
         self._stream = stream
         self._lock = lock
-        self._made = time.time()
         self._processes: set[ExecProcess] = set()
         self._starting = 0
         self._none_starting = asyncio.Event()
@@ -105,7 +103,9 @@ class FallbackSandbox(ContainerSandbox):
             if self._pausing is not None:
                 await self._pausing.wait()
         self._link.raise_if_over()
-        process = ExecProcess(self._engine, self.id, self._watchdog, self._inside, command)
+        process = ExecProcess(
+            self._engine, self._plan.container, self._watchdog, self._inside, command
+        )
         self._processes = {one for one in self._processes if one.busy} | {process}
         self._starting += 1
         try:
@@ -136,7 +136,7 @@ class FallbackSandbox(ContainerSandbox):
 
     async def _exit_reason(self) -> str:
         log = self._stream.log
-        return await exit_reason(self._engine, self.id, made=self._made, said=log)
+        return await exit_reason(self._engine, self._plan.container, said=log)
 
     def _on_over(self) -> None:
         for process in self._processes:
@@ -145,13 +145,11 @@ class FallbackSandbox(ContainerSandbox):
     async def _close(self) -> None:
         self._link.close()
         try:
-            await remove_container(self._engine, self.id)
+            await removal.remove(self._lock, self._remove)
         finally:
             await self._monitor.aclose()
             for process in self._processes:
                 await process.settle()
-            self._lock.release()
-            await self._forget_image()
 
 
 async def _never() -> bool:

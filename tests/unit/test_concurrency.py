@@ -1,0 +1,155 @@
+"""Clean-up that ends although its caller is cancelled, and calls of it that may hang."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from paddock import _concurrency
+from paddock._concurrency import (
+    Interrupted,
+    Shared,
+    acquire,
+    finish,
+    in_background,
+    interruptible,
+    is_interrupted,
+)
+
+DEADLINE = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_concurrency, "CANCEL_TIMEOUT", 0.05)
+
+
+async def _cancelled(task: asyncio.Task[object]) -> None:
+    task.cancel()
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_a_call_that_hangs_is_interrupted_soon_after_a_cancellation() -> None:
+    began, outcome = asyncio.Event(), []
+
+    async def work() -> None:
+        began.set()
+        try:
+            await interruptible(asyncio.get_running_loop().create_future())
+        except Interrupted:
+            outcome.append(is_interrupted())
+            raise
+
+    task = asyncio.create_task(finish(work()))
+    await began.wait()
+    await _cancelled(task)
+    assert outcome == [True]
+
+
+async def test_what_cannot_hang_is_never_interrupted() -> None:
+    began, proceed, ended = asyncio.Event(), asyncio.Event(), []
+
+    async def work() -> None:
+        began.set()
+        await proceed.wait()
+        ended.append(True)
+
+    task = asyncio.create_task(finish(work()))
+    await began.wait()
+    task.cancel()
+    await asyncio.wait([task], timeout=0.2)  # longer than an interruptible call has
+    assert not task.done()
+    proceed.set()
+    await _cancelled(task)
+    assert ended == [True]
+
+
+async def test_a_cancellation_is_passed_on_through_work_within_work() -> None:
+    began, outcome = asyncio.Event(), []
+
+    async def inner() -> None:
+        began.set()
+        try:
+            await interruptible(asyncio.get_running_loop().create_future())
+        finally:
+            outcome.append("ended")
+
+    async def outer() -> None:
+        await finish(inner())
+
+    task = asyncio.create_task(acquire(outer(), lambda _: asyncio.sleep(0)))
+    await began.wait()
+    await _cancelled(task)
+    assert outcome == ["ended"]
+
+
+async def test_each_call_of_a_clean_up_that_was_cancelled_has_some_time() -> None:
+    began, done = asyncio.Event(), []
+
+    async def work() -> None:
+        began.set()
+        try:
+            await interruptible(asyncio.get_running_loop().create_future())
+        except Interrupted:
+            done.append(await interruptible(asyncio.sleep(0, "cleaned up")))
+
+    task = asyncio.create_task(finish(work()))
+    await began.wait()
+    await _cancelled(task)
+    assert done == ["cleaned up"]
+
+
+async def test_a_result_that_nobody_takes_is_released_within_bounds() -> None:
+    began, proceed, released = asyncio.Event(), asyncio.Event(), []
+
+    async def work() -> str:
+        began.set()
+        await proceed.wait()
+        return "made"
+
+    async def release(result: str) -> None:
+        released.append(result)
+        await interruptible(asyncio.get_running_loop().create_future())
+
+    task = asyncio.create_task(acquire(work(), release))
+    await began.wait()
+    task.cancel()
+    proceed.set()
+    await _cancelled(task)
+    assert released == ["made"]
+
+
+async def test_any_waiter_of_shared_work_passes_its_cancellation_on() -> None:
+    shared = Shared(_hang())
+    patient, hasty = (asyncio.create_task(shared.wait()) for _ in range(2))
+    await asyncio.sleep(0)
+    await _cancelled(hasty)
+    with pytest.raises(Interrupted):
+        await patient
+    assert shared.failed
+
+
+async def test_a_task_that_outlives_the_work_is_not_interrupted_with_it() -> None:
+    left: list[asyncio.Task[bool]] = []
+    ask = asyncio.Event()
+
+    async def later() -> bool:
+        await ask.wait()
+        return is_interrupted()
+
+    async def work() -> None:
+        left.append(asyncio.create_task(later()))
+        left.append(in_background(later()))
+
+    shared = Shared(work())
+    await shared.wait()
+    shared.give_up()
+    ask.set()
+    assert [await task for task in left] == [False, False]
+
+
+async def _hang() -> None:
+    await interruptible(asyncio.get_running_loop().create_future())
