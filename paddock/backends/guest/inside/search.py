@@ -19,7 +19,7 @@ from collections import deque
 
 from .files import open_regular
 from .globs import compiled, widened
-from .supervisor import find_program
+from .programs import find_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import os
 import resource
 import signal
 import socket
-import stat
 import struct
 
 from .files import describe, write_all
+from .programs import find_program
 from .shield import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl, redirect_to_null
 from .trees import kill_all_below, send_signal
 from .wire import LENGTH
@@ -214,24 +214,6 @@ def launch(
         )
     except OSError as error:
         return complain(argv[0], error, streams)
-
-
-def find_program(program: str, path: str) -> str:
-    """Where a program is by PATH; looked up before the spawn, as a failed spawn is dear."""
-    if "/" in program:
-        return program
-    refused: OSError | None = None
-    for folder in path.split(":"):
-        file = os.path.join(folder or ".", program)
-        try:
-            mode = os.stat(file).st_mode
-        except OSError:
-            continue
-        if stat.S_ISREG(mode):
-            if os.access(file, os.X_OK):
-                return file
-            refused = PermissionError(errno.EACCES, os.strerror(errno.EACCES), file)
-    raise refused or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
 
 
 def complain(program: str, error: OSError, streams: Sequence[int]) -> int:
