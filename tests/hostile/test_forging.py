@@ -87,3 +87,34 @@ async def test_no_descriptor_and_no_memory_of_another_process_can_be_opened(
 async def test_no_process_can_be_traced_and_none_gives_a_descriptor_away(sandbox: Sandbox) -> None:
     result = await sandbox.exec(["python3", "-c", TRACE_ALL], timeout=30, check=True)
     assert json.loads(result.stdout) == []
+
+
+SCRIBBLE = r"""
+import contextlib, os, sys
+
+DEPOT_ABOVE = 3  # a supervisor and the guest are between
+above = [os.getpid()]
+for _ in range(DEPOT_ABOVE):
+    with open(f"/proc/{above[-1]}/stat") as file:
+        above.append(int(file.read().rpartition(")")[2].split()[1]))
+own = {os.readlink(f"/proc/self/fd/{number}") for number in range(3)}
+for pid in above[1:]:
+    for number in range(64):
+        path = f"/proc/{pid}/fd/{number}"
+        with contextlib.suppress(OSError):
+            if os.readlink(path) not in own:
+                fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+                os.write(fd, b"hello\n")
+with open(f"/proc/{above[DEPOT_ABOVE]}/cmdline", "rb") as file:
+    sys.stdout.buffer.write(file.read().strip(b"\0"))
+"""
+
+
+@pytest.mark.parametrize("backend", ["daytona"], indirect=True)
+async def test_neither_the_wire_nor_the_key_of_daytona_s_relay_is_for_others(
+    sandbox: Sandbox,
+) -> None:
+    # The server of the tests runs commands as its own user, which may be this machine's root.
+    result = await sandbox.exec(["python3", "-c", SCRIBBLE], timeout=30, check=True)
+    assert result.stdout == ""
+    assert (await sandbox.exec("echo alive", timeout=30)).stdout == "alive\n"

@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 
 from paddock.backends.daytona import carrier, depot
 from paddock.backends.daytona.carrier import Carrier, parse_answer
-from paddock.backends.daytona.depot import ANSWER, CALL, HEADER, OUTPUT, Depot, Frames
+from paddock.backends.daytona.depot import (
+    ANSWER,
+    CALL,
+    HEADER,
+    OUTPUT,
+    TAG_BYTES,
+    Depot,
+    Frames,
+    sign,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,11 +49,17 @@ def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
 
 # the answer
 
+KEY = b"known to both ends"
+
+
+def signed(answer: bytes, key: bytes = KEY) -> str:
+    """An answer as it is printed."""
+    return base64.b64encode(zlib.compress(sign(key, b"answer", answer) + answer)).decode()
+
 
 def test_what_a_depot_answers_is_read() -> None:
-    told = ANSWER.pack(7, 0) + b"data"
-    printed = base64.b64encode(zlib.compress(told)).decode() + "\n"
-    assert parse_answer(printed) == (7, False, b"data")
+    printed = signed(ANSWER.pack(7, 0) + b"data") + "\n"
+    assert parse_answer(printed, KEY) == (7, False, b"data")
 
 
 @pytest.mark.parametrize(
@@ -56,18 +71,20 @@ def test_what_a_depot_answers_is_read() -> None:
         "ä",
         base64.b64encode(zlib.compress(b"short")).decode(),
         base64.b64encode(zlib.compress(ANSWER.pack(0, 0) + bytes(99))[:-6]).decode(),
-        base64.b64encode(zlib.compress(ANSWER.pack(0, 0) + bytes(depot.ANSWER_MAX + 1))).decode(),
+        signed(ANSWER.pack(0, 0) + bytes(depot.ANSWER_MAX + 1)),
+        signed(ANSWER.pack(0, 0) + b"forged", b"a guess"),
+        base64.b64encode(zlib.compress(ANSWER.pack(0, 0) + bytes(99))).decode(),
     ],
 )
 def test_anything_else_is_no_answer(printed: str) -> None:
     with pytest.raises(ValueError, match="no answer of a depot"):
-        parse_answer(printed)
+        parse_answer(printed, KEY)
 
 
 @given(st.text(max_size=60))
 def test_no_text_is_more_than_a_value_error(printed: str) -> None:
     with pytest.raises(ValueError, match="no answer of a depot"):
-        parse_answer(printed)
+        parse_answer(printed, KEY)
 
 
 # the frames
@@ -94,7 +111,7 @@ def test_frames_are_seen_to_end_wherever_the_stream_is_cut(
 
 @pytest.fixture
 def idle() -> Depot:
-    return Depot(-1, -1, -1)
+    return Depot(-1, -1, KEY)
 
 
 def called(
@@ -103,10 +120,13 @@ def called(
     """One call of a depot over a real connection, without patience."""
     here, there = socket.socketpair()
     with here:
-        here.sendall(CALL.pack(offset, heard, 0.0, eager) + words)
+        call = CALL.pack(offset, heard, 0.0, eager) + words
+        here.sendall(sign(depot.key, b"call", call) + call)
         here.shutdown(socket.SHUT_WR)
         depot.serve(there)
         answer = b"".join(iter(lambda: here.recv(65536), b""))
+    assert answer[:TAG_BYTES] == sign(depot.key, b"answer", answer[TAG_BYTES:])
+    answer = answer[TAG_BYTES:]
     start, ended = ANSWER.unpack_from(answer)
     return start, bool(ended), answer[ANSWER.size :]
 
@@ -126,7 +146,7 @@ def says(depot: Depot, data: bytes, seen: Frames) -> None:
 def test_words_are_taken_once_in_whatever_order_they_come(
     words: bytes, cuts: list[int], data: st.DataObject
 ) -> None:
-    depot, at = Depot(-1, -1, -1), 0
+    depot, at = Depot(-1, -1, KEY), 0
     calls = []
     for piece in pieces(words, cuts):
         calls.append((at, piece))
@@ -209,6 +229,10 @@ class Wire:
         self._depot = depot
         self._draws = draws
         self._late: set[asyncio.Task[str]] = set()
+        self._key = b""
+
+    def belong_to(self, carrier: Carrier) -> None:
+        self._key = carrier._key
 
     async def run(self, making: Callable[[float], str], patience: float) -> str:
         command = making(patience)
@@ -223,13 +247,14 @@ class Wire:
     async def _execute(self, command: str) -> str:
         await self._wait()
         words = shlex.split(command.removeprefix("exec ").removesuffix(" </dev/null 2>&1"))
-        offset, heard, _, eager = words[7:11]
-        said = zlib.decompress(base64.b64decode("".join(words[11:])))
+        call = bytes.fromhex(words[7])[TAG_BYTES:]
+        offset, heard, _, eager = CALL.unpack(call)
+        said = zlib.decompress(base64.b64decode("".join(words[8:])))
+        self._depot.key = self._key
         start, ended, data = called(
-            self._depot, offset=int(offset), heard=int(heard), eager=int(eager), words=said
+            self._depot, offset=offset, heard=heard, eager=eager, words=said
         )
-        answer = ANSWER.pack(start, ended) + data
-        return base64.b64encode(zlib.compress(answer)).decode()
+        return signed(ANSWER.pack(start, ended) + data, self._key)
 
     async def _wait(self) -> None:
         for _ in range(self._draws.draw(st.integers(0, 6), "turns")):
@@ -240,10 +265,11 @@ class Wire:
 
 
 async def carried(words: list[bytes], said: list[bytes], draws: st.DataObject) -> None:
-    place = Depot(-1, -1, -1)
+    place = Depot(-1, -1, KEY)
     guest: Any = Guest(sum(map(len, said)), streaming=draws.draw(st.booleans(), "streams"))
     wire = Wire(place, draws)
     subject = Carrier(wire.run, guest)
+    wire.belong_to(subject)
 
     async def speak() -> None:
         for word in words:
@@ -293,3 +319,15 @@ async def test_a_frame_that_is_no_answer_ends_the_guest() -> None:
             await asyncio.sleep(0)
         await subject.wait_closed()
     assert "no answer of a depot" in guest.failures[0]
+
+
+def test_a_call_that_the_host_did_not_sign_is_neither_obeyed_nor_answered(idle: Depot) -> None:
+    says(idle, HEADER.pack(0, 17, 1), Frames())
+    here, there = socket.socketpair()
+    with here:
+        call = CALL.pack(0, 9, 0.0, 1) + b"forged"
+        here.sendall(sign(b"a guess", b"call", call) + call)
+        here.shutdown(socket.SHUT_WR)
+        idle.serve(there)
+        assert here.recv(1) == b""
+    assert (idle.start, idle.taken, bytes(idle.waiting)) == (0, 0, b"")

@@ -17,7 +17,7 @@ import zlib
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
 
-from paddock.backends.daytona.depot import ANSWER, ANSWER_MAX
+from paddock.backends.daytona.depot import ANSWER, ANSWER_MAX, CALL, TAG_BYTES, sign
 from paddock.backends.guest.bundle import boot
 from paddock.errors import SandboxLost
 
@@ -40,13 +40,12 @@ ARGUMENT_MAX = 96 * 1024
 TOO_OLD = "python3: not found: this one is older than 3.8"
 PYTHON = f"sys.version_info >= (3, 8) or sys.exit('{TOO_OLD}')"
 CALLER = """\
-import base64, socket, struct, sys, zlib
-name, offset, heard, patience, eager = sys.argv[1:6]
-words = zlib.decompress(base64.b64decode("".join(sys.argv[6:])))
+import base64, socket, sys, zlib
+name, head = sys.argv[1:3]
+words = zlib.decompress(base64.b64decode("".join(sys.argv[3:])))
 with socket.socket(socket.AF_UNIX) as depot:
     depot.connect("\\0" + name)
-    depot.sendall(struct.pack(">QQdB", int(offset), int(heard), float(patience), int(eager)))
-    depot.sendall(words)
+    depot.sendall(bytes.fromhex(head) + words)
     depot.shutdown(socket.SHUT_WR)
     answer = b"".join(iter(lambda: depot.recv(65536), b""))
 print(base64.b64encode(zlib.compress(answer, 1)).decode())
@@ -79,6 +78,7 @@ class Carrier(asyncio.Transport):
         self._channels = channels
         self._connection = channels.connect()
         self._name = secrets.token_hex(16)
+        self._key = secrets.token_bytes(32)
         self._opened = False
         self._unsent = bytearray()
         self._sent = 0
@@ -123,7 +123,7 @@ class Carrier(asyncio.Transport):
         program = CALLER
         if not self._opened:
             depot = files(__package__).joinpath("depot.py").read_text()
-            program = f"{depot}\nopen_depot(sys.argv[1], {boot()!r})\n{CALLER}"
+            program = f"{depot}\nopen_depot(sys.argv[1], {boot()!r}, {self._key.hex()!r})\n{CALLER}"
         packed = _packed(program)
         read = "exec(zlib.decompress(base64.b64decode(sys.argv.pop(1))))"
         loader = f"import base64, sys, zlib; {PYTHON}; {read}"
@@ -133,14 +133,16 @@ class Carrier(asyncio.Transport):
         heard, eager = self._heard, int(self._channels.streaming)
 
         def command(patience: float) -> str:
-            argv = [*before, *map(str, (offset, heard, patience, eager)), *pieces]
+            call = CALL.pack(offset, heard, patience, eager)
+            head = sign(self._key, b"call", call + words) + call
+            argv = [*before, head.hex(), *pieces]
             return f"exec {shlex.join(argv)} </dev/null 2>&1"
 
         return command
 
     async def _exchange(self, command: Callable[[float], str], patience: float) -> None:
         try:
-            answer = parse_answer(await self._run(command, patience))
+            answer = parse_answer(await self._run(command, patience), self._key)
         except SandboxLost as error:
             self._channels.link.fail(error.reason)
         except Exception as error:  # whatever it is, those who wait are told
@@ -194,16 +196,19 @@ def _packed(program: str) -> str:
     return base64.b64encode(zlib.compress(program.encode())).decode()
 
 
-def parse_answer(printed: str) -> Answer:
-    """What `CALLER` printed; `ValueError` for anything else, whatever its size."""
+def parse_answer(printed: str, key: bytes) -> Answer:
+    """Parse what `CALLER` printed. Raise `ValueError` for anything that the depot did not sign."""
     inflating = zlib.decompressobj()
     try:
         data = inflating.decompress(
-            base64.b64decode(printed.strip(), validate=True), ANSWER.size + ANSWER_MAX
+            base64.b64decode(printed.strip(), validate=True), TAG_BYTES + ANSWER.size + ANSWER_MAX
         )
     except (ValueError, zlib.error) as error:
         raise ValueError(f"no answer of a depot: {error}") from None
+    tag, data = data[:TAG_BYTES], data[TAG_BYTES:]
     if len(data) < ANSWER.size or not inflating.eof:
         raise ValueError("no answer of a depot: it is too short, or too long")
+    if not secrets.compare_digest(sign(key, b"answer", data), tag):
+        raise ValueError("no answer of a depot: something in the sandbox forged it")
     start, ended = ANSWER.unpack_from(data)
     return Answer(start, bool(ended), data[ANSWER.size :])

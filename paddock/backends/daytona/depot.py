@@ -1,7 +1,8 @@
 """Keeps a guest inside a sandbox for a host that has no stream to it, only requests.
 
-Runs inside, as text, on Python 3.8 and newer; `open_depot` is called after it. What the
-guest says is kept until the host has it; what the host says has its place in the whole, so
+Runs inside, as text, on Python 3.8 and newer; `open_depot` is called after it. What carries the
+calls is not trusted: host and depot sign what they send with a key that only they have. What
+the guest says is kept until the host has it; what the host says has its place in the whole, so
 what is said twice is taken once. It knows of the guest's protocol where a frame ends and
 whether it is more than output.
 """
@@ -15,6 +16,8 @@ import subprocess
 import sys
 import threading
 import time
+from _operator import _compare_digest as compare_digest  # hmac's, without hmac
+from hashlib import blake2b
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ CALL = struct.Struct(">QQdB")
 ANSWER = struct.Struct(">QB")
 """Where the words begin, and whether they are the guest's last complaint:
 it has ended, and all else that it said was heard."""
+TAG_BYTES = 16
+"""Of the signature before each call and each answer."""
 HEADER = struct.Struct("!IBI")
 OUTPUT = (18, 19)
 PIECE = 65536
@@ -38,8 +43,9 @@ KEPT_MAX = 4 * ANSWER_MAX
 class Depot:
     """One guest's stream, both ways."""
 
-    def __init__(self, stdin: int, stdout: int, stderr: int) -> None:
-        self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
+    def __init__(self, wire: int, stderr: int, key: bytes) -> None:
+        self.wire, self.stderr = wire, stderr
+        self.key = key
         self.changed = threading.Condition()
         self.kept = bytearray()
         self.start = 0
@@ -60,7 +66,7 @@ class Depot:
         while True:
             with self.changed:
                 self.changed.wait_for(lambda: len(self.kept) < KEPT_MAX)
-            data = os.read(self.stdout, PIECE)
+            data = self.read()
             with self.changed:
                 self.kept += data
                 self.ended = not data
@@ -69,6 +75,13 @@ class Depot:
                 self.changed.notify_all()
             if not data:
                 return
+
+    def read(self) -> bytes:
+        """Nothing once the guest has ended, even if it had not read all that it was sent."""
+        try:
+            return os.read(self.wire, PIECE)
+        except ConnectionError:
+            return b""
 
     def read_complaints(self) -> None:
         while data := os.read(self.stderr, PIECE):
@@ -82,21 +95,25 @@ class Depot:
                 del self.waiting[:PIECE]
             try:
                 while data:
-                    data = data[os.write(self.stdin, data) :]
+                    data = data[os.write(self.wire, data) :]
             except OSError:
                 return  # the guest has ended, which the reader tells
 
     def serve(self, connection: socket.socket) -> None:
         with connection:
             received = b"".join(iter(lambda: connection.recv(PIECE), b""))
-            offset, heard, patience, eager = CALL.unpack_from(received)
+            said = received[TAG_BYTES:]
+            if not compare_digest(sign(self.key, b"call", said), received[:TAG_BYTES]):
+                return
+            offset, heard, patience, eager = CALL.unpack_from(said)
             with self.changed:
-                self.take(offset, received[CALL.size :])
+                self.take(offset, said[CALL.size :])
                 self.release(heard)
                 data = self.wait(time.monotonic() + patience, eager)
                 over = self.ended and not self.kept
                 answer = ANSWER.pack(self.start, over)
-            connection.sendall(answer + (self.complaint if over else data))
+            answer += self.complaint if over else data
+            connection.sendall(sign(self.key, b"answer", answer) + answer)
 
     def take(self, offset: int, words: bytes) -> None:
         self.early[offset] = words
@@ -168,17 +185,35 @@ def is_ours(connection: socket.socket) -> bool:
     return uid == os.getuid()
 
 
-def run(door: socket.socket, boot: str) -> None:
+def sign(key: bytes, what: bytes, said: bytes) -> bytes:
+    return blake2b(what + said, key=key, digest_size=TAG_BYTES).digest()
+
+
+def hide() -> None:
+    """Close this process's memory, descriptors and arguments, where the key is, to others."""
+    import ctypes
+
+    with open("/proc/self/stat") as file:
+        start, end = map(int, file.read().rpartition(")")[2].split()[45:47])  # arg_start, arg_end
+    ctypes.memset(start, 0, end - start)
+    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
+
+
+def run(door: socket.socket, boot: str, key: bytes) -> None:
     """Start a guest and serve those who call for it, for as long as the sandbox lives."""
     os.environ["PWD"] = os.getcwd()
-    to_guest, from_guest, complaints = os.pipe(), os.pipe(), os.pipe()
-    streams = (to_guest[0], from_guest[1], complaints[1])
+    # Not pipes: a process of the same user, or root's, opens the pipes of others by name.
+    ours, guests = socket.socketpair()
+    complaints, log = socket.socketpair()
     subprocess.Popen(
-        [sys.executable, "-c", boot], stdin=streams[0], stdout=streams[1], stderr=streams[2]
+        [sys.executable, "-c", boot],
+        stdin=guests.fileno(),
+        stdout=guests.fileno(),
+        stderr=log.fileno(),
     )
-    for stream in streams:
-        os.close(stream)
-    depot = Depot(to_guest[1], from_guest[0], complaints[0])
+    guests.close()
+    log.close()
+    depot = Depot(ours.detach(), complaints.detach(), key)
     for work in (depot.read_guest, depot.read_complaints, depot.write_guest):
         start(work)
     while True:
@@ -193,10 +228,10 @@ def start(work: Callable[..., None], *args: object) -> None:
     threading.Thread(target=work, args=args, daemon=True).start()
 
 
-def open_depot(name: str, boot: str) -> None:
+def open_depot(name: str, boot: str, key: str) -> None:
     """Leave a process behind that keeps a guest, unless one is there already.
 
-    `name` is an abstract socket's, `boot` the guest's first program.
+    `name` is an abstract socket's, `boot` the guest's first program, `key` in hexadecimal.
     """
     door = socket.socket(socket.AF_UNIX)
     try:
@@ -208,12 +243,13 @@ def open_depot(name: str, boot: str) -> None:
         door.close()
         return
     os.setsid()
+    hide()
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(nothing, number)
     if os.fork():
         os._exit(0)
     try:
-        run(door, boot)
+        run(door, boot, bytes.fromhex(key))
     finally:
         os._exit(1)
