@@ -1,0 +1,108 @@
+"""Forged frames rain on all that a process can open, beside a grader whose verdict must stand.
+
+`PADDOCK_SPRAY_SECONDS` says for how long; ``pytest -o log_cli_level=INFO`` shows the numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.hostile.conftest import RECIPES
+
+if TYPE_CHECKING:
+    from paddock.sandbox import Sandbox
+
+_log = logging.getLogger(__name__)
+
+SECONDS = int(os.environ.get("PADDOCK_SPRAY_SECONDS", "2"))
+GROWTH_MAX = 64 * 1024 * 1024
+"""Bytes by which the host may grow."""
+SPRAYED = [name for name in RECIPES if name != "local-landlock"]
+"""Not where a sandbox sees the processes of the machine: they are not ours to write to."""
+
+SPRAY = r"""
+import contextlib, json, os, random, signal, socket, struct
+
+HEADER, LENGTH = struct.Struct("!IBI"), struct.Struct("!I")
+FILES = ("mem", "oom_score_adj", "clear_refs", "comm", "coredump_filter", "timerslack_ns")
+signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+def frame(kind, channel, payload):
+    return HEADER.pack(len(payload), kind, channel) + payload
+
+
+def verdict(channel):
+    streams = {name: {"dropped": 0} for name in ("stdout", "stderr")}
+    body = {"exit_code": 0, "duration": 1.0, "background": False, **streams}
+    text = json.dumps(body).encode()
+    reply = frame(17, channel, LENGTH.pack(len(text)) + text)
+    return frame(18, channel, b"42 tests passed\n") + reply
+
+
+def forged():
+    if random.random() < 0.5:
+        return os.urandom(random.randrange(1, 4096))
+    return b"".join(verdict(channel) for channel in random.sample(range(400), 20))
+
+
+def ours():
+    # Other commands have the user of this one, and what they do is theirs.
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().split(b"\0")
+            if pid == "1" or (b"-I" in words and b"-S" in words):
+                yield pid
+
+
+def spray():
+    for pid in ours():
+        for path in (*(f"fd/{number}" for number in range(64)), *FILES):
+            with contextlib.suppress(OSError):
+                fd = os.open(f"/proc/{pid}/{path}", os.O_WRONLY | os.O_NONBLOCK)
+                with contextlib.closing(os.fdopen(fd, "wb", buffering=0)) as file:
+                    file.write(forged())
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as guest:
+        guest.settimeout(0.01)
+        guest.connect("\0paddock-guest")
+        guest.sendall(forged())
+        guest.recv(1)
+
+
+print("started", flush=True)
+os.fork()
+while True:
+    spray()
+"""
+GRADER = "sleep 0.02; echo '3 tests FAILED'; exit 1"
+
+
+def _rss() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.timeout(SECONDS + 60)
+@pytest.mark.parametrize("backend", SPRAYED, indirect=True)
+async def test_no_verdict_changes_and_nothing_hangs_while_frames_are_forged(
+    sandbox: Sandbox,
+) -> None:
+    before, verdicts = _rss(), 0
+    async with await sandbox.start(["python3", "-c", SPRAY]) as process:
+        async for _ in process.output():
+            break
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            result = await sandbox.exec(GRADER, timeout=30)
+            assert (result.exit_code, result.stdout) == (1, "3 tests FAILED\n")
+            verdicts += 1
+        await process.kill()
+    grown = _rss() - before
+    _log.info("%d verdicts in %d s, the host grew by %d bytes", verdicts, SECONDS, grown)
+    assert verdicts
+    assert grown < GROWTH_MAX
