@@ -51,22 +51,28 @@ def forged():
     return b"".join(verdict(channel) for channel in random.sample(range(400), 20))
 
 
-def ours():
+def is_ours(pid):
     # Other commands have the user of this one, and what they do is theirs.
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read().split(b"\0")
-            if pid == "1" or (b"-I" in words and b"-S" in words):
-                yield pid
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        words = file.read().split(b"\0")
+    return pid == "1" or (b"-I" in words and b"-S" in words)
+
+
+def write_to(pid, path):
+    fd = os.open(f"/proc/{pid}/{path}", os.O_WRONLY | os.O_NONBLOCK)
+    with contextlib.closing(os.fdopen(fd, "wb", buffering=0)) as file:
+        if is_ours(pid):  # still: until it executes its program a command looks so, too
+            file.write(forged())
 
 
 def spray():
-    for pid in ours():
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if not is_ours(pid):
+                continue
         for path in (*(f"fd/{number}" for number in range(64)), *FILES):
             with contextlib.suppress(OSError):
-                fd = os.open(f"/proc/{pid}/{path}", os.O_WRONLY | os.O_NONBLOCK)
-                with contextlib.closing(os.fdopen(fd, "wb", buffering=0)) as file:
-                    file.write(forged())
+                write_to(pid, path)
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as guest:
         guest.settimeout(0.01)
         guest.connect("\0paddock-guest")
