@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from paddock._concurrency import Interrupted, interruptible
 from paddock.backends.docker.engine import EngineError
+from paddock.backends.docker.tls import dial_tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,10 +46,11 @@ async def _connect(endpoint: Endpoint, factory: Callable[[], P]) -> tuple[asynci
         return await loop.create_unix_connection(factory, url.path)
     if url.scheme == "ssh":
         return await loop.create_unix_connection(factory, sock=await _dial_ssh(endpoint.url))
-    tls = await asyncio.to_thread(endpoint.ssl_context)  # it reads files
-    return await loop.create_connection(
-        factory, url.hostname or "localhost", url.port or 2375, ssl=tls
-    )
+    host, port = url.hostname or "localhost", url.port or 2375
+    context = await asyncio.to_thread(endpoint.ssl_context)  # it reads files
+    if context is None:
+        return await loop.create_connection(factory, host, port)
+    return await loop.create_unix_connection(factory, sock=await dial_tls(host, port, context))
 
 
 async def _dial_ssh(url: str) -> socket.socket:
