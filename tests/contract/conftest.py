@@ -175,7 +175,7 @@ def abandon() -> Callable[[Backend], Awaitable[str]]:
             return directory.path.name
         lock = owner.OwnerLock.take()
         if isinstance(recipe, DaytonaBackend):
-            async with recipe._account() as service:
+            async with recipe.account() as service:
                 native = await recipe._create(service, lock.name, recipe._settings())
             lock.abandon()
             return str(native.id)

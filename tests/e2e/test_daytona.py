@@ -224,7 +224,7 @@ async def test_a_fork_has_an_owner_of_its_own_and_outlives_what_it_was_made_from
     await parent.aclose()
     async with fork:
         owners = {info.id: info.owner for info in await recipe.list(recipe.labels)}
-        assert owners == {parent.id: "alive", fork.id: "alive"}
+        assert owners == {parent.id: "gone", fork.id: "alive"}
         assert await recipe.gc() == []
         assert (await fork.exec("echo on")).stdout == "on\n"
     assert await recipe.list(recipe.labels) == []

@@ -30,7 +30,7 @@ from paddock.network import Allow
 from paddock.sandbox import Resources, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from daytona import DaytonaConfig
     from daytona import Image as NativeImage
@@ -142,19 +142,20 @@ class DaytonaBackend(Backend):
             raise
 
     async def delete(self, sandbox_id: str) -> bool:
-        async with self._account() as service:
+        async with self.account() as service:
             return await inventory.remove(service, sandbox_id)
 
     async def gc(self) -> Sequence[str]:
-        async with self._account() as service:
+        async with self.account() as service:
             return await inventory.collect(service)
 
     async def list(self, labels: Mapping[str, str] | None = None) -> Sequence[SandboxInfo]:
-        async with self._account() as service:
+        async with self.account() as service:
             return await inventory.listing(service, labels or {})
 
     @contextlib.asynccontextmanager
-    async def _account(self) -> Any:
+    async def account(self) -> AsyncIterator[Service]:
+        """The account of this recipe, for one use."""
         service = await Service.open(self.config, self.target)
         try:
             yield service

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from paddock._frozen import FrozenMapping
 from paddock.backends import owner
 from paddock.backends.base import SandboxInfo
-from paddock.backends.daytona.service import ServiceError, sdk
+from paddock.backends.daytona.service import REFUSED, ServiceError, sdk
 from paddock.errors import ConfigError, SandboxError
 
 if TYPE_CHECKING:
@@ -22,10 +21,11 @@ if TYPE_CHECKING:
     from paddock.backends.daytona.service import Service
 
 __all__ = [
-    "claim",
+    "claim_fork",
     "collect",
     "collect_once",
     "delete",
+    "delete_again",
     "find",
     "find_by_name",
     "labels",
@@ -38,6 +38,12 @@ __all__ = [
 LABEL = "dev.paddock.sandbox"
 """Holds the name of its owner's lock, which is the sandbox's own name too."""
 HOST_LABEL = "dev.paddock.host"
+PARENT_LABEL = "dev.paddock.parent"
+"""The id of the sandbox that a fork was made from."""
+CLOSED_LABEL = "dev.paddock.closed"
+"""Marks a sandbox that was deleted while it had forks. Daytona keeps such a sandbox; whoever
+deletes the last of the forks deletes it too, and so does `collect`."""
+CLOSED = {CLOSED_LABEL: "yes"}
 LABEL_PREFIX = "dev.paddock.label."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 DELETE_DEADLINE = 60.0
@@ -98,8 +104,8 @@ def _seen(native: Any, here: str) -> SandboxInfo:
     return SandboxInfo(
         id=native.id,
         backend="daytona",
-        state=STATES.get(str(native.state.value), "ended"),
-        owner=_owner(told, here),
+        state="ended" if _is_closed(native) else STATES.get(str(native.state.value), "ended"),
+        owner="gone" if _is_closed(native) else _owner(told, here),
         created=datetime.fromisoformat(created).astimezone(UTC),
         image=native.snapshot,
         labels=FrozenMapping(own_labels(told)),
@@ -117,6 +123,8 @@ async def find(service: Service, sandbox_id: str) -> Any:
     native = await find_by_name(service, sandbox_id)
     if native is None or LABEL not in (native.labels or {}):
         raise ConfigError(f"no sandbox of ours is called {sandbox_id}")
+    if _is_closed(native):
+        raise ConfigError(f"sandbox {sandbox_id} is closed; Daytona keeps it until its forks go")
     return native
 
 
@@ -132,25 +140,77 @@ async def find_by_name(service: Service, name: str) -> Any | None:
     return None if is_going(native) else native
 
 
-async def claim(service: Service, native: Any, told: Mapping[str, str]) -> None:
-    """Let a sandbox say who owns it, that was made with another's labels."""
-    whole = {**(native.labels or {}), **told}
-    await service.call("labelling a sandbox", lambda: native.set_labels(whole))
+async def claim_fork(service: Service, native: Any, told: Mapping[str, str], parent: str) -> None:
+    """Replace the labels that a fork has from the sandbox `parent` by its own."""
+    await _set_labels(service, native, {**told, PARENT_LABEL: parent})
 
 
-async def delete(service: Service, native: Any) -> None:
-    """Delete a sandbox; one that is gone, or going, is fine."""
+async def _set_labels(service: Service, native: Any, told: Mapping[str, str]) -> None:
+    kept = {key: value for key, value in (native.labels or {}).items() if key != CLOSED_LABEL}
+    await service.call("labelling a sandbox", lambda: native.set_labels({**kept, **told}))
 
-    async def once() -> None:
-        with contextlib.suppress(sdk().DaytonaNotFoundError):
+
+async def delete(service: Service, native: Any) -> list[str]:
+    """Delete a sandbox, and each closed one of which the last fork is gone with it.
+
+    Return the ids of those deleted. A sandbox that is gone, or going, counts as deleted; one that
+    has forks is marked as closed instead.
+    """
+    deleted: list[str] = []
+    while native is not None and await _delete_or_mark(service, native):
+        deleted.append(native.id)
+        native = await _closed_parent(service, native)
+    return deleted
+
+
+async def delete_again(service: Service, native: Any) -> None:
+    """As `delete`, by another client than the closed one that `native` belongs to."""
+    there = await find_by_name(service, native.id) or await _closed_parent(service, native)
+    if there is not None:
+        await delete(service, there)
+
+
+async def _delete_or_mark(service: Service, native: Any) -> bool:
+    """Return False if it has forks, and is marked as closed."""
+
+    async def once() -> bool:
+        try:
             await native.delete(timeout=DELETE_DEADLINE)
+        except sdk().DaytonaNotFoundError:
+            return True
+        except sdk().DaytonaError as error:
+            if error.status_code in REFUSED and await _mark_if_forked(service, native):
+                return False
+            raise
+        return True
 
     # While its state changes, a service may refuse.
-    await service.call("deleting a sandbox", once, refused_is_passing=True)
+    return await service.call("deleting a sandbox", once, refused_is_passing=True)
+
+
+async def _mark_if_forked(service: Service, native: Any) -> bool:
+    forks = {PARENT_LABEL: native.id}
+    if not await _all(service, forks):
+        return False
+    if not _is_closed(native):
+        await _set_labels(service, native, CLOSED)
+    # Whoever deleted the last fork before the mark was there has not seen it.
+    return bool(await _all(service, forks))
+
+
+async def _closed_parent(service: Service, native: Any) -> Any | None:
+    """Return the sandbox that it was forked from, if that is closed."""
+    parent = (native.labels or {}).get(PARENT_LABEL)
+    found = None if parent is None else await find_by_name(service, parent)
+    return found if found is not None and _is_closed(found) else None
+
+
+def _is_closed(native: Any) -> bool:
+    return LABEL in (native.labels or {}) and CLOSED_LABEL in native.labels
 
 
 async def remove(service: Service, sandbox_id: str) -> bool:
-    """Delete one; False if it is not there, or not ours."""
+    """Delete one, see `delete`; return False if it is not there, or not ours."""
     native = await find_by_name(service, sandbox_id)
     if native is None or LABEL not in (native.labels or {}):
         return False
@@ -169,20 +229,24 @@ async def remove_by_name(service: Service, name: str, *, within: float) -> None:
 
 
 async def collect(service: Service) -> list[str]:
-    """Delete the sandboxes of this machine whose owner is gone; which they were."""
+    """Delete the sandboxes of this machine whose owner is gone, and closed ones without forks.
+
+    Return the ids of those deleted.
+    """
     await asyncio.to_thread(owner.forget_dead)
-    left = [
-        native
-        for native in await _all(service, {HOST_LABEL: owner.host_id()})
-        if not owner.is_owned(native.labels[LABEL])
-    ]
+    here = await _all(service, {HOST_LABEL: owner.host_id()})
+    left = [native for native in here if not owner.is_owned(native.labels[LABEL])]
+    closed = await _all(service, CLOSED)
+    candidates = {native.id: native for native in (*left, *closed)}
     results = await asyncio.gather(
-        *(delete(service, native) for native in left), return_exceptions=True
+        *(delete(service, native) for native in candidates.values()), return_exceptions=True
     )
+    deleted: dict[str, None] = {}
     for result in results:
         if isinstance(result, BaseException):
             raise result
-    return [native.id for native in left]
+        deleted |= dict.fromkeys(result)
+    return list(deleted)
 
 
 _collected: set[str] = set()

@@ -104,8 +104,7 @@ class DaytonaSandbox(GuestSandbox):
         self._carrier = carrier
         self._line = line
         self._lock = lock
-        self._parent: DaytonaSandbox | None = None
-        self._forks: set[DaytonaSandbox] = set()
+        self._released = False
         client.link.probe = line.probe
         self._lease: LeaseRenewal | None = None
         if backend.lease is not None and backend.silence is not None:
@@ -156,17 +155,15 @@ class DaytonaSandbox(GuestSandbox):
 
         async def make(name: str) -> Any:
             native = await self._change("fork()", lambda: self.native.fork(name, CHANGE_DEADLINE))
-            await inventory.claim(service, native, inventory.labels(recipe, name))
+            labels = inventory.labels(recipe, name)
+            await inventory.claim_fork(service, native, labels, parent=self.id)
             return native
 
         try:
-            fork = await recipe.adopt(service, make)
+            return await recipe.adopt(service, make)
         except BaseException:
             await finish(service.aclose())
             raise
-        fork._parent = self
-        self._forks.add(fork)
-        return fork
 
     async def pause(self) -> None:
         if self._client.link.state is not State.PAUSED:
@@ -245,19 +242,17 @@ class DaytonaSandbox(GuestSandbox):
         try:
             await self._stop_asking()
         finally:
-            if not self._forks:  # else the last of them does it: Daytona keeps what has forks
-                await self._take_down()
+            await self._take_down()
 
     async def _take_down(self) -> None:
+        if self._released:  # by a call that failed
+            async with self._recipe.account() as service:
+                await inventory.delete_again(service, self.native)
+            return
         try:
             await inventory.delete(self._service, self.native)
         finally:
             await self._release()
-            parent, self._parent = self._parent, None
-            if parent is not None:
-                parent._forks.discard(self)
-                if parent.closed and not parent._forks:
-                    await parent._take_down()
 
     async def _let_go(self) -> None:
         try:
@@ -273,8 +268,10 @@ class DaytonaSandbox(GuestSandbox):
             await self._lease.aclose()
 
     async def _release(self) -> None:
-        self._lock.release()
-        await self._service.aclose()
+        if not self._released:
+            self._released = True
+            self._lock.release()
+            await self._service.aclose()
 
 
 async def _close_all(made: Sequence[Sandbox]) -> None:
