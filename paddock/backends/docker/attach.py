@@ -14,6 +14,7 @@ from paddock.backends.guest.stderr import printable
 
 if TYPE_CHECKING:
     from paddock.backends.docker.engine import Engine
+    from paddock.backends.guest.connection import Connection
 
 __all__ = ["AttachedStream", "join_stream", "open_stream"]
 
@@ -103,9 +104,9 @@ async def open_stream(engine: Engine, container: str, client: asyncio.Protocol) 
 
 
 async def join_stream(
-    engine: Engine, container: str, client: asyncio.Protocol, token: str
+    engine: Engine, container: str, connection: Connection, token: str
 ) -> AttachedStream:
-    """Connect `client` to the guest that a container has, by its join token.
+    """Connect to the guest that a container has, by its join token.
 
     Returns when the guest has answered. Raises `EngineError`. If cancelled, the connection is
     closed, and with it the relay.
@@ -115,7 +116,7 @@ async def join_stream(
     argv = ["python3", "-I", "-S", "-c", program]
     made = await engine.call(what, engine.client.exec_create, container, argv, stdin=True)
     path, body = f"/exec/{made['Id']}/start", b'{"Detach": false, "Tty": false}'
-    sealed = SealedStream(client, token)
+    sealed = SealedStream(connection, token)
     stream = await open_hijacked(
         engine, what, lambda: AttachedStream(what, engine, path, sealed, body)
     )

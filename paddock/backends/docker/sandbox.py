@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DockerSandbox"]
 
-RECONNECT_TIMEOUT = 2.0
-"""Seconds in which a stream that broke has to be replaced: an engine restarts in 0.5 s, and
-callers wait for the reason if it does not."""
+RECONNECT_TIMEOUT = 4.0
+"""Seconds in which a stream that broke has to be replaced, less than the guest waits: an engine
+restarts in 0.5 s, on a machine under load some 2 s. Callers wait for the reason if it does not."""
 RECONNECT_INTERVAL = 0.1
 IDLE_INTERVAL = 15.0
 """Seconds between two heartbeats where there is no lease to renew."""

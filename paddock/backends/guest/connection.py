@@ -8,10 +8,13 @@ and is the last one that is read.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from paddock.backends.guest.inside import wire
 from paddock.backends.guest.writer import SharedWriter
+
+if TYPE_CHECKING:
+    from paddock.backends.guest.inside.seal import Seal
 
 __all__ = ["Connection", "ProtocolViolation", "Receiver"]
 
@@ -39,21 +42,45 @@ class Connection(asyncio.Protocol):
     def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
         self._frames = wire.Frames()
+        self._seal: Seal | None = None
         self._transport: asyncio.Transport | None = None
         self._writer: SharedWriter | None = None
         self._broken = False
 
+    def seal(self, ours: Seal, theirs: Seal) -> None:
+        """Follow each frame by a tag, and expect one after each, from the first one on.
+
+        Whoever carries such a stream is not trusted: a frame that was forged on its way is the
+        end of this connection, and no violation by the guest.
+        """
+        self._seal = ours
+        self._frames = wire.Frames(theirs)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._writer = SharedWriter(transport, asyncio.get_running_loop())
+        self._writer = SharedWriter(transport, asyncio.get_running_loop(), self._seal)
 
     def data_received(self, data: bytes) -> None:
         if self._broken:
             return
         try:
-            for kind, channel, payload in self._frames.feed(data):
-                self.receiver.on_frame(kind, channel, payload)
+            frames = self._frames.feed(data)
+        except ValueError as error:
+            self._broken = True
+            if self._seal is not None:
+                self.abort()
+            else:
+                self.receiver.on_violation(str(error))
+            return
+        for frame in frames:
+            self._pass_on(*frame)
+
+    def _pass_on(self, kind: int, channel: int, payload: bytes) -> None:
+        if self._broken:
+            return
+        try:
+            self.receiver.on_frame(kind, channel, payload)
         except Exception as error:  # whatever it is, nobody may wait for this guest any more
             self._broken = True
             known = isinstance(error, ValueError)

@@ -61,6 +61,8 @@ class GuestProcess(BufferedProcess):
         self._kill_timeout = kill_timeout
         self._captures = self._new_captures()
         self._replied = False
+        self._cut_off = False
+        """The stream broke, and what comes now, if anything, is after a gap."""
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._killing = False
         self._started = time.monotonic()
@@ -112,7 +114,10 @@ class GuestProcess(BufferedProcess):
         self._unacknowledged += len(data)
         if self._unacknowledged > UNACKNOWLEDGED_MAX:
             raise ProtocolViolation("more output than there was room for")
-        self._buffer(stream, data)
+        if self._cut_off:
+            self._taken(len(data))
+        else:
+            self._buffer(stream, data)
 
     def _on_stdin_credit(self, size: int) -> None:
         self._stdin_window += size
@@ -123,6 +128,8 @@ class GuestProcess(BufferedProcess):
         if self._replied:
             raise ProtocolViolation("a command ended twice")
         outcome = error_in(body) or self._result_in(body)
+        if self._cut_off:
+            outcome = CommandLost(LOST_OUTPUT)
         self._replied = True
         if not self._killing and not body.get("background"):
             self._leave()
@@ -177,6 +184,7 @@ class GuestProcess(BufferedProcess):
 
     def on_break(self) -> bool:
         if self._replied or self._streamed or self._stdin:
+            self._cut_off = not self._replied
             return False
         self._captures = self._new_captures()
         return True
@@ -187,6 +195,7 @@ class GuestProcess(BufferedProcess):
                 self._killing = True
                 self._fail(CommandLost(LOST_OUTPUT))
             elif not heard:
+                self._cut_off = False
                 self._channels.send(wire.REQUEST, self._number, self._order)
         if self._killing:
             self._send_kill(0)

@@ -14,8 +14,12 @@ import ssl
 import threading
 from typing import TYPE_CHECKING
 
+from paddock.backends.guest.inside.wire import HEADER
+
 if TYPE_CHECKING:
     import asyncio
+
+    from paddock.backends.guest.inside.seal import Seal
 
 __all__ = ["SharedWriter"]
 
@@ -30,9 +34,16 @@ class SharedWriter:
     another thread sends waits for the loop. `close` does not close the transport.
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        seal: Seal | None = None,
+    ) -> None:
+        """With a `seal`, what is written are whole frames, and each is followed by its tag."""
         self._transport = transport
         self._loop = loop
+        self._seal = seal
         self._lock = threading.Lock()
         self._waiting = bytearray()
         self._watched = False
@@ -42,14 +53,14 @@ class SharedWriter:
     def write(self, data: bytes) -> None:
         """Send `data` after all that was given before. To be called in the loop's thread."""
         if not self._is_plain:
-            self._transport.write(data)
+            self._transport.write(self._sealed(data))
         elif self._push(data):
             self._watch()
 
     def write_from_thread(self, data: bytes) -> None:
         """The same, from another thread. Never blocks: the rest is sent by whoever comes next."""
         if not self._is_plain:
-            self._loop.call_soon_threadsafe(self._transport.write, data)
+            self._loop.call_soon_threadsafe(self.write, data)
         elif self._push(data):
             self._loop.call_soon_threadsafe(self._watch)
 
@@ -70,6 +81,7 @@ class SharedWriter:
         with self._lock:
             if self._fd is None:
                 return False
+            data = self._sealed(data)
             if self._waiting:
                 self._waiting += data
             else:
@@ -80,6 +92,19 @@ class SharedWriter:
                     break
                 del self._waiting[:taken]
             return bool(self._waiting)
+
+    def _sealed(self, data: bytes) -> bytes:
+        """Each of the frames in `data` followed by its tag, where there is a seal."""
+        if self._seal is None:
+            return data
+        pieces: list[bytes | memoryview] = []
+        view = memoryview(data)
+        while view:
+            size: int = HEADER.unpack_from(view)[0]
+            end = HEADER.size + size
+            pieces += (view[:end], self._seal.tag(view[:end]))
+            view = view[end:]
+        return b"".join(pieces)
 
     def _take(self, data: bytes | bytearray) -> int:
         """Bytes that the socket took; all of them if it is broken, which its reader notices."""

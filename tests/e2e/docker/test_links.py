@@ -65,6 +65,18 @@ async def test_a_loop_that_is_blocked_for_longer_than_the_lease_loses_nothing(
         assert (await sandbox.exec("echo on")).stdout == "on\n"
 
 
+async def test_a_holder_that_joined_sends_heartbeats_past_a_blocked_loop(engine: Engine) -> None:
+    recipe = dataclasses.replace(RECIPE, lease=LEASE)
+    async with recipe.sandbox() as sandbox:
+        holder = await recipe.attach(sandbox.id)
+        assert isinstance(sandbox, DockerSandbox)
+        sandbox._monitor._heartbeat.stop()  # the other holder alone keeps the lease
+        time.sleep(3 * LEASE)  # noqa: ASYNC251 - see above
+        assert (await holder.exec("echo on")).stdout == "on\n"
+        assert (await sandbox.exec("echo on")).stdout == "on\n"
+        await holder.aclose()
+
+
 async def test_a_loop_that_is_blocked_in_the_middle_of_an_upload_loses_nothing(
     engine: Engine, tmp_path: Path
 ) -> None:

@@ -283,9 +283,9 @@ class Conversation(RuleBasedStateMachine):
     @rule(count=st.integers(1, 5))
     def deliver_to_host(self, count: int) -> None:
         async def work() -> None:
-            for _ in range(min(count, len(self.stream.to_host))):
-                frame = wire.frame(*self.stream.to_host.popleft())
-                self.stream.connection.data_received(frame)
+            count_now = min(count, len(self.stream.to_host))
+            frames = [wire.frame(*self.stream.to_host.popleft()) for _ in range(count_now)]
+            self.stream.connection.data_received(b"".join(frames))
 
         self.advance(work())
 
@@ -325,13 +325,13 @@ class Conversation(RuleBasedStateMachine):
 
         self.advance(work())
         if shortly and self.client.link.state is State.RECONNECTING:
-            self.reconnects()
+            self.reconnects(killed=True)
 
     @precondition(
         lambda self: self.client.link.state is State.RECONNECTING and not self.stream.alive
     )
-    @rule()
-    def reconnects(self) -> None:
+    @rule(killed=st.booleans())
+    def reconnects(self, killed: bool) -> None:
         """To the end: one that is broken off is asked for again, which this does not model."""
 
         async def work() -> None:
@@ -347,7 +347,11 @@ class Conversation(RuleBasedStateMachine):
         assert self.reconnecting is not None
         while not self.reconnecting.done():
             self.deliver_to_guest(100)
-            self.deliver_to_host(1)
+            if killed:  # what the guest does at once is in the same piece as its answer
+                for channel in tuple(self.stream.commands):
+                    if self.stream.commands[channel].killing:
+                        self.guest.end(self.stream, channel, background=False)
+            self.deliver_to_host(100 if killed else 1)
 
     @precondition(lambda self: not self.over and self.asked >= ENOUGH)
     @rule(lost=st.booleans())
@@ -398,6 +402,13 @@ class Conversation(RuleBasedStateMachine):
                 assert key.removeprefix("kill ") not in running
 
     @invariant()
+    def output_with_a_gap_is_no_result(self) -> None:
+        for name, process in self.processes.items():
+            task = self.waiting[name]
+            if process._killing and f"kill {name}" not in self.waiting and task.done():
+                assert isinstance(task.exception(), CommandLost)
+
+    @invariant()
     def a_result_is_lost_only_with_a_stream(self) -> None:
         for task in self.waiting.values():
             if task.done() and not task.cancelled():
@@ -428,7 +439,7 @@ class Conversation(RuleBasedStateMachine):
         if self.client.link.state is State.PAUSED:
             self.resume()
         if not self.stream.alive:
-            self.reconnects()
+            self.reconnects(killed=False)
         for _ in range(1000):
             self.deliver_to_guest(100)
             for channel in tuple(self.stream.commands):

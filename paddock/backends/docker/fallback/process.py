@@ -91,8 +91,9 @@ class ExecProcess(BufferedProcess):
         self._writable = asyncio.Event()
         self._writable.set()
         self._began = loop.time()
-        self._begun: asyncio.Future[tuple[int, int] | None] = loop.create_future()
-        """The numbers of the wrapper and of the command; None if it never ran."""
+        self.begun: asyncio.Future[tuple[int, int] | None] = loop.create_future()
+        """The numbers of the wrapper and of the command; None if it never ran. Always done in
+        the end."""
         self._killing: asyncio.Task[None] | None = None
         self._look_up: asyncio.Task[None] | None = None
 
@@ -117,22 +118,27 @@ class ExecProcess(BufferedProcess):
         """Start the command. If cancelled, nothing of it is left."""
         command = self._command
         what = f"starting {command.argv[0]!r}"
-        made = await self._engine.call(
-            what,
-            self._engine.client.exec_create,
-            self._container,
-            wrapped(command, self._inside),
-            stdin=command.stdin,
-            user=command.user or "",
-            environment=environment(command, self._inside) | {KEY: self._key},
-        )
-        # The engine may start what it was asked to after we have hung up, so we do not.
-        await acquire(
-            open_hijacked(
-                self._engine, what, lambda: _ExecStream(what, self._engine, made["Id"], self)
-            ),
-            lambda stream: self._kill(0),
-        )
+        try:
+            made = await self._engine.call(
+                what,
+                self._engine.client.exec_create,
+                self._container,
+                wrapped(command, self._inside),
+                stdin=command.stdin,
+                user=command.user or "",
+                environment=environment(command, self._inside) | {KEY: self._key},
+            )
+            # The engine may start what it was asked to after we have hung up, so we do not.
+            await acquire(
+                open_hijacked(
+                    self._engine, what, lambda: _ExecStream(what, self._engine, made["Id"], self)
+                ),
+                lambda stream: self._kill(0),
+            )
+        except BaseException:
+            if not self.begun.done():
+                self.begun.set_result(None)
+            raise
 
     # from the stream
 
@@ -150,7 +156,7 @@ class ExecProcess(BufferedProcess):
         self._changed.set()
 
     def _take(self, stream: int, data: bytes) -> None:
-        if not self._begun.done():  # the engine says why it does not start the command
+        if not self.begun.done():  # the engine says why it does not start the command
             self._refusal += data[: REFUSAL_MAX - len(self._refusal)]
             if stream == STDOUT:
                 return  # on this one nothing of the command comes before its beginning
@@ -164,10 +170,10 @@ class ExecProcess(BufferedProcess):
     def _on_mark(self, stream: int, mark: Mark) -> None:
         match mark:
             case ("begin", root, leader) if root.isdigit() and leader.isdigit():
-                if not self._begun.done():
-                    self._begun.set_result((int(root), int(leader)))
+                if not self.begun.done():
+                    self.begun.set_result((int(root), int(leader)))
                     self._began = asyncio.get_running_loop().time()
-            case ("cwd", name) if not self._begun.done():
+            case ("cwd", name) if not self.begun.done():
                 number = getattr(errno, name, errno.EIO)
                 self._fail(OSError(number, os.strerror(number), str(self._command.cwd)))
             case ("end", code, *left) if code.isdigit() and stream not in self._ended:
@@ -199,8 +205,8 @@ class ExecProcess(BufferedProcess):
 
     def _hang_up(self) -> None:
         """The engine goes on reading what is printed, for as long as the wrapper is there."""
-        if not self._begun.done():
-            self._begun.set_result(None)
+        if not self.begun.done():
+            self.begun.set_result(None)
         if self._transport is not None:
             self._transport.abort()
         self._writable.set()
@@ -225,9 +231,9 @@ class ExecProcess(BufferedProcess):
         error: Exception = CommandLost(
             "the command's supervisor was killed, or the engine cut the stream to it"
         )
-        if not self._begun.done():
+        if not self.begun.done():
             error = _refused(self._refusal.decode(errors="replace").strip(), self._command)
-            self._begun.set_result(None)
+            self.begun.set_result(None)
         with contextlib.suppress(SandboxLost, SandboxClosed):
             ending = asyncio.create_task(self._end_tree(0))
             while not await self._until_gone(ending, 0):
@@ -267,8 +273,8 @@ class ExecProcess(BufferedProcess):
             self._transport.write_eof()
 
     async def signal(self, number: int) -> None:
-        await asyncio.wait([self._begun])
-        begun = self._begun.result()
+        await asyncio.wait([self.begun])
+        begun = self.begun.result()
         if begun is not None and not self._result.done():
             await self._watchdog.signal(number, [begun[1]])
 
@@ -292,7 +298,7 @@ class ExecProcess(BufferedProcess):
     async def _end(self, grace: float) -> None:
         self._discard()
         try:
-            await asyncio.wait([self._begun])
+            await asyncio.wait([self.begun])
             await self._end_tree(grace)
             await asyncio.wait([self._result])
         except (SandboxLost, SandboxClosed) as error:
@@ -300,7 +306,7 @@ class ExecProcess(BufferedProcess):
 
     async def _end_tree(self, grace: float) -> None:
         """SIGTERM, `grace` seconds, SIGKILL, until nothing is left."""
-        begun = self._begun.result()
+        begun = self.begun.result()
         root = begun[0] if begun is not None else None
         clock = asyncio.get_running_loop().time
         deadline = clock() + grace

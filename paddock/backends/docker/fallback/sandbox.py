@@ -108,6 +108,7 @@ class FallbackSandbox(ContainerSandbox):
         )
         self._processes = {one for one in self._processes if one.busy} | {process}
         self._starting += 1
+        process.begun.add_done_callback(self._on_begun)
         try:
             await process.begin()
         except EngineError as error:
@@ -115,15 +116,17 @@ class FallbackSandbox(ContainerSandbox):
                 await asyncio.wait([self._link.ended], timeout=GONE_DEADLINE)
             self._link.raise_if_over()
             raise
-        finally:
-            self._starting -= 1
-            if not self._starting:
-                self._none_starting.set()
         return process
 
+    def _on_begun(self, _: object) -> None:
+        self._starting -= 1
+        if not self._starting:
+            self._none_starting.set()
+
     async def _stop(self) -> None:
-        """Pause between two starts of commands: an engine that is to start one in a container
-        which it has paused meanwhile locks that up, for `resume` and removal too."""
+        """Pause when no command is being started, which one is until it says so itself: runc
+        would freeze half-way inside, and the engine hold the container's lock until then, for
+        `resume` and removal too."""
         self._pausing = asyncio.Event()
         try:
             while self._starting:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LEASE_TICK = 1.0
 """Seconds between two looks at how long the hosts have been silent."""
-RETURN_GRACE = 3.0
+RETURN_GRACE = 5.0
 """Seconds that a host has to come again when its stream has ended, where hosts can join."""
 
 
