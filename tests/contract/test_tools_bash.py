@@ -60,9 +60,17 @@ async def test_bash_starts_where_it_is_told(sandbox: Sandbox, call: Call) -> Non
 async def test_bash_starts_in_the_profiles_directory_if_there_is_one(sandbox: Sandbox) -> None:
     await sandbox.fs.mkdir("app")
     app = str(sandbox.path("app"))
-    there = caller(sandbox, PermissionProfile(name="x", shell_working_dir=app))
+    there = caller(
+        sandbox,
+        PermissionProfile(name="x", shell_fence=ShellFence.ALLOW_LIST, shell_working_dir=app),
+    )
     assert (await bash(there, "pwd"))[0] == app
-    not_there = caller(sandbox, PermissionProfile(name="x", shell_working_dir="/no/such"))
+    not_there = caller(
+        sandbox,
+        PermissionProfile(
+            name="x", shell_fence=ShellFence.ALLOW_LIST, shell_working_dir="/no/such"
+        ),
+    )
     assert (await bash(not_there, "pwd"))[0] == str(sandbox.working_dir)
 
 

@@ -239,11 +239,10 @@ async def test_archiving_never_deletes(recipe: DaytonaBackend) -> None:
 
 
 async def test_a_call_that_is_due_in_a_pause_ends_and_the_sandbox_goes_on(
-    sandbox: DaytonaSandbox, monkeypatch: pytest.MonkeyPatch
+    sandbox: DaytonaSandbox,
 ) -> None:
     if Capability.PAUSE not in sandbox.capabilities:
         return
-    monkeypatch.setattr("paddock.backends.daytona.sandbox.PATIENCE", 1.0)
     overdue = asyncio.create_task(sandbox.exec("sleep 985001", timeout=0.5))
     await sandbox.exec("true")
     await sandbox.pause()
