@@ -92,9 +92,9 @@ async def test_no_process_can_be_traced_and_none_gives_a_descriptor_away(sandbox
 SCRIBBLE = r"""
 import contextlib, os, sys
 
-DEPOT_ABOVE = 3  # a supervisor and the guest are between
+RELAY_BUFFER_ABOVE = 3  # a supervisor and the guest are between
 above = [os.getpid()]
-for _ in range(DEPOT_ABOVE):
+for _ in range(RELAY_BUFFER_ABOVE):
     with open(f"/proc/{above[-1]}/stat") as file:
         above.append(int(file.read().rpartition(")")[2].split()[1]))
 own = {os.readlink(f"/proc/self/fd/{number}") for number in range(3)}
@@ -105,7 +105,7 @@ for pid in above[1:]:
             if os.readlink(path) not in own:
                 fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
                 os.write(fd, b"hello\n")
-with open(f"/proc/{above[DEPOT_ABOVE]}/cmdline", "rb") as file:
+with open(f"/proc/{above[RELAY_BUFFER_ABOVE]}/cmdline", "rb") as file:
     sys.stdout.buffer.write(file.read().strip(b"\0"))
 """
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from paddock._concurrency import acquire, finish
 from paddock.backends.base import Backend, Progress, unwatched
 from paddock.backends.daytona import inventory, terms
-from paddock.backends.daytona.carrier import Carrier
 from paddock.backends.daytona.images import daytona_image
-from paddock.backends.daytona.line import Line
+from paddock.backends.daytona.long_poll import LongPollTransport
+from paddock.backends.daytona.request_channel import RequestChannel
 from paddock.backends.daytona.sandbox import DaytonaSandbox
 from paddock.backends.daytona.service import PAUSE_MAX, REPEATING, Service, sdk
 from paddock.backends.guest.bundle import bundle
@@ -281,23 +281,23 @@ class DaytonaBackend(Backend):
     async def _settle(self, service: Service, native: Any, lock: OwnerLock) -> DaytonaSandbox:
         """Put a guest into a sandbox that runs, and hear it."""
         client = GuestClient(kill_timeout=PAUSE_MAX + REPEATING)
-        line = Line(service, native, client.link)
-        carrier = Carrier(line.run, client.channels)
+        requests = RequestChannel(service, native, client.link)
+        transport = LongPollTransport(requests.run, client.channels)
         folder = f"/tmp/.paddock-{secrets.token_hex(8)}"
-        carrier.write(bundle())
-        requests = [client.request("configure", limits={}, spill_dir=folder, lease=None)]
+        transport.write(bundle())
+        questions = [client.request("configure", limits={}, spill_dir=folder, lease=None)]
         if self.working_dir is not None:
-            requests.append(
+            questions.append(
                 client.request("mkdir", path=self.working_dir, parents=True, exist_ok=True)
             )
-        asked = asyncio.gather(*requests)
+        asked = asyncio.gather(*questions)
         try:
             async with asyncio.timeout(READY_DEADLINE):
                 (answer, _), *_ = await asked
         except BaseException as error:
             asked.cancel()
             client.link.fail("it could not be started")
-            await finish(carrier.wait_closed())
+            await finish(transport.wait_closed())
             if isinstance(error, TimeoutError):
                 raise SandboxLost(
                     f"its guest did not answer within {READY_DEADLINE:g} s", sandbox_id=native.id
@@ -312,8 +312,8 @@ class DaytonaBackend(Backend):
             service=service,
             native=native,
             client=client,
-            carrier=carrier,
-            line=line,
+            transport=transport,
+            requests=requests,
             lock=lock,
             env={**answer["env"], **self.env_vars},
             working_dir=self.working_dir or str(answer["env"]["PWD"]),

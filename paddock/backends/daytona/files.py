@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
-    from paddock.backends.daytona.line import Line
+    from paddock.backends.daytona.request_channel import RequestChannel
     from paddock.backends.daytona.service import Service
     from paddock.backends.guest.client import GuestClient
     from paddock.files import AnyPath, FileInfo, SentCallback
@@ -44,13 +44,13 @@ class DaytonaFileSystem(GuestFileSystem):
         client: GuestClient,
         *,
         service: Service,
-        line: Line,
+        requests: RequestChannel,
         native: Any,
         folder: str,
     ) -> None:
         super().__init__(sandbox, client)
         self._service = service
-        self._line = line
+        self._requests = requests
         self._native = native
         self._folder = folder
         """Where things lie between a stream and the guest."""
@@ -166,7 +166,7 @@ class DaytonaFileSystem(GuestFileSystem):
     async def _carry(self, what: str, stream: Callable[[], Awaitable[None]]) -> None:
         """Over the service's stream. What it refuses it is asked once more, of where the
         sandbox is by then; it is too much to be asked for long."""
-        look = self._line.raise_if_gone
+        look = self._requests.raise_if_gone
         try:
             await self._service.call(what, stream, before_again=look)
         except ServiceError as error:

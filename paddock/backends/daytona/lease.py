@@ -11,7 +11,7 @@ from paddock.backends.heartbeat import heartbeats
 from paddock.errors import SandboxLost
 
 if TYPE_CHECKING:
-    from paddock.backends.daytona.line import Line
+    from paddock.backends.daytona.request_channel import RequestChannel
     from paddock.backends.daytona.service import Service
     from paddock.backends.guest.link import Link
 
@@ -28,12 +28,12 @@ class LeaseRenewal:
     """
 
     def __init__(
-        self, service: Service, native: Any, link: Link, line: Line, interval: float
+        self, service: Service, native: Any, link: Link, requests: RequestChannel, interval: float
     ) -> None:
         self._service = service
         self._sandbox_id = str(native.id)
         self._link = link
-        self._line = line
+        self._requests = requests
         self._loop = asyncio.get_running_loop()
         self._asked = False
         """Whether the loop was asked to renew and has not come to it."""
@@ -62,7 +62,7 @@ class LeaseRenewal:
 
     async def _renew(self) -> None:
         try:
-            await self._line.renew()
+            await self._requests.renew()
         except SandboxLost as error:
             self._link.fail(error.reason)
 

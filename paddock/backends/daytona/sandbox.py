@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paddock.backends.daytona.backend import DaytonaBackend
-    from paddock.backends.daytona.carrier import Carrier
-    from paddock.backends.daytona.line import Line
+    from paddock.backends.daytona.long_poll import LongPollTransport
+    from paddock.backends.daytona.request_channel import RequestChannel
     from paddock.backends.daytona.service import Service
     from paddock.backends.guest.client import GuestClient
     from paddock.backends.owner import OwnerLock
@@ -77,8 +77,8 @@ class DaytonaSandbox(GuestSandbox):
         service: Service,
         native: Any,
         client: GuestClient,
-        carrier: Carrier,
-        line: Line,
+        transport: LongPollTransport,
+        requests: RequestChannel,
         lock: OwnerLock,
         env: Mapping[str, str],
         working_dir: str,
@@ -95,25 +95,25 @@ class DaytonaSandbox(GuestSandbox):
             gate=Gate(),
         )
         self.fs = DaytonaFileSystem(
-            self, client, service=service, line=line, native=native, folder=folder
+            self, client, service=service, requests=requests, native=native, folder=folder
         )
         self.native = native
         """The SDK's own object; it dies with this one."""
         self._recipe = backend
         self._service = service
-        self._carrier = carrier
-        self._line = line
+        self._transport = transport
+        self._requests = requests
         self._lock = lock
         self._released = False
-        client.link.probe = line.probe
+        client.link.probe = requests.probe
         self._lease: LeaseRenewal | None = None
         if backend.lease is not None and backend.silence is not None:
             interval = min(backend.lease, backend.silence * 60) / 3
-            self._lease = LeaseRenewal(service, native, client.link, line, interval)
+            self._lease = LeaseRenewal(service, native, client.link, requests, interval)
 
     @property
     def lost(self) -> bool:
-        return super().lost or self._line.ended is not None
+        return super().lost or self._requests.ended is not None
 
     # ports
 
@@ -229,11 +229,11 @@ class DaytonaSandbox(GuestSandbox):
         self._client.link.raise_if_over()
         try:
             return await self._service.call(
-                what, work, twice=twice, before_again=self._line.raise_if_gone
+                what, work, twice=twice, before_again=self._requests.raise_if_gone
             )
         except ServiceError as error:
             if error.status in REFUSED:
-                await self._line.raise_if_gone()
+                await self._requests.raise_if_gone()
             raise
 
     # the end
@@ -263,7 +263,7 @@ class DaytonaSandbox(GuestSandbox):
     async def _stop_asking(self) -> None:
         self._client.link.close()
         await super()._close()
-        await self._carrier.wait_closed()
+        await self._transport.wait_closed()
         if self._lease is not None:
             await self._lease.aclose()
 

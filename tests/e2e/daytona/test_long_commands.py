@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tenacity.wait import wait_fixed
 
-from paddock.backends.daytona import carrier, line, service
-from paddock.backends.daytona.carrier import PATIENCE
+from paddock.backends.daytona import long_poll, request_channel, service
+from paddock.backends.daytona.long_poll import PATIENCE
 from paddock.errors import ExecTimeout
 from paddock.testing.daytona import CutWebSocket, DropAfter, DropBefore, GiveUp, Status, Truncate
 from tests.e2e.daytona.served import DEADLINE, EVENTS, EXECUTE, is_running, made, meeting, started
@@ -27,8 +27,8 @@ LIMIT = 2.0
 @pytest.fixture(autouse=True)
 def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "_pause", wait_fixed(0.02))
-    monkeypatch.setattr(carrier, "PATIENCE", 4.0)
-    monkeypatch.setattr(line, "SHORTEST", 0.5)
+    monkeypatch.setattr(long_poll, "PATIENCE", 4.0)
+    monkeypatch.setattr(request_channel, "SHORTEST", 0.5)
 
 
 def requests(daytona: Daytona) -> int:

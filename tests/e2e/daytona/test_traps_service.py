@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock.backends.daytona import carrier, service
+from paddock.backends.daytona import long_poll, service
 from paddock.errors import ExecTimeout, SandboxClosed, SandboxError, SandboxLost
 from paddock.testing.daytona import Delay, DropAfter, DropBefore, Status, StuckIn
 from tests.e2e.daytona.served import DEADLINE, EXECUTE, made
@@ -55,7 +55,7 @@ async def test_trap_12_output_is_followed_without_a_websocket(
 async def test_trap_14_a_long_command_is_many_short_requests_and_runs_once(
     daytona: Daytona, sandbox: DaytonaSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(carrier, "PATIENCE", 0.3)
+    monkeypatch.setattr(long_poll, "PATIENCE", 0.3)
     before = daytona.server.count("POST", "/process/execute")
     await sandbox.exec("echo x >> runs; sleep 1.5", check=True)
     requests = daytona.server.count("POST", "/process/execute") - before

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from paddock.backends.daytona.service import Service
     from paddock.backends.guest.link import Link
 
-__all__ = ["Line"]
+__all__ = ["RequestChannel"]
 
 MARGIN = 30
 """Seconds, beyond what it waits inside, for a command to start and its answer to arrive."""
@@ -44,12 +44,12 @@ ENDS = {
 """States from which a sandbox does not come back by itself. Paused ones do not either, but
 who pauses a sandbox of ours by other means is expected to let it go on."""
 PAUSED = frozenset({"pausing", "paused"})
-NO_DEPOT = ("ConnectionRefusedError", "FileNotFoundError")
+NO_RELAY_BUFFER = ("ConnectionRefusedError", "FileNotFoundError")
 MISSING = 127
 """A shell's exit code for a program that is not there."""
 
 
-class Line:
+class RequestChannel:
     """The way to one sandbox. While `link` is paused, requests wait."""
 
     def __init__(self, service: Service, native: Any, link: Link) -> None:
@@ -83,7 +83,7 @@ class Line:
             said = f"exit {answer.exit_code}: {answer.result.strip()[-1000:]}"
             if answer.exit_code == MISSING or "python3: not found" in answer.result:
                 break
-            if any(name in answer.result for name in NO_DEPOT):
+            if any(name in answer.result for name in NO_RELAY_BUFFER):
                 said = "something in the sandbox has killed it"
                 break
         raise SandboxLost(f"its guest does not answer ({said})")

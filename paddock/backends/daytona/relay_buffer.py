@@ -1,10 +1,10 @@
 """Keeps a guest inside a sandbox for a host that has no stream to it, only requests.
 
-Runs inside, as text, on Python 3.8 and newer; `open_depot` is called after it. What carries the
-calls is not trusted: host and depot sign what they send with a key that only they have. What
-the guest says is kept until the host has it; what the host says has its place in the whole, so
-what is said twice is taken once. It knows of the guest's protocol where a frame ends and
-whether it is more than output.
+Runs inside, as text, on Python 3.8 and newer; `open_relay_buffer` is called after it. What
+carries the calls is not trusted: host and relay buffer sign what they send with a key that only
+they have. What the guest says is kept until the host has it; what the host says has its place in
+the whole, so what is said twice is taken once. It knows of the guest's protocol where a frame ends
+and whether it is more than output.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ KEPT_MAX = 4 * ANSWER_MAX
 """Bytes that are kept; beyond them the guest is not read, and stops reading its commands."""
 
 
-class Depot:
+class RelayBuffer:
     """One guest's stream, both ways."""
 
     def __init__(self, wire: int, stderr: int, key: bytes) -> None:
@@ -213,13 +213,13 @@ def run(door: socket.socket, boot: str, key: bytes) -> None:
     )
     guests.close()
     log.close()
-    depot = Depot(ours.detach(), complaints.detach(), key)
-    for work in (depot.read_guest, depot.read_complaints, depot.write_guest):
+    buffer = RelayBuffer(ours.detach(), complaints.detach(), key)
+    for work in (buffer.read_guest, buffer.read_complaints, buffer.write_guest):
         start(work)
     while True:
         connection = door.accept()[0]
         if is_ours(connection):
-            start(depot.serve, connection)
+            start(buffer.serve, connection)
         else:
             connection.close()
 
@@ -228,7 +228,7 @@ def start(work: Callable[..., None], *args: object) -> None:
     threading.Thread(target=work, args=args, daemon=True).start()
 
 
-def open_depot(name: str, boot: str, key: str) -> None:
+def open_relay_buffer(name: str, boot: str, key: str) -> None:
     """Leave a process behind that keeps a guest, unless one is there already.
 
     `name` is an abstract socket's, `boot` the guest's first program, `key` in hexadecimal.

@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paddock.backends.daytona import carrier, depot
-from paddock.backends.daytona.carrier import Carrier, parse_answer
-from paddock.backends.daytona.depot import (
+from paddock.backends.daytona import long_poll, relay_buffer
+from paddock.backends.daytona.long_poll import LongPollTransport, parse_answer
+from paddock.backends.daytona.relay_buffer import (
     ANSWER,
     CALL,
     HEADER,
     OUTPUT,
     TAG_BYTES,
-    Depot,
     Frames,
+    RelayBuffer,
     sign,
 )
 
@@ -71,19 +71,19 @@ def test_what_a_depot_answers_is_read() -> None:
         "ä",
         base64.b64encode(zlib.compress(b"short")).decode(),
         base64.b64encode(zlib.compress(ANSWER.pack(0, 0) + bytes(99))[:-6]).decode(),
-        signed(ANSWER.pack(0, 0) + bytes(depot.ANSWER_MAX + 1)),
+        signed(ANSWER.pack(0, 0) + bytes(relay_buffer.ANSWER_MAX + 1)),
         signed(ANSWER.pack(0, 0) + b"forged", b"a guess"),
         base64.b64encode(zlib.compress(ANSWER.pack(0, 0) + bytes(99))).decode(),
     ],
 )
 def test_anything_else_is_no_answer(printed: str) -> None:
-    with pytest.raises(ValueError, match="no answer of a depot"):
+    with pytest.raises(ValueError, match="no answer of a relay buffer"):
         parse_answer(printed, KEY)
 
 
 @given(st.text(max_size=60))
 def test_no_text_is_more_than_a_value_error(printed: str) -> None:
-    with pytest.raises(ValueError, match="no answer of a depot"):
+    with pytest.raises(ValueError, match="no answer of a relay buffer"):
         parse_answer(printed, KEY)
 
 
@@ -106,36 +106,36 @@ def test_frames_are_seen_to_end_wherever_the_stream_is_cut(
         at += len(piece)
 
 
-# the depot
+# the relay buffer
 
 
 @pytest.fixture
-def idle() -> Depot:
-    return Depot(-1, -1, KEY)
+def idle() -> RelayBuffer:
+    return RelayBuffer(-1, -1, KEY)
 
 
 def called(
-    depot: Depot, *, offset: int = 0, heard: int = 0, eager: int = 0, words: bytes = b""
+    buffer: RelayBuffer, *, offset: int = 0, heard: int = 0, eager: int = 0, words: bytes = b""
 ) -> tuple[int, bool, bytes]:
-    """One call of a depot over a real connection, without patience."""
+    """One call of a relay buffer over a real connection, without patience."""
     here, there = socket.socketpair()
     with here:
         call = CALL.pack(offset, heard, 0.0, eager) + words
-        here.sendall(sign(depot.key, b"call", call) + call)
+        here.sendall(sign(buffer.key, b"call", call) + call)
         here.shutdown(socket.SHUT_WR)
-        depot.serve(there)
+        buffer.serve(there)
         answer = b"".join(iter(lambda: here.recv(65536), b""))
-    assert answer[:TAG_BYTES] == sign(depot.key, b"answer", answer[TAG_BYTES:])
+    assert answer[:TAG_BYTES] == sign(buffer.key, b"answer", answer[TAG_BYTES:])
     answer = answer[TAG_BYTES:]
     start, ended = ANSWER.unpack_from(answer)
     return start, bool(ended), answer[ANSWER.size :]
 
 
-def says(depot: Depot, data: bytes, seen: Frames) -> None:
-    """What a depot does with what its guest has said."""
-    depot.kept += data
+def says(buffer: RelayBuffer, data: bytes, seen: Frames) -> None:
+    """What a relay buffer does with what its guest has said."""
+    buffer.kept += data
     if seen.feed(data):
-        depot.notable = depot.start + len(depot.kept)
+        buffer.notable = buffer.start + len(buffer.kept)
 
 
 @given(
@@ -146,19 +146,19 @@ def says(depot: Depot, data: bytes, seen: Frames) -> None:
 def test_words_are_taken_once_in_whatever_order_they_come(
     words: bytes, cuts: list[int], data: st.DataObject
 ) -> None:
-    depot, at = Depot(-1, -1, KEY), 0
+    buffer, at = RelayBuffer(-1, -1, KEY), 0
     calls = []
     for piece in pieces(words, cuts):
         calls.append((at, piece))
         at += len(piece)
     repeated = data.draw(st.lists(st.sampled_from(calls), max_size=6)) if calls else []
     for offset, piece in data.draw(st.permutations(calls + repeated)):
-        called(depot, offset=offset, words=piece)
-    assert bytes(depot.waiting) == words
-    assert depot.taken == len(words)
+        called(buffer, offset=offset, words=piece)
+    assert bytes(buffer.waiting) == words
+    assert buffer.taken == len(words)
 
 
-def test_what_was_not_heard_is_told_again_and_what_was_is_forgotten(idle: Depot) -> None:
+def test_what_was_not_heard_is_told_again_and_what_was_is_forgotten(idle: RelayBuffer) -> None:
     idle.kept += b"said"
     assert called(idle)[::2] == (0, b"said")
     assert called(idle)[::2] == (0, b"said")
@@ -167,7 +167,7 @@ def test_what_was_not_heard_is_told_again_and_what_was_is_forgotten(idle: Depot)
     assert called(idle, heard=4)[::2] == (4, b"")
 
 
-def test_an_end_is_told_with_its_complaint_once_all_else_is_heard(idle: Depot) -> None:
+def test_an_end_is_told_with_its_complaint_once_all_else_is_heard(idle: RelayBuffer) -> None:
     idle.kept += b"last words"
     idle.complaint = b"Traceback: no memory"
     idle.ended = True
@@ -175,7 +175,7 @@ def test_an_end_is_told_with_its_complaint_once_all_else_is_heard(idle: Depot) -
     assert called(idle, heard=10) == (10, True, b"Traceback: no memory")
 
 
-def test_output_alone_is_worth_an_answer_only_to_who_wants_it(idle: Depot) -> None:
+def test_output_alone_is_worth_an_answer_only_to_who_wants_it(idle: RelayBuffer) -> None:
     seen = Frames()
     says(idle, HEADER.pack(3, OUTPUT[0], 1) + b"out", seen)
     assert not idle.is_worth_it(0)
@@ -184,7 +184,11 @@ def test_output_alone_is_worth_an_answer_only_to_who_wants_it(idle: Depot) -> No
     assert idle.is_worth_it(0)
     called(idle, heard=idle.notable)
     assert not idle.is_worth_it(0)
-    says(idle, HEADER.pack(depot.ANSWER_MAX, OUTPUT[0], 1) + bytes(depot.ANSWER_MAX), seen)
+    says(
+        idle,
+        HEADER.pack(relay_buffer.ANSWER_MAX, OUTPUT[0], 1) + bytes(relay_buffer.ANSWER_MAX),
+        seen,
+    )
     assert idle.is_worth_it(0)
 
 
@@ -192,7 +196,7 @@ def test_output_alone_is_worth_an_answer_only_to_who_wants_it(idle: Depot) -> No
 
 
 class Guest:
-    """What a carrier wants of a guest's channels, of their connection and of their link."""
+    """What the transport wants of a guest's channels, of their connection and of their link."""
 
     def __init__(self, awaited: int, *, streaming: bool) -> None:
         self.received = bytearray()
@@ -209,7 +213,7 @@ class Guest:
         return self
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The carrier writes elsewhere."""
+        """The transport writes elsewhere."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It closed itself."""
@@ -225,14 +229,14 @@ class Guest:
 class Wire:
     """Requests that are late, done more than once, or whose answers are lost, as it is drawn."""
 
-    def __init__(self, depot: Depot, draws: st.DataObject) -> None:
-        self._depot = depot
+    def __init__(self, buffer: RelayBuffer, draws: st.DataObject) -> None:
+        self._buffer = buffer
         self._draws = draws
         self._late: set[asyncio.Task[str]] = set()
         self._key = b""
 
-    def belong_to(self, carrier: Carrier) -> None:
-        self._key = carrier._key
+    def belong_to(self, transport: LongPollTransport) -> None:
+        self._key = transport._key
 
     async def run(self, making: Callable[[float], str], patience: float) -> str:
         command = making(patience)
@@ -250,9 +254,9 @@ class Wire:
         call = bytes.fromhex(words[7])[TAG_BYTES:]
         offset, heard, _, eager = CALL.unpack(call)
         said = zlib.decompress(base64.b64decode("".join(words[8:])))
-        self._depot.key = self._key
+        self._buffer.key = self._key
         start, ended, data = called(
-            self._depot, offset=offset, heard=heard, eager=eager, words=said
+            self._buffer, offset=offset, heard=heard, eager=eager, words=said
         )
         return signed(ANSWER.pack(start, ended) + data, self._key)
 
@@ -265,10 +269,10 @@ class Wire:
 
 
 async def carried(words: list[bytes], said: list[bytes], draws: st.DataObject) -> None:
-    place = Depot(-1, -1, KEY)
+    place = RelayBuffer(-1, -1, KEY)
     guest: Any = Guest(sum(map(len, said)), streaming=draws.draw(st.booleans(), "streams"))
     wire = Wire(place, draws)
-    subject = Carrier(wire.run, guest)
+    subject = LongPollTransport(wire.run, guest)
     wire.belong_to(subject)
 
     async def speak() -> None:
@@ -302,7 +306,10 @@ async def carried(words: list[bytes], said: list[bytes], draws: st.DataObject) -
 def test_both_directions_arrive_exactly_once_whatever_becomes_of_requests(
     words: list[bytes], said: list[bytes], draws: st.DataObject
 ) -> None:
-    small = mock.patch.multiple(carrier, WORDS_MAX=9), mock.patch.multiple(depot, ANSWER_MAX=25)
+    small = (
+        mock.patch.multiple(long_poll, WORDS_MAX=9),
+        mock.patch.multiple(relay_buffer, ANSWER_MAX=25),
+    )
     with small[0], small[1]:
         asyncio.run(carried(words, said, draws))
 
@@ -312,16 +319,18 @@ async def test_a_frame_that_is_no_answer_ends_the_guest() -> None:
         return "sh: 1: something else"
 
     guest: Any = Guest(1, streaming=False)
-    subject = Carrier(run, guest)
+    subject = LongPollTransport(run, guest)
     subject.write(b"words")
     async with asyncio.timeout(DEADLINE):
         while not guest.failures:  # noqa: ASYNC110 - nothing else tells
             await asyncio.sleep(0)
         await subject.wait_closed()
-    assert "no answer of a depot" in guest.failures[0]
+    assert "no answer of a relay buffer" in guest.failures[0]
 
 
-def test_a_call_that_the_host_did_not_sign_is_neither_obeyed_nor_answered(idle: Depot) -> None:
+def test_a_call_that_the_host_did_not_sign_is_neither_obeyed_nor_answered(
+    idle: RelayBuffer,
+) -> None:
     says(idle, HEADER.pack(0, 17, 1), Frames())
     here, there = socket.socketpair()
     with here:

@@ -9,8 +9,8 @@ import pytest
 from daytona import DaytonaConnectionError  # noqa: TID253 - its errors are what is judged here
 from tenacity.wait import wait_none
 
-from paddock.backends.daytona import line, service
-from paddock.backends.daytona.line import Line
+from paddock.backends.daytona import request_channel, service
+from paddock.backends.daytona.request_channel import RequestChannel
 from paddock.backends.daytona.service import Service
 from paddock.backends.guest.link import Link
 
@@ -53,19 +53,19 @@ class Proxy:
 @pytest.fixture
 def proxy(monkeypatch: pytest.MonkeyPatch) -> Proxy:
     proxy = Proxy(7.0)
-    monkeypatch.setattr(line, "time", proxy)
+    monkeypatch.setattr(request_channel, "time", proxy)
     monkeypatch.setattr(service, "_pause", wait_none())
     return proxy
 
 
 @pytest.fixture
-async def way(proxy: Proxy) -> Line:
+async def way(proxy: Proxy) -> RequestChannel:
     account: Any = None
-    return Line(Service("key", account, account), proxy, Link())
+    return RequestChannel(Service("key", account, account), proxy, Link())
 
 
 async def test_what_is_given_up_for_its_waiting_waits_half_as_long_from_then_on(
-    proxy: Proxy, way: Line
+    proxy: Proxy, way: RequestChannel
 ) -> None:
     for _ in range(2):
         assert await way.run(str, 20.0) == "said"
@@ -74,13 +74,15 @@ async def test_what_is_given_up_for_its_waiting_waits_half_as_long_from_then_on(
     assert proxy.waits[-1] == 0.0
 
 
-async def test_what_fails_at_once_was_not_given_up_for_its_waiting(proxy: Proxy, way: Line) -> None:
+async def test_what_fails_at_once_was_not_given_up_for_its_waiting(
+    proxy: Proxy, way: RequestChannel
+) -> None:
     proxy.limit, proxy.broken = 30.0, 3
     assert await way.run(str, 20.0) == "said"
     assert proxy.waits == [20.0] * 4
 
 
-async def test_no_request_is_shorter_than_is_of_use(proxy: Proxy, way: Line) -> None:
-    proxy.limit = line.SHORTEST
+async def test_no_request_is_shorter_than_is_of_use(proxy: Proxy, way: RequestChannel) -> None:
+    proxy.limit = request_channel.SHORTEST
     assert await way.run(str, 20.0) == "said"
-    assert proxy.waits == [20.0, 10.0, 5.0, 2.5, 1.25, line.SHORTEST]
+    assert proxy.waits == [20.0, 10.0, 5.0, 2.5, 1.25, request_channel.SHORTEST]

@@ -17,7 +17,7 @@ import zlib
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
 
-from paddock.backends.daytona.depot import ANSWER, ANSWER_MAX, CALL, TAG_BYTES, sign
+from paddock.backends.daytona.relay_buffer import ANSWER, ANSWER_MAX, CALL, TAG_BYTES, sign
 from paddock.backends.guest.bundle import boot
 from paddock.errors import SandboxLost
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from paddock.backends.guest.channels import Channels
 
-__all__ = ["PATIENCE", "Carrier", "parse_answer"]
+__all__ = ["PATIENCE", "LongPollTransport", "parse_answer"]
 
 PATIENCE = 20.0
 """Seconds that a request waits inside, unless something on its way gives it up sooner: below the
@@ -43,11 +43,11 @@ CALLER = """\
 import base64, socket, sys, zlib
 name, head = sys.argv[1:3]
 words = zlib.decompress(base64.b64decode("".join(sys.argv[3:])))
-with socket.socket(socket.AF_UNIX) as depot:
-    depot.connect("\\0" + name)
-    depot.sendall(bytes.fromhex(head) + words)
-    depot.shutdown(socket.SHUT_WR)
-    answer = b"".join(iter(lambda: depot.recv(65536), b""))
+with socket.socket(socket.AF_UNIX) as buffer:
+    buffer.connect("\\0" + name)
+    buffer.sendall(bytes.fromhex(head) + words)
+    buffer.shutdown(socket.SHUT_WR)
+    answer = b"".join(iter(lambda: buffer.recv(65536), b""))
 print(base64.b64encode(zlib.compress(answer, 1)).decode())
 """
 
@@ -60,7 +60,7 @@ class Answer(NamedTuple):
     data: bytes
 
 
-class Carrier(asyncio.Transport):
+class LongPollTransport(asyncio.Transport):
     """The stream of one guest, made with its first words.
 
     `run` runs a shell command in the sandbox and gives what it printed. It is given what makes
@@ -102,7 +102,7 @@ class Carrier(asyncio.Transport):
             self._ask()
 
     def _has_room(self) -> bool:
-        # Nothing overtakes the request that opens the depot.
+        # Nothing overtakes the request that opens the relay buffer.
         return not self._closing and len(self._on_the_way) < (AT_ONCE if self._opened else 1)
 
     def _ask(self) -> None:
@@ -122,8 +122,9 @@ class Carrier(asyncio.Transport):
         nothing of the shell's own stdin."""
         program = CALLER
         if not self._opened:
-            depot = files(__package__).joinpath("depot.py").read_text()
-            program = f"{depot}\nopen_depot(sys.argv[1], {boot()!r}, {self._key.hex()!r})\n{CALLER}"
+            buffer = files(__package__).joinpath("relay_buffer.py").read_text()
+            opening = f"open_relay_buffer(sys.argv[1], {boot()!r}, {self._key.hex()!r})"
+            program = f"{buffer}\n{opening}\n{CALLER}"
         packed = _packed(program)
         read = "exec(zlib.decompress(base64.b64decode(sys.argv.pop(1))))"
         loader = f"import base64, sys, zlib; {PYTHON}; {read}"
@@ -197,18 +198,18 @@ def _packed(program: str) -> str:
 
 
 def parse_answer(printed: str, key: bytes) -> Answer:
-    """Parse what `CALLER` printed. Raise `ValueError` for anything that the depot did not sign."""
+    """Parse what `CALLER` printed. Raise `ValueError` for what the relay buffer did not sign."""
     inflating = zlib.decompressobj()
     try:
         data = inflating.decompress(
             base64.b64decode(printed.strip(), validate=True), TAG_BYTES + ANSWER.size + ANSWER_MAX
         )
     except (ValueError, zlib.error) as error:
-        raise ValueError(f"no answer of a depot: {error}") from None
+        raise ValueError(f"no answer of a relay buffer: {error}") from None
     tag, data = data[:TAG_BYTES], data[TAG_BYTES:]
     if len(data) < ANSWER.size or not inflating.eof:
-        raise ValueError("no answer of a depot: it is too short, or too long")
+        raise ValueError("no answer of a relay buffer: it is too short, or too long")
     if not secrets.compare_digest(sign(key, b"answer", data), tag):
-        raise ValueError("no answer of a depot: something in the sandbox forged it")
+        raise ValueError("no answer of a relay buffer: something in the sandbox forged it")
     start, ended = ANSWER.unpack_from(data)
     return Answer(start, bool(ended), data[ANSWER.size :])
