@@ -142,7 +142,7 @@ class DockerBackend(Backend):
         lock = await asyncio.to_thread(owner.OwnerLock.join, plan.name)
         client = GuestClient()
         try:
-            stream = await join_stream(engine, plan.container, client.connect(), plan.word)
+            stream = await join_stream(engine, plan.container, client.connect(), plan.join_token)
             joining = asyncio.ensure_future(client.request("join"))
             answer = await interruptible(_ready(joining, client))
             if answer is None:
@@ -237,7 +237,7 @@ class DockerBackend(Backend):
 
     def _plan(self, name: str, image: str, config: Mapping[str, Any]) -> ContainerPlan:
         """Where the recipe says nothing, `config` does, which the image has of its own."""
-        word = secrets.token_urlsafe(16)
+        join_token = secrets.token_urlsafe(16)
         inherited = config.get("WorkingDir")
         if inherited == "/":  # some builders say so where nobody has said anything
             inherited = None
@@ -246,11 +246,11 @@ class DockerBackend(Backend):
             name=name,
             image=image,
             working_dir=self.working_dir or inherited or WORKING_DIR,
-            word=word,
+            join_token=join_token,
             lease=self.lease,
             labels={
                 owner.LABEL: name,
-                owner.WORD_LABEL: word,
+                owner.JOIN_TOKEN_LABEL: join_token,
                 owner.LEASE_LABEL: "" if self.lease is None else str(self.lease),
                 # No sweep judges a sandbox that is meant to outlive its owner.
                 **({} if self.lease is None else {owner.HOST_LABEL: owner.host_id()}),
@@ -280,7 +280,7 @@ class DockerBackend(Backend):
                 spill_dir=plan.spill_dir,
                 lease=self.lease,
                 outlives=self.lease is None,
-                join_token=plan.word,
+                join_token=plan.join_token,
                 listen=way_out.port,
                 env_vars=dict(self.env_vars),
             )

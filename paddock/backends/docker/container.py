@@ -56,7 +56,7 @@ class ContainerPlan:
     """The user's numbers; None for a name that the image knows."""
     runtime: str | None
     hardening: Hardening
-    word: str
+    join_token: str
     lease: float | None
     features: frozenset[Capability] = frozenset()
     container: str = ""
@@ -72,7 +72,7 @@ class ContainerPlan:
         config, host = found["Config"], found["HostConfig"]
         labels: dict[str, str] = config["Labels"] or {}
         name = labels[owner.LABEL]
-        if owner.WORD_LABEL not in labels:
+        if owner.JOIN_TOKEN_LABEL not in labels:
             raise ConfigError(f"{name} is not a sandbox that can be joined")
         if not found["State"]["Running"]:
             raise ConfigError(f"the sandbox {name} does not run ({found['State']['Status']})")
@@ -92,7 +92,7 @@ class ContainerPlan:
             ids=numbers(config["User"]),
             runtime=host["Runtime"] or None,
             hardening="strict" if host["ReadonlyRootfs"] else "default",
-            word=labels[owner.WORD_LABEL],
+            join_token=labels[owner.JOIN_TOKEN_LABEL],
             lease=float(lease) if lease else None,
             features=features,
             container=found["Id"],

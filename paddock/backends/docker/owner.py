@@ -27,11 +27,12 @@ LABEL = "dev.paddock.sandbox"
 HOST_LABEL = "dev.paddock.host"
 """Where its owner's lock file is, see `host_id`."""
 
-WORD_LABEL = "dev.paddock.word"
-"""What a host has to say to the guest to join it: whoever may look at a container may join."""
+JOIN_TOKEN_LABEL = "dev.paddock.join-token"
+"""The key by which a host proves to the guest that it may join: whoever may look at a container
+has it."""
 LEASE_LABEL = "dev.paddock.lease"
 """Seconds, or nothing for a sandbox that outlives its owners."""
-LABELS = (LABEL, HOST_LABEL, WORD_LABEL, LEASE_LABEL)
+LABELS = (LABEL, HOST_LABEL, JOIN_TOKEN_LABEL, LEASE_LABEL)
 """What is said of one container, and not of what is made from its files."""
 
 

@@ -115,7 +115,7 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
         connection = joining.connect()
         try:
             stream = await join_stream(
-                self._engine, self._plan.container, connection, self._plan.word
+                self._engine, self._plan.container, connection, self._plan.join_token
             )
             answer, _ = await joining.request("join")
             await self._client.reconnect(connection, self._host)

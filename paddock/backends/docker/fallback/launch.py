@@ -121,7 +121,7 @@ async def _image_id(engine: Engine, plan: ContainerPlan) -> str:
 async def _started(
     engine: Engine, plan: ContainerPlan, watchdog: Watchdog, lease: float
 ) -> tuple[ContainerPlan, AttachedStream, Inside]:
-    labels = {key: value for key, value in plan.labels.items() if key != owner.WORD_LABEL}
+    labels = {key: value for key, value in plan.labels.items() if key != owner.JOIN_TOKEN_LABEL}
     plan = await create_container(
         engine, replace(plan, labels=labels), entrypoint=first_process(lease)
     )
