@@ -5,7 +5,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format types layers package bench build clean
+.PHONY: help venv demo test stress lint format types layers package bench build clean
 
 help:     ## list these targets
 	@sed -n 's/^\([a-z]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -18,6 +18,9 @@ demo: venv ## an agent mends a broken project in a sandbox, then in eight at onc
 
 test: venv ## run the tests, two files at a time; skips, and says why, what this machine lacks; ARGS="-k name" picks some
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+stress: venv ## what takes minutes: forged frames for 30 s in each kind of sandbox, with the numbers
+	PADDOCK_SPRAY_SECONDS=30 $(BIN)/python -m pytest --timeout 300 -o log_cli_level=INFO tests/hostile/test_spraying.py $(ARGS)
 
 lint: venv ## style and likely mistakes
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 import ssl
 import subprocess
@@ -17,6 +18,8 @@ from paddock.backends.guest.writer import SharedWriter
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.conftest import Require
 
 DEADLINE = 20.0
 CERTIFICATE = """\
@@ -53,7 +56,8 @@ class EchoServer(threading.Thread):
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[EchoServer]:
+def server(tmp_path: Path, require: Require) -> Iterator[EchoServer]:
+    require("openssl", shutil.which("openssl"), "it makes the certificate")
     subprocess.run(["sh", "-ec", CERTIFICATE], cwd=tmp_path, check=True, capture_output=True)
     server = EchoServer(tmp_path)
     server.start()
