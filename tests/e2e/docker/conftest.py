@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -36,10 +35,8 @@ async def engine_proxy(engine: Engine, tmp_path: Path) -> AsyncIterator[EnginePr
     if not engine.endpoint.url.startswith("unix://"):
         pytest.skip(f"the engine is at {engine.endpoint.url}, which is no socket")
     proxy = EngineProxy(engine.endpoint.url.removeprefix("unix://"))
-    server = await asyncio.start_unix_server(proxy.serve, tmp_path / "docker.sock")
-    yield proxy
-    server.close()
-    proxy.cut()
+    async with proxy.serving(tmp_path / "docker.sock"):
+        yield proxy
 
 
 @pytest.fixture
