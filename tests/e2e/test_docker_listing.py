@@ -152,3 +152,36 @@ async def test_one_that_cannot_be_removed_hinders_no_other_and_no_new_one(
             assert f"removing {stuck}: device or resource busy" in caplog.text
     assert await _ids(recipe, recipe.labels) == [stuck]
     assert await recipe.gc() == [stuck]
+
+
+async def rename(engine: Engine, sandbox_id: str) -> None:
+    await engine.call("renaming", engine.client.rename, sandbox_id, f"renamed-{sandbox_id}")
+
+
+async def test_a_renamed_container_is_listed_attached_and_deleted_by_its_id(
+    recipe: DockerBackend, engine: Engine
+) -> None:
+    async with recipe.sandbox() as sandbox:
+        await rename(engine, sandbox.id)
+        assert await _ids(recipe, recipe.labels) == [sandbox.id]
+        other = await recipe.attach(sandbox.id)
+        assert (await other.exec("echo here")).stdout == "here\n"
+        await other.detach()
+        assert (await sandbox.exec("echo here")).stdout == "here\n"
+        assert await recipe.delete(sandbox.id)
+        assert await _ids(recipe, recipe.labels) == []
+        assert not await recipe.delete(sandbox.id)
+
+
+async def test_a_renamed_container_is_removed_when_its_sandbox_is_closed(
+    recipe: DockerBackend, engine: Engine
+) -> None:
+    async with recipe.sandbox() as sandbox:
+        await rename(engine, sandbox.id)
+    assert await _ids(recipe, recipe.labels) == []
+
+
+async def test_gc_removes_a_renamed_container(recipe: DockerBackend, engine: Engine) -> None:
+    left = await abandon(recipe)
+    await rename(engine, left)
+    assert await recipe.gc() == [left]
