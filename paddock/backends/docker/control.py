@@ -100,7 +100,7 @@ class ContainerSandbox(Sandbox):
         await self._engine.call(
             f"pausing {self.id}", self._engine.client.pause, self._plan.container
         )
-        self._heart.pause()
+        self._link.pause()
 
     async def resume(self) -> None:
         await finish(self._resume())

@@ -101,7 +101,7 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
             async with asyncio.timeout(RECONNECT_TIMEOUT):
                 while (found := await self._probe()) is not Liveness.ENDED:
                     if found is Liveness.PAUSED:
-                        self._heart.pause()
+                        self._link.pause()
                         return True
                     if found is Liveness.RUNNING and await self._rejoin():
                         return True

@@ -83,10 +83,6 @@ class Channels:
         self.on_open: Callable[[int], None] | None = None
         """Enters a channel for the number that the guest opens, or raises
         `ProtocolViolation`; None where it may open none."""
-        self.beats_answered = 0
-        """Heartbeats that the guest has answered on this connection."""
-        self._beats_sent = 0
-        self._beats_before_pause = 0
         self._connection: Connection | None = None
         self._ready = False
         """Whether the connection takes frames of channels, beside those that make it ready."""
@@ -114,7 +110,6 @@ class Channels:
         if connection is self._connection:
             self._connection = None
             self._ready = False
-            self.beats_answered = self._beats_sent = self._beats_before_pause = 0
             self.link.break_off()
 
     async def reconnect(
@@ -226,34 +221,15 @@ class Channels:
 
     # heartbeats
 
-    @property
-    def answers_due(self) -> bool:
-        """Whether a heartbeat was sent that the guest has not answered."""
-        return self._beats_sent > self.beats_answered
-
     def beat(self) -> None:
-        """Send a heartbeat, from the heartbeats' thread. Never blocks.
-
-        While the sandbox is paused, one that is not answered is enough: its answer tells that
-        the sandbox runs again, whoever resumed it.
-        """
+        """Send a heartbeat, from the heartbeats' thread. Never blocks."""
         connection = self._connection
-        if connection is None or (self.link.state is State.PAUSED and self.answers_due):
-            return
-        self._beats_sent += 1
-        connection.write_from_thread(PING)
-
-    def pause(self) -> None:
-        """The sandbox's processes stand still; the next heartbeat that is answered ends that."""
-        self._beats_before_pause = self._beats_sent
-        self.link.pause()
+        if connection is not None and self.link.begin_beat():
+            connection.write_from_thread(PING)
 
     def _on_heartbeat(self, kind: int) -> None:
-        if kind != wire.REPLY or not self.answers_due:
+        if kind != wire.REPLY or not self.link.on_beat_answered():
             raise ProtocolViolation("it answers a heartbeat that was not sent")
-        self.beats_answered += 1
-        if self.link.state is State.PAUSED and self.beats_answered > self._beats_before_pause:
-            self.link.resume()
 
 
 def number_of(payload: bytes) -> int:

@@ -63,6 +63,10 @@ class Link:
             asyncio.get_running_loop().create_future()
         )
         """Done in `LOST` and `CLOSED`. Its result is not for raising: see `error`."""
+        self.beats_answered = 0
+        """Heartbeats that were answered over the stream that there is."""
+        self._beats_sent = 0
+        self._beats_before_pause = 0
         self._state = State.RUNNING
         self._changed = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
@@ -77,11 +81,13 @@ class Link:
         return self._state in FINAL
 
     def pause(self) -> None:
-        """The sandbox's processes stand still."""
+        """The sandbox's processes stand still, until `resume` or an answer to a later heartbeat."""
+        self._beats_before_pause = self._beats_sent
         self._become(State.PAUSED)
 
     def break_off(self) -> None:
         """There is no stream any more."""
+        self.beats_answered = self._beats_sent = self._beats_before_pause = 0
         if self._state is State.RUNNING:
             self._become(State.RECONNECTING)
 
@@ -113,6 +119,33 @@ class Link:
         """Raise `SandboxLost` or `SandboxClosed` in a final state."""
         if self.over:
             raise self.error()
+
+    # heartbeats
+
+    @property
+    def answers_due(self) -> bool:
+        """Whether a heartbeat was sent that is not answered."""
+        return self._beats_sent > self.beats_answered
+
+    def begin_beat(self) -> bool:
+        """Count a heartbeat that is about to be sent, and return whether it is to be.
+
+        To a sandbox that is paused, one without an answer is enough: its answer tells that the
+        sandbox runs again, whoever resumed it. Called by the heartbeats' thread.
+        """
+        if self.over or (self._state is State.PAUSED and self.answers_due):
+            return False
+        self._beats_sent += 1
+        return True
+
+    def on_beat_answered(self) -> bool:
+        """Count an answer; return False if none was due."""
+        if not self.answers_due:
+            return False
+        self.beats_answered += 1
+        if self._state is State.PAUSED and self.beats_answered > self._beats_before_pause:
+            self._become(State.RUNNING)
+        return True
 
     def when_over(self, listener: Callable[[], None]) -> None:
         """Have `listener` called when the state becomes final, before anybody else acts."""

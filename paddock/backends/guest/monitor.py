@@ -29,29 +29,18 @@ sandbox looked at: killing takes some milliseconds."""
 
 
 class Heart(Protocol):
-    """What sends heartbeats to a sandbox and counts the answers."""
+    """What sends heartbeats to a sandbox, and has its link count the answers."""
 
     @property
     def connected(self) -> bool:
         """Whether there is a stream."""
 
-    @property
-    def answers_due(self) -> bool:
-        """Whether a heartbeat was sent that is not answered yet."""
-
-    @property
-    def beats_answered(self) -> int:
-        """How many were answered over this stream."""
-
     def beat(self) -> None:
         """Send one, from another thread than the loop's. Never blocks."""
 
-    def pause(self) -> None:
-        """The sandbox's processes stand still."""
-
 
 async def until_gone(
-    link: Link, heart: Heart, gone: asyncio.Future[None], *, grace: float, kill_timeout: float
+    link: Link, gone: asyncio.Future[None], *, grace: float, kill_timeout: float
 ) -> bool:
     """Wait for `gone`, the end of processes that are being killed.
 
@@ -67,7 +56,7 @@ async def until_gone(
             left -= wait
             found = await link.probe()
             if found is Liveness.PAUSED:
-                heart.pause()
+                link.pause()
             elif left <= 0:
                 link.fail("the processes of a command do not end")
         grace, wait = 0.0, min(2 * wait, max(left, KILL_LOOK))
@@ -124,8 +113,8 @@ class Monitor:
             if not self._heart.connected:
                 await self._look_at_paused()
             return
-        answered = self._heart.beats_answered
-        if answered != self._answered or not self._heart.answers_due:
+        answered = self._link.beats_answered
+        if answered != self._answered or not self._link.answers_due:
             self._answered, self._silence = answered, 0.0
             return
         self._silence += self._look_interval
@@ -135,7 +124,7 @@ class Monitor:
     async def _on_silence(self) -> None:
         found = await self._link.probe()
         if found is Liveness.PAUSED:
-            self._heart.pause()
+            self._link.pause()
         elif found is Liveness.ENDED:
             self._link.fail(await self._exit_reason())
         elif found is Liveness.RUNNING or self._silence >= SILENCE_MAX:

@@ -251,7 +251,6 @@ class GuestProcess(BufferedProcess):
             self._send_kill(grace)
         gone = await until_gone(
             self._channels.link,
-            self._channels,
             self._gone,
             grace=grace,
             kill_timeout=self._kill_timeout,

@@ -105,7 +105,7 @@ async def test_heartbeats_survive_a_stream_that_breaks(
         if stalled:
             engine_proxy.flowing.clear()
             async with asyncio.timeout(DEADLINE):
-                while not sandbox._client.channels.answers_due:  # noqa: ASYNC110 - sent by a thread
+                while not sandbox._client.link.answers_due:  # noqa: ASYNC110 - sent by a thread
                     await asyncio.sleep(0.01)
         await is_cut_off(sandbox, engine_proxy)
         engine_proxy.flowing.set()

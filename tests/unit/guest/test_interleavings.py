@@ -253,7 +253,7 @@ class Conversation(RuleBasedStateMachine):
     @rule()
     def pause(self) -> None:
         self.guest.paused = self.was_paused = True
-        self.client.channels.pause()
+        self.client.link.pause()
         self.advance()
 
     @precondition(lambda self: self.client.link.state is State.PAUSED)

@@ -291,9 +291,7 @@ class ExecProcess(BufferedProcess):
             self._finish(128 + signal.SIGKILL, background=False)
 
     async def _until_gone(self, ending: asyncio.Future[None], grace: float) -> bool:
-        return await until_gone(
-            self._watchdog.link, self._watchdog, ending, grace=grace, kill_timeout=KILL_TIMEOUT
-        )
+        return await until_gone(self._watchdog.link, ending, grace=grace, kill_timeout=KILL_TIMEOUT)
 
     async def _end(self, grace: float) -> None:
         self._discard()

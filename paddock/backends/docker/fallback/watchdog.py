@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from paddock.backends.docker.fallback import table
 from paddock.backends.docker.fallback.inside import WATCHDOG_READY
-from paddock.backends.guest.link import Link, State
+from paddock.backends.guest.link import Link
 from paddock.backends.guest.writer import SharedWriter
 
 if TYPE_CHECKING:
@@ -59,9 +59,6 @@ class Watchdog(asyncio.Protocol):
         """Held while a question is sent, so that answers come in the order of `_asked`."""
         self._asked: deque[asyncio.Future[list[str]] | None] = deque()
         """Who waits for the answers to come, oldest first; None for a heartbeat."""
-        self._beats_sent = 0
-        self.beats_answered = 0
-        self._beats_before_pause = 0
         self.ready: asyncio.Future[Inside | None] = self._loop.create_future()
         """Done when it was first heard; with None if it ended before."""
         self.link = Link()
@@ -98,7 +95,7 @@ class Watchdog(asyncio.Protocol):
             lines, self._lines = self._lines, []
             answer = self._asked.popleft()
             if answer is None:
-                self._on_beat_answered()
+                self.link.on_beat_answered()
             elif not answer.done():
                 answer.set_result(lines)
 
@@ -112,24 +109,9 @@ class Watchdog(asyncio.Protocol):
 
     # heartbeats
 
-    @property
-    def answers_due(self) -> bool:
-        return self._beats_sent > self.beats_answered
-
     def beat(self) -> None:
-        if self.link.state is State.PAUSED and self.answers_due:
-            return
-        self._beats_sent += 1
-        self._send("beat", None)
-
-    def pause(self) -> None:
-        self._beats_before_pause = self._beats_sent
-        self.link.pause()
-
-    def _on_beat_answered(self) -> None:
-        self.beats_answered += 1
-        if self.link.state is State.PAUSED and self.beats_answered > self._beats_before_pause:
-            self.link.resume()
+        if self.link.begin_beat():
+            self._send("beat", None)
 
     # questions
 
