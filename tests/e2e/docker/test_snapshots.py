@@ -45,7 +45,9 @@ async def test_a_snapshot_keeps_files_and_is_nobodys_sandbox(
             assert [info.id for info in await recipe.list({"of": "a test"})] == [sandbox.id]
         found = await engine.call("inspecting", engine.client.inspect_image, name)
         inherited = found["Config"]["Labels"]
-        assert {inherited[f"dev.paddock.{name}"] for name in ("sandbox", "word", "lease")} == {""}
+        assert {
+            inherited[f"dev.paddock.{name}"] for name in ("sandbox", "join-token", "lease")
+        } == {""}
     finally:
         await engine.call("removing", engine.client.remove_image, name)
     assert (await sandbox.exec("cat kept")).stdout == "yes"
