@@ -354,7 +354,7 @@ def test_a_command_that_fails_says_no_secret(paddock: Paddock) -> None:
     (paddock.cwd / "agent.yaml").write_text(json.dumps(config))
     (paddock.cwd / "script.yaml").write_text(json.dumps(turns))
     for options in ([], ["--debug"]):
-        done = paddock(*options, "run", "Go.", "-c", "agent.yaml", env={"TOKEN": TOKEN})
+        done = paddock(*options, "run", "Go.", "-c", "agent.yaml", "--trust", env={"TOKEN": TOKEN})
         told = done.stdout + done.stderr
         assert done.returncode == 1
         assert TOKEN not in told
