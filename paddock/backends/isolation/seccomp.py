@@ -12,30 +12,33 @@ actions are those of seccomp(2).
 
 from __future__ import annotations
 
-import errno
 import platform
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from paddock.backends.guest.inside.calls import (
+    ABSENT,
+    ALLOW,
+    AND,
+    INSTRUCTION,
+    JUMP_EQ,
+    JUMP_GE,
+    JUMP_SET,
+    KILL_PROCESS,
+    LAST_KNOWN,
+    LOAD,
+    OFFSET_ARCH,
+    OFFSET_ARGUMENTS,
+    OFFSET_NUMBER,
+    REFUSE,
+    RETURN,
+    X32,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["filter_program", "supported"]
-
-INSTRUCTION = struct.Struct("=HBBI")
-LOAD, JUMP_EQ, JUMP_GE, JUMP_SET, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
-OFFSET_NUMBER, OFFSET_ARCH, OFFSET_ARGUMENTS = 0, 4, 16
-
-ALLOW = 0x7FFF0000
-KILL_PROCESS = 0x80000000
-REFUSE = 0x00050000 | errno.EPERM
-ABSENT = 0x00050000 | errno.ENOSYS
-
-LAST_KNOWN = 470
-"""Calls above this number are younger than the table."""
-X32 = 0x40000000
-"""Bit of the x32 variants, which would pass by the table."""
 
 CLONE_NEW = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
