@@ -211,7 +211,6 @@ class LocalSandbox(GuestSandbox):
             client.link,
             client.channels,
             interval=HEARTBEAT_INTERVAL,
-            reconnect=_never,
             exit_reason=self._exit_reason,
         )
 
@@ -235,11 +234,6 @@ class LocalSandbox(GuestSandbox):
         await _stop(self._process)
         self._stderr.close()
         await asyncio.to_thread(self._directory.remove)
-
-
-async def _never() -> bool:
-    """The stream to a guest on this machine cannot be had a second time."""
-    return False
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

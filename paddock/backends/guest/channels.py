@@ -137,10 +137,6 @@ class Channels:
                 connection.write(frame)
         self.link.resume()
 
-    def close(self) -> None:
-        """End the stream, at which a guest that may not outlive us kills all and exits."""
-        self.link.close()
-
     def _on_over(self) -> None:
         if self._connection is not None:
             if self.link.state is State.CLOSED:

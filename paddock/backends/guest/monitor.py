@@ -72,11 +72,12 @@ class Monitor:
         heart: Heart,
         *,
         interval: float,
-        reconnect: Callable[[], Awaitable[bool]],
         exit_reason: Callable[[], Awaitable[str]],
+        reconnect: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        """`interval` is in seconds between two heartbeats. `reconnect` returns False when
-        there is nothing to connect to; `exit_reason` raises nothing. Both bound their time."""
+        """`interval` is in seconds between two heartbeats. `exit_reason` raises nothing.
+        `reconnect` returns False when there is nothing to connect to; it is None where a
+        stream cannot be had a second time. Both bound their time."""
         self._link = link
         self._heart = heart
         self._reconnect = reconnect
@@ -98,7 +99,7 @@ class Monitor:
         while not self._link.over:
             state = self._link.state
             if state is State.RECONNECTING:
-                if not await self._reconnect():
+                if self._reconnect is None or not await self._reconnect():
                     self._link.fail(await self._exit_reason())
                 continue
             try:

@@ -87,7 +87,6 @@ class FallbackSandbox(ContainerSandbox):
             watchdog.link,
             watchdog,
             interval=lease / 4,
-            reconnect=_never,
             exit_reason=self._exit_reason,
         )
 
@@ -153,8 +152,3 @@ class FallbackSandbox(ContainerSandbox):
             await self._monitor.aclose()
             for process in self._processes:
                 await process.settle()
-
-
-async def _never() -> bool:
-    """The stream to a first process that is a shell cannot be had a second time."""
-    return False
