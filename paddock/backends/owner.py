@@ -73,6 +73,11 @@ class OwnerLock:
         """Whether who holds it made the sandbox, and did not join it."""
         return JOINED not in self.path.name
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it was neither released nor abandoned."""
+        return self._fd is not None
+
     def release(self) -> None:
         """Let go of the sandbox, which is gone or has other owners; idempotent."""
         self.path.unlink(missing_ok=True)

@@ -38,6 +38,15 @@ def failing_once(function: Callable[..., Any], error: Exception) -> Callable[...
     return call
 
 
+def refusal(status: int, reason: str) -> Exception:
+    import docker
+    import requests
+
+    answer = requests.Response()
+    answer.status_code = status
+    return docker.errors.APIError(reason, response=answer)
+
+
 async def test_a_local_sandbox_whose_directory_could_not_be_removed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -60,14 +69,10 @@ async def test_a_container_that_the_engine_could_not_remove(
     docker_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import docker
-    import requests
 
     recipe = DockerBackend(network="none", labels={"test": secrets.token_hex(6)})
     sandbox = await recipe.create()
-    answer = requests.Response()
-    answer.status_code = 500
-    error = docker.errors.APIError("the disk is full", response=answer)
-    removing = failing_once(docker.APIClient.remove_container, error)
+    removing = failing_once(docker.APIClient.remove_container, refusal(500, "the disk is full"))
     monkeypatch.setattr(docker.APIClient, "remove_container", removing)
     with pytest.raises(EngineError, match="removing"):
         await sandbox.aclose()
@@ -77,3 +82,20 @@ async def test_a_container_that_the_engine_could_not_remove(
     await sandbox.aclose()
     assert await recipe.list(recipe.labels) == []
     await sandbox.aclose()
+
+
+@pytest.mark.docker
+async def test_a_container_whose_other_removal_fails_is_removed_all_the_same(
+    docker_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import docker
+
+    recipe = DockerBackend(network="none", labels={"test": secrets.token_hex(6)})
+    sandbox = await recipe.create()
+    conflict = refusal(409, "removal of the container is already in progress")
+    removing = failing_once(docker.APIClient.remove_container, conflict)
+    monkeypatch.setattr(docker.APIClient, "remove_container", removing)
+    failed = {"StatusCode": 0, "Error": {"Message": "the other removal failed"}}
+    monkeypatch.setattr(docker.APIClient, "wait", lambda *_, **__: failed)
+    await sandbox.aclose()
+    assert await recipe.list(recipe.labels) == []

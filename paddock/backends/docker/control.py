@@ -31,7 +31,10 @@ __all__ = ["ContainerSandbox", "controls", "remove_container", "resume_container
 
 PROBE_TIMEOUT = 5.0
 """Seconds for an engine to say how a container is: callers wait for what is made of it."""
+REMOVAL_ATTEMPTS = 3
+"""How often a container is asked to be removed while other removals of it are begun and fail."""
 NOT_FOUND = 404
+CONFLICT = 409
 
 ALWAYS = frozenset(
     {
@@ -176,17 +179,30 @@ async def remove_container(engine: Engine, container: str, name: str | None = No
     `container` is its name or id, `name` what errors call it.
     """
     name = name or container
+    found = False
+    for _ in range(REMOVAL_ATTEMPTS - 1):
+        try:
+            return await _remove(engine, container, name) or found
+        except EngineError as error:
+            if error.status != CONFLICT:
+                raise
+        found = True
+        with contextlib.suppress(EngineError):  # 404: gone before we could wait for it
+            await engine.call(
+                f"waiting until {name} is gone", engine.client.wait, container, condition="removed"
+            )
+        # The wait ends as well when the other removal failed, so the container is asked for again.
+    return await _remove(engine, container, name) or found
+
+
+async def _remove(engine: Engine, container: str, name: str) -> bool:
+    """Ask the engine once; an error whose status is `CONFLICT` says that it is at it already."""
     try:
         await engine.call(
             f"removing {name}", engine.client.remove_container, container, v=True, force=True
         )
     except EngineError as error:
-        if error.status == NOT_FOUND:
-            return False
-        if error.status != 409:
+        if error.status != NOT_FOUND:
             raise
-        with contextlib.suppress(EngineError):  # 404: gone before we could wait for it
-            await engine.call(
-                f"waiting until {name} is gone", engine.client.wait, container, condition="removed"
-            )
+        return False
     return True

@@ -53,14 +53,15 @@ async def remove(lock: OwnerLock, removal: Removal) -> None:
 
 def watch(lock: OwnerLock, removal: Removal) -> None:
     """Remove in the background what is there, or appears late: an engine that hung still does
-    what it was asked, when nobody waits for the answer any more."""
+    what it was asked, when nobody waits for the answer any more. Ends when `lock` is released:
+    then somebody else has removed it."""
     in_background(_keep_removing(lock, removal))
 
 
 async def _keep_removing(lock: OwnerLock, removal: Removal) -> None:
     end, answering = time.monotonic() + HANGING, False
     try:
-        while time.monotonic() < end:
+        while lock.is_held and time.monotonic() < end:
             await asyncio.sleep(INTERVAL)
             try:
                 if await removal():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 from paddock.backends.docker import DockerBackend, commits, owner
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RECIPE", "forks", "names"]
 
-RECIPE = DockerBackend(network="none", labels={"of": "a test"})
+RECIPE = DockerBackend(network="none", labels={"of": secrets.token_hex(6)})
+"""Its labels are of this process: test processes run beside each other."""
 
 
 async def names(engine: Engine) -> set[str]:

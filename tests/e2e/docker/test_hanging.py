@@ -16,6 +16,7 @@ import pytest
 from paddock import _concurrency
 from paddock.backends.docker import DockerBackend, removal
 from paddock.backends.docker.engine import Engine, EngineError
+from paddock.backends.owner import OwnerLock
 from tests.e2e.docker.ours import RECIPE, forks, names
 
 if TYPE_CHECKING:
@@ -106,6 +107,23 @@ async def test_a_close_that_fails_is_finished_later_and_may_be_tried_again(
     await sandbox.aclose()
     await sandbox.aclose()
     await nothing_left(engine)
+
+
+async def test_nobody_watches_for_what_another_attempt_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(removal, "INTERVAL", 0.01)
+    lock, asked = OwnerLock.take(), asyncio.Event()
+
+    async def gone() -> bool:
+        asked.set()
+        return False
+
+    removal.watch(lock, gone)
+    await asked.wait()
+    lock.release()
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.gather(*_concurrency._background)
 
 
 async def test_an_engine_that_hangs_keeps_no_other_engine_waiting(

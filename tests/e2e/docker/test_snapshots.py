@@ -21,7 +21,7 @@ from paddock.backends.docker.commits import COMMIT_DEADLINE
 from paddock.backends.docker.sandbox import DockerSandbox
 from paddock.backends.docker.store import identity
 from paddock.errors import ConfigError
-from tests.e2e.docker.ours import forks, names
+from tests.e2e.docker.ours import RECIPE, forks, names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ async def test_a_snapshot_keeps_files_and_is_nobodys_sandbox(
     try:
         async with recipe.sandbox() as again:
             assert await again.fs.read_text("kept") == "yes"
-            assert [info.id for info in await recipe.list({"of": "a test"})] == [sandbox.id]
+            assert [info.id for info in await recipe.list(RECIPE.labels)] == [sandbox.id]
         found = await engine.call("inspecting", engine.client.inspect_image, name)
         inherited = found["Config"]["Labels"]
         assert {
