@@ -25,8 +25,8 @@ from pathlib import Path
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).parent]
 
 from paddock import DockerBackend  # noqa: E402
-from paddock.backends.docker import owner  # noqa: E402
-from paddock.backends.docker.engine import Engine  # noqa: E402
+from paddock.backends.docker.containers import owner  # noqa: E402
+from paddock.backends.docker.engine.client import Engine  # noqa: E402
 
 PATIENCE = 30.0
 """Seconds, beyond the lease, for a loaded engine to remove all that have ended."""

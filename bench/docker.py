@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).parent]
 
 from paddock import DockerBackend  # noqa: E402
-from paddock.backends.docker.engine import Engine  # noqa: E402
+from paddock.backends.docker.engine.client import Engine  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

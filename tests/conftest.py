@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pytest
 
-from paddock.backends.docker.bootstrap import DebianSource
-from paddock.backends.docker.build import bootstrap, ensure
-from paddock.backends.docker.engine import Engine, EngineError
-from paddock.backends.docker.store import identity
+from paddock.backends.docker.engine.client import Engine, EngineError
+from paddock.backends.docker.images.bootstrap import DebianSource
+from paddock.backends.docker.images.build import bootstrap, ensure
+from paddock.backends.docker.images.store import identity
 from paddock.errors import PaddockError
 from tests.daytona_account import daytona_account as account_of_the_session
 

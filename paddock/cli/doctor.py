@@ -154,7 +154,7 @@ def _docker() -> Finding:
 
 async def _engine() -> str:
     """The engine that sandboxes would be made on."""
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
 
     engine = await Engine.connect(deadline=ENGINE_PATIENCE)
     told = await engine.call(

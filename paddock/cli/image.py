@@ -19,9 +19,9 @@ from paddock.cli.tables import table_console
 from paddock.cli.text import plain
 
 if TYPE_CHECKING:
-    from paddock.backends.docker.bootstrap import DebianSource
-    from paddock.backends.docker.build import BuildSettings
-    from paddock.backends.docker.store import ImageInfo
+    from paddock.backends.docker.images.bootstrap import DebianSource
+    from paddock.backends.docker.images.build import BuildSettings
+    from paddock.backends.docker.images.store import ImageInfo
 
 __all__ = ["image"]
 
@@ -124,7 +124,7 @@ def bootstrap(
     Needs `mmdebstrap` (Debian and Ubuntu have it), and root or user namespaces. The other
     recipes then build on it.
     """
-    from paddock.backends.docker.bootstrap import DebianSource
+    from paddock.backends.docker.images.bootstrap import DebianSource
 
     source = DebianSource(mirror=mirror, **({"suite": suite} if suite else {}))
     settings = _settings(network, build_arg, ca_bundle)
@@ -134,7 +134,7 @@ def bootstrap(
 def _settings(
     network: str | None, args: list[str] | None, authorities: Path | None
 ) -> BuildSettings:
-    from paddock.backends.docker.build import BuildSettings
+    from paddock.backends.docker.images.build import BuildSettings
 
     found = BuildSettings.from_environment()
     given = dict(options.parse_variable(text, "--build-arg") for text in args or ())
@@ -144,15 +144,15 @@ def _settings(
 
 
 async def _list(host: str | None) -> list[ImageInfo]:
-    from paddock.backends.docker.engine import Engine
-    from paddock.backends.docker.store import list_images
+    from paddock.backends.docker.engine.client import Engine
+    from paddock.backends.docker.images.store import list_images
 
     return await list_images(await Engine.connect(host))
 
 
 async def _build(host: str | None, name: str, settings: BuildSettings) -> str:
-    from paddock.backends.docker.build import build_recipe
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
+    from paddock.backends.docker.images.build import build_recipe
 
     engine = await Engine.connect(host)
     with image_progress() as tell:
@@ -160,8 +160,8 @@ async def _build(host: str | None, name: str, settings: BuildSettings) -> str:
 
 
 async def _remove(host: str | None, names: list[str]) -> None:
-    from paddock.backends.docker.engine import Engine
-    from paddock.backends.docker.store import find_images, remove_image
+    from paddock.backends.docker.engine.client import Engine
+    from paddock.backends.docker.images.store import find_images, remove_image
 
     engine = await Engine.connect(host)
     for reference in await find_images(engine, names):
@@ -169,8 +169,8 @@ async def _remove(host: str | None, names: list[str]) -> None:
 
 
 async def _bootstrap(host: str | None, source: DebianSource, settings: BuildSettings) -> str:
-    from paddock.backends.docker.build import bootstrap
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
+    from paddock.backends.docker.images.build import bootstrap
 
     engine = await Engine.connect(host)
     with image_progress() as tell:

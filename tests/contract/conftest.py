@@ -15,11 +15,11 @@ from paddock.backends import lease, owner
 from paddock.backends.daytona import DaytonaBackend
 from paddock.backends.daytona.sandbox import DaytonaSandbox
 from paddock.backends.docker import DockerBackend
-from paddock.backends.docker.build import ensure
-from paddock.backends.docker.creation import create_container
-from paddock.backends.docker.engine import Engine
+from paddock.backends.docker.containers.creation import create_container
+from paddock.backends.docker.containers.sandbox import DockerSandbox
+from paddock.backends.docker.engine.client import Engine
 from paddock.backends.docker.fallback.sandbox import FallbackSandbox
-from paddock.backends.docker.sandbox import DockerSandbox
+from paddock.backends.docker.images.build import ensure
 from paddock.backends.guest.inside import landlock
 from paddock.backends.local import LocalBackend, LocalSandbox, probe
 from paddock.image import Image

@@ -14,9 +14,9 @@ import aiohttp
 import pytest
 
 from paddock.backends.daytona import DaytonaBackend, service
-from paddock.backends.docker.engine import Engine
-from paddock.backends.docker.features import features
-from paddock.backends.docker.store import list_images
+from paddock.backends.docker.engine.client import Engine
+from paddock.backends.docker.engine.features import features
+from paddock.backends.docker.images.store import list_images
 from paddock.testing.daytona import DaytonaServer
 from tests.e2e.image_bench import Bench
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from paddock.backends.docker.build import ensure
-from paddock.backends.docker.progress import ImageProgress, Output, Step
-from paddock.backends.docker.store import identity, list_images, remove_image, remove_unnamed
+from paddock.backends.docker.images.build import ensure
+from paddock.backends.docker.images.progress import ImageProgress, Output, Step
+from paddock.backends.docker.images.store import identity, list_images, remove_image, remove_unnamed
 from paddock.image import Image
 
 if TYPE_CHECKING:
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
 
 __all__ = ["PATIENCE", "Bench", "steps"]
 

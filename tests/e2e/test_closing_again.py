@@ -10,7 +10,7 @@ import pytest
 
 from paddock.backends import lease
 from paddock.backends.docker import DockerBackend
-from paddock.backends.docker.engine import EngineError
+from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.local import LocalBackend
 from paddock.errors import SandboxClosed
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
 
 
 @pytest.fixture(autouse=True)

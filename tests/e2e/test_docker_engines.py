@@ -21,7 +21,7 @@ import pytest
 
 from paddock import ExecResult, SandboxLost, Unsupported
 from paddock.backends.docker import DockerBackend
-from paddock.backends.docker.engine import Engine, EngineError
+from paddock.backends.docker.engine.client import Engine, EngineError
 from paddock.sandbox import Capability, Resources
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock.backends.docker import DockerBackend
-from paddock.backends.docker.build import ensure
-from paddock.backends.docker.engine import Engine
+from paddock.backends.docker.engine.client import Engine
 from paddock.backends.docker.fallback import launch
 from paddock.backends.docker.fallback.sandbox import FallbackSandbox
+from paddock.backends.docker.images.build import ensure
 from paddock.errors import ExecTimeout, SandboxClosed, SandboxLost, Unsupported
 from paddock.image import Image
 from paddock.network import Allow

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock.backends.docker import DockerBackend, backend, inventory, owner
-from paddock.backends.docker.control import remove_container
-from paddock.backends.docker.creation import create_container
-from paddock.backends.docker.engine import Engine, EngineError
+from paddock.backends.docker import DockerBackend, backend
+from paddock.backends.docker.containers import inventory, owner
+from paddock.backends.docker.containers.control import remove_container
+from paddock.backends.docker.containers.creation import create_container
+from paddock.backends.docker.engine.client import Engine, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import pytest
 
-from paddock.backends.docker.engine import EngineError
-from paddock.backends.docker.progress import Transfer
-from paddock.backends.docker.store import identity
+from paddock.backends.docker.engine.client import EngineError
+from paddock.backends.docker.images.progress import Transfer
+from paddock.backends.docker.images.store import identity
 from paddock.errors import BuildFailed, ConfigError
 from paddock.image import Image
 from tests.e2e.image_bench import PATIENCE, Bench, steps
@@ -105,9 +105,9 @@ async def test_processes_wait_for_one_another_s_build(bench: Bench) -> None:
     image = Image.from_registry(bench.base).env(unique).run_commands("sleep 1")
     program = f"""
 import asyncio
-from paddock.backends.docker.build import ensure
-from paddock.backends.docker.engine import Engine
-from paddock.backends.docker.progress import Step
+from paddock.backends.docker.images.build import ensure
+from paddock.backends.docker.engine.client import Engine
+from paddock.backends.docker.images.progress import Step
 from paddock.image import Image
 
 async def main():

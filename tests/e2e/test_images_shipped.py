@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import pytest
 
-from paddock.backends.docker.bootstrap import DebianSource, import_debian
-from paddock.backends.docker.build import BuildSettings, build_recipe
-from paddock.backends.docker.store import find_images, identity, list_images, remove_image
+from paddock.backends.docker.images.bootstrap import DebianSource, import_debian
+from paddock.backends.docker.images.build import BuildSettings, build_recipe
+from paddock.backends.docker.images.store import find_images, identity, list_images, remove_image
 from paddock.errors import BuildFailed, ConfigError
 from paddock.image import Image
 from tests.e2e.image_bench import PATIENCE, Bench

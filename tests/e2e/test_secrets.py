@@ -19,7 +19,7 @@ import pytest
 from paddock import Agent, AgentConfig, Image, ScriptedModel, Session, SessionStore
 from paddock._spellings import spellings
 from paddock.backends.docker import DockerBackend
-from paddock.backends.docker.build import ensure
+from paddock.backends.docker.images.build import ensure
 from paddock.backends.local import LocalBackend
 from paddock.errors import ConfigError, ExecFailed, ExecTimeout, SetupFailed
 from paddock.runtime.tools.base import ToolHandler, ToolInvocation, ToolOutput
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from paddock import AgentEvent
     from paddock.backends.base import Progress
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
     from paddock.runtime.models.base import ModelRequest
     from tests.e2e.conftest import Daytona, Paddock
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock.backends.docker import DockerBackend
-from paddock.backends.docker.build import ensure
-from paddock.backends.docker.engine import Engine
+from paddock.backends.docker.engine.client import Engine
+from paddock.backends.docker.images.build import ensure
 from paddock.backends.guest.inside import landlock
 from paddock.backends.local import LocalBackend, probe
 from tests.contract.conftest import PATH, WITHOUT_PYTHON

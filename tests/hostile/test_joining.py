@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock.backends.docker import DockerBackend
-from paddock.backends.docker.sandbox import DockerSandbox
+from paddock.backends.docker.containers.sandbox import DockerSandbox
 
 if TYPE_CHECKING:
     from paddock.sandbox import Sandbox

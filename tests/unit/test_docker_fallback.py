@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paddock.backends.docker.engine import EngineError
+from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.fallback.command import wrapped
 from paddock.backends.docker.fallback.launch import lacks_python
 from paddock.backends.docker.fallback.marks import Mark, Marks

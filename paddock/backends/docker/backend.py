@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock._concurrency import acquire, interruptible
 from paddock.backends.base import Backend, Progress
-from paddock.backends.docker import commits, inventory, owner, reaper, recipes
-from paddock.backends.docker.attach import join_stream, open_stream
-from paddock.backends.docker.build import ensure
-from paddock.backends.docker.container import (
+from paddock.backends.docker.containers import commits, inventory, owner, reaper
+from paddock.backends.docker.containers.control import remove_container, resume_container
+from paddock.backends.docker.containers.creation import create_container
+from paddock.backends.docker.containers.exit_reason import exit_reason
+from paddock.backends.docker.containers.plan import (
     LEAST,
     NOBODY,
     WORKING_DIR,
@@ -32,16 +33,16 @@ from paddock.backends.docker.container import (
     Network,
     numbers,
 )
-from paddock.backends.docker.control import remove_container, resume_container
-from paddock.backends.docker.creation import create_container
-from paddock.backends.docker.engine import Engine, EngineError
-from paddock.backends.docker.exit_reason import exit_reason
+from paddock.backends.docker.containers.removal import remove, watch
+from paddock.backends.docker.containers.sandbox import DockerSandbox
+from paddock.backends.docker.engine.attach import join_stream, open_stream
+from paddock.backends.docker.engine.client import Engine, EngineError
+from paddock.backends.docker.engine.features import features, refuse
 from paddock.backends.docker.fallback import launch
-from paddock.backends.docker.features import features, refuse
-from paddock.backends.docker.progress import Step
-from paddock.backends.docker.removal import remove, watch
-from paddock.backends.docker.sandbox import DockerSandbox
-from paddock.backends.docker.store import inspect
+from paddock.backends.docker.images import recipes
+from paddock.backends.docker.images.build import ensure
+from paddock.backends.docker.images.progress import Step
+from paddock.backends.docker.images.store import inspect
 from paddock.backends.egress import gate
 from paddock.backends.guest.bundle import bundle
 from paddock.backends.guest.client import GuestClient
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paddock.backends.base import ProgressCallback, SandboxInfo
-    from paddock.backends.docker.progress import ImageProgress
+    from paddock.backends.docker.images.progress import ImageProgress
     from paddock.sandbox import Capability
 
 __all__ = ["DockerBackend"]

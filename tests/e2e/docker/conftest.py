@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock.backends.docker.sandbox import DockerSandbox
+from paddock.backends.docker.containers.sandbox import DockerSandbox
 from tests.e2e.docker.ours import RECIPE, forks, names
 from tests.e2e.docker.proxy import EngineProxy
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
 
 
 @pytest.fixture

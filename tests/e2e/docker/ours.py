@@ -5,11 +5,12 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from paddock.backends.docker import DockerBackend, commits, owner
-from paddock.backends.docker.store import list_images
+from paddock.backends.docker import DockerBackend
+from paddock.backends.docker.containers import commits, owner
+from paddock.backends.docker.images.store import list_images
 
 if TYPE_CHECKING:
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
 
 __all__ = ["RECIPE", "forks", "names"]
 

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock import _concurrency
-from paddock.backends.docker import DockerBackend, removal
-from paddock.backends.docker.engine import Engine, EngineError
+from paddock.backends.docker.containers import removal
+from paddock.backends.docker.engine.client import Engine, EngineError
 from paddock.backends.owner import OwnerLock
 from tests.e2e.docker.ours import RECIPE, forks, names
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from paddock.backends.docker import DockerBackend
     from tests.e2e.docker.proxy import EngineProxy
 
 pytestmark = pytest.mark.docker

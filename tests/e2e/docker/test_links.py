@@ -11,8 +11,8 @@ import pytest
 
 from paddock import CommandLost, ExecTimeout
 from paddock.backends.docker import DockerBackend
-from paddock.backends.docker.build import ensure
-from paddock.backends.docker.sandbox import DockerSandbox
+from paddock.backends.docker.containers.sandbox import DockerSandbox
+from paddock.backends.docker.images.build import ensure
 from paddock.backends.guest.link import State
 from tests.contract.conftest import WITHOUT_PYTHON
 from tests.e2e.docker.ours import RECIPE
@@ -20,7 +20,7 @@ from tests.e2e.docker.ours import RECIPE
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
     from tests.e2e.docker.proxy import EngineProxy
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("base_image")]

@@ -10,8 +10,8 @@ import pytest
 
 from paddock import CommandLost, SandboxLost
 from paddock.backends.docker import DockerBackend
-from paddock.backends.docker.engine import Engine, EngineError
-from paddock.backends.docker.sandbox import DockerSandbox
+from paddock.backends.docker.containers.sandbox import DockerSandbox
+from paddock.backends.docker.engine.client import Engine, EngineError
 from paddock.backends.guest.link import State
 from paddock.sandbox import Resources
 from tests.e2e.docker.ours import RECIPE, names

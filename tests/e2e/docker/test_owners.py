@@ -14,9 +14,9 @@ import pytest
 
 from paddock import ConfigError, SandboxClosed, SandboxLost, Unsupported
 from paddock.backends.docker import DockerBackend
-from paddock.backends.docker.attach import join_stream
-from paddock.backends.docker.engine import EngineError
-from paddock.backends.docker.sandbox import DockerSandbox
+from paddock.backends.docker.containers.sandbox import DockerSandbox
+from paddock.backends.docker.engine.attach import join_stream
+from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.link import State
 from tests.e2e.docker.ours import names
@@ -24,7 +24,7 @@ from tests.e2e.docker.ours import names
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
 
 pytestmark = pytest.mark.docker
 

@@ -14,8 +14,8 @@ from paddock.sandbox import Capability, Resources
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from paddock.backends.docker.engine import Engine
-    from paddock.backends.docker.sandbox import DockerSandbox
+    from paddock.backends.docker.containers.sandbox import DockerSandbox
+    from paddock.backends.docker.engine.client import Engine
     from paddock.sandbox import Sandbox
 
 pytestmark = pytest.mark.docker

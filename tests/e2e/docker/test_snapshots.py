@@ -16,10 +16,10 @@ from testcontainers.core.container import DockerContainer
 
 from paddock import ExecTimeout, Image
 from paddock.backends.docker import DockerBackend
-from paddock.backends.docker.build import ensure
-from paddock.backends.docker.commits import COMMIT_DEADLINE
-from paddock.backends.docker.sandbox import DockerSandbox
-from paddock.backends.docker.store import identity
+from paddock.backends.docker.containers.commits import COMMIT_DEADLINE
+from paddock.backends.docker.containers.sandbox import DockerSandbox
+from paddock.backends.docker.images.build import ensure
+from paddock.backends.docker.images.store import identity
 from paddock.errors import ConfigError
 from tests.e2e.docker.ours import RECIPE, forks, names
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from paddock import Progress
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
 
 pytestmark = pytest.mark.docker
 

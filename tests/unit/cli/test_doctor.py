@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock.backends.docker.endpoint import Endpoint
+from paddock.backends.docker.engine.endpoint import Endpoint
 from paddock.cli import doctor, main
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import interruptible
-from paddock.backends.docker import owner
-from paddock.backends.docker.attach import open_stream
-from paddock.backends.docker.control import remove_container
-from paddock.backends.docker.creation import create_container
-from paddock.backends.docker.engine import EngineError
-from paddock.backends.docker.exit_reason import exit_reason
+from paddock.backends.docker.containers import owner
+from paddock.backends.docker.containers.control import remove_container
+from paddock.backends.docker.containers.creation import create_container
+from paddock.backends.docker.containers.exit_reason import exit_reason
+from paddock.backends.docker.engine.attach import open_stream
+from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.fallback.inside import first_process
 from paddock.backends.docker.fallback.sandbox import FallbackSandbox
 from paddock.backends.docker.fallback.watchdog import Watchdog
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-    from paddock.backends.docker.attach import AttachedStream
     from paddock.backends.docker.backend import DockerBackend
-    from paddock.backends.docker.container import ContainerPlan
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.containers.owner import OwnerLock
+    from paddock.backends.docker.containers.plan import ContainerPlan
+    from paddock.backends.docker.engine.attach import AttachedStream
+    from paddock.backends.docker.engine.client import Engine
     from paddock.backends.docker.fallback.watchdog import Inside
-    from paddock.backends.docker.owner import OwnerLock
     from paddock.sandbox import Sandbox
 
     WithGuest = Callable[[Engine, ContainerPlan, OwnerLock], Coroutine[Any, Any, Sandbox]]

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 from paddock._concurrency import acquire, finish
 from paddock.backends.buffered import BufferedProcess, captured
+from paddock.backends.docker.engine.hijack import STDERR, STDOUT, HijackedStream, open_hijacked
 from paddock.backends.docker.fallback.command import environment, wrapped
 from paddock.backends.docker.fallback.inside import KEY, KEY_LENGTH
 from paddock.backends.docker.fallback.marks import Mark, Marks
 from paddock.backends.docker.fallback.table import members
-from paddock.backends.docker.hijack import STDERR, STDOUT, HijackedStream, open_hijacked
 from paddock.backends.guest.inside.wire import PIECE, WINDOW, Capture
 from paddock.backends.guest.link import State
 from paddock.backends.guest.monitor import until_gone
@@ -28,7 +28,7 @@ from paddock.errors import CommandLost, SandboxClosed, SandboxError, SandboxLost
 from paddock.sandbox import KILL_GRACE, ExecResult
 
 if TYPE_CHECKING:
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
     from paddock.backends.docker.fallback.watchdog import Inside, Watchdog
     from paddock.sandbox import Command, Stream
 

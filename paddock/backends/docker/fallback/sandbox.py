@@ -7,13 +7,13 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from paddock._frozen import FrozenMapping
-from paddock.backends.docker import removal
-from paddock.backends.docker.control import (
+from paddock.backends.docker.containers import removal
+from paddock.backends.docker.containers.control import (
     ContainerSandbox,
     controls,
 )
-from paddock.backends.docker.engine import EngineError
-from paddock.backends.docker.exit_reason import exit_reason
+from paddock.backends.docker.containers.exit_reason import exit_reason
+from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.fallback.files import ShellFileSystem
 from paddock.backends.docker.fallback.inside import KEY
 from paddock.backends.docker.fallback.process import ExecProcess
@@ -25,12 +25,12 @@ from paddock.sandbox import Capability
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from paddock.backends.docker.attach import AttachedStream
     from paddock.backends.docker.backend import DockerBackend
-    from paddock.backends.docker.container import ContainerPlan
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.containers.owner import OwnerLock
+    from paddock.backends.docker.containers.plan import ContainerPlan
+    from paddock.backends.docker.engine.attach import AttachedStream
+    from paddock.backends.docker.engine.client import Engine
     from paddock.backends.docker.fallback.watchdog import Inside, Watchdog
-    from paddock.backends.docker.owner import OwnerLock
     from paddock.sandbox import Command
 
 __all__ = ["FallbackSandbox"]

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from paddock._frozen import FrozenMapping
-from paddock.backends.docker import recipes
-from paddock.backends.docker.bootstrap import DebianSource, import_debian
-from paddock.backends.docker.engine import EngineError
-from paddock.backends.docker.once import Once, locked
-from paddock.backends.docker.operations import build_bundle, pull
-from paddock.backends.docker.store import identity, inspect, remove_unnamed
+from paddock.backends.docker.engine.client import EngineError
+from paddock.backends.docker.images import recipes
+from paddock.backends.docker.images.bootstrap import DebianSource, import_debian
+from paddock.backends.docker.images.once import Once, locked
+from paddock.backends.docker.images.operations import build_bundle, pull
+from paddock.backends.docker.images.store import identity, inspect, remove_unnamed
 from paddock.errors import BuildFailed, ConfigError
 from paddock.image import Image
 from paddock.image.dockerfile import INDEX_VARIABLES
@@ -30,8 +30,8 @@ from paddock.image.dockerfile import INDEX_VARIABLES
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 
-    from paddock.backends.docker.engine import Engine
-    from paddock.backends.docker.progress import ImageProgress, ImageProgressCallback
+    from paddock.backends.docker.engine.client import Engine
+    from paddock.backends.docker.images.progress import ImageProgress, ImageProgressCallback
     from paddock.image.bundle import Bundle
 
 __all__ = ["BuildSettings", "bootstrap", "build_recipe", "ensure"]

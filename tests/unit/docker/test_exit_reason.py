@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from paddock.backends.docker.exit_reason import describe
+from paddock.backends.docker.containers.exit_reason import describe
 
 OOM = "its memory ran out (OOM) and the kernel killed it"
 

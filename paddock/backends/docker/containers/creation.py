@@ -11,17 +11,17 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from paddock.backends.docker.control import remove_container
-from paddock.backends.docker.engine import EngineError
-from paddock.backends.docker.store import FORKS
+from paddock.backends.docker.containers.control import remove_container
+from paddock.backends.docker.engine.client import EngineError
+from paddock.backends.docker.images.store import FORKS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from docker import APIClient
 
-    from paddock.backends.docker.container import ContainerPlan
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.containers.plan import ContainerPlan
+    from paddock.backends.docker.engine.client import Engine
 
 __all__ = ["create_container"]
 

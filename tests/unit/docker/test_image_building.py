@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, cast
 import certifi
 import pytest
 
-from paddock.backends.docker import once, operations, recipes
-from paddock.backends.docker.bootstrap import DebianSource
-from paddock.backends.docker.build import BuildSettings, build_recipe
-from paddock.backends.docker.endpoint import Endpoint
-from paddock.backends.docker.engine import Engine, EngineError
-from paddock.backends.docker.once import Once, locked
-from paddock.backends.docker.stream import post
-from paddock.backends.docker.wheel import running_wheel
+from paddock.backends.docker.engine.client import Engine, EngineError
+from paddock.backends.docker.engine.endpoint import Endpoint
+from paddock.backends.docker.engine.stream import post
+from paddock.backends.docker.images import once, operations, recipes
+from paddock.backends.docker.images.bootstrap import DebianSource
+from paddock.backends.docker.images.build import BuildSettings, build_recipe
+from paddock.backends.docker.images.once import Once, locked
+from paddock.backends.docker.images.wheel import running_wheel
 from paddock.errors import BuildFailed, ConfigError
 
 if TYPE_CHECKING:

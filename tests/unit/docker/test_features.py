@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from paddock import Unsupported
-from paddock.backends.docker.features import from_info, refuse
+from paddock.backends.docker.engine.features import from_info, refuse
 from paddock.sandbox import Capability, Resources
 
 LIMITS = {Capability.LIMIT_MEMORY, Capability.LIMIT_CPU, Capability.LIMIT_PIDS}

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from paddock._concurrency import Interrupted, interruptible
-from paddock.backends.docker.engine import EngineError
-from paddock.backends.docker.tls import dial_tls
+from paddock.backends.docker.engine.client import EngineError
+from paddock.backends.docker.engine.tls import dial_tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paddock.backends.docker.endpoint import Endpoint
+    from paddock.backends.docker.engine.endpoint import Endpoint
 
 __all__ = ["dial"]
 

@@ -13,16 +13,16 @@ from collections import deque
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from paddock.backends.docker.engine import EngineError
-from paddock.backends.docker.progress import Output, Step, Transfer
-from paddock.backends.docker.stream import post
+from paddock.backends.docker.engine.client import EngineError
+from paddock.backends.docker.engine.stream import post
+from paddock.backends.docker.images.progress import Output, Step, Transfer
 from paddock.errors import BuildFailed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping
 
-    from paddock.backends.docker.engine import Engine
-    from paddock.backends.docker.progress import ImageProgressCallback
+    from paddock.backends.docker.engine.client import Engine
+    from paddock.backends.docker.images.progress import ImageProgressCallback
     from paddock.image.bundle import Bundle
 
 __all__ = ["build_bundle", "import_root", "pull"]

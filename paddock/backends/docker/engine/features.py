@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from docker import APIClient
 
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
     from paddock.sandbox import Resources
 
 __all__ = ["features", "from_info", "missing", "refuse"]

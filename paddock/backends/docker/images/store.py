@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from paddock.backends.docker import recipes
-from paddock.backends.docker.engine import EngineError
+from paddock.backends.docker.engine.client import EngineError
+from paddock.backends.docker.images import recipes
 from paddock.errors import ConfigError
 from paddock.image import bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
 
 __all__ = [
     "FORKS",

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from paddock._concurrency import Interrupted, interruptible
-from paddock.backends.docker.endpoint import Endpoint
-from paddock.backends.docker.threads import CallThreads
+from paddock.backends.docker.engine.endpoint import Endpoint
+from paddock.backends.docker.engine.threads import CallThreads
 from paddock.errors import MissingDependency, SandboxError
 
 if TYPE_CHECKING:

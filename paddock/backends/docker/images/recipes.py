@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import paddock
-from paddock.backends.docker.wheel import running_wheel
+from paddock.backends.docker.images.wheel import running_wheel
 from paddock.errors import ConfigError
 from paddock.image.bundle import Bundle, bytes_member, directory_member, read_tree
 

@@ -7,11 +7,11 @@ import contextlib
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from paddock.backends.docker import removal
-from paddock.backends.docker.attach import join_stream
-from paddock.backends.docker.control import ContainerSandbox, controls
-from paddock.backends.docker.engine import EngineError
-from paddock.backends.docker.exit_reason import exit_reason
+from paddock.backends.docker.containers import removal
+from paddock.backends.docker.containers.control import ContainerSandbox, controls
+from paddock.backends.docker.containers.exit_reason import exit_reason
+from paddock.backends.docker.engine.attach import join_stream
+from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.link import Liveness
 from paddock.backends.guest.monitor import Monitor
@@ -22,11 +22,11 @@ from paddock.sandbox import Capability
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from paddock.backends.docker.attach import AttachedStream
     from paddock.backends.docker.backend import DockerBackend
-    from paddock.backends.docker.container import ContainerPlan
-    from paddock.backends.docker.engine import Engine
-    from paddock.backends.docker.owner import OwnerLock
+    from paddock.backends.docker.containers.owner import OwnerLock
+    from paddock.backends.docker.containers.plan import ContainerPlan
+    from paddock.backends.docker.engine.attach import AttachedStream
+    from paddock.backends.docker.engine.client import Engine
     from paddock.backends.guest.ports import Gate
 
 __all__ = ["DockerSandbox"]

@@ -14,13 +14,13 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
 from paddock._concurrency import Interrupted, interruptible
-from paddock.backends.docker.dial import dial
-from paddock.backends.docker.engine import EngineError
+from paddock.backends.docker.engine.client import EngineError
+from paddock.backends.docker.engine.dial import dial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
 
 __all__ = ["STDERR", "STDOUT", "HijackedStream", "Packets", "open_hijacked"]
 

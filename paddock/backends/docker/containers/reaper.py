@@ -20,8 +20,8 @@ import threading
 import time
 
 from paddock.backends import owner
-from paddock.backends.docker import inventory
-from paddock.backends.docker.engine import DEADLINE, Engine, EngineError
+from paddock.backends.docker.containers import inventory
+from paddock.backends.docker.engine.client import DEADLINE, Engine, EngineError
 
 __all__ = ["start"]
 

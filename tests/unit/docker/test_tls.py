@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock.backends.docker.tls import dial_tls
+from paddock.backends.docker.engine.tls import dial_tls
 from paddock.backends.guest.writer import SharedWriter
 
 if TYPE_CHECKING:

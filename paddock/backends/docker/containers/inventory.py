@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from paddock._frozen import FrozenMapping
 from paddock.backends.base import SandboxInfo
-from paddock.backends.docker import commits, owner
-from paddock.backends.docker.control import remove_container
+from paddock.backends.docker.containers import commits, owner
+from paddock.backends.docker.containers.control import remove_container
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from docker import APIClient
 
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
 
 __all__ = ["OWN_LABELS", "collect", "delete", "find", "listing", "own_labels"]
 

@@ -12,12 +12,12 @@ import time
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import in_background
-from paddock.backends.docker.engine import EngineError
+from paddock.backends.docker.engine.client import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from paddock.backends.docker.owner import OwnerLock
+    from paddock.backends.docker.containers.owner import OwnerLock
 
     Removal = Callable[[], Awaitable[bool]]
     """Removes a thing; returns whether it was there."""

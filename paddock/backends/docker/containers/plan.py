@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from paddock.backends.docker import owner, seccomp
+from paddock.backends.docker.containers import owner, seccomp
 from paddock.backends.guest.bundle import boot
 from paddock.errors import ConfigError
 from paddock.network import Allow

@@ -12,14 +12,14 @@ import signal
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from paddock.backends.docker.engine import EngineError
+from paddock.backends.docker.engine.client import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from docker import APIClient
 
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
 
 __all__ = ["describe", "exit_reason"]
 

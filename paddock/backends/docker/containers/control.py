@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import acquire, finish
-from paddock.backends.docker import commits
-from paddock.backends.docker.engine import EngineError
-from paddock.backends.docker.features import missing
+from paddock.backends.docker.containers import commits
+from paddock.backends.docker.engine.client import EngineError
+from paddock.backends.docker.engine.features import missing
 from paddock.backends.guest.link import Liveness, State
 from paddock.errors import Unsupported
 from paddock.image import Image
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from paddock.backends.docker.backend import DockerBackend
-    from paddock.backends.docker.container import ContainerPlan
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.containers.plan import ContainerPlan
+    from paddock.backends.docker.engine.client import Engine
     from paddock.backends.guest.link import Link
     from paddock.backends.guest.monitor import Heart
 

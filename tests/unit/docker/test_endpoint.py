@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock import ConfigError
-from paddock.backends.docker.endpoint import Endpoint
+from paddock.backends.docker.engine.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

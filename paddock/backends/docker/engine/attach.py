@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from paddock.backends.docker.engine import EngineError
-from paddock.backends.docker.hijack import STDERR, HijackedStream, open_hijacked
+from paddock.backends.docker.engine.client import EngineError
+from paddock.backends.docker.engine.hijack import STDERR, HijackedStream, open_hijacked
 from paddock.backends.guest.inside.seal import HELLO_BYTES
 from paddock.backends.guest.inside.wire import JOIN_ADDRESS
 from paddock.backends.guest.sealed import SealedStream
 from paddock.backends.guest.stderr import printable
 
 if TYPE_CHECKING:
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
     from paddock.backends.guest.connection import Connection
 
 __all__ = ["AttachedStream", "join_stream", "open_stream"]

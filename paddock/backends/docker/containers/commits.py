@@ -16,11 +16,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import acquire, finish, in_background, interruptible
-from paddock.backends.docker import owner, recipes
-from paddock.backends.docker.engine import EngineError
-from paddock.backends.docker.once import locked
-from paddock.backends.docker.removal import remove
-from paddock.backends.docker.store import FORKS, identity, inspect, remove_unnamed
+from paddock.backends.docker.containers import owner
+from paddock.backends.docker.containers.removal import remove
+from paddock.backends.docker.engine.client import EngineError
+from paddock.backends.docker.images import recipes
+from paddock.backends.docker.images.once import locked
+from paddock.backends.docker.images.store import FORKS, identity, inspect, remove_unnamed
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from docker import APIClient
 
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
 
 __all__ = [
     "committed",

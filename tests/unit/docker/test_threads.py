@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock.backends.docker import threads
-from paddock.backends.docker.threads import CallThreads
+from paddock.backends.docker.engine import threads
+from paddock.backends.docker.engine.threads import CallThreads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,14 +13,14 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from paddock.backends.docker.dial import dial
-from paddock.backends.docker.engine import EngineError
+from paddock.backends.docker.engine.client import EngineError
+from paddock.backends.docker.engine.dial import dial
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 
-    from paddock.backends.docker.endpoint import Endpoint
-    from paddock.backends.docker.engine import Engine
+    from paddock.backends.docker.engine.client import Engine
+    from paddock.backends.docker.engine.endpoint import Endpoint
 
 __all__ = ["post"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from paddock.backends.docker.commits import reference_of
+from paddock.backends.docker.containers.commits import reference_of
 from paddock.errors import ConfigError
 
 

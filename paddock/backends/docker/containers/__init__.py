@@ -1,0 +1,1 @@
+"""Sandboxes' containers: planned, created, joined, controlled, kept as images and removed."""

@@ -1,0 +1,1 @@
+"""The way to a Docker Engine: its address, calls, streams, and what it can do."""

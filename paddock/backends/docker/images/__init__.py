@@ -1,0 +1,1 @@
+"""Images on an engine: found, pulled, built, imported and removed."""
