@@ -7,26 +7,20 @@ This module does not know how any backend does its part, nor what an agent is.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import enum
-import math
 import posixpath
-import signal
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from paddock._concurrency import Shared, finish
+from paddock._concurrency import Shared
+from paddock._exec import argv_of, run_to_end, stdin_bytes
 from paddock._watching import ExecWork, watched
 from paddock.errors import (
     ConfigError,
     ExecFailed,
-    ExecTimeout,
     FenceUnavailable,
     SandboxClosed,
-    SandboxError,
     Unsupported,
 )
 from paddock.process import (
@@ -41,6 +35,7 @@ from paddock.process import (
     Stream,
 )
 from paddock.redaction import NOTHING_SECRET, Redactor, Secrets
+from paddock.resources import Resources, Stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -67,10 +62,6 @@ __all__ = [
 ]
 
 
-NOT_STARTED = ExecResult(exit_code=128 + signal.SIGKILL)
-"""The result of a command whose time was over before it could begin."""
-
-
 class Capability(enum.StrEnum):
     """What not every backend can do. Asking for one that is missing raises `Unsupported`."""
 
@@ -95,44 +86,6 @@ class Capability(enum.StrEnum):
     LIMIT_MEMORY = "limit_memory"
     LIMIT_CPU = "limit_cpu"
     LIMIT_DISK = "limit_disk"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
-    """Upper bounds for one sandbox; None leaves the backend's default.
-
-    `cpu` in cores, `memory` and `disk` in bytes, `pids` in processes and threads.
-    All are above 0, and whole but for `cpu`; `ConfigError` otherwise.
-    """
-
-    cpu: float | None = None
-    memory: int | None = None
-    pids: int | None = None
-    disk: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("cpu", "memory", "pids", "disk"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            whole = name != "cpu"
-            fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-            if not fits or not 0 < value < math.inf:
-                what = "whole number" if whole else "number"
-                raise ConfigError(f"resources: {name}={value!r}: give a {what} above 0")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stats:
-    """`cpu` in seconds used so far, `memory` and its limit in bytes, `pids` in tasks.
-
-    A limit that there is not is None.
-    """
-
-    cpu: float
-    memory: int
-    memory_limit: int | None
-    pids: int
 
 
 class Sandbox(ABC):
@@ -191,7 +144,7 @@ class Sandbox(ABC):
         """
         if fence is not None and self.unfenced:
             raise FenceUnavailable(self.unfenced)
-        given = _stdin_bytes(stdin)
+        given = stdin_bytes(stdin)
         request = self._command(
             command,
             cwd=cwd,
@@ -203,7 +156,14 @@ class Sandbox(ABC):
             fence=fence,
         )
         with watched(ExecWork(backend=self.backend, sandbox_id=self.id)) as tell:
-            result = await self._exec(request, command, given, timeout, on_output)
+            result = await run_to_end(
+                lambda: self._start(request),
+                command,
+                stdin=given,
+                timeout=timeout,
+                on_output=on_output,
+                redactor=self.redactor,
+            )
             tell(exit_code=result.exit_code)
         if check and not result.ok:
             raise ExecFailed(command, result, redactor=self.redactor)
@@ -349,13 +309,8 @@ class Sandbox(ABC):
         fence: Fence | None = None,
     ) -> Command:
         self.raise_if_closed()
-        argv = ("sh", "-c", command) if isinstance(command, str) else tuple(command)
-        if not argv:
-            raise ValueError("the command is empty")
-        if any("\0" in word for word in argv):
-            raise ValueError("a command cannot hold a NUL byte")
         return Command(
-            argv=argv,
+            argv=argv_of(command),
             cwd=self.working_dir if cwd is None else self.path(cwd),
             env={**self.env, **self.secrets, **(env or {})},
             user=user,
@@ -364,28 +319,6 @@ class Sandbox(ABC):
             keep=keep,
             fence=fence,
         )
-
-    async def _exec(
-        self,
-        request: Command,
-        command: str | Sequence[str],
-        stdin: bytes | None,
-        timeout: float | None,  # noqa: ASYNC109 - see `exec`
-        on_output: OutputCallback | None,
-    ) -> ExecResult:
-        process: Process | None = None
-        clock = asyncio.timeout(timeout)
-        try:
-            async with clock:
-                process = await self._start(request)
-                return await _run(process, stdin, on_output)
-        except BaseException as error:
-            if process is not None:
-                await process.aclose()
-            if timeout is None or not (isinstance(error, TimeoutError) and clock.expired()):
-                raise
-            result = NOT_STARTED if process is None else await process.wait()
-            raise ExecTimeout(command, result, timeout=timeout, redactor=self.redactor) from error
 
     @abstractmethod
     async def _start(self, command: Command) -> Process:
@@ -405,49 +338,3 @@ class Sandbox(ABC):
 
         Called again only after it has failed, to remove what is left.
         """
-
-
-def _stdin_bytes(stdin: object) -> bytes | None:
-    """What `exec` is to write. Raises `ConfigError` for what cannot be written."""
-    if stdin is None or isinstance(stdin, bytes):
-        return stdin
-    if isinstance(stdin, bytearray | memoryview):
-        return bytes(stdin)
-    if not isinstance(stdin, str):
-        raise ConfigError(f"stdin: give bytes or text, not {type(stdin).__name__}")
-    try:
-        return stdin.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(
-            f"stdin: character {error.start} is {stdin[error.start]!r}, which UTF-8 cannot "
-            "hold; give bytes"
-        ) from None
-
-
-async def _run(
-    process: Process, stdin: bytes | None, on_output: OutputCallback | None
-) -> ExecResult:
-    feeder = None if stdin is None else asyncio.create_task(_feed(process, stdin))
-    try:
-        if on_output is not None:
-            async for stream, data in process.output():
-                waiting = on_output(stream, data)
-                if waiting is not None:
-                    await waiting
-        return await process.wait()
-    finally:
-        if feeder is not None:
-            feeder.cancel()
-            await finish(_settled(feeder))
-
-
-async def _feed(process: Process, stdin: bytes) -> None:
-    # A command that ends without reading it all, as `head` does, is fine; what else keeps
-    # input from arriving is raised by `wait`, too.
-    with contextlib.suppress(BrokenPipeError, SandboxError):
-        await process.send(stdin)
-        await process.send_eof()
-
-
-async def _settled(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task])
