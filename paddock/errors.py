@@ -39,8 +39,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from paddock.process import ExecResult
     from paddock.redaction import Redactor
-    from paddock.sandbox import ExecResult
 
 __all__ = [
     "BudgetExceeded",

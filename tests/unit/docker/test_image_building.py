@@ -300,7 +300,12 @@ def test_the_wheel_is_whole_and_always_the_same() -> None:
             encoded = base64.urlsafe_b64encode(digest).decode().rstrip("=")
             assert rows[each].startswith(f"sha256={encoded},")
     assert set(rows) == names
-    assert {"paddock/__init__.py", "paddock/py.typed", "paddock/images/base/Dockerfile"} <= names
+    assert {
+        "paddock/__init__.py",
+        "paddock/__init__.pyi",
+        "paddock/py.typed",
+        "paddock/images/base/Dockerfile",
+    } <= names
     assert not any("__pycache__" in each for each in names)
 
 

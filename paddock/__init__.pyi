@@ -1,0 +1,160 @@
+from .backends.base import (
+    Backend as Backend,
+    Progress as Progress,
+    ProgressCallback as ProgressCallback,
+    SandboxInfo as SandboxInfo,
+    backend_names as backend_names,
+    get_backend as get_backend,
+)
+from .backends.daytona import DaytonaBackend as DaytonaBackend
+from .backends.docker import DockerBackend as DockerBackend
+from .backends.local import LocalBackend as LocalBackend
+from .backends.pool import (
+    PoolStats as PoolStats,
+    SandboxPool as SandboxPool,
+)
+from .errors import (
+    BudgetExceeded as BudgetExceeded,
+    BuildFailed as BuildFailed,
+    CommandLost as CommandLost,
+    ConfigError as ConfigError,
+    ExecFailed as ExecFailed,
+    ExecTimeout as ExecTimeout,
+    FenceUnavailable as FenceUnavailable,
+    FileChanged as FileChanged,
+    IsolationUnavailable as IsolationUnavailable,
+    MissingCredentials as MissingCredentials,
+    MissingDependency as MissingDependency,
+    ModelError as ModelError,
+    ObservabilityInitializationError as ObservabilityInitializationError,
+    PaddockError as PaddockError,
+    SandboxClosed as SandboxClosed,
+    SandboxError as SandboxError,
+    SandboxLost as SandboxLost,
+    SessionError as SessionError,
+    SessionLocked as SessionLocked,
+    SetupFailed as SetupFailed,
+    TraceError as TraceError,
+    TraceWriteError as TraceWriteError,
+    Unsupported as Unsupported,
+)
+from .files import (
+    FileInfo as FileInfo,
+    FileSystem as FileSystem,
+)
+from .image import Image as Image
+from .network import (
+    Allow as Allow,
+    NetworkDecision as NetworkDecision,
+)
+from .runtime.agent import Agent as Agent
+from .runtime.api import (
+    AgentRuntime as AgentRuntime,
+    close_runtime as close_runtime,
+    create_runtime as create_runtime,
+    dispatch_prompt as dispatch_prompt,
+    reconfigure_runtime as reconfigure_runtime,
+    run_prompt as run_prompt,
+    session_usage as session_usage,
+    start_runtime as start_runtime,
+)
+from .runtime.approvals import (
+    ApprovalCallback as ApprovalCallback,
+    ApprovalInterrupt as ApprovalInterrupt,
+    ToolApprovalItem as ToolApprovalItem,
+    ToolDecision as ToolDecision,
+)
+from .runtime.atif import trace_to_atif as trace_to_atif
+from .runtime.budget import (
+    Budget as Budget,
+    Ledger as Ledger,
+)
+from .runtime.cancellation import CancellationToken as CancellationToken
+from .runtime.config import AgentConfig as AgentConfig
+from .runtime.dispatch import (
+    JobUpdate as JobUpdate,
+    Outcome as Outcome,
+    dispatch as dispatch,
+)
+from .runtime.handle import AgentHandle as AgentHandle
+from .runtime.models.base import (
+    ModelClient as ModelClient,
+    ModelEvent as ModelEvent,
+    ModelRequest as ModelRequest,
+    ModelResponse as ModelResponse,
+    TextDelta as TextDelta,
+    ToolCall as ToolCall,
+    Usage as Usage,
+)
+from .runtime.models.scripted import ScriptedModel as ScriptedModel
+from .runtime.observability import (
+    ObservabilityConfig as ObservabilityConfig,
+    TelemetryStorage as TelemetryStorage,
+)
+from .runtime.options import RuntimeOptions as RuntimeOptions
+from .runtime.outlet import EventCallback as EventCallback
+from .runtime.permissions import (
+    ApprovalMode as ApprovalMode,
+    CapabilityProfile as CapabilityProfile,
+    DatabaseMode as DatabaseMode,
+    FileWriteMode as FileWriteMode,
+    PermissionProfile as PermissionProfile,
+    ShellFence as ShellFence,
+    ShellMode as ShellMode,
+    load_profile as load_profile,
+)
+from .runtime.results import (
+    AgentEvent as AgentEvent,
+    CompactResult as CompactResult,
+    RunResult as RunResult,
+)
+from .runtime.run_state import RunState as RunState
+from .runtime.run_store import (
+    RunStore as RunStore,
+    SqliteRunStore as SqliteRunStore,
+    run_prompt_stored as run_prompt_stored,
+)
+from .runtime.session import Session as Session
+from .runtime.state import (
+    State as State,
+    StateObserver as StateObserver,
+)
+from .runtime.store import (
+    SessionInfo as SessionInfo,
+    SessionStore as SessionStore,
+)
+from .runtime.stream import RunStream as RunStream
+from .runtime.tools.agent_tool import AgentToolHandler as AgentToolHandler
+from .runtime.tools.base import (
+    ToolContext as ToolContext,
+    ToolHandler as ToolHandler,
+    ToolInvocation as ToolInvocation,
+    ToolOutput as ToolOutput,
+)
+from .runtime.tools.bash import BashHandler as BashHandler
+from .runtime.tools.delegate import DelegateHandler as DelegateHandler
+from .runtime.tools.edit import EditHandler as EditHandler
+from .runtime.tools.excel import ReadExcelHandler as ReadExcelHandler
+from .runtime.tools.factory import build_registry as build_registry
+from .runtime.tools.files import (
+    ListHandler as ListHandler,
+    ReadHandler as ReadHandler,
+    WriteHandler as WriteHandler,
+)
+from .runtime.tools.registry import ToolRegistry as ToolRegistry
+from .runtime.tools.search import (
+    GlobHandler as GlobHandler,
+    GrepHandler as GrepHandler,
+)
+from .sandbox import (
+    Capability as Capability,
+    ExecResult as ExecResult,
+    Fence as Fence,
+    Output as Output,
+    Process as Process,
+    Resources as Resources,
+    Sandbox as Sandbox,
+    Stats as Stats,
+)
+
+__version__: str
