@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddock.backends.docker.engine.client import EngineError
-from paddock.backends.docker.fallback.command import wrapped
+from paddock.backends.posix.command import wrapped
 from paddock.backends.docker.fallback.launch import lacks_python
-from paddock.backends.docker.fallback.marks import Mark, Marks
-from paddock.backends.docker.fallback.table import Entry, members, parse
-from paddock.backends.docker.fallback.watchdog import Inside
+from paddock.backends.posix.command import wrapped
+from paddock.backends.posix.inside import Inside
+from paddock.backends.posix.marks import Mark, Marks
+from paddock.backends.posix.table import Entry, members, parse
 from paddock.errors import SandboxLost
 from paddock.sandbox import Command
 

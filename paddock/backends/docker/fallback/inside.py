@@ -1,19 +1,15 @@
-"""What runs inside a container without Python: two programs for a POSIX shell.
+"""The first process of a container without Python, a program for a POSIX shell.
 
-Of the tools that an image may have they need a shell with its builtins, `cat` once, `sleep`
-for the lease and `grep` to notice what a command has left behind.
+Of the tools that an image may have it needs a shell with its builtins, `cat` once, and `sleep`
+for the lease.
 """
 
 from __future__ import annotations
 
 import math
 
-__all__ = ["KEY", "KEY_LENGTH", "WATCHDOG_READY", "WRAPPER", "first_process"]
+__all__ = ["WATCHDOG_READY", "first_process"]
 
-KEY = "PADDOCK_EXEC"
-"""The variable by which a command's processes are known, wherever they went."""
-KEY_LENGTH = 16
-"""Characters of its value, which the watchdog cannot tell from what follows in its own way."""
 WATCHDOG_READY = b"\0\0\n"
 """What ends the watchdog's first words."""
 TICKS = 4
@@ -71,47 +67,6 @@ done
 """Does what lines of its stdin say, and ends with it: with its owner's stream, or when no
 beat has come for a lease. It answers each line with a dot. It starts no process after its
 beginning, so it works where no process can be started any more."""
-
-WRAPPER = r"""
-trap : HUP INT QUIT ALRM USR1 USR2
-trap told=1 TERM
-sh=$1 grep=$2
-if ! cd "$3" 2>/dev/null; then
-  if [ -d "$3" ]; then why=EACCES; elif [ -e "$3" ]; then why=ENOTDIR; else why=ENOENT; fi
-  printf '\0%s cwd %s\0' "$PADDOCK_EXEC" $why
-  exit
-fi
-shift 3
-exec 3>&2 2>/dev/null
-(
-  exec 2>&3 3>&-
-  exec "$sh" -c '
-    printf "\0%s begin %s %s\0" "$PADDOCK_EXEC" "$1" $$
-    shift
-    exec "$@"
-  ' sh $$ "$@"
-)
-code=$?
-printf '\0%s end %s\0' "$PADDOCK_EXEC" $code >&3
-exec 3>&-
-left() {
-  environs= stats=
-  for p in /proc/[0-9]*; do
-    [ "$p" = /proc/$$ ] || environs="$environs $p/environ" stats="$stats $p/stat"
-  done
-  "$grep" -qsF "PADDOCK_EXEC=$PADDOCK_EXEC" $environs ||
-    "$grep" -qs ") [^Z] [0-9]* [0-9]* $$ " $stats
-}
-left
-printf '\0%s end %s %s\0' "$PADDOCK_EXEC" $code $?
-while [ ! "$told" ] && left; do sleep 5; done
-"""
-"""Runs a command, tells on both its streams when it has ended, and stays for as long as
-something of it is left: an engine stops reading what a command's children print two seconds
-after the process that it started has ended.
-
-Its arguments are a shell, a grep, a directory and the command's words. A trapped signal does
-not end it while the command runs, and is not trapped in what it starts."""
 
 
 def first_process(lease: float) -> list[str]:

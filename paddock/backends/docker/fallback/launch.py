@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from paddock.backends.docker.containers.plan import ContainerPlan
     from paddock.backends.docker.engine.attach import AttachedStream
     from paddock.backends.docker.engine.client import Engine
-    from paddock.backends.docker.fallback.watchdog import Inside
+    from paddock.backends.posix.inside import Inside
     from paddock.sandbox import Sandbox
 
     WithGuest = Callable[[Engine, ContainerPlan, OwnerLock], Coroutine[Any, Any, Sandbox]]

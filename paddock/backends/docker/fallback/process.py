@@ -15,21 +15,27 @@ import signal
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import acquire, finish
-from paddock.backends.buffered import BufferedProcess, captured
+from paddock.buffered import BufferedProcess, captured
 from paddock.backends.docker.engine.hijack import STDERR, STDOUT, HijackedStream, open_hijacked
-from paddock.backends.docker.fallback.command import environment, wrapped
-from paddock.backends.docker.fallback.inside import KEY, KEY_LENGTH
-from paddock.backends.docker.fallback.marks import Mark, Marks
-from paddock.backends.docker.fallback.table import members
+from paddock.backends.posix.command import environment, wrapped
+from paddock.backends.posix.inside import KEY, KEY_LENGTH
+from paddock.backends.posix.marks import Mark, Marks
+from paddock.backends.posix.table import members
 from paddock.backends.guest.inside.wire import PIECE, WINDOW, Capture
 from paddock.backends.guest.link import State
 from paddock.backends.guest.monitor import until_gone
+from paddock.backends.posix.command import environment, wrapped
+from paddock.backends.posix.inside import KEY, KEY_LENGTH
+from paddock.backends.posix.marks import Mark, Marks
+from paddock.backends.posix.table import members
+from paddock.buffered import BufferedProcess, captured
 from paddock.errors import CommandLost, SandboxClosed, SandboxError, SandboxLost
 from paddock.sandbox import KILL_GRACE, ExecResult
 
 if TYPE_CHECKING:
     from paddock.backends.docker.engine.client import Engine
-    from paddock.backends.docker.fallback.watchdog import Inside, Watchdog
+    from paddock.backends.docker.fallback.watchdog import Watchdog
+    from paddock.backends.posix.inside import Inside
     from paddock.sandbox import Command, Stream
 
 __all__ = ["ExecProcess"]

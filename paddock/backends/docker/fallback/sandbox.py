@@ -14,11 +14,13 @@ from paddock.backends.docker.containers.control import (
 )
 from paddock.backends.docker.containers.exit_reason import exit_reason
 from paddock.backends.docker.engine.client import EngineError
-from paddock.backends.docker.fallback.files import ShellFileSystem
-from paddock.backends.docker.fallback.inside import KEY
+from paddock.backends.posix.files import PosixFileSystem
+from paddock.backends.posix.inside import KEY
 from paddock.backends.docker.fallback.process import ExecProcess
 from paddock.backends.guest.link import State
 from paddock.backends.guest.monitor import Monitor
+from paddock.backends.posix.files import PosixFileSystem
+from paddock.backends.posix.inside import KEY
 from paddock.errors import Unsupported
 from paddock.sandbox import Capability
 
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from paddock.backends.docker.containers.plan import ContainerPlan
     from paddock.backends.docker.engine.attach import AttachedStream
     from paddock.backends.docker.engine.client import Engine
-    from paddock.backends.docker.fallback.watchdog import Inside, Watchdog
+    from paddock.backends.docker.fallback.watchdog import Watchdog
+    from paddock.backends.posix.inside import Inside
     from paddock.sandbox import Command
 
 __all__ = ["FallbackSandbox"]
@@ -65,7 +68,7 @@ class FallbackSandbox(ContainerSandbox):
         switches = inside.root and plan.hardening == "default"
         self.capabilities = controls(plan) | (SWITCHING if switches else frozenset())
         self.env: Mapping[str, str] = FrozenMapping({KEY: "", **inside.env, **backend.env_vars})
-        self.fs = ShellFileSystem(self, inside)
+        self.fs = PosixFileSystem(self)
         self._recipe = backend
         self._plan = plan
         self._engine = engine

@@ -8,42 +8,22 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from paddock.backends.docker.fallback import table
 from paddock.backends.docker.fallback.inside import WATCHDOG_READY
 from paddock.backends.guest.link import Link
 from paddock.backends.guest.writer import SharedWriter
+from paddock.backends.posix import table
+from paddock.backends.posix.inside import Inside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-__all__ = ["Inside", "Watchdog"]
+__all__ = ["Watchdog"]
 
 ANSWER_MAX = 16 * 1024 * 1024
 """Bytes of one answer; ten thousand processes fit in it."""
 LINES_MAX = ANSWER_MAX // 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inside:
-    """What is found in a container: its shell, its grep, and what the image and the engine
-    put into every process's environment."""
-
-    root: bool
-    """Whether commands run as root unless told otherwise."""
-    sh: str
-    grep: str
-    env: Mapping[str, str]
-
-    @classmethod
-    def parse(cls, told: bytes) -> Inside:
-        uid, sh, grep, *pairs = told.decode(errors="surrogateescape").split("\0")
-        env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-        # A shell that is its own tools may not say where they are.
-        sh = sh if sh.startswith("/") else "/bin/sh"
-        return cls(root=uid == "0", sh=sh, grep=grep or "grep", env=env)
 
 
 class Watchdog(asyncio.Protocol):

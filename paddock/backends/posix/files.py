@@ -1,4 +1,4 @@
-"""The files of a container without Python: a script each, and what no script can do, here."""
+"""The files of a sandbox that can only run commands: most calls are one script inside."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Literal
 from weakref import WeakValueDictionary
 
 from paddock._concurrency import finish
-from paddock.backends.docker.fallback import scripts
-from paddock.backends.docker.fallback.search import search
-from paddock.backends.docker.fallback.shell import Shell
 from paddock.backends.guest.inside import archive, globs
 from paddock.backends.guest.inside.tar import SYMLINK, Member
+from paddock.backends.posix import scripts
+from paddock.backends.posix.search import search
+from paddock.backends.posix.shell import Shell
 from paddock.backends.transfer import LocalFile, extract_stream, receive_file, tree_blocks
 from paddock.errors import SandboxError
 from paddock.files import (
@@ -37,13 +37,12 @@ from paddock.files import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
-    from paddock.backends.docker.fallback.sandbox import FallbackSandbox
-    from paddock.backends.docker.fallback.watchdog import Inside
     from paddock.files import AnyPath, SentCallback
+    from paddock.sandbox import Sandbox
 
     Kind = Literal["file", "directory", "symlink", "other"]
 
-__all__ = ["ShellFileSystem"]
+__all__ = ["PosixFileSystem"]
 
 BLOCK = 65536
 """Bytes by which a part of a file is read."""
@@ -57,10 +56,17 @@ PRUNED = ["-type", "d", "(", *" -o ".join(f"-name {name}" for name in sorted(SKI
 FILES = [*PRUNED, "-prune", "-o"]
 
 
-class ShellFileSystem(FileSystem):
-    def __init__(self, sandbox: FallbackSandbox, inside: Inside) -> None:
+class PosixFileSystem(FileSystem):
+    """Uses nothing of a sandbox but `Sandbox._start`.
+
+    The sandbox needs a POSIX shell and the tools that are in every image that has one
+    (coreutils and findutils, or BusyBox); tar for trees. A call that needs a tool which is
+    not there raises `Unsupported` and names it.
+    """
+
+    def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
-        self._shell = Shell(inside, sandbox._start)
+        self._shell = Shell(sandbox)
         self._writing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def _absolute(self, path: AnyPath) -> PurePosixPath:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from paddock.backends.docker.fallback.inside import WRAPPER
+from paddock.backends.posix.inside import WRAPPER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from paddock.backends.docker.fallback.watchdog import Inside
+    from paddock.backends.posix.inside import Inside
     from paddock.sandbox import Command
 
 __all__ = ["environment", "wrapped"]

@@ -1,4 +1,4 @@
-"""What is done with files inside, in a POSIX shell and with the tools that every image has.
+"""The scripts of `PosixFileSystem`, for a POSIX shell and the tools that every image has.
 
 Paths are absolute. A script that finds something wrong says so as a tool would, with the
 error's own words at the end of a line of stderr, and ends with 1.

@@ -1,20 +1,19 @@
-"""What processes have in common whose output arrives by itself: it waits here to be read."""
+"""The base of processes whose output arrives by itself, and is kept until it is read."""
 
 from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from paddock.errors import CommandLost, SandboxClosed, SandboxLost
-from paddock.sandbox import ExecResult, Output, Process
+from paddock.process import ExecResult, Output, Process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from paddock.backends.guest.inside.wire import Capture
-    from paddock.sandbox import Stream
+    from paddock.process import Stream
 
 __all__ = ["BufferedProcess", "captured"]
 
@@ -23,7 +22,10 @@ PIECE = 64 * 1024
 
 
 class BufferedProcess(Process):
-    """Subclasses give output to `_buffer`, set `_result`, and set `_changed` after either."""
+    """A process that reads its own output.
+
+    Subclasses pass output to `_buffer`, set `_result`, and set `_changed` after either.
+    """
 
     def __init__(self, *, streamed: bool) -> None:
         self._unread: deque[tuple[Stream, bytes | bytearray]] = deque()
@@ -36,10 +38,10 @@ class BufferedProcess(Process):
 
     @abstractmethod
     def _taken(self, size: int) -> None:
-        """So many bytes were read or thrown away: there is room for more."""
+        """`size` bytes were read or dropped: there is room for that many more."""
 
     def _buffer(self, stream: Stream, data: bytes) -> None:
-        """Keep output for the reader; it was thrown away if nobody will read it."""
+        """Keep output for the reader; drop it if nobody will read it."""
         if self._discarding:
             self._taken(len(data))
             return
@@ -95,8 +97,21 @@ class BufferedProcess(Process):
         return self._reader not in (None, asyncio.current_task())
 
 
-def captured(capture: Capture) -> Output:
-    """What was kept of a stream on this side."""
+class Kept(Protocol):
+    """Head and tail of a stream, and how many bytes between them were dropped."""
+
+    @property
+    def head(self) -> bytearray: ...
+
+    @property
+    def tail(self) -> bytearray: ...
+
+    @property
+    def dropped(self) -> int: ...
+
+
+def captured(capture: Kept) -> Output:
+    """Return what was kept of a stream on this side."""
     return Output(head=bytes(capture.head), tail=bytes(capture.tail), dropped=capture.dropped)
 
 

@@ -1,4 +1,4 @@
-"""Runs scripts in a container, and tells by what they say how they failed."""
+"""Run scripts in a sandbox, and raise the errors that they print."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from paddock.backends.docker.fallback import scripts
+from paddock.backends.posix import scripts
 from paddock.errors import FileChanged, Unsupported
 from paddock.sandbox import Command
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator
 
-    from paddock.backends.docker.fallback.watchdog import Inside
-    from paddock.sandbox import ExecResult, Process
+    from paddock.sandbox import ExecResult, Sandbox
 
 __all__ = ["Shell"]
 
 ANSWER_MAX = 64 * 1024 * 1024
 """Bytes of an answer that is held in memory."""
 STDERR_MAX = 64 * 1024
+ENVIRONMENT = {"LC_ALL": "C"}
+"""Lets tools print their errors in English."""
 NOT_FOUND = 127
 ERRORS = {
     os.strerror(number): number
@@ -51,12 +52,13 @@ HARMLESS = re.compile(r"file changed as we read it|file removed before we read i
 
 
 class Shell:
-    """Runs scripts with the environment that the image has, in English."""
+    """Runs scripts by `Sandbox._start`, with the environment of the image alone.
 
-    def __init__(self, inside: Inside, start: Callable[[Command], Awaitable[Process]]) -> None:
-        self._sh = inside.sh
-        self._env: Mapping[str, str] = {**inside.env, "LC_ALL": "C"}
-        self._start = start
+    What a recipe adds to that, such as another PATH, is for commands.
+    """
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
 
     async def run(
         self, script: str, path: str, *args: str, cwd: str = "/", keep: int = ANSWER_MAX
@@ -66,7 +68,7 @@ class Shell:
         Raises `OSError`; of `errno.EFBIG` for an output of more than `keep` bytes.
         """
         command = self._command(script, (path, *args), cwd=cwd, streamed=False, keep=keep)
-        process = await self._start(command)
+        process = await self._sandbox._start(command)
         try:
             result = await process.wait()
         except BaseException:
@@ -82,7 +84,7 @@ class Shell:
     ) -> AsyncGenerator[bytes]:
         """The same, by pieces; slow to take them slows the script."""
         command = self._command(script, (path, *args), cwd=cwd, streamed=True, keep=STDERR_MAX)
-        async with await self._start(command) as process:
+        async with await self._sandbox._start(command) as process:
             async for stream, data in process.output():
                 if stream == "stdout":
                     yield data
@@ -91,7 +93,7 @@ class Shell:
     async def feed(self, pieces: AsyncGenerator[bytes], script: str, path: str, *args: str) -> None:
         """Run a script with `pieces` as its stdin."""
         command = self._command(script, (path, *args), cwd="/", stdin=True, streamed=False)
-        async with contextlib.aclosing(pieces), await self._start(command) as process:
+        async with contextlib.aclosing(pieces), await self._sandbox._start(command) as process:
             with contextlib.suppress(BrokenPipeError):  # the script has ended, and says why
                 async for piece in pieces:
                     await process.send(piece)
@@ -109,9 +111,9 @@ class Shell:
         keep: int = ANSWER_MAX,
     ) -> Command:
         return Command(
-            argv=(self._sh, "-c", script, "paddock", *args),
+            argv=("sh", "-c", script, "paddock", *args),
             cwd=PurePosixPath(cwd),
-            env=self._env,
+            env=ENVIRONMENT,
             stdin=stdin,
             streamed=streamed,
             keep=keep,
@@ -119,20 +121,18 @@ class Shell:
 
     def _check(self, result: ExecResult, path: str) -> None:
         if result.exit_code != 0:
-            _raise(result, path)
+            _raise(result, path, self._sandbox.backend)
 
 
-def _raise(result: ExecResult, path: str) -> None:
-    """Raise what a script that failed has said."""
+def _raise(result: ExecResult, path: str, backend: str) -> None:
+    """Raise the error that a script has printed."""
     lines = result.err.text.splitlines()
     if scripts.CHANGED in lines:
         raise FileChanged(f"{path} is not as it was read")
     if result.exit_code == NOT_FOUND:
         found = MISSING.search(result.err.text)
         tool = found[1] if found else "a tool that it takes"
-        raise Unsupported(
-            f"this in an image that has neither Python nor {tool!r}", backend="docker"
-        )
+        raise Unsupported(f"this in a sandbox that has no {tool!r}", backend=backend)
     if lines and all(HARMLESS.search(line) for line in lines):
         return
     for line in lines:

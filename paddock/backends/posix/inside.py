@@ -1,0 +1,81 @@
+"""What runs a command in a sandbox that has a POSIX shell, and what is known of such a sandbox.
+
+The wrapper needs a shell with its builtins, `sleep`, and `grep` to notice what a command has
+left behind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["KEY", "KEY_LENGTH", "WRAPPER", "Inside"]
+
+KEY = "PADDOCK_EXEC"
+"""The variable that marks all processes of a command, even those that left its session."""
+KEY_LENGTH = 16
+"""Characters of its value. A scan cannot tell where the value ends in another way."""
+
+WRAPPER = r"""
+trap : HUP INT QUIT ALRM USR1 USR2
+trap told=1 TERM
+sh=$1 grep=$2
+if ! cd "$3" 2>/dev/null; then
+  if [ -d "$3" ]; then why=EACCES; elif [ -e "$3" ]; then why=ENOTDIR; else why=ENOENT; fi
+  printf '\0%s cwd %s\0' "$PADDOCK_EXEC" $why
+  exit
+fi
+shift 3
+exec 3>&2 2>/dev/null
+(
+  exec 2>&3 3>&-
+  exec "$sh" -c '
+    printf "\0%s begin %s %s\0" "$PADDOCK_EXEC" "$1" $$
+    shift
+    exec "$@"
+  ' sh $$ "$@"
+)
+code=$?
+printf '\0%s end %s\0' "$PADDOCK_EXEC" $code >&3
+exec 3>&-
+left() {
+  environs= stats=
+  for p in /proc/[0-9]*; do
+    [ "$p" = /proc/$$ ] || environs="$environs $p/environ" stats="$stats $p/stat"
+  done
+  "$grep" -qsF "PADDOCK_EXEC=$PADDOCK_EXEC" $environs ||
+    "$grep" -qs ") [^Z] [0-9]* [0-9]* $$ " $stats
+}
+left
+printf '\0%s end %s %s\0' "$PADDOCK_EXEC" $code $?
+while [ ! "$told" ] && left; do sleep 5; done
+"""
+"""Runs a command, tells on both its streams when it has ended, and stays for as long as
+something of it is left: an engine stops reading what a command's children print two seconds
+after the process that it started has ended.
+
+Its arguments are a shell, a grep, a directory and the command's words. A trapped signal does
+not end it while the command runs, and is not trapped in what it starts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inside:
+    """What is found in a container: its shell, its grep, and what the image and the engine
+    put into every process's environment."""
+
+    root: bool
+    """Whether commands run as root unless told otherwise."""
+    sh: str
+    grep: str
+    env: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, told: bytes) -> Inside:
+        uid, sh, grep, *pairs = told.decode(errors="surrogateescape").split("\0")
+        env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+        # A shell that is its own tools may not say where they are.
+        sh = sh if sh.startswith("/") else "/bin/sh"
+        return cls(root=uid == "0", sh=sh, grep=grep or "grep", env=env)
