@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
+    from types import TracebackType
 
 __all__ = [
+    "AsyncResource",
     "Interrupted",
     "Shared",
     "acquire",
@@ -92,6 +95,50 @@ class Shared(Generic[T]):
     def failed(self) -> bool:
         """Whether the work ended with an error."""
         return self._task.done() and (self._task.cancelled() or self._task.exception() is not None)
+
+
+class AsyncResource(ABC):
+    """Something to close: use it as ``async with``, or call `aclose()` yourself."""
+
+    _closing: Shared[None] | None = None
+
+    async def aclose(self) -> None:
+        """Release what this object has.
+
+        Idempotent; callers at the same time wait for the one that closes. Runs to its end even
+        if the caller is cancelled, but then waits no longer for a peer that does not answer.
+        If it fails, the object is closed nevertheless, and the next call tries again.
+        """
+        await self._end_with(self._close)
+
+    @abstractmethod
+    async def _close(self) -> None:
+        """Release everything; never cancelled, bounds its own waits.
+
+        Called again only after it has failed, to release what is left.
+        """
+
+    async def _end_with(self, ending: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """End this object by the first `ending` that is asked for, or by the next if it fails."""
+        if self._closing is None or self._closing.failed:
+            self._closing = Shared(ending())
+        await self._closing.wait()
+
+    @property
+    def closed(self) -> bool:
+        """Whether closing has begun."""
+        return self._closing is not None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.aclose()
 
 
 _current: contextvars.ContextVar[Shared[Any] | None] = contextvars.ContextVar(

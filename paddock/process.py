@@ -6,17 +6,16 @@ sandbox.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
-from paddock._concurrency import finish
+from paddock._concurrency import AsyncResource
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import PurePosixPath
-    from types import TracebackType
 
     from paddock.redaction import Redactor
 
@@ -169,7 +168,7 @@ class Command:
     fence: Fence | None = None
 
 
-class Process(ABC):
+class Process(AsyncResource):
     """A command that is running in a sandbox.
 
     Has one owner, who uses it as ``async with`` or calls `aclose()`; both end the
@@ -213,16 +212,5 @@ class Process(ABC):
         that reads goes on reading meanwhile; what the task that waits has not read is dropped.
         """
 
-    async def aclose(self) -> None:
-        await finish(self.kill())
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.aclose()
+    async def _close(self) -> None:
+        await self.kill()

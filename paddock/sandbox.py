@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import enum
 import posixpath
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
-from paddock._concurrency import Shared
+from paddock._concurrency import AsyncResource
 from paddock._exec import argv_of, run_to_end, stdin_bytes
 from paddock._watching import ExecWork, watched
 from paddock.errors import (
@@ -38,8 +38,7 @@ from paddock.redaction import NOTHING_SECRET, Redactor, Secrets
 from paddock.resources import Resources, Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
-    from types import TracebackType
+    from collections.abc import Mapping, Sequence
 
     from paddock.files import FileSystem
     from paddock.image import Image
@@ -88,12 +87,12 @@ class Capability(enum.StrEnum):
     LIMIT_DISK = "limit_disk"
 
 
-class Sandbox(ABC):
+class Sandbox(AsyncResource):
     """One live sandbox.
 
-    Use it as ``async with``, or call `aclose()` yourself. All methods may be called
-    by many tasks at once. A sandbox that died raises `SandboxLost` from every
-    method; one that was closed raises `SandboxClosed`.
+    Use it as ``async with``, or call `aclose()` yourself: its processes die, and what was made
+    for it is removed. All methods may be called by many tasks at once. A sandbox that died
+    raises `SandboxLost` from every method; one that was closed raises `SandboxClosed`.
     """
 
     id: str
@@ -110,8 +109,6 @@ class Sandbox(ABC):
 
     unfenced: ClassVar[str] = "commands of this backend cannot be fenced"
     """Why `exec` takes no `fence` here. Empty where each command tells whether it can be fenced."""
-
-    _closing: Shared[None] | None = None
 
     async def exec(
         self,
@@ -250,26 +247,6 @@ class Sandbox(ABC):
         """What an allow list let through and what not, oldest first; the last 1,000 of it."""
         return ()
 
-    async def aclose(self) -> None:
-        """Take the sandbox down: its processes die, and what was made for it is removed.
-
-        Idempotent; callers at the same time wait for the one that closes. Runs to its end even
-        if the caller is cancelled, but does not wait for an engine or service that hangs then.
-        If it fails, the sandbox is closed nevertheless, and the next call tries again to remove
-        what is left.
-        """
-        await self._end_with(self._close)
-
-    async def _end_with(self, ending: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """End this object by the first `ending` that is asked for, or by the next if it fails."""
-        if self._closing is None or self._closing.failed:
-            self._closing = Shared(ending())
-        await self._closing.wait()
-
-    @property
-    def closed(self) -> bool:
-        return self._closing is not None
-
     def raise_if_closed(self) -> None:
         """Raise `SandboxClosed` if it is, as every method does."""
         if self.closed:
@@ -280,17 +257,6 @@ class Sandbox(ABC):
         """Whether it is known to be gone, without asking: False may only mean that nothing has
         told so yet."""
         return self.closed
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     def path(self, path: str | PurePosixPath) -> PurePosixPath:
         """`path` made absolute from `working_dir`; ``..`` is resolved by name."""
@@ -331,10 +297,3 @@ class Sandbox(ABC):
     async def _url(self, port: int) -> str:
         """For those with `Capability.URL`."""
         raise Unsupported("url()", backend=self.backend)
-
-    @abstractmethod
-    async def _close(self) -> None:
-        """Take everything down; never cancelled, bounds its own waits.
-
-        Called again only after it has failed, to remove what is left.
-        """

@@ -15,12 +15,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from paddock._concurrency import finish
+from paddock._concurrency import AsyncResource
 from paddock.errors import ConfigError, SandboxClosed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
-    from types import TracebackType
 
     from paddock.sandbox import Sandbox
 
@@ -162,11 +161,14 @@ class Ledger:
         return min(moment for moment in moments if moment > now) - now
 
 
-class SandboxPool:
+class SandboxPool(AsyncResource):
     """Keeps `size` unused sandboxes ready. Made by `Backend.pool`; used as ``async with``.
 
     Entering returns at once and the making begins; `wait_ready` waits for it. Every
-    method may be called by many tasks at once. Leaving takes down what was not taken.
+    method may be called by many tasks at once. Closing takes down what is ready or being made;
+    what was taken belongs to its takers, and those that still wait get `SandboxClosed`. An
+    `ExceptionGroup` tells of sandboxes that could not be taken down, whenever that was; those
+    end by their lease.
     """
 
     def __init__(
@@ -187,7 +189,6 @@ class SandboxPool:
         self._tasks = asyncio.TaskGroup()
         self._running = False
         self._keeper: asyncio.Task[None] | None = None
-        self._closing: asyncio.Task[None] | None = None
         self._left: list[BaseException] = []
 
     async def acquire(self) -> Sandbox:
@@ -250,31 +251,14 @@ class SandboxPool:
             failed=ledger.failed,
         )
 
-    async def aclose(self) -> None:
-        """Take down what is ready or being made; what was taken belongs to its takers.
-
-        Idempotent, and runs to its end even if cancelled. Takers that still wait get
-        `SandboxClosed`. An `ExceptionGroup` tells of sandboxes that could not be taken
-        down, whenever that was; those end by their lease.
-        """
-        await finish(self._close_once())
-
     async def __aenter__(self) -> Self:
         if self._keeper is not None:
             raise SandboxClosed("a pool is opened once")
         self._keeper = asyncio.create_task(self._keep())
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
     def _check_open(self) -> None:
-        if self._keeper is None or self._closing is not None:
+        if self._keeper is None or self.closed:
             raise SandboxClosed("the pool is not open")
 
     async def _keep(self) -> None:
@@ -291,7 +275,7 @@ class SandboxPool:
                 self._running = False
 
     def _settle(self) -> None:
-        if self._closing is not None or not self._running:
+        if self.closed or not self._running:
             return
         decision = self._ledger.settle(time.monotonic())
         for taker, one in decision.handed:
@@ -323,11 +307,6 @@ class SandboxPool:
         except Exception as error:
             if not was_lost:  # else there is nothing left that could run
                 self._left.append(error)
-
-    async def _close_once(self) -> None:
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close())
-        await self._closing
 
     async def _close(self) -> None:
         for taker in self._ledger.waiting:

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddock.backends.docker.engine.client import EngineError
-from paddock.backends.posix.command import wrapped
 from paddock.backends.docker.fallback.launch import lacks_python
 from paddock.backends.posix.command import wrapped
 from paddock.backends.posix.inside import Inside

@@ -11,12 +11,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
-from paddock.backends.buffered import BufferedProcess, captured
 from paddock.backends.guest.channels import Channels, number_of
 from paddock.backends.guest.connection import ProtocolViolation
 from paddock.backends.guest.inside import wire
 from paddock.backends.guest.monitor import until_gone
 from paddock.backends.guest.request import error_in
+from paddock.buffered import BufferedProcess, captured
 from paddock.errors import CommandLost, SandboxClosed, SandboxLost
 from paddock.sandbox import KILL_GRACE, ExecResult, Output, Stream
 
@@ -239,7 +239,7 @@ class GuestProcess(BufferedProcess):
         if not self._result.done():
             self._channels.send(wire.SIGNAL, self._number, wire.LENGTH.pack(number))
 
-    async def aclose(self) -> None:
+    async def _close(self) -> None:
         await self.kill(grace=self._grace)
 
     async def kill(self, *, grace: float = KILL_GRACE) -> None:

@@ -15,12 +15,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import acquire, finish
-from paddock.buffered import BufferedProcess, captured
 from paddock.backends.docker.engine.hijack import STDERR, STDOUT, HijackedStream, open_hijacked
-from paddock.backends.posix.command import environment, wrapped
-from paddock.backends.posix.inside import KEY, KEY_LENGTH
-from paddock.backends.posix.marks import Mark, Marks
-from paddock.backends.posix.table import members
 from paddock.backends.guest.inside.wire import PIECE, WINDOW, Capture
 from paddock.backends.guest.link import State
 from paddock.backends.guest.monitor import until_gone

@@ -14,8 +14,6 @@ from paddock.backends.docker.containers.control import (
 )
 from paddock.backends.docker.containers.exit_reason import exit_reason
 from paddock.backends.docker.engine.client import EngineError
-from paddock.backends.posix.files import PosixFileSystem
-from paddock.backends.posix.inside import KEY
 from paddock.backends.docker.fallback.process import ExecProcess
 from paddock.backends.guest.link import State
 from paddock.backends.guest.monitor import Monitor
