@@ -1,56 +1,46 @@
-"""HTTP/1 as far as a proxy has to understand it: heads, and where bodies end. No I/O.
+"""What a proxy makes of HTTP/1: `h11` reads it, and this is stricter with requests. No I/O.
 
-Strict with requests: what two readers could take for two different things is refused
-(RFC 9112 names most of it), for the one that is asked would not be the one that was
-checked. It does not know what is allowed.
+What two readers could take for two different things is refused (RFC 9112 names most of it),
+for the server could be asked something other than what was checked. It does not know what
+is allowed.
 """
 
 from __future__ import annotations
 
-import enum
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+
+import h11
 
 from paddock.network import parse_host, parse_port, split_port
 
 if TYPE_CHECKING:
     from paddock.network import Address
 
-__all__ = [
-    "Body",
-    "Head",
-    "Refused",
-    "Request",
-    "answer",
-    "is_interim",
-    "parse_request",
-    "to_close",
-]
+__all__ = ["Refused", "Request", "RequestReader", "answer", "answer_head", "to_server"]
 
 HEAD_LIMIT = 32 * 1024
 """Bytes of a head: as much as common servers take."""
 FIELDS_LIMIT = 100
-REQUEST_LINE = re.compile(rb"([A-Za-z!#$%&'*+.^_`|~0-9-]{1,32}) ([!-~]+) HTTP/1\.([01])")
-FIELD = re.compile(rb"([A-Za-z!#$%&'*+.^_`|~0-9-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 ABSOLUTE = re.compile(r"(?i:http)://([^/?#]*)(/[^#]*|\?[^#]*|)")
-LENGTH = re.compile(r"[0-9]{1,18}")
-CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})\r\n")
-CHUNK_LINE_LIMIT = 17
-STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: |$|\r)")
-BARE_LF = re.compile(rb"(?<!\r)\n")
+AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\n[ \t]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""Lines that do not end in CR LF, folded fields and control characters, which h11 allows."""
+FRAMING_FIELD = re.compile(rb"\r\n(?:content-length|transfer-encoding):([^\r]*)", re.IGNORECASE)
+FRAMING_VALUE = re.compile(rb"[ \t]*(?:[0-9]{1,18}|chunked)[ \t]*", re.IGNORECASE)
+"""h11 also takes lists of equal lengths, and both fields at once."""
 SHOWN_MAX = 300
 """Characters of a target in a log."""
 
+FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 PER_CONNECTION = frozenset(
     (
-        *("connection", "proxy-connection", "keep-alive", "proxy-authenticate"),
-        *("proxy-authorization", "te", "trailer", "upgrade", "http2-settings"),
-        *("transfer-encoding", "content-length", "host"),
+        *(b"connection", b"proxy-connection", b"keep-alive", b"proxy-authenticate"),
+        *(b"proxy-authorization", b"te", b"trailer", b"upgrade", b"http2-settings", b"host"),
     )
 )
-"""Fields that are about one connection only, and those that are written anew."""
+"""Fields that are about one connection only, and the one that is written anew."""
 REWRITTEN = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"upgrade"))
 """The same of an answer, whose body is passed on as it is."""
 
@@ -69,93 +59,98 @@ class Refused(Exception):
         self.port = port
 
 
-class Head:
-    """Bytes in, a head out as soon as it is whole."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """The head without its empty line, and what came after it. Raises `Refused`."""
-        start = max(0, len(self._buffer) - 3)
-        self._buffer += data
-        end = self._buffer.find(b"\r\n\r\n", start)
-        if BARE_LF.search(self._buffer, start, end if end >= 0 else len(self._buffer)):
-            raise Refused(400, "its lines do not end in CR LF")
-        if end > HEAD_LIMIT or (end < 0 and len(self._buffer) > HEAD_LIMIT):
-            raise Refused(431, f"its head is longer than {HEAD_LIMIT} bytes")
-        if end < 0:
-            return None
-        return bytes(self._buffer[:end]), bytes(self._buffer[end + 4 :])
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What a client asks a proxy for.
 
-    `host` is in its one spelling. `target` is the path to ask for there, and None if a
-    connection is wanted (CONNECT). `length` is that of its body in bytes, None if it comes
-    in chunks.
+    `host` is in its one spelling. `onward` is what the server itself is asked, once and on a
+    connection of its own; None if a connection is wanted (CONNECT).
     """
 
-    method: str
     host: str | Address
     port: int
-    target: str | None
-    fields: tuple[tuple[str, str], ...] = ()
-    length: int | None = 0
+    onward: h11.Request | None
+
+
+class RequestReader:
+    """Bytes of a client in, its one request and the body out. Every method raises `Refused`."""
+
+    def __init__(self) -> None:
+        self._head = bytearray()
+        self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
+        self.whole = False
+        """Whether the request has come to its end."""
+
+    def feed_head(self, data: bytes) -> Request | None:
+        """Return the request as soon as its head is whole. What came after it is kept."""
+        start = max(0, len(self._head) - 3)
+        self._head += data
+        end = self._head.find(b"\r\n\r\n", start)
+        if AMBIGUOUS.search(self._head, start, end if end >= 0 else len(self._head)):
+            raise Refused(400, "its head has a folded or broken line, or a control character")
+        if end > HEAD_LIMIT or (end < 0 and len(self._head) > HEAD_LIMIT):
+            raise Refused(431, f"its head is longer than {HEAD_LIMIT} bytes")
+        if end < 0:
+            return None
+        head = bytes(self._head[:end])
+        line = head.partition(b"\r\n")[0]
+        if head.count(b"\r\n") > FIELDS_LIMIT:
+            raise Refused(431, f"it has more than {FIELDS_LIMIT} fields", host=shown(line))
+        try:
+            _check_framing(head)
+            self._connection.receive_data(bytes(self._head))
+            event = self._connection.next_event()
+            assert isinstance(event, h11.Request)
+            return _parse_request(event)
+        except (h11.RemoteProtocolError, ValueError) as error:
+            raise Refused(400, str(error)[:SHOWN_MAX], host=shown(line)) from None
+
+    def feed_body(self, data: bytes) -> bytes:
+        """Return what of the body has come; what comes after it is never read."""
+        if data:
+            self._connection.receive_data(data)
+        pieces: list[bytes] = []
+        try:
+            while isinstance(event := self._connection.next_event(), h11.Data):
+                pieces.append(event.data)
+        except h11.RemoteProtocolError as error:
+            raise Refused(400, f"its body is malformed: {str(error)[:SHOWN_MAX]}") from None
+        if isinstance(event, h11.EndOfMessage):
+            if event.headers:
+                raise Refused(400, "there are fields after its body")
+            self.whole = True
+        return b"".join(pieces)
 
     @property
-    def authority(self) -> str:
-        """The host as a Host field has it."""
-        host = f"[{self.host}]" if ":" in str(self.host) else str(self.host)
-        return host if self.port == 80 else f"{host}:{self.port}"
-
-    def head(self) -> bytes:
-        """The request as the server itself is asked: once, on a connection of its own."""
-        dropped = PER_CONNECTION | _named_by_connection(self.fields)
-        lines = [f"{self.method} {self.target} HTTP/1.1", f"Host: {self.authority}"]
-        lines += [f"{name}: {value}" for name, value in self.fields if name.lower() not in dropped]
-        if self.length is None:
-            lines.append("Transfer-Encoding: chunked")
-        elif self.length or any(name.lower() == "content-length" for name, _ in self.fields):
-            lines.append(f"Content-Length: {self.length}")
-        return "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1")
+    def rest(self) -> bytes:
+        """What came after the head of a CONNECT."""
+        return self._connection.trailing_data[0]
 
 
-def parse_request(head: bytes) -> Request:
-    """A request as a proxy gets it; raises `Refused` for everything that is not quite one."""
-    line, *rest = head.split(b"\r\n")
-    match = REQUEST_LINE.fullmatch(line)
-    if match is None:
-        raise Refused(400, "its first line is not one of HTTP/1", host=shown(line))
-    method, target, version = (part.decode("ascii") for part in match.groups())
-    fields = _parse_fields(rest, target)
-    try:
-        if method == "CONNECT":
-            host, port, path = *_parse_authority(target, default=None), None
-        else:
-            host, port, path = _parse_absolute(target)
-        _check_host(fields, host, port, path, version)
-        length = _body_length(fields, version)
-    except ValueError as error:
-        raise Refused(400, str(error), host=shown(target)) from None
-    if path is None and length != 0:
-        raise Refused(400, "a CONNECT has no body", host=str(host), port=port)
-    return Request(method=method, host=host, port=port, target=path, fields=fields, length=length)
+def _check_framing(head: bytes) -> None:
+    told = FRAMING_FIELD.findall(head)
+    if len(told) > 1 or not all(FRAMING_VALUE.fullmatch(value) for value in told):
+        raise ValueError("where its body ends is not clear")
 
 
-def _parse_fields(lines: list[bytes], target: str) -> tuple[tuple[str, str], ...]:
-    if len(lines) > FIELDS_LIMIT:
-        raise Refused(431, f"it has more than {FIELDS_LIMIT} fields", host=shown(target))
-    fields = []
-    for line in lines:
-        match = FIELD.fullmatch(line)  # also refuses folded lines and bare CR and LF
-        if match is None:
-            raise Refused(400, "a field of its head is malformed", host=shown(target))
-        name, value = match.groups()
-        fields.append((name.decode("ascii"), value.decode("latin-1").rstrip(" \t")))
-    return tuple(fields)
+def _parse_request(request: h11.Request) -> Request:
+    target = request.target.decode("ascii")
+    if request.http_version not in (b"1.0", b"1.1"):
+        raise ValueError("its version is not one of HTTP/1")
+    if request.http_version == b"1.0" and _values(request, b"transfer-encoding"):
+        raise ValueError("where its body ends is not clear")
+    if request.method == b"CONNECT":
+        if _values(request, b"transfer-encoding") or any(
+            value.strip(b"0") for value in _values(request, b"content-length")
+        ):
+            raise ValueError("a CONNECT has no body")
+        host, port = _parse_authority(target, default=None)
+        # Some clients name the host alone in the field.
+        _check_host(request, host, port, default=port)
+        return Request(host=host, port=port, onward=None)
+    host, port, path = _parse_absolute(target)
+    _check_host(request, host, port, default=80)
+    return Request(host=host, port=port, onward=_onward(request, host, port, path))
 
 
 def _parse_absolute(target: str) -> tuple[str | Address, int, str]:
@@ -176,119 +171,49 @@ def _parse_authority(text: str, *, default: int | None) -> tuple[str | Address, 
     return parse_host(host), default
 
 
-def _check_host(
-    fields: tuple[tuple[str, str], ...],
-    host: str | Address,
-    port: int,
-    path: str | None,
-    version: str,
-) -> None:
-    """The Host field says what the target says, or is not there where it need not be."""
-    told = _values(fields, "host")
-    if len(told) > 1 or (not told and version == "1" and path is not None):
-        raise ValueError("it has to have one Host field")
-    for value in told:
-        # Of a CONNECT, some clients name the host alone.
-        if _parse_authority(value, default=80 if path is not None else port) != (host, port):
+def _check_host(request: h11.Request, host: str | Address, port: int, *, default: int) -> None:
+    """The Host field, which h11 wants once in HTTP/1.1, names what the target names."""
+    for value in _values(request, b"host"):
+        if _parse_authority(value.decode("latin-1"), default=default) != (host, port):
             raise ValueError("its Host field and its target are not the same")
 
 
-def _body_length(fields: tuple[tuple[str, str], ...], version: str) -> int | None:
-    lengths, encodings = _values(fields, "content-length"), _values(fields, "transfer-encoding")
-    if encodings:
-        if lengths or version == "0" or [value.lower() for value in encodings] != ["chunked"]:
-            raise ValueError("where its body ends is not clear")
-        return None
-    if not lengths:
-        return 0
-    if len(lengths) > 1 or not LENGTH.fullmatch(lengths[0]):
-        raise ValueError("where its body ends is not clear")
-    return int(lengths[0])
-
-
-def _values(fields: tuple[tuple[str, str], ...], wanted: str) -> list[str]:
-    return [value for name, value in fields if name.lower() == wanted]
-
-
-def _named_by_connection(fields: tuple[tuple[str, str], ...]) -> set[str]:
-    return {
+def _onward(request: h11.Request, host: str | Address, port: int, path: str) -> h11.Request:
+    named = {
         option.strip().lower()
-        for value in _values(fields, "connection")
-        for option in value.split(",")
+        for value in _values(request, b"connection")
+        for option in value.split(b",")
     }
+    dropped = (PER_CONNECTION | named) - FRAMING
+    kept = [item for item in request.headers.raw_items() if item[0].lower() not in dropped]
+    name = f"[{host}]" if ":" in str(host) else str(host)
+    authority = name if port == 80 else f"{name}:{port}"
+    return h11.Request(
+        method=request.method,
+        target=path,
+        headers=[(b"Host", authority.encode()), *kept, (b"Connection", b"close")],
+    )
 
 
-class Body:
-    """Where a request's body ends: of the bytes that come, those that belong to it.
-
-    `length` is None for a body in chunks; they are taken without extensions and trailers.
-    """
-
-    def __init__(self, length: int | None) -> None:
-        self._chunked = length is None
-        self._left = length or 0
-        self._line = bytearray()
-        self._expected = Expected.SIZE
-        self.whole = length == 0
-
-    def feed(self, data: bytes) -> bytes:
-        """The beginning of `data` that belongs to the body. Raises `Refused`."""
-        at = 0
-        while at < len(data) and not self.whole:
-            if self._left:
-                step = min(self._left, len(data) - at)
-                self._left -= step
-                self.whole = not (self._left or self._chunked)
-            else:
-                step = 1
-                self._line.append(data[at])
-                self._on_line()
-            at += step
-        return data[:at]
-
-    def _on_line(self) -> None:
-        """Act on a line between chunks, if it is whole."""
-        line = bytes(self._line)
-        if not line.endswith(b"\n"):
-            if len(line) > CHUNK_LINE_LIMIT:
-                raise Refused(400, "a chunk of its body is malformed")
-            return
-        self._line.clear()
-        size = CHUNK_SIZE.fullmatch(line)
-        if self._expected is Expected.SIZE and size is not None:
-            self._left = int(size[1], 16)
-            self._expected = Expected.CHUNK_END if self._left else Expected.BODY_END
-        elif self._expected is Expected.SIZE or line != b"\r\n":
-            raise Refused(400, "a chunk of its body is malformed")
-        else:
-            self.whole = self._expected is Expected.BODY_END
-            self._expected = Expected.SIZE
-
-
-class Expected(enum.Enum):
-    """The line that comes next between chunks."""
-
-    SIZE = enum.auto()
-    CHUNK_END = enum.auto()
-    BODY_END = enum.auto()
+def _values(request: h11.Request, wanted: bytes) -> list[bytes]:
+    return [value for name, value in request.headers if name == wanted]
 
 
 # ------------------------------------------------------------------------- answers
 
 
-def is_interim(head: bytes) -> bool:
-    """Whether another head follows this one. Raises `Refused` if it is no answer's."""
-    match = STATUS_LINE.match(head)
-    if match is None:
-        raise Refused(502, "what came back is not HTTP/1")
-    return match[1].startswith(b"1")
+def to_server() -> h11.Connection:
+    """A connection on which one request is passed on."""
+    return h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
 
 
-def to_close(head: bytes) -> bytes:
+def answer_head(event: h11.InformationalResponse | h11.Response) -> bytes:
     """An answer's head, as it goes to a client whose connection ends with the answer."""
-    line, *fields = head.split(b"\r\n")
-    kept = [field for field in fields if field.partition(b":")[0].strip().lower() not in REWRITTEN]
-    return b"\r\n".join([line, *kept, b"Connection: close", b"", b""])
+    fields = [item for item in event.headers.raw_items() if item[0].lower() not in REWRITTEN]
+    if isinstance(event, h11.Response):
+        fields.append((b"Connection", b"close"))
+    lines = [b"%s: %s" % item for item in fields]
+    return b"\r\n".join([b"HTTP/1.1 %d %s" % (event.status_code, event.reason), *lines, b"", b""])
 
 
 def answer(status: int, reason: str) -> bytes:
@@ -301,7 +226,6 @@ def answer(status: int, reason: str) -> bytes:
     ).encode() + text
 
 
-def shown(text: str | bytes) -> str:
-    """What somebody sent, fit to be logged: printable, and not long."""
-    raw = text.encode() if isinstance(text, str) else text
-    return raw[:SHOWN_MAX].decode("ascii", "backslashreplace").encode("unicode_escape").decode()
+def shown(sent: bytes) -> str:
+    """Return what somebody sent, fit to be logged: printable, and not long."""
+    return sent[:SHOWN_MAX].decode("ascii", "backslashreplace").encode("unicode_escape").decode()

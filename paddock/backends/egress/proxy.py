@@ -13,14 +13,14 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+import h11
+
 from paddock.backends.egress.http import (
-    Body,
-    Head,
     Refused,
+    RequestReader,
     answer,
-    is_interim,
-    parse_request,
-    to_close,
+    answer_head,
+    to_server,
 )
 from paddock.backends.egress.outside import Outside
 from paddock.backends.guest.relay import relay
@@ -59,9 +59,9 @@ class Proxy:
 
         Raises `OSError` when it breaks. If cancelled, nothing of it stays.
         """
+        reader = RequestReader()
         try:
-            head, rest = await _first_head(client)
-            request = parse_request(head)
+            request = await _first_request(client, reader)
             addresses = await self._decide(request)
         except Refused as refused:
             self._note(refused.host, refused.port, refused.reason, allowed=False)
@@ -73,12 +73,12 @@ class Proxy:
             await _say_last(client, answer(502, f"no connection to {request.host}: {error}"))
             return
         with contextlib.closing(upstream):
-            if request.target is None:
+            if request.onward is None:
                 await client.send(ESTABLISHED)
-                await upstream.send(rest)
+                await upstream.send(reader.rest)
                 await relay(client, upstream)
             else:
-                await _say_last(client, await self._exchange(client, upstream, request, rest))
+                await _say_last(client, await self._exchange(client, upstream, request, reader))
 
     def _note(self, host: str, port: int, reason: str, *, allowed: bool) -> None:
         self.log.append(
@@ -117,11 +117,12 @@ class Proxy:
     # one plain request
 
     async def _exchange(
-        self, client: ByteStream, upstream: ByteStream, request: Request, rest: bytes
+        self, client: ByteStream, upstream: ByteStream, request: Request, reader: RequestReader
     ) -> bytes:
         """Ask and answer; return what is still to be said to the client."""
-        asking = asyncio.ensure_future(self._ask(client, upstream, request, rest))
-        answering = asyncio.ensure_future(_answer(upstream, client))
+        server = to_server()
+        asking = asyncio.ensure_future(self._ask(client, upstream, request, reader, server))
+        answering = asyncio.ensure_future(_answer(upstream, client, server))
         try:
             await asyncio.wait([asking, answering], return_when=asyncio.FIRST_COMPLETED)
             if asking.done():
@@ -135,24 +136,30 @@ class Proxy:
             await asyncio.gather(asking, answering, return_exceptions=True)
 
     async def _ask(
-        self, client: ByteStream, upstream: ByteStream, request: Request, data: bytes
+        self,
+        client: ByteStream,
+        upstream: ByteStream,
+        request: Request,
+        reader: RequestReader,
+        server: h11.Connection,
     ) -> None:
         """Pass on one request and no byte more; then notice when the client goes away."""
-        body = Body(request.length)
-        to_send = request.head()
+        assert request.onward is not None
+        to_send, data = server.send(request.onward), b""
         while True:
             try:
-                to_send += body.feed(data)
+                to_send += server.send(h11.Data(data=reader.feed_body(data)))
             except Refused as refused:
                 self._note(str(request.host), request.port, refused.reason, allowed=False)
                 raise ConnectionAbortedError(refused.reason) from None
+            if reader.whole:
+                to_send += server.send(h11.EndOfMessage())
             try:
                 await upstream.send(to_send)
             except OSError:
                 return  # it hung up early: its answer may say why
-            to_send = b""
-            data = await client.receive()
-            if body.whole:
+            to_send, data = b"", await client.receive()
+            if reader.whole:
                 break
             if not data:
                 raise ConnectionAbortedError("the request's body ended early")
@@ -160,43 +167,41 @@ class Proxy:
             await _end(upstream)
 
 
-async def _first_head(client: ByteStream) -> tuple[bytes, bytes]:
-    """The head of a request, and what came after it. Raises `Refused`."""
-    head = Head()
+async def _first_request(client: ByteStream, reader: RequestReader) -> Request:
+    """Return a request as soon as its head is whole. Raise `Refused`."""
     try:
         async with asyncio.timeout(HEAD_DEADLINE):
             while data := await client.receive():
-                whole = head.feed(data)
-                if whole is not None:
-                    return whole
+                request = reader.feed_head(data)
+                if request is not None:
+                    return request
     except TimeoutError:
         raise Refused(408, f"its head was not whole after {HEAD_DEADLINE:g} s") from None
     raise ConnectionAbortedError("the client hung up before it had asked")
 
 
-async def _answer(upstream: ByteStream, client: ByteStream) -> bytes:
+async def _answer(upstream: ByteStream, client: ByteStream, server: h11.Connection) -> bytes:
     """Pass on an answer to its end; return what is still to be said."""
     try:
-        beginning = await _answer_head(upstream, client)
-    except Refused as refused:
-        return answer(502, refused.reason)
+        beginning = await _beginning_of_answer(upstream, client, server)
+    except h11.RemoteProtocolError:
+        return answer(502, "what came back is not an answer of HTTP/1")
     await client.send(beginning)
     while data := await upstream.receive():
         await client.send(data)
     return b""
 
 
-async def _answer_head(upstream: ByteStream, client: ByteStream) -> bytes:
-    """Pass on interim heads; return the last one and what came with it. Raises `Refused`."""
-    head = Head()
-    while data := await upstream.receive():
-        while (whole := head.feed(data)) is not None:
-            text, data = whole
-            if not is_interim(text):
-                return to_close(text) + data
-            await client.send(text + b"\r\n\r\n")
-            head = Head()
-    raise Refused(502, "it hung up without an answer")
+async def _beginning_of_answer(
+    upstream: ByteStream, client: ByteStream, server: h11.Connection
+) -> bytes:
+    """Pass on interim heads; return the last one and what came with it."""
+    while not isinstance(event := server.next_event(), h11.Response):
+        if isinstance(event, h11.InformationalResponse):
+            await client.send(answer_head(event))
+        else:
+            server.receive_data(await upstream.receive())
+    return answer_head(event) + server.trailing_data[0]
 
 
 async def _end(stream: ByteStream) -> None:

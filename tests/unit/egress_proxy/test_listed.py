@@ -107,8 +107,9 @@ async def test_a_body_is_passed_on_and_no_byte_after_it(start_site: Start, call:
         assert await asyncio.wait_for(heard.get(), DEADLINE) == b""
 
 
+@pytest.mark.parametrize("body", [b"5\nabcde\r\n", b"0\r\nHost: other.test\r\n\r\n"])
 async def test_a_body_that_could_be_read_in_two_ways_breaks_the_connection(
-    start_site: Start, call: Call
+    body: bytes, start_site: Start, call: Call
 ) -> None:
     site = await start_site()
     place = f"site.test:{site.port}"
@@ -116,9 +117,27 @@ async def test_a_body_that_could_be_read_in_two_ways_breaks_the_connection(
     request = f"POST http://{place}/ HTTP/1.1\r\nHost: {place}\r\nTransfer-Encoding: chunked"
     client = call(proxy)
     with contextlib.suppress(ConnectionResetError):
-        assert await client.ask(request.encode() + b"\r\n\r\n5;x=y\r\n") == b""
+        assert await client.ask(request.encode() + b"\r\n\r\n" + body) == b""
     assert [decision.allowed for decision in proxy.log] == [True, False]
     assert site.asked == []
+
+
+async def test_chunks_are_written_anew_and_what_only_the_proxy_reads_is_left_out(
+    start_site: Start, call: Call
+) -> None:
+    heard = asyncio.get_running_loop().create_future()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        heard.set_result(await reader.readuntil(b"0\r\n\r\n"))
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    site = await start_site(take)
+    place = f"site.test:{site.port}"
+    request = f"POST http://{place}/ HTTP/1.1\r\nHost: {place}\r\nTransfer-Encoding: Chunked"
+    body = b'\r\n\r\n3;x="y" \r\nabc\r\n00002\r\nde\r\n000\r\n\r\n'
+    assert b" 204 " in await call(proxy_to(site)[0]).ask(request.encode() + body)
+    assert await asyncio.wait_for(heard, DEADLINE) == b"5\r\nabcde\r\n0\r\n\r\n"
 
 
 async def test_a_name_that_leads_to_private_addresses_is_refused(
