@@ -1,4 +1,4 @@
-"""Lets a process of this machine look through contents that come from a sandbox."""
+"""Let a process of this machine search contents that come from a sandbox."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import paddock
+from paddock import backends
 from paddock._concurrency import acquire, finish
 
 if TYPE_CHECKING:
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["search"]
 
-BOOT = (
-    "import sys; sys.path.insert(0, {folder!r}); "
-    "from paddock.backends.guest.searcher import main; main()"
-)
+BOOT = "import sys; sys.path.append({folder!r}); from backends.posix.searcher import main; main()"
+"""`backends` is a package of its own there, as `import paddock` needs others that are installed."""
 
 
 async def search(order: Mapping[str, Any], contents: AsyncGenerator[bytes]) -> list[Any]:
-    """What `paddock.backends.guest.searcher` finds in `contents`; reads no more of them than
-    it has to. What they raise is raised. If cancelled, the process is gone.
+    """Return what `paddock.backends.posix.searcher` finds in `contents`.
+
+    Reads no more of them than it has to, and raises what they raise. If cancelled, the process
+    is gone.
     """
     searcher = await acquire(_start(), _end)
     feeder = asyncio.create_task(_feed(searcher, order, contents))
@@ -47,7 +47,7 @@ async def search(order: Mapping[str, Any], contents: AsyncGenerator[bytes]) -> l
 
 
 async def _start() -> Process:
-    boot = BOOT.format(folder=str(Path(paddock.__file__).parent.parent))
+    boot = BOOT.format(folder=str(Path(backends.__file__).parents[1]))
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", "-B", "-c", boot),
         stdin=asyncio.subprocess.PIPE,

@@ -14,8 +14,8 @@ import re
 import sys
 from typing import IO, TYPE_CHECKING, Any
 
-from paddock.backends.guest.inside.jobs import emit, lines_of
-from paddock.backends.guest.inside.search import file_hits, limited
+from ..guest.inside.jobs import emit, lines_of
+from ..guest.inside.search import file_hits, limited
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
