@@ -40,7 +40,7 @@ from paddock import (
     ToolInvocation,
     ToolOutput,
 )
-from paddock.runtime.models.base import ModelClient, ModelRequest, ModelResponse
+from paddock.runtime.core.model import ModelClient, ModelRequest, ModelResponse
 from paddock.runtime.models.openai import OpenAIModel
 from paddock.testing.model_server import ModelServer
 

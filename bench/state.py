@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from paddock import Agent, AgentConfig, SessionStore, State
-from paddock.runtime.trace import encode_record
+from paddock.runtime.conversation.trace import encode_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable

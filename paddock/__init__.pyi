@@ -58,18 +58,18 @@ from .runtime.api import (
     session_usage as session_usage,
     start_runtime as start_runtime,
 )
-from .runtime.approvals import (
+from .runtime.core.approval import (
     ApprovalCallback as ApprovalCallback,
     ApprovalInterrupt as ApprovalInterrupt,
     ToolApprovalItem as ToolApprovalItem,
     ToolDecision as ToolDecision,
 )
 from .runtime.atif import trace_to_atif as trace_to_atif
-from .runtime.budget import (
+from .runtime.core.budget import (
     Budget as Budget,
     Ledger as Ledger,
 )
-from .runtime.cancellation import CancellationToken as CancellationToken
+from .runtime.core.cancellation import CancellationToken as CancellationToken
 from .runtime.config import AgentConfig as AgentConfig
 from .runtime.dispatch import (
     JobUpdate as JobUpdate,
@@ -77,7 +77,7 @@ from .runtime.dispatch import (
     dispatch as dispatch,
 )
 from .runtime.handle import AgentHandle as AgentHandle
-from .runtime.models.base import (
+from .runtime.core.model import (
     ModelClient as ModelClient,
     ModelEvent as ModelEvent,
     ModelRequest as ModelRequest,
@@ -115,7 +115,7 @@ from .runtime.run_store import (
     run_prompt_stored as run_prompt_stored,
 )
 from .runtime.session import Session as Session
-from .runtime.state import (
+from .runtime.conversation.state import (
     State as State,
     StateObserver as StateObserver,
 )

@@ -11,14 +11,14 @@ import os
 from typing import TYPE_CHECKING, BinaryIO
 
 from paddock.errors import TraceError
-from paddock.runtime.directory import TRACE
-from paddock.runtime.trace import MAX_LINE, read_records
+from paddock.runtime.conversation.directory import TRACE
+from paddock.runtime.conversation.trace import MAX_LINE, read_records
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from paddock.runtime.directory import SessionDirectory
-    from paddock.runtime.records import Record
+    from paddock.runtime.conversation.directory import SessionDirectory
+    from paddock.runtime.conversation.records import Record
 
 __all__ = ["follow"]
 

@@ -24,7 +24,7 @@ from paddock.cli.text import one_line, plain
 from paddock.cli.timeline import Timeline
 from paddock.cli.trusting import TrustStore, trust_file
 from paddock.errors import ConfigError
-from paddock.runtime.directory import CONFIG, TRACE, SessionDirectory
+from paddock.runtime.conversation.directory import CONFIG, TRACE, SessionDirectory
 
 if TYPE_CHECKING:
     from paddock.redaction import Secrets
@@ -82,7 +82,7 @@ def show(
 
     `--json` prints the records of its trace, one a line.
     """
-    from paddock.runtime.trace import read_records
+    from paddock.runtime.conversation.trace import read_records
 
     store = open_store(session_dir)
     directory = SessionDirectory(store.base_dir / find_session(store, session))

@@ -19,13 +19,13 @@ from paddock.cli.sessions import open_store
 from paddock.cli.tables import table_console
 from paddock.cli.text import one_line
 from paddock.errors import ConfigError, SessionError
-from paddock.runtime.directory import SessionDirectory
-from paddock.runtime.glance import last_status
+from paddock.runtime.conversation.directory import SessionDirectory
+from paddock.runtime.conversation.glance import last_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from paddock.runtime.directory import Writer
+    from paddock.runtime.conversation.directory import Writer
     from paddock.runtime.store import SessionStore
 
 __all__ = ["Watched", "cancel", "choose", "ps", "running", "table", "watched"]

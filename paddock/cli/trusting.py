@@ -24,7 +24,7 @@ from paddock.backends.isolation.levels import requested
 from paddock.cli.conversation import forget_what_was_typed
 from paddock.cli.text import one_line
 from paddock.errors import ConfigError
-from paddock.runtime.directory import CONFIG
+from paddock.runtime.conversation.directory import CONFIG
 from paddock.runtime.trust import Wish
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from paddock.backends.base import Backend, ProgressCallback
-    from paddock.runtime.models.base import ModelClient
+    from paddock.runtime.core.model import ModelClient
     from paddock.runtime.tools.registry import ToolRegistry
     from paddock.sandbox import Sandbox
 

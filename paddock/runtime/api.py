@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Never, Self, get_args
 from paddock._concurrency import finish
 from paddock.errors import ConfigError, SessionError
 from paddock.runtime.agent import Agent
-from paddock.runtime.cancellation import CancellationToken
 from paddock.runtime.config import AgentConfig
-from paddock.runtime.events import RunStatus
+from paddock.runtime.conversation.records import usage_fields
+from paddock.runtime.core.cancellation import CancellationToken
+from paddock.runtime.core.events import RunStatus
 from paddock.runtime.handle import AgentHandle
 from paddock.runtime.options import RuntimeOptions
 from paddock.runtime.permissions import PermissionProfile, load_profile
-from paddock.runtime.records import usage_fields
 from paddock.runtime.run_state import RunState
 from paddock.runtime.session import Session
 from paddock.runtime.tools.delegate import DelegateHandler
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from paddock.runtime.approvals import ApprovalCallback
+    from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.observability import Observability
     from paddock.runtime.outlet import EventCallback
     from paddock.runtime.results import RunResult

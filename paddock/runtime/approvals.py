@@ -10,65 +10,27 @@ import hashlib
 import inspect
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from paddock.runtime.core.approval import ApprovalInterrupt
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from paddock.runtime.agent import Agent
+    from paddock.runtime.core.approval import ApprovalCallback, Approvals
     from paddock.runtime.tools.registry import ToolRegistry
 
 __all__ = [
-    "ApprovalCallback",
-    "ApprovalInterrupt",
-    "Approvals",
     "Decision",
     "Rules",
-    "ToolApprovalItem",
-    "ToolDecision",
     "ask",
     "call_digest",
     "rules_of",
 ]
 
-ApprovalCallback = Callable[[str, dict[str, Any]], Awaitable[bool] | bool]
-"""Given a tool's name and a call's arguments; True lets it run. May be async."""
-
-Approvals = Literal["asked", "automatic", "later"]
-"""How calls that need an approval get one: somebody is asked, all are approved, or they wait."""
-
 _log = logging.getLogger(__name__)
-
-
-class ApprovalInterrupt(Exception):
-    """Raised by an approval callback that cannot answer now: the run ends as interrupted.
-
-    The call stays open, and nothing of its turn has run.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class ToolApprovalItem:
-    """A call that waits for somebody to approve it; see `Session.resume`.
-
-    `digest` (SHA-256) says what is approved: this tool, these arguments, in this kind of
-    sandbox under this profile.
-    """
-
-    tool_call_id: str
-    tool_name: str
-    tool_args: dict[str, Any]
-    digest: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolDecision:
-    """An answer that was given for a call which has no result yet; see `ToolApprovalItem`."""
-
-    tool_call_id: str
-    tool_name: str
-    approved: bool
-    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

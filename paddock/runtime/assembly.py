@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from paddock.runtime.approvals import Rules, rules_of
 from paddock.runtime.context import SessionContext
+from paddock.runtime.core.model import ModelRequest
 from paddock.runtime.delegation import Delegation
 from paddock.runtime.execution import Execution
 from paddock.runtime.gate import ApprovalGate
 from paddock.runtime.loop import AgentLoop
-from paddock.runtime.models.base import ModelRequest
 from paddock.runtime.response_format import answer_format
 from paddock.runtime.secret_scope import RedactingModelClient
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from paddock.runtime.agent import Agent
-    from paddock.runtime.budget import Ledger
-    from paddock.runtime.directory import SessionDirectory
-    from paddock.runtime.keeper import Keeper
-    from paddock.runtime.models.base import ModelClient
+    from paddock.runtime.conversation.directory import SessionDirectory
+    from paddock.runtime.conversation.state import State
+    from paddock.runtime.core.budget import Ledger
+    from paddock.runtime.core.keeper import Keeper
+    from paddock.runtime.core.model import ModelClient
     from paddock.runtime.outlet import Outlet
     from paddock.runtime.response_format import AnswerFormat
     from paddock.runtime.secret_scope import SecretScope
     from paddock.runtime.session import Session
     from paddock.runtime.settings import SessionSettings
-    from paddock.runtime.state import State
     from paddock.sandbox import Sandbox
 
 __all__ = ["Assembly"]

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock._directory import PrivateDirectory
-from paddock.runtime.trace import MAX_TRACE, read_records
+from paddock.runtime.conversation.trace import MAX_TRACE, read_records
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
 
-    from paddock.runtime.records import Record
+    from paddock.runtime.conversation.records import Record
 
 __all__ = ["SCHEMA_VERSION", "trace_to_atif"]
 

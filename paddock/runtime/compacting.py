@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from paddock.errors import SessionError
 from paddock.runtime.compaction import compact
-from paddock.runtime.ending import Undertaking
+from paddock.runtime.core.ending import Undertaking
 from paddock.runtime.outlet import RunOutlet
 from paddock.runtime.results import CompactResult
 from paddock.runtime.run import NOT_APPROVED
@@ -19,11 +19,11 @@ from paddock.runtime.run import NOT_APPROVED
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from paddock.runtime.budget import Ledger
-    from paddock.runtime.cancellation import CancelScope
-    from paddock.runtime.directory import SessionDirectory
-    from paddock.runtime.events import CompactionFinished, CompactionTrigger
-    from paddock.runtime.journal import Journal
+    from paddock.runtime.conversation.directory import SessionDirectory
+    from paddock.runtime.conversation.journal import Journal
+    from paddock.runtime.core.budget import Ledger
+    from paddock.runtime.core.cancellation import CancelScope
+    from paddock.runtime.core.events import CompactionFinished, CompactionTrigger
     from paddock.runtime.run import LoopFactory
 
 __all__ = ["Compaction"]

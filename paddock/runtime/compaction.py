@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from paddock.errors import ModelError
 from paddock.runtime.context_window import context_window
-from paddock.runtime.events import CompactionFinished, CompactionStarted
-from paddock.runtime.state import compacted, estimate_tokens
-from paddock.runtime.text import clean_text
+from paddock.runtime.conversation.state import compacted, estimate_tokens
+from paddock.runtime.core.events import CompactionFinished, CompactionStarted
+from paddock.runtime.core.text import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from paddock.runtime.events import CompactionTrigger
+    from paddock.runtime.conversation.state import State
+    from paddock.runtime.core.events import CompactionTrigger
     from paddock.runtime.loop import AgentLoop
-    from paddock.runtime.state import State
 
 __all__ = ["compact", "compact_if_full", "window_of"]
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from paddock.errors import ConfigError
 from paddock.redaction import Secrets
+from paddock.runtime.core.text import clean_text
 from paddock.runtime.response_format import answer_format, is_model
-from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
     from paddock.backends.base import Backend

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from paddock.errors import PaddockError
 
 if TYPE_CHECKING:
-    from paddock.runtime.budget import Ledger
+    from paddock.runtime.core.budget import Ledger
+    from paddock.runtime.core.keeper import Keeper
     from paddock.runtime.delegation import Delegation
-    from paddock.runtime.keeper import Keeper
     from paddock.runtime.secret_scope import SecretScope
     from paddock.runtime.tools.child import ChildReport, ChildTask
     from paddock.sandbox import Sandbox

@@ -11,13 +11,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from paddock.runtime.events import MessageAdded
-from paddock.runtime.text import clean_text
+from paddock.runtime.core.events import MessageAdded
+from paddock.runtime.core.text import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paddock.runtime.directory import SessionDirectory
+    from paddock.runtime.conversation.directory import SessionDirectory
     from paddock.runtime.outlet import Outlet
 
 __all__ = ["Control"]

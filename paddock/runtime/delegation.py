@@ -15,24 +15,25 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from paddock.errors import SandboxLost
 from paddock.runtime.agent import Agent
-from paddock.runtime.events import ChildModelFinished
-from paddock.runtime.models.base import Usage
+from paddock.runtime.conversation.state import State
+from paddock.runtime.core.events import ChildModelFinished
+from paddock.runtime.core.model import Usage
 from paddock.runtime.reach import require_out_of_reach
 from paddock.runtime.results import RunResult, run_usage
-from paddock.runtime.state import State
 from paddock.runtime.tools.child import ChildReport, ChildTool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from paddock.runtime.approvals import ApprovalCallback, Rules
+    from paddock.runtime.approvals import Rules
     from paddock.runtime.assembly import Assembly
-    from paddock.runtime.budget import Ledger
-    from paddock.runtime.models.base import Message
+    from paddock.runtime.conversation.records import Record
+    from paddock.runtime.conversation.state import StateObserver
+    from paddock.runtime.core.approval import ApprovalCallback
+    from paddock.runtime.core.budget import Ledger
+    from paddock.runtime.core.model import Message
     from paddock.runtime.outlet import Outlet
-    from paddock.runtime.records import Record
     from paddock.runtime.session import Session
-    from paddock.runtime.state import StateObserver
     from paddock.runtime.tools.child import ChildTask
     from paddock.runtime.tools.registry import ToolRegistry
 

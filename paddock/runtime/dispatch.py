@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-from paddock.runtime.cancellation import CancellationToken, CancelScope
+from paddock.runtime.core.cancellation import CancellationToken, CancelScope
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator

@@ -15,8 +15,8 @@ from paddock._concurrency import finish
 from paddock._watching import ToolWork, watched
 from paddock.errors import ModelError, SandboxLost
 from paddock.redaction import NOTHING_SECRET, Redactor
-from paddock.runtime.events import ToolFinished, ToolStarted
-from paddock.runtime.inside import part_of
+from paddock.runtime.core.events import ToolFinished, ToolStarted
+from paddock.runtime.core.inside import part_of
 from paddock.runtime.tools.base import ToolContext, ToolInvocation, ToolOutput
 from paddock.runtime.tools.child import ChildTool
 from paddock.runtime.tools.output import truncate_output
@@ -24,10 +24,10 @@ from paddock.runtime.tools.output import truncate_output
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from paddock.runtime.budget import Ledger
-    from paddock.runtime.calls import PreparedCall
+    from paddock.runtime.conversation.state import State
+    from paddock.runtime.core.budget import Ledger
+    from paddock.runtime.core.calls import PreparedCall
     from paddock.runtime.outlet import Outlet
-    from paddock.runtime.state import State
     from paddock.runtime.tools.registry import ToolRegistry
 
 __all__ = ["Execution", "RunContext"]

@@ -8,16 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from paddock.runtime.approvals import ApprovalInterrupt, ask, call_digest
-from paddock.runtime.events import ApprovalDecided, ApprovalPending
+from paddock.runtime.approvals import ask, call_digest
+from paddock.runtime.core.approval import ApprovalInterrupt
+from paddock.runtime.core.events import ApprovalDecided, ApprovalPending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from paddock.runtime.approvals import Rules
-    from paddock.runtime.calls import PreparedCall
+    from paddock.runtime.conversation.state import State
+    from paddock.runtime.core.calls import PreparedCall
     from paddock.runtime.outlet import Outlet
-    from paddock.runtime.state import State
 
 __all__ = ["ApprovalGate"]
 

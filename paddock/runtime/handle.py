@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from paddock.errors import SessionError
-from paddock.runtime.inside import is_awaited_by
+from paddock.runtime.core.inside import is_awaited_by
 
 if TYPE_CHECKING:
     from paddock.runtime.api import AgentRuntime
-    from paddock.runtime.cancellation import CancellationToken
+    from paddock.runtime.core.cancellation import CancellationToken
     from paddock.runtime.results import RunResult
 
 __all__ = ["AgentHandle"]

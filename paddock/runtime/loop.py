@@ -1,6 +1,6 @@
 """The agent loop: ask the model, decide, run its calls at once, ask again.
 
-It emits the typed events of `paddock.runtime.events` and returns how it ended. It does
+It emits the typed events of `paddock.runtime.core.events` and returns how it ended. It does
 not know sessions, files or sandboxes, and who shows the events. Every await may be
 cancelled; then the model's stream and the tools have ended before the cancellation
 passes on, and results that had come are recorded. Calls that stay open are closed by
@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, assert_never
 from paddock._concurrency import finish
 from paddock._watching import ModelWork, watched
 from paddock.errors import ModelError
-from paddock.runtime.approvals import ApprovalInterrupt
-from paddock.runtime.calls import PreparedCall, prepare_calls, reopened
-from paddock.runtime.events import (
+from paddock.runtime.conversation.records import assistant_message, tool_message
+from paddock.runtime.core.approval import ApprovalInterrupt
+from paddock.runtime.core.calls import PreparedCall, prepare_calls, reopened
+from paddock.runtime.core.events import (
     MessageAdded,
     ModelFinished,
     ModelStarted,
@@ -29,28 +30,27 @@ from paddock.runtime.events import (
     ToolBlocked,
     TurnFinished,
 )
-from paddock.runtime.models.base import (
+from paddock.runtime.core.model import (
     ModelClient,
     ModelRequest,
     ModelResponse,
     TextDelta,
     Usage,
 )
-from paddock.runtime.records import assistant_message, tool_message
+from paddock.runtime.core.text import clean_text
 from paddock.runtime.response_format import InvalidAnswer
-from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from paddock.runtime.approvals import Rules
-    from paddock.runtime.budget import Ledger
+    from paddock.runtime.conversation.state import State
+    from paddock.runtime.core.budget import Ledger
+    from paddock.runtime.core.model import ModelEvent
     from paddock.runtime.execution import Execution
     from paddock.runtime.gate import ApprovalGate
-    from paddock.runtime.models.base import ModelEvent
     from paddock.runtime.outlet import Outlet
     from paddock.runtime.response_format import AnswerFormat
-    from paddock.runtime.state import State
 
 __all__ = ["AgentLoop", "BudgetGate", "answer_of"]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from paddock.backends.base import Backend
-    from paddock.runtime.budget import Budget
+    from paddock.runtime.core.budget import Budget
     from paddock.runtime.permissions import PermissionProfile
 
 __all__ = ["RuntimeOptions"]

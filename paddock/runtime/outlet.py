@@ -6,12 +6,12 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
+from paddock.runtime.core.redacted import redacted
 from paddock.runtime.results import AgentEvent, agent_event
-from paddock.runtime.secret_scope import redacted
 
 if TYPE_CHECKING:
-    from paddock.runtime.events import Event
-    from paddock.runtime.journal import Journal
+    from paddock.runtime.conversation.journal import Journal
+    from paddock.runtime.core.events import Event
 
 __all__ = ["EventCallback", "Outlet", "RunOutlet"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
-from paddock.runtime.events import (
+from paddock.runtime.conversation.records import usage_fields
+from paddock.runtime.core.events import (
     ApprovalDecided,
     ApprovalPending,
     ChildModelFinished,
@@ -27,12 +28,11 @@ from paddock.runtime.events import (
     TraceRepaired,
     TurnFinished,
 )
-from paddock.runtime.records import usage_fields
 
 if TYPE_CHECKING:
-    from paddock.runtime.approvals import ToolApprovalItem
-    from paddock.runtime.events import Event
-    from paddock.runtime.models.base import Usage
+    from paddock.runtime.core.approval import ToolApprovalItem
+    from paddock.runtime.core.events import Event
+    from paddock.runtime.core.model import Usage
     from paddock.runtime.run_state import RunState
 
 __all__ = ["AgentEvent", "CompactResult", "RunResult", "agent_event", "run_usage"]

@@ -23,8 +23,8 @@ from paddock.errors import (
 )
 from paddock.runtime.approvals import call_digest
 from paddock.runtime.compaction import compact_if_full
-from paddock.runtime.ending import Undertaking
-from paddock.runtime.events import (
+from paddock.runtime.core.ending import Undertaking
+from paddock.runtime.core.events import (
     ApprovalDecided,
     Event,
     MessageAdded,
@@ -34,8 +34,8 @@ from paddock.runtime.events import (
     RunStarted,
     RunStatus,
 )
-from paddock.runtime.inside import part_of
-from paddock.runtime.models.base import Usage
+from paddock.runtime.core.inside import part_of
+from paddock.runtime.core.model import Usage
 from paddock.runtime.outlet import Outlet
 from paddock.runtime.results import RunResult, run_usage
 from paddock.runtime.run_state import RunState
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paddock.runtime.approvals import Rules
-    from paddock.runtime.budget import Ledger
-    from paddock.runtime.cancellation import CancelScope
     from paddock.runtime.control import Control
-    from paddock.runtime.journal import Journal
+    from paddock.runtime.conversation.journal import Journal
+    from paddock.runtime.core.budget import Ledger
+    from paddock.runtime.core.cancellation import CancelScope
     from paddock.runtime.loop import AgentLoop
     from paddock.runtime.outlet import RunOutlet
 

@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 from paddock.errors import TraceError
-from paddock.runtime.approvals import ToolApprovalItem, ToolDecision
-from paddock.runtime.events import RunStatus
-from paddock.runtime.records import approval_record, decision_record, tool_message
-from paddock.runtime.state import State
+from paddock.runtime.conversation.records import approval_record, decision_record, tool_message
+from paddock.runtime.conversation.state import State
+from paddock.runtime.core.approval import ToolApprovalItem, ToolDecision
+from paddock.runtime.core.events import RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from paddock.runtime.models.base import Message
+    from paddock.runtime.core.model import Message
 
 __all__ = ["RunState"]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import threading
 import weakref
@@ -17,29 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
 from paddock.redaction import Redactor, Secrets
-from paddock.runtime.events import MessageAdded
-from paddock.runtime.models.base import ModelResponse, TextDelta
+from paddock.runtime.core.model import ModelResponse, TextDelta
+from paddock.runtime.core.redacted import redacted_arguments, redacted_message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from paddock.backends.base import ProgressCallback
     from paddock.runtime.agent import Agent
-    from paddock.runtime.events import Event
-    from paddock.runtime.models.base import Message, ModelClient, ModelEvent, ModelRequest, ToolCall
+    from paddock.runtime.core.model import ModelClient, ModelEvent, ModelRequest, ToolCall
     from paddock.sandbox import Sandbox
 
-__all__ = ["RedactingModelClient", "SecretScope", "redacted"]
+__all__ = ["RedactingModelClient", "SecretScope"]
 
 PACKAGE = "paddock"
 """The logger whose children are ours."""
-
-
-_IDENTITIES = frozenset({"call_id", "tool_name", "session_id", "run_id", "digest", "terms"})
-"""Fields of events that are compared and looked up."""
-
-_STRUCTURE = frozenset({"role", "tool_call_id", "name", "type", "id"})
-"""Keys of a message that services check and runs look up."""
 
 
 class SecretScope:
@@ -139,59 +130,11 @@ class RedactingModelClient:
         return dataclasses.replace(response, text=text, tool_calls=calls)
 
     def _call(self, call: ToolCall) -> ToolCall:
-        told = _redacted_arguments(call.arguments, self._redactor)
+        told = redacted_arguments(call.arguments, self._redactor)
         return call if told is call.arguments else dataclasses.replace(call, arguments=told)
 
     async def aclose(self) -> None:
         await self._client.aclose()
-
-
-def redacted(event: Event, redactor: Redactor) -> Event:
-    """`event` with texts and mappings that hold no secrets.
-
-    Ids and names of tools stay: they tie events to each other, and a short secret may look
-    like a part of one.
-    """
-    if not redactor:
-        return event
-    fields = {each.name: getattr(event, each.name) for each in dataclasses.fields(event)}
-    told: dict[str, Any] = {
-        name: redactor.value(value)
-        for name, value in fields.items()
-        if isinstance(value, str | Mapping) and name not in _IDENTITIES
-    }
-    if isinstance(event, MessageAdded):
-        told["message"] = redacted_message(event.message, redactor)
-    return dataclasses.replace(event, **told)
-
-
-def redacted_message(message: Message, redactor: Redactor) -> Message:
-    """`message` without secrets in what it says; its keys, role and ids stay."""
-    return {key: _redacted_part(key, value, redactor) for key, value in message.items()}
-
-
-def _redacted_part(key: str, value: Any, redactor: Redactor) -> Any:
-    if key in _STRUCTURE:
-        return value
-    if key == "tool_calls" and isinstance(value, list):
-        return [_redacted_call(call, redactor) for call in value]
-    return redactor.value(value)
-
-
-def _redacted_call(call: dict[str, Any], redactor: Redactor) -> dict[str, Any]:
-    function = call["function"]
-    told = _redacted_arguments(function["arguments"], redactor)
-    return {**call, "function": {**function, "arguments": told}}
-
-
-def _redacted_arguments(arguments: str, redactor: Redactor) -> str:
-    """Arguments stay JSON: a secret may begin in the middle of an escape, or be a number."""
-    told = redactor.text(arguments)
-    if told is arguments:
-        return arguments
-    with contextlib.suppress(ValueError, RecursionError):  # the model is told that it is not JSON
-        told = json.dumps(redactor.value(json.loads(arguments)))
-    return told
 
 
 class _Discretion:

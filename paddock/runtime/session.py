@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Self
 from paddock._concurrency import finish
 from paddock.errors import SessionError
 from paddock.runtime.assembly import Assembly
-from paddock.runtime.cancellation import CancellationToken, CancelScope
 from paddock.runtime.compacting import Compaction
 from paddock.runtime.compaction import window_of
 from paddock.runtime.control import Control
-from paddock.runtime.directory import SessionDirectory
-from paddock.runtime.ending import Ending
-from paddock.runtime.inside import is_inside, part_of
-from paddock.runtime.journal import Journal
-from paddock.runtime.keeper import Keeper
+from paddock.runtime.conversation.directory import SessionDirectory
+from paddock.runtime.conversation.journal import Journal
+from paddock.runtime.conversation.state import State
+from paddock.runtime.core.cancellation import CancellationToken, CancelScope
+from paddock.runtime.core.ending import Ending
+from paddock.runtime.core.inside import is_inside, part_of
+from paddock.runtime.core.keeper import Keeper
+from paddock.runtime.core.text import clean_text
 from paddock.runtime.outlet import RunOutlet
 from paddock.runtime.reach import require_out_of_reach
 from paddock.runtime.run import Run
 from paddock.runtime.secret_scope import SecretScope
 from paddock.runtime.settings import SessionSettings
-from paddock.runtime.state import State
 from paddock.runtime.stream import RunStream
-from paddock.runtime.text import clean_text
 
 if TYPE_CHECKING:
     import os
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from paddock.backends.base import Progress, ProgressCallback
     from paddock.redaction import Redactor
     from paddock.runtime.agent import Agent
-    from paddock.runtime.budget import Budget, Ledger
-    from paddock.runtime.ending import Undertaking
-    from paddock.runtime.events import CompactionTrigger
-    from paddock.runtime.models.base import ModelClient
+    from paddock.runtime.core.budget import Budget, Ledger
+    from paddock.runtime.core.ending import Undertaking
+    from paddock.runtime.core.events import CompactionTrigger
+    from paddock.runtime.core.model import ModelClient
     from paddock.runtime.outlet import EventCallback
     from paddock.runtime.results import CompactResult, RunResult
     from paddock.runtime.tools.registry import ToolRegistry

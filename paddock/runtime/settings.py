@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from paddock.runtime.budget import Budget, Ledger
+from paddock.runtime.core.budget import Budget, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paddock.backends.base import ProgressCallback
-    from paddock.runtime.approvals import ApprovalCallback, Rules
+    from paddock.runtime.approvals import Rules
+    from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.loop import BudgetGate
 
 __all__ = ["SessionSettings"]

@@ -19,18 +19,18 @@ from paddock.errors import ConfigError, SessionError
 from paddock.redaction import Redactor
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
-from paddock.runtime.directory import CONFIG, SessionDirectory
-from paddock.runtime.glance import last_status, mentions
-from paddock.runtime.index import SessionIndex
+from paddock.runtime.conversation.directory import CONFIG, SessionDirectory
+from paddock.runtime.conversation.glance import last_status, mentions
+from paddock.runtime.conversation.index import SessionIndex
+from paddock.runtime.conversation.state import State
 from paddock.runtime.reach import require_out_of_reach
 from paddock.runtime.session import Session
-from paddock.runtime.state import State
 
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Iterator, Mapping
 
-    from paddock.runtime.models.base import ModelClient
+    from paddock.runtime.core.model import ModelClient
 
 __all__ = ["SessionInfo", "SessionStore"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from paddock._concurrency import finish
 from paddock.errors import SessionError
-from paddock.runtime.cancellation import CancellationToken
+from paddock.runtime.core.cancellation import CancellationToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

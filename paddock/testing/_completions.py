@@ -10,7 +10,7 @@ from paddock.runtime.models.scripted import pieces, response_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from paddock.runtime.models.base import Message, ToolCall, Usage
+    from paddock.runtime.core.model import Message, ToolCall, Usage
     from paddock.runtime.models.scripted import ScriptedTurn
 
 __all__ = ["ARGUMENTS_PIECE", "conversation", "error", "error_event", "stream", "whole"]

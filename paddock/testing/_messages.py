@@ -13,7 +13,7 @@ from paddock.testing._message_rules import check
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from paddock.runtime.models.base import Message, ModelResponse, ToolCall, Usage
+    from paddock.runtime.core.model import Message, ModelResponse, ToolCall, Usage
     from paddock.runtime.models.scripted import ScriptedTurn
 
 __all__ = ["conversation", "error", "error_event", "stream", "whole"]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
-from paddock.runtime.models.base import ModelRequest
+from paddock.runtime.core.model import ModelRequest
 from paddock.runtime.models.scripted import Script, ScriptedModel
 from paddock.testing import _completions, _messages
 from paddock.testing._http import Connection, HangUp, Message

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from paddock.runtime.models.base import ModelEvent, ModelRequest, ModelResponse, TextDelta
+from paddock.runtime.core.model import ModelEvent, ModelRequest, ModelResponse, TextDelta
 from paddock.testing.model_server import Fault, ModelServer
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import ModelError
-from paddock.runtime.models.base import TextDelta, Usage
+from paddock.runtime.core.model import TextDelta, Usage
 from paddock.testing.model_server import (
     Body,
     Cut,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import ConfigError, ModelError
-from paddock.runtime.models.base import ModelRequest, TextDelta, ToolCall, Usage
+from paddock.runtime.core.model import ModelRequest, TextDelta, ToolCall, Usage
 from paddock.testing.model_server import Fault, ModelServer, Stall
 from tests.e2e.anthropic_served import ANTHROPIC
 from tests.e2e.models_openai_served import OPENAI

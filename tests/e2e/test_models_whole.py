@@ -10,7 +10,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParams  #
 from pydantic import TypeAdapter
 
 from paddock.errors import ModelError
-from paddock.runtime.models.base import ModelResponse, TextDelta
+from paddock.runtime.core.model import ModelResponse, TextDelta
 from paddock.runtime.models.openai import OpenAIModel
 from paddock.testing.model_server import Body, Status
 from tests.e2e.models_openai_served import OPENAI

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from paddock.runtime.core.model import ModelRequest, ModelResponse, Usage
 from paddock.runtime.models._answer import AnswerBuilder, BrokenStream
 from paddock.runtime.models._sse import SSEParser
-from paddock.runtime.models.base import ModelRequest, ModelResponse, Usage
 from paddock.testing.model_server import ModelServer
 from tests.e2e.models_openai_served import OPENAI, bare_client, recorded_stream
 from tests.e2e.models_served import HELLO, REQUEST, TWO_CALLS, answered, collect

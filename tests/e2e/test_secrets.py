@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from paddock import AgentEvent
     from paddock.backends.base import Progress
     from paddock.backends.docker.engine.client import Engine
-    from paddock.runtime.models.base import ModelRequest
+    from paddock.runtime.core.model import ModelRequest
     from tests.e2e.conftest import Daytona, Paddock
 
 pytestmark = pytest.mark.rows("C49", "C50")

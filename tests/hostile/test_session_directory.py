@@ -22,7 +22,7 @@ from paddock import (
 from paddock.cli.app import app
 from paddock.errors import SessionError, TraceError
 from paddock.runtime import reach
-from paddock.runtime.directory import SessionDirectory
+from paddock.runtime.conversation.directory import SessionDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable

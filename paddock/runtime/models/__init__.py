@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from paddock.runtime.models.base import ModelClient
+    from paddock.runtime.core.model import ModelClient
 
 __all__ = ["PROVIDERS", "SCRIPTED", "create_model", "provider_of"]
 

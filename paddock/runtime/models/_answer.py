@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from paddock.errors import ModelError
+from paddock.runtime.core.model import ModelResponse, ToolCall, Usage
 from paddock.runtime.models._content import text_of
-from paddock.runtime.models.base import ModelResponse, ToolCall, Usage
 
 __all__ = ["AnswerBuilder", "BrokenStream", "WholeAnswer"]
 

@@ -9,9 +9,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ModelError
+from paddock.runtime.core.model import ModelResponse, ToolCall, Usage
 from paddock.runtime.models._answer import BrokenStream
 from paddock.runtime.models._content import text_of
-from paddock.runtime.models.base import ModelResponse, ToolCall, Usage
 
 if TYPE_CHECKING:
     from paddock.runtime.models._messages import Block

@@ -17,7 +17,7 @@ from paddock.runtime.models._content import text_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from paddock.runtime.models.base import Message
+    from paddock.runtime.core.model import Message
 
 __all__ = ["Block", "call_id", "mark_for_cache", "system_blocks", "tool_params", "turns"]
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from paddock.runtime.models.base import ModelResponse
+    from paddock.runtime.core.model import ModelResponse
 
 __all__ = [
     "DEFAULT_MAX_RETRIES",

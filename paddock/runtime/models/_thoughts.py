@@ -15,8 +15,8 @@ from paddock.runtime.models._messages import call_id
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from paddock.runtime.core.model import Message, ModelResponse
     from paddock.runtime.models._messages import Block
-    from paddock.runtime.models.base import Message, ModelResponse
 
 __all__ = ["Thoughts"]
 

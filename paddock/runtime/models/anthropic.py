@@ -12,6 +12,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ConfigError, MissingDependency, ModelError
+from paddock.runtime.core.model import ModelEvent, ModelRequest, TextDelta
 from paddock.runtime.models import pricing
 from paddock.runtime.models._account import account
 from paddock.runtime.models._answer import BrokenStream
@@ -28,7 +29,6 @@ from paddock.runtime.models._reply import (
 )
 from paddock.runtime.models._sse import EventTooLong
 from paddock.runtime.models._thoughts import Thoughts
-from paddock.runtime.models.base import ModelEvent, ModelRequest, TextDelta
 
 try:
     import anthropic

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import openai  # noqa: TID253 - this is the module that needs it, and is imported when needed
 
 from paddock.errors import ConfigError, ModelError
+from paddock.runtime.core.model import ModelEvent, ModelRequest, TextDelta
 from paddock.runtime.models import pricing
 from paddock.runtime.models._account import account
 from paddock.runtime.models._answer import AnswerBuilder, BrokenStream, WholeAnswer
@@ -24,7 +25,6 @@ from paddock.runtime.models._reply import (
 )
 from paddock.runtime.models._reply import FIRST_WAIT as _FIRST_WAIT
 from paddock.runtime.models._sse import EventTooLong
-from paddock.runtime.models.base import ModelEvent, ModelRequest, TextDelta
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

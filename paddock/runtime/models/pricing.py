@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from paddock.runtime.models.base import ModelRequest, ModelResponse, Usage
+    from paddock.runtime.core.model import ModelRequest, ModelResponse, Usage
 
 __all__ = ["cost_usd", "price", "priced"]
 

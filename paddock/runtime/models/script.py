@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from paddock.errors import ConfigError
-from paddock.runtime.models.base import Usage
+from paddock.runtime.core.model import Usage
 from paddock.runtime.yamltext import decode, read_yaml
 
 if TYPE_CHECKING:

@@ -27,8 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ModelError
-from paddock.runtime.models._content import text_of
-from paddock.runtime.models.base import (
+from paddock.runtime.core.model import (
     Message,
     ModelEvent,
     ModelRequest,
@@ -36,6 +35,7 @@ from paddock.runtime.models.base import (
     TextDelta,
     ToolCall,
 )
+from paddock.runtime.models._content import text_of
 from paddock.runtime.models.script import ScriptedCall, ScriptedTurn, parse_turn, read_turns
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from paddock.errors import (
     MissingDependency,
     ObservabilityInitializationError,
 )
-from paddock.runtime.events import RunStatus
+from paddock.runtime.core.events import RunStatus
 from paddock.runtime.observability.config import ObservabilityConfig, OtlpBackend, SqliteBackend
 from paddock.runtime.observability.subject import Subject
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from paddock.redaction import Redactor
+    from paddock.runtime.conversation.state import StateObserver
     from paddock.runtime.observability.subject import Listener, Record, Sink
     from paddock.runtime.session import Session
-    from paddock.runtime.state import StateObserver
 
 __all__ = ["Observability", "attach"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from paddock._directory import PrivateDirectory
-from paddock.runtime.models.base import Usage
+from paddock.runtime.core.model import Usage
 from paddock.runtime.models.pricing import cost_usd
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from paddock.runtime.text import clean_text
+from paddock.runtime.core.text import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -15,8 +15,8 @@ from paddock.runtime.tools.child import ChildTask, ChildTool
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from paddock.runtime.approvals import ApprovalCallback
     from paddock.runtime.config import AgentConfig
+    from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.tools.base import ToolInvocation
 
 __all__ = ["AgentToolHandler"]

@@ -14,8 +14,8 @@ from paddock.runtime.tools.base import ToolHandler, ToolOutput
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from paddock.runtime.approvals import ApprovalCallback, ToolApprovalItem
     from paddock.runtime.config import AgentConfig
+    from paddock.runtime.core.approval import ApprovalCallback, ToolApprovalItem
     from paddock.runtime.tools.base import ToolInvocation
 
 __all__ = ["ChildReport", "ChildRunner", "ChildTask", "ChildTool"]

@@ -16,9 +16,9 @@ from paddock.cli.monitor import Monitor
 from paddock.cli.steering import choose, running, watched
 from paddock.cli.timeline import Timeline
 from paddock.errors import SessionError, TraceError
-from paddock.runtime.directory import SessionDirectory
+from paddock.runtime.conversation.directory import SessionDirectory
+from paddock.runtime.conversation.trace import encode_record
 from paddock.runtime.store import SessionStore
-from paddock.runtime.trace import encode_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from paddock.errors import ModelError
+from paddock.runtime.core.model import ModelResponse, ToolCall, Usage
 from paddock.runtime.models._answer import AnswerBuilder, BrokenStream
-from paddock.runtime.models.base import ModelResponse, ToolCall, Usage
 
 
 def chunk(finish_reason: str | None = None, **delta: Any) -> dict[str, Any]:

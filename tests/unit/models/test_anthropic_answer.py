@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from paddock.errors import ModelError
+from paddock.runtime.core.model import ModelRequest, ModelResponse, TextDelta, ToolCall, Usage
 from paddock.runtime.models._answer import BrokenStream
 from paddock.runtime.models._message_answer import MessageBuilder
 from paddock.runtime.models._sse import SSEParser
-from paddock.runtime.models.base import ModelRequest, ModelResponse, TextDelta, ToolCall, Usage
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.testing import _messages
 

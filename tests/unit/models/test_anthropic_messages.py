@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paddock.errors import ModelError
+from paddock.runtime.conversation.records import assistant_message, tool_message
+from paddock.runtime.core.model import ModelResponse, ToolCall
 from paddock.runtime.models._messages import (
     MARKED_TURNS,
     NOTHING_SAID,
@@ -20,14 +22,12 @@ from paddock.runtime.models._messages import (
     turns,
 )
 from paddock.runtime.models._thoughts import MAX_ANSWERS, Thoughts
-from paddock.runtime.models.base import ModelResponse, ToolCall
-from paddock.runtime.records import assistant_message, tool_message
 from paddock.testing import _messages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from paddock.runtime.models.base import Message
+    from paddock.runtime.core.model import Message
 
 
 def told(messages: Sequence[Message]) -> list[Message]:

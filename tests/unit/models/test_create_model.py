@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from paddock.errors import ConfigError
+from paddock.runtime.core.model import ModelRequest, Usage
 from paddock.runtime.models import create_model
 from paddock.runtime.models.anthropic import AnthropicModel
-from paddock.runtime.models.base import ModelRequest, Usage
 from paddock.runtime.models.openai import OpenAIModel
 from paddock.runtime.models.pricing import cost_usd, price
 from paddock.testing.model_server import ModelServer

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import ConfigError, ModelError
-from paddock.runtime.models import create_model
-from paddock.runtime.models.base import (
+from paddock.runtime.core.model import (
     Message,
     ModelEvent,
     ModelRequest,
@@ -19,6 +18,7 @@ from paddock.runtime.models.base import (
     ToolCall,
     Usage,
 )
+from paddock.runtime.models import create_model
 from paddock.runtime.models.scripted import ScriptedCall, ScriptedModel, ScriptedTurn
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from paddock.backends.base import ProgressCallback
-    from paddock.runtime.models.base import Message, ModelClient
+    from paddock.runtime.core.model import Message, ModelClient
 
 Function = Callable[..., str | Awaitable[str]]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from paddock import ModelRequest, RunResult
-    from paddock.runtime.models.base import ModelEvent
+    from paddock.runtime.core.model import ModelEvent
     from paddock.runtime.tools.delegate import DelegateHandler
 
 __all__ = [

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from paddock.runtime.models.base import ModelRequest, ModelResponse, TextDelta
+from paddock.runtime.core.model import ModelRequest, ModelResponse, TextDelta
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from paddock.runtime.models.base import ModelEvent
+    from paddock.runtime.core.model import ModelEvent
     from paddock.runtime.session import Session
 
 __all__ = ["PATIENCE", "Hanging", "Stuck", "begins", "call", "until"]

@@ -10,16 +10,16 @@ import pytest
 
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
-from paddock.runtime.models.base import ModelRequest, ModelResponse
+from paddock.runtime.conversation.state import State
+from paddock.runtime.core.model import ModelRequest, ModelResponse
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.session import Session
-from paddock.runtime.state import State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from paddock.runtime.models.base import ModelEvent
+    from paddock.runtime.core.model import ModelEvent
 
 PATIENCE = 10
 """Seconds that something which has to happen may take on a busy machine."""

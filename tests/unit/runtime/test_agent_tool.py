@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from paddock import ModelRequest, RunResult
-    from paddock.runtime.models.base import ModelEvent
+    from paddock.runtime.core.model import ModelEvent
 
 PROMPT = "You are a critic."
 

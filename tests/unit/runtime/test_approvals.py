@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock.runtime.approvals import ApprovalInterrupt
+from paddock.runtime.core.approval import ApprovalInterrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from paddock.runtime.models.base import Message
+    from paddock.runtime.core.model import Message
     from paddock.runtime.results import AgentEvent
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import CountingBackend, Function, OpenSession

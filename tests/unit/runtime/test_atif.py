@@ -10,7 +10,7 @@ import pytest
 
 from paddock import TraceError
 from paddock.runtime.atif import trace_to_atif
-from paddock.runtime.trace import encode_record
+from paddock.runtime.conversation.trace import encode_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable

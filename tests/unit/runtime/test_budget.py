@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import BudgetExceeded, ConfigError
-from paddock.runtime.budget import Budget, Ledger
-from paddock.runtime.models.base import Usage
-from paddock.runtime.state import State
+from paddock.runtime.conversation.state import State
+from paddock.runtime.core.budget import Budget, Ledger
+from paddock.runtime.core.model import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from paddock.runtime.models.base import Message
+    from paddock.runtime.core.model import Message
     from tests.unit.runtime.conftest import OpenSession
 
     CheckHistory = Callable[[Sequence[Message]], None]
@@ -135,7 +135,7 @@ async def test_what_an_agent_spends_for_another_counts_for_both(
 
 def test_time_that_runs_share_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("paddock.runtime.budget.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("paddock.runtime.core.budget.time.monotonic", lambda: now[0])
     above = Ledger(Budget(seconds=10))
     below = Ledger(Budget(seconds=50), parent=above)
     with above.running(), below.running():

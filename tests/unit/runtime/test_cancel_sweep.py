@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from paddock.runtime.state import State
+from paddock.runtime.conversation.state import State
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from paddock.runtime.models.base import Message
+    from paddock.runtime.core.model import Message
     from paddock.runtime.results import AgentEvent, RunResult
     from paddock.runtime.session import Session
     from paddock.runtime.tools.base import ToolHandler

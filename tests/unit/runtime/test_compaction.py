@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import BudgetExceeded, ModelError, SessionError
-from paddock.runtime.budget import Budget
 from paddock.runtime.context_window import context_window
+from paddock.runtime.conversation.state import SUMMARY_PREFIX, State
+from paddock.runtime.core.budget import Budget
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.results import CompactResult
-from paddock.runtime.state import SUMMARY_PREFIX, State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-    from paddock.runtime.models.base import Message, ModelEvent, ModelRequest
+    from paddock.runtime.core.model import Message, ModelEvent, ModelRequest
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import Function, OpenSession
 

@@ -16,7 +16,7 @@ import pytest
 from paddock.errors import SessionError, SessionLocked
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
-from paddock.runtime.directory import SessionDirectory
+from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.store import SessionStore
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from paddock.runtime.models.base import Message, ModelRequest
+    from paddock.runtime.core.model import Message, ModelRequest
 
 PATIENCE = 30
 

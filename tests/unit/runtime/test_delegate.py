@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock import Budget, ConfigError, State, ToolInvocation
+from paddock.runtime.conversation.trace import read_records
 from paddock.runtime.delegation import conversation
 from paddock.runtime.tools.delegate import DelegateHandler
-from paddock.runtime.trace import read_records
 from tests.unit.runtime.delegating import (
     CHILD_USAGE,
     USAGE,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from paddock.runtime.models.base import Message
+    from paddock.runtime.core.model import Message
     from tests.unit.runtime.conftest import CountingBackend
 
     CheckHistory = Callable[[Sequence[Message]], None]

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
     from pathlib import Path
 
-    from paddock.runtime.models.base import Message
+    from paddock.runtime.core.model import Message
     from paddock.runtime.tools.child import ChildReport, ChildTask
     from tests.unit.runtime.conftest import CountingBackend
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock.runtime.cancellation import CancelScope
+from paddock.runtime.core.cancellation import CancelScope
 from paddock.runtime.dispatch import CancellationToken, JobUpdate, dispatch
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ async def test_a_scope_that_was_left_is_not_cancelled_later() -> None:
 async def test_a_poll_ends_the_scope_and_its_error_is_raised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("paddock.runtime.cancellation.POLL_INTERVAL", 0.001)
+    monkeypatch.setattr("paddock.runtime.core.cancellation.POLL_INTERVAL", 0.001)
     answers = iter([None, None, "polled"])
     async with CancelScope(None, poll=lambda: next(answers)) as scope:
         await asyncio.wait_for(asyncio.Event().wait(), PATIENCE)

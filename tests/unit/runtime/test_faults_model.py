@@ -17,7 +17,7 @@ from paddock.testing.model_server import Cut, ModelServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from paddock.runtime.models.base import Message
+    from paddock.runtime.core.model import Message
     from paddock.runtime.results import AgentEvent
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import Function, OpenSession

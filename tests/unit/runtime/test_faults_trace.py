@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import TraceWriteError
-from paddock.runtime.state import State
-from paddock.runtime.trace import TraceWriter, encode_record, read_records
+from paddock.runtime.conversation.state import State
+from paddock.runtime.conversation.trace import TraceWriter, encode_record, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from paddock.runtime.models.base import Message
+    from paddock.runtime.core.model import Message
     from paddock.runtime.session import Session
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import CountingBackend, Function, OpenSession
@@ -82,7 +82,7 @@ def test_two_hundred_records_cut_at_any_byte_lose_none_that_was_whole(tmp_path: 
 KILLING = """
 import json, os, random, signal, sys
 from pathlib import Path
-from paddock.runtime.trace import TraceWriter
+from paddock.runtime.conversation.trace import TraceWriter
 
 path, rounds, dice = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
 
@@ -256,7 +256,7 @@ async def test_whichever_operation_fails_first_the_run_says_so_and_can_be_taken_
         session.state.add_observer(acknowledged)
         with monkeypatch.context() as patch:
             faults = Failing(at, error)
-            patch.setattr("paddock.runtime.trace.os", faults)
+            patch.setattr("paddock.runtime.conversation.trace.os", faults)
             whole = await _completes(session)
         calls = faults.calls
         failed = calls >= at and not faults.harmless
@@ -310,7 +310,7 @@ def _keepers(session: Session) -> set[asyncio.Task[Any]]:
 CONTENDING = """
 import sys
 from pathlib import Path
-from paddock.runtime.trace import TraceWriter
+from paddock.runtime.conversation.trace import TraceWriter
 
 path, name = Path(sys.argv[1]), sys.argv[2]
 wins = 0

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from paddock.runtime.approvals import ApprovalInterrupt
-from paddock.runtime.models.base import ModelRequest, ModelResponse, TextDelta, ToolCall
+from paddock.runtime.core.approval import ApprovalInterrupt
+from paddock.runtime.core.model import ModelRequest, ModelResponse, TextDelta, ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from paddock.runtime.models.base import Message, ModelEvent
+    from paddock.runtime.core.model import Message, ModelEvent
     from paddock.runtime.results import AgentEvent
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import Function, OpenSession

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from paddock import AgentEvent, AgentHandle, RunResult, ToolHandler
-    from paddock.runtime.models.base import Message
+    from paddock.runtime.core.model import Message
     from tests.unit.runtime.conftest import CountingBackend, OpenSession
 
     End = Callable[[Session], Awaitable[None]]

@@ -16,15 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from paddock.runtime.approvals import ApprovalInterrupt
-from paddock.runtime.budget import Budget
-from paddock.runtime.models.base import ModelRequest, ModelResponse, TextDelta, ToolCall, Usage
-from paddock.runtime.state import State
+from paddock.runtime.conversation.state import State
+from paddock.runtime.core.approval import ApprovalInterrupt
+from paddock.runtime.core.budget import Budget
+from paddock.runtime.core.model import ModelRequest, ModelResponse, TextDelta, ToolCall, Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from paddock.runtime.models.base import Message, ModelEvent
+    from paddock.runtime.core.model import Message, ModelEvent
     from paddock.runtime.results import AgentEvent, RunResult
     from paddock.runtime.session import Session
     from paddock.runtime.tools.base import ToolHandler

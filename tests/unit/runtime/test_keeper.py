@@ -12,7 +12,7 @@ from paddock import (
     dispatch_prompt,
     reconfigure_runtime,
 )
-from paddock.runtime.keeper import Keeper
+from paddock.runtime.core.keeper import Keeper
 from tests.unit.runtime.conftest import FunctionTool
 
 if TYPE_CHECKING:

@@ -18,13 +18,13 @@ PROGRAM = """
 import asyncio, collections, itertools, json, os, signal, sys
 from pathlib import Path
 
-import paddock.runtime.trace
+import paddock.runtime.conversation.trace
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.session import Session
 from paddock.runtime.tools.base import ToolHandler, ToolOutput
-from paddock.runtime.trace import read_records
+from paddock.runtime.conversation.trace import read_records
 
 class Killing:
     def __init__(self, at, when):
@@ -103,7 +103,7 @@ def attempt(directory, at, when):
         os.close(ours)
         session = open_session(directory, effects)
         session.state.add_observer(Acknowledge(theirs))
-        paddock.runtime.trace.os = Killing(at, when)
+        paddock.runtime.conversation.trace.os = Killing(at, when)
         asyncio.run(run(session))
         os._exit(0)
     os.close(theirs)

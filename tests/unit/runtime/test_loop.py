@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import SandboxLost, SetupFailed
-from paddock.runtime.models.base import ModelRequest, ModelResponse, TextDelta, ToolCall
+from paddock.runtime.core.model import ModelRequest, ModelResponse, TextDelta, ToolCall
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.sandbox import ExecResult
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-    from paddock.runtime.models.base import Message, ModelEvent
+    from paddock.runtime.core.model import Message, ModelEvent
     from paddock.runtime.results import AgentEvent
     from tests.unit.runtime.conftest import CountingBackend, OpenSession
 

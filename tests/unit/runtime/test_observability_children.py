@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from paddock.runtime.models.base import ModelEvent, ModelRequest
+    from paddock.runtime.core.model import ModelEvent, ModelRequest
     from paddock.runtime.session import Session
     from tests.unit.runtime.conftest import Function, OpenSession
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from paddock.runtime.models.base import ModelRequest
+    from paddock.runtime.core.model import ModelRequest
     from paddock.runtime.observability import Observability
     from paddock.runtime.session import Session
     from paddock.runtime.tools.base import ToolHandler

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from paddock.runtime.events import (
+from paddock.runtime.conversation.records import assistant_message, records
+from paddock.runtime.conversation.state import State
+from paddock.runtime.core.events import (
     ApprovalDecided,
     ApprovalPending,
     ChildModelFinished,
@@ -31,10 +33,8 @@ from paddock.runtime.events import (
     TraceRepaired,
     TurnFinished,
 )
-from paddock.runtime.models.base import ToolCall, Usage
-from paddock.runtime.records import assistant_message, records
+from paddock.runtime.core.model import ToolCall, Usage
 from paddock.runtime.results import AgentEvent, agent_event
-from paddock.runtime.state import State
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import ConfigError, SessionError
-from paddock.runtime.approvals import ApprovalInterrupt
-from paddock.runtime.budget import Budget
+from paddock.runtime.core.approval import ApprovalInterrupt
+from paddock.runtime.core.budget import Budget
 from paddock.runtime.run_state import RunState
 from paddock.runtime.session import Session
 from tests.unit.runtime.deploying import NOBODY, Deploys, call, echo, results
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from paddock.runtime.models.base import Message
+    from paddock.runtime.core.model import Message
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import Function, OpenSession
 

@@ -26,15 +26,15 @@ from paddock import (
     create_runtime,
     run_prompt_stored,
 )
-from paddock.runtime.models.base import ToolCall
-from paddock.runtime.records import assistant_message
+from paddock.runtime.conversation.records import assistant_message
+from paddock.runtime.core.model import ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from paddock import AgentEvent, ModelRequest, RunResult
-    from paddock.runtime.models.base import Message, ModelEvent
+    from paddock.runtime.core.model import Message, ModelEvent
     from tests.unit.runtime.conftest import OpenSession
 
 pytestmark = pytest.mark.rows("O-20")

@@ -16,8 +16,8 @@ from paddock import (
     Session,
     load_profile,
 )
+from paddock.runtime.conversation.trace import read_records
 from paddock.runtime.permissions import ApprovalMode
-from paddock.runtime.trace import read_records
 from tests.unit.runtime.delegating import Two, delegating, running, session_of
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import pytest
 
 from paddock.errors import TraceError
 from paddock.runtime.agent import Agent
-from paddock.runtime.approvals import ToolApprovalItem
+from paddock.runtime.conversation.state import State
+from paddock.runtime.core.approval import ToolApprovalItem
 from paddock.runtime.run_state import RunState
 from paddock.runtime.session import Session
-from paddock.runtime.state import State
 from tests.unit.runtime.deploying import Deploys, results
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from paddock.backends.local import LocalBackend
 from paddock.redaction import Redactor, ShortSecret
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
-from paddock.runtime.models.base import ModelRequest, ModelResponse, TextDelta, ToolCall
+from paddock.runtime.core.model import ModelRequest, ModelResponse, TextDelta, ToolCall
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.secret_scope import RedactingModelClient, SecretScope
 from paddock.runtime.session import Session
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from paddock.runtime.models.base import ModelEvent
+    from paddock.runtime.core.model import ModelEvent
 
 pytestmark = pytest.mark.rows("C49")
 

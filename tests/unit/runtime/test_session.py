@@ -12,7 +12,7 @@ from paddock.errors import SessionError
 from tests.unit.runtime.stuck import PATIENCE, Stuck, call, until
 
 if TYPE_CHECKING:
-    from paddock.runtime.models.base import ModelRequest
+    from paddock.runtime.core.model import ModelRequest
     from tests.unit.runtime.conftest import CountingBackend, OpenSession
 
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from paddock.errors import TraceWriteError
-from paddock.runtime.cancellation import CancellationToken
+from paddock.runtime.core.cancellation import CancellationToken
 from tests.unit.runtime.stuck import PATIENCE, Hanging, Stuck, call, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from paddock.runtime.models.base import Message
+    from paddock.runtime.core.model import Message
     from paddock.runtime.results import AgentEvent
     from paddock.runtime.tools.base import ToolContext
     from tests.unit.runtime.conftest import CountingBackend, Function, OpenSession

@@ -14,16 +14,16 @@ import pytest
 
 from paddock import CancellationToken
 from paddock.errors import SessionLocked, TraceWriteError
+from paddock.runtime.conversation.state import State
+from paddock.runtime.conversation.trace import TraceContent, read_records
 from paddock.runtime.session import Session
-from paddock.runtime.state import State
-from paddock.runtime.trace import TraceContent, read_records
 from tests.unit.runtime.stuck import PATIENCE, Stuck, begins, call, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from paddock.runtime.models.base import Message, ModelRequest
+    from paddock.runtime.core.model import Message, ModelRequest
     from paddock.runtime.results import AgentEvent
     from tests.unit.runtime.conftest import CountingBackend, OpenSession
 
@@ -168,7 +168,7 @@ async def test_intents_results_and_ends_are_on_the_disk_before_the_run_goes_on(
         assert synced == ["tool_start", "tool_end"]
         return {"text": "Done."}
 
-    monkeypatch.setattr("paddock.runtime.trace.os.fdatasync", spy)
+    monkeypatch.setattr("paddock.runtime.conversation.trace.os.fdatasync", spy)
     session = open_session([{"tool_calls": [call("quick")]}, answer], quick, session_dir=tmp_path)
     assert (await session.run(prompt="Go.")).text == "Done."
     assert "failed" not in str(session.state.messages)
@@ -190,7 +190,7 @@ async def test_a_trace_that_cannot_be_written_stops_the_run_loudly(
         return "never"
 
     def fill() -> str:
-        patch.setattr("paddock.runtime.trace.os.write", full)
+        patch.setattr("paddock.runtime.conversation.trace.os.write", full)
         return "filled"
 
     def full(fd: int, data: bytes) -> int:
@@ -235,8 +235,8 @@ async def test_a_long_trace_is_read_in_pieces_in_another_thread(
     first = open_session([{"text": "One."}, {"text": "Two."}], session_dir=tmp_path)
     await first.run("x" * 5000)
     await first.run("y" * 5000)
-    monkeypatch.setattr("paddock.runtime.trace.PIECE", 1000)
-    monkeypatch.setattr("paddock.runtime.journal.PIECE", 1000)
+    monkeypatch.setattr("paddock.runtime.conversation.trace.PIECE", 1000)
+    monkeypatch.setattr("paddock.runtime.conversation.journal.PIECE", 1000)
     in_place: list[int] = []
 
     def read(data: bytes, *, start: int = 0) -> TraceContent:
@@ -244,7 +244,7 @@ async def test_a_long_trace_is_read_in_pieces_in_another_thread(
             in_place.append(len(data))
         return read_records(data, start=start)
 
-    monkeypatch.setattr("paddock.runtime.trace.read_records", read)
+    monkeypatch.setattr("paddock.runtime.conversation.trace.read_records", read)
     session = open_session([{}, {}, {"text": "Three."}], session_dir=tmp_path)
     assert (await session.run("Go.")).text == "Three."
     assert session.state.run_count == 3

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import TraceError
-from paddock.runtime.state import SUMMARY_PREFIX, State
-from paddock.runtime.trace import encode_record
+from paddock.runtime.conversation.state import SUMMARY_PREFIX, State
+from paddock.runtime.conversation.trace import encode_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from paddock.runtime.models.base import ModelRequest
+    from paddock.runtime.core.model import ModelRequest
     from tests.unit.runtime.conftest import OpenSession
 
 

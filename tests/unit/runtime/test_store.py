@@ -15,7 +15,7 @@ import pytest
 from paddock.errors import ConfigError, SessionError, TraceError
 from paddock.runtime.agent import Agent
 from paddock.runtime.config import AgentConfig
-from paddock.runtime.directory import SessionDirectory
+from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.session import Session
 from paddock.runtime.store import SessionInfo, SessionStore
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from paddock.runtime.models.base import ModelRequest
+    from paddock.runtime.core.model import ModelRequest
 
 SCRIPT = "- text: One.\n- text: Two.\n- text: Three.\n"
 

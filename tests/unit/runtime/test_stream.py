@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import SessionError, TraceWriteError
-from paddock.runtime.cancellation import CancellationToken
+from paddock.runtime.core.cancellation import CancellationToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from paddock.runtime.models.base import Message
+    from paddock.runtime.core.model import Message
     from tests.unit.runtime.conftest import CountingBackend, OpenSession
 
     CheckHistory = Callable[[Sequence[Message]], None]

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paddock.errors import TraceError, TraceWriteError
-from paddock.runtime.trace import TraceWriter, encode_record, read_records
+from paddock.runtime.conversation.trace import TraceWriter, encode_record, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -227,7 +227,7 @@ async def write_with_faults(path: Path, faults: Faults, patch: pytest.MonkeyPatc
     writer, _records, _torn = TraceWriter.open(path)
     acknowledged = 0
     with patch.context() as patched, contextlib.closing(writer):
-        patched.setattr("paddock.runtime.trace.os", faults)
+        patched.setattr("paddock.runtime.conversation.trace.os", faults)
         for number, record in enumerate(RECORDS[:10]):
             try:
                 writer.append(record)

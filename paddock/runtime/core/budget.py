@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from paddock.errors import BudgetExceeded, ConfigError
-from paddock.runtime.models.base import Usage
+from paddock.runtime.core.model import Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

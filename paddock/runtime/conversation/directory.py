@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock._directory import PrivateDirectory
-from paddock.runtime.trace import MAX_TRACE
+from paddock.runtime.conversation.trace import MAX_TRACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

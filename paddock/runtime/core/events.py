@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from paddock.runtime.approvals import Approvals
-    from paddock.runtime.models.base import Message, Usage
+    from paddock.runtime.core.approval import Approvals
+    from paddock.runtime.core.model import Message, Usage
 
 __all__ = [
     "ApprovalDecided",

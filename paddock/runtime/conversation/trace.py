@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from paddock._concurrency import finish
 from paddock._directory import PrivateDirectory
 from paddock.errors import TraceError, TraceWriteError
-from paddock.runtime.text import clean_text
+from paddock.runtime.core.text import clean_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from paddock.runtime.records import Record
+    from paddock.runtime.conversation.records import Record
 
 __all__ = [
     "MAX_LINE",

@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING
 
 from paddock.errors import SessionLocked, TraceWriteError
 from paddock.redaction import NOTHING_SECRET, Redactor
-from paddock.runtime.directory import TRACE
-from paddock.runtime.events import MessageAdded, RunFinished, ToolFinished, TraceRepaired
-from paddock.runtime.models.base import Usage
-from paddock.runtime.records import records, tool_message
-from paddock.runtime.secret_scope import redacted
-from paddock.runtime.state import stamped
-from paddock.runtime.trace import PIECE, TraceWriter, read_piece
+from paddock.runtime.conversation.directory import TRACE
+from paddock.runtime.conversation.records import records, tool_message
+from paddock.runtime.conversation.state import stamped
+from paddock.runtime.conversation.trace import PIECE, TraceWriter, read_piece
+from paddock.runtime.core.events import MessageAdded, RunFinished, ToolFinished, TraceRepaired
+from paddock.runtime.core.model import Usage
+from paddock.runtime.core.redacted import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from paddock.runtime.directory import SessionDirectory
-    from paddock.runtime.events import Event
-    from paddock.runtime.records import Record
-    from paddock.runtime.state import OpenCall, State
+    from paddock.runtime.conversation.directory import SessionDirectory
+    from paddock.runtime.conversation.records import Record
+    from paddock.runtime.conversation.state import State
+    from paddock.runtime.core.calls import OpenCall
+    from paddock.runtime.core.events import Event
 
 __all__ = ["Journal"]
 

@@ -12,15 +12,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from paddock.runtime.models.base import ToolCall
-from paddock.runtime.text import clean_text
+from paddock.runtime.core.model import ToolCall
+from paddock.runtime.core.text import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from paddock.runtime.state import OpenCall
-
-__all__ = ["PreparedCall", "parse_arguments", "prepare_calls", "reopened"]
+__all__ = ["OpenCall", "PreparedCall", "parse_arguments", "prepare_calls", "reopened"]
 
 MAX_ARGUMENTS = 4 * 1024 * 1024
 """Characters of arguments: far more than any model writes in one answer."""
@@ -31,6 +29,22 @@ SHOWN_ARGUMENTS = 300
 
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _MAX_NAME = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenCall:
+    """A tool call without a result. It may have had an effect only if it was `started`.
+
+    Where an approval was asked for, or given, `digest` is what for; `approved` is the
+    answer, None while it is waited for.
+    """
+
+    id: str
+    name: str
+    arguments: str
+    started: bool = False
+    digest: str | None = None
+    approved: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

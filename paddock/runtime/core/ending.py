@@ -6,12 +6,12 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from paddock.runtime.inside import Task, current, is_awaited_by
+from paddock.runtime.core.inside import Task, current, is_awaited_by
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from paddock.runtime.cancellation import CancellationToken
+    from paddock.runtime.core.cancellation import CancellationToken
 
 __all__ = ["Ending", "Undertaking"]
 

@@ -11,11 +11,11 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from paddock.runtime.directory import TRACE
-from paddock.runtime.trace import MAX_TRACE
+from paddock.runtime.conversation.directory import TRACE
+from paddock.runtime.conversation.trace import MAX_TRACE
 
 if TYPE_CHECKING:
-    from paddock.runtime.directory import SessionDirectory
+    from paddock.runtime.conversation.directory import SessionDirectory
 
 __all__ = ["last_status", "mentions"]
 

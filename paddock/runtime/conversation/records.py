@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, assert_never
 
-from paddock.runtime.approvals import ToolApprovalItem, ToolDecision
-from paddock.runtime.events import (
+from paddock.runtime.core.approval import ToolApprovalItem, ToolDecision
+from paddock.runtime.core.events import (
     ApprovalDecided,
     ApprovalPending,
     ChildModelFinished,
@@ -33,8 +33,8 @@ from paddock.runtime.events import (
 )
 
 if TYPE_CHECKING:
-    from paddock.runtime.events import Event
-    from paddock.runtime.models.base import Message, ToolCall, Usage
+    from paddock.runtime.core.events import Event
+    from paddock.runtime.core.model import Message, ToolCall, Usage
 
 __all__ = [
     "Record",

@@ -8,27 +8,27 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from paddock.errors import TraceError
-from paddock.runtime.approvals import ToolApprovalItem, ToolDecision
-from paddock.runtime.calls import parse_arguments
-from paddock.runtime.models.base import Message, Usage
-from paddock.runtime.records import (
+from paddock.runtime.conversation.records import (
     approval_record,
     decision_record,
     tool_message,
     usage_fields,
 )
-from paddock.runtime.trace import encode_record, read_records
+from paddock.runtime.conversation.trace import encode_record, read_records
+from paddock.runtime.core.approval import ToolApprovalItem, ToolDecision
+from paddock.runtime.core.calls import OpenCall, parse_arguments
+from paddock.runtime.core.model import Message, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from paddock.runtime.records import Record
+    from paddock.runtime.conversation.records import Record
 
-__all__ = ["OpenCall", "State", "StateObserver", "compacted", "estimate_tokens", "stamped"]
+__all__ = ["State", "StateObserver", "compacted", "estimate_tokens", "stamped"]
 
 CHARS_PER_TOKEN = 4
 RECENT_PROMPTS = 3
@@ -48,22 +48,6 @@ class StateObserver(Protocol):
     def on_event(self, event: dict[str, Any]) -> None:
         """Take a record of the trace, after it was written. What it raises is only logged."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenCall:
-    """A tool call without a result. It may have had an effect only if it was `started`.
-
-    Where an approval was asked for, or given, `digest` is what for; `approved` is the
-    answer, None while it is waited for.
-    """
-
-    id: str
-    name: str
-    arguments: str
-    started: bool = False
-    digest: str | None = None
-    approved: bool | None = None
 
 
 def stamped(record: Record) -> Record:

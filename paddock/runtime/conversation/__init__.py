@@ -1,0 +1,1 @@
+"""A conversation as it is kept: its trace, its state, its directory."""
