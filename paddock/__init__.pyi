@@ -8,6 +8,10 @@ from .backends.base import (
 )
 from .backends.daytona import DaytonaBackend as DaytonaBackend
 from .backends.docker import DockerBackend as DockerBackend
+from .backends.images import (
+    ImageInfo as ImageInfo,
+    Images as Images,
+)
 from .backends.local import LocalBackend as LocalBackend
 from .backends.pool import (
     PoolStats as PoolStats,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
 
+    from paddock.backends.images import Images
     from paddock.backends.pool import SandboxPool
     from paddock.files import SentCallback
     from paddock.sandbox import Sandbox
@@ -128,6 +129,14 @@ class Backend(ABC):
     def known_working_dir(self) -> str | None:
         """Where commands run, if that is known before there is a sandbox."""
         return self.working_dir or self.default_working_dir
+
+    @property
+    def images(self) -> Images:
+        """The images where this recipe makes sandboxes.
+
+        Raise `Unsupported` where sandboxes do not begin with images.
+        """
+        raise Unsupported("images", backend=self.name)
 
     @contextlib.asynccontextmanager
     async def sandbox(

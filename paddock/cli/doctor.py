@@ -141,8 +141,12 @@ def _ripgrep() -> Finding:
 
 
 def _docker() -> Finding:
+    """The engine that sandboxes would be made on."""
+    from paddock.backends.docker import DockerBackend
+
     try:
-        return Finding(name="Docker", status="ok", detail=asyncio.run(_engine()))
+        engine = DockerBackend().engine_version(deadline=ENGINE_PATIENCE)
+        return Finding(name="Docker", status="ok", detail=asyncio.run(engine))
     except PaddockError as error:
         return Finding(
             name="Docker",
@@ -150,17 +154,6 @@ def _docker() -> Finding:
             detail=str(error),
             advice="start Docker, or set DOCKER_HOST; local sandboxes do without",
         )
-
-
-async def _engine() -> str:
-    """The engine that sandboxes would be made on."""
-    from paddock.backends.docker.engine.client import Engine
-
-    engine = await Engine.connect(deadline=ENGINE_PATIENCE)
-    told = await engine.call(
-        "asking for the version", engine.client.version, deadline=ENGINE_PATIENCE
-    )
-    return f"engine {told['Version']} at {engine.endpoint.url}"
 
 
 def _project() -> Finding:

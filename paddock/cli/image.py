@@ -17,19 +17,25 @@ from paddock.cli.imaging import image_progress
 from paddock.cli.running import run
 from paddock.cli.tables import table_console
 from paddock.cli.text import plain
+from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
-    from paddock.backends.docker.images.bootstrap import DebianSource
-    from paddock.backends.docker.images.build import BuildSettings
-    from paddock.backends.docker.images.store import ImageInfo
+    from collections.abc import Sequence
+
+    from paddock.backends.images import Images
+    from paddock.image.settings import BuildSettings
 
 __all__ = ["image"]
 
+DOCKER = "docker"
 image = typer.Typer(no_args_is_help=True, help="Make, list and remove images for sandboxes.")
 
 Host = Annotated[
     str | None,
     typer.Option("--host", "-H", help="The engine's address. Default: as docker finds it."),
+]
+Where = Annotated[
+    str, typer.Option("--backend", "-b", help="Whose images: docker, daytona, or another backend.")
 ]
 BuildNetwork = Annotated[
     str | None,
@@ -60,14 +66,15 @@ Authorities = Annotated[
 
 
 @image.command(name="list")
-def list_(host: Host = None, as_json: options.AsJson = False) -> None:
-    """List the images that Paddock made on an engine."""
-    infos = run(_list(host))
+def list_(host: Host = None, backend: Where = DOCKER, as_json: options.AsJson = False) -> None:
+    """List the images that Paddock made on an engine, or the snapshots of sandboxes in Daytona."""
+    infos = run(_images(backend, host).list())
     if as_json:
         print(json.dumps([dataclasses.asdict(info) for info in infos], indent=2, default=str))
         return
     if not infos:
-        typer.echo("No images yet. `paddock image build python` makes one.", err=True)
+        hint = " `paddock image build python` makes one." if backend == DOCKER else ""
+        typer.echo(f"No images yet.{hint}", err=True)
         return
     table = Table("image", "size", "created", box=None)
     for info in infos:
@@ -92,7 +99,15 @@ def build(
         paddock image build python --network host
     """
     settings = _settings(network, build_arg, ca_bundle)
-    typer.echo(run(_build(host, name.removeprefix("paddock:"), settings)))
+    images = _images(DOCKER, host)
+
+    async def work() -> str:
+        with image_progress() as tell:
+            return await images.build(
+                name.removeprefix("paddock:"), settings=settings, on_progress=tell
+            )
+
+    typer.echo(run(work()))
 
 
 @image.command()
@@ -101,9 +116,10 @@ def rm(
         list[str], typer.Argument(metavar="NAME...", help="As `paddock image list` shows them.")
     ],
     host: Host = None,
+    backend: Where = DOCKER,
 ) -> None:
     """Remove images that Paddock made, and no other."""
-    run(_remove(host, names))
+    run(_remove(_images(backend, host), names))
 
 
 @image.command()
@@ -124,17 +140,34 @@ def bootstrap(
     Needs `mmdebstrap` (Debian and Ubuntu have it), and root or user namespaces. The other
     recipes then build on it.
     """
-    from paddock.backends.docker.images.bootstrap import DebianSource
+    images, settings = _images(DOCKER, host), _settings(network, build_arg, ca_bundle)
 
-    source = DebianSource(mirror=mirror, **({"suite": suite} if suite else {}))
-    settings = _settings(network, build_arg, ca_bundle)
-    typer.echo(run(_bootstrap(host, source, settings)))
+    async def work() -> str:
+        with image_progress() as tell:
+            return await images.bootstrap(
+                suite=suite, mirror=mirror, settings=settings, on_progress=tell
+            )
+
+    typer.echo(run(work()))
+
+
+def _images(backend: str, host: str | None) -> Images:
+    """Return the images of a backend; `host` is for the one that has engines."""
+    from paddock.backends.base import get_backend
+    from paddock.backends.docker import DockerBackend
+
+    kind = get_backend(backend)
+    if host is None:
+        return kind().images
+    if not issubclass(kind, DockerBackend):
+        raise ConfigError(f"--host: the backend {backend!r} has no engine to choose")
+    return kind(host=host).images
 
 
 def _settings(
     network: str | None, args: list[str] | None, authorities: Path | None
 ) -> BuildSettings:
-    from paddock.backends.docker.images.build import BuildSettings
+    from paddock.image.settings import BuildSettings
 
     found = BuildSettings.from_environment()
     given = dict(options.parse_variable(text, "--build-arg") for text in args or ())
@@ -143,35 +176,6 @@ def _settings(
     )
 
 
-async def _list(host: str | None) -> list[ImageInfo]:
-    from paddock.backends.docker.engine.client import Engine
-    from paddock.backends.docker.images.store import list_images
-
-    return await list_images(await Engine.connect(host))
-
-
-async def _build(host: str | None, name: str, settings: BuildSettings) -> str:
-    from paddock.backends.docker.engine.client import Engine
-    from paddock.backends.docker.images.build import build_recipe
-
-    engine = await Engine.connect(host)
-    with image_progress() as tell:
-        return await build_recipe(engine, name, settings, tell)
-
-
-async def _remove(host: str | None, names: list[str]) -> None:
-    from paddock.backends.docker.engine.client import Engine
-    from paddock.backends.docker.images.store import find_images, remove_image
-
-    engine = await Engine.connect(host)
-    for reference in await find_images(engine, names):
-        typer.echo(await remove_image(engine, reference))
-
-
-async def _bootstrap(host: str | None, source: DebianSource, settings: BuildSettings) -> str:
-    from paddock.backends.docker.engine.client import Engine
-    from paddock.backends.docker.images.build import bootstrap
-
-    engine = await Engine.connect(host)
-    with image_progress() as tell:
-        return await bootstrap(engine, source, on_progress=tell, settings=settings)
+async def _remove(images: Images, names: Sequence[str]) -> None:
+    for reference in await images.find(names):
+        typer.echo(await images.remove(reference))

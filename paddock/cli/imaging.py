@@ -15,7 +15,7 @@ from paddock.cli.text import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from paddock.backends.docker.images.progress import (
+    from paddock.backends.images import (
         ImageProgress,
         ImageProgressCallback,
         Output,
@@ -54,7 +54,7 @@ class _Lines:
         self._console = console
 
     def __call__(self, event: ImageProgress) -> None:
-        from paddock.backends.docker.images.progress import Step
+        from paddock.backends.images import Step
 
         if isinstance(event, Step):
             text = one_line(f"{event.image}: {_described(event)}", LINE)
@@ -69,7 +69,7 @@ class _Bars:
         self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, event: ImageProgress) -> None:
-        from paddock.backends.docker.images.progress import Output, Step, Transfer
+        from paddock.backends.images import Output, Step, Transfer
 
         match event:
             case Step():

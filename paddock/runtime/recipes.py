@@ -282,7 +282,7 @@ def _read_step(document: Any, place: str) -> steps.Step:
 def _read_account(value: Any, place: str) -> Any:
     import pydantic
 
-    from paddock.backends.daytona.service import sdk
+    from paddock.backends.daytona import sdk
 
     kind = sdk().DaytonaConfig
     for name in (given := _mapping(value, place)):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from paddock.backends.docker.images.build import ensure
-from paddock.backends.docker.images.progress import ImageProgress, Output, Step
 from paddock.backends.docker.images.store import identity, list_images, remove_image, remove_unnamed
+from paddock.backends.images import ImageProgress, Output, Step
 from paddock.image import Image
 
 if TYPE_CHECKING:

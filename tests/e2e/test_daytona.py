@@ -175,9 +175,13 @@ async def test_it_is_kept_as_a_snapshot_that_others_begin_with(
     try:
         async with replace(recipe, snapshot=None, image=image).sandbox() as again:
             assert await again.fs.read_text("kept") == "yes"
+        (info,) = [each for each in await recipe.images.list() if each.reference == name]
+        assert info.label == sandbox.id
+        assert await recipe.images.find([name, name]) == [name]
     finally:
-        snapshots = sandbox._service.client.snapshot
-        await snapshots.delete(await snapshots.get(name))
+        assert await recipe.images.remove(name) == name
+    with pytest.raises(ConfigError, match=name):
+        await recipe.images.remove(name)
 
 
 async def test_an_image_is_built_there(recipe: DaytonaBackend) -> None:

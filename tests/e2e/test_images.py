@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 
 from paddock.backends.docker.engine.client import EngineError
-from paddock.backends.docker.images.progress import Transfer
 from paddock.backends.docker.images.store import identity
+from paddock.backends.images import Transfer
 from paddock.errors import BuildFailed, ConfigError
 from paddock.image import Image
 from tests.e2e.image_bench import PATIENCE, Bench, steps
@@ -107,7 +107,7 @@ async def test_processes_wait_for_one_another_s_build(bench: Bench) -> None:
 import asyncio
 from paddock.backends.docker.images.build import ensure
 from paddock.backends.docker.engine.client import Engine
-from paddock.backends.docker.images.progress import Step
+from paddock.backends.images import Step
 from paddock.image import Image
 
 async def main():

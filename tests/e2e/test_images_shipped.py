@@ -12,10 +12,11 @@ from uuid import uuid4
 import pytest
 
 from paddock.backends.docker.images.bootstrap import DebianSource, import_debian
-from paddock.backends.docker.images.build import BuildSettings, build_recipe
+from paddock.backends.docker.images.build import build_recipe
 from paddock.backends.docker.images.store import find_images, identity, list_images, remove_image
 from paddock.errors import BuildFailed, ConfigError
 from paddock.image import Image
+from paddock.image.settings import BuildSettings
 from tests.e2e.image_bench import PATIENCE, Bench
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ async def test_the_agent_image_has_the_paddock_that_runs_here(bench: Bench) -> N
     from importlib.metadata import version
 
     known = BuildSettings.from_environment()
-    reference = await build_recipe(bench.engine, "agent", known, bench.tell)
+    reference = await build_recipe(bench.engine, "agent", settings=known, on_progress=bench.tell)
     tools = ("paddock", "uv", "pytest", "make", "g++")
     program = " && ".join(f"{tool} --version" for tool in tools)
     output = await bench.run(reference, "sh", "-c", program)

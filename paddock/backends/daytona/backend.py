@@ -21,6 +21,7 @@ from paddock.backends.daytona.long_poll import LongPollTransport
 from paddock.backends.daytona.request_channel import RequestChannel
 from paddock.backends.daytona.sandbox import DaytonaSandbox
 from paddock.backends.daytona.service import PAUSE_MAX, REPEATING, Service, sdk
+from paddock.backends.daytona.snapshots import DaytonaImages
 from paddock.backends.guest.bundle import bundle
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.owner import OwnerLock
@@ -114,6 +115,10 @@ class DaytonaBackend(Backend):
         """Minutes without a word of its maker's after which Daytona stops a sandbox."""
         leased = None if self.lease is None else max(1, math.ceil(self.lease / 60))
         return min(filter(None, (leased, self.auto_stop_interval)), default=None)
+
+    @property
+    def images(self) -> DaytonaImages:
+        return DaytonaImages(self.account)
 
     def setup_commands(self) -> Sequence[str]:
         uv = () if self.uv_version is None else (install_command(self.uv_version),)

@@ -40,13 +40,14 @@ from paddock.backends.docker.engine.client import Engine, EngineError
 from paddock.backends.docker.engine.features import features, refuse
 from paddock.backends.docker.fallback import launch
 from paddock.backends.docker.images import recipes
+from paddock.backends.docker.images.access import DockerImages
 from paddock.backends.docker.images.build import ensure
-from paddock.backends.docker.images.progress import Step
 from paddock.backends.docker.images.store import inspect
 from paddock.backends.egress import gate
 from paddock.backends.guest.bundle import bundle
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.link import State
+from paddock.backends.images import Step
 from paddock.errors import ConfigError, SandboxLost, Unsupported
 from paddock.image import Image
 from paddock.image.steps import REFERENCE
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paddock.backends.base import ProgressCallback, SandboxInfo
-    from paddock.backends.docker.images.progress import ImageProgress
+    from paddock.backends.images import ImageProgress
     from paddock.sandbox import Capability
 
 __all__ = ["DockerBackend"]
@@ -126,6 +127,21 @@ class DockerBackend(Backend):
     def known_working_dir(self) -> str | None:
         own = {f"{recipes.REPOSITORY}:{name}" for name in recipes.names()}
         return self.working_dir or (WORKING_DIR if self.image in own else None)
+
+    @property
+    def images(self) -> DockerImages:
+        return DockerImages(self.host)
+
+    async def engine_version(self, *, deadline: float) -> str:
+        """Return which engine makes the sandboxes, and where it is.
+
+        Raise `SandboxError` if none answers within `deadline` seconds.
+        """
+        engine = await Engine.connect(self.host, deadline=deadline)
+        found = await engine.call(
+            "asking for the version", engine.client.version, deadline=deadline
+        )
+        return f"engine {found['Version']} at {engine.endpoint.url}"
 
     async def attach(self, sandbox_id: str) -> Sandbox:
         if not _is(NAME, sandbox_id):

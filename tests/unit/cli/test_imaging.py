@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from paddock.backends.docker.images.progress import Output, Step
+from paddock.backends.images import Output, Step
 from paddock.cli.imaging import image_progress
 
 

@@ -22,10 +22,11 @@ from paddock.backends.docker.engine.endpoint import Endpoint
 from paddock.backends.docker.engine.stream import post
 from paddock.backends.docker.images import once, operations, recipes
 from paddock.backends.docker.images.bootstrap import DebianSource
-from paddock.backends.docker.images.build import BuildSettings, build_recipe
+from paddock.backends.docker.images.build import build_recipe
 from paddock.backends.docker.images.once import Once, locked
 from paddock.backends.docker.images.wheel import running_wheel
 from paddock.errors import BuildFailed, ConfigError
+from paddock.image.settings import BuildSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -127,11 +128,11 @@ async def test_a_recipe_is_built_under_the_lock_that_all_who_want_it_wait_for(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     url = f"unix://{tmp_path}/none"
     engine = Engine(Endpoint(url), cast("Any", SimpleNamespace()))
-    building = asyncio.create_task(build_recipe(engine, "nosuch", BuildSettings(), print))
+    building = asyncio.create_task(build_recipe(engine, "nosuch", settings=BuildSettings()))
     with pytest.raises(ConfigError, match="no recipe"):
         await building
     async with locked(f"{url} paddock:nosuch"):
-        building = asyncio.create_task(build_recipe(engine, "nosuch", BuildSettings(), print))
+        building = asyncio.create_task(build_recipe(engine, "nosuch", settings=BuildSettings()))
         assert not (await asyncio.wait([building], timeout=0.3))[0]
     with pytest.raises(ConfigError, match="no recipe"):
         await asyncio.wait_for(building, PATIENCE)

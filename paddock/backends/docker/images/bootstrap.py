@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 from paddock._concurrency import finish
 from paddock.backends.docker.images import recipes
 from paddock.backends.docker.images.operations import import_root
-from paddock.backends.docker.images.progress import Output, Step
+from paddock.backends.images import Output, Step
 from paddock.errors import BuildFailed, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from paddock.backends.docker.engine.client import Engine
-    from paddock.backends.docker.images.progress import ImageProgressCallback
+    from paddock.backends.images import ImageProgressCallback
 
 __all__ = ["DebianSource", "import_debian"]
 

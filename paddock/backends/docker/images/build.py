@@ -9,12 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
-import os
-import re
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from paddock._frozen import FrozenMapping
 from paddock.backends.docker.engine.client import EngineError
@@ -23,88 +18,26 @@ from paddock.backends.docker.images.bootstrap import DebianSource, import_debian
 from paddock.backends.docker.images.once import Once, locked
 from paddock.backends.docker.images.operations import build_bundle, pull
 from paddock.backends.docker.images.store import identity, inspect, remove_unnamed
+from paddock.backends.images import unwatched
 from paddock.errors import BuildFailed, ConfigError
 from paddock.image import Image
-from paddock.image.dockerfile import INDEX_VARIABLES
+from paddock.image.settings import BuildSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 
     from paddock.backends.docker.engine.client import Engine
-    from paddock.backends.docker.images.progress import ImageProgress, ImageProgressCallback
+    from paddock.backends.images import ImageProgress, ImageProgressCallback
     from paddock.image.bundle import Bundle
 
-__all__ = ["BuildSettings", "bootstrap", "build_recipe", "ensure"]
+__all__ = ["bootstrap", "build_recipe", "ensure"]
 
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
-ARGUMENT = re.compile(r"^\s*ARG\s+(\w+)", re.MULTILINE | re.IGNORECASE)
-USER_INFO = re.compile(r"^(\w[\w+.-]*://)?[^/]*@")
-"""A user and perhaps a password, at the beginning of a proxy's address."""
-INDEX_NAME = re.compile(r"^[\w.-]+=(?=[\w+.-]+:)")
 NO_REGISTRY = (
     "where no registry is reached, `paddock image bootstrap` makes paddock:base from Debian "
     "packages, and images can begin with that"
 )
 
 _once: Once[ImageProgress] = Once()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildSettings:
-    """How this machine builds; nothing of it is part of an image's digest.
-
-    - `network`: that of a build's commands, as ``docker build --network``.
-    - `args`: build arguments. Each is passed to a Dockerfile that declares it, proxies to
-      all, with their passwords. An engine records all but proxies in the image's history.
-    - `authorities`: a PEM file; ``paddock:base`` is made to trust those in it that are
-      not among Mozilla's.
-    """
-
-    network: str | None = None
-    args: Mapping[str, str] = field(default_factory=FrozenMapping)
-    authorities: Path | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "args", FrozenMapping(self.args))
-
-    @classmethod
-    def from_environment(cls) -> BuildSettings:
-        """Read the standard variables: proxies, pip's and uv's indexes, SSL_CERT_FILE.
-
-        A Dockerfile may be anybody's: proxies are passed to it without user and password. The
-        address of an index with a password, or of a path of this machine, is ignored.
-        """
-        proxies = [name for upper in PROXIES for name in (upper, upper.lower())]
-        args = {
-            name: USER_INFO.sub(r"\1", value) for name in proxies if (value := os.environ.get(name))
-        }
-        for name in INDEX_VARIABLES:
-            if (value := os.environ.get(name)) and all(map(_is_public, value.split())):
-                args[name] = value
-        authorities = os.environ.get("SSL_CERT_FILE")
-        return cls(
-            network=os.environ.get("PADDOCK_BUILD_NETWORK") or None,
-            args=args,
-            authorities=Path(authorities) if authorities else None,
-        )
-
-    def args_for(self, dockerfile: str) -> dict[str, str]:
-        """What a build of this text is told."""
-        wanted = {*ARGUMENT.findall(dockerfile)}
-        return {
-            name: value
-            for name, value in self.args.items()
-            if name in wanted or name.upper() in PROXIES
-        }
-
-
-def _is_public(address: str) -> bool:
-    """Whether an index, as ``URL`` or ``NAME=URL``, has no password and is not a path here."""
-    try:
-        url = urlsplit(INDEX_NAME.sub("", address))
-    except ValueError:
-        return False
-    return url.scheme != "file" and "@" not in url.netloc and not url.query
 
 
 async def ensure(
@@ -114,18 +47,13 @@ async def ensure(
     on_progress: ImageProgressCallback | None = None,
     settings: BuildSettings | None = None,
 ) -> str:
-    """A reference to `image` that exists on the engine, which is pulled or built if missing.
+    """See `Images.ensure`; other processes of this user wait for the same build, too.
 
-    A reference is taken if the engine has it; ``paddock:NAME`` is a recipe of ours;
-    every other one is pulled. An `Image` is built under its digest, and again when what
-    its steps are done on has become another image; one without steps is its name. All who
-    want the same image at once wait for one build, other processes of this user included.
-
-    Raises `BuildFailed` for a step that fails, `ConfigError` for an image that cannot
-    be right, `EngineError` for an engine or a registry that does not help. If cancelled,
-    the work ends, unless somebody else waits for it too.
+    A reference is taken if the engine has it; ``paddock:NAME`` is a recipe of ours; every other
+    one is pulled. An `Image` is built under its digest, and again when its steps' base has become
+    another image; one without steps is its name.
     """
-    tell = on_progress or _ignore
+    tell = on_progress or unwatched
     settings = settings or BuildSettings.from_environment()
     if isinstance(image, Image):
         if image.name is None:
@@ -144,12 +72,15 @@ async def ensure(
 
 
 async def build_recipe(
-    engine: Engine, name: str, settings: BuildSettings, tell: ImageProgressCallback
+    engine: Engine,
+    name: str,
+    *,
+    on_progress: ImageProgressCallback | None = None,
+    settings: BuildSettings | None = None,
 ) -> str:
-    """Build ``paddock:NAME``, whether it is there or not; what it begins with, if missing.
-
-    Returns its reference; raises as `ensure`. Who wants it meanwhile, waits for this build.
-    """
+    """See `Images.build`. Those who want the image meanwhile wait for this build."""
+    tell = on_progress or unwatched
+    settings = settings or BuildSettings.from_environment()
     async with locked(_key(engine, f"{recipes.REPOSITORY}:{name}")):
         return await _build_recipe(engine, name, settings, tell)
 
@@ -176,16 +107,12 @@ async def bootstrap(
     on_progress: ImageProgressCallback | None = None,
     settings: BuildSettings | None = None,
 ) -> str:
-    """Make ``paddock:base`` from Debian packages, without a registry; return its name.
-
-    Raises `ConfigError` where mmdebstrap is not installed, else as `ensure`. If
-    cancelled, what was there before is still there.
-    """
-    tell = on_progress or _ignore
+    """See `Images.bootstrap`."""
+    tell = on_progress or unwatched
     settings = settings or BuildSettings.from_environment()
     async with _replacing(engine, recipes.DEBIAN):
         await import_debian(engine, source, tell)
-        return await build_recipe(engine, "base", settings, tell)
+        return await build_recipe(engine, "base", on_progress=tell, settings=settings)
 
 
 async def _ensure_built(
@@ -279,7 +206,3 @@ async def _once_missing(
 def _key(engine: Engine, reference: str) -> str:
     """What whoever makes this image holds the lock of."""
     return f"{engine.endpoint.url} {reference}"
-
-
-def _ignore(event: ImageProgress) -> None:
-    """Nobody watches."""

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.engine.stream import post
-from paddock.backends.docker.images.progress import Output, Step, Transfer
+from paddock.backends.images import Output, Step, Transfer
 from paddock.errors import BuildFailed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping
 
     from paddock.backends.docker.engine.client import Engine
-    from paddock.backends.docker.images.progress import ImageProgressCallback
+    from paddock.backends.images import ImageProgressCallback
     from paddock.image.bundle import Bundle
 
 __all__ = ["build_bundle", "import_root", "pull"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.images import recipes
+from paddock.backends.images import ImageInfo
 from paddock.errors import ConfigError
 from paddock.image import bundle
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORKS",
-    "ImageInfo",
     "find_images",
     "identity",
     "inspect",
@@ -31,18 +30,6 @@ FORKS = "paddock-fork"
 """The repository of images that forks begin with."""
 REPOSITORIES = (recipes.REPOSITORY, bundle.REPOSITORY, FORKS)
 """What somebody builds on an image of ours inherits its label, but not its name."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageInfo:
-    """An image of ours. `label` is a recipe's name, a digest or the reference of one for forks;
-    `size` is in bytes."""
-
-    reference: str
-    label: str
-    id: str
-    size: int
-    created: datetime
 
 
 async def list_images(engine: Engine) -> list[ImageInfo]:

@@ -1,0 +1,69 @@
+"""`DockerBackend.images`: the images of one engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from paddock.backends.docker.engine.client import Engine
+from paddock.backends.docker.images import build, store
+from paddock.backends.docker.images.bootstrap import DebianSource
+from paddock.backends.images import ImageInfo, ImageProgressCallback, Images
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from paddock.image import Image
+    from paddock.image.settings import BuildSettings
+
+__all__ = ["DockerImages"]
+
+
+@dataclass(frozen=True, slots=True)
+class DockerImages(Images):
+    """The images that Paddock made on the engine at `host`, told by a label and a name of ours."""
+
+    backend: ClassVar[str] = "docker"
+
+    host: str | None
+
+    async def list(self) -> Sequence[ImageInfo]:
+        return await store.list_images(await Engine.connect(self.host))
+
+    async def find(self, names: Sequence[str]) -> Sequence[str]:
+        return await store.find_images(await Engine.connect(self.host), names)
+
+    async def remove(self, name: str) -> str:
+        return await store.remove_image(await Engine.connect(self.host), name)
+
+    async def ensure(
+        self,
+        image: Image | str,
+        *,
+        settings: BuildSettings | None = None,
+        on_progress: ImageProgressCallback | None = None,
+    ) -> str:
+        engine = await Engine.connect(self.host)
+        return await build.ensure(engine, image, on_progress=on_progress, settings=settings)
+
+    async def build(
+        self,
+        name: str,
+        *,
+        settings: BuildSettings | None = None,
+        on_progress: ImageProgressCallback | None = None,
+    ) -> str:
+        engine = await Engine.connect(self.host)
+        return await build.build_recipe(engine, name, on_progress=on_progress, settings=settings)
+
+    async def bootstrap(
+        self,
+        *,
+        suite: str | None = None,
+        mirror: str | None = None,
+        settings: BuildSettings | None = None,
+        on_progress: ImageProgressCallback | None = None,
+    ) -> str:
+        source = DebianSource(mirror=mirror, **({"suite": suite} if suite else {}))
+        engine = await Engine.connect(self.host)
+        return await build.bootstrap(engine, source, on_progress=on_progress, settings=settings)
