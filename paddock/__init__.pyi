@@ -71,7 +71,7 @@ from .runtime.core.approval import (
 from .runtime.atif import trace_to_atif as trace_to_atif
 from .runtime.core.budget import (
     Budget as Budget,
-    Ledger as Ledger,
+    UsageMeter as UsageMeter,
 )
 from .runtime.core.cancellation import CancellationToken as CancellationToken
 from .runtime.config import AgentConfig as AgentConfig

@@ -99,25 +99,25 @@ def base_image(require: Require, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @contextlib.contextmanager
-def _images_as_before(ledger: Path) -> Iterator[None]:
+def _images_as_before(meter: Path) -> Iterator[None]:
     """Remove new images at the end, unless another process that shares the tests is at work
-    still: the last one does it, for all. The `ledger` is where they tell each other."""
-    with _locked(ledger) as told:
+    still: the last one does it, for all. The `meter` is where they tell each other."""
+    with _locked(meter) as told:
         told.setdefault("before", sorted(_outside_the_loop(_images())))
         told["users"] = told.get("users", 0) + 1
     try:
         yield
     finally:
-        with _locked(ledger) as told:
+        with _locked(meter) as told:
             told["users"] -= 1
             if not told["users"]:
                 _outside_the_loop(_remove_images(set(told.pop("before"))))
 
 
 @contextlib.contextmanager
-def _locked(ledger: Path) -> Iterator[dict[str, Any]]:
-    """What stands in the ledger, to change, while nobody else reads it."""
-    with ledger.open("a+") as file:
+def _locked(meter: Path) -> Iterator[dict[str, Any]]:
+    """What stands in the meter, to change, while nobody else reads it."""
+    with meter.open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         told = json.loads(file.read() or "{}")

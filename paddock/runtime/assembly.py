@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from paddock.runtime.agent import Agent
     from paddock.runtime.conversation.directory import SessionDirectory
     from paddock.runtime.conversation.state import State
-    from paddock.runtime.core.budget import Ledger
+    from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.keeper import Keeper
     from paddock.runtime.core.model import ModelClient
     from paddock.runtime.outlet import Outlet
@@ -51,12 +51,12 @@ class Assembly:
 
     async def make(
         self,
-        ledger: Ledger,
+        meter: UsageMeter,
         out: Outlet,
         check: Callable[[], None],
         before_turn: Callable[[], Awaitable[None]],
     ) -> AgentLoop:
-        """A loop for one run, whose model calls are counted in `ledger`."""
+        """A loop for one run, whose model calls are counted in `meter`."""
         # A prompt file takes a process to render, and a format imports what checks answers.
         request, wanted = await asyncio.to_thread(self._asked)
         redactor = self.secrecy.redactor
@@ -73,12 +73,12 @@ class Assembly:
             gate=ApprovalGate(state=self.state, out=out, check=check),
             execution=Execution(
                 state=self.state,
-                context=self._context(ledger, out),
+                context=self._context(meter, out),
                 out=out,
                 check=check,
                 redactor=redactor,
             ),
-            ledger=ledger,
+            meter=meter,
             budget_gate=self.settings.budget_gate,
         )
 
@@ -87,10 +87,10 @@ class Assembly:
         own = rules_of(self.agent, self.settings.approval_callback)
         return own if self.settings.oversight is None else self.settings.oversight(own)
 
-    def _context(self, ledger: Ledger, out: Outlet) -> SessionContext:
-        delegation = Delegation(parent=self, open_session=self.open_session, ledger=ledger, out=out)
+    def _context(self, meter: UsageMeter, out: Outlet) -> SessionContext:
+        delegation = Delegation(parent=self, open_session=self.open_session, meter=meter, out=out)
         return SessionContext(
-            keeper=self.sandbox, ledger=ledger, secrecy=self.secrecy, delegation=delegation
+            keeper=self.sandbox, meter=meter, secrecy=self.secrecy, delegation=delegation
         )
 
     def _asked(self) -> tuple[ModelRequest, AnswerFormat | None]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.conversation.directory import SessionDirectory
     from paddock.runtime.conversation.journal import Journal
-    from paddock.runtime.core.budget import Ledger
+    from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.cancellation import CancelScope
     from paddock.runtime.core.events import CompactionFinished, CompactionTrigger
     from paddock.runtime.run import LoopFactory
@@ -37,7 +37,7 @@ class Compaction(Undertaking):
     directory: SessionDirectory | None
     scope: CancelScope
     make_loop: LoopFactory
-    ledger: Ledger
+    meter: UsageMeter
 
     async def execute(self, instructions: str, trigger: CompactionTrigger) -> CompactResult:
         """From the wish to the summary. See `Session.compact`."""
@@ -74,8 +74,8 @@ class Compaction(Undertaking):
     async def _compact(self, instructions: str, trigger: CompactionTrigger) -> CompactionFinished:
         self.journal.settle(started=NOT_APPROVED, waiting=NOT_APPROVED)
         outlet = RunOutlet(self.journal, None)
-        with self.ledger.running():
-            async with self.ledger.in_time():
+        with self.meter.running():
+            async with self.meter.in_time():
                 loop = await self.make_loop(outlet, self.scope.check, _at_once)
                 done = await compact(loop, instructions=instructions, trigger=trigger)
         await self.journal.sync()

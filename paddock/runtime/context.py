@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from paddock.errors import PaddockError
 
 if TYPE_CHECKING:
-    from paddock.runtime.core.budget import Ledger
+    from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.keeper import Keeper
     from paddock.runtime.delegation import Delegation
     from paddock.runtime.secret_scope import SecretScope
@@ -20,14 +20,14 @@ __all__ = ["SessionContext"]
 
 @dataclass(kw_only=True)
 class SessionContext:
-    """The sandbox of the session with the run's secrets, the account that its budget is
+    """The sandbox of the session with the run's secrets, the meter that its budget is
     counted in, and agents that work for it.
 
     `failure` is what kept the sandbox from being made.
     """
 
     keeper: Keeper[Sandbox]
-    ledger: Ledger
+    meter: UsageMeter
     secrecy: SecretScope
     delegation: Delegation
     failure: Exception | None = None

@@ -1,6 +1,6 @@
 """Running agents for the tools of a run: as sessions that its own session lends what it has.
 
-What they use up is counted by the run's ledger and kept in the run's own trace, call by
+What they use up is counted by the run's meter and kept in the run's own trace, call by
 call, so nothing of it is lost when either ends early.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from paddock.runtime.conversation.records import Record
     from paddock.runtime.conversation.state import StateObserver
     from paddock.runtime.core.approval import ApprovalCallback
-    from paddock.runtime.core.budget import Ledger
+    from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.model import Message
     from paddock.runtime.outlet import Outlet
     from paddock.runtime.session import Session
@@ -59,7 +59,7 @@ class Delegation:
 
     parent: Assembly
     open_session: type[Session]
-    ledger: Ledger
+    meter: UsageMeter
     out: Outlet
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -93,7 +93,7 @@ class Delegation:
             agent,
             state=_state(history),
             client=await parent.connect() if self._same_model(agent) else None,
-            budget=self.ledger,
+            budget=self.meter,
             secrets=parent.secrecy.lent_to(
                 agent, whole=task.config is None, shared=task.shares_sandbox
             ),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from paddock.runtime.conversation.state import State
-    from paddock.runtime.core.budget import Ledger
+    from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.calls import PreparedCall
     from paddock.runtime.outlet import Outlet
     from paddock.runtime.tools.registry import ToolRegistry
@@ -51,7 +51,7 @@ class RunContext(ToolContext, Protocol):
     def failure(self) -> Exception | None: ...
 
     @property
-    def ledger(self) -> Ledger:
+    def meter(self) -> UsageMeter:
         """Where the run's budget is counted, for tools that run agents."""
         ...
 

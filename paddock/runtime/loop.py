@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.approvals import Rules
     from paddock.runtime.conversation.state import State
-    from paddock.runtime.core.budget import Ledger
+    from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.model import ModelEvent
     from paddock.runtime.execution import Execution
     from paddock.runtime.gate import ApprovalGate
@@ -67,7 +67,7 @@ class AgentLoop:
 
     `request` is what every model call has in common, its messages being those before
     the conversation. `rules` tells what holds for calls at that moment. `before_turn` is
-    awaited before each model call. `ledger` counts the model calls, and says when no more is
+    awaited before each model call. `meter` counts the model calls, and says when no more is
     to be spent. `phase` tells where the loop is, for whoever has to say where it was
     cancelled. `output` is what `answer_format` made of the final answer.
     """
@@ -81,7 +81,7 @@ class AgentLoop:
     before_turn: Callable[[], Awaitable[None]]
     gate: ApprovalGate
     execution: Execution
-    ledger: Ledger
+    meter: UsageMeter
     budget_gate: BudgetGate | None = None
     answer_format: AnswerFormat | None = None
     phase: str = "before model call"
@@ -121,7 +121,7 @@ class AgentLoop:
     @property
     def usage(self) -> Usage:
         """Of this run, with the agents that its tools ran."""
-        return self.ledger.usage
+        return self.meter.usage
 
     @property
     def system_prompt(self) -> str:
@@ -132,13 +132,13 @@ class AgentLoop:
         self, request: ModelRequest, take: Callable[[str], Awaitable[None]]
     ) -> tuple[ModelResponse, ModelFinished]:
         """One model call, counted. `take` gets the text as it comes; the event is the caller's."""
-        self.ledger.begin_turn()
+        self.meter.begin_turn()
         await self.out.emit(
             ModelStarted(model=request.model, context_size=self.state.estimate_tokens())
         )
         with watched(ModelWork()):
             response = await answer_of(self.client.stream(request), take)
-        self.ledger.spend(response.usage)
+        self.meter.spend(response.usage)
         self.model_calls += 1
         finished = ModelFinished(
             model=request.model, usage=response.usage, call_index=self.model_calls

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from paddock.runtime.approvals import Rules
     from paddock.runtime.control import Control
     from paddock.runtime.conversation.journal import Journal
-    from paddock.runtime.core.budget import Ledger
+    from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.cancellation import CancelScope
     from paddock.runtime.loop import AgentLoop
     from paddock.runtime.outlet import RunOutlet
@@ -85,7 +85,7 @@ class Run(Undertaking):
     scope: CancelScope
     make_loop: LoopFactory
     control: Control
-    ledger: Ledger
+    meter: UsageMeter
     rules: Callable[[], Rules]
     context_window: Callable[[], Awaitable[int | None]] | None = None
     _resumed: bool = False
@@ -148,13 +148,13 @@ class Run(Undertaking):
         """From the prompt to the result. The journal is open. See `Session.run`."""
         with watching_ends():  # who sees the run's start may watch until here
             self._begin(prompt)
-            with self.ledger.running():
+            with self.meter.running():
                 return await self._execute(max_turns)
 
     async def resume(self, decisions: Mapping[str, bool], max_turns: int | None) -> RunResult:
         """From the decisions to the result. The journal is open. See `Session.resume`."""
         decided = self._decided(decisions)
-        with watching_ends(), self.ledger.running():
+        with watching_ends(), self.meter.running():
             return await self._execute(max_turns, decided)
 
     async def _execute(
@@ -186,7 +186,7 @@ class Run(Undertaking):
     async def _work(
         self, max_turns: int | None, decided: Sequence[ApprovalDecided] | None
     ) -> RunStatus:
-        async with self.ledger.in_time():
+        async with self.meter.in_time():
             self._loop = await self.make_loop(self.outlet, self.scope.check, self._before_turn)
             if decided is not None:  # only now: without a loop the calls go on waiting
                 self._take_up(decided)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from paddock.backends.base import Progress, ProgressCallback
     from paddock.redaction import Redactor
     from paddock.runtime.agent import Agent
-    from paddock.runtime.core.budget import Budget, Ledger
+    from paddock.runtime.core.budget import Budget, UsageMeter
     from paddock.runtime.core.ending import Undertaking
     from paddock.runtime.core.events import CompactionTrigger
     from paddock.runtime.core.model import ModelClient
@@ -76,7 +76,7 @@ class Session(SessionSettings):
         state: State | None = None,
         session_dir: str | os.PathLike[str] | None = None,
         client: ModelClient | None = None,
-        budget: Budget | Ledger | None = None,
+        budget: Budget | UsageMeter | None = None,
         secrets: Mapping[str, str] | SecretScope | None = None,
         sandbox: Keeper[Sandbox] | None = None,
     ) -> None:
@@ -354,7 +354,7 @@ class Session(SessionSettings):
         """A run that can be cancelled while the block runs, and is noted in the directory."""
         with self._claimed(), self._secrecy.keeping(secrets or {}):
             self._journal.redactor = self.redactor
-            run = self._work = self._new_run(on_event, self.open_ledger(budget))
+            run = self._work = self._new_run(on_event, self.open_meter(budget))
             forget = run.token.follow(token)
             try:
                 await self._journal.catch_up()  # `close` has a run to wait for already
@@ -382,29 +382,29 @@ class Session(SessionSettings):
             ended = self._state.status != "running"
             self.directory.disclaim(self._state.status if ended else "error")
 
-    def _new_run(self, on_event: EventCallback | None, ledger: Ledger) -> Run:
+    def _new_run(self, on_event: EventCallback | None, meter: UsageMeter) -> Run:
         token, control, assembly = CancellationToken(), self._control(), self._assembly()
         return Run(
             token=token,
             journal=self._journal,
             outlet=RunOutlet(self._journal, on_event),
             scope=CancelScope(token, poll=control.poll),
-            make_loop=functools.partial(assembly.make, ledger),
+            make_loop=functools.partial(assembly.make, meter),
             control=control,
-            ledger=ledger,
+            meter=meter,
             rules=assembly.rules,
             context_window=self._window if self.auto_compact else None,
         )
 
     def _new_compaction(self) -> Compaction:
-        token, ledger = CancellationToken(), self.open_ledger(None)
+        token, meter = CancellationToken(), self.open_meter(None)
         return Compaction(
             token=token,
             journal=self._journal,
             directory=self.directory,
             scope=CancelScope(token, poll=self._control().poll),
-            make_loop=functools.partial(self._assembly().make, ledger),
-            ledger=ledger,
+            make_loop=functools.partial(self._assembly().make, meter),
+            meter=meter,
         )
 
     def _control(self) -> Control:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from paddock.runtime.core.budget import Budget, Ledger
+from paddock.runtime.core.budget import Budget, UsageMeter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ class SessionSettings:
         Whether the history is summarised when it fills most of so many tokens: of as
         many as the model is known to take, where `context_window` is None.
     `budget`
-        Bounds all runs from then on together: a `Budget`, or a `Ledger` that others
+        Bounds all runs from then on together: a `Budget`, or a `UsageMeter` that others
         share. A run that reaches it ends as ``budget``.
     `budget_gate`
         Given the last input tokens after each turn with tools; a text that it returns
@@ -53,17 +53,17 @@ class SessionSettings:
     on_provision: ProgressCallback | None = None
     system_prompt: str | None = None
     oversight: Callable[[Rules], Rules] | None = None
-    _ledger: Ledger | None = None
+    _meter: UsageMeter | None = None
 
     @property
     def budget(self) -> Budget | None:
         """What all runs together may use up; None for any amount."""
-        return None if self._ledger is None else self._ledger.budget
+        return None if self._meter is None else self._meter.budget
 
     @budget.setter
-    def budget(self, budget: Budget | Ledger | None) -> None:
-        self._ledger = Ledger(budget) if isinstance(budget, Budget) else budget
+    def budget(self, budget: Budget | UsageMeter | None) -> None:
+        self._meter = UsageMeter(budget) if isinstance(budget, Budget) else budget
 
-    def open_ledger(self, budget: Budget | None) -> Ledger:
+    def open_meter(self, budget: Budget | None) -> UsageMeter:
         """The account of a run that is bounded by `budget`, and by that of the session."""
-        return Ledger(Budget() if budget is None else budget, parent=self._ledger)
+        return UsageMeter(Budget() if budget is None else budget, parent=self._meter)

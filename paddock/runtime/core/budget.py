@@ -1,6 +1,6 @@
-"""What runs may use up: a `Budget` says how much, a `Ledger` counts it.
+"""What runs may use up: a `Budget` says how much, a `UsageMeter` counts it.
 
-Ledgers form a tree, as delegation does: what is spent on one is spent on those above it,
+Meters form a tree, as delegation does: what is spent on one is spent on those above it,
 so agents that work for another count for it too. Knows no run and no model.
 """
 
@@ -18,7 +18,7 @@ from paddock.runtime.core.model import Usage
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-__all__ = ["Budget", "Ledger"]
+__all__ = ["Budget", "UsageMeter"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,14 +50,14 @@ class Budget:
                 raise ConfigError(f"a budget's {name} cannot be {bound!r}")
 
 
-class Ledger:
-    """The account of one `budget`. For one event loop; any number of runs may share it.
+class UsageMeter:
+    """Counts what one `budget` bounds. For one event loop; any number of runs may share it.
 
     Give one to several sessions to bound them together. What is spent here is spent on
     `parent`, too, and its bounds hold here.
     """
 
-    def __init__(self, budget: Budget, *, parent: Ledger | None = None) -> None:
+    def __init__(self, budget: Budget, *, parent: UsageMeter | None = None) -> None:
         self.budget = budget
         self.parent = parent
         self._turns = 0
@@ -88,25 +88,25 @@ class Ledger:
         Raises `BudgetExceeded`, and enters nothing, if a bound is reached.
         """
         self.check()
-        for ledger in self._upwards():
-            ledger._turns += 1
+        for meter in self._upwards():
+            meter._turns += 1
 
     def spend(self, usage: Usage) -> None:
         """Enter what a model call took, here and above."""
-        for ledger in self._upwards():
-            ledger._usage += usage
+        for meter in self._upwards():
+            meter._usage += usage
 
     def check(self) -> None:
         """Raise `BudgetExceeded` if a bound is reached, here or above."""
-        for ledger in self._upwards():
-            ledger._check()
+        for meter in self._upwards():
+            meter._check()
 
     def seconds_left(self) -> float | None:
         """Until the first bound in time, here or above; None if there is none."""
         left = [
-            max(0.0, ledger.budget.seconds - ledger.seconds)
-            for ledger in self._upwards()
-            if ledger.budget.seconds is not None
+            max(0.0, meter.budget.seconds - meter.seconds)
+            for meter in self._upwards()
+            if meter.budget.seconds is not None
         ]
         return min(left, default=None)
 
@@ -125,20 +125,20 @@ class Ledger:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Time counts, here and above, while the block runs."""
-        ledgers = tuple(self._upwards())
-        for ledger in ledgers:
-            ledger._enter()
+        meters = tuple(self._upwards())
+        for meter in meters:
+            meter._enter()
         try:
             yield
         finally:
-            for ledger in ledgers:
-                ledger._leave()
+            for meter in meters:
+                meter._leave()
 
-    def _upwards(self) -> Iterator[Ledger]:
-        ledger: Ledger | None = self
-        while ledger is not None:
-            yield ledger
-            ledger = ledger.parent
+    def _upwards(self) -> Iterator[UsageMeter]:
+        meter: UsageMeter | None = self
+        while meter is not None:
+            yield meter
+            meter = meter.parent
 
     def _check(self) -> None:
         tokens = self._usage.input_tokens + self._usage.output_tokens

@@ -9,7 +9,7 @@ import pytest
 
 from paddock.errors import BudgetExceeded, ConfigError
 from paddock.runtime.conversation.state import State
-from paddock.runtime.core.budget import Budget, Ledger
+from paddock.runtime.core.budget import Budget, UsageMeter
 from paddock.runtime.core.model import Usage
 
 if TYPE_CHECKING:
@@ -102,16 +102,16 @@ async def test_a_sessions_budget_is_for_all_its_runs(open_session: OpenSession) 
     assert (await session.run("Go.", max_turns=1)).status == "max_turns"
 
 
-async def test_sessions_that_share_a_ledger_add_up(open_session: OpenSession) -> None:
-    ledger = Ledger(Budget(turns=3))
+async def test_sessions_that_share_a_meter_add_up(open_session: OpenSession) -> None:
+    meter = UsageMeter(Budget(turns=3))
     sessions = [open_session(turns(), step) for _ in range(2)]
     for session in sessions:
-        session.budget = ledger
+        session.budget = meter
         assert session.budget == Budget(turns=3)
     first, second = [await session.run("Go.", max_turns=2) for session in sessions]
     assert (first.status, second.status) == ("max_turns", "budget")
-    assert ledger.turns == 3
-    assert ledger.usage == Usage(input_tokens=270, output_tokens=30, cost_usd=0.75)
+    assert meter.turns == 3
+    assert meter.usage == Usage(input_tokens=270, output_tokens=30, cost_usd=0.75)
 
 
 async def test_what_an_agent_spends_for_another_counts_for_both(
@@ -119,7 +119,7 @@ async def test_what_an_agent_spends_for_another_counts_for_both(
 ) -> None:
     async def step(context: Any) -> str:
         child = open_session(turns(), inner)
-        child.budget = context.ledger
+        child.budget = context.meter
         return (await child.run("Help.", max_turns=2)).status
 
     def inner() -> str:
@@ -136,8 +136,8 @@ async def test_what_an_agent_spends_for_another_counts_for_both(
 def test_time_that_runs_share_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("paddock.runtime.core.budget.time.monotonic", lambda: now[0])
-    above = Ledger(Budget(seconds=10))
-    below = Ledger(Budget(seconds=50), parent=above)
+    above = UsageMeter(Budget(seconds=10))
+    below = UsageMeter(Budget(seconds=50), parent=above)
     with above.running(), below.running():
         now[0] += 4
         assert below.seconds_left() == 6
@@ -148,7 +148,7 @@ def test_time_that_runs_share_counts_once(monkeypatch: pytest.MonkeyPatch) -> No
         with pytest.raises(BudgetExceeded, match="10 seconds is used up: 10"):
             below.check()
         assert below.seconds_left() == 0
-    assert Ledger(Budget()).seconds_left() is None
+    assert UsageMeter(Budget()).seconds_left() is None
 
 
 @pytest.mark.parametrize(

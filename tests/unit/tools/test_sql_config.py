@@ -37,7 +37,7 @@ def test_each_kind_of_database_has_its_fields_and_defaults(file: Path) -> None:
             "local": {"type": "sqlite", "path": str(file), "timeout": 5},
             "sales": SERVER,
             "shop": {**SERVER, "type": "mysql", "port": "3307", "tls_ca": "/ca.pem"},
-            "ledger": {
+            "meter": {
                 "type": "oracle", "host": "o", "service_name": "X", "user": "u", "password": SECRET,
             },
         }
@@ -49,8 +49,8 @@ def test_each_kind_of_database_has_its_fields_and_defaults(file: Path) -> None:
     )  # fmt: skip
     assert isinstance(found["shop"], ServerDatabase)
     assert (found["shop"].type, found["shop"].port) == ("mysql", 3307)
-    assert isinstance(found["ledger"], OracleDatabase)
-    assert (found["ledger"].type, found["ledger"].port) == ("oracle", 1521)
+    assert isinstance(found["meter"], OracleDatabase)
+    assert (found["meter"].type, found["meter"].port) == ("oracle", 1521)
     assert SECRET not in repr(found)
 
 
