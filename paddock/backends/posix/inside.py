@@ -1,7 +1,7 @@
-"""What runs a command in a sandbox that has a POSIX shell, and what is known of such a sandbox.
+"""What runs in a sandbox that has a POSIX shell: a control shell, and a wrapper of each command.
 
-The wrapper needs a shell with its builtins, `sleep`, and `grep` to notice what a command has
-left behind.
+They need a shell with its builtins, `sleep`, `grep` to notice what a command has left behind,
+and Linux's /proc.
 """
 
 from __future__ import annotations
@@ -12,12 +12,57 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["KEY", "KEY_LENGTH", "WRAPPER", "Inside"]
+__all__ = ["CONTROL", "HELLO", "KEY", "KEY_LENGTH", "READY", "SAID", "WRAPPER", "Inside"]
 
 KEY = "PADDOCK_EXEC"
 """The variable that marks all processes of a command, even those that left its session."""
 KEY_LENGTH = 16
 """Characters of its value. A scan cannot tell where the value ends in another way."""
+
+READY = b"\0\0\n"
+"""Ends the control shell's first words."""
+
+HELLO = r"""
+while read -r name uid rest && [ "$name" != Uid: ]; do :; done </proc/$$/status
+printf '%s\0%s\0%s\0' "$uid" "$(command -v sh)" "$(command -v grep)"
+"""
+"""The control shell's first words: see `Inside`."""
+
+SAID = r"""
+printf '\0\n'
+exec 2>/dev/null
+"""
+"""The end of them."""
+
+CONTROL = r"""
+count=0
+while read -r word rest; do
+  case $word in
+  beat)
+    count=$((count + 1))
+    echo $count >$beats
+    ;;
+  kill) kill -$rest ;;
+  scan)
+    for p in /proc/[0-9]*; do
+      stat= environ= key=-
+      while IFS= read -r line || [ "$line" ]; do stat=$stat$line; done <$p/stat
+      while IFS= read -r line || [ "$line" ]; do environ=$environ$line; done <$p/environ
+      case $environ in
+      *PADDOCK_EXEC=*)
+        key=${environ#*PADDOCK_EXEC=}
+        key=${key%"${key#????????????????}"}
+        ;;
+      esac
+      printf '%s %s\n' "$key" "$stat"
+    done
+    ;;
+  esac
+  echo .
+done
+"""
+"""Does what lines of its stdin say, and ends with it. It answers each line with a dot. It starts
+no process after its beginning, so it works where no process can be started any more."""
 
 WRAPPER = r"""
 trap : HUP INT QUIT ALRM USR1 USR2
@@ -63,11 +108,11 @@ not end it while the command runs, and is not trapped in what it starts."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inside:
-    """What is found in a container: its shell, its grep, and what the image and the engine
-    put into every process's environment."""
+    """The first words of a control shell: where the shell and grep are, and the environment of
+    the first process, if it was asked for that."""
 
     root: bool
-    """Whether commands run as root unless told otherwise."""
+    """Whether commands run as root by default."""
     sh: str
     grep: str
     env: Mapping[str, str]
