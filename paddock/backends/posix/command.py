@@ -1,11 +1,12 @@
-"""A command as the engine's exec takes it; decides, and talks to nobody."""
+"""A command in the forms that a sandbox with a shell takes; no I/O."""
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
-from paddock.backends.posix.inside import WRAPPER
+from paddock.backends.posix.inside import KEY, WRAPPER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,10 +14,12 @@ if TYPE_CHECKING:
     from paddock.backends.posix.inside import Inside
     from paddock.sandbox import Command
 
-__all__ = ["environment", "wrapped"]
+__all__ = ["environment", "header", "wrapped"]
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """Names that a shell keeps when it starts something; others it drops."""
+SHELLS_OWN = frozenset({"BASHOPTS", "EUID", "IFS", "OPTIND", "PPID", "PS4", "SHELLOPTS", "UID"})
+"""Variables that some shell does not let a script set, or that change how it reads a script."""
 
 DECODE = r"""
 n=$#
@@ -36,6 +39,21 @@ def wrapped(command: Command, inside: Inside) -> list[str]:
     if all(map(_plain, words)):
         return [inside.sh, "-c", WRAPPER, "paddock", *words]
     return [inside.sh, "-c", DECODE + WRAPPER, "paddock", *map(_escaped, words)]
+
+
+def header(command: Command, inside: Inside, key: str) -> bytes:
+    """Return what the launcher of `inside` reads: the command's words and its environment."""
+    env = {**environment(command, inside), KEY: key}
+    own = [f"{name}={env.pop(name)}" for name in SHELLS_OWN & env.keys()]
+    argv = ["env", *own, *_argv(command)] if own else _argv(command)
+    words = [inside.sh, inside.grep, str(command.cwd), *argv]
+    pairs = [f"{name}={value}" for name, value in env.items()]
+    first = f"{int(command.stdin)} {len(pairs)} {len(words)}"
+    return os.fsencode("\n".join([first, *map(_line, [*words, *pairs]), ""]))
+
+
+def _line(word: str) -> str:
+    return f"%{_escaped(word)}" if "\n" in word else f"={word}"
 
 
 def environment(command: Command, inside: Inside) -> dict[str, str]:

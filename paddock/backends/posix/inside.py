@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CONTROL", "HELLO", "KEY", "KEY_LENGTH", "READY", "SAID", "WRAPPER", "Inside"]
+__all__ = ["CONTROL", "HELLO", "KEY", "KEY_LENGTH", "LAUNCH", "READY", "SAID", "WRAPPER", "Inside"]
 
 KEY = "PADDOCK_EXEC"
 """The variable that marks all processes of a command, even those that left its session."""
@@ -63,6 +63,36 @@ done
 """
 """Does what lines of its stdin say, and ends with it. It answers each line with a dot. It starts
 no process after its beginning, so it works where no process can be started any more."""
+
+LAUNCH = r"""
+_paddock_read() {
+  IFS= read -r _paddock_word || exit
+  case $_paddock_word in
+  %*)
+    _paddock_word=$(printf '%b.' "${_paddock_word#?}")
+    _paddock_word=${_paddock_word%.}
+    ;;
+  *) _paddock_word=${_paddock_word#?} ;;
+  esac
+}
+_paddock_wrapper=$1
+shift
+IFS=' ' read -r _paddock_stdin _paddock_names _paddock_words || exit
+while [ "$_paddock_words" != 0 ]; do
+  _paddock_read
+  set -- "$@" "$_paddock_word"
+  _paddock_words=$((_paddock_words - 1))
+done
+while [ "$_paddock_names" != 0 ]; do
+  _paddock_read
+  export "$_paddock_word"
+  _paddock_names=$((_paddock_names - 1))
+done
+[ "$_paddock_stdin" = 1 ] || exec </dev/null
+exec "$1" -c "$_paddock_wrapper" paddock "$@"
+"""
+"""Reads `command.header` from stdin and becomes the wrapper, which $1 is. So no argument of a
+program on either side shows a command's environment, and its length does not matter."""
 
 WRAPPER = r"""
 trap : HUP INT QUIT ALRM USR1 USR2

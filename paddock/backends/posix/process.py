@@ -77,6 +77,8 @@ class ShellProcess(BufferedProcess):
     def _refused(self, answer: str) -> Exception:
         """Return why the command was not started, of which `answer` was said."""
         what = self._command.argv[0]
+        if "argument list too long" in answer.lower():
+            return OSError(errno.E2BIG, os.strerror(errno.E2BIG), what)
         return SandboxError(f"{what!r} was not started: {answer or 'no reason given'}")
 
     @property

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import acquire
@@ -13,7 +11,6 @@ from paddock.backends.guest.inside.wire import PIECE
 from paddock.backends.posix.command import environment, wrapped
 from paddock.backends.posix.inside import KEY
 from paddock.backends.posix.process import ShellProcess
-from paddock.errors import SandboxError
 
 if TYPE_CHECKING:
     from paddock.backends.docker.engine.client import Engine
@@ -104,14 +101,9 @@ class ExecProcess(ShellProcess):
         self._writable.set()
 
     def _refused(self, answer: str) -> Exception:
-        command = self._command
-        if "argument list too long" in answer.lower():
-            return OSError(errno.E2BIG, os.strerror(errno.E2BIG), command.argv[0])
         if "unable to find user" in answer or "unable to find group" in answer:
-            return ValueError(f"there is no user called {command.user}")
-        return SandboxError(
-            f"the engine did not start {command.argv[0]!r}: {answer or 'no reason given'}"
-        )
+            return ValueError(f"there is no user called {self._command.user}")
+        return super()._refused(answer)
 
     async def send(self, data: bytes) -> None:
         view = memoryview(data)

@@ -1,0 +1,195 @@
+"""A sandbox whose backend can do one thing: start a program in it, with pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from abc import abstractmethod
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from paddock._frozen import FrozenMapping
+from paddock.backends.guest.link import Link
+from paddock.backends.posix.files import PosixFileSystem
+from paddock.backends.posix.pipes import (
+    CONTROL_SHELL,
+    EXIT_TIMEOUT,
+    PipedControl,
+    PipedProcess,
+    call,
+    opened,
+)
+from paddock.backends.posix.process import KILL_TIMEOUT
+from paddock.errors import SandboxClosed, SandboxError, SandboxLost, Unsupported
+from paddock.sandbox import KILL_GRACE, Capability, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from paddock.backends.base import Backend
+    from paddock.backends.posix.inside import Inside
+    from paddock.backends.posix.pipes import Pipes
+    from paddock.sandbox import Command
+
+__all__ = ["ShellSandbox"]
+
+READY_DEADLINE = 60.0
+"""Seconds in which the control shell has to be heard: a machine far away may be busy."""
+LOOK_INTERVAL = 15.0
+"""Seconds between two questions whether the control shell answers: often enough to notice before
+a person does, and no load."""
+ANSWER_TIMEOUT = 20.0
+"""Seconds in which it has to answer: under any load that lets a shell run."""
+BEGIN_TIMEOUT = 5.0
+"""Seconds that closing waits for commands which are just being started, so that it knows them."""
+
+
+class ShellSandbox(Sandbox):
+    """Has commands, files and searches from `_open` alone; the inside needs a POSIX shell.
+
+    Subclasses write `_open` and `_close`, and name what is special in `capabilities`. What a
+    command leaves is found by the variable ``PADDOCK_EXEC``, by session and by parents, so
+    `Capability.TREE_KILL` is not among them.
+    """
+
+    def __init__(
+        self,
+        recipe: Backend,
+        sandbox_id: str,
+        *,
+        working_dir: str,
+        capabilities: frozenset[Capability] = frozenset(),
+    ) -> None:
+        self.id = sandbox_id
+        self.backend = recipe.name
+        self.working_dir = PurePosixPath(working_dir)
+        self.env = FrozenMapping(recipe.env_vars)
+        self.labels = recipe.labels
+        self.capabilities = capabilities
+        self.fs = PosixFileSystem(self)
+        self._link = Link()
+        self._link.sandbox_id = sandbox_id
+        self._link.when_over(self._on_over)
+        self._processes: set[PipedProcess] = set()
+        self._connecting: asyncio.Task[tuple[PipedControl, Inside]] | None = None
+        self._control: PipedControl | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @abstractmethod
+    async def _open(self, argv: Sequence[str], user: str | None = None) -> Pipes:
+        """Start `argv` in the sandbox, in any directory, with pipes for all three streams.
+
+        The pipes carry any byte, and the end of stdin. `user` is given only with
+        `Capability.USER`. `OSError` and `SandboxError` say why nothing can be started.
+        """
+
+    @property
+    def lost(self) -> bool:
+        return super().lost or self._link.over
+
+    async def aclose(self) -> None:
+        await self._end_with(self._take_down)
+
+    async def call(self, *argv: str) -> bytes:
+        """Run a program to its end and return its stdout; for `Backend._make` and `_close`.
+
+        Works before the first command and while the sandbox closes. Raises `SandboxError` with
+        what it printed if it fails or does not end.
+        """
+        return await call(self._open, argv)
+
+    async def end_commands(self) -> None:
+        """End what commands have left running; for `_close`, where nothing else does.
+
+        Raises `SandboxError` if they do not end.
+        """
+        ending = [asyncio.create_task(_end_tree(process)) for process in self._processes]
+        if ending:
+            _, alive = await asyncio.wait(ending, timeout=KILL_GRACE + KILL_TIMEOUT)
+            for task in alive:
+                task.cancel()
+            if alive:
+                raise SandboxError(f"{len(alive)} commands of sandbox {self.id} do not end")
+
+    async def _start(self, command: Command) -> PipedProcess:
+        if command.user is not None and Capability.USER not in self.capabilities:
+            raise Unsupported("user=", backend=self.backend)
+        control, inside = await self._connected()
+        process = PipedProcess(control, inside, command)
+        self._processes = {one for one in self._processes if one.busy} | {process}
+        await process.begin(lambda argv: self._open(argv, command.user))
+        return process
+
+    async def _connected(self) -> tuple[PipedControl, Inside]:
+        """Return the control shell, which the first command starts."""
+        self._link.raise_if_over()
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect())
+        await asyncio.wait([self._connecting])
+        self._link.raise_if_over()
+        return self._connecting.result()
+
+    async def _connect(self) -> tuple[PipedControl, Inside]:
+        try:
+            async with asyncio.timeout(READY_DEADLINE):
+                control = PipedControl(self._link, await opened(self._open, CONTROL_SHELL))
+                self._control = control
+                self._tasks.append(asyncio.create_task(control.serve()))
+                inside = await control.ready
+        except TimeoutError:
+            self._link.fail(f"its control shell did not answer within {READY_DEADLINE:g} s")
+            raise self._link.error() from None
+        except SandboxError as error:
+            self._link.fail(str(error))
+            raise
+        if inside is None:
+            raise self._link.error()
+        self._tasks.append(asyncio.create_task(self._watch(control)))
+        return control, inside
+
+    async def _watch(self, control: PipedControl) -> None:
+        while not self._link.over:
+            await asyncio.wait([self._link.ended], timeout=LOOK_INTERVAL)
+            answer = asyncio.ensure_future(control.look())
+            await asyncio.wait([answer], timeout=ANSWER_TIMEOUT)
+            # A loop that was held up has not read what had arrived.
+            await asyncio.wait([answer], timeout=1)
+            if not answer.done():
+                self._link.fail("its control shell does not answer")
+            await asyncio.wait([answer])
+            answer.exception()
+
+    def _on_over(self) -> None:
+        for process in self._processes:
+            process.lose(self._link.error())
+
+    async def _take_down(self) -> None:
+        starting = [one.begun for one in self._processes if not one.begun.done()]
+        if starting:
+            await asyncio.wait(starting, timeout=BEGIN_TIMEOUT)
+        self._link.close()
+        try:
+            await self._close()
+        finally:
+            await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        """Let what still serves the sandbox end by itself, and cut off what does not."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+        if self._control is not None:
+            self._control.leave()
+        serving = [one.serving for one in self._processes if one.serving is not None]
+        if tasks := [*self._tasks, *serving]:
+            await asyncio.wait(tasks, timeout=EXIT_TIMEOUT)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for process in self._processes:
+            await process.settle()
+
+
+async def _end_tree(process: PipedProcess) -> None:
+    with contextlib.suppress(SandboxLost, SandboxClosed):  # without a control shell none can be
+        await process.end_tree(KILL_GRACE)
