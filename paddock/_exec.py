@@ -1,5 +1,5 @@
-"""How `Sandbox.exec` treats a command, whatever backend starts it: its arguments are checked,
-its input is fed, its deadline kills its whole tree.
+"""How `Sandbox.exec` treats a command, whatever backend starts it: its
+input is fed, its deadline kills its whole tree.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import finish
-from paddock.errors import ConfigError, ExecTimeout, SandboxError
+from paddock.errors import ExecTimeout, SandboxError
 from paddock.process import ExecResult
 
 if TYPE_CHECKING:
@@ -21,33 +21,6 @@ if TYPE_CHECKING:
 
 NOT_STARTED = ExecResult(exit_code=128 + signal.SIGKILL)
 """The result of a command whose time was over before it could begin."""
-
-
-def argv_of(command: str | Sequence[str]) -> tuple[str, ...]:
-    """Return what the kernel is to run for `command`. Raise `ValueError` if it cannot be run."""
-    argv = ("sh", "-c", command) if isinstance(command, str) else tuple(command)
-    if not argv:
-        raise ValueError("the command is empty")
-    if any("\0" in word for word in argv):
-        raise ValueError("a command cannot hold a NUL byte")
-    return argv
-
-
-def stdin_bytes(stdin: object) -> bytes | None:
-    """Return what `exec` writes. Raise `ConfigError` for what cannot be written."""
-    if stdin is None or isinstance(stdin, bytes):
-        return stdin
-    if isinstance(stdin, bytearray | memoryview):
-        return bytes(stdin)
-    if not isinstance(stdin, str):
-        raise ConfigError(f"stdin: give bytes or text, not {type(stdin).__name__}")
-    try:
-        return stdin.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(
-            f"stdin: character {error.start} is {stdin[error.start]!r}, which UTF-8 cannot "
-            "hold; give bytes"
-        ) from None
 
 
 async def run_to_end(
@@ -62,8 +35,10 @@ async def run_to_end(
     """Start a process and return its result. The time that starting takes counts.
 
     A timeout (`ExecTimeout`, which shows `command` as `redactor` does) and a cancellation
-    return only when the process's whole tree is dead.
+    return only when the process's whole tree is dead. A timeout of 0 starts nothing.
     """
+    if timeout == 0:
+        raise ExecTimeout(command, NOT_STARTED, timeout=timeout, redactor=redactor)
     process: Process | None = None
     clock = asyncio.timeout(timeout)
     try:

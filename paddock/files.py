@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from paddock._arguments import (
+    check_bytes,
+    check_callback,
+    check_local_path,
+    check_names,
+    check_optional_bytes,
+    check_path,
+    check_text,
+    check_whole,
+)
+from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import os
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "DEFAULT_IGNORE",
@@ -109,14 +121,34 @@ def too_large(path: str, size: int) -> OSError:
     )
 
 
+class Root(Protocol):
+    """The part of a sandbox that its files depend on."""
+
+    def path(self, path: AnyPath) -> PurePosixPath: ...
+
+    def raise_if_closed(self) -> None: ...
+
+
 class FileSystem(ABC):
     """The files of one sandbox. Every method may be called by many tasks at once.
 
     A cancelled transfer leaves nothing running; a cancelled or failed write leaves
     the file that was there before, whole.
+
+    Methods raise the exceptions of pathlib, and `ConfigError` for arguments that make no
+    sense, on every backend the same. A `limit` of 0 asks for nothing: it returns nothing, and
+    the errors and totals are as with any other limit.
     """
 
-    @abstractmethod
+    def __init__(self, root: Root) -> None:
+        self._root = root
+
+    def _at(self, path: AnyPath, name: str = "path") -> PurePosixPath:
+        """Return the absolute path of a file of the sandbox. Raise `SandboxClosed`."""
+        found = check_path(name, path)
+        self._root.raise_if_closed()
+        return self._root.path(found)
+
     async def read_bytes(
         self, path: AnyPath, *, offset: int = 0, limit: int | None = None
     ) -> bytes:
@@ -124,20 +156,31 @@ class FileSystem(ABC):
 
         Without a `limit` a file may have `READ_LIMIT` bytes from `offset` on. Raises
         `OSError` with `errno.EFBIG` for a larger one, or one that grows beyond that
-        meanwhile, and with `errno.EINVAL` for a pipe, a socket or a device.
+        meanwhile, and with `errno.EINVAL` for a pipe, a socket or a device. Beyond the end
+        of a file there is nothing: ``b""``.
         """
+        return await self._read_bytes(
+            self._at(path),
+            offset=check_whole("offset", offset),
+            limit=_check_limit(limit),
+        )
 
-    @abstractmethod
     async def read_lines(
         self, path: AnyPath, *, start: int = 1, limit: int = 500, width: int = 500
     ) -> TextLines:
-        """`limit` lines from line `start`, as UTF-8 with invalid bytes replaced.
+        """Return `limit` lines from line `start` (the first is 1), as UTF-8 with invalid bytes
+        replaced.
 
         A line longer than `width` characters is cut there and ends in ``...``. The
         file is never held in memory whole.
         """
+        return await self._read_lines(
+            self._at(path),
+            start=check_whole("start", start, least=1),
+            limit=check_whole("limit", limit),
+            width=check_whole("width", width),
+        )
 
-    @abstractmethod
     async def write_bytes(
         self,
         path: AnyPath,
@@ -152,44 +195,80 @@ class FileSystem(ABC):
         there (`FileExistsError`); with `expect` it must still have these contents
         (`FileChanged`).
         """
+        await self._write_bytes(
+            self._at(path),
+            check_bytes("data", data),
+            exclusive=bool(exclusive),
+            expect=check_optional_bytes("expect", expect),
+        )
 
-    @abstractmethod
+    async def read_text(self, path: AnyPath, *, encoding: str = "utf-8") -> str:
+        """Return the contents as text; raise `UnicodeDecodeError` if they are not."""
+        return (await self.read_bytes(path)).decode(encoding)
+
+    async def write_text(self, path: AnyPath, text: str, *, encoding: str = "utf-8") -> None:
+        """Write the whole file as `write_bytes` does; raise `UnicodeEncodeError` for text that
+        has no such encoding."""
+        if not isinstance(text, str):
+            raise ConfigError(f"text: give text (str), not {type(text).__name__}")
+        await self.write_bytes(path, text.encode(encoding))
+
     async def list(
         self, path: AnyPath = ".", *, depth: int = 1, hidden: bool = True, limit: int | None = None
     ) -> list[FileInfo]:
-        """The entries of a directory, sorted by path, down to `depth` levels.
+        """Return the entries of a directory, sorted by path, down to `depth` levels (1 or more).
 
         Links are not followed. The directories of `SKIPPED` are named but not entered.
         """
+        found = await self._list(
+            self._at(path),
+            depth=check_whole("depth", depth, least=1),
+            hidden=bool(hidden),
+            limit=_check_limit(limit),
+        )
+        return list(found)
 
-    @abstractmethod
     async def stat(self, path: AnyPath) -> FileInfo:
-        """What `path` is; a symbolic link is followed."""
+        """Return what `path` is; a symbolic link is followed."""
+        return await self._stat(self._at(path))
 
-    @abstractmethod
+    async def exists(self, path: AnyPath) -> bool:
+        """Return whether something is there; a link that leads nowhere is not."""
+        try:
+            await self.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            return False
+        return True
+
     async def mkdir(self, path: AnyPath, *, parents: bool = True, exist_ok: bool = True) -> None:
         """Make a directory."""
+        await self._mkdir(self._at(path), parents=bool(parents), exist_ok=bool(exist_ok))
 
-    @abstractmethod
     async def remove(self, path: AnyPath, *, recursive: bool = False) -> None:
         """Remove a file, a link (not what it points to) or a directory."""
+        await self._remove(self._at(path), recursive=bool(recursive))
 
-    @abstractmethod
     async def move(self, source: AnyPath, destination: AnyPath) -> None:
         """Rename; an existing file at `destination` is replaced."""
+        await self._move(self._at(source, "source"), self._at(destination, "destination"))
 
-    @abstractmethod
     async def glob(
         self, pattern: str, path: AnyPath = ".", *, limit: int | None = None
     ) -> GlobResult:
-        """Files below `path` that match `pattern`, at most `limit` of them.
+        """Find files below `path` that match `pattern`; return at most `limit` of them.
 
         A pattern has ``*``, ``?``, ``[...]``, ``{a,b}`` and ``**``; without a slash it
         matches names at any depth. `SKIPPED` directories
         are not entered.
         """
+        return await self._glob(
+            check_text("pattern", pattern), self._at(path), limit=_check_limit(limit)
+        )
 
-    @abstractmethod
     async def grep(
         self,
         pattern: str,
@@ -200,13 +279,21 @@ class FileSystem(ABC):
         context: int = 0,
         limit: int = 100,
     ) -> GrepResult:
-        """Lines that match a regular expression, in the text files below `path` (or in one file).
+        """Find lines that match a regular expression in the text files below `path` (or in one
+        file).
 
         `context` lines are given before and after; `limit` bounds the matches.
         Raises `ValueError` for a bad pattern.
         """
+        return await self._grep(
+            check_text("pattern", pattern),
+            self._at(path),
+            glob=None if glob is None else check_text("glob", glob),
+            ignore_case=bool(ignore_case),
+            context=check_whole("context", context),
+            limit=check_whole("limit", limit),
+        )
 
-    @abstractmethod
     async def upload_file(
         self,
         source: str | os.PathLike[str],
@@ -215,30 +302,21 @@ class FileSystem(ABC):
         on_sent: SentCallback | None = None,
     ) -> None:
         """Copy one file of this machine into the sandbox, by pieces, atomically."""
+        await self._upload_file(
+            Path(check_local_path("source", source)),
+            self._at(destination, "destination"),
+            check_callback("on_sent", on_sent),
+        )
 
-    @abstractmethod
     async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
         """Copy one file of the sandbox to this machine, by pieces, atomically.
 
         Holes of a sparse file stay holes, as far as 256 KiB of zeros in a row are written as
         one. Raises `OSError` with `errno.EFBIG` for more than `DOWNLOAD_LIMIT` bytes.
         """
-
-    async def read_text(self, path: AnyPath, *, encoding: str = "utf-8") -> str:
-        """The contents as text; raises `UnicodeDecodeError` if they are not."""
-        return (await self.read_bytes(path)).decode(encoding)
-
-    async def write_text(self, path: AnyPath, text: str, *, encoding: str = "utf-8") -> None:
-        """Write the whole file, atomically, making its parent directories."""
-        await self.write_bytes(path, text.encode(encoding))
-
-    async def exists(self, path: AnyPath) -> bool:
-        """Whether something is there; a dangling link is not."""
-        try:
-            await self.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
+        await self._download_file(
+            self._at(source, "source"), Path(check_local_path("destination", destination))
+        )
 
     async def upload(
         self,
@@ -254,10 +332,13 @@ class FileSystem(ABC):
         name is in `ignore` are left out. Links travel as links; one that leads out of
         the tree is refused with `ValueError`. `on_sent` hears how far it is.
         """
-        if await asyncio.to_thread(os.path.isdir, source):
-            await self._upload_tree(Path(source), destination, frozenset(ignore), on_sent)
+        here, there = Path(check_local_path("source", source)), self._at(destination, "destination")
+        left_out = check_names("ignore", ignore)
+        check_callback("on_sent", on_sent)
+        if await asyncio.to_thread(here.is_dir):
+            await self._upload_tree(here, there, left_out, on_sent)
         else:
-            await self.upload_file(source, destination, on_sent=on_sent)
+            await self._upload_file(here, there, on_sent)
 
     async def download(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
         """Copy a file or a tree of the sandbox to this machine, a tree as one tar stream.
@@ -268,9 +349,10 @@ class FileSystem(ABC):
         `DOWNLOAD_LIMIT` bytes; a file of more than these raises `OSError`
         (`errno.EFBIG`).
         """
-        info = await self.stat(source)
+        there, here = self._at(source, "source"), Path(check_local_path("destination", destination))
+        info = await self._stat(there)
         if info.kind == "directory":
-            await self._download_tree(source, Path(destination))
+            await self._download_tree(there, here)
         elif info.size > DOWNLOAD_LIMIT:
             raise OSError(
                 errno.EFBIG,
@@ -278,24 +360,93 @@ class FileSystem(ABC):
                 str(source),
             )
         else:
-            await self._download_one(source, info, destination)
+            await self._download_one(there, info, here)
+
+    # what a backend supplies: paths are absolute and arguments checked
+
+    @abstractmethod
+    async def _read_bytes(self, path: PurePosixPath, *, offset: int, limit: int | None) -> bytes:
+        """For `read_bytes`."""
+
+    @abstractmethod
+    async def _read_lines(
+        self, path: PurePosixPath, *, start: int, limit: int, width: int
+    ) -> TextLines:
+        """For `read_lines`."""
+
+    @abstractmethod
+    async def _write_bytes(
+        self, path: PurePosixPath, data: bytes, *, exclusive: bool, expect: bytes | None
+    ) -> None:
+        """For `write_bytes`."""
+
+    @abstractmethod
+    async def _list(
+        self, path: PurePosixPath, *, depth: int, hidden: bool, limit: int | None
+    ) -> Sequence[FileInfo]:
+        """For `list`."""
+
+    @abstractmethod
+    async def _stat(self, path: PurePosixPath) -> FileInfo:
+        """For `stat`."""
+
+    @abstractmethod
+    async def _mkdir(self, path: PurePosixPath, *, parents: bool, exist_ok: bool) -> None:
+        """For `mkdir`."""
+
+    @abstractmethod
+    async def _remove(self, path: PurePosixPath, *, recursive: bool) -> None:
+        """For `remove`."""
+
+    @abstractmethod
+    async def _move(self, source: PurePosixPath, destination: PurePosixPath) -> None:
+        """For `move`."""
+
+    @abstractmethod
+    async def _glob(self, pattern: str, path: PurePosixPath, *, limit: int | None) -> GlobResult:
+        """For `glob`."""
+
+    @abstractmethod
+    async def _grep(
+        self,
+        pattern: str,
+        path: PurePosixPath,
+        *,
+        glob: str | None,
+        ignore_case: bool,
+        context: int,
+        limit: int,
+    ) -> GrepResult:
+        """For `grep`."""
+
+    @abstractmethod
+    async def _upload_file(
+        self, source: Path, destination: PurePosixPath, on_sent: SentCallback | None
+    ) -> None:
+        """For `upload_file`."""
+
+    @abstractmethod
+    async def _download_file(self, source: PurePosixPath, destination: Path) -> None:
+        """For `download_file`."""
 
     @abstractmethod
     async def _upload_tree(
         self,
         source: Path,
-        destination: AnyPath,
+        destination: PurePosixPath,
         ignore: frozenset[str],
         on_sent: SentCallback | None,
     ) -> None:
         """For `upload`."""
 
     @abstractmethod
-    async def _download_tree(self, source: AnyPath, destination: Path) -> None:
+    async def _download_tree(self, source: PurePosixPath, destination: Path) -> None:
         """For `download`."""
 
-    async def _download_one(
-        self, source: AnyPath, info: FileInfo, destination: str | os.PathLike[str]
-    ) -> None:
+    async def _download_one(self, source: PurePosixPath, info: FileInfo, destination: Path) -> None:
         """`download_file` of what is known already."""
-        await self.download_file(source, destination)
+        await self._download_file(source, destination)
+
+
+def _check_limit(limit: object) -> int | None:
+    return None if limit is None else check_whole("limit", limit)

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from paddock._concurrency import AsyncResource
+from paddock._arguments import check_bytes, check_seconds, check_signal
+from paddock._concurrency import AsyncResource, finish
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -184,25 +185,28 @@ class Process(AsyncResource):
         without bound. Raises `SandboxLost` if the sandbox dies.
         """
 
-    @abstractmethod
     async def send(self, data: bytes) -> None:
         """Write to stdin; waits until the command takes it. `BrokenPipeError` when it won't."""
+        await self._send(check_bytes("data", data))
 
     @abstractmethod
     async def send_eof(self) -> None:
         """Close stdin."""
 
-    @abstractmethod
     async def signal(self, number: int) -> None:
-        """Send signal `number` to the command's leading process; a no-op once it has ended."""
+        """Send signal `number` (1 to 64) to the command's leading process.
 
-    @abstractmethod
+        A no-op once it has ended.
+        """
+        await self._signal(check_signal(number))
+
     async def kill(self, *, grace: float = KILL_GRACE) -> None:
         """End the whole tree: SIGTERM, `grace` seconds, SIGKILL; returns when none is left.
 
-        Children that called setsid or double-forked are included (where the backend
-        has `Capability.TREE_KILL`). Idempotent.
+        A grace of 0 kills at once. Children that called setsid or double-forked are included
+        (where the backend has `Capability.TREE_KILL`). Idempotent.
         """
+        await finish(self._kill(check_seconds("grace", grace)))
 
     @abstractmethod
     async def wait(self) -> ExecResult:
@@ -214,3 +218,15 @@ class Process(AsyncResource):
 
     async def _close(self) -> None:
         await self.kill()
+
+    @abstractmethod
+    async def _send(self, data: bytes) -> None:
+        """For `send`."""
+
+    @abstractmethod
+    async def _signal(self, number: int) -> None:
+        """For `signal`."""
+
+    @abstractmethod
+    async def _kill(self, grace: float) -> None:
+        """For `kill`; never cancelled, bounds its own waits."""

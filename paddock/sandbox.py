@@ -13,11 +13,20 @@ from abc import abstractmethod
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, ClassVar
 
+from paddock._arguments import (
+    check_callback,
+    check_command,
+    check_path,
+    check_stdin,
+    check_timeout,
+    check_user,
+    check_variables,
+    check_whole,
+)
 from paddock._concurrency import AsyncResource
-from paddock._exec import argv_of, run_to_end, stdin_bytes
+from paddock._exec import run_to_end
 from paddock._watching import ExecWork, watched
 from paddock.errors import (
-    ConfigError,
     ExecFailed,
     FenceUnavailable,
     SandboxClosed,
@@ -127,21 +136,25 @@ class Sandbox(AsyncResource):
         """Run a command to its end.
 
         A string runs under ``sh -c``; a sequence is an argv and never meets a shell.
-        `cwd` is taken from `working_dir`; `env` is added to the sandbox's own and wins; `stdin`
-        is empty unless given. `timeout` is in seconds; `max_output` in bytes for each
-        stream, beyond which head and tail are kept. `on_output` sees every byte.
+        `cwd` is taken from `working_dir`; `env` is added to the sandbox's own and takes
+        precedence; `stdin` is empty unless given. `user` is ``name``, ``uid``, ``name:group``
+        or ``uid:gid`` (see `Capability.USER`). `timeout` is in seconds; None and infinity set
+        no limit, and with 0 nothing is started. `max_output` is in bytes for each stream,
+        beyond which head and tail are kept; 0 keeps nothing. `on_output` sees every byte.
 
         A non-zero exit is a result unless `check`, then it is `ExecFailed`. A child
         that stays behind with stdout open does not keep the call. A timeout
         (`ExecTimeout`, with the output so far) or a cancellation returns only when
-        the command's whole tree is dead.
+        the command's whole tree is dead. Arguments that make no sense, and a user that the
+        sandbox does not have, raise `ConfigError`.
 
         With a `fence` the kernel keeps the command from changing anything; where it cannot,
         the command does not run and `FenceUnavailable` says why.
         """
         if fence is not None and self.unfenced:
             raise FenceUnavailable(self.unfenced)
-        given = stdin_bytes(stdin)
+        given, limit = check_stdin(stdin), check_timeout(timeout)
+        check_callback("on_output", on_output)
         request = self._command(
             command,
             cwd=cwd,
@@ -157,7 +170,7 @@ class Sandbox(AsyncResource):
                 lambda: self._start(request),
                 command,
                 stdin=given,
-                timeout=timeout,
+                timeout=limit,
                 on_output=on_output,
                 redactor=self.redactor,
             )
@@ -196,12 +209,10 @@ class Sandbox(AsyncResource):
     async def fork(self, count: int = 1) -> list[Sandbox]:
         """Make `count` sandboxes with this one's files, environment and labels; see `snapshot`.
 
-        They are the caller's to close, this one is not touched. All are made, or none.
-        `ConfigError` for a number below 0.
+        They are the caller's to close, this one is not touched. All are made, or none; of 0
+        there are none.
         """
-        if count < 0:
-            raise ConfigError(f"fork({count}): give the number of sandboxes to make")
-        return await self._fork(count)
+        return await self._fork(check_whole("count", count))
 
     async def pause(self) -> None:
         """Stop all processes where they are; calls wait until `resume`.
@@ -237,10 +248,9 @@ class Sandbox(AsyncResource):
         TCP, too: any program of this machine can use it, and the sandbox needs no network.
         Without, the backend says what a request has to bring.
         """
-        if type(port) is not int or not 0 < port < 65536:
-            raise ValueError(f"{port!r} is no TCP port")
+        number = check_whole("port", port, least=1, most=65535)
         self.raise_if_closed()
-        return await self._url(port)
+        return await self._url(number)
 
     @property
     def network_log(self) -> Sequence[NetworkDecision]:
@@ -259,8 +269,9 @@ class Sandbox(AsyncResource):
         return self.closed
 
     def path(self, path: str | PurePosixPath) -> PurePosixPath:
-        """`path` made absolute from `working_dir`; ``..`` is resolved by name."""
-        return PurePosixPath(posixpath.normpath(self.working_dir / path))
+        """Return `path` made absolute from `working_dir`; ``..`` is resolved by name."""
+        found = posixpath.normpath(self.working_dir / check_path("path", path))
+        return PurePosixPath(found[1:] if found.startswith("//") else found)
 
     def _command(
         self,
@@ -276,13 +287,13 @@ class Sandbox(AsyncResource):
     ) -> Command:
         self.raise_if_closed()
         return Command(
-            argv=argv_of(command),
-            cwd=self.working_dir if cwd is None else self.path(cwd),
-            env={**self.env, **self.secrets, **(env or {})},
-            user=user,
+            argv=check_command(command),
+            cwd=self.working_dir if cwd is None else self.path(check_path("cwd", cwd)),
+            env={**self.env, **self.secrets, **check_variables("env", env)},
+            user=check_user(user),
             stdin=stdin,
             streamed=streamed,
-            keep=keep,
+            keep=check_whole("max_output", keep),
             fence=fence,
         )
 

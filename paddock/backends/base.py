@@ -14,6 +14,7 @@ from functools import cached_property
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, cast
 
+from paddock._arguments import check_variables
 from paddock._frozen import FrozenMapping
 from paddock._watching import ProvisionWork, watched
 from paddock.errors import ConfigError, MissingDependency, SetupFailed, Unsupported
@@ -115,9 +116,8 @@ class Backend(ABC):
         for name in ("setup", "uploads"):
             if isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name} takes a list, not one string")
-        for key, value in self.env_vars.items():
-            _check_variable(key, value)
-        object.__setattr__(self, "env_vars", FrozenMapping(self.env_vars))
+        variables = check_variables("env_vars", self.env_vars)
+        object.__setattr__(self, "env_vars", FrozenMapping(variables))
         object.__setattr__(self, "secrets", Secrets(self.secrets))
         object.__setattr__(self, "labels", FrozenMapping(self.labels))
         object.__setattr__(self, "setup", tuple(self.setup))
@@ -257,13 +257,6 @@ def _told(upload: Progress, tell: ProgressCallback) -> SentCallback | None:
 
 def unwatched(progress: Progress) -> None:
     """What is told when nobody watches; a backend need not find out what to tell."""
-
-
-def _check_variable(key: object, value: object) -> None:
-    if not isinstance(key, str) or not isinstance(value, str):
-        raise ConfigError(f"environment variable {key!r}: name and value have to be text")
-    if not key or "=" in key or "\0" in key + value:
-        raise ConfigError(f"environment variable {key!r}: not a name and value that can be set")
 
 
 def backend_names() -> list[str]:

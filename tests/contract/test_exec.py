@@ -130,13 +130,6 @@ async def test_check_raises_with_the_output(sandbox: Sandbox) -> None:
     assert caught.value.exit_code == 4
 
 
-async def test_nonsense_is_refused_before_anything_runs(sandbox: Sandbox) -> None:
-    with pytest.raises(ValueError, match="empty"):
-        await sandbox.exec([])
-    with pytest.raises(ValueError, match="NUL"):
-        await sandbox.exec("a\0b")
-
-
 # ------------------------------------------------------------------------- output
 
 

@@ -257,5 +257,5 @@ async def test_when_the_sandbox_is_closed_nothing_answers(
 
 @pytest.mark.parametrize("port", [0, -1, 65536, True, 8000.5, "80"])
 async def test_what_is_no_port_is_a_value_error(sandbox: Sandbox, port: Any) -> None:
-    with pytest.raises(ValueError, match="no TCP port"):
+    with pytest.raises(ValueError, match="port="):
         await sandbox.url(port)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
@@ -20,13 +19,13 @@ from paddock.backends.transfer import LocalFile, extract_stream, receive_file, t
 from paddock.errors import SandboxError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from pathlib import Path, PurePosixPath
 
     from paddock.backends.daytona.request_channel import RequestChannel
     from paddock.backends.daytona.service import Service
     from paddock.backends.guest.client import GuestClient
-    from paddock.files import AnyPath, FileInfo, SentCallback
+    from paddock.files import FileInfo, SentCallback
     from paddock.sandbox import Sandbox
 
 __all__ = ["DaytonaFileSystem"]
@@ -55,16 +54,12 @@ class DaytonaFileSystem(GuestFileSystem):
         self._folder = folder
         """Where things lie between a stream and the guest."""
 
-    async def upload_file(
-        self,
-        source: str | os.PathLike[str],
-        destination: AnyPath,
-        *,
-        on_sent: SentCallback | None = None,
+    async def _upload_file(
+        self, source: Path, destination: PurePosixPath, on_sent: SentCallback | None
     ) -> None:
+        where = str(destination)
         async with LocalFile.open(source) as file:
             size, mode = file.size, file.mode
-            where = self._path(destination)
             if size <= SMALL:
                 data = b"".join([piece async for piece in file.pieces()])
                 await self._receive(where, in_one_piece(data), size=size, mode=mode)
@@ -77,17 +72,17 @@ class DaytonaFileSystem(GuestFileSystem):
 
         await self._put(pieces, "receive", path=where, size=size, mode=mode)
 
-    async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
-        await self._download_one(source, await self.stat(source), destination)
+    async def _download_file(self, source: PurePosixPath, destination: Path) -> None:
+        await self._download_one(source, await self._stat(source), destination)
 
     async def _upload_tree(
         self,
         source: Path,
-        destination: AnyPath,
+        destination: PurePosixPath,
         ignore: frozenset[str],
         on_sent: SentCallback | None,
     ) -> None:
-        where = self._path(destination)
+        where = str(destination)
         data = await _if_small(tree_blocks(source, ignore))
         if data is None:
             await self._put(lambda: tree_blocks(source, ignore, on_sent), "unpack", path=where)
@@ -95,23 +90,20 @@ class DaytonaFileSystem(GuestFileSystem):
             job = self._client.job("unpack", stdin=True, path=where)
             await self._send_all(job, in_one_piece(data))
 
-    async def _download_tree(self, source: AnyPath, destination: Path) -> None:
-        where = self._path(source)
-        if not await self._get(destination, extract_stream, "pack", path=where, ignore=[]):
+    async def _download_tree(self, source: PurePosixPath, destination: Path) -> None:
+        if not await self._get(destination, extract_stream, "pack", path=str(source), ignore=[]):
             await super()._download_tree(source, destination)
 
-    async def _download_one(
-        self, source: AnyPath, info: FileInfo, destination: str | os.PathLike[str]
-    ) -> None:
+    async def _download_one(self, source: PurePosixPath, info: FileInfo, destination: Path) -> None:
         if info.kind == "file" and info.size <= SMALL:
-            data = await self.read_bytes(source)
-            await receive_file(in_one_piece(data), Path(destination))
+            data = await self._read_bytes(source, offset=0, limit=None)
+            await receive_file(in_one_piece(data), destination)
             return
-        if info.kind == "file":
-            where = self._path(source)
-            if await self._get(Path(destination), receive_file, "send", path=where):
-                return
-        await super().download_file(source, destination)
+        if info.kind == "file" and await self._get(
+            destination, receive_file, "send", path=str(source)
+        ):
+            return
+        await super()._download_file(source, destination)
 
     async def _put(
         self, pieces: Callable[[], AsyncGenerator[bytes]], job: str, **arguments: Any

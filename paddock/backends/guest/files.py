@@ -7,7 +7,7 @@ import errno
 import hashlib
 import json
 import stat
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from paddock.backends.guest.inside import wire
@@ -25,12 +25,12 @@ from paddock.files import (
 )
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from pathlib import Path
 
     from paddock.backends.guest.client import GuestClient
     from paddock.backends.guest.process import GuestProcess
-    from paddock.files import AnyPath, SentCallback
+    from paddock.files import SentCallback
     from paddock.sandbox import Sandbox
 
 __all__ = ["GuestFileSystem", "in_one_piece"]
@@ -44,43 +44,34 @@ KINDS = ("file", "directory", "symlink", "other")
 
 class GuestFileSystem(FileSystem):
     def __init__(self, sandbox: Sandbox, client: GuestClient) -> None:
+        super().__init__(sandbox)
         self._sandbox = sandbox
         self._client = client
 
-    def _absolute(self, path: AnyPath) -> PurePosixPath:
-        self._sandbox.raise_if_closed()
-        return self._sandbox.path(path)
-
-    def _path(self, path: AnyPath) -> str:
-        return str(self._absolute(path))
-
     # one request each
 
-    async def read_bytes(
-        self, path: AnyPath, *, offset: int = 0, limit: int | None = None
-    ) -> bytes:
-        where = self._path(path)
+    async def _read_bytes(self, path: PurePosixPath, *, offset: int, limit: int | None) -> bytes:
         most = READ_LIMIT + 1 if limit is None else limit  # one more tells that there is more
         pieces: list[bytes] = []
         got = 0
-        while got < most:
+        while True:
             room = min(most - got, wire.INLINE)
             body, data = await self._client.request(
-                "read", path=where, offset=offset + got, limit=room, reply_bytes=room
+                "read", path=str(path), offset=offset + got, limit=room, reply_bytes=room
             )
             size = self._checked(_size, body)
             pieces.append(data)
             got += len(data)
             if limit is None and max(got, size - offset) > READ_LIMIT:
-                raise too_large(where, max(offset + got, size))
-            if not data or (len(data) < room and offset + got >= size):
+                raise too_large(str(path), max(offset + got, size))
+            if not data or got >= most or (len(data) < room and offset + got >= size):
                 break
-        return b"".join(pieces)[:most]
+        return b"".join(pieces)
 
-    async def write_bytes(
-        self, path: AnyPath, data: bytes, *, exclusive: bool = False, expect: bytes | None = None
+    async def _write_bytes(
+        self, path: PurePosixPath, data: bytes, *, exclusive: bool, expect: bytes | None
     ) -> None:
-        where = self._path(path)
+        where = str(path)
         condition: dict[str, Any] = {"exclusive": exclusive}
         if expect is not None:
             condition["expect"] = hashlib.sha256(expect).hexdigest()
@@ -89,41 +80,36 @@ class GuestFileSystem(FileSystem):
         else:
             await self._receive(where, in_one_piece(data), size=len(data), mode=0o644, **condition)
 
-    async def stat(self, path: AnyPath) -> FileInfo:
-        body, _ = await self._client.request("stat", path=self._path(path))
+    async def _stat(self, path: PurePosixPath) -> FileInfo:
+        body, _ = await self._client.request("stat", path=str(path))
         return self._checked(_info, body.get("entry"))
 
-    async def mkdir(self, path: AnyPath, *, parents: bool = True, exist_ok: bool = True) -> None:
-        await self._client.request(
-            "mkdir", path=self._path(path), parents=parents, exist_ok=exist_ok
-        )
+    async def _mkdir(self, path: PurePosixPath, *, parents: bool, exist_ok: bool) -> None:
+        await self._client.request("mkdir", path=str(path), parents=parents, exist_ok=exist_ok)
 
-    async def remove(self, path: AnyPath, *, recursive: bool = False) -> None:
-        where = self._path(path)
+    async def _remove(self, path: PurePosixPath, *, recursive: bool) -> None:
         if recursive:
-            await self._job("remove", path=where)
+            await self._job("remove", path=str(path))
         else:
-            await self._client.request("remove", path=where)
+            await self._client.request("remove", path=str(path))
 
-    async def move(self, source: AnyPath, destination: AnyPath) -> None:
-        await self._client.request("move", path=self._path(source), to=self._path(destination))
+    async def _move(self, source: PurePosixPath, destination: PurePosixPath) -> None:
+        await self._client.request("move", path=str(source), to=str(destination))
 
     # one job each
 
-    async def read_lines(
-        self, path: AnyPath, *, start: int = 1, limit: int = 500, width: int = 500
+    async def _read_lines(
+        self, path: PurePosixPath, *, start: int, limit: int, width: int
     ) -> TextLines:
-        found = await self._job(
-            "lines", path=self._path(path), start=start, limit=limit, width=width
-        )
+        found = await self._job("lines", path=str(path), start=start, limit=limit, width=width)
         return self._checked(_lines, found)
 
-    async def list(
-        self, path: AnyPath = ".", *, depth: int = 1, hidden: bool = True, limit: int | None = None
+    async def _list(
+        self, path: PurePosixPath, *, depth: int, hidden: bool, limit: int | None
     ) -> list[FileInfo]:
         found = await self._job(
             "list",
-            path=self._path(path),
+            path=str(path),
             depth=depth,
             hidden=hidden,
             limit=limit,
@@ -131,29 +117,26 @@ class GuestFileSystem(FileSystem):
         )
         return self._checked(lambda entries: [_info(entry) for entry in entries], found)
 
-    async def glob(
-        self, pattern: str, path: AnyPath = ".", *, limit: int | None = None
-    ) -> GlobResult:
-        root = self._absolute(path)
+    async def _glob(self, pattern: str, path: PurePosixPath, *, limit: int | None) -> GlobResult:
         found = await self._job(
-            "glob", pattern=pattern, path=str(root), limit=limit, skipped=sorted(SKIPPED)
+            "glob", pattern=pattern, path=str(path), limit=limit, skipped=sorted(SKIPPED)
         )
-        return self._checked(lambda answer: _globbed(answer, root), found)
+        return self._checked(lambda answer: _globbed(answer, path), found)
 
-    async def grep(
+    async def _grep(
         self,
         pattern: str,
-        path: AnyPath = ".",
+        path: PurePosixPath,
         *,
-        glob: str | None = None,
-        ignore_case: bool = False,
-        context: int = 0,
-        limit: int = 100,
+        glob: str | None,
+        ignore_case: bool,
+        context: int,
+        limit: int,
     ) -> GrepResult:
         found = await self._job(
             "grep",
             pattern=pattern,
-            path=self._path(path),
+            path=str(path),
             glob=glob,
             ignore_case=ignore_case,
             context=context,
@@ -187,34 +170,28 @@ class GuestFileSystem(FileSystem):
 
     # streams
 
-    async def upload_file(
-        self,
-        source: str | os.PathLike[str],
-        destination: AnyPath,
-        *,
-        on_sent: SentCallback | None = None,
+    async def _upload_file(
+        self, source: Path, destination: PurePosixPath, on_sent: SentCallback | None
     ) -> None:
         async with LocalFile.open(source) as file:
-            await self._receive(
-                self._path(destination), file.pieces(on_sent), size=file.size, mode=file.mode
-            )
+            pieces = file.pieces(on_sent)
+            await self._receive(str(destination), pieces, size=file.size, mode=file.mode)
 
-    async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
-        await receive_file(self._stream("send", path=self._path(source)), Path(destination))
+    async def _download_file(self, source: PurePosixPath, destination: Path) -> None:
+        await receive_file(self._stream("send", path=str(source)), destination)
 
     async def _upload_tree(
         self,
         source: Path,
-        destination: AnyPath,
+        destination: PurePosixPath,
         ignore: frozenset[str],
         on_sent: SentCallback | None,
     ) -> None:
-        job = self._client.job("unpack", stdin=True, path=self._path(destination))
+        job = self._client.job("unpack", stdin=True, path=str(destination))
         await self._send_all(job, tree_blocks(source, ignore, on_sent))
 
-    async def _download_tree(self, source: AnyPath, destination: Path) -> None:
-        stream = self._stream("pack", path=self._path(source), ignore=[])
-        await extract_stream(stream, destination)
+    async def _download_tree(self, source: PurePosixPath, destination: Path) -> None:
+        await extract_stream(self._stream("pack", path=str(source), ignore=[]), destination)
 
     async def _receive(self, path: str, pieces: AsyncGenerator[bytes], **arguments: Any) -> None:
         await self._send_all(

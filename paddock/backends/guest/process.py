@@ -10,7 +10,6 @@ import time
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from paddock._concurrency import finish
 from paddock.backends.guest.channels import Channels, number_of
 from paddock.backends.guest.connection import ProtocolViolation
 from paddock.backends.guest.inside import wire
@@ -18,7 +17,7 @@ from paddock.backends.guest.monitor import until_gone
 from paddock.backends.guest.request import error_in
 from paddock.buffered import BufferedProcess, captured
 from paddock.errors import CommandLost, SandboxClosed, SandboxLost
-from paddock.sandbox import KILL_GRACE, ExecResult, Output, Stream
+from paddock.sandbox import ExecResult, Output, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -217,7 +216,7 @@ class GuestProcess(BufferedProcess):
             self._unacknowledged -= self._owed
             self._owed = 0
 
-    async def send(self, data: bytes) -> None:
+    async def _send(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             if self._stdin_closed or self._result.done():
@@ -235,15 +234,12 @@ class GuestProcess(BufferedProcess):
         if not self._result.done():
             self._channels.send(wire.EOF, self._number)
 
-    async def signal(self, number: int) -> None:
+    async def _signal(self, number: int) -> None:
         if not self._result.done():
             self._channels.send(wire.SIGNAL, self._number, wire.LENGTH.pack(number))
 
     async def _close(self) -> None:
         await self.kill(grace=self._grace)
-
-    async def kill(self, *, grace: float = KILL_GRACE) -> None:
-        await finish(self._kill(grace))
 
     async def _kill(self, grace: float) -> None:
         if not self._killing and not self._gone.done():

@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import stat
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 from weakref import WeakValueDictionary
 
@@ -36,8 +36,9 @@ from paddock.files import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
+    from pathlib import Path
 
-    from paddock.files import AnyPath, SentCallback
+    from paddock.files import SentCallback
     from paddock.sandbox import Sandbox
 
     Kind = Literal["file", "directory", "symlink", "other"]
@@ -65,23 +66,14 @@ class PosixFileSystem(FileSystem):
     """
 
     def __init__(self, sandbox: Sandbox) -> None:
-        self._sandbox = sandbox
+        super().__init__(sandbox)
         self._shell = Shell(sandbox)
         self._writing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def _absolute(self, path: AnyPath) -> PurePosixPath:
-        self._sandbox.raise_if_closed()
-        return self._sandbox.path(path)
-
-    def _path(self, path: AnyPath) -> str:
-        return str(self._absolute(path))
-
     # one script each
 
-    async def read_bytes(
-        self, path: AnyPath, *, offset: int = 0, limit: int | None = None
-    ) -> bytes:
-        where = self._path(path)
+    async def _read_bytes(self, path: PurePosixPath, *, offset: int, limit: int | None) -> bytes:
+        where = str(path)
         if offset == 0 and limit is None:
             told = await self._shell.run(
                 scripts.WHOLE, where, str(READ_LIMIT), keep=READ_LIMIT + BLOCK
@@ -99,60 +91,53 @@ class PosixFileSystem(FileSystem):
             raise too_large(where, int(size))
         return data[skipped:] if limit is None else data[skipped : skipped + limit]
 
-    async def stat(self, path: AnyPath) -> FileInfo:
-        where = self._path(path)
-        return _infos(await self._shell.run(scripts.STAT, where), PurePosixPath(where))[0]
+    async def _stat(self, path: PurePosixPath) -> FileInfo:
+        return _infos(await self._shell.run(scripts.STAT, str(path)), path)[0]
 
-    async def mkdir(self, path: AnyPath, *, parents: bool = True, exist_ok: bool = True) -> None:
+    async def _mkdir(self, path: PurePosixPath, *, parents: bool, exist_ok: bool) -> None:
         flags = str(int(parents)), str(int(exist_ok))
-        await self._shell.run(scripts.MAKE, self._path(path), *flags)
+        await self._shell.run(scripts.MAKE, str(path), *flags)
 
-    async def remove(self, path: AnyPath, *, recursive: bool = False) -> None:
-        await self._shell.run(scripts.DELETE, self._path(path), str(int(recursive)))
+    async def _remove(self, path: PurePosixPath, *, recursive: bool) -> None:
+        await self._shell.run(scripts.DELETE, str(path), str(int(recursive)))
 
-    async def move(self, source: AnyPath, destination: AnyPath) -> None:
-        await self._shell.run(scripts.MOVE, self._path(source), self._path(destination))
+    async def _move(self, source: PurePosixPath, destination: PurePosixPath) -> None:
+        await self._shell.run(scripts.MOVE, str(source), str(destination))
 
     # searches
 
-    async def list(
-        self, path: AnyPath = ".", *, depth: int = 1, hidden: bool = True, limit: int | None = None
+    async def _list(
+        self, path: PurePosixPath, *, depth: int, hidden: bool, limit: int | None
     ) -> list[FileInfo]:
-        where = self._absolute(path)
-        if depth < 1:
-            return []
         found = await self._find(
-            str(where),
+            str(path),
             *("-mindepth", "1", "-maxdepth", str(depth)),
             *(() if hidden else ("-name", ".*", "-prune", "-o")),
             *("-exec", "stat", "-c", scripts.STAT_FORMAT, "{}", "+"),
             *(PRUNED if depth > 1 else ()),
             *(("-prune",) if depth > 1 else ()),
         )
-        return sorted(_infos(found, where), key=lambda info: info.path.parts)[:limit]
+        return sorted(_infos(found, path), key=lambda info: info.path.parts)[:limit]
 
-    async def glob(
-        self, pattern: str, path: AnyPath = ".", *, limit: int | None = None
-    ) -> GlobResult:
-        root = self._absolute(path)
+    async def _glob(self, pattern: str, path: PurePosixPath, *, limit: int | None) -> GlobResult:
         wanted = globs.compiled(pattern)
-        found = await self._find(str(root), *FILES, "!", "-type", "d", "-print0")
+        found = await self._find(str(path), *FILES, "!", "-type", "d", "-print0")
         names = await asyncio.to_thread(_matching, found, wanted.fullmatch)
         names.sort()
-        return GlobResult(paths=tuple(root / name for name in names[:limit]), total=len(names))
+        return GlobResult(paths=tuple(path / name for name in names[:limit]), total=len(names))
 
-    async def grep(
+    async def _grep(
         self,
         pattern: str,
-        path: AnyPath = ".",
+        path: PurePosixPath,
         *,
-        glob: str | None = None,
-        ignore_case: bool = False,
-        context: int = 0,
-        limit: int = 100,
+        glob: str | None,
+        ignore_case: bool,
+        context: int,
+        limit: int,
     ) -> GrepResult:
         _check_pattern(pattern)
-        folder, names = await self._searched(self._absolute(path), glob)
+        folder, names = await self._searched(path, glob)
         separator = secrets.token_hex(16)
         order = {
             "pattern": pattern,
@@ -169,10 +154,10 @@ class PosixFileSystem(FileSystem):
         ]
         return GrepResult(lines=tuple(lines), truncated=None in found)
 
-    async def read_lines(
-        self, path: AnyPath, *, start: int = 1, limit: int = 500, width: int = 500
+    async def _read_lines(
+        self, path: PurePosixPath, *, start: int, limit: int, width: int
     ) -> TextLines:
-        contents = self._shell.stream(scripts.CONTENTS, self._path(path))
+        contents = self._shell.stream(scripts.CONTENTS, str(path))
         (found,) = await search({"start": start, "limit": limit, "width": width}, contents)
         return TextLines(lines=tuple(found["lines"]), total=int(found["total"]))
 
@@ -187,7 +172,7 @@ class PosixFileSystem(FileSystem):
         try:
             found = await self._find(str(root), *FILES, "-type", "f", "-print0")
         except NotADirectoryError:
-            if (await self.stat(root)).kind != "file":
+            if (await self._stat(root)).kind != "file":
                 raise OSError(errno.EINVAL, "Not a regular file", str(root)) from None
             return root.parent, [root.name]
         names = await asyncio.to_thread(_matching, found, wanted)
@@ -211,45 +196,38 @@ class PosixFileSystem(FileSystem):
 
     # transfers
 
-    async def write_bytes(
-        self, path: AnyPath, data: bytes, *, exclusive: bool = False, expect: bytes | None = None
+    async def _write_bytes(
+        self, path: PurePosixPath, data: bytes, *, exclusive: bool, expect: bytes | None
     ) -> None:
         condition = "exclusive" if exclusive else "replace"
         if expect is not None:
             condition = hashlib.sha256(expect).hexdigest()
-        await self._write(self._path(path), _once(data), size=len(data), condition=condition)
+        await self._write(str(path), _once(data), size=len(data), condition=condition)
 
-    async def upload_file(
-        self,
-        source: str | os.PathLike[str],
-        destination: AnyPath,
-        *,
-        on_sent: SentCallback | None = None,
+    async def _upload_file(
+        self, source: Path, destination: PurePosixPath, on_sent: SentCallback | None
     ) -> None:
         async with LocalFile.open(source) as file:
-            where = self._path(destination)
-            await self._write(where, file.pieces(on_sent), size=file.size, mode=f"{file.mode:o}")
+            where, mode = str(destination), f"{file.mode:o}"
+            await self._write(where, file.pieces(on_sent), size=file.size, mode=mode)
 
-    async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
-        contents = self._shell.stream(scripts.CONTENTS, self._path(source))
+    async def _download_file(self, source: PurePosixPath, destination: Path) -> None:
+        contents = self._shell.stream(scripts.CONTENTS, str(source))
         async with contextlib.aclosing(contents):
-            await receive_file(contents, Path(destination))
+            await receive_file(contents, destination)
 
     async def _upload_tree(
         self,
         source: Path,
-        destination: AnyPath,
+        destination: PurePosixPath,
         ignore: frozenset[str],
         on_sent: SentCallback | None,
     ) -> None:
         await asyncio.to_thread(_refuse_links_out, os.fspath(source), ignore)
-        await self._feed(
-            tree_blocks(source, ignore, on_sent), scripts.UNPACK, self._path(destination)
-        )
+        await self._feed(tree_blocks(source, ignore, on_sent), scripts.UNPACK, str(destination))
 
-    async def _download_tree(self, source: AnyPath, destination: Path) -> None:
-        where = self._path(source)
-        packed = self._shell.stream(scripts.PACK, where, cwd=where)
+    async def _download_tree(self, source: PurePosixPath, destination: Path) -> None:
+        packed = self._shell.stream(scripts.PACK, str(source), cwd=str(source))
         async with contextlib.aclosing(packed):
             await extract_stream(packed, destination)
 

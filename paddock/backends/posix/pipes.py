@@ -253,7 +253,7 @@ class PipedProcess(ShellProcess):
         if self._pipes is not None and self._command.stdin:
             _writer(self._pipes).write_eof()
 
-    async def send(self, data: bytes) -> None:
+    async def _send(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             if self._result.done() or self._pipes is None:

@@ -15,7 +15,6 @@ import signal
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from paddock._concurrency import finish
 from paddock.backends.guest.inside.wire import WINDOW, Capture
 from paddock.backends.guest.link import State
 from paddock.backends.guest.monitor import until_gone
@@ -24,7 +23,7 @@ from paddock.backends.posix.marks import Mark, Marks
 from paddock.backends.posix.table import members
 from paddock.buffered import BufferedProcess, captured
 from paddock.errors import CommandLost, SandboxClosed, SandboxError, SandboxLost
-from paddock.process import KILL_GRACE, ExecResult
+from paddock.process import ExecResult
 
 if TYPE_CHECKING:
     from paddock.backends.posix.control import ControlShell
@@ -209,14 +208,11 @@ class ShellProcess(BufferedProcess):
         if self._unread_bytes <= WINDOW:
             self._read(more=True)
 
-    async def signal(self, number: int) -> None:
+    async def _signal(self, number: int) -> None:
         await asyncio.wait([self.begun])
         begun = self.begun.result()
         if begun is not None and not self._result.done():
             await self._control.signal(number, [begun[1]])
-
-    async def kill(self, *, grace: float = KILL_GRACE) -> None:
-        await finish(self._kill(grace))
 
     async def _kill(self, grace: float) -> None:
         if self.gone:

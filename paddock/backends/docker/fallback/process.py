@@ -105,7 +105,7 @@ class ExecProcess(ShellProcess):
             return ValueError(f"there is no user called {self._command.user}")
         return super()._refused(answer)
 
-    async def send(self, data: bytes) -> None:
+    async def _send(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             if self._result.done() or self._transport is None or self._transport.is_closing():
