@@ -81,6 +81,33 @@ from .runtime.dispatch import (
     dispatch as dispatch,
 )
 from .runtime.handle import AgentHandle as AgentHandle
+from .runtime.core.emitter import (
+    Envelope as Envelope,
+    EventSink as EventSink,
+    Origin as Origin,
+)
+from .runtime.core.events import (
+    ApprovalDecided as ApprovalDecided,
+    ApprovalPending as ApprovalPending,
+    ChildModelFinished as ChildModelFinished,
+    CompactionFinished as CompactionFinished,
+    CompactionStarted as CompactionStarted,
+    Event as Event,
+    MessageAdded as MessageAdded,
+    ModelFinished as ModelFinished,
+    ModelStarted as ModelStarted,
+    RulesChanged as RulesChanged,
+    RunCancelled as RunCancelled,
+    RunFailed as RunFailed,
+    RunFinished as RunFinished,
+    RunStarted as RunStarted,
+    TextAdded as TextAdded,
+    ToolBlocked as ToolBlocked,
+    ToolFinished as ToolFinished,
+    ToolStarted as ToolStarted,
+    TraceRepaired as TraceRepaired,
+    TurnFinished as TurnFinished,
+)
 from .runtime.core.model import (
     ModelClient as ModelClient,
     ModelEvent as ModelEvent,
@@ -96,7 +123,6 @@ from .runtime.observability import (
     TelemetryStorage as TelemetryStorage,
 )
 from .runtime.options import RuntimeOptions as RuntimeOptions
-from .runtime.outlet import EventCallback as EventCallback
 from .runtime.permissions import (
     ApprovalMode as ApprovalMode,
     CapabilityProfile as CapabilityProfile,
@@ -110,6 +136,7 @@ from .runtime.permissions import (
 from .runtime.results import (
     AgentEvent as AgentEvent,
     CompactResult as CompactResult,
+    EventCallback as EventCallback,
     RunResult as RunResult,
 )
 from .runtime.run_state import RunState as RunState

@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.observability import Observability
-    from paddock.runtime.outlet import EventCallback
-    from paddock.runtime.results import RunResult
+    from paddock.runtime.results import EventCallback, RunResult
     from paddock.runtime.tools.registry import ToolRegistry
 
 __all__ = [

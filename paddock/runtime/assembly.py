@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from paddock.runtime.conversation.directory import SessionDirectory
     from paddock.runtime.conversation.state import State
     from paddock.runtime.core.budget import UsageMeter
+    from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.core.keeper import Keeper
     from paddock.runtime.core.model import ModelClient
-    from paddock.runtime.outlet import Outlet
     from paddock.runtime.response_format import AnswerFormat
     from paddock.runtime.secret_scope import SecretScope
     from paddock.runtime.session import Session
@@ -52,7 +52,7 @@ class Assembly:
     async def make(
         self,
         meter: UsageMeter,
-        out: Outlet,
+        out: Emitter,
         check: Callable[[], None],
         before_turn: Callable[[], Awaitable[None]],
     ) -> AgentLoop:
@@ -87,7 +87,7 @@ class Assembly:
         own = rules_of(self.agent, self.settings.approval_callback)
         return own if self.settings.oversight is None else self.settings.oversight(own)
 
-    def _context(self, meter: UsageMeter, out: Outlet) -> SessionContext:
+    def _context(self, meter: UsageMeter, out: Emitter) -> SessionContext:
         delegation = Delegation(parent=self, open_session=self.open_session, meter=meter, out=out)
         return SessionContext(
             keeper=self.sandbox, meter=meter, secrecy=self.secrecy, delegation=delegation

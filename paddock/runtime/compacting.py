@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from paddock.errors import SessionError
 from paddock.runtime.compaction import compact
 from paddock.runtime.core.ending import Undertaking
-from paddock.runtime.outlet import RunOutlet
 from paddock.runtime.results import CompactResult
 from paddock.runtime.run import NOT_APPROVED
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from paddock.runtime.conversation.journal import Journal
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.cancellation import CancelScope
+    from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.core.events import CompactionFinished, CompactionTrigger
     from paddock.runtime.run import LoopFactory
 
@@ -34,6 +34,7 @@ class Compaction(Undertaking):
     """What one compaction works with."""
 
     journal: Journal
+    out: Emitter
     directory: SessionDirectory | None
     scope: CancelScope
     make_loop: LoopFactory
@@ -72,13 +73,13 @@ class Compaction(Undertaking):
             self.directory.disclaim(state.status)
 
     async def _compact(self, instructions: str, trigger: CompactionTrigger) -> CompactionFinished:
-        self.journal.settle(started=NOT_APPROVED, waiting=NOT_APPROVED)
-        outlet = RunOutlet(self.journal, None)
+        for event in self.journal.settled(started=NOT_APPROVED, waiting=NOT_APPROVED):
+            self.out.keep(event)
         with self.meter.running():
             async with self.meter.in_time():
-                loop = await self.make_loop(outlet, self.scope.check, _at_once)
+                loop = await self.make_loop(self.out, self.scope.check, _at_once)
                 done = await compact(loop, instructions=instructions, trigger=trigger)
-        await self.journal.sync()
+        await self.out.sync()
         return done
 
 

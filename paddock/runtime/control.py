@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paddock.runtime.conversation.directory import SessionDirectory
-    from paddock.runtime.outlet import Outlet
+    from paddock.runtime.core.emitter import Emitter
 
 __all__ = ["Control"]
 
@@ -49,7 +49,7 @@ class Control:
             await asyncio.sleep(PAUSE_INTERVAL)
             check()
 
-    async def take_directives(self, out: Outlet) -> None:
+    async def take_directives(self, out: Emitter) -> None:
         """Emit what waits for the agent, in the order in which it came, as the user's messages.
 
         What is taken is removed after it was recorded: a process that dies in between

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from paddock.errors import SandboxLost
 from paddock.runtime.agent import Agent
 from paddock.runtime.conversation.state import State
-from paddock.runtime.core.events import ChildModelFinished
-from paddock.runtime.core.model import Usage
+from paddock.runtime.core.emitter import EventSink
+from paddock.runtime.core.events import ChildModelFinished, ModelFinished
 from paddock.runtime.reach import require_out_of_reach
 from paddock.runtime.results import RunResult, run_usage
 from paddock.runtime.tools.child import ChildReport, ChildTool
@@ -27,12 +27,11 @@ if TYPE_CHECKING:
 
     from paddock.runtime.approvals import Rules
     from paddock.runtime.assembly import Assembly
-    from paddock.runtime.conversation.records import Record
     from paddock.runtime.conversation.state import StateObserver
     from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.core.budget import UsageMeter
+    from paddock.runtime.core.emitter import Emitter, Envelope
     from paddock.runtime.core.model import Message
-    from paddock.runtime.outlet import Outlet
     from paddock.runtime.session import Session
     from paddock.runtime.tools.child import ChildTask
     from paddock.runtime.tools.registry import ToolRegistry
@@ -60,14 +59,13 @@ class Delegation:
     parent: Assembly
     open_session: type[Session]
     meter: UsageMeter
-    out: Outlet
+    out: Emitter
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, task: ChildTask) -> ChildReport:
         """See `ChildRunner.run_child`."""
         started = time.monotonic()
         async with await self._session(task) as child:
-            child.state.add_observer(_Meter(self.out, task.call_id, child.id))
             for observer in self.parent.state.observers:
                 if isinstance(observer, FamilyObserver):
                     child.state.add_observer(observer.observe_child(child))
@@ -99,6 +97,8 @@ class Delegation:
             ),
             sandbox=parent.sandbox if task.shares_sandbox else None,
         )
+        child.origin = self.out.origin.below(task.tool_name, task.call_id)
+        child.sinks = [_RunAbove(self.out, task.call_id)]
         child.oversight = _Oversight(task, parent.rules, self._asking)
         child.cancel_check = task.cancel_check
         child.auto_compact = settings.auto_compact
@@ -182,23 +182,27 @@ def _without_agents(registry: ToolRegistry) -> ToolRegistry:
 
 
 @dataclass(frozen=True)
-class _Meter:
-    """Keeps in the trace above what a child's model calls took, as they end."""
+class _RunAbove(EventSink):
+    """Keeps in the trace above what an agent's model calls took, as they end, and shows there
+    what it does."""
 
-    out: Outlet
+    out: Emitter
     call_id: str
-    session_id: str
 
-    def on_event(self, event: Record) -> None:
-        if event["type"] == "llm_end":
-            self.out.record(
+    def keep(self, envelope: Envelope) -> None:
+        event = envelope.event
+        if isinstance(event, ModelFinished):
+            self.out.keep(
                 ChildModelFinished(
                     call_id=self.call_id,
-                    session_id=self.session_id,
-                    model=event["model"],
-                    usage=Usage(**event["usage"]),
+                    session_id=envelope.session_id,
+                    model=event.model,
+                    usage=event.usage,
                 )
             )
+
+    async def show(self, envelope: Envelope) -> None:
+        await self.out.pass_on(envelope)
 
 
 async def _run(child: Session, task: ChildTask) -> RunResult:

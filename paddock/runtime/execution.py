@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from paddock.runtime.conversation.state import State
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.calls import PreparedCall
-    from paddock.runtime.outlet import Outlet
+    from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.tools.registry import ToolRegistry
 
 __all__ = ["Execution", "RunContext"]
@@ -63,7 +63,7 @@ class Execution:
 
     state: State
     context: RunContext
-    out: Outlet
+    out: Emitter
     check: Callable[[], None]
     redactor: Redactor = NOTHING_SECRET
     _invalid_turns: int = 0
@@ -148,7 +148,7 @@ class Execution:
             task.add_done_callback(_retrieve)
         for task, call in tasks.items():
             if task in done and not task.cancelled() and self.state.open_call(call.id):
-                self.out.record(_result(task, call))
+                self.out.keep(_result(task, call))
 
     def _judge(self, results: Sequence[ToolFinished]) -> None:
         """Raise what no further call could mend."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from paddock.runtime.approvals import Rules
     from paddock.runtime.conversation.state import State
     from paddock.runtime.core.calls import PreparedCall
-    from paddock.runtime.outlet import Outlet
+    from paddock.runtime.core.emitter import Emitter
 
 __all__ = ["ApprovalGate"]
 
@@ -35,7 +35,7 @@ class ApprovalGate:
     """
 
     state: State
-    out: Outlet
+    out: Emitter
     check: Callable[[], None]
 
     async def allowed(self, calls: Sequence[PreparedCall], rules: Rules) -> int:

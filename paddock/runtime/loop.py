@@ -46,10 +46,10 @@ if TYPE_CHECKING:
     from paddock.runtime.approvals import Rules
     from paddock.runtime.conversation.state import State
     from paddock.runtime.core.budget import UsageMeter
+    from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.core.model import ModelEvent
     from paddock.runtime.execution import Execution
     from paddock.runtime.gate import ApprovalGate
-    from paddock.runtime.outlet import Outlet
     from paddock.runtime.response_format import AnswerFormat
 
 __all__ = ["AgentLoop", "BudgetGate", "answer_of"]
@@ -76,7 +76,7 @@ class AgentLoop:
     client: ModelClient
     request: ModelRequest
     rules: Callable[[], Rules]
-    out: Outlet
+    out: Emitter
     check: Callable[[], None]
     before_turn: Callable[[], Awaitable[None]]
     gate: ApprovalGate
@@ -165,14 +165,13 @@ class AgentLoop:
         except BaseException:
             if pieces:
                 self.text = "".join(pieces)
-                self.out.record(MessageAdded(message=assistant_message(self.text)))
+                self.out.keep(MessageAdded(message=assistant_message(self.text)))
             raise
         self.text = clean_text(response.text)
         calls = prepare_calls(response.tool_calls, self.state.has_call)
         message = assistant_message(self.text, tuple(call.as_sent() for call in calls))
-        self.out.record(finished)
-        self.out.record(MessageAdded(message=message))
-        await self.out.show(finished)
+        for kept in [self.out.keep(finished), self.out.keep(MessageAdded(message=message))]:
+            await self.out.show(kept)
         return calls
 
     async def _accept_answer(self) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
 from paddock.runtime.conversation.records import usage_fields
+from paddock.runtime.core.emitter import TOP, EventSink
 from paddock.runtime.core.events import (
     ApprovalDecided,
     ApprovalPending,
@@ -31,11 +34,20 @@ from paddock.runtime.core.events import (
 
 if TYPE_CHECKING:
     from paddock.runtime.core.approval import ToolApprovalItem
+    from paddock.runtime.core.emitter import Envelope, Origin
     from paddock.runtime.core.events import Event
     from paddock.runtime.core.model import Usage
     from paddock.runtime.run_state import RunState
 
-__all__ = ["AgentEvent", "CompactResult", "RunResult", "agent_event", "run_usage"]
+__all__ = [
+    "AgentEvent",
+    "AgentEvents",
+    "CompactResult",
+    "EventCallback",
+    "RunResult",
+    "agent_event",
+    "run_usage",
+]
 
 
 @dataclass(slots=True)
@@ -58,6 +70,30 @@ class AgentEvent:
     tool_result: str | None = None
     tool_metadata: dict[str, Any] | None = None
     usage: dict[str, Any] | None = None
+
+
+EventCallback = Callable[[AgentEvent], Awaitable[None] | None]
+"""Shown each event of a run as it happens; a slow one slows the run."""
+
+
+class AgentEvents(EventSink):
+    """Collects the events of the agent at `origin` in `shown`, as the SDK shows them, and shows
+    them to a callback."""
+
+    def __init__(self, on_event: EventCallback | None = None, *, origin: Origin = TOP) -> None:
+        self.shown: list[AgentEvent] = []
+        self._on_event = on_event
+        self._origin = origin
+
+    async def show(self, envelope: Envelope) -> None:
+        event = agent_event(envelope.event) if envelope.origin == self._origin else None
+        if event is None:
+            return
+        self.shown.append(event)
+        if self._on_event is not None:
+            waiting = self._on_event(event)
+            if inspect.isawaitable(waiting):
+                await waiting
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import finish
@@ -23,6 +23,7 @@ from paddock.errors import (
 )
 from paddock.runtime.approvals import call_digest
 from paddock.runtime.compaction import compact_if_full
+from paddock.runtime.core.emitter import Emitter
 from paddock.runtime.core.ending import Undertaking
 from paddock.runtime.core.events import (
     ApprovalDecided,
@@ -36,7 +37,6 @@ from paddock.runtime.core.events import (
 )
 from paddock.runtime.core.inside import part_of
 from paddock.runtime.core.model import Usage
-from paddock.runtime.outlet import Outlet
 from paddock.runtime.results import RunResult, run_usage
 from paddock.runtime.run_state import RunState
 
@@ -48,15 +48,16 @@ if TYPE_CHECKING:
     from paddock.runtime.conversation.journal import Journal
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.cancellation import CancelScope
+    from paddock.runtime.core.emitter import Envelope
     from paddock.runtime.loop import AgentLoop
-    from paddock.runtime.outlet import RunOutlet
+    from paddock.runtime.results import AgentEvents
 
 __all__ = ["NOT_APPROVED", "LoopFactory", "Run"]
 
 LoopFactory = Callable[
-    [Outlet, Callable[[], None], Callable[[], Awaitable[None]]], Awaitable["AgentLoop"]
+    [Emitter, Callable[[], None], Callable[[], Awaitable[None]]], Awaitable["AgentLoop"]
 ]
-"""Makes a loop from its outlet, its check for cancellation, and what to await before turns."""
+"""Makes a loop from its emitter, its check for cancellation, and what to await before turns."""
 
 SHOW_PATIENCE = 5.0
 """Seconds that a callback may take with the last events of a run that ended early."""
@@ -81,7 +82,8 @@ class Run(Undertaking):
     """
 
     journal: Journal
-    outlet: RunOutlet
+    out: Emitter
+    shown: AgentEvents
     scope: CancelScope
     make_loop: LoopFactory
     control: Control
@@ -92,13 +94,19 @@ class Run(Undertaking):
     _loop: AgentLoop | None = None
     _held: Rules | None = None
     """What was recorded as holding when the run's start was."""
+    _begun: list[Envelope] = field(default_factory=list)
+    """What was kept of the start, to be shown when there is a loop."""
 
     def _begin(self, prompt: str) -> None:
         """Record the run's start; what an earlier one left open gets results."""
-        self.journal.settle(started=NOT_APPROVED, waiting=NOT_APPROVED)
+        for event in self.journal.settled(started=NOT_APPROVED, waiting=NOT_APPROVED):
+            self.out.keep(event)
         self._held = self._record_start(prompt)
+        self._say(prompt)
+
+    def _say(self, prompt: str) -> None:
         message = {"role": "user", "content": prompt}
-        self.journal.record(MessageAdded(message=message))
+        self._begun.append(self.out.keep(MessageAdded(message=message)))
 
     def _decided(self, decisions: Mapping[str, bool]) -> list[ApprovalDecided]:
         """`decisions` about calls that wait, as events.
@@ -138,11 +146,10 @@ class Run(Undertaking):
         """Record the start of a run that goes on with what waited, or with what failed."""
         self._resumed = True
         self._held = self._record_start("")
-        for decision in decided:
-            self.journal.record(decision)
+        self._begun += map(self.out.keep, decided)
         state = self.journal.state
         if not state.open_calls and state.messages[-1]["role"] == "assistant":
-            self.journal.record(MessageAdded(message={"role": "user", "content": CUT_SHORT}))
+            self._say(CUT_SHORT)
 
     async def execute(self, prompt: str, max_turns: int | None) -> RunResult:
         """From the prompt to the result. The journal is open. See `Session.run`."""
@@ -169,7 +176,8 @@ class Run(Undertaking):
             await self._close_cancelled(cancelled)
             raise
         except TraceWriteError as error:  # nothing more can be recorded
-            await finish(self._show_last(RunFailed(message=str(error))))
+            failed = self.out.envelope(RunFailed(message=str(error)))
+            await finish(self._show_last(failed))
             raise
         except BudgetExceeded as error:
             status, last = "budget", RunFailed(message=str(error))
@@ -187,32 +195,34 @@ class Run(Undertaking):
         self, max_turns: int | None, decided: Sequence[ApprovalDecided] | None
     ) -> RunStatus:
         async with self.meter.in_time():
-            self._loop = await self.make_loop(self.outlet, self.scope.check, self._before_turn)
+            self._loop = await self.make_loop(self.out, self.scope.check, self._before_turn)
             if decided is not None:  # only now: without a loop the calls go on waiting
                 self._take_up(decided)
             assert self._held is not None, "no start was recorded"
+            for envelope in self._begun:
+                await self.out.show(envelope)
             return await self._loop.run(self._held, max_turns=max_turns)
 
     async def _before_turn(self) -> None:
         """What others want between two model calls: that it waits, hears something, shrinks."""
         await self.control.wait_while_paused(self.scope.check)
-        await self.control.take_directives(self.outlet)
+        await self.control.take_directives(self.out)
         if self._loop is not None and self.context_window is not None:
             await compact_if_full(self._loop, self.context_window)
 
     def _record_start(self, prompt: str) -> Rules:
         state, rules = self.journal.state, self.rules()
-        self.journal.record(
-            RunStarted(
-                session_id=state.session_id or "",
-                run_id=state.runs_started + 1,
-                prompt=prompt,
-                profile=rules.profile,
-                approvals=rules.approvals,
-                terms=rules.terms,
-                resumed=self._resumed,
-            )
+        self.out.run_id = state.runs_started + 1
+        started = RunStarted(
+            session_id=state.session_id or "",
+            run_id=self.out.run_id,
+            prompt=prompt,
+            profile=rules.profile,
+            approvals=rules.approvals,
+            terms=rules.terms,
+            resumed=self._resumed,
         )
+        self._begun.append(self.out.keep(started))
         return rules
 
     def _cancelled(self) -> RunCancelled:
@@ -239,11 +249,11 @@ class Run(Undertaking):
             status = "interrupted"
         events: list[Event] = []
         if status != "interrupted":
-            events += self.journal.settle(started=STOPPED, waiting=NOT_RUN)
+            events += self.journal.settled(started=STOPPED, waiting=NOT_RUN)
         if last is not None:
-            self.journal.record(last)
             events.append(last)
-        self.journal.record(
+        kept = [self.out.keep(event) for event in events]
+        finished = self.out.keep(
             RunFinished(
                 run_id=state.runs_started,
                 status=status,
@@ -252,17 +262,17 @@ class Run(Undertaking):
                 run_count=state.run_count,
             )
         )
-        await self.journal.sync()
-        await self._show_last(*events)
+        await self.out.sync()
+        await self._show_last(*kept, finished)
         return status
 
-    async def _show_last(self, *events: Event) -> None:
+    async def _show_last(self, *envelopes: Envelope) -> None:
         self.closing = True
         try:
             with part_of():  # in place of the run's own task
                 async with asyncio.timeout(SHOW_PATIENCE):
-                    for event in events:
-                        await self.outlet.show(event)
+                    for envelope in envelopes:
+                        await self.out.show(envelope)
         except TimeoutError:
             _log.warning("the event callback took too long; the last events were not shown")
 
@@ -275,7 +285,7 @@ class Run(Undertaking):
         result = RunResult(
             text="" if self._loop is None else self._loop.text,
             output=None if self._loop is None else self._loop.output,
-            events=self.outlet.events,
+            events=self.shown.shown,
             status=status,
             usage=run_usage(self._usage, state.total, state.estimate_tokens()),
         )
@@ -283,7 +293,7 @@ class Run(Undertaking):
             case RunCancelled():
                 result.reason = last.reason
             case RunFailed():
-                result.reason = self.journal.redactor.text(last.message)
+                result.reason = self.out.redactor.text(last.message)
         if status == "interrupted":
             result.interruptions = state.pending_approvals
         if self._loop is not None and (

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from paddock.runtime.api import AgentRuntime
-    from paddock.runtime.outlet import EventCallback
-    from paddock.runtime.results import RunResult
+    from paddock.runtime.results import EventCallback, RunResult
 
 __all__ = ["RunStore", "SqliteRunStore", "run_prompt_stored"]
 

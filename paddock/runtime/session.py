@@ -20,31 +20,33 @@ from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.conversation.journal import Journal
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.cancellation import CancellationToken, CancelScope
+from paddock.runtime.core.emitter import Emitter
 from paddock.runtime.core.ending import Ending
 from paddock.runtime.core.inside import is_inside, part_of
 from paddock.runtime.core.keeper import Keeper
 from paddock.runtime.core.text import clean_text
-from paddock.runtime.outlet import RunOutlet
 from paddock.runtime.reach import require_out_of_reach
+from paddock.runtime.results import AgentEvents
 from paddock.runtime.run import Run
 from paddock.runtime.secret_scope import SecretScope
 from paddock.runtime.settings import SessionSettings
-from paddock.runtime.stream import RunStream
+from paddock.runtime.stream import RunStream, ShownTo
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from paddock.backends.base import Progress, ProgressCallback
     from paddock.redaction import Redactor
     from paddock.runtime.agent import Agent
     from paddock.runtime.core.budget import Budget, UsageMeter
+    from paddock.runtime.core.emitter import Envelope, EventSink
     from paddock.runtime.core.ending import Undertaking
     from paddock.runtime.core.events import CompactionTrigger
     from paddock.runtime.core.model import ModelClient
-    from paddock.runtime.outlet import EventCallback
-    from paddock.runtime.results import CompactResult, RunResult
+    from paddock.runtime.results import AgentEvent, CompactResult, EventCallback, RunResult
+    from paddock.runtime.stream import EnvelopeCallback
     from paddock.runtime.tools.registry import ToolRegistry
     from paddock.sandbox import Sandbox
 
@@ -91,7 +93,6 @@ class Session(SessionSettings):
         self._secrecy = (
             secrets if isinstance(secrets, SecretScope) else SecretScope(agent, secrets or {})
         )
-        self._journal.redactor = self.redactor
         self._given_client = client
         self._client = Keeper(agent.connect, name="model client")
         provision = functools.partial(self._secrecy.provision, on_progress=_teller(self))
@@ -137,11 +138,13 @@ class Session(SessionSettings):
         token: CancellationToken | None = None,
         budget: Budget | None = None,
         secrets: Mapping[str, str] | None = None,
+        sinks: Sequence[EventSink] = (),
     ) -> RunResult:
         """Run `prompt` until the agent has answered it.
 
         `max_turns` bounds the model calls, `budget` what this run may use up. `secrets` are
-        in the environment of this run's commands, and unsaid from then on. A model
+        in the environment of this run's commands, and unsaid from then on. `sinks` get the
+        run's events in envelopes, as those of the session do. A model
         that fails is an ``error`` event and status; a sandbox that cannot be made, a
         trace that cannot be written and a callback that fails are exceptions. Cancelled
         by `cancel()`, by `token` or by `cancel_check`, it returns a result; cancelled as
@@ -152,7 +155,7 @@ class Session(SessionSettings):
         another process writes this session.
         """
         text = clean_text(prompt)
-        async with self._running(text, on_event, token, budget, secrets) as run:
+        async with self._running(text, on_event, token, budget, secrets, sinks) as run:
             return await run.execute(text, max_turns)
 
     async def resume(
@@ -164,6 +167,7 @@ class Session(SessionSettings):
         token: CancellationToken | None = None,
         budget: Budget | None = None,
         secrets: Mapping[str, str] | None = None,
+        sinks: Sequence[EventSink] = (),
     ) -> RunResult:
         """Go on with a run that was interrupted, also in another process than its own.
 
@@ -184,7 +188,7 @@ class Session(SessionSettings):
         The rest is as with `run`. Raises `SessionError`, with nothing changed, for a decision
         about a call that does not wait, and where there is nothing to go on with.
         """
-        async with self._running("", on_event, token, budget, secrets) as run:
+        async with self._running("", on_event, token, budget, secrets, sinks) as run:
             return await run.resume(decisions, max_turns)
 
     def stream(
@@ -195,7 +199,7 @@ class Session(SessionSettings):
         token: CancellationToken | None = None,
         budget: Budget | None = None,
         secrets: Mapping[str, str] | None = None,
-    ) -> RunStream:
+    ) -> RunStream[AgentEvent]:
         """`run`, with its events to iterate::
 
             async with session.stream("Look around.") as events:
@@ -206,21 +210,43 @@ class Session(SessionSettings):
         Leaving the block early cancels the run.
         """
 
-        async def start(on_event: EventCallback, inner: CancellationToken) -> RunResult:
-            forget = inner.follow(token)
-            try:
-                return await self.run(
-                    prompt,
-                    max_turns=max_turns,
-                    on_event=on_event,
-                    token=inner,
-                    budget=budget,
-                    secrets=secrets,
-                )
-            finally:
-                forget()
+        async def start(show: EventCallback, inner: CancellationToken) -> RunResult:
+            return await self.run(
+                prompt,
+                max_turns=max_turns,
+                on_event=show,
+                token=inner,
+                budget=budget,
+                secrets=secrets,
+            )
 
-        return RunStream(start)
+        return RunStream(start, token)
+
+    def stream_events(
+        self,
+        prompt: str,
+        *,
+        max_turns: int | None = None,
+        token: CancellationToken | None = None,
+        budget: Budget | None = None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> RunStream[Envelope]:
+        """`stream`, with typed events in envelopes, those of agents that work for it included.
+
+        To be told apart by ``match envelope.event``.
+        """
+
+        async def start(show: EnvelopeCallback, inner: CancellationToken) -> RunResult:
+            return await self.run(
+                prompt,
+                max_turns=max_turns,
+                token=inner,
+                budget=budget,
+                secrets=secrets,
+                sinks=[ShownTo(show)],
+            )
+
+        return RunStream(start, token)
 
     def cancel(self, reason: str = "requested") -> Awaitable[None]:
         """Cancel the run or the compaction that is going on; nothing happens if there is none.
@@ -350,11 +376,11 @@ class Session(SessionSettings):
         token: CancellationToken | None,
         budget: Budget | None,
         secrets: Mapping[str, str] | None,
+        sinks: Sequence[EventSink],
     ) -> AsyncIterator[Run]:
         """A run that can be cancelled while the block runs, and is noted in the directory."""
         with self._claimed(), self._secrecy.keeping(secrets or {}):
-            self._journal.redactor = self.redactor
-            run = self._work = self._new_run(on_event, self.open_meter(budget))
+            run = self._work = self._new_run(on_event, sinks, self.open_meter(budget))
             forget = run.token.follow(token)
             try:
                 await self._journal.catch_up()  # `close` has a run to wait for already
@@ -382,12 +408,24 @@ class Session(SessionSettings):
             ended = self._state.status != "running"
             self.directory.disclaim(self._state.status if ended else "error")
 
-    def _new_run(self, on_event: EventCallback | None, meter: UsageMeter) -> Run:
+    def _emitter(self, sinks: Sequence[EventSink] = ()) -> Emitter:
+        return Emitter(
+            [self._journal, *self.sinks, *sinks],
+            session_id=self.id,
+            origin=self.origin,
+            redactor=self.redactor,
+        )
+
+    def _new_run(
+        self, on_event: EventCallback | None, sinks: Sequence[EventSink], meter: UsageMeter
+    ) -> Run:
+        shown = AgentEvents(on_event, origin=self.origin)
         token, control, assembly = CancellationToken(), self._control(), self._assembly()
         return Run(
             token=token,
             journal=self._journal,
-            outlet=RunOutlet(self._journal, on_event),
+            out=self._emitter([shown, *sinks]),
+            shown=shown,
             scope=CancelScope(token, poll=control.poll),
             make_loop=functools.partial(assembly.make, meter),
             control=control,
@@ -401,6 +439,7 @@ class Session(SessionSettings):
         return Compaction(
             token=token,
             journal=self._journal,
+            out=self._emitter(),
             directory=self.directory,
             scope=CancelScope(token, poll=self._control().poll),
             make_loop=functools.partial(self._assembly().make, meter),

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from paddock.runtime.core.budget import Budget, UsageMeter
+from paddock.runtime.core.emitter import TOP, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from paddock.backends.base import ProgressCallback
     from paddock.runtime.approvals import Rules
     from paddock.runtime.core.approval import ApprovalCallback
+    from paddock.runtime.core.emitter import EventSink
     from paddock.runtime.loop import BudgetGate
 
 __all__ = ["SessionSettings"]
@@ -41,6 +43,10 @@ class SessionSettings:
         after a step that fails.
     `system_prompt`
         Takes the place of the agent's, where it is not None.
+    `sinks`
+        Get the events of all runs in envelopes.
+    `origin`
+        Which agent it is, of those that work for each other.
     `oversight`
         Given what would hold for a call, says what does: for agents that work for another.
     """
@@ -52,6 +58,8 @@ class SessionSettings:
     budget_gate: BudgetGate | None = None
     on_provision: ProgressCallback | None = None
     system_prompt: str | None = None
+    sinks: Sequence[EventSink] = ()
+    origin: Origin = TOP
     oversight: Callable[[Rules], Rules] | None = None
     _meter: UsageMeter | None = None
 

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Self
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from paddock._concurrency import finish
 from paddock.errors import SessionError
 from paddock.runtime.core.cancellation import CancellationToken
+from paddock.runtime.core.emitter import Envelope, EventSink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
     from types import TracebackType
-    from typing import Any
 
-    from paddock.runtime.outlet import EventCallback
-    from paddock.runtime.results import AgentEvent, RunResult
+    from paddock.runtime.results import RunResult
 
-__all__ = ["RunStream"]
+__all__ = ["EnvelopeCallback", "RunStream", "ShownTo"]
+
+E = TypeVar("E")
+
+EnvelopeCallback = Callable[[Envelope], Awaitable[None]]
 
 BACKLOG = 64
 """Events that a run may be ahead of who reads them; then it waits for the reader."""
 
 
-class RunStream:
+class ShownTo(EventSink):
+    """Shows every envelope to a callback."""
+
+    def __init__(self, show: EnvelopeCallback) -> None:
+        self._show = show
+
+    async def show(self, envelope: Envelope) -> None:
+        await self._show(envelope)
+
+
+class RunStream(Generic[E]):
     """The events of a run, as they happen. Use it as ``async with``, and iterate inside.
 
     The run begins with the block. Leaving the block before the last event cancels the
@@ -33,11 +46,17 @@ class RunStream:
     """
 
     def __init__(
-        self, start: Callable[[EventCallback, CancellationToken], Coroutine[Any, Any, RunResult]]
+        self,
+        start: Callable[
+            [Callable[[E], Awaitable[None]], CancellationToken], Coroutine[Any, Any, RunResult]
+        ],
+        token: CancellationToken | None = None,
     ) -> None:
+        """`start` begins the run; `token` cancels it."""
         self._start = start
         self._token = CancellationToken()
-        self._queue: asyncio.Queue[AgentEvent | None] = asyncio.Queue(BACKLOG)
+        self._follows = token
+        self._queue: asyncio.Queue[E | None] = asyncio.Queue(BACKLOG)
         self._task: asyncio.Task[RunResult] | None = None
         self._left = False
         self._told = False
@@ -52,7 +71,9 @@ class RunStream:
     async def __aenter__(self) -> Self:
         if self._task is not None:
             raise SessionError("a stream is for one run")
+        forget = self._token.follow(self._follows)
         self._task = asyncio.create_task(self._start(self._show, self._token), name="run")
+        self._task.add_done_callback(lambda _: forget())
         self._task.add_done_callback(self._wake)
         return self
 
@@ -70,7 +91,7 @@ class RunStream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> AgentEvent:
+    async def __anext__(self) -> E:
         if self._task is None:
             raise SessionError("the stream has to be entered with 'async with' first")
         if not (self._task.done() and self._queue.empty()):
@@ -81,7 +102,7 @@ class RunStream:
         self._task.result()
         raise StopAsyncIteration
 
-    async def _show(self, event: AgentEvent) -> None:
+    async def _show(self, event: E) -> None:
         if not self._left:
             await self._queue.put(event)
 

@@ -1,4 +1,4 @@
-"""Where a session's events are kept: trace first, then state, then observers.
+"""The sink that keeps a session's events: in the trace first, then the state, then for observers.
 
 Opening the journal is taking the session's lock, taking in what others wrote since,
 and closing what a process that died left open. Knows no model and no tool.
@@ -13,22 +13,23 @@ import os
 from typing import TYPE_CHECKING
 
 from paddock.errors import SessionLocked, TraceWriteError
-from paddock.redaction import NOTHING_SECRET, Redactor
 from paddock.runtime.conversation.directory import TRACE
 from paddock.runtime.conversation.records import records, tool_message
 from paddock.runtime.conversation.state import stamped
 from paddock.runtime.conversation.trace import PIECE, TraceWriter, read_piece
+from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.core.events import MessageAdded, RunFinished, ToolFinished, TraceRepaired
 from paddock.runtime.core.model import Usage
-from paddock.runtime.core.redacted import redacted
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Iterator
 
     from paddock.runtime.conversation.directory import SessionDirectory
     from paddock.runtime.conversation.records import Record
     from paddock.runtime.conversation.state import State
     from paddock.runtime.core.calls import OpenCall
+    from paddock.runtime.core.emitter import Envelope
     from paddock.runtime.core.events import Event
 
 __all__ = ["Journal"]
@@ -41,15 +42,11 @@ NEVER_RAN = "Not run: the process died before this call began."
 _log = logging.getLogger(__name__)
 
 
-class Journal:
-    """The events of one session, without what `redactor` knows.
-
-    Without a `directory` only its state remembers them.
-    """
+class Journal(EventSink):
+    """The events of one session. Without a `directory` only its state remembers them."""
 
     def __init__(self, state: State, directory: SessionDirectory | None = None) -> None:
         self.state = state
-        self.redactor: Redactor = NOTHING_SECRET
         self._directory = directory
         self._writer: TraceWriter | None = None
 
@@ -86,37 +83,38 @@ class Journal:
                 self._close_dead_run()
             elif not self.state.pending_approvals:
                 # Its process died while it gave results to what nobody had approved.
-                self.settle(started=UNKNOWN, waiting=NEVER_RAN)
+                self._settle(waiting=NEVER_RAN)
             yield
         finally:
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
 
-    def record(self, event: Event) -> None:
-        """Keep `event`. When this returns, the event survives the end of the process.
+    def keep(self, envelope: Envelope) -> None:
+        """Keep it. When this returns, the event survives the end of the process.
 
         Raises `TraceWriteError`, and then the state does not know of the event either.
         """
-        for plain in records(redacted(event, self.redactor)):
-            record = stamped(plain)
+        self._record(envelope.event, envelope.at)
+
+    def _record(self, event: Event, at: dt.datetime | None = None) -> None:
+        for plain in records(event):
+            record = stamped(plain, at)
             if self._writer is not None:
                 self._writer.append(record)
                 self.state.trace_end = self._writer.end
             self.state.apply(record)
             self.state.notify(record)
 
-    def settle(self, *, started: str, waiting: str | None) -> list[Event]:
-        """Give each open call a result: `started` to those that may have run, else `waiting`,
-        or none if that is None."""
+    def settled(self, *, started: str, waiting: str | None) -> list[Event]:
+        """Events that give each open call a result: `started` to those that may have run, else
+        `waiting`, or none if that is None. They are the caller's to keep."""
         events: list[Event] = []
         for call in self.state.open_calls:
             if call.started:
                 events.append(_failed(call, started))
             elif waiting is not None:
                 events.append(MessageAdded(message=tool_message(call.id, waiting)))
-        for event in events:
-            self.record(event)
         return events
 
     async def sync(self) -> None:
@@ -139,7 +137,7 @@ class Journal:
             self._take_in(found)
             if torn is not None:
                 _log.warning("%s ended in %d torn bytes", directory.trace, torn.size)
-                self.record(TraceRepaired(torn_bytes=torn.size, quarantine=torn.quarantine.name))
+                self._record(TraceRepaired(torn_bytes=torn.size, quarantine=torn.quarantine.name))
         except BaseException:
             writer.close()
             self._writer = None
@@ -153,11 +151,16 @@ class Journal:
                 self._writer.append(stamped(record))
         self.state.trace_end = self._writer.end
 
+    def _settle(self, *, waiting: str | None) -> None:
+        """Close the calls of a process that died."""
+        for event in self.settled(started=UNKNOWN, waiting=waiting):
+            self._record(event)
+
     def _close_dead_run(self) -> None:
         state = self.state
         # Nothing of a turn runs before all its approvals are there: these can still be given.
-        self.settle(started=UNKNOWN, waiting=None if state.pending_approvals else NEVER_RAN)
-        self.record(
+        self._settle(waiting=None if state.pending_approvals else NEVER_RAN)
+        self._record(
             RunFinished(
                 run_id=state.runs_started,
                 status="interrupted",

@@ -50,10 +50,11 @@ class StateObserver(Protocol):
         ...
 
 
-def stamped(record: Record) -> Record:
-    """`record` with the time (UTC, ISO 8601) under both of the names that readers know."""
-    now = dt.datetime.now(dt.UTC).isoformat()
-    return {**record, "ts": now, "timestamp": now}
+def stamped(record: Record, at: dt.datetime | None = None) -> Record:
+    """`record` with the time `at` (UTC, ISO 8601; None for now) under both of the names that
+    readers know."""
+    time = (at or dt.datetime.now(dt.UTC)).isoformat()
+    return {**record, "ts": time, "timestamp": time}
 
 
 class State:

@@ -97,6 +97,7 @@ class AgentToolHandler(ChildTool):
         task = ChildTask(
             instruction=instruction,
             call_id=invocation.call_id,
+            tool_name=invocation.tool_name,
             config=self._config,
             system_prompt=self._system_prompt,
             approval_callback=self._approval_callback,

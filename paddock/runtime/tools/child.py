@@ -36,6 +36,7 @@ class ChildTask:
 
     instruction: str
     call_id: str
+    tool_name: str
     config: AgentConfig | None = None
     system_prompt: str | None = None
     full_context: bool = False

@@ -57,6 +57,7 @@ class DelegateHandler(ChildTool):
         task = ChildTask(
             instruction=instruction,
             call_id=invocation.call_id,
+            tool_name=invocation.tool_name,
             full_context=invocation.arguments.get("full_context", False),
             own_sandbox=self._own_sandbox,
         )

@@ -139,7 +139,7 @@ async def test_cancelling_the_parent_ends_the_child_and_leaves_nothing(
                     wanted.set()
             await asyncio.wait([run])
         assert session.state.status == "cancelled"
-        left = await sandbox.exec("ps -eo args | grep '[s]leep 987' || echo none")
+        left = await sandbox.exec("ps -eo args | grep '[s]leep 987$' || echo none")
         assert left.stdout == "none\n"
         check_history(session.state.messages)
         assert session.state.usage["input_tokens"] == 107

@@ -1,0 +1,124 @@
+"""Where a run's events go: each in an envelope, without secrets, to every sink."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from paddock.redaction import NOTHING_SECRET, Redactor
+from paddock.runtime.core.redacted import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from paddock.runtime.core.events import Event
+
+__all__ = ["TOP", "Emitter", "Envelope", "EventSink", "Origin"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Whose events they are: of an agent that a person prompts, or of one that works for it.
+
+    `agent_path` has the names of the tools by which agents were asked, from the top, and
+    `parent_call_id` is the call of the last one. Both are empty for the agent at the top.
+    """
+
+    agent_path: tuple[str, ...] = ()
+    parent_call_id: str | None = None
+
+    def below(self, tool_name: str, call_id: str) -> Origin:
+        """The origin of an agent that the call `call_id` of `tool_name` runs."""
+        return Origin(agent_path=(*self.agent_path, tool_name), parent_call_id=call_id)
+
+
+TOP = Origin()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """An event, when it happened (`at`, in UTC), and what it is a part of.
+
+    `seq` counts the envelopes of one run from 1, in the order in which they were made; those
+    of agents that work for it are counted where they pass. `run_id` counts the session's runs
+    from 1, and is 0 for what happens between them.
+    """
+
+    seq: int
+    at: dt.datetime
+    session_id: str
+    run_id: int
+    origin: Origin
+    event: Event
+
+
+class EventSink:
+    """Takes envelopes, one after the other. Subclasses override what they need."""
+
+    def keep(self, envelope: Envelope) -> None:
+        """Take it before anything else happens in the run. What this raises ends the run."""
+
+    async def show(self, envelope: Envelope) -> None:
+        """Show it. A slow one slows the run, and what this raises ends it."""
+
+    async def sync(self) -> None:
+        """Return when what was kept would survive the machine."""
+
+
+class Emitter:
+    """Gives the events of one run to its `sinks`, in their order."""
+
+    def __init__(
+        self,
+        sinks: Sequence[EventSink],
+        *,
+        session_id: str,
+        origin: Origin = TOP,
+        redactor: Redactor = NOTHING_SECRET,
+    ) -> None:
+        self.origin = origin
+        self.redactor = redactor
+        self.run_id = 0
+        self._sinks = tuple(sinks)
+        self._session_id = session_id
+        self._seq = 0
+
+    def envelope(self, event: Event) -> Envelope:
+        """Put `event` into an envelope, without secrets, for nobody yet."""
+        return Envelope(
+            seq=self._next(),
+            at=dt.datetime.now(dt.UTC),
+            session_id=self._session_id,
+            run_id=self.run_id,
+            origin=self.origin,
+            event=redacted(event, self.redactor),
+        )
+
+    def keep(self, event: Event) -> Envelope:
+        """Have `event` kept; it is not shown before `show`."""
+        envelope = self.envelope(event)
+        for sink in self._sinks:
+            sink.keep(envelope)
+        return envelope
+
+    async def show(self, envelope: Envelope) -> None:
+        for sink in self._sinks:
+            await sink.show(envelope)
+
+    async def emit(self, event: Event) -> None:
+        """Have `event` kept, then shown."""
+        await self.show(self.keep(event))
+
+    async def pass_on(self, envelope: Envelope) -> None:
+        """Show an event of an agent that works for this run; its own session keeps it."""
+        await self.show(replace(envelope, seq=self._next()))
+
+    async def sync(self) -> None:
+        """Return when what was kept would survive the machine."""
+        for sink in self._sinks:
+            await sink.sync()
+
+    def _next(self) -> int:
+        self._seq += 1
+        return self._seq

@@ -1,0 +1,168 @@
+"""Typed events in envelopes: what they say of an event, who gets them, and in which order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from paddock.runtime.conversation.trace import read_records
+from paddock.runtime.core.emitter import TOP, Emitter, EventSink, Origin
+from paddock.runtime.core.events import (
+    ModelFinished,
+    RunFinished,
+    RunStarted,
+    TextAdded,
+    ToolFinished,
+    ToolStarted,
+)
+from tests.unit.runtime.delegating import CHILD_USAGE, USAGE, Two, delegating, running, session_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from paddock.runtime.core.emitter import Envelope
+    from tests.unit.runtime.conftest import OpenSession
+
+SECRET = "hunter2-hunter2"
+
+
+class Seen(EventSink):
+    """What it was given to keep and to show, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Envelope]] = []
+
+    def keep(self, envelope: Envelope) -> None:
+        self.told.append(("keep", envelope))
+
+    async def show(self, envelope: Envelope) -> None:
+        self.told.append(("show", envelope))
+
+    @property
+    def shown(self) -> list[Envelope]:
+        return [envelope for how, envelope in self.told if how == "show"]
+
+
+async def look() -> str:
+    return "a tree"
+
+
+TURNS = [{"text": "I look.", "tool_calls": [{"name": "look"}]}, {"text": "Seen."}]
+
+
+async def test_a_run_can_be_iterated_as_typed_events(open_session: OpenSession) -> None:
+    session = open_session(TURNS, look)
+    async with session.stream_events("Look.") as events:
+        seen = [envelope async for envelope in events]
+    assert events.result.text == "Seen."
+    assert isinstance(seen[0].event, RunStarted)
+    assert isinstance(seen[-1].event, RunFinished)
+    assert [e.event.tool_name for e in seen if isinstance(e.event, ToolStarted)] == ["look"]
+    assert [e.event.content for e in seen if isinstance(e.event, ToolFinished)] == ["a tree"]
+    assert {(e.session_id, e.run_id, e.origin) for e in seen} == {(session.id, 1, TOP)}
+    times, numbers = [e.at for e in seen], [e.seq for e in seen]
+    assert times == sorted(times)
+    assert sorted(set(numbers)) == list(range(1, len(numbers) + 1)), "each once, none left out"
+
+
+async def test_the_runs_of_a_session_are_told_apart(open_session: OpenSession) -> None:
+    session, seen = open_session([{"text": "1"}, {"text": "2"}]), Seen()
+    session.sinks = [seen]
+    await session.run("One.")
+    await session.run("Two.")
+    started = [e for e in seen.shown if isinstance(e.event, RunStarted)]
+    assert [(e.run_id, e.seq) for e in started] == [(1, 1), (2, 1)]
+
+
+async def test_what_an_agent_below_does_is_seen_above_under_its_path() -> None:
+    client = Two(
+        [delegating(), {"text": "There are two.", "usage": USAGE}],
+        [running("true"), {"text": "Two files.", "usage": CHILD_USAGE}],
+    )
+    async with session_of(client) as session, session.stream_events("How many?") as events:
+        seen = [envelope async for envelope in events]
+    below = [e for e in seen if e.origin != TOP]
+    started = [(e.origin, e.event) for e in seen if isinstance(e.event, ToolStarted)]
+    (call,) = [event.call_id for origin, event in started if origin == TOP]
+    assert {e.origin for e in below} == {Origin(agent_path=("delegate",), parent_call_id=call)}
+    assert {e.session_id for e in below}.isdisjoint({session.id})
+    assert [e.event.tool_name for e in below if isinstance(e.event, ToolStarted)] == ["bash"]
+    assert isinstance(below[-1].event, RunFinished)
+    assert len({e.seq for e in seen}) == len(seen)
+    assert [event.tool_name for event in events.result.events if event.type == "tool_start"] == [
+        "delegate"
+    ], "the SDK shows the agent's own calls"
+
+
+async def test_an_event_is_in_the_trace_and_with_every_sink_before_it_is_shown(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    class Reader(Seen):
+        async def show(self, envelope: Envelope) -> None:
+            if isinstance(envelope.event, ToolFinished):
+                kept = read_records((tmp_path / "trace.jsonl").read_bytes()).records
+                assert any(each["type"] == "tool_end" for each in kept)
+            await super().show(envelope)
+
+    session, first, second = open_session(TURNS, look, session_dir=tmp_path), Reader(), Seen()
+    await session.run("Look.", sinks=[first, second])
+    for sink in (first, second):
+        for envelope in sink.shown:
+            kept, shown = sink.told.index(("keep", envelope)), sink.told.index(("show", envelope))
+            assert kept < shown
+
+
+async def test_a_sink_gets_no_secrets(open_session: OpenSession) -> None:
+    async def tell() -> str:
+        return f"it is {SECRET}"
+
+    calls = [{"text": SECRET, "tool_calls": [{"name": "tell"}]}, {"text": f"so {SECRET}"}]
+    session, seen = open_session(calls, tell), Seen()
+    await session.run(f"Say {SECRET}", secrets={"PASSWORD": SECRET}, sinks=[seen])
+    assert any(isinstance(e.event, TextAdded) for e in seen.shown)
+    assert SECRET not in repr(seen.told)
+
+
+async def test_a_sink_that_cannot_keep_an_event_ends_the_run(open_session: OpenSession) -> None:
+    class Full(EventSink):
+        def keep(self, envelope: Envelope) -> None:
+            if isinstance(envelope.event, ToolStarted):
+                raise OSError("no space left")
+
+    ran = []
+
+    async def write() -> str:
+        ran.append(1)
+        return "written"
+
+    session = open_session([{"tool_calls": [{"name": "write"}]}, {"text": "Done."}], write)
+    with pytest.raises(OSError, match="no space left"):
+        await session.run("Write.", sinks=[Full()])
+    assert ran == []
+    assert session.state.status == "error"
+
+
+async def test_leaving_the_stream_early_cancels_the_run(open_session: OpenSession) -> None:
+    session = open_session(TURNS, look)
+    async with session.stream_events("Look.") as events:
+        async for envelope in events:
+            if isinstance(envelope.event, ModelFinished):
+                break
+    assert events.result.status == "cancelled"
+
+
+async def test_what_is_passed_on_is_counted_in_its_new_place() -> None:
+    seen = Seen()
+    above = Emitter([seen], session_id="above")
+    below = Emitter([], session_id="below", origin=above.origin.below("ask", "c-1"))
+    await above.emit(TextAdded(text="1"))
+    await above.pass_on(below.keep(TextAdded(text="2")))
+    await above.emit(TextAdded(text="3"))
+    assert [(e.seq, e.session_id) for e in seen.shown] == [
+        (1, "above"),
+        (2, "below"),
+        (3, "above"),
+    ]
+    kept = [envelope.event for how, envelope in seen.told if how == "keep"]
+    assert kept == [TextAdded(text="1"), TextAdded(text="3")], "its own session keeps the other"
