@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 
 from paddock.backends import lease, owner
 from paddock.backends.daytona import DaytonaBackend
@@ -25,6 +26,7 @@ from paddock.backends.local import LocalBackend, LocalSandbox, probe
 from paddock.image import Image
 from tests.conftest import make_passable
 from tests.contract.tool_calls import caller
+from tests.sharing import SharedSandbox, run_on_the_modules_loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -51,7 +53,6 @@ BACKENDS: dict[str, Backend] = {
 
 NOT_WITHOUT_PYTHON = {
     "test_exec.test_long_output_keeps_head_and_tail_and_spills_whole": "there is no spill file",
-    "test_exec.test_a_line_of_a_gigabyte_is_bounded": "there is no spill file",
     "test_tools_bash.test_bash_output_is_bounded_and_tells_*": "there is no spill file",
     "test_process.test_stdin_of_a_command_that_has_ended_*": "the engine does not tell",
     "test_tools_*.test_[!b]*": "slow; such a tool is its method of the files, which is tested",
@@ -83,7 +84,21 @@ def _own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-@pytest.fixture(params=["daytona", *sorted({*BACKENDS, "docker-no-python"})])
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    run_on_the_modules_loop(items, "shared_sandbox")
+    here = Path(__file__).parent
+    for item in items:
+        if here not in item.path.parents or "[docker-no-python" not in item.name:
+            continue
+        if reason := _why_not_without_python(item):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest_asyncio.fixture(
+    scope="module",
+    loop_scope="module",
+    params=["daytona", *sorted({*BACKENDS, "docker-no-python"})],
+)
 async def backend(
     request: pytest.FixtureRequest, require: Callable[[str, bool, str], None]
 ) -> AsyncIterator[Backend]:
@@ -96,8 +111,6 @@ async def backend(
     if request.param.startswith("docker"):
         request.getfixturevalue("base_image")
     if request.param == "docker-no-python":
-        if reason := _why_not_without_python(request):
-            pytest.skip(reason)
         image = await ensure(await Engine.connect(), WITHOUT_PYTHON)
         yield DockerBackend(image=image, network="none", env_vars={"PATH": PATH})
         return
@@ -109,8 +122,8 @@ async def backend(
     yield BACKENDS[request.param]
 
 
-def _why_not_without_python(request: pytest.FixtureRequest) -> str | None:
-    name = f"{request.node.path.stem}.{request.node.originalname}"
+def _why_not_without_python(item: pytest.Item) -> str | None:
+    name = f"{item.path.stem}.{item.name.partition('[')[0]}"
     found = (why for pattern, why in NOT_WITHOUT_PYTHON.items() if fnmatch(name, pattern))
     return next(found, None)
 
@@ -121,9 +134,24 @@ def held(request: pytest.FixtureRequest) -> frozenset[str]:
     return HOLDS[request.node.callspec.params["backend"]]
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_sandbox(backend: Backend) -> AsyncIterator[SharedSandbox]:
+    """The one sandbox that the tests of a module share on that backend."""
+    shared = SharedSandbox(backend)
+    yield shared
+    await shared.aclose()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def sandbox(shared_sandbox: SharedSandbox) -> AsyncIterator[Sandbox]:
+    """A sandbox of that backend with an empty working directory, as it was found to be left."""
+    async with shared_sandbox.lend() as sandbox:
+        yield sandbox
+
+
 @pytest.fixture
-async def sandbox(backend: Backend) -> AsyncIterator[Sandbox]:
-    """A fresh sandbox of that backend."""
+async def own_sandbox(backend: Backend) -> AsyncIterator[Sandbox]:
+    """A fresh sandbox of that backend, for a test that ends, breaks or configures it."""
     async with backend.sandbox() as sandbox:
         yield sandbox
 

@@ -219,11 +219,19 @@ async def test_endless_output_is_bounded_and_ends_with_the_timeout(sandbox: Sand
 
 
 @pytest.mark.rows("C11")
+@pytest.mark.parametrize("backend", ["docker"], indirect=True)
 async def test_a_line_of_a_gigabyte_is_bounded(sandbox: Sandbox) -> None:
+    """What is not kept stays inside: the guest counts it, and that is the same everywhere."""
     async with _bounded_memory():
-        result = await sandbox.exec("head -c 1G /dev/zero | tr '\\0' x", timeout=50)
+        result = await sandbox.exec("head -c 1G /dev/zero", timeout=120)
     assert result.out.total == 1024**3
     assert result.out.spill_truncated
+
+
+async def test_a_line_that_is_larger_than_the_host_may_grow_is_bounded(sandbox: Sandbox) -> None:
+    async with _bounded_memory():
+        result = await sandbox.exec("head -c 128M /dev/zero", timeout=40)
+    assert result.out.total == 128 * 1024**2
 
 
 @contextlib.asynccontextmanager
@@ -316,53 +324,72 @@ async def test_a_command_may_clean_up_after_sigterm(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.rows("C14")
-async def test_a_background_child_does_not_hold_the_call_and_lives_on(sandbox: Sandbox) -> None:
+async def test_a_background_child_does_not_hold_the_call_and_lives_on(own_sandbox: Sandbox) -> None:
     held, free = [], []
     for _ in range(3):
         async with asyncio.timeout(10):
-            result = await sandbox.exec("sleep 987000 & echo started")
+            result = await own_sandbox.exec("sleep 987000 & echo started")
         assert result.stdout == "started\n"
         assert result.background
         held.append(result.duration)
-        free.append((await sandbox.exec("echo started")).duration)
-    assert len(await _alive(sandbox)) == 3
+        free.append((await own_sandbox.exec("echo started")).duration)
+    assert len(await _alive(own_sandbox)) == 3
     assert min(held) - min(free) < 0.25
 
 
 async def test_a_background_child_that_keeps_printing_neither_blocks_nor_dies(
-    sandbox: Sandbox,
+    own_sandbox: Sandbox,
 ) -> None:
     async with asyncio.timeout(10):
-        result = await sandbox.exec("yes & echo $!")
+        result = await own_sandbox.exec("yes & echo $!")
     pid = result.stdout.split()[0] if result.stdout.split()[0] != "y" else None
     assert result.background
     if pid is not None:
-        assert (await sandbox.exec(["kill", "-0", pid])).ok
+        assert (await own_sandbox.exec(["kill", "-0", pid])).ok
 
 
 async def test_a_command_killed_by_its_own_supervisor_hunt_leaves_the_sandbox_usable(
-    sandbox: Sandbox,
+    own_sandbox: Sandbox,
 ) -> None:
     # A hostile command ends the process between it and the guest.
     with pytest.raises(Exception, match="supervisor"):
-        await sandbox.exec("sleep 987000 & kill -9 $PPID; sleep 987000", timeout=20)
-    assert await _alive(sandbox) == []
-    assert (await sandbox.exec("echo still here")).stdout == "still here\n"
+        await own_sandbox.exec("sleep 987000 & kill -9 $PPID; sleep 987000", timeout=20)
+    assert await _alive(own_sandbox) == []
+    assert (await own_sandbox.exec("echo still here")).stdout == "still here\n"
 
 
 async def test_many_commands_run_at_once(sandbox: Sandbox) -> None:
-    started = time.monotonic()
-    results = await asyncio.gather(*(sandbox.exec(f"sleep 1; echo {n}") for n in range(40)))
-    assert [int(result.stdout) for result in results] == list(range(40))
-    assert time.monotonic() - started < 20  # one after another it would be 40 s
+    here = 0
+    all_here = asyncio.Event()
+
+    def count(stream: Stream, data: bytes) -> None:
+        nonlocal here
+        here += data.count(b"here")
+        if here == 40:
+            all_here.set()
+
+    await sandbox.exec("mkfifo gate", check=True)
+    # Each reads one of the lines that are written when all of them wait.
+    holder = "exec 3<>gate; read x; yes '' | head -n 40 >&3; read x"
+    async with await sandbox.start(holder) as gate, asyncio.timeout(40):
+        commands = [
+            asyncio.create_task(sandbox.exec(f"echo here; read x <gate; echo {n}", on_output=count))
+            for n in range(40)
+        ]
+        await all_here.wait()
+        await gate.send(b"\n")
+        results = await asyncio.gather(*commands)
+    assert [result.stdout for result in results] == [f"here\n{n}\n" for n in range(40)]
 
 
-async def test_a_fork_bomb_ends_and_the_sandbox_goes_on(backend: Backend, sandbox: Sandbox) -> None:
-    if Capability.LIMIT_PIDS not in sandbox.capabilities:  # where it would end this machine
+async def test_a_fork_bomb_ends_and_the_sandbox_goes_on(
+    backend: Backend, own_sandbox: Sandbox
+) -> None:
+    if Capability.LIMIT_PIDS not in own_sandbox.capabilities:  # where it would end this machine
         with pytest.raises(Unsupported, match="processes"):
             await replace(backend, resources=Resources(pids=64)).create()  # type: ignore[call-arg]
         return
     bomb = "import os\nwhile True:\n try: os.fork()\n except OSError: pass"
     with pytest.raises(ExecTimeout):
-        await sandbox.exec(["python3", "-c", bomb], timeout=2)
-    assert (await sandbox.exec("echo fine", timeout=20)).stdout == "fine\n"
+        await own_sandbox.exec(["python3", "-c", bomb], timeout=1)
+    assert (await own_sandbox.exec("echo fine", timeout=20)).stdout == "fine\n"

@@ -164,17 +164,17 @@ async def test_a_cancelled_transfer_leaves_neither_file_nor_process(
     left = await sandbox.exec("find . -path ./there -prune -o ! -type d -print")
     assert left.stdout == ""
     assert not (await sandbox.exec("find . -name '.paddock-*' | grep .")).ok
-    assert set(os.listdir(tmp_path)) - {"up", "down"} == {f"paddock-{os.getuid()}"}
+    assert set(os.listdir(tmp_path)) <= {"up", "down"}
     assert list(_tree(tmp_path / "down")) == []
 
 
-async def test_five_thousand_small_files_are_one_stream(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_a_thousand_small_files_are_one_stream(sandbox: Sandbox, tmp_path: Path) -> None:
     root = tmp_path / "many"
-    for number in range(5000):
+    for number in range(1000):
         folder = root / f"d{number % 50}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"f{number}").write_text(str(number))
     await sandbox.fs.upload(root, "many")
-    assert (await sandbox.exec("find many -type f | wc -l")).stdout.strip() == "5000"
+    assert (await sandbox.exec("find many -type f | wc -l")).stdout.strip() == "1000"
     await sandbox.fs.download("many", tmp_path / "back")
     assert _tree(tmp_path / "back") == _tree(root)

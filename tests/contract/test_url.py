@@ -230,29 +230,29 @@ async def test_what_is_no_http_passes_only_where_it_is_told(sandbox: Sandbox) ->
 
 
 async def test_when_the_sandbox_is_lost_so_are_its_addresses(
-    sandbox: Sandbox, kill: Callable[[Sandbox], Awaitable[None]], headers: Headers
+    own_sandbox: Sandbox, kill: Callable[[Sandbox], Awaitable[None]], headers: Headers
 ) -> None:
-    async with serving(sandbox, PAGES) as (_, port):
-        url, told = await sandbox.url(port), await headers(sandbox, port)
+    async with serving(own_sandbox, PAGES) as (_, port):
+        url, told = await own_sandbox.url(port), await headers(own_sandbox, port)
         assert await fetch(url, told) == b"/"
-        await kill(sandbox)
+        await kill(own_sandbox)
         with pytest.raises(SandboxLost):
-            await sandbox.exec("sleep 30")
+            await own_sandbox.exec("sleep 30")
     await silence(url, told)
     with pytest.raises(SandboxLost):
-        await sandbox.url(port)
+        await own_sandbox.url(port)
 
 
 async def test_when_the_sandbox_is_closed_nothing_answers(
-    sandbox: Sandbox, headers: Headers
+    own_sandbox: Sandbox, headers: Headers
 ) -> None:
-    async with serving(sandbox, PAGES) as (_, port):
-        url, told = await sandbox.url(port), await headers(sandbox, port)
+    async with serving(own_sandbox, PAGES) as (_, port):
+        url, told = await own_sandbox.url(port), await headers(own_sandbox, port)
         assert await fetch(url, told) == b"/"
-        await sandbox.aclose()
+        await own_sandbox.aclose()
     await silence(url, told)
     with pytest.raises(SandboxClosed):
-        await sandbox.url(port)
+        await own_sandbox.url(port)
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, True, 8000.5, "80"])

@@ -198,38 +198,38 @@ async def test_a_server_that_does_not_read_holds_its_client_back(sandbox: Sandbo
 
 
 async def test_when_the_sandbox_is_lost_its_connections_are(
-    sandbox: Sandbox, kill: Callable[[Sandbox], Awaitable[None]]
+    own_sandbox: Sandbox, kill: Callable[[Sandbox], Awaitable[None]]
 ) -> None:
-    async with serving(sandbox, SERVER, "echo") as (_, port):
-        url = await sandbox.url(port)
+    async with serving(own_sandbox, SERVER, "echo") as (_, port):
+        url = await own_sandbox.url(port)
         reader, writer = await connect(url)
         writer.write(b"x")
         assert await asyncio.wait_for(reader.readexactly(1), DEADLINE) == b"x"
-        await kill(sandbox)
+        await kill(own_sandbox)
         with pytest.raises(ConnectionResetError):
             await asyncio.wait_for(reader.read(), DEADLINE)
         await hang_up(writer)
     with pytest.raises(SandboxLost):
-        await sandbox.exec("true")
+        await own_sandbox.exec("true")
     with pytest.raises(SandboxLost):
-        await sandbox.url(port)
+        await own_sandbox.url(port)
     with pytest.raises(ConnectionRefusedError):
         await connect(url)
 
 
 async def test_when_the_sandbox_is_closed_nothing_listens_and_nothing_runs(
-    sandbox: Sandbox,
+    own_sandbox: Sandbox,
 ) -> None:
-    async with serving(sandbox, SERVER, "echo") as (_, port):
-        url = await sandbox.url(port)
+    async with serving(own_sandbox, SERVER, "echo") as (_, port):
+        url = await own_sandbox.url(port)
         reader, writer = await connect(url)
         writer.write(b"x")
         assert await asyncio.wait_for(reader.readexactly(1), DEADLINE) == b"x"
-        await sandbox.aclose()
+        await own_sandbox.aclose()
         with pytest.raises(ConnectionResetError):
             await asyncio.wait_for(reader.read(), DEADLINE)
         await hang_up(writer)
     with pytest.raises(ConnectionRefusedError):
         await connect(url)
     with pytest.raises(SandboxClosed):
-        await sandbox.url(port)
+        await own_sandbox.url(port)

@@ -1,0 +1,123 @@
+"""One sandbox for many tests: making one costs more than most tests do.
+
+After each test the sandbox is looked at: it has to live, and no process that the test started
+may. Its working directory is emptied. One that does not pass is a failure of that test, and the
+next test gets another. A test that ends, breaks or configures its sandbox takes `own_sandbox`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from paddock.backends.base import Backend
+    from paddock.sandbox import Sandbox
+
+LOOK = "echo $$; cat /proc/[0-9]*/stat 2>/dev/null; true"
+EMPTY = "find . -mindepth 1 -delete"
+CHECKED = 60.0
+"""Seconds that the look at a sandbox may take, on a machine that is very busy."""
+LEAVING = 20.0
+"""Seconds in which processes that were told to end have ended."""
+
+
+def run_on_the_modules_loop(items: Sequence[pytest.Item], fixture: str) -> None:
+    """Give the tests that take `fixture`, which lives as long as their module, its event loop."""
+    for item in items:
+        if fixture in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
+class SharedSandbox:
+    """Lends one sandbox of a recipe to test after test, and replaces it where that is needed."""
+
+    def __init__(self, recipe: Backend) -> None:
+        self._recipe = recipe
+        self._sandbox: Sandbox | None = None
+
+    @contextlib.asynccontextmanager
+    async def lend(self) -> AsyncIterator[Sandbox]:
+        """The sandbox for one test. Raises if the test did not leave it as it was."""
+        sandbox = self._sandbox
+        if sandbox is None:
+            sandbox = self._sandbox = await self._recipe.create()
+        yield sandbox
+        try:
+            async with asyncio.timeout(CHECKED):
+                await _require_idle(sandbox)
+                await sandbox.exec(EMPTY, check=True)
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """Take the sandbox down, if there is one."""
+        sandbox, self._sandbox = self._sandbox, None
+        if sandbox is not None:
+            await sandbox.aclose()
+
+
+async def _require_idle(sandbox: Sandbox) -> None:
+    """Fail if processes of commands live, after those that are about to end had their time."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + LEAVING
+    while left := _of_other_commands((await sandbox.exec(LOOK, check=True)).stdout):
+        if loop.time() > end:
+            raise AssertionError(f"the test left processes in its sandbox: {left}")
+
+
+class _Process(NamedTuple):
+    pid: int
+    name: str
+    state: str
+    parent: int
+    group: int
+    session: int
+
+
+def _of_other_commands(look: str) -> list[str]:
+    """The processes that were started by commands, but for the one that looks.
+
+    That one is a child of a supervisor, and its grandchild of the guest; without a guest it
+    descends from what the engine started. All that a sandbox consists of shares one session.
+    """
+    first, _, rest = look.partition("\n")
+    table = {process.pid: process for process in _parsed(rest)}
+    shell = int(first)
+    supervisor = _parent(table, shell)
+    guest = _parent(table, supervisor)
+    session = table[guest or 1].session
+    return [
+        f"{process.pid} {process.name} ({process.state})"
+        for process in table.values()
+        if process.session != session
+        and guest in (ancestors := list(_ancestors(table, process.pid)))
+        and supervisor not in (process.pid, *ancestors)
+    ]
+
+
+def _parsed(text: str) -> Iterator[_Process]:
+    for line in text.splitlines():
+        pid, _, rest = line.partition(" (")
+        name, _, fields = rest.rpartition(") ")
+        if not pid.isdecimal() or not fields:
+            continue  # a piece of a name with a line's end in it
+        state, parent, group, session = fields.split()[:4]
+        yield _Process(int(pid), name, state, int(parent), int(group), int(session))
+
+
+def _parent(table: dict[int, _Process], pid: int) -> int:
+    return table[pid].parent if pid in table else 0
+
+
+def _ancestors(table: dict[int, _Process], pid: int) -> Iterator[int]:
+    """From the parent up to 0, from which all descend."""
+    while pid:
+        pid = _parent(table, pid)
+        yield pid
