@@ -146,14 +146,18 @@ _current: contextvars.ContextVar[Shared[Any] | None] = contextvars.ContextVar(
 )
 
 
-async def finish(work: Coroutine[Any, Any, T]) -> T:
+async def finish(work: Coroutine[Any, Any, T], *, cancelled: bool = False) -> T:
     """Run `work` to its end in a task of its own, whatever happens to the caller.
 
     A cancellation that arrives meanwhile, however often, is remembered and raised
     once `work` has ended (in preference to an error of `work`, which is then its
     context). `work` has to bound its own waits, and await what may hang by `interruptible`.
+    `cancelled` says that the caller was cancelled before: it waits for no call that hangs.
     """
-    return await Shared(work).wait()
+    shared = Shared(work)
+    if cancelled:
+        shared.give_up()
+    return await shared.wait()
 
 
 async def acquire(work: Coroutine[Any, Any, T], release: Callable[[T], Awaitable[object]]) -> T:

@@ -102,6 +102,16 @@ async def test_each_call_of_a_clean_up_that_was_cancelled_has_some_time() -> Non
     assert done == ["cleaned up"]
 
 
+async def test_clean_up_of_a_caller_that_was_cancelled_before_waits_for_no_call_that_hangs() -> (
+    None
+):
+    async def work() -> None:
+        await interruptible(asyncio.get_running_loop().create_future())
+
+    with pytest.raises(Interrupted):
+        await finish(work(), cancelled=True)
+
+
 async def test_a_result_that_nobody_takes_is_released_within_bounds() -> None:
     began, proceed, released = asyncio.Event(), asyncio.Event(), []
 

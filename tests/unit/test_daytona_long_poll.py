@@ -201,6 +201,7 @@ class Guest:
     def __init__(self, awaited: int, *, streaming: bool) -> None:
         self.received = bytearray()
         self.failures: list[str] = []
+        self.ended = asyncio.Event()
         self.streaming = streaming
         self.link = self
         self._awaited = awaited
@@ -224,6 +225,7 @@ class Guest:
     def fail(self, reason: str) -> None:
         self.failures.append(reason)
         self._awaited = 0
+        self.ended.set()
 
 
 class Wire:
@@ -340,3 +342,15 @@ def test_a_call_that_the_host_did_not_sign_is_neither_obeyed_nor_answered(
         idle.serve(there)
         assert here.recv(1) == b""
     assert (idle.start, idle.taken, bytes(idle.waiting)) == (0, 0, b"")
+
+
+async def test_the_last_words_of_a_guest_are_shown_without_what_a_terminal_would_obey() -> None:
+    async def run(command: Callable[[float], str], patience: float) -> str:
+        return signed(ANSWER.pack(0, 1) + b"\x1b[2Jowned\r\xff", transport._key)
+
+    guest: Any = Guest(1, streaming=False)
+    transport = LongPollTransport(run, guest)
+    transport.write(b"words")
+    await asyncio.wait_for(guest.ended.wait(), DEADLINE)
+    transport.close()
+    assert guest.failures == ["its guest has ended: \\x1b[2Jowned\\x0d\ufffd"]

@@ -13,6 +13,7 @@ from paddock.backends.daytona import request_channel, service
 from paddock.backends.daytona.request_channel import RequestChannel
 from paddock.backends.daytona.service import Service
 from paddock.backends.guest.link import Link
+from paddock.errors import SandboxLost
 
 GONE = 1e-3
 """Seconds after which what fails at once has failed."""
@@ -26,6 +27,7 @@ class Proxy:
         self.waits: list[float] = []
         self.now = 0.0
         self.broken = 0
+        self.answer = SimpleNamespace(exit_code=0, result="said")
         self.process = self
         self.id = "box"
         self.state = "started"
@@ -47,7 +49,7 @@ class Proxy:
         self.now += min(wanted, self.limit)
         if wanted > self.limit:
             raise DaytonaConnectionError("Server disconnected")
-        return SimpleNamespace(exit_code=0, result="said")
+        return self.answer
 
 
 @pytest.fixture
@@ -86,3 +88,12 @@ async def test_no_request_is_shorter_than_is_of_use(proxy: Proxy, way: RequestCh
     proxy.limit = request_channel.SHORTEST
     assert await way.run(str, 20.0) == "said"
     assert proxy.waits == [20.0, 10.0, 5.0, 2.5, 1.25, request_channel.SHORTEST]
+
+
+async def test_what_a_command_printed_is_shown_without_what_a_terminal_would_obey(
+    proxy: Proxy, way: RequestChannel
+) -> None:
+    proxy.answer = SimpleNamespace(exit_code=1, result="\x1b]0;owned\x07\r\u202eha\ud800\n")
+    with pytest.raises(SandboxLost) as lost:
+        await way.run(str, 0.0)
+    assert "exit 1: \\x1b]0;owned\\x07\\x0d\\x202eha?" in lost.value.reason

@@ -170,7 +170,7 @@ class DaytonaBackend(Backend):
     # making
 
     async def _make(self, tell: ProgressCallback) -> Sandbox:
-        settings = self._settings()
+        settings = await asyncio.to_thread(self._settings)  # it may import the SDK
         service = await Service.open(self.config, self.target)
         try:
             await inventory.collect_once(service)
@@ -225,9 +225,11 @@ class DaytonaBackend(Backend):
         except BaseException as error:
             # Only of what was answered is it known that nothing will appear any more.
             answered = isinstance(error, Exception) and not getattr(error, "unanswered", False)
-            within = 0 if answered else LOST_AND_FOUND
+            removing = inventory.remove_by_name(
+                service, lock.name, within=0 if answered else LOST_AND_FOUND
+            )
             try:
-                await finish(inventory.remove_by_name(service, lock.name, within=within))
+                await finish(removing, cancelled=isinstance(error, asyncio.CancelledError))
             except SandboxError as failure:
                 error.add_note(f"what was made may be there still: {failure}")
             finally:

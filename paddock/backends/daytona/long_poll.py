@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from paddock.backends.daytona.relay_buffer import ANSWER, ANSWER_MAX, CALL, TAG_BYTES, sign
 from paddock.backends.guest.bundle import boot
+from paddock.backends.guest.stderr import TAIL_BYTES, printable
 from paddock.errors import SandboxLost
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class LongPollTransport(asyncio.Transport):
 
     def _hear(self, answer: Answer) -> None:
         if answer.ended:
-            said = answer.data.decode(errors="replace").strip()
+            said = printable(answer.data[-TAIL_BYTES:])
             reason = f"its guest has ended: {said}" if said else "its guest has ended"
             self._channels.link.fail(reason)
             return

@@ -12,8 +12,10 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
+from paddock._concurrency import Interrupted, interruptible
 from paddock.backends.daytona.service import ServiceError, sdk
 from paddock.backends.guest.link import Liveness, State
+from paddock.backends.guest.stderr import TAIL_BYTES, printable
 from paddock.errors import ConfigError, SandboxLost
 
 if TYPE_CHECKING:
@@ -80,7 +82,8 @@ class RequestChannel:
                 raise SandboxLost(str(error)) from None
             if answer.exit_code == 0:
                 return str(answer.result)
-            said = f"exit {answer.exit_code}: {answer.result.strip()[-1000:]}"
+            printed = printable(answer.result.encode(errors="replace")[-TAIL_BYTES:])
+            said = f"exit {answer.exit_code}: {printed}"
             if answer.exit_code == MISSING or "python3: not found" in answer.result:
                 break
             if any(name in answer.result for name in NO_RELAY_BUFFER):
@@ -107,7 +110,9 @@ class RequestChannel:
         A service that cannot even say that is taken for busy.
         """
         try:
-            await self._native.refresh_data(request_timeout=MARGIN)
+            await interruptible(self._native.refresh_data(request_timeout=MARGIN))
+        except Interrupted:
+            return
         except sdk().DaytonaError as error:
             if error.status_code == 404:
                 raise SandboxLost(

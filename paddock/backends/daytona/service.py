@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
-from paddock._concurrency import finish
+from paddock._concurrency import Interrupted, finish, interruptible
 from paddock.errors import ConfigError, MissingCredentials, MissingDependency, SandboxError
 
 if TYPE_CHECKING:
@@ -142,37 +142,41 @@ class Service:
 
         `twice` tells whether it may be done a second time when nobody knows whether it was
         done; `refused_is_passing` that a refusal may be the service's own confusion, as while
-        a sandbox changes its state. `before_again` may raise to end it. Raises
-        `ServiceError`, and `ConfigError` for a key that is refused.
+        a sandbox changes its state. `before_again` may raise to end it. Within `finish` and
+        `acquire`, a call that hangs, and a wait to make it again, end soon after a cancellation.
+        Raises `ServiceError`, and `ConfigError` for a key that is refused.
         """
 
         def is_passing(error: BaseException) -> bool:
-            if not isinstance(error, _failures()):
-                return False
-            status = _status(error)
-            if status == TOO_OFTEN or _is_changing(error):
-                return True
-            if refused_is_passing and status in REFUSED:
-                return True
-            return twice and _told(what, error).unanswered and not _is_late(error)
-
-        async def look(_: RetryCallState) -> None:
-            if before_again is not None:
-                await before_again()
+            return _is_passing(error, twice=twice, refused=refused_is_passing)
 
         try:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception(is_passing),
-                wait=_wait,
-                stop=stop_after_delay(REPEATING),
-                before_sleep=look,
-                reraise=True,
-            ):
-                with attempt:
-                    return await work()
+            return await interruptible(_repeat(work, is_passing, before_again))
+        except Interrupted as error:
+            raise ServiceError(f"{what}: Daytona gave {error}", unanswered=True) from None
         except _failures() as error:
             raise (_refused_key(what, error) or _told(what, error)) from None
-        raise AssertionError("an attempt is made or raises")
+
+
+async def _repeat(
+    work: Callable[[], Awaitable[T]],
+    is_passing: Callable[[BaseException], bool],
+    before_again: Callable[[], Awaitable[None]] | None,
+) -> T:
+    async def look(_: RetryCallState) -> None:
+        if before_again is not None:
+            await before_again()
+
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception(is_passing),
+        wait=_wait,
+        stop=stop_after_delay(REPEATING),
+        before_sleep=look,
+        reraise=True,
+    ):
+        with attempt:
+            return await work()
+    raise AssertionError("an attempt is made or raises")
 
 
 def _client(config: DaytonaConfig) -> AsyncDaytona:
@@ -235,6 +239,18 @@ def _failures() -> tuple[type[Exception], ...]:
     import aiohttp
 
     return sdk().DaytonaError, aiohttp.ClientError
+
+
+def _is_passing(error: BaseException, *, twice: bool, refused: bool) -> bool:
+    """Whether to make a call again; see `Service.call`, `refused` is its `refused_is_passing`."""
+    if not isinstance(error, _failures()):
+        return False
+    status = _status(error)
+    if status == TOO_OFTEN or _is_changing(error):
+        return True
+    if refused and status in REFUSED:
+        return True
+    return twice and _told("", error).unanswered and not _is_late(error)
 
 
 def _status(error: Any) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-__all__ = ["GuestStderr", "printable"]
+__all__ = ["TAIL_BYTES", "GuestStderr", "printable"]
 
 TAIL_BYTES = 2000
 """Bytes that are kept: the end of a traceback. Whoever took the guest over may write any number."""
