@@ -185,7 +185,7 @@ async def test_objects_come_whole_however_they_were_cut(tmp_path: Path) -> None:
 
 
 async def test_a_refusal_says_why(tmp_path: Path) -> None:
-    answer = b'HTTP/1.1 404 Not Found\r\nContent-Length: 22\r\n\r\n{"message": "no image"}'
+    answer = b'HTTP/1.1 404 Not Found\r\nContent-Length: 23\r\n\r\n{"message": "no image"}'
     async with engine_saying(answer, tmp_path) as (engine, _):
         with pytest.raises(EngineError, match="asking: no image") as caught:
             await ask(engine)

@@ -13,9 +13,12 @@ import struct
 from abc import abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
+import h11
+
 from paddock._concurrency import Interrupted, interruptible
 from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.engine.dial import dial
+from paddock.backends.docker.engine.stream import message_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +29,8 @@ __all__ = ["STDERR", "STDOUT", "HijackedStream", "Packets", "open_hijacked"]
 
 PACKET = struct.Struct("!BxxxI")
 STDOUT, STDERR = 1, 2
-HEAD_LIMIT = 64 * 1024
+REFUSAL_MAX = 64 * 1024
+"""Bytes of an answer that refuses a stream, of which the rest is not read."""
 DEADLINE = 30.0
 """Seconds in which an engine has to agree to pass a stream on: it takes a millisecond."""
 
@@ -69,13 +73,21 @@ class HijackedStream(asyncio.Protocol):
 
     def __init__(self, what: str, engine: Engine, path: str, body: bytes = b"") -> None:
         self._what = what
-        self._request = (
-            f"POST /v{engine.version}{path} HTTP/1.1\r\nHost: docker\r\n"
-            "Connection: Upgrade\r\nUpgrade: tcp\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        ).encode() + body
+        self._request = h11.Request(
+            method="POST",
+            target=f"/v{engine.version}{path}",
+            headers=[
+                ("Host", "docker"),
+                ("Connection", "Upgrade"),
+                ("Upgrade", "tcp"),
+                ("Content-Type", "application/json"),
+                ("Content-Length", str(len(body))),
+            ],
+        )
+        self._body = body
         self._transport: asyncio.Transport | None = None
-        self._head: bytearray | None = bytearray()
+        self._http: h11.Connection | None = h11.Connection(h11.CLIENT)
+        self._refusal = bytearray()
         self._packets = Packets()
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -93,36 +105,47 @@ class HijackedStream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        assert self._http is not None
         self._transport = transport
-        transport.write(self._request)
+        for event in (self._request, h11.Data(data=self._body), h11.EndOfMessage()):
+            transport.write(self._http.send(event) or b"")
 
     def data_received(self, data: bytes) -> None:
-        if self._head is not None:
-            data = self._read_head(data)
+        if self._http is not None:
+            data = self._read_answer(self._http, data)
         for stream, piece in self._packets.feed(data):
             self.on_output(stream, piece)
 
-    def _read_head(self, data: bytes) -> bytes:
-        assert self._head is not None
+    def _read_answer(self, http: h11.Connection, data: bytes) -> bytes:
+        """Return what of the stream came with the answer's end, if the engine agrees."""
+        http.receive_data(data)
+        try:
+            while True:
+                match http.next_event():
+                    case h11.InformationalResponse(status_code=101) | h11.Response(status_code=200):
+                        self._open()
+                        return http.trailing_data[0]
+                    case h11.Data(data=piece) if len(self._refusal) < REFUSAL_MAX:
+                        self._refusal += piece
+                    case h11.NEED_DATA | h11.PAUSED:
+                        return b""
+                    case h11.Data() | h11.EndOfMessage():
+                        self._refuse(message_in(bytes(self._refusal)))
+                        return b""
+        except h11.RemoteProtocolError as error:
+            self._refuse(f"the engine's answer is not HTTP/1 ({error})")
+        return b""
+
+    def _open(self) -> None:
         assert self._transport is not None
-        self._head += data
-        head, end, rest = bytes(self._head).partition(b"\r\n\r\n")
-        if not end:
-            if len(self._head) > HEAD_LIMIT:
-                self._refuse("the engine's answer has no end")
-            return b""
-        if head.split(b" ", 2)[1:2] not in ([b"101"], [b"200"]):
-            self._refuse(bytes(self._head).decode(errors="replace"))
-            return b""
-        self._head = None
+        self._http = None
         self.on_open(self._transport)
         if not self.opened.done():
             self.opened.set_result(None)
-        return rest
 
-    def _refuse(self, answer: str) -> None:
+    def _refuse(self, reason: str) -> None:
         if not self.opened.done():
-            self.opened.set_exception(EngineError(f"{self._what}: {answer}"))
+            self.opened.set_exception(EngineError(f"{self._what}: {reason}"))
         assert self._transport is not None
         self._transport.abort()
 

@@ -13,6 +13,8 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+import h11
+
 from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.engine.dial import dial
 
@@ -22,12 +24,12 @@ if TYPE_CHECKING:
     from paddock.backends.docker.engine.client import Engine
     from paddock.backends.docker.engine.endpoint import Endpoint
 
-__all__ = ["post"]
+__all__ = ["message_in", "post"]
 
 QUIET = 1800.0
 """Seconds in which an engine says nothing: a compiler in a build may be as silent, no longer."""
-HEAD_LIMIT = 64 * 1024
-LAST_CHUNK = b"0\r\n\r\n"
+PIECE = 64 * 1024
+"""Bytes that are read at once."""
 
 
 @contextlib.asynccontextmanager
@@ -47,10 +49,12 @@ async def post(
     left, the connection is closed and `body` is not read any more.
     """
     reader, writer = await _open(engine.endpoint, what)
-    head = _head(f"/v{engine.version}{path}?{urlencode(query)}", headers or {}, body is not None)
-    upload = asyncio.create_task(_send(writer, head, body))
+    http = h11.Connection(h11.CLIENT)
+    target = f"/v{engine.version}{path}?{urlencode(query)}"
+    request = _request(target, headers or {}, with_body=body is not None)
+    upload = asyncio.create_task(_send(writer, http, request, body))
     try:
-        async with contextlib.aclosing(_objects(reader, upload, what)) as objects:
+        async with contextlib.aclosing(_objects(reader, http, upload, what)) as objects:
             yield objects
     finally:
         upload.cancel()
@@ -59,14 +63,40 @@ async def post(
 
 
 async def _objects(
-    reader: asyncio.StreamReader, upload: asyncio.Task[None], what: str
+    reader: asyncio.StreamReader, http: h11.Connection, upload: asyncio.Task[None], what: str
 ) -> AsyncGenerator[dict[str, Any]]:
     try:
-        response = await _Response.begin(reader, what)
-        async for found in response.objects():
+        async for found in _answer(reader, http, what):
             yield found
-    except (EOFError, OSError) as error:
+    except (h11.RemoteProtocolError, OSError) as error:
         raise await _cause(upload) or _gone(what, error) from None
+
+
+async def _answer(
+    reader: asyncio.StreamReader, http: h11.Connection, what: str
+) -> AsyncIterator[dict[str, Any]]:
+    """The objects of the answer, one a line. One that is not 2xx is an `EngineError`."""
+    status, rest = 0, b""
+    while not isinstance(event := await _next_event(reader, http, what), h11.EndOfMessage):
+        if isinstance(event, h11.Response):
+            status = event.status_code
+        elif isinstance(event, h11.Data):
+            rest += event.data
+        if 0 < status < 300:
+            *lines, rest = rest.split(b"\n")
+            for line in filter(bytes.strip, lines):
+                yield json.loads(line)
+    if status >= 300:
+        raise EngineError(f"{what}: {message_in(rest)}", status=status)
+    if rest.strip():
+        yield json.loads(rest)
+
+
+async def _next_event(reader: asyncio.StreamReader, http: h11.Connection, what: str) -> object:
+    while (event := http.next_event()) is h11.NEED_DATA:
+        async with _patience(what):
+            http.receive_data(await reader.read(PIECE))
+    return event
 
 
 async def _cause(upload: asyncio.Task[None]) -> Exception | None:
@@ -81,26 +111,28 @@ def _gone(what: str, error: Exception) -> EngineError:
     return EngineError(f"{what}: the Docker Engine hung up ({type(error).__name__} {error})")
 
 
-def _head(target: str, headers: Mapping[str, str], with_body: bool) -> bytes:
-    length = "Transfer-Encoding: chunked" if with_body else "Content-Length: 0"
-    lines = [f"POST {target} HTTP/1.1", "Host: docker", "Connection: close", length]
-    lines += ["Content-Type: application/x-tar"] if with_body else []
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode()
+def _request(target: str, headers: Mapping[str, str], *, with_body: bool) -> h11.Request:
+    body = {"Transfer-Encoding": "chunked", "Content-Type": "application/x-tar"}
+    fields = body if with_body else {"Content-Length": "0"}
+    fields |= {"Host": "docker", "Connection": "close", **headers}
+    return h11.Request(method="POST", target=target, headers=list(fields.items()))
 
 
 async def _send(
-    writer: asyncio.StreamWriter, head: bytes, body: AsyncIterable[bytes] | None
+    writer: asyncio.StreamWriter,
+    http: h11.Connection,
+    request: h11.Request,
+    body: AsyncIterable[bytes] | None,
 ) -> None:
     """Write it all. A body that fails takes the connection with it, so that it is not mistaken
     for one that is complete."""
     try:
-        writer.write(head)
+        writer.write(http.send(request))
         if body is not None:
             async for data in body:
-                writer.write(b"%x\r\n%b\r\n" % (len(data), data) if data else b"")
+                writer.write(http.send(h11.Data(data=data)))
                 await writer.drain()
-            writer.write(LAST_CHUNK)
+        writer.write(http.send(h11.EndOfMessage()))
         await writer.drain()
     except ConnectionError:
         pass  # the engine has refused before it read everything; its answer says why
@@ -109,50 +141,9 @@ async def _send(
         raise
 
 
-class _Response:
-    """An answer of which the head has been read."""
-
-    def __init__(self, reader: asyncio.StreamReader, what: str, chunked: bool) -> None:
-        self._reader = reader
-        self._what = what
-        self._chunked = chunked
-
-    @classmethod
-    async def begin(cls, reader: asyncio.StreamReader, what: str) -> _Response:
-        """Read the head; an answer that is not 2xx is an `EngineError`."""
-        async with _patience(what):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-        status = int(head.split(" ", 2)[1])
-        response = cls(reader, what, "\r\ntransfer-encoding: chunked" in head)
-        if status >= 300:
-            text = b"".join([piece async for piece in response._pieces()]).decode(errors="replace")
-            raise EngineError(f"{what}: {_message(text)}", status=status)
-        return response
-
-    async def objects(self) -> AsyncIterator[dict[str, Any]]:
-        """The objects of the body, one a line."""
-        rest = b""
-        async for piece in self._pieces():
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in filter(bytes.strip, lines):
-                yield json.loads(line)
-        if rest.strip():
-            yield json.loads(rest)
-
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        while True:
-            async with _patience(self._what):
-                piece = await (self._chunk() if self._chunked else self._reader.read(HEAD_LIMIT))
-            if not piece:
-                return
-            yield piece
-
-    async def _chunk(self) -> bytes:
-        size = int((await self._reader.readuntil(b"\r\n")).split(b";")[0], 16)
-        return (await self._reader.readexactly(size + 2))[:-2]
-
-
-def _message(text: str) -> str:
+def message_in(body: bytes) -> str:
+    """Return what an engine says in the body of an answer that refuses something."""
+    text = body.decode(errors="replace")
     with contextlib.suppress(ValueError, KeyError, TypeError):
         return str(json.loads(text)["message"])
     return text.strip()
@@ -168,6 +159,6 @@ async def _patience(what: str) -> AsyncIterator[None]:
 
 
 async def _open(endpoint: Endpoint, what: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    reader = asyncio.StreamReader(limit=HEAD_LIMIT)
+    reader = asyncio.StreamReader(limit=PIECE)
     transport, protocol = await dial(endpoint, what, lambda: asyncio.StreamReaderProtocol(reader))
     return reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
