@@ -1,4 +1,7 @@
-"""Running a turn's calls at once, so that each gets exactly one result, whatever happens.
+"""Running a turn's calls, so that each gets exactly one result, whatever happens.
+
+Calls that may change something run one after the other, in the order given; those between
+them, which change nothing, at once.
 
 Knows neither the model nor who approves calls.
 """
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.tools.registry import ToolRegistry
 
-__all__ = ["Execution", "RunContext"]
+__all__ = ["Execution", "RunContext", "groups"]
 
 MAX_INVALID_TURNS = 8
 """Turns in a row in which no call could even be tried, before the run gives up."""
@@ -77,13 +80,14 @@ class Execution:
             )
         await self.out.sync()
 
-    async def run(self, calls: Sequence[PreparedCall], registry: ToolRegistry) -> None:
-        """Run `calls` by the tools of `registry`; their results are on the disk when this
-        returns.
+    async def run(
+        self, calls: Sequence[PreparedCall], registry: ToolRegistry
+    ) -> list[ToolFinished]:
+        """Run `calls` at once by the tools of `registry`; their results are on the disk when
+        this returns.
 
-        Raises `SandboxLost`, what kept the sandbox from being made, and `ModelError` when
-        for too long no call could be tried. Cancelled, the tools have ended before it
-        passes on, and results that had come are recorded.
+        Raises `SandboxLost`, and what kept the sandbox from being made. Cancelled, the tools
+        have ended before it passes on, and results that had come are recorded.
         """
         tasks = {asyncio.create_task(self._call(call, registry)): call for call in calls}
         try:
@@ -92,7 +96,8 @@ class Execution:
             await finish(self._end(tasks, registry))
             raise
         await self.out.sync()
-        self._judge(results)
+        self._raise_if_lost(results)
+        return results
 
     async def _collect(
         self, tasks: Mapping[asyncio.Task[ToolFinished], PreparedCall]
@@ -150,19 +155,37 @@ class Execution:
             if task in done and not task.cancelled() and self.state.open_call(call.id):
                 self.out.keep(_result(task, call))
 
-    def _judge(self, results: Sequence[ToolFinished]) -> None:
+    def _raise_if_lost(self, results: Sequence[ToolFinished]) -> None:
         """Raise what no further call could mend."""
         if self.context.failure is not None:
             raise self.context.failure
         for result in results:
             if result.metadata.get("error") == SandboxLost.__name__:
                 raise SandboxLost(result.content)
+
+    def judge(self, results: Sequence[ToolFinished]) -> None:
+        """Raise `ModelError` when for too long no call of a turn could be tried; `results` are
+        a turn's."""
         if all(result.metadata.get("error") in _INVALID for result in results):
             self._invalid_turns += 1
         else:
             self._invalid_turns = 0
         if self._invalid_turns == MAX_INVALID_TURNS:
             raise ModelError(f"no valid tool call in {MAX_INVALID_TURNS} turns")
+
+
+def groups(calls: Sequence[PreparedCall], registry: ToolRegistry) -> list[list[PreparedCall]]:
+    """`calls` in their order, those together that may run at once."""
+    found: list[list[PreparedCall]] = []
+    beside = False
+    for call in calls:
+        concurrent = call.problem is not None or registry.is_concurrent(call.name)
+        if concurrent and beside:
+            found[-1].append(call)
+        else:
+            found.append([call])
+        beside = concurrent
+    return found
 
 
 def _result(task: asyncio.Task[ToolFinished], call: PreparedCall) -> ToolFinished:

@@ -1,4 +1,4 @@
-"""The agent loop: ask the model, decide, run its calls at once, ask again.
+"""The agent loop: ask the model, decide, run its calls, ask again.
 
 It emits the typed events of `paddock.runtime.core.events` and returns how it ended. It does
 not know sessions, files or sandboxes, and who shows the events. Every await may be
@@ -38,6 +38,7 @@ from paddock.runtime.core.model import (
     Usage,
 )
 from paddock.runtime.core.text import clean_text
+from paddock.runtime.execution import groups
 from paddock.runtime.response_format import InvalidAnswer
 
 if TYPE_CHECKING:
@@ -240,10 +241,13 @@ class AgentLoop:
     async def _run_calls(self, calls: Sequence[PreparedCall], rules: Rules) -> None:
         if not calls:
             return
-        self.phase = "before tool execution"
-        await self.execution.announce(calls)
-        self.phase = "during tool execution"
-        await self.execution.run(calls, rules.registry)
+        results = []
+        for group in groups(calls, rules.registry):
+            self.phase = "before tool execution"
+            await self.execution.announce(group)
+            self.phase = "during tool execution"
+            results += await self.execution.run(group, rules.registry)
+        self.execution.judge(results)
 
     async def _finish_turn(self) -> None:
         await self.out.emit(

@@ -179,6 +179,15 @@ class PermissionProfile:
             return tool_name in _WRITING_TOOLS and _writes_protected(arguments)
         return self.dangerous_pattern(arguments) is not None
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether none of the tools that it gives is one to change files or databases by."""
+        return (
+            self.shell is ShellMode.RESTRICTED
+            and self.file_write is FileWriteMode.OFF
+            and self.database is DatabaseMode.READONLY
+        )
+
     def dangerous_pattern(self, arguments: Mapping[str, Any]) -> str | None:
         """The first of `dangerous_patterns` that occurs in the arguments' text, or None.
 

@@ -90,6 +90,11 @@ class AgentToolHandler(ChildTool):
     def requires_approval(self) -> bool:
         return self._requires_approval
 
+    @property
+    def is_concurrent(self) -> bool:
+        """An agent with a configuration of its own has a sandbox of its own."""
+        return self._config is not None
+
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         instruction = self._format(dict(invocation.arguments))
         if not instruction.strip():

@@ -70,6 +70,12 @@ class ToolHandler(ABC):
         """Whether each call has to be approved."""
         return False
 
+    @property
+    def is_concurrent(self) -> bool:
+        """Whether a call may run at the same time as others of the same answer, as those may that
+        change nothing. The other calls run one after the other, in the order given."""
+        return False
+
     @abstractmethod
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         """Do it. An exception becomes a result that the model can read; cancellation passes."""

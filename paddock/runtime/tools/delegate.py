@@ -24,11 +24,6 @@ class DelegateHandler(ChildTool):
     """
 
     name = "delegate"
-    description = (
-        "Hand a part of the work to another agent with the same tools, and get its final answer. "
-        "It begins with an empty conversation and sees only the instruction, unless full_context "
-        "is true. Several calls in one answer run at the same time."
-    )
     parameters: Final[dict[str, Any]] = {
         "type": "object",
         "properties": {
@@ -45,10 +40,28 @@ class DelegateHandler(ChildTool):
         "additionalProperties": False,
     }
 
-    def __init__(self, *, sandbox: Literal["shared", "own"] = "shared") -> None:
+    def __init__(
+        self, *, sandbox: Literal["shared", "own"] = "shared", read_only: bool = False
+    ) -> None:
+        """`read_only` says that the agents change nothing, so that they may share a sandbox and
+        work in it at the same time."""
         if sandbox not in {"shared", "own"}:
             raise ConfigError(f"a delegate's sandbox is 'shared' or 'own', not {sandbox!r}")
         self._own_sandbox = sandbox == "own"
+        self._read_only = read_only
+
+    @property
+    def is_concurrent(self) -> bool:
+        return self._own_sandbox or self._read_only
+
+    @property
+    def description(self) -> str:
+        how = "at the same time" if self.is_concurrent else "one after the other"
+        return (
+            "Hand a part of the work to another agent with the same tools, and get its final "
+            "answer. It begins with an empty conversation and sees only the instruction, unless "
+            f"full_context is true. Several calls in one answer run {how}."
+        )
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         instruction = invocation.arguments["instruction"]

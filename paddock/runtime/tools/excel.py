@@ -138,6 +138,8 @@ class ReadExcelHandler(ToolHandler):
         "additionalProperties": False,
     }
 
+    is_concurrent: Final = True
+
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         arguments = invocation.arguments
         path = parse_path(arguments["path"])

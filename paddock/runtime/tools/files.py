@@ -74,6 +74,8 @@ class ReadHandler(ToolHandler):
         "additionalProperties": False,
     }
 
+    is_concurrent: Final = True
+
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         path = parse_path(invocation.arguments["path"])
         shown = show_path(path)
@@ -181,6 +183,8 @@ class ListHandler(ToolHandler):
         },
         "additionalProperties": False,
     }
+
+    is_concurrent: Final = True
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         arguments = invocation.arguments

@@ -34,18 +34,27 @@ class ToolRegistry:
     ) -> None:
         self.profile = profile
         self._handlers: dict[str, ToolHandler] = {}
+        self._concurrent: dict[str, bool] = {}
         for handler in handlers:
             self.register(handler)
 
-    def register(self, handler: ToolHandler) -> None:
-        """Add `handler`, in place of one that has the same name."""
+    def register(self, handler: ToolHandler, *, concurrent: bool | None = None) -> None:
+        """Add `handler`, in place of one that has the same name.
+
+        `concurrent` takes the place of what it says itself, see `ToolHandler.is_concurrent`.
+        """
+        self.unregister(handler.name)
         self._handlers[handler.name] = handler
+        if concurrent is not None:
+            self._concurrent[handler.name] = concurrent
 
     def unregister(self, name: str) -> ToolHandler | None:
         """Take the handler `name` out and return it; None if there was none."""
+        self._concurrent.pop(name, None)
         return self._handlers.pop(name, None)
 
     def clear(self) -> None:
+        self._concurrent.clear()
         self._handlers.clear()
 
     def get(self, name: str) -> ToolHandler | None:
@@ -53,7 +62,10 @@ class ToolRegistry:
 
     def copy(self) -> ToolRegistry:
         """A registry of its own with the same handlers and profile."""
-        return ToolRegistry(self._handlers.values(), profile=self.profile)
+        copied = ToolRegistry(profile=self.profile)
+        for name, handler in self._handlers.items():
+            copied.register(handler, concurrent=self._concurrent.get(name))
+        return copied
 
     def __contains__(self, name: object) -> bool:
         return name in self._handlers
@@ -81,6 +93,14 @@ class ToolRegistry:
         if handler.requires_approval:
             return True
         return self.profile is not None and self.profile.requires_approval(name, arguments or {})
+
+    def is_concurrent(self, name: str) -> bool:
+        """Whether a call of this tool may run at the same time as others of the same answer.
+
+        An unknown tool's may: it does nothing.
+        """
+        handler = self._handlers.get(name)
+        return handler is None or self._concurrent.get(name, handler.is_concurrent)
 
     async def dispatch(self, invocation: ToolInvocation) -> ToolOutput:
         """Run one call and return its result, which is a result also when the call fails.

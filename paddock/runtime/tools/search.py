@@ -43,6 +43,8 @@ class GlobHandler(ToolHandler):
         "additionalProperties": False,
     }
 
+    is_concurrent: Final = True
+
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         pattern = parse_path(invocation.arguments["pattern"])
         path = parse_path(invocation.arguments.get("path", "."))
@@ -91,6 +93,8 @@ class GrepHandler(ToolHandler):
         "required": ["pattern"],
         "additionalProperties": False,
     }
+
+    is_concurrent: Final = True
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         arguments = invocation.arguments

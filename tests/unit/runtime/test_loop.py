@@ -12,7 +12,10 @@ import pytest
 from paddock.errors import SandboxLost, SetupFailed
 from paddock.runtime.core.model import ModelRequest, ModelResponse, TextDelta, ToolCall
 from paddock.runtime.models.scripted import ScriptedModel
+from paddock.runtime.tools.factory import build_registry
+from paddock.runtime.tools.registry import ToolRegistry
 from paddock.sandbox import ExecResult
+from tests.unit.runtime.conftest import FunctionTool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -115,7 +118,7 @@ async def test_usage_is_of_this_run_and_totals_are_of_the_session(
     assert session.state.run_count == 2
 
 
-async def test_calls_of_one_turn_run_at_once_and_their_results_keep_the_calls_order(
+async def test_calls_that_only_look_run_at_once_and_their_results_keep_the_calls_order(
     open_session: OpenSession, check_history: CheckHistory
 ) -> None:
     second_done = asyncio.Event()
@@ -129,12 +132,89 @@ async def test_calls_of_one_turn_run_at_once_and_their_results_keep_the_calls_or
         return "second"
 
     turns = [{"tool_calls": [call("first"), call("second")]}, {"text": "Done."}]
-    session = open_session(turns, first, second)
+    session = open_session(turns)
+    for function in (first, second):
+        session.registry.register(FunctionTool(function), concurrent=True)
     result = await session.run(prompt="Both.")
     ends = [event.tool_name for event in result.events if event.type == "tool_end"]
     assert ends == ["second", "first"]
     assert results(session.state.messages) == ["first", "second"]
     check_history(session.state.messages)
+
+
+async def test_calls_that_may_change_something_run_in_order_with_looks_between_them_at_once(
+    open_session: OpenSession,
+) -> None:
+    told: list[str] = []
+    looking = asyncio.Event()
+
+    async def change(what: str) -> str:
+        told.append(f"{what} begins")
+        await asyncio.sleep(0)
+        told.append(f"{what} ends")
+        return what
+
+    async def look(number: int) -> str:
+        if number == 1:
+            await asyncio.wait_for(looking.wait(), 30)
+        looking.set()
+        told.append("a look")
+        return "seen"
+
+    calls = [
+        call("change", what="one"),
+        call("change", what="two"),
+        call("look", number=1),
+        call("look", number=2),
+        call("change", what="three"),
+    ]
+    session = open_session([{"tool_calls": calls}, {"text": "Done."}], change)
+    session.registry.register(FunctionTool(look), concurrent=True)
+    result = await session.run(prompt="All.")
+    assert result.status == "completed"
+    assert told == [
+        *("one begins", "one ends", "two begins", "two ends"),
+        *("a look", "a look"),
+        *("three begins", "three ends"),
+    ]
+
+
+async def test_a_run_that_ends_between_two_calls_has_not_begun_the_second(
+    open_session: OpenSession, check_history: CheckHistory, tmp_path: Path
+) -> None:
+    def stop() -> str:
+        session.cancel("enough")
+        return "stopped"
+
+    turns = [{"tool_calls": [call("stop"), call("echo")]}, {"text": "Done."}]
+    session = open_session(turns, stop, echo, session_dir=tmp_path)
+    result = await session.run(prompt="Go.")
+    assert (result.status, result.reason) == ("cancelled", "enough")
+    began = [event.tool_name for event in result.events if event.type == "tool_start"]
+    assert began == ["stop"], "the second is not said to have begun"
+    assert results(session.state.messages)[1].startswith("Not run")
+    check_history(session.state.messages)
+
+
+def test_a_copy_of_a_registry_keeps_what_its_user_said_of_a_tool() -> None:
+    registry = ToolRegistry()
+    registry.register(FunctionTool(echo), concurrent=True)
+    assert registry.copy().is_concurrent("echo")
+    registry.register(FunctionTool(echo))
+    assert not registry.is_concurrent("echo"), "another tool of the name begins anew"
+
+
+@pytest.mark.parametrize(
+    ("profile", "together"),
+    [
+        ("developer", {"read", "list", "glob", "grep"}),
+        ("readonly", {"read", "list", "glob", "grep"}),
+    ],
+)
+def test_the_tools_of_a_profile_that_may_run_at_once(profile: str, together: set[str]) -> None:
+    registry = build_registry(profile)
+    registry.unregister("read_excel")  # only where its library is installed
+    assert {name for name in registry if registry.is_concurrent(name)} == together
 
 
 @pytest.mark.rows("C44")
@@ -371,7 +451,7 @@ async def test_a_lost_sandbox_ends_the_run(
     session = open_session([{"tool_calls": [call("lost"), call("echo")]}], lost, echo)
     with pytest.raises(SandboxLost, match="out of memory"):
         await session.run(prompt="Go.")
-    assert results(session.state.messages)[1] == "echo: "
+    assert results(session.state.messages)[1].startswith("Not run")
     check_history(session.state.messages)
 
 
