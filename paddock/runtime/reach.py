@@ -44,24 +44,30 @@ class _Place(NamedTuple):
         )
 
 
-def require_out_of_reach(directory: Path, config: AgentConfig, *, what: str) -> None:
-    """Raise `ConfigError` if the sandboxes of `config` work in, above or below `directory`.
+ANOTHER_SESSION_DIRECTORY = (
+    "choose a directory apart from it (session_dir, --session-dir or PADDOCK_SESSIONS_DIR), or do "
+    "not save the session (--no-save)"
+)
 
-    They could put links and forged files there, which this process would use. `what` says
-    what the directory is.
+
+def require_out_of_reach(
+    kept: Path, config: AgentConfig, *, what: str, advice: str = ANOTHER_SESSION_DIRECTORY
+) -> None:
+    """Raise `ConfigError` if the sandboxes of `config` could write the file or directory `kept`.
+
+    They do if they work in it, above it or below it, and could put links and forged files there,
+    which this process would use. `what` says what it is.
     """
     given = config.given_working_dir
     if given is None or not _works_here(config):
         return
     mounts = _mounts()
-    kept = _place(Path(os.path.realpath(directory)), mounts)
+    own = _place(Path(os.path.realpath(kept)), mounts)
     for place in _reached(Path(os.path.realpath(Path(given))), mounts):
-        if kept.meets(place):
+        if own.meets(place):
             raise ConfigError(
-                f"{what} {directory} and the working directory {given} lie within each other, so "
-                "the sandbox could write what is kept there; choose a directory apart from it "
-                "(session_dir, --session-dir or PADDOCK_SESSIONS_DIR), or do not save the session "
-                "(--no-save)"
+                f"{what} {kept} and the working directory {given} lie within each other, so the "
+                f"sandbox could write what is kept there; {advice}"
             )
 
 

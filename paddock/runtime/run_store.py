@@ -14,6 +14,7 @@ from paddock._concurrency import acquire, finish
 from paddock._directory import PrivateDirectory
 from paddock.errors import SessionError, TraceError
 from paddock.runtime.api import run_prompt, take_over
+from paddock.runtime.reach import require_out_of_reach
 from paddock.runtime.run_state import RunState
 
 if TYPE_CHECKING:
@@ -135,7 +136,17 @@ async def run_prompt_stored(
     in any other way than by its answer it is kept again, with the results that there are, and
     the next call goes on from these; decisions about calls that have their results are passed
     over.
+
+    Raises `ConfigError` for a file that the runtime's sandbox could write.
     """
+    if isinstance(run_store, SqliteRunStore):
+        await asyncio.to_thread(
+            require_out_of_reach,
+            run_store.path,
+            runtime.session.agent.config,
+            what="the run store",
+            advice="choose a file elsewhere",
+        )
     waiting = await run_store.take(run_id)
     if waiting is None:
         result = await run_prompt(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,20 @@ from paddock import (
     AgentConfig,
     ConfigError,
     LocalBackend,
+    ObservabilityConfig,
+    RuntimeOptions,
     ScriptedModel,
     Session,
     SessionStore,
     SqliteRunStore,
+    create_runtime,
+    run_prompt_stored,
 )
 from paddock.cli.app import app
 from paddock.errors import SessionError, TraceError
 from paddock.runtime import reach
 from paddock.runtime.conversation.directory import SessionDirectory
+from paddock.runtime.observability import SqliteBackend, attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +98,25 @@ def test_a_session_is_not_kept_where_its_sandbox_can_write(
     with pytest.raises(ConfigError, match="choose a directory apart from it"):
         SessionStore(directory).create_session(agent(working_dir))
     assert list(directory.iterdir()) == []
+
+
+async def test_a_run_store_is_not_kept_where_its_sandbox_can_write(tmp_path: Path) -> None:
+    store = SqliteRunStore(tmp_path / "below" / "runs.db")
+    options = RuntimeOptions(backend=LocalBackend(), working_dir=str(tmp_path))
+    runtime = create_runtime("x", options=options)
+    with pytest.raises(ConfigError, match=r"run store .*choose a file elsewhere"):
+        await run_prompt_stored(runtime, "Go.", run_store=store, run_id="1")
+    assert os.listdir(tmp_path) == []
+
+
+def test_telemetry_is_not_kept_where_the_sandbox_can_write(tmp_path: Path) -> None:
+    backend = SqliteBackend(path=tmp_path / "below" / "telemetry.db")
+    config = ObservabilityConfig(team_id="t", project_id="p", backend=backend)
+    with pytest.raises(ConfigError, match=r"telemetry database .*choose a file elsewhere"):
+        attach(Session(agent(tmp_path)), config)
+    assert list(tmp_path.iterdir()) == []
+    assert attach(Session(agent(tmp_path / "elsewhere")), config) is not None
+    assert attach(Session(agent(tmp_path)), replace(config, project_id=None)) is None
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from paddock.errors import (
 from paddock.runtime.core.events import RunStatus
 from paddock.runtime.observability.config import ObservabilityConfig, OtlpBackend, SqliteBackend
 from paddock.runtime.observability.subject import Subject
+from paddock.runtime.reach import require_out_of_reach
 
 if TYPE_CHECKING:
     import os
@@ -58,22 +59,40 @@ def attach(
     configuration.
     Nothing is kept, and nothing begun, before `Observability.start`.
 
-    Raises `ObservabilityInitializationError`.
+    Raises `ObservabilityInitializationError`, and `ConfigError` for a database file that the
+    session's sandbox could write.
     """
-    path = None if isinstance(config, ObservabilityConfig) or config is None else str(config)
     try:
-        config = _resolved(config, team_id, project_id)
-        path = path or (str(config.path) if config.path else None)
-        team_id, project_id = config.team_id, config.project_id
-        if not config.enabled or not team_id or not project_id:
-            return None
-        sinks = _sinks(config, tracer_provider, meter_provider)
-        subject = _subject(session, team_id, project_id, metadata or {})
-    except (OSError, ConfigError, MissingDependency) as error:
+        found = _resolved(config, team_id, project_id)
+    except (OSError, ConfigError) as error:
+        named = None if isinstance(config, ObservabilityConfig) or config is None else str(config)
         raise ObservabilityInitializationError(
-            str(error), config_path=path, team_id=team_id, project_id=project_id
+            str(error), config_path=named, team_id=team_id, project_id=project_id
         ) from error
-    return Observability(session, config, subject, sinks)
+    if not found.enabled or not found.team_id or not found.project_id:
+        return None
+    if isinstance(found.backend, SqliteBackend):
+        require_out_of_reach(
+            found.backend.path,
+            session.agent.config,
+            what="the telemetry database",
+            advice="choose a file elsewhere (backend.sqlite.path)",
+        )
+    try:
+        sinks = _sinks(found, tracer_provider, meter_provider)
+        subject = _subject(session, found.team_id, found.project_id, metadata or {})
+    except (OSError, ConfigError, MissingDependency) as error:
+        raise _cannot_begin(error, found) from error
+    return Observability(session, found, subject, sinks)
+
+
+def _cannot_begin(error: Exception, config: ObservabilityConfig) -> Exception:
+    return ObservabilityInitializationError(
+        str(error),
+        config_path=str(config.path) if config.path else None,
+        team_id=config.team_id,
+        project_id=config.project_id,
+    )
 
 
 class Observability:
@@ -103,13 +122,7 @@ class Observability:
             await finish(self._start())
         except (OSError, sqlite3.Error) as error:
             self._started = False
-            config = self.config
-            raise ObservabilityInitializationError(
-                str(error),
-                config_path=str(config.path) if config.path else None,
-                team_id=config.team_id,
-                project_id=config.project_id,
-            ) from error
+            raise _cannot_begin(error, self.config) from error
 
     def on_event(self, event: Record) -> None:
         """Take a record of the trace; see `StateObserver`."""

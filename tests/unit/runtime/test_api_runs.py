@@ -281,7 +281,7 @@ async def test_the_usage_of_a_session_is_that_of_all_its_runs() -> None:
 @pytest.mark.rows("O-20")
 async def test_a_stored_run_is_gone_on_with_by_its_id_and_runs_once(tmp_path: Path) -> None:
     store = SqliteRunStore(tmp_path / "runs" / "states.db")
-    options = RuntimeOptions(profile=ASKING, working_dir=str(tmp_path))
+    options = RuntimeOptions(profile=ASKING, working_dir=str(tmp_path / "work"))
     script = [bash("echo x >> ran"), {"text": "Done."}]
     first = create_runtime("x", options=options, approval_callback=later)
     async with scripted(first, script):
@@ -306,7 +306,7 @@ async def test_a_stored_run_is_gone_on_with_by_its_id_and_runs_once(tmp_path: Pa
     (refused,) = [each for each in results if isinstance(each, BaseException)]
     assert done.text == "Done."
     assert isinstance(refused, SessionError)
-    assert (tmp_path / "ran").read_text() == "x\n"
+    assert (tmp_path / "work" / "ran").read_text() == "x\n"
     assert await store.load("7") is None
 
 

@@ -60,7 +60,7 @@ def job(tmp_path: Path, store: SqliteRunStore) -> Callable[..., Any]:
         raise ApprovalInterrupt("a mail was sent")
 
     async def job(*turns: Any, **given: Any) -> RunResult:
-        options = RuntimeOptions(profile=ASKING, working_dir=str(tmp_path))
+        options = RuntimeOptions(profile=ASKING, working_dir=str(tmp_path / "work"))
         runtime = create_runtime("Deploy.", options=options, approval_callback=later)
         runtime.session._given_client = ScriptedModel([DEPLOY, *turns])
         async with runtime:
@@ -83,7 +83,7 @@ async def test_a_stored_run_that_was_decided_and_failed_is_kept_and_gone_on_with
 ) -> None:
     decisions = await decided(job)
     failed = await job(BROKEN, decisions=decisions)
-    assert (failed.status, (tmp_path / "ran").read_text()) == ("error", "x\n")
+    assert (failed.status, (tmp_path / "work" / "ran").read_text()) == ("error", "x\n")
     kept = await store.load("7")
     assert kept is not None
     assert kept == failed.state
@@ -93,7 +93,7 @@ async def test_a_stored_run_that_was_decided_and_failed_is_kept_and_gone_on_with
     assert again.status == "error"
     done = await job({"text": "It is out."}, decisions=decisions)
     assert (done.status, done.text) == ("completed", "It is out.")
-    assert (tmp_path / "ran").read_text() == "x\n"
+    assert (tmp_path / "work" / "ran").read_text() == "x\n"
     assert await store.load("7") is None
 
 
@@ -108,7 +108,7 @@ async def test_a_stored_run_whose_worker_raises_is_kept_and_gone_on_with(
     with pytest.raises(RuntimeError, match="the screen is gone"):
         await job({"text": "Never said."}, decisions=decisions, on_event=fail)
     assert (await job({"text": "It is out."})).text == "It is out."
-    assert (tmp_path / "ran").read_text() == "x\n"
+    assert (tmp_path / "work" / "ran").read_text() == "x\n"
 
 
 async def test_a_decision_about_a_call_that_there_never_was_is_still_refused(
