@@ -178,6 +178,8 @@ NO_NETWORK = {
 class LocalSandbox(GuestSandbox):
     """Owns a directory, a guest's process and the stream to it."""
 
+    one_user = "a local sandbox has one user; DockerBackend runs commands as others"
+
     def __init__(
         self,
         backend: LocalBackend,

@@ -26,7 +26,7 @@ from paddock.backends.docker.engine.client import Engine
 from paddock.backends.docker.fallback import launch
 from paddock.backends.docker.fallback.sandbox import FallbackSandbox
 from paddock.backends.docker.images.build import ensure
-from paddock.errors import ExecTimeout, SandboxClosed, SandboxLost, Unsupported
+from paddock.errors import ConfigError, ExecTimeout, SandboxClosed, SandboxLost, Unsupported
 from paddock.image import Image
 from paddock.network import Allow
 from paddock.sandbox import Capability
@@ -193,7 +193,7 @@ async def test_with_a_read_only_root_files_are_those_that_commands_see(
 async def test_a_command_runs_as_another_user_and_dies_as_one(recipe: DockerBackend) -> None:
     async with recipe.sandbox() as sandbox:
         assert (await sandbox.exec("id -un", user="nobody")).stdout == "nobody\n"
-        with pytest.raises(ValueError, match="no user called"):
+        with pytest.raises(ConfigError, match="user='nosuch'"):
             await sandbox.exec("id", user="nosuch")
         with pytest.raises(ExecTimeout):
             await sandbox.exec("setsid sleep 984010 & sleep 984011", user="nobody", timeout=0.5)

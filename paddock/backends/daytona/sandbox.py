@@ -70,6 +70,8 @@ class Preview:
 class DaytonaSandbox(GuestSandbox):
     """Owns a sandbox of Daytona's, a lock of it, and a share of the account's client."""
 
+    one_user = "a Daytona sandbox has one user; DaytonaBackend(user=...) chooses it"
+
     def __init__(
         self,
         backend: DaytonaBackend,

@@ -22,7 +22,7 @@ from paddock._concurrency import acquire, interruptible
 from paddock.backends.base import Backend, Progress
 from paddock.backends.docker.containers import commits, inventory, owner, reaper
 from paddock.backends.docker.containers.control import remove_container, resume_container
-from paddock.backends.docker.containers.creation import create_container
+from paddock.backends.docker.containers.creation import create_container, start_container
 from paddock.backends.docker.containers.exit_reason import exit_reason
 from paddock.backends.docker.containers.plan import (
     LEAST,
@@ -159,7 +159,9 @@ class DockerBackend(Backend):
         lock = await asyncio.to_thread(owner.OwnerLock.join, plan.name)
         client = GuestClient()
         try:
-            stream = await join_stream(engine, plan.container, client.connect(), plan.join_token)
+            stream = await join_stream(
+                engine, plan.container, client.connect(), plan.join_token, user=plan.user
+            )
             joining = asyncio.ensure_future(client.request("join"))
             answer = await interruptible(_ready(joining, client))
             if answer is None:
@@ -191,6 +193,7 @@ class DockerBackend(Backend):
             env={**answer["env"], **recipe.env_vars},
             gate=gate(self.network),
             host=answer["host"],
+            switches=answer["switches"],
         )
         return self.set_secrets(sandbox)
 
@@ -258,7 +261,14 @@ class DockerBackend(Backend):
         inherited = config.get("WorkingDir")
         if inherited == "/":  # some builders say so where nobody has said anything
             inherited = None
-        user = self.user or (NOBODY if self.hardening == "strict" else config.get("User"))
+        user = self.user or (NOBODY if self.hardening == "strict" else config.get("User")) or None
+        changed = (config.get("Labels") or {}).get(owner.CHANGED_LABEL)
+        guest_is_root = (
+            user is not None
+            and numbers(user) != (0, 0)
+            and self.hardening == "default"
+            and not changed
+        )
         return ContainerPlan(
             name=name,
             image=image,
@@ -271,12 +281,15 @@ class DockerBackend(Backend):
                 owner.LEASE_LABEL: "" if self.lease is None else str(self.lease),
                 # No sweep judges a sandbox that is meant to outlive its owner.
                 **({} if self.lease is None else {owner.HOST_LABEL: owner.host_id()}),
+                **({owner.USER_LABEL: user or ""} if guest_is_root else {}),
                 inventory.OWN_LABELS: json.dumps(dict(self.labels)),
             },
             resources=self.resources,
             network=self.network,
-            user=user or None,
+            user=user,
             ids=numbers(user),
+            guest_is_root=guest_is_root,
+            image_env=tuple(each.partition("=")[0] for each in config.get("Env") or ()),
             runtime=self.runtime,
             hardening=self.hardening,
         )
@@ -293,6 +306,8 @@ class DockerBackend(Backend):
         configured = asyncio.ensure_future(
             client.request(
                 "configure",
+                user=plan.user if plan.guest_is_root else None,
+                image_env=plan.image_env,
                 limits={},
                 spill_dir=plan.spill_dir,
                 lease=self.lease,
@@ -303,7 +318,7 @@ class DockerBackend(Backend):
             )
         )
         try:
-            await engine.call(f"starting {plan.name}", engine.client.start, plan.container)
+            await start_container(engine, plan)
             answer = await interruptible(_ready(configured, client))
             if answer is None:
                 cause = stream.log or await exit_reason(engine, plan.container, said="")
@@ -322,6 +337,7 @@ class DockerBackend(Backend):
             env={**answer["env"], **way_out.variables, **self.env_vars},
             gate=way_out,
             host=answer["host"],
+            switches=answer["switches"],
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock.backends.guest.connection import ProtocolViolation
 from paddock.backends.guest.inside import wire
+from paddock.backends.users import unknown_user
 from paddock.errors import (
     CommandLost,
     FenceUnavailable,
@@ -17,7 +18,7 @@ from paddock.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from paddock.backends.guest.channels import Channels
 
@@ -25,12 +26,13 @@ __all__ = ["Request", "error_in"]
 
 REPEATABLE = frozenset(("ping", "read", "stat"))
 """Requests that change nothing, so that they are made again over another stream."""
-ERRORS: dict[str, type[Exception]] = {
+ERRORS: dict[str, Callable[[str], Exception]] = {
     "FenceUnavailable": FenceUnavailable,
     "FileChanged": FileChanged,
     "ValueError": ValueError,
     "Killed": SandboxError,
     "Unknown": CommandLost,
+    "UnknownUser": unknown_user,
 }
 """The guest's exceptions that have no errno, and what they are on this side."""
 ERRNO_MAX = 4095

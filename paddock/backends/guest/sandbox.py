@@ -25,6 +25,8 @@ class GuestSandbox(Sandbox):
     """Subclasses make the guest's process and take it down in `_close`, after ours."""
 
     unfenced = ""
+    one_user = "its commands have one user"
+    """What to do for a command that is to run as another user, where none can."""
 
     def __init__(
         self,
@@ -66,7 +68,8 @@ class GuestSandbox(Sandbox):
 
     async def _start(self, command: Command) -> Process:
         if command.user is not None and Capability.USER not in self.capabilities:
-            raise Unsupported("user=", backend=self.backend)
+            what = f"user={command.user!r}"
+            raise Unsupported(what, backend=self.backend, hint=self.one_user)
         return self._client.exec(
             command.argv,
             cwd=str(command.cwd),

@@ -59,12 +59,14 @@ def _line(word: str) -> str:
 def environment(command: Command, inside: Inside) -> dict[str, str]:
     """The part of its environment that the engine and two shells hand on as it is.
 
-    The home of another user is the engine's to say, unless it was given.
+    The engine sets the home of another user, unless it was given, and no other variable of a login.
     """
     env = {name: value for name, value in command.env.items() if _kept(name, value)}
     if command.user is not None and env.get("HOME") == inside.env.get("HOME"):
         env.pop("HOME", None)
-    return env
+    name = (command.user or inside.user or "").partition(":")[0]
+    login = {} if name.isdigit() or not name else dict.fromkeys(("USER", "LOGNAME"), name)
+    return login | env
 
 
 def _argv(command: Command) -> Sequence[str]:

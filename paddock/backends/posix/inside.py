@@ -143,6 +143,8 @@ class Inside:
 
     root: bool
     """Whether commands run as root by default."""
+    user: str | None = None
+    """Whom they run as, where that is known."""
     sh: str
     grep: str
     env: Mapping[str, str]

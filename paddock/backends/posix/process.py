@@ -26,6 +26,8 @@ from paddock.errors import CommandLost, SandboxClosed, SandboxError, SandboxLost
 from paddock.process import ExecResult
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from paddock.backends.posix.control import ControlShell
     from paddock.process import Command, Stream
 
@@ -72,6 +74,10 @@ class ShellProcess(BufferedProcess):
     @abstractmethod
     def _hang_up(self) -> None:
         """Nothing that arrives from now on matters, and nothing more is written."""
+
+    async def _send_signal(self, number: int, pids: Sequence[int]) -> None:
+        """Send a signal to processes, or to groups by their negative numbers."""
+        await self._control.signal(number, pids)
 
     def _refused(self, answer: str) -> Exception:
         """Return why the command was not started, of which `answer` was said."""
@@ -212,7 +218,7 @@ class ShellProcess(BufferedProcess):
         await asyncio.wait([self.begun])
         begun = self.begun.result()
         if begun is not None and not self._result.done():
-            await self._control.signal(number, [begun[1]])
+            await self._send_signal(number, [begun[1]])
 
     async def _kill(self, grace: float) -> None:
         if self.gone:
@@ -256,13 +262,13 @@ class ShellProcess(BufferedProcess):
         """
         group = [-root] if root is not None and (killing or not known) else []
         if group:
-            await self._control.signal(signal.SIGSTOP, group)
+            await self._send_signal(signal.SIGSTOP, group)
         table = await self._control.scan()
         found = members(table, key=self._key, root=root, known=known)
         pids = [one.pid for one in found if killing or (one.pid, one.started) not in known]
         known |= {(one.pid, one.started) for one in found}
         if pids:
-            await self._control.signal(signal.SIGKILL if killing else signal.SIGTERM, pids)
+            await self._send_signal(signal.SIGKILL if killing else signal.SIGTERM, pids)
         if group:
-            await self._control.signal(signal.SIGCONT, group)
+            await self._send_signal(signal.SIGCONT, group)
         return bool(found)

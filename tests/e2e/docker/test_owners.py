@@ -150,7 +150,7 @@ async def test_joining_takes_the_token_and_a_sandbox_of_ours(
 ) -> None:
     client = GuestClient()
     with pytest.raises(EngineError, match="joining"):
-        await join_stream(engine, sandbox.id, client.connect(), "a guess")
+        await join_stream(engine, sandbox.id, client.connect(), "a guess", user=None)
     client.link.fail("test over")
     assert (await sandbox.exec("echo untouched")).stdout == "untouched\n"
     with pytest.raises(ConfigError, match="no sandbox of ours is called nobody"):

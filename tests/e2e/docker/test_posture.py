@@ -176,8 +176,10 @@ async def test_a_directory_that_everybody_may_use_stays_so(engine: Engine) -> No
 
 
 async def test_a_user_that_the_image_does_not_have_is_told(engine: Engine) -> None:
-    with pytest.raises(SandboxError, match="nobody-at-all"):
-        await DockerBackend(network="none", user="nobody-at-all").create()
+    for hardening in ("default", "strict"):
+        recipe = DockerBackend(network="none", user="nobody-at-all", hardening=hardening)
+        with pytest.raises(ConfigError, match="user='nobody-at-all'"):
+            await recipe.create()
 
 
 async def test_the_images_working_directory_is_the_sandboxs(engine: Engine, tmp_path: Path) -> None:
@@ -210,7 +212,7 @@ async def test_a_command_may_run_as_another_user(engine: Engine, sandbox: Docker
     as_number = await sandbox.exec(who, user="1234:5678")
     assert as_number.stdout.splitlines() == ["1234", "5678", "/", NO_CAPABILITIES]
     assert (await sandbox.exec("id -u")).stdout == "0\n"
-    with pytest.raises(ValueError, match="no user called nobody-at-all"):
+    with pytest.raises(ConfigError, match="user='nobody-at-all'"):
         await sandbox.exec("true", user="nobody-at-all")
     assert (await sandbox.exec(["no-such-program"], user="nobody")).exit_code == 127
     with pytest.raises(ExecTimeout):

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import acquire, finish, in_background, interruptible
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from paddock.backends.docker.engine.client import Engine
 
 __all__ = [
+    "Made",
     "committed",
     "host_prefix",
     "keep",
@@ -55,6 +57,17 @@ REFERENCE = re.compile(
 """What an engine takes for the name of an image; only a registry has dots, a port or capitals."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """By whom a container's files were made.
+
+    `user` is whom its commands ran as; `changed` says that they could replace its Python.
+    """
+
+    user: str | None
+    changed: bool
+
+
 def reference_of(name: str) -> str:
     """`name` with a tag. Raises `ConfigError` for what no image can be called."""
     match = REFERENCE.fullmatch(name)
@@ -63,7 +76,7 @@ def reference_of(name: str) -> str:
     return name if match["tag"] else f"{name}:latest"
 
 
-async def keep(engine: Engine, container: str, reference: str) -> None:
+async def keep(engine: Engine, container: str, reference: str, made: Made) -> None:
     """Give a container's files a name. A snapshot that had it is removed, unless it is used.
 
     If it fails, or is cancelled before that, the name is whose it was.
@@ -78,7 +91,7 @@ async def keep(engine: Engine, container: str, reference: str) -> None:
         if taken is not None:
             await remove_unnamed(engine, taken)
 
-    async with committed(engine, container, {recipes.LABEL: reference}) as image:
+    async with committed(engine, container, {recipes.LABEL: reference}, made) as image:
         before = await acquire(_rename(engine, image, reference), give_back)
     if before and (before["Config"]["Labels"] or {}).get(recipes.LABEL) == reference:
         await finish(remove_unnamed(engine, before["Id"]))
@@ -100,13 +113,14 @@ async def _tag(engine: Engine, image: str, reference: str) -> None:
 
 @contextlib.asynccontextmanager
 async def committed(
-    engine: Engine, container: str, labels: Mapping[str, str]
+    engine: Engine, container: str, labels: Mapping[str, str], made: Made
 ) -> AsyncIterator[str]:
     """A container's files as an image under a name of ours. It stays, unless the block fails,
     but nobody's sweep takes it before the end of the block."""
     lock, image = await acquire(asyncio.to_thread(_claim), _unclaim)
     # An engine that writes a large image answers late: a cancelled caller does not wait for it.
-    writing = in_background(_commit(engine, container, image, labels))
+    labels = {owner.CHANGED_LABEL: "yes" if made.changed else "", **labels}
+    writing = in_background(_commit(engine, container, image, labels, made.user))
     try:
         await finish(interruptible(asyncio.shield(writing)))
         yield image
@@ -149,7 +163,9 @@ def host_prefix() -> str:
     return f"{FORKS}:{hashlib.sha256(owner.host_id().encode()).hexdigest()[:12]}-"
 
 
-async def _commit(engine: Engine, container: str, image: str, labels: Mapping[str, str]) -> None:
+async def _commit(
+    engine: Engine, container: str, image: str, labels: Mapping[str, str], user: str | None
+) -> None:
     """The image starts nothing and is nobody's sandbox."""
     labels = {**dict.fromkeys(owner.LABELS, ""), recipes.LABEL: image, **labels}
     repository, _, tag = image.partition(":")
@@ -164,6 +180,7 @@ async def _commit(engine: Engine, container: str, image: str, labels: Mapping[st
             changes=[
                 "ENTRYPOINT []",
                 "CMD []",
+                *([f"USER {user}"] if user else []),
                 *(f"LABEL {key}={json.dumps(value)}" for key, value in labels.items()),
             ],
             deadline=COMMIT_DEADLINE,

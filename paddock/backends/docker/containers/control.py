@@ -65,15 +65,20 @@ class ContainerSandbox(Sandbox):
     async def snapshot(self, name: str) -> Image:
         self._need_files("snapshot()")
         reference = commits.reference_of(name)
-        await commits.keep(self._engine, self._plan.container, reference)
+        await commits.keep(self._engine, self._plan.container, reference, self._made)
         return Image.from_registry(reference)
 
     async def _fork(self, count: int) -> list[Sandbox]:
         self._need_files("fork()")
         if not count:
             return []
-        async with commits.committed(self._engine, self._plan.container, {}) as image:
+        async with commits.committed(self._engine, self._plan.container, {}, self._made) as image:
             return await self._fork_from(image, count)
+
+    @property
+    def _made(self) -> commits.Made:
+        safe = self._plan.guest_is_root and Capability.USER in self.capabilities
+        return commits.Made(user=self._plan.user, changed=not safe)
 
     def _need_files(self, what: str) -> None:
         if not self._plan.keeps_files:

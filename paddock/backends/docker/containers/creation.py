@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from paddock.backends.docker.containers.control import remove_container
 from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.images.store import FORKS
+from paddock.backends.users import UNKNOWN_TO_ENGINE, unknown_user
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from paddock.backends.docker.containers.plan import ContainerPlan
     from paddock.backends.docker.engine.client import Engine
 
-__all__ = ["create_container"]
+__all__ = ["create_container", "start_container"]
 
 USERS = "/etc/passwd"
 
@@ -47,6 +48,16 @@ async def create_container(
         what = f"giving {plan.working_dir} to {plan.user}"
         await engine.call(what, _give, engine.client, plan, plan.ids)
     return replace(plan, container=container)
+
+
+async def start_container(engine: Engine, plan: ContainerPlan) -> None:
+    """Start what was created. Raise `EngineError`, and `ConfigError` for an unknown user."""
+    try:
+        await engine.call(f"starting {plan.name}", engine.client.start, plan.container)
+    except EngineError as error:
+        if plan.user and UNKNOWN_TO_ENGINE.search(str(error)):
+            raise unknown_user(plan.user) from None
+        raise
 
 
 async def _create(engine: Engine, plan: ContainerPlan, entrypoint: Sequence[str] | None) -> str:

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 __all__ = [
+    "CHANGED_LABEL",
     "HOST_LABEL",
     "LABEL",
     "LABELS",
+    "USER_LABEL",
     "OwnerLock",
     "abandoned",
     "host_id",
@@ -32,8 +34,13 @@ JOIN_TOKEN_LABEL = "dev.paddock.join-token"
 has it."""
 LEASE_LABEL = "dev.paddock.lease"
 """Seconds, or nothing for a sandbox that outlives its owners."""
-LABELS = (LABEL, HOST_LABEL, JOIN_TOKEN_LABEL, LEASE_LABEL)
+USER_LABEL = "dev.paddock.user"
+"""Whom commands run as, where the container's first process is root to start them."""
+LABELS = (LABEL, HOST_LABEL, JOIN_TOKEN_LABEL, LEASE_LABEL, USER_LABEL)
 """What is said of one container, and not of what is made from its files."""
+CHANGED_LABEL = "dev.paddock.changed"
+"""Set on an image of a sandbox's files whose commands could have replaced its Python: no guest
+on it is given more rights than its commands have."""
 
 
 def abandoned(client: APIClient, filters: Mapping[str, list[str]]) -> dict[str, str]:

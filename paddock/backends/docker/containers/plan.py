@@ -37,6 +37,7 @@ LEAST = {"cpu": 0.01, "memory": 6 * 1024**2}
 TMP_BYTES = 1024**3
 SHM_BYTES = 64 * 1024**2
 NOBODY = "65534:65534"
+ROOT = "0:0"
 NO_LOGS = {"Type": "none", "Config": {}}
 """The stream is ours alone; an engine that kept a copy would fill its disk."""
 
@@ -54,6 +55,10 @@ class ContainerPlan:
     user: str | None
     ids: tuple[int, int] | None
     """The user's numbers; None for a name that the image knows."""
+    guest_is_root: bool = False
+    """Whether the guest is root, to start commands as the user and as others."""
+    image_env: tuple[str, ...] = ()
+    """Names of the variables that the image sets."""
     runtime: str | None
     hardening: Hardening
     join_token: str
@@ -77,6 +82,7 @@ class ContainerPlan:
         if not found["State"]["Running"]:
             raise ConfigError(f"the sandbox {name} does not run ({found['State']['Status']})")
         lease = labels[owner.LEASE_LABEL]
+        user = labels.get(owner.USER_LABEL) or config["User"] or None
         return cls(
             name=name,
             image=config["Image"],
@@ -88,8 +94,9 @@ class ContainerPlan:
                 pids=host["PidsLimit"] or None,
             ),
             network="none" if host["NetworkMode"] == "none" else "full",
-            user=config["User"] or None,
-            ids=numbers(config["User"]),
+            user=user,
+            ids=numbers(user),
+            guest_is_root=bool(labels.get(owner.USER_LABEL)),
             runtime=host["Runtime"] or None,
             hardening="strict" if host["ReadonlyRootfs"] else "default",
             join_token=labels[owner.JOIN_TOKEN_LABEL],
@@ -117,7 +124,7 @@ class ContainerPlan:
             entrypoint=["python3", "-I", "-S", "-B", "-X", "utf8", "-c", boot()],
             stdin_open=True,
             working_dir=self.working_dir,
-            user=self.user,
+            user=ROOT if self.guest_is_root else self.user,
             labels=dict(self.labels),
         )
         streams = {"AttachStdin": True, "AttachStdout": True, "AttachStderr": True}

@@ -41,6 +41,12 @@ IDLE_INTERVAL = 15.0
 WITH_GUEST = frozenset(
     {Capability.TREE_KILL, Capability.NETWORK_ALLOWLIST, Capability.URL, Capability.TCP}
 )
+STRICT = "hardening='strict' leaves no right to change users; hardening='default' does"
+REPLACEABLE = (
+    "the commands' own user can replace the image's Python, so that nothing of ours runs as root; "
+    "give the image a python3 that is root's, first on PATH, or choose the user of all commands by "
+    "DockerBackend(user=...)"
+)
 SWITCHING = frozenset({Capability.USER})
 BOUNDED = frozenset({Capability.LIMIT_DISK})
 
@@ -60,6 +66,7 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
         env: Mapping[str, str],
         gate: Gate,
         host: str,
+        switches: bool,
     ) -> None:
         super().__init__(
             client,
@@ -71,9 +78,10 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
             capabilities=controls(plan)
             | WITH_GUEST
             | (frozenset() if plan.keeps_files else BOUNDED)
-            | (SWITCHING if plan.hardening == "default" and plan.is_root else frozenset()),
+            | (SWITCHING if switches and plan.hardening == "default" else frozenset()),
             gate=gate,
         )
+        self.one_user = STRICT if plan.hardening == "strict" else REPLACEABLE
         self._recipe = backend
         self._plan = plan
         self._host = host
@@ -115,7 +123,11 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
         connection = joining.connect()
         try:
             stream = await join_stream(
-                self._engine, self._plan.container, connection, self._plan.join_token
+                self._engine,
+                self._plan.container,
+                connection,
+                self._plan.join_token,
+                user=self._plan.user,
             )
             answer, _ = await joining.request("join")
             await self._client.reconnect(connection, self._host)

@@ -104,9 +104,11 @@ async def open_stream(engine: Engine, container: str, client: asyncio.Protocol) 
 
 
 async def join_stream(
-    engine: Engine, container: str, connection: Connection, token: str
+    engine: Engine, container: str, connection: Connection, token: str, *, user: str | None
 ) -> AttachedStream:
     """Connect to the guest that a container has, by its join token.
+
+    `user` runs the relay: with the rights of commands, which may have replaced its Python.
 
     Returns when the guest has answered. Raises `EngineError`. If cancelled, the connection is
     closed, and with it the relay.
@@ -114,7 +116,9 @@ async def join_stream(
     what = "joining a container's guest"
     program = RELAY.format(address=JOIN_ADDRESS, hello=HELLO_BYTES, deadline=JOIN_DEADLINE / 2)
     argv = ["python3", "-I", "-S", "-c", program]
-    made = await engine.call(what, engine.client.exec_create, container, argv, stdin=True)
+    made = await engine.call(
+        what, engine.client.exec_create, container, argv, stdin=True, user=user or ""
+    )
     path, body = f"/exec/{made['Id']}/start", b'{"Detach": false, "Tty": false}'
     sealed = SealedStream(connection, token)
     stream = await open_hijacked(

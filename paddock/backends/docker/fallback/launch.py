@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from paddock._concurrency import interruptible
 from paddock.backends.docker.containers import owner
 from paddock.backends.docker.containers.control import remove_container
-from paddock.backends.docker.containers.creation import create_container
+from paddock.backends.docker.containers.creation import create_container, start_container
 from paddock.backends.docker.containers.exit_reason import exit_reason
 from paddock.backends.docker.engine.attach import open_stream
 from paddock.backends.docker.engine.client import EngineError
@@ -45,6 +45,9 @@ NO_PROGRAM = re.compile(r'exec: \\?"(python3|sh)\\?"')
 """How runtimes say that a program is not in the image."""
 NOT_FULL = re.compile(r"^(ModuleNotFoundError|ImportError|SyntaxError)\b", re.MULTILINE)
 """How a Python ends that lacks modules, or is too old for the guest."""
+
+GUESTS_LABELS = (owner.JOIN_TOKEN_LABEL, owner.USER_LABEL)
+"""Labels for those who join a guest."""
 
 _without_python: dict[tuple[str, str], str] = {}
 """Engine and name of images that have none, and which image it was then."""
@@ -121,13 +124,13 @@ async def _image_id(engine: Engine, plan: ContainerPlan) -> str:
 async def _started(
     engine: Engine, plan: ContainerPlan, watchdog: Watchdog, lease: float
 ) -> tuple[ContainerPlan, AttachedStream, Inside]:
-    labels = {key: value for key, value in plan.labels.items() if key != owner.JOIN_TOKEN_LABEL}
+    labels = {key: value for key, value in plan.labels.items() if key not in GUESTS_LABELS}
     plan = await create_container(
-        engine, replace(plan, labels=labels), entrypoint=first_process(lease)
+        engine, replace(plan, labels=labels, guest_is_root=False), entrypoint=first_process(lease)
     )
     stream = await open_stream(engine, plan.container, watchdog)
     try:
-        await engine.call(f"starting {plan.name}", engine.client.start, plan.container)
+        await start_container(engine, plan)
     except EngineError as error:
         if NO_PROGRAM.search(str(error)) is None:
             raise

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import acquire
+from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.engine.hijack import STDERR, STDOUT, HijackedStream, open_hijacked
 from paddock.backends.guest.inside.wire import PIECE
 from paddock.backends.posix.command import environment, wrapped
 from paddock.backends.posix.inside import KEY
 from paddock.backends.posix.process import ShellProcess
+from paddock.backends.users import UNKNOWN_TO_ENGINE, unknown_user
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from paddock.backends.docker.engine.client import Engine
     from paddock.backends.docker.fallback.watchdog import Watchdog
     from paddock.backends.posix.inside import Inside
@@ -100,9 +105,24 @@ class ExecProcess(ShellProcess):
             self._transport.abort()
         self._writable.set()
 
+    async def _send_signal(self, number: int, pids: Sequence[int]) -> None:
+        user = self._command.user
+        if user is None or self._inside.root:
+            await super()._send_signal(number, pids)
+            return
+        # The watchdog has another user, who may not. Those that have ended are no error.
+        script = f"kill -{number} {' '.join(map(str, pids))} 2>/dev/null"
+        argv, client = [self._inside.sh, "-c", script], self._engine.client
+        what = f"ending a command of {user}"
+        with contextlib.suppress(EngineError):  # the next look finds them again, or no container
+            made = await self._engine.call(
+                what, client.exec_create, self._container, argv, user=user
+            )
+            await self._engine.call(what, client.exec_start, made["Id"])
+
     def _refused(self, answer: str) -> Exception:
-        if "unable to find user" in answer or "unable to find group" in answer:
-            return ValueError(f"there is no user called {self._command.user}")
+        if UNKNOWN_TO_ENGINE.search(answer):
+            return unknown_user(self._command.user or "")
         return super()._refused(answer)
 
     async def _send(self, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from paddock.backends.docker.containers.control import (
     controls,
 )
 from paddock.backends.docker.containers.exit_reason import exit_reason
+from paddock.backends.docker.containers.sandbox import STRICT
 from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.fallback.process import ExecProcess
 from paddock.backends.guest.link import State
@@ -63,7 +65,7 @@ class FallbackSandbox(ContainerSandbox):
         self.backend = backend.name
         self.working_dir = PurePosixPath(plan.working_dir)
         self.labels = backend.labels
-        switches = inside.root and plan.hardening == "default"
+        switches = plan.hardening == "default"
         self.capabilities = controls(plan) | (SWITCHING if switches else frozenset())
         self.env: Mapping[str, str] = FrozenMapping({KEY: "", **inside.env, **backend.env_vars})
         self.fs = PosixFileSystem(self)
@@ -71,7 +73,7 @@ class FallbackSandbox(ContainerSandbox):
         self._plan = plan
         self._engine = engine
         self._watchdog = watchdog
-        self._inside = inside
+        self._inside = replace(inside, user=plan.user or "root")
         self._stream = stream
         self._lock = lock
         self._processes: set[ExecProcess] = set()
@@ -97,7 +99,7 @@ class FallbackSandbox(ContainerSandbox):
 
     async def _start(self, command: Command) -> ExecProcess:
         if command.user is not None and Capability.USER not in self.capabilities:
-            raise Unsupported("user=", backend=self.backend)
+            raise Unsupported(f"user={command.user!r}", backend=self.backend, hint=STRICT)
         while self._link.state is State.PAUSED or self._pausing is not None:
             await self._link.changed_from(State.PAUSED)
             if self._pausing is not None:

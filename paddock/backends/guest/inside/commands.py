@@ -66,6 +66,8 @@ class Command(Sink):
         self.machine = machine
         self.poller = machine.poller
         self.spills = machine.spills
+        account = machine.supervisors.account_for(order)
+        self.readers = None if account is None else account.gid
         self.owner = owner
         self.channel = channel
         self.started = time.monotonic()

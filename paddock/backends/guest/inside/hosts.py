@@ -67,6 +67,7 @@ class Host:
         keeps: bool = False,
     ) -> None:
         theirs, ours = seals or (None, None)
+        self.machine = machine
         self.poller = machine.poller
         self.inlet = inlet
         self.operations = operations
@@ -163,7 +164,8 @@ class Host:
         operation = self.operations.get(body["op"])
         if operation is not None:
             return operation(self, body), b""
-        return OPERATIONS[body["op"]](body, blob)
+        with self.machine.acting():
+            return OPERATIONS[body["op"]](body, blob)
 
     # the end
 

@@ -35,6 +35,7 @@ class Guest:
         self.machine = Machine(oom_score)
         self.poller = self.machine.poller
         self.outlives = False
+        self.switches = False
         self.env_vars: dict[str, str] = {}
         self.lease: float | None = None
         self.silence = 0.0
@@ -64,9 +65,12 @@ class Guest:
     def configure(self, host: Host, body: Body) -> dict[str, Any]:
         """The first request: limits for commands, where output spills, how long the lease is.
 
+        In a container, also whom commands run as, and which variables its image sets.
         And, if other hosts may join, the token that they have to know, the variables that they
         learn, and whether the sandbox continues when the last host has gone.
         """
+        if "image_env" in body:
+            self.switches = self.machine.log_in(body["user"], body["image_env"])
         if body.get("listen") is not None:
             host.tunnels.listen(body["listen"])
         self.machine.supervisors.begin(limits_by_number(body["limits"]))
@@ -90,6 +94,7 @@ class Guest:
             "pid": os.getpid(),
             "tree_kill": can_adopt and os.path.isdir("/proc/self"),
             "env": dict(os.environ),
+            "switches": self.switches,
             "env_vars": self.env_vars,
         }
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
+from .accounts import LOGIN, UnknownUser, find_account, foundations
 from .poller import Poller
+from .shield import hide
 from .spills import Spills
 from .supervisor import descriptor_limit
 from .supervisors import Supervisors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from .accounts import Account
     from .shield import OomScore
 
 SPARE_DESCRIPTORS = 16
@@ -29,6 +36,39 @@ class Machine:
         """The first descriptor that neither a command nor a connection may take."""
         self.spills = Spills()
         self.oom_kills = oom_kills()
+        self.account: Account | None = None
+        """The user whose rights commands and file operations have, where the guest is root."""
+        self.login: Sequence[str] = LOGIN
+        """The variables of a login that the image does not set itself."""
+
+    def log_in(self, user: str | None, image_env: Sequence[str]) -> bool:
+        """Have commands run as `user`, or else as the guest's own; return whether they may
+        run as others, too. Raise `UnknownUser`.
+
+        A guest stays root only where `user` cannot replace what it is made of. Otherwise it
+        becomes that user itself.
+        """
+        self.login = [name for name in LOGIN if name not in image_env]
+        if user is None:
+            with contextlib.suppress(UnknownUser):
+                find_account(str(os.geteuid())).log_in(os.environ, self.login)
+            return os.geteuid() == 0
+        account = find_account(user)
+        account.log_in(os.environ, self.login)
+        os.setgroups(account.groups)
+        os.setegid(account.gid)
+        with account.acting():
+            replaceable = any(map(account.can_replace, foundations()))
+        if replaceable:
+            account.become()
+            hide()
+            return False
+        self.account = self.supervisors.account = account
+        return True
+
+    def acting(self) -> AbstractContextManager[None]:
+        """Touch files as commands would; for a block that waits for nothing."""
+        return contextlib.nullcontext() if self.account is None else self.account.acting()
 
     def memory_ran_out(self) -> bool:
         """Whether the kernel has ended something for lack of memory since this was last asked."""

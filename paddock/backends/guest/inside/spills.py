@@ -32,22 +32,29 @@ class Spills:
         """
         for place in (path, f"{path}-{os.urandom(8).hex()}"):
             with contextlib.suppress(OSError):
-                os.makedirs(place, mode=0o700, exist_ok=True)
+                os.makedirs(place, mode=0o711, exist_ok=True)
                 folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
                 if is_ours(folder):
                     self._path, self._folder = place, folder
                     return
                 os.close(folder)
 
-    def open(self, kind: int) -> tuple[int, str]:
-        """A new file for a stream, and its path. Raises `OSError`."""
+    def open(self, kind: int, readers: int | None) -> tuple[int, str]:
+        """A new file for a stream, and its path; the group `readers` may read it, nobody else.
+
+        Raise `OSError`.
+        """
         if self._folder is None:
             raise FileNotFoundError("there is no directory for output")
         self._count += 1
         stream = "stdout" if kind == STDOUT else "stderr"
         name = f"{self._count}-{os.urandom(4).hex()}.{stream}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-        return os.open(name, flags, 0o600, dir_fd=self._folder), os.path.join(self._path, name)
+        fd = os.open(name, flags, 0o600, dir_fd=self._folder)
+        if readers is not None:
+            os.fchown(fd, -1, readers)
+            os.fchmod(fd, 0o640)
+        return fd, os.path.join(self._path, name)
 
 
 def is_ours(folder: int) -> bool:

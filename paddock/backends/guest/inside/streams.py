@@ -40,6 +40,8 @@ class Sink(ABC):
     spills: Spills
     window: int
     """Bytes of streamed output that the host still takes."""
+    readers: int | None
+    """The group that may read what spills, besides the guest's user."""
 
     @abstractmethod
     def send(self, kind: int, payload: bytes = b"") -> None:
@@ -198,7 +200,7 @@ class Outlet:
     def spill_over(self, data: bytes) -> None:
         try:
             if self.spill is None:
-                self.spill, self.spill_path = self.sink.spills.open(self.kind)
+                self.spill, self.spill_path = self.sink.spills.open(self.kind, self.sink.readers)
                 data = bytes(self.capture.head + self.capture.tail) + data  # nothing dropped yet
             room = min(SPILL_LIMIT - self.spilled, self.sink.spills.room)
             self.spilling = len(data) <= room

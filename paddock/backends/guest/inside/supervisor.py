@@ -17,9 +17,10 @@ import signal
 import socket
 import struct
 
+from .accounts import find_account
 from .files import describe, write_all
 from .programs import find_program
-from .shield import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl, redirect_to_null
+from .shield import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, hide, prctl, redirect_to_null
 from .trees import kill_all_below, send_signal
 from .wire import LENGTH
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
+    from .accounts import Account
     from .fence import Folder
 
     Order = dict[str, Any]
@@ -55,10 +57,11 @@ RESET_SIGNALS = (
 
 
 class Supervisor:
-    """The guest's end of one supervisor."""
+    """The guest's end of one supervisor, which has the rights of `account` or else the guest's."""
 
-    def __init__(self, limits: dict[int, int]) -> None:
+    def __init__(self, limits: dict[int, int], account: Account | None) -> None:
         self.socket, inside = socket.socketpair()
+        self.account = account
         self.alive = True
         """Until the guest has reaped it: its process id means nothing afterwards."""
         parent = os.getpid()
@@ -66,7 +69,7 @@ class Supervisor:
             self.pid = os.fork()
             if self.pid == 0:
                 try:
-                    live(inside, parent, limits)
+                    live(inside, parent, limits, account)
                 finally:
                     os._exit(1)
         except OSError:
@@ -103,17 +106,22 @@ def limits_by_number(limits: dict[str, int]) -> dict[int, int]:
     return {getattr(resource, name): int(value) for name, value in limits.items()}
 
 
-def live(connection: socket.socket, parent: int, limits: dict[int, int]) -> NoReturn:
+def live(
+    connection: socket.socket, parent: int, limits: dict[int, int], account: Account | None
+) -> NoReturn:
     """The whole life of a supervisor."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, lambda number, stack: kill_all_below(128 + number))
     close_all_but(connection.fileno())
+    apply_limits(limits)
+    if account is not None:
+        account.become()
+        hide()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # after the change of user, which takes this back
     if os.getppid() != parent:
         os._exit(0)
-    apply_limits(limits)
     while True:
         serve(connection)
 
@@ -187,8 +195,8 @@ def make_folder(order: Order) -> Folder:
 
     if order.get("user") is None:
         return Folder(order["env"], None)
-    user = find_user(order["user"])
-    return Folder(order["env"], (user.uid, user.gid))
+    account = find_account(order["user"])
+    return Folder(order["env"], (account.uid, account.gid))
 
 
 def launch(
@@ -240,12 +248,13 @@ def fork_command(
 ) -> int:
     """Start a command with a fork: as another user, or after `prepare` in the child.
 
-    Raise `ValueError` if there is no such user.
+    Raise `UnknownUser` if there is no such user.
     """
     argv, env = order["argv"], order["env"]
-    user = None if order.get("user") is None else find_user(order["user"])
-    if user is not None and env.get("HOME") == os.environ.get("HOME"):
-        env["HOME"] = user.home
+    account = None if order.get("user") is None else find_account(order["user"])
+    if account is not None:
+        inherited = (name for name in order["login"] if env.get(name) == os.environ.get(name))
+        account.log_in(env, inherited)
     leader = os.fork()
     if leader == 0:
         try:
@@ -254,8 +263,8 @@ def fork_command(
                 os.dup2(fd, number)
             for number in RESET_SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
-            if user is not None:
-                user.become()
+            if account is not None:
+                account.become()
             if prepare is not None:
                 prepare()
             os.execve(find_program(argv[0], env.get("PATH", os.defpath)), argv, env)
@@ -301,48 +310,6 @@ def read_all(fd: int) -> bytes:
         if not piece:
             return b"".join(pieces)
         pieces.append(piece)
-
-
-class User:
-    """A user as a process has it."""
-
-    def __init__(self, uid: int, gid: int, groups: list[int], home: str) -> None:
-        self.uid = uid
-        self.gid = gid
-        self.groups = groups
-        self.home = home
-
-    def become(self) -> None:
-        os.setgroups(self.groups)
-        os.setresgid(self.gid, self.gid, self.gid)
-        os.setresuid(self.uid, self.uid, self.uid)
-
-
-def find_user(wanted: str) -> User:
-    """``name``, ``uid``, ``name:group`` or ``uid:gid``, as container engines take them."""
-    import grp
-    import pwd
-
-    name, _, group = wanted.partition(":")
-    try:
-        known = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
-    except KeyError:
-        if not name.isdigit():
-            raise ValueError(f"there is no user called {name}") from None
-        gid = group_id(group) if group else 0
-        return User(int(name), gid, [gid], "/")
-    gid = group_id(group) if group else known.pw_gid
-    groups = [entry.gr_gid for entry in grp.getgrall() if known.pw_name in entry.gr_mem]
-    return User(known.pw_uid, gid, sorted({gid, *groups}), known.pw_dir)
-
-
-def group_id(name: str) -> int:
-    import grp
-
-    try:
-        return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise ValueError(f"there is no group called {name}") from None
 
 
 def fork_job(order: Order, streams: Sequence[int], connection: socket.socket) -> int:

@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from .accounts import Account
     from .shield import OomScore
     from .supervisor import Order
 
@@ -34,6 +35,8 @@ class Supervisors:
         self.after = after
         self.oom_score = oom_score
         self.limits: dict[int, int] = {}
+        self.account: Account | None = None
+        """Whose rights commands have that name no user; None for the guest's own."""
         self.all: dict[int, Supervisor] = {}
         self.idle: list[Supervisor] = []
         self.unneeded = 0
@@ -43,18 +46,18 @@ class Supervisors:
     def begin(self, limits: dict[int, int]) -> None:
         """Have one ready; `limits` are for the commands of all."""
         self.limits = limits
-        self.idle.append(self.new())
+        self.idle.append(self.new(self.account))
 
-    def new(self) -> Supervisor:
+    def new(self, account: Account | None) -> Supervisor:
         with self.oom_score.raised(FIRST_TO_GO):
-            supervisor = Supervisor(self.limits)
+            supervisor = Supervisor(self.limits, account)
         self.all[supervisor.pid] = supervisor
         return supervisor
 
     def employ(self, order: Order, streams: Sequence[int]) -> Supervisor:
-        """One that has been given `order`."""
-        while self.idle:
-            supervisor = self.idle.pop()
+        """One that has been given `order`; one with the guest's rights to become another user."""
+        account = self.account_for(order)
+        while supervisor := self.take_idle(account):
             self.unneeded = min(self.unneeded, len(self.idle))
             try:
                 supervisor.give(order, streams)
@@ -62,13 +65,24 @@ class Supervisors:
                 supervisor.close()
             else:
                 return supervisor
-        supervisor = self.new()
+        supervisor = self.new(account)
         try:
             supervisor.give(order, streams)
         except OSError:
             supervisor.close()
             raise
         return supervisor
+
+    def account_for(self, order: Order) -> Account | None:
+        """Whose rights its supervisor has; None for the guest's, to become another user."""
+        return self.account if order.get("user") is None else None
+
+    def take_idle(self, account: Account | None) -> Supervisor | None:
+        """The one that came last of those with these rights."""
+        for index in reversed(range(len(self.idle))):
+            if self.idle[index].account is account:
+                return self.idle.pop(index)
+        return None
 
     def release(self, supervisor: Supervisor) -> None:
         if len(self.idle) >= KEPT_FOR_NOW:

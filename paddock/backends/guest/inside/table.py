@@ -36,6 +36,7 @@ class Commands(Owner):
         order: Order = {"cwd": body["cwd"]}
         if body["op"] != "job":
             order.update(argv=body["argv"], env=body["env"], user=body.get("user"))
+            order["login"] = self.machine.login
             if body["op"] == "fenced":
                 order["fence"] = body["fence"]
         else:
