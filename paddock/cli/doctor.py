@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import shutil
 from importlib import metadata
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +23,8 @@ from paddock.errors import PaddockError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from paddock.backends.isolation.levels import Enforced, Level
 
 __all__ = ["Finding", "doctor"]
 
@@ -39,6 +42,10 @@ _FENCES = {
     "landlock": "no files of this machine but its system directories, read-only",
 }
 
+FENCE = "restricted shell's fence"
+FENCE_TIMEOUT = 10.0
+"""Seconds for `true` to end in a sandbox that is there: it takes milliseconds."""
+LANDLOCK_KERNEL = (5, 13)
 ENGINE_PATIENCE = 5
 """Seconds for an engine to say its version: one that is busy answers within one."""
 
@@ -69,10 +76,11 @@ def doctor(as_json: options.AsJson = False) -> None:
 def examine() -> Iterator[Finding]:
     """Look at everything, in the order in which it is shown."""
     yield _python()
-    yield _isolation()
+    yield from _local()
     yield _ripgrep()
-    yield _docker()
+    yield from _docker()
     yield _distribution("daytona", "Daytona SDK", install="paddock[daytona]")
+    yield _fence("Daytona", "not tried: if its machines have Landlock; each command says if not")
     yield _key("DAYTONA_API_KEY", "sandboxes in Daytona")
     yield _project()
     yield _distribution("openai", "OpenAI client", install="openai")
@@ -104,17 +112,52 @@ def _python() -> Finding:
     )
 
 
-def _isolation() -> Finding:
-    """The level that `isolation="auto"` means here, what it leaves open, and what to install."""
-    from paddock.backends.isolation.levels import CHOOSE_NONE
+def _local() -> Iterator[Finding]:
+    """Local isolation, and whether a command in a local sandbox can be fenced."""
     from paddock.backends.local import probe
 
-    name = "local isolation"
     try:
         found = asyncio.run(probe())
     except (PaddockError, OSError) as error:
         advice = "nothing is known yet; try again"
-        return Finding(name=name, status="missing", detail=explain(error), advice=advice)
+        for name in ("local isolation", f"{FENCE}, local"):
+            yield Finding(name=name, status="missing", detail=explain(error), advice=advice)
+        return
+    yield _isolation(found)
+    try:
+        asyncio.run(_run_fenced(found.level))
+    except (PaddockError, OSError) as error:
+        yield _no_fence("local", explain(error))
+    else:
+        yield _fence("local", "Landlock: a command that was tried was fenced")
+
+
+async def _run_fenced(level: Level) -> None:
+    from paddock import Fence, LocalBackend
+
+    async with LocalBackend(isolation=level).sandbox() as sandbox:
+        await sandbox.exec("true", fence=Fence(), timeout=FENCE_TIMEOUT)
+
+
+def _fence(backend: str, detail: str) -> Finding:
+    return Finding(name=f"{FENCE}, {backend}", status="ok", detail=detail)
+
+
+def _no_fence(backend: str, reason: str) -> Finding:
+    return Finding(
+        name=f"{FENCE}, {backend}",
+        status="partly",
+        detail=f"none: {reason}; bash of a restricted profile is refused",
+        advice="`shell: {fence: allow-list}` in a profile accepts a weaker one; see "
+        "docs/profiles.md",
+    )
+
+
+def _isolation(found: Enforced) -> Finding:
+    """The level that `isolation="auto"` means here, what it leaves open, and what to install."""
+    from paddock.backends.isolation.levels import CHOOSE_NONE
+
+    name = "local isolation"
     if found.level == "none":
         advice = "; ".join(filter(None, (found.hint, "use a container backend", CHOOSE_NONE)))
         return Finding(name=name, status="missing", detail=f"none: {found.reason}", advice=advice)
@@ -140,19 +183,30 @@ def _ripgrep() -> Finding:
     )
 
 
-def _docker() -> Finding:
-    """The engine that sandboxes would be made on."""
+def _docker() -> Iterator[Finding]:
+    """The engine that sandboxes would be made on, and whether its kernel can fence a command."""
     from paddock.backends.docker import DockerBackend
 
     try:
-        engine = DockerBackend().engine_version(deadline=ENGINE_PATIENCE)
-        return Finding(name="Docker", status="ok", detail=asyncio.run(engine))
+        found = asyncio.run(DockerBackend().engine_found(deadline=ENGINE_PATIENCE))
     except PaddockError as error:
-        return Finding(
+        yield Finding(
             name="Docker",
             status="missing",
             detail=str(error),
             advice="start Docker, or set DOCKER_HOST; local sandboxes do without",
+        )
+        return
+    yield Finding(name="Docker", status="ok", detail=f"engine {found.version} at {found.url}")
+    release = re.match(r"(\d+)\.(\d+)", found.kernel)
+    if release and (int(release[1]), int(release[2])) < LANDLOCK_KERNEL:
+        yield _no_fence("Docker", f"Landlock takes Linux 5.13, the engine's is {found.kernel}")
+    else:
+        kernel = f" (Linux {found.kernel})" if found.kernel else ""
+        yield _fence(
+            "Docker",
+            f"not tried: if the engine's kernel{kernel} has Landlock, and the image Python 3.8 or "
+            "newer; each command says if not",
         )
 
 

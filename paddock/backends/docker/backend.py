@@ -72,6 +72,15 @@ NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 """What an engine takes for a container's name or id: nothing that leads elsewhere in its API."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFound:
+    """An engine that answers: its version, that of its kernel if it says so, and where it is."""
+
+    version: str
+    kernel: str
+    url: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class DockerBackend(Backend):
     """Sandboxes in containers.
@@ -132,16 +141,18 @@ class DockerBackend(Backend):
     def images(self) -> DockerImages:
         return DockerImages(self.host)
 
-    async def engine_version(self, *, deadline: float) -> str:
-        """Return which engine makes the sandboxes, and where it is.
+    async def engine_found(self, *, deadline: float) -> EngineFound:
+        """Return which engine makes the sandboxes.
 
         Raise `SandboxError` if none answers within `deadline` seconds.
         """
         engine = await Engine.connect(self.host, deadline=deadline)
-        found = await engine.call(
-            "asking for the version", engine.client.version, deadline=deadline
+        told = await engine.call("asking for the version", engine.client.version, deadline=deadline)
+        return EngineFound(
+            version=str(told["Version"]),
+            kernel=str(told.get("KernelVersion", "")),
+            url=engine.endpoint.url,
         )
-        return f"engine {found['Version']} at {engine.endpoint.url}"
 
     async def attach(self, sandbox_id: str) -> Sandbox:
         if not _is(NAME, sandbox_id):

@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from paddock.backends.docker import DockerBackend
+from paddock.backends.docker.backend import EngineFound
 from paddock.backends.docker.engine.endpoint import Endpoint
+from paddock.backends.guest.inside import landlock
+from paddock.backends.local import LocalSandbox
 from paddock.cli import doctor, main
+from paddock.errors import FenceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.conftest import Require
 
 CONTEXT = "elsewhere"
 META = f"contexts/meta/{hashlib.sha256(CONTEXT.encode()).hexdigest()}/meta.json"
@@ -101,3 +108,39 @@ def test_an_engine_that_hangs_costs_little_time(
     assert found["status"] == "missing"
     assert "did not answer within 0.2 s" in found["detail"]
     assert found["advice"]
+
+
+def fences() -> dict[str, doctor.Finding]:
+    """What is found about the fences of commands, by backend."""
+    prefix = f"{doctor.FENCE}, "
+    found = {finding.name: finding for finding in doctor.examine()}
+    return {name.removeprefix(prefix): each for name, each in found.items() if prefix in name}
+
+
+def test_whether_a_command_can_be_fenced_is_told_of_each_backend(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def engine(backend: DockerBackend, *, deadline: float) -> EngineFound:
+        return EngineFound(version="1", kernel=kernel, url="unix:///x")
+
+    async def refuse(*args: object, **options: object) -> None:
+        raise FenceUnavailable("Landlock is not available")
+
+    monkeypatch.setattr(DockerBackend, "engine_found", engine)
+    kernel = "6.1.0-28-amd64"
+    found = fences()
+    assert list(found) == ["local", "Docker", "Daytona"]
+    assert "6.1.0-28-amd64" in found["Docker"].detail
+    assert {found[name].status for name in ("Docker", "Daytona")} == {"ok"}
+    kernel = "5.4.0"
+    monkeypatch.setattr(LocalSandbox, "exec", refuse)
+    found = fences()
+    for name, reason in (("local", "Landlock is not available"), ("Docker", "5.4.0")):
+        assert found[name].status == "partly"
+        assert reason in found[name].detail
+        assert "allow-list" in found[name].advice
+
+
+def test_a_command_is_tried_in_a_fence(require: Require) -> None:
+    require("landlock", landlock.abi() > 0, "the kernel has no Landlock")
+    assert fences()["local"].status == "ok"
