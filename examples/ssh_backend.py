@@ -43,13 +43,7 @@ class SshBackend(Backend):
 
     async def _make(self, tell: ProgressCallback) -> Sandbox:
         name = f"paddock-ssh-{secrets.token_hex(8)}"
-        sandbox = SshSandbox(self, name, working_dir=f"/tmp/{name}")
-        try:
-            await sandbox.call("mkdir", "-m", "700", str(sandbox.working_dir))
-        except BaseException:
-            await sandbox.aclose()
-            raise
-        return sandbox
+        return await SshSandbox(self, name, working_dir=f"/tmp/{name}").ready()
 
 
 class SshSandbox(ShellSandbox):

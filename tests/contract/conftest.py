@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from examples.ssh_backend import SshBackend
 from paddock.backends import lease, owner
 from paddock.backends.daytona import DaytonaBackend
 from paddock.backends.daytona.sandbox import DaytonaSandbox
@@ -48,13 +49,26 @@ BACKENDS: dict[str, Backend] = {
     "local-none": LocalBackend(isolation="none"),
     "local-landlock": LocalBackend(isolation="landlock"),
     "local-bubblewrap": LocalBackend(isolation="bubblewrap"),
+    "ssh": SshBackend(via=("env", "-i", f"PATH={os.defpath}", "HOME=/tmp", "sh", "-c")),
 }
+"""`ssh` is the example of a backend that can only run commands; a shell of this machine, with the
+environment that sshd gives, is the other machine."""
 
 
-NOT_WITHOUT_PYTHON = {
-    "test_exec.test_long_output_keeps_head_and_tail_and_spills_whole": "there is no spill file",
-    "test_tools_bash.test_bash_output_is_bounded_and_tells_*": "there is no spill file",
-    "test_process.test_stdin_of_a_command_that_has_ended_*": "the engine does not tell",
+OF_EXAMPLES = {"test_exec", "test_files", "test_process", "test_transfers"}
+"""What the example is tested with: all that its author gets for three methods."""
+
+SPILL = "there is no spill file"
+NOT_WITH_A_SHELL = {
+    "test_exec.test_long_output_keeps_head_and_tail_and_spills_whole": SPILL,
+    "test_process.test_stdin_of_a_command_that_has_ended_*": "the wrapper keeps stdin open",
+}
+NOT_OF_EXAMPLES = NOT_WITH_A_SHELL | {
+    "test_exec.test_a_command_killed_by_its_own_supervisor_hunt_*": "noticed after some looks",
+    "test_exec.test_a_fork_bomb_ends_and_the_sandbox_goes_on": "its recipe has no limits",
+}
+NOT_WITHOUT_PYTHON = NOT_WITH_A_SHELL | {
+    "test_tools_bash.test_bash_output_is_bounded_and_tells_*": SPILL,
     "test_tools_*.test_[!b]*": "slow; such a tool is its method of the files, which is tested",
     "test_cancellation.*": "slow; each step of it is a call of the engine",
     "test_pool.*": "slow; a pool does not know how a sandbox is made",
@@ -71,6 +85,7 @@ HOLDS: dict[str, frozenset[str]] = {
     "local-bubblewrap": frozenset({"none", "nobody", "names", "ports", "addresses"}),
     "local-landlock": frozenset(),
     "local-none": frozenset(),
+    "ssh": frozenset(),
 }
 """The networks of `test_policies` that a backend holds to; any other it refuses to start with."""
 OVER_TCP = ["docker", "local-bubblewrap", "local-landlock", "local-none"]
@@ -87,10 +102,11 @@ def _own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     run_on_the_modules_loop(items, "shared_sandbox")
     here = Path(__file__).parent
-    for item in items:
-        if here not in item.path.parents or "[docker-no-python" not in item.name:
-            continue
-        if reason := _why_not_without_python(item):
+    ours = [item for item in items if here in item.path.parents]
+    beyond = [item for item in ours if _is_on(item, "ssh") and item.path.stem not in OF_EXAMPLES]
+    items[:] = [item for item in items if item not in beyond]
+    for item in ours:
+        if reason := _why_not(item):
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
@@ -122,9 +138,15 @@ async def backend(
     yield BACKENDS[request.param]
 
 
-def _why_not_without_python(item: pytest.Item) -> str | None:
+def _is_on(item: pytest.Item, backend: str) -> bool:
+    return f"[{backend}" in item.name
+
+
+def _why_not(item: pytest.Item) -> str | None:
+    given = NOT_WITHOUT_PYTHON if _is_on(item, "docker-no-python") else {}
+    given = NOT_OF_EXAMPLES if _is_on(item, "ssh") else given
     name = f"{item.path.stem}.{item.name.partition('[')[0]}"
-    found = (why for pattern, why in NOT_WITHOUT_PYTHON.items() if fnmatch(name, pattern))
+    found = (why for pattern, why in given.items() if fnmatch(name, pattern))
     return next(found, None)
 
 

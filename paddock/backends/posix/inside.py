@@ -35,7 +35,17 @@ exec 2>/dev/null
 """The end of them."""
 
 CONTROL = r"""
-count=0
+read_stat() {
+  stat=
+  while IFS= read -r line || [ "$line" ]; do stat=$stat$line; done <$1/stat
+}
+read_start() {
+  shift 19
+  start=$1
+}
+read_stat /proc/$$
+read_start ${stat##*) }
+first=$start count=0
 while read -r word rest; do
   case $word in
   beat)
@@ -45,8 +55,10 @@ while read -r word rest; do
   kill) kill -$rest ;;
   scan)
     for p in /proc/[0-9]*; do
-      stat= environ= key=-
-      while IFS= read -r line || [ "$line" ]; do stat=$stat$line; done <$p/stat
+      environ= key=- start=0
+      read_stat $p
+      [ -z "$stat" ] || read_start ${stat##*) }
+      [ "$start" -ge "$first" ] || continue
       while IFS= read -r line || [ "$line" ]; do environ=$environ$line; done <$p/environ
       case $environ in
       *PADDOCK_EXEC=*)
@@ -61,8 +73,10 @@ while read -r word rest; do
   echo .
 done
 """
-"""Does what lines of its stdin say, and ends with it. It answers each line with a dot. It starts
-no process after its beginning, so it works where no process can be started any more."""
+"""Does what lines of its stdin say, and ends with it. It answers each line with a dot. A scan lists
+the processes that are not older than itself, as no command is; to read the environment of all
+there are takes seconds on a machine that is not ours alone, for a shell reads byte by byte. It
+starts no process after its beginning, so it works where no process can be started any more."""
 
 LAUNCH = r"""
 _paddock_read() {

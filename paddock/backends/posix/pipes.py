@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import shlex
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from paddock._concurrency import acquire, finish, interruptible
@@ -39,7 +39,7 @@ CALL_TIMEOUT = 60.0
 CALL_MAX = 64 * 1024
 """Bytes that are kept of what it prints."""
 
-CONTROL_SHELL = ("sh", "-c", HELLO + SAID + CONTROL, "paddock")
+CONTROL_SHELL = ("sh", "-c", f"{HELLO}cat /proc/$$/environ\n{SAID}{CONTROL}", "paddock")
 WRAPPED = ("sh", "-c", LAUNCH, "paddock", WRAPPER)
 
 
@@ -164,10 +164,6 @@ class PipedControl(ControlShell):
     def _write(self, data: bytes) -> None:
         _writer(self._pipes).write(data)
 
-    async def look(self) -> None:
-        """Return when it has answered."""
-        await self._ask("look")
-
     def leave(self) -> None:
         """Let it end by itself."""
         _writer(self._pipes).write_eof()
@@ -203,6 +199,7 @@ class PipedProcess(ShellProcess):
         super().__init__(control, command)
         self._inside = inside
         self._pipes: Pipes | None = None
+        self._missed = False
         self._room = asyncio.Event()
         self._room.set()
         self.serving: asyncio.Task[None] | None = None
@@ -252,6 +249,15 @@ class PipedProcess(ShellProcess):
         self._room.set()
         if self._pipes is not None and self._command.stdin:
             _writer(self._pipes).write_eof()
+
+    def on_look(self, pids: Collection[int]) -> None:
+        """These processes are there. A wrapper that is not, twice in a row, was killed: a child
+        that holds its streams open hides its end."""
+        begun = self.begun.result() if self.begun.done() else None
+        missing = not self._result.done() and begun is not None and begun[0] not in pids
+        if missing and self._missed:
+            self._on_end()
+        self._missed = missing
 
     async def _send(self, data: bytes) -> None:
         view = memoryview(data)

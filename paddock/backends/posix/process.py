@@ -233,7 +233,6 @@ class ShellProcess(BufferedProcess):
         return await until_gone(self._control.link, ending, grace=grace, kill_timeout=KILL_TIMEOUT)
 
     async def _end(self, grace: float) -> None:
-        self._discard()
         try:
             await asyncio.wait([self.begun])
             await self.end_tree(grace)
@@ -248,9 +247,14 @@ class ShellProcess(BufferedProcess):
         clock = asyncio.get_running_loop().time
         deadline = clock() + grace
         known: set[tuple[int, int]] = set()
+        going = await self._signal_tree(root, known, killing=grace <= 0)
+        # Not before: a command that was held up by its reader would print a lot more. Not later:
+        # the wrapper may be held up, which has to say how it ends.
+        self._discard()
         # Nothing tells when a process that is not ours to wait for has ended.
-        while await self._signal_tree(root, known, killing=clock() >= deadline):  # noqa: ASYNC110
+        while going:
             await asyncio.sleep(KILL_ROUND)
+            going = await self._signal_tree(root, known, killing=clock() >= deadline)
 
     async def _signal_tree(
         self, root: int | None, known: set[tuple[int, int]], *, killing: bool

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 from abc import abstractmethod
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from paddock._frozen import FrozenMapping
 from paddock.backends.guest.link import Link
 from paddock.backends.posix.files import PosixFileSystem
+from paddock.backends.posix.inside import KEY
 from paddock.backends.posix.pipes import (
     CONTROL_SHELL,
     EXIT_TIMEOUT,
@@ -24,7 +25,7 @@ from paddock.errors import SandboxClosed, SandboxError, SandboxLost, Unsupported
 from paddock.sandbox import KILL_GRACE, Capability, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from paddock.backends.base import Backend
     from paddock.backends.posix.inside import Inside
@@ -36,8 +37,8 @@ __all__ = ["ShellSandbox"]
 READY_DEADLINE = 60.0
 """Seconds in which the control shell has to be heard: a machine far away may be busy."""
 LOOK_INTERVAL = 15.0
-"""Seconds between two questions whether the control shell answers: often enough to notice before
-a person does, and no load."""
+"""Seconds between two looks at a sandbox that may have stopped answering: often enough to notice
+before a person does, and no load."""
 ANSWER_TIMEOUT = 20.0
 """Seconds in which it has to answer: under any load that lets a shell run."""
 BEGIN_TIMEOUT = 5.0
@@ -63,7 +64,7 @@ class ShellSandbox(Sandbox):
         self.id = sandbox_id
         self.backend = recipe.name
         self.working_dir = PurePosixPath(working_dir)
-        self.env = FrozenMapping(recipe.env_vars)
+        self.env: Mapping[str, str] = FrozenMapping(recipe.env_vars)
         self.labels = recipe.labels
         self.capabilities = capabilities
         self.fs = PosixFileSystem(self)
@@ -82,6 +83,19 @@ class ShellSandbox(Sandbox):
         The pipes carry any byte, and the end of stdin. `user` is given only with
         `Capability.USER`. `OSError` and `SandboxError` say why nothing can be started.
         """
+
+    async def ready(self) -> Self:
+        """Reach the inside, and make the working directory; for the end of `Backend._make`.
+
+        If it fails or is cancelled, the sandbox is closed.
+        """
+        try:
+            await self._connected()
+            await self.call("mkdir", "-p", "-m", "700", str(self.working_dir))
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
 
     @property
     def lost(self) -> bool:
@@ -144,20 +158,23 @@ class ShellSandbox(Sandbox):
             raise
         if inside is None:
             raise self._link.error()
+        self.env = FrozenMapping({KEY: "", **inside.env, **self.env})
         self._tasks.append(asyncio.create_task(self._watch(control)))
         return control, inside
 
     async def _watch(self, control: PipedControl) -> None:
         while not self._link.over:
             await asyncio.wait([self._link.ended], timeout=LOOK_INTERVAL)
-            answer = asyncio.ensure_future(control.look())
-            await asyncio.wait([answer], timeout=ANSWER_TIMEOUT)
+            scan = asyncio.ensure_future(control.scan())
+            await asyncio.wait([scan], timeout=ANSWER_TIMEOUT)
             # A loop that was held up has not read what had arrived.
-            await asyncio.wait([answer], timeout=1)
-            if not answer.done():
+            await asyncio.wait([scan], timeout=1)
+            if not scan.done():
                 self._link.fail("its control shell does not answer")
-            await asyncio.wait([answer])
-            answer.exception()
+            with contextlib.suppress(SandboxLost, SandboxClosed):
+                found = {one.pid for one in await scan}
+                for process in self._processes:
+                    process.on_look(found)
 
     def _on_over(self) -> None:
         for process in self._processes:
