@@ -15,6 +15,7 @@ import stat
 import sys
 
 from .files import Replacement, entry, length_of, open_regular, write_all
+from .forks import take_signals
 from .wire import BULK, INLINE
 
 TYPE_CHECKING = False
@@ -34,6 +35,7 @@ def run_job(name: str, args: Args, tell: Callable[[BaseException], None]) -> NoR
     # One that reads a file has its own word for it, once it has opened that.
     patient = name in ENDED_BY_STDIN and "source" not in args
     signal.signal(signal.SIGTERM, signal.SIG_IGN if patient else signal.SIG_DFL)
+    take_signals()
     try:
         JOBS[name](args)
     except BrokenPipeError:

@@ -19,6 +19,7 @@ import struct
 
 from .accounts import find_account
 from .files import describe, write_all
+from .forks import fork, take_signals
 from .programs import find_program
 from .shield import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, hide, prctl, redirect_to_null
 from .trees import kill_all_below, send_signal
@@ -255,7 +256,7 @@ def fork_command(
     if account is not None:
         inherited = (name for name in order["login"] if env.get(name) == os.environ.get(name))
         account.log_in(env, inherited)
-    leader = os.fork()
+    leader = fork()
     if leader == 0:
         try:
             os.setsid()
@@ -263,6 +264,7 @@ def fork_command(
                 os.dup2(fd, number)
             for number in RESET_SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
+            take_signals()
             if account is not None:
                 account.become()
             if prepare is not None:
@@ -315,7 +317,7 @@ def read_all(fd: int) -> bytes:
 def fork_job(order: Order, streams: Sequence[int], connection: socket.socket) -> int:
     from .jobs import run_job
 
-    leader = os.fork()
+    leader = fork()
     if leader == 0:
         try:
             os.setsid()
