@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from paddock.sandbox import Sandbox
 
-MARK = "986543"
-"""Seconds that the commands here sleep: it tells them from everybody else's."""
+MARK = f"9865{os.getpid()}"
+"""Seconds that the commands here sleep: it tells them from everybody else's, other tests' too."""
 
-LEFT = "pgrep -af 'sleep 98654[3]'; find . -name '.paddock-*' -o -name file ! -size 100000c"
+LEFT = f"pgrep -af 'sleep [9]{MARK[1:]}'; find . -name '.paddock-*' -o -name file ! -size 100000c"
 """Prints the processes and the files that must not be left."""
 
 Scenario = Callable[["Sandbox", "Path"], Coroutine[Any, Any, None]]
@@ -118,7 +118,7 @@ async def test_cancelled_at_any_await_it_leaves_nothing_behind(
         step += 1
         stepped = Stepped(SCENARIOS[scenario](sandbox, tmp_path), step, times)
         task: asyncio.Task[None] = asyncio.create_task(cast("Any", stepped))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asyncio.wait([task])
         cancelled = stepped.steps >= step
         if not task.cancelled():

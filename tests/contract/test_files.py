@@ -102,7 +102,7 @@ async def test_what_is_no_file_is_refused_at_once(sandbox: Sandbox) -> None:
     refused = r"regular|No such|ermi|device|directory"
     for name in names:
         for read in reading:
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(60):  # they would never end
                 with pytest.raises(OSError, match=refused):
                     await read(name)
         with pytest.raises(OSError, match=f"{refused}|Read-only|create"):

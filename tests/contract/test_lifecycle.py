@@ -131,7 +131,7 @@ async def test_a_sandbox_killed_from_outside_is_lost_at_once(
         running = asyncio.create_task(sandbox.exec("sleep 985000"))
         await sandbox.exec("true")
         await kill(sandbox)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with pytest.raises(SandboxLost):
                 await running
             with pytest.raises(SandboxLost, match=r"signal 9|from outside"):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 async def recipe(backend: Backend) -> AsyncIterator[Backend]:
     """A recipe whose sandboxes can be told from all others; at the end none may be there."""
     recipe = dataclasses.replace(backend, labels={"test": secrets.token_hex(6)})
-    async with asyncio.timeout(45):
+    async with asyncio.timeout(60):
         yield recipe
         assert await recipe.list(recipe.labels) == []
 
@@ -62,7 +62,7 @@ async def test_one_that_was_killed_while_idle_is_not_handed_out(
         await pool.wait_ready()
         victim = pool._meter.idle[0].sandbox
         await kill(victim)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not victim.lost:  # noqa: ASYNC110 - nothing else tells on every backend
                 await asyncio.sleep(0.01)
         assert pool.stats().ready == 1

@@ -95,7 +95,7 @@ async def test_the_profiles_timeout_is_for_commands_that_ask_for_none(sandbox: S
 async def test_a_cancelled_bash_leaves_no_process(sandbox: Sandbox, call: Call) -> None:
     await sandbox.exec(["mkfifo", "ready"])
     task = asyncio.ensure_future(call("bash", command="echo $$ >ready; exec sleep 600"))
-    pid = (await sandbox.exec(["cat", "ready"], timeout=10)).stdout.strip()
+    pid = (await sandbox.exec(["cat", "ready"], timeout=60)).stdout.strip()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Headers = Callable[[Sandbox, int], Awaitable[Mapping[str, str]]]
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 WEB_SOCKET = """
 import base64, hashlib, http.server

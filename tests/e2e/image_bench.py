@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PATIENCE", "Bench", "steps"]
 
-PATIENCE = 30
+PATIENCE = 60
 LAYER = re.compile(r" ---> ([0-9a-f]{12})")
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CTRL_C", "CTRL_D", "ESC_ENTER", "READY", "Terminal"]
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 READY = "⌨"
 CTRL_C, CTRL_D, ESC_ENTER = "\x03", "\x04", "\x1b\r"
 

@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.e2e.conftest import Paddock
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 SCRIPT = [
     {
         "tool_calls": [

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.daytona_account import DaytonaAccount
     from tests.e2e.conftest import Paddock
 
-PATIENCE = 50
+PATIENCE = 60
 SAMPLE = """
 import asyncio
 from paddock import Agent, AgentConfig, Session

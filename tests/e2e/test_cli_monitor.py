@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.rows("S-62")
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def waiting_for(name: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.e2e.conftest import Paddock
 
-PATIENCE = 40.0
+PATIENCE = 60.0
 SHOWN, HIDDEN, ERASED = "\x1b[?25h", "\x1b[?25l", "\x1b[2K"
 EVIL = "\x1b[2J\x1b]0;title\x07"
 SETUP = f"echo set up > made # {EVIL}"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from paddock import ModelRequest
 
-PATIENCE = 50
+PATIENCE = 60
 USAGE = {"input_tokens": 10, "output_tokens": 1}
 
 

@@ -243,7 +243,7 @@ async def test_it_ends_when_its_owner_is_silent(recipe: DockerBackend) -> None:
     async with dataclasses.replace(recipe, lease=1).sandbox() as sandbox:
         assert isinstance(sandbox, FallbackSandbox)
         sandbox._monitor._heartbeat.stop()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             with pytest.raises(SandboxLost, match=r"ended \(exit 0\)"):
                 await sandbox.exec("sleep 100")
 
@@ -266,7 +266,7 @@ async def test_it_ends_with_its_owner(recipe: DockerBackend, docker_engine: Engi
         *(sys.executable, "-c", OWNER, str(recipe.image)), stdout=asyncio.subprocess.PIPE
     )
     assert owner.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         name = (await owner.stdout.readline()).decode().strip()
         owner.send_signal(signal.SIGKILL)
         await owner.wait()

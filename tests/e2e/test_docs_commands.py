@@ -77,7 +77,7 @@ async def main():
 asyncio.run(main())
 """
 FOREVER = {"tool_calls": [{"name": "bash", "arguments": {"command": "sleep 600"}}]}
-PATIENCE = 30
+PATIENCE = 60
 
 
 @dataclass(frozen=True)

@@ -88,13 +88,13 @@ async def test_a_fork_bomb_is_not_felt_next_door_and_dies_within_two_seconds(
     async with limited.sandbox() as bombed, recipe.sandbox() as neighbour:
         before = await _latency(neighbour)
         bomb = await bombed.start(["python3", "-c", BOMB])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await anext(aiter(bomb.output())) == ("stdout", b"full\n")
         during = await _latency(neighbour)
         started = time.monotonic()
         await bomb.kill(grace=0)
         killed = time.monotonic() - started
-        assert (await bombed.exec("echo on", timeout=10)).stdout == "on\n"
+        assert (await bombed.exec("echo on", timeout=60)).stdout == "on\n"
     assert during < max(2 * before, UNFELT)
     assert killed < 2
 
@@ -174,10 +174,10 @@ async def test_two_sandboxes_share_neither_files_nor_processes_nor_ports(recipe:
         plant = "for f in /tmp/f f /dev/shm/f; do echo canary > $f; done; sleep 984000 &"
         await first.exec(plant, check=True)
         server = await first.start(["python3", "-c", SERVER])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await anext(aiter(server.output())) == ("stdout", b"up\n")
         seen = {
-            (sandbox, name): (await sandbox.exec(probe, timeout=20)).ok
+            (sandbox, name): (await sandbox.exec(probe, timeout=60)).ok
             for name, probe in PROBES.items()
             for sandbox in (second, first)
         }

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LEAVING = 5.0
 """Seconds that the first signal leaves for clean-up, and the second for the reaper."""
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 CTRL_C = b"\x03"
 
 pytestmark = pytest.mark.rows("C47")

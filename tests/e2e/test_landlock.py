@@ -15,6 +15,7 @@ import pytest
 
 from paddock import ConfigError, IsolationUnavailable, LocalBackend, SandboxLost
 from paddock.backends import lease
+from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.inside import landlock
 from paddock.backends.isolation import plan
 from paddock.sandbox import Capability
@@ -174,7 +175,10 @@ async def test_a_command_that_kills_its_guest_leaves_nothing_behind() -> None:
         assert not _runs("sleep 984211")
 
 
-async def test_a_stopped_guest_is_ended_with_all_that_it_started() -> None:
+async def test_a_stopped_guest_is_ended_with_all_that_it_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(GuestClient.__init__, "__kwdefaults__", {"kill_timeout": 1.0})
     stop = "kill -STOP $(awk '/^PPid/ {print $2}' /proc/$PPID/status)"
     async with LocalBackend(isolation="landlock").sandbox() as sandbox:
         with pytest.raises(SandboxLost):

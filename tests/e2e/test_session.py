@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from paddock import AgentEvent
     from tests.e2e.conftest import Paddock
 
-PATIENCE = 50
+PATIENCE = 60
 
 BASIC = """
 import asyncio

@@ -81,7 +81,7 @@ async def test_a_host_joins_while_others_take_all_places_again_and_again(sandbox
     async with await sandbox.start(["python3", "-c", HOLD_PLACES]) as process:
         async for _ in process.output():
             break
-        async with asyncio.timeout(50):
+        async with asyncio.timeout(60):
             other = await DockerBackend().attach(sandbox.id)
         try:
             assert (await other.exec("echo joined", timeout=30)).stdout == "joined\n"

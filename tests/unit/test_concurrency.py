@@ -17,7 +17,7 @@ from paddock._concurrency import (
     is_interrupted,
 )
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 """Seconds for what takes milliseconds."""
 REPLY = 17
 

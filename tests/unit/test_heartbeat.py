@@ -12,7 +12,7 @@ from paddock.backends.daytona.lease import LeaseRenewal
 from paddock.backends.guest.link import Link
 from paddock.backends.heartbeat import Heartbeats
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Counter:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from paddock.backends.guest.relay import ByteStream
     from paddock.backends.guest.tunnel import Tunnel
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 FROM_GUEST = wire.GUEST_CHANNELS + 5
 
 

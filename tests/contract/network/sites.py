@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEADLINE", "FETCH", "Site", "confined", "python", "site_on"]
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Site:
@@ -64,7 +64,7 @@ FETCH = """
 import sys, urllib.error, urllib.request
 for url in sys.argv[1:]:
     try:
-        print(urllib.request.urlopen(url, timeout=10).read().decode())
+        print(urllib.request.urlopen(url, timeout=60).read().decode())
     except urllib.error.HTTPError as error:
         print(error.code, error.read().decode().strip())
 """

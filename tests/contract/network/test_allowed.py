@@ -135,7 +135,7 @@ async def test_many_connections_out_at_once(sandbox: Sandbox, site: Site) -> Non
 import sys, threading, urllib.request
 def fetch(number):
     url = sys.argv[1] + str(number)
-    assert urllib.request.urlopen(url, timeout=15).read().decode() == "page /%d" % number
+    assert urllib.request.urlopen(url, timeout=60).read().decode() == "page /%d" % number
     print("ok")
 threads = [threading.Thread(target=fetch, args=(number,)) for number in range(150)]
 for thread in threads: thread.start()

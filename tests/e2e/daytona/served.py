@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from paddock.sandbox import Sandbox
     from paddock.testing.daytona.faults import Fault, FaultKind
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 """Seconds for what takes milliseconds, on a machine that is busy."""
 CREATE = "POST /api/sandbox"
 WAIT = "GET /api/sandbox/[^/]+"

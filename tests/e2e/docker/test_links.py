@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("base_image")]
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 LEASE = 2.0
 OUTLASTING = "sleep 5"
 """A command that is silent for longer than a lease."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["BASH", "cut", "names_imported", "printed", "wrapped"]
 
 DOCUMENTS = Path(__file__).parents[2] / "documents"
-PATIENCE = 50
+PATIENCE = 60
 BASH: dict[str, Any] = {"tool_calls": [{"name": "bash", "arguments": {"command": "pwd"}}]}
 COMMON = """
 import asyncio

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.rows("S-62")
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class Written:

@@ -26,7 +26,7 @@ from paddock.runtime.session import Session
 if TYPE_CHECKING:
     from pathlib import Path
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 CREATE = Progress(step="create")
 IMAGE = Progress(step="image", detail="paddock:python: step 1/3: FROM debian")
 UPLOAD = Progress(step="upload", detail="src -> work")

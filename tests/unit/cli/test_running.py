@@ -54,7 +54,7 @@ def test_a_signal_cancels_and_lets_clean_up_finish(
     started: subprocess.Popen[str], number: signal.Signals
 ) -> None:
     started.send_signal(number)
-    out, err = started.communicate(timeout=10)
+    out, err = started.communicate(timeout=60)
     assert started.returncode == 128 + number
     assert out == "cleaning\nclean\n"
     assert number.name in err
@@ -72,4 +72,4 @@ def test_a_second_signal_ends_the_process_even_while_it_is_stuck(
     started.send_signal(signal.SIGINT)
     assert started.stdout.readline() == "cleaning\n"
     started.send_signal(second)
-    assert started.wait(timeout=10) == -second
+    assert started.wait(timeout=60) == -second

@@ -31,7 +31,7 @@ from paddock.image.settings import BuildSettings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 Told = list[str]
 

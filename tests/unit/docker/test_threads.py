@@ -13,7 +13,7 @@ from paddock.backends.docker.engine.threads import CallThreads
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 NAME = "test-calls"
 
 
@@ -24,8 +24,8 @@ def answer() -> Iterator[threading.Event]:
     event.set()
 
 
-def alive() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == NAME]
+def alive(name: str = NAME) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == name]
 
 
 def hang(calls: CallThreads, answer: threading.Event) -> None:
@@ -80,9 +80,10 @@ def test_no_more_calls_run_at_a_time_than_there_may_be(answer: threading.Event) 
 
 def test_threads_without_work_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "IDLE_TIMEOUT", 0.01)
-    calls = CallThreads(2, NAME)
+    name = f"{NAME}-that-end"  # those of other tests wait for longer
+    calls = CallThreads(2, name)
     assert calls.submit(lambda: 1).result(DEADLINE) == 1
-    for thread in alive():
+    for thread in alive(name):
         thread.join(DEADLINE)
-    assert alive() == []
+    assert alive(name) == []
     assert calls.submit(lambda: 2).result(DEADLINE) == 2

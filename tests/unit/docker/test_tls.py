@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Require
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 CERTIFICATE = """\
 openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 \
   -subj /CN=localhost -addext subjectAltName=DNS:localhost

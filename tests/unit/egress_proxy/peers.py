@@ -32,7 +32,7 @@ __all__ = [
     "proxy_to",
 ]
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 LOOPBACK = ip_address("127.0.0.1")
 
 

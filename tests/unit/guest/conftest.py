@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(inside.__file__).parent.parent
 BOOT = "import sys; sys.path.insert(0, {folder!r}); from inside.loop import main; main()"
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 Frame = tuple[int, int, bytes]
 

@@ -16,7 +16,7 @@ from paddock.backends.guest.process import UNACKNOWLEDGED_MAX, GuestProcess
 from paddock.errors import CommandLost, SandboxClosed, SandboxError, SandboxLost
 from tests.unit.guest.puppet import Puppet, ended
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 def command(guest: Puppet, *, streamed: bool = False, stdin: bool = False) -> GuestProcess:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.unit.guest.conftest import RawGuest
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 FIRST = wire.GUEST_CHANNELS + 1
 """The channel of the first connection that is made inside."""
 

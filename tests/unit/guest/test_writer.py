@@ -16,7 +16,7 @@ from paddock.backends.guest.writer import SharedWriter
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 LARGE = bytes(4 * 1024 * 1024)
 
 

@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 async def _deadline() -> AsyncIterator[None]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         yield

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PATIENCE", "Hanging", "Stuck", "begins", "call", "until"]
 
-PATIENCE = 10
+PATIENCE = 60
 """Seconds that something which has to happen may take on a busy machine."""
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.core.model import ModelEvent
 
-PATIENCE = 10
+PATIENCE = 60
 """Seconds that something which has to happen may take on a busy machine."""
 
 

@@ -18,7 +18,7 @@ from paddock.runtime.yamltext import MAX_BYTES, decode, dump_yaml, read_yaml
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PATIENCE = 5.0
+PATIENCE = 60.0
 """Seconds within which the worst file has to be refused, on a busy machine."""
 
 

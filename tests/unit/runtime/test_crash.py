@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.core.model import Message, ModelRequest
 
-PATIENCE = 30
+PATIENCE = 60
 
 PROGRAM = """
 import asyncio, json, os, signal, sys

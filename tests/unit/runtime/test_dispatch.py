@@ -14,7 +14,7 @@ from paddock.runtime.dispatch import CancellationToken, JobUpdate, dispatch
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-PATIENCE = 10
+PATIENCE = 60
 
 
 @pytest.mark.rows("C45")

@@ -42,7 +42,7 @@ async def test_closing_waits_for_those_that_were_renewed() -> None:
     second = await keeper.get()
     second.may_close.set()
     closing = asyncio.create_task(keeper.aclose())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await second.closed.wait()
         assert not closing.done()
         first.may_close.set()
@@ -65,7 +65,7 @@ async def test_who_waits_for_a_thing_that_is_renewed_gets_the_new_one() -> None:
     await asyncio.sleep(0)
     keeper.renew()
     may_make.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         given = await asking
         assert not given.closed.is_set()
         assert given is made[1]
@@ -90,7 +90,7 @@ async def test_another_working_directory_leaves_the_sandbox_to_the_run_that_is_g
     runtime = create_runtime("x", options=RuntimeOptions(backend=backend))
     runtime.registry.register(FunctionTool(work))
     runtime.session._given_client = ScriptedModel([call, {"text": "1"}, call, {"text": "2"}])
-    async with runtime, asyncio.timeout(20):
+    async with runtime, asyncio.timeout(60):
         handle = dispatch_prompt(runtime, "Go.")
         await begun.wait()
         reconfigure_runtime(runtime, working_dir="/tmp")

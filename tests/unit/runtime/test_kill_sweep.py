@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-PATIENCE = 50
+PATIENCE = 60
 
 PROGRAM = """
 import asyncio, collections, itertools, json, os, signal, sys

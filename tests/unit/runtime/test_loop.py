@@ -124,7 +124,7 @@ async def test_calls_that_only_look_run_at_once_and_their_results_keep_the_calls
     second_done = asyncio.Event()
 
     async def first() -> str:
-        await asyncio.wait_for(second_done.wait(), 5)
+        await asyncio.wait_for(second_done.wait(), 60)
         return "first"
 
     async def second() -> str:

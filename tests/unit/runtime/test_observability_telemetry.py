@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import OpenSession
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 HELLO = [{"text": "Hello."}]
 CALL = {"name": "look", "arguments": {"at": "it"}}
 TURNS = [

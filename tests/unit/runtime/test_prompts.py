@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Resolve = Callable[..., str]
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds within which a template that never ends has been ended: 3 of computing, which take
 longer where others compute."""
 

@@ -112,7 +112,7 @@ async def test_a_cancelled_reader_leaves_nothing_behind(open_session: OpenSessio
     reached = asyncio.Event()
     session = open_session([{"text": "x", "tool_calls": [{"name": "forever"}]}], forever)
     task = asyncio.create_task(read())
-    await asyncio.wait_for(reached.wait(), 5)
+    await asyncio.wait_for(reached.wait(), 60)
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()

@@ -374,7 +374,7 @@ async def test_an_export_is_encoded_in_the_thread(
 async def test_a_cancelled_call_has_ended_its_query(file: Path) -> None:
     registry, before = _registry(file), _workers()
     call = asyncio.create_task(_query(registry, ENDLESS))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (workers := _workers() - before):
             await asyncio.to_thread(threading.Event().wait, 0.01)
     call.cancel()

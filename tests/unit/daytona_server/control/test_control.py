@@ -33,7 +33,7 @@ from paddock.testing.daytona import DaytonaServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-DEADLINE = 10.0  # seconds for what takes milliseconds
+DEADLINE = 60.0  # seconds for what takes milliseconds
 HOUR = 3600.0
 
 

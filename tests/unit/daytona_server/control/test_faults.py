@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from daytona import AsyncDaytona
 
-DEADLINE = 10.0  # seconds for what takes milliseconds
+DEADLINE = 60.0  # seconds for what takes milliseconds
 EXECUTE = "POST /toolbox/.*/process/execute"
 CREATE = "POST /api/sandbox"
 HOUR = 3600.0

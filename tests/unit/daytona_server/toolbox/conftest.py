@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from daytona import AsyncSandbox
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 """Seconds for what takes milliseconds."""
 LARGEST_BODY = 16 * 1024 * 1024
 """Bytes of a JSON body: a command's text may be a megabyte and more."""

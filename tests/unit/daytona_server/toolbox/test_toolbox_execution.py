@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from paddock.testing.daytona.toolbox import Toolbox
     from tests.unit.daytona_server.toolbox.conftest import Bell
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 """Seconds for what takes milliseconds."""
 
 Ended = Callable[[int], Awaitable[None]]
@@ -206,7 +206,7 @@ async def test_removing_deletes_the_files(toolbox: Toolbox, home: Path, tmp_path
 
 
 async def test_a_hundred_commands_run_at_once(sandbox: AsyncSandbox, toolbox: Toolbox) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         answers = await asyncio.gather(
             *(sandbox.process.exec(f"echo {number}") for number in range(100))
         )

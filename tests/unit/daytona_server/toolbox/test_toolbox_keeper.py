@@ -18,7 +18,7 @@ from paddock.testing.daytona.toolbox.processes import Command, Processes, SpawnF
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 """Seconds for what takes milliseconds."""
 DAEMON = "(setsid sh -c 'echo $$; exec >&- 2>&-; sleep 60' &)"
 """Prints its id, and leaves its parent, its group and its session."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from paddock.testing.daytona.toolbox import Toolbox
     from tests.unit.daytona_server.toolbox.conftest import Bell
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 """Seconds for what takes milliseconds."""
 
 Ended = Callable[[int], Awaitable[None]]

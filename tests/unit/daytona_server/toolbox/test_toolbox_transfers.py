@@ -86,7 +86,7 @@ async def test_a_large_file_streams_both_ways_in_bounded_memory(sandbox: AsyncSa
             yield block
 
     before = _peak()
-    async with asyncio.timeout(50):
+    async with asyncio.timeout(60):
         await sandbox.fs.upload_file_stream(blocks(), "large")
         size = 0
         async for chunk in await sandbox.fs.download_file_stream("large"):
