@@ -6,6 +6,7 @@ Used on both ends. No function follows a link below the directory that it is giv
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections import deque
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
 SAME = FOLDER | os.O_NOFOLLOW
 KEPT = 32
-"""Directories that a `Trail` keeps open: few of the 1024 descriptors that a process may have,
-and enough that a walk through the deepest tree seldom begins at the top again."""
+"""Directories that a walk keeps open: few of the 1024 descriptors that a process may have."""
 
 
 @contextlib.contextmanager
@@ -56,36 +56,90 @@ def open_below(top: int, path: str) -> int:
     return folder
 
 
-class Trail:
-    """Open directories below `top` one after the other, each from its nearest open parent.
+class Descent:
+    """A walk through the directories below `top`, each opened from the one before it.
 
-    A walk that stays near its last place costs a step each time, however deep the tree is.
+    A step down or up costs the same at any depth: beyond `KEPT` open directories the way up is
+    ``..``. What that opens has to be the directory of the way down, by its number.
     """
 
     def __init__(self, top: int) -> None:
         self._top = top
-        self._open: deque[tuple[str, int]] = deque()
+        self._open: deque[int] = deque()
         """The last directories on the way to the current one, the deepest at the end."""
+        self._closed: list[tuple[int, int]] = []
+        """Those above it: device and inode."""
+        self._names: list[str] = []
+
+    @property
+    def folder(self) -> int:
+        """A descriptor of the current directory, which the next step may close."""
+        return self._open[-1] if self._open else self._top
+
+    def enter(self, folder: int, name: str) -> None:
+        """Go on in `folder`, which was opened as `name` in the current directory."""
+        self._open.append(folder)
+        self._names.append(name)
+        if len(self._open) > KEPT:
+            oldest = self._open.popleft()
+            self._closed.append(identity(oldest))
+            os.close(oldest)
+
+    def leave(self) -> str:
+        """Go up; return the name of the directory that was left.
+
+        Raise `OSError` (ENOENT) if the directory above is not the one that it was: somebody has
+        moved what is below. Then the walk is over.
+        """
+        child = self._open.pop()
+        try:
+            if self._closed and not self._open:
+                above = os.open("..", SAME, dir_fd=child)
+                self._open.append(above)
+                if identity(above) != self._closed.pop():
+                    raise FileNotFoundError(errno.ENOENT, "The directory was moved meanwhile")
+        finally:
+            os.close(child)
+        return self._names.pop()
+
+    def close(self) -> None:
+        """Go to the top."""
+        while self._open:
+            os.close(self._open.pop())
+        self._closed.clear()
+        self._names.clear()
+
+
+class Trail(Descent):
+    """The same by paths: a walk that stays near its last place costs a step each time."""
+
+    def __init__(self, top: int) -> None:
+        super().__init__(top)
+        self._here = ""
 
     def at(self, path: str) -> int:
         """Return a descriptor of the directory `path`, which is closed by the next call.
 
         Raises `OSError` as `open_below` does.
         """
-        while self._open and not f"{path}/".startswith(f"{self._open[-1][0]}/"):
-            os.close(self._open.pop()[1])
-        here, folder = self._open[-1] if self._open else ("", self._top)
-        for name in filter(None, path[len(here) :].split("/")):
-            folder = os.open(name, SAME, dir_fd=folder)
-            here = join(here, name)
-            self._open.append((here, folder))
-            if len(self._open) > KEPT:
-                os.close(self._open.popleft()[1])
-        return folder
+        try:
+            while self._here and not f"{path}/".startswith(f"{self._here}/"):
+                self._here = self._here[: -len(self.leave()) - 1]
+        except OSError:
+            self.close()  # begin at the top again, by name
+        for name in filter(None, path[len(self._here) :].split("/")):
+            self.enter(os.open(name, SAME, dir_fd=self.folder), name)
+            self._here = join(self._here, name)
+        return self.folder
 
     def close(self) -> None:
-        while self._open:
-            os.close(self._open.pop()[1])
+        super().close()
+        self._here = ""
+
+
+def identity(folder: int) -> tuple[int, int]:
+    info = os.fstat(folder)
+    return info.st_dev, info.st_ino
 
 
 def join(folder: str, name: str) -> str:
@@ -96,31 +150,34 @@ def join(folder: str, name: str) -> str:
 def remove_tree(path: str, *, dir_fd: int | None = None) -> None:
     """Remove a file, a link, or a directory with all below it; never follows a link.
 
-    A directory is moved to the top before it is emptied. So depth costs neither
-    recursion nor descriptors, and no path becomes too long for the system.
+    Depth costs neither recursion nor descriptors, and no path becomes too long for the system.
     """
     if not stat.S_ISDIR(os.stat(path, dir_fd=dir_fd, follow_symlinks=False).st_mode):
         os.unlink(path, dir_fd=dir_fd)
         return
     top = open_to_empty(path, dir_fd)
     try:
-        prefix = ".paddock-" + os.urandom(6).hex()
-        waiting = remove_files(top)
-        count = 0
-        while waiting:
-            name = waiting.pop()
-            folder = open_to_empty(name, top)
-            try:
-                for below in remove_files(folder):
-                    count += 1
-                    hoist(below, folder, f"{prefix}-{count}", top)
-                    waiting.append(f"{prefix}-{count}")
-            finally:
-                os.close(folder)
-            os.rmdir(name, dir_fd=top)
+        with contextlib.closing(Descent(top)) as descent:
+            empty(descent)
     finally:
         os.close(top)
     os.rmdir(path, dir_fd=dir_fd)
+
+
+def empty(descent: Descent) -> None:
+    """Remove all below the current directory, each directory after what is in it."""
+    waiting = [remove_files(descent.folder)]
+    while True:
+        if waiting[-1]:
+            name = waiting[-1].pop()
+            descent.enter(open_to_empty(name, descent.folder), name)
+            waiting.append(remove_files(descent.folder))
+        else:
+            waiting.pop()
+            if not waiting:
+                return
+            name = descent.leave()
+            os.rmdir(name, dir_fd=descent.folder)
 
 
 def open_to_empty(name: str, dir_fd: int | None) -> int:
@@ -157,11 +214,3 @@ def remove_files(folder: int) -> list[str]:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=folder)
     return [name for name, is_folder in entries if is_folder]
-
-
-def hoist(name: str, folder: int, new: str, top: int) -> None:
-    try:
-        os.rename(name, new, src_dir_fd=folder, dst_dir_fd=top)
-    except PermissionError:  # a directory must be writable to get another parent
-        unlock(name, folder)
-        os.rename(name, new, src_dir_fd=folder, dst_dir_fd=top)
