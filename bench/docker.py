@@ -35,12 +35,14 @@ if TYPE_CHECKING:
 
     from paddock import Sandbox
 
+    Timed = Callable[[], Awaitable[object]]
+
 IMAGE = "paddock:base"
 RECIPE = DockerBackend(image=IMAGE, network="none")
 MIB = 1024 * 1024
 
 
-async def timed(work: Callable[[], Awaitable[object]]) -> float:
+async def timed(work: Timed) -> float:
     """Milliseconds."""
     begun = time.perf_counter()
     await work()
@@ -140,20 +142,19 @@ async def transfers(bare: Bare, size: int, files: int, rounds: int) -> None:
             try:
                 async with RECIPE.sandbox() as sandbox:
                     for item, told in (("big", f"{size // MIB} MiB"), ("many", f"{files} files")):
-                        for way, *both in (
-                            (
-                                "upload",
+                        there = folder / "ours" / item
+                        bare_get = partial(bare.get, container, item, folder / "bare")
+                        ways: dict[str, tuple[Timed, Timed]] = {
+                            "upload": (
                                 partial(sandbox.fs.upload, folder / item, item),
                                 partial(asyncio.to_thread, bare.put, container, folder / item),
                             ),
-                            (
-                                "download",
-                                partial(sandbox.fs.download, item, folder / "ours" / item),
-                                partial(
-                                    asyncio.to_thread, bare.get, container, item, folder / "bare"
-                                ),
+                            "download": (
+                                partial(sandbox.fs.download, item, there),
+                                partial(asyncio.to_thread, bare_get),
                             ),
-                        ):
+                        }
+                        for way, both in ways.items():
                             times = taken.setdefault(f"{way} of {told}", ([], []))
                             for side in (0, 1) if number % 2 == 0 else (1, 0):
                                 times[side].append(await timed(both[side]))

@@ -187,5 +187,9 @@ from .sandbox import (
     Sandbox as Sandbox,
     Stats as Stats,
 )
+from .transfers import (
+    LeftOut as LeftOut,
+    Transfer as Transfer,
+)
 
 __version__: str

@@ -20,11 +20,12 @@ from paddock.errors import ConfigError
 __all__ = [
     "check_bytes",
     "check_callback",
+    "check_choice",
     "check_command",
     "check_local_path",
-    "check_names",
     "check_optional_bytes",
     "check_path",
+    "check_patterns",
     "check_seconds",
     "check_signal",
     "check_stdin",
@@ -208,8 +209,19 @@ def check_callback(name: str, value: T) -> T:
     return value
 
 
-def check_names(name: str, value: object) -> frozenset[str]:
-    """Return a set of names of files."""
+def check_patterns(name: str, value: object) -> tuple[str, ...]:
+    """Return patterns of names of files."""
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise _wrong(name, value, "a list of names")
-    return frozenset(check_text(f"{name}[{at}]", item) for at, item in enumerate(value))
+        raise _wrong(name, value, "a list of patterns")
+    patterns = tuple(check_text(f"{name}[{at}]", item) for at, item in enumerate(value))
+    for pattern in patterns:
+        if not pattern.strip(" /!"):
+            raise _wrong(name, pattern, "patterns as in a .gitignore file, which name something")
+    return patterns
+
+
+def check_choice(name: str, value: T, choices: Sequence[T]) -> T:
+    """Return one of `choices`."""
+    if value not in choices:
+        raise _wrong(name, value, " or ".join(map(repr, choices)))
+    return value

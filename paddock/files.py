@@ -9,26 +9,29 @@ from __future__ import annotations
 import asyncio
 import errno
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from paddock._arguments import (
     check_bytes,
     check_callback,
+    check_choice,
     check_local_path,
-    check_names,
     check_optional_bytes,
     check_path,
+    check_patterns,
     check_text,
     check_whole,
 )
 from paddock.errors import ConfigError
+from paddock.transfers import DEFAULT_IGNORE, SKIPPED, Links, Transfer, Tree
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
+
+    from paddock.transfers import TransferCallback
 
 __all__ = [
     "DEFAULT_IGNORE",
@@ -40,26 +43,17 @@ __all__ = [
     "GlobResult",
     "GrepLine",
     "GrepResult",
-    "SentCallback",
     "TextLines",
     "too_large",
 ]
 
 AnyPath = str | PurePosixPath
-SentCallback = Callable[[int, int | None], None]
-"""Told on the event loop of the bytes that were sent, and of how many, if that is known."""
-
-SKIPPED = frozenset({".git", "node_modules", "__pycache__", ".venv", "venv"})
-"""Directories that searches do not enter: what tools made, not what people wrote."""
 
 READ_LIMIT = 100 * 1024 * 1024
 """Bytes that `FileSystem.read_bytes` returns at most, unless it is given a `limit`."""
 
 DOWNLOAD_LIMIT = 64 * 1024**3
 """Bytes of one download, holes included: above any project, below what fills a host unnoticed."""
-
-DEFAULT_IGNORE = SKIPPED | {".tox", ".nox", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
-"""Names that an upload leaves out unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,23 +293,31 @@ class FileSystem(ABC):
         source: str | os.PathLike[str],
         destination: AnyPath,
         *,
-        on_sent: SentCallback | None = None,
-    ) -> None:
+        on_progress: TransferCallback | None = None,
+    ) -> Transfer:
         """Copy one file of this machine into the sandbox, by pieces, atomically."""
-        await self._upload_file(
+        return await self._upload_file(
             Path(check_local_path("source", source)),
             self._at(destination, "destination"),
-            check_callback("on_sent", on_sent),
+            check_callback("on_progress", on_progress),
         )
 
-    async def download_file(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
+    async def download_file(
+        self,
+        source: AnyPath,
+        destination: str | os.PathLike[str],
+        *,
+        on_progress: TransferCallback | None = None,
+    ) -> Transfer:
         """Copy one file of the sandbox to this machine, by pieces, atomically.
 
         Holes of a sparse file stay holes, as far as 256 KiB of zeros in a row are written as
         one. Raises `OSError` with `errno.EFBIG` for more than `DOWNLOAD_LIMIT` bytes.
         """
-        await self._download_file(
-            self._at(source, "source"), Path(check_local_path("destination", destination))
+        return await self._download_file(
+            self._at(source, "source"),
+            Path(check_local_path("destination", destination)),
+            check_callback("on_progress", on_progress),
         )
 
     async def upload(
@@ -324,43 +326,67 @@ class FileSystem(ABC):
         destination: AnyPath,
         *,
         ignore: Iterable[str] = DEFAULT_IGNORE,
-        on_sent: SentCallback | None = None,
-    ) -> None:
+        gitignore: bool = False,
+        links: Links = "keep",
+        on_progress: TransferCallback | None = None,
+    ) -> Transfer:
         """Copy a file or a tree of this machine into the sandbox, a tree as one tar stream.
 
-        A tree's contents are merged into the directory `destination`; entries whose
-        name is in `ignore` are left out. Links travel as links; one that leads out of
-        the tree is refused with `ValueError`. `on_sent` hears how far it is.
+        A tree's contents are merged into the directory `destination`. Permission bits and
+        times of change are kept, owners are not.
+
+        - `ignore` are patterns as in a .gitignore file: a name is ignored at any depth, a
+          pattern with a slash in it begins at `source`, and the last one that matches decides.
+        - With `gitignore`, the .gitignore files in the tree apply too, after `ignore`.
+        - `links` says what happens to symbolic links. They are kept as they are by default:
+          inside a sandbox they lead nowhere else. With ``"skip"`` they are left out, and with
+          ``"refuse"`` a tree that has any raises `ValueError` before anything is sent.
+        - `on_progress` is called with the bytes of the stream that were sent.
+
+        Devices, named pipes, sockets, set-id bits and entries whose path would be longer than
+        4095 bytes are left out. The result says what was. Raises `ConfigError` for options that
+        make no sense.
         """
         here, there = Path(check_local_path("source", source)), self._at(destination, "destination")
-        left_out = check_names("ignore", ignore)
-        check_callback("on_sent", on_sent)
+        tree = _tree(ignore, gitignore, links, on_progress)
         if await asyncio.to_thread(here.is_dir):
-            await self._upload_tree(here, there, left_out, on_sent)
-        else:
-            await self._upload_file(here, there, on_sent)
+            return await self._upload_tree(here, there, tree)
+        return await self._upload_file(here, there, on_progress)
 
-    async def download(self, source: AnyPath, destination: str | os.PathLike[str]) -> None:
+    async def download(
+        self,
+        source: AnyPath,
+        destination: str | os.PathLike[str],
+        *,
+        ignore: Iterable[str] = (),
+        gitignore: bool = False,
+        links: Links = "keep",
+        on_progress: TransferCallback | None = None,
+    ) -> Transfer:
         """Copy a file or a tree of the sandbox to this machine, a tree as one tar stream.
 
-        What the sandbox sends is not trusted: names with ``..``, absolute names,
-        links that lead out, devices and pipes are refused with `ValueError`, and
-        then nothing of the tree is left. So is a tree of more than a million entries or
-        `DOWNLOAD_LIMIT` bytes; a file of more than these raises `OSError`
-        (`errno.EFBIG`).
+        The options are those of `upload`. Of symbolic links only those are kept that lead to a
+        place in the tree; an absolute one into `source` becomes relative. Others are left out,
+        as are devices, named pipes, sockets, set-id bits, and paths that would be longer than
+        4095 bytes here. Hard links become copies. The result says what was left out.
+
+        What the sandbox sends is not trusted. A stream that a packer does not make, such as
+        one with ``..`` in a name, raises `ValueError`, and so does a tree of more than a million
+        entries or `DOWNLOAD_LIMIT` bytes; then nothing of the tree is left. A file of more
+        than these raises `OSError` (`errno.EFBIG`).
         """
         there, here = self._at(source, "source"), Path(check_local_path("destination", destination))
+        tree = _tree(ignore, gitignore, links, on_progress)
         info = await self._stat(there)
         if info.kind == "directory":
-            await self._download_tree(there, here)
-        elif info.size > DOWNLOAD_LIMIT:
+            return await self._download_tree(there, here, tree)
+        if info.size > DOWNLOAD_LIMIT:
             raise OSError(
                 errno.EFBIG,
                 f"File has {info.size} bytes, and a download is limited to {DOWNLOAD_LIMIT}",
                 str(source),
             )
-        else:
-            await self._download_one(there, info, here)
+        return await self._download_one(there, info, here, on_progress)
 
     # what a backend supplies: paths are absolute and arguments checked
 
@@ -421,32 +447,47 @@ class FileSystem(ABC):
 
     @abstractmethod
     async def _upload_file(
-        self, source: Path, destination: PurePosixPath, on_sent: SentCallback | None
-    ) -> None:
+        self, source: Path, destination: PurePosixPath, on_progress: TransferCallback | None
+    ) -> Transfer:
         """For `upload_file`."""
 
     @abstractmethod
-    async def _download_file(self, source: PurePosixPath, destination: Path) -> None:
+    async def _download_file(
+        self, source: PurePosixPath, destination: Path, on_progress: TransferCallback | None
+    ) -> Transfer:
         """For `download_file`."""
 
     @abstractmethod
-    async def _upload_tree(
-        self,
-        source: Path,
-        destination: PurePosixPath,
-        ignore: frozenset[str],
-        on_sent: SentCallback | None,
-    ) -> None:
+    async def _upload_tree(self, source: Path, destination: PurePosixPath, tree: Tree) -> Transfer:
         """For `upload`."""
 
     @abstractmethod
-    async def _download_tree(self, source: PurePosixPath, destination: Path) -> None:
+    async def _download_tree(
+        self, source: PurePosixPath, destination: Path, tree: Tree
+    ) -> Transfer:
         """For `download`."""
 
-    async def _download_one(self, source: PurePosixPath, info: FileInfo, destination: Path) -> None:
+    async def _download_one(
+        self,
+        source: PurePosixPath,
+        info: FileInfo,
+        destination: Path,
+        on_progress: TransferCallback | None,
+    ) -> Transfer:
         """`download_file` of what is known already."""
-        await self._download_file(source, destination)
+        return await self._download_file(source, destination, on_progress)
 
 
 def _check_limit(limit: object) -> int | None:
     return None if limit is None else check_whole("limit", limit)
+
+
+def _tree(
+    ignore: Iterable[str], gitignore: bool, links: Links, on_progress: TransferCallback | None
+) -> Tree:
+    return Tree(
+        ignore=check_patterns("ignore", ignore),
+        gitignore=gitignore,
+        links=check_choice("links", links, get_args(Links)),
+        on_progress=check_callback("on_progress", on_progress),
+    )

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from paddock.backends.images import Images
     from paddock.backends.pool import SandboxPool
-    from paddock.files import SentCallback
     from paddock.sandbox import Sandbox
+    from paddock.transfers import TransferCallback
 
 __all__ = [
     "Backend",
@@ -170,7 +170,7 @@ class Backend(ABC):
             for here, there in self.uploads:
                 upload = Progress(step="upload", detail=f"{here} -> {there}")
                 tell(upload)
-                await sandbox.fs.upload(here, there, on_sent=_told(upload, tell))
+                await sandbox.fs.upload(here, there, on_progress=_told(upload, tell))
             for command in self.setup_commands():
                 tell(Progress(step="setup", detail=command))
                 result = await sandbox.exec(command, timeout=self.setup_timeout)
@@ -249,7 +249,7 @@ class Backend(ABC):
         """An empty sandbox, ready for commands; if it fails or is cancelled, nothing is left."""
 
 
-def _told(upload: Progress, tell: ProgressCallback) -> SentCallback | None:
+def _told(upload: Progress, tell: ProgressCallback) -> TransferCallback | None:
     if tell is unwatched:
         return None
     return lambda done, total: tell(replace(upload, done=done, total=total))

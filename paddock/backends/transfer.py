@@ -12,39 +12,84 @@ import io
 import os
 import stat
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import acquire, finish
 from paddock.backends.guest.inside import archive
+from paddock.backends.guest.inside.extraction import extract
 from paddock.backends.guest.inside.files import Replacement, open_regular, write_all
+from paddock.backends.guest.inside.ignored import IgnoreRules
+from paddock.backends.guest.inside.selection import PATH_MAX, Selection
 from paddock.files import DOWNLOAD_LIMIT
+from paddock.transfers import LeftOut, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
-    from paddock.files import SentCallback
+    from paddock.transfers import TransferCallback, Tree
 
-__all__ = ["LocalFile", "extract_stream", "receive_file", "tree_blocks"]
+__all__ = ["LocalFile", "LocalTree", "extract_stream", "receive_file"]
 
 PIECE = 1024 * 1024
 """Bytes that are collected before a thread is asked to write them."""
 
 
-async def tree_blocks(
-    root: Path, ignore: frozenset[str], on_sent: SentCallback | None = None
-) -> AsyncGenerator[bytes]:
-    """The tree below `root` as pieces of a tar stream; `on_sent` hears when each was taken."""
-    blocks = archive.tar_blocks(os.fspath(root), ignore)
-    sent = 0
-    try:
-        while (block := await finish(asyncio.to_thread(next, blocks, None))) is not None:
-            yield block
-            sent += len(block)
-            if on_sent is not None:
-                on_sent(sent, None)
-    finally:
-        blocks.close()
+class LocalTree:
+    """A tree of this machine on its way into a sandbox, where it gets the path `destination`."""
+
+    def __init__(self, root: Path, destination: PurePosixPath, tree: Tree) -> None:
+        self._root = os.fspath(root)
+        self._room = PATH_MAX - len(os.fsencode(str(destination))) - 1
+        self._tree = tree
+        self._selection = self._select()
+
+    @classmethod
+    async def open(cls, root: Path, destination: PurePosixPath, tree: Tree) -> LocalTree:
+        """Raise `ValueError` if the tree has links, and they are refused."""
+        opened = cls(root, destination, tree)
+        if tree.links == "refuse":
+            await asyncio.to_thread(
+                archive.refuse_links, opened._root, _rules(tree), opened._selection
+            )
+        return opened
+
+    def _select(self) -> Selection:
+        return Selection(links=self._tree.links, room=self._room)
+
+    async def blocks(self) -> AsyncGenerator[bytes]:
+        """The tree as pieces of a tar stream."""
+        self._selection = self._select()
+        blocks = archive.tar_blocks(self._root, _rules(self._tree), self._selection)
+        sent, tell = 0, self._tree.on_progress
+        try:
+            while (block := await finish(asyncio.to_thread(next, blocks, None))) is not None:
+                yield block
+                sent += len(block)
+                if tell is not None:
+                    tell(sent, None)
+        finally:
+            blocks.close()
+
+    def transfer(self) -> Transfer:
+        """What `blocks` has carried."""
+        return _account(self._selection)
+
+
+def _rules(tree: Tree) -> IgnoreRules:
+    return IgnoreRules(tree.ignore, gitignore=tree.gitignore)
+
+
+def _account(selection: Selection) -> Transfer:
+    return Transfer(
+        files=selection.files,
+        bytes=selection.bytes,
+        left_out=tuple(
+            LeftOut(path=PurePosixPath(path), reason=reason) for path, reason in selection.left_out
+        ),
+        left_out_total=selection.left_out_total,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +111,18 @@ class LocalFile:
         finally:
             file.close()
 
-    async def pieces(self, on_sent: SentCallback | None = None) -> AsyncGenerator[bytes]:
-        """Its first `size` bytes, or fewer if it has become shorter; `on_sent` as above."""
+    async def pieces(self, on_progress: TransferCallback | None = None) -> AsyncGenerator[bytes]:
+        """Its first `size` bytes, or fewer if it has become shorter."""
         left = self.size
         while piece := await finish(asyncio.to_thread(self._file.read, min(left, PIECE))):
             yield piece
             left -= len(piece)
-            if on_sent is not None:
-                on_sent(self.size - left, self.size)
+            if on_progress is not None:
+                on_progress(self.size - left, self.size)
+
+    @property
+    def transfer(self) -> Transfer:
+        return Transfer(files=1, bytes=self.size)
 
 
 def _open_regular(path: str | os.PathLike[str]) -> io.FileIO:
@@ -99,7 +148,24 @@ async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield b"".join(pending)
 
 
-async def receive_file(pieces: AsyncIterator[bytes], destination: Path) -> None:
+async def _counted(
+    pieces: AsyncIterator[bytes], on_progress: TransferCallback | None, total: int | None
+) -> AsyncIterator[bytes]:
+    """The same pieces; `on_progress` is called when each was taken."""
+    received = 0
+    async for piece in pieces:
+        yield piece
+        received += len(piece)
+        if on_progress is not None:
+            on_progress(received, total)
+
+
+async def receive_file(
+    pieces: AsyncIterator[bytes],
+    destination: Path,
+    on_progress: TransferCallback | None = None,
+    total: int | None = None,
+) -> Transfer:
     """Write a file atomically; on an error or cancellation what was there stays.
 
     A link at `destination` is replaced and not followed: who can write there put it there.
@@ -109,13 +175,14 @@ async def receive_file(pieces: AsyncIterator[bytes], destination: Path) -> None:
     replacing = asyncio.to_thread(Replacement, os.fspath(destination), follow=False)
     writer = await acquire(replacing, _closed_in_thread)
     try:
-        async for piece in _gathered(pieces):
+        async for piece in _counted(_gathered(pieces), on_progress, total):
             if writer.size + len(piece) > DOWNLOAD_LIMIT:
                 raise OSError(
                     errno.EFBIG, f"More than {DOWNLOAD_LIMIT} bytes came", str(destination)
                 )
             await finish(asyncio.to_thread(writer.write, piece))
         await finish(asyncio.to_thread(writer.commit))
+        return Transfer(files=1, bytes=writer.size)
     finally:
         await finish(_closed_in_thread(writer))
 
@@ -124,13 +191,23 @@ async def _closed_in_thread(writer: Replacement) -> None:
     await asyncio.to_thread(writer.close)
 
 
-async def extract_stream(pieces: AsyncIterator[bytes], destination: Path) -> None:
-    """Extract a tar stream below `destination`: all of it, or on an error nothing."""
+async def extract_stream(
+    pieces: AsyncIterator[bytes],
+    destination: Path,
+    source: PurePosixPath,
+    tree: Tree,
+    rules: IgnoreRules | None = None,
+) -> Transfer:
+    """Extract a tar stream of the tree `source` below `destination`: or on an error nothing.
+
+    `rules` are those of the tree and its .gitignore files, if the stream was made without them.
+    """
+    selection = Selection(rules or IgnoreRules(tree.ignore), links=tree.links, root=str(source))
     reader, writer = os.pipe()
-    extraction = asyncio.create_task(asyncio.to_thread(_extract, reader, destination))
+    extraction = asyncio.create_task(asyncio.to_thread(_extract, reader, destination, selection))
     try:
         try:
-            async for piece in _gathered(pieces):
+            async for piece in _counted(_gathered(pieces), tree.on_progress, None):
                 # To its end: a thread that still writes must not find another file there.
                 await finish(asyncio.to_thread(write_all, writer, piece))
         except BrokenPipeError:
@@ -143,12 +220,13 @@ async def extract_stream(pieces: AsyncIterator[bytes], destination: Path) -> Non
             await finish(_ended(extraction))
         raise
     await finish(_ended(extraction))
+    return _account(selection)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
     await task
 
 
-def _extract(reader: int, destination: Path) -> None:
+def _extract(reader: int, destination: Path, selection: Selection) -> None:
     with open(reader, "rb", buffering=0) as stream:
-        archive.extract(stream, os.fspath(destination))
+        extract(stream, os.fspath(destination), selection)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from paddock.sandbox import Sandbox
 
 
@@ -117,18 +119,90 @@ async def test_what_cannot_be_sent_is_told_and_leaves_nothing(
 
 
 @pytest.mark.rows("C19")
-async def test_a_link_that_leads_out_is_refused_in_both_directions(
+async def test_links_are_kept_where_they_cannot_hurt(sandbox: Sandbox, tmp_path: Path) -> None:
+    up = tmp_path / "up"
+    (up / "d").mkdir(parents=True)
+    (up / "f").write_text("contents")
+    targets = {"absolute": "/etc/passwd", "up": "../../x", "d/in": "../f", "late": "d/../f"}
+    for name, target in targets.items():
+        (up / name).symlink_to(target)
+    os.mkfifo(up / "pipe")
+    sent = await sandbox.fs.upload(up, "up")
+    assert (sent.files, sent.bytes, str(sent)) == (1, 8, "left out pipe (a named pipe)")
+    for name, target in targets.items():
+        assert (await sandbox.exec(["readlink", f"up/{name}"])).stdout == f"{target}\n"
+
+    made = "mkfifo up/pipe; ln -s $PWD/up/f up/d/own; chmod 755 up/f; chmod u+s up/f || true"
+    await sandbox.exec(made, check=True)
+    got = await sandbox.fs.download("up", tmp_path / "back")
+    kept = {"d/in": "../f", "late": "d/../f", "d/own": "../f"}
+    assert {name: os.readlink(tmp_path / "back" / name) for name in kept} == kept
+    assert sorted(os.listdir(tmp_path / "back")) == ["d", "f", "late"]
+    assert (tmp_path / "back" / "f").stat().st_mode & 0o7777 == 0o755
+    left_out = {str(each.path): each.reason for each in got.left_out}
+    left_out.pop("f", None)  # where no file can have a set-id bit
+    assert set(left_out) == {"absolute", "pipe", "up"}
+    assert "leads out" in left_out["absolute"]
+    assert (got.files, got.bytes) == (1, 8)
+
+
+async def test_links_are_skipped_or_refused_on_demand(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "up").mkdir()
+    (tmp_path / "up" / "f").write_text("x")
+    (tmp_path / "up" / "link").symlink_to("f")
+    with pytest.raises(ValueError, match="symbolic link: 'link'"):
+        await sandbox.fs.upload(tmp_path / "up", "new/up", links="refuse")
+    assert not await sandbox.fs.exists("new")
+    sent = await sandbox.fs.upload(tmp_path / "up", "up", links="skip")
+    assert (sent.left_out_total, (await sandbox.exec("ls up")).stdout) == (1, "f\n")
+    await sandbox.exec("ln -s f up/link", check=True)
+    with pytest.raises(ValueError, match="symbolic link: 'link'"):
+        await sandbox.fs.download("up", tmp_path / "down", links="refuse")
+    assert not (tmp_path / "down").exists()
+    got = await sandbox.fs.download("up", tmp_path / "down", links="skip")
+    assert (got.left_out_total, os.listdir(tmp_path / "down")) == (1, ["f"])
+
+
+async def test_ignored_entries_stay_behind_in_both_directions(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
+    up = tmp_path / "up"
+    for name in ("a.log", "keep.log", "b/a.log", "b/out", "c/out", "b/c/out", ".git/x", "n/n/x"):
+        (up / name).parent.mkdir(parents=True, exist_ok=True)
+        (up / name).write_text("x")
+    (up / ".gitignore").write_text("*.log\n!keep.log\n/b/out\n")
+    (up / "b" / ".gitignore").write_text("!a.log\nc/\n")
+    kept = {".gitignore", "b", "b/.gitignore", "b/a.log", "c", "c/out", "keep.log"}
+    sent = await sandbox.fs.upload(up, "some", gitignore=True, ignore=[".git", "n"])
+    found = (await sandbox.exec("find some -mindepth 1")).stdout.split()
+    assert {name.removeprefix("some/") for name in found} == kept
+    await sandbox.fs.upload(up, "all", ignore=())
+    got = await sandbox.fs.download("all", tmp_path / "some", gitignore=True, ignore=[".git", "n"])
+    assert {os.fsdecode(name) for name in _tree(tmp_path / "some")} == kept
+    assert (sent.files, sent.left_out_total) == (got.files, got.left_out_total) == (5, 0)
+    await sandbox.fs.download("all", tmp_path / "rest", ignore=["*", "!/.git/", "!/.git/*"])
+    assert {os.fsdecode(name) for name in _tree(tmp_path / "rest")} == {".git", ".git/x"}
+
+
+async def test_progress_is_reported_in_both_directions(sandbox: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "up").mkdir()
-    (tmp_path / "up" / "out").symlink_to("/etc/passwd")
-    with pytest.raises(ValueError, match="leads out"):
-        await sandbox.fs.upload(tmp_path / "up", "up")
-    for target in ("/etc/passwd", "../../x", "a/../../x"):
-        await sandbox.exec(["sh", "-c", 'mkdir -p d; ln -sfn "$1" d/out', "-", target], check=True)
-        with pytest.raises(ValueError, match="leads out"):
-            await sandbox.fs.download("d", tmp_path / "down")
-        assert not (tmp_path / "down").exists() or not os.listdir(tmp_path / "down")
+    (tmp_path / "up" / "f").write_bytes(os.urandom(3_000_000))
+    heard: list[tuple[int, int | None]] = []
+
+    def hear(done: int, total: int | None) -> None:
+        heard.append((done, total))
+
+    async def last(transfer: Awaitable[object]) -> int:
+        heard.clear()
+        await transfer
+        assert heard == sorted(heard)
+        return heard[-1][0]
+
+    files = sandbox.fs
+    assert await last(files.upload(tmp_path / "up", "d", on_progress=hear)) > 3_000_000
+    assert await last(files.download("d", tmp_path / "d", on_progress=hear)) > 3_000_000
+    assert await last(files.upload(tmp_path / "up/f", "f", on_progress=hear)) == 3_000_000
+    assert await last(files.download("f", tmp_path / "f", on_progress=hear)) == 3_000_000
 
 
 async def test_an_upload_does_not_go_through_a_link_in_its_way(

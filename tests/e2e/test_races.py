@@ -22,7 +22,7 @@ import pytest
 
 from paddock import LocalBackend
 from paddock.backends import local
-from paddock.backends.guest.inside import archive
+from paddock.backends.guest.inside import archive, extraction
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -171,7 +171,7 @@ def test_a_directory_swapped_under_a_download_never_leads_out_of_the_tree(tmp_pa
         end = time.monotonic() + SECONDS
         while arrived < MANY or time.monotonic() < end:
             with contextlib.suppress(OSError):
-                archive.extract(io.BytesIO(stream), str(tree))
+                extraction.extract(io.BytesIO(stream), str(tree))
                 arrived += 1
             assert (outside / "file").read_text() == CANARY
             assert os.listdir(outside) == ["file"]

@@ -146,7 +146,10 @@ OTHERS: list[tuple[str, Callable[[FileSystem], Awaitable[object]]]] = [
     (r"destination='a.*': give a path of this machine", lambda fs: fs.download("x", "a\0")),
     (r"ignore='\.git': give a list", lambda fs: fs.upload("/", "x", ignore=".git")),
     (r"ignore\[0\]=5: give text", lambda fs: fs.upload("/", "x", ignore=[5])),  # type: ignore[list-item]
-    (r"on_sent=5: give a function", lambda fs: fs.upload_file("/", "x", on_sent=5)),  # type: ignore[arg-type]
+    (r"ignore='!/': give patterns", lambda fs: fs.download("x", "x", ignore=["a", "!/"])),
+    (r"links='follow': give 'keep' or", lambda fs: fs.upload("/", "x", links="follow")),  # type: ignore[arg-type]
+    (r"links=\[\]: give 'keep' or", lambda fs: fs.download("x", "x", links=[])),  # type: ignore[arg-type]
+    (r"on_progress=5: give a function", lambda fs: fs.upload_file("/", "x", on_progress=5)),  # type: ignore[arg-type]
 ]
 
 

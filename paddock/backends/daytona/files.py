@@ -2,8 +2,7 @@
 service's streams, which carry more than a guest that is spoken with by requests.
 
 A large file or tree is put beside its place first and taken from there by the guest, so what
-the contract says of uploads and downloads holds: they are whole or not at all, and no link
-leads out.
+the contract says of uploads and downloads holds: they are whole or not at all.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
 from paddock.backends.daytona.service import REFUSED, ServiceError
-from paddock.backends.guest.files import GuestFileSystem, in_one_piece
-from paddock.backends.transfer import LocalFile, extract_stream, receive_file, tree_blocks
+from paddock.backends.guest.files import GuestFileSystem, in_one_piece, packing
+from paddock.backends.transfer import LocalFile, LocalTree, extract_stream, receive_file
 from paddock.errors import SandboxError
 
 if TYPE_CHECKING:
@@ -25,8 +24,9 @@ if TYPE_CHECKING:
     from paddock.backends.daytona.request_channel import RequestChannel
     from paddock.backends.daytona.service import Service
     from paddock.backends.guest.client import GuestClient
-    from paddock.files import FileInfo, SentCallback
+    from paddock.files import FileInfo
     from paddock.sandbox import Sandbox
+    from paddock.transfers import Transfer, TransferCallback, Tree
 
 __all__ = ["DaytonaFileSystem"]
 
@@ -55,55 +55,66 @@ class DaytonaFileSystem(GuestFileSystem):
         """Where things lie between a stream and the guest."""
 
     async def _upload_file(
-        self, source: Path, destination: PurePosixPath, on_sent: SentCallback | None
-    ) -> None:
+        self, source: Path, destination: PurePosixPath, on_progress: TransferCallback | None
+    ) -> Transfer:
         where = str(destination)
         async with LocalFile.open(source) as file:
             size, mode = file.size, file.mode
             if size <= SMALL:
-                data = b"".join([piece async for piece in file.pieces()])
+                data = b"".join([piece async for piece in file.pieces(on_progress)])
                 await self._receive(where, in_one_piece(data), size=size, mode=mode)
-                return
+                return file.transfer
 
         async def pieces() -> AsyncGenerator[bytes]:
             async with LocalFile.open(source) as file:
-                async for piece in file.pieces(on_sent):
+                async for piece in file.pieces(on_progress):
                     yield piece
 
         await self._put(pieces, "receive", path=where, size=size, mode=mode)
+        return file.transfer
 
-    async def _download_file(self, source: PurePosixPath, destination: Path) -> None:
-        await self._download_one(source, await self._stat(source), destination)
+    async def _download_file(
+        self, source: PurePosixPath, destination: Path, on_progress: TransferCallback | None
+    ) -> Transfer:
+        return await self._download_one(source, await self._stat(source), destination, on_progress)
 
-    async def _upload_tree(
-        self,
-        source: Path,
-        destination: PurePosixPath,
-        ignore: frozenset[str],
-        on_sent: SentCallback | None,
-    ) -> None:
+    async def _upload_tree(self, source: Path, destination: PurePosixPath, tree: Tree) -> Transfer:
         where = str(destination)
-        data = await _if_small(tree_blocks(source, ignore))
+        local = await LocalTree.open(source, destination, tree)
+        data = await _if_small(local.blocks())
         if data is None:
-            await self._put(lambda: tree_blocks(source, ignore, on_sent), "unpack", path=where)
+            await self._put(local.blocks, "unpack", path=where)
         else:
             job = self._client.job("unpack", stdin=True, path=where)
             await self._send_all(job, in_one_piece(data))
+        return local.transfer()
 
-    async def _download_tree(self, source: PurePosixPath, destination: Path) -> None:
-        if not await self._get(destination, extract_stream, "pack", path=str(source), ignore=[]):
-            await super()._download_tree(source, destination)
+    async def _download_tree(
+        self, source: PurePosixPath, destination: Path, tree: Tree
+    ) -> Transfer:
+        async def take(pieces: AsyncIterator[bytes]) -> Transfer:
+            return await extract_stream(pieces, destination, source, tree)
 
-    async def _download_one(self, source: PurePosixPath, info: FileInfo, destination: Path) -> None:
+        found = await self._get(take, "pack", **packing(source, tree))
+        return found or await super()._download_tree(source, destination, tree)
+
+    async def _download_one(
+        self,
+        source: PurePosixPath,
+        info: FileInfo,
+        destination: Path,
+        on_progress: TransferCallback | None,
+    ) -> Transfer:
         if info.kind == "file" and info.size <= SMALL:
             data = await self._read_bytes(source, offset=0, limit=None)
-            await receive_file(in_one_piece(data), destination)
-            return
-        if info.kind == "file" and await self._get(
-            destination, receive_file, "send", path=str(source)
-        ):
-            return
-        await super()._download_file(source, destination)
+            return await receive_file(in_one_piece(data), destination, on_progress)
+
+        async def take(pieces: AsyncIterator[bytes]) -> Transfer:
+            return await receive_file(pieces, destination, on_progress)
+
+        if info.kind == "file" and (found := await self._get(take, "send", path=str(source))):
+            return found
+        return await super()._download_file(source, destination, on_progress)
 
     async def _put(
         self, pieces: Callable[[], AsyncGenerator[bytes]], job: str, **arguments: Any
@@ -130,30 +141,30 @@ class DaytonaFileSystem(GuestFileSystem):
 
     async def _get(
         self,
-        destination: Path,
-        take: Callable[[AsyncIterator[bytes], Path], Awaitable[None]],
+        take: Callable[[AsyncIterator[bytes]], Awaitable[Transfer]],
         job: str,
         **arguments: Any,
-    ) -> bool:
+    ) -> Transfer | None:
         """Let a job of the guest put what is wanted at a place of ours; stream it from there.
 
-        False if not all of it arrived, as when it holds what ends a stream of the service.
+        None if not all of it arrived, as when it holds what ends a stream of the service.
         """
         between = f"{self._folder}/{secrets.token_hex(8)}"
+        found: list[Transfer] = []
 
         async def stream() -> None:
             pieces = await self._native.fs.download_file_stream(between, TRANSFER_DEADLINE)
             async with contextlib.aclosing(pieces) as source:
-                await take(_whole(source, size), destination)
+                found.append(await take(_whole(source, size)))
 
         try:
             (size,) = await self._job(job, target=between, **arguments)
             await self._carry("downloading", stream)
         except _CutShort:
-            return False
+            return None
         finally:
             await finish(self._discard(between))
-        return True
+        return found[-1]
 
     async def _carry(self, what: str, stream: Callable[[], Awaitable[None]]) -> None:
         """Over the service's stream. What it refuses it is asked once more, of where the

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from paddock.backends.guest.inside import wire
-from paddock.backends.transfer import LocalFile, extract_stream, receive_file, tree_blocks
+from paddock.backends.transfer import LocalFile, LocalTree, extract_stream, receive_file
 from paddock.files import (
     READ_LIMIT,
     SKIPPED,
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     from paddock.backends.guest.client import GuestClient
     from paddock.backends.guest.process import GuestProcess
-    from paddock.files import SentCallback
     from paddock.sandbox import Sandbox
+    from paddock.transfers import Transfer, TransferCallback, Tree
 
-__all__ = ["GuestFileSystem", "in_one_piece"]
+__all__ = ["GuestFileSystem", "in_one_piece", "packing"]
 
 T = TypeVar("T")
 
@@ -171,27 +171,30 @@ class GuestFileSystem(FileSystem):
     # streams
 
     async def _upload_file(
-        self, source: Path, destination: PurePosixPath, on_sent: SentCallback | None
-    ) -> None:
+        self, source: Path, destination: PurePosixPath, on_progress: TransferCallback | None
+    ) -> Transfer:
         async with LocalFile.open(source) as file:
-            pieces = file.pieces(on_sent)
+            pieces = file.pieces(on_progress)
             await self._receive(str(destination), pieces, size=file.size, mode=file.mode)
+            return file.transfer
 
-    async def _download_file(self, source: PurePosixPath, destination: Path) -> None:
-        await receive_file(self._stream("send", path=str(source)), destination)
+    async def _download_file(
+        self, source: PurePosixPath, destination: Path, on_progress: TransferCallback | None
+    ) -> Transfer:
+        contents = self._stream("send", path=str(source))
+        return await receive_file(contents, destination, on_progress)
 
-    async def _upload_tree(
-        self,
-        source: Path,
-        destination: PurePosixPath,
-        ignore: frozenset[str],
-        on_sent: SentCallback | None,
-    ) -> None:
+    async def _upload_tree(self, source: Path, destination: PurePosixPath, tree: Tree) -> Transfer:
+        local = await LocalTree.open(source, destination, tree)
         job = self._client.job("unpack", stdin=True, path=str(destination))
-        await self._send_all(job, tree_blocks(source, ignore, on_sent))
+        await self._send_all(job, local.blocks())
+        return local.transfer()
 
-    async def _download_tree(self, source: PurePosixPath, destination: Path) -> None:
-        await extract_stream(self._stream("pack", path=str(source), ignore=[]), destination)
+    async def _download_tree(
+        self, source: PurePosixPath, destination: Path, tree: Tree
+    ) -> Transfer:
+        packed = self._stream("pack", **packing(source, tree))
+        return await extract_stream(packed, destination, source, tree)
 
     async def _receive(self, path: str, pieces: AsyncGenerator[bytes], **arguments: Any) -> None:
         await self._send_all(
@@ -215,6 +218,11 @@ class GuestFileSystem(FileSystem):
                 if stream == "stdout":
                     yield data
             _check_ended((await job.wait()).exit_code, "the download")
+
+
+def packing(path: PurePosixPath, tree: Tree) -> dict[str, Any]:
+    """The arguments of the job that packs a tree."""
+    return {"path": str(path), "ignore": tree.ignore, "gitignore": tree.gitignore}
 
 
 def _check_ended(exit_code: int, what: str) -> None:

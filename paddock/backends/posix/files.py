@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Literal
 from weakref import WeakValueDictionary
 
 from paddock._concurrency import finish
-from paddock.backends.guest.inside import archive, globs
-from paddock.backends.guest.inside.tar import SYMLINK, Member
+from paddock.backends.guest.inside import globs
+from paddock.backends.guest.inside.ignored import GITIGNORE, IgnoreRules
 from paddock.backends.posix import scripts
 from paddock.backends.posix.search import search
-from paddock.backends.posix.shell import Shell
-from paddock.backends.transfer import LocalFile, extract_stream, receive_file, tree_blocks
+from paddock.backends.posix.shell import ANSWER_MAX, Shell
+from paddock.backends.transfer import LocalFile, LocalTree, extract_stream, receive_file
 from paddock.errors import SandboxError
 from paddock.files import (
     READ_LIMIT,
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
     from pathlib import Path
 
-    from paddock.files import SentCallback
     from paddock.sandbox import Sandbox
+    from paddock.transfers import Transfer, TransferCallback, Tree
 
     Kind = Literal["file", "directory", "symlink", "other"]
 
@@ -179,7 +179,7 @@ class PosixFileSystem(FileSystem):
         return root, sorted(names, key=lambda name: os.fsencode(name).split(b"/"))
 
     async def _texts(
-        self, folder: str, names: Sequence[str], separator: str
+        self, folder: str, names: Sequence[str], separator: str, script: str = scripts.TEXTS
     ) -> AsyncGenerator[bytes]:
         """The contents of files, a command's worth of names at a time."""
         at = 0
@@ -189,7 +189,7 @@ class PosixFileSystem(FileSystem):
                 size += len(names[at])
                 at += 1
             batch = [f"./{name}" for name in names[start:at]]
-            texts = self._shell.stream(scripts.TEXTS, folder, separator, *batch, cwd=folder)
+            texts = self._shell.stream(script, folder, separator, *batch, cwd=folder)
             async with contextlib.aclosing(texts):
                 async for piece in texts:
                     yield piece
@@ -205,31 +205,45 @@ class PosixFileSystem(FileSystem):
         await self._write(str(path), _once(data), size=len(data), condition=condition)
 
     async def _upload_file(
-        self, source: Path, destination: PurePosixPath, on_sent: SentCallback | None
-    ) -> None:
+        self, source: Path, destination: PurePosixPath, on_progress: TransferCallback | None
+    ) -> Transfer:
         async with LocalFile.open(source) as file:
-            where, mode = str(destination), f"{file.mode:o}"
-            await self._write(where, file.pieces(on_sent), size=file.size, mode=mode)
+            where, pieces = str(destination), file.pieces(on_progress)
+            await self._write(where, pieces, size=file.size, mode=f"{file.mode:o}")
+            return file.transfer
 
-    async def _download_file(self, source: PurePosixPath, destination: Path) -> None:
+    async def _download_file(
+        self, source: PurePosixPath, destination: Path, on_progress: TransferCallback | None
+    ) -> Transfer:
         contents = self._shell.stream(scripts.CONTENTS, str(source))
         async with contextlib.aclosing(contents):
-            await receive_file(contents, destination)
+            return await receive_file(contents, destination, on_progress)
 
-    async def _upload_tree(
-        self,
-        source: Path,
-        destination: PurePosixPath,
-        ignore: frozenset[str],
-        on_sent: SentCallback | None,
-    ) -> None:
-        await asyncio.to_thread(_refuse_links_out, os.fspath(source), ignore)
-        await self._feed(tree_blocks(source, ignore, on_sent), scripts.UNPACK, str(destination))
+    async def _upload_tree(self, source: Path, destination: PurePosixPath, tree: Tree) -> Transfer:
+        local = await LocalTree.open(source, destination, tree)
+        await self._feed(local.blocks(), scripts.UNPACK, str(destination))
+        return local.transfer()
 
-    async def _download_tree(self, source: PurePosixPath, destination: Path) -> None:
+    async def _download_tree(
+        self, source: PurePosixPath, destination: Path, tree: Tree
+    ) -> Transfer:
+        rules = await self._rules(str(source), tree)
         packed = self._shell.stream(scripts.PACK, str(source), cwd=str(source))
         async with contextlib.aclosing(packed):
-            await extract_stream(packed, destination)
+            return await extract_stream(packed, destination, source, tree, rules)
+
+    async def _rules(self, where: str, tree: Tree) -> IgnoreRules:
+        """What is ignored of the tree `where`: tar cannot tell, so its stream has all."""
+        rules = IgnoreRules(tree.ignore)
+        if tree.gitignore:
+            found = await self._find(where, "-name", GITIGNORE, "-type", "f", "-print0")
+            names = sorted(_matching(found, None), key=lambda name: name.count("/"))
+            separator = secrets.token_hex(16)
+            heads = self._texts(where, names, separator, script=scripts.HEADS)
+            contents = await _joined(heads)
+            for name, text in zip(names, contents.split(f"\0{separator}\0".encode()), strict=False):
+                rules.add(name.rpartition("/")[0], text)
+        return rules
 
     async def _write(
         self,
@@ -292,12 +306,14 @@ def _check_pattern(pattern: str) -> None:
         raise ValueError(f"bad pattern: {error}") from None
 
 
-def _refuse_links_out(root: str, ignore: frozenset[str]) -> None:
-    for folder, name, path, info in archive.entries_below(root, ignore):
-        if stat.S_ISLNK(info.st_mode):
-            target = os.readlink(name, dir_fd=folder)
-            link = Member(path, SYMLINK, mode=0, mtime=0, target=target)
-            archive.check_link(link, path.count("/"))
+async def _joined(pieces: AsyncGenerator[bytes]) -> bytes:
+    found = bytearray()
+    async with contextlib.aclosing(pieces):
+        async for piece in pieces:
+            found += piece
+            if len(found) > ANSWER_MAX:
+                raise OSError(errno.EFBIG, f"{GITIGNORE} files have more than {ANSWER_MAX} bytes")
+    return bytes(found)
 
 
 async def _once(data: bytes) -> AsyncGenerator[bytes]:

@@ -7,8 +7,8 @@ error's own words at the end of a line of stderr, and ends with 1.
 from __future__ import annotations
 
 __all__ = [
-    "CHANGED", "CLEAN", "CONTENTS", "DELETE", "FIND", "MAKE", "MOVE", "PACK", "PART", "STAT",
-    "TEXTS", "UNPACK", "WHOLE", "WRITE",
+    "CHANGED", "CLEAN", "CONTENTS", "DELETE", "FIND", "HEADS", "MAKE", "MOVE", "PACK", "PART",
+    "STAT", "TEXTS", "UNPACK", "WHOLE", "WRITE",
 ]  # fmt: skip
 
 STAT_FORMAT = "//%f %s %Y %n"
@@ -151,6 +151,9 @@ done 2>/dev/null
 """
 """The contents of files below $1, in which it is run, each followed by $2 between NULs; none
 for what cannot be read."""
+
+HEADS = TEXTS.replace('cat "$name"', 'dd if="$name" bs=65536 count=5')
+"""The same of the first 320 KiB of each."""
 
 PACK = """
 [ -r . ] || { echo "$1: Permission denied" >&2; exit 1; }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from paddock.sandbox import ExecResult, Sandbox
 
-__all__ = ["Shell"]
+__all__ = ["ANSWER_MAX", "Shell"]
 
 ANSWER_MAX = 64 * 1024 * 1024
 """Bytes of an answer that is held in memory."""

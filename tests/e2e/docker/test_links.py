@@ -91,7 +91,7 @@ async def test_a_loop_that_is_blocked_in_the_middle_of_an_upload_loses_nothing(
             time.sleep(3 * LEASE)
 
     async with dataclasses.replace(RECIPE, lease=LEASE).sandbox() as sandbox:
-        await sandbox.fs.upload(tmp_path / "large", "large", on_sent=sent)
+        await sandbox.fs.upload(tmp_path / "large", "large", on_progress=sent)
         assert blocked
         assert (await sandbox.fs.stat("large")).size == 64 * 1024 * 1024
 

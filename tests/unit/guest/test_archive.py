@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paddock.backends.guest.inside import archive, tar
+from paddock.backends.guest.inside import archive, extraction, ignored, selection, tar
 from paddock.backends.guest.inside.folders import remove_tree
 
 if TYPE_CHECKING:
@@ -86,29 +86,13 @@ HOSTILE: dict[str, bytes] = {
     "parent by pax": pax(record("path", b"../out")) + block(b"inside") + tar.END,
     "parent by a long name": built(add("../" * 50 + "out")),
     "NUL by pax": pax(record("path", b"a\0b")) + block(b"inside") + tar.END,
-    "link out": built(add("ok"), link("l", "../x")),
-    "link out, absolute": built(add("ok"), link("l", "/etc/passwd")),
-    "link out from below": built(folder("a"), link("a/l", "../../x")),
-    "link out around a name": built(folder("a"), link("a/l", "b/../../../x")),
-    "link that goes up after a link": built(
-        folder("d"), link("d/up", ".."), link("x", "d/up/../..")
-    ),
-    "link to nothing": pax(record("linkpath", b"")) + block(b"l", kind=b"2") + tar.END,
-    "link with a NUL": pax(record("linkpath", b"a\0b")) + block(b"l", kind=b"2") + tar.END,
     "file through a link": built(folder("d"), link("l", "d"), add("l/x")),
-    "file through a link out": built(link("l", ".."), add("l/x")),
     "directory through a link": built(folder("d"), link("l", "d"), folder("l/x")),
     "file through a file": built(add("f"), add("f/x")),
     "directory over a link": built(folder("d"), link("l", "d"), folder("l")),
     "directory over a file": built(add("f"), folder("f")),
     "link over a directory": built(folder("d"), link("d", "x")),
     "file over a directory": built(add("d/x"), add("d")),
-    "hard link": built(add("ok"), link("h", "ok", tarfile.LNKTYPE)),
-    "hard link out": built(link("h", "../../etc/passwd", tarfile.LNKTYPE)),
-    "character device": built(lambda tar: tar.addfile(info("d", tarfile.CHRTYPE, devmajor=1))),
-    "block device": built(lambda tar: tar.addfile(info("d", tarfile.BLKTYPE, devmajor=1))),
-    "pipe": built(lambda tar: tar.addfile(info("p", tarfile.FIFOTYPE))),
-    "unknown kind": block(b"u", kind=b"Q") + tar.END,
     "sparse": block(b"s", kind=b"S") + tar.END,
     "sparse by pax": pax(record("GNU.sparse.major", b"1")) + block(b"s") + tar.END,
     "global header": pax(record("path", b"x"), b"g") + block(b"f") + tar.END,
@@ -132,8 +116,6 @@ HOSTILE: dict[str, bytes] = {
     "no end": WHOLE.rstrip(b"\0").ljust(2048, b"\0")[:2048],
     "cut in a header": WHOLE[:1300],
     "cut in contents": built(add("f", b"x" * 10_000))[:5000],
-    "longer than a name may be": built(add("ok"), add("n" * 300)),
-    "longer than a path may be": built(add("ok"), add(("d" * 200 + "/") * 25 + "f")),
 }
 
 
@@ -166,17 +148,181 @@ def test_of_a_hostile_archive_nothing_is_left(name: str, existing: bool, tmp_pat
         target.mkdir()
         (target / "ok").write_text("before")
     before = tree_of(tmp_path)
-    with pytest.raises((ValueError, OSError)) as raised:
-        archive.extract(io.BytesIO(HOSTILE[name]), str(target))
-    if not name.startswith("longer"):
-        assert raised.type is ValueError
-    assert tree_of(tmp_path) == before
+    for account in (None, from_a_sandbox()):
+        with pytest.raises(ValueError, match=r"archive|tar stream|tree is too large"):
+            extraction.extract(io.BytesIO(HOSTILE[name]), str(target), account)
+        assert tree_of(tmp_path) == before
+
+
+def from_a_sandbox(**options: Any) -> selection.Selection:
+    """As for a download of the directory /work/tree."""
+    return selection.Selection(root="/work/tree", **options)
+
+
+OUT = "a link that leads out"
+LEFT_OUT: dict[str, tuple[bytes, dict[bytes, object], dict[str, str]]] = {
+    "links": (
+        built(
+            link("up", "../x"), link("absolute", "/etc/passwd"), link("beside", "/work/tree2/f"),
+            folder("a"), link("a/up", "../../x"), link("a/around", "b/../../../x"),
+            link("root", "/work/tree/../x"), add("f"),
+        ),
+        {b"a": 0o755, b"f": (b"contents", 0o644)},
+        dict.fromkeys(("up", "absolute", "beside", "a/up", "root", "a/around"), OUT),
+    ),
+    "a link through which a later one would lead out": (
+        built(folder("d"), link("d/up", ".."), link("x", "d/up/../..")),
+        {b"d": 0o755, b"d/up": b".."},
+        {"x": OUT},
+    ),
+    "a link of that name, and then a file below it": (
+        built(link("l", "/etc"), add("l/passwd")),
+        {b"l": 0o755, b"l/passwd": (b"contents", 0o644)},
+        {"l": OUT},
+    ),
+    "a link that a file of that name replaces": (
+        built(folder("d"), link("l", "x/../../.."), add("l"), link("m", "x/../f"), link("m", "d")),
+        {b"d": 0o755, b"l": (b"contents", 0o644), b"m": b"d"},
+        {},
+    ),
+    "link to nothing": (
+        pax(record("linkpath", b"")) + block(b"l", kind=b"2") + tar.END, {}, {"l": OUT},
+    ),
+    "link with a NUL": (
+        pax(record("linkpath", b"a\0b")) + block(b"l", kind=b"2") + tar.END, {}, {"l": OUT},
+    ),
+    "hard links out": (
+        built(
+            add("f"), link("l", "f"), folder("d"),
+            *(link(name, to, tarfile.LNKTYPE) for name, to in {
+                "up": "../../etc/passwd", "missing": "no", "to-link": "l", "to-folder": "d",
+                "through": "l/x", "self": "self", "absolute": "/etc/passwd",
+            }.items()),
+        ),
+        {b"f": (b"contents", 0o644), b"l": b"f", b"d": 0o755},
+        dict.fromkeys(
+            ("up", "missing", "to-link", "to-folder", "through", "self", "absolute"), "a hard link"
+        ),
+    ),
+    "special files": (
+        built(
+            *(lambda tar, kind=kind: tar.addfile(info(kind.decode(), kind, devmajor=1))
+              for kind in (tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)),
+            add("f"),
+        ),
+        {b"f": (b"contents", 0o644)},
+        {"3": "a character device", "4": "a block device", "6": "a named pipe"},
+    ),
+    "unknown kinds with contents": (
+        block(b"u", 600, b"Q") + BODY * 2 + block(b"v") + tar.END,
+        {b"v": (b"", 0o644)},
+        {"u": "unknown"},
+    ),
+    "set-id bits": (
+        built(add("f", mode=0o6755), folder("d", 0o2775)),
+        {b"f": (b"contents", 0o755), b"d": 0o775},
+        {"f": "set-id", "d": "set-id"},
+    ),
+    "names that are too long": (
+        built(add("n" * 300), folder("n" * 301), add("n" * 301 + "/f"), add("ok")),
+        {b"ok": (b"contents", 0o644)},
+        dict.fromkeys(("n" * 300, "n" * 301, "n" * 301 + "/f"), "too long"),
+    ),
+    "paths that are too long": (
+        built(add(("d" * 200 + "/") * 25 + "f"), folder("d" * 200 + "/" + "e/" * 2000), add("ok")),
+        {b"ok": (b"contents", 0o644)},
+        {("d" * 200 + "/") * 25 + "f": "too long", "d" * 200 + "/" + "e/" * 1999 + "e": "too long"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+@pytest.mark.rows("C23", "C27")
+def test_what_cannot_be_extracted_is_left_out_and_named(name: str, tmp_path: Path) -> None:
+    data, found, left_out = LEFT_OUT[name]
+    account = from_a_sandbox()
+    extraction.extract(io.BytesIO(data), str(tmp_path / "target"), account)
+    assert tree_of(tmp_path / "target") == found
+    assert account.left_out_total == len(left_out)
+    for path, reason in account.left_out:
+        expected = {name[: selection.PATH_SHOWN]: why for name, why in left_out.items()}
+        assert expected[path] in reason
+
+
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        ([add("a/b"), link("a/l", "../a/b")], {b"a/l": b"../a/b"}),
+        ([add("a/b"), link("a/l", "/work/tree/a/b")], {b"a/l": b"../a/b"}),
+        ([link("l", "/work/tree")], {b"l": b"."}),
+        ([link("a/b/l", "/work/tree/")], {b"a/b/l": b"../../"}),
+        ([link("l", "d/../f"), folder("d"), add("f")], {b"l": b"d/../f"}),
+        ([link("d/l", "../d/e/../../f"), folder("d/e")], {b"d/l": b"../d/e/../../f"}),
+        ([add("f", b"1"), link("h", "./f", tarfile.LNKTYPE)], {b"h": (b"1", 0o644)}),
+    ],
+)
+def test_links_that_stay_in_the_tree_are_kept(
+    members: list[Build], found: dict[bytes, object], tmp_path: Path
+) -> None:
+    account = from_a_sandbox()
+    extraction.extract(io.BytesIO(built(*members)), str(tmp_path / "target"), account)
+    assert found.items() <= tree_of(tmp_path / "target").items()
+    assert account.left_out_total == 0
+
+
+def test_links_are_skipped_or_refused_on_demand(tmp_path: Path) -> None:
+    data = built(add("f"), link("l", "f"), link("h", "f", tarfile.LNKTYPE))
+    account = from_a_sandbox(links="skip")
+    extraction.extract(io.BytesIO(data), str(tmp_path / "skipped"), account)
+    assert set(tree_of(tmp_path / "skipped")) == {b"f", b"h"}
+    assert (account.files, account.bytes) == (2, 16)
+    assert account.left_out == [("l", "a symbolic link")]
+    with pytest.raises(ValueError, match="symbolic link: 'l'"):
+        extraction.extract(io.BytesIO(data), str(tmp_path / "no"), from_a_sandbox(links="refuse"))
+    assert os.listdir(tmp_path) == ["skipped"]
+
+
+def test_of_very_many_entries_that_are_left_out_few_are_named(tmp_path: Path) -> None:
+    account = from_a_sandbox()
+    many = built(*(link(f"l{n}" + "x" * 9000, "/") for n in range(5000)), add("f"))
+    extraction.extract(io.BytesIO(many), str(tmp_path), account)
+    assert tree_of(tmp_path) == {b"f": FILE}
+    assert account.left_out_total == 5000
+    assert len(account.left_out) == selection.LEFT_OUT_MAX
+    assert max(len(path) for path, _ in account.left_out) <= selection.PATH_SHOWN
+
+
+def test_ignored_entries_are_not_extracted_even_if_they_were_sent(tmp_path: Path) -> None:
+    account = from_a_sandbox(rules=ignored.IgnoreRules([".git", "!d/.git", "*.log"]))
+    data = built(add(".git/hooks/pre-commit"), add("d/.git"), add("x.log"), link("d/y.log", "/"))
+    extraction.extract(io.BytesIO(data), str(tmp_path), account)
+    assert set(tree_of(tmp_path)) == {b"d", b"d/.git"}
+    assert account.left_out_total == 0
+
+
+@pytest.mark.parametrize("bad", ["hard link", "device", "long name"])
+def test_what_a_trusted_host_never_sends_is_an_error_inside(bad: str, tmp_path: Path) -> None:
+    member = {
+        "hard link": link("h", "ok", tarfile.LNKTYPE),
+        "device": lambda tar: tar.addfile(info("p", tarfile.FIFOTYPE)),
+        "long name": add("n" * 300),
+    }[bad]
+    with pytest.raises((ValueError, OSError)):
+        extraction.extract(io.BytesIO(built(add("ok"), member)), str(tmp_path / "target"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_trusted_host_may_send_any_link(tmp_path: Path) -> None:
+    links = {b"a": b"/etc/passwd", b"b": b"../..", b"c": b"d/../../x"}
+    members = [link(os.fsdecode(name), os.fsdecode(to)) for name, to in links.items()]
+    extraction.extract(io.BytesIO(built(*members)), str(tmp_path))
+    assert tree_of(tmp_path) == links
 
 
 @pytest.mark.parametrize("cut", range(0, 4 * tar.BLOCK + 1, 64))
 def test_an_archive_that_is_cut_anywhere_is_no_archive(cut: int, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="ends early"):
-        archive.extract(io.BytesIO(WHOLE[:cut]), str(tmp_path / "target"))
+        extraction.extract(io.BytesIO(WHOLE[:cut]), str(tmp_path / "target"))
     assert tree_of(tmp_path) == {}
 
 
@@ -209,7 +355,7 @@ def test_a_peculiar_archive_is_extracted(
         data = built(*members, form=form)
     except ValueError:
         pytest.skip("this form of tar cannot hold it")
-    archive.extract(io.BytesIO(data), str(tmp_path))
+    extraction.extract(io.BytesIO(data), str(tmp_path))
     assert tree_of(tmp_path) == found
 
 
@@ -218,7 +364,7 @@ def test_an_archive_is_merged_into_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "d" / "kept").write_text("kept")
     (tmp_path / "d" / "old").write_text("old")
     (tmp_path / "l").symlink_to("d/kept")
-    archive.extract(io.BytesIO(built(add("d/old", b"new"), add("l", b"file"))), str(tmp_path))
+    extraction.extract(io.BytesIO(built(add("d/old", b"new"), add("l", b"file"))), str(tmp_path))
     assert tree_of(tmp_path) == {
         b"d": 0o755,
         b"d/kept": (b"kept", 0o644),
@@ -241,20 +387,22 @@ def test_what_is_in_the_way_is_found_before_anything_is_moved(way: str, tmp_path
     members = [add("a"), add("d" if way == "directory" else "d/x"), add("z")]
     before = tree_of(tmp_path)
     with pytest.raises(OSError, match="in the way"):
-        archive.extract(io.BytesIO(built(*members)), str(target))
+        extraction.extract(io.BytesIO(built(*members)), str(target))
     assert tree_of(tmp_path) == before
 
 
 @pytest.mark.rows("C26")
 def test_an_archive_may_be_only_so_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "MAX_MEMBERS", 100)
-    archive.extract(io.BytesIO(built(*(add(str(n)) for n in range(100)))), str(tmp_path / "most"))
+    monkeypatch.setattr(extraction, "MAX_MEMBERS", 100)
+    extraction.extract(
+        io.BytesIO(built(*(add(str(n)) for n in range(100)))), str(tmp_path / "most")
+    )
     for members in ([add(str(n)) for n in range(101)], [add("d/" * 101 + "f")]):
         with pytest.raises(ValueError, match="too large"):
-            archive.extract(io.BytesIO(built(*members)), str(tmp_path / "target"))
+            extraction.extract(io.BytesIO(built(*members)), str(tmp_path / "target"))
     monkeypatch.setattr(archive, "MAX_TREE_BYTES", 1000)
     with pytest.raises(ValueError, match="too large"):
-        archive.extract(io.BytesIO(built(add("f", bytes(1001)))), str(tmp_path / "target"))
+        extraction.extract(io.BytesIO(built(add("f", bytes(1001)))), str(tmp_path / "target"))
     assert sorted(os.listdir(tmp_path)) == ["most"]
 
 
@@ -294,7 +442,7 @@ def test_a_tree_comes_back_from_its_archive(
     source.mkdir()
     make(os.fsencode(source), tree)
     stream = b"".join(archive.tar_blocks(str(source)))
-    archive.extract(io.BytesIO(stream), str(root / "copy"))
+    extraction.extract(io.BytesIO(stream), str(root / "copy"))
     assert tree_of(root / "copy") == tree_of(source)
     with tarfile.open(fileobj=io.BytesIO(stream)) as other:
         assert {os.fsencode(name) for name in other.getnames()} == set(tree_of(source))
@@ -302,24 +450,50 @@ def test_a_tree_comes_back_from_its_archive(
     assert os.listdir(root) == ["source"]
 
 
+def packed(root: Path, *args: Any) -> list[tuple[str, bytes]]:
+    stream = io.BytesIO(b"".join(archive.tar_blocks(str(root), *args)))
+    return [(member.name, member.kind) for member in tar.Reader(stream)]
+
+
 def test_packing_leaves_out_what_is_ignored_or_no_file(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     (tmp_path / ".git" / "x").touch()
     (tmp_path / "f").write_text("f")
+    (tmp_path / "f").chmod(0o4755)
+    (tmp_path / "link").symlink_to("/")
     os.mkfifo(tmp_path / "pipe")
-    stream = io.BytesIO(b"".join(archive.tar_blocks(str(tmp_path), frozenset({".git"}))))
-    assert [member.name for member in tar.Reader(stream)] == ["f"]
+    rules = ignored.IgnoreRules([".git"])
+    assert packed(tmp_path, rules) == [("f", b"0"), ("link", b"2"), ("pipe", b"6")]
+    account = selection.Selection()
+    assert packed(tmp_path, rules, account) == [("f", b"0"), ("link", b"2")]
+    assert (account.files, account.bytes) == (1, 1)
+    assert dict(account.left_out) == {
+        "f": "carried without its set-id bits",
+        "pipe": "a named pipe",
+    }
+    assert packed(tmp_path, rules, selection.Selection(links="skip")) == [("f", b"0")]
+    with pytest.raises(ValueError, match="symbolic link: 'link'"):
+        archive.refuse_links(str(tmp_path), rules, selection.Selection(links="refuse"))
+
+
+def test_packing_names_no_path_that_is_too_long(tmp_path: Path) -> None:
+    deep(tmp_path, 500)
+    account = selection.Selection(room=101)
+    names = [name for name, _ in packed(tmp_path, None, account)]
+    assert max(map(len, names)) <= 100
+    assert account.left_out_total == 800
+    assert max(len(name) for name, _ in packed(tmp_path)) < selection.PATH_MAX + 10
 
 
 def test_packing_goes_on_when_a_file_goes_and_tells_when_one_shrinks(tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / name).write_bytes(bytes(3_000_000))
-    pieces = archive.tar_pieces(str(tmp_path), frozenset())
+    pieces = archive.tar_pieces(str(tmp_path), None, None)
     next(pieces)
     (tmp_path / "b").unlink()
     names = [piece[:1] for piece in pieces if len(piece) == tar.BLOCK and piece[:1] != b"\0"]
     assert names == [b"c"]
-    pieces = archive.tar_pieces(str(tmp_path), frozenset())
+    pieces = archive.tar_pieces(str(tmp_path), None, None)
     next(pieces)
     os.truncate(tmp_path / "a", 10)
     with pytest.raises(OSError, match="shorter"):

@@ -227,14 +227,16 @@ def grep(args: Args) -> None:
 
 def pack(args: Args) -> None:
     from .archive import tar_blocks
+    from .ignored import IgnoreRules
 
+    rules = IgnoreRules(args["ignore"], gitignore=args["gitignore"])
     with target_of(args) as target:
-        for block in tar_blocks(args["path"], frozenset(args["ignore"])):
+        for block in tar_blocks(args["path"], rules):
             write_all(target, block)
 
 
 def unpack(args: Args) -> None:
-    from .archive import extract
+    from .extraction import extract
 
     with source_of(args) as source, open(source, "rb", buffering=0, closefd=False) as stream:
         extract(stream, args["path"])
