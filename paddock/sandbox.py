@@ -212,7 +212,12 @@ class Sandbox(AsyncResource):
         They are the caller's to close, this one is not touched. All are made, or none; of 0
         there are none.
         """
-        return await self._fork(check_whole("count", count))
+        check_whole("count", count)
+        self.raise_if_closed()
+        forks = await self._fork(count)
+        for fork in forks:
+            fork.secrets, fork.redactor = self.secrets, self.redactor
+        return forks
 
     async def pause(self) -> None:
         """Stop all processes where they are; calls wait until `resume`.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock.errors import SandboxClosed, SandboxLost, SetupFailed
+from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -70,7 +71,19 @@ async def test_closing_is_idempotent_and_ends_what_runs(backend: Backend) -> Non
     await sandbox.aclose()
     with pytest.raises(SandboxClosed):
         await running
-    for call in (lambda: sandbox.exec("true"), lambda: sandbox.fs.stat("."), sandbox.fs.list):
+    optional: dict[Capability, Callable[[], Awaitable[object]]] = {
+        Capability.FORK: sandbox.fork,
+        Capability.SNAPSHOT: lambda: sandbox.snapshot("paddock-test:closed"),
+        Capability.PAUSE: sandbox.pause,
+        Capability.STATS: sandbox.stats,
+        Capability.URL: lambda: sandbox.url(80),
+    }
+    for call in (
+        lambda: sandbox.exec("true"),
+        lambda: sandbox.fs.stat("."),
+        sandbox.fs.list,
+        *(optional[each] for each in optional if each in sandbox.capabilities),
+    ):
         with pytest.raises(SandboxClosed):
             await call()
     assert _traces() == before

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock.backends.docker import DockerBackend
+from paddock.backends.docker.containers.guests import start_guest
 from paddock.backends.docker.engine.client import Engine
 from paddock.backends.docker.fallback import launch
 from paddock.backends.docker.fallback.sandbox import FallbackSandbox
@@ -100,13 +101,13 @@ async def test_an_image_is_tried_with_a_guest_once(
 ) -> None:
     monkeypatch.setattr(launch, "_without_python", {})
     tried = []
-    start = DockerBackend._start
+    start = start_guest
 
     async def counting(*args: object) -> object:
         tried.append(args)
         return await start(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(DockerBackend, "_start", counting)
+    monkeypatch.setattr(launch, "start_guest", counting)
     for _ in range(2):
         async with recipe.sandbox() as sandbox:
             assert isinstance(sandbox, FallbackSandbox)

@@ -8,47 +8,39 @@ port is published, nothing is mounted.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
-import json
 import logging
 import math
 import re
-import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from paddock._concurrency import acquire, interruptible
+from paddock._concurrency import acquire
 from paddock.backends.base import Backend, Progress
-from paddock.backends.docker.containers import commits, inventory, owner, reaper
-from paddock.backends.docker.containers.control import remove_container, resume_container
-from paddock.backends.docker.containers.creation import create_container, start_container
-from paddock.backends.docker.containers.exit_reason import exit_reason
+from paddock.backends.docker.containers import commits, inventory, owner
+from paddock.backends.docker.containers.control import resume_container
+from paddock.backends.docker.containers.guests import join_guest
 from paddock.backends.docker.containers.plan import (
+    BACKEND,
     LEAST,
     NOBODY,
     WORKING_DIR,
     ContainerPlan,
     Hardening,
     Network,
+    new_join_token,
     numbers,
+    variable_names,
 )
-from paddock.backends.docker.containers.removal import remove, watch
 from paddock.backends.docker.containers.sandbox import DockerSandbox
-from paddock.backends.docker.engine.attach import join_stream, open_stream
 from paddock.backends.docker.engine.client import Engine, EngineError
 from paddock.backends.docker.engine.features import features, refuse
-from paddock.backends.docker.fallback import launch
 from paddock.backends.docker.images import recipes
 from paddock.backends.docker.images.access import DockerImages
 from paddock.backends.docker.images.build import ensure
 from paddock.backends.docker.images.store import inspect
-from paddock.backends.egress import gate
-from paddock.backends.guest.bundle import bundle
-from paddock.backends.guest.client import GuestClient
-from paddock.backends.guest.link import State
+from paddock.backends.docker.making import make
 from paddock.backends.images import Step
-from paddock.errors import ConfigError, SandboxLost, Unsupported
+from paddock.errors import ConfigError, Unsupported
 from paddock.image import Image
 from paddock.image.steps import REFERENCE
 from paddock.network import Allow
@@ -62,10 +54,6 @@ if TYPE_CHECKING:
     from paddock.sandbox import Capability
 
 __all__ = ["DockerBackend"]
-
-READY_DEADLINE = 60.0
-"""Seconds from the start of a container until its guest has to answer: it takes 0.05 s, on
-an engine that starts fifty at once some 10 s."""
 
 LEAST_LEASE = 1.0
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
@@ -103,7 +91,7 @@ class DockerBackend(Backend):
       With None it outlives its maker, until somebody deletes it.
     """
 
-    name: ClassVar[str] = "docker"
+    name: ClassVar[str] = BACKEND
     default_working_dir: ClassVar[str | None] = WORKING_DIR
 
     image: str | Image = "paddock:base"
@@ -161,51 +149,19 @@ class DockerBackend(Backend):
         return await acquire(self._join(engine, sandbox_id), DockerSandbox.detach)
 
     async def _join(self, engine: Engine, sandbox_id: str) -> DockerSandbox:
-        """Open another connection to the guest of a sandbox."""
         found = await inventory.find(engine, sandbox_id)
         plan = ContainerPlan.seen(found, await features(engine))
         if found["State"]["Paused"]:
             async with commits.standing_still(engine, plan.container):
                 await resume_container(engine, plan.container)
         lock = await asyncio.to_thread(owner.OwnerLock.join, plan.name)
-        client = GuestClient()
         try:
-            stream = await join_stream(
-                engine, plan.container, client.connect(), plan.join_token, user=plan.user
+            sandbox = await join_guest(
+                engine, plan, lock, make, env_vars=self.env_vars, network=self.network
             )
-            joining = asyncio.ensure_future(client.request("join"))
-            answer = await interruptible(_ready(joining, client))
-            if answer is None:
-                raise SandboxLost(f"it could not be joined: {stream.log or 'it said nothing'}")
         except BaseException:
-            client.link.fail("it could not be joined")
             lock.release()
             raise
-        recipe = replace(
-            self,
-            env_vars={**answer["env_vars"], **self.env_vars},
-            image=plan.image,
-            labels=inventory.own_labels(plan.labels),
-            lease=plan.lease,
-            working_dir=plan.working_dir,
-            resources=plan.resources,
-            network=plan.network,
-            user=plan.user,
-            runtime=plan.runtime,
-            hardening=plan.hardening,
-        )
-        sandbox = DockerSandbox(
-            recipe,
-            engine=engine,
-            client=client,
-            stream=stream,
-            plan=plan,
-            lock=lock,
-            env={**answer["env"], **recipe.env_vars},
-            gate=gate(self.network),
-            host=answer["host"],
-            switches=answer["switches"],
-        )
         return self.set_secrets(sandbox)
 
     async def delete(self, sandbox_id: str) -> bool:
@@ -229,7 +185,7 @@ class DockerBackend(Backend):
         refuse(self.resources, found)
         await _sweep_once(engine)
         image, config = await self._find_image(engine, tell)
-        return await acquire(self._provide(engine, image, config, found), Sandbox.aclose)
+        return await make(engine, lambda name: self._plan(name, image, config, found))
 
     async def _find_image(
         self, engine: Engine, tell: ProgressCallback
@@ -248,29 +204,20 @@ class DockerBackend(Backend):
             raise EngineError(f"{image} was removed from the engine while it was wanted")
         return image, found["Config"] or {}
 
-    async def _provide(
-        self, engine: Engine, image: str, config: Mapping[str, Any], found: frozenset[Capability]
-    ) -> Sandbox:
-        """Create, attach, start; on a failure the container is gone."""
-        lock = await asyncio.to_thread(self._claim)
-        try:
-            plan = await asyncio.to_thread(self._plan, lock.name, image, config)
-            plan = replace(plan, features=found)
-            return await launch.start(self, engine, plan, lock, with_guest=self._start)
-        except BaseException as error:
-            await _take_back(engine, lock, error)
-            raise
+    def _plan(
+        self,
+        name: str,
+        image: str,
+        config: Mapping[str, Any],
+        found: frozenset[Capability] = frozenset(),
+    ) -> ContainerPlan:
+        """Return the plan of a container called `name`; blocks.
 
-    def _claim(self) -> owner.OwnerLock:
-        """Claim a new name, after a reaper was started that removes it should we be killed."""
-        reaper.start(self.host)
-        return owner.OwnerLock.take()
-
-    def _plan(self, name: str, image: str, config: Mapping[str, Any]) -> ContainerPlan:
-        """Where the recipe says nothing, `config` does, which the image has of its own."""
-        join_token = secrets.token_urlsafe(16)
+        Where the recipe says nothing, `config` does, which is the image's own.
+        """
+        join_token = new_join_token()
         inherited = config.get("WorkingDir")
-        if inherited == "/":  # some builders say so where nobody has said anything
+        if inherited == "/":  # some builders write it where nobody asked for a directory
             inherited = None
         user = self.user or (NOBODY if self.hardening == "strict" else config.get("User")) or None
         changed = (config.get("Labels") or {}).get(owner.CHANGED_LABEL)
@@ -286,69 +233,23 @@ class DockerBackend(Backend):
             working_dir=self.working_dir or inherited or WORKING_DIR,
             join_token=join_token,
             lease=self.lease,
-            labels={
-                owner.LABEL: name,
-                owner.JOIN_TOKEN_LABEL: join_token,
-                owner.LEASE_LABEL: "" if self.lease is None else str(self.lease),
-                # No sweep judges a sandbox that is meant to outlive its owner.
-                **({} if self.lease is None else {owner.HOST_LABEL: owner.host_id()}),
-                **({owner.USER_LABEL: user or ""} if guest_is_root else {}),
-                inventory.OWN_LABELS: json.dumps(dict(self.labels)),
-            },
+            labels=owner.labels_of(
+                name,
+                join_token=join_token,
+                lease=self.lease,
+                own=self.labels,
+                user=user if guest_is_root else None,
+            ),
+            env_vars=self.env_vars,
             resources=self.resources,
             network=self.network,
             user=user,
             ids=numbers(user),
             guest_is_root=guest_is_root,
-            image_env=tuple(each.partition("=")[0] for each in config.get("Env") or ()),
+            image_env=variable_names(config),
             runtime=self.runtime,
             hardening=self.hardening,
-        )
-
-    async def _start(
-        self, engine: Engine, plan: ContainerPlan, lock: owner.OwnerLock
-    ) -> DockerSandbox:
-        plan = await create_container(engine, plan)
-        client = GuestClient()
-        way_out = gate(self.network)
-        connection = client.connect()
-        stream = await open_stream(engine, plan.container, connection)
-        connection.write(bundle())
-        configured = asyncio.ensure_future(
-            client.request(
-                "configure",
-                user=plan.user if plan.guest_is_root else None,
-                image_env=plan.image_env,
-                limits={},
-                spill_dir=plan.spill_dir,
-                lease=self.lease,
-                outlives=self.lease is None,
-                join_token=plan.join_token,
-                listen=way_out.port,
-                env_vars=dict(self.env_vars),
-            )
-        )
-        try:
-            await start_container(engine, plan)
-            answer = await interruptible(_ready(configured, client))
-            if answer is None:
-                cause = stream.log or await exit_reason(engine, plan.container, said="")
-                raise SandboxLost(f"its guest did not start: {cause}")
-        except BaseException:
-            configured.cancel()
-            client.link.fail("it could not be started")
-            raise
-        return DockerSandbox(
-            self,
-            engine=engine,
-            client=client,
-            stream=stream,
-            plan=plan,
-            lock=lock,
-            env={**answer["env"], **way_out.variables, **self.env_vars},
-            gate=way_out,
-            host=answer["host"],
-            switches=answer["switches"],
+            features=found,
         )
 
 
@@ -366,34 +267,6 @@ def _is_lease(value: object) -> bool:
 def _is_absolute(path: object) -> bool:
     """Whether a path means the same to an engine, which takes out ``..``, as to a kernel."""
     return isinstance(path, str) and path.startswith("/") and ".." not in path.split("/")
-
-
-async def _ready(configured: asyncio.Task[Any], client: GuestClient) -> dict[str, Any] | None:
-    """What the guest says of itself, or None if the stream to it ended instead."""
-    gone = asyncio.create_task(client.link.changed_from(State.RUNNING))
-    try:
-        await asyncio.wait(
-            [configured, gone], timeout=READY_DEADLINE, return_when=asyncio.FIRST_COMPLETED
-        )
-    finally:
-        gone.cancel()
-    if configured.done():
-        answer: dict[str, Any] = configured.result()[0]
-        return answer
-    configured.cancel()
-    if not client.channels.connected:
-        return None
-    raise SandboxLost(f"its guest did not answer within {READY_DEADLINE:g} s")
-
-
-async def _take_back(engine: Engine, lock: owner.OwnerLock, error: BaseException) -> None:
-    """Remove the container that has the name of `lock`, whose making failed with `error`."""
-    removal = functools.partial(remove_container, engine, lock.name)
-    if isinstance(error, EngineError) and error.status is None:
-        watch(lock, removal)  # what was asked for last may appear late
-        return
-    with contextlib.suppress(EngineError):
-        await remove(lock, removal)
 
 
 _swept: set[str] = set()

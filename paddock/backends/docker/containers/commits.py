@@ -193,9 +193,17 @@ def standing_still(engine: Engine, container: str) -> AbstractAsyncContextManage
 
 
 async def release(engine: Engine, image: str) -> None:
-    """A container has gone: remove its image if that was made for forks, and was its last."""
-    if image.startswith(f"{FORKS}:"):
+    """Remove the image of a container that is gone, if it was made for forks and nobody needs it.
+
+    While forks are being made of it, it belongs to the task that makes them.
+    """
+    if image.startswith(f"{FORKS}:") and not await asyncio.to_thread(_is_being_used, image):
         await _remove(engine, image)
+
+
+def _is_being_used(image: str) -> bool:
+    prefix = host_prefix()
+    return image.startswith(prefix) and owner.is_alive(image.removeprefix(prefix))
 
 
 async def sweep(engine: Engine) -> list[str]:
@@ -208,7 +216,7 @@ def _abandoned(client: APIClient) -> list[str]:
     prefix = host_prefix()
     names = [name for image in client.images(FORKS) for name in image["RepoTags"] or ()]
     ours = [name for name in names if name.startswith(prefix)]
-    return [name for name in ours if not owner.is_alive(name.removeprefix(prefix))]
+    return [name for name in ours if not _is_being_used(name)]
 
 
 async def _remove(engine: Engine, image: str) -> bool:

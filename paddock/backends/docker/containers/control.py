@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import acquire, finish
@@ -19,18 +18,26 @@ from paddock.image import Image
 from paddock.sandbox import Capability, Sandbox, Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator
 
-    from paddock.backends.docker.backend import DockerBackend
+    from paddock.backends.docker.containers.forks import Forks
     from paddock.backends.docker.containers.plan import ContainerPlan
     from paddock.backends.docker.engine.client import Engine
     from paddock.backends.guest.link import Link
     from paddock.backends.guest.monitor import Heart
 
-__all__ = ["ContainerSandbox", "controls", "remove_container", "resume_container"]
+__all__ = [
+    "ContainerSandbox",
+    "controls",
+    "remove_container",
+    "remove_container_and_image",
+    "resume_container",
+]
 
 PROBE_TIMEOUT = 5.0
 """Seconds for an engine to say how a container is: callers wait for what is made of it."""
+GONE_DEADLINE = 10.0
+"""Seconds until the end of a container is known, once the engine does not find it."""
 REMOVAL_ATTEMPTS = 3
 """How often a container is asked to be removed while other removals of it are begun and fail."""
 NOT_FOUND = 404
@@ -56,24 +63,23 @@ class ContainerSandbox(Sandbox):
     They take the container down in `_close`, by `_remove`.
     """
 
-    _recipe: DockerBackend
     _engine: Engine
     _plan: ContainerPlan
+    _forks: Forks
     _link: Link
     _heart: Heart
 
     async def snapshot(self, name: str) -> Image:
         self._need_files("snapshot()")
         reference = commits.reference_of(name)
-        await commits.keep(self._engine, self._plan.container, reference, self._made)
+        async with self._present():
+            await commits.keep(self._engine, self._plan.container, reference, self._made)
         return Image.from_registry(reference)
 
     async def _fork(self, count: int) -> list[Sandbox]:
         self._need_files("fork()")
-        if not count:
-            return []
-        async with commits.committed(self._engine, self._plan.container, {}, self._made) as image:
-            return await self._fork_from(image, count)
+        async with self._present():
+            return await self._forks.make(count, self._made)
 
     @property
     def _made(self) -> commits.Made:
@@ -88,21 +94,12 @@ class ContainerSandbox(Sandbox):
                 hint="its files are in memory",
             )
 
-    async def _fork_from(self, image: str, count: int) -> list[Sandbox]:
-        recipe = replace(self._recipe, image=image, uploads=(), setup=())
-        making = [asyncio.ensure_future(recipe.create()) for _ in range(count)]
-        try:
-            await asyncio.gather(*making, return_exceptions=True)
-            return [task.result() for task in making]
-        except BaseException:
-            await finish(_close_all(making))
-            raise
-
     async def pause(self) -> None:
         if Capability.PAUSE not in self.capabilities:
             raise missing("pause()")
         if self._link.state is not State.PAUSED:
-            await acquire(self._stop(), self._resume)
+            async with self._present():
+                await acquire(self._stop(), self._resume)
 
     async def _stop(self) -> None:
         await self._engine.call(
@@ -111,12 +108,29 @@ class ContainerSandbox(Sandbox):
         self._link.pause()
 
     async def resume(self) -> None:
-        await finish(self._resume())
+        async with self._present():
+            await finish(self._resume())
 
     async def _resume(self, _: object = None) -> None:
         await resume_container(self._engine, self._plan.container)
         if self._link.state is State.PAUSED:
             self._link.resume(connected=self._heart.connected)
+
+    @contextlib.asynccontextmanager
+    async def _present(self) -> AsyncIterator[None]:
+        """Raise `SandboxClosed` or `SandboxLost` for a container that is gone, before the block or
+        within it."""
+        self.raise_if_closed()
+        self._link.raise_if_over()
+        try:
+            yield
+        except EngineError as error:
+            gone = error.status in (NOT_FOUND, CONFLICT) and await self._probe() is Liveness.ENDED
+            self.raise_if_closed()
+            if gone:
+                await asyncio.wait([self._link.ended], timeout=GONE_DEADLINE)
+                self._link.raise_if_over()
+            raise
 
     async def _probe(self) -> Liveness:
         """How the container is, as its engine says within `PROBE_TIMEOUT`."""
@@ -138,13 +152,14 @@ class ContainerSandbox(Sandbox):
     async def stats(self) -> Stats:
         if Capability.STATS not in self.capabilities:
             raise missing("stats()")
-        found = await self._engine.call(
-            f"reading the use of {self.id}",
-            self._engine.client.stats,
-            self._plan.container,
-            stream=False,
-            one_shot=True,
-        )
+        async with self._present():
+            found = await self._engine.call(
+                f"reading the use of {self.id}",
+                self._engine.client.stats,
+                self._plan.container,
+                stream=False,
+                one_shot=True,
+            )
         memory = found["memory_stats"]
         return Stats(
             cpu=found["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9,
@@ -155,17 +170,9 @@ class ContainerSandbox(Sandbox):
 
     async def _remove(self) -> bool:
         """Remove the container, and its image if that was made for forks."""
-        found = await remove_container(self._engine, self._plan.container, self.id)
-        await commits.release(self._engine, self._plan.image)
-        return found
-
-
-async def _close_all(making: Sequence[asyncio.Task[Sandbox]]) -> None:
-    for task in making:
-        task.cancel()
-    await asyncio.wait(making)
-    made = [task.result() for task in making if not task.cancelled() and not task.exception()]
-    await asyncio.gather(*(sandbox.aclose() for sandbox in made), return_exceptions=True)
+        return await remove_container_and_image(
+            self._engine, self._plan.container, self._plan.image, self.id
+        )
 
 
 async def resume_container(engine: Engine, name: str) -> None:
@@ -198,6 +205,15 @@ async def remove_container(engine: Engine, container: str, name: str | None = No
             )
         # The wait ends as well when the other removal failed, so the container is asked for again.
     return await _remove(engine, container, name) or found
+
+
+async def remove_container_and_image(
+    engine: Engine, container: str, image: str, name: str | None = None
+) -> bool:
+    """Remove a container, see `remove_container`, and `image` if it was the last of its forks."""
+    found = await remove_container(engine, container, name)
+    await commits.release(engine, image)
+    return found
 
 
 async def _remove(engine: Engine, container: str, name: str) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from paddock._frozen import FrozenMapping
 from paddock.backends.base import SandboxInfo
 from paddock.backends.docker.containers import commits, owner
-from paddock.backends.docker.containers.control import remove_container
+from paddock.backends.docker.containers.control import remove_container, remove_container_and_image
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,11 +19,7 @@ if TYPE_CHECKING:
 
     from paddock.backends.docker.engine.client import Engine
 
-__all__ = ["OWN_LABELS", "collect", "delete", "find", "listing", "own_labels"]
-
-OWN_LABELS = "dev.paddock.labels"
-"""A recipe's own labels, in JSON: one label for all, as a container has those of its image too,
-and that may be a snapshot of another sandbox."""
+__all__ = ["collect", "delete", "find", "listing"]
 
 State = Literal["starting", "running", "paused", "ended"]
 STATES: dict[str, State] = {
@@ -49,9 +44,7 @@ async def delete(engine: Engine, name: str) -> bool:
     wanted = f"{owner.LABEL}={name}"
     found = await engine.call(f"looking for {name}", _look, engine.client, wanted)
     for container, info in found:
-        await remove_container(engine, container, name)
-        if info.image is not None:
-            await commits.release(engine, info.image)
+        await remove_container_and_image(engine, container, info.image or "", name)
     return bool(found)
 
 
@@ -105,7 +98,7 @@ def _info(found: dict[str, Any], here: str) -> SandboxInfo:
         owner=_owner(labels, here),
         created=datetime.fromtimestamp(found["Created"], UTC),
         image=found["Image"],
-        labels=FrozenMapping(own_labels(labels)),
+        labels=FrozenMapping(owner.own_labels(labels)),
     )
 
 
@@ -113,9 +106,3 @@ def _owner(labels: Mapping[str, str], here: str) -> Literal["alive", "gone", "un
     if labels.get(owner.HOST_LABEL) != here:
         return "unknown"
     return "alive" if owner.is_alive(labels[owner.LABEL]) else "gone"
-
-
-def own_labels(labels: Mapping[str, str]) -> dict[str, str]:
-    """What the recipe called its labels."""
-    found: dict[str, str] = json.loads(labels.get(OWN_LABELS, "{}"))
-    return found

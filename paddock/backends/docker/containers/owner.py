@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from paddock.backends.owner import OwnerLock, forget_dead, host_id, is_alive, is_owned
@@ -14,14 +15,18 @@ if TYPE_CHECKING:
 __all__ = [
     "CHANGED_LABEL",
     "HOST_LABEL",
+    "JOIN_TOKEN_LABEL",
     "LABEL",
     "LABELS",
+    "LEASE_LABEL",
     "USER_LABEL",
     "OwnerLock",
     "abandoned",
     "host_id",
     "is_alive",
     "is_ours",
+    "labels_of",
+    "own_labels",
 ]
 
 LABEL = "dev.paddock.sandbox"
@@ -36,11 +41,40 @@ LEASE_LABEL = "dev.paddock.lease"
 """Seconds, or nothing for a sandbox that outlives its owners."""
 USER_LABEL = "dev.paddock.user"
 """Whom commands run as, where the container's first process is root to start them."""
+OWN_LABELS = "dev.paddock.labels"
+"""The recipe's own labels as JSON. They are one label, as a container has those of its image too,
+which may be a snapshot of another sandbox."""
 LABELS = (LABEL, HOST_LABEL, JOIN_TOKEN_LABEL, LEASE_LABEL, USER_LABEL)
 """What is said of one container, and not of what is made from its files."""
 CHANGED_LABEL = "dev.paddock.changed"
 """Set on an image of a sandbox's files whose commands could have replaced its Python: no guest
 on it is given more rights than its commands have."""
+
+
+def labels_of(
+    name: str,
+    *,
+    join_token: str,
+    lease: float | None,
+    own: Mapping[str, str],
+    user: str | None,
+) -> dict[str, str]:
+    """Return the labels of a new container; `user` is given if the guest is root. Blocks."""
+    return {
+        LABEL: name,
+        JOIN_TOKEN_LABEL: join_token,
+        LEASE_LABEL: "" if lease is None else str(lease),
+        # No sweep judges a sandbox that is meant to outlive its owner.
+        **({} if lease is None else {HOST_LABEL: host_id()}),
+        **({} if user is None else {USER_LABEL: user}),
+        OWN_LABELS: json.dumps(dict(own)),
+    }
+
+
+def own_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the recipe's own labels, from those of a container."""
+    found: dict[str, str] = json.loads(labels.get(OWN_LABELS, "{}"))
+    return found
 
 
 def abandoned(client: APIClient, filters: Mapping[str, list[str]]) -> dict[str, str]:

@@ -7,9 +7,11 @@ processes and logs, no shared namespaces, no mounts of the host.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from paddock._frozen import FrozenMapping
 from paddock.backends.docker.containers import owner, seccomp
 from paddock.backends.guest.bundle import boot
 from paddock.errors import ConfigError
@@ -21,8 +23,21 @@ if TYPE_CHECKING:
 
     from docker import APIClient
 
-__all__ = ["LEAST", "NOBODY", "WORKING_DIR", "ContainerPlan", "Hardening", "Network", "numbers"]
+__all__ = [
+    "BACKEND",
+    "LEAST",
+    "NOBODY",
+    "WORKING_DIR",
+    "ContainerPlan",
+    "Hardening",
+    "Network",
+    "new_join_token",
+    "numbers",
+    "variable_names",
+]
 
+BACKEND = "docker"
+"""The backend's name."""
 Hardening = Literal["default", "strict"]
 Network = Literal["full", "none"] | Allow
 
@@ -63,6 +78,8 @@ class ContainerPlan:
     hardening: Hardening
     join_token: str
     lease: float | None
+    env_vars: Mapping[str, str] = field(default_factory=FrozenMapping)
+    """The recipe's, which the guest adds to the image's environment."""
     features: frozenset[Capability] = frozenset()
     container: str = ""
     """The engine's id of it, once it has been created: unlike the name, nobody can change it."""
@@ -97,6 +114,7 @@ class ContainerPlan:
             user=user,
             ids=numbers(user),
             guest_is_root=bool(labels.get(owner.USER_LABEL)),
+            image_env=variable_names(config),
             runtime=host["Runtime"] or None,
             hardening="strict" if host["ReadonlyRootfs"] else "default",
             join_token=labels[owner.JOIN_TOKEN_LABEL],
@@ -104,6 +122,30 @@ class ContainerPlan:
             features=features,
             container=found["Id"],
         )
+
+    def for_fork(self, image: str, name: str, *, guest_is_root: bool) -> Self:
+        """Return the plan of a sandbox like this one that begins with `image`; blocks."""
+        join_token = new_join_token()
+        return replace(
+            self,
+            name=name,
+            image=image,
+            labels=owner.labels_of(
+                name,
+                join_token=join_token,
+                lease=self.lease,
+                own=self.own_labels,
+                user=self.user if guest_is_root else None,
+            ),
+            guest_is_root=guest_is_root,
+            join_token=join_token,
+            container="",
+        )
+
+    @property
+    def own_labels(self) -> Mapping[str, str]:
+        """The recipe's labels."""
+        return FrozenMapping(owner.own_labels(self.labels))
 
     @property
     def is_root(self) -> bool:
@@ -165,6 +207,15 @@ class ContainerPlan:
             "/tmp": f"rw,exec,nosuid,nodev,size={TMP_BYTES},mode=1777",
             self.working_dir: f"rw,exec,nosuid,nodev,size={disk}{owner}",
         }
+
+
+def variable_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the variables that the configuration of an image or container sets."""
+    return tuple(each.partition("=")[0] for each in config.get("Env") or ())
+
+
+def new_join_token() -> str:
+    return secrets.token_urlsafe(16)
 
 
 def numbers(user: str | None) -> tuple[int, int] | None:

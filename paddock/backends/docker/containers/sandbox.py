@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from paddock.backends.docker.containers import removal
 from paddock.backends.docker.containers.control import ContainerSandbox, controls
 from paddock.backends.docker.containers.exit_reason import exit_reason
+from paddock.backends.docker.containers.plan import BACKEND
 from paddock.backends.docker.engine.attach import join_stream
 from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.guest.client import GuestClient
@@ -22,7 +23,7 @@ from paddock.sandbox import Capability
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from paddock.backends.docker.backend import DockerBackend
+    from paddock.backends.docker.containers.forks import Forks
     from paddock.backends.docker.containers.owner import OwnerLock
     from paddock.backends.docker.containers.plan import ContainerPlan
     from paddock.backends.docker.engine.attach import AttachedStream
@@ -56,7 +57,6 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
 
     def __init__(
         self,
-        backend: DockerBackend,
         *,
         engine: Engine,
         client: GuestClient,
@@ -67,14 +67,15 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
         gate: Gate,
         host: str,
         switches: bool,
+        forks: Forks,
     ) -> None:
         super().__init__(
             client,
             sandbox_id=plan.name,
-            backend=backend.name,
+            backend=BACKEND,
             working_dir=PurePosixPath(plan.working_dir),
             env=env,
-            labels=backend.labels,
+            labels=plan.own_labels,
             capabilities=controls(plan)
             | WITH_GUEST
             | (frozenset() if plan.keeps_files else BOUNDED)
@@ -82,8 +83,8 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
             gate=gate,
         )
         self.one_user = STRICT if plan.hardening == "strict" else REPLACEABLE
-        self._recipe = backend
         self._plan = plan
+        self._forks = forks
         self._host = host
         self._engine = engine
         self._stream = stream
@@ -94,7 +95,7 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
         self._monitor = Monitor(
             client.link,
             client.channels,
-            interval=(backend.lease or IDLE_INTERVAL * 4) / 4,
+            interval=(plan.lease or IDLE_INTERVAL * 4) / 4,
             reconnect=self._reconnect,
             exit_reason=self._exit_reason,
         )
@@ -141,7 +142,7 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
         return True
 
     async def detach(self) -> None:
-        if self._lock.is_makers and self._recipe.lease is not None:
+        if self._lock.is_makers and self._plan.lease is not None:
             raise Unsupported(
                 "detach() of a sandbox that has a lease",
                 backend=self.backend,

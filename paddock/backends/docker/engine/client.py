@@ -84,6 +84,8 @@ class Engine:
 
     endpoint: Endpoint
     client: APIClient
+    host: str | None = None
+    """The address that was asked for; None for the engine that the docker CLI would find."""
 
     @classmethod
     async def connect(cls, host: str | None = None, *, deadline: float = DEADLINE) -> Engine:
@@ -92,17 +94,17 @@ class Engine:
 
         `deadline` is in seconds.
         """
-        return await cls._at(await asyncio.to_thread(Endpoint.find, host), deadline)
+        return await cls._at(await asyncio.to_thread(Endpoint.find, host), host, deadline)
 
     async def with_timeout(self, deadline: float) -> Engine:
         """Return the same engine by a client that waits `deadline` seconds for each answer."""
-        return await self._at(self.endpoint, deadline)
+        return await self._at(self.endpoint, self.host, deadline)
 
     @classmethod
-    async def _at(cls, endpoint: Endpoint, deadline: float) -> Engine:
+    async def _at(cls, endpoint: Endpoint, host: str | None, deadline: float) -> Engine:
         connect = functools.partial(_client, endpoint, deadline)
         client = await _in_thread(endpoint, connect, f"reaching {endpoint.url}", deadline)
-        return cls(endpoint, client)
+        return cls(endpoint, client, host)
 
     @property
     def version(self) -> str:

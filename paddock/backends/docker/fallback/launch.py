@@ -16,6 +16,9 @@ from paddock.backends.docker.containers import owner
 from paddock.backends.docker.containers.control import remove_container
 from paddock.backends.docker.containers.creation import create_container, start_container
 from paddock.backends.docker.containers.exit_reason import exit_reason
+from paddock.backends.docker.containers.forks import Forks
+from paddock.backends.docker.containers.guests import start_guest
+from paddock.backends.docker.containers.plan import BACKEND
 from paddock.backends.docker.engine.attach import open_stream
 from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.fallback.inside import first_process
@@ -24,18 +27,13 @@ from paddock.backends.docker.fallback.watchdog import Watchdog
 from paddock.errors import SandboxLost, Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from typing import Any
-
-    from paddock.backends.docker.backend import DockerBackend
+    from paddock.backends.docker.containers.forks import Make
     from paddock.backends.docker.containers.owner import OwnerLock
     from paddock.backends.docker.containers.plan import ContainerPlan
     from paddock.backends.docker.engine.attach import AttachedStream
     from paddock.backends.docker.engine.client import Engine
     from paddock.backends.posix.inside import Inside
     from paddock.sandbox import Sandbox
-
-    WithGuest = Callable[[Engine, ContainerPlan, OwnerLock], Coroutine[Any, Any, Sandbox]]
 
 __all__ = ["lacks_python", "start"]
 
@@ -53,29 +51,22 @@ _without_python: dict[tuple[str, str], str] = {}
 """Engine and name of images that have none, and which image it was then."""
 
 
-async def start(
-    backend: DockerBackend,
-    engine: Engine,
-    plan: ContainerPlan,
-    lock: OwnerLock,
-    *,
-    with_guest: WithGuest,
-) -> Sandbox:
+async def start(engine: Engine, plan: ContainerPlan, lock: OwnerLock, make: Make) -> Sandbox:
     """Start a container with a guest, or without one if its image has no Python.
 
-    Raises what `with_guest` raises, and `Unsupported` for an image without Python if the
-    recipe asks for what takes a guest. On a failure the container may be left.
+    `make` is for its forks. Raise what `start_guest` raises, and `Unsupported` for an image
+    without Python if the plan needs a guest. On a failure the container may be left.
     """
     image = (engine.endpoint.url, plan.image)
     if image not in _without_python or _without_python[image] != await _image_id(engine, plan):
         try:
-            return await with_guest(engine, plan, lock)
+            return await start_guest(engine, plan, lock, make)
         except (EngineError, SandboxLost) as error:
             if not lacks_python(error):
                 raise
         await remove_container(engine, plan.name)
         _without_python[image] = await _image_id(engine, plan)
-    lease = _lease(backend, engine)
+    lease = _lease(plan, engine)
     watchdog = Watchdog()
     try:
         plan, stream, inside = await _started(engine, plan, watchdog, lease)
@@ -83,7 +74,6 @@ async def start(
         watchdog.link.fail("it could not be started")
         raise
     return FallbackSandbox(
-        backend,
         engine=engine,
         watchdog=watchdog,
         inside=inside,
@@ -91,6 +81,7 @@ async def start(
         plan=plan,
         lock=lock,
         lease=lease,
+        forks=Forks(engine, plan, make),
     )
 
 
@@ -102,17 +93,17 @@ def lacks_python(error: EngineError | SandboxLost) -> bool:
     return isinstance(error, SandboxLost) and NOT_FULL.search(error.reason) is not None
 
 
-def _lease(backend: DockerBackend, engine: Engine) -> float:
+def _lease(plan: ContainerPlan, engine: Engine) -> float:
     """The lease of a sandbox that needs no guest; raises `Unsupported` for one that does."""
     hint = "use an image that has Python 3.8 or newer"
-    if backend.network not in ("full", "none"):
-        raise Unsupported("network=Allow(...) without Python", backend=backend.name, hint=hint)
-    if backend.lease is None:
-        raise Unsupported("lease=None without Python", backend=backend.name, hint=hint)
+    if plan.network not in ("full", "none"):
+        raise Unsupported("network=Allow(...) without Python", backend=BACKEND, hint=hint)
+    if plan.lease is None:
+        raise Unsupported("lease=None without Python", backend=BACKEND, hint=hint)
     if engine.endpoint.ssl_context() is not None:
         # The end of a command's stdin is the end of our half of a stream, which TLS has not.
-        raise Unsupported("images without Python over TLS", backend=backend.name, hint=hint)
-    return backend.lease
+        raise Unsupported("images without Python over TLS", backend=BACKEND, hint=hint)
+    return plan.lease
 
 
 async def _image_id(engine: Engine, plan: ContainerPlan) -> str:
@@ -135,7 +126,7 @@ async def _started(
         if NO_PROGRAM.search(str(error)) is None:
             raise
         what = "images that have neither Python nor a shell"
-        raise Unsupported(what, backend="docker") from None
+        raise Unsupported(what, backend=BACKEND) from None
     try:
         async with asyncio.timeout(READY_DEADLINE):
             inside = await interruptible(watchdog.ready)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from paddock._frozen import FrozenMapping
 from paddock.backends.docker.containers import removal
 from paddock.backends.docker.containers.control import (
+    GONE_DEADLINE,
     ContainerSandbox,
     controls,
 )
 from paddock.backends.docker.containers.exit_reason import exit_reason
+from paddock.backends.docker.containers.plan import BACKEND
 from paddock.backends.docker.containers.sandbox import STRICT
 from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.fallback.process import ExecProcess
@@ -27,7 +29,7 @@ from paddock.sandbox import Capability
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from paddock.backends.docker.backend import DockerBackend
+    from paddock.backends.docker.containers.forks import Forks
     from paddock.backends.docker.containers.owner import OwnerLock
     from paddock.backends.docker.containers.plan import ContainerPlan
     from paddock.backends.docker.engine.attach import AttachedStream
@@ -37,9 +39,6 @@ if TYPE_CHECKING:
     from paddock.sandbox import Command
 
 __all__ = ["FallbackSandbox"]
-
-GONE_DEADLINE = 10.0
-"""Seconds until the end of a container is known, once the engine does not find it."""
 
 SWITCHING = frozenset({Capability.USER})
 
@@ -51,7 +50,6 @@ class FallbackSandbox(ContainerSandbox):
 
     def __init__(
         self,
-        backend: DockerBackend,
         *,
         engine: Engine,
         watchdog: Watchdog,
@@ -60,17 +58,18 @@ class FallbackSandbox(ContainerSandbox):
         plan: ContainerPlan,
         lock: OwnerLock,
         lease: float,
+        forks: Forks,
     ) -> None:
         self.id = plan.name
-        self.backend = backend.name
+        self.backend = BACKEND
         self.working_dir = PurePosixPath(plan.working_dir)
-        self.labels = backend.labels
+        self.labels = plan.own_labels
         switches = plan.hardening == "default"
         self.capabilities = controls(plan) | (SWITCHING if switches else frozenset())
-        self.env: Mapping[str, str] = FrozenMapping({KEY: "", **inside.env, **backend.env_vars})
+        self.env: Mapping[str, str] = FrozenMapping({KEY: "", **inside.env, **plan.env_vars})
         self.fs = PosixFileSystem(self)
-        self._recipe = backend
         self._plan = plan
+        self._forks = forks
         self._engine = engine
         self._watchdog = watchdog
         self._inside = replace(inside, user=plan.user or "root")
