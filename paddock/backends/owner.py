@@ -9,6 +9,7 @@ sandbox is enough.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from urllib.parse import quote
 
 from paddock.backends import lease
 
-__all__ = ["OwnerLock", "folder", "forget_dead", "host_id", "is_alive", "is_owned"]
+__all__ = ["OwnerLock", "folder", "forget_dead", "host_digest", "host_id", "is_alive", "is_owned"]
 
 JOINED = "+"
 """Between a sandbox's name and what tells the lock of one who joined it from the others."""
@@ -38,6 +39,11 @@ def host_id() -> str:
     return f"{boot.read_text().strip() if boot.exists() else ''}:{info.st_dev}:{info.st_ino}"
 
 
+def host_digest() -> str:
+    """Return the digest of `host_id`, for names that cannot hold all of it."""
+    return hashlib.sha256(host_id().encode()).hexdigest()[:12]
+
+
 @dataclass(eq=False, slots=True)
 class OwnerLock:
     """A lock of one sandbox; held until `release` or `abandon`, or until this process ends."""
@@ -48,9 +54,9 @@ class OwnerLock:
     _fd: int | None
 
     @classmethod
-    def take(cls) -> Self:
-        """The lock of a new sandbox's maker."""
-        while (lock := cls._try(f"paddock-{secrets.token_hex(6)}")) is None:
+    def take(cls, prefix: str = "paddock-") -> Self:
+        """Return the lock of a new sandbox's maker; the sandbox's name begins with `prefix`."""
+        while (lock := cls._try(f"{prefix}{secrets.token_hex(6)}")) is None:
             continue
         return lock
 

@@ -9,24 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import secrets
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from paddock._concurrency import acquire, finish
+from paddock._concurrency import finish
 from paddock.backends.base import Backend, Progress, unwatched
-from paddock.backends.daytona import inventory, terms
+from paddock.backends.daytona import inventory, making, terms
 from paddock.backends.daytona.images import daytona_image
-from paddock.backends.daytona.long_poll import LongPollTransport
-from paddock.backends.daytona.request_channel import RequestChannel
-from paddock.backends.daytona.sandbox import DaytonaSandbox
-from paddock.backends.daytona.service import PAUSE_MAX, REPEATING, Service, sdk
+from paddock.backends.daytona.plan import Plan
+from paddock.backends.daytona.service import Service, sdk
 from paddock.backends.daytona.snapshots import DaytonaImages
-from paddock.backends.guest.bundle import bundle
-from paddock.backends.guest.client import GuestClient
-from paddock.backends.owner import OwnerLock
 from paddock.backends.uv import install_command
-from paddock.errors import ConfigError, SandboxError, SandboxLost, Unsupported
+from paddock.errors import ConfigError, Unsupported
 from paddock.network import Allow
 from paddock.sandbox import Resources, Sandbox
 
@@ -43,15 +37,6 @@ __all__ = ["DaytonaBackend"]
 
 DEFAULT_IMAGE = "daytonaio/sandbox:latest"
 PATH = "/home/daytona/.local/bin:/usr/local/bin:/usr/bin:/bin"
-READY_DEADLINE = 60.0
-"""Seconds until a guest has to answer in a sandbox that runs."""
-LOST_AND_FOUND = 3.0
-"""Seconds in which a sandbox may still appear whose making was broken off."""
-NO_PYTHON = ("python3: not found", "python3: command not found", "command not found: python3")
-
-
-async def _released(lock: OwnerLock) -> None:
-    lock.release()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +61,7 @@ class DaytonaBackend(Backend):
       `create_timeout`: seconds until a sandbox has to run.
     """
 
-    name: ClassVar[str] = "daytona"
+    name: ClassVar[str] = inventory.BACKEND
     default_working_dir: ClassVar[str | None] = "/home/daytona"
 
     # The SDK's own objects have no hash.
@@ -134,14 +119,8 @@ class DaytonaBackend(Backend):
             native = await inventory.find(service, sandbox_id)
             if str(native.state.value) != "started":
                 await service.call("starting a sandbox", lambda: native.start(self.create_timeout))
-            recipe = replace(self, labels=inventory.own_labels(native.labels))
-            joining = asyncio.to_thread(OwnerLock.join, native.labels[inventory.LABEL])
-            lock = await acquire(joining, _released)
-            try:
-                return await recipe._settle(service, native, lock)
-            except BaseException:
-                lock.release()
-                raise
+            plan = replace(self._plan(), labels=inventory.own_labels(native.labels))
+            return self.set_secrets(await making.join(service, plan, native))
         except BaseException:
             await finish(service.aclose())
             raise
@@ -175,10 +154,10 @@ class DaytonaBackend(Backend):
         try:
             await inventory.collect_once(service)
 
-            async def make(name: str) -> Any:
+            async def create(name: str) -> Any:
                 return await self._create(service, name, settings, tell)
 
-            return await self.adopt(service, make)
+            return await making.make(service, self._plan(), create)
         except BaseException:
             await finish(service.aclose())
             raise
@@ -214,27 +193,14 @@ class DaytonaBackend(Backend):
             )
         return {"snapshot": snapshot}
 
-    async def adopt(
-        self, service: Service, make: Callable[[str], Awaitable[Any]]
-    ) -> DaytonaSandbox:
-        """A sandbox of what `make` makes of a name; on a failure nothing of that name is left."""
-        lock = await acquire(asyncio.to_thread(OwnerLock.take), _released)
-        try:
-            native = await make(lock.name)
-            return await self._settle(service, native, lock)
-        except BaseException as error:
-            # Only of what was answered is it known that nothing will appear any more.
-            answered = isinstance(error, Exception) and not getattr(error, "unanswered", False)
-            removing = inventory.remove_by_name(
-                service, lock.name, within=0 if answered else LOST_AND_FOUND
-            )
-            try:
-                await finish(removing, cancelled=isinstance(error, asyncio.CancelledError))
-            except SandboxError as failure:
-                error.add_note(f"what was made may be there still: {failure}")
-            finally:
-                lock.release()
-            raise
+    def _plan(self) -> Plan:
+        return Plan(
+            env_vars=self.env_vars,
+            labels=self.labels,
+            working_dir=self.working_dir,
+            lease=self.lease,
+            silence=self.silence,
+        )
 
     async def _create(
         self,
@@ -247,7 +213,7 @@ class DaytonaBackend(Backend):
             for line in text.splitlines():
                 tell(Progress(step="image", detail=line))
 
-        told = {"name": name, "labels": inventory.labels(self, name), **settings}
+        told = {"name": name, "labels": inventory.labels(self._plan(), name), **settings}
         async with daytona_image(self.image) as image:
 
             async def create() -> Any:
@@ -284,46 +250,3 @@ class DaytonaBackend(Backend):
             return native
 
         return await service.call("creating a sandbox", attempt)
-
-    async def _settle(self, service: Service, native: Any, lock: OwnerLock) -> DaytonaSandbox:
-        """Put a guest into a sandbox that runs, and hear it."""
-        client = GuestClient(kill_timeout=PAUSE_MAX + REPEATING)
-        requests = RequestChannel(service, native, client.link)
-        transport = LongPollTransport(requests.run, client.channels)
-        folder = f"/tmp/.paddock-{secrets.token_hex(8)}"
-        transport.write(bundle())
-        questions = [client.request("configure", limits={}, spill_dir=folder, lease=None)]
-        if self.working_dir is not None:
-            questions.append(
-                client.request("mkdir", path=self.working_dir, parents=True, exist_ok=True)
-            )
-        asked = asyncio.gather(*questions)
-        try:
-            async with asyncio.timeout(READY_DEADLINE):
-                (answer, _), *_ = await asked
-        except BaseException as error:
-            asked.cancel()
-            client.link.fail("it could not be started")
-            await finish(transport.wait_closed())
-            if isinstance(error, TimeoutError):
-                raise SandboxLost(
-                    f"its guest did not answer within {READY_DEADLINE:g} s", sandbox_id=native.id
-                ) from None
-            if isinstance(error, SandboxLost) and any(sign in str(error) for sign in NO_PYTHON):
-                raise Unsupported(
-                    "an image without Python 3.8 or newer", backend=self.name
-                ) from error
-            raise
-        sandbox = DaytonaSandbox(
-            self,
-            service=service,
-            native=native,
-            client=client,
-            transport=transport,
-            requests=requests,
-            lock=lock,
-            env={**answer["env"], **self.env_vars},
-            working_dir=self.working_dir or str(answer["env"]["PWD"]),
-            folder=folder,
-        )
-        return self.set_secrets(sandbox)

@@ -15,12 +15,13 @@ from paddock.backends.daytona.service import REFUSED, ServiceError, sdk
 from paddock.errors import ConfigError, SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from paddock.backends.daytona.backend import DaytonaBackend
+    from paddock.backends.daytona.plan import Plan
     from paddock.backends.daytona.service import Service
 
 __all__ = [
+    "BACKEND",
     "claim_fork",
     "collect",
     "collect_once",
@@ -28,6 +29,7 @@ __all__ = [
     "delete_again",
     "find",
     "find_by_name",
+    "fork_prefix",
     "labels",
     "listing",
     "own_labels",
@@ -35,8 +37,12 @@ __all__ = [
     "remove_by_name",
 ]
 
+BACKEND = "daytona"
 LABEL = "dev.paddock.sandbox"
-"""Holds the name of its owner's lock, which is the sandbox's own name too."""
+"""Holds the name of its owner's lock, which is the sandbox's own name too. Until a fork has labels
+of its own, it has its parent's; then the two names differ."""
+FORK = "paddock-fork-"
+"""How the names of forks begin; the digest of their maker's host follows."""
 HOST_LABEL = "dev.paddock.host"
 PARENT_LABEL = "dev.paddock.parent"
 """The id of the sandbox that a fork was made from."""
@@ -60,11 +66,16 @@ STATES: dict[str, State] = {
 """Daytona's words and ours; its others are ends, or as good as ends."""
 
 
-def labels(backend: DaytonaBackend, name: str) -> dict[str, str]:
-    """What a sandbox says of its owner from its creation on."""
-    leased = {} if backend.lease is None else {HOST_LABEL: owner.host_id()}
-    own = {LABEL_PREFIX + key: value for key, value in backend.labels.items()}
+def labels(plan: Plan, name: str) -> dict[str, str]:
+    """Return the labels that tell of a sandbox's owner from its creation on."""
+    leased = {} if plan.lease is None else {HOST_LABEL: owner.host_id()}
+    own = {LABEL_PREFIX + key: value for key, value in plan.labels.items()}
     return {LABEL: name, **leased, **own}
+
+
+def fork_prefix() -> str:
+    """Return what the names of forks begin with that are made on this host; blocks."""
+    return f"{FORK}{owner.host_digest()}-"
 
 
 def own_labels(told: Mapping[str, str]) -> dict[str, str]:
@@ -84,9 +95,13 @@ async def listing(service: Service, wanted: Mapping[str, str]) -> list[SandboxIn
     return sorted(found, key=lambda info: info.created)
 
 
-async def _all(service: Service, wanted: Mapping[str, str]) -> list[Any]:
+async def _all(
+    service: Service, wanted: Mapping[str, str], *, prefix: str | None = None
+) -> list[Any]:
+    """Return ours that have the labels `wanted` and a name that begins with `prefix`."""
+
     async def look() -> list[Any]:
-        query = sdk().ListSandboxesQuery(labels=dict(wanted) or None)
+        query = sdk().ListSandboxesQuery(labels=dict(wanted) or None, name=prefix)
         return [native async for native in service.client.list(query)]
 
     found = await service.call("listing sandboxes", look)
@@ -105,17 +120,21 @@ def _seen(native: Any, here: str) -> SandboxInfo:
         id=native.id,
         backend="daytona",
         state="ended" if _is_closed(native) else STATES.get(str(native.state.value), "ended"),
-        owner="gone" if _is_closed(native) else _owner(told, here),
+        owner="gone" if _is_closed(native) else _owner(native, here),
         created=datetime.fromisoformat(created).astimezone(UTC),
         image=native.snapshot,
         labels=FrozenMapping(own_labels(told)),
     )
 
 
-def _owner(told: Mapping[str, str], here: str) -> Literal["alive", "gone", "unknown"]:
-    if told.get(HOST_LABEL) != here:
+def _owner(native: Any, here: str) -> Literal["alive", "gone", "unknown"]:
+    if _is_unfinished(native):
+        is_here = native.name.startswith(fork_prefix())
+    else:
+        is_here = native.labels.get(HOST_LABEL) == here
+    if not is_here:
         return "unknown"
-    return "alive" if owner.is_alive(told[LABEL]) else "gone"
+    return "alive" if owner.is_alive(_lock_of(native)) else "gone"
 
 
 async def find(service: Service, sandbox_id: str) -> Any:
@@ -123,6 +142,8 @@ async def find(service: Service, sandbox_id: str) -> Any:
     native = await find_by_name(service, sandbox_id)
     if native is None or LABEL not in (native.labels or {}):
         raise ConfigError(f"no sandbox of ours is called {sandbox_id}")
+    if _is_unfinished(native):
+        raise ConfigError(f"sandbox {sandbox_id} is a fork that is not finished")
     if _is_closed(native):
         raise ConfigError(f"sandbox {sandbox_id} is closed; Daytona keeps it until its forks go")
     return native
@@ -157,9 +178,13 @@ async def delete(service: Service, native: Any) -> list[str]:
     has forks is marked as closed instead.
     """
     deleted: list[str] = []
-    while native is not None and await _delete_or_mark(service, native):
-        deleted.append(native.id)
-        native = await _closed_parent(service, native)
+    try:
+        while native is not None and await _delete_or_mark(service, native):
+            deleted.append(native.id)
+            native = await _closed_parent(service, native)
+    except BaseException:
+        _collected.discard(service.key)  # the next sandbox of this process collects again
+        raise
     return deleted
 
 
@@ -189,24 +214,43 @@ async def _delete_or_mark(service: Service, native: Any) -> bool:
 
 
 async def _mark_if_forked(service: Service, native: Any) -> bool:
-    forks = {PARENT_LABEL: native.id}
-    if not await _all(service, forks):
+    if not await _has_forks(service, native):
         return False
     if not _is_closed(native):
         await _set_labels(service, native, CLOSED)
     # Whoever deleted the last fork before the mark was there has not seen it.
-    return bool(await _all(service, forks))
+    return await _has_forks(service, native)
+
+
+async def _has_forks(service: Service, native: Any) -> bool:
+    if await _all(service, {PARENT_LABEL: native.id}):
+        return True
+    same = await _all(service, {LABEL: native.labels[LABEL]})
+    return any(_is_unfinished(each) for each in same if each.id != native.id)
+
+
+def _lock_of(native: Any) -> str:
+    """Return the name of its owner's lock."""
+    return str(native.name if _is_unfinished(native) else native.labels[LABEL])
 
 
 async def _closed_parent(service: Service, native: Any) -> Any | None:
     """Return the sandbox that it was forked from, if that is closed."""
-    parent = (native.labels or {}).get(PARENT_LABEL)
+    told = native.labels or {}
+    parent = told.get(LABEL if _is_unfinished(native) else PARENT_LABEL)
     found = None if parent is None else await find_by_name(service, parent)
     return found if found is not None and _is_closed(found) else None
 
 
 def _is_closed(native: Any) -> bool:
-    return LABEL in (native.labels or {}) and CLOSED_LABEL in native.labels
+    told = native.labels or {}
+    return LABEL in told and CLOSED_LABEL in told and not _is_unfinished(native)
+
+
+def _is_unfinished(native: Any) -> bool:
+    """Return whether it is a fork whose maker has not labelled it yet."""
+    told = native.labels or {}
+    return str(native.name).startswith(FORK) and told.get(LABEL) != native.name
 
 
 async def remove(service: Service, sandbox_id: str) -> bool:
@@ -234,12 +278,20 @@ async def collect(service: Service) -> list[str]:
     Return the ids of those deleted.
     """
     await asyncio.to_thread(owner.forget_dead)
+    prefix = await asyncio.to_thread(fork_prefix)
     here = await _all(service, {HOST_LABEL: owner.host_id()})
-    left = [native for native in here if not owner.is_owned(native.labels[LABEL])]
-    closed = await _all(service, CLOSED)
-    candidates = {native.id: native for native in (*left, *closed)}
+    forks = await _all(service, {}, prefix=prefix)
+    left = [native for native in here if not _is_unfinished(native)]
+    left += [native for native in forks if _is_unfinished(native)]
+    gone = [native for native in left if not owner.is_owned(_lock_of(native))]
+    deleted = await _delete_all(service, gone)
+    closed = [native for native in await _all(service, CLOSED) if _is_closed(native)]
+    return list(dict.fromkeys([*deleted, *await _delete_all(service, closed)]))
+
+
+async def _delete_all(service: Service, natives: Sequence[Any]) -> list[str]:
     results = await asyncio.gather(
-        *(delete(service, native) for native in candidates.values()), return_exceptions=True
+        *(delete(service, native) for native in natives), return_exceptions=True
     )
     deleted: dict[str, None] = {}
     for result in results:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +20,19 @@ from paddock.errors import Unsupported
 from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
-    from paddock.backends.daytona.backend import DaytonaBackend
     from paddock.backends.daytona.long_poll import LongPollTransport
+    from paddock.backends.daytona.plan import Plan
     from paddock.backends.daytona.request_channel import RequestChannel
     from paddock.backends.daytona.service import Service
     from paddock.backends.guest.client import GuestClient
     from paddock.backends.owner import OwnerLock
     from paddock.image import Image
     from paddock.sandbox import Resources, Sandbox
+
+    Adopt = Callable[[Service, Plan, Callable[[str], Awaitable[Any]]], Coroutine[Any, Any, Sandbox]]
+    """Makes a sandbox of a fork; see `making.adopt`."""
 
 __all__ = ["DaytonaSandbox", "Preview"]
 
@@ -74,7 +77,7 @@ class DaytonaSandbox(GuestSandbox):
 
     def __init__(
         self,
-        backend: DaytonaBackend,
+        plan: Plan,
         *,
         service: Service,
         native: Any,
@@ -85,14 +88,15 @@ class DaytonaSandbox(GuestSandbox):
         env: Mapping[str, str],
         working_dir: str,
         folder: str,
+        adopt: Adopt,
     ) -> None:
         super().__init__(
             client,
             sandbox_id=native.id,
-            backend=backend.name,
+            backend=inventory.BACKEND,
             working_dir=PurePosixPath(working_dir),
             env=env,
-            labels=backend.labels,
+            labels=plan.labels,
             capabilities=CAPABILITIES - (NOT_OF_CONTAINERS if is_container(native) else set()),
             gate=Gate(),
         )
@@ -101,7 +105,8 @@ class DaytonaSandbox(GuestSandbox):
         )
         self.native = native
         """The SDK's own object; it dies with this one."""
-        self._recipe = backend
+        self._plan = plan
+        self._adopt = adopt
         self._service = service
         self._transport = transport
         self._requests = requests
@@ -109,8 +114,8 @@ class DaytonaSandbox(GuestSandbox):
         self._released = False
         client.link.probe = requests.probe
         self._lease: LeaseRenewal | None = None
-        if backend.lease is not None and backend.silence is not None:
-            interval = min(backend.lease, backend.silence * 60) / 3
+        if plan.lease is not None and plan.silence is not None:
+            interval = min(plan.lease, plan.silence * 60) / 3
             self._lease = LeaseRenewal(service, native, client.link, requests, interval)
 
     @property
@@ -152,17 +157,16 @@ class DaytonaSandbox(GuestSandbox):
         return made
 
     async def _fork_once(self) -> Sandbox:
-        recipe = replace(self._recipe, uploads=(), setup=())
-        service = self._service.share()
+        service, plan = self._service.share(), self._plan
 
-        async def make(name: str) -> Any:
+        async def fork(name: str) -> Any:
             native = await self._change("fork()", lambda: self.native.fork(name, CHANGE_DEADLINE))
-            labels = inventory.labels(recipe, name)
+            labels = inventory.labels(plan, name)
             await inventory.claim_fork(service, native, labels, parent=self.id)
             return native
 
         try:
-            return await recipe.adopt(service, make)
+            return await self._adopt(service, plan, fork)
         except BaseException:
             await finish(service.aclose())
             raise
@@ -210,7 +214,7 @@ class DaytonaSandbox(GuestSandbox):
         await self._end_with(self._let_go)
 
     def _refuse_with_lease(self, what: str) -> None:
-        if self._lock.is_makers and self._recipe.lease is not None:
+        if self._lock.is_makers and self._plan.lease is not None:
             raise Unsupported(
                 f"{what} of a sandbox that has a lease",
                 backend=self.backend,
@@ -248,8 +252,11 @@ class DaytonaSandbox(GuestSandbox):
 
     async def _take_down(self) -> None:
         if self._released:  # by a call that failed
-            async with self._recipe.account() as service:
+            service = await self._service.reopen()
+            try:
                 await inventory.delete_again(service, self.native)
+            finally:
+                await finish(service.aclose())
             return
         try:
             await inventory.delete(self._service, self.native)

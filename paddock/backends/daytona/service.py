@@ -107,6 +107,10 @@ class Service:
         async with _client(self.config) as client:
             await (await client.get(sandbox_id)).refresh_activity()
 
+    async def reopen(self) -> Service:
+        """Return the same account again, after its connections were closed, perhaps."""
+        return await self.open(self.config, None)
+
     def share(self) -> Service:
         """Another hold of it, to be released by its own `aclose`."""
         self._users += 1

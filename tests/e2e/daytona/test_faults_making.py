@@ -129,7 +129,7 @@ async def test_an_expired_key_names_its_variable(daytona: Daytona, sandbox: Dayt
 async def test_a_creation_cancelled_at_any_stage_leaves_nothing(
     daytona: Daytona, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paddock.backends.daytona.backend.LOST_AND_FOUND", 0.6)
+    monkeypatch.setattr("paddock.backends.daytona.making.LOST_AND_FOUND", 0.6)
     fault = daytona.server.faults.add(match=stage, kind=Delay(seconds=0.3))
     making = asyncio.create_task(daytona.recipe.create())
     await meeting(fault, making)
@@ -159,7 +159,7 @@ async def test_a_guest_that_does_not_start_can_be_cancelled_promptly(daytona: Da
 async def test_a_creation_cancelled_again_and_again_leaves_nothing(
     daytona: Daytona, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paddock.backends.daytona.backend.LOST_AND_FOUND", 0.2)
+    monkeypatch.setattr("paddock.backends.daytona.making.LOST_AND_FOUND", 0.2)
     for step in range(0, 60, 7):
         making = asyncio.create_task(daytona.recipe.create())
         for _ in range(step):

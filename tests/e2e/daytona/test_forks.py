@@ -9,11 +9,12 @@ import asyncio
 import gc
 import weakref
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock.backends.daytona import service
+from paddock.backends.daytona import inventory, service
+from paddock.backends.daytona.sandbox import DaytonaSandbox
 from paddock.errors import ConfigError, SandboxError
 from paddock.testing.daytona import Status
 
@@ -194,3 +195,84 @@ async def test_a_fork_that_could_not_be_made_takes_nothing_along(
     daytona.server.faults.clear()
     assert daytona.living == [parent.id]
     await parent.aclose()
+
+
+async def unfinished(parent: Sandbox, prefix: str | None = None) -> str:
+    """Leave what a process leaves that is killed before it has labelled its fork; its id."""
+    assert isinstance(parent, DaytonaSandbox)
+    fork = await parent.native.fork(f"{prefix or inventory.fork_prefix()}000000000000")
+    return str(fork.id)
+
+
+@pytest.mark.parametrize("lease", [None, 300.0], ids=["lasting", "leased"])
+async def test_a_fork_whose_maker_was_killed_is_collected_though_its_parent_lives(
+    daytona: Daytona, lease: float | None
+) -> None:
+    recipe = replace(daytona.recipe, lease=lease)
+    async with recipe.sandbox() as parent:
+        fork = await unfinished(parent)
+        (info,) = [each for each in await recipe.list() if each.id == fork]
+        assert info.owner == "gone"
+        with pytest.raises(ConfigError, match="not finished"):
+            await recipe.attach(fork)
+        assert await elsewhere(recipe).gc() == [fork]
+        assert daytona.living == [parent.id]
+
+
+async def test_a_sandbox_can_be_closed_that_has_a_fork_whose_maker_was_killed(
+    daytona: Daytona, lasting: DaytonaBackend
+) -> None:
+    parent = await lasting.create()
+    fork = await unfinished(parent)
+    await parent.aclose()
+    seen = {info.id: (info.state, info.owner) for info in await lasting.list()}
+    assert seen == {parent.id: ("ended", "gone"), fork: ("running", "gone")}
+    assert await elsewhere(lasting).gc() == [fork, parent.id]
+    assert daytona.living == []
+
+
+async def test_a_fork_that_another_host_is_making_is_left_to_it(
+    daytona: Daytona, lasting: DaytonaBackend
+) -> None:
+    parent = await lasting.create()
+    fork = await unfinished(parent, f"{inventory.FORK}0123456789ab-")
+    await parent.aclose()
+    assert await lasting.gc() == []
+    (info,) = [each for each in await lasting.list() if each.id == fork]
+    assert (info.state, info.owner) == ("running", "unknown")
+    assert await lasting.delete(fork)
+    assert daytona.living == []
+
+
+async def test_a_fork_that_is_being_made_is_not_collected(
+    lasting: DaytonaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, collected = inventory.claim_fork, []
+
+    async def claimed(*args: Any, **given: Any) -> None:
+        collected.append(await elsewhere(lasting).gc())
+        await claim(*args, **given)
+
+    monkeypatch.setattr(inventory, "claim_fork", claimed)
+    async with lasting.sandbox() as parent:
+        (fork,) = await parent.fork()
+        async with fork:
+            assert (await fork.exec("echo on")).stdout == "on\n"
+    assert collected == [[]]
+
+
+async def test_what_could_not_be_deleted_goes_when_the_next_sandbox_is_made(
+    daytona: Daytona, lasting: DaytonaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "REPEATING", 0.3)
+    parent = await lasting.create()
+    (fork,) = await parent.fork()
+    await parent.aclose()
+    match = f"DELETE /api/sandbox/{parent.id}"
+    daytona.server.faults.add(match=match, kind=Status(status=500), times=None)
+    with pytest.raises(SandboxError, match="deleting"):
+        await fork.aclose()
+    daytona.server.faults.clear()
+    assert daytona.living == [parent.id]
+    async with lasting.sandbox() as other:
+        assert daytona.living == [other.id]

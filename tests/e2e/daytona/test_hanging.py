@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock import _concurrency
-from paddock.backends.daytona import backend
+from paddock.backends.daytona import making
 from paddock.errors import SandboxLost
 from paddock.testing.daytona import Delay
 from tests.e2e.daytona.served import CREATE, DEADLINE, DELETE, EXECUTE, meeting, started
@@ -29,7 +29,7 @@ NEVER = Delay(seconds=3600)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_concurrency, "CANCEL_TIMEOUT", 0.3)
     for name in ("LOST_AND_FOUND", "PAUSE_MAX", "REPEATING"):
-        monkeypatch.setattr(backend, name, 0.3)
+        monkeypatch.setattr(making, name, 0.3)
 
 
 async def cancelled_at(fault: Fault, call: Awaitable[object]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -160,7 +159,7 @@ async def _unclaim(claim: tuple[owner.OwnerLock, str]) -> None:
 
 def host_prefix() -> str:
     """What the names begin with that are made at this place."""
-    return f"{FORKS}:{hashlib.sha256(owner.host_id().encode()).hexdigest()[:12]}-"
+    return f"{FORKS}:{owner.host_digest()}-"
 
 
 async def _commit(

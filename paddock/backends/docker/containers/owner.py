@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from paddock.backends.owner import OwnerLock, forget_dead, host_id, is_alive, is_owned
+from paddock.backends.owner import OwnerLock, forget_dead, host_digest, host_id, is_alive, is_owned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,7 @@ __all__ = [
     "USER_LABEL",
     "OwnerLock",
     "abandoned",
+    "host_digest",
     "host_id",
     "is_alive",
     "is_ours",
