@@ -57,7 +57,7 @@ __all__ = ["DockerBackend"]
 
 LEAST_LEASE = 1.0
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-"""What an engine takes for a container's name or id: nothing that leads elsewhere in its API."""
+"""A container's name or id; nothing else may become part of an address of the engine's API."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +190,7 @@ class DockerBackend(Backend):
     async def _find_image(
         self, engine: Engine, tell: ProgressCallback
     ) -> tuple[str, Mapping[str, Any]]:
-        """What the image is called on the engine, where it is after this, and its defaults."""
+        """Make sure that the engine has the image; return its name there and its configuration."""
         if isinstance(self.image, str) and (found := await inspect(engine, self.image)):
             return self.image, found["Config"] or {}
 
@@ -258,14 +258,15 @@ def _is(pattern: re.Pattern[str], value: object) -> bool:
 
 
 def _is_lease(value: object) -> bool:
-    """Whether it is a finite number of seconds that a guest, which counts whole ones, can keep."""
+    """Return whether it is a finite number of seconds, at least `LEAST_LEASE`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return LEAST_LEASE <= value < math.inf
 
 
 def _is_absolute(path: object) -> bool:
-    """Whether a path means the same to an engine, which takes out ``..``, as to a kernel."""
+    """Return whether it is an absolute path without ``..``, which engines and kernels resolve
+    differently."""
     return isinstance(path, str) and path.startswith("/") and ".." not in path.split("/")
 
 
@@ -274,8 +275,8 @@ _log = logging.getLogger(__name__)
 
 
 async def _sweep_once(engine: Engine) -> None:
-    """Remove what dead processes left there, the first time this one uses the engine; what
-    cannot be removed is no reason to do without it."""
+    """Remove what dead processes left, the first time that this process uses the engine; only log
+    what cannot be removed."""
     if engine.endpoint.url in _swept:
         return
     _swept.add(engine.endpoint.url)

@@ -1,8 +1,8 @@
-"""A container's files as an image: under a name that somebody gave, or for forks to begin with.
+"""A container's files as an image: under a name that the user gave, or for forks to begin with.
 
-It has a name of ours first, which tells the place of its maker and a lock that this holds
-until the image has another name, or containers. What a maker leaves that is killed meanwhile
-is removed by a sweep, and so is what the forks of a dead one leave.
+The image is first written under a name of ours, which contains the host of its maker and the name
+of a lock. The maker holds that lock until the image has another name or has containers. A sweep
+removes the images of makers that were killed, and those whose forks are all gone.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ REFERENCE = re.compile(
     rf"{COMPONENT}(?:/{COMPONENT})*(?P<tag>:\w[\w.-]{{0,127}})?",
     re.ASCII,
 )
-"""What an engine takes for the name of an image; only a registry has dots, a port or capitals."""
+"""The name of an image as engines accept it: only a registry has dots, a port or capitals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +76,9 @@ def reference_of(name: str) -> str:
 
 
 async def keep(engine: Engine, container: str, reference: str, made: Made) -> None:
-    """Give a container's files a name. A snapshot that had it is removed, unless it is used.
+    """Give a container's files a name. Remove the snapshot that had the name, unless it is used.
 
-    If it fails, or is cancelled before that, the name is whose it was.
+    On a failure or cancellation the name belongs to the same image as before.
     """
 
     async def give_back(before: Mapping[str, Any] | None) -> None:
@@ -97,7 +97,7 @@ async def keep(engine: Engine, container: str, reference: str, made: Made) -> No
 
 
 async def _rename(engine: Engine, image: str, reference: str) -> dict[str, Any] | None:
-    """Returns what had the name before."""
+    """Return what the engine reports of the image that had the name before."""
     async with locked(f"{engine.endpoint.url} {reference}"):
         before = await inspect(engine, reference)
         await _tag(engine, image, reference)
@@ -114,8 +114,8 @@ async def _tag(engine: Engine, image: str, reference: str) -> None:
 async def committed(
     engine: Engine, container: str, labels: Mapping[str, str], made: Made
 ) -> AsyncIterator[str]:
-    """A container's files as an image under a name of ours. It stays, unless the block fails,
-    but nobody's sweep takes it before the end of the block."""
+    """Write a container's files as an image under a name of ours; no sweep removes it before the
+    end of the block. The image stays unless the block fails."""
     lock, image = await acquire(asyncio.to_thread(_claim), _unclaim)
     # An engine that writes a large image answers late: a cancelled caller does not wait for it.
     labels = {owner.CHANGED_LABEL: "yes" if made.changed else "", **labels}
@@ -158,14 +158,14 @@ async def _unclaim(claim: tuple[owner.OwnerLock, str]) -> None:
 
 
 def host_prefix() -> str:
-    """What the names begin with that are made at this place."""
+    """Return the beginning of the names of images that are written from this host."""
     return f"{FORKS}:{owner.host_digest()}-"
 
 
 async def _commit(
     engine: Engine, container: str, image: str, labels: Mapping[str, str], user: str | None
 ) -> None:
-    """The image starts nothing and is nobody's sandbox."""
+    """Write the image, with no command to start and without a sandbox's labels."""
     labels = {**dict.fromkeys(owner.LABELS, ""), recipes.LABEL: image, **labels}
     repository, _, tag = image.partition(":")
     patient = await engine.with_timeout(COMMIT_DEADLINE)
@@ -187,7 +187,7 @@ async def _commit(
 
 
 def standing_still(engine: Engine, container: str) -> AbstractAsyncContextManager[None]:
-    """A lock: an engine pauses a container while it writes its files, which nobody may undo."""
+    """Hold a lock against `resume`: the engine pauses a container while it writes its files."""
     return locked(f"{engine.endpoint.url} {container}")
 
 
@@ -206,7 +206,7 @@ def _is_being_used(image: str) -> bool:
 
 
 async def sweep(engine: Engine) -> list[str]:
-    """Remove the images of this place that no container uses and nobody is at; which they were."""
+    """Remove the images of this host that have neither a maker nor a container; return them."""
     left = await engine.call("looking for images of forks", _abandoned, engine.client)
     return [image for image in left if await _remove(engine, image)]
 
@@ -219,7 +219,7 @@ def _abandoned(client: APIClient) -> list[str]:
 
 
 async def _remove(engine: Engine, image: str) -> bool:
-    """Remove a name, and what no other name or container needs; False if a container does."""
+    """Remove a name, and the layers that nothing else needs; return False if it is gone or used."""
     try:
         await engine.call(f"removing {image}", engine.client.remove_image, image)
     except EngineError as error:

@@ -35,11 +35,11 @@ __all__ = [
 ]
 
 PROBE_TIMEOUT = 5.0
-"""Seconds for an engine to say how a container is: callers wait for what is made of it."""
+"""Seconds for an engine to report a container's state: callers wait for the decision."""
 GONE_DEADLINE = 10.0
 """Seconds until the end of a container is known, once the engine does not find it."""
 REMOVAL_ATTEMPTS = 3
-"""How often a container is asked to be removed while other removals of it are begun and fail."""
+"""How often the removal is asked for while other removals of the container begin and fail."""
 NOT_FOUND = 404
 CONFLICT = 409
 
@@ -53,7 +53,7 @@ KEEPING = frozenset({Capability.SNAPSHOT, Capability.FORK})
 
 
 def controls(plan: ContainerPlan) -> frozenset[Capability]:
-    """What the engine gives to every container that is made so."""
+    """Return the capabilities that the engine gives to a container of this plan."""
     return ALWAYS | plan.features | (KEEPING if plan.keeps_files else frozenset())
 
 
@@ -133,7 +133,7 @@ class ContainerSandbox(Sandbox):
             raise
 
     async def _probe(self) -> Liveness:
-        """How the container is, as its engine says within `PROBE_TIMEOUT`."""
+        """Ask the engine for the container's state, for at most `PROBE_TIMEOUT`."""
         try:
             async with asyncio.timeout(PROBE_TIMEOUT):
                 found = await self._engine.call(
@@ -217,7 +217,7 @@ async def remove_container_and_image(
 
 
 async def _remove(engine: Engine, container: str, name: str) -> bool:
-    """Ask the engine once; an error whose status is `CONFLICT` says that it is at it already."""
+    """Ask the engine once; the error's status is `CONFLICT` if another removal is under way."""
     try:
         await engine.call(
             f"removing {name}", engine.client.remove_container, container, v=True, force=True

@@ -1,6 +1,6 @@
 """Creates containers, whose working directory belongs to the user that works there.
 
-An engine makes it, or an image has it, and either way it is root's.
+Whether the engine makes the directory or the image contains it, it is root's before that.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ async def create_container(
     container = await _create(engine, plan, entrypoint)
     if plan.ids is None:
         plan = replace(plan, ids=await _look_up(engine, plan))
-        if not plan.keeps_files:  # who owns what is in memory is said when it is created
+        if not plan.keeps_files:  # the owner of files in memory is set at creation
             await remove_container(engine, container)
             container = await _create(engine, plan, entrypoint)
     given = plan.working_dir == "/" or plan.image.startswith(f"{FORKS}:")
     if plan.keeps_files and plan.ids is not None and not plan.is_root and not given:
-        # That of a fork is as it was, and nobody's is the root.
+        # A fork's directory is as it was; the root is left alone.
         what = f"giving {plan.working_dir} to {plan.user}"
         await engine.call(what, _give, engine.client, plan, plan.ids)
     return replace(plan, container=container)
@@ -72,7 +72,7 @@ async def _create(engine: Engine, plan: ContainerPlan, entrypoint: Sequence[str]
 
 
 async def _look_up(engine: Engine, plan: ContainerPlan) -> tuple[int, int] | None:
-    """The ids of the plan's user by the image's own list; None if it does not have the user."""
+    """Return the ids of the plan's user from the image's own list; None for an unknown user."""
     what = f"looking for the user {plan.user}"
     try:
         text = await engine.call(what, _read, engine.client, plan.name, USERS)
@@ -89,7 +89,7 @@ async def _look_up(engine: Engine, plan: ContainerPlan) -> tuple[int, int] | Non
 
 
 def _read(client: APIClient, container: str, path: str) -> str:
-    """The text of a file; nothing for what is no plain file."""
+    """Return the text of a file; an empty one for anything but a plain file."""
     pieces, _ = client.get_archive(container, path)
     with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
         member = archive.next()
@@ -112,7 +112,7 @@ def _give(client: APIClient, plan: ContainerPlan, ids: tuple[int, int]) -> None:
 
 
 def _mode(client: APIClient, container: str, path: PurePosixPath) -> int:
-    """A directory's permissions; all of them for a link, which is left as it is."""
+    """Return a directory's permissions; 0o777 for a link, which is left as it is."""
     from docker.utils import decode_json_header
 
     url = f"{client.base_url}/v{client.api_version}/containers/{container}/archive"

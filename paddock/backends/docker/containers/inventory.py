@@ -28,19 +28,19 @@ STATES: dict[str, State] = {
     "running": "running",
     "paused": "paused",
 }
-"""The engine's words and ours; its others (removing, exited, dead) are ends."""
+"""Our words for the engine's; its other states (removing, exited, dead) are ends."""
 
 
 async def listing(engine: Engine, labels: Mapping[str, str]) -> list[SandboxInfo]:
     """Return our containers that have `labels`, in whatever state, oldest first."""
     found = await engine.call("listing sandboxes", _look, engine.client, owner.LABEL)
-    found.reverse()  # the engine has the newest first, and tells no more than the second
+    found.reverse()  # the engine lists the newest first, with times in seconds
     wanted = [info for _, info in found if labels.items() <= info.labels.items()]
     return sorted(wanted, key=lambda info: info.created)
 
 
 async def delete(engine: Engine, name: str) -> bool:
-    """Remove one; False if it is not there, or not ours."""
+    """Remove a sandbox's container; return False if there is none of this name that is ours."""
     wanted = f"{owner.LABEL}={name}"
     found = await engine.call(f"looking for {name}", _look, engine.client, wanted)
     for container, info in found:

@@ -36,17 +36,17 @@ HOST_LABEL = "dev.paddock.host"
 """Where its owner's lock file is, see `host_id`."""
 
 JOIN_TOKEN_LABEL = "dev.paddock.join-token"
-"""The key by which a host proves to the guest that it may join: whoever may look at a container
-has it."""
+"""The key by which a host proves to the guest that it may join. Everybody who may inspect the
+container has it."""
 LEASE_LABEL = "dev.paddock.lease"
-"""Seconds, or nothing for a sandbox that outlives its owners."""
+"""Seconds; empty for a sandbox that outlives its owners."""
 USER_LABEL = "dev.paddock.user"
-"""Whom commands run as, where the container's first process is root to start them."""
+"""The user of commands, where the container's first process is root to start them."""
 OWN_LABELS = "dev.paddock.labels"
 """The recipe's own labels as JSON. They are one label, as a container has those of its image too,
 which may be a snapshot of another sandbox."""
 LABELS = (LABEL, HOST_LABEL, JOIN_TOKEN_LABEL, LEASE_LABEL, USER_LABEL)
-"""What is said of one container, and not of what is made from its files."""
+"""Labels of one container, which an image of its files must not have."""
 CHANGED_LABEL = "dev.paddock.changed"
 """Set on an image of a sandbox's files whose commands could have replaced its Python: no guest
 on it is given more rights than its commands have."""

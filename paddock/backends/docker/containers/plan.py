@@ -1,4 +1,4 @@
-"""What a container of ours looks like to the engine; decides, and talks to nobody.
+"""What a container of ours looks like to the engine. Makes no calls.
 
 Hardened unless the posture rows say why not: no capabilities but those that package
 installs need, no new privileges, our system call profile, bounds on memory, swap,
@@ -59,7 +59,8 @@ NO_LOGS = {"Type": "none", "Config": {}}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerPlan:
-    """One container, settled. What its engine has no `features` for is not asked of it."""
+    """One container, with all that was decided about it. Limits are set as far as the engine has
+    the `features` for them."""
 
     name: str
     image: str
@@ -69,7 +70,7 @@ class ContainerPlan:
     network: Network
     user: str | None
     ids: tuple[int, int] | None
-    """The user's numbers; None for a name that the image knows."""
+    """The user's numbers; None for a name, which only the image can resolve."""
     guest_is_root: bool = False
     """Whether the guest is root, to start commands as the user and as others."""
     image_env: tuple[str, ...] = ()
@@ -82,7 +83,7 @@ class ContainerPlan:
     """The recipe's, which the guest adds to the image's environment."""
     features: frozenset[Capability] = frozenset()
     container: str = ""
-    """The engine's id of it, once it has been created: unlike the name, nobody can change it."""
+    """The engine's id of the container after its creation; unlike a name, it never changes."""
     spill_dir: str = SPILL_DIR
 
     @classmethod
@@ -149,7 +150,7 @@ class ContainerPlan:
 
     @property
     def is_root(self) -> bool:
-        """Whether commands run as root unless told otherwise."""
+        """Whether commands run as root by default."""
         return self.ids is not None and self.ids[0] == 0
 
     @property
@@ -158,7 +159,7 @@ class ContainerPlan:
         return self.hardening != "strict"
 
     def config(self, client: APIClient) -> dict[str, Any]:
-        """The body of a create request."""
+        """Return the body of a create request."""
         strict = self.hardening == "strict"
         config: dict[str, Any] = client.create_container_config(
             image=self.image,
@@ -219,7 +220,7 @@ def new_join_token() -> str:
 
 
 def numbers(user: str | None) -> tuple[int, int] | None:
-    """The ids of a user as an engine takes it; None for another name than root's."""
+    """Return the ids of a user as engines accept it; None for a name other than root."""
     name, _, group = (user or "root").partition(":")
     if name == "root":
         return 0, 0

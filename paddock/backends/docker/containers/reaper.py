@@ -73,8 +73,8 @@ def _program(host: str | None) -> list[str]:
 
 
 async def inherit(host: str | None) -> None:
-    """Remove what dead makers of this place had created and not started, or paused, and what
-    an engine creates late: it goes on with what it was asked for when nobody waits any more."""
+    """Remove what dead makers of this host had created and not started, or paused, and what
+    an engine creates late: it continues with a request after the client has gone."""
     dead = owner.forget_dead()  # or the reaper of another engine has forgotten them already
     until = time.monotonic() + DEADLINE
     while time.monotonic() < until:

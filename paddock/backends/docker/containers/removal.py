@@ -1,8 +1,8 @@
 """Removes what a sandbox leaves on an engine: now, or later if the engine does not answer now.
 
-Whoever waits is told of an engine that does not answer, and waits no longer. A task in the
-background then tries again until the engine answers. When the event loop ends first, that task
-abandons the owner's lock, so that the reaper or the next sweep removes what is left.
+If the engine does not answer, the caller gets the error, and a task in the background tries again
+until the engine answers. When the event loop ends first, that task abandons the owner's lock, so
+that the reaper or the next sweep removes what is left.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from paddock.backends.docker.containers.owner import OwnerLock
 
     Removal = Callable[[], Awaitable[bool]]
-    """Removes a thing; returns whether it was there."""
+    """Removes a thing; returns whether it existed."""
 
 __all__ = ["remove", "watch"]
 
 INTERVAL = 1.0
 """Seconds between two attempts to remove something."""
 LATE = 60.0
-"""Seconds after which an engine that answers again does no more of what it was asked before."""
+"""Seconds after which an engine that answers again has done all that it was asked before."""
 HANGING = 3600.0
-"""Seconds for which an engine that does not answer is asked again; then sweeps are left."""
+"""Seconds for which an engine that does not answer is asked again; later, only sweeps remove."""
 
 
 async def remove(lock: OwnerLock, removal: Removal) -> None:
@@ -52,9 +52,8 @@ async def remove(lock: OwnerLock, removal: Removal) -> None:
 
 
 def watch(lock: OwnerLock, removal: Removal) -> None:
-    """Remove in the background what is there, or appears late: an engine that hung still does
-    what it was asked, when nobody waits for the answer any more. Ends when `lock` is released:
-    then somebody else has removed it."""
+    """Remove in the background what is there, or appears late: an engine that hung still does what
+    it was asked before. Stop when `lock` is released: then another call has removed it."""
     in_background(_keep_removing(lock, removal))
 
 

@@ -1,4 +1,9 @@
-"""Where an engine is: found as the docker CLI finds it, from what it keeps; nobody is asked."""
+"""Where an engine is, found as the docker CLI finds it: from the environment and its files.
+
+docker-py's own reader of contexts is not used: it takes the default engine where the configuration
+cannot be read, looks for contexts in the working directory where there is none, and verifies no
+certificates where a context does not say.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +39,9 @@ class Endpoint:
 
     @classmethod
     def find(cls, host: str | None = None) -> Endpoint:
-        """As the docker CLI finds it: `host`, DOCKER_HOST, the current context, the socket.
+        """Find it as the docker CLI does: `host`, DOCKER_HOST, the current context, the socket.
 
-        What is empty is not set. Raises `ConfigError`, which names what is wrong where.
+        An empty value counts as unset. Raise `ConfigError` naming the value or file that is wrong.
         """
         if host:
             return cls._from_environment(_checked(host, f"host={host!r}"))
@@ -60,7 +65,7 @@ class Endpoint:
 
     @classmethod
     def _from_context(cls) -> Endpoint:
-        """Another engine than the one that is meant is never taken."""
+        """Find the engine of the current context, or raise `ConfigError`; never take another."""
         folder = Path(os.environ.get("DOCKER_CONFIG") or "~/.docker").expanduser()
         config = _read(folder / "config.json") or {}
         name = os.environ.get("DOCKER_CONTEXT") or config.get("currentContext") or "default"
@@ -109,7 +114,7 @@ class Endpoint:
 
 
 def _checked(url: object, source: str) -> str:
-    """An address in one of the `FORMS`, docker-py's spelling of a socket's made plain."""
+    """Return an address in one of the `FORMS`; docker-py's spelling of a socket becomes plain."""
     if not isinstance(url, str):
         raise ConfigError(f"{source}: an engine is at {FORMS}")
     url = url.replace("http+unix://", "unix://")
@@ -128,7 +133,7 @@ def _checked(url: object, source: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A JSON object of the docker CLI's; None if there is none."""
+    """Return a JSON object from a file of the docker CLI; None if there is no file."""
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -29,9 +29,9 @@ LIMITS = {
     "CpuCfsQuota": Capability.LIMIT_CPU,
     "PidsLimit": Capability.LIMIT_PIDS,
 }
-"""How an engine tells which controllers it has."""
+"""The engine's names for the controllers that it has."""
 MEASURED = {Capability.LIMIT_MEMORY, Capability.LIMIT_PIDS}
-"""An engine counts what it could limit."""
+"""An engine measures what it can limit."""
 HINT = "the engine lacks the control groups for it; see `docker info` and docs/docker.md"
 
 
@@ -66,5 +66,5 @@ def refuse(wanted: Resources, found: frozenset[Capability]) -> None:
 
 
 def missing(what: str) -> Unsupported:
-    """The error for what takes control groups that the engine has not."""
+    """Return the error for what needs control groups that the engine does not have."""
     return Unsupported(what, backend="docker", hint=HINT)

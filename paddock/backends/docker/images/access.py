@@ -21,7 +21,7 @@ __all__ = ["DockerImages"]
 
 @dataclass(frozen=True, slots=True)
 class DockerImages(Images):
-    """The images that Paddock made on the engine at `host`, told by a label and a name of ours."""
+    """The images that Paddock made on the engine at `host`; they have a label and name of ours."""
 
     backend: ClassVar[str] = "docker"
 

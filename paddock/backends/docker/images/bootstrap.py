@@ -1,7 +1,7 @@
 """A Debian from its packages, for engines that reach no registry.
 
 mmdebstrap makes the root and writes it as a tar stream, which goes to the engine as it
-comes; nothing of its size is kept on this machine's disk but mmdebstrap's own work.
+comes; only mmdebstrap's own working files take that much space on this machine's disk.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ GRACE = 30.0
 PIECE = 1 << 20
 LAST_LINES = 40
 INFORMATION = "I: "
-"""How mmdebstrap begins to say what it does next."""
+"""The beginning of mmdebstrap's lines about its next step."""
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
 UNWANTED = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/doc/*")
 WANTED = "/usr/share/doc/*/copyright"
 TIDY = 'rm -f "$1/etc/hostname" "$1/etc/resolv.conf"'
-"""Both are this machine's; an engine puts its own into every container."""
+"""Both come from this machine; an engine puts its own into every container."""
 NO_CACHE = (
     'rm -f "$1"/var/cache/apt/*.bin; '
     'echo \'Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";\' '
     '>"$1/etc/apt/apt.conf.d/90no-cache"'
 )
-"""Otherwise apt keeps 80 MB of what it has read, in every layer."""
+"""Otherwise apt keeps a cache of 80 MB in every layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebianSource:
-    """Which Debian, and the mirror that has it (by default Debian's own)."""
+    """A Debian release, and the mirror to take it from (by default Debian's own)."""
 
     suite: str = recipes.DEBIAN_SUITE
     mirror: str | None = None
@@ -106,7 +106,7 @@ def _options(source: DebianSource, packages: list[str]) -> list[str]:
 
 
 async def _archive(command: list[str], tell: ImageProgressCallback) -> AsyncGenerator[bytes]:
-    """The program's stdout. Raises `BuildFailed` at the end if it failed."""
+    """Yield the program's stdout. Raise `BuildFailed` at the end if it failed."""
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,

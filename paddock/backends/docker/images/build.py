@@ -1,6 +1,6 @@
 """Images on an engine: those that are missing are pulled or built, each once.
 
-What an image is made of, `paddock.image` says; how the engine is asked, `operations`.
+`paddock.image` decides what an image is made of; `operations` makes the requests.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ async def _ensure_built(
 
 
 async def _is_there(engine: Engine, reference: str, base: str | None = None) -> bool:
-    """Whether the engine has it; if steps were done on `base`, and that is there, on this one."""
+    """Return whether the engine has the image, made on the image called `base` if that exists."""
     found = await inspect(engine, reference)
     if found is None or base is None:
         return found is not None
@@ -172,7 +172,7 @@ async def _build(
 
 @contextlib.asynccontextmanager
 async def _replacing(engine: Engine, reference: str) -> AsyncIterator[None]:
-    """Do not leave behind what had the name before."""
+    """Remove the image that had the name before, after the block."""
     before = await identity(engine, reference)
     yield
     if before is not None:
@@ -204,5 +204,5 @@ async def _once_missing(
 
 
 def _key(engine: Engine, reference: str) -> str:
-    """What whoever makes this image holds the lock of."""
+    """Return the name of the lock that the process holds which makes this image."""
     return f"{engine.endpoint.url} {reference}"

@@ -1,7 +1,4 @@
-"""One piece of work for all who ask for it at once: within a process, and among processes.
-
-What the work is, is not known here.
-"""
+"""One piece of work for all callers at the same time, within a process and among processes."""
 
 from __future__ import annotations
 
@@ -23,12 +20,12 @@ __all__ = ["Once", "locked"]
 
 E = TypeVar("E")
 POLL = 0.1
-"""Seconds between two looks at a lock of another process: little beside a build."""
+"""Seconds between two looks at a lock of another process: short compared to a build."""
 
 
 @dataclass(eq=False)
 class _Shared(Generic[E]):
-    """Work under way. All who wait for it hear what it tells."""
+    """Work under way, and the listeners that get its events."""
 
     task: asyncio.Task[None] | None = None
     listeners: list[Callable[[E], None]] = field(default_factory=list)
@@ -41,8 +38,8 @@ class _Shared(Generic[E]):
 class Once(Generic[E]):
     """Work by its key, each piece done once at a time in an event loop.
 
-    Whoever asks for work that is under way waits for its end, and shares its error. It
-    is cancelled, and has ended, when the last one who waited was.
+    A caller who asks for work that is under way waits for its end and gets its error. The work is
+    cancelled when the last caller is, who waits until it has ended.
     """
 
     def __init__(self) -> None:
@@ -54,7 +51,7 @@ class Once(Generic[E]):
         work: Callable[[Callable[[E], None]], Coroutine[None, None, None]],
         listener: Callable[[E], None],
     ) -> None:
-        """Take part in the work called `key`, which is begun with `work` if need be."""
+        """Wait for the work called `key`; begin it with `work` if it is not under way."""
         place = (asyncio.get_running_loop(), key)
         shared = self._under_way.setdefault(place, _Shared())
         if shared.task is None:
@@ -78,12 +75,12 @@ class Once(Generic[E]):
 async def _ended(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
     if not task.cancelled():
-        task.exception()  # it was cancelled, and failed in cleaning up: nobody waits for that
+        task.exception()  # it failed while cleaning up after its cancellation
 
 
 @contextlib.asynccontextmanager
 async def locked(key: str) -> AsyncIterator[None]:
-    """Hold the lock called `key` among this user's processes. The kernel frees a dead one's."""
+    """Hold the lock called `key` among this user's processes. The kernel frees a dead process's."""
     import platformdirs
 
     folder = platformdirs.user_cache_path("paddock") / "locks"

@@ -1,7 +1,4 @@
-"""Build, pull and import: one request each, and what the engine's answers mean.
-
-Whether an image is needed, and what it is made of, is decided elsewhere.
-"""
+"""Build, pull and import: one request each, and what the engine's answers mean."""
 
 from __future__ import annotations
 
@@ -29,12 +26,12 @@ __all__ = ["build_bundle", "import_root", "pull"]
 
 STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
 COLOURS = re.compile("\x1b\\[(91|0)m")
-"""The engine's own, around what a command writes to stderr."""
+"""The engine colours what a command writes to stderr."""
 OWN = re.compile(r" ---> .*|Removing intermediate container \w+")
-"""What the engine says between the lines of a command."""
+"""Lines of the engine's own between those of a command."""
 FIRST = "(before the first step)"
 BAD_REQUEST = 400
-"""The engine's answer to a Dockerfile that it cannot read."""
+"""The status for a Dockerfile that the engine cannot read."""
 IMAGE = re.compile(
     r"^\s*(?:FROM\s+(?:--\S+\s+)*(\S+)|COPY\s.*?--from=(\S+))", re.MULTILINE | re.IGNORECASE
 )
@@ -54,9 +51,11 @@ async def build_bundle(
     network: str | None,
     tell: ImageProgressCallback,
 ) -> None:
-    """Build and tag. Raises `BuildFailed` for a Dockerfile that cannot be read and for a step
-    that fails, `EngineError` for an engine that does. If cancelled, the engine gives up the
-    build and removes its container.
+    """Build and tag an image.
+
+    Raise `BuildFailed` for a Dockerfile that cannot be read and for a step that fails, and
+    `EngineError` if the engine fails. On cancellation the engine ends the build and removes its
+    container.
     """
     what = f"building {tag}"
     query = {
@@ -87,7 +86,7 @@ async def build_bundle(
 
 
 async def pull(engine: Engine, image: str, tell: ImageProgressCallback) -> None:
-    """Fetch `image` from its registry. Raises `EngineError`."""
+    """Fetch `image` from its registry. Raise `EngineError`."""
     name, tag = _name_and_tag(image)
     what = f"pulling {image}"
     headers = await asyncio.to_thread(_pull_credentials, name)
@@ -107,8 +106,9 @@ async def import_root(
     labels: Mapping[str, str],
     tell: ImageProgressCallback,
 ) -> None:
-    """Make an image of one layer from a tar stream of a root. Raises `EngineError`, and what
-    `archive` raises, in which case nothing is imported.
+    """Make an image of one layer from a tar stream of a root.
+
+    Raise `EngineError`, and what `archive` raises; then nothing is imported.
     """
     name, version = _name_and_tag(tag)
     what = f"importing {tag}"
@@ -125,7 +125,7 @@ async def import_root(
 
 
 class _Answers:
-    """What the engine says of one build: steps and lines for who watches, and how it ends."""
+    """Reads the engine's events of one build: reports steps and lines, and raises its failure."""
 
     def __init__(self, tag: str, tell: ImageProgressCallback) -> None:
         self._tag = tag
@@ -168,7 +168,7 @@ class _Answers:
 
 
 def _readable(instruction: str) -> str:
-    """A RUN in JSON as a person would have written it."""
+    """Return a RUN in JSON as a person would have written it."""
     word, _, rest = instruction.partition(" ")
     if word == "RUN" and rest.startswith("["):
         try:
@@ -202,7 +202,7 @@ async def _told(
 
 
 async def _threaded(pieces: Iterator[bytes]) -> AsyncGenerator[bytes]:
-    """A blocking iterator, a batch at a time, so that small files do not cost a thread each."""
+    """Read a blocking iterator in threads, a batch at a time as small files are many."""
     while batch := await asyncio.to_thread(_batch, pieces):
         yield batch
 
@@ -217,7 +217,7 @@ def _batch(pieces: Iterator[bytes], size: int = 1 << 20) -> bytes:
 
 
 def _name_and_tag(image: str) -> tuple[str, str]:
-    """As the engine wants them: apart, a digest in place of a tag."""
+    """Return name and tag apart, or name and digest, as the engine's API takes them."""
     if "@" in image:
         name, _, digest = image.partition("@")
         return name, digest
@@ -233,7 +233,7 @@ def _build_credentials(dockerfile: str, args: Mapping[str, str]) -> dict[str, st
     config = auth.load_config()
     known = {}
     for image in _images_of(dockerfile, args):
-        with contextlib.suppress(InvalidRepository):  # the engine says what is wrong with it
+        with contextlib.suppress(InvalidRepository):  # the engine reports what is wrong with it
             registry, _ = auth.resolve_repository_name(image)
             if found := config.resolve_authconfig(registry):
                 known[auth.INDEX_URL if registry == auth.INDEX_NAME else registry] = found

@@ -1,7 +1,7 @@
 """The recipes that come with Paddock: ``paddock:base`` and those that begin with it.
 
-They are Dockerfiles in folders; what is put beside them for a build is put there here.
-No engine is talked to.
+They are Dockerfiles in folders; this module adds what a build needs beside them. It makes no calls
+to an engine.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ __all__ = [
 REPOSITORY = "paddock"
 DOCKERFILE = "Dockerfile"
 LABEL = "dev.paddock.image"
-"""On every image that Paddock makes: a recipe's name, a digest, or a snapshot's name."""
+"""Label of every image that Paddock makes: a recipe's name, a digest, or a snapshot's name."""
 BASE_LABEL = "dev.paddock.base"
-"""On an image that steps have made: the id of the one that they were done on."""
+"""Label of an image made of steps: the id of the image that they were done on."""
 DEBIAN = "paddock:debian"
-"""What is made from Debian packages; ``paddock:base`` begins with it where it exists."""
+"""The image made from Debian packages; ``paddock:base`` begins with it where it exists."""
 DEBIAN_SUITE = "bookworm"
 DEBIANS_OWN = Path("/usr/share/ca-certificates/mozilla")
-"""What Debian trusts, where this machine is one: Mozilla's, as of the release."""
+"""The certificates that Debian trusts, if this machine runs it: Mozilla's, as of the release."""
 FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.MULTILINE | re.IGNORECASE)
 CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 def folder() -> Path:
-    """Where the recipes are: in the package, or beside it in a checkout."""
+    """Return the folder of the recipes: in the package, or beside it in a checkout."""
     package = Path(paddock.__file__).parent
     installed = package / "images"
     return installed if installed.is_dir() else package.parent / "images"
@@ -61,9 +61,9 @@ def names() -> list[str]:
 
 
 def recipe_of(reference: str) -> str | None:
-    """``paddock:NAME`` as a recipe's name; None for everything else.
+    """Return the recipe's name of ``paddock:NAME``; None for any other reference.
 
-    Raises `ConfigError` where the name is like a recipe's and no recipe has it.
+    Raise `ConfigError` for a ``paddock:NAME`` without a recipe.
     """
     repository, _, name = reference.partition(":")
     if repository != REPOSITORY or reference == DEBIAN:
@@ -74,7 +74,7 @@ def recipe_of(reference: str) -> str | None:
 
 
 def bases_of(dockerfile: str) -> list[str]:
-    """The recipes' images that a Dockerfile begins with."""
+    """Return the recipes' images that a Dockerfile begins with."""
     found = dict.fromkeys(FROM.findall(dockerfile))
     return [name for name in found if name.startswith(f"{REPOSITORY}:") and name != DEBIAN]
 
@@ -84,10 +84,10 @@ def base_packages() -> list[str]:
 
 
 def recipe_bundle(name: str, authorities: Path | None) -> Bundle:
-    """The recipe with what belongs beside it; blocks.
+    """Return the recipe with the files that belong beside it; blocks.
 
-    `authorities` is a PEM file of what this machine trusts; those in it that are not
-    among Mozilla's go into ``base``. Raises `ConfigError` if it cannot be read.
+    `authorities` is a PEM file that this machine trusts; its certificates that are not among
+    Mozilla's go into ``base``. Raise `ConfigError` if it cannot be read.
     """
     place = folder() / name
     members = list(read_tree("", place, ()))
@@ -119,5 +119,5 @@ def _own_authorities(path: Path | None) -> list[str]:
 
 
 def _certificates(text: str) -> dict[bytes, str]:
-    """Those of a PEM file, by what they are and not how they are written."""
+    """Return the certificates of a PEM file, by their DER form."""
     return {ssl.PEM_cert_to_DER_cert(match): f"{match}\n" for match in CERTIFICATE.findall(text)}

@@ -1,4 +1,4 @@
-"""The images of ours that an engine has: a label says which they are, and a name of ours."""
+"""The images that Paddock made on an engine; they have a label and a name of ours."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ __all__ = [
 FORKS = "paddock-fork"
 """The repository of images that forks begin with."""
 REPOSITORIES = (recipes.REPOSITORY, bundle.REPOSITORY, FORKS)
-"""What somebody builds on an image of ours inherits its label, but not its name."""
+"""An image that a user builds on one of ours inherits its label, but not its name."""
 
 
 async def list_images(engine: Engine) -> list[ImageInfo]:
-    """All of ours, newest first. Raises `EngineError`."""
+    """Return all images of ours, newest first. Raise `EngineError`."""
     found = await engine.call(
         "listing images", engine.client.images, filters={"label": recipes.LABEL}
     )
@@ -42,9 +42,9 @@ async def list_images(engine: Engine) -> list[ImageInfo]:
 
 
 async def find_images(engine: Engine, names: Sequence[str]) -> list[str]:
-    """The references of images of ours, each told by a recipe's name, itself or a digest.
+    """Return the references of images of ours, given by recipe, digest or reference.
 
-    Raises `ConfigError` for what is not ours, and for what may be any of several.
+    Raise `ConfigError` for a name that none of ours has, or that several have.
     """
     there = {info.reference for info in await list_images(engine)}
     return list(dict.fromkeys(_find(there, name) for name in names))
@@ -53,8 +53,8 @@ async def find_images(engine: Engine, names: Sequence[str]) -> list[str]:
 async def remove_image(engine: Engine, name: str) -> str:
     """Remove an image of ours, see `find_images`; return its reference.
 
-    Its layers go too unless another image needs them. Raises `EngineError` if containers
-    still use it.
+    Its layers are removed unless another image needs them. Raise `EngineError` if containers still
+    use it.
     """
     (reference,) = await find_images(engine, [name])
     await engine.call(f"removing {reference}", engine.client.remove_image, reference)
@@ -62,7 +62,7 @@ async def remove_image(engine: Engine, name: str) -> str:
 
 
 async def inspect(engine: Engine, reference: str) -> dict[str, Any] | None:
-    """What the engine tells of an image; None if it is not there. Raises `EngineError`."""
+    """Return what the engine reports of an image; None if there is none. Raise `EngineError`."""
     try:
         found: dict[str, Any] = await engine.call(
             f"looking for {reference}", engine.client.inspect_image, reference
@@ -75,7 +75,7 @@ async def inspect(engine: Engine, reference: str) -> dict[str, Any] | None:
 
 
 async def identity(engine: Engine, reference: str) -> str | None:
-    """The id of an image; None if it is not there. Raises `EngineError`."""
+    """Return the id of an image; None if there is none. Raise `EngineError`."""
     found = await inspect(engine, reference)
     return None if found is None else str(found["Id"])
 

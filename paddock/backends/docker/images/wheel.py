@@ -39,7 +39,7 @@ def running_wheel() -> tuple[str, bytes]:
 
 
 def _package_files() -> dict[str, bytes]:
-    """What the wheel that people install has: the package, with the recipes in it."""
+    """Return the contents of the wheel that users install: the package with the recipes in it."""
     package = Path(paddock.__file__).parent
     files = _tree(package, "paddock")
     if not (package / "images").is_dir():
