@@ -32,6 +32,7 @@ from .errors import (
     ModelError as ModelError,
     ObservabilityInitializationError as ObservabilityInitializationError,
     PaddockError as PaddockError,
+    RunNotCompleted as RunNotCompleted,
     SandboxClosed as SandboxClosed,
     SandboxError as SandboxError,
     SandboxLost as SandboxLost,

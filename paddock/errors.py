@@ -57,6 +57,7 @@ __all__ = [
     "ModelError",
     "ObservabilityInitializationError",
     "PaddockError",
+    "RunNotCompleted",
     "SandboxClosed",
     "SandboxError",
     "SandboxLost",
@@ -361,6 +362,18 @@ class BudgetExceeded(SessionError):
 
     def __str__(self) -> str:
         return f"the budget of {self.limit:,g} {_UNITS[self.what]} is used up: {self.spent:,.6g}"
+
+
+class RunNotCompleted(SessionError):
+    """A run ended, and not by an answer: `status` says how, `reason` why where that is known."""
+
+    def __init__(self, status: str, reason: str | None = None) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the run ended as {self.status!r}" + (f": {self.reason}" if self.reason else "")
 
 
 class TraceError(SessionError):

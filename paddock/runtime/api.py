@@ -28,10 +28,11 @@ from paddock.runtime.session import Session
 from paddock.runtime.tools.delegate import DelegateHandler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
 
     from paddock.runtime.core.approval import ApprovalCallback
+    from paddock.runtime.core.cancellation import CancelCheck
     from paddock.runtime.observability import Observability
     from paddock.runtime.results import EventCallback, RunResult
     from paddock.runtime.tools.registry import ToolRegistry
@@ -77,7 +78,7 @@ class AgentRuntime:
     session_id: str
     options: RuntimeOptions
     approval_callback: ApprovalCallback | None = None
-    cancel_check: Callable[[], bool] | None = None
+    cancel_check: CancelCheck | None = None
     observability: Observability | None = None
     close_status: str = "completed"
     _owns_session: bool = field(default=True, repr=False)
@@ -109,7 +110,7 @@ def create_runtime(
     options: RuntimeOptions | None = None,
     session: Session | None = None,
     approval_callback: ApprovalCallback | None = None,
-    cancel_check: Callable[[], bool] | None = None,
+    cancel_check: CancelCheck | None = None,
     **others: Never,
 ) -> AgentRuntime:
     """A runtime for an agent that is told `system_prompt`.

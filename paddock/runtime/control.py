@@ -1,6 +1,6 @@
 """What others want of a run that goes on: that it ends, waits, or hears something.
 
-They say it by `cancel_check`, or by files in the session's directory, from any process.
+They say it by files in the session's directory, from any process.
 Knows no agent and no model.
 """
 
@@ -35,13 +35,12 @@ class Control:
     """Of one run."""
 
     directory: SessionDirectory | None
-    cancel_check: Callable[[], bool] | None
     _next_look: float = 0.0
 
     @property
     def poll(self) -> Callable[[], str | None] | None:
         """Tells why the run is to be cancelled, or None; None itself if nobody can say so."""
-        return self._poll if self.directory or self.cancel_check else None
+        return None if self.directory is None else self._poll
 
     async def wait_while_paused(self, check: Callable[[], None]) -> None:
         """Return when nobody wants the run to wait; `check` is called while it does."""
@@ -63,8 +62,6 @@ class Control:
                 await out.emit(MessageAdded(message=message))
 
     def _poll(self) -> str | None:
-        if self.cancel_check is not None and self.cancel_check():
-            return "cancel_check"
         if self.directory is not None and time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + LOOK_INTERVAL
             if self.directory.cancel_requested():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from paddock.runtime.core.cancellation import CancellationToken, CancelScope
 
@@ -24,7 +24,11 @@ JobStatus = Literal["running", "completed", "error", "cancelled"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome(Generic[T]):
-    """What came of one job: a `result`, or the `error` that it raised, or it was cancelled."""
+    """What came of one job: a `result`, or the `error` that it raised, or it was cancelled.
+
+    A `result` that has a `raise_for_status`, such as a `RunResult`, and raises there is an
+    error, with the result beside it.
+    """
 
     status: JobStatus
     result: T | None = None
@@ -74,6 +78,21 @@ async def dispatch(
     return outcomes
 
 
+@runtime_checkable
+class _Judging(Protocol):
+    def raise_for_status(self) -> object: ...
+
+
+def _judged(result: T) -> Outcome[T]:
+    """The outcome of a job that has returned."""
+    if isinstance(result, _Judging):
+        try:
+            result.raise_for_status()
+        except Exception as error:
+            return Outcome(status="error", result=result, error=error)
+    return Outcome(status="completed", result=result)
+
+
 async def _work(
     queue: Iterator[tuple[int, Callable[[], Awaitable[T]]]],
     outcomes: list[Outcome[T]],
@@ -82,7 +101,7 @@ async def _work(
     for index, job in queue:
         told(index, None)
         try:
-            outcome = Outcome(status="completed", result=await job())
+            outcome = _judged(await job())
         except Exception as error:
             outcome = Outcome(status="error", error=error)
         except asyncio.CancelledError:

@@ -206,7 +206,7 @@ class AgentLoop:
         while True:
             rules = await self._rules_now()
             allowed = await self.gate.allowed(calls, rules)
-            if self.rules() == rules:
+            if rules.same_as(self.rules()):
                 return allowed, rules
             calls = calls[:allowed]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, Self, assert_never
 
+from paddock.errors import RunNotCompleted
 from paddock.runtime.conversation.records import usage_fields
 from paddock.runtime.core.emitter import TOP, EventSink
 from paddock.runtime.core.events import (
@@ -124,6 +125,12 @@ class RunResult:
     interruptions: tuple[ToolApprovalItem, ...] = ()
     state: RunState | None = None
     output: Any = None
+
+    def raise_for_status(self) -> Self:
+        """Return the result of a run that is completed; raise `RunNotCompleted` for another."""
+        if self.status != "completed":
+            raise RunNotCompleted(self.status, self.reason)
+        return self
 
 
 @dataclass(frozen=True, slots=True)

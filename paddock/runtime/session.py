@@ -426,7 +426,7 @@ class Session(SessionSettings):
             journal=self._journal,
             out=self._emitter([shown, *sinks]),
             shown=shown,
-            scope=CancelScope(token, poll=control.poll),
+            scope=CancelScope(token, poll=control.poll, cancel_check=self.cancel_check),
             make_loop=functools.partial(assembly.make, meter),
             control=control,
             meter=meter,
@@ -441,13 +441,13 @@ class Session(SessionSettings):
             journal=self._journal,
             out=self._emitter(),
             directory=self.directory,
-            scope=CancelScope(token, poll=self._control().poll),
+            scope=CancelScope(token, poll=self._control().poll, cancel_check=self.cancel_check),
             make_loop=functools.partial(self._assembly().make, meter),
             meter=meter,
         )
 
     def _control(self) -> Control:
-        return Control(directory=self.directory, cancel_check=self.cancel_check)
+        return Control(directory=self.directory)
 
     def _assembly(self) -> Assembly:
         return Assembly(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from paddock.backends.base import ProgressCallback
     from paddock.runtime.approvals import Rules
     from paddock.runtime.core.approval import ApprovalCallback
+    from paddock.runtime.core.cancellation import CancelCheck
     from paddock.runtime.core.emitter import EventSink
     from paddock.runtime.loop import BudgetGate
 
@@ -52,7 +53,7 @@ class SessionSettings:
     """
 
     approval_callback: ApprovalCallback | None = None
-    cancel_check: Callable[[], bool] | None = None
+    cancel_check: CancelCheck | None = None
     auto_compact: bool = True
     context_window: int | None = None
     budget_gate: BudgetGate | None = None

@@ -238,8 +238,8 @@ async def test_a_cancelled_command_leaves_no_process_and_a_history_that_goes_on(
     script: list[dict[str, Any]] = [
         {
             "tool_calls": [
-                {"name": "bash", "arguments": {"command": command}},
                 {"name": "write", "arguments": {"path": "a.txt", "content": "kept"}},
+                {"name": "bash", "arguments": {"command": command}},
             ]
         },
         {"text": "Going on."},

@@ -198,8 +198,9 @@ class SessionDirectory:
     def directives(self) -> Iterator[list[str]]:
         """The texts that wait for the agent; they are removed when the block ends well.
 
-        Empty if another process is just adding one: it is there the next time. What was put
-        there in another way than as a file of ours is not read; the log says so.
+        Nothing is locked while the block runs: it may add some itself, which stay. Empty if
+        another process is just adding one: it is there the next time. What was put there in
+        another way than as a file of ours is not read; the log says so.
         """
         try:
             fd = self.files.open(_DIRECTIVES, os.O_RDWR)
@@ -216,10 +217,14 @@ class SessionDirectory:
             except BlockingIOError:
                 yield []
                 return
-            with os.fdopen(os.dup(fd), "rb") as file:
-                lines = file.read(MAX_NOTE).decode(errors="replace").splitlines()
+            read = os.pread(fd, MAX_NOTE, 0)
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            lines = read.decode(errors="replace").splitlines()
             yield [_directive(line) for line in lines if line.strip()]
-            os.ftruncate(fd, 0)
+            _lock(fd, self.path / _DIRECTIVES)
+            rest = os.pread(fd, MAX_NOTE, len(read))
+            os.pwrite(fd, rest, 0)
+            os.ftruncate(fd, len(rest))
         finally:
             os.close(fd)
 

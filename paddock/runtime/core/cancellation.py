@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import inspect
 import threading
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Self
 
+from paddock._concurrency import finish
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
-__all__ = ["CancelScope", "CancellationToken"]
+__all__ = ["CancelCheck", "CancelScope", "CancellationToken"]
+
+CancelCheck = Callable[[], Awaitable[bool] | bool]
+"""True ends the run. May be async; it is asked again only when it has answered."""
+
+CHECKED = "cancel_check"
+"""Why a block ends that a `CancelCheck` ended."""
 
 POLL_INTERVAL = 0.5
 """Seconds between two looks at what can only be polled (`cancel_check`, a sentinel
@@ -91,17 +100,24 @@ class CancelScope:
 
     Inside, the cancellation is an `asyncio.CancelledError` at the current await, or at
     the next `check()`. `cancelled` tells afterwards that this happened. A cancellation
-    of the task itself passes through. `poll` returns a reason, or None to go on; it is
-    asked every `POLL_INTERVAL` and at each `check()`. An error that it raises ends the
-    block and is raised.
+    of the task itself passes through. `poll` returns a reason, or None to go on;
+    `cancel_check` may be awaited meanwhile. Both are asked every `POLL_INTERVAL` and at each
+    `check()`. An error that one raises ends the block and is raised.
     """
 
     def __init__(
-        self, token: CancellationToken | None, *, poll: Callable[[], str | None] | None = None
+        self,
+        token: CancellationToken | None,
+        *,
+        poll: Callable[[], str | None] | None = None,
+        cancel_check: CancelCheck | None = None,
     ) -> None:
         self._token = CancellationToken() if token is None else token
         self._poll = poll
+        self._cancel_check = cancel_check
+        self._is_polled = poll is not None or cancel_check is not None
         self._polled: str | None = None
+        self._answer: asyncio.Future[bool] | None = None
         self._failure: Exception | None = None
         self._delivered = False
         self._interrupted = False
@@ -116,8 +132,8 @@ class CancelScope:
 
     def check(self) -> None:
         """Raise if the block has to end. For code that may run long without waiting."""
-        if self.reason is None and self._poll is not None:
-            self._polled = self._poll()
+        if self.reason is None:
+            self._polled = self._ask()
         if self.reason is not None:
             self._delivered = True  # a delivery on its way would come a second time
             raise asyncio.CancelledError
@@ -129,8 +145,8 @@ class CancelScope:
         self._task = task
         self._cancelling = task.cancelling()
         self._forget = self._token.on_cancel(self._wake)
-        if self._poll is not None:
-            self._timer = self._loop.call_later(POLL_INTERVAL, self._look, self._poll)
+        if self._is_polled:
+            self._timer = self._loop.call_later(POLL_INTERVAL, self._look)
         return self
 
     async def __aexit__(
@@ -143,6 +159,9 @@ class CancelScope:
         self._forget()
         if self._timer is not None:
             self._timer.cancel()
+        if self._answer is not None:
+            self._answer.cancel()
+            await finish(_ended(self._answer))
         if self._interrupted:
             self._task.uncancel()
         from_outside = self._task.cancelling() > self._cancelling
@@ -164,12 +183,37 @@ class CancelScope:
         self._delivered = self._interrupted = True
         self._task.cancel()
 
-    def _look(self, poll: Callable[[], str | None]) -> None:
+    def _ask(self) -> str | None:
+        """Why the block has to end, as far as those who are asked have answered."""
+        if self._poll is not None and (reason := self._poll()) is not None:
+            return reason
+        check = self._cancel_check
+        return CHECKED if check is not None and self._asked(check) else None
+
+    def _asked(self, cancel_check: CancelCheck) -> bool:
+        if self._answer is None:
+            answer = cancel_check()
+            if not inspect.isawaitable(answer):
+                return answer
+            self._answer = asyncio.ensure_future(answer)
+        if not self._answer.done():
+            return False
+        answered, self._answer = self._answer, None
+        return answered.result()
+
+    def _look(self) -> None:
         try:
-            self._polled = self._polled or poll()
+            self._polled = self._polled or self._ask()
         except Exception as error:
             self._failure = error
         if self._polled is not None or self._failure is not None:
             self._deliver()
         else:
-            self._timer = self._loop.call_later(POLL_INTERVAL, self._look, poll)
+            self._timer = self._loop.call_later(POLL_INTERVAL, self._look)
+
+
+async def _ended(answer: asyncio.Future[bool]) -> None:
+    """Wait for an answer that was cancelled; nobody wants it any more, nor its error."""
+    await asyncio.wait([answer])
+    if not answer.cancelled():
+        answer.exception()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.config import AgentConfig
     from paddock.runtime.core.approval import ApprovalCallback
+    from paddock.runtime.core.cancellation import CancelCheck
     from paddock.runtime.tools.base import ToolInvocation
 
 __all__ = ["AgentToolHandler"]
@@ -57,7 +58,7 @@ class AgentToolHandler(ChildTool):
         input_schema: Mapping[str, Any] | None = None,
         input_formatter: Callable[[dict[str, Any]], str] | None = None,
         approval_callback: ApprovalCallback | None = None,
-        cancel_check: Callable[[], bool] | None = None,
+        cancel_check: CancelCheck | None = None,
         requires_approval: bool = False,
     ) -> None:
         if not _NAME.fullmatch(tool_name):

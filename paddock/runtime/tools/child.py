@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from paddock.runtime.tools.base import ToolHandler, ToolOutput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from paddock.runtime.config import AgentConfig
     from paddock.runtime.core.approval import ApprovalCallback, ToolApprovalItem
+    from paddock.runtime.core.cancellation import CancelCheck
     from paddock.runtime.tools.base import ToolInvocation
 
 __all__ = ["ChildReport", "ChildRunner", "ChildTask", "ChildTool"]
@@ -42,7 +43,7 @@ class ChildTask:
     full_context: bool = False
     own_sandbox: bool = False
     approval_callback: ApprovalCallback | None = None
-    cancel_check: Callable[[], bool] | None = None
+    cancel_check: CancelCheck | None = None
 
     @property
     def shares_sandbox(self) -> bool:

@@ -134,6 +134,15 @@ def open_session(backend: CountingBackend) -> OpenSession:
     return make
 
 
+def let_run_at_once(session: Session) -> None:
+    """Let the calls of all its tools run at the same time."""
+    registry = session.registry
+    for name in registry:
+        handler = registry.get(name)
+        assert handler is not None
+        registry.register(handler, concurrent=True)
+
+
 @pytest.fixture
 def asking() -> Callable[[Function], ToolHandler]:
     """``asking(function)`` is a tool whose calls need approval."""

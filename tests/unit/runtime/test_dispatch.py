@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from paddock.errors import RunNotCompleted
 from paddock.runtime.core.cancellation import CancelScope
 from paddock.runtime.dispatch import CancellationToken, JobUpdate, dispatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from paddock import RunResult
+    from tests.unit.runtime.conftest import OpenSession
 
 PATIENCE = 60
 
@@ -32,6 +36,26 @@ async def test_outcomes_are_in_the_jobs_order_and_one_failure_disturbs_nobody() 
     ]
     errors = [each for each in outcomes if each.status == "error"]
     assert [str(each.error) for each in errors] == [str(number) for number in range(0, 50, 5)]
+
+
+async def test_a_run_that_was_not_completed_is_an_error_with_its_result(
+    open_session: OpenSession,
+) -> None:
+    async def run(*turns: dict[str, object]) -> RunResult:
+        async with open_session(turns) as session:
+            return await session.run("Go.")
+
+    failing = {"error": "overloaded", "status": 529}
+    jobs = [partial(run, failing), partial(run, {"text": "Done."})]
+    failed, done = await dispatch(jobs)
+    assert (failed.status, done.status) == ("error", "completed")
+    assert failed.result is not None
+    assert failed.result.status == "error"
+    with pytest.raises(RunNotCompleted, match=r"ended as 'error': .*overloaded") as caught:
+        failed.result.raise_for_status()
+    assert str(failed.error) == str(caught.value)
+    assert done.result is not None
+    assert done.result.raise_for_status() is done.result
 
 
 async def test_no_more_run_at_a_time_than_were_asked_for_and_progress_is_told() -> None:

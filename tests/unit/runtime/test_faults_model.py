@@ -13,6 +13,7 @@ import pytest
 
 from paddock.runtime.models.openai import OpenAIModel
 from paddock.testing.model_server import Cut, ModelServer
+from tests.unit.runtime.conftest import let_run_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -110,6 +111,7 @@ async def test_of_five_calls_that_end_in_every_way_each_has_its_one_result(
     names = ["first", "hangs", "fails", "asked", "last"]
     turns = [{"tool_calls": [{"name": name, "id": f"id-{name}"} for name in names]}]
     session = open_session(turns, first, hangs, fails, asking(asked), last)
+    let_run_at_once(session)
     session.approval_callback = lambda tool, arguments: tool == "asked"
     run = asyncio.create_task(session.run(prompt="All.", on_event=show))
     await asyncio.wait_for(four.wait(), PATIENCE)

@@ -15,7 +15,7 @@ from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.tools.factory import build_registry
 from paddock.runtime.tools.registry import ToolRegistry
 from paddock.sandbox import ExecResult
-from tests.unit.runtime.conftest import FunctionTool
+from tests.unit.runtime.conftest import FunctionTool, let_run_at_once
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -132,9 +132,8 @@ async def test_calls_that_only_look_run_at_once_and_their_results_keep_the_calls
         return "second"
 
     turns = [{"tool_calls": [call("first"), call("second")]}, {"text": "Done."}]
-    session = open_session(turns)
-    for function in (first, second):
-        session.registry.register(FunctionTool(function), concurrent=True)
+    session = open_session(turns, first, second)
+    let_run_at_once(session)
     result = await session.run(prompt="Both.")
     ends = [event.tool_name for event in result.events if event.type == "tool_end"]
     assert ends == ["second", "first"]

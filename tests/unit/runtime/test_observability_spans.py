@@ -20,6 +20,7 @@ from paddock import ModelError, ObservabilityConfig
 from paddock.backends.local import LocalBackend
 from paddock.runtime.observability import Capture, OtlpBackend, attach
 from paddock.runtime.tools.base import ToolContext  # noqa: TC001 - the fixture looks at signatures
+from tests.unit.runtime.conftest import let_run_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -268,6 +269,7 @@ async def test_calls_at_once_have_their_own_spans_as_the_current_one(
 
     calls = [{"name": "meet", "arguments": {"name": name}} for name in "ab"]
     session = open_session([{"tool_calls": calls}, {"text": "Met."}], meet)
+    let_run_at_once(session)
     telemetry = collected.observe(session)
     await telemetry.start()
     await session.run("Meet.")

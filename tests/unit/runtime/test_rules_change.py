@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -281,3 +282,13 @@ async def test_what_is_approved_no_more_is_not_for_agents_of_their_own_configura
         result = await session.run("Go.")
     assert ("Created made.txt" in str(client.requests[-1].messages)) is not withdrawn
     assert result.status == "completed"
+
+
+async def test_rules_that_are_made_anew_each_time_and_say_the_same_are_the_same(
+    open_session: OpenSession,
+) -> None:
+    session = open_session([{"tool_calls": [WRITE]}, DONE], config=HERE | {"profile": DEVELOPER})
+    session.approval_callback = lambda *_: True
+    session.oversight = lambda own: replace(own, registry=own.registry.copy())
+    async with asyncio.timeout(30):
+        assert (await session.run("Go.")).status == "completed"

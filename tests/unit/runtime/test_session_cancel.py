@@ -11,6 +11,7 @@ import pytest
 
 from paddock.errors import TraceWriteError
 from paddock.runtime.core.cancellation import CancellationToken
+from tests.unit.runtime.conftest import let_run_at_once
 from tests.unit.runtime.stuck import PATIENCE, Hanging, Stuck, call, until
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ async def test_cancelling_ends_the_tools_and_gives_their_calls_results(
 
     turns = [{"tool_calls": [call("hang"), call("quick")]}]
     session = open_session(turns, cast("Function", hang), quick, session_dir=tmp_path)
+    let_run_at_once(session)
     run = asyncio.create_task(session.run(prompt="Go."))
     await until(hang.working)
     await session.cancel("enough")
@@ -348,3 +350,69 @@ async def test_a_callback_that_fails_at_the_end_does_not_swallow_the_cancellatio
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
     assert "no screen" in repr(caught.value.__cause__)
+
+
+async def test_a_cancel_check_may_be_async(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paddock.runtime.core.cancellation.POLL_INTERVAL", 0.001)
+    asked, answers = asyncio.Event(), iter([False, True])
+
+    async def check() -> bool:
+        await asyncio.sleep(0)
+        wanted = next(answers)
+        if wanted:
+            asked.set()
+        return wanted
+
+    async def wait() -> str:
+        await asyncio.sleep(3600)
+        return "never"
+
+    session = open_session([{"tool_calls": [{"name": "wait"}]}], wait)
+    session.cancel_check = check
+    async with asyncio.timeout(30):
+        result = await session.run("Go.")
+    assert asked.is_set()
+    assert (result.status, result.reason) == ("cancelled", "cancel_check")
+
+
+async def test_an_async_cancel_check_that_says_no_ends_nothing_and_is_not_left_behind(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paddock.runtime.core.cancellation.POLL_INTERVAL", 0.001)
+    hanging = asyncio.Event()
+
+    async def check() -> bool:
+        hanging.set()
+        await asyncio.sleep(3600)
+        return True
+
+    async def wait() -> str:
+        await asyncio.wait_for(hanging.wait(), 30)
+        return "done"
+
+    session = open_session([{"tool_calls": [{"name": "wait"}]}, {"text": "Done."}], wait)
+    session.cancel_check = check
+    result = await session.run("Go.")
+    assert result.status == "completed"
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_what_a_cancel_check_raises_while_it_is_awaited_is_raised_by_the_run(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paddock.runtime.core.cancellation.POLL_INTERVAL", 0.001)
+
+    async def check() -> bool:
+        raise LookupError("the queue is gone")
+
+    async def wait() -> str:
+        await asyncio.sleep(3600)
+        return "never"
+
+    session = open_session([{"tool_calls": [{"name": "wait"}]}], wait)
+    session.cancel_check = check
+    async with asyncio.timeout(30):
+        with pytest.raises(LookupError, match="the queue is gone"):
+            await session.run("Go.")

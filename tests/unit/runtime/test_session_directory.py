@@ -14,9 +14,11 @@ import pytest
 
 from paddock import CancellationToken
 from paddock.errors import SessionLocked, TraceWriteError
+from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.conversation.state import State
 from paddock.runtime.conversation.trace import TraceContent, read_records
 from paddock.runtime.session import Session
+from tests.unit.runtime.conftest import let_run_at_once
 from tests.unit.runtime.stuck import PATIENCE, Stuck, begins, call, until
 
 if TYPE_CHECKING:
@@ -198,6 +200,7 @@ async def test_a_trace_that_cannot_be_written_stops_the_run_loudly(
 
     turns = [{"tool_calls": [call("work"), call("fill")]}, {"text": "Never."}]
     session = open_session(turns, work, fill, session_dir=tmp_path)
+    let_run_at_once(session)
     seen: list[AgentEvent] = []
     with pytest.MonkeyPatch.context() as patch, pytest.raises(TraceWriteError, match="No space"):
         await session.run(prompt="Go.", on_event=seen.append)
@@ -252,3 +255,28 @@ async def test_a_long_trace_is_read_in_pieces_in_another_thread(
     assert max(in_place) <= 1000
     whole = State.from_jsonl((tmp_path / "trace.jsonl").read_bytes())
     assert whole.messages == session.state.messages
+
+
+async def test_who_is_told_of_a_steering_message_may_leave_another(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    directory = SessionDirectory(tmp_path)
+
+    def look() -> str:
+        return "a tree"
+
+    class Coach:
+        def on_event(self, event: dict[str, Any]) -> None:
+            if event["type"] == "message" and event.get("content") == "first":
+                directory.add_directive("second")
+
+    turns = [{"tool_calls": [call("look")]}, {"text": "Done."}]
+    session = open_session(turns, look, session_dir=tmp_path)
+    session.state.add_observer(Coach())
+    directory.make()
+    directory.add_directive("first")
+    async with asyncio.timeout(30):
+        await session.run("Go.")
+    assert session.state.get_user_messages() == ["Go.", "first", "second"]
+    with directory.directives() as left:
+        assert left == []
