@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from paddock._concurrency import finish
@@ -20,7 +20,7 @@ from paddock.errors import ModelError, SandboxLost
 from paddock.redaction import NOTHING_SECRET, Redactor
 from paddock.runtime.core.events import ToolFinished, ToolStarted
 from paddock.runtime.core.inside import part_of
-from paddock.runtime.tools.base import ToolContext, ToolInvocation, ToolOutput
+from paddock.runtime.tools.base import InvalidCall, ToolContext, ToolInvocation, ToolOutput
 from paddock.runtime.tools.child import ChildTool
 from paddock.runtime.tools.output import truncate_output
 
@@ -41,8 +41,6 @@ MAX_INVALID_TURNS = 8
 TOOL_PATIENCE = 10.0
 """Seconds that a cancelled tool may take to end: sandbox commands need less than one
 (they are killed); a tool that swallows its cancellation is left behind and told."""
-
-_INVALID = frozenset({"UnknownTool", "ToolDisabled", "ArgumentError"})
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +68,8 @@ class Execution:
     check: Callable[[], None]
     redactor: Redactor = NOTHING_SECRET
     _invalid_turns: int = 0
+    _errors: dict[str, Exception | None] = field(default_factory=dict)
+    """What the calls of the turn have raised, by their ids."""
 
     async def announce(self, calls: Sequence[PreparedCall]) -> None:
         """Get the intents of `calls` to the disk: from then on they may have had an effect."""
@@ -115,8 +115,11 @@ class Execution:
     async def _call(self, call: PreparedCall, registry: ToolRegistry) -> ToolFinished:
         started = time.monotonic()
         if call.problem is not None:
+            problem = InvalidCall(call.problem)
             failure = {"error": "ArgumentError"}
-            output = ToolOutput(content=call.problem, success=False, metadata=failure)
+            output = ToolOutput(
+                content=call.problem, success=False, metadata=failure, error=problem
+            )
         else:
             invocation = ToolInvocation(
                 call_id=call.id,
@@ -126,6 +129,7 @@ class Execution:
             )
             with part_of(), watched(ToolWork(call_id=call.id)):
                 output = await registry.dispatch(invocation)
+        self._errors[call.id] = output.error
         return ToolFinished(
             call_id=call.id,
             tool_name=call.name,
@@ -160,15 +164,17 @@ class Execution:
         if self.context.failure is not None:
             raise self.context.failure
         for result in results:
-            if result.metadata.get("error") == SandboxLost.__name__:
-                raise SandboxLost(result.content)
+            error = self._errors.get(result.call_id)
+            if isinstance(error, SandboxLost):
+                raise SandboxLost(result.content) from error
 
     def judge(self, results: Sequence[ToolFinished]) -> None:
         """Raise `ModelError` when for too long no call of a turn could be tried; `results` are
         a turn's."""
-        if all(result.metadata.get("error") in _INVALID for result in results):
-            self._invalid_turns += 1
-        else:
+        errors = [self._errors.get(result.call_id) for result in results]
+        self._errors.clear()
+        self._invalid_turns += 1
+        if not all(isinstance(error, InvalidCall) for error in errors):
             self._invalid_turns = 0
         if self._invalid_turns == MAX_INVALID_TURNS:
             raise ModelError(f"no valid tool call in {MAX_INVALID_TURNS} turns")

@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from paddock.runtime.tools.base import InvalidCall
+
 __all__ = ["ArgumentError", "fit_arguments"]
 
 _TRUE = frozenset({"true", "1", "yes"})
@@ -26,7 +28,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _SHOWN_LENGTH = 80  # characters of a wrong value that are worth reading
 
 
-class ArgumentError(ValueError):
+class ArgumentError(InvalidCall):
     """The arguments do not fit; `problems` has one sentence for each."""
 
     def __init__(self, problems: list[str]) -> None:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from paddock.sandbox import Sandbox
 
-__all__ = ["ToolContext", "ToolHandler", "ToolInvocation", "ToolOutput", "sandbox_of"]
+__all__ = [
+    "InvalidCall",
+    "ToolContext",
+    "ToolHandler",
+    "ToolInvocation",
+    "ToolOutput",
+    "sandbox_of",
+]
 
 
 class ToolContext(Protocol):
@@ -35,11 +42,19 @@ class ToolInvocation:
 
 @dataclass
 class ToolOutput:
-    """What the model reads. `metadata` is for programs and is not sent to it."""
+    """What the model reads. `metadata` is for programs and is not sent to it.
+
+    `error` is the exception that the call ended by, where it did.
+    """
 
     content: str
     success: bool = True
     metadata: dict[str, Any] = field(default_factory=dict)
+    error: Exception | None = field(default=None, repr=False, compare=False)
+
+
+class InvalidCall(ValueError):
+    """A call that could not be tried: of a tool that is not there, or with wrong arguments."""
 
 
 class ToolHandler(ABC):

@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from paddock.runtime.tools.arguments import ArgumentError, fit_arguments
-from paddock.runtime.tools.base import ToolOutput
+from paddock.runtime.tools.base import InvalidCall, ToolOutput
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -112,24 +112,26 @@ class ToolRegistry:
         name = invocation.tool_name
         handler = self._handlers.get(name)
         if handler is None:
-            return _failure(f"Unknown tool: {name}", "UnknownTool")
+            return _failure(f"Unknown tool: {name}", InvalidCall(name), "UnknownTool")
         if not handler.is_enabled:
-            return _failure(f"Tool '{name}' is currently disabled", "ToolDisabled")
+            text = f"Tool '{name}' is currently disabled"
+            return _failure(text, InvalidCall(name), "ToolDisabled")
         try:
             arguments = fit_arguments(handler.parameters, invocation.arguments)
         except ArgumentError as error:
-            return _failure(f"Invalid arguments for tool '{name}': {error}", "ArgumentError")
+            return _failure(f"Invalid arguments for tool '{name}': {error}", error)
         try:
             return await handler.handle(dataclasses.replace(invocation, arguments=arguments))
         except Exception as error:
             _log.debug("tool %s failed", name, exc_info=True)
             kind = type(error).__name__
             text = f"Tool '{name}' failed: {kind}: {error}\nArguments: {_shown(arguments)}"
-            return _failure(text, kind)
+            return _failure(text, error)
 
 
-def _failure(content: str, error: str) -> ToolOutput:
-    return ToolOutput(content=content, success=False, metadata={"error": error})
+def _failure(content: str, error: Exception, kind: str | None = None) -> ToolOutput:
+    metadata = {"error": kind or type(error).__name__}
+    return ToolOutput(content=content, success=False, metadata=metadata, error=error)
 
 
 def _shown(arguments: dict[str, Any]) -> str:

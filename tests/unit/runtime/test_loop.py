@@ -441,6 +441,18 @@ async def test_a_sandbox_that_cannot_be_made_ends_the_run_with_its_error(
     check_history(session.state.messages)
 
 
+@pytest.mark.parametrize("name", ["SandboxLost", "ArgumentError", "UnknownTool", "ToolDisabled"])
+async def test_an_exception_of_somebody_else_means_nothing_by_its_name(
+    open_session: OpenSession, name: str
+) -> None:
+    def fails() -> str:
+        raise type(name, (Exception,), {})("theirs")
+
+    session = open_session([{"tool_calls": [call("fails")]}] * 10 + [{"text": "I gave up."}], fails)
+    result = await session.run("Go.")
+    assert (result.status, result.text) == ("completed", "I gave up.")
+
+
 async def test_a_lost_sandbox_ends_the_run(
     open_session: OpenSession, check_history: CheckHistory
 ) -> None:
