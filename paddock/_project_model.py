@@ -49,6 +49,8 @@ class Sandbox(BaseModel):
     snapshot: Text | None = None
     working_dir: Annotated[str, AfterValidator(_absolute)] | None = None
     setup: list[Text] = Field(default=[])
+    upload_ignore: list[Text] = Field(default=[])
+    upload_gitignore: bool = False
     uv_version: Annotated[str, AfterValidator(_version)] | None = None
     env: Annotated[dict[str, str], AfterValidator(_variables)] = Field(default={})
 

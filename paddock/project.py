@@ -40,6 +40,8 @@ class Project:
       of this machine, within `root`.
     - `working_dir`: an absolute path in the sandbox.
     - `setup`: shell commands; `env`: variables.
+    - `upload_ignore`, `upload_gitignore`: what the upload of the project leaves out, beside
+      what every upload does.
     - `uv_version`: the version of uv that a sandbox has to have.
     """
 
@@ -49,6 +51,8 @@ class Project:
     snapshot: str | None = None
     working_dir: str | None = None
     setup: tuple[str, ...] = ()
+    upload_ignore: tuple[str, ...] = ()
+    upload_gitignore: bool = False
     uv_version: str | None = None
     env: Mapping[str, str] = field(default_factory=FrozenMapping)
 
@@ -136,6 +140,8 @@ def _project(path: Path, table: dict[str, Any]) -> Project:
         snapshot=snapshot,
         working_dir=sandbox.working_dir,
         setup=tuple(sandbox.setup),
+        upload_ignore=tuple(sandbox.upload_ignore),
+        upload_gitignore=sandbox.upload_gitignore,
         uv_version=sandbox.uv_version,
         env=FrozenMapping(sandbox.env),
     )

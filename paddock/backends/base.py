@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, cast, get_args
 
-from paddock._arguments import check_variables
+from paddock._arguments import check_choice, check_patterns, check_variables
 from paddock._frozen import FrozenMapping
 from paddock._watching import ProvisionWork, watched
 from paddock.errors import ConfigError, MissingDependency, SetupFailed, Unsupported
 from paddock.redaction import Redactor, Secrets
+from paddock.transfers import DEFAULT_IGNORE, Links
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,6 +51,8 @@ class Progress:
 
     `milestone` tells what many more are told of, such as an instruction of a build. `done`
     are the bytes of an upload that have been sent, of `total` if that is known; None before.
+    With `warning` the `detail` is what somebody may not expect, such as the entries that an
+    upload left out; a display keeps it.
     """
 
     step: Literal["create", "image", "upload", "setup", "ready"]
@@ -57,6 +60,7 @@ class Progress:
     milestone: bool = False
     done: int | None = None
     total: int | None = None
+    warning: bool = False
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -92,6 +96,8 @@ class Backend(ABC):
       service that makes the sandbox, and taken out of progress, errors and what an agent
       reads. `ConfigError` for values that cannot be, such as those of less than 8 bytes.
     - `uploads`: pairs of a path on this machine and a path in the sandbox.
+    - `upload_ignore`, `upload_gitignore`, `upload_links`: how trees are uploaded, see
+      `FileSystem.upload`.
     - `setup`: shell commands run in `working_dir` in order, each within
       `setup_timeout` seconds; the first that fails stops the provisioning.
     - `working_dir`: where commands run and relative paths begin.
@@ -107,6 +113,9 @@ class Backend(ABC):
     env_vars: Mapping[str, str] = field(default_factory=FrozenMapping)
     secrets: Mapping[str, str] = field(default_factory=Secrets, repr=False)
     uploads: Sequence[tuple[str, str]] = ()
+    upload_ignore: Sequence[str] = DEFAULT_IGNORE
+    upload_gitignore: bool = False
+    upload_links: Links = "keep"
     setup: Sequence[str] = ()
     setup_timeout: float | None = 1800.0
     working_dir: str | None = None
@@ -124,6 +133,9 @@ class Backend(ABC):
         object.__setattr__(
             self, "uploads", tuple((str(here), str(there)) for here, there in self.uploads)
         )
+        ignore = check_patterns("upload_ignore", self.upload_ignore)
+        object.__setattr__(self, "upload_ignore", ignore)
+        check_choice("upload_links", self.upload_links, get_args(Links))
 
     @property
     def known_working_dir(self) -> str | None:
@@ -170,7 +182,16 @@ class Backend(ABC):
             for here, there in self.uploads:
                 upload = Progress(step="upload", detail=f"{here} -> {there}")
                 tell(upload)
-                await sandbox.fs.upload(here, there, on_progress=_told(upload, tell))
+                transfer = await sandbox.fs.upload(
+                    here,
+                    there,
+                    ignore=self.upload_ignore,
+                    gitignore=self.upload_gitignore,
+                    links=self.upload_links,
+                    on_progress=_told(upload, tell),
+                )
+                if transfer.left_out_total:
+                    tell(Progress(step="upload", detail=f"{here}: {transfer}", warning=True))
             for command in self.setup_commands():
                 tell(Progress(step="setup", detail=command))
                 result = await sandbox.exec(command, timeout=self.setup_timeout)

@@ -35,6 +35,9 @@ class SandboxOptions:
     dockerfile: Path | None
     snapshot: str | None
     upload: Sequence[str] | None
+    ignore: Sequence[str] | None = None
+    gitignore: bool | None = None
+    links: str | None = None
     setup: Sequence[str] | None
     env: Sequence[str] | None
     working_dir: str | None
@@ -52,6 +55,9 @@ class SandboxOptions:
             "dockerfile": self.dockerfile,
             "snapshot": self.snapshot,
             "upload": self.upload,
+            "ignore": self.ignore,
+            "gitignore": self.gitignore,
+            "links": self.links,
             "setup": self.setup,
             "env": self.env,
             "isolation": self.isolation,
@@ -65,6 +71,8 @@ class SandboxOptions:
         pairs = {
             "backend.image": self.image or self.dockerfile or self.snapshot,
             "backend.uploads": self.upload,
+            "backend.upload_gitignore": self.gitignore is not None,
+            "backend.upload_links": self.links,
             "backend.setup": self.setup or self.no_setup,
             "backend.isolation": self.isolation,
             "backend.network": self.network,
@@ -77,7 +85,7 @@ class SandboxOptions:
 
 _REPLACED = (
     "type", "isolation", "network", "hardening", "host", "runtime", "config", "volumes",
-    "uploads", "image", "working_dir", "setup",
+    "uploads", "upload_ignore", "upload_gitignore", "upload_links", "image", "working_dir", "setup",
 )  # fmt: skip
 """Keys of a recipe that go when a backend is named."""
 

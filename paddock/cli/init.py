@@ -27,6 +27,8 @@ TEMPLATE = """\
 
 # The version of uv that a sandbox has to have.
 # uv_version = "0.9.5"
+# upload_ignore = ["/data", "*.log"]
+# upload_gitignore = true
 
 [sandbox.env]
 # PYTHONUNBUFFERED = "1"

@@ -216,10 +216,17 @@ class Chat:
         self._say("/resume ID goes on with one")
 
     async def _download(self, rest: str) -> None:
-        remote, local = slash.parse_download(rest)
+        asked = slash.parse_download(rest)
         sandbox = await self._begun().get_sandbox()
-        await sandbox.fs.download(remote, local)
-        self._say(f"wrote {plain(str(local))}")
+        transfer = await sandbox.fs.download(
+            asked.remote,
+            asked.local,
+            ignore=asked.ignore,
+            gitignore=asked.gitignore,
+            links=asked.links,
+        )
+        left_out = f"; {transfer}" if transfer.left_out_total else ""
+        self._say(plain(f"wrote {asked.local}{left_out}"))
 
     async def _cost(self, _rest: str) -> None:
         self._say(describe_usage(dataclasses.asdict(self._begun().state.total)))

@@ -119,6 +119,35 @@ Upload = Annotated[
         rich_help_panel=_SANDBOX,
     ),
 ]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore",
+        metavar="PATTERN",
+        help="Leave this out of an uploaded tree, as a line of a .gitignore would: node_modules, "
+        "'*.log', /dist. '!.git' takes in what is left out by default. Repeatable.",
+        rich_help_panel=_SANDBOX,
+    ),
+]
+Gitignore = Annotated[
+    bool | None,
+    typer.Option(
+        "--gitignore/--no-gitignore",
+        help="Leave out of an uploaded tree what its .gitignore files ignore.",
+        rich_help_panel=_SANDBOX,
+        show_default=False,
+    ),
+]
+LinksOption = Annotated[
+    str | None,
+    typer.Option(
+        "--links",
+        metavar="keep|skip|refuse",
+        help="Symbolic links in an uploaded tree: keep them as they are (the default), skip "
+        "them, or refuse a tree that has any.",
+        rich_help_panel=_SANDBOX,
+    ),
+]
 Setup = Annotated[
     list[str] | None,
     typer.Option(

@@ -71,6 +71,8 @@ def is_watched(console: Console) -> bool:
 
 def described(progress: Progress) -> str:
     """The step, its detail and how much of it is done, in characters that print."""
+    if progress.warning:
+        return one_line(progress.detail, LINE)
     title = _TITLES[progress.step]
     if progress.done is not None:
         of = "" if progress.total is None else f" of {decimal(progress.total)}"
@@ -89,6 +91,9 @@ class _Status:
         if progress.step in ("create", "ready"):
             self.end()  # or the one before, whose last step failed
         if progress.step == "ready":
+            return
+        if progress.warning:
+            self._console.print(f"paddock: {described(progress)}", markup=False, soft_wrap=True)
             return
         if self._display is None:
             self._display = self._begin(described(progress))

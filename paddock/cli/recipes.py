@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 import typer
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from paddock.backends.base import Backend
     from paddock.project import Project
+    from paddock.transfers import Links
 
 __all__ = ["Described", "make_backend", "vary_backend"]
 
@@ -42,6 +43,9 @@ class Described(TypedDict, total=False):
     dockerfile: Path | None
     snapshot: str | None
     upload: Sequence[str] | None
+    ignore: Sequence[str] | None
+    gitignore: bool | None
+    links: str | None
     setup: Sequence[str] | None
     env: Sequence[str] | None
     isolation: str | None
@@ -74,7 +78,7 @@ def make_backend(
         given = _completed(kind, given, project, begun=beginning is not None)
     if secrets:
         given["secrets"] = secrets
-    return kind(**given)
+    return _uploading(kind(**given), described, project)
 
 
 def vary_backend(
@@ -90,7 +94,29 @@ def vary_backend(
         given["env_vars"] = {**recipe.env_vars, **given["env_vars"]}
     if beginning is not None:  # in place of an image and of a snapshot
         given = {**_nothing_begun(type(recipe)), **given}
-    return dataclasses.replace(recipe, **given)
+    return _uploading(dataclasses.replace(recipe, **given), described)
+
+
+def _uploading(recipe: Backend, described: Described, project: Project | None = None) -> Backend:
+    """`recipe`, with what the options and the project's file say of uploads.
+
+    Patterns join those that the recipe has.
+    """
+    ignore, gitignore = described.get("ignore"), described.get("gitignore")
+    links = described.get("links")
+    if not recipe.uploads and (ignore or gitignore is not None or links is not None):
+        raise typer.BadParameter(
+            "--ignore, --gitignore and --links are about uploaded trees, and nothing is "
+            "uploaded; say what with --upload"
+        )
+    own = () if project is None else project.upload_ignore
+    by_file = recipe.upload_gitignore or (project is not None and project.upload_gitignore)
+    return dataclasses.replace(
+        recipe,
+        upload_ignore=[*recipe.upload_ignore, *own, *(ignore or ())],
+        upload_gitignore=by_file if gitignore is None else gitignore,
+        upload_links=cast("Links", links) if links else recipe.upload_links,
+    )
 
 
 def _nothing_begun(kind: type[Backend]) -> dict[str, Any]:

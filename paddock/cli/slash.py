@@ -6,15 +6,16 @@ import asyncio
 import dataclasses
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ConfigError
 from paddock.runtime.permissions import FileWriteMode, ShellMode, load_profile
 
 if TYPE_CHECKING:
     from paddock.runtime.agent import Agent
+    from paddock.transfers import Links
 
-__all__ = ["HELP", "describe_writing", "parse_download", "set_writing"]
+__all__ = ["HELP", "Download", "describe_writing", "parse_download", "set_writing"]
 
 HELP = """\
 What begins with none of these goes to the agent.
@@ -24,7 +25,8 @@ What begins with none of these goes to the agent.
   /compact [INSTRUCTIONS]   replace the conversation by a summary of it
   /write [on|off|status]    let the agent write files and run any command, or only look
   /resume [ID]              list sessions, or go on with one
-  /download REMOTE LOCAL    copy a file or a tree out of the sandbox
+  /download REMOTE LOCAL    copy a file or a tree out of the sandbox; before it, --ignore PATTERN,
+                            --gitignore, --links keep|skip|refuse
   /cost                     what the conversation has cost
   exit                      leave, and take the sandbox down
 
@@ -57,13 +59,39 @@ async def set_writing(agent: Agent, allowed: bool) -> str:
     return prompt
 
 
-def parse_download(text: str) -> tuple[str, Path]:
-    """The path in the sandbox, and the one here, where nothing may be yet."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """`remote` is in the sandbox; `local` is here, and nothing is there yet."""
+
+    remote: str
+    local: Path
+    ignore: tuple[str, ...] = ()
+    gitignore: bool = False
+    links: Links = "keep"
+
+
+def parse_download(text: str) -> Download:
+    """Read ``[--ignore PATTERN]... [--gitignore] [--links WORD] REMOTE LOCAL``."""
     try:
-        remote, local = shlex.split(text)
-    except ValueError:
-        raise ConfigError("say /download REMOTE LOCAL; quote what has spaces") from None
+        words = shlex.split(text)
+        options: dict[str, Any] = {"ignore": ()}
+        while words[0].startswith("--"):
+            match words.pop(0):
+                case "--gitignore":
+                    options["gitignore"] = True
+                case "--ignore":
+                    options["ignore"] += (words.pop(0),)
+                case "--links":
+                    options["links"] = words.pop(0)
+                case other:
+                    raise ValueError(other)
+        remote, local = words
+    except (ValueError, IndexError):
+        raise ConfigError(
+            "say /download [--ignore PATTERN] [--gitignore] [--links keep|skip|refuse] REMOTE "
+            "LOCAL; quote what has spaces"
+        ) from None
     path = Path(local).expanduser()
     if path.exists() or path.is_symlink():
         raise FileExistsError(17, "it exists, and is not written over", local)
-    return remote, path
+    return Download(remote=remote, local=path, **options)

@@ -19,6 +19,7 @@ from paddock.errors import ConfigError
 from paddock.image import Image, steps
 from paddock.network import Allow
 from paddock.sandbox import Resources
+from paddock.transfers import Links
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -51,7 +52,7 @@ _STEPS = {
 _ACCOUNT_SECRETS = frozenset({"api_key", "jwt_token"})
 _PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]*@")
 """In an address, before the host."""
-_TYPES: Mapping[str, Any] = {"Mapping": Mapping, "Sequence": Sequence}
+_TYPES: Mapping[str, Any] = {"Links": Links, "Mapping": Mapping, "Sequence": Sequence}
 """What the annotations of plain fields are made of, besides the builtins."""
 
 

@@ -34,7 +34,8 @@ _FREE_BACKENDS = frozenset({"local", "docker", "daytona"})
 
 _FREE_FIELDS = frozenset(
     {"type", "setup", "setup_timeout", "env_vars", "labels", "resources", "user", "uv_version",
-     "snapshot", "auto_stop_interval", "ephemeral", "lease", "create_timeout"}
+     "snapshot", "auto_stop_interval", "ephemeral", "lease", "create_timeout",
+     "upload_ignore", "upload_gitignore", "upload_links"}
 )  # fmt: skip
 """Keys of a recipe that stay within the sandbox."""
 

@@ -153,9 +153,13 @@ async def test_writing_is_allowed_and_forbidden_as_a_whole() -> None:
 
 def test_a_download_names_both_places_and_writes_over_nothing(tmp_path: Path) -> None:
     target = tmp_path / "b c"
-    assert slash.parse_download(f"a.txt '{target}'") == ("a.txt", target)
-    for text in ("", "a", "a b c", "a 'b"):
-        with pytest.raises(ConfigError, match="/download REMOTE LOCAL"):
+    assert slash.parse_download(f"a.txt '{target}'") == slash.Download(remote="a.txt", local=target)
+    options = "--links skip --ignore '*.log' --gitignore --ignore b"
+    assert slash.parse_download(f"{options} a.txt '{target}'") == slash.Download(
+        remote="a.txt", local=target, ignore=("*.log", "b"), gitignore=True, links="skip"
+    )
+    for text in ("", "a", "a b c", "a 'b", "--ignore", "--ignore x y", "--links", "--x a b"):
+        with pytest.raises(ConfigError, match=r"say /download .*REMOTE LOCAL"):
             slash.parse_download(text)
     target.symlink_to("nowhere")
     with pytest.raises(FileExistsError):

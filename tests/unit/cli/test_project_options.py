@@ -13,6 +13,7 @@ from paddock import ConfigError, DockerBackend, Image, LocalBackend, Unsupported
 from paddock.backends import base
 from paddock.backends.uv import install_command, require_command
 from paddock.cli.recipes import make_backend
+from paddock.transfers import DEFAULT_IGNORE
 from tests.unit.cli.project_files import write
 
 if TYPE_CHECKING:
@@ -215,3 +216,11 @@ def test_a_backend_that_sees_to_uv_itself_is_asked_to(root: Path, cloud: list[st
     recipe = make_backend("cloud", project=project)
     assert isinstance(recipe, Cloud)
     assert (recipe.uv_version, recipe.setup) == ("0.9.5", ("uv sync",))
+
+
+def test_a_file_says_what_else_the_upload_of_the_project_leaves_out(root: Path) -> None:
+    project = write(root, '[sandbox]\nupload_ignore = ["/data"]\nupload_gitignore = true')
+    recipe = make_backend("docker", ignore=["*.log"], project=project)
+    assert recipe.upload_ignore == (*DEFAULT_IGNORE, "/data", "*.log")
+    assert recipe.upload_gitignore
+    assert not make_backend("docker", gitignore=False, project=project).upload_gitignore

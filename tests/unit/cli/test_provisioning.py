@@ -32,6 +32,7 @@ IMAGE = Progress(step="image", detail="paddock:python: step 1/3: FROM debian")
 UPLOAD = Progress(step="upload", detail="src -> work")
 SETUP = Progress(step="setup", detail="make all")
 READY = Progress(step="ready")
+WARNING = Progress(step="upload", detail="src: left out pipe (a named pipe)", warning=True)
 EVIL = "\x1b[2J\x1b]0;title\x07 [bold]x[/] :fire: \u202e\nsecond\rline"
 
 
@@ -146,6 +147,14 @@ def test_the_line_goes_on_to_the_next_step_and_is_gone_when_ready(swap: Swap) ->
         assert "setup: make all" in terminal.getvalue()
         assert screen(terminal.getvalue()) == []
     assert terminal.getvalue().rfind("\x1b[?25h") > terminal.getvalue().rfind("\x1b[?25l")
+
+
+def test_a_warning_stays_on_the_terminal(swap: Swap) -> None:
+    terminal = swap.terminal()
+    with provisioning() as tell:
+        for step in (CREATE, UPLOAD, WARNING, SETUP, READY):
+            tell(step)
+        assert screen(terminal.getvalue()) == ["paddock: src: left out pipe (a named pipe)"]
 
 
 def test_a_failure_leaves_the_terminal_clean(swap: Swap) -> None:
@@ -386,6 +395,21 @@ async def test_an_upload_tells_how_much_of_it_was_sent(
     assert done == sorted(done)
     assert done[-1] >= 3_000_000
     assert {each.total for each in sent} == {total}
+
+
+async def test_what_an_upload_left_out_is_a_warning(tmp_path: Path, swap: Swap) -> None:
+    (tmp_path / "link").symlink_to("/etc")
+    (tmp_path / "x.log").touch()
+    (tmp_path / "kept").touch()
+    recipe = LocalBackend(
+        isolation="none", uploads=[(str(tmp_path), ".")], upload_ignore=["*.log"],
+        upload_links="skip",
+    )  # fmt: skip
+    file = swap.log()
+    with provisioning() as tell:
+        async with recipe.sandbox(on_progress=tell) as sandbox:
+            assert (await sandbox.exec("ls -A")).stdout == "kept\n"
+    assert f"paddock: {tmp_path}: left out link (a symbolic link)\n" in file.getvalue()
 
 
 async def test_a_callback_that_fails_leaves_no_sandbox(tmp_path: Path) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
+import typer
 
 from paddock import ConfigError, DaytonaBackend, DockerBackend, LocalBackend, Unsupported
 from paddock.cli.recipes import make_backend, vary_backend
+from paddock.transfers import DEFAULT_IGNORE
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_recipe_is_left_as_it_is_where_nothing_is_said() -> None:
@@ -44,3 +51,25 @@ def test_an_image_without_a_name_is_not_taken_for_none(backend: str) -> None:
 def test_a_snapshot_without_a_name_is_not_taken_for_none() -> None:
     with pytest.raises(ConfigError, match="snapshot"):
         make_backend(None, snapshot="")
+
+
+def test_patterns_of_an_upload_join_those_that_always_apply(tmp_path: Path) -> None:
+    made = make_backend(
+        "local", upload=[f"{tmp_path}:w"], ignore=["!.git", "*.log"], gitignore=True, links="skip"
+    )
+    assert made.upload_ignore == (*DEFAULT_IGNORE, "!.git", "*.log")
+    assert (made.upload_gitignore, made.upload_links) == (True, "skip")
+    varied = vary_backend(made, ignore=["more"], gitignore=False)
+    assert varied.upload_ignore == (*made.upload_ignore, "more")
+    assert (varied.upload_gitignore, varied.upload_links) == (False, "skip")
+
+
+def test_options_of_an_upload_that_nothing_has_use_for_are_refused(tmp_path: Path) -> None:
+    for options in ({"ignore": ["x"]}, {"gitignore": True}, {"links": "skip"}):
+        with pytest.raises(typer.BadParameter, match="nothing is uploaded"):
+            make_backend("local", **options)
+    upload = [f"{tmp_path}:w"]
+    with pytest.raises(ConfigError, match="links='follow': give 'keep' or"):
+        make_backend("local", upload=upload, links="follow")
+    with pytest.raises(ConfigError, match="ignore='/': give patterns"):
+        make_backend("local", upload=upload, ignore=["/"])

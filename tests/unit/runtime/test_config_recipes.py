@@ -41,6 +41,9 @@ IMAGE = (
 COMMON: dict[str, Any] = {
     "env_vars": {"PORT": "8080", "OFF": "no"},
     "uploads": [("here", "/there"), ("a", "b")],
+    "upload_ignore": ["*.log", "!keep.log"],
+    "upload_gitignore": True,
+    "upload_links": "skip",
     "setup": ["make -j2", "off"],
     "setup_timeout": None,
     "working_dir": "/work",
