@@ -61,7 +61,6 @@ class SshSandbox(ShellSandbox):
         )
 
     async def _close(self) -> None:
-        await self.end_commands()
         await self.call("rm", "-rf", str(self.working_dir))
 
 

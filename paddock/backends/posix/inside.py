@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CONTROL", "HELLO", "KEY", "KEY_LENGTH", "LAUNCH", "READY", "SAID", "WRAPPER", "Inside"]
+__all__ = [
+    "CONTROL",
+    "HELLO",
+    "KEY",
+    "KEY_LENGTH",
+    "LAUNCH",
+    "READY",
+    "REAP",
+    "SAID",
+    "WRAPPER",
+    "Inside",
+]
 
 KEY = "PADDOCK_EXEC"
 """The variable that marks all processes of a command, even those that left its session."""
@@ -34,17 +45,31 @@ exec 2>/dev/null
 """
 """The end of them."""
 
-CONTROL = r"""
-read_stat() {
-  stat=
-  while IFS= read -r line || [ "$line" ]; do stat=$stat$line; done <$1/stat
-}
+LOOK = r"""
 read_start() {
   shift 19
   start=$1
 }
-read_stat /proc/$$
-read_start ${stat##*) }
+look() {
+  stat= environ= key=- start=0
+  while IFS= read -r line || [ "$line" ]; do stat=$stat$line; done <$1/stat
+  [ -z "$stat" ] || read_start ${stat##*) }
+  [ "$start" -ge "${first:-0}" ] || return
+  while IFS= read -r line || [ "$line" ]; do environ=$environ$line; done <$1/environ
+  case $environ in
+  *PADDOCK_EXEC=*)
+    key=${environ#*PADDOCK_EXEC=}
+    key=${key%"${key#????????????????}"}
+    ;;
+  esac
+}
+"""
+"""Finds the command that a process belongs to by what its environment was at first. Those that are
+older than `first` belong to none: to read the environment of all there are takes seconds on a
+machine that is not ours alone, for a shell reads byte by byte."""
+
+CONTROL = rf"""{LOOK}
+look /proc/$$
 first=$start count=0
 while read -r word rest; do
   case $word in
@@ -55,28 +80,31 @@ while read -r word rest; do
   kill) kill -$rest ;;
   scan)
     for p in /proc/[0-9]*; do
-      environ= key=- start=0
-      read_stat $p
-      [ -z "$stat" ] || read_start ${stat##*) }
-      [ "$start" -ge "$first" ] || continue
-      while IFS= read -r line || [ "$line" ]; do environ=$environ$line; done <$p/environ
-      case $environ in
-      *PADDOCK_EXEC=*)
-        key=${environ#*PADDOCK_EXEC=}
-        key=${key%"${key#????????????????}"}
-        ;;
-      esac
-      printf '%s %s\n' "$key" "$stat"
+      look $p && printf '%s %s\n' "$key" "$stat"
     done
     ;;
   esac
   echo .
 done
 """
-"""Does what lines of its stdin say, and ends with it. It answers each line with a dot. A scan lists
-the processes that are not older than itself, as no command is; to read the environment of all
-there are takes seconds on a machine that is not ours alone, for a shell reads byte by byte. It
-starts no process after its beginning, so it works where no process can be started any more."""
+"""Does what lines of its stdin say, and ends with it. It answers each line with a dot. It starts no
+process after its beginning, so it works where no process can be started any more."""
+
+REAP = rf"""{LOOK}
+trap '' HUP INT PIPE TERM
+exec 2>/dev/null
+found=1
+while [ "$found" ]; do
+  found=
+  for p in /proc/[0-9]*; do
+    look $p
+    case $key in
+    $1*) kill -9 ${{p#/proc/}} && found=1 ;;
+    esac
+  done
+done
+"""
+"""Kills the commands whose keys begin with $1. A control shell does it that has lost its owner."""
 
 LAUNCH = r"""
 _paddock_read() {

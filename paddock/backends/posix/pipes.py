@@ -14,7 +14,7 @@ from paddock._concurrency import acquire, finish, interruptible
 from paddock.backends.guest.inside.wire import PIECE
 from paddock.backends.posix.command import header
 from paddock.backends.posix.control import ControlShell
-from paddock.backends.posix.inside import CONTROL, HELLO, LAUNCH, SAID, WRAPPER
+from paddock.backends.posix.inside import CONTROL, HELLO, LAUNCH, REAP, SAID, WRAPPER
 from paddock.backends.posix.process import ShellProcess
 from paddock.errors import SandboxError
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from paddock.process import Command, Stream
 
 __all__ = [
-    "CONTROL_SHELL", "EXIT_TIMEOUT", "Open", "PipedControl", "PipedProcess", "Pipes", "Reader",
-    "Writer", "call", "opened",
+    "CONTROL_SHELL", "EXIT_TIMEOUT", "REAPER", "Open", "PipedControl", "PipedProcess", "Pipes",
+    "Reader", "Writer", "call", "opened",
 ]  # fmt: skip
 
 ARGUMENT_MAX = 128 * 1024 - 1
@@ -39,7 +39,14 @@ CALL_TIMEOUT = 60.0
 CALL_MAX = 64 * 1024
 """Bytes that are kept of what it prints."""
 
-CONTROL_SHELL = ("sh", "-c", f"{HELLO}cat /proc/$$/environ\n{SAID}{CONTROL}", "paddock")
+CONTROL_SHELL = (
+    *("sh", "-c"),
+    f"trap '' HUP INT PIPE\n{HELLO}cat /proc/$$/environ\n{SAID}{CONTROL}{REAP}",
+    "paddock",
+)
+"""Takes the beginning of its sandbox's keys as its argument."""
+REAPER = ("sh", "-c", REAP, "paddock")
+"""Does as well."""
 WRAPPED = ("sh", "-c", LAUNCH, "paddock", WRAPPER)
 
 
@@ -195,8 +202,10 @@ class PipedControl(ControlShell):
 class PipedProcess(ShellProcess):
     """Made at rest; `begin` starts it."""
 
-    def __init__(self, control: ControlShell, inside: Inside, command: Command) -> None:
-        super().__init__(control, command)
+    def __init__(
+        self, control: ControlShell, inside: Inside, command: Command, *, prefix: str
+    ) -> None:
+        super().__init__(control, command, prefix=prefix)
         self._inside = inside
         self._pipes: Pipes | None = None
         self._missed = False
@@ -211,8 +220,8 @@ class PipedProcess(ShellProcess):
             if any(len(os.fsencode(word)) > ARGUMENT_MAX for word in self._command.argv):
                 raise OSError(errno.E2BIG, os.strerror(errno.E2BIG), self._command.argv[0])
             self._pipes = await opened(open_pipes, WRAPPED)
-        except BaseException:
-            self.begun.set_result(None)
+        except BaseException as error:
+            self._fail(SandboxError(f"{self._command.argv[0]!r} was not started: {error}"))
             raise
         # Before this it does not begin, and from here on it has an owner.
         _writer(self._pipes).write(header(self._command, self._inside, self._key))

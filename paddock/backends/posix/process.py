@@ -43,14 +43,17 @@ STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
 
 
 class ShellProcess(BufferedProcess):
-    """Made at rest. Subclasses start it, and pass what arrives to `_on_output` and `_on_end`."""
+    """Made at rest. Subclasses start it, and pass what arrives to `_on_output` and `_on_end`.
 
-    def __init__(self, control: ControlShell, command: Command) -> None:
+    The keys of all commands of a sandbox may begin with a `prefix`.
+    """
+
+    def __init__(self, control: ControlShell, command: Command, *, prefix: str = "") -> None:
         super().__init__(streamed=command.streamed)
         loop = asyncio.get_running_loop()
         self._control = control
         self._command = command
-        self._key = secrets.token_hex(KEY_LENGTH // 2)
+        self._key = prefix + secrets.token_hex((KEY_LENGTH - len(prefix)) // 2)
         self._marks = {stream: Marks(self._key) for stream in STREAMS}
         self._captures = {stream: Capture(command.keep) for stream in STREAMS}
         self._ended: dict[Stream, int] = {}

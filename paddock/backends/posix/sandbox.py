@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from abc import abstractmethod
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Self
@@ -15,14 +16,14 @@ from paddock.backends.posix.inside import KEY
 from paddock.backends.posix.pipes import (
     CONTROL_SHELL,
     EXIT_TIMEOUT,
+    REAPER,
     PipedControl,
     PipedProcess,
     call,
     opened,
 )
-from paddock.backends.posix.process import KILL_TIMEOUT
 from paddock.errors import SandboxClosed, SandboxError, SandboxLost, Unsupported
-from paddock.sandbox import KILL_GRACE, Capability, Sandbox
+from paddock.sandbox import Capability, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,16 +42,21 @@ LOOK_INTERVAL = 15.0
 before a person does, and no load."""
 ANSWER_TIMEOUT = 20.0
 """Seconds in which it has to answer: under any load that lets a shell run."""
+READ_TIMEOUT = 1.0
+"""Seconds in which an event loop that was held up reads what has arrived meanwhile."""
 BEGIN_TIMEOUT = 5.0
 """Seconds that closing waits for commands which are just being started, so that it knows them."""
+KILL_TIMEOUT = 5.0
+"""Seconds that closing waits for commands to end: SIGKILL takes effect at once, and what a
+backend takes down may stand still, or be gone already."""
 
 
 class ShellSandbox(Sandbox):
     """Has commands, files and searches from `_open` alone; the inside needs a POSIX shell.
 
-    Subclasses write `_open` and `_close`, and name what is special in `capabilities`. What a
-    command leaves is found by the variable ``PADDOCK_EXEC``, by session and by parents, so
-    `Capability.TREE_KILL` is not among them.
+    Subclasses write `_open`, and `_close` to take down what was made; commands have ended then.
+    They name what else they can in `capabilities`. The processes of a command are found by the
+    variable ``PADDOCK_EXEC``, by session and by parents, so `Capability.TREE_KILL` is not there.
     """
 
     def __init__(
@@ -74,6 +80,8 @@ class ShellSandbox(Sandbox):
         self._processes: set[PipedProcess] = set()
         self._connecting: asyncio.Task[tuple[PipedControl, Inside]] | None = None
         self._control: PipedControl | None = None
+        self._prefix = secrets.token_hex(4)
+        """Begins the keys of all commands."""
         self._tasks: list[asyncio.Task[None]] = []
 
     @abstractmethod
@@ -112,24 +120,11 @@ class ShellSandbox(Sandbox):
         """
         return await call(self._open, argv)
 
-    async def end_commands(self) -> None:
-        """End what commands have left running; for `_close`, where nothing else does.
-
-        Raises `SandboxError` if they do not end.
-        """
-        ending = [asyncio.create_task(_end_tree(process)) for process in self._processes]
-        if ending:
-            _, alive = await asyncio.wait(ending, timeout=KILL_GRACE + KILL_TIMEOUT)
-            for task in alive:
-                task.cancel()
-            if alive:
-                raise SandboxError(f"{len(alive)} commands of sandbox {self.id} do not end")
-
     async def _start(self, command: Command) -> PipedProcess:
         if command.user is not None and Capability.USER not in self.capabilities:
             raise Unsupported("user=", backend=self.backend)
         control, inside = await self._connected()
-        process = PipedProcess(control, inside, command)
+        process = PipedProcess(control, inside, command, prefix=self._prefix)
         self._processes = {one for one in self._processes if one.busy} | {process}
         await process.begin(lambda argv: self._open(argv, command.user))
         return process
@@ -144,37 +139,40 @@ class ShellSandbox(Sandbox):
         return self._connecting.result()
 
     async def _connect(self) -> tuple[PipedControl, Inside]:
+        """Start the control shell. If that fails, the link is over."""
         try:
-            async with asyncio.timeout(READY_DEADLINE):
-                control = PipedControl(self._link, await opened(self._open, CONTROL_SHELL))
-                self._control = control
-                self._tasks.append(asyncio.create_task(control.serve()))
-                inside = await control.ready
-        except TimeoutError:
-            self._link.fail(f"its control shell did not answer within {READY_DEADLINE:g} s")
-            raise self._link.error() from None
+            pipes = await opened(self._open, (*CONTROL_SHELL, self._prefix))
         except SandboxError as error:
             self._link.fail(str(error))
-            raise
+            raise self._link.error() from error
+        control = self._control = PipedControl(self._link, pipes)
+        self._tasks.append(asyncio.create_task(control.serve()))
+        await asyncio.wait([control.ready], timeout=READY_DEADLINE)
+        inside = control.ready.result() if control.ready.done() else None
         if inside is None:
+            self._link.fail(f"its control shell did not answer within {READY_DEADLINE:g} s")
             raise self._link.error()
         self.env = FrozenMapping({KEY: "", **inside.env, **self.env})
         self._tasks.append(asyncio.create_task(self._watch(control)))
         return control, inside
 
     async def _watch(self, control: PipedControl) -> None:
+        """Notice that nothing answers, and what became of wrappers."""
         while not self._link.over:
             await asyncio.wait([self._link.ended], timeout=LOOK_INTERVAL)
-            scan = asyncio.ensure_future(control.scan())
-            await asyncio.wait([scan], timeout=ANSWER_TIMEOUT)
-            # A loop that was held up has not read what had arrived.
-            await asyncio.wait([scan], timeout=1)
+            scan = asyncio.create_task(control.scan())
+            try:
+                await asyncio.wait([scan], timeout=ANSWER_TIMEOUT)
+                # A loop that was held up has not read what had arrived.
+                await asyncio.wait([scan], timeout=READ_TIMEOUT)
+            finally:
+                scan.cancel()
             if not scan.done():
                 self._link.fail("its control shell does not answer")
-            with contextlib.suppress(SandboxLost, SandboxClosed):
-                found = {one.pid for one in await scan}
+            elif scan.exception() is None:
+                pids = {one.pid for one in scan.result()}
                 for process in self._processes:
-                    process.on_look(found)
+                    process.on_look(pids)
 
     def _on_over(self) -> None:
         for process in self._processes:
@@ -184,11 +182,25 @@ class ShellSandbox(Sandbox):
         starting = [one.begun for one in self._processes if not one.begun.done()]
         if starting:
             await asyncio.wait(starting, timeout=BEGIN_TIMEOUT)
+        was_lost = self._link.over
         self._link.close()
+        await self._end_commands(was_lost=was_lost)
         try:
             await self._close()
         finally:
             await self._hang_up()
+
+    async def _end_commands(self, *, was_lost: bool) -> None:
+        """End what commands have left running, as far as the sandbox can be reached."""
+        if was_lost and self._control is not None:
+            with contextlib.suppress(SandboxError):
+                await self.call(*REAPER, self._prefix)
+            return
+        ending = [asyncio.create_task(_end_tree(process)) for process in self._processes]
+        if ending:
+            _, alive = await asyncio.wait(ending, timeout=KILL_TIMEOUT)
+            for task in alive:
+                task.cancel()
 
     async def _hang_up(self) -> None:
         """Let what still serves the sandbox end by itself, and cut off what does not."""
@@ -208,5 +220,5 @@ class ShellSandbox(Sandbox):
 
 
 async def _end_tree(process: PipedProcess) -> None:
-    with contextlib.suppress(SandboxLost, SandboxClosed):  # without a control shell none can be
-        await process.end_tree(KILL_GRACE)
+    with contextlib.suppress(SandboxLost, SandboxClosed):  # the sandbox has just ended by itself
+        await process.end_tree(0)
