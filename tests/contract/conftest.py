@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from examples.ssh_backend import SshBackend
+from examples.ssh_backend import SshBackend, SshSandbox
 from paddock.backends import lease, owner
 from paddock.backends.daytona import DaytonaBackend
 from paddock.backends.daytona.sandbox import DaytonaSandbox
@@ -27,6 +28,7 @@ from paddock.backends.local import LocalBackend, LocalSandbox, probe
 from paddock.image import Image
 from tests.conftest import make_passable
 from tests.contract.tool_calls import caller
+from tests.e2e.processes import processes_with
 from tests.sharing import SharedSandbox, run_on_the_modules_loop
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ BACKENDS: dict[str, Backend] = {
 environment that sshd gives, is the other machine."""
 
 
-OF_EXAMPLES = {"test_exec", "test_files", "test_process", "test_transfers"}
+OF_EXAMPLES = {"test_exec", "test_files", "test_lifecycle", "test_process", "test_transfers"}
 """What the example is tested with: all that its author gets for three methods."""
 
 SPILL = "there is no spill file"
@@ -195,6 +197,9 @@ def kill() -> Callable[[Sandbox], Awaitable[None]]:
             sandbox._process.kill()
         elif isinstance(sandbox, DaytonaSandbox):
             await sandbox.native.stop()
+        elif isinstance(sandbox, SshSandbox):
+            (control,) = processes_with(f"\0{sandbox._prefix}\0")
+            os.kill(control, signal.SIGKILL)
         else:
             raise TypeError(f"how is a {type(sandbox).__name__} killed?")
 

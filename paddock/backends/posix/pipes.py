@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import shlex
+import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -124,8 +125,10 @@ async def call(open_pipes: Open, argv: Sequence[str]) -> bytes:
     try:
         _writer(pipes).write_eof()
         async with asyncio.timeout(CALL_TIMEOUT):
-            stdout, stderr = await asyncio.gather(_all(pipes.stdout), _all(pipes.stderr))
-            code = await pipes.wait()
+            stdout, stderr = await interruptible(
+                asyncio.gather(_all(pipes.stdout), _all(pipes.stderr))
+            )
+            code = await interruptible(pipes.wait())
     except TimeoutError:
         raise SandboxError(f"{argv[0]} did not end within {CALL_TIMEOUT:g} s") from None
     finally:
@@ -160,6 +163,11 @@ async def _drained(writer: Writer) -> None:
     await writer.drain()
 
 
+def _ending(code: int) -> str:
+    number = -code if code < 0 else code - 128  # as a shell reports that a signal ended something
+    return f"signal {number}" if 0 < number < signal.NSIG else f"exit code {code}"
+
+
 class PipedControl(ControlShell):
     """A control shell at the end of pipes. Its end is the end of the sandbox."""
 
@@ -183,8 +191,8 @@ class PipedControl(ControlShell):
                 group.create_task(self._read_stderr())
             code = await self._pipes.wait()
             said = self._said.decode(errors="replace").strip()
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            self.link.fail(f"its control shell ended ({how})" + (f": {said}" if said else ""))
+            how = f"its control shell ended ({_ending(code)})"
+            self.link.fail(f"{how}: {said}" if said else how)
         finally:
             self.link.fail("it was given up")  # unless it has ended already
             self.end()
@@ -230,8 +238,9 @@ class PipedProcess(ShellProcess):
         self.serving = asyncio.create_task(self._serve(self._pipes))
 
     @property
-    def busy(self) -> bool:
-        return super().busy or (self.serving is not None and not self.serving.done())
+    def ended(self) -> bool:
+        """Whether nothing comes of it any more."""
+        return not self.busy and (self.serving is None or self.serving.done())
 
     async def _serve(self, pipes: Pipes) -> None:
         try:

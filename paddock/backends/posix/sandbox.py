@@ -9,6 +9,7 @@ from abc import abstractmethod
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Self
 
+from paddock._concurrency import Interrupted
 from paddock._frozen import FrozenMapping
 from paddock.backends.guest.link import Link
 from paddock.backends.posix.files import PosixFileSystem
@@ -100,8 +101,11 @@ class ShellSandbox(Sandbox):
         try:
             await self._connected()
             await self.call("mkdir", "-p", "-m", "700", str(self.working_dir))
-        except BaseException:
-            await self.aclose()
+        except BaseException as error:
+            try:
+                await self.aclose()
+            except SandboxError as left:
+                error.add_note(f"What was made for it could not be removed: {left}")
             raise
         return self
 
@@ -125,7 +129,7 @@ class ShellSandbox(Sandbox):
             raise Unsupported("user=", backend=self.backend)
         control, inside = await self._connected()
         process = PipedProcess(control, inside, command, prefix=self._prefix)
-        self._processes = {one for one in self._processes if one.busy} | {process}
+        self._processes = {one for one in self._processes if not one.ended} | {process}
         await process.begin(lambda argv: self._open(argv, command.user))
         return process
 
@@ -175,6 +179,8 @@ class ShellSandbox(Sandbox):
                     process.on_look(pids)
 
     def _on_over(self) -> None:
+        if self._control is not None and not self.closed:
+            self._control.end()
         for process in self._processes:
             process.lose(self._link.error())
 
@@ -193,8 +199,9 @@ class ShellSandbox(Sandbox):
     async def _end_commands(self, *, was_lost: bool) -> None:
         """End what commands have left running, as far as the sandbox can be reached."""
         if was_lost and self._control is not None:
-            with contextlib.suppress(SandboxError):
-                await self.call(*REAPER, self._prefix)
+            with contextlib.suppress(SandboxError, TimeoutError, Interrupted):
+                async with asyncio.timeout(KILL_TIMEOUT):
+                    await self.call(*REAPER, self._prefix)
             return
         ending = [asyncio.create_task(_end_tree(process)) for process in self._processes]
         if ending:
