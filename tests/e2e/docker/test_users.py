@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,18 @@ async def test_a_command_of_root_ends_with_all_that_it_started(sandbox: Sandbox)
     async with await sandbox.start("exec sleep 985002", user="root") as process:
         await process.signal(15)
         assert (await process.wait()).exit_code == 143
+
+
+async def test_a_signal_that_comes_while_a_command_starts_is_not_lost(engine: Engine) -> None:
+    async def end_at_once(sandbox: Sandbox) -> int:
+        async with await sandbox.start("exec sleep 985003", user="root") as process:
+            await process.signal(15)
+            return (await process.wait()).exit_code
+
+    async with WITH_GUEST.sandbox() as sandbox, asyncio.timeout(60):
+        for _ in range(3):
+            ended = await asyncio.gather(*(end_at_once(sandbox) for _ in range(15)))
+            assert set(ended) == {143}
 
 
 async def test_what_the_image_sets_takes_precedence_over_a_login(engine: Engine) -> None:
