@@ -147,6 +147,10 @@ class LocalBackend(Backend):
                 raise Unsupported(what, backend=self.name, hint=hint)
         if wanted.disk is not None:
             raise Unsupported("a limit on disk space", backend=self.name)
+        if wanted.shm_size is not None and found.level != "bubblewrap":
+            what = f"a size of /dev/shm with isolation={found.level!r}"
+            hint = "it is this machine's; isolation='bubblewrap' makes one"
+            raise Unsupported(what, backend=self.name, hint=hint)
 
 
 def _list(labels: Mapping[str, str]) -> list[SandboxInfo]:

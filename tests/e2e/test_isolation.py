@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock import LocalBackend
+from paddock import LocalBackend, Unsupported
 from paddock.backends import local
 from paddock.backends.isolation import seccomp
-from paddock.sandbox import Capability
+from paddock.sandbox import Capability, Resources
 from tests.e2e.processes import descendants
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ async def test_every_way_out_is_refused(fenced: Sandbox) -> None:
     assert set(found.pop("root")) <= {
         *("bin", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "nix", "gnu", "proc"),
         *("root", "run", "sbin", "tmp", "usr", "workspace", "opt"),
+        *("boot", "media", "mnt", "srv", "sys", "var"),
     }
     assert found.pop("home") == []
     allowed = {name for name, outcome in found.items() if outcome == "allowed"}
@@ -173,12 +174,41 @@ async def test_without_isolation_it_is_told_that_there_is_none() -> None:
         assert Capability.NETWORK_NONE not in sandbox.capabilities
 
 
-async def test_temporary_directories_are_bounded_and_the_sandbox_survives_a_full_one(
+LOOK_AROUND = r"""
+set -e
+. /etc/os-release && test -n "$ID"
+cat /etc/shells /etc/hostname /etc/passwd /etc/mtab > /dev/null
+ls -d /opt /srv /mnt /root /var/log /var/lib /run /sys/devices/system/cpu > /dev/null
+kept=$(mktemp -p /var/tmp) && echo kept > "$kept" && cat "$kept"
+hostname
+getent hosts "$(hostname)" | awk '{print $2}'
+getent passwd nobody | cut -d : -f 3
+"""
+SECRETIVE = "/etc/shadow /etc/gshadow /etc/sudoers /etc/machine-id /etc/ssh /etc/fstab /etc/apt"
+
+
+async def test_it_looks_like_a_machine_of_its_own(fenced: Sandbox) -> None:
+    found = await fenced.exec(LOOK_AROUND, check=True)
+    assert found.stdout.split() == ["kept", "sandbox", "sandbox", "65534"]
+    secretive = await fenced.exec(f"ls -d {SECRETIVE} /opt/* /root/* /var/log/* 2>/dev/null")
+    assert secretive.stdout == ""
+    assert (await fenced.exec("cat /etc/environment")).stdout == ""
+    assert not (await fenced.exec("touch /opt/x || touch /etc/x || touch /var/x")).ok
+
+
+async def test_shared_memory_is_as_large_as_was_asked_for_and_may_be_full(
     fenced: Sandbox,
 ) -> None:
-    full = await fenced.exec("head -c 200M /dev/zero > /dev/shm/x; ls -l /dev/shm/x")
-    assert "No space left" in full.stderr
-    assert (await fenced.exec("rm /dev/shm/x; echo ok > /dev/shm/y && cat /dev/shm/y")).ok
+    look = "df -k --output=size /dev/shm | tail -1"
+    assert (await fenced.exec(look)).stdout.split() == [str(1024**2)]
+    wanted = Resources(shm_size=100 * 1024**2)
+    async with LocalBackend(resources=wanted).sandbox() as sandbox:
+        assert (await sandbox.exec(look)).stdout.split() == [str(100 * 1024)]
+        full = await sandbox.exec("head -c 200M /dev/zero > /dev/shm/x")
+        assert "No space left" in full.stderr
+        assert (await sandbox.exec("rm /dev/shm/x; echo ok > /dev/shm/y && cat /dev/shm/y")).ok
+    with pytest.raises(Unsupported, match="isolation='bubblewrap'"):
+        await LocalBackend(isolation="none", resources=wanted).create()
 
 
 async def test_a_working_directory_that_is_given_is_used_in_place(

@@ -37,6 +37,8 @@ def snapshot_of(image: object) -> str | None:
 
 def resource_settings(resources: Resources) -> dict[str, int]:
     """`cpu` in cores, `memory` and `disk` in GiB, all whole: Daytona takes no others."""
+    if resources.shm_size is not None:
+        raise Unsupported("a size of /dev/shm", backend="daytona")
     if resources.pids is not None:
         raise Unsupported("a limit on processes", backend="daytona")
     told: dict[str, int] = {}

@@ -22,6 +22,7 @@ from paddock.backends.docker.containers.guests import join_guest
 from paddock.backends.docker.containers.plan import (
     BACKEND,
     LEAST,
+    MEMORY,
     NOBODY,
     WORKING_DIR,
     ContainerPlan,
@@ -117,6 +118,7 @@ class DockerBackend(Backend):
             value = getattr(self.resources, name)
             if value is not None and value < least:
                 raise ConfigError(f"resources: {name}={value!r} is less than {least}")
+        self.resources.shm_bytes(MEMORY)
         if self.lease is not None and not _is_lease(self.lease):
             raise ConfigError(f"lease={self.lease!r}: give a number of seconds from 1, or None")
 

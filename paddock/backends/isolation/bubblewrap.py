@@ -7,11 +7,16 @@ nothing else of this machine: no home, no sockets, no other processes, no networ
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from paddock.resources import Resources
 
 __all__ = ["HOME", "Fence", "arguments", "interpreter", "program", "search_path"]
 
@@ -20,12 +25,12 @@ UID = 1000
 HOME = "/home/sandbox"
 GUEST = "/run/paddock/guest"
 OUTPUT = "/run/paddock/output"
+HOSTNAME = "sandbox"
+MEMORY = 4 * 1024**3
+"""What a sandbox without a limit on memory is taken to have, to bound what is kept there."""
 TMP_BYTES = 1024**3
-SHM_BYTES = 64 * 1024**2
-"""Bounds of /tmp and /dev/shm, which are memory."""
-TMP_SHARE, SHM_SHARE = 2, 8
-"""They take at most a half and an eighth of a sandbox's memory, where that is limited: a
-full directory is an error to its writer, a full sandbox would be the guest's end."""
+TMP_SHARE = 2
+"""Bounds of /tmp, which is memory: it takes half of a sandbox's at most."""
 MERGED = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 """Links into /usr on most systems, directories on others."""
 SYSTEM = ("/usr", "/nix/store", "/gnu/store")
@@ -35,7 +40,21 @@ ETC = (
     *("services", "mime.types", "magic", "terminfo", "bash.bashrc", "profile", "inputrc"),
 )
 """What programs need of /etc and what tells nothing about this machine's users."""
-NETWORK_ETC = ("resolv.conf", "hosts", "gai.conf")
+RELEASE_ETC = (
+    *("os-release", "lsb-release", "debian_version", "redhat-release", "fedora-release"),
+    *("alpine-release", "arch-release", "SuSE-release", "system-release", "issue", "shells"),
+    *("login.defs", "host.conf", "networks", "rpc", "ethertypes"),
+)
+"""What programs look at to learn on what system they are."""
+NETWORK_ETC = ("resolv.conf", "gai.conf")
+EMPTY = (
+    *("/boot", "/media", "/mnt", "/opt", "/root", "/srv", "/run/lock"),
+    *("/var/cache", "/var/lib", "/var/log", "/var/spool"),
+)
+"""Directories that every machine has."""
+LINKS = {"/var/tmp": "../tmp", "/var/run": "../run", "/etc/mtab": "../proc/self/mounts"}
+"""One directory for temporary files, with one bound."""
+PROCESSORS = "/sys/devices/system/cpu"
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -52,8 +71,7 @@ class Fence:
     interpreter: Path | None
     network: bool
     seccomp_fd: int
-    memory: int | None
-    """The sandbox's limit on memory, in bytes."""
+    resources: Resources
 
 
 def program() -> str | None:
@@ -77,14 +95,13 @@ def search_path() -> str:
 def arguments(fence: Fence, command: list[str]) -> list[str]:
     """bubblewrap's command line for `command`."""
     prefix = interpreter()[1]
-    memory = fence.memory or TMP_SHARE * TMP_BYTES
-    tmp = str(min(TMP_BYTES, memory // TMP_SHARE))
-    shm = str(min(SHM_BYTES, memory // SHM_SHARE))
+    tmp = str(min(TMP_BYTES, (fence.resources.memory or MEMORY) // TMP_SHARE))
+    shm = str(fence.resources.shm_bytes(MEMORY))
     return [
         program() or "bwrap",
         *("--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"),
         *(["--share-net"] if fence.network else []),
-        *("--uid", str(UID), "--gid", str(UID), "--hostname", "sandbox"),
+        *("--uid", str(UID), "--gid", str(UID), "--hostname", HOSTNAME),
         *("--as-pid-1", "--die-with-parent", "--new-session", "--clearenv"),
         *_system(fence),
         *("--proc", "/proc", "--dev", "/dev"),
@@ -110,19 +127,47 @@ def _system(fence: Fence) -> list[str]:
             out += ["--symlink", os.readlink(path), path]
         elif os.path.isdir(path):
             out += ["--ro-bind", path, path]
-    for name in (*ETC, *(NETWORK_ETC if fence.network else ())):
+    return out + _usual(fence)
+
+
+def _usual(fence: Fence) -> list[str]:
+    """What every machine has besides its programs: settings, and directories."""
+    out: list[str] = []
+    for name in (*ETC, *RELEASE_ETC, *(NETWORK_ETC if fence.network else ())):
         path = f"/etc/{name}"
         if os.path.exists(path):
             out += ["--ro-bind", path, path]
-    for name in IDENTITY:
-        if name != "hosts" or not fence.network:
-            out += ["--ro-bind", str(fence.identity / name), f"/etc/{name}"]
+    for name in identity(network=False):
+        out += ["--ro-bind", str(fence.identity / name), f"/etc/{name}"]
+    for path in EMPTY:
+        out += ["--dir", path]
+    for path, target in LINKS.items():
+        out += ["--symlink", target, path]
+    if os.path.isdir(PROCESSORS):
+        out += ["--ro-bind", PROCESSORS, PROCESSORS]
     return out
 
 
+def identity(*, network: bool) -> dict[str, str]:
+    """Return the files of /etc that say who and where a sandbox is, instead of this machine's.
+
+    With a `network`, it also knows the hosts that this machine knows by file.
+    """
+    known = HOSTS
+    if network:
+        with contextlib.suppress(OSError):
+            known = Path("/etc/hosts").read_text(errors="replace").rstrip("\n") + "\n"
+    return {**IDENTITY, "hosts": f"{known}127.0.1.1 {HOSTNAME}\n"}
+
+
+HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 IDENTITY = {
-    "passwd": f"root:x:0:0:root:/:/bin/sh\nsandbox:x:{UID}:{UID}:sandbox:{HOME}:/bin/sh\n",
-    "group": f"root:x:0:\nsandbox:x:{UID}:\n",
-    "hosts": "127.0.0.1 localhost\n::1 localhost\n",
+    "passwd": (
+        "root:x:0:0:root:/root:/bin/sh\n"
+        f"sandbox:x:{UID}:{UID}:sandbox:{HOME}:/bin/sh\n"
+        "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+    ),
+    "group": f"root:x:0:\nsandbox:x:{UID}:\nnogroup:x:65534:\n",
+    "hostname": f"{HOSTNAME}\n",
+    "environment": "",  # this machine's may hold the password of a proxy
 }
-"""Files of /etc that say who is inside, in place of who is outside."""

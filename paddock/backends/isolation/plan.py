@@ -118,7 +118,7 @@ def fenced(
     directory.record(groups)
     cgroups.make(groups)
     as_root = os.getuid() == 0
-    sources = _sources(made)
+    sources = _sources(made, network=network)
     where = {name: Path(launcher.STAGE, name) for name in sources} if as_root else sources
     inside_dir = "/workspace" if working_dir is None else str(made.work)
     uid = _free_uid() if as_root else None
@@ -136,7 +136,7 @@ def fenced(
         interpreter=where.get("python"),
         network=network,
         seccomp_fd=filter_fd,
-        memory=resources.memory,
+        resources=resources,
     )
     argv = bubblewrap.arguments(fence, command(bubblewrap.GUEST))
     if groups or as_root:
@@ -238,17 +238,17 @@ def _python() -> list[str]:
     return [bubblewrap.interpreter()[0], "-I", "-S", "-B"]
 
 
-def _sources(made: _Directories) -> dict[str, Path]:
+def _sources(made: _Directories, *, network: bool) -> dict[str, Path]:
     """The directories of this machine that a sandbox shows, besides the system's."""
-    identity = made.home.parent / "etc"
-    identity.mkdir(mode=0o755)
-    for name, text in bubblewrap.IDENTITY.items():
-        (identity / name).write_text(text)
+    etc = made.home.parent / "etc"
+    etc.mkdir(mode=0o755)
+    for name, text in bubblewrap.identity(network=network).items():
+        (etc / name).write_text(text)
     sources = {
         "work": made.work,
         "home": made.home,
         "output": made.output,
-        "etc": identity,
+        "etc": etc,
         "guest": _guest_folder(),
     }
     prefix = bubblewrap.interpreter()[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -196,6 +197,18 @@ async def test_the_images_working_directory_is_the_sandboxs(engine: Engine, tmp_
         recipe = DockerBackend(network="none", image=image, working_dir="/given")
         async with recipe.sandbox() as sandbox:
             assert (await sandbox.exec("pwd")).stdout == "/given\n"
+
+
+async def test_its_hostname_resolves_and_shared_memory_has_the_size_asked_for(
+    engine: Engine,
+) -> None:
+    look = "getent hosts $(hostname) | awk '{print $2}'; df -k --output=size /dev/shm | tail -1"
+    for recipe, size in (
+        (DockerBackend(resources=Resources(shm_size=300 * 1024**2)), 300 * 1024),
+        (DockerBackend(hardening="strict", resources=Resources(memory=1024**3)), 256 * 1024),
+    ):
+        async with replace(recipe, network="none").sandbox() as sandbox:
+            assert (await sandbox.exec(look)).stdout.split() == [sandbox.id, str(size)]
 
 
 async def test_user_and_working_directory_are_the_recipes(engine: Engine) -> None:

@@ -50,7 +50,6 @@ PIDS = 512
 LEAST = {"cpu": 0.01, "memory": 6 * 1024**2}
 """An engine takes no limit below these."""
 TMP_BYTES = 1024**3
-SHM_BYTES = 64 * 1024**2
 NOBODY = "65534:65534"
 ROOT = "0:0"
 NO_LOGS = {"Type": "none", "Config": {}}
@@ -110,6 +109,7 @@ class ContainerPlan:
                 cpu=host["NanoCpus"] / 1e9 or None,
                 memory=host["Memory"] or None,
                 pids=host["PidsLimit"] or None,
+                shm_size=host["ShmSize"] or None,
             ),
             network="none" if host["NetworkMode"] == "none" else "full",
             user=user,
@@ -194,7 +194,8 @@ class ContainerPlan:
             memswap_limit=memory,
             nano_cpus=round(self.resources.cpu * 1e9) if self.resources.cpu else None,
             ipc_mode="private",
-            shm_size=SHM_BYTES,
+            shm_size=self.resources.shm_bytes(MEMORY),
+            extra_hosts=None if self.network == "full" else {self.name: "127.0.0.1"},
             read_only=strict,
             tmpfs=self._in_memory() if strict else None,
             runtime=self.runtime,
