@@ -50,6 +50,9 @@ CLOSED_LABEL = "dev.paddock.closed"
 """Marks a sandbox that was deleted while it had forks. Daytona keeps such a sandbox; whoever
 deletes the last of the forks deletes it too, and so does `collect`."""
 CLOSED = {CLOSED_LABEL: "yes"}
+CLOSED_MINUTES = 60
+"""Minutes after which Daytona deletes a closed sandbox itself, if its forks are gone and nobody
+noticed."""
 LABEL_PREFIX = "dev.paddock.label."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 DELETE_DEADLINE = 60.0
@@ -210,7 +213,31 @@ async def _delete_or_mark(service: Service, native: Any) -> bool:
         return True
 
     # While its state changes, a service may refuse.
-    return await service.call("deleting a sandbox", once, refused_is_passing=True)
+    if await service.call("deleting a sandbox", once, refused_is_passing=True):
+        return True
+    await _stop(service, native)
+    return False
+
+
+async def _stop(service: Service, native: Any) -> None:
+    """Stop a sandbox that Daytona keeps, so that its processes die."""
+
+    async def once() -> None:
+        try:
+            if native.auto_delete_interval == 0:  # then stopping deletes, which is refused
+                await native.set_auto_delete_interval(CLOSED_MINUTES)
+            await native.stop(timeout=DELETE_DEADLINE)
+        except sdk().DaytonaNotFoundError:
+            return
+        except sdk().DaytonaError as error:
+            if error.status_code not in REFUSED:
+                raise
+            await native.refresh_data()
+            if str(native.state.value) == "started":
+                raise
+
+    if str(native.state.value) not in ("stopped", "archived"):
+        await service.call("stopping a sandbox", once, refused_is_passing=True)
 
 
 async def _mark_if_forked(service: Service, native: Any) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import pytest
 
 from paddock.backends.daytona import inventory, service
 from paddock.backends.daytona.sandbox import DaytonaSandbox
-from paddock.errors import ConfigError, SandboxError
+from paddock.errors import ConfigError, SandboxError, SandboxLost
 from paddock.testing.daytona import Status
 
 if TYPE_CHECKING:
@@ -132,20 +133,38 @@ async def test_an_ancestor_that_is_open_stays_when_its_descendants_go(
     await parent.aclose()
 
 
-async def test_a_sandbox_deleted_by_its_id_goes_with_its_fork(
+async def test_a_sandbox_deleted_by_its_id_is_lost_and_goes_with_its_forks(
     daytona: Daytona, lasting: DaytonaBackend
 ) -> None:
     parent = await lasting.create()
-    (fork,) = await parent.fork()
+    first, second = await parent.fork(2)
     assert await elsewhere(lasting).delete(parent.id)
     assert parent.id in daytona.living
-    (second,) = await parent.fork()  # has no mark of its parent's
-    await fork.aclose()
+    with pytest.raises(SandboxLost):
+        await parent.exec("true")
+    await first.aclose()
     assert set(daytona.living) == {parent.id, second.id}
     assert await lasting.gc() == []
     await second.aclose()
     assert daytona.living == []
     await parent.aclose()
+
+
+@pytest.mark.parametrize("lease", [None, 300.0], ids=["lasting", "leased"])
+async def test_the_processes_of_a_closed_sandbox_die_though_its_fork_lives(
+    daytona: Daytona, lease: float | None
+) -> None:
+    recipe = replace(daytona.recipe, lease=lease)
+    parent = await recipe.create()
+    started = await parent.exec("setsid sleep 984100 >/dev/null 2>&1 & echo $!")
+    (fork,) = await parent.fork()
+    process = f"/proc/{started.stdout.strip()}"
+    assert os.access(process, os.F_OK)
+    await parent.aclose()
+    assert not os.access(process, os.F_OK)
+    assert (await fork.exec("echo on")).stdout == "on\n"
+    await fork.aclose()
+    assert daytona.living == []
 
 
 async def test_gc_takes_a_closed_sandbox_whose_forks_daytona_ended(
