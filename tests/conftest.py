@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import hypothesis
 import pytest
 
 from paddock.backends.docker.engine.client import Engine, EngineError
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from tests.daytona_account import DaytonaAccount
 
 T = TypeVar("T")
+
+hypothesis.settings.register_profile("paddock")
+hypothesis.settings.load_profile("paddock")  # examples are as slow as the machine is busy
 
 REQUIRED = frozenset(filter(None, os.environ.get("PADDOCK_REQUIRE", "").split(",")))
 """What this machine is meant to have: a test that lacks it fails instead of being skipped."""

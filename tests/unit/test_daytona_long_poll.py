@@ -299,7 +299,7 @@ async def carried(words: list[bytes], said: list[bytes], draws: st.DataObject) -
     subject.close()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.binary(min_size=1, max_size=30), min_size=1, max_size=6),
     st.lists(frames, max_size=6),

@@ -195,9 +195,7 @@ def test_the_canaries_do_show_what_a_repository_can_start(canaries: Path, comman
 
 
 @given(line=LINES)
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_running_whatever_is_allowed_changes_no_file(canaries: Path, line: str) -> None:
     decision = check_command(line)
     if isinstance(decision, Allowed):

@@ -432,7 +432,7 @@ def make(root: bytes, tree: dict[bytes, object]) -> None:
     os.symlink(b"\xfe", os.path.join(root, b"l" * 21))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tree=TREES)
 def test_a_tree_comes_back_from_its_archive(
     tree: dict[bytes, object], tmp_path_factory: pytest.TempPathFactory

@@ -206,7 +206,7 @@ async def test_heartbeats_that_were_not_sent_are_not_answered() -> None:
     assert "heartbeat" in guest.verdict
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.one_of(

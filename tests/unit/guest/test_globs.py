@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from paddock.backends.guest.inside.globs import alternatives, compiled, names, widened
@@ -85,7 +85,6 @@ NAME = st.text("ab", min_size=1, max_size=5)
 PATTERN_NAME = st.one_of(st.just("**"), st.text("ab*?", min_size=1, max_size=6))
 
 
-@settings(deadline=None)
 @given(
     pattern=st.lists(PATTERN_NAME, min_size=1, max_size=5),
     path=st.lists(NAME, min_size=1, max_size=6),
@@ -95,7 +94,6 @@ def test_stars_match_what_trying_everything_matches(pattern: list[str], path: li
     assert matches("/".join(pattern), "/".join(path)) == naive_path(parts, path)
 
 
-@settings(deadline=None)
 @given(pattern=st.text("ab*?[]!{},\\/ -"), path=st.lists(NAME, min_size=1, max_size=4))
 def test_any_text_is_a_pattern_and_its_simpler_ones_match_all_that_it_does(
     pattern: str, path: list[str]

@@ -461,5 +461,5 @@ class Conversation(RuleBasedStateMachine):
         )
 
 
-Conversation.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Conversation.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestConversation = Conversation.TestCase

@@ -226,9 +226,7 @@ def test_a_search_that_is_given_up_leaves_no_process(corpus: Path, tmp_path: Pat
 LINES = st.lists(st.text("ab \r\u00e9", max_size=4), max_size=12)
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lines=LINES,
     newline=st.booleans(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from paddock.backends.guest.inside import wire
@@ -23,7 +23,6 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in itertools.pairwise(borders)]
 
 
-@settings(deadline=None)
 @given(frames=FRAMES, places=st.lists(st.integers(0, 100_000), max_size=12))
 def test_frames_come_out_as_they_went_in_however_the_stream_is_cut(
     frames: list[tuple[int, int, bytes]], places: list[int]
@@ -33,7 +32,6 @@ def test_frames_come_out_as_they_went_in_however_the_stream_is_cut(
     assert [frame for piece in cut(stream, places) for frame in parser.feed(piece)] == frames
 
 
-@settings(deadline=None)
 @given(frames=FRAMES.filter(bool))
 def test_a_frame_is_given_out_with_its_last_byte(frames: list[tuple[int, int, bytes]]) -> None:
     stream = b"".join(wire.frame(*frame) for frame in frames)
@@ -54,7 +52,6 @@ def test_the_largest_contents_and_any_paths_fit_in_a_frame() -> None:
     assert len(wire.message(body, bytes(wire.INLINE))) < wire.MAX_FRAME
 
 
-@settings(deadline=None)
 @given(
     body=st.dictionaries(st.text(), st.one_of(st.integers(), st.text(), st.none())),
     blob=st.binary(),
@@ -80,7 +77,6 @@ def test_a_broken_message_is_a_value_error(payload: bytes) -> None:
         wire.parse_message(payload)
 
 
-@settings(deadline=None)
 @given(
     pieces=st.lists(st.one_of(st.binary(max_size=40), st.just(b"y" * 70_000)), max_size=12),
     keep=st.integers(0, 100),

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from paddock.errors import ModelError
@@ -233,7 +233,6 @@ def conversations(draw: st.DrawFn) -> list[Message]:
     return messages
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(conversations())
 def test_any_history_is_told_so_that_the_service_accepts_it_whole(
     messages: list[Message],

@@ -255,7 +255,7 @@ COMMONS = st.fixed_dictionaries(
 
 
 @pytest.mark.rows("S-5")
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(kind=st.sampled_from([LocalBackend, DockerBackend, DaytonaBackend]), common=COMMONS)
 def test_any_recipe_is_read_back_as_it_was_written(
     kind: type[Backend], common: dict[str, Any]

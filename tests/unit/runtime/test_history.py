@@ -78,9 +78,7 @@ ANSWERS = {"yes": True, "no": False, "later": ApprovalInterrupt(), "fail": OSErr
 
 
 @pytest.mark.rows("C43", "C44")
-@settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     script=st.lists(CALLS, min_size=1, max_size=3),
     answers=st.lists(st.sampled_from(sorted(ANSWERS)), max_size=4),

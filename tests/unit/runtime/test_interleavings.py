@@ -133,9 +133,7 @@ def asks(**_: Any) -> str:
 
 
 @pytest.mark.rows("C40", "C43", "O-20")
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(turns=st.lists(CALLS, max_size=6), steps=st.lists(STEPS, min_size=1, max_size=5))
 async def test_any_interleaving_leaves_a_valid_history_and_a_trace_that_tells_it(
     open_session: OpenSession,

@@ -266,7 +266,7 @@ WORDS = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(WORDS, max_size=12), st.sampled_from(ALL))
 def test_any_text_is_read_or_refused_and_what_was_read_reads_the_same_again(
     words: list[str], kind: Kind
