@@ -25,7 +25,7 @@ from paddock.files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from pathlib import Path
 
     from paddock.backends.guest.client import GuestClient
@@ -66,7 +66,7 @@ class GuestFileSystem(FileSystem):
                 raise too_large(str(path), max(offset + got, size))
             if not data or got >= most or (len(data) < room and offset + got >= size):
                 break
-        return b"".join(pieces)
+        return b"".join(pieces)[:most]  # a guest that was taken over may send more
 
     async def _write_bytes(
         self, path: PurePosixPath, data: bytes, *, exclusive: bool, expect: bytes | None
@@ -212,7 +212,7 @@ class GuestFileSystem(FileSystem):
                 pass
             _check_ended((await job.wait()).exit_code, "the upload")
 
-    async def _stream(self, name: str, /, **arguments: Any) -> AsyncIterator[bytes]:
+    async def _stream(self, name: str, /, **arguments: Any) -> AsyncGenerator[bytes]:
         async with self._client.job(name, **arguments) as job:
             async for stream, data in job.output():
                 if stream == "stdout":
