@@ -133,7 +133,7 @@ async def _closed(file: io.FileIO) -> None:
     file.close()
 
 
-async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
     """The same bytes in pieces that are worth a thread's while."""
     pending: list[bytes] = []
     size = 0
@@ -150,7 +150,7 @@ async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 async def _counted(
     pieces: AsyncIterator[bytes], on_progress: TransferCallback | None, total: int | None
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """The same pieces; `on_progress` is called when each was taken."""
     received = 0
     async for piece in pieces:
@@ -160,8 +160,22 @@ async def _counted(
             on_progress(received, total)
 
 
+@contextlib.asynccontextmanager
+async def _taken(
+    pieces: AsyncGenerator[bytes], on_progress: TransferCallback | None, total: int | None
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The same, gathered and counted. In the end `pieces` is closed, and with it what makes them:
+    left to the garbage collector it would run on."""
+    async with (
+        contextlib.aclosing(pieces),
+        contextlib.aclosing(_gathered(pieces)) as gathered,
+        contextlib.aclosing(_counted(gathered, on_progress, total)) as counted,
+    ):
+        yield counted
+
+
 async def receive_file(
-    pieces: AsyncIterator[bytes],
+    pieces: AsyncGenerator[bytes],
     destination: Path,
     on_progress: TransferCallback | None = None,
     total: int | None = None,
@@ -175,12 +189,13 @@ async def receive_file(
     replacing = asyncio.to_thread(Replacement, os.fspath(destination), follow=False)
     writer = await acquire(replacing, _closed_in_thread)
     try:
-        async for piece in _counted(_gathered(pieces), on_progress, total):
-            if writer.size + len(piece) > DOWNLOAD_LIMIT:
-                raise OSError(
-                    errno.EFBIG, f"More than {DOWNLOAD_LIMIT} bytes came", str(destination)
-                )
-            await finish(asyncio.to_thread(writer.write, piece))
+        async with _taken(pieces, on_progress, total) as taken:
+            async for piece in taken:
+                if writer.size + len(piece) > DOWNLOAD_LIMIT:
+                    raise OSError(
+                        errno.EFBIG, f"More than {DOWNLOAD_LIMIT} bytes came", str(destination)
+                    )
+                await finish(asyncio.to_thread(writer.write, piece))
         await finish(asyncio.to_thread(writer.commit))
         return Transfer(files=1, bytes=writer.size)
     finally:
@@ -192,7 +207,7 @@ async def _closed_in_thread(writer: Replacement) -> None:
 
 
 async def extract_stream(
-    pieces: AsyncIterator[bytes],
+    pieces: AsyncGenerator[bytes],
     destination: Path,
     source: PurePosixPath,
     tree: Tree,
@@ -207,9 +222,10 @@ async def extract_stream(
     extraction = asyncio.create_task(asyncio.to_thread(_extract, reader, destination, selection))
     try:
         try:
-            async for piece in _counted(_gathered(pieces), tree.on_progress, None):
-                # To its end: a thread that still writes must not find another file there.
-                await finish(asyncio.to_thread(write_all, writer, piece))
+            async with _taken(pieces, tree.on_progress, None) as taken:
+                async for piece in taken:
+                    # To its end: a thread that still writes must not find another file there.
+                    await finish(asyncio.to_thread(write_all, writer, piece))
         except BrokenPipeError:
             pass  # the extraction stopped; it says why
         finally:

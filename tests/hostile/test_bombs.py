@@ -18,7 +18,7 @@ from paddock.backends.guest.inside import archive, extraction, folders, tar, wir
 from paddock.errors import SandboxLost
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
     from paddock.sandbox import Sandbox
@@ -206,7 +206,7 @@ async def test_an_endless_download_ends(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(transfer, "DOWNLOAD_LIMIT", 10_000_000)
     sent = 0
 
-    async def endless() -> AsyncIterator[bytes]:
+    async def endless() -> AsyncGenerator[bytes]:
         nonlocal sent
         while True:
             sent += 1_000_000

@@ -92,7 +92,7 @@ class DaytonaFileSystem(GuestFileSystem):
     async def _download_tree(
         self, source: PurePosixPath, destination: Path, tree: Tree
     ) -> Transfer:
-        async def take(pieces: AsyncIterator[bytes]) -> Transfer:
+        async def take(pieces: AsyncGenerator[bytes]) -> Transfer:
             return await extract_stream(pieces, destination, source, tree)
 
         found = await self._get(take, "pack", **packing(source, tree))
@@ -109,7 +109,7 @@ class DaytonaFileSystem(GuestFileSystem):
             data = await self._read_bytes(source, offset=0, limit=None)
             return await receive_file(in_one_piece(data), destination, on_progress)
 
-        async def take(pieces: AsyncIterator[bytes]) -> Transfer:
+        async def take(pieces: AsyncGenerator[bytes]) -> Transfer:
             return await receive_file(pieces, destination, on_progress)
 
         if info.kind == "file" and (found := await self._get(take, "send", path=str(source))):
@@ -141,7 +141,7 @@ class DaytonaFileSystem(GuestFileSystem):
 
     async def _get(
         self,
-        take: Callable[[AsyncIterator[bytes]], Awaitable[Transfer]],
+        take: Callable[[AsyncGenerator[bytes]], Awaitable[Transfer]],
         job: str,
         **arguments: Any,
     ) -> Transfer | None:
