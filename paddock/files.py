@@ -37,6 +37,7 @@ __all__ = [
     "DEFAULT_IGNORE",
     "DOWNLOAD_LIMIT",
     "READ_LIMIT",
+    "SEARCH_LIMIT",
     "SKIPPED",
     "FileInfo",
     "FileSystem",
@@ -51,6 +52,11 @@ AnyPath = str | PurePosixPath
 
 READ_LIMIT = 100 * 1024 * 1024
 """Bytes that `FileSystem.read_bytes` returns at most, unless it is given a `limit`."""
+
+SEARCH_LIMIT = 256 * 1024 * 1024
+"""Bytes of one file that are searched, or counted as lines, at most: more than people write, and
+searched within a minute. Ripgrep, which is faster, reads 16 times as much. A file may be endless:
+sparse, or growing faster than it is read."""
 
 DOWNLOAD_LIMIT = 64 * 1024**3
 """Bytes of one download, holes included: above any project, below what fills a host unnoticed."""
@@ -91,18 +97,27 @@ class GrepLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrepResult:
-    """`lines` in order of path and line; `truncated` when there were more matches."""
+    """`lines` in order of path and line; `truncated` when there were more matches.
+
+    `too_long` is the file, of more than `SEARCH_LIMIT` bytes, in which the search ended. The rest
+    of it and the files after it were not searched.
+    """
 
     lines: tuple[GrepLine, ...]
     truncated: bool
+    too_long: PurePosixPath | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextLines:
-    """Some `lines` of a file (without their ends), and how many it has in all."""
+    """Some `lines` of a file (without their ends), and how many it has in all.
+
+    `whole` is False if it has more than `SEARCH_LIMIT` bytes: then only these count.
+    """
 
     lines: tuple[str, ...]
     total: int
+    whole: bool = True
 
 
 def too_large(path: str, size: int) -> OSError:
@@ -276,7 +291,8 @@ class FileSystem(ABC):
         """Find lines that match a regular expression in the text files below `path` (or in one
         file).
 
-        `context` lines are given before and after; `limit` bounds the matches.
+        `context` lines are given before and after; `limit` bounds the matches. The search ends
+        in a file of more than `SEARCH_LIMIT` bytes, and the result names it.
         Raises `ValueError` for a bad pattern.
         """
         return await self._grep(

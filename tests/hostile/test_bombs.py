@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.backends import transfer
+from paddock.backends.guest import files as guest_files
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.files import GuestFileSystem
 from paddock.backends.guest.inside import archive, extraction, folders, tar, wire
+from paddock.backends.posix import files as posix_files
 from paddock.errors import SandboxLost
 
 if TYPE_CHECKING:
@@ -67,6 +69,27 @@ async def test_a_tree_that_is_too_large_leaves_nothing(sandbox: Sandbox, tmp_pat
         with pytest.raises((ValueError, OSError), match="too large"):
             await sandbox.fs.download("tree", tmp_path / "tree")
     assert not (tmp_path / "tree").exists()
+
+
+async def test_a_search_ends_in_a_file_that_is_too_long(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (guest_files, posix_files):
+        monkeypatch.setattr(module, "SEARCH_LIMIT", 1024**2)
+    make = "mkdir tree; cd tree; echo a line | tee a b >c; yes other | head -c 3000000 >>b"
+    await sandbox.exec(f"{make}; truncate -s 1T ../sparse", check=True)
+    async with asyncio.timeout(DEADLINE):
+        # Ripgrep knows no look-behind, and could be through before anybody looks.
+        found = await sandbox.fs.grep("a (?<=a )line", "tree")
+        lines = await sandbox.fs.read_lines("tree/b", start=2, limit=1)
+        sparse = await sandbox.fs.read_lines("sparse", limit=1, width=5)
+        nothing = await sandbox.fs.grep("a line", "sparse")
+    assert found.too_long == sandbox.path("tree/b")
+    assert [line.path.name for line in found.lines] == ["a", "b"]
+    assert (lines.lines, lines.whole) == (("other",), False)
+    assert abs(lines.total - 1024**2 // 6) <= 1
+    assert (sparse.lines, sparse.whole) == (("\0\0\0\0\0...",), False)
+    assert nothing.lines == ()
 
 
 GROW = """

@@ -14,6 +14,7 @@ from paddock.backends.guest.inside import wire
 from paddock.backends.transfer import LocalFile, LocalTree, extract_stream, receive_file
 from paddock.files import (
     READ_LIMIT,
+    SEARCH_LIMIT,
     SKIPPED,
     FileInfo,
     FileSystem,
@@ -101,7 +102,9 @@ class GuestFileSystem(FileSystem):
     async def _read_lines(
         self, path: PurePosixPath, *, start: int, limit: int, width: int
     ) -> TextLines:
-        found = await self._job("lines", path=str(path), start=start, limit=limit, width=width)
+        found = await self._job(
+            "lines", path=str(path), start=start, limit=limit, width=width, most=SEARCH_LIMIT
+        )
         return self._checked(_lines, found)
 
     async def _list(
@@ -141,6 +144,7 @@ class GuestFileSystem(FileSystem):
             ignore_case=ignore_case,
             context=context,
             limit=limit,
+            most=SEARCH_LIMIT,
             skipped=sorted(SKIPPED),
             search_path=self._sandbox.env.get("PATH"),
         )
@@ -253,7 +257,7 @@ def _info(entry: Any) -> FileInfo:
 def _lines(answer: Any) -> TextLines:
     (found,) = answer
     lines = tuple(_of(str, line) for line in found["lines"])
-    return TextLines(lines=lines, total=_of(int, found["total"]))
+    return TextLines(lines=lines, total=_of(int, found["total"]), whole=_of(bool, found["whole"]))
 
 
 def _globbed(answer: Any, root: PurePosixPath) -> GlobResult:
@@ -270,9 +274,12 @@ def _grepped(answer: Any) -> GrepResult:
             text=_of(str, text),
             match=bool(match),
         )
-        for name, number, text, match in (row for row in answer if row is not None)
+        for name, number, text, match in (row for row in answer if isinstance(row, list))
     ]
-    return GrepResult(lines=tuple(lines), truncated=None in answer)
+    too_long = [PurePosixPath(row) for row in answer if isinstance(row, str)]
+    return GrepResult(
+        lines=tuple(lines), truncated=None in answer, too_long=too_long[0] if too_long else None
+    )
 
 
 def _of(kind: type[T], value: Any) -> T:

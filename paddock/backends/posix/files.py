@@ -24,6 +24,7 @@ from paddock.backends.transfer import LocalFile, LocalTree, extract_stream, rece
 from paddock.errors import SandboxError
 from paddock.files import (
     READ_LIMIT,
+    SEARCH_LIMIT,
     SKIPPED,
     FileInfo,
     FileSystem,
@@ -47,6 +48,8 @@ __all__ = ["PosixFileSystem"]
 
 BLOCK = 65536
 """Bytes by which a part of a file is read."""
+HEAD_BLOCKS = 5
+"""Of an ignore file, the blocks that are read: no person writes as much."""
 NAMES_MAX = 64 * 1024
 """Bytes of names that one command is given."""
 RECORD = re.compile(rb"//([0-9a-f]+) (\d+) (-?\d+) (.*?)\n(?=//|\Z)", re.DOTALL)
@@ -144,22 +147,30 @@ class PosixFileSystem(FileSystem):
             "ignore_case": ignore_case,
             "context": context,
             "limit": limit,
+            "most": SEARCH_LIMIT,
             "separator": f"\0{separator}\0",
             "names": [str(folder / name) for name in names],
         }
-        found = await search(order, self._texts(str(folder), names, separator))
+        blocks = SEARCH_LIMIT // BLOCK + 1  # a little more than is searched
+        found = await search(order, self._texts(str(folder), names, separator, blocks))
         lines = [
             GrepLine(path=PurePosixPath(name), line=number, text=text, match=match)
-            for name, number, text, match in (row for row in found if row is not None)
+            for name, number, text, match in (row for row in found if isinstance(row, list))
         ]
-        return GrepResult(lines=tuple(lines), truncated=None in found)
+        too_long = [PurePosixPath(row) for row in found if isinstance(row, str)]
+        return GrepResult(
+            lines=tuple(lines), truncated=None in found, too_long=too_long[0] if too_long else None
+        )
 
     async def _read_lines(
         self, path: PurePosixPath, *, start: int, limit: int, width: int
     ) -> TextLines:
         contents = self._shell.stream(scripts.CONTENTS, str(path))
-        (found,) = await search({"start": start, "limit": limit, "width": width}, contents)
-        return TextLines(lines=tuple(found["lines"]), total=int(found["total"]))
+        order = {"start": start, "limit": limit, "width": width, "most": SEARCH_LIMIT}
+        (found,) = await search(order, contents)
+        return TextLines(
+            lines=tuple(found["lines"]), total=int(found["total"]), whole=bool(found["whole"])
+        )
 
     async def _find(self, where: str, *expression: str) -> bytes:
         return await self._shell.run(scripts.FIND, where, *expression, cwd=where)
@@ -179,9 +190,9 @@ class PosixFileSystem(FileSystem):
         return root, sorted(names, key=lambda name: os.fsencode(name).split(b"/"))
 
     async def _texts(
-        self, folder: str, names: Sequence[str], separator: str, script: str = scripts.TEXTS
+        self, folder: str, names: Sequence[str], separator: str, blocks: int
     ) -> AsyncGenerator[bytes]:
-        """The contents of files, a command's worth of names at a time."""
+        """At most so many blocks of each file, a command's worth of names at a time."""
         at = 0
         while at < len(names):
             start, size = at, 0
@@ -189,7 +200,9 @@ class PosixFileSystem(FileSystem):
                 size += len(names[at])
                 at += 1
             batch = [f"./{name}" for name in names[start:at]]
-            texts = self._shell.stream(script, folder, separator, *batch, cwd=folder)
+            texts = self._shell.stream(
+                scripts.TEXTS, folder, separator, str(blocks), *batch, cwd=folder
+            )
             async with contextlib.aclosing(texts):
                 async for piece in texts:
                     yield piece
@@ -239,7 +252,7 @@ class PosixFileSystem(FileSystem):
             found = await self._find(where, "-name", GITIGNORE, "-type", "f", "-print0")
             names = sorted(_matching(found, None), key=lambda name: name.count("/"))
             separator = secrets.token_hex(16)
-            heads = self._texts(where, names, separator, script=scripts.HEADS)
+            heads = self._texts(where, names, separator, HEAD_BLOCKS)
             contents = await _joined(heads)
             for name, text in zip(names, contents.split(f"\0{separator}\0".encode()), strict=False):
                 rules.add(name.rpartition("/")[0], text)

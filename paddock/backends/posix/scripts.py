@@ -7,7 +7,7 @@ error's own words at the end of a line of stderr, and ends with 1.
 from __future__ import annotations
 
 __all__ = [
-    "CHANGED", "CLEAN", "CONTENTS", "DELETE", "FIND", "HEADS", "MAKE", "MOVE", "PACK", "PART",
+    "CHANGED", "CLEAN", "CONTENTS", "DELETE", "FIND", "MAKE", "MOVE", "PACK", "PART",
     "STAT", "TEXTS", "UNPACK", "WHOLE", "WRITE",
 ]  # fmt: skip
 
@@ -142,18 +142,15 @@ exit 0
 """find(1) below $1, in which it is run. What it cannot enter is left out."""
 
 TEXTS = r"""
-separator=$2
-shift 2
+separator=$2 blocks=$3
+shift 3
 for name; do
-  cat "$name"
+  dd if="$name" bs=65536 count="$blocks"
   printf '\0%s\0' "$separator"
 done 2>/dev/null
 """
-"""The contents of files below $1, in which it is run, each followed by $2 between NULs; none
-for what cannot be read."""
-
-HEADS = TEXTS.replace('cat "$name"', 'dd if="$name" bs=65536 count=5')
-"""The same of the first 320 KiB of each."""
+"""The contents of files below $1, in which it is run, each followed by $2 between NULs: at most
+$3 blocks of each, and nothing of what cannot be read."""
 
 PACK = """
 [ -r . ] || { echo "$1: Permission denied" >&2; exit 1; }

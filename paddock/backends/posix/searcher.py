@@ -37,7 +37,7 @@ def main() -> None:
             emit([lines_of(stream, order)])
 
 
-def _files_with_hits(order: Order, stream: IO[bytes]) -> Iterator[list[list[Any]]]:
+def _files_with_hits(order: Order, stream: IO[bytes]) -> Iterator[list[Any]]:
     pattern = re.compile(order["pattern"], re.IGNORECASE if order["ignore_case"] else 0)
     contents = _Contents(stream, order["separator"].encode())
     for name in order["names"]:

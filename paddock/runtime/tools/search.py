@@ -113,12 +113,16 @@ class GrepHandler(ToolHandler):
             return refused(error, path)
         except ValueError as error:
             return failed(f"Invalid pattern: {error}")
+        base = sandbox.path(path)
+        text = "\n".join(_lines(found, base, sandbox.redactor))
         if not found.lines:
-            return ToolOutput(content=f"No matches for {arguments['pattern']}")
-        text = "\n".join(_lines(found, sandbox.path(path), sandbox.redactor))
+            text = f"No matches for {arguments['pattern']}"
         if found.truncated:
             matches = sum(line.match for line in found.lines)
             text += f"\n\n[Showing the first {matches} matches]"
+        if found.too_long is not None:
+            name = show_path(_relative(found.too_long, base))
+            text += f"\n\n[The search ended in {name}, which is too long; leave it out by glob]"
         return ToolOutput(content=text)
 
 

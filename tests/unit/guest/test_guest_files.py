@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import stat
@@ -213,8 +214,28 @@ def test_lines_are_counted_and_cut(
     told: list[Any] = []
     monkeypatch.setattr(jobs, "emit", told.extend)
     (tmp_path / "f").write_bytes(contents)
-    jobs.read_lines({"path": str(tmp_path / "f"), "start": start, "limit": limit, "width": 20})
-    assert told == [{"lines": lines, "total": total}]
+    order = {"path": str(tmp_path / "f"), "start": start, "limit": limit, "width": 20}
+    jobs.read_lines({**order, "most": 4_000_000})
+    assert told == [{"lines": lines, "total": total, "whole": True}]
+
+
+@pytest.mark.parametrize(
+    ("most", "limit", "lines", "total", "whole"),
+    [
+        (5, 1, ["a"], 3, True),
+        (4, 1, ["a"], 2, False),
+        (3, 1, ["a"], 2, False),
+        (3, 9, ["a", "b"], 2, False),
+        (1, 9, ["a"], 1, False),
+    ],
+)
+def test_of_a_long_file_the_lines_of_the_beginning_are_counted(
+    most: int, limit: int, lines: list[str], total: int, whole: bool
+) -> None:
+    order = {"start": 1, "limit": limit, "width": 20, "most": most}
+    told = {"lines": lines, "total": total, "whole": whole}
+    assert jobs.lines_of(io.BytesIO(b"a\nb\nc"), order) == told
+    assert jobs.lines_of(io.BytesIO(b"a\nb\nc"), order, 5) == told
 
 
 def test_a_listing_is_in_order_and_enters_no_link_and_nothing_skipped(tmp_path: Path) -> None:

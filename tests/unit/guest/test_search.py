@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,6 @@ from paddock.backends.guest.inside import search
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 RIPGREP = shutil.which("rg")
 
@@ -28,6 +28,7 @@ def grep(root: Path, pattern: str, *, program: str | None = None, **given: Any) 
         "ignore_case": False,
         "context": 0,
         "limit": 100,
+        "most": 1 << 30,
         "skipped": ["node_modules", ".git"],
         "search_path": os.path.dirname(program) if program else "/nowhere",
     }
@@ -211,6 +212,28 @@ def test_many_complaints_of_ripgrep_do_not_block_it(corpus: Path, tmp_path: Path
     noise = "head -c 1000000 /dev/zero >&2"
     program = script(tmp_path, f'#!/bin/sh\n{noise}\nexec {RIPGREP} "$@"\n')
     assert grep(corpus, "foo", program=program) == grep(corpus, "foo")
+
+
+def test_a_search_without_ripgrep_ends_in_a_file_that_is_too_long(tmp_path: Path) -> None:
+    for name, size in (("a", 1), ("b", 1000), ("c", 1)):
+        (tmp_path / name).write_text("needle\n" * size)
+    *hits, last = grep(tmp_path, "needle", most=100, limit=1000)
+    assert last == str(tmp_path / "b")
+    assert [hit[0][-1] for hit in hits] == ["a", *["b"] * (100 // 7)]
+    assert grep(tmp_path, "needle", most=7000, limit=1)[-1] is None
+    assert len(grep(tmp_path, "needle", most=7000, limit=2000)) == 1002
+
+
+def test_a_ripgrep_that_reads_a_file_without_end_is_ended(corpus: Path, tmp_path: Path) -> None:
+    endless = tmp_path / "endless"
+    endless.write_bytes(b"x\n" * 1000)
+    text = f"#!/bin/sh\nexec 3<{endless}\nhead -c 1601 <&3 >&2\nexec sleep 100\n"
+    assert grep(corpus, "foo", program=script(tmp_path, text), most=100) == [str(endless)]
+
+
+def test_a_file_that_says_that_it_is_empty_is_read_without_waiting(tmp_path: Path) -> None:
+    found = grep(Path("/proc/self/status"), "^Name:", program=RIPGREP)
+    assert [hit[1] for hit in found] == [1]
 
 
 def test_a_search_that_is_given_up_leaves_no_process(corpus: Path, tmp_path: Path) -> None:

@@ -136,15 +136,18 @@ def read_lines(args: Args) -> None:
 def lines_of(file: IO[bytes], args: Args, length: int = sys.maxsize) -> dict[str, Any]:
     """The lines asked for, and how many there are; a line of any length in bounded memory.
 
-    Only the first `length` bytes count: somebody may add lines faster than they are read.
+    Only the first `length` bytes count: somebody may add lines faster than they are read. No
+    more than `most` of the order are read of these.
     """
+    whole = length <= args["most"]
+    length = min(length, args["most"])
     first, last = args["start"], args["start"] + args["limit"]
     width = args["width"]
     number = 1
     line = bytearray()
     ended = True
     wanted: list[str] = []
-    while length and (piece := file.readline(min(length, INLINE))):
+    while number < last and length and (piece := file.readline(min(length, INLINE))):
         length -= len(piece)
         ended = piece.endswith(b"\n")
         if first <= number < last and len(line) <= 4 * width:
@@ -154,11 +157,15 @@ def lines_of(file: IO[bytes], args: Args, length: int = sys.maxsize) -> dict[str
                 wanted.append(shown_line(line, width))
                 line = bytearray()
             number += 1
-    if not ended:
-        if first <= number < last:
-            wanted.append(shown_line(line, width))
-        number += 1
-    return {"lines": wanted, "total": number - 1}
+    if not ended and first <= number < last:
+        wanted.append(shown_line(line, width))
+    while length and (block := file.read(min(length, BULK))):  # which are only counted
+        length -= len(block)
+        number += block.count(b"\n")
+        ended = block.endswith(b"\n")
+    number += not ended
+    whole = whole or bool(length) or not file.read(1)
+    return {"lines": wanted, "total": number - 1, "whole": whole}
 
 
 def shown_line(line: bytearray, width: int) -> str:

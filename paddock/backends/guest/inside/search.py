@@ -15,6 +15,7 @@ import os
 import re
 import stat
 import subprocess
+import threading
 from collections import deque
 
 from .files import open_regular
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     Args = dict[str, Any]
-    Hit = list[Any]
-    """[path, line number, text, whether it matches]; lines of context do not."""
+    Hit = list[Any] | str
+    """[path, line number, text, whether it matches]; lines of context do not. After these, the
+    path of a file that is too long, in which the search ends."""
     Wanted = Callable[[str], object]
     """Whether a path relative to the root is one of those asked for."""
 
@@ -38,6 +40,8 @@ LINE_MAX = 4 * 1024 * 1024
 """Bytes of a line; none that is longer is searched, as no person has written it."""
 RECORD_MAX = 8 * LINE_MAX
 """Bytes of a line as ripgrep tells it: it may need six for one."""
+FILES_MAX = 1_000_000
+"""Files below a directory that are looked at: more is no project, and a tree may be endless."""
 WIDENED_MAX = 16
 """Simplified globs that ripgrep is given; with more of them it looks at all files."""
 
@@ -45,11 +49,16 @@ WIDENED_MAX = 16
 def entries_below(root: str, skipped: set[str]) -> Iterator[os.DirEntry[str]]:
     """All below `root` that is no directory, in the order of its path's names."""
     waiting = [iter(sorted_entries(root))]
+    left = FILES_MAX
     while waiting:
         item = next(waiting[-1], None)
         if item is None:
             waiting.pop()
         elif not item.is_dir(follow_symlinks=False):
+            left -= 1
+            if left < 0:
+                told = f"There are more than {FILES_MAX} files; search a directory below"
+                raise OSError(errno.EFBIG, told, root)
             yield item
         elif item.name not in skipped:
             with contextlib.suppress(OSError):  # gone, or not ours to read
@@ -72,13 +81,25 @@ def glob(args: Args) -> Iterator[dict[str, Any]]:
 def grep(args: Args) -> Iterator[Hit | None]:
     """The hits in order of path and line; then, if there are more than `limit`, null."""
     root = args["path"]
+    sized = True
     if stat.S_ISDIR(os.stat(root).st_mode):
         os.scandir(root).close()  # what cannot be read is an error, not a search in vain
         wanted = compiled(args["glob"]).fullmatch if args["glob"] else None
     else:
-        os.close(open_regular(root))
+        sized = size_of(root) > 0
         wanted = None
-    return limited(files_with_hits(args, wanted), args["limit"])
+    # What says that it has no size may never end, or wait, as files of /proc do.
+    search = files_with_hits if sized else plain_grep
+    return limited(search(args, wanted), args["limit"])
+
+
+def size_of(path: str) -> int:
+    """The size of a regular file that can be read."""
+    fd = open_regular(path)
+    try:
+        return os.fstat(fd).st_size
+    finally:
+        os.close(fd)
 
 
 def files_with_hits(args: Args, wanted: Wanted | None) -> Iterator[list[Hit]]:
@@ -93,6 +114,9 @@ def limited(files: Iterable[list[Hit]], limit: int) -> Iterator[Hit | None]:
     found = 0
     for hits in files:
         for hit in hits:
+            if isinstance(hit, str):
+                yield hit
+                return
             found += hit[3]
             if found > limit:
                 yield None
@@ -119,6 +143,10 @@ def clipped(line: bytes) -> str:
 # --------------------------------------------------------------------------- ripgrep
 
 
+RIPGREP_FACTOR = 16
+"""How many times as much of a file ripgrep reads before it is ended: it is that much faster."""
+LOOK = 0.1
+"""Seconds between two looks at how far ripgrep has read: a few hundred megabytes."""
 REFUSED = 2
 """Ripgrep's exit code for a pattern or option that it does not take. With a summary, it
 only means that some files could not be read."""
@@ -141,18 +169,52 @@ def ripgrep(program: str, args: Args, wanted: Wanted | None) -> Iterator[list[Hi
         )
     except OSError:
         raise NotUnderstood from None
+    reading = Reading(process, RIPGREP_FACTOR * args["most"])
     with process:
         assert process.stdout is not None
         try:
+            reading.start()
             whole = yield from ripgrep_hits(process.stdout, args, wanted if is_folder else None)
             process.stdout.close()
             status = process.wait()
         finally:
             process.kill()
+            reading.ended.set()
+    if reading.too_long and not whole:
+        yield [reading.too_long]
+        return
     if status == REFUSED and not whole:
         raise NotUnderstood
     if not whole:
         raise OSError(errno.EIO, f"The search was ended early ({status})", root)
+
+
+class Reading(threading.Thread):
+    """Ends ripgrep when it has read more than `most` bytes of a file, and has its path then."""
+
+    def __init__(self, process: subprocess.Popen[bytes], most: int) -> None:
+        super().__init__(daemon=True)
+        self.ended = threading.Event()
+        self.too_long = ""
+        self._process = process
+        self._most = most
+
+    def run(self) -> None:
+        while not self.ended.wait(LOOK):
+            with contextlib.suppress(OSError, ValueError):  # it has closed a file, or ended
+                self.too_long = self._look()
+            if self.too_long:
+                self._process.kill()
+                return
+
+    def _look(self) -> str:
+        place = f"/proc/{self._process.pid}"
+        for number in os.listdir(f"{place}/fdinfo"):
+            with open(f"{place}/fdinfo/{number}") as info:
+                position = int(info.readline().split()[1])
+            if position > self._most:
+                return os.readlink(f"{place}/fd/{number}")
+        return ""
 
 
 def ripgrep_options(args: Args, *, is_folder: bool) -> list[str]:
@@ -206,6 +268,7 @@ def ripgrep_hits(
             if matches > args["limit"]:
                 yield hits  # more is not asked for
                 return True
+    yield hits  # of the file in which it was ended
     return False
 
 
@@ -249,8 +312,11 @@ def file_hits(file: IO[bytes], path: str, pattern: re.Pattern[str], args: Args) 
     """A file's hits, up to one match more than is asked for; none if it is no text."""
     hits: list[Hit] = []
     before: deque[tuple[int, bytes | None]] = deque(maxlen=args["context"])
-    number, after, matches = 1, 0, 0
+    number, after, matches, size = 1, 0, 0, 0
     for piece, whole in pieces_of(file, LINE_MAX):
+        size += len(piece)
+        if size > args["most"]:
+            return [*hits, path]
         if b"\0" in piece:
             return []
         if whole and pattern.search(searchable(piece)):
