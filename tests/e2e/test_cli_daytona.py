@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import shutil
 import signal
 import sys
@@ -74,6 +75,24 @@ def test_the_demo_works_there(account: Account) -> None:
     assert "they pass now" in out
     assert "gone, with every process in it" in out
     assert out.count("✓ pass") == 3
+
+
+async def test_snapshots_of_sandboxes_are_listed_and_removed(account: Account) -> None:
+    name = f"paddock-test-{secrets.token_hex(6)}"
+    async with account.there.recipe.sandbox() as sandbox:
+        await sandbox.snapshot(name)
+        code, out, err = await asyncio.to_thread(
+            account, "image", "list", "--backend", "daytona", "--json"
+        )
+        assert code == 0, err
+        assert {each["label"] for each in json.loads(out) if each["reference"] == name} == {
+            sandbox.id
+        }
+    arguments = ("image", "rm", "--backend", "daytona", name)
+    assert await asyncio.to_thread(account, *arguments) == (0, f"{name}\n", "")
+    code, out, err = await asyncio.to_thread(account, *arguments)
+    assert (code, out) == (1, "")
+    assert f"{name}: no snapshot of a sandbox has this name" in err
 
 
 async def test_the_documented_program_works_there(account: Account) -> None:
