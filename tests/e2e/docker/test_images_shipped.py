@@ -70,8 +70,8 @@ async def test_the_agent_image_has_the_paddock_that_runs_here(bench: Bench) -> N
 
     known = BuildSettings.from_environment()
     reference = await build_recipe(bench.engine, "agent", settings=known, on_progress=bench.tell)
-    tools = ("paddock", "uv", "pytest", "make", "g++")
-    program = " && ".join(f"{tool} --version" for tool in tools)
+    tools = ("paddock", "uv", "pytest", "make", "g++", "curl", "less", "ps")
+    program = " && ".join([*(f"{tool} --version" for tool in tools), "tmux -V"])
     output = await bench.run(reference, "sh", "-c", program)
     assert output.startswith(f"paddock {version('paddock')}\n")
 
