@@ -17,15 +17,12 @@ from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from paddock import Backend
-from paddock.backends.posix.sandbox import ShellSandbox
-from paddock.errors import ConfigError
+from paddock import Backend, ConfigError, ShellSandbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from paddock import Sandbox
-    from paddock.backends.base import ProgressCallback
+    from paddock import ProgressCallback, Sandbox
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,8 @@ from .backends.pool import (
     PoolStats as PoolStats,
     SandboxPool as SandboxPool,
 )
+from .backends.posix.files import PosixFileSystem as PosixFileSystem
+from .backends.posix.sandbox import ShellSandbox as ShellSandbox
 from .errors import (
     BudgetExceeded as BudgetExceeded,
     BuildFailed as BuildFailed,

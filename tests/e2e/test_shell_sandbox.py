@@ -11,20 +11,32 @@ import shutil
 import signal
 import subprocess
 import sys
+from asyncio.subprocess import PIPE, Process
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
 from examples.ssh_backend import SshBackend, SshSandbox
+from paddock import (
+    Backend,
+    Capability,
+    CommandLost,
+    ExecTimeout,
+    SandboxClosed,
+    SandboxLost,
+    ShellSandbox,
+    Unsupported,
+)
 from paddock.backends.posix import sandbox as shell_sandbox
-from paddock.errors import CommandLost, SandboxClosed, SandboxLost, Unsupported
 from tests.e2e.processes import processes_with, wait_until_gone, wait_until_there
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from paddock import Sandbox
+    from paddock import ProgressCallback, Sandbox
+    from tests.conftest import Require
 
 ROOT = Path(__file__).parents[2]
 VIA = ("env", "-i", f"PATH={os.defpath}", "HOME=/tmp", "sh", "-c")
@@ -136,6 +148,56 @@ async def test_a_shell_that_does_not_answer_is_noticed(monkeypatch: pytest.Monke
         finally:
             os.kill(control, signal.SIGCONT)
     assert not processes_with("sleep\x00984006")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DockerCommand(Backend):
+    """Containers by the `docker` command, as the page on backends has it."""
+
+    name: ClassVar[str] = "docker-command"
+
+    async def _make(self, tell: ProgressCallback) -> Sandbox:
+        run = ("docker", "run", "--detach", "--rm", "--network", "none", "--entrypoint", "sleep")
+        made = await _output(*run, "paddock:base", "600")
+        user = frozenset({Capability.USER})
+        return await Container(self, made, working_dir="/box", capabilities=user).ready()
+
+
+class Container(ShellSandbox):
+    async def _open(self, argv: Sequence[str], user: str | None = None) -> Process:
+        run = ("docker", "exec", "--interactive", *(("--user", user) if user else ()), self.id)
+        return await asyncio.create_subprocess_exec(
+            *run, *argv, stdin=PIPE, stdout=PIPE, stderr=PIPE
+        )
+
+    async def _close(self) -> None:
+        await _output("docker", "rm", "--force", self.id)
+
+
+async def _output(*argv: str) -> str:
+    process = await asyncio.create_subprocess_exec(*argv, stdout=PIPE)
+    stdout, _ = await process.communicate()
+    assert process.returncode == 0
+    return stdout.decode().strip()
+
+
+@pytest.mark.docker
+async def test_containers_by_the_docker_command(base_image: object, require: Require) -> None:
+    require("the docker command", shutil.which("docker"), "there is no program called docker")
+    async with DockerCommand(env_vars={"A": "1"}).sandbox() as sandbox:
+        result = await sandbox.exec("echo $A; pwd; cat; echo err >&2; exit 3", stdin="in")
+        assert (result.exit_code, result.stdout, result.stderr) == (3, "1\n/box\nin", "err\n")
+        assert (await sandbox.exec("id -un", user="nobody")).stdout == "nobody\n"
+        await sandbox.fs.write_text("a/b", "hello\n")
+        assert [line.text for line in (await sandbox.fs.grep("hel+o")).lines] == ["hello"]
+        with pytest.raises(ExecTimeout):
+            await sandbox.exec("setsid sleep 984007 & sleep 984007", timeout=1)
+        assert not processes_with("sleep\x00984007")
+        running = asyncio.create_task(sandbox.exec("sleep 984008"))
+        await sandbox.exec("true")
+        await _output("docker", "kill", sandbox.id)
+        with pytest.raises(SandboxLost):
+            await running
 
 
 @pytest.mark.parametrize(

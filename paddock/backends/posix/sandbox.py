@@ -98,9 +98,10 @@ class ShellSandbox(Sandbox):
 
         If it fails or is cancelled, the sandbox is closed.
         """
+        mode = "755" if Capability.USER in self.capabilities else "700"
         try:
             await self._connected()
-            await self.call("mkdir", "-p", "-m", "700", str(self.working_dir))
+            await self.call("mkdir", "-p", "-m", mode, str(self.working_dir))
         except BaseException as error:
             try:
                 await self.aclose()
