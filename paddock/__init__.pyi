@@ -47,7 +47,9 @@ from .errors import (
 )
 from .files import (
     FileInfo as FileInfo,
+    FileReader as FileReader,
     FileSystem as FileSystem,
+    FileWriter as FileWriter,
 )
 from .image import Image as Image
 from .network import (

@@ -7,11 +7,11 @@ working directory. Names that are not UTF-8 travel as Python's surrogate escapes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Protocol, get_args
 
 from paddock._arguments import (
     check_bytes,
@@ -25,11 +25,27 @@ from paddock._arguments import (
     check_whole,
 )
 from paddock.errors import ConfigError
+from paddock.filetypes import (
+    DOWNLOAD_LIMIT,
+    MODE_MAX,
+    READ_LIMIT,
+    SEARCH_LIMIT,
+    AnyPath,
+    FileInfo,
+    FileReader,
+    FileWriter,
+    GlobResult,
+    GrepLine,
+    GrepResult,
+    TextLines,
+    too_large,
+)
 from paddock.transfers import DEFAULT_IGNORE, SKIPPED, Links, Transfer, Tree
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from paddock.transfers import TransferCallback
 
@@ -39,95 +55,17 @@ __all__ = [
     "READ_LIMIT",
     "SEARCH_LIMIT",
     "SKIPPED",
+    "AnyPath",
     "FileInfo",
+    "FileReader",
     "FileSystem",
+    "FileWriter",
     "GlobResult",
     "GrepLine",
     "GrepResult",
     "TextLines",
     "too_large",
 ]
-
-AnyPath = str | PurePosixPath
-
-READ_LIMIT = 100 * 1024 * 1024
-"""Bytes that `FileSystem.read_bytes` returns at most, unless it is given a `limit`."""
-
-SEARCH_LIMIT = 256 * 1024 * 1024
-"""Bytes of one file that are searched, or counted as lines, at most: more than people write, and
-searched within a minute. Ripgrep, which is faster, reads 16 times as much. A file may be endless:
-sparse, or growing faster than it is read."""
-
-DOWNLOAD_LIMIT = 64 * 1024**3
-"""Bytes of one download, holes included: above any project, below what fills a host unnoticed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileInfo:
-    """One entry. `size` in bytes, `modified` in seconds since 1970, `mode` the permission bits."""
-
-    path: PurePosixPath
-    kind: Literal["file", "directory", "symlink", "other"]
-    size: int
-    mode: int
-    modified: float
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GlobResult:
-    """`paths` (absolute, sorted), and how many there were in all."""
-
-    paths: tuple[PurePosixPath, ...]
-    total: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GrepLine:
-    """One line of a file: `line` counts from 1; `match` is False for context around a match."""
-
-    path: PurePosixPath
-    line: int
-    text: str
-    match: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GrepResult:
-    """`lines` in order of path and line; `truncated` when there were more matches.
-
-    `too_long` is the file, of more than `SEARCH_LIMIT` bytes, in which the search ended. The rest
-    of it and the files after it were not searched.
-    """
-
-    lines: tuple[GrepLine, ...]
-    truncated: bool
-    too_long: PurePosixPath | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextLines:
-    """Some `lines` of a file (without their ends), and how many it has in all.
-
-    `whole` is False if it has more than `SEARCH_LIMIT` bytes: then only these count.
-    """
-
-    lines: tuple[str, ...]
-    total: int
-    whole: bool = True
-
-
-def too_large(path: str, size: int) -> OSError:
-    """Return the error of `read_bytes` for a file of `size` bytes, or of that many so far."""
-    return OSError(
-        errno.EFBIG,
-        f"File has {size} bytes or more, and reading it whole is limited to {READ_LIMIT}; "
-        "read a part of it (offset=, limit=) or download it",
-        path,
-    )
 
 
 class Root(Protocol):
@@ -198,11 +136,18 @@ class FileSystem(ABC):
         exclusive: bool = False,
         expect: bytes | None = None,
     ) -> None:
-        """Write the whole file, atomically, making its parent directories.
+        """Write the whole file, making its parent directories.
 
-        An existing file keeps its permission bits. With `exclusive` it must not be
+        A cancelled or failed write changes nothing. With `exclusive` the file must not be
         there (`FileExistsError`); with `expect` it must still have these contents
         (`FileChanged`).
+
+        A file that is there has to be writable (`PermissionError`), and keeps its owner, its
+        permissions (but no set-user-id bit) and its other names. So a new file takes its place
+        in one step, where that loses nothing; a file that has other names (hard links), that
+        belongs to somebody whose files this user cannot make, or that is in a directory which
+        takes no new files, is overwritten instead, once all of `data` is in the sandbox. Who
+        reads it at that moment may see a part of either.
         """
         await self._write_bytes(
             self._at(path),
@@ -222,6 +167,56 @@ class FileSystem(ABC):
             raise ConfigError(f"text: give text (str), not {type(text).__name__}")
         await self.write_bytes(path, text.encode(encoding))
 
+    async def append(self, path: AnyPath, data: bytes | str) -> None:
+        """Add to the end of a file, which is made if it is missing, with its parent directories.
+
+        Text is written as UTF-8. All of it is added, or nothing.
+        """
+        added = data.encode() if isinstance(data, str) else check_bytes("data", data)
+        await self._append(self._at(path), added)
+
+    def open_read(
+        self, path: AnyPath, *, offset: int = 0
+    ) -> AbstractAsyncContextManager[FileReader]:
+        """Open a file for reading from `offset` (bytes), of any size, by pieces.
+
+        ::
+
+            async with sandbox.fs.open_read("big.log") as file:
+                async for piece in file:
+                    ...
+
+        Entering raises what pathlib raises for `open`. No more than about 1 MiB is held here;
+        not reading stops the sandbox's sending. What is added to the file meanwhile is not read.
+        """
+        return self._enter_read(path, offset)
+
+    @contextlib.asynccontextmanager
+    async def _enter_read(self, path: AnyPath, offset: int) -> AsyncGenerator[FileReader]:
+        pieces = self._open_read(self._at(path), offset=check_whole("offset", offset))
+        async with contextlib.aclosing(pieces):
+            first = await anext(pieces, b"")  # an error of opening comes before any piece
+            yield FileReader(first, pieces)
+
+    def open_write(
+        self, path: AnyPath, *, append: bool = False, exclusive: bool = False
+    ) -> AbstractAsyncContextManager[FileWriter]:
+        """Open a file for writing, by pieces: ``await file.write(data)``.
+
+        It is as one `write_bytes`, or one `append`, at the end of the block: until then, and if
+        the block ends with an exception or is cancelled, nothing has changed. Entering raises
+        what pathlib raises for `open`. A `write` waits until the sandbox takes the data.
+        """
+        return self._enter_write(path, append, exclusive)
+
+    @contextlib.asynccontextmanager
+    async def _enter_write(
+        self, path: AnyPath, append: bool, exclusive: bool
+    ) -> AsyncGenerator[FileWriter]:
+        opened = self._open_write(self._at(path), append=bool(append), exclusive=bool(exclusive))
+        async with opened as file:
+            yield file
+
     async def list(
         self, path: AnyPath = ".", *, depth: int = 1, hidden: bool = True, limit: int | None = None
     ) -> list[FileInfo]:
@@ -239,7 +234,11 @@ class FileSystem(ABC):
 
     async def stat(self, path: AnyPath) -> FileInfo:
         """Return what `path` is; a symbolic link is followed."""
-        return await self._stat(self._at(path))
+        return await self._stat(self._at(path), follow=True)
+
+    async def lstat(self, path: AnyPath) -> FileInfo:
+        """Return what `path` is; a symbolic link is not followed."""
+        return await self._stat(self._at(path), follow=False)
 
     async def exists(self, path: AnyPath) -> bool:
         """Return whether something is there; a link that leads nowhere is not."""
@@ -264,6 +263,17 @@ class FileSystem(ABC):
     async def move(self, source: AnyPath, destination: AnyPath) -> None:
         """Rename; an existing file at `destination` is replaced."""
         await self._move(self._at(source, "source"), self._at(destination, "destination"))
+
+    async def copy(self, source: AnyPath, destination: AnyPath) -> None:
+        """Copy a file inside the sandbox, as `write_bytes` writes one.
+
+        A new file gets the permissions of `source`. A directory is an `IsADirectoryError`.
+        """
+        await self._copy(self._at(source, "source"), self._at(destination, "destination"))
+
+    async def chmod(self, path: AnyPath, mode: int) -> None:
+        """Set the permission bits, such as ``0o644``; a symbolic link is followed."""
+        await self._chmod(self._at(path), check_whole("mode", mode, most=MODE_MAX))
 
     async def glob(
         self, pattern: str, path: AnyPath = ".", *, limit: int | None = None
@@ -393,7 +403,7 @@ class FileSystem(ABC):
         """
         there, here = self._at(source, "source"), Path(check_local_path("destination", destination))
         tree = _tree(ignore, gitignore, links, on_progress)
-        info = await self._stat(there)
+        info = await self._stat(there, follow=True)
         if info.kind == "directory":
             return await self._download_tree(there, here, tree)
         if info.size > DOWNLOAD_LIMIT:
@@ -423,14 +433,36 @@ class FileSystem(ABC):
         """For `write_bytes`."""
 
     @abstractmethod
+    async def _append(self, path: PurePosixPath, data: bytes) -> None:
+        """For `append`."""
+
+    @abstractmethod
+    def _open_read(self, path: PurePosixPath, *, offset: int) -> AsyncGenerator[bytes]:
+        """For `open_read`: the pieces; the first `anext` raises if the file cannot be read."""
+
+    @abstractmethod
+    def _open_write(
+        self, path: PurePosixPath, *, append: bool, exclusive: bool
+    ) -> AbstractAsyncContextManager[FileWriter]:
+        """For `open_write`; closes the writer at the end of the block."""
+
+    @abstractmethod
+    async def _copy(self, source: PurePosixPath, destination: PurePosixPath) -> None:
+        """For `copy`."""
+
+    @abstractmethod
+    async def _chmod(self, path: PurePosixPath, mode: int) -> None:
+        """For `chmod`."""
+
+    @abstractmethod
     async def _list(
         self, path: PurePosixPath, *, depth: int, hidden: bool, limit: int | None
     ) -> Sequence[FileInfo]:
         """For `list`."""
 
     @abstractmethod
-    async def _stat(self, path: PurePosixPath) -> FileInfo:
-        """For `stat`."""
+    async def _stat(self, path: PurePosixPath, *, follow: bool) -> FileInfo:
+        """For `stat` and `lstat`."""
 
     @abstractmethod
     async def _mkdir(self, path: PurePosixPath, *, parents: bool, exist_ok: bool) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import io
 import os
+import secrets
 import stat
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -18,19 +19,28 @@ from typing import TYPE_CHECKING
 from paddock._concurrency import acquire, finish
 from paddock.backends.guest.inside import archive
 from paddock.backends.guest.inside.extraction import extract
-from paddock.backends.guest.inside.files import Replacement, open_regular, write_all
+from paddock.backends.guest.inside.files import open_regular, write_all
 from paddock.backends.guest.inside.ignored import IgnoreRules
 from paddock.backends.guest.inside.selection import PATH_MAX, Selection
-from paddock.files import DOWNLOAD_LIMIT
+from paddock.backends.guest.inside.writing import Replacement
+from paddock.files import DOWNLOAD_LIMIT, FileWriter
 from paddock.transfers import LeftOut, Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from pathlib import Path
 
+    from paddock.process import ExecResult, Process
     from paddock.transfers import TransferCallback, Tree
 
-__all__ = ["LocalFile", "LocalTree", "extract_stream", "receive_file"]
+__all__ = [
+    "LocalFile",
+    "LocalTree",
+    "extract_stream",
+    "new_mark",
+    "receive_file",
+    "streamed_write",
+]
 
 PIECE = 1024 * 1024
 """Bytes that are collected before a thread is asked to write them."""
@@ -146,6 +156,51 @@ async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
             size = 0
     if pending:
         yield b"".join(pending)
+
+
+def new_mark() -> str:
+    """Return what ends a streamed write that is meant to end: none that is cut off has it."""
+    return secrets.token_hex(16)
+
+
+@contextlib.asynccontextmanager
+async def streamed_write(
+    process: Process, mark: str, check: Callable[[ExecResult], None]
+) -> AsyncGenerator[FileWriter]:
+    """Write to a file by way of `process`, which puts its stdin there.
+
+    The process prints something once it has opened the file. It changes nothing unless its
+    stdin ends with `mark`. `check` raises the error of one that failed.
+    """
+
+    async def end() -> None:
+        check(await process.wait())
+
+    async def send(data: bytes) -> None:
+        try:
+            await process.send(data)
+        except BrokenPipeError:
+            await end()  # which says why
+            raise
+
+    async with process:
+        if not await _is_open(process):
+            await end()
+        writer = FileWriter(send)
+        yield writer
+        writer.close()
+        await send(mark.encode())
+        await process.send_eof()
+        await end()
+
+
+async def _is_open(process: Process) -> bool:
+    """Wait until a process prints something, other than about an error, or ends."""
+    async with contextlib.aclosing(process.output()) as output:  # type: ignore[type-var]
+        async for stream, _ in output:
+            if stream == "stdout":
+                return True
+    return False
 
 
 async def _counted(

@@ -76,7 +76,9 @@ class DaytonaFileSystem(GuestFileSystem):
     async def _download_file(
         self, source: PurePosixPath, destination: Path, on_progress: TransferCallback | None
     ) -> Transfer:
-        return await self._download_one(source, await self._stat(source), destination, on_progress)
+        return await self._download_one(
+            source, await self._stat(source, follow=True), destination, on_progress
+        )
 
     async def _upload_tree(self, source: Path, destination: PurePosixPath, tree: Tree) -> Transfer:
         where = str(destination)

@@ -11,7 +11,14 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from paddock.backends.guest.inside import wire
-from paddock.backends.transfer import LocalFile, LocalTree, extract_stream, receive_file
+from paddock.backends.transfer import (
+    LocalFile,
+    LocalTree,
+    extract_stream,
+    new_mark,
+    receive_file,
+    streamed_write,
+)
 from paddock.files import (
     READ_LIMIT,
     SEARCH_LIMIT,
@@ -27,10 +34,12 @@ from paddock.files import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from paddock.backends.guest.client import GuestClient
     from paddock.backends.guest.process import GuestProcess
+    from paddock.files import FileWriter
     from paddock.sandbox import Sandbox
     from paddock.transfers import Transfer, TransferCallback, Tree
 
@@ -79,10 +88,16 @@ class GuestFileSystem(FileSystem):
         if len(data) <= wire.INLINE:
             await self._client.request("write", data, path=where, **condition)
         else:
-            await self._receive(where, in_one_piece(data), size=len(data), mode=0o644, **condition)
+            await self._receive(where, in_one_piece(data), size=len(data), **condition)
 
-    async def _stat(self, path: PurePosixPath) -> FileInfo:
-        body, _ = await self._client.request("stat", path=str(path))
+    async def _append(self, path: PurePosixPath, data: bytes) -> None:
+        if len(data) <= wire.INLINE:
+            await self._client.request("append", data, path=str(path))
+        else:
+            await self._receive(str(path), in_one_piece(data), size=len(data), append=True)
+
+    async def _stat(self, path: PurePosixPath, *, follow: bool) -> FileInfo:
+        body, _ = await self._client.request("stat", path=str(path), follow=follow)
         return self._checked(_info, body.get("entry"))
 
     async def _mkdir(self, path: PurePosixPath, *, parents: bool, exist_ok: bool) -> None:
@@ -97,7 +112,13 @@ class GuestFileSystem(FileSystem):
     async def _move(self, source: PurePosixPath, destination: PurePosixPath) -> None:
         await self._client.request("move", path=str(source), to=str(destination))
 
+    async def _chmod(self, path: PurePosixPath, mode: int) -> None:
+        await self._client.request("chmod", path=str(path), mode=mode)
+
     # one job each
+
+    async def _copy(self, source: PurePosixPath, destination: PurePosixPath) -> None:
+        await self._job("copy", path=str(source), to=str(destination))
 
     async def _read_lines(
         self, path: PurePosixPath, *, start: int, limit: int, width: int
@@ -174,6 +195,23 @@ class GuestFileSystem(FileSystem):
 
     # streams
 
+    def _open_read(self, path: PurePosixPath, *, offset: int) -> AsyncGenerator[bytes]:
+        return self._stream("send", path=str(path), offset=offset)
+
+    def _open_write(
+        self, path: PurePosixPath, *, append: bool, exclusive: bool
+    ) -> AbstractAsyncContextManager[FileWriter]:
+        mark = new_mark()
+        job = self._client.job(
+            "receive",
+            stdin=True,
+            path=str(path),
+            append=append,
+            exclusive=exclusive,
+            mark=mark,
+        )
+        return streamed_write(job, mark, lambda result: _check_ended(result.exit_code, "the write"))
+
     async def _upload_file(
         self, source: Path, destination: PurePosixPath, on_progress: TransferCallback | None
     ) -> Transfer:
@@ -242,7 +280,7 @@ def _size(body: Any) -> int:
 
 
 def _info(entry: Any) -> FileInfo:
-    path, kind, size, mode, modified = entry
+    path, kind, size, mode, modified, uid, gid = entry
     if kind not in KINDS:
         raise ValueError("a file of a kind that there is not")
     return FileInfo(
@@ -251,6 +289,8 @@ def _info(entry: Any) -> FileInfo:
         size=_of(int, size),
         mode=stat.S_IMODE(_of(int, mode)),
         modified=float(modified),
+        uid=_of(int, uid),
+        gid=_of(int, gid),
     )
 
 

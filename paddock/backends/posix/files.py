@@ -20,7 +20,14 @@ from paddock.backends.guest.inside.ignored import GITIGNORE, IgnoreRules
 from paddock.backends.posix import scripts
 from paddock.backends.posix.search import search
 from paddock.backends.posix.shell import ANSWER_MAX, Shell
-from paddock.backends.transfer import LocalFile, LocalTree, extract_stream, receive_file
+from paddock.backends.posix.writing import CLEAN, WRITE
+from paddock.backends.transfer import (
+    LocalFile,
+    LocalTree,
+    extract_stream,
+    new_mark,
+    receive_file,
+)
 from paddock.errors import SandboxError
 from paddock.files import (
     READ_LIMIT,
@@ -39,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
     from pathlib import Path
 
+    from paddock.files import FileWriter
     from paddock.sandbox import Sandbox
     from paddock.transfers import Transfer, TransferCallback, Tree
 
@@ -52,7 +60,7 @@ HEAD_BLOCKS = 5
 """Of an ignore file, the blocks that are read: no person writes as much."""
 NAMES_MAX = 64 * 1024
 """Bytes of names that one command is given."""
-RECORD = re.compile(rb"//([0-9a-f]+) (\d+) (-?\d+) (.*?)\n(?=//|\Z)", re.DOTALL)
+RECORD = re.compile(rb"//([0-9a-f]+) (\d+) (-?\d+) (\d+) (\d+) (.*?)\n(?=//|\Z)", re.DOTALL)
 """One of `STAT_FORMAT`."""
 KINDS: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
 PRUNED = ["-type", "d", "(", *" -o ".join(f"-name {name}" for name in sorted(SKIPPED)).split(), ")"]
@@ -71,7 +79,7 @@ class PosixFileSystem(FileSystem):
     def __init__(self, sandbox: Sandbox) -> None:
         super().__init__(sandbox)
         self._shell = Shell(sandbox)
-        self._writing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     # one script each
 
@@ -94,8 +102,13 @@ class PosixFileSystem(FileSystem):
             raise too_large(where, int(size))
         return data[skipped:] if limit is None else data[skipped : skipped + limit]
 
-    async def _stat(self, path: PurePosixPath) -> FileInfo:
-        return _infos(await self._shell.run(scripts.STAT, str(path)), path)[0]
+    async def _stat(self, path: PurePosixPath, *, follow: bool) -> FileInfo:
+        script = scripts.STAT if follow else scripts.LSTAT
+        return _infos(await self._shell.run(script, str(path)), path)[0]
+
+    async def _chmod(self, path: PurePosixPath, mode: int) -> None:
+        # Five digits: with fewer, some chmod keep a directory's set-group-id bit.
+        await self._shell.run(scripts.CHMOD, str(path), f"{mode:05o}")
 
     async def _mkdir(self, path: PurePosixPath, *, parents: bool, exist_ok: bool) -> None:
         flags = str(int(parents)), str(int(exist_ok))
@@ -165,7 +178,7 @@ class PosixFileSystem(FileSystem):
     async def _read_lines(
         self, path: PurePosixPath, *, start: int, limit: int, width: int
     ) -> TextLines:
-        contents = self._shell.stream(scripts.CONTENTS, str(path))
+        contents = self._shell.stream(scripts.CONTENTS, str(path), "0")
         order = {"start": start, "limit": limit, "width": width, "most": SEARCH_LIMIT}
         (found,) = await search(order, contents)
         return TextLines(
@@ -173,7 +186,7 @@ class PosixFileSystem(FileSystem):
         )
 
     async def _find(self, where: str, *expression: str) -> bytes:
-        return await self._shell.run(scripts.FIND, where, *expression, cwd=where)
+        return await self._shell.run(scripts.FIND, where, *expression)
 
     async def _searched(
         self, root: PurePosixPath, glob: str | None
@@ -183,7 +196,7 @@ class PosixFileSystem(FileSystem):
         try:
             found = await self._find(str(root), *FILES, "-type", "f", "-print0")
         except NotADirectoryError:
-            if (await self._stat(root)).kind != "file":
+            if (await self._stat(root, follow=True)).kind != "file":
                 raise OSError(errno.EINVAL, "Not a regular file", str(root)) from None
             return root.parent, [root.name]
         names = await asyncio.to_thread(_matching, found, wanted)
@@ -228,13 +241,15 @@ class PosixFileSystem(FileSystem):
     async def _download_file(
         self, source: PurePosixPath, destination: Path, on_progress: TransferCallback | None
     ) -> Transfer:
-        contents = self._shell.stream(scripts.CONTENTS, str(source))
+        contents = self._shell.stream(scripts.CONTENTS, str(source), "0")
         async with contextlib.aclosing(contents):
             return await receive_file(contents, destination, on_progress)
 
     async def _upload_tree(self, source: Path, destination: PurePosixPath, tree: Tree) -> Transfer:
         local = await LocalTree.open(source, destination, tree)
-        await self._feed(local.blocks(), scripts.UNPACK, str(destination))
+        where = str(destination)
+        async with self._tagged(where) as tag:
+            await self._shell.feed(local.blocks(), scripts.UNPACK, where, tag)
         return local.transfer()
 
     async def _download_tree(
@@ -258,27 +273,52 @@ class PosixFileSystem(FileSystem):
                 rules.add(name.rpartition("/")[0], text)
         return rules
 
+    def _open_read(self, path: PurePosixPath, *, offset: int) -> AsyncGenerator[bytes]:
+        first, skipped = divmod(offset, BLOCK)
+        return _without(skipped, self._shell.stream(scripts.CONTENTS, str(path), str(first)))
+
+    @contextlib.asynccontextmanager
+    async def _open_write(
+        self, path: PurePosixPath, *, append: bool, exclusive: bool
+    ) -> AsyncGenerator[FileWriter]:
+        where, mark = str(path), new_mark()
+        condition = "append" if append else "exclusive" if exclusive else "replace"
+        async with self._tagged(where) as tag:
+            opened = self._shell.write(mark, WRITE, where, tag, "", "", condition, mark, "")
+            async with opened as file:
+                yield file
+
+    async def _append(self, path: PurePosixPath, data: bytes) -> None:
+        await self._write(str(path), _once(data), size=len(data), condition="append")
+
+    async def _copy(self, source: PurePosixPath, destination: PurePosixPath) -> None:
+        if (await self._stat(source, follow=True)).kind == "directory":
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(source))
+        await self._write(str(destination), _once(b""), source=str(source))
+
     async def _write(
         self,
         where: str,
         pieces: AsyncGenerator[bytes],
         *,
-        size: int,
+        size: int = 0,
         mode: str = "",
         condition: str = "replace",
+        source: str = "",
     ) -> None:
         """Those who write one file take turns, so that none is between another's look at it
         and the replacing."""
-        async with self._writing.setdefault(where, asyncio.Lock()):
-            await self._feed(pieces, scripts.WRITE, where, str(size), mode, condition)
+        async with self._locks.setdefault(where, asyncio.Lock()), self._tagged(where) as tag:
+            args = str(size), mode, condition, "", source
+            await self._shell.feed(pieces, WRITE, where, tag, *args)
 
-    async def _feed(
-        self, pieces: AsyncGenerator[bytes], script: str, where: str, *args: str
-    ) -> None:
-        """Run a script that writes by way of a temporary name, which goes with it."""
+    @contextlib.asynccontextmanager
+    async def _tagged(self, where: str) -> AsyncGenerator[str]:
+        """Yield a part of temporary names for a script that writes to `where`; what has such
+        names is gone at the end."""
         tag = secrets.token_hex(6)
         try:
-            await self._shell.feed(pieces, script, where, tag, *args)
+            yield tag
         except BaseException as error:
             if not isinstance(error, OSError):  # else the script has ended by itself
                 await finish(self._clean(where, tag))
@@ -286,13 +326,13 @@ class PosixFileSystem(FileSystem):
 
     async def _clean(self, where: str, tag: str) -> None:
         with contextlib.suppress(SandboxError, OSError):
-            await self._shell.run(scripts.CLEAN, where, tag)
+            await self._shell.run(CLEAN, where, tag)
 
 
 def _infos(told: bytes, root: PurePosixPath) -> list[FileInfo]:
     """What `STAT_FORMAT` tells of files below `root`."""
     found = []
-    for mode, size, modified, name in RECORD.findall(told):
+    for mode, size, modified, uid, gid, name in RECORD.findall(told):
         bits = int(mode, 16)
         found.append(
             FileInfo(
@@ -301,6 +341,8 @@ def _infos(told: bytes, root: PurePosixPath) -> list[FileInfo]:
                 size=int(size),
                 mode=stat.S_IMODE(bits),
                 modified=float(modified),
+                uid=int(uid),
+                gid=int(gid),
             )
         )
     return found
@@ -327,6 +369,15 @@ async def _joined(pieces: AsyncGenerator[bytes]) -> bytes:
             if len(found) > ANSWER_MAX:
                 raise OSError(errno.EFBIG, f"{GITIGNORE} files have more than {ANSWER_MAX} bytes")
     return bytes(found)
+
+
+async def _without(skipped: int, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """All but the first `skipped` bytes."""
+    async with contextlib.aclosing(pieces):
+        async for piece in pieces:
+            if len(piece) > skipped:
+                yield piece[skipped:]
+            skipped = max(0, skipped - len(piece))
 
 
 async def _once(data: bytes) -> AsyncGenerator[bytes]:

@@ -7,15 +7,13 @@ error's own words at the end of a line of stderr, and ends with 1.
 from __future__ import annotations
 
 __all__ = [
-    "CHANGED", "CLEAN", "CONTENTS", "DELETE", "FIND", "MAKE", "MOVE", "PACK", "PART",
-    "STAT", "TEXTS", "UNPACK", "WHOLE", "WRITE",
+    "CHMOD", "CONTENTS", "DELETE", "FIND", "LSTAT", "MAKE", "MOVE", "PACK", "PARENTS",
+    "PART", "REGULAR", "STAT", "STAT_FORMAT", "TEXTS", "UNPACK", "WHOLE",
 ]  # fmt: skip
 
-STAT_FORMAT = "//%f %s %Y %n"
-"""Mode in hexadecimal, size, time of change, name. No path has two slashes in a row, so
-that is where the next one begins, whatever the name before it holds."""
-CHANGED = "The file is not as it was read"
-
+STAT_FORMAT = "//%f %s %Y %u %g %n"
+"""Mode in hexadecimal, size, time of change, owner, group, name. No path has two slashes in a
+row, so that is where the next one begins, whatever the name before it holds."""
 REGULAR = """
 regular() {
   [ ! -f "$1" ] || return 0
@@ -28,6 +26,7 @@ regular() {
 """
 
 STAT = f"""exec stat -L -c '{STAT_FORMAT}' "$1" """
+LSTAT = f"""exec stat -c '{STAT_FORMAT}' "$1" """
 
 WHOLE = f"""{REGULAR}
 regular "$1"
@@ -49,62 +48,32 @@ CONTENTS = f"""{REGULAR}
 regular "$1"
 size=$(stat -L -c %s "$1") || exit
 [ $size -gt 0 ] || size=67108864
-exec dd if="$1" bs=65536 count=$(((size + 65535) / 65536))
+blocks=$(((size + 65535) / 65536 - $2))
+[ $blocks -le 0 ] || exec dd if="$1" bs=65536 skip="$2" count=$blocks
+[ -r "$1" ] || exec cat "$1"
 """
-"""The contents of path $1, of the size that it has now: it may grow without end. Of a file
-that says it has none, as those of /proc do, what there is."""
+"""The contents of path $1 from block $2 on, of the size that it has now: it may grow without
+end. Of a file that says it has none, as those of /proc do, what there is."""
 
-PLACE = """
-path=$1
-if [ -L "$path" ]; then
-  path=$(readlink -f "$path" && echo .) || { echo "$1: No such file or directory" >&2; exit 1; }
-  path=${path%??}
-fi
-folder=${path%/*}
-folder=${folder:-/}
-temporary=$folder/.paddock-$2
+PARENTS = """
+parents() {
+  if [ -z "$1" ] || [ -d "$1" ]; then return; fi
+  if [ -e "$1" ]; then echo "$1: Not a directory" >&2; exit 1; fi
+  parents "${1%/*}"
+  mkdir "$1" || [ -d "$1" ] || exit
+}
 """
-"""Where a file that is written goes to: a link stays, what it points to is replaced."""
+"""Makes a directory and those above it."""
 
-WRITE = f"""{REGULAR}{PLACE}
-size=$3 mode=$4 condition=$5
-mkdir -p "$folder" || exit
-if [ -e "$path" ]; then
-  regular "$path"
-  mode=$(stat -c %a "$path") || exit
-  case $mode in ????*) mode=${{mode#?}} ;; esac
-fi
-trap 'rm -f "$temporary"' EXIT
-cat >"$temporary" || exit
-[ "$(stat -c %s "$temporary")" = "$size" ] || {{ echo "$1: Input/output error" >&2; exit 1; }}
-[ -z "$mode" ] || chmod "$mode" "$temporary" || exit
-case $condition in
-replace) ;;
-exclusive)
-  ln "$temporary" "$path"
-  exit
-  ;;
-*)
-  sum=
-  [ ! -f "$path" ] || sum=$(sha256sum <"$path") || exit
-  [ "${{sum%% *}}" = "$condition" ] || {{ echo "{CHANGED}" >&2; exit 1; }}
-  ;;
-esac
-mv -f "$temporary" "$path"
-"""
-"""Stdin to path $1, by way of a name with $2: $3 bytes, with mode $4 if it is new, and only
-on the condition $5: `replace`, `exclusive` or the SHA-256 of what has to be there."""
-
-CLEAN = f"""{PLACE}
-rm -rf "$temporary" "$path/.paddock-$2"
-"""
-"""Remove what a script that was ended has left of $1 under a name with $2."""
-
-MAKE = """
-folder=${1%/*}
-[ "$2" = 0 ] || mkdir -p "${folder:-/}" || exit
+MAKE = f"""{PARENTS}
+[ "$2" = 0 ] || parents "${{1%/*}}"
 if [ "$3" = 1 ] && [ -d "$1" ]; then exit 0; fi
 exec mkdir "$1"
+"""
+
+CHMOD = """
+[ -e "$1" ] || stat -L "$1" >/dev/null || exit
+exec chmod "$2" "$1"
 """
 
 DELETE = """
@@ -121,6 +90,7 @@ MOVE = """
 [ "$1" != "$2" ] || exit 0
 is_folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
 case $2 in "$1"/*) echo "$2: Invalid argument" >&2; exit 1 ;; esac
+case $1 in "$2"/*) echo "$2: Directory not empty" >&2; exit 1 ;; esac
 if is_folder "$2"; then
   is_folder "$1" || { echo "$2: Is a directory" >&2; exit 1; }
   rmdir "$2" || exit
@@ -132,6 +102,13 @@ exec mv -f "$1" "$2"
 """
 
 FIND = """
+if ! cd "$1" 2>/dev/null; then
+  if [ -d "$1" ]; then echo "$1: Permission denied" >&2
+  elif [ -e "$1" ]; then echo "$1: Not a directory" >&2
+  else stat -L "$1" >/dev/null
+  fi
+  exit 1
+fi
 [ -r . ] || { echo "$1: Permission denied" >&2; exit 1; }
 shift
 find . "$@"
@@ -139,7 +116,7 @@ code=$?
 [ $code -ne 127 ] || exit 127
 exit 0
 """
-"""find(1) below $1, in which it is run. What it cannot enter is left out."""
+"""find(1) below $1. What it cannot enter is left out."""
 
 TEXTS = r"""
 separator=$2 blocks=$3

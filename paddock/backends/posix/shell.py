@@ -9,13 +9,15 @@ import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from paddock.backends.posix import scripts
+from paddock.backends.posix.writing import CHANGED
+from paddock.backends.transfer import streamed_write
 from paddock.errors import FileChanged, Unsupported
 from paddock.sandbox import Command
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from paddock.files import FileWriter
     from paddock.sandbox import ExecResult, Sandbox
 
 __all__ = ["ANSWER_MAX", "Shell"]
@@ -90,6 +92,16 @@ class Shell:
                     yield data
             self._check(await process.wait(), path)
 
+    @contextlib.asynccontextmanager
+    async def write(
+        self, mark: str, script: str, path: str, *args: str
+    ) -> AsyncGenerator[FileWriter]:
+        """Run a script that says when it takes its stdin, which ends with `mark`."""
+        command = self._command(script, (path, *args), cwd="/", stdin=True, streamed=True)
+        process = await self._sandbox._start(command)
+        async with streamed_write(process, mark, lambda result: self._check(result, path)) as file:
+            yield file
+
     async def feed(self, pieces: AsyncGenerator[bytes], script: str, path: str, *args: str) -> None:
         """Run a script with `pieces` as its stdin."""
         command = self._command(script, (path, *args), cwd="/", stdin=True, streamed=False)
@@ -127,7 +139,7 @@ class Shell:
 def _raise(result: ExecResult, path: str, backend: str) -> None:
     """Raise the error that a script has printed."""
     lines = result.err.text.splitlines()
-    if scripts.CHANGED in lines:
+    if CHANGED in lines:
         raise FileChanged(f"{path} is not as it was read")
     if result.exit_code == NOT_FOUND:
         found = MISSING.search(result.err.text)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paddock.errors import FileChanged
 from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
-from paddock.runtime.tools.files import failed, refused
+from paddock.runtime.tools.files import failed, not_written
 from paddock.runtime.tools.matching import EditError, replace_once
 from paddock.runtime.tools.paths import parse_path, show_path
 
@@ -65,5 +65,5 @@ class EditHandler(ToolHandler):
         except FileChanged:
             return failed(f"{shown} was changed meanwhile, nothing was written. Read it again.")
         except OSError as error:
-            return refused(error, path)
+            return await not_written(fs, error, path)
         return ToolOutput(content=f"Edited {shown}: {edited.match}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,11 +14,19 @@ from paddock.runtime.tools.protected import protected_reason
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from paddock.files import FileInfo
+    from paddock.files import FileInfo, FileSystem
     from paddock.runtime.tools.base import ToolInvocation
     from paddock.sandbox import Sandbox
 
-__all__ = ["ListHandler", "ReadHandler", "WriteHandler", "failed", "refused", "seen_from_inside"]
+__all__ = [
+    "ListHandler",
+    "ReadHandler",
+    "WriteHandler",
+    "failed",
+    "not_written",
+    "refused",
+    "seen_from_inside",
+]
 
 MAX_LINES: Final = 500
 MAX_LINE_LENGTH: Final = 500
@@ -36,6 +45,8 @@ _BINARY_SUFFIXES = frozenset({
 _MARKS = {"directory": "/", "symlink": "@", "file": "", "other": "|"}
 
 
+ANY_WRITES: Final = 0o222
+"""Permission bits; a file with none of them is read-only on purpose."""
 _SENTENCES: Final[dict[type[OSError], str]] = {
     FileNotFoundError: "File not found",
     FileExistsError: "File already exists",
@@ -53,6 +64,21 @@ def refused(error: OSError, path: str) -> ToolOutput:
     """What the sandbox's file system said about `path`, for the model."""
     sentence = _SENTENCES.get(type(error)) or error.strerror or type(error).__name__
     return failed(f"{sentence}: {show_path(path)}")
+
+
+async def not_written(fs: FileSystem, error: OSError, path: str) -> ToolOutput:
+    """What the model is told about a file that could not be written."""
+    if isinstance(error, PermissionError):
+        with contextlib.suppress(OSError):
+            info = await fs.stat(path)
+            if info.kind == "file" and not info.mode & ANY_WRITES:
+                shown = show_path(path)
+                return failed(
+                    f"{shown} is read-only (mode {info.mode:04o}), and nothing was written. If it "
+                    "is yours to change, make it writable first (chmod u+w); otherwise leave it "
+                    "as it is and write elsewhere."
+                )
+    return refused(error, path)
 
 
 class ReadHandler(ToolHandler):
@@ -147,7 +173,7 @@ class WriteHandler(ToolHandler):
             existed = not self._create_only and await sandbox.fs.exists(path)
             await sandbox.fs.write_bytes(path, data, exclusive=self._create_only)
         except OSError as error:
-            return refused(error, path)
+            return await not_written(sandbox.fs, error, path)
         lines = content.count("\n") + (not content.endswith("\n") and content != "")
         verb = "Overwrote" if existed else "Created"
         return ToolOutput(content=f"{verb} {shown} ({len(data)} bytes, {lines} lines)")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.backends.guest.inside import files, jobs
-from paddock.backends.guest.inside.files import OPERATIONS, FileChanged, Replacement
+from paddock.backends.guest.inside.requests import OPERATIONS
+from paddock.backends.guest.inside.writing import FileChanged, Replacement
 
 if TYPE_CHECKING:
     from pathlib import Path

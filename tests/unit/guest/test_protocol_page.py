@@ -11,6 +11,7 @@ from paddock.backends.guest.inside import (
     jobs,
     machine,
     outbox,
+    requests,
     spills,
     streams,
     tar,
@@ -37,7 +38,7 @@ def test_the_header_is_as_long_as_its_fields() -> None:
 
 def test_every_operation_and_job_has_a_row() -> None:
     rows = re.findall(r"^\| `([a-z]+)` \|", PAGE, re.MULTILINE)
-    operations = {*files.OPERATIONS, "configure", "exec", "fenced", "job", "join", "succeed"}
+    operations = {*requests.OPERATIONS, "configure", "exec", "fenced", "job", "join", "succeed"}
     assert set(rows) >= operations | set(jobs.JOBS)
 
 

@@ -10,8 +10,9 @@ import os
 import struct
 import sys
 
-from .files import OPERATIONS, describe
+from .files import describe
 from .outbox import Outbox
+from .requests import OPERATIONS
 from .table import Commands
 from .tunnels import Tunnels
 from .wire import (
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .commands import Command
-    from .files import Answer, Body
     from .machine import Machine
+    from .requests import Answer, Body
     from .seal import Seal
 
     Operation = Callable[["Host", Body], Body]

@@ -14,9 +14,10 @@ import signal
 import stat
 import sys
 
-from .files import Replacement, entry, length_of, open_regular, write_all
+from .files import entry, length_of, open_regular, write_all
 from .forks import take_signals
 from .wire import BULK, INLINE
+from .writing import Addition, Replacement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,28 +103,60 @@ def pieces_of(fd: int, limit: int | None = None) -> Iterator[memoryview]:
             left = BULK if limit is None else left - size
 
 
+def marked(pieces: Iterable[memoryview], mark: bytes) -> Iterator[memoryview]:
+    """All but `mark` at the very end; `OSError` for an end without it, which nobody meant."""
+    held = b""
+    for piece in pieces:
+        held += piece
+        yield memoryview(held)[: -len(mark)]
+        held = held[-len(mark) :]
+    if held != mark:
+        raise OSError(errno.EIO, "The stream ended early")
+
+
 def send_file(args: Args) -> None:
     fd = open_regular(args["path"])
+    offset = args.get("offset", 0)
+    os.lseek(fd, offset, os.SEEK_SET)
     with target_of(args) as target:
-        for piece in pieces_of(fd, length_of(fd)):
+        for piece in pieces_of(fd, max(0, length_of(fd) - offset)):
             write_all(target, piece)
 
 
 def receive_file(args: Args) -> None:
     with source_of(args) as source:
-        receive_from(source, args)
+        pieces = pieces_of(source)
+        receive_from(marked(pieces, args["mark"].encode()) if "mark" in args else pieces, args)
 
 
-def receive_from(source: int, args: Args) -> None:
-    writer = Replacement(args["path"])
+def receive_from(pieces: Iterable[memoryview], args: Args) -> None:
+    kind = Addition if args.get("append") else Replacement
+    writer = kind(args["path"], exclusive=args.get("exclusive", False), mode=args.get("mode"))
     try:
-        for piece in pieces_of(source):
+        if "mark" in args:
+            write_all(1, b"\n")  # it is open: whoever streams to it waits for that
+        for piece in pieces:
             writer.write(piece)
-        if writer.size != args["size"]:
+        if writer.size != args.get("size", writer.size):
             raise OSError(errno.EIO, "The upload ended early", args["path"])
-        if writer.mode is None:
-            writer.mode = args["mode"]
-        writer.commit(exclusive=args.get("exclusive", False), expect=args.get("expect"))
+        writer.commit(expect=args.get("expect"))
+    finally:
+        writer.close()
+
+
+def copy_file(args: Args) -> None:
+    """Copy contents; a new file gets the permissions of `path`, too, as cp(1) has it."""
+    source, target = args["path"], args["to"]
+    fd = open_regular(source)
+    info = os.fstat(fd)
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(info, os.stat(target)):
+            raise OSError(errno.EINVAL, "Source and destination are the same file", target)
+    writer = Replacement(target, mode=stat.S_IMODE(info.st_mode) & 0o777)
+    try:
+        for piece in pieces_of(fd, length_of(fd)):
+            writer.write(piece)
+        writer.commit()
     finally:
         writer.close()
 
@@ -253,6 +286,7 @@ ENDED_BY_STDIN = frozenset({"receive", "unpack"})
 JOBS: dict[str, Callable[[Args], None]] = {
     "send": send_file,
     "receive": receive_file,
+    "copy": copy_file,
     "lines": read_lines,
     "list": list_tree,
     "remove": remove,
