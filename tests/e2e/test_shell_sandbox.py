@@ -157,7 +157,7 @@ class DockerCommand(Backend):
     name: ClassVar[str] = "docker-command"
 
     async def _make(self, tell: ProgressCallback) -> Sandbox:
-        run = ("docker", "run", "--detach", "--rm", "--network", "none", "--entrypoint", "sleep")
+        run = ("docker", "run", "--detach", "--network", "none", "--entrypoint", "sleep")
         made = await _output(*run, "paddock:base", "600")
         user = frozenset({Capability.USER})
         return await Container(self, made, working_dir="/box", capabilities=user).ready()
