@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from paddock.cli.options import parse_value, project_file
-from paddock.cli.recipes import Described, make_backend, vary_backend
+from paddock.cli.recipes import make_backend, vary_backend
 from paddock.cli.trusting import require_trust, require_trusted_setup
 from paddock.errors import ConfigError
 
@@ -20,74 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paddock.backends.base import Backend
+    from paddock.cli.sandbox_options import SandboxOptions
     from paddock.runtime.config import AgentConfig
     from paddock.runtime.permissions import PermissionProfile
 
-__all__ = ["AgentOptions", "SandboxOptions", "configure", "initial_prompt", "read_config"]
+__all__ = ["AgentOptions", "configure", "initial_prompt", "read_config"]
 
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class SandboxOptions:
-    """The options of a sandbox, as they were given. `project` heeds the project's file."""
-
-    backend: str | None
-    image: str | None
-    dockerfile: Path | None
-    snapshot: str | None
-    upload: Sequence[str] | None
-    ignore: Sequence[str] | None = None
-    gitignore: bool | None = None
-    links: str | None = None
-    setup: Sequence[str] | None
-    env: Sequence[str] | None
-    working_dir: str | None
-    isolation: str | None
-    network: str | None = None
-    no_setup: bool = False
-    project: bool = True
-    trust: bool = False
-
-    @property
-    def described(self) -> Described:
-        """What describes the sandbox beside its backend and its place."""
-        return {
-            "image": self.image,
-            "dockerfile": self.dockerfile,
-            "snapshot": self.snapshot,
-            "upload": self.upload,
-            "ignore": self.ignore,
-            "gitignore": self.gitignore,
-            "links": self.links,
-            "setup": self.setup,
-            "env": self.env,
-            "isolation": self.isolation,
-            "network": self.network,
-        }
-
-    @property
-    def overridden(self) -> set[str]:
-        """The keys of an agent's file that these options decide instead."""
-        found = {f"backend.{each}" for each in _REPLACED} if self.backend else set()
-        pairs = {
-            "backend.image": self.image or self.dockerfile or self.snapshot,
-            "backend.uploads": self.upload,
-            "backend.upload_gitignore": self.gitignore is not None,
-            "backend.upload_links": self.links,
-            "backend.setup": self.setup or self.no_setup,
-            "backend.isolation": self.isolation,
-            "backend.network": self.network,
-            "backend.working_dir": self.working_dir,
-            "working_dir": self.working_dir,
-            "backend": self.backend,
-        }
-        return found | {key for key, given in pairs.items() if given}
-
-
-_REPLACED = (
-    "type", "isolation", "network", "hardening", "host", "runtime", "config", "volumes",
-    "uploads", "upload_ignore", "upload_gitignore", "upload_links", "image", "working_dir", "setup",
-)  # fmt: skip
-"""Keys of a recipe that go when a backend is named."""
 
 ON_A_COMMAND_LINE: Mapping[str, Any] = {"auto_approve": False}
 """What an agent is where nothing else is said: somebody may be there to ask."""

@@ -14,6 +14,7 @@ from paddock.cli.pipes import read_stdin, write_output
 from paddock.cli.provisioning import provisioning
 from paddock.cli.recipes import make_backend
 from paddock.cli.running import run
+from paddock.cli.sandbox_options import SandboxOptions, with_sandbox_options
 from paddock.cli.trusting import require_trusted_setup
 from paddock.errors import PaddockError
 
@@ -31,31 +32,16 @@ TIMED_OUT = 124
 """The exit code of coreutils' timeout, which scripts know."""
 
 
+@with_sandbox_options
 def exec_(
     command: Annotated[
         list[str], typer.Argument(metavar="CMD", help="The program and its arguments.")
     ],
-    backend: options.BackendName = None,
-    image: options.Image = None,
-    dockerfile: options.Dockerfile = None,
-    snapshot: options.Snapshot = None,
-    upload: options.Upload = None,
-    ignore: options.Ignore = None,
-    gitignore: options.Gitignore = None,
-    links: options.LinksOption = None,
-    setup: options.Setup = None,
-    env: options.Env = None,
-    working_dir: options.WorkingDir = None,
-    isolation: options.Isolation = None,
-    network: options.Network = None,
-    no_setup: options.NoSetup = False,
-    secret: options.Secret = None,
-    short_secret: options.ShortSecret = None,
-    project: options.ProjectFile = True,
-    trust: options.Trust = False,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=0, help="Kill it after this long.")
     ] = None,
+    *,
+    sandbox: SandboxOptions,
 ) -> None:
     """Run one command in a fresh sandbox.
 
@@ -69,26 +55,16 @@ def exec_(
 
         tar c src | paddock exec -- tar t
     """
-    heeded = options.project_file(project)
+    heeded = options.project_file(sandbox.project)
     recipe = make_backend(
-        backend,
-        image=image,
-        dockerfile=dockerfile,
-        snapshot=snapshot,
-        upload=upload,
-        ignore=ignore,
-        gitignore=gitignore,
-        links=links,
-        setup=setup,
-        env=env,
-        working_dir=working_dir,
-        isolation=isolation,
-        network=network,
+        sandbox.backend,
+        working_dir=sandbox.working_dir,
         project=heeded,
-        secrets=options.read_secrets(secret, short_secret),
+        secrets=sandbox.secrets(),
+        **sandbox.described,
     )
-    require_trusted_setup(heeded, recipe, trust=trust or no_setup)
-    if no_setup:
+    require_trusted_setup(heeded, recipe, trust=sandbox.trust or sandbox.no_setup)
+    if sandbox.no_setup:
         recipe = dataclasses.replace(recipe, setup=())
     raise typer.Exit(run(_exec(recipe, command, timeout)))
 

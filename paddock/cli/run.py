@@ -9,19 +9,14 @@ from typing import Annotated
 import typer
 
 from paddock.cli import options
-from paddock.cli.agents import (
-    AgentOptions,
-    SandboxOptions,
-    configure,
-    initial_prompt,
-    read_config,
-)
+from paddock.cli.agents import AgentOptions, configure, initial_prompt, read_config
 from paddock.cli.conversation import check_new_file, converse
 from paddock.cli.databases import with_databases
 from paddock.cli.interactive import Chat
 from paddock.cli.lines import is_terminal
 from paddock.cli.render import PREVIEW_LINES
 from paddock.cli.running import run as run_to_end
+from paddock.cli.sandbox_options import SandboxOptions, with_sandbox_options
 from paddock.cli.sessions import create_saved, list_, locate, open_store, read_saved
 from paddock.errors import ConfigError
 
@@ -32,6 +27,7 @@ there is no prompt, and this is no conversation at a terminal
   give one, or pipe it in: paddock run "Which tests fail?", paddock run - < task.txt"""
 
 
+@with_sandbox_options
 def run(
     context: typer.Context,
     prompt: Annotated[
@@ -111,24 +107,8 @@ def run(
         bool, typer.Option("--save/--no-save", help="Keep the session, to look at or resume.")
     ] = True,
     as_json: options.AsJson = False,
-    backend: options.BackendName = None,
-    image: options.Image = None,
-    dockerfile: options.Dockerfile = None,
-    snapshot: options.Snapshot = None,
-    upload: options.Upload = None,
-    ignore: options.Ignore = None,
-    gitignore: options.Gitignore = None,
-    links: options.LinksOption = None,
-    setup: options.Setup = None,
-    env: options.Env = None,
-    working_dir: options.WorkingDir = None,
-    isolation: options.Isolation = None,
-    network: options.Network = None,
-    no_setup: options.NoSetup = False,
-    secret: options.Secret = None,
-    short_secret: options.ShortSecret = None,
-    project: options.ProjectFile = True,
-    trust: options.Trust = False,
+    *,
+    sandbox: SandboxOptions,
 ) -> None:
     """Give an agent a task, in a fresh sandbox; without one, talk with it.
 
@@ -152,11 +132,11 @@ def run(
         list_(session_dir=session_dir, as_json=as_json)
         return
     check_new_file(output)
-    secrets = options.read_secrets(secret, short_secret)
+    secrets = sandbox.secrets()
     found = None if resume is None else locate(resume, session_dir)
     saved = found is not None and config is None
     if saved:
-        backend = options.unless_from_environment(context, "backend", backend)
+        sandbox = sandbox.unless_from_environment(context)
     agent_options = AgentOptions(
         model=model,
         profile=profile,
@@ -169,30 +149,12 @@ def run(
         reasoning_effort=reasoning_effort,
         auto_approve=auto_approve,
     )
-    sandbox_options = SandboxOptions(
-        backend=backend,
-        image=image,
-        dockerfile=dockerfile,
-        snapshot=snapshot,
-        upload=upload,
-        ignore=ignore,
-        gitignore=gitignore,
-        links=links,
-        setup=setup,
-        env=env,
-        working_dir=working_dir,
-        isolation=isolation,
-        network=network,
-        no_setup=no_setup,
-        project=project,
-        trust=trust,
-    )
     base = None
     if config is not None:
-        base = read_config(config, agent_options, sandbox_options)
+        base = read_config(config, agent_options, sandbox)
     elif found is not None:
-        base = read_saved(*found, agent_options, sandbox_options)
-    agent_config = configure(base, agent_options, sandbox_options, saved=saved)
+        base = read_saved(*found, agent_options, sandbox)
+    agent_config = configure(base, agent_options, sandbox, saved=saved)
     agent_config = with_databases(agent_config, file=config, saved=saved)
     if prompt is not None:
         text: str | None = options.read_prompt(prompt)

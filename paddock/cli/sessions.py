@@ -15,10 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from paddock.cli import options
-from paddock.cli.agents import AgentOptions, SandboxOptions, configure, read_config
+from paddock.cli.agents import AgentOptions, configure, read_config
 from paddock.cli.conversation import converse
 from paddock.cli.databases import with_databases
 from paddock.cli.running import run
+from paddock.cli.sandbox_options import SandboxOptions, with_sandbox_options
 from paddock.cli.tables import table_console
 from paddock.cli.text import one_line, plain
 from paddock.cli.timeline import Timeline
@@ -102,6 +103,7 @@ def show(
 
 
 @sessions.command()
+@with_sandbox_options
 def resume(
     context: typer.Context,
     session: SessionId,
@@ -111,24 +113,8 @@ def resume(
     auto_approve: options.AutoApprove = None,
     session_dir: options.SessionDir = None,
     as_json: options.AsJson = False,
-    backend: options.BackendName = None,
-    image: options.Image = None,
-    dockerfile: options.Dockerfile = None,
-    snapshot: options.Snapshot = None,
-    upload: options.Upload = None,
-    ignore: options.Ignore = None,
-    gitignore: options.Gitignore = None,
-    links: options.LinksOption = None,
-    setup: options.Setup = None,
-    env: options.Env = None,
-    working_dir: options.WorkingDir = None,
-    isolation: options.Isolation = None,
-    network: options.Network = None,
-    no_setup: options.NoSetup = False,
-    secret: options.Secret = None,
-    short_secret: options.ShortSecret = None,
-    project: options.ProjectFile = True,
-    trust: options.Trust = False,
+    *,
+    sandbox: SandboxOptions,
 ) -> None:
     """Go on with a session: the agent remembers the conversation, its sandbox is a new one.
 
@@ -140,30 +126,13 @@ def resume(
     from paddock.runtime.agent import Agent
 
     text = options.read_prompt(prompt)
-    secrets = options.read_secrets(secret, short_secret)
+    secrets = sandbox.secrets()
     store = open_store(session_dir)
     name = find_session(store, session)
     agent_options = AgentOptions(model=model, auto_approve=auto_approve)
-    sandbox_options = SandboxOptions(
-        backend=options.unless_from_environment(context, "backend", backend),
-        image=image,
-        dockerfile=dockerfile,
-        snapshot=snapshot,
-        upload=upload,
-        ignore=ignore,
-        gitignore=gitignore,
-        links=links,
-        setup=setup,
-        env=env,
-        working_dir=working_dir,
-        isolation=isolation,
-        network=network,
-        no_setup=no_setup,
-        project=project,
-        trust=trust,
-    )
-    base = read_saved(store, name, agent_options, sandbox_options)
-    config = configure(base, agent_options, sandbox_options, saved=True)
+    sandbox = sandbox.unless_from_environment(context)
+    base = read_saved(store, name, agent_options, sandbox)
+    config = configure(base, agent_options, sandbox, saved=True)
     agent = Agent(with_databases(config, file=None, saved=True))
     resumed = store.resume(name, agent, secrets=secrets)
     talk = converse(
