@@ -1,13 +1,19 @@
-"""What a command costs in a warm local sandbox, beside the floors of this machine.
+"""What a command and a sandbox cost on this machine, beside the floors of it.
+
+First a command in a warm local sandbox:
 
 - ``asyncio``: `asyncio.create_subprocess_exec` in this process.
 - ``bare guest``: the least that a resident process can do: read a line, spawn, read
   the two pipes, wait, write a line. It kills no tree, bounds no output and knows no
   second command.
 
+Then a cold start: from nothing to the result of the first command, beside ``bare bubblewrap``,
+which is a fence as the shortest examples have it with ``python3 -I -S -c pass`` in it, and beside
+one whose Python runs the command. And last, many isolated sandboxes at once: made, used and gone.
+
 Rounds of all of them alternate, so that a change of the machine's pace hits all alike.
 
-    python bench/exec.py [--rounds 20] [--calls 50] [--at-once 8]
+    python bench/exec.py [--rounds 20] [--calls 50] [--at-once 8] [--starts 40] [--sandboxes 50]
 """
 
 from __future__ import annotations
@@ -15,13 +21,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
+import os
 import statistics
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from paddock import LocalBackend
+from paddock import IsolationUnavailable, LocalBackend
 from paddock.backends.local import probe
 
 if TYPE_CHECKING:
@@ -79,7 +87,7 @@ async def _rate(call: Callable[[], Awaitable[object]], calls: int, at_once: int)
     return calls * at_once / (time.perf_counter() - begun)
 
 
-async def main(rounds: int, calls: int, at_once: int) -> None:
+async def _warm(rounds: int, calls: int, at_once: int) -> None:
     async with contextlib.AsyncExitStack() as opened:
         guest = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -121,10 +129,88 @@ async def main(rounds: int, calls: int, at_once: int) -> None:
         await guest.wait()
 
 
+RUN_ONE = """
+import os
+pid = os.posix_spawn("/bin/true", ["true"], {})
+os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def _bare_bubblewrap(program: str) -> list[str]:
+    """A fence that shows the system's directories and the interpreter, and nothing else."""
+    system = [word for path in ("/usr", sys.base_prefix) for word in ("--ro-bind", path, path)]
+    links = [
+        word
+        for path in ("/bin", "/lib", "/lib64")
+        if os.path.islink(path)
+        for word in ("--symlink", os.readlink(path), path)
+    ]
+    places = ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+    python = os.path.realpath(sys.executable)
+    fence = ["bwrap", "--unshare-all", "--die-with-parent", *system, *links, *places]
+    return [*fence, python, "-I", "-S", "-c", program]
+
+
+async def _cold(starts: int) -> None:
+    async def floor(program: str) -> None:
+        bare = _bare_bubblewrap(program)
+        process = await asyncio.create_subprocess_exec(*bare, stdin=asyncio.subprocess.DEVNULL)
+        assert await process.wait() == 0
+
+    def sandbox(backend: LocalBackend) -> Callable[[contextlib.AsyncExitStack], Awaitable[object]]:
+        async def start(opened: contextlib.AsyncExitStack) -> None:
+            made = await opened.enter_async_context(backend.sandbox())
+            await made.exec(["true"])
+
+        return start
+
+    contenders: dict[str, Callable[[contextlib.AsyncExitStack], Awaitable[object]]] = {
+        "bare bubblewrap": lambda opened: floor("pass"),
+        "  and a command": lambda opened: floor(RUN_ONE),
+    }
+    for level in ("bubblewrap", "landlock", "none"):
+        with contextlib.suppress(IsolationUnavailable):
+            contenders[f"local, {level}"] = start = sandbox(LocalBackend(isolation=level))
+            async with contextlib.AsyncExitStack() as opened:
+                await start(opened)
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(starts):
+        for name, start in contenders.items():
+            async with contextlib.AsyncExitStack() as opened:  # its end is not in the time
+                taken[name] += await _timed(functools.partial(start, opened), 1)
+    floor_p50 = statistics.median(taken["bare bubblewrap"])
+    print(f"\n{'cold start':22}{'p50 ms':>9}{'least':>9}{'x bare bubblewrap':>20}")
+    for name, times in taken.items():
+        p50 = statistics.median(times)
+        print(f"{name:22}{p50:9.1f}{min(times):9.1f}{p50 / floor_p50:20.2f}")
+
+
+async def _many(sandboxes: int) -> None:
+    async def one() -> None:
+        async with LocalBackend().sandbox() as made:
+            await made.exec(["true"])
+
+    times = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        await asyncio.gather(*(one() for _ in range(sandboxes)))
+        times.append(time.perf_counter() - begun)
+    shown = ", ".join(f"{seconds:.2f}" for seconds in sorted(times))
+    print(f"\n{sandboxes} isolated sandboxes at once, made, used and gone: {shown} s")
+
+
+async def main(rounds: int, calls: int, at_once: int, starts: int, sandboxes: int) -> None:
+    await _warm(rounds, calls, at_once)
+    await _cold(starts)
+    await _many(sandboxes)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--calls", type=int, default=50, help="calls in a round")
     parser.add_argument("--at-once", type=int, default=8)
+    parser.add_argument("--starts", type=int, default=40, help="cold starts of each kind")
+    parser.add_argument("--sandboxes", type=int, default=50, help="sandboxes at once")
     options = parser.parse_args()
-    asyncio.run(main(options.rounds, options.calls, options.at_once))
+    asyncio.run(main(**vars(options)))

@@ -22,6 +22,7 @@ from paddock.backends.docker.engine.client import Engine, EngineError
 from paddock.backends.docker.images.bootstrap import DebianSource
 from paddock.backends.docker.images.build import bootstrap, ensure
 from paddock.backends.docker.images.store import identity
+from paddock.backends.isolation.processes import fork_server
 from paddock.errors import PaddockError
 from tests.daytona_account import daytona_account as account_of_the_session
 
@@ -180,6 +181,7 @@ def _nothing_stays_behind() -> Iterator[None]:
     """When all tests are done, no child process of ours is left, running or not waited for."""
     before = _children()
     yield
+    fork_server.close()  # as at the end of the interpreter
     for child in _children() - before:
         _wait_for_end(child)
     left = _children() - before

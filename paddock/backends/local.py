@@ -28,10 +28,11 @@ from paddock.backends.guest.link import Liveness
 from paddock.backends.guest.monitor import Monitor
 from paddock.backends.guest.sandbox import GuestSandbox
 from paddock.backends.guest.stderr import GuestStderr
-from paddock.backends.isolation import bubblewrap, cgroups
+from paddock.backends.isolation import cgroups
 from paddock.backends.isolation.levels import Enforced, Isolation, checked, requested
 from paddock.backends.isolation.plan import Plan, confined, fenced, plain
 from paddock.backends.isolation.probe import Prober
+from paddock.backends.isolation.processes import ForkedProcess, fork_server
 from paddock.errors import ConfigError, SandboxLost, Unsupported
 from paddock.network import Allow
 from paddock.sandbox import Capability, Resources
@@ -53,7 +54,6 @@ HEARTBEAT_INTERVAL = 10.0
 """Seconds between two looks whether a guest still answers: a command may have stopped it."""
 STOP_GRACE = 3.0
 """Seconds for a guest to end what it started; the kernel does it after that."""
-BOOT = "import sys; sys.path.insert(0, {folder!r}); from inside.loop import main; main()"
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 """How a process ends that is killed, and how bubblewrap tells it of the one inside."""
 
@@ -189,7 +189,7 @@ class LocalSandbox(GuestSandbox):
         backend: LocalBackend,
         *,
         client: GuestClient,
-        process: asyncio.subprocess.Process,
+        process: asyncio.subprocess.Process | ForkedProcess,
         stderr: GuestStderr,
         directory: lease.OwnedDirectory,
         working_dir: str,
@@ -242,7 +242,7 @@ class LocalSandbox(GuestSandbox):
         await asyncio.to_thread(self._directory.remove)
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def _stop(process: asyncio.subprocess.Process | ForkedProcess) -> None:
     """Wait for a guest whose stream has ended; end it if it does not go by itself.
 
     SIGTERM comes first: at it a warden, or a guest without one, ends the whole tree below it.
@@ -291,16 +291,21 @@ _prober = Prober(_try)
 
 async def _start(backend: LocalBackend, found: Enforced) -> LocalSandbox:
     """Make a directory, a guest in it and the stream to it; on a failure none of them is left."""
-    await asyncio.to_thread(_sweep_once)
-    directory = await asyncio.to_thread(
-        lease.OwnedDirectory.create, labels=backend.labels, working_dir=backend.working_dir
-    )
+    ends = await _Ends.open()
     try:
-        plan = await asyncio.to_thread(_prepare, backend, found, directory)
-        client, process, stderr = await _spawn(plan)
+        directory, plan, forked = await asyncio.to_thread(_begin, backend, found, ends)
+        try:
+            client, process = await _follow(plan, forked, ends)
+        except BaseException:
+            await asyncio.to_thread(directory.remove)
+            raise
     except BaseException:
-        await asyncio.to_thread(directory.remove)
+        ends.ours.close()
+        ends.stderr.close()
         raise
+    finally:
+        ends.close_theirs()
+    stderr = ends.stderr
     way_out = gate(backend.network)
     sandbox = LocalSandbox(
         backend,
@@ -343,14 +348,54 @@ def _sweep_once() -> None:
         lease.sweep()
 
 
-def _guest_command(folder: str) -> list[str]:
-    executable = bubblewrap.interpreter()[0]
-    return [executable, "-I", "-S", "-B", "-X", "utf8", "-c", BOOT.format(folder=folder)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ends:
+    """The streams of a guest's process: the ends of its wire, and its stderr."""
+
+    ours: socket.socket
+    theirs: socket.socket
+    stderr: GuestStderr
+    writer: int
+
+    @classmethod
+    async def open(cls) -> _Ends:
+        ours, theirs = socket.socketpair()
+        try:
+            stderr, writer = await GuestStderr.open()
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
+        return cls(ours=ours, theirs=theirs, stderr=stderr, writer=writer)
+
+    def close_theirs(self) -> None:
+        self.theirs.close()
+        os.close(self.writer)
+
+
+def _begin(
+    backend: LocalBackend, found: Enforced, ends: _Ends
+) -> tuple[lease.OwnedDirectory, Plan, ForkedProcess | None]:
+    """All that blocks: make the directory, and have the fork server start what it is to start."""
+    _sweep_once()
+    directory = lease.OwnedDirectory.create(labels=backend.labels, working_dir=backend.working_dir)
+    try:
+        plan = _prepare(backend, found, directory)
+        if plan.orders is None:
+            return directory, plan, None
+        try:
+            descriptors = (ends.theirs.fileno(), ends.writer, *plan.passed)
+            return directory, plan, fork_server.start(plan.orders, descriptors)
+        finally:
+            plan.close()
+    except BaseException:
+        directory.remove()
+        raise
 
 
 def _prepare(backend: LocalBackend, found: Enforced, directory: lease.OwnedDirectory) -> Plan:
     if found.level == "none":
-        return plain(directory.path, backend.working_dir, _guest_command)
+        return plain(directory.path, backend.working_dir)
     if backend.working_dir is not None:
         lease.check_working_dir(backend.working_dir)
     if found.level == "landlock":
@@ -364,35 +409,34 @@ def _prepare(backend: LocalBackend, found: Enforced, directory: lease.OwnedDirec
     return fenced(
         directory,
         backend.working_dir,
-        _guest_command,
         resources=backend.resources,
         places=found.places,
         network=backend.network == "full",
     )
 
 
-async def _spawn(plan: Plan) -> tuple[GuestClient, asyncio.subprocess.Process, GuestStderr]:
-    """Start the guest's process with one end of a socket pair as its stdin and stdout."""
-    ours, theirs = socket.socketpair()
-    with contextlib.ExitStack() as passed, contextlib.ExitStack() as kept:
-        passed.callback(theirs.close)
-        kept.callback(ours.close)
-        for fd in plan.passed:
-            passed.callback(os.close, fd)
-        stderr, writer = await GuestStderr.open()
-        passed.callback(os.close, writer)
-        kept.callback(stderr.close)
-        process = await asyncio.create_subprocess_exec(
-            *plan.argv,
-            stdin=theirs.fileno(),
-            stdout=theirs.fileno(),
-            stderr=writer,
-            env={},
-            cwd="/",
-            pass_fds=plan.passed,
-            start_new_session=True,  # a terminal's Ctrl-C is for the host to act on
-        )
-        kept.pop_all()
+async def _follow(
+    plan: Plan, forked: ForkedProcess | None, ends: _Ends
+) -> tuple[GuestClient, asyncio.subprocess.Process | ForkedProcess]:
+    """Start the process, unless it was `forked` already, and connect to it."""
+    process: asyncio.subprocess.Process | ForkedProcess
+    if forked is None:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *plan.argv,
+                stdin=ends.theirs.fileno(),
+                stdout=ends.theirs.fileno(),
+                stderr=ends.writer,
+                env={},
+                cwd="/",
+                pass_fds=plan.passed,
+                start_new_session=True,  # a terminal's Ctrl-C is for the host to act on
+            )
+        finally:
+            plan.close()
+    else:
+        process = forked
+        await forked.connect()
     client = GuestClient()
-    await asyncio.get_running_loop().create_unix_connection(client.connect, sock=ours)
-    return client, process, stderr
+    await asyncio.get_running_loop().create_unix_connection(client.connect, sock=ends.ours)
+    return client, process

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import time
 from pathlib import Path
 
-__all__ = ["LEAVING", "descendants", "processes_with", "wait_until_gone", "wait_until_there"]
+__all__ = [
+    "LEAVING",
+    "descendants",
+    "parent_of",
+    "processes_with",
+    "wait_until_gone",
+    "wait_until_there",
+]
 
 LEAVING = 5.0
 """Seconds that a stopped command may take to clean up (reliability C47)."""
@@ -49,3 +57,11 @@ def descendants(process: int) -> set[int]:
     lists = Path(f"/proc/{process}/task").glob("*/children")
     children = {int(number) for path in lists for number in path.read_text().split()}
     return children.union(*map(descendants, children))
+
+
+def parent_of(process: int) -> int:
+    """The parent's id."""
+    status = Path(f"/proc/{process}/status").read_text()
+    found = re.search(r"^PPid:\t(\d+)$", status, re.MULTILINE)
+    assert found is not None
+    return int(found[1])

@@ -20,6 +20,7 @@ from paddock.backends.guest.inside import landlock
 from paddock.backends.isolation import plan
 from paddock.sandbox import Capability
 from tests.conftest import make_passable
+from tests.e2e.processes import parent_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -63,11 +64,13 @@ attempt("write /tmp", lambda: open("/tmp/paddock-landlock-test", "w"))
 attempt("/dev/shm", lambda: os.listdir("/dev/shm"))
 attempt("/dev/pts", lambda: os.listdir("/dev/pts"))
 attempt("kill", lambda: os.kill(targets["pid"], 0))
-attempt("kill the warden", lambda: os.kill(targets["warden"], 0))
+for process in "warden", "fork server":
+    attempt("kill the " + process, lambda: os.kill(targets[process], 0))
 for name in "environ", "mem", "maps", "fd", "cwd":
     attempt(name, lambda: open("/proc/%d/%s" % (targets["pid"], name), "rb").read(1))
-    path = "/proc/%d/%s" % (targets["warden"], name)
-    attempt(name + " of the warden", lambda: open(path, "rb").read(1))
+    for process in "warden", "fork server":
+        path = "/proc/%d/%s" % (targets[process], name)
+        attempt(name + " of the " + process, lambda: open(path, "rb").read(1))
 attempt("unix socket", connect(socket.SOCK_STREAM, targets["socket"]))
 attempt("abstract socket", connect(socket.SOCK_STREAM, targets["abstract"]))
 attempt("datagrams", datagram)
@@ -129,6 +132,7 @@ async def test_every_way_out_is_refused(sandbox: Sandbox, tmp_path: Path) -> Non
                 "other": str(other.working_dir),
                 "pid": outside.pid,
                 "warden": sandbox._process.pid,  # type: ignore[attr-defined]
+                "fork server": parent_of(sandbox._process.pid),  # type: ignore[attr-defined]
                 "socket": str(tmp_path / "s"),
                 "abstract": abstract,
             }

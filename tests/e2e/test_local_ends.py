@@ -13,7 +13,7 @@ import pytest
 
 from paddock import LocalBackend, SandboxLost
 from paddock.backends import local
-from paddock.backends.guest import monitor
+from paddock.backends.guest import monitor, precompiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ async def _sleepers() -> list[str]:
 
 
 async def test_a_guest_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "BOOT", "import sys; sys.exit('no guest today')")
+    monkeypatch.setattr(precompiled, "BOOT", "import sys; sys.exit('no guest today')")
     with pytest.raises(SandboxLost, match="no guest today"):
         await LocalBackend(isolation="none").create()
 

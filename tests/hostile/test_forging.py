@@ -64,7 +64,10 @@ for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         # EFAULT: it may, and only this address is none.
         if ctypes.get_errno() in (0, 14):
             done.append(f"memory of {pid}")
-    handle = os.pidfd_open(pid)
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:  # another process of this machine, which has ended meanwhile
+        continue
     for number in range(64):
         if libc.syscall(PIDFD_GETFD, handle, number, 0) >= 0:
             done.append(f"descriptor {number} of {pid}")

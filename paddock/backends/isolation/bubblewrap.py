@@ -7,7 +7,7 @@ nothing else of this machine: no home, no sockets, no other processes, no networ
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import shutil
 import sys
@@ -23,7 +23,6 @@ __all__ = ["HOME", "Fence", "arguments", "interpreter", "program", "search_path"
 UID = 1000
 """The user inside, who has the rights of the user outside that bubblewrap ran as."""
 HOME = "/home/sandbox"
-GUEST = "/run/paddock/guest"
 OUTPUT = "/run/paddock/output"
 HOSTNAME = "sandbox"
 MEMORY = 4 * 1024**3
@@ -34,25 +33,12 @@ TMP_SHARE = 2
 MERGED = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 """Links into /usr on most systems, directories on others."""
 SYSTEM = ("/usr", "/nix/store", "/gnu/store")
-ETC = (
-    *("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "timezone"),
-    *("ssl", "ca-certificates", "ca-certificates.conf", "pki", "nsswitch.conf", "protocols"),
-    *("services", "mime.types", "magic", "terminfo", "bash.bashrc", "profile", "inputrc"),
-)
-"""What programs need of /etc and what tells nothing about this machine's users."""
-RELEASE_ETC = (
-    *("os-release", "lsb-release", "debian_version", "redhat-release", "fedora-release"),
-    *("alpine-release", "arch-release", "SuSE-release", "system-release", "issue", "shells"),
-    *("login.defs", "host.conf", "networks", "rpc", "ethertypes"),
-)
-"""What programs look at to learn on what system they are."""
-NETWORK_ETC = ("resolv.conf", "gai.conf")
 EMPTY = (
     *("/boot", "/media", "/mnt", "/opt", "/root", "/srv", "/run/lock"),
     *("/var/cache", "/var/lib", "/var/log", "/var/spool"),
 )
 """Directories that every machine has."""
-LINKS = {"/var/tmp": "../tmp", "/var/run": "../run", "/etc/mtab": "../proc/self/mounts"}
+LINKS = {"/var/tmp": "../tmp", "/var/run": "../run"}
 """One directory for temporary files, with one bound."""
 PROCESSORS = "/sys/devices/system/cpu"
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -62,12 +48,15 @@ STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Fence:
     """What one sandbox needs: directories of this machine, and where they are inside."""
 
+    program: str
     working_dir: Path
     working_dir_inside: str
     home: Path
     output: Path
-    identity: Path
-    guest: Path
+    etc: Path
+    """A directory with what is shown as /etc."""
+    mounted: tuple[str, ...]
+    """What is mounted over that, by names below /etc."""
     interpreter: Path | None
     network: bool
     seccomp_fd: int
@@ -79,6 +68,7 @@ def program() -> str | None:
     return shutil.which("bwrap")
 
 
+@functools.cache
 def interpreter() -> tuple[str, Path | None]:
     """The interpreter's program, and its directory where that is not the system's."""
     executable = os.path.realpath(sys.executable)
@@ -98,7 +88,7 @@ def arguments(fence: Fence, command: list[str]) -> list[str]:
     tmp = str(min(TMP_BYTES, (fence.resources.memory or MEMORY) // TMP_SHARE))
     shm = str(fence.resources.shm_bytes(MEMORY))
     return [
-        program() or "bwrap",
+        fence.program,
         *("--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"),
         *(["--share-net"] if fence.network else []),
         *("--uid", str(UID), "--gid", str(UID), "--hostname", HOSTNAME),
@@ -110,7 +100,6 @@ def arguments(fence: Fence, command: list[str]) -> list[str]:
         *(["--ro-bind", str(fence.interpreter), str(prefix)] if fence.interpreter else []),
         *("--bind", str(fence.home), HOME),
         *("--bind", str(fence.output), OUTPUT),
-        *("--ro-bind", str(fence.guest), GUEST),
         *("--bind", str(fence.working_dir), fence.working_dir_inside),
         *("--chdir", "/", "--remount-ro", "/dev", "--remount-ro", "/"),
         *("--seccomp", str(fence.seccomp_fd), "--", *command),
@@ -132,13 +121,9 @@ def _system(fence: Fence) -> list[str]:
 
 def _usual(fence: Fence) -> list[str]:
     """What every machine has besides its programs: settings, and directories."""
-    out: list[str] = []
-    for name in (*ETC, *RELEASE_ETC, *(NETWORK_ETC if fence.network else ())):
-        path = f"/etc/{name}"
-        if os.path.exists(path):
-            out += ["--ro-bind", path, path]
-    for name in identity(network=False):
-        out += ["--ro-bind", str(fence.identity / name), f"/etc/{name}"]
+    out = ["--ro-bind", str(fence.etc), "/etc"]
+    for name in fence.mounted:
+        out += ["--ro-bind", f"/etc/{name}", f"/etc/{name}"]
     for path in EMPTY:
         out += ["--dir", path]
     for path, target in LINKS.items():
@@ -146,28 +131,3 @@ def _usual(fence: Fence) -> list[str]:
     if os.path.isdir(PROCESSORS):
         out += ["--ro-bind", PROCESSORS, PROCESSORS]
     return out
-
-
-def identity(*, network: bool) -> dict[str, str]:
-    """Return the files of /etc that say who and where a sandbox is, instead of this machine's.
-
-    With a `network`, it also knows the hosts that this machine knows by file.
-    """
-    known = HOSTS
-    if network:
-        with contextlib.suppress(OSError):
-            known = Path("/etc/hosts").read_text(errors="replace").rstrip("\n") + "\n"
-    return {**IDENTITY, "hosts": f"{known}127.0.1.1 {HOSTNAME}\n"}
-
-
-HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
-IDENTITY = {
-    "passwd": (
-        "root:x:0:0:root:/root:/bin/sh\n"
-        f"sandbox:x:{UID}:{UID}:sandbox:{HOME}:/bin/sh\n"
-        "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
-    ),
-    "group": f"root:x:0:\nsandbox:x:{UID}:\nnogroup:x:65534:\n",
-    "hostname": f"{HOSTNAME}\n",
-    "environment": "",  # this machine's may hold the password of a proxy
-}

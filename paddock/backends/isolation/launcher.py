@@ -1,4 +1,4 @@
-"""Started in place of bubblewrap: join control groups, mount, drop root's rights, become it.
+"""Before bubblewrap starts: join control groups, mount, drop root's rights, become it.
 
 All that a sandbox runs is a child of this process, so what has joined a group here is
 held by its limits from the start. The mounts and the rights are root's part:
@@ -9,17 +9,21 @@ so all that bubblewrap needs is mounted at `STAGE` first, in a mount namespace t
 only this process has. A working directory is mounted with its owner mapped to
 the sandbox's user (mount_setattr(2), MOUNT_ATTR_IDMAP): nothing on disk is chowned.
 
-Run as a script, with its orders as JSON in the one argument; standard library only.
+Runs in a fork of the fork server; standard library only.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
+import signal
 import struct
-import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from . import copies
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 OPEN_TREE, MOVE_MOUNT, MOUNT_SETATTR = 428, 429, 442
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
@@ -96,8 +100,7 @@ def picked(source: str, mapping: int | None) -> int:
 
 
 def put(tree: int, target: str) -> None:
-    """Attach a detached mount at `target`, which is made."""
-    os.mkdir(target)
+    """Attach a detached mount at `target`."""
     flags = MOVE_MOUNT_F_EMPTY_PATH
     checked(libc.syscall(MOVE_MOUNT, tree, b"", AT_FDCWD, os.fsencode(target), flags), target)
     os.close(tree)
@@ -111,8 +114,11 @@ def become(uid: int, gid: int) -> None:
     checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
-def stage(mounts: list[tuple[str, str, bool]], uid: int) -> None:
-    """Mount each source at its name below `STAGE`, with its owner mapped to `uid` if so told."""
+def stage(mounts: list[tuple[str, str, bool]], etc: dict[str, Any], uid: int) -> None:
+    """Mount each source at its name below `STAGE`, with its owner mapped to `uid` if so told.
+
+    There is an `etc`, too, of new files, and with places for what is mounted in it.
+    """
     checked(libc.unshare(CLONE_NEWNS), "unshare")
     checked(libc.mount(None, b"/", None, MS_REC | MS_SLAVE, None), "mount")
     trees = {}
@@ -123,26 +129,26 @@ def stage(mounts: list[tuple[str, str, bool]], uid: int) -> None:
             mapping = id_mapping(info.st_uid, info.st_gid, uid)
         trees[name] = picked(source, mapping)
     # Sources may lie below the stage, so it is covered only now.
-    checked(libc.mount(b"stage", os.fsencode(STAGE), b"tmpfs", 0, b"mode=755,size=64k"), STAGE)
+    checked(libc.mount(b"stage", os.fsencode(STAGE), b"tmpfs", 0, b"mode=755,size=4m"), STAGE)
+    copies.write(f"{STAGE}/etc", **etc)
     for name, tree in trees.items():
-        put(tree, f"{STAGE}/{name}")
+        target = f"{STAGE}/{name}"
+        if not os.path.exists(target):
+            os.mkdir(target)
+        put(tree, target)
 
 
-def main(orders: dict[str, Any]) -> None:
+def launch(orders: dict[str, Any]) -> NoReturn:
+    """Become bubblewrap; raise `OSError` that names what could not be done."""
     for group in orders["groups"]:
         join(group)
     if orders["uid"] is not None:
-        stage(orders["mounts"], orders["uid"])
+        stage(orders["mounts"], orders["etc"], orders["uid"])
         become(orders["uid"], orders["uid"])
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which this interpreter ignores
+        signal.signal(number, signal.SIG_DFL)
     try:
-        os.execv(orders["argv"][0], orders["argv"])
+        os.execve(orders["argv"][0], orders["argv"], {})
     except OSError as error:
         what = f"{orders['argv'][0]} cannot be run"
         raise OSError(error.errno, error.strerror, what) from None
-
-
-if __name__ == "__main__":
-    try:
-        main(json.loads(sys.argv[1]))
-    except OSError as failure:
-        sys.exit(f"paddock: {failure.filename or 'starting'}: {failure.strerror or failure}")

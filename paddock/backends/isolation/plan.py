@@ -6,21 +6,18 @@ owner removes all of it; it starts nothing.
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from paddock.backends.guest import inside
+from paddock.backends.guest import precompiled
 from paddock.backends.guest.inside.landlock import TRUNCATE_ABI
-from paddock.backends.isolation import bubblewrap, cgroups, launcher, seccomp
+from paddock.backends.isolation import bubblewrap, cgroups, copies, etc, launcher, seccomp
 from paddock.errors import ConfigError, IsolationUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from paddock.backends.lease import OwnedDirectory
     from paddock.sandbox import Resources
 
@@ -38,21 +35,30 @@ READABLE = (
 )
 """What a confined sandbox reads of this machine. resolv.conf is often a link to elsewhere."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-WARDEN = "import sys; sys.path.append({!r}); from backends.isolation.warden import main; main()"
+_copies = copies.Copies()
+NEEDED_LATER = ("encodings.idna", "fcntl", "grp", "hashlib", "pwd")
+"""What a guest imports when it needs it: under Landlock its user may not reach the files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How one guest is started. Paths are the sandbox's own."""
+    """How one guest is started, as a program or by the fork server. Paths are the sandbox's."""
 
-    argv: list[str]
+    argv: list[str] = field(default_factory=list)
+    orders: dict[str, Any] | None = None
+    """For the fork server; without them `argv` is run."""
     env: dict[str, str]
     limits: dict[str, int]
     working_dir: str
     output: str
     passed: tuple[int, ...] = ()
-    """Descriptors that the process inherits; whoever starts it closes ours."""
+    """Descriptors that the process inherits; ours are open until `close`."""
     groups: tuple[cgroups.Group, ...] = ()
+
+    def close(self) -> None:
+        """Close what was to be inherited."""
+        for fd in self.passed:
+            os.close(fd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,22 +85,21 @@ def _directories(folder: Path, working_dir: str | None) -> _Directories:
     return _Directories(home=home, output=output, work=work, fresh=fresh)
 
 
-def plain(folder: Path, working_dir: str | None, command: Callable[[str], list[str]]) -> Plan:
-    """A guest with the rights of this process; `command` starts the one in a given directory."""
+def plain(folder: Path, working_dir: str | None) -> Plan:
+    """A guest with the rights of this process."""
     made = _directories(folder, working_dir)
     prefix = bubblewrap.interpreter()[1]
     path = os.environ.get("PATH", bubblewrap.STANDARD_PATH)
+    guest = precompiled.guest()
+    program = guest.descriptor()
     return Plan(
-        argv=command(str(_guest_folder())),
+        argv=guest.command(program),
         env=_environment(f"{prefix}/bin:{path}" if prefix else path, str(made.home)),
         limits=LIMITS,
         working_dir=str(made.work),
         output=str(made.output),
+        passed=(program,),
     )
-
-
-def _guest_folder() -> Path:
-    return Path(inside.__file__).resolve().parent.parent
 
 
 def _environment(path: str, home: str) -> dict[str, str]:
@@ -105,7 +110,6 @@ def _environment(path: str, home: str) -> dict[str, str]:
 def fenced(
     directory: OwnedDirectory,
     working_dir: str | None,
-    command: Callable[[str], list[str]],
     *,
     resources: Resources,
     places: tuple[cgroups.Place, ...],
@@ -117,39 +121,50 @@ def fenced(
     groups = cgroups.plan(places, directory.path.name, replace(resources, pids=pids))
     directory.record(groups)
     cgroups.make(groups)
-    as_root = os.getuid() == 0
-    sources = _sources(made, network=network)
-    where = {name: Path(launcher.STAGE, name) for name in sources} if as_root else sources
+    uid = _free_uid() if os.getuid() == 0 else None
+    shown = etc.shown(network=network)
+    sources = _sources(made, shown, uid)
+    where = sources if uid is None else {name: Path(launcher.STAGE, name) for name in sources}
     inside_dir = "/workspace" if working_dir is None else str(made.work)
-    uid = _free_uid() if as_root else None
-    if uid is not None:
-        for path in made.fresh:
-            os.chown(path, uid, uid)
     filter_fd = _filter_descriptor(seccomp.filter_program())
+    guest = precompiled.guest()
+    passed = (filter_fd, guest.descriptor())
     fence = bubblewrap.Fence(
+        program=bubblewrap.program() or "bwrap",
         working_dir=where["work"],
         working_dir_inside=inside_dir,
         home=where["home"],
         output=where["output"],
-        identity=where["etc"],
-        guest=where["guest"],
+        etc=where.get("etc") or Path(launcher.STAGE, "etc"),
+        mounted=shown.mounted if uid is None else (),
         interpreter=where.get("python"),
         network=network,
         seccomp_fd=filter_fd,
         resources=resources,
     )
-    argv = bubblewrap.arguments(fence, command(bubblewrap.GUEST))
-    if groups or as_root:
-        argv = _launch(
-            argv, uid, sources, mapped=() if made.work in made.fresh else ("work",), groups=groups
-        )
+    argv = bubblewrap.arguments(fence, guest.command(passed[1]))
+    orders: dict[str, Any] = {
+        "argv": argv,
+        "groups": [str(group.path) for group in groups],
+        "uid": uid,
+    }
+    if uid is not None:
+        mapped = () if made.work in made.fresh else ("work",)
+        orders["mounts"] = [[name, str(path), name in mapped] for name, path in sources.items()]
+        orders["etc"] = {
+            "texts": shown.texts,
+            "copies": shown.copies,
+            "folders": shown.folders,
+            "links": dict(shown.links),
+        }
     return Plan(
         argv=argv,
+        orders=orders if groups or uid is not None else None,
         env=_environment(bubblewrap.search_path(), bubblewrap.HOME),
         limits={**LIMITS, "RLIMIT_NPROC": pids},
         working_dir=inside_dir,
         output=bubblewrap.OUTPUT,
-        passed=(filter_fd,),
+        passed=passed,
         groups=groups,
     )
 
@@ -183,16 +198,15 @@ def confined(
         seccomp.filter_program(unix_sockets=False, truncation=abi >= TRUNCATE_ABI)
     )
     orders = {
-        "host": os.getpid(),
+        "modules": _confined_modules(),
         "groups": [str(group.path) for group in groups],
         "user": user,
         "readable": [*READABLE, *([str(prefix)] if prefix else [])],
         "writable": [*DEVICES, *map(str, (made.work, made.home, made.output, temporary))],
         "filter": filter_fd,
     }
-    program = WARDEN.format(str(_guest_folder().parents[1]))
     return Plan(
-        argv=[*_python(), "-X", "utf8", "-c", program, json.dumps(orders)],
+        orders=orders,
         env={
             **_environment(bubblewrap.search_path(), str(made.home)),
             "TMPDIR": str(temporary),
@@ -234,25 +248,30 @@ def _check_passable(*folders: Path) -> None:
                 )
 
 
-def _python() -> list[str]:
-    return [bubblewrap.interpreter()[0], "-I", "-S", "-B"]
+def _confined_modules() -> list[str]:
+    """All that a guest ever imports; it cannot import anything under Landlock."""
+    inside = (f"backends.guest.{name}" for name in precompiled.guest().modules)
+    return ["backends.isolation.warden", *inside, *NEEDED_LATER]
 
 
-def _sources(made: _Directories, *, network: bool) -> dict[str, Path]:
-    """The directories of this machine that a sandbox shows, besides the system's."""
-    etc = made.home.parent / "etc"
-    etc.mkdir(mode=0o755)
-    for name, text in bubblewrap.identity(network=network).items():
-        (etc / name).write_text(text)
-    sources = {
-        "work": made.work,
-        "home": made.home,
-        "output": made.output,
-        "etc": etc,
-        "guest": _guest_folder(),
-    }
+def _sources(made: _Directories, shown: etc.Etc, uid: int | None) -> dict[str, Path]:
+    """The directories of this machine that a sandbox shows, besides the system's.
+
+    If `uid` is the user that root's sandbox runs as, they are for the launcher to mount in one
+    place, and it makes the etc. Otherwise the etc is one of them.
+    """
+    sources = {"work": made.work, "home": made.home, "output": made.output}
     prefix = bubblewrap.interpreter()[1]
-    return sources if prefix is None else {**sources, "python": prefix}
+    if prefix is not None:
+        sources["python"] = prefix
+    if uid is not None:
+        for path in made.fresh:
+            os.chown(path, uid, uid)
+        return sources | {f"etc/{name}": Path("/etc", name) for name in shown.mounted}
+    folder = made.home.parent / "etc"
+    files = _copies.of(shown.copies, shown.texts)
+    copies.write(str(folder), files=files, folders=shown.folders, links=shown.links)
+    return sources | {"etc": folder}
 
 
 def _filter_descriptor(program: bytes) -> int:
@@ -261,23 +280,6 @@ def _filter_descriptor(program: bytes) -> int:
     os.write(fd, program)
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
-
-
-def _launch(
-    argv: list[str],
-    uid: int | None,
-    sources: dict[str, Path],
-    mapped: tuple[str, ...],
-    groups: tuple[cgroups.Group, ...],
-) -> list[str]:
-    """The launcher's command line, for what has to be done before bubblewrap starts."""
-    orders = {
-        "groups": [str(group.path) for group in groups],
-        "mounts": [[name, str(path), name in mapped] for name, path in sources.items()],
-        "uid": uid,
-        "argv": argv,
-    }
-    return [*_python(), str(launcher.__file__), json.dumps(orders)]
 
 
 def _free_uid() -> int:

@@ -12,6 +12,7 @@ actions are those of seccomp(2).
 
 from __future__ import annotations
 
+import functools
 import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -189,6 +190,7 @@ def _for_call(number: int, body: bytes) -> bytes:
     return _do(JUMP_EQ, number, 0, length + 1) + body + reload
 
 
+@functools.cache
 def filter_program(
     machine: str | None = None, *, unix_sockets: bool = True, truncation: bool = True
 ) -> bytes:

@@ -5,15 +5,14 @@ so a command that kills its guest leaves nothing behind: no process of the sandb
 outlive the warden's guest, nor the host. The guest is a fork of the warden, in which all
 its modules are loaded, so it needs no file of ours from within the fence.
 
-Run with its orders as JSON in the one argument, and the folder of `backends` on its path;
-standard library only.
+Runs in a fork of the fork server, which has loaded all modules of the guest; standard library
+only.
 """
 
 from __future__ import annotations
 
 import ctypes
-import importlib
-import json
+import gc
 import os
 import signal
 import sys
@@ -27,23 +26,12 @@ if TYPE_CHECKING:
 
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 INSTRUCTION_BYTES = 8
-NEEDED_LATER = ("encodings.idna", "fcntl", "grp", "hashlib", "pwd")
-"""What the guest imports when it needs it. Its new user may not reach this interpreter's files."""
 
 
 class Program(ctypes.Structure):
     """``struct sock_fprog``."""
 
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
-
-
-def load_guest() -> None:
-    """Import all modules of the guest, also those that it imports when it needs them."""
-    for name in sorted(os.listdir(os.path.dirname(loop.__file__))):
-        if name.endswith(".py") and name != "__init__.py":
-            importlib.import_module(f"..guest.inside.{name[:-3]}", __package__)
-    for name in NEEDED_LATER:
-        importlib.import_module(name)
 
 
 def confine(orders: dict[str, Any]) -> None:
@@ -67,6 +55,7 @@ def be_guest(orders: dict[str, Any]) -> NoReturn:
     """The whole life of the guest."""
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        gc.enable()
         confine(orders)
         # After the change of user, which takes this back.
         shield.prctl(shield.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -88,14 +77,13 @@ def wait_for(guest: int) -> int:
             return code if code >= 0 else 128 - code
 
 
-def main() -> NoReturn:
-    orders: dict[str, Any] = json.loads(sys.argv[1])
+def guard(orders: dict[str, Any], parent: int) -> NoReturn:
+    """The whole life of a warden, whose parent is the process of that id."""
     shield.prctl(shield.PR_SET_CHILD_SUBREAPER, 1)
     shield.prctl(shield.PR_SET_PDEATHSIG, signal.SIGTERM)
     signal.signal(signal.SIGTERM, lambda number, stack: trees.kill_all_below(128 + number))
-    if os.getppid() != orders["host"]:
-        sys.exit("paddock: the host has ended")
-    load_guest()
+    if os.getppid() != parent:
+        sys.exit("the host has ended")
     guest = os.fork()
     if guest == 0:
         be_guest(orders)

@@ -6,7 +6,6 @@ that is root then loads no code of the sandbox's for it, and waits for no daemon
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 
@@ -58,18 +57,12 @@ class Account:
             else:
                 env.pop(name, None)
 
-    @contextlib.contextmanager
-    def acting(self) -> Iterator[None]:
+    def acting(self) -> Acting:
         """Touch files with this user's rights, and no others, in this process of root's.
 
         Its real and saved ids stay root's, so that the user can neither signal nor trace it.
         """
-        os.seteuid(self.uid)
-        try:
-            yield
-        finally:
-            os.seteuid(0)
-            hide()  # a kernel whose fs.suid_dumpable is 1 takes the change for a reason not to
+        return Acting(self.uid)
 
     def can_replace(self, path: str) -> bool:
         """Whether this user could put something else where `path` leads to; call it `acting`."""
@@ -81,6 +74,20 @@ class Account:
             if path == "/":
                 return False
             path = os.path.dirname(path)
+
+
+class Acting:
+    """The block in which root has a user's rights."""
+
+    def __init__(self, uid: int) -> None:
+        self.uid = uid
+
+    def __enter__(self) -> None:
+        os.seteuid(self.uid)
+
+    def __exit__(self, *error: object) -> None:
+        os.seteuid(0)
+        hide()  # a kernel whose fs.suid_dumpable is 1 takes the change for a reason not to
 
 
 def foundations() -> set[str]:

@@ -7,13 +7,11 @@ ends (`status`), the host is answered (`answered`), nothing of its tree is left
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import socket
 import time
 from abc import ABC, abstractmethod
 
+from .light import loads, signal, socket
 from .pipes import close_streams, make_streams, set_pipe_size
 from .streams import Inlet, Outlet, Sink
 from .supervisor import EMPTY, FAILED
@@ -170,7 +168,7 @@ class Command(Sink):
         if len(report) < end:
             return False
         if report[:1] == FAILED:
-            self.failure = json.loads(report[1 + LENGTH.size : end])
+            self.failure = loads(bytes(report[1 + LENGTH.size : end]))
             self.status = 0
         elif self.failure is None:
             self.status = value

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
+
+from .light import signal
 
 
 def fork() -> int:

@@ -12,7 +12,6 @@ import sys
 
 from .files import describe
 from .outbox import Outbox
-from .requests import OPERATIONS
 from .table import Commands
 from .tunnels import Tunnels
 from .wire import (
@@ -165,6 +164,8 @@ class Host:
         operation = self.operations.get(body["op"])
         if operation is not None:
             return operation(self, body), b""
+        from .requests import OPERATIONS  # a sandbox that only runs commands needs none
+
         with self.machine.acting():
             return OPERATIONS[body["op"]](body, blob)
 

@@ -9,8 +9,8 @@ as its proof is read, which comes with the connection.
 from __future__ import annotations
 
 import os
-import socket
 
+from .light import accepted, socket
 from .seal import HELLO_BYTES, NONCE_BYTES, is_hello, seals
 from .wire import JOIN_ADDRESS
 
@@ -59,7 +59,7 @@ class Listener:
 
     def on_connection(self) -> None:
         try:
-            connection = self.socket.accept()[0]
+            connection = accepted(self.socket)
         except OSError:
             return
         if connection.fileno() >= self.most:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 from .hosts import Host
 from .joins import PROOF_DEADLINE, Listener
+from .light import signal
 from .machine import Machine
 from .shield import PR_SET_CHILD_SUBREAPER, OomScore, can_adopt, hide, prctl, take_wire
 from .supervisor import limits_by_number

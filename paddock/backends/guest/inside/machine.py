@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from .accounts import LOGIN, UnknownUser, find_account, foundations
+from .light import suppress
 from .poller import Poller
 from .shield import hide
 from .spills import Spills
@@ -50,7 +50,7 @@ class Machine:
         """
         self.login = [name for name in LOGIN if name not in image_env]
         if user is None:
-            with contextlib.suppress(UnknownUser):
+            with suppress(UnknownUser):
                 find_account(str(os.geteuid())).log_in(os.environ, self.login)
             return os.geteuid() == 0
         account = find_account(user)
@@ -68,7 +68,7 @@ class Machine:
 
     def acting(self) -> AbstractContextManager[None]:
         """Touch files as commands would; for a block that waits for nothing."""
-        return contextlib.nullcontext() if self.account is None else self.account.acting()
+        return suppress() if self.account is None else self.account.acting()
 
     def memory_ran_out(self) -> bool:
         """Whether the kernel has ended something for lack of memory since this was last asked."""
@@ -79,7 +79,7 @@ class Machine:
 def oom_kills() -> int:
     """How often the kernel has done that, where the control group can be seen."""
     for path in OOM_COUNTS:
-        with contextlib.suppress(OSError), open(path) as file:
+        with suppress(OSError), open(path) as file:
             for line in file:
                 name, _, count = line.partition(" ")
                 if name == "oom_kill":

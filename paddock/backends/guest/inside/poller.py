@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
-import selectors
+import select
 import time
+
+from .light import heappop, heappush, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,33 +13,46 @@ if TYPE_CHECKING:
 
     Callback = Callable[[], None]
 
-READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+READ, WRITE = select.POLLIN, select.POLLOUT
+HAS_EPOLL = hasattr(select, "epoll")
+"""With the same events as poll(2); in another unit of time."""
 
 
 class Poller:
     """Calls back when a descriptor is ready or a time has come."""
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._poll = select.epoll() if HAS_EPOLL else select.poll()
+        self._watched: dict[int, tuple[Callback]] = {}
+        """By descriptor; one tuple stands for one `watch`."""
         self._timers: list[tuple[float, int, Callback]] = []
         self._timer_count = 0
 
     def watch(self, fd: int, callback: Callback, events: int = READ) -> None:
-        self._selector.register(fd, events, callback)
+        """Call back whenever it is ready, until `forget`. `KeyError` if it is watched already."""
+        if fd in self._watched:
+            raise KeyError(f"descriptor {fd} is watched already")
+        self._poll.register(fd, events)
+        self._watched[fd] = (callback,)
 
     def forget(self, fd: int) -> None:
-        self._selector.unregister(fd)
+        del self._watched[fd]
+        with suppress(OSError):  # it was closed already
+            self._poll.unregister(fd)
 
     def after(self, seconds: float, callback: Callback) -> None:
         self._timer_count += 1  # breaks ties: callbacks do not compare
-        heapq.heappush(self._timers, (time.monotonic() + seconds, self._timer_count, callback))
+        heappush(self._timers, (time.monotonic() + seconds, self._timer_count, callback))
 
     def wait(self, timeout: float | None) -> None:
         """Wait for events, at most for `timeout` seconds, and call back."""
-        for key, _ in self._selector.select(timeout):
+        if timeout is not None and not HAS_EPOLL:
+            timeout *= 1000
+        ready = [(fd, self._watched.get(fd)) for fd, _ in self._poll.poll(timeout)]
+        for fd, watch in ready:
             # An earlier callback of this round may have closed this descriptor.
-            if self._selector.get_map().get(key.fd) is key:
-                key.data()
+            if watch is not None and self._watched.get(fd) is watch:
+                watch[0]()
 
     def run_timers(self) -> float | None:
         """Call back for what is due; return seconds until the next timer, or None."""
@@ -46,8 +60,9 @@ class Poller:
             due = self._timers[0][0] - time.monotonic()
             if due > 0:
                 return due
-            heapq.heappop(self._timers)[2]()
+            heappop(self._timers)[2]()
         return None
 
     def close(self) -> None:
-        self._selector.close()
+        if hasattr(self._poll, "close"):
+            self._poll.close()

@@ -9,32 +9,30 @@ executes another program.
 
 from __future__ import annotations
 
-import contextlib
 import os
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from .light import suppress
 
 try:
-    import ctypes
+    # Not `ctypes`, which takes longer to import than all of the guest.
+    from _ctypes import call_function, dlopen, dlsym
 
-    _prctl = ctypes.CDLL(None, use_errno=True).prctl
-except (ImportError, OSError, AttributeError) as error:
+    _prctl = dlsym(dlopen(None, 0), "prctl")  # type: ignore[arg-type]  # None: this program
+except (ImportError, OSError) as error:
     if os.uname().sysname == "Linux":
         raise ImportError("this Python has no ctypes, which a guest needs") from error
-    _prctl = None  # type: ignore[assignment]  # nothing is isolated on such a system
+    _prctl = 0  # nothing is isolated on such a system
 
 PR_SET_PDEATHSIG = 1
 PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
 PR_SET_CHILD_SUBREAPER = 36
 
-can_adopt = _prctl is not None
+can_adopt = _prctl != 0
 """Whether a process can become a sub-reaper here; without, what leaves its tree is lost."""
 
 
 def prctl(option: int, value: int) -> int:
-    return int(_prctl(option, value, 0, 0, 0)) if can_adopt else 0
+    return int(call_function(_prctl, (option, value, 0, 0, 0))) if can_adopt else 0
 
 
 def hide() -> None:
@@ -75,20 +73,19 @@ class OomScore:
     def __init__(self) -> None:
         self._fd: int | None = None
         self._own = 0
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self._fd = os.open("/proc/self/oom_score_adj", os.O_RDWR)
             self._own = int(os.read(self._fd, 16))
 
-    @contextlib.contextmanager
-    def raised(self, score: int) -> Iterator[None]:
-        """What is forked meanwhile has at least this score, out of 1000."""
+    def raise_to(self, score: int) -> None:
+        """What is forked until `restore` has at least this score, out of 1000."""
         self._write(max(score, self._own))
-        try:
-            yield
-        finally:
-            self._write(self._own)
+
+    def restore(self) -> None:
+        """Have the score again that this process began with."""
+        self._write(self._own)
 
     def _write(self, score: int) -> None:
         if self._fd is not None:
-            with contextlib.suppress(OSError):  # a system that lets nobody change it
+            with suppress(OSError):  # a system that lets nobody change it
                 os.write(self._fd, str(score).encode())

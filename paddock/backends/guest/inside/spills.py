@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 
+from .light import suppress
 from .wire import STDOUT
 
 TOTAL = 1024 * 1024 * 1024
@@ -31,7 +31,7 @@ class Spills:
         Where it cannot be made, nothing is spilled.
         """
         for place in (path, f"{path}-{os.urandom(8).hex()}"):
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 os.makedirs(place, mode=0o711, exist_ok=True)
                 folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
                 if is_ours(folder):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections import deque
 
 from .files import write_all
+from .light import deque
 from .pipes import set_pipe_size
 from .poller import WRITE
 from .wire import (

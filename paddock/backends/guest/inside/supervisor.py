@@ -8,18 +8,15 @@ fork of this interpreter.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import json
 import os
 import resource
-import signal
-import socket
 import struct
 
 from .accounts import find_account
 from .files import describe, write_all
 from .forks import fork, take_signals
+from .light import dumps, loads, signal, socket, suppress
 from .programs import find_program
 from .shield import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, hide, prctl, redirect_to_null
 from .trees import kill_all_below, send_signal
@@ -81,7 +78,7 @@ class Supervisor:
 
     def give(self, order: Order, streams: Sequence[int]) -> None:
         """Send a command and the far ends of its streams; `OSError` if it is dead or stopped."""
-        text = json.dumps(order).encode()
+        text = dumps(order).encode()
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(map(PACK_FD.pack, streams)))
         if len(text) > SURE_TO_FIT:
             self.socket.settimeout(GIVE_DEADLINE)
@@ -152,7 +149,7 @@ def close_all_but(kept: int) -> None:
     for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else range(1024):
         number = int(name)
         if number > 2 and number != kept:
-            with contextlib.suppress(OSError):  # the listing's own descriptor
+            with suppress(OSError):  # the listing's own descriptor
                 os.close(number)
     redirect_to_null(0, 1, 2)
 
@@ -176,7 +173,7 @@ def receive(connection: socket.socket) -> tuple[Order, list[int]]:
     for _, _, data in rights:
         streams += [PACK_FD.unpack_from(data, at)[0] for at in range(0, len(data), PACK_FD.size)]
     size = LENGTH.unpack(head + receive_exactly(connection, LENGTH.size - len(head)))[0]
-    return json.loads(receive_exactly(connection, size)), streams
+    return loads(receive_exactly(connection, size)), streams
 
 
 def receive_exactly(connection: socket.socket, size: int) -> bytes:
@@ -331,7 +328,7 @@ def fork_job(order: Order, streams: Sequence[int], connection: socket.socket) ->
 
 
 def failure(error: BaseException) -> bytes:
-    text = json.dumps(describe(error)).encode()
+    text = dumps(describe(error)).encode()
     return FAILED + LENGTH.pack(len(text)) + text
 
 

@@ -49,8 +49,11 @@ class Supervisors:
         self.idle.append(self.new(self.account))
 
     def new(self, account: Account | None) -> Supervisor:
-        with self.oom_score.raised(FIRST_TO_GO):
+        self.oom_score.raise_to(FIRST_TO_GO)
+        try:
             supervisor = Supervisor(self.limits, account)
+        finally:
+            self.oom_score.restore()
         self.all[supervisor.pid] = supervisor
         return supervisor
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from .commands import Command, Owner
+from .light import deque
 from .wire import REPLY, frame, message
 
 TYPE_CHECKING = False

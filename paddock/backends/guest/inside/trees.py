@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import time
+
+from .light import signal, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ up for so long, so what has no end goes on in the next round."""
 
 def _children_listed(pid: int) -> list[int]:
     found: list[int] = []
-    with contextlib.suppress(OSError):  # it has ended meanwhile
+    with suppress(OSError):  # it has ended meanwhile
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                 found.extend(int(word) for word in file.read().split())
@@ -65,7 +65,7 @@ def descendants(pid: int) -> list[int]:
 
 def send_signal(pid: int, number: int) -> None:
     # It has ended, or has changed its user: then the sandbox's end is its end.
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         os.kill(pid, number)
 
 
@@ -93,6 +93,8 @@ def stop_and_kill(tops_of: Callable[[], Iterable[int]]) -> None:
 def kill_all_below(status: int = 0) -> NoReturn:
     """Kill every process below this one, reap them, and exit with `status`."""
     me = os.getpid()
+    if me == 1:
+        os._exit(status)  # the kernel kills all others, and waits for their end
     while True:
         stop_and_kill(lambda: children_of(me))
         try:

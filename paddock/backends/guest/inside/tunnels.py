@@ -7,11 +7,10 @@ is not looked at.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import socket
 import struct
 
+from .light import accepted, socket, suppress
 from .poller import READ, WRITE
 from .wire import (
     BYTES,
@@ -115,7 +114,7 @@ class Tunnels:
     def on_connection(self) -> None:
         assert self.listener is not None, "a connection before listening"
         try:
-            connection = self.listener.accept()[0]
+            connection = accepted(self.listener)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                 self.pause_listener()
@@ -330,7 +329,7 @@ class Tunnel:
 
     def end(self, *, abort: bool) -> None:
         if abort and self.socket is not None:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORTIVE)
         self.reading = self.writing = False
         self.close_socket()

@@ -6,9 +6,9 @@ the protocol in words.
 
 from __future__ import annotations
 
-import json
 import struct
 
+from .light import dumps, loads
 from .seal import TAG_BYTES
 
 TYPE_CHECKING = False
@@ -63,7 +63,7 @@ def frame(kind: int, channel: int, payload: bytes | memoryview = b"") -> bytes:
 
 def message(body: dict[str, Any], blob: bytes = b"") -> bytes:
     """The payload of a request or reply: a JSON object, then raw bytes."""
-    text = json.dumps(body, separators=(",", ":")).encode()
+    text = dumps(body).encode()
     return LENGTH.pack(len(text)) + text + blob
 
 
@@ -76,7 +76,7 @@ def parse_message(payload: bytes) -> tuple[dict[str, Any], bytes]:
     if end > len(payload):
         raise ValueError("a message is shorter than it says")
     try:
-        body = json.loads(payload[LENGTH.size : end])
+        body = loads(payload[LENGTH.size : end])
     except RecursionError:
         raise ValueError("a message is nested too deeply") from None
     if not isinstance(body, dict):

@@ -1,0 +1,139 @@
+"""Programs of ours as code of this interpreter, for processes that this interpreter runs.
+
+Starting a guest from its source takes longer than starting Python. So each module is compiled
+once, by the import system and its cache beside the module's file, which is as trusted as the
+file; a process reads all of them from a descriptor, and from no directory. Containers, whose
+Python may be another one, get the source (see `bundle`).
+"""
+
+from __future__ import annotations
+
+import functools
+import marshal
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.machinery import ExtensionFileLoader, SourceFileLoader
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paddock.backends.guest import inside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Program", "guest", "module_name", "packed"]
+
+BOOT = """\
+import gc, marshal, posix
+gc.disable()
+text = b""
+while len(text) < {size}:
+    piece = posix.pread({fd}, {size}, len(text))
+    if not piece:
+        raise EOFError("its program cannot be read")
+    text += piece
+posix.close({fd})
+loader, MODULES, EXTENSIONS = marshal.loads(text)
+exec(loader)
+from {main} import main
+gc.freeze()
+gc.enable()
+main()
+"""
+LOADER = """\
+import sys
+from _frozen_importlib_external import ExtensionFileLoader
+
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name in MODULES:
+            return type(sys.__spec__)(name, Finder, is_package=MODULES[name][0])
+        if name in EXTENSIONS:
+            file = EXTENSIONS[name]
+            return type(sys.__spec__)(name, ExtensionFileLoader(name, file), origin=file)
+        return None
+
+    @staticmethod
+    def create_module(spec):
+        return None
+
+    @staticmethod
+    def exec_module(module):
+        exec(marshal.loads(MODULES[module.__name__][1]), module.__dict__)
+
+
+sys.meta_path.insert(0, Finder)
+"""
+STANDARD = (
+    *("__future__", "struct", "_ctypes", "_heapq", "_json", "_operator", "_socket", "_struct"),
+    *("errno", "resource", "select"),
+)
+"""Modules of the standard library that every guest imports: a process is told where they are, as
+looking for them in the directories takes longer than loading them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """Modules, of which `main` has the function `main` that is run."""
+
+    main: str
+    modules: tuple[str, ...]
+    text: bytes
+
+    def descriptor(self) -> int:
+        """A new descriptor to read the modules from, for one process to inherit."""
+        if not hasattr(os, "memfd_create"):  # not Linux
+            with tempfile.TemporaryFile() as file:
+                file.write(self.text)
+                file.flush()
+                return os.dup(file.fileno())
+        fd = os.memfd_create("program")
+        os.write(fd, self.text)
+        return fd
+
+    def command(self, fd: int, *arguments: str) -> list[str]:
+        """The command line of a process that has inherited `fd`."""
+        boot = BOOT.format(fd=fd, size=len(self.text), main=self.main)
+        python = os.path.realpath(sys.executable)
+        return [python, "-I", "-S", "-B", "-X", "utf8", "-c", boot, *arguments]
+
+
+def packed(main: str, modules: Iterable[tuple[str, Path]]) -> Program:
+    """The program of these modules, given by name and file."""
+    files = dict(modules)
+    codes, extensions = {}, {}
+    for name, path in files.items():
+        codes[name] = _code(name, path)
+    for name in STANDARD:
+        spec = find_spec(name)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader) and spec.origin:
+            codes[name] = _code(name, Path(spec.origin))
+        elif spec is not None and isinstance(spec.loader, ExtensionFileLoader):
+            extensions[name] = spec.loader.path
+    loader = compile(LOADER, "<loader>", "exec")
+    text = marshal.dumps((loader, codes, extensions))
+    return Program(main=main, modules=tuple(files), text=text)
+
+
+def _code(name: str, path: Path) -> tuple[bool, bytes]:
+    """Whether it is a package, and its code."""
+    code = SourceFileLoader(name, str(path)).get_code(name)
+    return path.stem == "__init__", marshal.dumps(code)
+
+
+@functools.cache
+def guest() -> Program:
+    """The guest."""
+    folder = Path(inside.__file__).parent
+    files = sorted(folder.glob("*.py"))
+    return packed("inside.loop", [(module_name(path, above=folder.parent), path) for path in files])
+
+
+def module_name(path: Path, *, above: Path) -> str:
+    """The name of the module in `path` for who has the directory `above` on its path."""
+    return ".".join(path.relative_to(above).with_suffix("").parts).removesuffix(".__init__")

@@ -1,0 +1,81 @@
+"""The guest's own JSON reads and writes as the standard library's does."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paddock.backends.guest import precompiled
+from paddock.backends.guest.inside import light
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda below: st.lists(below) | st.dictionaries(st.text(), below),
+    max_leaves=20,
+)
+
+
+@given(VALUES)
+def test_it_writes_what_the_library_writes_and_reads_it_back(value: Any) -> None:
+    text = light.dumps(value)
+    assert text == json.dumps(value, separators=(",", ":"))
+    assert light.loads(text.encode()) == value
+
+
+@given(
+    st.binary(max_size=40) | st.text(alphabet='[]{}",:0123456789eE.+-truefalsn \\u').map(str.encode)
+)
+def test_it_refuses_what_the_library_refuses(text: bytes) -> None:
+    try:
+        expected = json.loads(text.decode("utf-8", "surrogatepass"))
+    except ValueError:
+        with pytest.raises(ValueError):  # noqa: PT011  # the messages are others
+            light.loads(text)
+    else:
+        found = light.loads(text)
+        assert found == expected or (found != found and math.isnan(expected))
+
+
+def test_what_is_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(RecursionError):
+        light.loads(b"[" * 100_000)
+
+
+def test_what_json_has_not_cannot_be_written() -> None:
+    with pytest.raises(TypeError, match="a set"):
+        light.dumps({"a": {1}})
+
+
+SLOW = {
+    "re",
+    "enum",
+    "functools",
+    "collections",
+    "contextlib",
+    "typing",
+    "json",
+    "ctypes",
+    "socket",
+}
+
+
+def test_a_guest_starts_without_the_modules_that_take_long_to_import() -> None:
+    program = precompiled.guest()
+    fd = program.descriptor()
+    command = program.command(fd)
+    command[-1] = command[-1].replace("\nmain()", "\nimport sys; print(*sys.modules)")
+    try:
+        loaded = subprocess.run(
+            command, pass_fds=[fd], stdout=subprocess.PIPE, check=True, text=True
+        )
+    finally:
+        os.close(fd)
+    assert "inside.loop" in loaded.stdout.split()
+    assert not SLOW & set(loaded.stdout.split())
