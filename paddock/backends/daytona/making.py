@@ -95,7 +95,11 @@ async def _with_guest(service: Service, plan: Plan, native: Any, lock: OwnerLock
     transport = LongPollTransport(requests.run, client.channels)
     folder = f"/tmp/.paddock-{secrets.token_hex(8)}"
     transport.write(bundle())
-    questions = [client.request("configure", limits={}, spill_dir=folder, lease=None)]
+    questions = [
+        client.request(
+            "configure", limits={}, spill_dir=folder, lease=None, user=None, image_env=[]
+        )
+    ]
     if plan.working_dir is not None:
         questions.append(
             client.request("mkdir", path=plan.working_dir, parents=True, exist_ok=True)
@@ -127,5 +131,6 @@ async def _with_guest(service: Service, plan: Plan, native: Any, lock: OwnerLock
         env={**answer["env"], **plan.env_vars},
         working_dir=plan.working_dir or str(answer["env"]["PWD"]),
         folder=folder,
+        switches=answer["switches"],
         adopt=adopt,
     )

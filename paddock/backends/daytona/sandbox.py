@@ -73,7 +73,10 @@ class Preview:
 class DaytonaSandbox(GuestSandbox):
     """Owns a sandbox of Daytona's, a lock of it, and a share of the account's client."""
 
-    one_user = "a Daytona sandbox has one user; DaytonaBackend(user=...) chooses it"
+    one_user = (
+        "only root can start them: choose it with DaytonaBackend(user='root'), or another user "
+        "for all commands"
+    )
 
     def __init__(
         self,
@@ -88,6 +91,7 @@ class DaytonaSandbox(GuestSandbox):
         env: Mapping[str, str],
         working_dir: str,
         folder: str,
+        switches: bool,
         adopt: Adopt,
     ) -> None:
         super().__init__(
@@ -97,7 +101,8 @@ class DaytonaSandbox(GuestSandbox):
             working_dir=PurePosixPath(working_dir),
             env=env,
             labels=plan.labels,
-            capabilities=CAPABILITIES - (NOT_OF_CONTAINERS if is_container(native) else set()),
+            capabilities=(CAPABILITIES | ({Capability.USER} if switches else set()))
+            - (NOT_OF_CONTAINERS if is_container(native) else set()),
             gate=Gate(),
         )
         self.fs = DaytonaFileSystem(
