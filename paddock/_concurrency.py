@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from types import TracebackType
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Interrupted",
     "Shared",
     "acquire",
+    "cancel",
     "finish",
     "in_background",
     "interruptible",
@@ -196,6 +197,23 @@ async def interruptible(work: Awaitable[T]) -> T:
         raise Interrupted(f"no answer within {CANCEL_TIMEOUT:g} s of the cancellation")
     finally:
         call.cancel()
+
+
+async def cancel(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks, and return when they have ended, whatever happens to the caller.
+
+    They have to end promptly. An error that one ends with is ignored unless the caller looks.
+    """
+    for task in tasks:
+        task.cancel()
+    await finish(_ended(tasks))
+
+
+async def _ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # or asyncio would print it
 
 
 def is_interrupted() -> bool:

@@ -9,7 +9,7 @@ import contextlib
 import signal
 from typing import TYPE_CHECKING
 
-from paddock._concurrency import finish
+from paddock._concurrency import cancel
 from paddock.errors import ExecTimeout, SandboxError
 from paddock.process import ExecResult
 
@@ -67,8 +67,7 @@ async def _run(
         return await process.wait()
     finally:
         if feeder is not None:
-            feeder.cancel()
-            await finish(_settled(feeder))
+            await cancel(feeder)
 
 
 async def _feed(process: Process, stdin: bytes) -> None:
@@ -77,7 +76,3 @@ async def _feed(process: Process, stdin: bytes) -> None:
     with contextlib.suppress(BrokenPipeError, SandboxError):
         await process.send(stdin)
         await process.send_eof()
-
-
-async def _settled(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task])

@@ -9,7 +9,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
-from paddock._concurrency import finish
+from paddock._concurrency import cancel
 from paddock.cli.errors import is_expected, report
 from paddock.redaction import NOTHING_SECRET
 
@@ -74,8 +74,7 @@ class Repl:
             await asyncio.wait([work])
         finally:
             self._work = None
-            work.cancel()  # or it has ended
-            await finish(_ended(work))
+            await cancel(work)  # or it has ended
         if work.cancelled():
             print("paddock: cancelled", file=sys.stderr, flush=True)
         elif (error := work.exception()) is not None:
@@ -83,7 +82,3 @@ class Repl:
             if not (isinstance(error, Exception) and is_expected(error)):
                 raise error
             report(error, self._redactor())
-
-
-async def _ended(work: asyncio.Task[None]) -> None:
-    await asyncio.wait([work])

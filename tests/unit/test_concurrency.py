@@ -11,6 +11,7 @@ from paddock._concurrency import (
     Interrupted,
     Shared,
     acquire,
+    cancel,
     finish,
     in_background,
     interruptible,
@@ -110,6 +111,26 @@ async def test_clean_up_of_a_caller_that_was_cancelled_before_waits_for_no_call_
 
     with pytest.raises(Interrupted):
         await finish(work(), cancelled=True)
+
+
+async def test_cancelled_tasks_have_ended_also_if_the_caller_is_cancelled() -> None:
+    begun, ended = asyncio.Event(), []
+
+    async def work() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            begun.set()
+            await asyncio.sleep(0)
+            ended.append(True)
+            raise ValueError("nobody hears of it")
+
+    tasks = [asyncio.create_task(work()) for _ in range(2)]
+    await asyncio.sleep(0)
+    cancelling = asyncio.create_task(cancel(*tasks))
+    await begun.wait()
+    await _cancelled(cancelling)
+    assert ended == [True, True]
 
 
 async def test_a_result_that_nobody_takes_is_released_within_bounds() -> None:

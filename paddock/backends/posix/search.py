@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock import backends
-from paddock._concurrency import acquire, finish
+from paddock._concurrency import acquire, cancel, finish
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -37,8 +37,7 @@ async def search(order: Mapping[str, Any], contents: AsyncGenerator[bytes]) -> l
         code = await searcher.wait()
     finally:
         await finish(_end(searcher))
-        feeder.cancel()
-        await finish(_settled(feeder))
+        await cancel(feeder)
     if not feeder.cancelled() and (error := feeder.exception()) is not None:
         raise error
     if code != 0:
@@ -76,7 +75,3 @@ async def _feed(
         pass  # it has found what it was asked for
     finally:
         searcher.stdin.close()
-
-
-async def _settled(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task])

@@ -12,7 +12,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from paddock._concurrency import finish
+from paddock._concurrency import cancel, finish
 from paddock.errors import SessionError
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ class Keeper(Generic[T]):
         finally:
             kept.waiting -= 1
             if not kept.waiting and not kept.ready.done():
-                kept.task.cancel()
-                await finish(_ended([kept.task]))
+                await cancel(kept.task)
 
     async def aclose(self) -> None:
         """Close the thing, if there is one, or stop making it; with those that were renewed.

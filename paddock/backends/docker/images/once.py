@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from paddock._concurrency import Interrupted, finish, is_interrupted
+from paddock._concurrency import Interrupted, cancel, is_interrupted
 from paddock.backends import lease
 
 if TYPE_CHECKING:
@@ -64,18 +64,11 @@ class Once(Generic[E]):
             shared.listeners.remove(listener)
             if not shared.listeners and not shared.task.done():
                 self._forget(place, shared)
-                shared.task.cancel()
-                await finish(_ended(shared.task))
+                await cancel(shared.task)
 
     def _forget(self, place: tuple[asyncio.AbstractEventLoop, str], shared: _Shared[E]) -> None:
         if self._under_way.get(place) is shared:
             del self._under_way[place]
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task])
-    if not task.cancelled():
-        task.exception()  # it failed while cleaning up after its cancellation
 
 
 @contextlib.asynccontextmanager
