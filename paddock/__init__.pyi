@@ -34,6 +34,7 @@ from .errors import (
     ModelError as ModelError,
     ObservabilityInitializationError as ObservabilityInitializationError,
     PaddockError as PaddockError,
+    RunClaimed as RunClaimed,
     RunNotCompleted as RunNotCompleted,
     SandboxClosed as SandboxClosed,
     SandboxError as SandboxError,

@@ -57,6 +57,7 @@ __all__ = [
     "ModelError",
     "ObservabilityInitializationError",
     "PaddockError",
+    "RunClaimed",
     "RunNotCompleted",
     "SandboxClosed",
     "SandboxError",
@@ -362,6 +363,20 @@ class BudgetExceeded(SessionError):
 
     def __str__(self) -> str:
         return f"the budget of {self.limit:,g} {_UNITS[self.what]} is used up: {self.spent:,.6g}"
+
+
+class RunClaimed(SessionError):
+    """Another worker has claimed the run `run_id`; its claim holds for `seconds` more unless it
+    is renewed."""
+
+    def __init__(self, run_id: str, *, seconds: float) -> None:
+        super().__init__(run_id, seconds)
+        self.run_id = run_id
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        again = f"; if it has died, try again in {self.seconds:.0f} s" if self.seconds else ""
+        return f"another worker has claimed the run {self.run_id!r}{again}"
 
 
 class RunNotCompleted(SessionError):

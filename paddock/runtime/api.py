@@ -28,11 +28,12 @@ from paddock.runtime.session import Session
 from paddock.runtime.tools.delegate import DelegateHandler
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.core.cancellation import CancelCheck
+    from paddock.runtime.core.emitter import EventSink
     from paddock.runtime.observability import Observability
     from paddock.runtime.results import EventCallback, RunResult
     from paddock.runtime.tools.registry import ToolRegistry
@@ -284,6 +285,7 @@ async def run_prompt(
     *,
     on_event: EventCallback | None = None,
     approval_decisions: Mapping[str, bool] | None = None,
+    sinks: Sequence[EventSink] = (),
 ) -> RunResult:
     """Run one prompt to its end; see `Session.run`. `on_event` may be async.
 
@@ -296,10 +298,12 @@ async def run_prompt(
     """
     if isinstance(prompt, RunState):
         take_over(runtime.session, prompt)
-        return await runtime.session.resume(approval_decisions or {}, on_event=on_event)
+        return await runtime.session.resume(
+            approval_decisions or {}, on_event=on_event, sinks=sinks
+        )
     if approval_decisions:
         raise SessionError("approval decisions are about a run's state; there is a prompt only")
-    return await runtime.session.run(prompt, on_event=on_event)
+    return await runtime.session.run(prompt, on_event=on_event, sinks=sinks)
 
 
 def take_over(session: Session, run: RunState) -> None:

@@ -1,4 +1,8 @@
-"""Where runs that wait for approvals are kept, so that any process may go on with them."""
+"""Where runs that wait for approvals are kept, so that any process may go on with them.
+
+Who goes on with a run claims it first, for a while, and renews the claim while it works. What the
+run has done is kept as it goes, so when a worker dies another one claims the run and goes on.
+"""
 
 from __future__ import annotations
 
@@ -6,57 +10,104 @@ import asyncio
 import contextlib
 import datetime as dt
 import json
+import logging
+import secrets
 import sqlite3
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from paddock._concurrency import acquire, finish
 from paddock._directory import PrivateDirectory
-from paddock.errors import SessionError, TraceError
+from paddock.errors import RunClaimed, SessionError, TraceError
 from paddock.runtime.api import run_prompt, take_over
+from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.reach import require_out_of_reach
 from paddock.runtime.run_state import RunState
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from paddock.runtime.api import AgentRuntime
     from paddock.runtime.results import EventCallback, RunResult
 
-__all__ = ["RunStore", "SqliteRunStore", "run_prompt_stored"]
+__all__ = ["Claim", "RunStore", "SqliteRunStore", "run_prompt_stored"]
+
+T = TypeVar("T")
 
 PATIENCE = 10.0
 """Seconds to wait for another process that writes the file: its transactions are one row."""
+
+CLAIM = 60.0
+"""Seconds for which a claim holds: longer than a worker's event loop is ever held up, and short
+enough to wait for when a worker has died."""
+
+RENEWALS = 3
+"""How often a claim is renewed in the time for which it holds."""
+
+_log = logging.getLogger(__name__)
 
 _CREATE = """
 CREATE TABLE IF NOT EXISTS run_states (
     run_id TEXT PRIMARY KEY,
     state_json TEXT NOT NULL,
     updated_at TEXT NOT NULL
-)
+);
+CREATE TABLE IF NOT EXISTS run_claims (
+    run_id TEXT PRIMARY KEY,
+    token TEXT NOT NULL,
+    until REAL NOT NULL
+);
 """
 _SAVE = "INSERT OR REPLACE INTO run_states (run_id, state_json, updated_at) VALUES (?, ?, ?)"
 _LOAD = "SELECT state_json FROM run_states WHERE run_id = ?"
-_TAKE = "DELETE FROM run_states WHERE run_id = ? RETURNING state_json"
+_FORGET = "DELETE FROM run_states WHERE run_id = ?"
+_CLAIM = "INSERT OR REPLACE INTO run_claims (run_id, token, until) VALUES (?, ?, ?)"
+_CLAIMED = "SELECT token, until FROM run_claims WHERE run_id = ?"
+_RELEASE = "DELETE FROM run_claims WHERE run_id = ?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to go on with a run, until it expires; `state` is what was kept of it."""
+
+    run_id: str
+    token: str
+    state: RunState | None
 
 
 class RunStore(Protocol):
-    """Keeps one `RunState` for each run id. For any number of tasks and processes."""
+    """Keeps one `RunState` for each run id. For any number of tasks and processes.
+
+    Every method bounds its own waits, and has had its effect or none when it is cancelled.
+    """
 
     async def save(self, run_id: str, state: RunState) -> None:
-        """Keep `state`, in place of an earlier one. Bounds its own waits."""
+        """Keep `state`, in place of an earlier one, whoever has claimed the run."""
         ...
 
     async def load(self, run_id: str) -> RunState | None:
         """What is kept; None if there is nothing."""
         ...
 
-    async def take(self, run_id: str) -> RunState | None:
-        """What is kept, and forget it, in one step: of several takers one gets it.
+    async def claim(self, run_id: str, *, seconds: float) -> Claim:
+        """Claim a run, whether anything is kept of it or not.
 
-        Cancelled, it is still kept.
+        Raises `RunClaimed` while another claim of it holds.
         """
+        ...
+
+    async def renew(self, claim: Claim, state: RunState | None, *, seconds: float) -> None:
+        """Hold the claim for so many seconds from now, and keep `state` unless it is None.
+
+        Raises `RunClaimed`, and keeps nothing, if somebody else has claimed the run.
+        """
+        ...
+
+    async def release(self, claim: Claim, state: RunState | None) -> None:
+        """End the claim. Keep `state`, or forget the run if it is None. Raises `RunClaimed`."""
         ...
 
 
@@ -71,37 +122,70 @@ class SqliteRunStore:
         self.path = Path(path).expanduser()
 
     async def save(self, run_id: str, state: RunState) -> None:
-        """See `RunStore.save`. Runs to its end if cancelled."""
-        text = json.dumps(state.to_dict(), ensure_ascii=True)
-        await finish(asyncio.to_thread(self._save, run_id, text))
+        """See `RunStore.save`."""
+        text = _json(state)
+        await self._do(lambda connection: _save(connection, run_id, text))
 
     async def load(self, run_id: str) -> RunState | None:
         """See `RunStore.load`."""
-        return _state(await asyncio.to_thread(self._one, _LOAD, run_id))
+        return _state(await self._do(lambda connection: _one(connection, _LOAD, run_id)))
 
-    async def take(self, run_id: str) -> RunState | None:
-        """See `RunStore.take`."""
+    async def claim(self, run_id: str, *, seconds: float) -> Claim:
+        """See `RunStore.claim`."""
+        token = secrets.token_hex(8)
 
-        async def put_back(text: str | None) -> None:
-            if text is not None:
-                await asyncio.to_thread(self._save, run_id, text)
+        def claim(connection: sqlite3.Connection) -> str | None:
+            _require_free(connection, run_id)
+            connection.execute(_CLAIM, (run_id, token, time.time() + seconds))
+            text: str | None = _one(connection, _LOAD, run_id)
+            return text
 
-        text = await acquire(asyncio.to_thread(self._one, _TAKE, run_id), put_back)
+        def unclaim(connection: sqlite3.Connection) -> None:
+            connection.execute(_RELEASE, (run_id,))
+
+        async def give_back(_: object) -> None:
+            await self._do(unclaim)
+
+        text = await acquire(self._do(claim), give_back)
         try:
-            return _state(text)
+            return Claim(run_id=run_id, token=token, state=_state(text))
         except TraceError:
-            await finish(put_back(text))
+            await self._do(unclaim)
             raise
 
-    def _save(self, run_id: str, text: str) -> None:
-        now = dt.datetime.now(dt.UTC).isoformat()
-        with self._connection() as connection:
-            connection.execute(_SAVE, (run_id, text, now))
+    async def renew(self, claim: Claim, state: RunState | None, *, seconds: float) -> None:
+        """See `RunStore.renew`."""
+        text = None if state is None else _json(state)
 
-    def _one(self, sql: str, run_id: str) -> str | None:
+        def renew(connection: sqlite3.Connection) -> None:
+            _require_ours(connection, claim)
+            connection.execute(_CLAIM, (claim.run_id, claim.token, time.time() + seconds))
+            if text is not None:
+                _save(connection, claim.run_id, text)
+
+        await self._do(renew)
+
+    async def release(self, claim: Claim, state: RunState | None) -> None:
+        """See `RunStore.release`."""
+        text = None if state is None else _json(state)
+
+        def release(connection: sqlite3.Connection) -> None:
+            _require_ours(connection, claim)
+            connection.execute(_RELEASE, (claim.run_id,))
+            if text is None:
+                connection.execute(_FORGET, (claim.run_id,))
+            else:
+                _save(connection, claim.run_id, text)
+
+        await self._do(release)
+
+    async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` in one transaction, in a thread, to its end if cancelled."""
+        return await finish(asyncio.to_thread(self._transact, work))
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._connection() as connection:
-            rows = connection.execute(sql, (run_id,)).fetchall()
-        return rows[0][0] if rows else None
+            return work(connection)
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -112,11 +196,37 @@ class SqliteRunStore:
             files.prepare_database(self.path.name)
             with contextlib.closing(sqlite3.connect(self.path, timeout=PATIENCE)) as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute(_CREATE)
+                connection.executescript(_CREATE)
+                connection.execute("BEGIN IMMEDIATE")
                 with connection:
                     yield connection
         except (OSError, sqlite3.Error) as error:
             raise SessionError(f"cannot use the run store {self.path}: {error}") from error
+
+
+def _save(connection: sqlite3.Connection, run_id: str, text: str) -> None:
+    connection.execute(_SAVE, (run_id, text, dt.datetime.now(dt.UTC).isoformat()))
+
+
+def _one(connection: sqlite3.Connection, sql: str, run_id: str) -> str | None:
+    row = connection.execute(sql, (run_id,)).fetchone()
+    return None if row is None else row[0]
+
+
+def _require_free(connection: sqlite3.Connection, run_id: str) -> None:
+    """Raise `RunClaimed` while a claim of the run holds."""
+    row = connection.execute(_CLAIMED, (run_id,)).fetchone()
+    left = 0.0 if row is None else row[1] - time.time()
+    if left > 0:
+        raise RunClaimed(run_id, seconds=left)
+
+
+def _require_ours(connection: sqlite3.Connection, claim: Claim) -> None:
+    """Raise `RunClaimed` if somebody else has claimed the run since. A claim that has expired
+    holds as well as before, as long as nobody has."""
+    row = connection.execute(_CLAIMED, (claim.run_id,)).fetchone()
+    if row is None or row[0] != claim.token:
+        raise RunClaimed(claim.run_id, seconds=0.0)
 
 
 async def run_prompt_stored(
@@ -128,14 +238,15 @@ async def run_prompt_stored(
     on_event: EventCallback | None = None,
     approval_decisions: Mapping[str, bool] | None = None,
 ) -> RunResult:
-    """`run_prompt`, which keeps a run that was interrupted in `run_store` as `run_id`.
+    """`run_prompt`, for a run that is kept in `run_store` as `run_id` until it has an answer.
 
     Where the store has such a run, that goes on with `approval_decisions`, and `prompt` is
-    not sent again. It is taken out first, so nothing that was approved runs twice: neither
-    in two processes, nor after the death of one, which takes the run along. If it then ends
-    in any other way than by its answer it is kept again, with the results that there are, and
-    the next call goes on from these; decisions about calls that have their results are passed
-    over.
+    not sent again; decisions about calls that have their results are passed over.
+
+    The run is claimed while it goes on: of two workers the second gets `RunClaimed`. What it has
+    done is kept before each call begins and when it has a result. So when a worker dies, the
+    next one goes on after its claim has expired, and no call that had begun runs again. A run
+    that ends in any other way than by its answer stays in the store, too.
 
     Raises `ConfigError` for a file that the runtime's sandbox could write.
     """
@@ -147,47 +258,92 @@ async def run_prompt_stored(
             what="the run store",
             advice="choose a file elsewhere",
         )
-    waiting = await run_store.take(run_id)
-    if waiting is None:
-        result = await run_prompt(
-            runtime, prompt, on_event=on_event, approval_decisions=approval_decisions
-        )
-    else:
-        result = await _go_on(runtime, waiting, run_store, run_id, on_event, approval_decisions)
-    left = result.state
-    if left is None and result.status == "interrupted":  # it did not even begin
-        left = waiting
-    if left is not None:
-        await finish(run_store.save(run_id, left))
-    return result
-
-
-async def _go_on(
-    runtime: AgentRuntime,
-    waiting: RunState,
-    run_store: RunStore,
-    run_id: str,
-    on_event: EventCallback | None,
-    decisions: Mapping[str, bool] | None,
-) -> RunResult:
-    """Resume `waiting`; if that raises, put back what is left of it."""
-    left: RunState | None = waiting
-    state = runtime.session.state
-    answered = {message.get("tool_call_id") for message in waiting.history}
-    asked = {call: given for call, given in (decisions or {}).items() if call not in answered}
+    claim = await run_store.claim(run_id, seconds=CLAIM)
+    kept = _KeptRun(run_store, claim, runtime)
     try:
-        take_over(runtime.session, waiting)
-        before = state.runs_started
+        async with kept.renewing():
+            return await kept.go_on(prompt, on_event, approval_decisions)
+    finally:
+        await finish(run_store.release(claim, kept.left()))
+
+
+class _KeptRun(EventSink):
+    """Keeps a run in its store while it goes on."""
+
+    def __init__(self, store: RunStore, claim: Claim, runtime: AgentRuntime) -> None:
+        self._store = store
+        self._claim = claim
+        self._runtime = runtime
+        self._session = runtime.session
+        self._runs = self._session.state.runs_started
+
+    async def go_on(
+        self, prompt: str, on_event: EventCallback | None, decisions: Mapping[str, bool] | None
+    ) -> RunResult:
+        """Resume the run that was kept, or begin it with `prompt`."""
+        waiting = self._claim.state
+        if waiting is None:
+            return await run_prompt(
+                self._runtime,
+                prompt,
+                on_event=on_event,
+                approval_decisions=decisions,
+                sinks=[self],
+            )
+        answered = {message.get("tool_call_id") for message in waiting.history}
+        asked = {call: given for call, given in (decisions or {}).items() if call not in answered}
+        take_over(self._session, waiting)
+        self._runs = self._session.state.runs_started
+        return await run_prompt(
+            self._runtime, waiting, on_event=on_event, approval_decisions=asked, sinks=[self]
+        )
+
+    async def sync(self) -> None:
+        await self._store.renew(self._claim, self._now(), seconds=CLAIM)
+
+    def left(self) -> RunState | None:
+        """What is to be kept of the run at its end."""
+        state = self._session.state
+        if state.runs_started == self._runs:
+            return self._claim.state
+        return None if state.status == "completed" else self._now()
+
+    def _now(self) -> RunState:
+        waiting, session = self._claim.state, self._session
+        if waiting is not None:
+            return RunState.of(session.state, waiting.system_prompt)
+        given = session.system_prompt
+        prompt = session.agent.system_prompt if given is None else given
+        return RunState.of(session.state, session.redactor.text(prompt))
+
+    @contextlib.asynccontextmanager
+    async def renewing(self) -> AsyncIterator[None]:
+        """The claim is renewed while the block runs."""
+        task = asyncio.create_task(self._renew(), name="claim of a run")
         try:
-            return await run_prompt(runtime, waiting, on_event=on_event, approval_decisions=asked)
+            yield
         finally:
-            if state.runs_started > before:
-                unfinished = state.status != "completed"
-                left = RunState.of(state, waiting.system_prompt) if unfinished else None
-    except BaseException:
-        if left is not None:
-            await finish(run_store.save(run_id, left))
-        raise
+            task.cancel()
+            await finish(_ended(task))
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(CLAIM / RENEWALS)
+            try:
+                await self._store.renew(self._claim, None, seconds=CLAIM)
+            except RunClaimed as error:
+                self._session.cancel(str(error))
+                return
+            except SessionError as error:
+                _log.warning("the claim of a run could not be renewed: %s", error)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    await asyncio.wait([task])
+
+
+def _json(state: RunState) -> str:
+    return json.dumps(state.to_dict(), ensure_ascii=True)
 
 
 def _state(text: str | None) -> RunState | None:

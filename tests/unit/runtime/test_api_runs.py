@@ -326,12 +326,12 @@ async def test_a_stored_run_that_did_not_begin_is_put_back(tmp_path: Path) -> No
         late = await run_prompt_stored(runtime, "Go.", run_store=store, run_id="7")
         assert late.status == "interrupted"
         assert await store.load("7") == state
-        taking = asyncio.create_task(store.take("7"))
+        claiming = asyncio.create_task(store.claim("7", seconds=60))
         await asyncio.sleep(0)
-        taking.cancel()
+        claiming.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await taking
-        assert await store.load("7") == state
+            await claiming
+        assert (await store.claim("7", seconds=60)).state == state, "it is free again"
 
 
 @pytest.mark.rows("O-20")
@@ -353,7 +353,7 @@ async def test_a_run_store_is_a_table_of_one_row_for_each_run(tmp_path: Path) ->
         connection.close()
     for run_id in ("0", "1"):
         with pytest.raises(TraceError):
-            await store.take(run_id)
+            await store.claim(run_id, seconds=60)
         with pytest.raises(TraceError):
             await store.load(run_id)
     (tmp_path / "no-database").write_text("This is a text that is no database at all. " * 9)
