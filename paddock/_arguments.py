@@ -24,6 +24,7 @@ __all__ = [
     "check_command",
     "check_local_path",
     "check_optional_bytes",
+    "check_owner",
     "check_path",
     "check_patterns",
     "check_seconds",
@@ -159,14 +160,27 @@ def check_variables(name: str, variables: object) -> dict[str, str]:
 
 def check_user(value: object) -> str | None:
     """Return ``name``, ``uid``, ``name:group`` or ``uid:gid``; None for the sandbox's own user."""
-    if value is None:
-        return None
+    return None if value is None else check_one_user("user", value)
+
+
+def check_one_user(name: str, value: object) -> str:
+    """Return what `check_user` does; None is none."""
     if isinstance(value, str) and value.count(":") <= 1:
-        check_text("user", value)
-        parts = value.split(":")
-        if all(map(_may_be_user, parts)):
+        check_text(name, value)
+        if all(map(_may_be_user, value.split(":"))):
             return value
-    raise _wrong("user", value, "'name', 'uid', 'name:group' or 'uid:gid' as text")
+    raise _wrong(name, value, "'name', 'uid', 'name:group' or 'uid:gid' as text")
+
+
+def check_owner(name: str, value: object) -> str:
+    """Return the name of a user or a group, or its number, as text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(check_whole(name, value, most=USER_MAX))
+    if isinstance(value, str) and ":" not in value:
+        check_text(name, value)
+        if _may_be_user(value):
+            return value
+    raise _wrong(name, value, "a name or a number")
 
 
 def _may_be_user(part: str) -> bool:

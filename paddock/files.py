@@ -18,7 +18,9 @@ from paddock._arguments import (
     check_callback,
     check_choice,
     check_local_path,
+    check_one_user,
     check_optional_bytes,
+    check_owner,
     check_path,
     check_patterns,
     check_text,
@@ -271,6 +273,29 @@ class FileSystem(ABC):
         """
         await self._copy(self._at(source, "source"), self._at(destination, "destination"))
 
+    def as_user(self, user: str) -> FileSystem:
+        """Return the same files, for calls with the rights of another user.
+
+        What such calls make belongs to `user`: ``name``, ``uid``, ``name:group`` or ``uid:gid``.
+        Raises `Unsupported` without `Capability.USER`. A user that the sandbox does not have is
+        the `ConfigError` of the first call.
+        """
+        return self._as_user(check_one_user("user", user))
+
+    async def chown(
+        self, path: AnyPath, user: str | int | None = None, group: str | int | None = None
+    ) -> None:
+        """Give a file to a user, a group or both, by name or number; a symbolic link is followed.
+
+        As `shutil.chown`; what the sandbox does not have is a `ConfigError`.
+        """
+        if user is None and group is None:
+            raise ConfigError("chown: give a user, a group, or both")
+        owner = None if user is None else check_owner("user", user)
+        await self._chown(
+            self._at(path), owner, None if group is None else check_owner("group", group)
+        )
+
     async def chmod(self, path: AnyPath, mode: int) -> None:
         """Set the permission bits, such as ``0o644``; a symbolic link is followed."""
         await self._chmod(self._at(path), check_whole("mode", mode, most=MODE_MAX))
@@ -449,6 +474,14 @@ class FileSystem(ABC):
     @abstractmethod
     async def _copy(self, source: PurePosixPath, destination: PurePosixPath) -> None:
         """For `copy`."""
+
+    @abstractmethod
+    def _as_user(self, user: str) -> FileSystem:
+        """For `as_user`; raises `Unsupported` where there is no `Capability.USER`."""
+
+    @abstractmethod
+    async def _chown(self, path: PurePosixPath, user: str | None, group: str | None) -> None:
+        """For `chown`; one of the two is given."""
 
     @abstractmethod
     async def _chmod(self, path: PurePosixPath, mode: int) -> None:

@@ -87,7 +87,7 @@ class DaytonaFileSystem(GuestFileSystem):
         if data is None:
             await self._put(local.blocks, "unpack", path=where)
         else:
-            job = self._client.job("unpack", stdin=True, path=where)
+            job = self._start_job("unpack", stdin=True, path=where)
             await self._send_all(job, in_one_piece(data))
         return local.transfer()
 
@@ -183,7 +183,7 @@ class DaytonaFileSystem(GuestFileSystem):
     async def _discard(self, between: str) -> None:
         """Remove what may be there; a sandbox that is lost has lost it too."""
         with contextlib.suppress(OSError, SandboxError):
-            await self._client.request("remove", path=between)
+            await self._ask("remove", path=between)
 
 
 class _CutShort(Exception):

@@ -97,10 +97,20 @@ class GuestClient:
         return self._start(order, KILL_GRACE, stdin=stdin, streamed=streamed, keep=keep)
 
     def job(
-        self, name: str, /, *, stdin: bool = False, streamed: bool = True, **arguments: Any
+        self,
+        name: str,
+        /,
+        *,
+        user: str | None,
+        stdin: bool = False,
+        streamed: bool = True,
+        **arguments: Any,
     ) -> GuestProcess:
-        """Start one of the guest's own jobs; its output is the job's answer."""
-        order = {"op": "job", "job": name, "args": arguments, "cwd": "/"}
+        """Start one of the guest's own jobs; its output is the job's answer.
+
+        It has the rights of `user`, or else those of commands.
+        """
+        order = {"op": "job", "job": name, "args": arguments, "cwd": "/", "user": user}
         keep = 0 if streamed else wire.MAX_FRAME
         return self._start(order, JOB_GRACE, stdin=stdin, streamed=streamed, keep=keep)
 

@@ -19,6 +19,7 @@ from paddock.backends.transfer import (
     receive_file,
     streamed_write,
 )
+from paddock.errors import Unsupported
 from paddock.files import (
     READ_LIMIT,
     SEARCH_LIMIT,
@@ -31,6 +32,7 @@ from paddock.files import (
     TextLines,
     too_large,
 )
+from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from paddock.backends.guest.client import GuestClient
     from paddock.backends.guest.process import GuestProcess
     from paddock.files import FileWriter
-    from paddock.sandbox import Sandbox
+    from paddock.sandbox import ExecResult, Sandbox
     from paddock.transfers import Transfer, TransferCallback, Tree
 
 __all__ = ["GuestFileSystem", "in_one_piece", "packing"]
@@ -53,10 +55,12 @@ KINDS = ("file", "directory", "symlink", "other")
 
 
 class GuestFileSystem(FileSystem):
-    def __init__(self, sandbox: Sandbox, client: GuestClient) -> None:
+    def __init__(self, sandbox: Sandbox, client: GuestClient, user: str | None = None) -> None:
         super().__init__(sandbox)
         self._sandbox = sandbox
         self._client = client
+        self._user = user
+        """Whose rights calls have, if not those of commands."""
 
     # one request each
 
@@ -66,7 +70,7 @@ class GuestFileSystem(FileSystem):
         got = 0
         while True:
             room = min(most - got, wire.INLINE)
-            body, data = await self._client.request(
+            body, data = await self._ask(
                 "read", path=str(path), offset=offset + got, limit=room, reply_bytes=room
             )
             size = self._checked(_size, body)
@@ -86,34 +90,37 @@ class GuestFileSystem(FileSystem):
         if expect is not None:
             condition["expect"] = hashlib.sha256(expect).hexdigest()
         if len(data) <= wire.INLINE:
-            await self._client.request("write", data, path=where, **condition)
+            await self._ask("write", data, path=where, **condition)
         else:
             await self._receive(where, in_one_piece(data), size=len(data), **condition)
 
     async def _append(self, path: PurePosixPath, data: bytes) -> None:
         if len(data) <= wire.INLINE:
-            await self._client.request("append", data, path=str(path))
+            await self._ask("append", data, path=str(path))
         else:
             await self._receive(str(path), in_one_piece(data), size=len(data), append=True)
 
     async def _stat(self, path: PurePosixPath, *, follow: bool) -> FileInfo:
-        body, _ = await self._client.request("stat", path=str(path), follow=follow)
+        body, _ = await self._ask("stat", path=str(path), follow=follow)
         return self._checked(_info, body.get("entry"))
 
     async def _mkdir(self, path: PurePosixPath, *, parents: bool, exist_ok: bool) -> None:
-        await self._client.request("mkdir", path=str(path), parents=parents, exist_ok=exist_ok)
+        await self._ask("mkdir", path=str(path), parents=parents, exist_ok=exist_ok)
 
     async def _remove(self, path: PurePosixPath, *, recursive: bool) -> None:
         if recursive:
             await self._job("remove", path=str(path))
         else:
-            await self._client.request("remove", path=str(path))
+            await self._ask("remove", path=str(path))
 
     async def _move(self, source: PurePosixPath, destination: PurePosixPath) -> None:
-        await self._client.request("move", path=str(source), to=str(destination))
+        await self._ask("move", path=str(source), to=str(destination))
+
+    async def _chown(self, path: PurePosixPath, user: str | None, group: str | None) -> None:
+        await self._ask("chown", path=str(path), owner=user, group=group)
 
     async def _chmod(self, path: PurePosixPath, mode: int) -> None:
-        await self._client.request("chmod", path=str(path), mode=mode)
+        await self._ask("chmod", path=str(path), mode=mode)
 
     # one job each
 
@@ -171,9 +178,30 @@ class GuestFileSystem(FileSystem):
         )
         return self._checked(_grepped, found)
 
+    async def _ask(
+        self, operation: str, blob: bytes = b"", /, *, reply_bytes: int = 0, **arguments: Any
+    ) -> tuple[dict[str, Any], bytes]:
+        """Make a request; with another user's rights it is a job, which can have them."""
+        if self._user is None:
+            return await self._client.request(operation, blob, reply_bytes=reply_bytes, **arguments)
+        job = self._start_job(
+            "call", stdin=True, streamed=False, op=operation, size=len(blob), **arguments
+        )
+        answer = await self._send_all(job, in_one_piece(blob))
+        body, data = self._checked(wire.parse_message, answer.stdout_bytes)
+        return body, self._checked(lambda data: _at_most(reply_bytes, data), data)
+
+    def _start_job(self, name: str, /, **arguments: Any) -> GuestProcess:
+        return self._client.job(name, user=self._user, **arguments)
+
+    def _as_user(self, user: str) -> GuestFileSystem:
+        if Capability.USER not in self._sandbox.capabilities:
+            raise Unsupported("as_user()", backend=self._sandbox.backend)
+        return GuestFileSystem(self._sandbox, self._client, user)
+
     async def _job(self, name: str, /, **arguments: Any) -> Sequence[Any]:
         """Run a job to its end; its answer is JSON, a value a line."""
-        process = self._client.job(name, streamed=False, **arguments)
+        process = self._start_job(name, streamed=False, **arguments)
         try:
             result = await process.wait()
         except BaseException:
@@ -202,7 +230,7 @@ class GuestFileSystem(FileSystem):
         self, path: PurePosixPath, *, append: bool, exclusive: bool
     ) -> AbstractAsyncContextManager[FileWriter]:
         mark = new_mark()
-        job = self._client.job(
+        job = self._start_job(
             "receive",
             stdin=True,
             path=str(path),
@@ -228,7 +256,7 @@ class GuestFileSystem(FileSystem):
 
     async def _upload_tree(self, source: Path, destination: PurePosixPath, tree: Tree) -> Transfer:
         local = await LocalTree.open(source, destination, tree)
-        job = self._client.job("unpack", stdin=True, path=str(destination))
+        job = self._start_job("unpack", stdin=True, path=str(destination))
         await self._send_all(job, local.blocks())
         return local.transfer()
 
@@ -239,11 +267,9 @@ class GuestFileSystem(FileSystem):
         return await extract_stream(packed, destination, source, tree)
 
     async def _receive(self, path: str, pieces: AsyncGenerator[bytes], **arguments: Any) -> None:
-        await self._send_all(
-            self._client.job("receive", stdin=True, path=path, **arguments), pieces
-        )
+        await self._send_all(self._start_job("receive", stdin=True, path=path, **arguments), pieces)
 
-    async def _send_all(self, job: GuestProcess, pieces: AsyncGenerator[bytes]) -> None:
+    async def _send_all(self, job: GuestProcess, pieces: AsyncGenerator[bytes]) -> ExecResult:
         """Feed a job to the end of `pieces`; what it says is wrong comes before a broken pipe."""
         async with job, contextlib.aclosing(pieces):
             try:
@@ -252,10 +278,12 @@ class GuestFileSystem(FileSystem):
                 await job.send_eof()
             except BrokenPipeError:
                 pass
-            _check_ended((await job.wait()).exit_code, "the upload")
+            result = await job.wait()
+            _check_ended(result.exit_code, "the upload")
+            return result
 
     async def _stream(self, name: str, /, **arguments: Any) -> AsyncGenerator[bytes]:
-        async with self._client.job(name, **arguments) as job:
+        async with self._start_job(name, **arguments) as job:
             async for stream, data in job.output():
                 if stream == "stdout":
                     yield data
@@ -273,6 +301,12 @@ def _check_ended(exit_code: int, what: str) -> None:
 
 
 # ------------------------------------------------------- answers, which nobody has checked
+
+
+def _at_most(size: int, data: bytes) -> bytes:
+    if len(data) > size:
+        raise ValueError(f"{len(data)} bytes answer a request for {size}")
+    return data
 
 
 def _size(body: Any) -> int:

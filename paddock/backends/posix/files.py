@@ -28,7 +28,7 @@ from paddock.backends.transfer import (
     new_mark,
     receive_file,
 )
-from paddock.errors import SandboxError
+from paddock.errors import SandboxError, Unsupported
 from paddock.files import (
     READ_LIMIT,
     SEARCH_LIMIT,
@@ -41,6 +41,7 @@ from paddock.files import (
     TextLines,
     too_large,
 )
+from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -76,9 +77,10 @@ class PosixFileSystem(FileSystem):
     not there raises `Unsupported` and names it.
     """
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, user: str | None = None) -> None:
         super().__init__(sandbox)
-        self._shell = Shell(sandbox)
+        self._sandbox = sandbox
+        self._shell = Shell(sandbox, user)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     # one script each
@@ -105,6 +107,17 @@ class PosixFileSystem(FileSystem):
     async def _stat(self, path: PurePosixPath, *, follow: bool) -> FileInfo:
         script = scripts.STAT if follow else scripts.LSTAT
         return _infos(await self._shell.run(script, str(path)), path)[0]
+
+    def _as_user(self, user: str) -> PosixFileSystem:
+        if Capability.USER not in self._sandbox.capabilities:
+            raise Unsupported("as_user()", backend=self._sandbox.backend)
+        return PosixFileSystem(self._sandbox, user)
+
+    async def _chown(self, path: PurePosixPath, user: str | None, group: str | None) -> None:
+        owner = user or ""
+        await self._shell.run(
+            scripts.CHOWN, str(path), owner if group is None else f"{owner}:{group}"
+        )
 
     async def _chmod(self, path: PurePosixPath, mode: int) -> None:
         # Five digits: with fewer, some chmod keep a directory's set-group-id bit.

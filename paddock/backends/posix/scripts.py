@@ -7,7 +7,7 @@ error's own words at the end of a line of stderr, and ends with 1.
 from __future__ import annotations
 
 __all__ = [
-    "CHMOD", "CONTENTS", "DELETE", "FIND", "LSTAT", "MAKE", "MOVE", "PACK", "PARENTS",
+    "CHMOD", "CHOWN", "CONTENTS", "DELETE", "FIND", "LSTAT", "MAKE", "MOVE", "PACK", "PARENTS",
     "PART", "REGULAR", "STAT", "STAT_FORMAT", "TEXTS", "UNPACK", "WHOLE",
 ]  # fmt: skip
 
@@ -69,6 +69,11 @@ MAKE = f"""{PARENTS}
 [ "$2" = 0 ] || parents "${{1%/*}}"
 if [ "$3" = 1 ] && [ -d "$1" ]; then exit 0; fi
 exec mkdir "$1"
+"""
+
+CHOWN = """
+[ -e "$1" ] || stat -L "$1" >/dev/null || exit
+exec chown "$2" "$1"
 """
 
 CHMOD = """

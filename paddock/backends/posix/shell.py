@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from paddock.backends.posix.writing import CHANGED
 from paddock.backends.transfer import streamed_write
+from paddock.backends.users import unknown_user
 from paddock.errors import FileChanged, Unsupported
 from paddock.sandbox import Command
 
@@ -49,6 +50,8 @@ ERRORS = {
     "Not a regular file": errno.EINVAL,
 }  # fmt: skip
 MISSING = re.compile(r"([\w.+-]+): (?:command )?not found", re.ASCII)
+UNKNOWN = re.compile(r"(?:invalid|unknown) (?:user|group):? ['\"\u2018]?:?([^'\"\u2019:]+)")
+"""What a chown says of a name that there is not."""
 HARMLESS = re.compile(r"file changed as we read it|file removed before we read it", re.IGNORECASE)
 """What a tar says that has packed all that it could."""
 
@@ -59,8 +62,9 @@ class Shell:
     What a recipe adds to that, such as another PATH, is for commands.
     """
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, user: str | None = None) -> None:
         self._sandbox = sandbox
+        self._user = user
 
     async def run(
         self, script: str, path: str, *args: str, cwd: str = "/", keep: int = ANSWER_MAX
@@ -126,6 +130,7 @@ class Shell:
             argv=("sh", "-c", script, "paddock", *args),
             cwd=PurePosixPath(cwd),
             env=ENVIRONMENT,
+            user=self._user,
             stdin=stdin,
             streamed=streamed,
             keep=keep,
@@ -145,6 +150,8 @@ def _raise(result: ExecResult, path: str, backend: str) -> None:
         found = MISSING.search(result.err.text)
         tool = found[1] if found else "a tool that it takes"
         raise Unsupported(f"this in a sandbox that has no {tool!r}", backend=backend)
+    if unknown := next(filter(None, map(UNKNOWN.search, lines)), None):
+        raise unknown_user(unknown[1])
     if lines and all(HARMLESS.search(line) for line in lines):
         return
     for line in lines:

@@ -135,6 +135,26 @@ def find_user(wanted: str) -> tuple[str, int | None, int | None, str]:
     return "", number, 0, "/"
 
 
+def find_user_id(wanted: str) -> int:
+    """Return the number of a user. Raise `UnknownUser`."""
+    uid = find_user(wanted)[1]
+    if uid is None:
+        raise UnknownUser(wanted)
+    return uid
+
+
+def find_group_id(wanted: str) -> int:
+    """Return the number of a group. Raise `UnknownUser`."""
+    for name, _, gid in entries(GROUPS, 3):
+        found = number_of(gid)
+        if name == wanted and found is not None:
+            return found
+    number = number_of(wanted)
+    if number is None:
+        raise UnknownUser(wanted)
+    return number
+
+
 def entries(path: str, count: int) -> Iterator[list[str]]:
     """The first `count` fields of a list's entries; none where there is no list."""
     try:

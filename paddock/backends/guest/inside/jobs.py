@@ -16,7 +16,7 @@ import sys
 
 from .files import entry, length_of, open_regular, write_all
 from .forks import take_signals
-from .wire import BULK, INLINE
+from .wire import BULK, INLINE, message
 from .writing import Addition, Replacement
 
 TYPE_CHECKING = False
@@ -142,6 +142,17 @@ def receive_from(pieces: Iterable[memoryview], args: Args) -> None:
         writer.commit(expect=args.get("expect"))
     finally:
         writer.close()
+
+
+def call(args: Args) -> None:
+    """Do a request as a job, which can have another user's rights."""
+    from .requests import OPERATIONS
+
+    with open(0, "rb", closefd=False) as stdin:
+        blob = stdin.read()
+    if len(blob) != args["size"]:
+        raise OSError(errno.EIO, "The request ended early", args["path"])
+    write_all(1, message(*OPERATIONS[args["op"]](args, blob)))
 
 
 def copy_file(args: Args) -> None:
@@ -282,9 +293,10 @@ def unpack(args: Args) -> None:
         extract(stream, args["path"])
 
 
-ENDED_BY_STDIN = frozenset({"receive", "unpack"})
+ENDED_BY_STDIN = frozenset({"call", "receive", "unpack"})
 JOBS: dict[str, Callable[[Args], None]] = {
     "send": send_file,
+    "call": call,
     "receive": receive_file,
     "copy": copy_file,
     "lines": read_lines,

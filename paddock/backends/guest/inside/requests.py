@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from .accounts import find_group_id, find_user_id
 from .files import entry, open_regular, write_all
 from .wire import INLINE
 from .writing import Replacement, about, make_directories, open_to_append
@@ -93,6 +94,13 @@ def change_mode(body: Body, blob: bytes) -> Answer:
     return {}, b""
 
 
+def change_owner(body: Body, blob: bytes) -> Answer:
+    uid = -1 if body["owner"] is None else find_user_id(body["owner"])
+    gid = -1 if body["group"] is None else find_group_id(body["group"])
+    os.chown(body["path"], uid, gid)
+    return {}, b""
+
+
 def ping(body: Body, blob: bytes) -> Answer:
     """An answer, which is all that is asked for."""
     return {}, b""
@@ -108,4 +116,5 @@ OPERATIONS: dict[str, Callable[[Body, bytes], Answer]] = {
     "remove": remove,
     "move": move,
     "chmod": change_mode,
+    "chown": change_owner,
 }

@@ -314,6 +314,7 @@ def read_all(fd: int) -> bytes:
 def fork_job(order: Order, streams: Sequence[int], connection: socket.socket) -> int:
     from .jobs import run_job
 
+    account = None if order.get("user") is None else find_account(order["user"])
     leader = fork()
     if leader == 0:
         try:
@@ -321,6 +322,9 @@ def fork_job(order: Order, streams: Sequence[int], connection: socket.socket) ->
             for number, fd in enumerate(streams):
                 os.dup2(fd, number)
                 os.close(fd)
+            if account is not None:
+                account.become()
+                hide()  # it has the connection to the guest
             run_job(order["job"], order["args"], lambda error: connection.sendall(failure(error)))
         finally:
             os._exit(1)

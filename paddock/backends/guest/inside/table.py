@@ -32,9 +32,9 @@ class Commands(Owner):
         """The highest channel on which a request of any kind arrived: hosts count up."""
 
     def start(self, channel: int, body: Body) -> None:
-        order: Order = {"cwd": body["cwd"]}
+        order: Order = {"cwd": body["cwd"], "user": body.get("user")}
         if body["op"] != "job":
-            order.update(argv=body["argv"], env=body["env"], user=body.get("user"))
+            order.update(argv=body["argv"], env=body["env"])
             order["login"] = self.machine.login
             if body["op"] == "fenced":
                 order["fence"] = body["fence"]
