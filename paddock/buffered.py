@@ -90,11 +90,14 @@ class BufferedProcess(Process):
             await self._changed.wait()
         if not self._is_read_elsewhere() and not self._discarding:
             self._discard()
-        await asyncio.wait([self._result])
+        while not self._result.done():
+            self._changed.clear()
+            await self._changed.wait()
         return self._result.result()
 
     def _is_read_elsewhere(self) -> bool:
-        return self._reader not in (None, asyncio.current_task())
+        # Most commands have no reader, and asking for the current task takes a while.
+        return self._reader is not None and self._reader is not asyncio.current_task()
 
 
 class Kept(Protocol):

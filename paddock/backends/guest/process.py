@@ -26,6 +26,7 @@ __all__ = ["GuestProcess"]
 
 UNACKNOWLEDGED_MAX = wire.WINDOW + wire.BULK
 """Bytes of streamed output that may be on their way: a window, and the rest of one read."""
+NUMBERS = (int, float)
 EXIT_CODE_MAX = 255
 DROPPED_MAX = 2**63 - 1
 OUTPUT_FRAMES: dict[int, Stream] = {wire.STDOUT: "stdout", wire.STDERR: "stderr"}
@@ -143,7 +144,7 @@ class GuestProcess(BufferedProcess):
         code, duration = body.get("exit_code"), body.get("duration")
         if type(code) is not int or not 0 <= code <= EXIT_CODE_MAX:
             raise ProtocolViolation("an exit code that no command has")
-        if not isinstance(duration, int | float) or not 0 <= duration < math.inf:
+        if not isinstance(duration, NUMBERS) or not 0 <= duration < math.inf:
             raise ProtocolViolation("a duration that is none")
         return ExecResult(
             exit_code=code,

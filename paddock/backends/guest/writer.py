@@ -82,10 +82,12 @@ class SharedWriter:
             if self._fd is None:
                 return False
             data = self._sealed(data)
-            if self._waiting:
-                self._waiting += data
-            else:
-                self._waiting += data[self._take(data) :]
+            if not self._waiting:
+                taken = self._take(data)
+                if taken == len(data):
+                    return False
+                data = data[taken:]
+            self._waiting += data
             while self._waiting:
                 taken = self._take(self._waiting)
                 if not taken:
@@ -110,6 +112,8 @@ class SharedWriter:
         """Bytes that the socket took; all of them if it is broken, which its reader notices."""
         assert self._fd is not None, "written after its close"
         try:
+            if len(data) <= MOST_AT_ONCE:
+                return os.write(self._fd, data)
             with memoryview(data) as view:
                 return os.write(self._fd, view[:MOST_AT_ONCE])
         except BlockingIOError:
