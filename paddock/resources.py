@@ -63,7 +63,7 @@ class Resources:
 class Stats:
     """`cpu` in seconds used so far, `memory` and its limit in bytes, `pids` in tasks.
 
-    A limit that there is not is None.
+    `memory_limit` is None without a limit.
     """
 
     cpu: float

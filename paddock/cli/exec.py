@@ -55,15 +55,15 @@ def exec_(
 
         tar c src | paddock exec -- tar t
     """
-    heeded = options.project_file(sandbox.project)
+    project = options.project_file(sandbox.project)
     recipe = make_backend(
         sandbox.backend,
         working_dir=sandbox.working_dir,
-        project=heeded,
+        project=project,
         secrets=sandbox.secrets(),
         **sandbox.described,
     )
-    require_trusted_setup(heeded, recipe, trust=sandbox.trust or sandbox.no_setup)
+    require_trusted_setup(project, recipe, trust=sandbox.trust or sandbox.no_setup)
     if sandbox.no_setup:
         recipe = dataclasses.replace(recipe, setup=())
     raise typer.Exit(run(_exec(recipe, command, timeout)))

@@ -30,7 +30,7 @@ _REPLACED = (
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxOptions:
-    """The options of a sandbox, as they were given. `project` heeds the project's file."""
+    """The options of a sandbox, as they were given. `project` says to read the project's file."""
 
     backend: str | None
     image: str | None

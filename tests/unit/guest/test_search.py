@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -231,7 +232,18 @@ def test_a_ripgrep_that_reads_a_file_without_end_is_ended(corpus: Path, tmp_path
     assert grep(corpus, "foo", program=script(tmp_path, text), most=100) == [str(endless)]
 
 
-def test_a_file_that_says_that_it_is_empty_is_read_without_waiting(tmp_path: Path) -> None:
+def test_where_there_can_be_no_more_threads_is_searched_without_ripgrep(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    plain = grep(corpus, "foo")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert grep(corpus, "foo", program=RIPGREP) == plain
+
+
+def test_a_file_that_says_that_it_is_empty_is_read_without_waiting() -> None:
     found = grep(Path("/proc/self/status"), "^Name:", program=RIPGREP)
     assert [hit[1] for hit in found] == [1]
 

@@ -173,7 +173,7 @@ def ripgrep(program: str, args: Args, wanted: Wanted | None) -> Iterator[list[Hi
     with process:
         assert process.stdout is not None
         try:
-            reading.start()
+            reading.watch()
             whole = yield from ripgrep_hits(process.stdout, args, wanted if is_folder else None)
             process.stdout.close()
             status = process.wait()
@@ -198,6 +198,13 @@ class Reading(threading.Thread):
         self.too_long = ""
         self._process = process
         self._most = most
+
+    def watch(self) -> None:
+        """Begin. Raise `NotUnderstood` where there can be no more threads."""
+        try:
+            self.start()
+        except RuntimeError:
+            raise NotUnderstood from None
 
     def run(self) -> None:
         while not self.ended.wait(LOOK):
