@@ -145,7 +145,7 @@ async def test_forks_have_the_files_and_lives_of_their_own(
 
 async def test_there_are_no_fewer_than_no_forks(sandbox: DockerSandbox) -> None:
     assert await sandbox.fork(0) == []
-    with pytest.raises(ConfigError, match=r"fork\(-1\)"):
+    with pytest.raises(ConfigError, match="count=-1"):
         await sandbox.fork(-1)
 
 
