@@ -60,6 +60,7 @@ look() {
   *PADDOCK_EXEC=*)
     key=${environ#*PADDOCK_EXEC=}
     key=${key%"${key#????????????????}"}
+    case $key in "" | *[!0123456789abcdef]*) key=- ;; esac
     ;;
   esac
 }

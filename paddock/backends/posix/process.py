@@ -39,6 +39,7 @@ SIGKILL takes effect at once, but what is under load starts a command late."""
 KILL_ROUND = 0.02
 """Seconds between two looks at a tree that is being ended; a look takes as long."""
 REFUSAL_MAX = 4096
+EXIT_CODE_MAX = 255
 STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
 
 
@@ -132,18 +133,18 @@ class ShellProcess(BufferedProcess):
 
     def _on_mark(self, stream: Stream, mark: Mark) -> None:
         match mark:
-            case ("begin", root, leader) if root.isdigit() and leader.isdigit():
+            case ("begin", root, leader) if _is_number(root) and _is_number(leader):
                 if not self.begun.done():
                     self.begun.set_result((int(root), int(leader)))
                     self._began = asyncio.get_running_loop().time()
             case ("cwd", name) if not self.begun.done():
                 number = getattr(errno, name, errno.EIO)
                 self._fail(OSError(number, os.strerror(number), str(self._command.cwd)))
-            case ("end", code, *left) if code.isdigit() and stream not in self._ended:
-                self._ended[stream] = int(code)
+            case ("end", code, *left) if _is_number(code) and stream not in self._ended:
+                self._ended[stream] = min(int(code), EXIT_CODE_MAX)
                 self._left = self._left or left == ["0"]
                 if len(self._ended) == len(STREAMS):
-                    self._finish(int(code), background=self._left)
+                    self._finish(self._ended[stream], background=self._left)
             case _:
                 pass  # the command's own idea of a mark
 
@@ -279,3 +280,7 @@ class ShellProcess(BufferedProcess):
         if group:
             await self._send_signal(signal.SIGCONT, group)
         return bool(found)
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit()

@@ -14,6 +14,7 @@ from paddock.backends.posix.command import environment, wrapped
 from paddock.backends.posix.inside import KEY
 from paddock.backends.posix.process import ShellProcess
 from paddock.backends.users import UNKNOWN_TO_ENGINE, unknown_user
+from paddock.errors import SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,9 +88,8 @@ class ExecProcess(ShellProcess):
                 ),
                 lambda stream: self._kill(0),
             )
-        except BaseException:
-            if not self.begun.done():
-                self.begun.set_result(None)
+        except BaseException as error:
+            self._fail(SandboxError(f"{command.argv[0]!r} was not started: {error}"))
             raise
 
     def _read(self, *, more: bool) -> None:
