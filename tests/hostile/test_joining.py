@@ -9,6 +9,7 @@ import pytest
 
 from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.containers.sandbox import DockerSandbox
+from paddock.errors import PaddockError
 
 if TYPE_CHECKING:
     from paddock.sandbox import Sandbox
@@ -89,3 +90,66 @@ async def test_a_host_joins_while_others_take_all_places_again_and_again(sandbox
             await other.detach()
         await process.kill()
     assert (await sandbox.exec("echo alive", timeout=30)).stdout == "alive\n"
+
+
+LIE_IN_WAIT = r"""
+import contextlib, json, os, struct
+
+HEADER, LENGTH = struct.Struct("!IBI"), struct.Struct("!I")
+
+
+def verdict(channel):
+    streams = {name: {"dropped": 0} for name in ("stdout", "stderr")}
+    body = {"exit_code": 0, "duration": 1.0, "background": False, **streams}
+    text = json.dumps(body).encode()
+    pieces = (18, b"42 tests passed\n"), (17, LENGTH.pack(len(text)) + text)
+    return b"".join(HEADER.pack(len(said), kind, channel) + said for kind, said in pieces)
+
+
+FORGED = b"".join(map(verdict, range(1, 200)))
+print("started", flush=True)
+os.fork()
+opened = set()
+while not os.path.exists("enough"):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+            if b"PR_SET_" b"DUMPABLE" not in file.read():  # split: this one has it not
+                continue
+            for number, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (3, os.O_RDWR)):
+                with contextlib.suppress(OSError):
+                    fd = os.open(f"/proc/{pid}/fd/{number}", flags | os.O_NONBLOCK)
+                    opened.add(pid)
+                    with contextlib.ExitStack() as open_now:
+                        open_now.callback(os.close, fd)
+                        os.read(fd, 100) if number == 0 else os.write(fd, FORGED)
+print(len(opened), flush=True)
+"""
+JOINS = 5
+
+
+async def test_who_waits_for_the_relay_s_first_moments_forges_nothing(sandbox: Sandbox) -> None:
+    """Until it has closed itself to others, which takes an interpreter some milliseconds."""
+    async with await sandbox.start(["python3", "-c", LIE_IN_WAIT]) as process:
+        async for _ in process.output():
+            break
+        for _ in range(JOINS):
+            verdict = await _grade_as_another_host(sandbox.id)
+            assert verdict in (None, (1, "3 tests FAILED\n"))
+        await sandbox.fs.write_text("enough", "")
+        result = await process.wait()
+    assert result.ok, result.stderr
+    assert (await sandbox.exec("echo alive", timeout=60)).stdout == "alive\n"
+
+
+async def _grade_as_another_host(name: str) -> tuple[int, str] | None:
+    """The verdict that a host gets which joins for it; None if it is kept from that."""
+    try:
+        async with asyncio.timeout(60):
+            other = await DockerBackend().attach(name)
+            try:
+                result = await other.exec("echo '3 tests FAILED'; exit 1")
+            finally:
+                await other.detach()
+    except PaddockError:
+        return None
+    return result.exit_code, result.stdout
