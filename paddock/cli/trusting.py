@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from paddock._directory import PrivateDirectory
-from paddock._places import config_directory
+from paddock._places import config_directory, state_directory
 from paddock.backends.isolation.levels import requested
 from paddock.cli.conversation import forget_what_was_typed
 from paddock.cli.text import one_line
@@ -50,12 +50,8 @@ class TrustStore:
     """The files that were trusted, and their digests."""
 
     def __init__(self) -> None:
-        import platformdirs
-
-        # Without a home there is no such place: then "~" stays in the path, which would be
-        # looked for in the current directory.
-        path = platformdirs.user_state_path("paddock")
-        self._files = PrivateDirectory(path) if path.is_absolute() else None
+        path = state_directory()
+        self._files = PrivateDirectory(path) if path is not None else None
 
     def known(self) -> dict[str, str]:
         """The digests by path. Empty where nothing readable is kept."""

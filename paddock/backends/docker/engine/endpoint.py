@@ -55,7 +55,7 @@ class Endpoint:
         told = os.environ.get("DOCKER_CERT_PATH")
         if not url.startswith("tcp://") or not (verify or told):
             return cls(url)
-        folder = Path(told or "~/.docker").expanduser()
+        folder = _settings_folder(told)
         files = [folder / name for name in ("ca.pem", "cert.pem", "key.pem")]
         for file in files if verify else files[1:]:
             if not file.is_file():
@@ -66,7 +66,7 @@ class Endpoint:
     @classmethod
     def _from_context(cls) -> Endpoint:
         """Find the engine of the current context, or raise `ConfigError`; never take another."""
-        folder = Path(os.environ.get("DOCKER_CONFIG") or "~/.docker").expanduser()
+        folder = _settings_folder(os.environ.get("DOCKER_CONFIG"))
         config = _read(folder / "config.json") or {}
         name = os.environ.get("DOCKER_CONTEXT") or config.get("currentContext") or "default"
         if name == "default":
@@ -143,3 +143,11 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise ConfigError(f"{path} cannot be read: it is no JSON object")
     return found
+
+
+def _settings_folder(told: str | None) -> Path:
+    """Return the directory that was `told`, or the docker CLI's own."""
+    try:
+        return Path(told or "~/.docker").expanduser()
+    except RuntimeError:
+        return Path("/.docker")  # of a user who has no home

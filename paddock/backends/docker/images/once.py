@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from paddock._concurrency import Interrupted, cancel, is_interrupted
+from paddock._places import cache_directory
 from paddock.backends import lease
 
 if TYPE_CHECKING:
@@ -74,9 +75,7 @@ class Once(Generic[E]):
 @contextlib.asynccontextmanager
 async def locked(key: str) -> AsyncIterator[None]:
     """Hold the lock called `key` among this user's processes. The kernel frees a dead process's."""
-    import platformdirs
-
-    folder = platformdirs.user_cache_path("paddock") / "locks"
+    folder = cache_directory() / "locks"
     folder.parent.mkdir(parents=True, exist_ok=True)
     lease.own_directory(folder)
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}{lease.LOCK}"
