@@ -342,3 +342,20 @@ async def test_a_directory_with_an_odd_name_can_be_worked_in(sandbox: Sandbox, c
     assert (await call("glob", pattern="*", path=shown)).content == "a\n\n[1 files found]"
     text, _ = await bash(call, "ls", working_dir=shown)
     assert text == "a"
+
+
+async def test_a_read_only_file_is_left_alone_and_the_model_told_why(
+    sandbox: Sandbox, call: Call
+) -> None:
+    await sandbox.exec("echo one > f; chmod 444 f", check=True)
+    if (await sandbox.exec("test -w f")).ok:  # root may write to it all the same
+        assert (await call("write", path="f", content="two\n")).success
+        assert (await sandbox.fs.stat("f")).mode == 0o444
+        return
+    for output in (
+        await call("write", path="f", content="two\n"),
+        await call("edit", path="f", old_string="one", new_string="two"),
+    ):
+        assert not output.success
+        assert "f is read-only (mode 0444), and nothing was written" in output.content
+    assert await sandbox.fs.read_text("f") == "one\n"

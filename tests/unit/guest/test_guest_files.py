@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -147,6 +148,91 @@ def test_a_link_that_is_not_to_be_followed_is_replaced(tmp_path: Path) -> None:
     writer.close()
     assert (tmp_path / "target").read_bytes() == b"kept"
     assert not (tmp_path / "f").is_symlink()
+
+
+def test_a_file_with_other_names_is_overwritten_and_they_stay(tmp_path: Path) -> None:
+    path, other = tmp_path / "f", tmp_path / "other"
+    path.write_bytes(b"old and longer")
+    other.hardlink_to(path)
+    write(path, b"new", expect=sha(b"old and longer"))
+    assert other.read_bytes() == b"new"
+    write(path, b"much longer than it was")
+    assert other.read_bytes() == b"much longer than it was"
+    with pytest.raises(FileChanged):
+        write(path, b"x", expect=sha(b"other"))
+    assert sorted(os.listdir(tmp_path)) == ["f", "other"]
+
+
+def test_what_cannot_be_replaced_is_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a file that is mounted by itself, or one of an owner that this user cannot give."""
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    inode = path.stat().st_ino
+
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(os, "rename", refuse)
+    write(path, b"new")
+    assert (path.read_bytes(), path.stat().st_ino) == (b"new", inode)
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_no_room_to_overwrite_is_told_before_anything_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    (tmp_path / "other").hardlink_to(path)
+
+    def refuse(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(OSError, match="No space"):
+        write(path, b"larger than it was")
+    assert path.read_bytes() == b"old"
+
+
+def test_an_addition_is_whole_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "d" / "f"
+    do("append", b"one", path=str(path))
+    do("append", b" two", path=str(path))
+    write_some = os.write
+
+    def half(fd: int, data: Any) -> int:
+        if len(data) < 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_some(fd, data[: len(data) // 2])
+
+    monkeypatch.setattr(os, "write", half)
+    with pytest.raises(OSError, match="No space"):
+        do("append", b"half of this", path=str(path))
+    assert path.read_bytes() == b"one two"
+
+
+def test_a_new_file_is_never_open_to_more_people_than_it_will_be(tmp_path: Path) -> None:
+    writer = Replacement(str(tmp_path / "f"), mode=0o600)
+    (temporary,) = tmp_path.iterdir()
+    assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+    writer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("cut", [b"", b"contents", b"contentsEN", b"contents\0END"])
+def test_a_stream_without_its_mark_has_ended_early(cut: bytes) -> None:
+    pieces = [memoryview(cut[start : start + 3]) for start in range(0, len(cut), 3)]
+    with pytest.raises(OSError, match="ended early"):
+        list(jobs.marked(pieces, b"E+D"))
+
+
+def test_a_mark_is_taken_off_the_end_of_a_stream() -> None:
+    for size in (1, 2, 3, 8, 100):
+        data = b"E+contentsE+E+D"
+        pieces = [memoryview(data[start : start + size]) for start in range(0, len(data), size)]
+        assert b"".join(jobs.marked(pieces, b"E+D")) == b"E+contentsE+"
 
 
 def test_reading_gives_the_part_that_is_asked_for_and_the_size(tmp_path: Path) -> None:
