@@ -105,7 +105,8 @@ async def test_env_is_the_sandboxs_own_plus_what_is_given(
     assert "MINE=a=b\nc\n" in result.stdout
     assert "CANARY" not in result.stdout
     names = {line.partition("=")[0] for line in result.stdout.splitlines() if "=" in line}
-    assert names <= {*sandbox.env, "MINE", "PWD", "SHLVL", "_", "OLDPWD"}
+    of_shells_and_logins = {"PWD", "SHLVL", "_", "OLDPWD", "USER", "LOGNAME"}
+    assert names <= {*sandbox.env, "MINE", *of_shells_and_logins}
 
 
 @pytest.mark.rows("C30")

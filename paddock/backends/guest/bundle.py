@@ -27,6 +27,11 @@ exec(compile(text, "<guest>", "exec"))
 
 LOADER = """\
 import sys
+from _frozen_importlib_external import PathFinder
+
+for name in ("ctypes", "json", "re"):  # what the guest imports later; some images have only a part
+    if PathFinder.find_spec(name) is None:
+        raise ModuleNotFoundError("No module named " + repr(name))
 
 SOURCES = {sources!r}
 
