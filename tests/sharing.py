@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from paddock.backends.base import Backend
     from paddock.sandbox import Sandbox
 
-LOOK = "echo $$; cat /proc/[0-9]*/stat 2>/dev/null; true"
-EMPTY = "find . -mindepth 1 -delete"
+LOOK = "echo $$; cat /proc/[0-9]*/stat 2>/dev/null; find . -mindepth 1 -delete"
+"""Prints its own process and all that it sees, and empties the working directory."""
 CHECKED = 60.0
 """Seconds that the look at a sandbox may take, on a machine that is very busy."""
 LEAVING = 20.0
@@ -51,7 +51,6 @@ class SharedSandbox:
         try:
             async with asyncio.timeout(CHECKED):
                 await _require_idle(sandbox)
-                await sandbox.exec(EMPTY, check=True)
         except BaseException:
             await self.aclose()
             raise
@@ -64,7 +63,10 @@ class SharedSandbox:
 
 
 async def _require_idle(sandbox: Sandbox) -> None:
-    """Fail if processes of commands live, after those that are about to end had their time."""
+    """Fail if processes of commands live, after those that are about to end had their time.
+
+    The working directory is empty then.
+    """
     loop = asyncio.get_running_loop()
     end = loop.time() + LEAVING
     while left := _of_other_commands((await sandbox.exec(LOOK, check=True)).stdout):

@@ -82,10 +82,10 @@ async def test_what_an_owner_left_is_deleted_by_id_once(recipe: Backend, abandon
     assert await recipe.gc() == []
 
 
-@pytest.mark.parametrize("name", ["", "nothing", "..", "../docker", "*", "a=b", "paddock-"])
-async def test_deleting_what_is_not_there_is_false(recipe: Backend, name: str) -> None:
+async def test_deleting_what_is_not_there_is_false(recipe: Backend) -> None:
     async with recipe.sandbox() as sandbox:
-        assert await recipe.delete(name) is False
+        for name in ("", "nothing", "..", "../docker", "*", "a=b", "paddock-"):
+            assert await recipe.delete(name) is False, name
         assert (await sandbox.exec("true")).ok
 
 
