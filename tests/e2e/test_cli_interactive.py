@@ -273,7 +273,7 @@ def test_what_no_command_can_do_is_told_and_the_conversation_goes_on(paddock: Pa
         for line, told in (
             ("/nonsense", "there is no command /nonsense"),
             ("/write perhaps", "say /write on"),
-            ("/download x", "say /download REMOTE LOCAL"),
+            ("/download x", "say /download"),
             ("/compact", "there is nothing yet"),
             ("/resume nonsense", "nonsense"),
             ("/help", "/download REMOTE LOCAL"),
