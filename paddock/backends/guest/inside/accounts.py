@@ -43,10 +43,11 @@ class Account:
         self.home = home
 
     def become(self) -> None:
-        """Give up all other rights for good."""
+        """Give up all other rights for good; until it executes a program, nobody looks inside."""
         os.setgroups(self.groups)
         os.setresgid(self.gid, self.gid, self.gid)
         os.setresuid(self.uid, self.uid, self.uid)
+        hide()  # a fork has all that the guest has open
 
     def log_in(self, env: MutableMapping[str, str], names: Iterable[str]) -> None:
         """Set those variables of `LOGIN` in `env` that are in `names`."""

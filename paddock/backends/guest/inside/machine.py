@@ -7,7 +7,6 @@ import os
 from .accounts import LOGIN, UnknownUser, find_account, foundations
 from .light import suppress
 from .poller import Poller
-from .shield import hide
 from .spills import Spills
 from .supervisor import descriptor_limit
 from .supervisors import Supervisors
@@ -61,7 +60,6 @@ class Machine:
             replaceable = any(map(account.can_replace, foundations()))
         if replaceable:
             account.become()
-            hide()
             return False
         self.account = self.supervisors.account = account
         return True

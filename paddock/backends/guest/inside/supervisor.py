@@ -18,7 +18,7 @@ from .files import describe, write_all
 from .forks import fork, take_signals
 from .light import dumps, loads, signal, socket, suppress
 from .programs import find_program
-from .shield import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, hide, prctl, redirect_to_null
+from .shield import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl, redirect_to_null
 from .trees import kill_all_below, send_signal
 from .wire import LENGTH
 
@@ -115,7 +115,6 @@ def live(
     apply_limits(limits)
     if account is not None:
         account.become()
-        hide()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # after the change of user, which takes this back
     if os.getppid() != parent:
@@ -324,7 +323,6 @@ def fork_job(order: Order, streams: Sequence[int], connection: socket.socket) ->
                 os.close(fd)
             if account is not None:
                 account.become()
-                hide()  # it has the connection to the guest
             run_job(order["job"], order["args"], lambda error: connection.sendall(failure(error)))
         finally:
             os._exit(1)
