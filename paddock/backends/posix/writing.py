@@ -15,15 +15,18 @@ CHANGED = "The file is not as it was read"
 PLACE = """
 path=$1
 if [ -L "$path" ]; then
-  path=$(readlink -f "$path" && echo .) || { stat -L "$1" >/dev/null; exit 1; }
+  path=$(cd "${path%/*}/" && readlink -f "$path" && echo .) || { stat -L "$1" >/dev/null; exit 1; }
   path=${path%??}
 fi
 folder=${path%/*}
 temporary=$folder/.paddock-$2
-elsewhere=${TMPDIR:-/tmp}/.paddock-$2
+elsewhere=${TMPDIR:-/tmp}
+[ -w "$elsewhere" ] || elsewhere=/dev/shm
+elsewhere=$elsewhere/.paddock-$2
 """
 """Where a file that is written goes to: a link stays, what it points to is written. What is on
-its way is beside it, or, where the directory takes no new file, elsewhere."""
+its way is beside it, or, where the directory takes no new file, elsewhere. BusyBox takes a link
+that leads nowhere as if it stood in the working directory."""
 
 WRITE = f"""{REGULAR}{PARENTS}
 fail() {{ echo "$path: $1" >&2; exit 1; }}

@@ -214,7 +214,7 @@ class ListHandler(ToolHandler):
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         arguments = invocation.arguments
-        path = parse_path(arguments.get("path", "."))
+        path = parse_path(arguments.get("path") or ".")
         sandbox = await sandbox_of(invocation)
         try:
             entries = await sandbox.fs.list(

@@ -47,7 +47,7 @@ class GlobHandler(ToolHandler):
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         pattern = parse_path(invocation.arguments["pattern"])
-        path = parse_path(invocation.arguments.get("path", "."))
+        path = parse_path(invocation.arguments.get("path") or ".")
         limit = invocation.arguments.get("max_results", MAX_RESULTS)
         sandbox = await sandbox_of(invocation)
         try:
@@ -98,7 +98,7 @@ class GrepHandler(ToolHandler):
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         arguments = invocation.arguments
-        path = parse_path(arguments.get("path", "."))
+        path = parse_path(arguments.get("path") or ".")
         sandbox = await sandbox_of(invocation)
         try:
             found = await sandbox.fs.grep(
