@@ -102,7 +102,11 @@ with open("growing", "ab", buffering=0) as file:
 """
 
 
-async def test_a_file_that_grows_is_read_as_it_was(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_a_file_that_grows_is_read_as_it_was(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for files in ("guest", "posix"):  # so that it is soon larger than what is read whole
+        monkeypatch.setattr(f"paddock.backends.{files}.files.READ_LIMIT", 10_000_000)
     async with await sandbox.start(["python3", "-c", GROW]) as growing:
         async for _, data in growing.output():
             if data.startswith(b"begun"):
