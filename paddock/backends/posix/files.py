@@ -64,6 +64,12 @@ NAMES_MAX = 64 * 1024
 RECORD = re.compile(rb"//([0-9a-f]+) (\d+) (-?\d+) (\d+) (\d+) (.*?)\n(?=//|\Z)", re.DOTALL)
 """One of `STAT_FORMAT`."""
 KINDS: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
+PACKED = re.compile(
+    r"file changed as we read it|file removed before we read it|file ?name too long$"
+    r"|error exit delayed|exiting with failure status",
+    re.IGNORECASE,
+)
+"""What a tar says that has packed all that can be extracted."""
 PRUNED = ["-type", "d", "(", *" -o ".join(f"-name {name}" for name in sorted(SKIPPED)).split(), ")"]
 """Directories that searches do not enter, as find(1) has it."""
 FILES = [*PRUNED, "-prune", "-o"]
@@ -269,7 +275,7 @@ class PosixFileSystem(FileSystem):
         self, source: PurePosixPath, destination: Path, tree: Tree
     ) -> Transfer:
         rules = await self._rules(str(source), tree)
-        packed = self._shell.stream(scripts.PACK, str(source), cwd=str(source))
+        packed = self._shell.stream(scripts.PACK, str(source), cwd=str(source), harmless=PACKED)
         async with contextlib.aclosing(packed):
             return await extract_stream(packed, destination, source, tree, rules)
 

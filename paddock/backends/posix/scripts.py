@@ -82,13 +82,34 @@ exec chmod "$2" "$1"
 """
 
 DELETE = """
+empty() (
+  cd -P "$1" || exit
+  round=0
+  while [ $round -lt 10000 ]; do
+    round=$((round + 1))
+    find . -mindepth 15 -maxdepth 15 -type d -exec sh -c '
+      round=$1 number=0
+      shift
+      for each; do mv "$each" "./.paddock-$round-$$-$((number += 1))" || exit; done
+    ' sh $round {} + || exit
+    find . -mindepth 1 -maxdepth 1 ! -name ".paddock-$round-*" -exec rm -rf {} + || exit
+    [ -n "$(find . -mindepth 1 -maxdepth 1)" ] || exit 0
+  done
+)
 if [ -d "$1" ] && [ ! -L "$1" ]; then
-  [ "$2" = 0 ] || exec rm -rf "$1"
-  exec rmdir "$1"
+  [ "$2" = 1 ] || exec rmdir "$1"
+  problem=$(rm -rf "$1" 2>&1) && exit
+  case $problem in
+    *"ame too long"*) empty "$1" && exec rmdir "$1"; exit 1 ;;
+    *) echo "$problem" >&2; exit 1 ;;
+  esac
 fi
 [ -L "$1" ] || stat "$1" >/dev/null || exit
 exec rm -f "$1"
 """
+"""Remove path $1, with $2 = 1 and all below it. An `rm` that works by whole paths cannot reach
+those that are too long, so what is 15 names deep is moved up and the rest removed, until
+nothing is left."""
 
 MOVE = """
 [ -L "$1" ] || stat "$1" >/dev/null || exit
@@ -138,9 +159,15 @@ PACK = """
 [ -r . ] || { echo "$1: Permission denied" >&2; exit 1; }
 copies=--hard-dereference
 tar $copies -cf /dev/null -T /dev/null 2>/dev/null || copies=
-exec tar $copies -cf - .
+exec 3>&1
+code=$({ {
+  tar $copies -cf - . >&3 3>&- 4>&-
+  echo $? >&4
+} 2>&1 | sed 's/.*: \\(File *name too long\\)$/tar: \\1/' >&2; } 4>&1)
+exit $code
 """
-"""The directory $1, in which it is run, as a tar stream."""
+"""The directory $1, in which it is run, as a tar stream. Paths that are too long are cut from
+its messages, so that those are few bytes."""
 
 UNPACK = """
 is_folder() { [ -d "$1" ] && [ ! -L "$1" ]; }

@@ -170,6 +170,23 @@ async def test_one_program_is_enough_for_commands_and_files(
     assert (tmp_path / "down" / "\udcff\n").read_bytes() == b"one\r\ntwo"
 
 
+DEEP = "mkdir deep; cd deep; echo x > f; for i in $(seq 1500); do mkdir ddd; cd -P ./ddd; done"
+
+
+async def test_paths_that_are_too_long_for_its_tools_are_left_out_and_removed(
+    busybox: Sandbox, tmp_path: Path
+) -> None:
+    await busybox.exec(DEEP, check=True)
+    await busybox.exec("ln deep/f deep/hard; mkfifo deep/pipe; ln -s /etc deep/out", check=True)
+    got = await busybox.fs.download("deep", tmp_path / "deep", ignore=["nothing"])
+    assert (tmp_path / "deep" / "hard").read_text() == "x\n"
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["ddd", "f", "hard"]
+    reasons = {str(each.path).rpartition("/")[2]: each.reason for each in got.left_out}
+    assert set(reasons) == {"ddd", "pipe", "out"}
+    await busybox.fs.remove("deep", recursive=True)
+    assert not await busybox.fs.exists("deep")
+
+
 async def test_a_tree_dies_in_it_too(busybox: Sandbox) -> None:
     tree = "trap '' TERM; setsid sleep 984001 & env -i setsid sleep 984002 & (sleep 984003 &); "
     with pytest.raises(ExecTimeout):
