@@ -10,52 +10,66 @@ from paddock.errors import ConfigError, Unsupported
 from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from paddock.files import FileSystem
     from paddock.sandbox import Sandbox
 
 
 async def test_calls_as_another_user_have_that_users_rights(
-    sandbox: Sandbox, tmp_path: Path
+    sandbox: Sandbox, tmp_path: Path, require: Callable[[str, object, str], None]
 ) -> None:
     if Capability.USER not in sandbox.capabilities:
         with pytest.raises(Unsupported, match="as_user"):
             sandbox.fs.as_user("nobody")
         return
-    fs = sandbox.fs.as_user("nobody")
-    await sandbox.exec("mkdir theirs; chown nobody theirs; echo mine > mine; chmod 600 mine")
-    await fs.write_text("theirs/a", "one\n")
-    await fs.append("theirs/a", "needle\n")
-    await fs.write_bytes("theirs/big", bytes(1_500_000))
-    async with fs.open_write("theirs/b") as file:
+    imported = await sandbox.exec("python3 -c 'import base64'", user="nobody")
+    require("python for all users", imported.ok, "the sandbox's Python is closed to other users")
+    # Not every user may pass through the working directory.
+    made = await sandbox.exec("mktemp -d /tmp/users-XXXXXX", check=True)
+    top = made.stdout.strip()
+    prepare = "chmod 755 .; mkdir theirs; chown nobody theirs; echo mine > mine; chmod 600 mine"
+    await sandbox.exec(prepare, cwd=top, check=True)
+    try:
+        await _use(sandbox, sandbox.fs.as_user("nobody"), top, tmp_path)
+    finally:
+        await sandbox.fs.remove(top, recursive=True)
+
+
+async def _use(sandbox: Sandbox, fs: FileSystem, top: str, tmp_path: Path) -> None:
+    await fs.write_text(f"{top}/theirs/a", "one\n")
+    await fs.append(f"{top}/theirs/a", "needle\n")
+    await fs.write_bytes(f"{top}/theirs/big", bytes(1_500_000))
+    async with fs.open_write(f"{top}/theirs/b") as file:
         await file.write(b"by pieces")
-    await fs.copy("theirs/a", "theirs/c")
-    await fs.mkdir("theirs/d")
+    await fs.copy(f"{top}/theirs/a", f"{top}/theirs/c")
+    await fs.mkdir(f"{top}/theirs/d")
     (tmp_path / "up").write_text("sent")
-    await fs.upload(tmp_path / "up", "theirs/e")
-    owners = await sandbox.exec("stat -c %U theirs/*")
+    await fs.upload(tmp_path / "up", f"{top}/theirs/e")
+    owners = await sandbox.exec(f"stat -c %U {top}/theirs/*")
     assert owners.stdout == "nobody\n" * 6
-    assert await fs.read_text("theirs/a") == "one\nneedle\n"
-    assert await fs.read_bytes("theirs/big", offset=1_499_999) == b"\0"
-    assert [line.line for line in (await fs.grep("needle", "theirs/a")).lines] == [2]
-    assert len(await fs.list("theirs")) == 6
+    assert await fs.read_text(f"{top}/theirs/a") == "one\nneedle\n"
+    assert await fs.read_bytes(f"{top}/theirs/big", offset=1_499_999) == b"\0"
+    assert [line.line for line in (await fs.grep("needle", f"{top}/theirs/a")).lines] == [2]
+    assert len(await fs.list(f"{top}/theirs")) == 6
     for call in (
-        fs.read_bytes("mine"),
-        fs.read_lines("mine"),
-        fs.write_bytes("mine", b"x"),
-        fs.append("mine", b"x"),
-        fs.write_bytes("new", b"x"),
-        fs.write_bytes("new", bytes(1_500_000)),
-        fs.copy("mine", "theirs/f"),
-        fs.chmod("mine", 0o666),
-        fs.remove("mine"),
-        fs.download(sandbox.path("mine"), tmp_path / "down"),
+        fs.read_bytes(f"{top}/mine"),
+        fs.read_lines(f"{top}/mine"),
+        fs.write_bytes(f"{top}/mine", b"x"),
+        fs.append(f"{top}/mine", b"x"),
+        fs.write_bytes(f"{top}/new", b"x"),
+        fs.write_bytes(f"{top}/new", bytes(1_500_000)),
+        fs.copy(f"{top}/mine", f"{top}/theirs/f"),
+        fs.chmod(f"{top}/mine", 0o666),
+        fs.remove(f"{top}/mine"),
+        fs.download(f"{top}/mine", tmp_path / "down"),
     ):
         with pytest.raises(PermissionError):
             await call
-    assert await sandbox.fs.read_text("mine") == "mine\n"
+    assert await sandbox.fs.read_text(f"{top}/mine") == "mine\n"
     with pytest.raises(FileNotFoundError):
-        await fs.stat("absent")
+        await fs.stat(f"{top}/absent")
 
 
 async def test_a_user_that_there_is_not_is_named(sandbox: Sandbox) -> None:

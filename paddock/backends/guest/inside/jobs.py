@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import json
 import os
 import signal
@@ -293,6 +294,17 @@ def unpack(args: Args) -> None:
         extract(stream, args["path"])
 
 
+def load() -> None:
+    """Import what jobs need: a process is about to become a user who may not read it.
+
+    Nor is such a user to choose what is imported.
+    """
+    for name in LOADED_LATE:
+        importlib.import_module(f".{name}", __package__)
+    importlib.import_module("hashlib")
+
+
+LOADED_LATE = ("archive", "extraction", "folders", "ignored", "requests", "search", "selection")
 ENDED_BY_STDIN = frozenset({"call", "receive", "unpack"})
 JOBS: dict[str, Callable[[Args], None]] = {
     "send": send_file,

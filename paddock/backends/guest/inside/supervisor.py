@@ -311,9 +311,11 @@ def read_all(fd: int) -> bytes:
 
 
 def fork_job(order: Order, streams: Sequence[int], connection: socket.socket) -> int:
-    from .jobs import run_job
+    from .jobs import load, run_job
 
     account = None if order.get("user") is None else find_account(order["user"])
+    if account is not None:
+        load()
     leader = fork()
     if leader == 0:
         try:
