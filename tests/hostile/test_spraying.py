@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-SECONDS = int(os.environ.get("PADDOCK_SPRAY_SECONDS", "2"))
+SECONDS = int(os.environ.get("PADDOCK_SPRAY_SECONDS", "5"))
 GROWTH_MAX = 64 * 1024 * 1024
 """Bytes by which the host may grow."""
 ABOVE_COMMANDS = {"daytona": 3, "local-landlock": 2}

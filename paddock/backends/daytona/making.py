@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from paddock.backends.daytona.plan import Plan
     from paddock.backends.daytona.service import Service
 
-__all__ = ["adopt", "join", "make"]
+__all__ = ["FOLDERS", "adopt", "join", "make"]
 
+FOLDERS = "/tmp/.paddock-"
+"""How the paths begin of the directories in which guests keep output that is too long."""
 READY_DEADLINE = 60.0
 """Seconds until a guest has to answer in a sandbox that runs."""
 LOST_AND_FOUND = 3.0
@@ -93,7 +95,7 @@ async def _with_guest(service: Service, plan: Plan, native: Any, lock: OwnerLock
     client = GuestClient(kill_timeout=PAUSE_MAX + REPEATING)
     requests = RequestChannel(service, native, client.link)
     transport = LongPollTransport(requests.run, client.channels)
-    folder = f"/tmp/.paddock-{secrets.token_hex(8)}"
+    folder = f"{FOLDERS}{secrets.token_hex(8)}"
     transport.write(bundle())
     questions = [
         client.request(

@@ -17,6 +17,7 @@ import re
 import secrets
 import shutil
 import tempfile
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import MappingProxyType
@@ -37,6 +38,7 @@ from paddock.testing.daytona.extras import Extras
 from paddock.testing.daytona.faults import Faults
 from paddock.testing.daytona.fleet import Fleet
 from paddock.testing.daytona.gate import EFFECTS, Gate
+from paddock.testing.daytona.leftovers import remove_leftovers
 from paddock.testing.daytona.relay import relay
 from paddock.testing.daytona.schema import Schema, Violation
 from paddock.testing.daytona.storage import Storage
@@ -183,6 +185,7 @@ class DaytonaServer:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.to_thread, remove_leftovers, time.time())
             await asyncio.to_thread(self._root.mkdir, mode=0o700)
             stack.push_async_callback(asyncio.to_thread, shutil.rmtree, self._root)
             self._session = await stack.enter_async_context(
