@@ -74,7 +74,7 @@ async def test_trap_15_uploads_are_streamed_to_where_they_belong(
     assert await sandbox.fs.read_bytes(f"{sandbox.working_dir}/a/b/big") == big
     assert daytona.server.count("POST", "/files/bulk-upload") == 1
     await sandbox.fs.write_text("file", "no folder")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(NotADirectoryError):
         await sandbox.fs.upload_file(tmp_path / "big", "file/inside")
 
 

@@ -110,7 +110,7 @@ async def test_what_ended_a_sandbox_is_not_the_memory_that_ran_out_in_a_command(
 
 @pytest.mark.usefixtures("control_groups")
 async def test_memory_that_does_not_hold_a_guest_is_told(engine: Engine) -> None:
-    recipe = DockerBackend(network="none", resources=Resources(memory=7 * 1024**2))
+    recipe = DockerBackend(network="none", resources=Resources(memory=6 * 1024**2))
     with pytest.raises(SandboxLost, match="its guest did not start: its memory ran out"):
         await recipe.create()
 
