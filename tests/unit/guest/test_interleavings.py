@@ -389,7 +389,7 @@ class Conversation(RuleBasedStateMachine):
     def check_result(self, name: str, result: ExecResult) -> None:
         killed = self.waiting.get(f"kill {name}") is not None and result.exit_code == 137
         assert killed or result.exit_code == int(name) % 200
-        assert set(result.stdout) <= {name[-1]}
+        assert set(result.stdout_bytes) <= {ord(name[-1])}
 
     @invariant()
     def what_changes_something_is_done_once(self) -> None:
