@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-hypothesis.settings.register_profile("paddock")
-hypothesis.settings.load_profile("paddock")  # examples are as slow as the machine is busy
+# What is set by itself, as in CI, but for the deadline: examples are as slow as a machine is busy.
+hypothesis.settings.register_profile("paddock", hypothesis.settings.default, deadline=None)
+hypothesis.settings.load_profile("paddock")
 
 REQUIRED = frozenset(filter(None, os.environ.get("PADDOCK_REQUIRE", "").split(",")))
 """What this machine is meant to have: a test that lacks it fails instead of being skipped."""
