@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
-from paddock._concurrency import Interrupted, finish, interruptible
+from paddock._concurrency import Interrupted, cancel, finish, interruptible
 from paddock.errors import ConfigError, MissingCredentials, MissingDependency, SandboxError
 
 if TYPE_CHECKING:
@@ -131,7 +131,15 @@ class Service:
         )
         if connecting is not None:
             await asyncio.wait([connecting], timeout=CONNECTING)
+        # Where that connection broke and is being made again, closing forgets it as it is.
+        events = getattr(self.client._event_dispatcher, "_sio", None)
         await self.client.close()  # type: ignore[no-untyped-call]
+        if events is not None:
+            stopping = asyncio.create_task(events.shutdown())
+            await asyncio.wait([stopping], timeout=CONNECTING)
+            await cancel(stopping)
+            if events.eio.http is not None:
+                await events.eio.http.close()
 
     async def call(
         self,
