@@ -74,5 +74,5 @@ class SessionSettings:
         self._meter = UsageMeter(budget) if isinstance(budget, Budget) else budget
 
     def open_meter(self, budget: Budget | None) -> UsageMeter:
-        """The account of a run that is bounded by `budget`, and by that of the session."""
+        """Return the meter of a run that is bounded by `budget`, and by that of the session."""
         return UsageMeter(Budget() if budget is None else budget, parent=self._meter)
