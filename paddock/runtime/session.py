@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from paddock.runtime.core.events import CompactionTrigger
     from paddock.runtime.core.model import ModelClient
     from paddock.runtime.results import AgentEvent, CompactResult, EventCallback, RunResult
-    from paddock.runtime.stream import EnvelopeCallback
     from paddock.runtime.tools.registry import ToolRegistry
     from paddock.sandbox import Sandbox
 
@@ -210,17 +209,10 @@ class Session(SessionSettings):
         Leaving the block early cancels the run.
         """
 
-        async def start(show: EventCallback, inner: CancellationToken) -> RunResult:
-            return await self.run(
-                prompt,
-                max_turns=max_turns,
-                on_event=show,
-                token=inner,
-                budget=budget,
-                secrets=secrets,
-            )
-
-        return RunStream(start, token)
+        run = functools.partial(
+            self.run, prompt, max_turns=max_turns, budget=budget, secrets=secrets
+        )
+        return RunStream(lambda show, inner: run(on_event=show, token=inner), token)
 
     def stream_events(
         self,
@@ -236,17 +228,10 @@ class Session(SessionSettings):
         To be told apart by ``match envelope.event``.
         """
 
-        async def start(show: EnvelopeCallback, inner: CancellationToken) -> RunResult:
-            return await self.run(
-                prompt,
-                max_turns=max_turns,
-                token=inner,
-                budget=budget,
-                secrets=secrets,
-                sinks=[ShownTo(show)],
-            )
-
-        return RunStream(start, token)
+        run = functools.partial(
+            self.run, prompt, max_turns=max_turns, budget=budget, secrets=secrets
+        )
+        return RunStream(lambda show, inner: run(token=inner, sinks=[ShownTo(show)]), token)
 
     def cancel(self, reason: str = "requested") -> Awaitable[None]:
         """Cancel the run or the compaction that is going on; nothing happens if there is none.
