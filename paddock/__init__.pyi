@@ -57,8 +57,8 @@ from .network import (
     Allow as Allow,
     NetworkDecision as NetworkDecision,
 )
-from .runtime.agent import Agent as Agent
-from .runtime.api import (
+from .runtime.agents.agent import Agent as Agent
+from .runtime.service.runtime import (
     AgentRuntime as AgentRuntime,
     close_runtime as close_runtime,
     create_runtime as create_runtime,
@@ -80,13 +80,13 @@ from .runtime.core.budget import (
     UsageMeter as UsageMeter,
 )
 from .runtime.core.cancellation import CancellationToken as CancellationToken
-from .runtime.config import AgentConfig as AgentConfig
-from .runtime.dispatch import (
+from .runtime.agents.config import AgentConfig as AgentConfig
+from .runtime.service.dispatch import (
     JobUpdate as JobUpdate,
     Outcome as Outcome,
     dispatch as dispatch,
 )
-from .runtime.handle import AgentHandle as AgentHandle
+from .runtime.service.handle import AgentHandle as AgentHandle
 from .runtime.core.emitter import (
     Envelope as Envelope,
     EventSink as EventSink,
@@ -128,8 +128,8 @@ from .runtime.observability import (
     ObservabilityConfig as ObservabilityConfig,
     TelemetryStorage as TelemetryStorage,
 )
-from .runtime.options import RuntimeOptions as RuntimeOptions
-from .runtime.permissions import (
+from .runtime.service.options import RuntimeOptions as RuntimeOptions
+from .runtime.permissions.profile import (
     ApprovalMode as ApprovalMode,
     CapabilityProfile as CapabilityProfile,
     DatabaseMode as DatabaseMode,
@@ -146,7 +146,7 @@ from .runtime.results import (
     RunResult as RunResult,
 )
 from .runtime.run_state import RunState as RunState
-from .runtime.run_store import (
+from .runtime.service.run_store import (
     RunStore as RunStore,
     SqliteRunStore as SqliteRunStore,
     run_prompt_stored as run_prompt_stored,
@@ -156,7 +156,7 @@ from .runtime.conversation.state import (
     State as State,
     StateObserver as StateObserver,
 )
-from .runtime.store import (
+from .runtime.session_store import (
     SessionInfo as SessionInfo,
     SessionStore as SessionStore,
 )

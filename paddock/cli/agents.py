@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from paddock.backends.base import Backend
     from paddock.cli.sandbox_options import SandboxOptions
-    from paddock.runtime.config import AgentConfig
-    from paddock.runtime.permissions import PermissionProfile
+    from paddock.runtime.agents.config import AgentConfig
+    from paddock.runtime.permissions.profile import PermissionProfile
 
 __all__ = ["AgentOptions", "configure", "initial_prompt", "read_config"]
 
@@ -69,7 +69,7 @@ def read_config(
     Raises as `AgentConfig.from_file` and `require_trust`, and `ConfigError` for what would be
     found out later, when nobody knows the file any more.
     """
-    from paddock.runtime.config import AgentConfig, read_file
+    from paddock.runtime.agents.config import AgentConfig, read_file
     from paddock.runtime.models import PROVIDERS
     from paddock.runtime.response_format import answer_format
     from paddock.runtime.tools.sql.config import parse_databases
@@ -107,7 +107,7 @@ def configure(
     Raises `ConfigError`, `typer.BadParameter` and `Unsupported`; a file that is missing is
     a `FileNotFoundError`.
     """
-    from paddock.runtime.config import AgentConfig
+    from paddock.runtime.agents.config import AgentConfig
 
     if base is None:
         base = AgentConfig(**ON_A_COMMAND_LINE)
@@ -126,7 +126,7 @@ def configure(
 
 def initial_prompt(config: AgentConfig) -> str | None:
     """What the prompt file of `config` begins with, if it has one that says so."""
-    from paddock.runtime.prompts import read_prompt
+    from paddock.runtime.agents.prompts import read_prompt
 
     named = config.system_prompt or ""
     if not named.endswith(".md") or "\n" in named:
@@ -164,7 +164,7 @@ def _system_prompt(agent: AgentOptions) -> str | None:
 def _profile(base: AgentConfig, agent: AgentOptions) -> str | PermissionProfile | None:
     if agent.shell_mode is None:
         return agent.profile
-    from paddock.runtime.permissions import ShellMode, load_profile
+    from paddock.runtime.permissions.profile import ShellMode, load_profile
 
     modes = [mode.value for mode in ShellMode]
     if agent.shell_mode not in modes:

@@ -16,7 +16,7 @@ from paddock.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from paddock.runtime.config import AgentConfig
+    from paddock.runtime.agents.config import AgentConfig
 
 __all__ = ["FILE_VARIABLE", "with_databases"]
 

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from paddock.redaction import Redactor
-    from paddock.runtime.agent import Agent
+    from paddock.runtime.agents.agent import Agent
     from paddock.runtime.session import Session
-    from paddock.runtime.store import SessionStore
+    from paddock.runtime.session_store import SessionStore
 
 __all__ = ["Chat"]
 

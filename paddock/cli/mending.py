@@ -24,17 +24,17 @@ from paddock.cli.render import Narrator, describe_usage
 from paddock.cli.text import one_line
 from paddock.cli.trees import diff, snapshot
 from paddock.cli.witness import Witness
-from paddock.runtime.agent import Agent
-from paddock.runtime.config import AgentConfig
-from paddock.runtime.dispatch import dispatch
+from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
+from paddock.runtime.service.dispatch import dispatch
 from paddock.runtime.session import Session
-from paddock.runtime.store import SessionStore
+from paddock.runtime.session_store import SessionStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from paddock.runtime.dispatch import Outcome
     from paddock.runtime.results import RunResult
+    from paddock.runtime.service.dispatch import Outcome
     from paddock.sandbox import Sandbox
 
 __all__ = ["make_agent", "mend"]

@@ -125,7 +125,7 @@ def run(
 
         paddock run - --json < task.txt | jq .type
     """
-    from paddock.runtime.agent import Agent
+    from paddock.runtime.agents.agent import Agent
     from paddock.runtime.session import Session
 
     if list_sessions:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ConfigError
-from paddock.runtime.permissions import FileWriteMode, ShellMode, load_profile
+from paddock.runtime.permissions.profile import FileWriteMode, ShellMode, load_profile
 
 if TYPE_CHECKING:
-    from paddock.runtime.agent import Agent
+    from paddock.runtime.agents.agent import Agent
     from paddock.transfers import Links
 
 __all__ = ["HELP", "Download", "describe_writing", "parse_download", "set_writing"]

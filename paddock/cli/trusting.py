@@ -24,15 +24,15 @@ from paddock.backends.isolation.levels import requested
 from paddock.cli.conversation import forget_what_was_typed
 from paddock.cli.text import one_line
 from paddock.errors import ConfigError
+from paddock.runtime.agents.trust import Wish
 from paddock.runtime.conversation.directory import CONFIG
-from paddock.runtime.trust import Wish
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from paddock.backends.base import Backend
     from paddock.project import Project
-    from paddock.runtime.config import AgentConfig
+    from paddock.runtime.agents.config import AgentConfig
 
 __all__ = ["TrustStore", "require_trust", "require_trusted_setup", "trust_file"]
 
@@ -144,7 +144,7 @@ def trust_file(path: Path, store: TrustStore) -> list[Wish]:
     if path.suffix == ".toml":
         store.remember(path, _file_digest(path))
         return []
-    from paddock.runtime.config import AgentConfig, read_file
+    from paddock.runtime.agents.config import AgentConfig, read_file
 
     data = read_file(path)
     config = AgentConfig.from_yaml(data, source=str(path))

@@ -18,7 +18,7 @@ from paddock.runtime.core.approval import ApprovalInterrupt
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from paddock.runtime.agent import Agent
+    from paddock.runtime.agents.agent import Agent
     from paddock.runtime.core.approval import ApprovalCallback, Approvals
     from paddock.runtime.tools.registry import ToolRegistry
 

@@ -19,7 +19,7 @@ from paddock.runtime.secret_scope import RedactingModelClient
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from paddock.runtime.agent import Agent
+    from paddock.runtime.agents.agent import Agent
     from paddock.runtime.conversation.directory import SessionDirectory
     from paddock.runtime.conversation.state import State
     from paddock.runtime.core.budget import UsageMeter

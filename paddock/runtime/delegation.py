@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from paddock.errors import SandboxLost
-from paddock.runtime.agent import Agent
+from paddock.runtime.agents.agent import Agent
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.core.events import ChildModelFinished, ModelFinished

@@ -17,7 +17,7 @@ from paddock.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from paddock.runtime.config import AgentConfig
+    from paddock.runtime.agents.config import AgentConfig
 
 __all__ = ["require_out_of_reach"]
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paddock.runtime.approvals import Rules
-    from paddock.runtime.control import Control
+    from paddock.runtime.conversation.control import Control
     from paddock.runtime.conversation.journal import Journal
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.cancellation import CancelScope

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from paddock.backends.base import ProgressCallback
-    from paddock.runtime.agent import Agent
+    from paddock.runtime.agents.agent import Agent
     from paddock.runtime.core.model import ModelClient, ModelEvent, ModelRequest, ToolCall
     from paddock.sandbox import Sandbox
 

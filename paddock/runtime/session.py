@@ -15,7 +15,7 @@ from paddock.errors import SessionError
 from paddock.runtime.assembly import Assembly
 from paddock.runtime.compacting import Compaction
 from paddock.runtime.compaction import window_of
-from paddock.runtime.control import Control
+from paddock.runtime.conversation.control import Control
 from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.conversation.journal import Journal
 from paddock.runtime.conversation.state import State
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from paddock.backends.base import Progress, ProgressCallback
     from paddock.redaction import Redactor
-    from paddock.runtime.agent import Agent
+    from paddock.runtime.agents.agent import Agent
     from paddock.runtime.core.budget import Budget, UsageMeter
     from paddock.runtime.core.emitter import Envelope, EventSink
     from paddock.runtime.core.ending import Undertaking

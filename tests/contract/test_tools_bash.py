@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock.runtime.permissions import PermissionProfile, ShellFence
+from paddock.runtime.permissions.profile import PermissionProfile, ShellFence
 from tests.contract.tool_calls import bash, caller
 
 if TYPE_CHECKING:

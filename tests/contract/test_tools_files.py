@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock.runtime.permissions import PermissionProfile
-from paddock.runtime.tools.paths import show_path
+from paddock.runtime.permissions.paths import show_path
+from paddock.runtime.permissions.profile import PermissionProfile
 from tests.contract.tool_calls import bash, caller
 
 if TYPE_CHECKING:

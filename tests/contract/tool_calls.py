@@ -11,7 +11,7 @@ from paddock.runtime.tools.base import ToolInvocation, ToolOutput
 from paddock.runtime.tools.factory import build_registry
 
 if TYPE_CHECKING:
-    from paddock.runtime.permissions import PermissionProfile
+    from paddock.runtime.permissions.profile import PermissionProfile
     from paddock.sandbox import Sandbox
 
 Call: TypeAlias = Callable[..., Awaitable[ToolOutput]]

@@ -19,7 +19,7 @@ from paddock import LocalBackend
 from paddock.backends import lease, local
 from paddock.backends.docker import DockerBackend
 from paddock.backends.isolation import levels
-from paddock.runtime.permissions import load_profile
+from paddock.runtime.permissions.profile import load_profile
 from paddock.runtime.tools.base import ToolInvocation
 from paddock.runtime.tools.factory import build_registry
 from paddock.sandbox import Resources

@@ -6,7 +6,7 @@ import re
 
 from hypothesis import strategies as st
 
-from paddock.runtime.shell.programs import RULES
+from paddock.runtime.permissions.restricted_shell.programs import RULES
 
 __all__ = ["ALLOWED", "BLOCKED", "LINES", "OPEN_TO_DRIVERS", "without_help"]
 

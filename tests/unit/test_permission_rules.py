@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddock import ApprovalMode, FileWriteMode, PermissionProfile, ScriptedModel, ShellMode
-from paddock.runtime.api import create_runtime, reconfigure_runtime, run_prompt
-from paddock.runtime.options import RuntimeOptions
+from paddock.runtime.service.options import RuntimeOptions
+from paddock.runtime.service.runtime import create_runtime, reconfigure_runtime, run_prompt
 from paddock.runtime.tools.factory import build_registry
 
 if TYPE_CHECKING:

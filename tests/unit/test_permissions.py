@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddock.errors import ConfigError
-from paddock.runtime.permissions import (
+from paddock.runtime.permissions.profile import (
     DANGEROUS_PATTERNS,
     DANGEROUS_TOOLS,
     ApprovalMode,

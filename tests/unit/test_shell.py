@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paddock.runtime.shell import Allowed, Blocked, check_command
-from paddock.runtime.shell.programs import RULES
+from paddock.runtime.permissions.restricted_shell import Allowed, Blocked, check_command
+from paddock.runtime.permissions.restricted_shell.programs import RULES
 from tests.unit.shell_lines import ALLOWED, BLOCKED, LINES, without_help
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from paddock.runtime.shell import RESTRICTED_ENV, Allowed, check_command
+from paddock.runtime.permissions.restricted_shell import RESTRICTED_ENV, Allowed, check_command
 from tests.unit.shell_lines import ALLOWED, LINES, OPEN_TO_DRIVERS
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from paddock.runtime.tools.child import ChildTask, ChildTool
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from paddock.runtime.config import AgentConfig
+    from paddock.runtime.agents.config import AgentConfig
     from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.core.cancellation import CancelCheck
     from paddock.runtime.tools.base import ToolInvocation

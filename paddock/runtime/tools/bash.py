@@ -6,10 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from paddock.errors import ExecTimeout, FenceUnavailable
-from paddock.runtime.shell import RESTRICTED_ENV, Blocked, check_command
+from paddock.runtime.permissions.paths import parse_path, show_path
+from paddock.runtime.permissions.restricted_shell import RESTRICTED_ENV, Blocked, check_command
 from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
 from paddock.runtime.tools.output import BYTES_PER_TOKEN, MAX_OUTPUT_TOKENS, truncate_output
-from paddock.runtime.tools.paths import parse_path, show_path
 from paddock.sandbox import Fence
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ _NOT_FENCED: Final = (
 class BashHandler(ToolHandler):
     """Runs a command line and returns its output and exit code as JSON.
 
-    stdout and stderr come in the order in which they were written. With `restricted`
-    a command has to pass `paddock.runtime.shell.check_command`, and what runs is the
-    command line as that function understood it, inside `fence`; where a sandbox has no such
+    stdout and stderr come in the order in which they were written. With `restricted` a command
+    has to pass `paddock.runtime.permissions.restricted_shell.check_command`, and what runs is
+    the command line as that function understood it, inside `fence`; where a sandbox has no such
     fence, no command runs. None leaves the allow-list alone. `timeout` (seconds) is for calls that
     give none; a command that takes longer is killed with all its children.
     `working_dir` is where commands start if the sandbox has such a directory.

@@ -14,7 +14,7 @@ from paddock.runtime.tools.base import ToolHandler, ToolOutput
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from paddock.runtime.config import AgentConfig
+    from paddock.runtime.agents.config import AgentConfig
     from paddock.runtime.core.approval import ApprovalCallback, ToolApprovalItem
     from paddock.runtime.core.cancellation import CancelCheck
     from paddock.runtime.tools.base import ToolInvocation

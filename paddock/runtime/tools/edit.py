@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from paddock.errors import FileChanged
+from paddock.runtime.permissions.paths import parse_path, show_path
 from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
 from paddock.runtime.tools.files import failed, not_written
 from paddock.runtime.tools.matching import EditError, replace_once
-from paddock.runtime.tools.paths import parse_path, show_path
 
 if TYPE_CHECKING:
     from paddock.runtime.tools.base import ToolInvocation

@@ -17,10 +17,10 @@ import threading
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from paddock.runtime.permissions.paths import parse_path, show_path
 from paddock.runtime.rendering import NEEDED
 from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
 from paddock.runtime.tools.files import failed, refused
-from paddock.runtime.tools.paths import parse_path, show_path
 from paddock.runtime.tools.table import MAX_CELL, Beginning, render_table
 from paddock.runtime.tools.worker import run_in_thread
 

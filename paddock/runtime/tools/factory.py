@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from paddock.runtime.permissions import (
+from paddock.runtime.permissions.profile import (
     DatabaseMode,
     FileWriteMode,
     ShellFence,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from paddock.runtime.permissions import PermissionProfile
+    from paddock.runtime.permissions.profile import PermissionProfile
     from paddock.runtime.tools.base import ToolHandler
     from paddock.runtime.tools.sql.config import DatabaseConfig
 

@@ -6,10 +6,10 @@ import contextlib
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
+from paddock.runtime.permissions.paths import parse_path, show_path
+from paddock.runtime.permissions.protected import protected_reason
 from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
 from paddock.runtime.tools.output import cut_line
-from paddock.runtime.tools.paths import parse_path, show_path
-from paddock.runtime.tools.protected import protected_reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

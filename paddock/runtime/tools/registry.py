@@ -13,7 +13,7 @@ from paddock.runtime.tools.base import InvalidCall, ToolOutput
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from paddock.runtime.permissions import PermissionProfile
+    from paddock.runtime.permissions.profile import PermissionProfile
     from paddock.runtime.tools.base import ToolHandler, ToolInvocation
 
 __all__ = ["ToolRegistry"]

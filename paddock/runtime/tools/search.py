@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from paddock.runtime.permissions.paths import parse_path, show_path
 from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
 from paddock.runtime.tools.files import MAX_LINE_LENGTH, failed, refused
 from paddock.runtime.tools.output import cut_line
-from paddock.runtime.tools.paths import parse_path, show_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ import pytest
 
 from paddock.cli.databases import with_databases
 from paddock.errors import ConfigError
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.config import AgentConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable

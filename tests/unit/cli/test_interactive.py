@@ -13,8 +13,8 @@ from paddock.cli.lines import open_reader
 from paddock.cli.repl import Repl
 from paddock.errors import ConfigError
 from paddock.redaction import Redactor
-from paddock.runtime.agent import Agent
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,8 @@ from paddock.backends.local import LocalBackend
 from paddock.cli import provisioning as module
 from paddock.cli.provisioning import provisioning
 from paddock.errors import SetupFailed
-from paddock.runtime.agent import Agent
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.session import Session
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock.backends.local import LocalBackend
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.config import AgentConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable

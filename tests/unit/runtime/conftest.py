@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import pytest
 
 from paddock.backends.base import Backend
-from paddock.runtime.agent import Agent
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.session import Session
 from paddock.runtime.tools.base import ToolHandler, ToolInvocation, ToolOutput

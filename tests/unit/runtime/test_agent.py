@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock.runtime.agent import Agent
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.model import ModelRequest, ModelResponse
 from paddock.runtime.models.scripted import ScriptedModel

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import ConfigError
-from paddock.runtime.agent import Agent
-from paddock.runtime.config import AgentConfig
-from paddock.runtime.permissions import PermissionProfile
+from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
+from paddock.runtime.permissions.profile import PermissionProfile
 
 if TYPE_CHECKING:
     from pathlib import Path

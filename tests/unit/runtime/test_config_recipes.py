@@ -15,7 +15,7 @@ from paddock.backends.local import LocalBackend
 from paddock.errors import ConfigError
 from paddock.image import Image
 from paddock.network import Allow
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.config import AgentConfig
 from paddock.sandbox import Resources
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddock.errors import ConfigError
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.yamltext import MAX_BYTES, decode, dump_yaml, read_yaml
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import SessionError, SessionLocked
-from paddock.runtime.agent import Agent
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.models.scripted import ScriptedModel
-from paddock.runtime.store import SessionStore
+from paddock.runtime.session_store import SessionStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,11 +31,11 @@ PATIENCE = 60
 PROGRAM = """
 import asyncio, json, os, signal, sys
 from pathlib import Path
-from paddock.runtime.agent import Agent
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.session import Session
-from paddock.runtime.store import SessionStore
+from paddock.runtime.session_store import SessionStore
 from paddock.runtime.tools.base import ToolHandler, ToolOutput
 
 base, session_id, point = Path(sys.argv[1]), sys.argv[2], sys.argv[3]

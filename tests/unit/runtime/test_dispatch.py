@@ -10,7 +10,7 @@ import pytest
 
 from paddock.errors import RunNotCompleted
 from paddock.runtime.core.cancellation import CancelScope
-from paddock.runtime.dispatch import CancellationToken, JobUpdate, dispatch
+from paddock.runtime.service.dispatch import CancellationToken, JobUpdate, dispatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -142,8 +142,8 @@ FILLING = """
 import asyncio, json, sys
 from pathlib import Path
 from paddock.errors import TraceWriteError
-from paddock.runtime.agent import Agent
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.session import Session
 from paddock.runtime.tools.base import ToolHandler, ToolOutput

@@ -19,8 +19,8 @@ import asyncio, collections, itertools, json, os, signal, sys
 from pathlib import Path
 
 import paddock.runtime.conversation.trace
-from paddock.runtime.agent import Agent
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.session import Session
 from paddock.runtime.tools.base import ToolHandler, ToolOutput

@@ -12,8 +12,8 @@ from paddock.backends.docker import DockerBackend
 from paddock.backends.local import LocalBackend
 from paddock.errors import ConfigError
 from paddock.runtime import rendering
-from paddock.runtime.config import AgentConfig
-from paddock.runtime.prompts import read_prompt
+from paddock.runtime.agents.config import AgentConfig
+from paddock.runtime.agents.prompts import read_prompt
 from paddock.runtime.rendering import render
 from paddock.runtime.yamltext import MAX_BYTES
 

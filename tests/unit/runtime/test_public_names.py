@@ -18,7 +18,7 @@ from paddock import (
     ScriptedModel,
     Session,
 )
-from paddock.runtime.permissions import CapabilityProfile
+from paddock.runtime.permissions.profile import CapabilityProfile
 
 if TYPE_CHECKING:
     from pathlib import Path

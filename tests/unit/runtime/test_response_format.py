@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from paddock.errors import ConfigError
-from paddock.runtime.agent import Agent
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.response_format import AnswerFormat, InvalidAnswer, answer_format
 from paddock.runtime.session import Session

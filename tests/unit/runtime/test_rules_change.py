@@ -18,7 +18,7 @@ from paddock import (
     load_profile,
 )
 from paddock.runtime.conversation.trace import read_records
-from paddock.runtime.permissions import ApprovalMode
+from paddock.runtime.permissions.profile import ApprovalMode
 from tests.unit.runtime.delegating import Two, delegating, running, session_of
 
 if TYPE_CHECKING:

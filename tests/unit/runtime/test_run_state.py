@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import TraceError
-from paddock.runtime.agent import Agent
+from paddock.runtime.agents.agent import Agent
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.approval import ToolApprovalItem
 from paddock.runtime.run_state import RunState

@@ -22,7 +22,7 @@ from paddock import (
     create_runtime,
     run_prompt_stored,
 )
-from paddock.runtime import run_store
+from paddock.runtime.service import run_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -12,8 +12,8 @@ import pytest
 
 from paddock.backends.local import LocalBackend
 from paddock.redaction import Redactor, ShortSecret
-from paddock.runtime.agent import Agent
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.core.model import ModelRequest, ModelResponse, TextDelta, ToolCall
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.secret_scope import RedactingModelClient, SecretScope

@@ -69,7 +69,7 @@ async def test_a_paused_session_that_is_cancelled_at_once_is_paused_no_more(
 async def test_a_paused_session_goes_on_when_the_file_is_removed(
     open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paddock.runtime.control.PAUSE_INTERVAL", 0.001)
+    monkeypatch.setattr("paddock.runtime.conversation.control.PAUSE_INTERVAL", 0.001)
     (tmp_path / "pause").touch()
     session = open_session([{"text": "x"}], session_dir=tmp_path)
     begun = begins(session)
@@ -84,7 +84,7 @@ async def test_a_paused_session_goes_on_when_the_file_is_removed(
 async def test_a_pause_ends_with_its_run(
     open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    monkeypatch.setattr("paddock.runtime.control.PAUSE_INTERVAL", 0.001)
+    monkeypatch.setattr("paddock.runtime.conversation.control.PAUSE_INTERVAL", 0.001)
     (tmp_path / "pause").touch()
     session = open_session([{"text": "x"}], session_dir=tmp_path)
     begun, token = begins(session), CancellationToken()

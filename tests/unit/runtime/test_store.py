@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import ConfigError, SessionError, TraceError
-from paddock.runtime.agent import Agent
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.session import Session
-from paddock.runtime.store import SessionInfo, SessionStore
+from paddock.runtime.session_store import SessionInfo, SessionStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

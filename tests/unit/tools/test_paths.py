@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paddock.runtime.tools.paths import parse_path, show_path
+from paddock.runtime.permissions.paths import parse_path, show_path
 
 
 @pytest.mark.parametrize(

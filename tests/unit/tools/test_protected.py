@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from paddock.runtime.tools.protected import PROTECTED, protected_reason
+from paddock.runtime.permissions.protected import PROTECTED, protected_reason
 
 
 @pytest.mark.parametrize(

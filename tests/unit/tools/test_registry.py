@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 from paddock.errors import SandboxLost
-from paddock.runtime.permissions import ApprovalMode, PermissionProfile, load_profile
+from paddock.runtime.permissions.profile import ApprovalMode, PermissionProfile, load_profile
 from paddock.runtime.tools.base import ToolHandler, ToolInvocation, ToolOutput
 from paddock.runtime.tools.factory import build_registry
 from paddock.runtime.tools.registry import ToolRegistry

@@ -12,9 +12,9 @@ import pytest
 
 from paddock.backends.local import LocalBackend
 from paddock.errors import MissingDependency
-from paddock.runtime.agent import Agent
-from paddock.runtime.config import AgentConfig
-from paddock.runtime.permissions import load_profile
+from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
+from paddock.runtime.permissions.profile import load_profile
 from paddock.runtime.secret_scope import SecretScope
 from paddock.runtime.tools.base import ToolInvocation, ToolOutput
 from paddock.runtime.tools.factory import build_registry

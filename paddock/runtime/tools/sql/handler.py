@@ -12,11 +12,11 @@ import sqlite3
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 from paddock.errors import ConfigError, MissingDependency
+from paddock.runtime.permissions.paths import parse_path, show_path
+from paddock.runtime.permissions.protected import protected_reason
 from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
 from paddock.runtime.tools.files import failed, refused, seen_from_inside
 from paddock.runtime.tools.output import redactor_of, truncate_output
-from paddock.runtime.tools.paths import parse_path, show_path
-from paddock.runtime.tools.protected import protected_reason
 from paddock.runtime.tools.sql.catalog import describe_table, list_tables
 from paddock.runtime.tools.sql.line import Line, Rows
 from paddock.runtime.tools.sql.policy import Kind

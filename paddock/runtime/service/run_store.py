@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from paddock._concurrency import acquire, finish
 from paddock._directory import PrivateDirectory
 from paddock.errors import RunClaimed, SessionError, TraceError
-from paddock.runtime.api import run_prompt, take_over
 from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.reach import require_out_of_reach
 from paddock.runtime.run_state import RunState
+from paddock.runtime.service.runtime import run_prompt, take_over
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
-    from paddock.runtime.api import AgentRuntime
     from paddock.runtime.results import EventCallback, RunResult
+    from paddock.runtime.service.runtime import AgentRuntime
 
 __all__ = ["Claim", "RunStore", "SqliteRunStore", "run_prompt_stored"]
 

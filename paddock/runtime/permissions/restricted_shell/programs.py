@@ -10,14 +10,19 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from paddock.runtime.shell.git import GitRule
-from paddock.runtime.shell.rules import AnyArguments, Arguments, Options, Rule
-from paddock.runtime.shell.syntax import EXIT_CODE, Refused, Text
+from paddock.runtime.permissions.restricted_shell.git import GitRule
+from paddock.runtime.permissions.restricted_shell.rules import (
+    AnyArguments,
+    Arguments,
+    Options,
+    Rule,
+)
+from paddock.runtime.permissions.restricted_shell.syntax import EXIT_CODE, Refused, Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from paddock.runtime.shell.syntax import Word
+    from paddock.runtime.permissions.restricted_shell.syntax import Word
 
 __all__ = ["RULES"]
 

@@ -1,6 +1,6 @@
 """A profile's YAML form, checked where it enters.
 
-Gives plain fields back; what they mean is the business of `paddock.runtime.permissions`.
+Gives plain fields back; what they mean is the business of `paddock.runtime.permissions.profile`.
 """
 
 from __future__ import annotations

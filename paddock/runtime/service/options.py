@@ -6,14 +6,14 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from paddock.runtime.config import DEFAULT_MODEL
+from paddock.runtime.agents.config import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from paddock.backends.base import Backend
     from paddock.runtime.core.budget import Budget
-    from paddock.runtime.permissions import PermissionProfile
+    from paddock.runtime.permissions.profile import PermissionProfile
 
 __all__ = ["RuntimeOptions"]
 

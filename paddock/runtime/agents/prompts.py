@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from paddock._places import config_directory
 from paddock.errors import ConfigError
-from paddock.runtime.permissions import load_profile
+from paddock.runtime.permissions.profile import load_profile
 from paddock.runtime.rendering import render
 from paddock.runtime.yamltext import MAX_BYTES, decode, read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from paddock.runtime.config import AgentConfig
-    from paddock.runtime.permissions import PermissionProfile
+    from paddock.runtime.agents.config import AgentConfig
+    from paddock.runtime.permissions.profile import PermissionProfile
 
 __all__ = ["PromptFile", "automatic_values", "read_prompt", "resolve"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from paddock.runtime.shell.rules import Arguments, Options
-from paddock.runtime.shell.syntax import Refused, Text, Word
+from paddock.runtime.permissions.restricted_shell.rules import Arguments, Options
+from paddock.runtime.permissions.restricted_shell.syntax import Refused, Text, Word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from paddock.runtime.shell.rules import Rule
+    from paddock.runtime.permissions.restricted_shell.rules import Rule
 
 __all__ = ["GitRule"]
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from paddock.runtime.shell.syntax import Refused, Variable, Word
+from paddock.runtime.permissions.restricted_shell.syntax import Refused, Variable, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

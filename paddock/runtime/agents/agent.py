@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from paddock.redaction import Secrets
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.models import create_model
 from paddock.runtime.tools.factory import build_registry
 from paddock.runtime.tools.sql.config import parse_databases

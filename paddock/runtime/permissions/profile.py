@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from paddock._places import config_directory
 from paddock.errors import ConfigError
-from paddock.runtime.tools.paths import parse_path
-from paddock.runtime.tools.protected import protected_reason
+from paddock.runtime.permissions.paths import parse_path
+from paddock.runtime.permissions.protected import protected_reason
 
 __all__ = [
     "DANGEROUS_PATTERNS",
@@ -132,7 +132,7 @@ class PermissionProfile:
         cls, document: Mapping[str, Any], *, source: str = "profile"
     ) -> PermissionProfile:
         """A profile from its YAML form; raises `ConfigError` that names the key that is wrong."""
-        from paddock.runtime.profiles.reader import fields_from_mapping  # pydantic, when needed
+        from paddock.runtime.permissions.reader import fields_from_mapping  # pydantic, when needed
 
         return cls(**fields_from_mapping(dict(document), source=source))
 
@@ -246,7 +246,7 @@ def load_profile(profile: str | Path | PermissionProfile | None = None) -> Permi
         return _BUILT_IN[name]
     if (path := Path(name).expanduser()).is_file():
         return _read(path.read_bytes(), source=str(path))
-    packaged = resources.files("paddock.runtime.profiles")
+    packaged = resources.files("paddock.runtime.permissions")
     if _PROFILE_NAME.fullmatch(name):
         for place in (_user_profiles(), packaged):
             if (file := place / f"{name}.yaml").is_file():
@@ -261,7 +261,7 @@ def _user_profiles() -> Path:
 
 
 def _read(data: bytes, *, source: str) -> PermissionProfile:
-    from paddock.runtime.profiles.reader import fields_from_yaml  # pydantic, when needed
+    from paddock.runtime.permissions.reader import fields_from_yaml  # pydantic, when needed
 
     return PermissionProfile(**fields_from_yaml(data, source=source))
 

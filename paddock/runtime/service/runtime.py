@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, Never, Self, get_args
 
 from paddock._concurrency import finish
 from paddock.errors import ConfigError, SessionError
-from paddock.runtime.agent import Agent
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.conversation.records import usage_fields
 from paddock.runtime.core.cancellation import CancellationToken
 from paddock.runtime.core.events import RunStatus
-from paddock.runtime.handle import AgentHandle
-from paddock.runtime.options import RuntimeOptions
-from paddock.runtime.permissions import PermissionProfile, load_profile
+from paddock.runtime.permissions.profile import PermissionProfile, load_profile
 from paddock.runtime.run_state import RunState
+from paddock.runtime.service.handle import AgentHandle
+from paddock.runtime.service.options import RuntimeOptions
 from paddock.runtime.session import Session
 from paddock.runtime.tools.delegate import DelegateHandler
 

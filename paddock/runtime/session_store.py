@@ -17,8 +17,8 @@ from paddock._directory import PrivateDirectory
 from paddock._places import config_directory
 from paddock.errors import ConfigError, SessionError
 from paddock.redaction import Redactor
-from paddock.runtime.agent import Agent
-from paddock.runtime.config import AgentConfig
+from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.conversation.directory import CONFIG, SessionDirectory
 from paddock.runtime.conversation.glance import last_status, mentions
 from paddock.runtime.conversation.index import SessionIndex

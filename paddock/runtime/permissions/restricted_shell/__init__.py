@@ -12,9 +12,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from paddock.runtime.shell.git import GitRule
-from paddock.runtime.shell.programs import RULES
-from paddock.runtime.shell.syntax import CommandLine, Refused, SimpleCommand, parse
+from paddock.runtime.permissions.restricted_shell.git import GitRule
+from paddock.runtime.permissions.restricted_shell.programs import RULES
+from paddock.runtime.permissions.restricted_shell.syntax import (
+    CommandLine,
+    Refused,
+    SimpleCommand,
+    parse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

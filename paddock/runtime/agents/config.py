@@ -23,8 +23,8 @@ from paddock.runtime.response_format import answer_format, is_model
 
 if TYPE_CHECKING:
     from paddock.backends.base import Backend
-    from paddock.runtime.permissions import PermissionProfile
-    from paddock.runtime.trust import Wish
+    from paddock.runtime.agents.trust import Wish
+    from paddock.runtime.permissions.profile import PermissionProfile
     from paddock.runtime.yamltext import Document
 
 __all__ = ["DEFAULT_MODEL", "AgentConfig", "read_file"]
@@ -150,7 +150,7 @@ class AgentConfig:
     def file_wishes(self, path: str | os.PathLike[str], data: bytes) -> list[Wish]:
         """What the file `path` with the contents `data`, which this was read from, asks for
         beyond what any file that came with a project may decide."""
-        from paddock.runtime.trust import wishes
+        from paddock.runtime.agents.trust import wishes
 
         place = Path(path).expanduser().absolute()
         document = _load(data, str(path)).data
@@ -158,7 +158,7 @@ class AgentConfig:
 
     def file_digest(self, path: str | os.PathLike[str], data: bytes) -> str:
         """A digest of that file's place and contents, and of the files that it names."""
-        from paddock.runtime.trust import digest
+        from paddock.runtime.agents.trust import digest
 
         place = Path(path).expanduser().resolve()
         return digest(place, data, _load(data, str(path)).data, self.backend)
@@ -200,7 +200,7 @@ class AgentConfig:
         Rendering takes a process of its own and some 0.1 s: call it in a thread where an
         event loop runs. Raises `FileNotFoundError` and `ConfigError`.
         """
-        from paddock.runtime.prompts import resolve
+        from paddock.runtime.agents.prompts import resolve
 
         return resolve(self)
 
@@ -272,7 +272,7 @@ def _field(name: str, value: Any, place: str) -> Any:
         wanted = " or ".join(_TYPE_NAMES[each] for each in _FILE_TYPES[name])
         raise ConfigError(f"{place}: {name} has to be {wanted}, not {type(value).__name__}")
     if name == "profile" and isinstance(value, Mapping):
-        from paddock.runtime.permissions import PermissionProfile
+        from paddock.runtime.permissions.profile import PermissionProfile
 
         return PermissionProfile.from_dict(value, source=f"{place}: profile")
     if name == "backend" and isinstance(value, Mapping):
@@ -342,7 +342,7 @@ def _is_written(config: AgentConfig, name: str) -> bool:
 
 def _written(name: str, value: Any) -> Any:
     from paddock.backends.base import Backend
-    from paddock.runtime.permissions import PermissionProfile
+    from paddock.runtime.permissions.profile import PermissionProfile
     from paddock.runtime.recipes import write_recipe
 
     if isinstance(value, Backend):

@@ -1,0 +1,1 @@
+"""Agents: how they are described, and what they are made of."""

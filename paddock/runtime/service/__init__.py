@@ -1,0 +1,1 @@
+"""Runtimes that are made, started, prompted and closed by functions."""
