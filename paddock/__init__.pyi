@@ -123,6 +123,11 @@ from .runtime.core.model import (
     ToolCall as ToolCall,
     Usage as Usage,
 )
+from .runtime.core.tool import (
+    ToolContext as ToolContext,
+    ToolInvocation as ToolInvocation,
+    ToolOutput as ToolOutput,
+)
 from .runtime.models.scripted import ScriptedModel as ScriptedModel
 from .runtime.observability import (
     ObservabilityConfig as ObservabilityConfig,
@@ -162,12 +167,7 @@ from .runtime.session_store import (
 )
 from .runtime.stream import RunStream as RunStream
 from .runtime.tools.agent_tool import AgentToolHandler as AgentToolHandler
-from .runtime.tools.base import (
-    ToolContext as ToolContext,
-    ToolHandler as ToolHandler,
-    ToolInvocation as ToolInvocation,
-    ToolOutput as ToolOutput,
-)
+from .runtime.tools.base import ToolHandler as ToolHandler
 from .runtime.tools.bash import BashHandler as BashHandler
 from .runtime.tools.delegate import DelegateHandler as DelegateHandler
 from .runtime.tools.edit import EditHandler as EditHandler

@@ -20,9 +20,9 @@ from paddock.errors import ModelError, SandboxLost
 from paddock.redaction import NOTHING_SECRET, Redactor
 from paddock.runtime.core.events import ToolFinished, ToolStarted
 from paddock.runtime.core.inside import part_of
-from paddock.runtime.tools.base import InvalidCall, ToolContext, ToolInvocation, ToolOutput
+from paddock.runtime.core.output import truncate_output
+from paddock.runtime.core.tool import InvalidCall, ToolContext, ToolInvocation, ToolOutput
 from paddock.runtime.tools.child import ChildTool
-from paddock.runtime.tools.output import truncate_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, assert_never
 from paddock._concurrency import finish
 from paddock._watching import ModelWork, watched
 from paddock.errors import ModelError
-from paddock.runtime.conversation.records import assistant_message, tool_message
 from paddock.runtime.core.approval import ApprovalInterrupt
 from paddock.runtime.core.calls import PreparedCall, prepare_calls, reopened
 from paddock.runtime.core.events import (
@@ -36,6 +35,8 @@ from paddock.runtime.core.model import (
     ModelResponse,
     TextDelta,
     Usage,
+    assistant_message,
+    tool_message,
 )
 from paddock.runtime.core.text import clean_text
 from paddock.runtime.execution import groups

@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 from paddock.errors import TraceError
-from paddock.runtime.conversation.records import approval_record, decision_record, tool_message
+from paddock.runtime.conversation.records import approval_record, decision_record
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.approval import ToolApprovalItem, ToolDecision
 from paddock.runtime.core.events import RunStatus
+from paddock.runtime.core.model import tool_message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock.runtime.tools.base import ToolInvocation
+from paddock.runtime.core.tool import ToolInvocation
 from paddock.runtime.tools.factory import build_registry
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from paddock.runtime.tools.base import ToolInvocation, ToolOutput
+from paddock.runtime.core.tool import ToolInvocation, ToolOutput
 from paddock.runtime.tools.factory import build_registry
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pymysql
 
-from paddock.runtime.tools.base import ToolInvocation, ToolOutput
+from paddock.runtime.core.tool import ToolInvocation, ToolOutput
 from paddock.runtime.tools.sql.config import parse_databases
 from paddock.runtime.tools.sql.handler import DatabaseHandler, database_handlers
 

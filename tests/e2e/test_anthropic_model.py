@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import ConfigError, ModelError
-from paddock.runtime.conversation.records import assistant_message, tool_message
-from paddock.runtime.core.model import Message, ModelRequest, ModelResponse, Usage
+from paddock.runtime.core.model import (
+    Message,
+    ModelRequest,
+    ModelResponse,
+    Usage,
+    assistant_message,
+    tool_message,
+)
 from paddock.runtime.models.anthropic import AnthropicModel
 from paddock.testing.model_server import ModelServer, StreamError
 from tests.e2e.anthropic_served import ANTHROPIC

@@ -19,8 +19,8 @@ from paddock import LocalBackend
 from paddock.backends import lease, local
 from paddock.backends.docker import DockerBackend
 from paddock.backends.isolation import levels
+from paddock.runtime.core.tool import ToolInvocation
 from paddock.runtime.permissions.profile import load_profile
-from paddock.runtime.tools.base import ToolInvocation
 from paddock.runtime.tools.factory import build_registry
 from paddock.sandbox import Resources
 

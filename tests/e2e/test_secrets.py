@@ -22,7 +22,8 @@ from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.images.build import ensure
 from paddock.backends.local import LocalBackend
 from paddock.errors import ConfigError, ExecFailed, ExecTimeout, SetupFailed
-from paddock.runtime.tools.base import ToolHandler, ToolInvocation, ToolOutput
+from paddock.runtime.core.tool import ToolInvocation, ToolOutput
+from paddock.runtime.tools.base import ToolHandler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock.runtime.tools.base import ToolInvocation
+from paddock.runtime.core.tool import ToolInvocation
 from paddock.runtime.tools.factory import build_registry
 from paddock.runtime.tools.sql.config import parse_databases
 from paddock.runtime.tools.sql.line import Line

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from paddock.errors import SessionLocked, TraceWriteError
 from paddock.runtime.conversation.directory import TRACE
-from paddock.runtime.conversation.records import records, tool_message
+from paddock.runtime.conversation.records import records
 from paddock.runtime.conversation.state import stamped
 from paddock.runtime.conversation.trace import PIECE, TraceWriter, read_piece
 from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.core.events import MessageAdded, RunFinished, ToolFinished, TraceRepaired
-from paddock.runtime.core.model import Usage
+from paddock.runtime.core.model import Usage, tool_message
 
 if TYPE_CHECKING:
     import datetime as dt

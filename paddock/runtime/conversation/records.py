@@ -31,18 +31,17 @@ from paddock.runtime.core.events import (
     TraceRepaired,
     TurnFinished,
 )
+from paddock.runtime.core.model import tool_message
 
 if TYPE_CHECKING:
     from paddock.runtime.core.events import Event
-    from paddock.runtime.core.model import Message, ToolCall, Usage
+    from paddock.runtime.core.model import Message, Usage
 
 __all__ = [
     "Record",
     "approval_record",
-    "assistant_message",
     "decision_record",
     "records",
-    "tool_message",
     "usage_fields",
 ]
 
@@ -53,25 +52,6 @@ Record = dict[str, Any]
 def usage_fields(usage: Usage) -> dict[str, Any]:
     """All of `usage`, under its own names."""
     return asdict(usage)
-
-
-def tool_message(call_id: str, content: str) -> Message:
-    return {"role": "tool", "tool_call_id": call_id, "content": content}
-
-
-def assistant_message(text: str, calls: tuple[ToolCall, ...] = ()) -> Message:
-    """An answer in chat format; without text its content is null if there are calls."""
-    if not calls:
-        return {"role": "assistant", "content": text}
-    listed = [
-        {
-            "id": call.id,
-            "type": "function",
-            "function": {"name": call.name, "arguments": call.arguments},
-        }
-        for call in calls
-    ]
-    return {"role": "assistant", "content": text or None, "tool_calls": listed}
 
 
 def records(event: Event) -> tuple[Record, ...]:  # noqa: C901 - one case for each event

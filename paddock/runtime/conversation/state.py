@@ -12,16 +12,11 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from paddock.errors import TraceError
-from paddock.runtime.conversation.records import (
-    approval_record,
-    decision_record,
-    tool_message,
-    usage_fields,
-)
+from paddock.runtime.conversation.records import approval_record, decision_record, usage_fields
 from paddock.runtime.conversation.trace import encode_record, read_records
 from paddock.runtime.core.approval import ToolApprovalItem, ToolDecision
 from paddock.runtime.core.calls import OpenCall, parse_arguments
-from paddock.runtime.core.model import Message, Usage
+from paddock.runtime.core.model import Message, Usage, tool_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -20,6 +20,8 @@ __all__ = [
     "TextDelta",
     "ToolCall",
     "Usage",
+    "assistant_message",
+    "tool_message",
 ]
 
 Message = dict[str, Any]
@@ -105,3 +107,22 @@ class ModelClient(Protocol):
     async def aclose(self) -> None:
         """Close connections. Idempotent."""
         ...
+
+
+def tool_message(call_id: str, content: str) -> Message:
+    return {"role": "tool", "tool_call_id": call_id, "content": content}
+
+
+def assistant_message(text: str, calls: tuple[ToolCall, ...] = ()) -> Message:
+    """An answer in chat format; without text its content is null if there are calls."""
+    if not calls:
+        return {"role": "assistant", "content": text}
+    listed = [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
+        for call in calls
+    ]
+    return {"role": "assistant", "content": text or None, "tool_calls": listed}

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from paddock.errors import ConfigError
+from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.response_format import schema_validator
-from paddock.runtime.tools.base import ToolOutput
 from paddock.runtime.tools.child import ChildTask, ChildTool
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from paddock.runtime.agents.config import AgentConfig
     from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.core.cancellation import CancelCheck
-    from paddock.runtime.tools.base import ToolInvocation
+    from paddock.runtime.core.tool import ToolInvocation
 
 __all__ = ["AgentToolHandler"]
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from paddock.runtime.tools.base import InvalidCall
+from paddock.runtime.core.tool import InvalidCall
 
 __all__ = ["ArgumentError", "fit_arguments"]
 

@@ -3,58 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from paddock.runtime.core.tool import ToolInvocation, ToolOutput
     from paddock.sandbox import Sandbox
 
-__all__ = [
-    "InvalidCall",
-    "ToolContext",
-    "ToolHandler",
-    "ToolInvocation",
-    "ToolOutput",
-    "sandbox_of",
-]
-
-
-class ToolContext(Protocol):
-    """What a session lends to its tools."""
-
-    async def sandbox(self) -> Sandbox:
-        """The session's sandbox, provisioned at the first call, once."""
-        ...
-
-
-@dataclass(frozen=True)
-class ToolInvocation:
-    """One call: `arguments` are parsed and fit the tool's schema.
-
-    `context` is None only where a tool is called by hand, outside a session.
-    """
-
-    call_id: str
-    tool_name: str
-    arguments: dict[str, Any]
-    context: ToolContext | None = None
-
-
-@dataclass
-class ToolOutput:
-    """What the model reads. `metadata` is for programs and is not sent to it.
-
-    `error` is the exception that the call ended by, where it did.
-    """
-
-    content: str
-    success: bool = True
-    metadata: dict[str, Any] = field(default_factory=dict)
-    error: Exception | None = field(default=None, repr=False, compare=False)
-
-
-class InvalidCall(ValueError):
-    """A call that could not be tried: of a tool that is not there, or with wrong arguments."""
+__all__ = ["ToolHandler", "sandbox_of"]
 
 
 class ToolHandler(ABC):

@@ -6,16 +6,17 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from paddock.errors import ExecTimeout, FenceUnavailable
+from paddock.runtime.core.output import BYTES_PER_TOKEN, MAX_OUTPUT_TOKENS, truncate_output
+from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
 from paddock.runtime.permissions.restricted_shell import RESTRICTED_ENV, Blocked, check_command
-from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
-from paddock.runtime.tools.output import BYTES_PER_TOKEN, MAX_OUTPUT_TOKENS, truncate_output
+from paddock.runtime.tools.base import ToolHandler, sandbox_of
 from paddock.sandbox import Fence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from paddock.runtime.tools.base import ToolInvocation
+    from paddock.runtime.core.tool import ToolInvocation
     from paddock.sandbox import ExecResult, Sandbox
 
 __all__ = ["BashHandler"]

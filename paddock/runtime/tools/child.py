@@ -9,7 +9,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from paddock.runtime.tools.base import ToolHandler, ToolOutput
+from paddock.runtime.core.tool import ToolOutput
+from paddock.runtime.tools.base import ToolHandler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from paddock.runtime.agents.config import AgentConfig
     from paddock.runtime.core.approval import ApprovalCallback, ToolApprovalItem
     from paddock.runtime.core.cancellation import CancelCheck
-    from paddock.runtime.tools.base import ToolInvocation
+    from paddock.runtime.core.tool import ToolInvocation
 
 __all__ = ["ChildReport", "ChildRunner", "ChildTask", "ChildTool"]
 

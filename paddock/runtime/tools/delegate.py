@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from paddock.errors import ConfigError
-from paddock.runtime.tools.base import ToolOutput
+from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.tools.child import ChildTask, ChildTool
 
 if TYPE_CHECKING:
-    from paddock.runtime.tools.base import ToolInvocation
+    from paddock.runtime.core.tool import ToolInvocation
 
 __all__ = ["DelegateHandler"]
 

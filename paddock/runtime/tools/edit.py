@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from paddock.errors import FileChanged
+from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
-from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
+from paddock.runtime.tools.base import ToolHandler, sandbox_of
 from paddock.runtime.tools.files import failed, not_written
 from paddock.runtime.tools.matching import EditError, replace_once
 
 if TYPE_CHECKING:
-    from paddock.runtime.tools.base import ToolInvocation
+    from paddock.runtime.core.tool import ToolInvocation
 
 __all__ = ["EditHandler"]
 

@@ -17,9 +17,10 @@ import threading
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
 from paddock.runtime.rendering import NEEDED
-from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
+from paddock.runtime.tools.base import ToolHandler, sandbox_of
 from paddock.runtime.tools.files import failed, refused
 from paddock.runtime.tools.table import MAX_CELL, Beginning, render_table
 from paddock.runtime.tools.worker import run_in_thread
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paddock.redaction import Redactor
-    from paddock.runtime.tools.base import ToolInvocation
+    from paddock.runtime.core.tool import ToolInvocation
 
 __all__ = ["ReadExcelHandler", "openpyxl_is_installed"]
 

@@ -6,16 +6,17 @@ import contextlib
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
+from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
 from paddock.runtime.permissions.protected import protected_reason
-from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
+from paddock.runtime.tools.base import ToolHandler, sandbox_of
 from paddock.runtime.tools.output import cut_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from paddock.files import FileInfo, FileSystem
-    from paddock.runtime.tools.base import ToolInvocation
+    from paddock.runtime.core.tool import ToolInvocation
     from paddock.sandbox import Sandbox
 
 __all__ = [

@@ -7,14 +7,15 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+from paddock.runtime.core.tool import InvalidCall, ToolOutput
 from paddock.runtime.tools.arguments import ArgumentError, fit_arguments
-from paddock.runtime.tools.base import InvalidCall, ToolOutput
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from paddock.runtime.core.tool import ToolInvocation
     from paddock.runtime.permissions.profile import PermissionProfile
-    from paddock.runtime.tools.base import ToolHandler, ToolInvocation
+    from paddock.runtime.tools.base import ToolHandler
 
 __all__ = ["ToolRegistry"]
 

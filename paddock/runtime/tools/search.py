@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
-from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
+from paddock.runtime.tools.base import ToolHandler, sandbox_of
 from paddock.runtime.tools.files import MAX_LINE_LENGTH, failed, refused
 from paddock.runtime.tools.output import cut_line
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from paddock.files import GrepResult
     from paddock.redaction import Redactor
-    from paddock.runtime.tools.base import ToolInvocation
+    from paddock.runtime.core.tool import ToolInvocation
 
 __all__ = ["GlobHandler", "GrepHandler"]
 

@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from paddock.runtime.tools.output import readable
+from paddock.runtime.core.output import readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddock.errors import ModelError
-from paddock.runtime.conversation.records import assistant_message, tool_message
-from paddock.runtime.core.model import ModelResponse, ToolCall
+from paddock.runtime.core.model import ModelResponse, ToolCall, assistant_message, tool_message
 from paddock.runtime.models._messages import (
     MARKED_TURNS,
     NOTHING_SAID,

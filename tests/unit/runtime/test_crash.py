@@ -36,7 +36,8 @@ from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.session import Session
 from paddock.runtime.session_store import SessionStore
-from paddock.runtime.tools.base import ToolHandler, ToolOutput
+from paddock.runtime.tools.base import ToolHandler
+from paddock.runtime.core.tool import ToolOutput
 
 base, session_id, point = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 

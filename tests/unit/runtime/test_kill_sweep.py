@@ -23,7 +23,8 @@ from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.session import Session
-from paddock.runtime.tools.base import ToolHandler, ToolOutput
+from paddock.runtime.tools.base import ToolHandler
+from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.conversation.trace import read_records
 
 class Killing:

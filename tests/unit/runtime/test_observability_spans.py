@@ -18,8 +18,8 @@ from opentelemetry.trace import StatusCode
 
 from paddock import ModelError, ObservabilityConfig
 from paddock.backends.local import LocalBackend
+from paddock.runtime.core.tool import ToolContext  # noqa: TC001 - the fixture looks at signatures
 from paddock.runtime.observability import Capture, OtlpBackend, attach
-from paddock.runtime.tools.base import ToolContext  # noqa: TC001 - the fixture looks at signatures
 from tests.unit.runtime.conftest import let_run_at_once
 
 if TYPE_CHECKING:

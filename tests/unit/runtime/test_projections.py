@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from paddock.runtime.conversation.records import assistant_message, records
+from paddock.runtime.conversation.records import records
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.events import (
     ApprovalDecided,
@@ -33,7 +33,7 @@ from paddock.runtime.core.events import (
     TraceRepaired,
     TurnFinished,
 )
-from paddock.runtime.core.model import ToolCall, Usage
+from paddock.runtime.core.model import ToolCall, Usage, assistant_message
 from paddock.runtime.results import AgentEvent, agent_event
 
 if TYPE_CHECKING:

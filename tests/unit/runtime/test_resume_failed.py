@@ -26,8 +26,7 @@ from paddock import (
     create_runtime,
     run_prompt_stored,
 )
-from paddock.runtime.conversation.records import assistant_message
-from paddock.runtime.core.model import ToolCall
+from paddock.runtime.core.model import ToolCall, assistant_message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

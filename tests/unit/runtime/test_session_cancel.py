@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from paddock.runtime.core.model import Message
+    from paddock.runtime.core.tool import ToolContext
     from paddock.runtime.results import AgentEvent
-    from paddock.runtime.tools.base import ToolContext
     from tests.unit.runtime.conftest import CountingBackend, Function, OpenSession
 
     CheckHistory = Callable[[Sequence[Message]], None]

@@ -14,8 +14,8 @@ from openpyxl.chart import BarChart, Reference
 
 from paddock.backends.local import LocalBackend
 from paddock.redaction import Redactor
+from paddock.runtime.core.tool import ToolInvocation, ToolOutput
 from paddock.runtime.tools import excel
-from paddock.runtime.tools.base import ToolInvocation, ToolOutput
 from paddock.runtime.tools.factory import build_registry
 
 if TYPE_CHECKING:

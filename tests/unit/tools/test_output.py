@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paddock.runtime.tools.output import readable, truncate_output
+from paddock.runtime.core.output import readable, truncate_output
 
 
 def test_output_within_the_limit_stays_as_it_is() -> None:

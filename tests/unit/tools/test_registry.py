@@ -8,8 +8,9 @@ from typing import Any, Final
 import pytest
 
 from paddock.errors import SandboxLost
+from paddock.runtime.core.tool import ToolInvocation, ToolOutput
 from paddock.runtime.permissions.profile import ApprovalMode, PermissionProfile, load_profile
-from paddock.runtime.tools.base import ToolHandler, ToolInvocation, ToolOutput
+from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.tools.factory import build_registry
 from paddock.runtime.tools.registry import ToolRegistry
 

@@ -14,9 +14,9 @@ from paddock.backends.local import LocalBackend
 from paddock.errors import MissingDependency
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
+from paddock.runtime.core.tool import ToolInvocation, ToolOutput
 from paddock.runtime.permissions.profile import load_profile
 from paddock.runtime.secret_scope import SecretScope
-from paddock.runtime.tools.base import ToolInvocation, ToolOutput
 from paddock.runtime.tools.factory import build_registry
 from paddock.runtime.tools.sql.config import parse_databases
 from paddock.runtime.tools.sql.line import Line

@@ -12,11 +12,13 @@ import sqlite3
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 from paddock.errors import ConfigError, MissingDependency
+from paddock.runtime.core.output import truncate_output
+from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
 from paddock.runtime.permissions.protected import protected_reason
-from paddock.runtime.tools.base import ToolHandler, ToolOutput, sandbox_of
+from paddock.runtime.tools.base import ToolHandler, sandbox_of
 from paddock.runtime.tools.files import failed, refused, seen_from_inside
-from paddock.runtime.tools.output import redactor_of, truncate_output
+from paddock.runtime.tools.output import redactor_of
 from paddock.runtime.tools.sql.catalog import describe_table, list_tables
 from paddock.runtime.tools.sql.line import Line, Rows
 from paddock.runtime.tools.sql.policy import Kind
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from paddock.redaction import Redactor
-    from paddock.runtime.tools.base import ToolInvocation
+    from paddock.runtime.core.tool import ToolInvocation
     from paddock.runtime.tools.sql.config import DatabaseConfig
 
 T = TypeVar("T")

@@ -1,0 +1,97 @@
+"""What the loop knows of tools: calls, their results, and the catalog that runs them. Knows no
+particular tool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from paddock.sandbox import Sandbox
+
+__all__ = [
+    "InvalidCall",
+    "Profile",
+    "ToolCatalog",
+    "ToolContext",
+    "ToolInvocation",
+    "ToolOutput",
+]
+
+
+class ToolContext(Protocol):
+    """What a session lends to its tools."""
+
+    async def sandbox(self) -> Sandbox:
+        """The session's sandbox, provisioned at the first call, once."""
+        ...
+
+
+@dataclass(frozen=True)
+class ToolInvocation:
+    """One call: `arguments` are parsed and fit the tool's schema.
+
+    `context` is None only where a tool is called by hand, outside a session.
+    """
+
+    call_id: str
+    tool_name: str
+    arguments: dict[str, Any]
+    context: ToolContext | None = None
+
+
+@dataclass
+class ToolOutput:
+    """What the model reads. `metadata` is for programs and is not sent to it.
+
+    `error` is the exception that the call ended by, where it did.
+    """
+
+    content: str
+    success: bool = True
+    metadata: dict[str, Any] = field(default_factory=dict)
+    error: Exception | None = field(default=None, repr=False, compare=False)
+
+
+class InvalidCall(ValueError):
+    """A call that could not be tried: of a tool that is not there, or with wrong arguments."""
+
+
+class Profile(Protocol):
+    """What an agent may do, as far as the loop compares and records it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it, as JSON values: equal for profiles that are equal."""
+        ...
+
+
+class ToolCatalog(Protocol):
+    """The tools that one agent may call, by name."""
+
+    @property
+    def profile(self) -> Profile | None: ...
+
+    def get_specs(self) -> list[dict[str, Any]]:
+        """Return the tools in OpenAI function format, always in the same order."""
+        ...
+
+    def requires_approval(self, name: str, arguments: Mapping[str, Any]) -> bool:
+        """Return whether this call has to be approved."""
+        ...
+
+    def is_concurrent(self, name: str) -> bool:
+        """Return whether a call may run at the same time as others of the same answer."""
+        ...
+
+    def runs_agents(self, name: str) -> bool:
+        """Return whether a call runs another agent, which ends in bounded time when cancelled."""
+        ...
+
+    async def dispatch(self, invocation: ToolInvocation) -> ToolOutput:
+        """Run one call. Return its result also when it fails; cancellation passes through."""
+        ...
