@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from paddock.runtime.approvals import Rules, rules_of
+from paddock.runtime.approvals.rules import Rules, rules_of
 from paddock.runtime.context import SessionContext
 from paddock.runtime.core.model import ModelRequest
 from paddock.runtime.delegation import Delegation

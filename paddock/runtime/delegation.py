@@ -25,7 +25,7 @@ from paddock.runtime.tools.child import ChildReport, ChildTool
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from paddock.runtime.approvals import Rules
+    from paddock.runtime.approvals.rules import Rules
     from paddock.runtime.assembly import Assembly
     from paddock.runtime.conversation.state import StateObserver
     from paddock.runtime.core.approval import ApprovalCallback

@@ -8,14 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from paddock.runtime.approvals import ask, call_digest
+from paddock.runtime.approvals.responders import ask
+from paddock.runtime.approvals.rules import call_digest
 from paddock.runtime.core.approval import ApprovalInterrupt
 from paddock.runtime.core.events import ApprovalDecided, ApprovalPending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from paddock.runtime.approvals import Rules
+    from paddock.runtime.approvals.rules import Rules
     from paddock.runtime.conversation.state import State
     from paddock.runtime.core.calls import PreparedCall
     from paddock.runtime.core.emitter import Emitter

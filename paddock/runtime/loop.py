@@ -45,7 +45,7 @@ from paddock.runtime.response_format import InvalidAnswer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from paddock.runtime.approvals import Rules
+    from paddock.runtime.approvals.rules import Rules
     from paddock.runtime.conversation.state import State
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.emitter import Emitter

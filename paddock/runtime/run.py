@@ -21,7 +21,7 @@ from paddock.errors import (
     SessionError,
     TraceWriteError,
 )
-from paddock.runtime.approvals import call_digest
+from paddock.runtime.approvals.rules import call_digest
 from paddock.runtime.compaction import compact_if_full
 from paddock.runtime.core.emitter import Emitter
 from paddock.runtime.core.ending import Undertaking
@@ -43,7 +43,7 @@ from paddock.runtime.run_state import RunState
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from paddock.runtime.approvals import Rules
+    from paddock.runtime.approvals.rules import Rules
     from paddock.runtime.conversation.control import Control
     from paddock.runtime.conversation.journal import Journal
     from paddock.runtime.core.budget import UsageMeter

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from paddock.backends.base import ProgressCallback
-    from paddock.runtime.approvals import Rules
+    from paddock.runtime.approvals.rules import Rules
     from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.core.cancellation import CancelCheck
     from paddock.runtime.core.emitter import EventSink

@@ -1,19 +1,11 @@
-"""Asking whether a tool call may run: now, by a callback, or later, by a list of what waits.
-
-Knows no tool and no terminal.
-"""
+"""What holds for calls at one moment: the tools there are, who approves, where they run."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import inspect
 import json
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from paddock.runtime.core.approval import ApprovalInterrupt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,40 +14,7 @@ if TYPE_CHECKING:
     from paddock.runtime.core.approval import ApprovalCallback, Approvals
     from paddock.runtime.tools.registry import ToolRegistry
 
-__all__ = [
-    "Decision",
-    "Rules",
-    "ask",
-    "call_digest",
-    "rules_of",
-]
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """An answer, and a `note` when it was not simply given."""
-
-    approved: bool
-    note: str | None = None
-
-
-async def ask(callback: ApprovalCallback, name: str, arguments: Mapping[str, Any]) -> Decision:
-    """What `callback` says. A callback that fails has not approved.
-
-    Raises `ApprovalInterrupt` if the callback does.
-    """
-    try:
-        answer = callback(name, copy.deepcopy(dict(arguments)))
-        if inspect.isawaitable(answer):
-            answer = await answer
-    except ApprovalInterrupt:
-        raise
-    except Exception as error:
-        _log.exception("the approval callback failed; the call is refused")
-        return Decision(approved=False, note=f"{type(error).__name__}: {error}")
-    return Decision(approved=answer is True)
+__all__ = ["Rules", "call_digest", "rules_of"]
 
 
 def call_digest(name: str, arguments: Mapping[str, Any], terms: str) -> str:
