@@ -129,7 +129,7 @@ from .runtime.core.tool import (
     ToolOutput as ToolOutput,
 )
 from .runtime.models.scripted import ScriptedModel as ScriptedModel
-from .runtime.observability import (
+from .runtime.telemetry import (
     ObservabilityConfig as ObservabilityConfig,
     TelemetryStorage as TelemetryStorage,
 )

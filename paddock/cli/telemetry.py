@@ -16,7 +16,7 @@ __all__ = ["check_telemetry", "observed"]
 
 async def check_telemetry() -> None:
     """Raise what `observed` would for want of what the environment or the user's file names."""
-    from paddock.runtime.observability import ObservabilityConfig
+    from paddock.runtime.telemetry import ObservabilityConfig
 
     await asyncio.to_thread(ObservabilityConfig.load)
 
@@ -27,7 +27,7 @@ async def observed(session: Session) -> AsyncIterator[None]:
 
     Raises `ObservabilityInitializationError` before the block.
     """
-    from paddock.runtime.observability import attach
+    from paddock.runtime.telemetry import attach
 
     telemetry = await asyncio.to_thread(attach, session)
     if telemetry is None:

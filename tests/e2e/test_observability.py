@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from paddock import Agent, AgentConfig, ObservabilityConfig, ScriptedModel, Session
-from paddock.runtime.observability import OtlpBackend, attach, exporters, otel
+from paddock.runtime.telemetry import OtlpBackend, attach, exporters, otel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -145,7 +145,7 @@ GLOBAL = """
 import asyncio, sys
 from opentelemetry import metrics, trace
 from paddock import Agent, AgentConfig, ObservabilityConfig, ScriptedModel, Session
-from paddock.runtime.observability import OtlpBackend, attach
+from paddock.runtime.telemetry import OtlpBackend, attach
 
 async def main() -> None:
     backend = OtlpBackend(endpoint="http://127.0.0.1:9", set_global=True)
@@ -181,7 +181,7 @@ def test_importing_paddock_imports_no_opentelemetry_and_no_database() -> None:
 KILLED = """
 import asyncio, os, signal, sys
 from paddock import Agent, AgentConfig, ObservabilityConfig, ScriptedModel, Session
-from paddock.runtime.observability import SqliteBackend, attach
+from paddock.runtime.telemetry import SqliteBackend, attach
 from pathlib import Path
 
 async def main() -> None:

@@ -28,7 +28,7 @@ from paddock.cli.app import app
 from paddock.errors import SessionError, TraceError
 from paddock.runtime import reach
 from paddock.runtime.conversation.directory import SessionDirectory
-from paddock.runtime.observability import SqliteBackend, attach
+from paddock.runtime.telemetry import SqliteBackend, attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable

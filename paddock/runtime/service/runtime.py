@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.core.cancellation import CancelCheck
     from paddock.runtime.core.emitter import EventSink
-    from paddock.runtime.observability import Observability
     from paddock.runtime.results import EventCallback, RunResult
+    from paddock.runtime.telemetry import Observability
     from paddock.runtime.tools.registry import ToolRegistry
 
 __all__ = [
@@ -172,7 +172,7 @@ def _check_form(system_prompt: object, others: Mapping[str, object]) -> None:
 
 
 def _observability(session: Session, options: RuntimeOptions) -> Observability | None:
-    from paddock.runtime.observability import attach  # most runtimes have none
+    from paddock.runtime.telemetry import attach  # most runtimes have none
 
     file = options.observability_config
     if file == os.environ.get("PADDOCK_OBSERVABILITY_CONFIG"):

@@ -174,7 +174,7 @@ def test_a_file_that_is_no_database_is_an_error(path: Path) -> None:
 
 ADD = """
 import sys
-from paddock.runtime.observability import TelemetryStorage
+from paddock.runtime.telemetry import TelemetryStorage
 with TelemetryStorage(sys.argv[1]) as storage:
     for number in range(50):
         values = {"name": f"{sys.argv[2]}-{number}"}

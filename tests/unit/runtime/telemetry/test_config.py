@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock import ConfigError
-from paddock.runtime.observability import (
+from paddock.runtime.telemetry import (
     Capture,
     ObservabilityConfig,
     OtlpBackend,

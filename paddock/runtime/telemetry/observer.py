@@ -19,9 +19,9 @@ from paddock.errors import (
     ObservabilityInitializationError,
 )
 from paddock.runtime.core.events import RunStatus
-from paddock.runtime.observability.config import ObservabilityConfig, OtlpBackend, SqliteBackend
-from paddock.runtime.observability.subject import Subject
 from paddock.runtime.reach import require_out_of_reach
+from paddock.runtime.telemetry.config import ObservabilityConfig, OtlpBackend, SqliteBackend
+from paddock.runtime.telemetry.subject import Subject
 
 if TYPE_CHECKING:
     import os
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from paddock.redaction import Redactor
     from paddock.runtime.conversation.state import StateObserver
-    from paddock.runtime.observability.subject import Listener, Record, Sink
     from paddock.runtime.session import Session
+    from paddock.runtime.telemetry.subject import Listener, Record, Sink
 
 __all__ = ["Observability", "attach"]
 
@@ -243,8 +243,8 @@ def _sinks(
 
 
 def _database(backend: SqliteBackend, config: ObservabilityConfig) -> Sink:
-    from paddock.runtime.observability.telemetry import Telemetry
-    from paddock.runtime.observability.writer import TelemetryWriter
+    from paddock.runtime.telemetry.rows import Telemetry
+    from paddock.runtime.telemetry.writer import TelemetryWriter
 
     if backend.path.is_dir():
         raise IsADirectoryError(21, "is a directory", str(backend.path))
@@ -254,10 +254,10 @@ def _database(backend: SqliteBackend, config: ObservabilityConfig) -> Sink:
 
 def _collector(backend: OtlpBackend, config: ObservabilityConfig) -> Sink:
     try:
-        from paddock.runtime.observability.exporters import connect
+        from paddock.runtime.telemetry.exporters import connect
     except ModuleNotFoundError as error:
         raise MissingDependency("opentelemetry", "otel") from error
-    from paddock.runtime.observability.otel import Spans
+    from paddock.runtime.telemetry.otel import Spans
 
     return Spans(config.capture, lambda: connect(backend))
 
@@ -267,7 +267,7 @@ def _providers(
     tracer_provider: TracerProvider | None,
     meter_provider: MeterProvider | None,
 ) -> Sink:
-    from paddock.runtime.observability.otel import Providers, Spans
+    from paddock.runtime.telemetry.otel import Providers, Spans
 
     providers = Providers(tracers=tracer_provider, meters=meter_provider)
     return Spans(config.capture, lambda: providers)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
     from paddock._watching import Tell, Work
-    from paddock.runtime.observability.config import Capture
-    from paddock.runtime.observability.subject import Record, Subject
+    from paddock.runtime.telemetry.config import Capture
+    from paddock.runtime.telemetry.subject import Record, Subject
 
 __all__ = ["UNFINISHED", "Instruments", "SessionSpans"]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from paddock.runtime.observability.config import (
+from paddock.runtime.telemetry.config import (
     Capture,
     ObservabilityConfig,
     OtlpBackend,
     SqliteBackend,
 )
-from paddock.runtime.observability.observer import Observability, attach
-from paddock.runtime.observability.storage import TelemetryStorage
+from paddock.runtime.telemetry.observer import Observability, attach
+from paddock.runtime.telemetry.storage import TelemetryStorage
 
 __all__ = [
     "Capture",

@@ -19,7 +19,7 @@ from opentelemetry.trace import StatusCode
 from paddock import ModelError, ObservabilityConfig
 from paddock.backends.local import LocalBackend
 from paddock.runtime.core.tool import ToolContext  # noqa: TC001 - the fixture looks at signatures
-from paddock.runtime.observability import Capture, OtlpBackend, attach
+from paddock.runtime.telemetry import Capture, OtlpBackend, attach
 from tests.unit.runtime.conftest import let_run_at_once
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from paddock.runtime.core.model import ModelRequest
-    from paddock.runtime.observability import Observability
     from paddock.runtime.session import Session
+    from paddock.runtime.telemetry import Observability
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import OpenSession
 

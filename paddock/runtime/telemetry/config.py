@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-    from paddock.runtime.observability._document import Document
+    from paddock.runtime.telemetry._document import Document
 
 __all__ = [
     "DEFAULT_ENDPOINT",
@@ -186,7 +186,7 @@ def _first(values: list[str | None]) -> str | None:
 def _read(path: Path) -> Document:
     from pydantic import ValidationError
 
-    from paddock.runtime.observability._document import Document
+    from paddock.runtime.telemetry._document import Document
 
     try:
         return Document.model_validate(_mapping(path))
@@ -219,7 +219,7 @@ def _sentence(error: ErrorDetails) -> str:
 
 def _suggestion(key: str) -> str:
     """The nearest key that there is, wherever it belongs; or all that may stand there."""
-    from paddock.runtime.observability._document import KEYS
+    from paddock.runtime.telemetry._document import KEYS
 
     section, _, wrong = key.rpartition(".")
     names = {known.rpartition(".")[2]: known for known in KEYS}

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock import ObservabilityConfig, ObservabilityInitializationError, TelemetryStorage
-from paddock.runtime.observability import Capture, OtlpBackend, SqliteBackend, attach
-from paddock.runtime.observability.writer import TelemetryWriter
+from paddock.runtime.telemetry import Capture, OtlpBackend, SqliteBackend, attach
+from paddock.runtime.telemetry.writer import TelemetryWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from paddock.runtime.observability import Observability
     from paddock.runtime.session import Session
+    from paddock.runtime.telemetry import Observability
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import OpenSession
 
@@ -336,7 +336,7 @@ async def test_a_collector_without_the_extra_is_an_error_that_names_it(
     open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.metrics", None)
-    monkeypatch.delitem(sys.modules, "paddock.runtime.observability.exporters", raising=False)
+    monkeypatch.delitem(sys.modules, "paddock.runtime.telemetry.exporters", raising=False)
     wanted = ObservabilityConfig(team_id="a", project_id="b", backend=OtlpBackend())
     with pytest.raises(ObservabilityInitializationError, match=r"paddock\[otel\]"):
         attach(open_session(HELLO), wanted)
@@ -384,7 +384,7 @@ class Heard(logging.Handler):
 @pytest.fixture
 def heard() -> Iterator[threading.Event]:
     """Set when telemetry warns."""
-    handler, log = Heard(), logging.getLogger("paddock.runtime.observability")
+    handler, log = Heard(), logging.getLogger("paddock.runtime.telemetry")
     log.addHandler(handler)
     yield handler.event
     log.removeHandler(handler)
@@ -409,7 +409,7 @@ async def test_a_full_disk_is_one_warning_and_what_waits_is_written_when_there_i
     assert names(path) == [f"s{number:05}" for number in range(42)]
     assert writer.lost == 0
     assert [(each.levelno, each.name) for each in caplog.records] == [
-        (logging.WARNING, "paddock.runtime.observability.writer")
+        (logging.WARNING, "paddock.runtime.telemetry.writer")
     ]
 
 

@@ -17,9 +17,9 @@ from paddock.runtime.core.text import clean_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from paddock.runtime.observability.config import Capture
-    from paddock.runtime.observability.subject import Listener, Record, Subject
-    from paddock.runtime.observability.writer import TelemetryWriter
+    from paddock.runtime.telemetry.config import Capture
+    from paddock.runtime.telemetry.subject import Listener, Record, Subject
+    from paddock.runtime.telemetry.writer import TelemetryWriter
 
 __all__ = ["Telemetry"]
 

@@ -1,7 +1,7 @@
 """The telemetry database: its tables, and what can be asked of them.
 
 SQLite in WAL mode, so that several processes write and read it at once. Knows no
-session and no event; rows come from `paddock.runtime.observability.telemetry`.
+session and no event; rows come from `paddock.runtime.telemetry.rows`.
 """
 
 from __future__ import annotations

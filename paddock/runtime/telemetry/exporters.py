@@ -17,10 +17,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from paddock.runtime.observability.otel import Providers
+from paddock.runtime.telemetry.otel import Providers
 
 if TYPE_CHECKING:
-    from paddock.runtime.observability.config import OtlpBackend
+    from paddock.runtime.telemetry.config import OtlpBackend
 
 __all__ = ["connect"]
 

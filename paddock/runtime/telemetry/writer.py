@@ -15,12 +15,12 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from paddock.runtime.observability.storage import TelemetryStorage
+from paddock.runtime.telemetry.storage import TelemetryStorage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from paddock.runtime.observability.storage import Statement
+    from paddock.runtime.telemetry.storage import Statement
 
 __all__ = ["TelemetryWriter"]
 

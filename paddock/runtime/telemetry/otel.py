@@ -1,7 +1,7 @@
 """Telemetry as OpenTelemetry spans and metrics: the sink, and whose providers it uses.
 
-What is made of a record is in `paddock.runtime.observability.spans`; who exports is
-`paddock.runtime.observability.exporters`.
+What is made of a record is in `paddock.runtime.telemetry.spans`; who exports is
+`paddock.runtime.telemetry.exporters`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import metrics, trace
 
-from paddock.runtime.observability.spans import Instruments, SessionSpans
+from paddock.runtime.telemetry.spans import Instruments, SessionSpans
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from paddock.runtime.observability.config import Capture
-    from paddock.runtime.observability.subject import Record, Subject
+    from paddock.runtime.telemetry.config import Capture
+    from paddock.runtime.telemetry.subject import Record, Subject
 
 __all__ = ["Providers", "Spans"]
 
