@@ -98,7 +98,7 @@ def render(event: AgentEvent) -> Text | None:
             return Text.assemble(("✗ not allowed: ", "bold yellow"), call)
         case "error":
             return Text(f"✗ {plain(event.content or 'failed')}", style="bold red")
-        case "cancelled" | "interruption" | "compact_end":
+        case "cancelled" | "interruption" | "compact_end" | "retry":
             return Text(plain(event.content or event.type), style="yellow")
         case _:
             return None

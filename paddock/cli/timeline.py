@@ -105,6 +105,8 @@ def _change(record: Mapping[str, Any]) -> str | None:
     match record:
         case {"type": "compact", "tokens_before": before, "tokens_after": after}:
             return f"compacted: {before} -> {after} tokens"
+        case {"type": "llm_retry", "reason": why, "wait": int() | float() as wait}:
+            return f"{why}, retried after {_seconds(wait)}"
         case {"type": "rules_changed", "profile": profile, "approvals": approvals}:
             return f"rules changed: profile {profile}, approvals {approvals}"
         case _:

@@ -33,6 +33,7 @@ from paddock.runtime.core.model import (
     ModelClient,
     ModelRequest,
     ModelResponse,
+    ModelRetry,
     TextDelta,
     Usage,
     assistant_message,
@@ -139,7 +140,7 @@ class AgentLoop:
             ModelStarted(model=request.model, context_size=self.state.estimate_tokens())
         )
         with watched(ModelWork()):
-            response = await answer_of(self.client.stream(request), take)
+            response = await answer_of(self.client.stream(request), take, self.out.emit)
         self.meter.spend(response.usage)
         self.model_calls += 1
         finished = ModelFinished(
@@ -272,15 +273,19 @@ class AgentLoop:
 
 
 async def answer_of(
-    stream: AsyncIterator[ModelEvent], take: Callable[[str], Awaitable[None]]
+    stream: AsyncIterator[ModelEvent],
+    take: Callable[[str], Awaitable[None]],
+    report: Callable[[ModelRetry], Awaitable[None]],
 ) -> ModelResponse:
-    """Read a model's stream to its end, or close it."""
+    """Read a model's stream to its end, or close it. `report` gets each retry."""
     response = None
     try:
         async for event in stream:
             match event:
                 case TextDelta():
                     await take(event.text)
+                case ModelRetry():
+                    await report(event)
                 case ModelResponse():
                     response = event
                 case _:

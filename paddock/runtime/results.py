@@ -19,6 +19,7 @@ from paddock.runtime.core.events import (
     CompactionTrigger,
     MessageAdded,
     ModelFinished,
+    ModelRetry,
     ModelStarted,
     RulesChanged,
     RunCancelled,
@@ -59,8 +60,8 @@ class AgentEvent:
     (tool_name, tool_call_id, tool_result, and tool_metadata with ``success`` and what the
     tool tells), ``tool_blocked`` (as tool_start), ``api_call_complete`` (usage),
     ``turn_complete`` (content, usage), ``compact_start``, ``compact_end`` (content),
-    ``error`` (content), ``cancelled`` (content), ``interruption`` (content, tool_name,
-    tool_call_id, tool_args).
+    ``retry`` (content), ``error`` (content), ``cancelled`` (content), ``interruption``
+    (content, tool_name, tool_call_id, tool_args).
     """
 
     type: str
@@ -170,6 +171,8 @@ def agent_event(event: Event) -> AgentEvent | None:  # noqa: C901 - one case for
         case ModelFinished():
             usage = {**usage_fields(event.usage), "call_index": event.call_index}
             return AgentEvent("api_call_complete", usage=usage)
+        case ModelRetry():
+            return AgentEvent("retry", content=str(event))
         case TurnFinished():
             usage = run_usage(event.run, event.total, event.context_size)
             return AgentEvent("turn_complete", content=event.text, usage=usage)

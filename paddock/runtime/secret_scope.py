@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
 from paddock.redaction import Redactor, Secrets
-from paddock.runtime.core.model import ModelResponse, TextDelta
+from paddock.runtime.core.model import ModelResponse, ModelRetry, TextDelta
 from paddock.runtime.core.redacted import redacted_arguments, redacted_message
 
 if TYPE_CHECKING:
@@ -115,6 +115,9 @@ class RedactingModelClient:
         pieces = self._redactor.text_stream()
         try:
             async for event in events:
+                if isinstance(event, ModelRetry):
+                    yield event  # the emitter redacts events
+                    continue
                 more = isinstance(event, TextDelta)
                 if text := pieces.feed(event.text) if more else pieces.close():
                     yield TextDelta(text=text)

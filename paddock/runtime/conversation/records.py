@@ -18,6 +18,7 @@ from paddock.runtime.core.events import (
     CompactionStarted,
     MessageAdded,
     ModelFinished,
+    ModelRetry,
     ModelStarted,
     RulesChanged,
     RunCancelled,
@@ -63,6 +64,8 @@ def records(event: Event) -> tuple[Record, ...]:  # noqa: C901 - one case for ea
             return ()
         case ModelStarted():
             return (_llm_start(event),)
+        case ModelRetry():
+            return ({"type": "llm_retry", **asdict(event)},)
         case ModelFinished():
             return (_llm_end(event),)
         case ChildModelFinished():

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from paddock.runtime.core.model import ModelRetry
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -25,6 +27,7 @@ __all__ = [
     "Event",
     "MessageAdded",
     "ModelFinished",
+    "ModelRetry",
     "ModelStarted",
     "RulesChanged",
     "RunCancelled",
@@ -238,6 +241,7 @@ Event = (
     | MessageAdded
     | ModelStarted
     | TextAdded
+    | ModelRetry
     | ModelFinished
     | ChildModelFinished
     | ApprovalDecided

@@ -17,6 +17,7 @@ __all__ = [
     "ModelEvent",
     "ModelRequest",
     "ModelResponse",
+    "ModelRetry",
     "TextDelta",
     "ToolCall",
     "Usage",
@@ -89,7 +90,23 @@ class ModelResponse:
     finish_reason: str = "stop"
 
 
-ModelEvent = TextDelta | ModelResponse
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRetry:
+    """A request failed for `reason`, and is sent again after `wait` seconds.
+
+    It is retry number `attempt` of at most `limit`.
+    """
+
+    reason: str
+    wait: float
+    attempt: int
+    limit: int
+
+    def __str__(self) -> str:
+        return f"{self.reason}, retrying in {self.wait:.3g} s ({self.attempt} of {self.limit})"
+
+
+ModelEvent = TextDelta | ModelRetry | ModelResponse
 
 
 class ModelClient(Protocol):
@@ -98,8 +115,9 @@ class ModelClient(Protocol):
     def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         """Yield `TextDelta`s, then exactly one `ModelResponse`, and end.
 
-        Retries by itself what is safe to retry: a stream that broke after its first
-        delta was yielded is not begun again. Raises `ModelError` when it gives up.
+        Retries by itself what is safe to retry, and yields a `ModelRetry` before it waits: a
+        stream that broke after its first delta was yielded is not begun again. Raises
+        `ModelError` when it gives up.
         Closing or cancelling the iterator closes the HTTP stream.
         """
         ...

@@ -11,7 +11,6 @@ import pytest
 from paddock.errors import ConfigError, ModelError
 from paddock.runtime.core.model import (
     Message,
-    ModelEvent,
     ModelRequest,
     ModelResponse,
     TextDelta,
@@ -47,7 +46,7 @@ def answer(*results: Any) -> list[Message]:
     return [{"role": "assistant", "content": "..."}, *tools]
 
 
-async def collect(model: Any, asked: ModelRequest) -> list[ModelEvent]:
+async def collect(model: Any, asked: ModelRequest) -> list[TextDelta | ModelResponse]:
     return [event async for event in model.stream(asked)]
 
 

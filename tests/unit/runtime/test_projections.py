@@ -20,6 +20,7 @@ from paddock.runtime.core.events import (
     Event,
     MessageAdded,
     ModelFinished,
+    ModelRetry,
     ModelStarted,
     RulesChanged,
     RunCancelled,
@@ -62,6 +63,8 @@ PENDING = ApprovalPending(
 ENDED = ToolFinished(
     call_id="a", tool_name="bash", content="x", success=True, duration=0.25, metadata={"exit": 0}
 )
+RETRY: dict[str, Any] = {"reason": "rate limited", "wait": 8.0, "attempt": 2, "limit": 8}
+RETRIED = ModelRetry(**RETRY)
 ANSWERED = ModelFinished(model="m", usage=USAGE, call_index=2)
 CHILD_ANSWERED = ChildModelFinished(call_id="a", session_id="c", model="m", usage=USAGE)
 COMPACTED = CompactionFinished(summary="All.", tokens_before=9, tokens_after=1, trigger="auto")
@@ -96,6 +99,7 @@ DONE = TurnFinished(text="Done.", run=USAGE, total=TOTAL, context_size=7)
             ModelStarted(model="m", context_size=5),
             [{"type": "llm_start", "model": "m", "context_size": 5}],
         ),
+        (RETRIED, [{"type": "llm_retry", **RETRY}]),
         (
             ANSWERED,
             [{"type": "llm_end", "model": "m", **FLAT, "cache_read_tokens": 3, "usage": FLAT}],
@@ -206,6 +210,7 @@ SHOWN: list[tuple[Event, AgentEvent]] = [
     ),
     (BLOCKED, AgentEvent("tool_blocked", **CALLED)),
     (ANSWERED, AgentEvent("api_call_complete", usage={**FLAT, "call_index": 2})),
+    (RETRIED, AgentEvent("retry", content="rate limited, retrying in 8 s (2 of 8)")),
     (CompactionStarted(trigger="auto"), AgentEvent("compact_start")),
     (COMPACTED, AgentEvent("compact_end", content="All.")),
     (RunFailed(message="down"), AgentEvent("error", content="down")),
