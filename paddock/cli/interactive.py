@@ -192,8 +192,11 @@ class Chat:
 
     async def _write(self, wanted: str) -> None:
         if wanted in ("on", "off"):
-            prompt = await slash.set_writing(self._agent, wanted == "on")
+            self._agent = slash.with_writing(self._agent, wanted == "on")
+            # It may say what is allowed.
+            prompt = await in_thread(self._agent.config.resolve_system_prompt)
             if self._session is not None:
+                self._session.use(self._agent)
                 self._session.system_prompt = prompt
         elif wanted not in ("", "status"):
             raise ConfigError("say /write on, /write off or /write status")

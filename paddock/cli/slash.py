@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import shlex
 from pathlib import Path
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from paddock.runtime.agents.agent import Agent
     from paddock.transfers import Links
 
-__all__ = ["HELP", "Download", "describe_writing", "parse_download", "set_writing"]
+__all__ = ["HELP", "Download", "describe_writing", "parse_download", "with_writing"]
 
 HELP = """\
 What begins with none of these goes to the agent.
@@ -43,20 +42,14 @@ def describe_writing(agent: Agent) -> str:
     return f"writing files: {profile.file_write.value}; shell: {shell}"
 
 
-async def set_writing(agent: Agent, allowed: bool) -> str:
-    """Let `agent` write files and run any command from its next turn on, or only look.
-
-    Returns its system prompt, made anew, since it may say what is allowed.
-    """
+def with_writing(agent: Agent, allowed: bool) -> Agent:
+    """Return `agent` with leave to write files and run any command, or only to look."""
     profile = dataclasses.replace(
         load_profile(agent.config.profile),
         file_write=FileWriteMode.FULL if allowed else FileWriteMode.OFF,
         shell=ShellMode.UNRESTRICTED if allowed else ShellMode.RESTRICTED,
     )
-    config = dataclasses.replace(agent.config, profile=profile)
-    prompt = await asyncio.to_thread(config.resolve_system_prompt)
-    agent.reconfigure(config)
-    return prompt
+    return agent.replace(dataclasses.replace(agent.config, profile=profile))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

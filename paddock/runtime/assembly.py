@@ -37,10 +37,11 @@ __all__ = ["Assembly"]
 
 @dataclass(frozen=True, kw_only=True)
 class Assembly:
-    """What the loops of one session have in common. `connect` gives the model's client,
-    `open_session` makes sessions for agents that work for this one."""
+    """What the loops of one session have in common. `agent` gives the one that the session has
+    at that moment, `connect` the model's client, and `open_session` makes sessions for agents
+    that work for this one."""
 
-    agent: Agent
+    agent: Callable[[], Agent]
     state: State
     settings: SessionSettings
     connect: Callable[[], Awaitable[ModelClient]]
@@ -84,7 +85,7 @@ class Assembly:
 
     def rules(self) -> Rules:
         """What holds for calls now; it may change in the middle of a run."""
-        own = rules_of(self.agent, self.settings.approval_callback)
+        own = rules_of(self.agent(), self.settings.approval_callback)
         return own if self.settings.oversight is None else self.settings.oversight(own)
 
     def _context(self, meter: UsageMeter, out: Emitter) -> SessionContext:
@@ -95,8 +96,8 @@ class Assembly:
 
     def _asked(self) -> tuple[ModelRequest, AnswerFormat | None]:
         """What every request has in common, and what the answer has to be. Blocks."""
-        config, given = self.agent.config, self.settings.system_prompt
-        prompt = self.agent.system_prompt if given is None else given
+        agent, given = self.agent(), self.settings.system_prompt
+        config, prompt = agent.config, agent.system_prompt if given is None else given
         wanted = answer_format(config.response_format)
         request = ModelRequest(
             model=config.model,

@@ -106,30 +106,23 @@ class Delegation:
         child.on_provision = settings.on_provision
         if task.system_prompt is None:
             given = settings.system_prompt
-            child.system_prompt = parent.agent.system_prompt if given is None else given
+            child.system_prompt = parent.agent().system_prompt if given is None else given
         return child
 
     def _agent(self, task: ChildTask) -> Agent:
         """The agent of `task`, without the tools that run agents. Blocks."""
-        parent = self.parent.agent
+        parent = self.parent.agent()
         if task.config is not None:
             agent = Agent(task.config)
-            agent.registry = _without_agents(agent.registry)
-            return agent
+            return agent.copy(registry=_without_agents(agent.registry))
         changes: dict[str, Any] = {"response_format": None}  # that is for the last answer
         if task.system_prompt is not None:
             changes["system_prompt"] = task.system_prompt
-        agent = Agent(replace(parent.config, **changes))
-        agent.registry = _without_agents(parent.registry)
-        return agent
+        config = replace(parent.config, **changes)
+        return parent.copy(config=config, registry=_without_agents(parent.registry))
 
     def _same_model(self, agent: Agent) -> bool:
-        ours, theirs = self.parent.agent.config, agent.config
-        return (ours.model, ours.base_url, ours.provider) == (
-            theirs.model,
-            theirs.base_url,
-            theirs.provider,
-        )
+        return self.parent.agent().endpoint == agent.endpoint
 
 
 class _Oversight:

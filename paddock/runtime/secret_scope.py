@@ -43,15 +43,20 @@ class SecretScope:
 
     def __init__(self, agent: Agent, own: Mapping[str, str]) -> None:
         self.own = Secrets(own)
-        self._agent = agent
+        self.agent = agent
         self._given = self._standing
         self._learn(Redactor(self._given))
         self._lent: weakref.ref[Sandbox] | None = None
         self._above: SecretScope | None = None
 
+    def use(self, agent: Agent) -> None:
+        """Have the secrets of `agent` instead of those of the agent before, which stay redacted."""
+        self.agent = agent
+        self._learn(self.redactor.including(self._standing))
+
     @property
     def _standing(self) -> Secrets:
-        return Secrets({**self._agent.secrets, **self.own})
+        return Secrets({**self.agent.secrets, **self.own})
 
     @contextlib.contextmanager
     def keeping(self, secrets: Mapping[str, str]) -> Iterator[None]:
@@ -75,7 +80,7 @@ class SecretScope:
 
     async def provision(self, *, on_progress: ProgressCallback | None = None) -> Sandbox:
         """A new sandbox of the agent, for the caller to close. See `Agent.provision`."""
-        return await self._agent.provision(on_progress=on_progress, secrets=self.own)
+        return await self.agent.provision(on_progress=on_progress, secrets=self.own)
 
     def lend(self, sandbox: Sandbox) -> Sandbox:
         """`sandbox`, whose commands get what there is now, and change when it changes."""

@@ -8,7 +8,7 @@ import logging
 import uuid
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from paddock._concurrency import finish
 from paddock.errors import SessionError
@@ -82,18 +82,18 @@ class Session(SessionSettings):
         sandbox: Keeper[Sandbox] | None = None,
     ) -> None:
         super().__init__()
-        self._agent = agent
+        self._agent = agent.copy()
         self._state = State() if state is None else state
         self._state.session_id = session_id or self._state.session_id or uuid.uuid4().hex[:8]
         if session_dir is not None:
             require_out_of_reach(Path(session_dir), agent.config, what="the session directory")
         self.directory = None if session_dir is None else SessionDirectory(session_dir)
         self._journal = Journal(self._state, self.directory)
-        self._secrecy = (
-            secrets if isinstance(secrets, SecretScope) else SecretScope(agent, secrets or {})
-        )
+        if not isinstance(secrets, SecretScope):
+            secrets = SecretScope(self._agent, secrets or {})
+        self._secrecy = secrets
         self._given_client = client
-        self._client = Keeper(agent.connect, name="model client")
+        self._client = Keeper(functools.partial(_connect, secrets), name="model client")
         provision = functools.partial(self._secrecy.provision, on_progress=_teller(self))
         own: Keeper[Sandbox] = Keeper(provision, name="sandbox")
         self._sandbox = own if sandbox is None else sandbox
@@ -103,7 +103,7 @@ class Session(SessionSettings):
             weakref.finalize(self, keeper.release).atexit = False
         self._work: Undertaking | None = None
         self._busy = False
-        self._renewing = False
+        self._stale: set[Keeper[Any]] = set()
         self._ends_with_run = False
         self.budget = budget
 
@@ -278,15 +278,38 @@ class Session(SessionSettings):
         """The session's sandbox, made now if it is not there. It lasts until `close()`."""
         return self._secrecy.lend(await self._sandbox.get())
 
+    def use(self, agent: Agent) -> None:
+        """Continue the conversation as a copy of `agent`; other sessions keep theirs.
+
+        Its tools and its rules of approval apply from the next call on, also in an active run,
+        whose trace notes the change. Its model, system prompt and sandbox apply from the next
+        run on. Raises `ConfigError`, with nothing changed, if its sandboxes could write the
+        session's directory.
+        """
+        if self.directory is not None:
+            require_out_of_reach(self.directory.path, agent.config, what="the session directory")
+        before, self._agent = self._agent, agent.copy()
+        self._secrecy.use(self._agent)
+        if before.endpoint != agent.endpoint:
+            self._renew(self._client)
+        if before.workplace != agent.workplace:
+            self._renew(self._sandbox)
+
     def renew_sandbox(self) -> None:
         """Take the sandbox down, if there is one; the next tool call gets a new one.
 
         A run that is going on keeps its sandbox to its end: the next run gets the new one.
         """
-        if self._busy:
-            self._renewing = True
-        else:
-            self._sandbox.renew()
+        self._renew(self._sandbox)
+
+    def _renew(self, keeper: Keeper[Any]) -> None:
+        self._stale.add(keeper)
+        if not self._busy:
+            self._renew_stale()
+
+    def _renew_stale(self) -> None:
+        while self._stale:
+            self._stale.pop().renew()
 
     async def close(self) -> None:
         """Cancel a run that is going on, and take the sandbox down.
@@ -349,9 +372,7 @@ class Session(SessionSettings):
             yield
         finally:
             self._busy = False
-            if self._renewing:
-                self._renewing = False
-                self._sandbox.renew()
+            self._renew_stale()
 
     @contextlib.asynccontextmanager
     async def _running(
@@ -436,7 +457,7 @@ class Session(SessionSettings):
 
     def _assembly(self) -> Assembly:
         return Assembly(
-            agent=self._agent,
+            agent=lambda: self._agent,
             state=self._state,
             settings=self,
             connect=self._connect,
@@ -453,6 +474,11 @@ class Session(SessionSettings):
         if self.context_window is not None:
             return self.context_window
         return await window_of(self._agent.config.model, self._state)
+
+
+async def _connect(scope: SecretScope) -> ModelClient:
+    """Connect to the model of the agent that the session has then, without holding the session."""
+    return await scope.agent.connect()
 
 
 def _teller(session: Session) -> ProgressCallback:

@@ -1,11 +1,12 @@
-"""An agent: what it is told, what it may call, where it works. Holds no conversation."""
+"""An agent as a value: its instructions, its tools, where it works. It has no conversation."""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from paddock.redaction import Secrets
 from paddock.runtime.agents.config import AgentConfig
@@ -25,44 +26,74 @@ __all__ = ["Agent"]
 
 
 class Agent:
-    """A definition that any number of sessions may share, at once.
+    """A definition from which any number of sessions may begin.
 
-    `registry` holds the tools of the profile; register others before sessions use it.
-    Raises `ConfigError` for a profile that is none, and for databases that are not
-    described as they should be.
+    `registry` has the tools of the profile; register others before a session begins. Each
+    session takes a copy, so what changes in one session changes neither this agent nor another
+    session.
+
+    Raises `ConfigError` for an unknown profile and for an invalid description of databases.
     """
 
     def __init__(self, config: AgentConfig | None = None) -> None:
-        self.config = AgentConfig() if config is None else config
-        self.registry = _registry(self.config)
-        self._own = frozenset(self.registry)
+        self._config = AgentConfig() if config is None else config
+        self._registry = _registry(self._config)
+        self._of_profile = frozenset(self._registry)
+        self._prompt = _SystemPrompt(self._config)
 
-    @cached_property
+    @property
+    def config(self) -> AgentConfig:
+        return self._config
+
+    @property
+    def registry(self) -> ToolRegistry:
+        return self._registry
+
+    @property
     def system_prompt(self) -> str:
         """The text that every conversation begins with, read and rendered once."""
-        return self.config.resolve_system_prompt()
+        return self._prompt.text
 
-    def reconfigure(self, config: AgentConfig) -> None:
-        """Become the agent of `config`, for the next call in every session that shares this one.
+    def copy(
+        self, *, config: AgentConfig | None = None, registry: ToolRegistry | None = None
+    ) -> Self:
+        """Return an agent with a registry of its own and otherwise equal, but for what is given.
 
-        A run that is going on keeps its model and its sandbox; its next model call is told the
-        new tools, and tool calls that are not decided yet are by the new profile. So it is for
-        the agents that work for it. Tools that were registered beside the profile's stay, and so
-        does a system prompt that was read already.
+        Another `config` changes no tool; see `replace`.
         """
-        registry = _registry(config)
-        own = frozenset(registry)
-        for name in self.registry:
-            handler = self.registry.get(name)
-            if name not in self._own and handler is not None:
-                registry.register(handler)
-        self.config, self.registry, self._own = config, registry, own
+        copied = copy.copy(self)
+        copied._registry = self._registry.copy() if registry is None else registry
+        if config is not None:
+            copied._config, copied._prompt = config, _SystemPrompt(config)
+        return copied
+
+    def replace(self, config: AgentConfig) -> Self:
+        """Return the agent of `config`. It keeps the tools that were registered here beside those
+        of the profile, and the system prompt if it was read already."""
+        changed = copy.copy(self)
+        changed._config = config
+        changed._registry = _registry(config)
+        changed._of_profile = frozenset(changed._registry)
+        changed._registry.include(self._registry, without=self._of_profile)
+        if not self._prompt.is_read:
+            changed._prompt = _SystemPrompt(config)
+        return changed
 
     def create_client(self) -> ModelClient:
         """A new client of the configured model, for the caller to close."""
         return create_model(
             self.config.model, base_url=self.config.base_url, provider=self.config.provider
         )
+
+    @property
+    def endpoint(self) -> tuple[str, str | None, str | None]:
+        """What its model client is made from: equal for agents that may share one."""
+        return self.config.model, self.config.base_url, self.config.provider
+
+    @property
+    def workplace(self) -> tuple[object, ...]:
+        """What its sandboxes are made from: equal for agents that may share one."""
+        return self.config.backend, self.config.working_dir, self.config.secrets
 
     @property
     def secrets(self) -> Secrets:
@@ -99,6 +130,21 @@ class Agent:
         if secrets:
             backend = dataclasses.replace(backend, secrets={**self.secrets, **secrets})
         return await backend.create(on_progress=on_progress)
+
+
+class _SystemPrompt:
+    """The system prompt of `config`, read when it is first asked for."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self._config = config
+
+    @cached_property
+    def text(self) -> str:
+        return self._config.resolve_system_prompt()
+
+    @property
+    def is_read(self) -> bool:
+        return "text" in self.__dict__
 
 
 def _registry(config: AgentConfig) -> ToolRegistry:

@@ -386,7 +386,8 @@ def reconfigure_runtime(
     The conversation goes on, with the new tools from the next call on, also of a run that is
     going on; its trace tells of the change. A call that was decided already runs as decided.
     Tools that were registered beside the profile's stay. With another `working_dir` the
-    next run gets a new sandbox.
+    next run gets a new sandbox. The agent that the runtime was made with, and its other sessions,
+    stay as they are: `runtime.agent` is another one then.
     """
     told: dict[str, Any] = {
         "profile": None if profile is None else load_profile(profile),
@@ -404,15 +405,13 @@ def reconfigure_runtime(
         working_dir=options.working_dir,
         auto_approve=options.auto_approve,
     )
-    delegating = DelegateHandler.name in runtime.registry
-    runtime.agent.reconfigure(config)
+    agent = runtime.agent.replace(config)
     if not options.enable_delegate:
-        runtime.agent.registry.unregister(DelegateHandler.name)
-    elif delegating or enable_delegate:
-        _add_delegate(runtime.agent.registry)
-    if working_dir is not None and working_dir != runtime.options.working_dir:
-        runtime.session.renew_sandbox()
-    runtime.options = options
+        agent.registry.unregister(DelegateHandler.name)
+    elif enable_delegate or DelegateHandler.name in runtime.registry:
+        _add_delegate(agent.registry)
+    runtime.session.use(agent)
+    runtime.options, runtime.agent = options, runtime.session.agent
     runtime.registry = runtime.agent.registry
     runtime.profile_name = profile.name
     if runtime.observability is not None:

@@ -11,7 +11,7 @@ from paddock.runtime.core.tool import InvalidCall, ToolOutput
 from paddock.runtime.tools.arguments import ArgumentError, fit_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from paddock.runtime.core.tool import ToolInvocation
     from paddock.runtime.permissions.profile import PermissionProfile
@@ -64,9 +64,14 @@ class ToolRegistry:
     def copy(self) -> ToolRegistry:
         """A registry of its own with the same handlers and profile."""
         copied = ToolRegistry(profile=self.profile)
-        for name, handler in self._handlers.items():
-            copied.register(handler, concurrent=self._concurrent.get(name))
+        copied.include(self)
         return copied
+
+    def include(self, other: ToolRegistry, *, without: Collection[str] = ()) -> None:
+        """Register the handlers of `other`, except those whose names are in `without`."""
+        for name, handler in other._handlers.items():
+            if name not in without:
+                self.register(handler, concurrent=other._concurrent.get(name))
 
     def __contains__(self, name: object) -> bool:
         return name in self._handlers

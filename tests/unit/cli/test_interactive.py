@@ -139,16 +139,14 @@ async def test_who_wants_no_questions_is_asked_none() -> None:
     assert not approver.was_alone
 
 
-async def test_writing_is_allowed_and_forbidden_as_a_whole() -> None:
-    agent = Agent(AgentConfig(profile="readonly"))
-    prompt = await slash.set_writing(agent, True)
+def test_writing_is_allowed_and_forbidden_as_a_whole() -> None:
+    agent = slash.with_writing(Agent(AgentConfig(profile="readonly")), True)
     assert slash.describe_writing(agent) == "writing files: full; shell: unrestricted"
     assert "write" in agent.registry
-    assert "writing files full" in prompt
-    prompt = await slash.set_writing(agent, False)
+    assert "writing files full" in agent.system_prompt
+    agent = slash.with_writing(agent, False)
     assert slash.describe_writing(agent) == "writing files: off; shell: restricted, fence: landlock"
     assert "write" not in agent.registry
-    assert "writing files off" in prompt
 
 
 def test_a_download_names_both_places_and_writes_over_nothing(tmp_path: Path) -> None:

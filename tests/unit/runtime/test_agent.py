@@ -94,9 +94,10 @@ def test_a_session_is_made_without_a_loop_and_has_what_is_documented(tmp_path: P
         client=ScriptedModel([]),
     )
     assert session.id == "mine"
-    assert session.agent is agent
+    assert session.agent.config is agent.config
     assert session.state is state
-    assert session.registry is agent.registry
+    assert session.registry is session.agent.registry
+    assert list(session.registry) == list(agent.registry)
     assert session.approval_callback is None
     assert session.cancel_check is None
     assert session.auto_compact is True

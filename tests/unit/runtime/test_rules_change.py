@@ -39,8 +39,8 @@ NO_TOOL = "Unknown tool: write"
 
 
 def become(session: Session, profile: PermissionProfile, *, auto_approve: bool = False) -> None:
-    agent = session.agent
-    agent.reconfigure(replace(agent.config, profile=profile, auto_approve=auto_approve))
+    config = replace(session.agent.config, profile=profile, auto_approve=auto_approve)
+    session.use(session.agent.replace(config))
 
 
 def results(result: RunResult) -> list[str | None]:

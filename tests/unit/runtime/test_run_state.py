@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import TraceError
-from paddock.runtime.agents.agent import Agent
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.approval import ToolApprovalItem
 from paddock.runtime.run_state import RunState
@@ -94,8 +93,7 @@ async def test_a_refusal_is_carried_with_the_state_while_other_calls_wait(
         state = RunState.from_dict(json.loads(json.dumps(result.state.to_dict()))).to_state()
     else:
         state = State.from_jsonl(session.state.to_jsonl())
-    agent = Agent(dataclasses.replace(session.agent.config, auto_approve=True))
-    agent.registry = session.registry
+    agent = session.agent.replace(dataclasses.replace(session.agent.config, auto_approve=True))
     other = Session(agent, state=state, client=session._given_client)
     await other.resume({"b": True})
     assert deploys.done == ["here"]
