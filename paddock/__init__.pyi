@@ -166,7 +166,7 @@ from .runtime.session_store import (
     SessionStore as SessionStore,
 )
 from .runtime.stream import RunStream as RunStream
-from .runtime.tools.agent_tool import AgentToolHandler as AgentToolHandler
+from .runtime.agents.agent_tool import AgentToolHandler as AgentToolHandler
 from .runtime.tools.base import ToolHandler as ToolHandler
 from .runtime.tools.bash import BashHandler as BashHandler
 from .runtime.tools.delegate import DelegateHandler as DelegateHandler

@@ -10,9 +10,9 @@ from paddock.errors import PaddockError
 if TYPE_CHECKING:
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.keeper import Keeper
+    from paddock.runtime.core.subagent import AgentReport, AgentTask
     from paddock.runtime.delegation import Delegation
     from paddock.runtime.secret_scope import SecretScope
-    from paddock.runtime.tools.child import ChildReport, ChildTask
     from paddock.sandbox import Sandbox
 
 __all__ = ["SessionContext"]
@@ -40,8 +40,8 @@ class SessionContext:
             self.failure = error
             raise
 
-    async def run_child(self, task: ChildTask) -> ChildReport:
-        """Run an agent for a tool; see `ChildRunner`."""
+    async def run_agent(self, task: AgentTask) -> AgentReport:
+        """Run an agent for a tool; see `RunAgent`."""
         try:
             return await self.delegation.run(task)
         except PaddockError as error:

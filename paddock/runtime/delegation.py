@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from paddock.errors import SandboxLost
 from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.core.events import ChildModelFinished, ModelFinished
+from paddock.runtime.core.subagent import AgentReport
 from paddock.runtime.reach import require_out_of_reach
 from paddock.runtime.results import RunResult, run_usage
-from paddock.runtime.tools.child import ChildReport, ChildTool
+from paddock.runtime.tools.child import ChildTool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.emitter import Emitter, Envelope
     from paddock.runtime.core.model import Message
+    from paddock.runtime.core.subagent import AgentTask
     from paddock.runtime.session import Session
-    from paddock.runtime.tools.child import ChildTask
     from paddock.runtime.tools.registry import ToolRegistry
 
 __all__ = ["Delegation", "FamilyObserver", "conversation"]
@@ -62,15 +64,15 @@ class Delegation:
     out: Emitter
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def run(self, task: ChildTask) -> ChildReport:
-        """See `ChildRunner.run_child`."""
+    async def run(self, task: AgentTask) -> AgentReport:
+        """See `RunAgent.run_agent`."""
         started = time.monotonic()
         async with await self._session(task) as child:
             for observer in self.parent.state.observers:
                 if isinstance(observer, FamilyObserver):
                     child.state.add_observer(observer.observe_child(child))
             result = await _run(child, task)
-        return ChildReport(
+        return AgentReport(
             session_id=child.id,
             status=result.status,
             text=result.text,
@@ -80,7 +82,7 @@ class Delegation:
             interruptions=result.interruptions,
         )
 
-    async def _session(self, task: ChildTask) -> Session:
+    async def _session(self, task: AgentTask) -> Session:
         parent, settings = self.parent, self.parent.settings
         agent = await asyncio.to_thread(self._agent, task)
         if parent.directory is not None:
@@ -93,7 +95,7 @@ class Delegation:
             client=await parent.connect() if self._same_model(agent) else None,
             budget=self.meter,
             secrets=parent.secrecy.lent_to(
-                agent, whole=task.config is None, shared=task.shares_sandbox
+                agent, whole=task.agent is None, shared=task.shares_sandbox
             ),
             sandbox=parent.sandbox if task.shares_sandbox else None,
         )
@@ -109,11 +111,12 @@ class Delegation:
             child.system_prompt = parent.agent().system_prompt if given is None else given
         return child
 
-    def _agent(self, task: ChildTask) -> Agent:
+    def _agent(self, task: AgentTask) -> Agent:
         """The agent of `task`, without the tools that run agents. Blocks."""
         parent = self.parent.agent()
-        if task.config is not None:
-            agent = Agent(task.config)
+        if task.agent is not None:
+            assert isinstance(task.agent, AgentConfig)
+            agent = Agent(task.agent)
             return agent.copy(registry=_without_agents(agent.registry))
         changes: dict[str, Any] = {"response_format": None}  # that is for the last answer
         if task.system_prompt is not None:
@@ -130,7 +133,7 @@ class _Oversight:
     the one above. An agent of its own configuration has its own tools, and is approved
     automatically only if the one above is too."""
 
-    def __init__(self, task: ChildTask, above: Callable[[], Rules], asking: asyncio.Lock) -> None:
+    def __init__(self, task: AgentTask, above: Callable[[], Rules], asking: asyncio.Lock) -> None:
         self._task = task
         self._above = above
         self._asking = asking
@@ -142,7 +145,7 @@ class _Oversight:
         if callback is None and above.callback is not None:
             callback = _InTurn(above.callback, self._asking)
         own = replace(own, callback=callback)
-        if task.config is not None:
+        if task.agent is not None:
             return replace(own, auto_approve=own.auto_approve and above.auto_approve)
         return replace(own, registry=self._lend(above.registry), auto_approve=above.auto_approve)
 
@@ -198,7 +201,7 @@ class _RunAbove(EventSink):
         await self.out.pass_on(envelope)
 
 
-async def _run(child: Session, task: ChildTask) -> RunResult:
+async def _run(child: Session, task: AgentTask) -> RunResult:
     try:
         return await child.run(task.instruction)
     except SandboxLost as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from paddock.redaction import Secrets
 from paddock.runtime.agents.config import AgentConfig
+from paddock.runtime.core.subagent import AgentDefinition
 from paddock.runtime.models import create_model
 from paddock.runtime.tools.factory import build_registry
 from paddock.runtime.tools.sql.config import parse_databases
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Agent"]
 
 
-class Agent:
+class Agent(AgentDefinition):
     """A definition from which any number of sessions may begin.
 
     `registry` has the tools of the profile; register others before a session begins. Each

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from paddock.errors import ConfigError
 from paddock.redaction import Secrets
+from paddock.runtime.core.subagent import AgentDefinition
 from paddock.runtime.core.text import clean_text
 from paddock.runtime.response_format import answer_format, is_model
 
@@ -65,7 +66,7 @@ def _env(name: str) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AgentConfig:
+class AgentConfig(AgentDefinition):
     """All that defines an agent. Vary one with `dataclasses.replace`.
 
     - `system_prompt`: its text, or the path of a prompt file (ends in ``.md``), which

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from paddock.errors import ConfigError
+from paddock.runtime.core.subagent import AgentTask
 from paddock.runtime.core.tool import ToolOutput
-from paddock.runtime.tools.child import ChildTask, ChildTool
+from paddock.runtime.tools.child import ChildTool
 
 if TYPE_CHECKING:
     from paddock.runtime.core.tool import ToolInvocation
@@ -67,11 +68,11 @@ class DelegateHandler(ChildTool):
         instruction = invocation.arguments["instruction"]
         if not instruction.strip():
             return ToolOutput(content="The instruction is empty: say what to do.", success=False)
-        task = ChildTask(
+        task = AgentTask(
             instruction=instruction,
             call_id=invocation.call_id,
             tool_name=invocation.tool_name,
             full_context=invocation.arguments.get("full_context", False),
             own_sandbox=self._own_sandbox,
         )
-        return await self.run_child(invocation, task)
+        return await self.run_agent(invocation, task)

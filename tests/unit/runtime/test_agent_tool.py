@@ -18,7 +18,7 @@ from paddock import (
     Session,
     ToolInvocation,
 )
-from paddock.runtime.tools.child import ChildReport, ChildTask
+from paddock.runtime.core.subagent import AgentReport, AgentTask
 from tests.unit.runtime.conftest import CountingBackend
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ class Colleague:
     """A session's context that notes what it is asked to do."""
 
     def __init__(self) -> None:
-        self.tasks: list[ChildTask] = []
+        self.tasks: list[AgentTask] = []
 
     async def sandbox(self) -> Any:
         raise AssertionError("an agent has its sandbox from its session")
 
-    async def run_child(self, task: ChildTask) -> ChildReport:
+    async def run_agent(self, task: AgentTask) -> AgentReport:
         self.tasks.append(task)
         usage = {"input_tokens": 1}
-        return ChildReport(
+        return AgentReport(
             session_id="c", status="completed", text="Good.", usage=usage, duration=0.5
         )
 
@@ -105,7 +105,7 @@ async def test_the_arguments_become_the_prompt(
     tool = critic(**settings)
     output = await tool.handle(ToolInvocation("1", "critic", arguments, colleague))
     (task,) = colleague.tasks
-    assert (task.instruction, task.system_prompt, task.config) == (prompt, PROMPT, None)
+    assert (task.instruction, task.system_prompt, task.agent) == (prompt, PROMPT, None)
     assert (output.content, output.success) == ("Good.", True)
     assert output.metadata == {
         "child_usage": {"input_tokens": 1},

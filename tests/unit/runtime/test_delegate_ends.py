@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from paddock.runtime.core.model import Message
-    from paddock.runtime.tools.child import ChildReport, ChildTask
+    from paddock.runtime.core.subagent import AgentReport, AgentTask
     from tests.unit.runtime.conftest import CountingBackend
 
     CheckHistory = Callable[[Sequence[Message]], None]
@@ -193,8 +193,8 @@ async def test_a_parent_that_is_cancelled_at_any_await_of_its_child_leaves_nothi
         running, waits = asyncio.create_task(session.run("Go.")), list[None]()
         strike = session.cancel if how == "session" else running.cancel
 
-        async def run(self: Delegation, task: ChildTask, at: tuple[Any, ...]) -> ChildReport:
-            report: ChildReport = await struck(whole(self, task), *at)
+        async def run(self: Delegation, task: AgentTask, at: tuple[Any, ...]) -> AgentReport:
+            report: AgentReport = await struck(whole(self, task), *at)
             return report
 
         at = (step, strike, waits)

@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from paddock import AgentConfig, ObservabilityConfig, ScriptedModel, TelemetryStorage
+from paddock.runtime.agents.agent_tool import AgentToolHandler
 from paddock.runtime.telemetry import Capture, OtlpBackend, SqliteBackend, attach
-from paddock.runtime.tools.agent_tool import AgentToolHandler
 from paddock.runtime.tools.delegate import DelegateHandler
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from paddock.errors import ConfigError
+from paddock.runtime.core.subagent import AgentTask
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.response_format import schema_validator
-from paddock.runtime.tools.child import ChildTask, ChildTool
+from paddock.runtime.tools.child import ChildTool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -100,16 +101,16 @@ class AgentToolHandler(ChildTool):
         instruction = self._format(dict(invocation.arguments))
         if not instruction.strip():
             return ToolOutput(content="The input is empty: say what to do.", success=False)
-        task = ChildTask(
+        task = AgentTask(
             instruction=instruction,
             call_id=invocation.call_id,
             tool_name=invocation.tool_name,
-            config=self._config,
+            agent=self._config,
             system_prompt=self._system_prompt,
             approval_callback=self._approval_callback,
             cancel_check=self._cancel_check,
         )
-        return await self.run_child(invocation, task)
+        return await self.run_agent(invocation, task)
 
 
 def _prompt(arguments: dict[str, Any]) -> str:
