@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from paddock.errors import ConfigError
 from paddock.runtime.core.subagent import AgentTask
-from paddock.runtime.core.tool import ToolOutput
+from paddock.runtime.core.tool import TOOL_NAME, ToolOutput
 from paddock.runtime.response_format import schema_validator
 from paddock.runtime.tools.child import ChildTool
 
@@ -29,8 +28,6 @@ INSTRUCTION: Final[Mapping[str, Any]] = {
     "required": ["instruction"],
     "additionalProperties": False,
 }
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""What every provider takes for the name of a tool."""
 
 
 class AgentToolHandler(ChildTool):
@@ -62,40 +59,20 @@ class AgentToolHandler(ChildTool):
         cancel_check: CancelCheck | None = None,
         requires_approval: bool = False,
     ) -> None:
-        if not _NAME.fullmatch(tool_name):
+        if not TOOL_NAME.fullmatch(tool_name):
             raise ConfigError(f"tool_name {tool_name!r}: give at most 64 letters, digits, _ and -")
         if input_schema is not None:
             schema_validator(input_schema, source="input_schema")
-        self._name = tool_name
-        self._description = tool_description
+        self.name = tool_name
+        self.description = tool_description
+        self.parameters = dict(INSTRUCTION if input_schema is None else input_schema)
+        self.requires_approval = requires_approval
+        self.is_concurrent = config is not None  # then it has a sandbox of its own
         self._system_prompt = system_prompt
         self._config = None if config is None else replace(config, system_prompt=system_prompt)
-        self._schema = dict(INSTRUCTION if input_schema is None else input_schema)
         self._format = input_formatter or _prompt
         self._approval_callback = approval_callback
         self._cancel_check = cancel_check
-        self._requires_approval = requires_approval
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def description(self) -> str:
-        return self._description
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return self._schema
-
-    @property
-    def requires_approval(self) -> bool:
-        return self._requires_approval
-
-    @property
-    def is_concurrent(self) -> bool:
-        """An agent with a configuration of its own has a sandbox of its own."""
-        return self._config is not None
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         instruction = self._format(dict(invocation.arguments))

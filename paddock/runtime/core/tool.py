@@ -3,6 +3,7 @@ particular tool."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from paddock.sandbox import Sandbox
 
 __all__ = [
+    "TOOL_NAME",
     "InvalidCall",
     "Profile",
     "ToolCatalog",
@@ -19,6 +21,9 @@ __all__ = [
     "ToolInvocation",
     "ToolOutput",
 ]
+
+TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""What every service takes for the name of a tool."""
 
 
 class ToolContext(Protocol):

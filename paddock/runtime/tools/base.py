@@ -13,38 +13,32 @@ __all__ = ["ToolHandler", "sandbox_of"]
 
 
 class ToolHandler(ABC):
-    """A tool that an agent may call. Holds no state of a session."""
+    """A tool that an agent may call. Holds no state of a session.
 
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """The name that the model calls it by."""
+    Besides `handle`, a subclass has these attributes: as class attributes, set in ``__init__``,
+    or as properties. All but the first three have defaults.
 
-    @property
-    @abstractmethod
-    def description(self) -> str:
-        """One paragraph for the model."""
+    `name`, `description`
+        What the model calls the tool by, and one paragraph about it.
+    `parameters`
+        JSON schema of the arguments, an object.
+    `is_enabled`
+        Whether the tool is offered to the model now.
+    `requires_approval`
+        Whether each call has to be approved.
+    `is_concurrent`
+        Whether a call may run at the same time as others of the same answer, as those may that
+        change nothing. The other calls run one after the other, in the order given.
+    """
 
-    @property
-    @abstractmethod
-    def parameters(self) -> dict[str, Any]:
-        """JSON schema of the arguments, an object."""
+    if TYPE_CHECKING:
+        # A declared attribute would make type checkers refuse some of the ways to define it.
+        def __getattr__(self, name: str) -> Any: ...
 
-    @property
-    def is_enabled(self) -> bool:
-        """Whether it is offered to the model now."""
-        return True
-
-    @property
-    def requires_approval(self) -> bool:
-        """Whether each call has to be approved."""
-        return False
-
-    @property
-    def is_concurrent(self) -> bool:
-        """Whether a call may run at the same time as others of the same answer, as those may that
-        change nothing. The other calls run one after the other, in the order given."""
-        return False
+    else:
+        is_enabled = True
+        requires_approval = False
+        is_concurrent = False
 
     @abstractmethod
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:

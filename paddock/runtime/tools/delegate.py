@@ -49,16 +49,9 @@ class DelegateHandler(ChildTool):
         if sandbox not in {"shared", "own"}:
             raise ConfigError(f"a delegate's sandbox is 'shared' or 'own', not {sandbox!r}")
         self._own_sandbox = sandbox == "own"
-        self._read_only = read_only
-
-    @property
-    def is_concurrent(self) -> bool:
-        return self._own_sandbox or self._read_only
-
-    @property
-    def description(self) -> str:
+        self.is_concurrent = self._own_sandbox or read_only
         how = "at the same time" if self.is_concurrent else "one after the other"
-        return (
+        self.description = (
             "Hand a part of the work to another agent with the same tools, and get its final "
             "answer. It begins with an empty conversation and sees only the instruction, unless "
             f"full_context is true. Several calls in one answer run {how}."

@@ -155,12 +155,11 @@ class WriteHandler(ToolHandler):
 
     def __init__(self, *, create_only: bool = False) -> None:
         self._create_only = create_only
-
-    @property
-    def description(self) -> str:
-        if self._create_only:
-            return "Create a file with the given content. Existing files cannot be replaced."
-        return "Write a file: create it, or replace the whole of it by the given content."
+        self.description = (
+            "Create a file with the given content. Existing files cannot be replaced."
+            if create_only
+            else "Write a file: create it, or replace the whole of it by the given content."
+        )
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         path = parse_path(invocation.arguments["path"])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from paddock.runtime.core.tool import InvalidCall, ToolOutput
+from paddock.errors import ConfigError
+from paddock.runtime.core.tool import TOOL_NAME, InvalidCall, ToolOutput
 from paddock.runtime.tools.arguments import ArgumentError, fit_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator
 
     from paddock.runtime.core.tool import ToolInvocation
     from paddock.runtime.permissions.profile import PermissionProfile
@@ -40,10 +42,12 @@ class ToolRegistry:
             self.register(handler)
 
     def register(self, handler: ToolHandler, *, concurrent: bool | None = None) -> None:
-        """Add `handler`, in place of one that has the same name.
+        """Add `handler`, or replace the one that has the same name.
 
-        `concurrent` takes the place of what it says itself, see `ToolHandler.is_concurrent`.
+        `concurrent` overrides `ToolHandler.is_concurrent`. Raises `ConfigError` if the handler's
+        name, description or parameters cannot be sent to a model.
         """
+        _check(handler)
         self.unregister(handler.name)
         self._handlers[handler.name] = handler
         if concurrent is not None:
@@ -133,6 +137,21 @@ class ToolRegistry:
             kind = type(error).__name__
             text = f"Tool '{name}' failed: {kind}: {error}\nArguments: {_shown(arguments)}"
             return _failure(text, error)
+
+
+def _check(handler: ToolHandler) -> None:
+    """Raise `ConfigError` unless a model can be offered `handler`."""
+    kind = type(handler).__name__
+    name = getattr(handler, "name", None)
+    if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
+        raise ConfigError(
+            f"tool {kind}: name is {name!r}; give at most 64 letters, digits, '_' and '-'"
+        )
+    if not isinstance(getattr(handler, "description", None), str):
+        raise ConfigError(f"tool {name!r}: description must be a string")
+    parameters = getattr(handler, "parameters", None)
+    if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
+        raise ConfigError(f"tool {name!r}: parameters must be a JSON schema of type 'object'")
 
 
 def _failure(content: str, error: Exception, kind: str | None = None) -> ToolOutput:

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import pytest
 
@@ -33,25 +33,13 @@ Function = Callable[..., str | Awaitable[str]]
 class FunctionTool(ToolHandler):
     """A tool that calls `function` with its arguments; its name is the function's."""
 
+    description = "A function."
+    parameters: Final[dict[str, Any]] = {"type": "object", "additionalProperties": True}
+
     def __init__(self, function: Function, *, asks: bool = False) -> None:
+        self.name = function.__name__
+        self.requires_approval = asks
         self._function = function
-        self._asks = asks
-
-    @property
-    def name(self) -> str:
-        return self._function.__name__
-
-    @property
-    def description(self) -> str:
-        return "A function."
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return {"type": "object", "additionalProperties": True}
-
-    @property
-    def requires_approval(self) -> bool:
-        return self._asks
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         arguments = dict(invocation.arguments)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from paddock.errors import SandboxLost
+from paddock.errors import ConfigError, SandboxLost
 from paddock.runtime.core.tool import ToolInvocation, ToolOutput
 from paddock.runtime.permissions.profile import ApprovalMode, PermissionProfile, load_profile
 from paddock.runtime.tools.base import ToolHandler
@@ -33,22 +33,10 @@ class Echo(ToolHandler):
         ask: bool = False,
         error: BaseException | None = None,
     ) -> None:
-        self._name = name
-        self._enabled = enabled
-        self._ask = ask
+        self.name = name
+        self.is_enabled = enabled
+        self.requires_approval = ask
         self._error = error
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def is_enabled(self) -> bool:
-        return self._enabled
-
-    @property
-    def requires_approval(self) -> bool:
-        return self._ask
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         if self._error is not None:
@@ -101,7 +89,7 @@ async def test_a_call_reaches_the_handler_with_its_arguments_mended() -> None:
 
 @pytest.mark.rows("S-10")
 def test_a_handler_says_its_name_its_purpose_and_its_arguments_and_does_its_work() -> None:
-    assert ToolHandler.__abstractmethods__ == {"name", "description", "parameters", "handle"}
+    assert ToolHandler.__abstractmethods__ == {"handle"}
 
     class Plain(ToolHandler):
         name = "plain"
@@ -230,3 +218,27 @@ async def test_a_tool_that_needs_a_sandbox_says_so_outside_a_session() -> None:
     output = await build_registry("developer").dispatch(_call("read", path="x"))
     assert not output.success
     assert "needs a session's sandbox" in output.content
+
+
+@pytest.mark.parametrize(
+    ("attributes", "problem"),
+    [
+        ({}, "name is None"),
+        ({"name": "two words"}, "name is 'two words'"),
+        ({"name": "x"}, "'x': description must be a string"),
+        ({"name": "x", "description": "X."}, "'x': parameters must be a JSON schema"),
+        ({"name": "x", "description": "X.", "parameters": {"type": "string"}}, "of type 'object'"),
+    ],
+)
+def test_a_handler_that_no_model_can_be_offered_is_refused(
+    attributes: dict[str, Any], problem: str
+) -> None:
+    class Handler(ToolHandler):
+        async def handle(self, invocation: ToolInvocation) -> ToolOutput:
+            return ToolOutput("never")
+
+    handler = Handler()
+    for name, value in attributes.items():
+        setattr(handler, name, value)
+    with pytest.raises(ConfigError, match=problem):
+        ToolRegistry([handler])

@@ -84,45 +84,19 @@ class DatabaseHandler(ToolHandler):
     def __init__(
         self, kind: Kind, databases: Mapping[str, DatabaseConfig], *, mutations: bool = False
     ) -> None:
-        self._kind = kind
+        self.name = self._kind = kind
         self._databases = dict(databases)
         self._mutations = mutations
         self._servers: dict[str, Server] = {
             alias: server_for(config, mutations=mutations) for alias, config in databases.items()
         }
-
-    @property
-    def name(self) -> str:
-        return self._kind
-
-    @property
-    def description(self) -> str:
-        may = "read and change" if self._mutations else "read only"
-        return (
-            f"Ask a {_NAMES[self._kind]} database ({may}). Operations: query (one SQL statement; "
+        may = "read and change" if mutations else "read only"
+        self.description = (
+            f"Ask a {_NAMES[kind]} database ({may}). Operations: query (one SQL statement; "
             f"at most {MAX_ROWS} rows are shown), list_tables, describe (one table), export_query "
             "(all rows of a query, as a new CSV file in the sandbox)."
         )
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        operations = ["query", "list_tables", "describe", "export_query"]
-        aliases = sorted(self._databases)
-        path = {"type": "string", "description": "For export_query: the CSV file to create."}
-        return {
-            "type": "object",
-            "properties": {
-                "operation": {"type": "string", "enum": operations},
-                "database": {"type": "string", "enum": aliases, "description": "Which database."},
-                "sql": _TEXT | {"description": "For query and export_query: one statement."},
-                "table": _TEXT | {"description": "For describe: the table."},
-                "schema": _TEXT | {"description": "For list_tables and describe; or the default."},
-                "export_path": path,
-                "output_path": path | {"description": "The same as export_path."},
-            },
-            "required": ["operation", "database"] if len(aliases) > 1 else ["operation"],
-            "additionalProperties": False,
-        }
+        self.parameters = _parameters(sorted(databases))
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         arguments = invocation.arguments
@@ -261,3 +235,22 @@ def _collected(rows: Rows, redactor: Redactor) -> tuple[CsvText, bytes]:
         if text.size > MAX_EXPORT:
             raise _Unfit(f"More than {MAX_EXPORT} characters; ask for fewer rows or columns")
     return text, text.encode()
+
+
+def _parameters(aliases: list[str]) -> dict[str, Any]:
+    operations = ["query", "list_tables", "describe", "export_query"]
+    path = {"type": "string", "description": "For export_query: the CSV file to create."}
+    return {
+        "type": "object",
+        "properties": {
+            "operation": {"type": "string", "enum": operations},
+            "database": {"type": "string", "enum": aliases, "description": "Which database."},
+            "sql": _TEXT | {"description": "For query and export_query: one statement."},
+            "table": _TEXT | {"description": "For describe: the table."},
+            "schema": _TEXT | {"description": "For list_tables and describe; or the default."},
+            "export_path": path,
+            "output_path": path | {"description": "The same as export_path."},
+        },
+        "required": ["operation", "database"] if len(aliases) > 1 else ["operation"],
+        "additionalProperties": False,
+    }
