@@ -10,21 +10,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from paddock.errors import SessionError
-from paddock.runtime.compaction import compact
+from paddock.runtime.core.caller import ModelCaller
 from paddock.runtime.core.ending import Undertaking
 from paddock.runtime.results import CompactResult
 from paddock.runtime.run import NOT_APPROVED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
+    from paddock.runtime.conversation.compaction import HistoryCompactor
     from paddock.runtime.conversation.directory import SessionDirectory
     from paddock.runtime.conversation.journal import Journal
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.cancellation import CancelScope
     from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.core.events import CompactionFinished, CompactionTrigger
-    from paddock.runtime.run import LoopFactory
+    from paddock.runtime.core.spec import LoopSpec
 
 __all__ = ["Compaction"]
 
@@ -37,8 +38,9 @@ class Compaction(Undertaking):
     out: Emitter
     directory: SessionDirectory | None
     scope: CancelScope
-    make_loop: LoopFactory
+    prepare: Callable[[], Awaitable[LoopSpec]]
     meter: UsageMeter
+    compactor: HistoryCompactor
 
     async def execute(self, instructions: str, trigger: CompactionTrigger) -> CompactResult:
         """From the wish to the summary. See `Session.compact`."""
@@ -77,11 +79,14 @@ class Compaction(Undertaking):
             self.out.keep(event)
         with self.meter.running():
             async with self.meter.in_time():
-                loop = await self.make_loop(self.out, self.scope.check, _at_once)
-                done = await compact(loop, instructions=instructions, trigger=trigger)
+                done = await self._summarise(await self.prepare(), instructions, trigger)
         await self.out.sync()
         return done
 
-
-async def _at_once() -> None:
-    """Nothing is awaited before a turn."""
+    async def _summarise(
+        self, spec: LoopSpec, instructions: str, trigger: CompactionTrigger
+    ) -> CompactionFinished:
+        caller = ModelCaller(client=spec.client, meter=spec.meter, out=spec.out)
+        return await self.compactor.summarise(
+            caller, spec.full_request(spec.rules()), instructions=instructions, trigger=trigger
+        )

@@ -22,21 +22,20 @@ from paddock.runtime.core.events import ChildModelFinished, ModelFinished
 from paddock.runtime.core.subagent import AgentReport
 from paddock.runtime.reach import require_out_of_reach
 from paddock.runtime.results import RunResult, run_usage
-from paddock.runtime.tools.child import ChildTool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from paddock.runtime.approvals.rules import Rules
-    from paddock.runtime.assembly import Assembly
     from paddock.runtime.conversation.state import StateObserver
     from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.emitter import Emitter, Envelope
     from paddock.runtime.core.model import Message
+    from paddock.runtime.core.rules import Rules
     from paddock.runtime.core.subagent import AgentTask
+    from paddock.runtime.core.tool import ToolCatalog
+    from paddock.runtime.loop_spec import SessionParts
     from paddock.runtime.session import Session
-    from paddock.runtime.tools.registry import ToolRegistry
 
 __all__ = ["Delegation", "FamilyObserver", "conversation"]
 
@@ -58,7 +57,7 @@ class Delegation:
     time. `open_session` makes a session.
     """
 
-    parent: Assembly
+    parent: SessionParts
     open_session: type[Session]
     meter: UsageMeter
     out: Emitter
@@ -117,12 +116,12 @@ class Delegation:
         if task.agent is not None:
             assert isinstance(task.agent, AgentConfig)
             agent = Agent(task.agent)
-            return agent.copy(registry=_without_agents(agent.registry))
+            return agent.copy(registry=agent.registry.without_agents())
         changes: dict[str, Any] = {"response_format": None}  # that is for the last answer
         if task.system_prompt is not None:
             changes["system_prompt"] = task.system_prompt
         config = replace(parent.config, **changes)
-        return parent.copy(config=config, registry=_without_agents(parent.registry))
+        return parent.copy(config=config, registry=parent.registry.without_agents())
 
     def _same_model(self, agent: Agent) -> bool:
         return self.parent.agent().endpoint == agent.endpoint
@@ -137,7 +136,7 @@ class _Oversight:
         self._task = task
         self._above = above
         self._asking = asking
-        self._lent: tuple[ToolRegistry, ToolRegistry] | None = None
+        self._lent: tuple[ToolCatalog, ToolCatalog] | None = None
 
     def __call__(self, own: Rules) -> Rules:
         task, above = self._task, self._above()
@@ -149,9 +148,9 @@ class _Oversight:
             return replace(own, auto_approve=own.auto_approve and above.auto_approve)
         return replace(own, registry=self._lend(above.registry), auto_approve=above.auto_approve)
 
-    def _lend(self, registry: ToolRegistry) -> ToolRegistry:
+    def _lend(self, registry: ToolCatalog) -> ToolCatalog:
         if self._lent is None or self._lent[0] is not registry:
-            self._lent = registry, _without_agents(registry)
+            self._lent = registry, registry.without_agents()
         return self._lent[1]
 
 
@@ -166,15 +165,6 @@ class _InTurn:
         async with self.asking:
             answer = self.callback(name, arguments)
             return await answer if inspect.isawaitable(answer) else answer
-
-
-def _without_agents(registry: ToolRegistry) -> ToolRegistry:
-    """A copy that lacks the tools that run agents."""
-    copied = registry.copy()
-    for name in copied:
-        if isinstance(copied.get(name), ChildTool):
-            copied.unregister(name)
-    return copied
 
 
 @dataclass(frozen=True)

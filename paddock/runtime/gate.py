@@ -9,25 +9,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from paddock.runtime.approvals.responders import ask
-from paddock.runtime.approvals.rules import call_digest
 from paddock.runtime.core.approval import ApprovalInterrupt
 from paddock.runtime.core.events import ApprovalDecided, ApprovalPending
+from paddock.runtime.core.rules import Rules, call_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from paddock.runtime.approvals.rules import Rules
-    from paddock.runtime.conversation.state import State
     from paddock.runtime.core.calls import PreparedCall
     from paddock.runtime.core.emitter import Emitter
+    from paddock.runtime.core.history import History
 
-__all__ = ["ApprovalGate"]
+__all__ = ["CallbackGate"]
 
 NOBODY_TO_ASK = "this call needs approval, and there is nobody to ask"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ApprovalGate:
+class CallbackGate:
     """Asks the callback of the rules. Without one, calls are approved if the rules say so,
     else left open.
 
@@ -35,7 +34,7 @@ class ApprovalGate:
     the run is to be cancelled.
     """
 
-    state: State
+    history: History
     out: Emitter
     check: Callable[[], None]
 
@@ -72,7 +71,7 @@ class ApprovalGate:
     def _needs_approval(self, call: PreparedCall, rules: Rules) -> bool:
         if call.problem:
             return False
-        known = self.state.open_call(call.id)
+        known = self.history.open_call(call.id)
         if known is not None and known.digest is not None and not known.started:
             return True  # it was asked for; that holds, whatever would be asked for now
         if not rules.registry.requires_approval(call.name, call.arguments):
@@ -85,7 +84,7 @@ class ApprovalGate:
         It is for once: a call that has begun is not open to be decided, and one that has a
         result is not open at all.
         """
-        known = self.state.open_call(call.id)
+        known = self.history.open_call(call.id)
         if known is None or known.started or known.digest != _digest(call, rules):
             return None
         return known.approved

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from paddock.errors import ConfigError
+from paddock.runtime.core.spec import InvalidAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
     from pydantic import BaseModel
 
-__all__ = ["AnswerFormat", "InvalidAnswer", "answer_format", "is_model", "schema_validator"]
+__all__ = ["AnswerFormat", "answer_format", "is_model", "schema_validator"]
 
 MAX_PROBLEMS = 5
 """Of one answer that are told; the first ones are what matters."""
@@ -31,25 +32,11 @@ MAX_PROBLEM_LENGTH = 300
 MAX_NAME_LENGTH = 64
 """Characters of a schema's name, as OpenAI takes it."""
 
-REPAIR = (
-    "That answer is not what was asked for:\n{problem}\n"
-    "Answer again, with nothing but the JSON that the response format describes."
-)
-
 _SCHEMA_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 _SCHEMA_WORDS = frozenset(
     {"$schema", "$ref", "$defs", "properties", "items", "enum", "const", "anyOf", "oneOf", "allOf"}
 )
 _FENCED = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*", re.DOTALL)
-
-
-class InvalidAnswer(ValueError):
-    """An answer is not of the format. The message says where and how, for a model to read."""
-
-    @property
-    def request(self) -> str:
-        """What a model is told, so that it answers again."""
-        return REPAIR.format(problem=self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,9 +20,6 @@ from paddock.errors import (
     SessionError,
     TraceWriteError,
 )
-from paddock.runtime.approvals.rules import call_digest
-from paddock.runtime.compaction import compact_if_full
-from paddock.runtime.core.emitter import Emitter
 from paddock.runtime.core.ending import Undertaking
 from paddock.runtime.core.events import (
     ApprovalDecided,
@@ -36,28 +32,23 @@ from paddock.runtime.core.events import (
     RunStatus,
 )
 from paddock.runtime.core.inside import part_of
-from paddock.runtime.core.model import Usage
+from paddock.runtime.core.loop import AgentLoop
+from paddock.runtime.core.rules import call_digest
 from paddock.runtime.results import RunResult, run_usage
 from paddock.runtime.run_state import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from paddock.runtime.approvals.rules import Rules
-    from paddock.runtime.conversation.control import Control
     from paddock.runtime.conversation.journal import Journal
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.cancellation import CancelScope
-    from paddock.runtime.core.emitter import Envelope
-    from paddock.runtime.loop import AgentLoop
+    from paddock.runtime.core.emitter import Emitter, Envelope
+    from paddock.runtime.core.rules import Rules
+    from paddock.runtime.core.spec import LoopSpec
     from paddock.runtime.results import AgentEvents
 
-__all__ = ["NOT_APPROVED", "LoopFactory", "Run"]
-
-LoopFactory = Callable[
-    [Emitter, Callable[[], None], Callable[[], Awaitable[None]]], Awaitable["AgentLoop"]
-]
-"""Makes a loop from its emitter, its check for cancellation, and what to await before turns."""
+__all__ = ["NOT_APPROVED", "Run"]
 
 SHOW_PATIENCE = 5.0
 """Seconds that a callback may take with the last events of a run that ended early."""
@@ -75,21 +66,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class Run(Undertaking):
-    """What one run works with. `make_loop` is awaited under `scope`, so it may be cancelled too.
+    """What one run works with. `prepare` is awaited under `scope`, so it may be cancelled too.
 
-    `context_window` tells how many tokens fit, where the history is to be kept below that.
-    `rules` tells what holds for calls at that moment.
+    `rules` returns the rules for tool calls at that moment.
     """
 
     journal: Journal
     out: Emitter
     shown: AgentEvents
     scope: CancelScope
-    make_loop: LoopFactory
-    control: Control
+    prepare: Callable[[], Awaitable[LoopSpec]]
     meter: UsageMeter
     rules: Callable[[], Rules]
-    context_window: Callable[[], Awaitable[int | None]] | None = None
     _resumed: bool = False
     _loop: AgentLoop | None = None
     _held: Rules | None = None
@@ -195,20 +183,13 @@ class Run(Undertaking):
         self, max_turns: int | None, decided: Sequence[ApprovalDecided] | None
     ) -> RunStatus:
         async with self.meter.in_time():
-            self._loop = await self.make_loop(self.out, self.scope.check, self._before_turn)
+            self._loop = AgentLoop(await self.prepare())
             if decided is not None:  # only now: without a loop the calls go on waiting
                 self._take_up(decided)
             assert self._held is not None, "no start was recorded"
             for envelope in self._begun:
                 await self.out.show(envelope)
             return await self._loop.run(self._held, max_turns=max_turns)
-
-    async def _before_turn(self) -> None:
-        """What others want between two model calls: that it waits, hears something, shrinks."""
-        await self.control.wait_while_paused(self.scope.check)
-        await self.control.take_directives(self.out)
-        if self._loop is not None and self.context_window is not None:
-            await compact_if_full(self._loop, self.context_window)
 
     def _record_start(self, prompt: str) -> Rules:
         state, rules = self.journal.state, self.rules()
@@ -257,7 +238,7 @@ class Run(Undertaking):
             RunFinished(
                 run_id=state.runs_started,
                 status=status,
-                run=self._usage,
+                run=self.meter.usage,
                 total=state.total,
                 run_count=state.run_count,
             )
@@ -276,10 +257,6 @@ class Run(Undertaking):
         except TimeoutError:
             _log.warning("the event callback took too long; the last events were not shown")
 
-    @property
-    def _usage(self) -> Usage:
-        return Usage() if self._loop is None else self._loop.usage
-
     def _result(self, status: RunStatus, last: RunFailed | RunCancelled | None) -> RunResult:
         state = self.journal.state
         result = RunResult(
@@ -287,7 +264,7 @@ class Run(Undertaking):
             output=None if self._loop is None else self._loop.output,
             events=self.shown.shown,
             status=status,
-            usage=run_usage(self._usage, state.total, state.estimate_tokens()),
+            usage=run_usage(self.meter.usage, state.total, state.estimate_tokens()),
         )
         match last:
             case RunCancelled():
@@ -299,7 +276,7 @@ class Run(Undertaking):
         if self._loop is not None and (
             status == "interrupted" or (self._resumed and status != "completed")
         ):
-            result.state = RunState.of(state, self._loop.system_prompt)
+            result.state = RunState.of(state, self._loop.spec.system_prompt)
         return result
 
 

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from paddock._concurrency import finish
 from paddock.errors import SessionError
-from paddock.runtime.assembly import Assembly
 from paddock.runtime.compacting import Compaction
-from paddock.runtime.compaction import window_of
 from paddock.runtime.conversation.control import Control
 from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.conversation.journal import Journal
@@ -25,6 +23,7 @@ from paddock.runtime.core.ending import Ending
 from paddock.runtime.core.inside import is_inside, part_of
 from paddock.runtime.core.keeper import Keeper
 from paddock.runtime.core.text import clean_text
+from paddock.runtime.loop_spec import SessionParts
 from paddock.runtime.reach import require_out_of_reach
 from paddock.runtime.results import AgentEvents
 from paddock.runtime.run import Run
@@ -426,37 +425,40 @@ class Session(SessionSettings):
         self, on_event: EventCallback | None, sinks: Sequence[EventSink], meter: UsageMeter
     ) -> Run:
         shown = AgentEvents(on_event, origin=self.origin)
-        token, control, assembly = CancellationToken(), self._control(), self._assembly()
+        token, control, parts = CancellationToken(), self._control(), self._parts()
+        out = self._emitter([shown, *sinks])
+        scope = CancelScope(token, poll=control.poll, cancel_check=self.cancel_check)
         return Run(
             token=token,
             journal=self._journal,
-            out=self._emitter([shown, *sinks]),
+            out=out,
             shown=shown,
-            scope=CancelScope(token, poll=control.poll, cancel_check=self.cancel_check),
-            make_loop=functools.partial(assembly.make, meter),
-            control=control,
+            scope=scope,
+            prepare=functools.partial(parts.loop_spec, meter, out, scope.check, control),
             meter=meter,
-            rules=assembly.rules,
-            context_window=self._window if self.auto_compact else None,
+            rules=parts.rules,
         )
 
     def _new_compaction(self) -> Compaction:
-        token, meter = CancellationToken(), self.open_meter(None)
+        token, control, parts = CancellationToken(), self._control(), self._parts()
+        meter, out = self.open_meter(None), self._emitter()
+        scope = CancelScope(token, poll=control.poll, cancel_check=self.cancel_check)
         return Compaction(
             token=token,
             journal=self._journal,
-            out=self._emitter(),
+            out=out,
             directory=self.directory,
-            scope=CancelScope(token, poll=self._control().poll, cancel_check=self.cancel_check),
-            make_loop=functools.partial(self._assembly().make, meter),
+            scope=scope,
+            prepare=functools.partial(parts.loop_spec, meter, out, scope.check, control),
             meter=meter,
+            compactor=parts.compactor(scope.check),
         )
 
     def _control(self) -> Control:
         return Control(directory=self.directory)
 
-    def _assembly(self) -> Assembly:
-        return Assembly(
+    def _parts(self) -> SessionParts:
+        return SessionParts(
             agent=lambda: self._agent,
             state=self._state,
             settings=self,
@@ -469,11 +471,6 @@ class Session(SessionSettings):
 
     async def _connect(self) -> ModelClient:
         return self._given_client or await self._client.get()
-
-    async def _window(self) -> int | None:
-        if self.context_window is not None:
-            return self.context_window
-        return await window_of(self._agent.config.model, self._state)
 
 
 async def _connect(scope: SecretScope) -> ModelClient:

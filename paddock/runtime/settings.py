@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from paddock.backends.base import ProgressCallback
-    from paddock.runtime.approvals.rules import Rules
     from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.core.cancellation import CancelCheck
     from paddock.runtime.core.emitter import EventSink
-    from paddock.runtime.loop import BudgetGate
+    from paddock.runtime.core.rules import Rules
+    from paddock.runtime.core.spec import BudgetGate
 
 __all__ = ["SessionSettings"]
 

@@ -42,6 +42,11 @@ class Control:
         """Tells why the run is to be cancelled, or None; None itself if nobody can say so."""
         return None if self.directory is None else self._poll
 
+    async def before_call(self, out: Emitter, check: Callable[[], None]) -> None:
+        """Do what others want between two model calls: wait, and take their messages."""
+        await self.wait_while_paused(check)
+        await self.take_directives(out)
+
     async def wait_while_paused(self, check: Callable[[], None]) -> None:
         """Return when nobody wants the run to wait; `check` is called while it does."""
         while self.directory is not None and self.directory.paused():

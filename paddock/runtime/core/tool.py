@@ -97,6 +97,10 @@ class ToolCatalog(Protocol):
         """Return whether a call runs another agent, which ends in bounded time when cancelled."""
         ...
 
+    def without_agents(self) -> ToolCatalog:
+        """Return a copy that lacks the tools that run agents."""
+        ...
+
     async def dispatch(self, invocation: ToolInvocation) -> ToolOutput:
         """Run one call. Return its result also when it fails; cancellation passes through."""
         ...

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from paddock.errors import ConfigError
 from paddock.runtime.core.tool import TOOL_NAME, InvalidCall, ToolOutput
 from paddock.runtime.tools.arguments import ArgumentError, fit_arguments
+from paddock.runtime.tools.child import ChildTool
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -111,6 +112,18 @@ class ToolRegistry:
         """
         handler = self._handlers.get(name)
         return handler is None or self._concurrent.get(name, handler.is_concurrent)
+
+    def runs_agents(self, name: str) -> bool:
+        """Whether a call runs another agent, which ends in bounded time when cancelled."""
+        return isinstance(self._handlers.get(name), ChildTool)
+
+    def without_agents(self) -> ToolRegistry:
+        """A copy that lacks the tools that run agents."""
+        copied = self.copy()
+        for name in self:
+            if self.runs_agents(name):
+                copied.unregister(name)
+        return copied
 
     async def dispatch(self, invocation: ToolInvocation) -> ToolOutput:
         """Run one call and return its result, which is a result also when the call fails.

@@ -214,7 +214,7 @@ async def test_a_parent_that_is_cancelled_at_any_await_of_its_child_leaves_nothi
 async def test_a_delegate_has_ended_before_its_parents_run_whatever_its_tool_does(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("paddock.runtime.execution.TOOL_PATIENCE", 0.05)
+    monkeypatch.setattr("paddock.runtime.core.execution.CANCEL_TIMEOUT", 0.05)
     working, may_end, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     class Slow(ToolHandler):

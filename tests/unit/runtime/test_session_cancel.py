@@ -222,7 +222,7 @@ async def test_an_event_callback_may_await_the_cancellation(open_session: OpenSe
 async def test_a_tool_that_ignores_its_cancellation_does_not_hold_the_run(
     open_session: OpenSession, check_history: CheckHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paddock.runtime.execution.TOOL_PATIENCE", 0.01)
+    monkeypatch.setattr("paddock.runtime.core.execution.CANCEL_TIMEOUT", 0.01)
     working, leave = asyncio.Event(), asyncio.Event()
 
     async def stubborn() -> str:

@@ -12,49 +12,35 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from paddock._concurrency import finish
 from paddock._watching import ToolWork, watched
 from paddock.errors import ModelError, SandboxLost
-from paddock.redaction import NOTHING_SECRET, Redactor
 from paddock.runtime.core.events import ToolFinished, ToolStarted
 from paddock.runtime.core.inside import part_of
 from paddock.runtime.core.output import truncate_output
-from paddock.runtime.core.tool import InvalidCall, ToolContext, ToolInvocation, ToolOutput
-from paddock.runtime.tools.child import ChildTool
+from paddock.runtime.core.tool import InvalidCall, ToolInvocation, ToolOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from paddock.runtime.conversation.state import State
-    from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.calls import PreparedCall
     from paddock.runtime.core.emitter import Emitter
-    from paddock.runtime.tools.registry import ToolRegistry
+    from paddock.runtime.core.history import History
+    from paddock.runtime.core.spec import LoopContext
+    from paddock.runtime.core.tool import ToolCatalog
 
-__all__ = ["Execution", "RunContext", "groups"]
+__all__ = ["Execution", "groups"]
 
 MAX_INVALID_TURNS = 8
 """Turns in a row in which no call could even be tried, before the run gives up."""
 
-TOOL_PATIENCE = 10.0
+CANCEL_TIMEOUT = 10.0
 """Seconds that a cancelled tool may take to end: sandbox commands need less than one
 (they are killed); a tool that swallows its cancellation is left behind and told."""
 
 _log = logging.getLogger(__name__)
-
-
-class RunContext(ToolContext, Protocol):
-    """What tools get, and the error that kept the sandbox from being made."""
-
-    @property
-    def failure(self) -> Exception | None: ...
-
-    @property
-    def meter(self) -> UsageMeter:
-        """Where the run's budget is counted, for tools that run agents."""
-        ...
 
 
 @dataclass(kw_only=True)
@@ -62,11 +48,10 @@ class Execution:
     """Of one run. `check` raises when the run is to be cancelled. What tools say is redacted
     before it is cut to what a model may read: half a secret could not be found."""
 
-    state: State
-    context: RunContext
+    history: History
+    context: LoopContext
     out: Emitter
     check: Callable[[], None]
-    redactor: Redactor = NOTHING_SECRET
     _invalid_turns: int = 0
     _errors: dict[str, Exception | None] = field(default_factory=dict)
     """What the calls of the turn have raised, by their ids."""
@@ -80,9 +65,7 @@ class Execution:
             )
         await self.out.sync()
 
-    async def run(
-        self, calls: Sequence[PreparedCall], registry: ToolRegistry
-    ) -> list[ToolFinished]:
+    async def run(self, calls: Sequence[PreparedCall], registry: ToolCatalog) -> list[ToolFinished]:
         """Run `calls` at once by the tools of `registry`; their results are on the disk when
         this returns.
 
@@ -112,7 +95,7 @@ class Execution:
                     await self.out.emit(results[-1])
         return results
 
-    async def _call(self, call: PreparedCall, registry: ToolRegistry) -> ToolFinished:
+    async def _call(self, call: PreparedCall, registry: ToolCatalog) -> ToolFinished:
         started = time.monotonic()
         if call.problem is not None:
             problem = InvalidCall(call.problem)
@@ -133,30 +116,28 @@ class Execution:
         return ToolFinished(
             call_id=call.id,
             tool_name=call.name,
-            content=truncate_output(self.redactor.text(output.content)),
+            content=truncate_output(self.out.redactor.text(output.content)),
             success=output.success,
             duration=time.monotonic() - started,
             metadata=output.metadata,
         )
 
     async def _end(
-        self, tasks: Mapping[asyncio.Task[ToolFinished], PreparedCall], registry: ToolRegistry
+        self, tasks: Mapping[asyncio.Task[ToolFinished], PreparedCall], registry: ToolCatalog
     ) -> None:
         """End the tools, and keep the results of those that were done already."""
         for task in tasks:
             task.cancel()
         # These bound their own ends: what an agent waits for are its tools, by this rule again.
-        agents = {
-            task for task, call in tasks.items() if isinstance(registry.get(call.name), ChildTool)
-        }
+        agents = {task for task, call in tasks.items() if registry.runs_agents(call.name)}
         if agents:
             await asyncio.wait(agents)
-        done, left = await asyncio.wait(tasks, timeout=TOOL_PATIENCE)
+        done, left = await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
         for task in left:
             _log.warning("tool %s did not end when it was cancelled", tasks[task].name)
             task.add_done_callback(_retrieve)
         for task, call in tasks.items():
-            if task in done and not task.cancelled() and self.state.open_call(call.id):
+            if task in done and not task.cancelled() and self.history.open_call(call.id):
                 self.out.keep(_result(task, call))
 
     def _raise_if_lost(self, results: Sequence[ToolFinished]) -> None:
@@ -180,7 +161,7 @@ class Execution:
             raise ModelError(f"no valid tool call in {MAX_INVALID_TURNS} turns")
 
 
-def groups(calls: Sequence[PreparedCall], registry: ToolRegistry) -> list[list[PreparedCall]]:
+def groups(calls: Sequence[PreparedCall], registry: ToolCatalog) -> list[list[PreparedCall]]:
     """`calls` in their order, those together that may run at once."""
     found: list[list[PreparedCall]] = []
     beside = False

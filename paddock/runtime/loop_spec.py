@@ -1,18 +1,20 @@
-"""Putting a run's loop together from an agent, a state and what a session is set to."""
+"""What the loop of a run works with, from an agent, a state and what a session is set to."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from paddock.runtime.approvals.rules import Rules, rules_of
+from paddock.runtime.approvals.rules import rules_of
 from paddock.runtime.context import SessionContext
+from paddock.runtime.context_window import context_window
+from paddock.runtime.conversation.compaction import HistoryCompactor
 from paddock.runtime.core.model import ModelRequest
+from paddock.runtime.core.spec import LoopSpec
 from paddock.runtime.delegation import Delegation
-from paddock.runtime.execution import Execution
-from paddock.runtime.gate import ApprovalGate
-from paddock.runtime.loop import AgentLoop
+from paddock.runtime.gate import CallbackGate
 from paddock.runtime.response_format import answer_format
 from paddock.runtime.secret_scope import RedactingModelClient
 
@@ -20,23 +22,25 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from paddock.runtime.agents.agent import Agent
+    from paddock.runtime.conversation.control import Control
     from paddock.runtime.conversation.directory import SessionDirectory
     from paddock.runtime.conversation.state import State
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.core.keeper import Keeper
     from paddock.runtime.core.model import ModelClient
+    from paddock.runtime.core.rules import Rules
     from paddock.runtime.response_format import AnswerFormat
     from paddock.runtime.secret_scope import SecretScope
     from paddock.runtime.session import Session
     from paddock.runtime.settings import SessionSettings
     from paddock.sandbox import Sandbox
 
-__all__ = ["Assembly"]
+__all__ = ["SessionParts"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Assembly:
+class SessionParts:
     """What the loops of one session have in common. `agent` gives the one that the session has
     at that moment, `connect` the model's client, and `open_session` makes sessions for agents
     that work for this one."""
@@ -50,41 +54,31 @@ class Assembly:
     directory: SessionDirectory | None
     open_session: type[Session]
 
-    async def make(
-        self,
-        meter: UsageMeter,
-        out: Emitter,
-        check: Callable[[], None],
-        before_turn: Callable[[], Awaitable[None]],
-    ) -> AgentLoop:
-        """A loop for one run, whose model calls are counted in `meter`."""
+    async def loop_spec(
+        self, meter: UsageMeter, out: Emitter, check: Callable[[], None], control: Control
+    ) -> LoopSpec:
+        """Return the spec of one run, whose model calls are counted in `meter`."""
         # A prompt file takes a process to render, and a format imports what checks answers.
-        request, wanted = await asyncio.to_thread(self._asked)
-        redactor = self.secrecy.redactor
+        request, reader = await asyncio.to_thread(self._asked)
         client = await self.connect()
-        return AgentLoop(
-            state=self.state,
-            client=RedactingModelClient(client, redactor) if redactor else client,
+        return LoopSpec(
+            client=RedactingModelClient(client, out.redactor) if out.redactor else client,
             request=request,
-            answer_format=wanted,
+            history=self.state,
             rules=self.rules,
+            gate=CallbackGate(history=self.state, out=out, check=check),
+            context=self._context(meter, out),
             out=out,
-            check=check,
-            before_turn=before_turn,
-            gate=ApprovalGate(state=self.state, out=out, check=check),
-            execution=Execution(
-                state=self.state,
-                context=self._context(meter, out),
-                out=out,
-                check=check,
-                redactor=redactor,
-            ),
             meter=meter,
+            check=check,
+            before_call=functools.partial(control.before_call, out, check),
+            compactor=self.compactor(check) if self.settings.auto_compact else None,
+            answer_reader=reader,
             budget_gate=self.settings.budget_gate,
         )
 
     def rules(self) -> Rules:
-        """What holds for calls now; it may change in the middle of a run."""
+        """Return the rules for tool calls now; they may change in the middle of a run."""
         own = rules_of(self.agent(), self.settings.approval_callback)
         return own if self.settings.oversight is None else self.settings.oversight(own)
 
@@ -92,6 +86,14 @@ class Assembly:
         delegation = Delegation(parent=self, open_session=self.open_session, meter=meter, out=out)
         return SessionContext(
             keeper=self.sandbox, meter=meter, secrecy=self.secrecy, delegation=delegation
+        )
+
+    def compactor(self, check: Callable[[], None]) -> HistoryCompactor:
+        return HistoryCompactor(
+            state=self.state,
+            check=check,
+            window=self.settings.context_window,
+            look_up=context_window,
         )
 
     def _asked(self) -> tuple[ModelRequest, AnswerFormat | None]:

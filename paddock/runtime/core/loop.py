@@ -1,0 +1,215 @@
+"""The agent loop: ask the model, decide, run its calls, ask again.
+
+It emits the typed events of `paddock.runtime.core.events` and returns how the run ended. It
+does not know sessions, files or sandboxes, or who shows the events. Every await may be
+cancelled; then the model's stream and the tools have ended before the cancellation
+passes on, and results that had come are recorded. The caller closes the calls that stay open.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from paddock.errors import ModelError
+from paddock.runtime.core.approval import ApprovalInterrupt
+from paddock.runtime.core.caller import ModelCaller
+from paddock.runtime.core.calls import PreparedCall, prepare_calls, reopened
+from paddock.runtime.core.events import (
+    MessageAdded,
+    RulesChanged,
+    RunStatus,
+    TextAdded,
+    ToolBlocked,
+    TurnFinished,
+)
+from paddock.runtime.core.execution import Execution, groups
+from paddock.runtime.core.model import assistant_message, tool_message
+from paddock.runtime.core.spec import InvalidAnswer
+from paddock.runtime.core.text import clean_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from paddock.runtime.core.rules import Rules
+    from paddock.runtime.core.spec import LoopSpec
+
+__all__ = ["AgentLoop"]
+
+REJECTED = "Command rejected by user. Awaiting new instructions."
+SKIPPED = "Command skipped - user rejected previous command."
+
+
+@dataclass
+class AgentLoop:
+    """The loop of one run. `phase` says where it is, for reports of where it was cancelled.
+    `text` is the last answer's, `output` the value of the final answer."""
+
+    spec: LoopSpec
+    phase: str = "before model call"
+    text: str = ""
+    output: Any = None
+    _repairing: bool = False
+    _held: Rules | None = None
+    _caller: ModelCaller = field(init=False)
+    _execution: Execution = field(init=False)
+
+    def __post_init__(self) -> None:
+        spec = self.spec
+        self._caller = ModelCaller(client=spec.client, meter=spec.meter, out=spec.out)
+        self._execution = Execution(
+            history=spec.history, context=spec.context, out=spec.out, check=spec.check
+        )
+
+    async def run(self, held: Rules, *, max_turns: int | None = None) -> RunStatus:
+        """Go on until the model has answered, `max_turns` model calls were made, or a person
+        has to decide. Calls that are open come first. `held` is recorded as what holds.
+
+        Raises `ModelError` when the model cannot go on, and `BudgetExceeded`.
+        """
+        self._held = held
+        calls = reopened(self.spec.history.open_calls)
+        turn = 0
+        while True:
+            if calls:
+                status = await self._act(calls)
+                if status is not None:
+                    return status
+                await self._ask_budget_gate()
+            if max_turns is not None and turn >= max_turns:
+                await self._finish_turn()
+                return "max_turns"
+            turn += 1
+            self.phase = "before model call"
+            self.spec.check()
+            await self.spec.before_call()
+            calls = await self._answer()
+            if not calls and await self._accept_answer():
+                await self._finish_turn()
+                return "completed"
+
+    async def _answer(self) -> list[PreparedCall]:
+        """Ask for the next answer and put it into the history, whole or as far as it came."""
+        self.phase = "during model response"
+        request = self.spec.full_request(await self._rules_now())
+        if self.spec.compactor is not None:
+            await self.spec.compactor.make_room(self._caller, request)
+            request = self.spec.full_request(await self._rules_now())
+        pieces: list[str] = []
+
+        async def take(text: str) -> None:
+            pieces.append(clean_text(text))
+            self.spec.check()
+            await self.spec.out.emit(TextAdded(text=pieces[-1]))
+
+        try:
+            response, finished = await self._caller.call(
+                request, take, context_size=self.spec.history.estimate_tokens()
+            )
+        except BaseException:
+            if pieces:
+                self.text = "".join(pieces)
+                self.spec.out.keep(MessageAdded(message=assistant_message(self.text)))
+            raise
+        self.text = clean_text(response.text)
+        calls = prepare_calls(response.tool_calls, self.spec.history.has_call)
+        message = assistant_message(self.text, tuple(call.as_sent() for call in calls))
+        out = self.spec.out
+        for kept in [out.keep(finished), out.keep(MessageAdded(message=message))]:
+            await out.show(kept)
+        return calls
+
+    async def _accept_answer(self) -> bool:
+        """Whether the answer is what was asked for. If not, the model is told, once."""
+        if self.spec.answer_reader is None:
+            return True
+        try:
+            self.output = self.spec.answer_reader.read(self.text)
+        except InvalidAnswer as error:
+            if self._repairing:
+                raise ModelError(f"the answer is not of the response format: {error}") from error
+            self._repairing = True
+            message = {"role": "user", "content": clean_text(error.request)}
+            await self.spec.out.emit(MessageAdded(message=message))
+            return False
+        return True
+
+    async def _rules_now(self) -> Rules:
+        """What holds now. A change is recorded before anything is done under it."""
+        rules, before = self.spec.rules(), self._held
+        self._held = rules
+        if before is not None and not rules.same_as(before):
+            await self.spec.out.emit(
+                RulesChanged(profile=rules.profile, approvals=rules.approvals, terms=rules.terms)
+            )
+        return rules
+
+    async def _decide(self, calls: Sequence[PreparedCall]) -> tuple[int, Rules]:
+        """How many of `calls` may run, and under which rules: those that still hold when all
+        is decided. A refusal stands."""
+        while True:
+            rules = await self._rules_now()
+            allowed = await self.spec.gate.allowed(calls, rules)
+            if rules.same_as(self.spec.rules()):
+                return allowed, rules
+            calls = calls[:allowed]
+
+    async def _act(self, calls: Sequence[PreparedCall]) -> RunStatus | None:
+        """Run the calls that may run; not None ends the run."""
+        self.phase = "while waiting for approval"
+        try:
+            allowed, rules = await self._decide(calls)
+        except ApprovalInterrupt as interrupt:
+            rules = await self._rules_now()
+            # Only now is it known what was wrong with these; history does not keep it.
+            await self._run_calls([call for call in calls if call.problem], rules)
+            await self.spec.gate.leave_open(calls, rules, str(interrupt))
+            return "interrupted"
+        await self._run_calls(calls[:allowed], rules)
+        if allowed == len(calls):
+            return None
+        refused = calls[allowed]
+        await self.spec.out.emit(
+            ToolBlocked(
+                call_id=refused.id,
+                tool_name=refused.name,
+                arguments=refused.arguments,
+                content=REJECTED,
+            )
+        )
+        for call in calls[allowed + 1 :]:
+            await self.spec.out.emit(MessageAdded(message=tool_message(call.id, SKIPPED)))
+        await self._finish_turn()
+        return "completed"
+
+    async def _run_calls(self, calls: Sequence[PreparedCall], rules: Rules) -> None:
+        if not calls:
+            return
+        results = []
+        for group in groups(calls, rules.registry):
+            self.phase = "before tool execution"
+            await self._execution.announce(group)
+            self.phase = "during tool execution"
+            results += await self._execution.run(group, rules.registry)
+        self._execution.judge(results)
+
+    async def _finish_turn(self) -> None:
+        await self.spec.out.emit(
+            TurnFinished(
+                text=self.text,
+                run=self.spec.meter.usage,
+                total=self.spec.history.total,
+                context_size=self.spec.history.estimate_tokens(),
+            )
+        )
+
+    async def _ask_budget_gate(self) -> None:
+        if self.spec.budget_gate is None:
+            return
+        advice = self.spec.budget_gate(self.spec.history.last_input_tokens)
+        if inspect.isawaitable(advice):
+            advice = await advice
+        if advice:
+            message = {"role": "user", "content": clean_text(advice)}
+            await self.spec.out.emit(MessageAdded(message=message))

@@ -1,0 +1,103 @@
+"""What the loop of one run works with: plain data, and protocols that others implement."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from paddock.runtime.core.tool import ToolContext
+
+if TYPE_CHECKING:
+    from paddock.runtime.core.budget import UsageMeter
+    from paddock.runtime.core.caller import ModelCaller
+    from paddock.runtime.core.emitter import Emitter
+    from paddock.runtime.core.history import History
+    from paddock.runtime.core.model import ModelClient, ModelRequest
+    from paddock.runtime.core.rules import ApprovalGate, Rules
+
+__all__ = ["AnswerReader", "BudgetGate", "Compactor", "InvalidAnswer", "LoopContext", "LoopSpec"]
+
+BudgetGate = Callable[[int], str | Awaitable[str | None] | None]
+"""Given the input tokens of the last model call; the agent is told a returned text as the
+user's."""
+
+
+class LoopContext(ToolContext, Protocol):
+    """What a run's tools get. `failure` is the error that kept the sandbox from being made."""
+
+    @property
+    def failure(self) -> Exception | None: ...
+
+
+class InvalidAnswer(ValueError):
+    """A final answer is not what was asked for. The message says where, for a model to read."""
+
+    @property
+    def request(self) -> str:
+        """What the model is told, so that it answers again."""
+        return (
+            f"That answer is not what was asked for:\n{self}\n"
+            "Answer again, with nothing but the JSON that the response format describes."
+        )
+
+
+class AnswerReader(Protocol):
+    """Checks the final answer."""
+
+    @property
+    def read(self) -> Callable[[str], Any]:
+        """Return the value of an answer's text. Raise `InvalidAnswer`."""
+        ...
+
+
+class Compactor(Protocol):
+    """Keeps a conversation within the model's context window."""
+
+    async def make_room(self, caller: ModelCaller, request: ModelRequest) -> None:
+        """Shorten the history if `request`, which is about to be sent, is too long.
+
+        The history is changed by emitting events. Raise `ModelError` when it cannot be made
+        short enough.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSpec:
+    """What the loop of one run works with.
+
+    - `request` is what all model calls have in common; its messages precede the `history`.
+    - `rules` returns the rules for tool calls at that moment; they may change during a run.
+    - `check` raises when the run is to be cancelled.
+    - `before_call` is awaited before each model call.
+    - `answer_reader` checks the final answer.
+    """
+
+    client: ModelClient
+    request: ModelRequest
+    history: History
+    rules: Callable[[], Rules]
+    gate: ApprovalGate
+    context: LoopContext
+    out: Emitter
+    meter: UsageMeter
+    check: Callable[[], None]
+    before_call: Callable[[], Awaitable[None]]
+    compactor: Compactor | None = None
+    answer_reader: AnswerReader | None = None
+    budget_gate: BudgetGate | None = None
+
+    @property
+    def system_prompt(self) -> str:
+        """What every request begins with."""
+        return "".join(message["content"] for message in self.request.messages)
+
+    def full_request(self, rules: Rules) -> ModelRequest:
+        """Return the request for the next answer: with the conversation, and the tools that
+        `rules` allow."""
+        return replace(
+            self.request,
+            messages=[*self.request.messages, *self.history.messages],
+            tools=rules.registry.get_specs(),
+        )
