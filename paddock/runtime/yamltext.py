@@ -1,75 +1,65 @@
-"""Reading and writing the YAML that people keep beside their code.
+"""Read and write the YAML files that people keep beside their code.
 
-A file is one document of plain data: mappings with text for keys, lists, text, numbers,
-true, false and null. Scalars mean what YAML 1.2 says they do: ``no`` and ``off`` are text,
-``010`` is ten, ``1e3`` is a thousand, a date is text. There are no tags but those of these
-types, no merge keys and no cycles, and what aliases unfold to is bounded, in number and in
-depth. Every error is a `ConfigError` with the line. Knows nothing of what the data mean.
+A file is one document of plain data: mappings with text keys, lists, text, numbers, true,
+false and null. Scalars follow the core schema of YAML 1.2: ``no`` and ``off`` are text,
+``010`` is ten, ``1e3`` is a thousand, a date is text. Other tags, merge keys and duplicate
+keys are errors, and the number and depth of values are bounded after aliases are expanded.
+Every error is a `ConfigError` with the line.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
-from yaml.events import (
-    AliasEvent,
-    DocumentStartEvent,
-    Event,
-    MappingEndEvent,
-    MappingStartEvent,
-    NodeEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-)
+from yaml.composer import Composer
+from yaml.resolver import Resolver
 
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["MAX_BYTES", "Document", "KeyPath", "decode", "dump_yaml", "read_yaml"]
 
-MAX_BYTES = 1024 * 1024
-"""Of a file that is read: people write less."""
-MAX_DEPTH = 64
-"""Of lists and mappings in each other; a person cannot follow a tenth of it."""
-MAX_NODES = 100_000
-"""Values in a document, those that an alias repeats counted each time."""
-MAX_DIGITS = 1000
-"""Of a number; longer ones take time that grows with the square of their length."""
+MAX_BYTES: Final = 1024 * 1024
+"""The largest file that is read; people write less."""
+MAX_DEPTH: Final = 64
+"""The deepest nesting of lists and mappings; people cannot follow a tenth of it."""
+MAX_NODES: Final = 100_000
+"""The most values in a document, counting what an alias repeats each time."""
+MAX_DIGITS: Final = 1000
+"""The longest number; converting one takes time that grows with the square of its length."""
 
-UNKNOWN_TAG = "a tag that is not read here; quote a text that begins with !"
-"""It does not tell the tag, which may be a password that was not quoted."""
+UNKNOWN_TAG: Final = "a tag that is not read here; quote a text that begins with !"
+"""It does not show the tag, which may be a password that was not quoted."""
 
 KeyPath = tuple[str, ...]
-"""Where a value is, as the keys that lead to it; in a pattern ``*`` is any key."""
+"""The keys that lead to a value; in a pattern ``*`` matches any key."""
 
-_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_WORDS: Mapping[str, bool | None] = {
-    "": None, "~": None, "null": None, "Null": None, "NULL": None,
-    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
-}  # fmt: skip
 _TAG = "tag:yaml.org,2002:"
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
-_PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same events, much faster
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
-    """A document's data, and the line on which each key of its outermost mapping stands."""
-
-    data: Any
-    lines: Mapping[str, int]
+_INT = r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"
+_FLOAT = (
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
+_SCALARS: Final[Mapping[str, tuple[re.Pattern[str], Callable[[str], object]]]] = {
+    f"{_TAG}{name}": (re.compile(rf"(?:{pattern})\Z"), convert)
+    for name, pattern, convert in (
+        ("null", "~|null|Null|NULL|", lambda _: None),
+        ("bool", "true|True|TRUE|false|False|FALSE", lambda text: text.lower() == "true"),
+        ("int", _INT, lambda text: int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))),
+        ("float", _FLOAT, lambda text: float(re.sub(r"\.(?=[infaINFA])", "", text))),
+    )
+}
+"""By tag: what a scalar of the core schema looks like, and its value. `int` goes before `float`."""
 
 
 def decode(data: bytes, *, source: str) -> str:
-    """The text of a file that a person wrote; `ConfigError` unless it is plain UTF-8."""
+    """Return the text of a file; raise `ConfigError` unless it is UTF-8 of a bearable size."""
     if len(data) > MAX_BYTES:
         raise ConfigError(f"{source} is larger than {MAX_BYTES} bytes")
     if data.startswith(_BOMS):
@@ -81,182 +71,124 @@ def decode(data: bytes, *, source: str) -> str:
         raise ConfigError(f"{source}, line {line}: this is not UTF-8") from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A document's data, and the line of each key of its outermost mapping."""
+
+    data: Any
+    lines: Mapping[str, int]
+
+
 def read_yaml(
     text: str, *, source: str, texts: Sequence[KeyPath] = (), first_line: int = 1
 ) -> Document:
     """Read `text`, which begins on `first_line` of `source`.
 
-    Where a path matches one of `texts`, a scalar but null is taken as it is written, as text.
+    Where a path matches one of `texts`, return a scalar other than null as it is written.
     """
     try:
-        events = iter(yaml.parse(text, Loader=_PARSER))
-        return _Reader(events, source=source, texts=texts, first_line=first_line).document()
+        loader = _Loader(text, texts)
+        root = loader.get_single_node()
+        data = None if root is None else loader.value(root, ())
+    except _Refused as refused:
+        raise ConfigError(f"{source}, line {refused.line + first_line}: {refused}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + first_line}" if mark else ""
         raise ConfigError(f"{source}{place}: not valid YAML: {error.problem}") from error
     except yaml.YAMLError as error:  # a character that YAML does not have
         raise ConfigError(f"{source}: not valid YAML: {error}") from error
+    keys = root.value if isinstance(root, yaml.MappingNode) else ()
+    return Document(
+        data=data, lines={key.value: key.start_mark.line + first_line for key, _ in keys}
+    )
 
 
-@dataclass(slots=True)
-class _Anchored:
-    value: Any
-    nodes: int
-    """How many values it unfolds to."""
-    height: int
-    """How many levels of values are below it."""
+class _Refused(Exception):
+    """Valid YAML that is not read here; `line` begins with 0."""
+
+    def __init__(self, where: Any, problem: str) -> None:
+        super().__init__(problem)
+        self.line: int = where.start_mark.line
 
 
-@dataclass(slots=True)
-class _Reader:
-    """Makes values of a parser's events, and counts what they cost before it pays."""
+class _Loader(Composer, Resolver):
+    """PyYAML's composer with the tags of YAML 1.2, on libyaml's parser where there is one.
 
-    events: Iterator[Event]
-    source: str
-    texts: Sequence[KeyPath]
-    first_line: int
-    nodes: int = 0
-    deepest: int = 0
-    """How deep the deepest value is of those that were read since it was set back."""
-    lines: dict[str, int] = field(default_factory=dict)
-    anchors: dict[str, _Anchored | None] = field(default_factory=dict)
-    """None for one whose value is still being read."""
+    Values are counted as they are composed, and again as aliases are expanded.
+    """
 
-    def document(self) -> Document:
-        data, found = None, False
-        for event in self.events:
-            if isinstance(event, DocumentStartEvent):
-                if found:
-                    self.refuse(event, "one document is enough")
-                data, found = self.value(next(self.events), ()), True
-        return Document(data=data, lines=self.lines)
+    def __init__(self, text: str, texts: Sequence[KeyPath]) -> None:
+        Composer.__init__(self)
+        Resolver.__init__(self)
+        parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+        self.check_event, self.peek_event = parser.check_event, parser.peek_event
+        self.get_event = parser.get_event
+        self._texts = texts
+        self._composed, self._expanded, self._depth = itertools.count(1), itertools.count(1), 0
 
-    def value(self, event: Event, path: KeyPath) -> Any:
-        self.count(event, 1)
-        if isinstance(event, AliasEvent):
-            return self.alias(event, path)
-        assert isinstance(event, NodeEvent)
-        if event.anchor is not None:
-            self.anchors[event.anchor] = None
-        nodes, deepest = self.nodes, self.deepest
-        self.deepest = len(path)
-        value = self.fresh(event, path)
-        if event.anchor is not None:
-            height = self.deepest - len(path)
-            self.anchors[event.anchor] = _Anchored(value, self.nodes - nodes, height)
-        self.deepest = max(deepest, self.deepest)
-        return value
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        _check_size(self.peek_event(), next(self._composed), self._depth)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
-    def fresh(self, event: NodeEvent, path: KeyPath) -> Any:
-        self.check_depth(event, len(path))
-        if isinstance(event, ScalarEvent):
-            return self.scalar(event, path)
-        if isinstance(event, SequenceStartEvent):
-            self.check_tag(event, "seq")
-            return self.list(path)
-        assert isinstance(event, MappingStartEvent)
-        self.check_tag(event, "map")
-        return self.mapping(path)
+    def value(self, node: yaml.Node, path: KeyPath) -> Any:
+        """Return the data of `node`. A cycle of aliases is nested too deep."""
+        _check_size(node, next(self._expanded), len(path))
+        match node:
+            case yaml.SequenceNode(tag=tag) if tag == f"{_TAG}seq":
+                return [self.value(each, (*path, "")) for each in node.value]
+            case yaml.MappingNode(tag=tag) if tag == f"{_TAG}map":
+                return self._mapping(node, path)
+            case yaml.ScalarNode():
+                return self._scalar(node, path)
+        raise _Refused(node, UNKNOWN_TAG)
 
-    def alias(self, event: AliasEvent, path: KeyPath) -> Any:
-        if event.anchor not in self.anchors:
-            self.refuse(event, "an alias of what is not there; quote a text that begins with *")
-        anchored = self.anchors[event.anchor]
-        if anchored is None:
-            self.refuse(event, "an alias of what it is itself a part of")
-        self.count(event, anchored.nodes)
-        self.check_depth(event, len(path) + anchored.height)
-        return anchored.value
-
-    def list(self, path: KeyPath) -> list[Any]:
-        values = []
-        while not isinstance(event := next(self.events), SequenceEndEvent):
-            values.append(self.value(event, (*path, "")))
-        return values
-
-    def mapping(self, path: KeyPath) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        while not isinstance(event := next(self.events), MappingEndEvent):
-            key = self.key(event)
-            if key in values:
-                self.refuse(event, f"{key!r} is given twice")
-            if not path:
-                self.lines[key] = self.line(event)
-            values[key] = self.value(next(self.events), (*path, key))
+        for key, each in node.value:
+            name = _key(key)
+            if name in values:
+                raise _Refused(key, f"{name!r} is given twice")
+            values[name] = self.value(each, (*path, name))
         return values
 
-    def key(self, event: Event) -> str:
-        """Keys are text, as they are written."""
-        if not isinstance(event, ScalarEvent) or event.tag not in (None, "!", f"{_TAG}str"):
-            self.refuse(event, "a key has to be text")
-        if event.value == "<<" and event.implicit[0]:
-            self.refuse(event, "merge keys (<<) are not read; write the keys out")
-        return event.value
-
-    def scalar(self, event: ScalarEvent, path: KeyPath) -> Any:
-        text, plain = event.value, event.implicit[0]
-        if event.tag not in (None, "!"):
-            return self.tagged(event)
-        if not plain:
+    def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
+        text, tag = node.value, node.tag
+        if tag == f"{_TAG}str":
             return text
-        if _WORDS.get(text, text) is not None and any(_matches(t, path) for t in self.texts):
+        pattern, convert = _SCALARS.get(tag, (None, None))
+        if pattern is None or convert is None or not pattern.match(text):
+            raise _Refused(node, UNKNOWN_TAG)
+        if tag != f"{_TAG}null" and any(_matches(each, path) for each in self._texts):
             return text
-        if len(text) > MAX_DIGITS and (_INT.fullmatch(text) or _FLOAT.fullmatch(text)):
-            self.refuse(event, f"a number with more than {MAX_DIGITS} digits")
-        return _resolved(text)
+        if len(text) > MAX_DIGITS:
+            raise _Refused(node, f"a number with more than {MAX_DIGITS} digits")
+        return convert(text)
 
-    def tagged(self, event: ScalarEvent) -> Any:
-        """``!!str 1`` and its like: what the text is without the tag has to be of that type."""
-        if event.tag == f"{_TAG}str":
-            return event.value
-        text = event.value
-        value = _resolved(text) if len(text) <= MAX_DIGITS else text
-        if event.tag == f"{_TAG}float" and type(value) is int and _FLOAT.fullmatch(text):
-            value = float(text)
-        name = "null" if value is None else type(value).__name__
-        if event.tag != f"{_TAG}{name}":
-            self.refuse(event, UNKNOWN_TAG)
-        return value
 
-    def check_tag(self, event: SequenceStartEvent | MappingStartEvent, name: str) -> None:
-        if event.tag not in (None, "!", f"{_TAG}{name}"):
-            self.refuse(event, UNKNOWN_TAG)
+def _check_size(where: Any, nodes: int, depth: int) -> None:
+    if nodes > MAX_NODES:
+        raise _Refused(where, f"more than {MAX_NODES} values, counting what aliases (*) repeat")
+    if depth > MAX_DEPTH:
+        raise _Refused(where, f"nested more than {MAX_DEPTH} deep, counting aliases (*)")
 
-    def count(self, event: Event, nodes: int) -> None:
-        self.nodes += nodes
-        if self.nodes > MAX_NODES:
-            self.refuse(event, f"more than {MAX_NODES} values, with what aliases (*) repeat")
 
-    def check_depth(self, event: Event, depth: int) -> None:
-        if depth > MAX_DEPTH:
-            self.refuse(event, f"nested more than {MAX_DEPTH} deep")
-        self.deepest = max(self.deepest, depth)
-
-    def line(self, event: Event) -> int:
-        return (event.start_mark.line if event.start_mark else 0) + self.first_line
-
-    def refuse(self, event: Event, problem: str) -> NoReturn:
-        raise ConfigError(f"{self.source}, line {self.line(event)}: {problem}")
+def _key(node: yaml.Node) -> str:
+    """Return a key as it is written."""
+    if not isinstance(node, yaml.ScalarNode):
+        raise _Refused(node, "a key has to be text")
+    if node.value == "<<" and not node.style:
+        raise _Refused(node, "merge keys (<<) are not read; write the keys out")
+    return str(node.value)
 
 
 def _matches(pattern: KeyPath, path: KeyPath) -> bool:
     return len(pattern) == len(path) and all(
         wanted in ("*", key) for wanted, key in zip(pattern, path, strict=True)
     )
-
-
-def _resolved(text: str) -> Any:
-    """What a plain scalar means in YAML 1.2's core schema."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if _INT.fullmatch(text):
-        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    if _SPECIAL.fullmatch(text):
-        return float(text.replace(".", "", 1))
-    return text
 
 
 class _Dumper(yaml.SafeDumper):
@@ -274,14 +206,14 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent_text)
-for _tag, _pattern in (("int", _INT), ("float", _FLOAT), ("float", _SPECIAL)):
-    _Dumper.add_implicit_resolver(
-        f"{_TAG}{_tag}", re.compile(f"^(?:{_pattern.pattern})$"), list("-+.0123456789")
-    )
+_Loader.yaml_implicit_resolvers = {}  # none of YAML 1.1
+for _tag, (_pattern, _) in _SCALARS.items():
+    _Loader.add_implicit_resolver(_tag, _pattern, None)
+    _Dumper.add_implicit_resolver(_tag, _pattern, None)
 
 
 def dump_yaml(document: Mapping[str, Any]) -> str:
-    """Plain data as YAML that `read_yaml` reads back, in the order it has."""
+    """Write plain data as YAML that `read_yaml` reads back, in its order."""
     text = yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     assert isinstance(text, str)
     return text
