@@ -43,9 +43,7 @@ KeyPath = tuple[str, ...]
 _TAG = "tag:yaml.org,2002:"
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _INT = r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"
-_FLOAT = (
-    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
-)
+_FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 _SCALARS: Final[Mapping[str, tuple[re.Pattern[str], Callable[[str], object]]]] = {
     f"{_TAG}{name}": (re.compile(rf"(?:{pattern})\Z"), convert)
     for name, pattern, convert in (

@@ -198,8 +198,8 @@ class AgentConfig(AgentDefinition):
     def resolve_system_prompt(self) -> str:
         """The system prompt's text; a prompt file is read and rendered.
 
-        Rendering takes a process of its own and some 0.1 s: call it in a thread where an
-        event loop runs. Raises `FileNotFoundError` and `ConfigError`.
+        It reads a file and may compute for seconds: call it in a thread where an event loop
+        runs. Raises `FileNotFoundError` and `ConfigError`.
         """
         from paddock.runtime.agents.prompts import resolve
 

@@ -2,7 +2,7 @@
 
 A prompt file is a Jinja2 template, after an optional block of YAML between two ``---``
 lines with `description`, `variables` and `initial_prompt`. Knows what a template is given;
-rendering it is the business of `paddock.runtime.rendering`.
+rendering it is the business of `paddock.runtime.agents.rendering`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from paddock._places import config_directory
 from paddock.errors import ConfigError
 from paddock.runtime.permissions.profile import load_profile
-from paddock.runtime.rendering import render
 from paddock.runtime.yamltext import MAX_BYTES, decode, read_yaml
 
 if TYPE_CHECKING:
@@ -47,9 +46,10 @@ class PromptFile:
     def render(self, values: Mapping[str, str]) -> str:
         """The prompt's text. Values that the file does not name are there for it too.
 
-        Raises `ConfigError` that names a variable that is missing, or the line that is
-        wrong. Blocks while a process of its own renders it, some 0.1 s.
+        Raise `ConfigError` that names a missing variable, or the line that is wrong.
         """
+        from paddock.runtime.agents.rendering import render
+
         known = {name: value for name, value in self.defaults.items() if value is not None}
         known.update(values)
         for name in self.defaults:

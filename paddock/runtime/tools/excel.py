@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,11 +18,10 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
-from paddock.runtime.rendering import NEEDED
 from paddock.runtime.tools.base import ToolHandler, sandbox_of
 from paddock.runtime.tools.files import failed, refused
 from paddock.runtime.tools.table import MAX_CELL, Beginning, render_table
-from paddock.runtime.tools.worker import run_in_thread
+from paddock.runtime.tools.worker import child_environment, run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,7 +96,7 @@ class _Reading:
                 stdin=given,
                 stdout=output,
                 stderr=subprocess.DEVNULL,
-                env={name: value for name, value in os.environ.items() if name in NEEDED},
+                env=child_environment(),
             )
         return self._child
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
@@ -17,7 +18,7 @@ from paddock._concurrency import finish
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Stop", "run_in_thread"]
+__all__ = ["Stop", "child_environment", "run_in_thread"]
 
 T = TypeVar("T")
 
@@ -29,6 +30,12 @@ FORCED: Final = 1.0
 """Seconds for work to end that was forced to. After that its thread is left to itself."""
 
 _log = logging.getLogger(__name__)
+
+
+def child_environment() -> dict[str, str]:
+    """Return the variables for a Python of our own: what some builds need to start, no more."""
+    needed = "LD_LIBRARY_PATH"
+    return {needed: os.environ[needed]} if needed in os.environ else {}
 
 
 class Stop(Protocol):
