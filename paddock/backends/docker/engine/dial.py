@@ -61,12 +61,16 @@ async def _dial_ssh(url: str) -> socket.socket:
     ours, theirs = socket.socketpair()
     place = urlsplit(url)
     with theirs:
-        await asyncio.create_subprocess_exec(
-            "ssh",
-            *(["-p", str(place.port)] if place.port else []),
-            *(["-l", place.username] if place.username else []),
-            *("-T", "--", place.hostname or "", "docker", "system", "dial-stdio"),
-            stdin=theirs.fileno(),
-            stdout=theirs.fileno(),
-        )
+        try:
+            await asyncio.create_subprocess_exec(
+                "ssh",
+                *(["-p", str(place.port)] if place.port else []),
+                *(["-l", place.username] if place.username else []),
+                *("-T", "--", place.hostname or "", "docker", "system", "dial-stdio"),
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+            )
+        except BaseException:
+            ours.close()
+            raise
     return ours

@@ -33,6 +33,7 @@ async def dial_tls(host: str, port: int, context: ssl.SSLContext) -> socket.sock
         await asyncio.wrap_future(opening)
     except BaseException:
         near.close()  # at which whoever serves the other end closes the rest
+        _serving_loop().call_soon_threadsafe(far.close)  # if nobody has begun to serve it
         raise
     return near
 
@@ -50,12 +51,9 @@ _serving: set[asyncio.Task[None]] = set()
 
 async def _open(far: socket.socket, host: str, port: int, context: ssl.SSLContext) -> None:
     """Connect, and have a task serve the connection from then on."""
-    try:
-        reader, writer = await asyncio.open_connection(host, port, ssl=context)
-    except BaseException:
-        far.close()
-        raise
-    task = asyncio.ensure_future(_serve(far, reader, writer))
+    reader, writer = await asyncio.open_connection(host, port, ssl=context)
+    served = socket.socket(fileno=far.detach())
+    task = asyncio.ensure_future(_serve(served, reader, writer))
     _serving.add(task)
     task.add_done_callback(_serving.discard)
 
