@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from paddock._logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Heartbeat", "Heartbeats", "heartbeats"]
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(eq=False)

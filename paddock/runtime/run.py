@@ -7,11 +7,11 @@ history is valid, whatever happened in between. Knows no files and no sandbox.
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import finish
+from paddock._logs import get_logger
 from paddock._watching import watching_ends
 from paddock.errors import (
     BudgetExceeded,
@@ -61,7 +61,7 @@ CUT_SHORT = "Your answer was cut short. Go on."
 _UNFINISHED = frozenset({"error", "cancelled", "budget", "max_turns", "interrupted"})
 """How a run may have ended that can be gone on with although nothing waits."""
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(kw_only=True)

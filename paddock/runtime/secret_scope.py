@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
-import threading
 import weakref
 from collections.abc import AsyncGenerator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from paddock._concurrency import finish
+from paddock._logs import redact_logs
 from paddock.redaction import Redactor, Secrets
 from paddock.runtime.core.model import ModelResponse, ModelRetry, TextDelta
 from paddock.runtime.core.redacted import redacted_arguments, redacted_message
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from paddock.backends.base import ProgressCallback
     from paddock.runtime.agents.agent import Agent
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from paddock.sandbox import Sandbox
 
 __all__ = ["RedactingModelClient", "SecretScope"]
-
-PACKAGE = "paddock"
-"""The logger whose children are ours."""
 
 
 class SecretScope:
@@ -93,7 +89,7 @@ class SecretScope:
     def _learn(self, redactor: Redactor) -> None:
         self.redactor = redactor
         if redactor:
-            _DISCRETION.add(self)
+            redact_logs(self)
 
     def _give(self, secrets: Secrets) -> None:
         self._given = secrets
@@ -143,68 +139,3 @@ class RedactingModelClient:
 
     async def aclose(self) -> None:
         await self._client.aclose()
-
-
-class _Discretion:
-    """Whose secrets the log is not to tell.
-
-    The log is the process's, so there is one of these. Records are changed where they are
-    made: that is one place, whichever loggers and handlers there will be.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()  # a collection of garbage may come while it is held
-        self._known: frozenset[weakref.ref[SecretScope]] = frozenset()
-
-    def add(self, secrecy: SecretScope) -> None:
-        """Keep the secrets of `secrecy` until it is forgotten."""
-        with self._lock:
-            self._known |= {weakref.ref(secrecy, self._forget)}
-            previous = logging.getLogRecordFactory()
-            if not isinstance(previous, _DiscreetRecords):
-                logging.setLogRecordFactory(_DiscreetRecords(previous, self))
-
-    def _forget(self, _: weakref.ref[SecretScope]) -> None:
-        with self._lock:
-            self._known = frozenset(each for each in self._known if each() is not None)
-            ours = logging.getLogRecordFactory()
-            if not self._known and isinstance(ours, _DiscreetRecords):
-                logging.setLogRecordFactory(ours.previous)
-
-    def text(self, text: str) -> str:
-        """`text`, or what is left of it."""
-        for each in self._known:
-            if (secrecy := each()) is not None:
-                text = secrecy.redactor.text(text)
-        return text
-
-
-class _DiscreetRecords:
-    """Makes log records as `previous` does, and takes secrets out of this package's."""
-
-    def __init__(self, previous: Callable[..., logging.LogRecord], discretion: _Discretion) -> None:
-        self.previous = previous
-        self._discretion = discretion
-        self._formatter = logging.Formatter()
-
-    def __call__(self, name: str, *args: Any, **kwargs: Any) -> logging.LogRecord:
-        record = self.previous(name, *args, **kwargs)
-        if f"{name}.".startswith(f"{PACKAGE}."):
-            self._redact(record)
-        return record
-
-    def _redact(self, record: logging.LogRecord) -> None:
-        said = record.getMessage()
-        told = self._discretion.text(said)
-        if told is not said:
-            record.msg, record.args = told, ()
-        if record.exc_info:
-            trace = self._formatter.formatException(record.exc_info)
-            told = self._discretion.text(trace)
-            if told is not trace:
-                record.exc_info, record.exc_text = None, told
-        if record.stack_info:
-            record.stack_info = self._discretion.text(record.stack_info)
-
-
-_DISCRETION = _Discretion()

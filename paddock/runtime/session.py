@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import uuid
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from paddock._concurrency import finish
+from paddock._logs import get_logger
 from paddock.errors import SessionError
 from paddock.runtime.compacting import Compaction
 from paddock.runtime.conversation.control import Control
@@ -52,7 +52,7 @@ __all__ = ["Session"]
 
 CLOSED = "the session was closed"
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class Session(SessionSettings):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock import Agent, AgentConfig, Image, ScriptedModel, Session, SessionStore
+from paddock._logs import get_logger
 from paddock._spellings import spellings
 from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.images.build import ensure
@@ -87,7 +88,7 @@ class Gossip(ToolHandler):
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         text = "\n".join(self._told)
-        logging.getLogger("paddock.runtime.tools").warning("gossip: %s", text)
+        get_logger("paddock.runtime.tools").warning("gossip: %s", text)
         if invocation.arguments.get("fail"):
             raise RuntimeError(text)
         metadata = {"lines": self._told, **dict.fromkeys(self._told, 1)}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from paddock._frozen import FrozenMapping
+from paddock._logs import get_logger
 from paddock.backends import owner
 from paddock.backends.base import SandboxInfo
 from paddock.backends.daytona.service import REFUSED, ServiceError, sdk
@@ -329,7 +329,7 @@ async def _delete_all(service: Service, natives: Sequence[Any]) -> list[str]:
 
 
 _collected: set[str] = set()
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 async def collect_once(service: Service) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
+from paddock._logs import get_logger
 from paddock.backends.heartbeat import heartbeats
 from paddock.errors import SandboxLost
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LeaseRenewal"]
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class LeaseRenewal:

@@ -8,13 +8,13 @@ port is published, nothing is mounted.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock._concurrency import acquire
+from paddock._logs import get_logger
 from paddock.backends.base import Backend, Progress
 from paddock.backends.docker.containers import commits, inventory, owner
 from paddock.backends.docker.containers.control import resume_container
@@ -273,7 +273,7 @@ def _is_absolute(path: object) -> bool:
 
 
 _swept: set[str] = set()
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 async def _sweep_once(engine: Engine) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from paddock._logs import get_logger
 from paddock.runtime.core.approval import ApprovalInterrupt
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Decision", "ask"]
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,6 @@ import datetime as dt
 import errno
 import fcntl
 import json
-import logging
 import os
 import socket
 import time
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock._directory import PrivateDirectory
+from paddock._logs import get_logger
 from paddock.runtime.conversation.trace import MAX_TRACE
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ a process that holds them longer is stopped or hangs, and nothing else ends such
 LOCK_INTERVAL = 0.01
 """Seconds between two tries to get it."""
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 from typing import TYPE_CHECKING
 
+from paddock._logs import get_logger
 from paddock.errors import SessionLocked, TraceWriteError
 from paddock.runtime.conversation.directory import TRACE
 from paddock.runtime.conversation.records import records
@@ -39,7 +39,7 @@ UNKNOWN = (
 )
 NEVER_RAN = "Not run: the process died before this call began."
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class Journal(EventSink):

@@ -7,10 +7,10 @@ holds is what its trace says. Knows no files.
 from __future__ import annotations
 
 import datetime as dt
-import logging
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from paddock._logs import get_logger
 from paddock.errors import TraceError
 from paddock.runtime.conversation.records import approval_record, decision_record, usage_fields
 from paddock.runtime.conversation.trace import encode_record, read_records
@@ -34,7 +34,7 @@ NO_RESULT = "No result was recorded for this call."
 
 _USAGE_NAMES = tuple(field.name for field in fields(Usage))
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class StateObserver(Protocol):

@@ -9,12 +9,12 @@ Knows neither the model nor who approves calls.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import finish
+from paddock._logs import get_logger
 from paddock._watching import ToolWork, watched
 from paddock.errors import ModelError, SandboxLost
 from paddock.runtime.core.events import ToolFinished, ToolStarted
@@ -40,7 +40,7 @@ CANCEL_TIMEOUT = 10.0
 """Seconds that a cancelled tool may take to end: sandbox commands need less than one
 (they are killed); a tool that swallows its cancellation is left behind and told."""
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(kw_only=True)

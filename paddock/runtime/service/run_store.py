@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import datetime as dt
 import json
-import logging
 import secrets
 import sqlite3
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from paddock._concurrency import acquire, finish
 from paddock._directory import PrivateDirectory
+from paddock._logs import get_logger
 from paddock.errors import RunClaimed, SessionError, TraceError
 from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.reach import require_out_of_reach
@@ -47,7 +47,7 @@ enough to wait for when a worker has died."""
 RENEWALS = 3
 """How often a claim is renewed in the time for which it holds."""
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _CREATE = """
 CREATE TABLE IF NOT EXISTS run_states (

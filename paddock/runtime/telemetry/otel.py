@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from opentelemetry import metrics, trace
 
+from paddock._logs import get_logger
 from paddock.runtime.telemetry.spans import Instruments, SessionSpans
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ SCOPE = "paddock"
 CLOSE_PATIENCE = 10.0
 """Seconds for getting the last spans and metrics out; a collector may be gone."""
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

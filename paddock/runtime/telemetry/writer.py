@@ -8,13 +8,13 @@ comes next; what does not fit in is lost, and told once. Knows no table.
 from __future__ import annotations
 
 import asyncio
-import logging
 import sqlite3
 import threading
 from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from paddock._logs import get_logger
 from paddock.runtime.telemetry.storage import TelemetryStorage
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ BATCH_LIMIT = 500
 CLOSE_PATIENCE = 10.0
 """Seconds for the last batches: more than one wait for a lock."""
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class TelemetryWriter:

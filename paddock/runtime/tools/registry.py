@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from paddock._logs import get_logger
 from paddock.errors import ConfigError
 from paddock.runtime.core.tool import TOOL_NAME, InvalidCall, ToolOutput
 from paddock.runtime.tools.arguments import ArgumentError, fit_arguments
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ToolRegistry"]
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _SHOWN_ARGUMENTS = 500  # characters of a failed call's arguments that its result repeats
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import threading
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from paddock._concurrency import finish
+from paddock._logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ ASKS: Final = 8
 FORCED: Final = 1.0
 """Seconds for work to end that was forced to. After that its thread is left to itself."""
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 def child_environment() -> dict[str, str]:

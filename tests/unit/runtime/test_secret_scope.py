@@ -6,10 +6,13 @@ import gc
 import json
 import linecache
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import paddock
+from paddock._logs import get_logger
 from paddock.backends.local import LocalBackend
 from paddock.redaction import Redactor, ShortSecret
 from paddock.runtime.agents.agent import Agent
@@ -21,7 +24,6 @@ from paddock.runtime.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from paddock.runtime.core.model import ModelEvent
 
@@ -106,7 +108,7 @@ def test_the_log_holds_no_secrets_whichever_logger_and_whenever_it_was_made(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     session = Session(Agent(AgentConfig(secrets={"TOKEN": TOKEN})))
-    log = logging.getLogger("paddock.made.after.the.session")
+    log = get_logger("paddock.made.after.the.session")
     try:
         raise OSError(f"reading {TOKEN}")
     except OSError:
@@ -120,11 +122,11 @@ def test_the_log_holds_no_secrets_whichever_logger_and_whenever_it_was_made(
 
 def test_the_log_shows_no_secrets_in_a_stack(caplog: pytest.LogCaptureFixture) -> None:
     secrecy = SecretScope(Agent(), {"TOKEN": TOKEN})
-    source = f"logging.getLogger('paddock').warning('here', stack_info=True)  # {TOKEN}"
+    source = f"log.warning('here', stack_info=True)  # {TOKEN}"
     name = "<a file with a secret>"
     linecache.cache[name] = (len(source), None, [source], name)
     try:
-        exec(compile(source, name, "exec"), {"logging": logging})
+        exec(compile(source, name, "exec"), {"log": get_logger("paddock")})
     finally:
         del linecache.cache[name]
     assert secrecy.redactor
@@ -140,47 +142,33 @@ async def test_the_log_is_discreet_while_a_sandbox_outlives_its_session(
     await session.get_sandbox()
     del session
     gc.collect()
-    logging.getLogger("paddock.sandbox").warning("closing with %s", TOKEN)
+    get_logger("paddock.sandbox").warning("closing with %s", TOKEN)
     await keeper.aclose()
     assert caplog.messages == ["closing with [secret TOKEN]"]
 
 
-def test_logs_are_discreet_only_for_as_long_as_somebody_has_the_secrets(
+def test_logs_are_redacted_for_as_long_as_somebody_has_the_secrets(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    scopes = [SecretScope(Agent(), {"TOKEN": TOKEN}), SecretScope(Agent(), {"OTHER": "of-another"})]
+    factory = logging.getLogRecordFactory()
+    get_logger("paddock").warning("%s %s", TOKEN, "of-another")
+    logging.getLogger("of.somebody.else").warning("%s", TOKEN)
+    assert logging.getLogRecordFactory() is factory, "which belongs to the process"
+    scopes.clear()
     gc.collect()
-    before = logging.getLogRecordFactory()
-    secrecies = [
-        SecretScope(Agent(), {"TOKEN": TOKEN}),
-        SecretScope(Agent(), {"OTHER": "of-another"}),
-    ]
-    logging.getLogger("paddock").warning("%s %s", TOKEN, "of-another")
-    logging.getLogger("paddocks").warning("%s", TOKEN)
-    secrecies.pop()
-    assert logging.getLogRecordFactory() is not before
-    secrecies.pop()
-    assert logging.getLogRecordFactory() is before
-    logging.getLogger("paddock").warning("%s", TOKEN)
+    get_logger("paddock").warning("%s", TOKEN)
     assert caplog.messages == ["[secret TOKEN] [secret OTHER]", TOKEN, TOKEN]
 
 
-def test_a_record_factory_that_came_later_stays() -> None:
-    gc.collect()
-    before = logging.getLogRecordFactory()
-    secrecy = SecretScope(Agent(), {"TOKEN": TOKEN})
-    ours = logging.getLogRecordFactory()
-
-    def theirs(*args: Any, **kwargs: Any) -> logging.LogRecord:
-        return ours(*args, **kwargs)
-
-    logging.setLogRecordFactory(theirs)
-    try:
-        del secrecy
-        assert logging.getLogRecordFactory() is theirs
-        record = theirs("paddock", logging.INFO, "", 0, TOKEN, (), None)
-        assert record.getMessage() == TOKEN
-    finally:
-        logging.setLogRecordFactory(before)
+def test_every_module_that_logs_has_a_logger_that_redacts() -> None:
+    package = Path(paddock.__file__).parent
+    logging_modules = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if "getLogger(" in path.read_text()
+    }
+    assert logging_modules == {"_logs.py"}
 
 
 def test_what_a_run_was_told_stays_unsaid_under_every_value() -> None:
