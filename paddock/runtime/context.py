@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from paddock.errors import PaddockError
 
 if TYPE_CHECKING:
-    from paddock.runtime.core.budget import UsageMeter
+    from paddock.runtime.agents.runner import AgentRunner
     from paddock.runtime.core.keeper import Keeper
     from paddock.runtime.core.subagent import AgentReport, AgentTask
-    from paddock.runtime.delegation import Delegation
     from paddock.runtime.secret_scope import SecretScope
     from paddock.sandbox import Sandbox
 
@@ -20,16 +19,14 @@ __all__ = ["SessionContext"]
 
 @dataclass(kw_only=True)
 class SessionContext:
-    """The sandbox of the session with the run's secrets, the meter that its budget is
-    counted in, and agents that work for it.
+    """The sandbox of the session with the run's secrets, and agents that work for it.
 
     `failure` is what kept the sandbox from being made.
     """
 
     keeper: Keeper[Sandbox]
-    meter: UsageMeter
     secrecy: SecretScope
-    delegation: Delegation
+    runner: AgentRunner
     failure: Exception | None = None
 
     async def sandbox(self) -> Sandbox:
@@ -42,8 +39,9 @@ class SessionContext:
 
     async def run_agent(self, task: AgentTask) -> AgentReport:
         """Run an agent for a tool; see `RunAgent`."""
+        self.runner.require_depth()
         try:
-            return await self.delegation.run(task)
+            return await self.runner.run_agent(task)
         except PaddockError as error:
             if task.shares_sandbox:  # what one could not make, nobody here can
                 self.failure = error

@@ -7,16 +7,17 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from paddock.runtime.agents.runner import AgentRunner
 from paddock.runtime.approvals.rules import rules_of
 from paddock.runtime.context import SessionContext
 from paddock.runtime.context_window import context_window
 from paddock.runtime.conversation.compaction import HistoryCompactor
 from paddock.runtime.core.model import ModelRequest
 from paddock.runtime.core.spec import LoopSpec
-from paddock.runtime.delegation import Delegation
 from paddock.runtime.gate import CallbackGate
 from paddock.runtime.response_format import answer_format
 from paddock.runtime.secret_scope import RedactingModelClient
+from paddock.runtime.subsessions import SubSessions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -83,10 +84,9 @@ class SessionParts:
         return own if self.settings.oversight is None else self.settings.oversight(own)
 
     def _context(self, meter: UsageMeter, out: Emitter) -> SessionContext:
-        delegation = Delegation(parent=self, open_session=self.open_session, meter=meter, out=out)
-        return SessionContext(
-            keeper=self.sandbox, meter=meter, secrecy=self.secrecy, delegation=delegation
-        )
+        host = SubSessions(parts=self, meter=meter, endpoint=self.agent().endpoint)
+        runner = AgentRunner(host=host, out=out, max_depth=self.settings.max_agent_depth)
+        return SessionContext(keeper=self.sandbox, secrecy=self.secrecy, runner=runner)
 
     def compactor(self, check: Callable[[], None]) -> HistoryCompactor:
         return HistoryCompactor(

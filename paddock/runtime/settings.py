@@ -48,6 +48,9 @@ class SessionSettings:
         Get the events of all runs in envelopes.
     `origin`
         Which agent it is, of those that work for each other.
+    `max_agent_depth`
+        How many agents may work for each other, one below the other. A tool that would run one
+        more fails with a `ConfigError`, which the model reads.
     `oversight`
         Given what would hold for a call, says what does: for agents that work for another.
     """
@@ -61,6 +64,7 @@ class SessionSettings:
     system_prompt: str | None = None
     sinks: Sequence[EventSink] = ()
     origin: Origin = TOP
+    max_agent_depth: int = 5
     oversight: Callable[[Rules], Rules] | None = None
     _meter: UsageMeter | None = None
 

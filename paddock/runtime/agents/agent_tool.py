@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from paddock.errors import ConfigError
@@ -15,6 +14,7 @@ from paddock.runtime.tools.child import ChildTool
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from paddock.runtime.agents.agent import Agent
     from paddock.runtime.agents.config import AgentConfig
     from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.core.cancellation import CancelCheck
@@ -31,10 +31,12 @@ INSTRUCTION: Final[Mapping[str, Any]] = {
 
 
 class AgentToolHandler(ChildTool):
-    """A tool whose every call is a session of its own with an agent that is told `system_prompt`.
+    """A tool whose every call is a session of its own with another agent.
 
-    - `config` says what agent that is, and it gets a sandbox of its own. Without one it has
-      the model, the profile, the tools and the sandbox of the agent that calls.
+    - `config` is the agent or its configuration, and it gets a sandbox of its own. Without one
+      it has the model, the profile, the tools except this one, and the sandbox of the agent that
+      calls.
+    - `system_prompt` replaces that of `config`.
     - `input_schema` is the JSON schema of the arguments, and `input_formatter` makes the
       prompt of them. Unless given, the one argument ``instruction`` is the prompt as it is;
       others become lines of ``name: value``.
@@ -51,8 +53,8 @@ class AgentToolHandler(ChildTool):
         *,
         tool_name: str,
         tool_description: str,
-        system_prompt: str,
-        config: AgentConfig | None = None,
+        system_prompt: str | None = None,
+        config: Agent | AgentConfig | None = None,
         input_schema: Mapping[str, Any] | None = None,
         input_formatter: Callable[[dict[str, Any]], str] | None = None,
         approval_callback: ApprovalCallback | None = None,
@@ -69,7 +71,7 @@ class AgentToolHandler(ChildTool):
         self.requires_approval = requires_approval
         self.is_concurrent = config is not None  # then it has a sandbox of its own
         self._system_prompt = system_prompt
-        self._config = None if config is None else replace(config, system_prompt=system_prompt)
+        self._agent = config
         self._format = input_formatter or _prompt
         self._approval_callback = approval_callback
         self._cancel_check = cancel_check
@@ -82,10 +84,11 @@ class AgentToolHandler(ChildTool):
             instruction=instruction,
             call_id=invocation.call_id,
             tool_name=invocation.tool_name,
-            agent=self._config,
+            agent=self._agent,
             system_prompt=self._system_prompt,
             approval_callback=self._approval_callback,
             cancel_check=self._cancel_check,
+            without=frozenset({self.name} if self._agent is None else ()),
         )
         return await self.run_agent(invocation, task)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from paddock.sandbox import Sandbox
 
@@ -97,8 +97,8 @@ class ToolCatalog(Protocol):
         """Return whether a call runs another agent, which ends in bounded time when cancelled."""
         ...
 
-    def without_agents(self) -> ToolCatalog:
-        """Return a copy that lacks the tools that run agents."""
+    def without(self, names: Collection[str]) -> ToolCatalog:
+        """Return a copy that lacks the tools `names`."""
         ...
 
     async def dispatch(self, invocation: ToolInvocation) -> ToolOutput:

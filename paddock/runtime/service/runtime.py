@@ -229,8 +229,7 @@ def _profile(options: RuntimeOptions) -> PermissionProfile:
 
 def _add_delegate(registry: ToolRegistry) -> None:
     if DelegateHandler.name not in registry:
-        read_only = registry.profile is not None and registry.profile.changes_nothing
-        registry.register(DelegateHandler(read_only=read_only))
+        registry.register(DelegateHandler())
 
 
 def _config(system_prompt: str, options: RuntimeOptions) -> AgentConfig:

@@ -21,7 +21,8 @@ class DelegateHandler(ChildTool):
     The child has the caller's model, profile, working directory, backend, tools, secrets and
     approvals; it ends when the caller is cancelled, and what it uses up counts for the
     caller. It works in the caller's sandbox, or with ``sandbox="own"`` in a new one of the
-    same recipe, which is taken down at its end. Raises `ConfigError` for another word.
+    same recipe, which is taken down at its end. It has no ``delegate`` of its own unless
+    `nested`; see `SessionSettings.max_agent_depth`.
     """
 
     name = "delegate"
@@ -41,21 +42,19 @@ class DelegateHandler(ChildTool):
         "additionalProperties": False,
     }
 
+    description = (
+        "Hand a part of the work to another agent with the same tools, and get its final "
+        "answer. It begins with an empty conversation and sees only the instruction, unless "
+        "full_context is true."
+    )
+
     def __init__(
-        self, *, sandbox: Literal["shared", "own"] = "shared", read_only: bool = False
+        self, *, sandbox: Literal["shared", "own"] = "shared", nested: bool = False
     ) -> None:
-        """`read_only` says that the agents change nothing, so that they may share a sandbox and
-        work in it at the same time."""
         if sandbox not in {"shared", "own"}:
             raise ConfigError(f"a delegate's sandbox is 'shared' or 'own', not {sandbox!r}")
-        self._own_sandbox = sandbox == "own"
-        self.is_concurrent = self._own_sandbox or read_only
-        how = "at the same time" if self.is_concurrent else "one after the other"
-        self.description = (
-            "Hand a part of the work to another agent with the same tools, and get its final "
-            "answer. It begins with an empty conversation and sees only the instruction, unless "
-            f"full_context is true. Several calls in one answer run {how}."
-        )
+        self.is_concurrent = sandbox == "own"
+        self._without = frozenset[str]() if nested else frozenset({self.name})
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         instruction = invocation.arguments["instruction"]
@@ -66,6 +65,7 @@ class DelegateHandler(ChildTool):
             call_id=invocation.call_id,
             tool_name=invocation.tool_name,
             full_context=invocation.arguments.get("full_context", False),
-            own_sandbox=self._own_sandbox,
+            own_sandbox=self.is_concurrent,
+            without=self._without,
         )
         return await self.run_agent(invocation, task)

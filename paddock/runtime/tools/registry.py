@@ -68,9 +68,7 @@ class ToolRegistry:
 
     def copy(self) -> ToolRegistry:
         """A registry of its own with the same handlers and profile."""
-        copied = ToolRegistry(profile=self.profile)
-        copied.include(self)
-        return copied
+        return self.without(())
 
     def include(self, other: ToolRegistry, *, without: Collection[str] = ()) -> None:
         """Register the handlers of `other`, except those whose names are in `without`."""
@@ -108,21 +106,23 @@ class ToolRegistry:
     def is_concurrent(self, name: str) -> bool:
         """Whether a call of this tool may run at the same time as others of the same answer.
 
-        An unknown tool's may: it does nothing.
+        An unknown tool's may: it does nothing. Agents that share the caller's sandbox may where
+        the profile lets none of them change anything.
         """
         handler = self._handlers.get(name)
-        return handler is None or self._concurrent.get(name, handler.is_concurrent)
+        if handler is None or handler.is_concurrent:
+            return self._concurrent.get(name, True)
+        harmless = self.profile is not None and self.profile.changes_nothing
+        return self._concurrent.get(name, harmless and self.runs_agents(name))
 
     def runs_agents(self, name: str) -> bool:
         """Whether a call runs another agent, which ends in bounded time when cancelled."""
         return isinstance(self._handlers.get(name), ChildTool)
 
-    def without_agents(self) -> ToolRegistry:
-        """A copy that lacks the tools that run agents."""
-        copied = self.copy()
-        for name in self:
-            if self.runs_agents(name):
-                copied.unregister(name)
+    def without(self, names: Collection[str]) -> ToolRegistry:
+        """Return a copy that lacks the tools `names`."""
+        copied = ToolRegistry(profile=self.profile)
+        copied.include(self, without=names)
         return copied
 
     async def dispatch(self, invocation: ToolInvocation) -> ToolOutput:

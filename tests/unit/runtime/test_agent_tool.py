@@ -162,7 +162,7 @@ async def test_each_call_is_a_session_of_its_own_that_has_what_its_caller_has(
     assert {request.model for request in client.requests} == {"m"}
     assert [len(request.messages) for request in client.requests] == [2, 4, 2, 4]
     names = {tool["function"]["name"] for tool in client.requests[0].tools}
-    assert names == set(agent.registry) - {"delegate", "critic"}
+    assert names == set(agent.registry) - {"critic"}
 
 
 @pytest.mark.rows("S-51")

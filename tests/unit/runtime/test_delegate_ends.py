@@ -21,7 +21,7 @@ from paddock import (
     ToolInvocation,
     ToolOutput,
 )
-from paddock.runtime.delegation import Delegation
+from paddock.runtime.agents.runner import AgentRunner
 from paddock.runtime.tools.delegate import DelegateHandler
 from tests.unit.runtime.delegating import (
     CHILD_USAGE,
@@ -181,7 +181,7 @@ async def test_a_parent_that_is_cancelled_at_any_await_of_its_child_leaves_nothi
     how: str,
     sandbox: Literal["shared", "own"],
 ) -> None:
-    whole, step, reached = Delegation.run, 0, True
+    whole, step, reached = AgentRunner.run_agent, 0, True
     touching = {"tool_calls": [{"name": "touch"}], "usage": CHILD_USAGE}
     while reached:
         step += 1
@@ -193,12 +193,12 @@ async def test_a_parent_that_is_cancelled_at_any_await_of_its_child_leaves_nothi
         running, waits = asyncio.create_task(session.run("Go.")), list[None]()
         strike = session.cancel if how == "session" else running.cancel
 
-        async def run(self: Delegation, task: AgentTask, at: tuple[Any, ...]) -> AgentReport:
+        async def run(self: AgentRunner, task: AgentTask, at: tuple[Any, ...]) -> AgentReport:
             report: AgentReport = await struck(whole(self, task), *at)
             return report
 
         at = (step, strike, waits)
-        monkeypatch.setattr(Delegation, "run", functools.partialmethod(run, at=at))
+        monkeypatch.setattr(AgentRunner, "run_agent", functools.partialmethod(run, at=at))
         await asyncio.wait([running])
         reached = len(waits) >= step
         assert session.state.status == ("cancelled" if reached else "completed")

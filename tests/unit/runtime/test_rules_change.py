@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock import (
+    Agent,
     AgentConfig,
     AgentToolHandler,
     LocalBackend,
@@ -269,12 +270,9 @@ async def test_what_is_approved_no_more_is_not_for_agents_of_their_own_configura
         [{"tool_calls": [{"name": "critic", "arguments": {"instruction": "x"}}]}, DONE],
         [running("echo 1"), {"tool_calls": [WRITE]}, DONE],
     )
-    critic = AgentToolHandler(
-        tool_name="critic",
-        tool_description="Judges.",
-        system_prompt="Judge.",
-        config=AgentConfig(profile=ASKED, **HERE),
-    )
+    judge = Agent(AgentConfig(system_prompt="Judge.", profile=ASKED, **HERE))
+    judge.registry.unregister("delegate")
+    critic = AgentToolHandler(tool_name="critic", tool_description="Judges.", config=judge)
     session = session_of(client, profile=DEVELOPER, auto_approve=True)
     session.agent.registry.register(critic)
     client.notice = lambda: become(session, DEVELOPER, auto_approve=not withdrawn)
@@ -289,6 +287,6 @@ async def test_rules_that_are_made_anew_each_time_and_say_the_same_are_the_same(
 ) -> None:
     session = open_session([{"tool_calls": [WRITE]}, DONE], config=HERE | {"profile": DEVELOPER})
     session.approval_callback = lambda *_: True
-    session.oversight = lambda own: replace(own, registry=own.registry.without_agents())
+    session.oversight = lambda own: replace(own, registry=own.registry.without(()))
     async with asyncio.timeout(30):
         assert (await session.run("Go.")).status == "completed"

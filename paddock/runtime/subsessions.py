@@ -1,0 +1,91 @@
+"""The sessions of agents that work for a session's own, which lends them what it has."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from paddock.runtime.reach import require_out_of_reach
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from paddock.runtime.agents.agent import Agent
+    from paddock.runtime.agents.runner import SubAgent
+    from paddock.runtime.conversation.state import StateObserver
+    from paddock.runtime.core.budget import UsageMeter
+    from paddock.runtime.core.model import Message
+    from paddock.runtime.core.rules import Rules
+    from paddock.runtime.loop_spec import SessionParts
+    from paddock.runtime.session import Session
+
+__all__ = ["FamilyObserver", "SubSessions"]
+
+
+@runtime_checkable
+class FamilyObserver(Protocol):
+    """An observer of a state that observes the agents that work for its session, too."""
+
+    def observe_child(self, child: Session) -> StateObserver:
+        """Return the observer of `child`, which has not run yet, until it has ended."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubSessions:
+    """Opens sessions for one run, an `AgentHost`. `endpoint` is that of the run's model, and
+    `meter` counts what the run uses."""
+
+    parts: SessionParts
+    meter: UsageMeter
+    endpoint: object
+
+    @property
+    def agent(self) -> Agent:
+        return self.parts.agent()
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        return self.parts.state.messages
+
+    def rules(self) -> Rules:
+        return self.parts.rules()
+
+    @contextlib.asynccontextmanager
+    async def open(self, sub: SubAgent) -> AsyncIterator[Session]:
+        """See `AgentHost.open`."""
+        parts = self.parts
+        async with await self._session(sub) as session:
+            for observer in parts.state.observers:
+                if isinstance(observer, FamilyObserver):
+                    session.state.add_observer(observer.observe_child(session))
+            yield session
+
+    async def _session(self, sub: SubAgent) -> Session:
+        parts, settings, task = self.parts, self.parts.settings, sub.task
+        if parts.directory is not None:
+            place = parts.directory.path
+            require_out_of_reach(place, sub.agent.config, what="the session directory")
+        session = parts.open_session(
+            sub.agent,
+            state=sub.state,
+            client=await parts.connect() if sub.agent.endpoint == self.endpoint else None,
+            budget=self.meter,
+            secrets=parts.secrecy.lent_to(
+                sub.agent, whole=task.agent is None, shared=task.shares_sandbox
+            ),
+            sandbox=parts.sandbox if task.shares_sandbox else None,
+        )
+        session.origin = sub.origin
+        session.sinks = sub.sinks
+        session.oversight = sub.oversight
+        session.cancel_check = task.cancel_check
+        session.auto_compact = settings.auto_compact
+        session.context_window = settings.context_window
+        session.on_provision = settings.on_provision
+        session.max_agent_depth = settings.max_agent_depth
+        if task.agent is None and task.system_prompt is None:
+            given = settings.system_prompt
+            session.system_prompt = self.agent.system_prompt if given is None else given
+        return session
