@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from paddock.runtime.models.scripted import pieces, response_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from paddock.runtime.core.model import Message, ToolCall, Usage
     from paddock.runtime.models.scripted import ScriptedTurn
 
-__all__ = ["ARGUMENTS_PIECE", "conversation", "error", "error_event", "stream", "whole"]
+__all__ = ["ARGUMENTS_PIECE", "conversation", "error", "error_event", "listed", "stream", "whole"]
 
 ARGUMENTS_PIECE = 12
 """Characters of a call's arguments in one event: a few tokens, as services send them."""
@@ -25,6 +25,14 @@ def conversation(request: dict[str, Any]) -> list[Message]:
     """The messages of a request's body."""
     messages: list[Message] = request["messages"]
     return messages
+
+
+def listed(models: Sequence[str]) -> dict[str, Any]:
+    """The body that lists the models of the service."""
+    entries = [
+        {"id": name, "object": "model", "created": 0, "owned_by": "script"} for name in models
+    ]
+    return {"object": "list", "data": entries}
 
 
 def error(message: str, status: int) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from paddock.testing._completions import ARGUMENTS_PIECE
 from paddock.testing._message_rules import check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from paddock.runtime.core.model import Message, ModelResponse, ToolCall, Usage
     from paddock.runtime.models.scripted import ScriptedTurn
 
-__all__ = ["conversation", "error", "error_event", "stream", "whole"]
+__all__ = ["conversation", "counted", "error", "error_event", "listed", "stream", "whole"]
 
 _STOP_REASONS = {
     "stop": "end_turn",
@@ -47,6 +47,31 @@ def conversation(request: dict[str, Any]) -> list[Message]:
     for turn in request["messages"]:
         told += [_answer(turn)] if turn["role"] == "assistant" else _told(turn)
     return told
+
+
+def counted(request: dict[str, Any]) -> dict[str, Any]:
+    """The answer to how many tokens `request` would take: about a quarter of its characters.
+
+    Raises `ValueError` for a request that the real service refuses.
+    """
+    check({**request, "max_tokens": 1}, sign=_sign)
+    parts = [request.get(key) for key in ("system", "messages", "tools")]
+    return {"input_tokens": max(1, len(json.dumps(parts, ensure_ascii=False)) // 4)}
+
+
+def listed(models: Sequence[str]) -> dict[str, Any]:
+    """The body that lists the models of the service."""
+    entries = [
+        {
+            "id": name,
+            "type": "model",
+            "display_name": name,
+            "created_at": "1970-01-01T00:00:00Z",
+        }
+        for name in models
+    ]
+    ends = {"first_id": models[0], "last_id": models[-1]} if models else {}
+    return {"data": entries, "has_more": False, "first_id": None, "last_id": None, **ends}
 
 
 def error(message: str, status: int) -> dict[str, Any]:

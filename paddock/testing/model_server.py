@@ -5,9 +5,11 @@
     async with ModelServer([{"text": "Hello."}], faults=[Status(code=500)]) as server:
         model = OpenAIModel(base_url=server.base_url, api_key=server.api_key)
 
-It speaks OpenAI's chat completions and Anthropic's messages, each at its own path: the same
-script and the same faults serve both. Whoever does not carry the token that it made for
-itself is refused.
+It speaks OpenAI's chat completions and responses and Anthropic's messages, each at its own path
+and with its own shape of errors: the same script and the same faults serve all. ``GET /v1/models``
+lists `models`, in the shape of the service whose headers the request carries, and
+``POST /v1/messages/count_tokens`` counts; both take no turn of the script. Whoever does not carry
+the token that the server made for itself is refused.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from paddock.runtime.core.model import ModelRequest
 from paddock.runtime.models.scripted import Script, ScriptedModel
-from paddock.testing import _completions, _messages
+from paddock.testing import _completions, _messages, _responses
 from paddock.testing._http import Connection, HangUp, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -104,6 +106,8 @@ class _Protocol(Protocol):
 
     def whole(self, turn: ScriptedTurn, request: dict[str, Any], number: int) -> dict[str, Any]: ...
 
+    def listed(self, models: Sequence[str]) -> dict[str, Any]: ...
+
     def error(self, message: str, status: int) -> dict[str, Any]: ...
 
     def error_event(self, message: str, kind: str) -> bytes: ...
@@ -111,8 +115,11 @@ class _Protocol(Protocol):
 
 _PROTOCOLS: dict[str, _Protocol] = {
     "POST /v1/chat/completions": _completions,
+    "POST /v1/responses": _responses,
     "POST /v1/messages": _messages,
 }
+_MODELS = "GET /v1/models"
+_COUNT = "POST /v1/messages/count_tokens"
 
 Fault = Status | Reset | Stall | Cut | StreamError | Body
 
@@ -132,8 +139,9 @@ class RecordedRequest:
 class ModelServer:
     """Serves `script`; the n-th request meets the n-th of `faults`, unless that is None.
 
-    Between the events of a stream it waits `gap` seconds. Takes connections from entering
-    to leaving; leaving ends those that are open.
+    Between the events of a stream it waits `gap` seconds. `models` are the names that it lists;
+    a request may name any other. Takes connections from entering to leaving; leaving ends those
+    that are open.
     """
 
     def __init__(
@@ -142,10 +150,12 @@ class ModelServer:
         *,
         faults: Iterable[Fault | None] = (),
         gap: float = 0.0,
+        models: Sequence[str] = ("scripted",),
     ) -> None:
         self._model = script if isinstance(script, ScriptedModel) else ScriptedModel(script)
         self._faults = list(faults)
         self._gap = gap
+        self._models = tuple(models)
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.api_key = secrets.token_urlsafe(16)
@@ -186,15 +196,20 @@ class ModelServer:
             await connection.aclose()
 
     async def _admit(self, connection: Connection, message: Message) -> None:
-        protocol = _PROTOCOLS.get(message.target, _completions)
+        target = message.target.partition("?")[0]
+        protocol = _PROTOCOLS.get(target) or _spoken_by(message.headers)
         if not hmac.compare_digest(_token(message.headers).encode(), self.api_key.encode()):
             return await _refuse(connection, protocol, 401, "no valid token")
-        if message.target not in _PROTOCOLS:
-            return await _refuse(connection, protocol, 404, f"there is no {message.target}")
+        if target == _MODELS:
+            return await connection.send_json(200, protocol.listed(self._models))
+        if target not in _PROTOCOLS and target != _COUNT:
+            return await _refuse(connection, protocol, 404, f"there is no {target}")
         try:
-            body = json.loads(message.body)
+            body = _read_body(message.body)
         except ValueError as error:
-            return await _refuse(connection, protocol, 400, f"the body is not JSON: {error}")
+            return await _refuse(connection, protocol, 400, str(error))
+        if target == _COUNT:
+            return await _count(connection, body)
         request = RecordedRequest(headers=message.headers, body=body, client=connection.client)
         fault = self._faults[len(self.requests)] if len(self.requests) < len(self._faults) else None
         self.requests.append(request)
@@ -269,6 +284,30 @@ class ModelServer:
                 raise HangUp("a cut was asked for")
             case StreamError() | None:
                 await connection.end_stream()
+
+
+def _spoken_by(headers: dict[str, str]) -> _Protocol:
+    """The protocol of whoever sent these headers, at a path that several have."""
+    return _messages if "anthropic-version" in headers else _completions
+
+
+def _read_body(data: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise ValueError(f"the body is not a JSON object, but {type(body).__name__}")
+    return body
+
+
+async def _count(connection: Connection, body: dict[str, Any]) -> None:
+    try:
+        counted = _messages.counted(body)
+    except Exception as error:  # as in `_answer_from_script`
+        await _refuse(connection, _messages, 400, f"{type(error).__name__}: {error}")
+    else:
+        await connection.send_json(200, counted)
 
 
 def _token(headers: dict[str, str]) -> str:
