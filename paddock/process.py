@@ -24,6 +24,8 @@ __all__ = [
     "DEFAULT_MAX_OUTPUT",
     "KILL_GRACE",
     "Command",
+    "CommandCallback",
+    "CommandFinished",
     "ExecResult",
     "Fence",
     "Output",
@@ -42,6 +44,24 @@ enough for a tool to remove its lock file, short enough not to be felt."""
 Stream = Literal["stdout", "stderr"]
 OutputCallback = Callable[[Stream, bytes], Awaitable[None] | None]
 """Called with each piece of output as it comes; a slow callback slows the command."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandFinished:
+    """A command that `Sandbox.exec` ran has ended. `duration` is in seconds.
+
+    Without a result `exit_code` is None and `error` is the name of the exception's class, such
+    as ``ExecTimeout`` or ``CancelledError``.
+    """
+
+    backend: str
+    sandbox_id: str
+    duration: float
+    exit_code: int | None = None
+    error: str | None = None
+
+
+CommandCallback = Callable[[CommandFinished], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

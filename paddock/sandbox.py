@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import posixpath
+import time
 from abc import abstractmethod
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, ClassVar
@@ -25,7 +26,6 @@ from paddock._arguments import (
 )
 from paddock._concurrency import AsyncResource
 from paddock._exec import run_to_end
-from paddock._watching import ExecWork, watched
 from paddock.errors import (
     ExecFailed,
     FenceUnavailable,
@@ -36,6 +36,8 @@ from paddock.process import (
     DEFAULT_MAX_OUTPUT,
     KILL_GRACE,
     Command,
+    CommandCallback,
+    CommandFinished,
     ExecResult,
     Fence,
     Output,
@@ -114,6 +116,8 @@ class Sandbox(AsyncResource):
     """Added to the environment of each command, and told to nobody but the command."""
     redactor: Redactor = NOTHING_SECRET
     """Takes secrets out of what is shown to others. Results and files keep them."""
+    on_command: CommandCallback | None = None
+    """Called when a command of `exec` has ended, in the task of its caller; it must not block."""
     fs: FileSystem
 
     unfenced: ClassVar[str] = "commands of this backend cannot be fenced"
@@ -165,7 +169,8 @@ class Sandbox(AsyncResource):
             keep=max_output,
             fence=fence,
         )
-        with watched(ExecWork(backend=self.backend, sandbox_id=self.id)) as tell:
+        began = time.monotonic()
+        try:
             result = await run_to_end(
                 lambda: self._start(request),
                 command,
@@ -174,7 +179,10 @@ class Sandbox(AsyncResource):
                 on_output=on_output,
                 redactor=self.redactor,
             )
-            tell(exit_code=result.exit_code)
+        except BaseException as error:
+            self._report(began, error=type(error).__name__)
+            raise
+        self._report(began, exit_code=result.exit_code)
         if check and not result.ok:
             raise ExecFailed(command, result, redactor=self.redactor)
         return result
@@ -217,6 +225,7 @@ class Sandbox(AsyncResource):
         forks = await self._fork(count)
         for fork in forks:
             fork.secrets, fork.redactor = self.secrets, self.redactor
+            fork.on_command = self.on_command
         return forks
 
     async def pause(self) -> None:
@@ -277,6 +286,20 @@ class Sandbox(AsyncResource):
         """Return `path` made absolute from `working_dir`; ``..`` is resolved by name."""
         found = posixpath.normpath(self.working_dir / check_path("path", path))
         return PurePosixPath(found[1:] if found.startswith("//") else found)
+
+    def _report(
+        self, began: float, *, exit_code: int | None = None, error: str | None = None
+    ) -> None:
+        if self.on_command is not None:
+            self.on_command(
+                CommandFinished(
+                    backend=self.backend,
+                    sandbox_id=self.id,
+                    duration=time.monotonic() - began,
+                    exit_code=exit_code,
+                    error=error,
+                )
+            )
 
     def _command(
         self,

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, cast, get_args
 
 from paddock._arguments import check_choice, check_patterns, check_variables
 from paddock._frozen import FrozenMapping
-from paddock._watching import ProvisionWork, watched
 from paddock.errors import ConfigError, MissingDependency, SetupFailed, Unsupported
 from paddock.redaction import Redactor, Secrets
 from paddock.transfers import DEFAULT_IGNORE, Links
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from paddock.backends.images import Images
     from paddock.backends.pool import SandboxPool
+    from paddock.process import CommandCallback
     from paddock.sandbox import Sandbox
     from paddock.transfers import TransferCallback
 
@@ -164,20 +164,25 @@ class Backend(ABC):
         finally:
             await sandbox.aclose()
 
-    async def create(self, *, on_progress: ProgressCallback | None = None) -> Sandbox:
+    async def create(
+        self,
+        *,
+        on_progress: ProgressCallback | None = None,
+        on_command: CommandCallback | None = None,
+    ) -> Sandbox:
         """Make a sandbox and provision it; the caller owns it and has to `aclose()` it.
+
+        `on_command` becomes `Sandbox.on_command`, before the setup commands run.
 
         Raises `Unsupported` before anything is made when the recipe asks for what
         the backend cannot do here, and `SetupFailed` for a setup command that
         returned non-zero or ran too long. On any failure or cancellation what was
         made is gone before the exception arrives.
         """
-        with watched(ProvisionWork(backend=self.name)):
-            return await self._provision(self._discreet(on_progress or unwatched))
-
-    async def _provision(self, tell: ProgressCallback) -> Sandbox:
+        tell = self._discreet(on_progress or unwatched)
         tell(Progress(step="create"))
         sandbox = self.set_secrets(await self._make(tell))
+        sandbox.on_command = on_command
         try:
             for here, there in self.uploads:
                 upload = Progress(step="upload", detail=f"{here} -> {there}")
@@ -197,10 +202,10 @@ class Backend(ABC):
                 result = await sandbox.exec(command, timeout=self.setup_timeout)
                 if not result.ok:
                     raise SetupFailed(command, result, redactor=self.redactor)
+            tell(Progress(step="ready"))
         except BaseException:
             await sandbox.aclose()
             raise
-        tell(Progress(step="ready"))
         return sandbox
 
     @cached_property

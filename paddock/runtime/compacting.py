@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from paddock.runtime.conversation.journal import Journal
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.cancellation import CancelScope
-    from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.core.events import CompactionFinished, CompactionTrigger
     from paddock.runtime.core.spec import LoopSpec
 
@@ -35,7 +34,6 @@ class Compaction(Undertaking):
     """What one compaction works with."""
 
     journal: Journal
-    out: Emitter
     directory: SessionDirectory | None
     scope: CancelScope
     prepare: Callable[[], Awaitable[LoopSpec]]
@@ -44,7 +42,7 @@ class Compaction(Undertaking):
 
     async def execute(self, instructions: str, trigger: CompactionTrigger) -> CompactResult:
         """From the wish to the summary. See `Session.compact`."""
-        with self.journal.writing(), self._noted():
+        with self.journal.writing(self.out), self._noted():
             async with self.scope:
                 done = await self._compact(instructions, trigger)
         if self.scope.cancelled:

@@ -14,6 +14,7 @@ from paddock.runtime.core.events import (
     ApprovalDecided,
     ApprovalPending,
     ChildModelFinished,
+    CommandFinished,
     CompactionFinished,
     CompactionStarted,
     CompactionTrigger,
@@ -21,6 +22,8 @@ from paddock.runtime.core.events import (
     ModelFinished,
     ModelRetry,
     ModelStarted,
+    ProvisionFinished,
+    ProvisionStarted,
     RulesChanged,
     RunCancelled,
     RunFailed,
@@ -187,6 +190,8 @@ def agent_event(event: Event) -> AgentEvent | None:  # noqa: C901 - one case for
         case MessageAdded() | ModelStarted() | ApprovalDecided() | TraceRepaired():
             return None
         case RunStarted() | RulesChanged() | RunFinished() | ChildModelFinished():
+            return None
+        case ProvisionStarted() | ProvisionFinished() | CommandFinished():
             return None
         case _:
             assert_never(event)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from paddock._concurrency import finish
 from paddock._logs import get_logger
-from paddock._watching import watching_ends
 from paddock.errors import (
     BudgetExceeded,
     ModelError,
@@ -40,10 +39,11 @@ from paddock.runtime.run_state import RunState
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from paddock.runtime.agents.config import AgentConfig
     from paddock.runtime.conversation.journal import Journal
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.cancellation import CancelScope
-    from paddock.runtime.core.emitter import Emitter, Envelope
+    from paddock.runtime.core.emitter import Envelope
     from paddock.runtime.core.rules import Rules
     from paddock.runtime.core.spec import LoopSpec
     from paddock.runtime.results import AgentEvents
@@ -72,12 +72,12 @@ class Run(Undertaking):
     """
 
     journal: Journal
-    out: Emitter
     shown: AgentEvents
     scope: CancelScope
     prepare: Callable[[], Awaitable[LoopSpec]]
     meter: UsageMeter
     rules: Callable[[], Rules]
+    config: AgentConfig
     _resumed: bool = False
     _loop: AgentLoop | None = None
     _held: Rules | None = None
@@ -141,15 +141,14 @@ class Run(Undertaking):
 
     async def execute(self, prompt: str, max_turns: int | None) -> RunResult:
         """From the prompt to the result. The journal is open. See `Session.run`."""
-        with watching_ends():  # who sees the run's start may watch until here
-            self._begin(prompt)
-            with self.meter.running():
-                return await self._execute(max_turns)
+        self._begin(prompt)
+        with self.meter.running():
+            return await self._execute(max_turns)
 
     async def resume(self, decisions: Mapping[str, bool], max_turns: int | None) -> RunResult:
         """From the decisions to the result. The journal is open. See `Session.resume`."""
         decided = self._decided(decisions)
-        with watching_ends(), self.meter.running():
+        with self.meter.running():
             return await self._execute(max_turns, decided)
 
     async def _execute(
@@ -201,6 +200,9 @@ class Run(Undertaking):
             profile=rules.profile,
             approvals=rules.approvals,
             terms=rules.terms,
+            model=self.config.model,
+            provider=self.config.provider,
+            backend=rules.backend,
             resumed=self._resumed,
         )
         self._begun.append(self.out.keep(started))

@@ -24,6 +24,7 @@ from paddock.runtime.core.inside import is_inside, part_of
 from paddock.runtime.core.keeper import Keeper
 from paddock.runtime.core.text import clean_text
 from paddock.runtime.loop_spec import SessionParts
+from paddock.runtime.provisioning import provision
 from paddock.runtime.reach import require_out_of_reach
 from paddock.runtime.results import AgentEvents
 from paddock.runtime.run import Run
@@ -33,7 +34,7 @@ from paddock.runtime.stream import RunStream, ShownTo
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from paddock.backends.base import Progress, ProgressCallback
@@ -93,8 +94,8 @@ class Session(SessionSettings):
         self._secrecy = secrets
         self._given_client = client
         self._client = Keeper(functools.partial(_connect, secrets), name="model client")
-        provision = functools.partial(self._secrecy.provision, on_progress=_teller(self))
-        own: Keeper[Sandbox] = Keeper(provision, name="sandbox")
+        making = functools.partial(provision, secrets, _current(self), _teller(self))
+        own: Keeper[Sandbox] = Keeper(making, name="sandbox")
         self._sandbox = own if sandbox is None else sandbox
         self._own_sandbox = own
         for keeper in (self._client, own):
@@ -251,7 +252,7 @@ class Session(SessionSettings):
 
         Each run begins with this. Raises `SessionLocked` and `TraceError`.
         """
-        with self._claimed(), self._journal.writing():
+        with self._claimed(), self._journal.writing(self._emitter()):
             pass
 
     async def compact(
@@ -390,7 +391,7 @@ class Session(SessionSettings):
             try:
                 await self._journal.catch_up()  # `close` has a run to wait for already
                 noted = self._noted(self.redactor.text(prompt))
-                with self._journal.writing(), noted, part_of(run.task):
+                with self._journal.writing(run.out), noted, part_of(run.task):
                     yield run
             finally:
                 forget()
@@ -415,7 +416,7 @@ class Session(SessionSettings):
 
     def _emitter(self, sinks: Sequence[EventSink] = ()) -> Emitter:
         return Emitter(
-            [self._journal, *self.sinks, *sinks],
+            [self._journal, *self._attached, *self.sinks, *sinks],
             session_id=self.id,
             origin=self.origin,
             redactor=self.redactor,
@@ -437,6 +438,7 @@ class Session(SessionSettings):
             prepare=functools.partial(parts.loop_spec, meter, out, scope.check, control),
             meter=meter,
             rules=parts.rules,
+            config=self._agent.config,
         )
 
     def _new_compaction(self) -> Compaction:
@@ -476,6 +478,17 @@ class Session(SessionSettings):
 async def _connect(scope: SecretScope) -> ModelClient:
     """Connect to the model of the agent that the session has then, without holding the session."""
     return await scope.agent.connect()
+
+
+def _current(session: Session) -> Callable[[], Emitter | None]:
+    """Returns where the events of `session` go now, without holding the session."""
+    known = weakref.ref(session)
+
+    def current() -> Emitter | None:
+        owner = known()
+        return None if owner is None or owner._work is None else owner._work.out
+
+    return current
 
 
 def _teller(session: Session) -> ProgressCallback:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from paddock.runtime.core.budget import Budget, UsageMeter
@@ -45,7 +45,7 @@ class SessionSettings:
     `system_prompt`
         Takes the place of the agent's, where it is not None.
     `sinks`
-        Get the events of all runs in envelopes.
+        Get the events of all runs in envelopes, from the next run on.
     `origin`
         Which agent it is, of those that work for each other.
     `max_agent_depth`
@@ -67,6 +67,7 @@ class SessionSettings:
     max_agent_depth: int = 5
     oversight: Callable[[Rules], Rules] | None = None
     _meter: UsageMeter | None = None
+    _attached: list[EventSink] = field(default_factory=list)
 
     @property
     def budget(self) -> Budget | None:
@@ -76,6 +77,15 @@ class SessionSettings:
     @budget.setter
     def budget(self, budget: Budget | UsageMeter | None) -> None:
         self._meter = UsageMeter(budget) if isinstance(budget, Budget) else budget
+
+    def attach(self, sink: EventSink) -> None:
+        """Give `sink` the events of all runs from the next one on, whatever `sinks` are set."""
+        self._attached.append(sink)
+
+    def detach(self, sink: EventSink) -> None:
+        """Give `sink` no more events, from the next run on. Do nothing if it was not attached."""
+        if sink in self._attached:
+            self._attached.remove(sink)
 
     def open_meter(self, budget: Budget | None) -> UsageMeter:
         """Return the meter of a run that is bounded by `budget`, and by that of the session."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from paddock.runtime.reach import require_out_of_reach
 
@@ -13,23 +13,13 @@ if TYPE_CHECKING:
 
     from paddock.runtime.agents.agent import Agent
     from paddock.runtime.agents.runner import SubAgent
-    from paddock.runtime.conversation.state import StateObserver
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.model import Message
     from paddock.runtime.core.rules import Rules
     from paddock.runtime.loop_spec import SessionParts
     from paddock.runtime.session import Session
 
-__all__ = ["FamilyObserver", "SubSessions"]
-
-
-@runtime_checkable
-class FamilyObserver(Protocol):
-    """An observer of a state that observes the agents that work for its session, too."""
-
-    def observe_child(self, child: Session) -> StateObserver:
-        """Return the observer of `child`, which has not run yet, until it has ended."""
-        ...
+__all__ = ["SubSessions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +45,7 @@ class SubSessions:
     @contextlib.asynccontextmanager
     async def open(self, sub: SubAgent) -> AsyncIterator[Session]:
         """See `AgentHost.open`."""
-        parts = self.parts
         async with await self._session(sub) as session:
-            for observer in parts.state.observers:
-                if isinstance(observer, FamilyObserver):
-                    session.state.add_observer(observer.observe_child(session))
             yield session
 
     async def _session(self, sub: SubAgent) -> Session:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from paddock.backends.base import Backend, ProgressCallback
+    from paddock.process import CommandCallback
     from paddock.runtime.core.model import ModelClient
     from paddock.runtime.tools.registry import ToolRegistry
     from paddock.sandbox import Sandbox
@@ -124,13 +125,14 @@ class Agent(AgentDefinition):
         self,
         *,
         on_progress: ProgressCallback | None = None,
+        on_command: CommandCallback | None = None,
         secrets: Mapping[str, str] | None = None,
     ) -> Sandbox:
         """A new sandbox of this agent's recipe, with `secrets` too, for the caller to close."""
         backend = self.create_backend()
         if secrets:
             backend = dataclasses.replace(backend, secrets={**self.secrets, **secrets})
-        return await backend.create(on_progress=on_progress)
+        return await backend.create(on_progress=on_progress, on_command=on_command)
 
 
 class _SystemPrompt:

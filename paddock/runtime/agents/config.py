@@ -121,6 +121,11 @@ class AgentConfig(AgentDefinition):
             raise ConfigError("response_format: give a mapping or a pydantic model")
 
     @property
+    def backend_name(self) -> str:
+        """The name of the backend that makes its sandboxes."""
+        return self.backend if isinstance(self.backend, str) else self.backend.name
+
+    @property
     def given_working_dir(self) -> str | None:
         """Where the tools work if this says so, or else its recipe; None if neither does."""
         of_recipe = None if isinstance(self.backend, str) else self.backend.working_dir

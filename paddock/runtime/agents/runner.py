@@ -24,7 +24,7 @@ from paddock.runtime.results import RunResult, run_usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.core.emitter import Emitter, Envelope, Origin
@@ -188,13 +188,18 @@ class _InTurn:
 
 @dataclass(frozen=True)
 class _RunAbove(EventSink):
-    """Keeps in the trace above what an agent's model calls used, with those of the agents below
-    it, as they end, and shows there what it does."""
+    """Passes on to the sinks above what an agent does and those below it, and keeps there what
+    their model calls used."""
 
     out: Emitter
     call_id: str
+    _passing: dict[int, Envelope] = field(default_factory=dict)
+    """What was kept above and is not shown there yet, by its number below."""
 
     def keep(self, envelope: Envelope) -> None:
+        self._passing[envelope.seq] = self.out.keep_below(envelope)
+        if len(envelope.origin.agent_path) > len(self.out.origin.agent_path) + 1:
+            return  # the agent tells by an event of its own what those below it used
         match envelope.event:
             case ModelFinished(model=model, usage=usage):
                 session_id = envelope.session_id
@@ -209,7 +214,10 @@ class _RunAbove(EventSink):
         )
 
     async def show(self, envelope: Envelope) -> None:
-        await self.out.pass_on(envelope)
+        await self.out.show(self._passing.pop(envelope.seq, envelope))
+
+    def around(self, envelope: Envelope) -> AbstractContextManager[object]:
+        return self.out.around(envelope)
 
 
 async def _run(session: SubSession, task: AgentTask) -> RunResult:

@@ -15,10 +15,9 @@ __all__ = ["rules_of"]
 
 def rules_of(agent: Agent, callback: ApprovalCallback | None) -> Rules:
     """Return the rules that apply now to the calls of `agent`."""
-    backend = agent.config.backend
     return Rules(
         registry=agent.registry,
         callback=callback,
         auto_approve=agent.config.auto_approve,
-        backend=backend if isinstance(backend, str) else backend.name,
+        backend=agent.config.backend_name,
     )

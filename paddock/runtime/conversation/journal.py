@@ -22,14 +22,14 @@ from paddock.runtime.core.events import MessageAdded, RunFinished, ToolFinished,
 from paddock.runtime.core.model import Usage, tool_message
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Iterator
 
     from paddock.runtime.conversation.directory import SessionDirectory
     from paddock.runtime.conversation.records import Record
     from paddock.runtime.conversation.state import State
+    from paddock.runtime.conversation.trace import TornTail
     from paddock.runtime.core.calls import OpenCall
-    from paddock.runtime.core.emitter import Envelope
+    from paddock.runtime.core.emitter import Emitter, Envelope
     from paddock.runtime.core.events import Event
 
 __all__ = ["Journal"]
@@ -70,20 +70,18 @@ class Journal(EventSink):
                 self.state.trace_end = content.end
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, out: Emitter) -> Iterator[None]:
         """Hold the session while the block runs; nobody else can write it.
 
-        The state is brought up to the trace's end first. Raises `SessionLocked` if
-        another process, or another session object, holds it.
+        The state is brought up to the trace's end first; what a process that died left open is
+        closed by events that `out` has kept. Raises `SessionLocked` if another process, or
+        another session object, holds it.
         """
-        if self._directory is not None:
-            self._open(self._directory)
+        torn = None if self._directory is None else self._open(self._directory)
+        out.session_id = self.state.session_id or out.session_id  # the trace may have told it
         try:
-            if self.state.status == "running":
-                self._close_dead_run()
-            elif not self.state.pending_approvals:
-                # Its process died while it gave results to what nobody had approved.
-                self._settle(waiting=NEVER_RAN)
+            for event in self._repairs(torn):
+                out.keep(event)
             yield
         finally:
             if self._writer is not None:
@@ -93,13 +91,13 @@ class Journal(EventSink):
     def keep(self, envelope: Envelope) -> None:
         """Keep it. When this returns, the event survives the end of the process.
 
-        Raises `TraceWriteError`, and then the state does not know of the event either.
+        An event of an agent that works for this one is in that one's own journal. Raises
+        `TraceWriteError`, and then the state does not know of the event either.
         """
-        self._record(envelope.event, envelope.at)
-
-    def _record(self, event: Event, at: dt.datetime | None = None) -> None:
-        for plain in records(event):
-            record = stamped(plain, at)
+        if envelope.session_id != self.state.session_id:
+            return
+        for plain in records(envelope.event):
+            record = stamped(plain, envelope.at)
             if self._writer is not None:
                 self._writer.append(record)
                 self.state.trace_end = self._writer.end
@@ -122,7 +120,7 @@ class Journal(EventSink):
         if self._writer is not None:
             await self._writer.sync()
 
-    def _open(self, directory: SessionDirectory) -> None:
+    def _open(self, directory: SessionDirectory) -> TornTail | None:
         try:
             directory.make()
             writer, found, torn = TraceWriter.open(directory.trace, start=self.state.trace_end)
@@ -135,13 +133,13 @@ class Journal(EventSink):
         self._writer = writer
         try:
             self._take_in(found)
-            if torn is not None:
-                _log.warning("%s ended in %d torn bytes", directory.trace, torn.size)
-                self._record(TraceRepaired(torn_bytes=torn.size, quarantine=torn.quarantine.name))
         except BaseException:
             writer.close()
             self._writer = None
             raise
+        if torn is not None:
+            _log.warning("%s ended in %d torn bytes", directory.trace, torn.size)
+        return torn
 
     def _take_in(self, found: list[Record]) -> None:
         assert self._writer is not None  # `_open` has just set it
@@ -151,24 +149,26 @@ class Journal(EventSink):
                 self._writer.append(stamped(record))
         self.state.trace_end = self._writer.end
 
-    def _settle(self, *, waiting: str | None) -> None:
-        """Close the calls of a process that died."""
-        for event in self.settled(started=UNKNOWN, waiting=waiting):
-            self._record(event)
-
-    def _close_dead_run(self) -> None:
+    def _repairs(self, torn: TornTail | None) -> Iterator[Event]:
+        """Events that close what a process that died left open."""
         state = self.state
-        # Nothing of a turn runs before all its approvals are there: these can still be given.
-        self._settle(waiting=None if state.pending_approvals else NEVER_RAN)
-        self._record(
-            RunFinished(
+        if torn is not None:
+            yield TraceRepaired(torn_bytes=torn.size, quarantine=torn.quarantine.name)
+        if state.status == "running":
+            # Nothing of a turn runs before all its approvals are there: these can still be given.
+            yield from self.settled(
+                started=UNKNOWN, waiting=None if state.pending_approvals else NEVER_RAN
+            )
+            yield RunFinished(
                 run_id=state.runs_started,
                 status="interrupted",
                 run=Usage(),
                 total=state.total,
                 run_count=state.run_count,
             )
-        )
+        elif not state.pending_approvals:
+            # Its process died while it gave results to what nobody had approved.
+            yield from self.settled(started=UNKNOWN, waiting=NEVER_RAN)
 
 
 def _failed(call: OpenCall, content: str) -> ToolFinished:

@@ -14,12 +14,15 @@ from paddock.runtime.core.events import (
     ApprovalDecided,
     ApprovalPending,
     ChildModelFinished,
+    CommandFinished,
     CompactionFinished,
     CompactionStarted,
     MessageAdded,
     ModelFinished,
     ModelRetry,
     ModelStarted,
+    ProvisionFinished,
+    ProvisionStarted,
     RulesChanged,
     RunCancelled,
     RunFailed,
@@ -61,6 +64,8 @@ def records(event: Event) -> tuple[Record, ...]:  # noqa: C901 - one case for ea
         case MessageAdded():
             return (_message(event.message),)
         case TextAdded() | CompactionStarted() | TurnFinished():
+            return ()
+        case ProvisionStarted() | ProvisionFinished() | CommandFinished():
             return ()
         case ModelStarted():
             return (_llm_start(event),)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from paddock._concurrency import finish
-from paddock._watching import ModelWork, watched
 from paddock.errors import ModelError
 from paddock.runtime.core.events import ModelFinished, ModelStarted
 from paddock.runtime.core.model import ModelResponse, ModelRetry, TextDelta
@@ -43,8 +42,8 @@ class ModelCaller:
         `ModelError`. When cancelled, the model's stream is closed first.
         """
         self.meter.begin_turn()
-        await self.out.emit(ModelStarted(model=request.model, context_size=context_size))
-        with watched(ModelWork()):
+        started = await self.out.emit(ModelStarted(model=request.model, context_size=context_size))
+        with self.out.around(started):
             response = await _answer(self.client.stream(request), take, self.out.emit)
         self.meter.spend(response.usage)
         self.calls += 1
@@ -55,7 +54,7 @@ class ModelCaller:
 async def _answer(
     stream: AsyncIterator[ModelEvent],
     take: TakeText,
-    report: Callable[[ModelRetry], Awaitable[None]],
+    report: Callable[[ModelRetry], Awaitable[object]],
 ) -> ModelResponse:
     """Read a model's stream to its end, or close it. `report` gets each retry."""
     response = None

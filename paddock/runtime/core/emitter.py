@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from paddock.runtime.core.redacted import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from paddock.runtime.core.events import Event
 
@@ -54,16 +56,30 @@ class Envelope:
 
 
 class EventSink:
-    """Takes envelopes, one after the other. Subclasses override what they need."""
+    """Takes the envelopes of a run, and of agents that work for it. Subclasses override what
+    they need."""
 
     def keep(self, envelope: Envelope) -> None:
         """Take it before anything else happens in the run. What this raises ends the run."""
 
     async def show(self, envelope: Envelope) -> None:
-        """Show it. A slow one slows the run, and what this raises ends it."""
+        """Show it. A slow one slows the run, and what this raises ends it.
+
+        What closes a call that a cancelled run leaves open is kept, and not shown.
+        """
+
+    def around(self, envelope: Envelope) -> AbstractContextManager[object]:
+        """Surround the work that a `ModelStarted`, `ToolStarted` or `ProvisionStarted` begins.
+
+        It is entered and left in the task that does the work, and raises nothing.
+        """
+        return _NOTHING
 
     async def sync(self) -> None:
         """Return when what was kept would survive the machine."""
+
+
+_NOTHING = contextlib.nullcontext()
 
 
 class Emitter:
@@ -81,7 +97,9 @@ class Emitter:
         self.redactor = redactor
         self.run_id = 0
         self._sinks = tuple(sinks)
-        self._session_id = session_id
+        self._around = [each for each in sinks if type(each).around is not EventSink.around]
+        self._noted: list[Envelope] = []
+        self.session_id = session_id
         self._seq = 0
 
     def envelope(self, event: Event) -> Envelope:
@@ -89,7 +107,7 @@ class Emitter:
         return Envelope(
             seq=self._next(),
             at=dt.datetime.now(dt.UTC),
-            session_id=self._session_id,
+            session_id=self.session_id,
             run_id=self.run_id,
             origin=self.origin,
             event=redacted(event, self.redactor),
@@ -97,27 +115,46 @@ class Emitter:
 
     def keep(self, event: Event) -> Envelope:
         """Have `event` kept; it is not shown before `show`."""
-        envelope = self.envelope(event)
-        for sink in self._sinks:
-            sink.keep(envelope)
-        return envelope
+        return self._kept(self.envelope(event))
+
+    def keep_below(self, envelope: Envelope) -> Envelope:
+        """Have an event of an agent that works for this run kept, counted in its new place."""
+        return self._kept(replace(envelope, seq=self._next()))
+
+    def note(self, event: Event) -> None:
+        """Have `event` kept where nothing can be awaited; it is shown before the next one is."""
+        self._noted.append(self.keep(event))
 
     async def show(self, envelope: Envelope) -> None:
-        for sink in self._sinks:
-            await sink.show(envelope)
+        noted, self._noted = self._noted, []
+        for each in (*noted, envelope):
+            for sink in self._sinks:
+                await sink.show(each)
 
-    async def emit(self, event: Event) -> None:
+    async def emit(self, event: Event) -> Envelope:
         """Have `event` kept, then shown."""
-        await self.show(self.keep(event))
+        envelope = self.keep(event)
+        await self.show(envelope)
+        return envelope
 
-    async def pass_on(self, envelope: Envelope) -> None:
-        """Show an event of an agent that works for this run; its own session keeps it."""
-        await self.show(replace(envelope, seq=self._next()))
+    def around(self, envelope: Envelope) -> AbstractContextManager[object]:
+        """Surround the work that `envelope` begins, in the task that does it."""
+        if not self._around:
+            return _NOTHING
+        stack = contextlib.ExitStack()
+        for sink in self._around:
+            stack.enter_context(sink.around(envelope))
+        return stack
 
     async def sync(self) -> None:
         """Return when what was kept would survive the machine."""
         for sink in self._sinks:
             await sink.sync()
+
+    def _kept(self, envelope: Envelope) -> Envelope:
+        for sink in self._sinks:
+            sink.keep(envelope)
+        return envelope
 
     def _next(self) -> int:
         self._seq += 1

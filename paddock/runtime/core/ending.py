@@ -12,18 +12,20 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from paddock.runtime.core.cancellation import CancellationToken
+    from paddock.runtime.core.emitter import Emitter
 
 __all__ = ["Ending", "Undertaking"]
 
 
 @dataclass(kw_only=True)
 class Undertaking:
-    """A run or a compaction: it can be cancelled by `token`, and waited for.
+    """A run or a compaction: it can be cancelled by `token`, and waited for; its events go `out`.
 
     It is known by its `task`. One that is `closing` is not cancelled any more.
     """
 
     token: CancellationToken
+    out: Emitter
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     closing: bool = False
     task: Task = field(default_factory=current)

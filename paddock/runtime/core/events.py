@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from paddock.process import CommandFinished
 from paddock.runtime.core.model import ModelRetry
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = [
     "ApprovalDecided",
     "ApprovalPending",
     "ChildModelFinished",
+    "CommandFinished",
     "CompactionFinished",
     "CompactionStarted",
     "CompactionTrigger",
@@ -29,6 +31,8 @@ __all__ = [
     "ModelFinished",
     "ModelRetry",
     "ModelStarted",
+    "ProvisionFinished",
+    "ProvisionStarted",
     "RulesChanged",
     "RunCancelled",
     "RunFailed",
@@ -55,7 +59,7 @@ CompactionTrigger = Literal["auto", "manual"]
 class RunStarted:
     """`run_id` counts the session's runs from 1. One that is `resumed` has no prompt: it
     goes on with the calls that waited for an approval. For its calls holds what `RulesChanged`
-    would tell."""
+    would tell. `provider` is whose protocol is spoken, where the configuration says so."""
 
     session_id: str
     run_id: int
@@ -63,6 +67,9 @@ class RunStarted:
     profile: str
     approvals: Approvals
     terms: str
+    model: str = ""
+    provider: str | None = None
+    backend: str = ""
     resumed: bool = False
 
 
@@ -175,6 +182,24 @@ class ToolBlocked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProvisionStarted:
+    """A call needs the session's sandbox, and it is being made by the backend of this name."""
+
+    backend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvisionFinished:
+    """The sandbox is ready, or could not be made: then `sandbox_id` is None and `error` is the
+    name of the exception's class. `duration` is in seconds."""
+
+    backend: str
+    duration: float
+    sandbox_id: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompactionStarted:
     """The history is about to be replaced by a summary of it."""
 
@@ -249,6 +274,9 @@ Event = (
     | ToolStarted
     | ToolFinished
     | ToolBlocked
+    | ProvisionStarted
+    | ProvisionFinished
+    | CommandFinished
     | CompactionStarted
     | CompactionFinished
     | TurnFinished

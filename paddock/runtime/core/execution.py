@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from paddock._concurrency import finish
 from paddock._logs import get_logger
-from paddock._watching import ToolWork, watched
 from paddock.errors import ModelError, SandboxLost
 from paddock.runtime.core.events import ToolFinished, ToolStarted
 from paddock.runtime.core.inside import part_of
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from paddock.runtime.core.calls import PreparedCall
-    from paddock.runtime.core.emitter import Emitter
+    from paddock.runtime.core.emitter import Emitter, Envelope
     from paddock.runtime.core.history import History
     from paddock.runtime.core.spec import LoopContext
     from paddock.runtime.core.tool import ToolCatalog
@@ -53,6 +52,8 @@ class Execution:
     out: Emitter
     check: Callable[[], None]
     _invalid_turns: int = 0
+    _begun: dict[str, Envelope] = field(default_factory=dict)
+    """The intents of calls that do not run yet, by their ids."""
     _errors: dict[str, Exception | None] = field(default_factory=dict)
     """What the calls of the turn have raised, by their ids."""
 
@@ -60,7 +61,7 @@ class Execution:
         """Get the intents of `calls` to the disk: from then on they may have had an effect."""
         for call in calls:
             self.check()
-            await self.out.emit(
+            self._begun[call.id] = await self.out.emit(
                 ToolStarted(call_id=call.id, tool_name=call.name, arguments=call.arguments)
             )
         await self.out.sync()
@@ -96,7 +97,7 @@ class Execution:
         return results
 
     async def _call(self, call: PreparedCall, registry: ToolCatalog) -> ToolFinished:
-        started = time.monotonic()
+        started, begun = time.monotonic(), self._begun.pop(call.id)
         if call.problem is not None:
             problem = InvalidCall(call.problem)
             failure = {"error": "ArgumentError"}
@@ -110,7 +111,7 @@ class Execution:
                 arguments=call.arguments,
                 context=self.context,
             )
-            with part_of(), watched(ToolWork(call_id=call.id)):
+            with part_of(), self.out.around(begun):
                 output = await registry.dispatch(invocation)
         self._errors[call.id] = output.error
         return ToolFinished(

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["redacted", "redacted_arguments", "redacted_message"]
 
-_IDENTITIES = frozenset({"call_id", "tool_name", "session_id", "run_id", "digest", "terms"})
+_IDENTITIES = frozenset(
+    {"call_id", "tool_name", "session_id", "sandbox_id", "run_id", "digest", "terms"}
+)
 """Fields of events that are compared and looked up."""
 
 _STRUCTURE = frozenset({"role", "tool_call_id", "name", "type", "id"})

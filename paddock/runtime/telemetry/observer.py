@@ -1,23 +1,25 @@
 """Telemetry of a session: `attach` says whether there is any, `Observability` keeps it.
 
-It is an observer of the session's state, so it sees what the trace holds and nothing else,
-after it was written. Knows no database and no protocol; those are its sinks.
+It is a sink of the session's events. Knows no database and no protocol; those are its own sinks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from paddock._concurrency import finish
+from paddock._logs import get_logger
 from paddock.errors import (
     ConfigError,
     MissingDependency,
     ObservabilityInitializationError,
 )
+from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.core.events import RunStatus
 from paddock.runtime.reach import require_out_of_reach
 from paddock.runtime.telemetry.config import ObservabilityConfig, OtlpBackend, SqliteBackend
@@ -25,19 +27,22 @@ from paddock.runtime.telemetry.subject import Subject
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
     from paddock.redaction import Redactor
-    from paddock.runtime.conversation.state import StateObserver
+    from paddock.runtime.core.emitter import Envelope
     from paddock.runtime.session import Session
-    from paddock.runtime.telemetry.subject import Listener, Record, Sink
+    from paddock.runtime.telemetry.subject import Sink
 
 __all__ = ["Observability", "attach"]
 
 STATUSES = frozenset(get_args(RunStatus))
+
+_log = get_logger(__name__)
 
 
 def attach(
@@ -95,7 +100,7 @@ def _cannot_begin(error: Exception, config: ObservabilityConfig) -> Exception:
     )
 
 
-class Observability:
+class Observability(EventSink):
     """What `attach` gives: keeps the telemetry of one session from `start` to `close`."""
 
     def __init__(
@@ -104,7 +109,6 @@ class Observability:
         self.config = config
         self.subject = subject
         self._session = weakref.ref(session)
-        self._state = weakref.ref(session.state)
         self._sinks = sinks
         self._started = False
         self._closed = False
@@ -124,16 +128,21 @@ class Observability:
             self._started = False
             raise _cannot_begin(error, self.config) from error
 
-    def on_event(self, event: Record) -> None:
-        """Take a record of the trace; see `StateObserver`."""
+    def keep(self, envelope: Envelope) -> None:
+        """Take an event. What cannot be told of it is logged; the run goes on."""
+        if self._closed:
+            return
         for sink in self._sinks:
-            sink.on_event(event)
+            try:
+                sink.take(envelope)
+            except Exception:
+                _log.exception("telemetry has lost an event")
 
-    def observe_child(self, child: Session) -> StateObserver:
-        """See `FamilyObserver`."""
-        tenant = self.subject
-        subject = _subject(child, tenant.team_id, tenant.project_id, tenant.metadata)
-        return _Child([sink.below(subject) for sink in self._sinks])
+    def around(self, envelope: Envelope) -> AbstractContextManager[object]:
+        stack = contextlib.ExitStack()
+        for sink in self._sinks:
+            stack.enter_context(sink.around(envelope))
+        return stack
 
     def note(self, **facts: Any) -> None:
         """Add to the session's metadata. Raises `ConfigError` for what JSON cannot hold.
@@ -160,8 +169,8 @@ class Observability:
         if not self._started or self._closed:
             return
         self._closed = True
-        if (state := self._state()) is not None:
-            state.remove_observer(self)
+        if (session := self._session()) is not None:
+            session.detach(self)
         await finish(self._close(status))
 
     async def _start(self) -> None:
@@ -171,8 +180,8 @@ class Observability:
             forgotten = weakref.finalize(self, sink.release)
             forgotten.atexit = False
             self._forgotten.append(forgotten)
-        if (state := self._state()) is not None:
-            state.add_observer(self)
+        if (session := self._session()) is not None:
+            session.attach(self)
 
     async def _close(self, status: str) -> None:
         for forgotten in self._forgotten:
@@ -185,17 +194,6 @@ class Observability:
         if self._started and not self._closed:
             for sink in self._sinks:
                 sink.update(subject)
-
-
-@dataclass(frozen=True, slots=True)
-class _Child:
-    """Tells of an agent that works for the session's."""
-
-    listeners: Sequence[Listener]
-
-    def on_event(self, event: Record) -> None:
-        for listener in self.listeners:
-            listener.on_event(event)
 
 
 def _resolved(
@@ -221,7 +219,7 @@ def _subject(
         model=config.model,
         provider=config.provider,
         profile="" if profile is None else profile.name,
-        environment=config.backend if isinstance(config.backend, str) else config.backend.name,
+        environment=config.backend_name,
         metadata=_plain(metadata, session.redactor),
     )
 
@@ -243,13 +241,13 @@ def _sinks(
 
 
 def _database(backend: SqliteBackend, config: ObservabilityConfig) -> Sink:
-    from paddock.runtime.telemetry.rows import Telemetry
+    from paddock.runtime.telemetry.rows import Rows
     from paddock.runtime.telemetry.writer import TelemetryWriter
 
     if backend.path.is_dir():
         raise IsADirectoryError(21, "is a directory", str(backend.path))
     backend.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Telemetry(TelemetryWriter(backend.path), config.capture)
+    return Rows(TelemetryWriter(backend.path), config.capture)
 
 
 def _collector(backend: OtlpBackend, config: ObservabilityConfig) -> Sink:

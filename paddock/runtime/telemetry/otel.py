@@ -1,6 +1,6 @@
 """Telemetry as OpenTelemetry spans and metrics: the sink, and whose providers it uses.
 
-What is made of a record is in `paddock.runtime.telemetry.spans`; who exports is
+What is made of an event is in `paddock.runtime.telemetry.spans`; who exports is
 `paddock.runtime.telemetry.exporters`.
 """
 
@@ -9,22 +9,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from opentelemetry import metrics, trace
 
 from paddock._logs import get_logger
+from paddock.runtime.core.events import RunFinished, RunStarted
 from paddock.runtime.telemetry.spans import Instruments, SessionSpans
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from paddock.runtime.core.emitter import Envelope
     from paddock.runtime.telemetry.config import Capture
-    from paddock.runtime.telemetry.subject import Record, Subject
+    from paddock.runtime.telemetry.subject import Subject
 
 __all__ = ["Providers", "Spans"]
 
@@ -55,7 +58,7 @@ class Spans:
         self._shut_down: Callable[[], None] | None = None
         self._instruments = self._made(Providers())
         self._own: SessionSpans | None = None
-        self._below: list[SessionSpans] = []
+        self._below: dict[str, SessionSpans] = {}
 
     async def start(self, subject: Subject) -> None:
         providers = await asyncio.to_thread(self._connect)
@@ -67,15 +70,22 @@ class Spans:
         if self._own is not None:
             self._own.subject = subject
 
-    def on_event(self, record: Record) -> None:
-        if record["type"] == "run_end":  # whom it had work for it does so no more
-            self._end_below()
-        if self._own is not None:
-            self._own.on_event(record)
+    def take(self, envelope: Envelope) -> None:
+        event = envelope.event
+        if self._own is not None and not envelope.origin.agent_path:
+            if isinstance(event, RunFinished):  # whom it had work for it does so no more
+                self._end_below()
+            self._own.take(event)
+            return
+        if isinstance(event, RunStarted):
+            self._below[envelope.session_id] = self._beginning(event)
+        if (spans := self._below.get(envelope.session_id)) is not None:
+            spans.take(event)
 
-    def below(self, subject: Subject) -> SessionSpans:
-        self._below.append(self._of(subject))
-        return self._below[-1]
+    def around(self, envelope: Envelope) -> AbstractContextManager[object]:
+        below = self._below.get(envelope.session_id)
+        spans = below if envelope.origin.agent_path else self._own
+        return contextlib.nullcontext() if spans is None else spans.around(envelope.event)
 
     async def close(self, status: str) -> None:
         self._end_below()
@@ -95,6 +105,19 @@ class Spans:
         if self._shut_down is not None:
             self._in_thread(_nothing)
 
+    def _beginning(self, event: RunStarted) -> SessionSpans:
+        """Spans of an agent that begins to work for the session's."""
+        assert self._own is not None  # the session began before
+        subject = replace(
+            self._own.subject,
+            session_id=event.session_id,
+            model=event.model,
+            provider=event.provider,
+            profile=event.profile,
+            environment=event.backend,
+        )
+        return self._of(subject)
+
     def _of(self, subject: Subject) -> SessionSpans:
         return SessionSpans(subject, self._capture, self._instruments)
 
@@ -107,7 +130,7 @@ class Spans:
         )
 
     def _end_below(self) -> None:
-        for spans in self._below:
+        for spans in self._below.values():
             spans.end()
         self._below.clear()
 

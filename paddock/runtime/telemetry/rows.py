@@ -1,4 +1,4 @@
-"""Telemetry as rows: what each record of the trace adds to the database.
+"""Telemetry as rows: what each event adds to the database.
 
 Sums are added up in the database, so a session that several processes run one after the
 other has one row with the sums of all. Knows no thread and no file.
@@ -6,22 +6,35 @@ other has one row with the sums of all. Knows no thread and no file.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from paddock.runtime.core.events import (
+    ChildModelFinished,
+    ModelFinished,
+    RunFinished,
+    RunStarted,
+    ToolBlocked,
+    ToolFinished,
+    ToolStarted,
+)
 from paddock.runtime.core.text import clean_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
+    from paddock.runtime.core.emitter import Envelope
+    from paddock.runtime.core.events import Event
+    from paddock.runtime.core.model import Usage
     from paddock.runtime.telemetry.config import Capture
-    from paddock.runtime.telemetry.subject import Listener, Record, Subject
+    from paddock.runtime.telemetry.subject import Subject
     from paddock.runtime.telemetry.writer import TelemetryWriter
 
-__all__ = ["Telemetry"]
+__all__ = ["Rows"]
 
 BLOCKED = "Blocked by user"
 FAILED = "failed"
@@ -76,15 +89,21 @@ VALUES (:execution_id, :turn_id, :tool_name, :arguments, :result, :success, :err
 """
 
 
-class Telemetry:
-    """The `Sink` of a telemetry database: a turn is a run, an execution a tool call."""
+class Rows:
+    """The `Sink` of a telemetry database: a turn is a run, an execution a tool call.
+
+    What agents do that work for the session counts for the turn that it is in: their tool calls
+    are executions of it, and their model calls are its `ChildModelFinished`.
+    """
 
     def __init__(self, writer: TelemetryWriter, capture: Capture) -> None:
         self._writer = writer
         self._capture = capture
         self._session_id = ""
         self._turn_id: str | None = None
-        self._started: dict[tuple[str | None, str], Record] = {}
+        self._started: dict[tuple[str, str], tuple[ToolStarted, str]] = {}
+        """Calls that go on and when they began, by their sessions' ids and their own: two agents
+        may have calls of one id at the same time."""
 
     async def start(self, subject: Subject) -> None:
         await self._writer.start()
@@ -95,13 +114,21 @@ class Telemetry:
     def update(self, subject: Subject) -> None:
         self._writer.put((_UPDATE, _described(subject)), essential=True)
 
-    def on_event(self, record: Record) -> None:
-        handler = _HANDLERS.get(record["type"])
-        if handler is not None:
-            handler(self, record)
+    def take(self, envelope: Envelope) -> None:
+        now = envelope.at.isoformat()
+        match envelope.event:
+            case ToolStarted() as event:
+                self._started[envelope.session_id, event.call_id] = event, now
+            case ToolFinished() as event:
+                begun = self._started.pop((envelope.session_id, event.call_id), None)
+                self._end_tool(event, begun, now)
+            case ToolBlocked() as event:
+                self._add_execution(event.tool_name, now, event.arguments, error=BLOCKED)
+            case event if not envelope.origin.agent_path:
+                self._take_own(event, now)
 
-    def below(self, subject: Subject) -> Listener:
-        return _Calls(self, subject.session_id)
+    def around(self, envelope: Envelope) -> AbstractContextManager[object]:
+        return contextlib.nullcontext()
 
     async def close(self, status: str) -> None:
         now = dt.datetime.now(dt.UTC).isoformat()
@@ -112,54 +139,64 @@ class Telemetry:
     def release(self) -> None:
         self._writer.end()
 
-    def _begin_turn(self, record: Record) -> None:
-        self._turn_id = uuid.uuid4().hex
-        self._trace(
-            _BEGIN_TURN,
-            turn_index=record.get("run_id"),
-            user_input=record["prompt"],
-            now=record["ts"],
-        )
+    def _take_own(self, event: Event, now: str) -> None:
+        match event:
+            case RunStarted():
+                self._turn_id = uuid.uuid4().hex
+                self._trace(_BEGIN_TURN, turn_index=event.run_id, user_input=event.prompt, now=now)
+            case RunFinished():
+                self._trace(_END_TURN, now=now)
+                self._turn_id = None
+                self._started.clear()
+            case ModelFinished():
+                self._add_tokens(event.usage, context_size=event.usage.input_tokens)
+            case ChildModelFinished():  # a child's context is none of this session's
+                self._add_tokens(event.usage, context_size=None)
 
-    def _end_turn(self, record: Record) -> None:
-        self._trace(_END_TURN, now=record["ts"])
-        self._turn_id = None
-        self._started.clear()
-
-    def _add_tokens(self, record: Record) -> None:
-        names = ("input_tokens", "output_tokens", "reasoning_tokens")
-        tokens = {name: record.get(name) or 0 for name in names}
-        ours = record["type"] == "llm_end"  # a child's context is none of this session's
-        tokens["context_size"] = tokens["input_tokens"] if ours else None
+    def _add_tokens(self, usage: Usage, *, context_size: int | None) -> None:
+        tokens = {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "reasoning_tokens": usage.reasoning_tokens,
+            "context_size": context_size,
+        }
         self._trace(_ADD_TURN_TOKENS, **tokens)
         self._sum(_ADD_TOKENS, **tokens)
 
-    def _begin_tool(self, record: Record) -> None:
-        self._started[_call_key(record)] = record
-
-    def _end_tool(self, record: Record) -> None:
-        begun = self._started.pop(_call_key(record), record)
-        result = record.get("result") if self._capture.tool_results else None
-        error = None if record["success"] else result or FAILED
-        self._add_execution(begun, record, result=result, error=error)
-
-    def _block_tool(self, record: Record) -> None:
-        self._add_execution(record, record | {"success": False, "duration_ms": 0}, error=BLOCKED)
+    def _end_tool(
+        self, event: ToolFinished, begun: tuple[ToolStarted, str] | None, now: str
+    ) -> None:
+        result = event.content if self._capture.tool_results else None
+        self._add_execution(
+            event.tool_name,
+            now if begun is None else begun[1],
+            None if begun is None else begun[0].arguments,
+            result=result,
+            duration_ms=round(event.duration * 1000, 3),
+            error=None if event.success else result or FAILED,
+        )
 
     def _add_execution(
-        self, begun: Record, ended: Record, *, error: str | None, result: str | None = None
+        self,
+        tool_name: str,
+        started_at: str,
+        arguments: Mapping[str, Any] | None,
+        *,
+        error: str | None,
+        result: str | None = None,
+        duration_ms: float = 0,
     ) -> None:
-        arguments = begun.get("tool_args") if self._capture.tool_arguments else None
+        told = arguments is not None and self._capture.tool_arguments
         self._trace(
             _ADD_EXECUTION,
             execution_id=uuid.uuid4().hex,
-            tool_name=ended["tool_name"],
-            arguments=None if arguments is None else _json(arguments),
+            tool_name=tool_name,
+            arguments=_json(dict(arguments or {})) if told else None,
             result=result,
-            success=int(ended["success"]),
+            success=int(error is None),
             error=error,
-            duration_ms=ended.get("duration_ms"),
-            started_at=begun["ts"],
+            duration_ms=duration_ms,
+            started_at=started_at,
         )
         self._sum(_ADD_CALL)
 
@@ -171,40 +208,6 @@ class Telemetry:
     def _sum(self, sql: str, **values: Any) -> None:
         if self._capture.metrics:
             self._writer.put((sql, {"session_id": self._session_id} | values))
-
-
-@dataclass(frozen=True, slots=True)
-class _Calls:
-    """The tool calls of an agent that works for a session's: executions of the turn it is in.
-
-    What its model used up stands in the session's own trace.
-    """
-
-    telemetry: Telemetry
-    session_id: str
-
-    def on_event(self, record: Record) -> None:
-        if record["type"] in _TOOL_RECORDS:
-            # Two agents may have calls of one id at the same time.
-            self.telemetry.on_event(record | {"caller": self.session_id})
-
-
-_TOOL_RECORDS = frozenset({"tool_start", "tool_end", "tool_blocked"})
-
-
-def _call_key(record: Record) -> tuple[str | None, str]:
-    return record.get("caller"), record["tool_call_id"]
-
-
-_HANDLERS: Mapping[str, Callable[[Telemetry, Record], None]] = {
-    "run_start": Telemetry._begin_turn,
-    "run_end": Telemetry._end_turn,
-    "llm_end": Telemetry._add_tokens,
-    "child_llm_end": Telemetry._add_tokens,
-    "tool_start": Telemetry._begin_tool,
-    "tool_end": Telemetry._end_tool,
-    "tool_blocked": Telemetry._block_tool,
-}
 
 
 def _described(subject: Subject) -> dict[str, Any]:

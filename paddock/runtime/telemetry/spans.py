@@ -1,9 +1,9 @@
 """The spans and metrics of one session, by the GenAI semantic conventions.
 
 A run is ``invoke_agent``, a model call ``chat``, a tool call ``execute_tool``; what a tool
-does in its sandbox (``provision``, ``exec``) are the children of its call. The spans of
-a run are the current ones where its work is done, in whichever task, so whatever else is
-instrumented there nests below them, and so does the run of an agent that a tool has work.
+does in the session's sandbox (``provision``, ``exec``) are the children of its call. The span
+of a call is OpenTelemetry's current one in the task that does the call, so whatever else is
+instrumented there nests below it, and so does the run of an agent that a tool has work.
 Uses the API of OpenTelemetry only; knows not who takes what is made here.
 """
 
@@ -13,23 +13,38 @@ import contextlib
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from paddock._watching import ExecWork, ModelWork, ProvisionWork, ToolWork, watch
+from paddock.process import CommandFinished
+from paddock.runtime.core.events import (
+    CompactionFinished,
+    ModelFinished,
+    ModelStarted,
+    ProvisionFinished,
+    ProvisionStarted,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    ToolBlocked,
+    ToolFinished,
+    ToolStarted,
+)
 from paddock.runtime.models import SCRIPTED, provider_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from opentelemetry.metrics import Histogram, Meter
     from opentelemetry.trace import Span, Tracer
 
-    from paddock._watching import Tell, Work
+    from paddock.runtime.core.events import Event
+    from paddock.runtime.core.model import Usage
     from paddock.runtime.telemetry.config import Capture
-    from paddock.runtime.telemetry.subject import Record, Subject
+    from paddock.runtime.telemetry.subject import Subject
 
 __all__ = ["UNFINISHED", "Instruments", "SessionSpans"]
 
@@ -79,7 +94,7 @@ class _Open:
 
 
 class SessionSpans:
-    """Makes the spans of one session of its records, and watches its work meanwhile."""
+    """Makes the spans of one session of its events."""
 
     def __init__(self, subject: Subject, capture: Capture, instruments: Instruments) -> None:
         self.subject = subject
@@ -88,134 +103,136 @@ class SessionSpans:
         self._tokens, self._durations = instruments.tokens, instruments.durations
         self._run: _Open | None = None
         self._model: _Open | None = None
-        self._tools: dict[str, _Open] = {}
+        self._tools: dict[str, Span] = {}
+        self._provision: Span | None = None
         self._failure: str | None = None
 
-    def on_event(self, record: Record) -> None:
-        """Take a record; see `Sink.on_event`."""
-        handler = _HANDLERS.get(record["type"])
-        if handler is not None:
-            handler(self, record)
+    def take(self, event: Event) -> None:
+        """Take an event of the session, in the task in which it happens."""
+        match event:
+            case RunStarted():
+                self._begin_run(event)
+            case RunFailed() | RunCancelled():
+                self._failure = event.message
+            case RunFinished():
+                self._end_all(self._failure or event.status, status=event.status, usage=event.run)
+            case CompactionFinished() if self._run is not None:
+                names = ("tokens_before", "tokens_after", "trigger")
+                self._run.span.add_event("compact", {name: getattr(event, name) for name in names})
+            case ModelStarted():
+                self._begin_model(event)
+            case ModelFinished():
+                self._end_model(event)
+            case _:
+                self._take_work(event)
+
+    def around(self, event: Event) -> AbstractContextManager[object]:
+        """The span that `event` began is the current one in the block."""
+        span = None
+        match event:
+            case ModelStarted() if self._model is not None:
+                span = self._model.span
+            case ToolStarted():
+                span = self._tools.get(event.call_id)
+            case ProvisionStarted():
+                span = self._provision
+        if span is None:
+            return contextlib.nullcontext()
+        return trace.use_span(span, record_exception=False, set_status_on_exception=False)
 
     def end(self) -> None:
         """End what is open."""
         self._end_all(UNFINISHED)
 
-    @contextlib.contextmanager
-    def around(self, work: Work) -> Iterator[Tell]:
-        """The span of `work` is the current one in the block; commands and sandboxes get one."""
-        match work:
-            case ModelWork():
-                begun = self._model
-            case ToolWork():
-                begun = self._tools.get(work.call_id)
-            case ProvisionWork() | ExecWork():
-                with self._within(work) as tell:
-                    yield tell
-                return
-            case _:
-                assert_never(work)
-        if begun is None:  # of a session that a tool has opened by itself
-            yield _unheard
-            return
-        with trace.use_span(begun.span, record_exception=False, set_status_on_exception=False):
-            yield _unheard
+    def _take_work(self, event: Event) -> None:
+        """Take an event of a tool, or of the sandbox: that is work of the current span's."""
+        match event:
+            case ToolStarted():
+                self._tools[event.call_id] = self._tool_span(event)
+            case ToolFinished():
+                self._end_tool(event)
+            case ToolBlocked():
+                span = self._tool_span(event)
+                _fail(span, "blocked", BLOCKED)
+                span.end()
+            case ProvisionStarted():
+                attributes = {"paddock.backend": event.backend}
+                name = f"provision {event.backend}"
+                self._provision = self._tracer.start_span(name, attributes=attributes)
+            case ProvisionFinished() if self._provision is not None:
+                if event.error is not None:
+                    _fail(self._provision, event.error)
+                self._provision.end()
+                self._provision = None
+            case CommandFinished():
+                self._add_command(event)
 
-    @contextlib.contextmanager
-    def _within(self, work: ProvisionWork | ExecWork) -> Iterator[Tell]:
-        name = "exec" if isinstance(work, ExecWork) else "provision"
-        attributes = {"paddock.backend": work.backend}
-        if isinstance(work, ExecWork):
-            attributes["paddock.sandbox.id"] = work.sandbox_id
-        with self._tracer.start_as_current_span(
-            f"{name} {work.backend}",
-            attributes=attributes,
-            record_exception=False,  # its text may hold what the user keeps to themselves
-            set_status_on_exception=False,
-        ) as span:
-            try:
-                yield lambda exit_code: span.set_attribute("process.exit.code", exit_code)
-            except BaseException as error:
-                _fail(span, type(error).__name__)
-                raise
-
-    def _begin_run(self, record: Record) -> None:
+    def _begin_run(self, event: RunStarted) -> None:
         self._end_all(UNFINISHED)
         subject = self.subject
         attributes = self._common("invoke_agent", subject.model) | _of_subject(subject)
         attributes |= {"gen_ai.conversation.id": subject.session_id}
-        attributes |= {"paddock.run_id": record.get("run_id", 0)}
-        span = self._tracer.start_span(
-            "invoke_agent", kind=SpanKind.INTERNAL, attributes=attributes
-        )
-        self._run = _Open(span)
-        watch(self)
-
-    def _end_run(self, record: Record) -> None:
-        self._end_all(
-            self._failure or str(record["status"]), status=record["status"], record=record
+        attributes |= {"paddock.run_id": event.run_id}
+        self._run = _Open(
+            self._tracer.start_span("invoke_agent", kind=SpanKind.INTERNAL, attributes=attributes)
         )
 
-    def _begin_model(self, record: Record) -> None:
-        model = record["model"]
+    def _begin_model(self, event: ModelStarted) -> None:
         conversation = {"gen_ai.conversation.id": self.subject.session_id}
-        attributes = self._common("chat", model) | conversation
-        span = self._child(f"chat {model}", SpanKind.CLIENT, attributes)
-        self._model = _Open(span, self._common("chat", model))
+        attributes = self._common("chat", event.model)
+        span = self._child(f"chat {event.model}", SpanKind.CLIENT, attributes | conversation)
+        self._model = _Open(span, attributes)
 
-    def _end_model(self, record: Record) -> None:
+    def _end_model(self, event: ModelFinished) -> None:
         begun, self._model = self._model, None
         if begun is None:
             return
-        begun.attributes["gen_ai.response.model"] = record["model"]
-        begun.span.set_attributes({"gen_ai.response.model": record["model"], **_usage(record)})
-        for kind in ("input", "output"):
-            told = begun.attributes | {"gen_ai.token.type": kind}
-            self._tokens.record(record.get(f"{kind}_tokens") or 0, told)
+        begun.attributes["gen_ai.response.model"] = event.model
+        begun.span.set_attributes({"gen_ai.response.model": event.model, **_usage(event.usage)})
+        counts = {"input": event.usage.input_tokens, "output": event.usage.output_tokens}
+        for kind, count in counts.items():
+            self._tokens.record(count, begun.attributes | {"gen_ai.token.type": kind})
         self._finish_model(begun)
 
     def _finish_model(self, begun: _Open) -> None:
         self._durations.record(time.monotonic() - begun.began, begun.attributes)
         begun.span.end()
 
-    def _begin_tool(self, record: Record) -> None:
-        span = self._tool_span(record)
-        self._tools[record["tool_call_id"]] = _Open(span)
-
-    def _end_tool(self, record: Record) -> None:
-        begun = self._tools.pop(record["tool_call_id"], None)
-        if begun is None:
+    def _end_tool(self, event: ToolFinished) -> None:
+        span = self._tools.pop(event.call_id, None)
+        if span is None:
             return
         if self._capture.tool_results:
-            begun.span.set_attribute("gen_ai.tool.call.result", str(record.get("result", "")))
-        if not record["success"]:
-            _fail(begun.span, "tool_error")
-        begun.span.end()
-
-    def _block_tool(self, record: Record) -> None:
-        span = self._tool_span(record)
-        _fail(span, "blocked", BLOCKED)
+            span.set_attribute("gen_ai.tool.call.result", event.content)
+        if not event.success:
+            _fail(span, "tool_error")
         span.end()
 
-    def _compacted(self, record: Record) -> None:
-        if self._run is not None:
-            names = ("tokens_before", "tokens_after", "trigger")
-            self._run.span.add_event("compact", {name: record[name] for name in names})
+    def _add_command(self, event: CommandFinished) -> None:
+        """A span of what is over; the command itself may be what the user keeps to themselves."""
+        attributes = {"paddock.backend": event.backend, "paddock.sandbox.id": event.sandbox_id}
+        end = time.time_ns()
+        start = end - round(event.duration * 1e9)
+        span = self._tracer.start_span(
+            f"exec {event.backend}", attributes=attributes, start_time=start
+        )
+        if event.exit_code is not None:
+            span.set_attribute("process.exit.code", event.exit_code)
+        if event.error is not None:
+            _fail(span, event.error)
+        span.end(end)
 
-    def _note_failure(self, record: Record) -> None:
-        self._failure = str(record["message"])
-
-    def _tool_span(self, record: Record) -> Span:
+    def _tool_span(self, event: ToolStarted | ToolBlocked) -> Span:
         attributes = {
             "gen_ai.operation.name": "execute_tool",
-            "gen_ai.tool.name": record["tool_name"],
-            "gen_ai.tool.call.id": record["tool_call_id"],
+            "gen_ai.tool.name": event.tool_name,
+            "gen_ai.tool.call.id": event.call_id,
             "gen_ai.tool.type": "function",
         }
         if self._capture.tool_arguments:
-            arguments = json.dumps(record["tool_args"], default=str)
+            arguments = json.dumps(dict(event.arguments), default=str)
             attributes["gen_ai.tool.call.arguments"] = arguments
-        return self._child(f"execute_tool {record['tool_name']}", SpanKind.INTERNAL, attributes)
+        return self._child(f"execute_tool {event.tool_name}", SpanKind.INTERNAL, attributes)
 
     def _common(self, operation: str, model: str) -> dict[str, Any]:
         return {
@@ -229,38 +246,25 @@ class SessionSpans:
         above = None if self._run is None else trace.set_span_in_context(self._run.span)
         return self._tracer.start_span(name, context=above, kind=kind, attributes=attributes)
 
-    def _end_all(self, reason: str, *, status: str = "error", record: Record | None = None) -> None:
+    def _end_all(self, reason: str, *, status: str = "error", usage: Usage | None = None) -> None:
         """End what is open: what a run that has ended leaves open did not come to its end."""
         if self._model is not None:
             self._model.attributes["error.type"] = status
             _fail(self._model.span, status, reason)
             self._finish_model(self._model)
-        for begun in self._tools.values():
-            _fail(begun.span, status, reason)
-            begun.span.end()
+        for span in (*self._tools.values(), *filter(None, [self._provision])):
+            _fail(span, status, reason)
+            span.end()
         if self._run is not None:
             span = self._run.span
             span.set_attribute("paddock.run.status", status)
-            span.set_attributes(_usage((record or {}).get("usage") or {}))
+            if usage is not None:
+                span.set_attributes(_usage(usage))
             if status == "error":
                 _fail(span, "error", reason)
             span.end()
-        self._run, self._model, self._failure = None, None, None
+        self._run, self._model, self._provision, self._failure = None, None, None, None
         self._tools.clear()
-
-
-_HANDLERS: Mapping[str, Callable[[SessionSpans, Record], None]] = {
-    "run_start": SessionSpans._begin_run,
-    "run_end": SessionSpans._end_run,
-    "llm_start": SessionSpans._begin_model,
-    "llm_end": SessionSpans._end_model,
-    "tool_start": SessionSpans._begin_tool,
-    "tool_end": SessionSpans._end_tool,
-    "tool_blocked": SessionSpans._block_tool,
-    "compact": SessionSpans._compacted,
-    "error": SessionSpans._note_failure,
-    "cancelled": SessionSpans._note_failure,
-}
 
 
 def _provider(model: str, given: str | None) -> str:
@@ -283,9 +287,9 @@ def _of_subject(subject: Subject) -> dict[str, Any]:
     return attributes
 
 
-def _usage(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Tokens and cost of a record, under the conventions' names."""
-    return {name: fields[key] for key, name in _USAGE_NAMES.items() if fields.get(key) is not None}
+def _usage(usage: Usage) -> dict[str, Any]:
+    """Tokens and cost, under the conventions' names."""
+    return {name: getattr(usage, field) for field, name in _USAGE_NAMES.items()}
 
 
 _USAGE_NAMES = {
@@ -301,7 +305,3 @@ _USAGE_NAMES = {
 def _fail(span: Span, kind: str, description: str | None = None) -> None:
     span.set_attribute("error.type", kind)
     span.set_status(Status(StatusCode.ERROR, description))
-
-
-def _unheard(*, exit_code: int) -> None:
-    """The record of the same work says it all."""

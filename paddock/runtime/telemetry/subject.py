@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
-__all__ = ["Listener", "Record", "Sink", "Subject"]
+    from paddock.runtime.core.emitter import Envelope
 
-Record = dict[str, Any]
-"""A record of the trace, with its time as ``ts``."""
+__all__ = ["Sink", "Subject"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,27 +29,23 @@ class Subject:
     provider: str | None = None
 
 
-class Listener(Protocol):
-    """Who takes the records of a session."""
-
-    def on_event(self, record: Record) -> None:
-        """Take a record, on the event loop's thread; never blocks."""
-        ...
-
-
-class Sink(Listener, Protocol):
+class Sink(Protocol):
     """One place that telemetry goes to. Only `start` may fail."""
 
     async def start(self, subject: Subject) -> None:
         """Make ready. Raises `OSError` or `sqlite3.Error`."""
         ...
 
-    def update(self, subject: Subject) -> None:
-        """The subject has changed."""
+    def take(self, envelope: Envelope) -> None:
+        """Take an event of the session, or of an agent that works for it; never blocks."""
         ...
 
-    def below(self, subject: Subject) -> Listener:
-        """Who takes the records of an agent that works for the session's, in its run."""
+    def around(self, envelope: Envelope) -> AbstractContextManager[object]:
+        """See `EventSink.around`."""
+        ...
+
+    def update(self, subject: Subject) -> None:
+        """The subject has changed."""
         ...
 
     async def close(self, status: str) -> None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
+from paddock import ExecTimeout, SetupFailed
+from paddock.backends.local import LocalBackend
+from paddock.process import CommandFinished
 from paddock.runtime.conversation.trace import read_records
 from paddock.runtime.core.emitter import TOP, Emitter, EventSink, Origin
 from paddock.runtime.core.events import (
     ModelFinished,
+    ProvisionFinished,
+    ProvisionStarted,
     RunFinished,
     RunStarted,
     TextAdded,
     ToolFinished,
     ToolStarted,
 )
+from paddock.runtime.core.tool import ToolContext  # noqa: TC001 - the fixture looks at signatures
 from tests.unit.runtime.delegating import CHILD_USAGE, USAGE, Two, delegating, running, session_of
 
 if TYPE_CHECKING:
@@ -152,17 +159,87 @@ async def test_leaving_the_stream_early_cancels_the_run(open_session: OpenSessio
     assert events.result.status == "cancelled"
 
 
+async def test_the_sandbox_of_a_run_and_its_commands_are_told(open_session: OpenSession) -> None:
+    async def work(context: ToolContext) -> str:
+        sandbox = await context.sandbox()
+        with contextlib.suppress(ExecTimeout):
+            await sandbox.exec("exec sleep 60", timeout=0.05)
+        return str((await sandbox.exec("exit 3")).exit_code)
+
+    backend = LocalBackend(isolation="none", setup=["true"])
+    turns = [{"tool_calls": [{"name": "work"}]}, {"text": "Done."}]
+    async with open_session(turns, work, config={"backend": backend}) as session:
+        async with session.stream_events("Work.") as events:
+            seen = [envelope async for envelope in events]
+        sandbox = await session.get_sandbox()
+        await sandbox.exec("true")  # of no run
+    kinds = (ToolStarted, ProvisionStarted, ProvisionFinished, CommandFinished, ToolFinished)
+    told = [e.event for e in seen if isinstance(e.event, kinds)]
+    assert [type(event).__name__ for event in told] == [
+        "ToolStarted",
+        "ProvisionStarted",
+        "CommandFinished",
+        "ProvisionFinished",
+        "CommandFinished",
+        "CommandFinished",
+        "ToolFinished",
+    ]
+    commands = [event for event in told if isinstance(event, CommandFinished)]
+    assert [(each.exit_code, each.error) for each in commands] == [
+        (0, None),
+        (None, "ExecTimeout"),
+        (3, None),
+    ]
+    assert {each.sandbox_id for each in commands} == {sandbox.id}
+    assert [e.seq for e in seen] == sorted({e.seq for e in seen})
+
+
+async def test_a_sandbox_that_cannot_be_made_is_told(open_session: OpenSession) -> None:
+    async def work(context: ToolContext) -> str:
+        return str(await context.sandbox())
+
+    backend, seen = LocalBackend(isolation="none", setup=["exit 1"]), Seen()
+    turns = [{"tool_calls": [{"name": "work"}]}, {"text": "Done."}]
+    async with open_session(turns, work, config={"backend": backend}) as session:
+        with pytest.raises(SetupFailed):
+            await session.run("Work.", sinks=[seen])
+    told = [e.event for how, e in seen.told if how == "keep"]
+    (ended,) = [event for event in told if isinstance(event, ProvisionFinished)]
+    assert (ended.backend, ended.sandbox_id, ended.error) == ("local", None, "SetupFailed")
+
+
+async def test_what_closes_the_run_of_a_process_that_died_is_told(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    session = open_session(TURNS, look, session_dir=tmp_path)
+    await session.run("Look.")
+    trace = tmp_path / "trace.jsonl"
+    lines = trace.read_text().splitlines(keepends=True)
+    begun = next(n for n, line in enumerate(lines) if '"tool_start"' in line)
+    trace.write_text("".join(lines[: begun + 1]) + '{"type": "tor')
+    again, seen = open_session([{"text": "Again."}], look, session_dir=tmp_path), Seen()
+    again.sinks = [seen]
+    await again.run("Look again.")
+    told = [(type(e.event).__name__, e.run_id) for how, e in seen.told if how == "keep"][:4]
+    assert told == [
+        ("TraceRepaired", 0),
+        ("ToolFinished", 0),
+        ("RunFinished", 0),
+        ("RunStarted", 2),
+    ]
+    assert {e.session_id for _, e in seen.told} == {session.id}, "which the trace tells"
+
+
 async def test_what_is_passed_on_is_counted_in_its_new_place() -> None:
     seen = Seen()
     above = Emitter([seen], session_id="above")
     below = Emitter([], session_id="below", origin=above.origin.below("ask", "c-1"))
     await above.emit(TextAdded(text="1"))
-    await above.pass_on(below.keep(TextAdded(text="2")))
+    await above.show(above.keep_below(below.keep(TextAdded(text="2"))))
     await above.emit(TextAdded(text="3"))
     assert [(e.seq, e.session_id) for e in seen.shown] == [
         (1, "above"),
         (2, "below"),
         (3, "above"),
     ]
-    kept = [envelope.event for how, envelope in seen.told if how == "keep"]
-    assert kept == [TextAdded(text="1"), TextAdded(text="3")], "its own session keeps the other"
+    assert [envelope for how, envelope in seen.told if how == "keep"] == seen.shown

@@ -15,6 +15,7 @@ from paddock.runtime.core.events import (
     ApprovalDecided,
     ApprovalPending,
     ChildModelFinished,
+    CommandFinished,
     CompactionFinished,
     CompactionStarted,
     Event,
@@ -22,6 +23,8 @@ from paddock.runtime.core.events import (
     ModelFinished,
     ModelRetry,
     ModelStarted,
+    ProvisionFinished,
+    ProvisionStarted,
     RulesChanged,
     RunCancelled,
     RunFailed,
@@ -67,6 +70,11 @@ RETRY: dict[str, Any] = {"reason": "rate limited", "wait": 8.0, "attempt": 2, "l
 RETRIED = ModelRetry(**RETRY)
 ANSWERED = ModelFinished(model="m", usage=USAGE, call_index=2)
 CHILD_ANSWERED = ChildModelFinished(call_id="a", session_id="c", model="m", usage=USAGE)
+SANDBOX: list[Event] = [
+    ProvisionStarted(backend="local"),
+    ProvisionFinished(backend="local", duration=0.5, sandbox_id="s-1"),
+    CommandFinished(backend="local", sandbox_id="s-1", duration=0.5, exit_code=0),
+]
 COMPACTED = CompactionFinished(summary="All.", tokens_before=9, tokens_after=1, trigger="auto")
 RULES = {"profile": "developer", "approvals": "asked", "terms": "5e"}
 BEGUN = RunStarted(
@@ -242,6 +250,7 @@ def test_no_other_event_is_shown() -> None:
     assert {kind.__name__ for kind in set(get_args(Event)) - told} == {
         "RunStarted", "RulesChanged", "RunFinished", "MessageAdded", "ModelStarted",
         "ApprovalDecided", "TraceRepaired", "ChildModelFinished",
+        "ProvisionStarted", "ProvisionFinished", "CommandFinished",
     }  # fmt: skip
     hidden: list[Event] = [
         BEGUN,
@@ -252,5 +261,6 @@ def test_no_other_event_is_shown() -> None:
         ApprovalDecided(call_id="a", tool_name="bash", approved=True, digest="x"),
         TraceRepaired(torn_bytes=1, quarantine="x"),
         CHILD_ANSWERED,
+        *SANDBOX,
     ]
     assert [agent_event(event) for event in hidden] == [None] * len(hidden)

@@ -16,9 +16,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import finish
-from paddock._watching import ProvisionWork, watched
 from paddock.backends.docker.containers import commits
-from paddock.backends.docker.containers.plan import BACKEND, ContainerPlan
+from paddock.backends.docker.containers.plan import ContainerPlan
 from paddock.backends.docker.engine.client import Engine
 from paddock.sandbox import Sandbox
 
@@ -47,17 +46,15 @@ class Forks:
             return []
         async with commits.committed(self._engine, self._plan.container, {}, made) as image:
             planned = functools.partial(self._plan.for_fork, image, guest_is_root=not made.changed)
-            making = [asyncio.ensure_future(self._one(planned)) for _ in range(count)]
+            making = [
+                asyncio.ensure_future(self._make(self._engine, planned)) for _ in range(count)
+            ]
             try:
                 await asyncio.gather(*making, return_exceptions=True)
                 return [task.result() for task in making]
             except BaseException:
                 await finish(_close_all(making))
                 raise
-
-    async def _one(self, planned: Planned) -> Sandbox:
-        with watched(ProvisionWork(backend=BACKEND)):
-            return await self._make(self._engine, planned)
 
 
 async def _close_all(making: Sequence[asyncio.Future[Sandbox]]) -> None:
