@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, assert_never
+from typing import TYPE_CHECKING, Any, Literal, Self, assert_never
 
 from paddock.errors import RunNotCompleted
 from paddock.runtime.conversation.records import usage_fields
@@ -40,18 +40,35 @@ from paddock.runtime.core.events import (
 if TYPE_CHECKING:
     from paddock.runtime.core.approval import ToolApprovalItem
     from paddock.runtime.core.emitter import Envelope, Origin
-    from paddock.runtime.core.events import Event
+    from paddock.runtime.core.events import Event, RunStatus
     from paddock.runtime.core.model import Usage
     from paddock.runtime.run_state import RunState
 
 __all__ = [
     "AgentEvent",
+    "AgentEventType",
     "AgentEvents",
     "CompactResult",
     "EventCallback",
     "RunResult",
     "agent_event",
     "run_usage",
+]
+
+
+AgentEventType = Literal[
+    "text",
+    "tool_start",
+    "tool_end",
+    "tool_blocked",
+    "api_call_complete",
+    "turn_complete",
+    "compact_start",
+    "compact_end",
+    "retry",
+    "error",
+    "cancelled",
+    "interruption",
 ]
 
 
@@ -67,7 +84,7 @@ class AgentEvent:
     (content, tool_name, tool_call_id, tool_args).
     """
 
-    type: str
+    type: AgentEventType
     content: str | None = None
     tool_name: str | None = None
     tool_call_id: str | None = None
@@ -123,7 +140,7 @@ class RunResult:
 
     text: str = ""
     events: list[AgentEvent] = field(default_factory=list)
-    status: str = "completed"
+    status: RunStatus = "completed"
     usage: dict[str, Any] = field(default_factory=dict)
     reason: str | None = None
     interruptions: tuple[ToolApprovalItem, ...] = ()
@@ -198,7 +215,10 @@ def agent_event(event: Event) -> AgentEvent | None:  # noqa: C901 - one case for
 
 
 def _tool(
-    kind: str, event: ToolStarted | ToolBlocked | ApprovalPending, *, content: str | None = None
+    kind: AgentEventType,
+    event: ToolStarted | ToolBlocked | ApprovalPending,
+    *,
+    content: str | None = None,
 ) -> AgentEvent:
     return AgentEvent(
         kind,

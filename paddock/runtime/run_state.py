@@ -13,7 +13,7 @@ from paddock.errors import TraceError
 from paddock.runtime.conversation.records import approval_record, decision_record
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.approval import ToolApprovalItem, ToolDecision
-from paddock.runtime.core.events import RunStatus
+from paddock.runtime.core.events import RunStatus, SessionStatus
 from paddock.runtime.core.model import tool_message
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["RunState"]
 
 UNKNOWN = "Unknown: the run ended while it ran. It may have had its effect, wholly or in part."
 
-_STATUSES = frozenset({*get_args(RunStatus), "created", "running"})
+_STATUSES = frozenset({"created", "running", *get_args(RunStatus)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class RunState:
     totals: dict[str, Any]
     pending_approvals: tuple[ToolApprovalItem, ...] = ()
     decisions: tuple[ToolDecision, ...] = ()
-    status: str = "interrupted"
+    status: SessionStatus = "interrupted"
 
     @classmethod
     def of(cls, state: State, system_prompt: str) -> Self:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from paddock.runtime.conversation.records import Record
+    from paddock.runtime.core.events import SessionStatus
 
 __all__ = ["State", "StateObserver", "compacted", "estimate_tokens", "stamped"]
 
@@ -62,7 +63,7 @@ class State:
     def __init__(self, session_id: str | None = None) -> None:
         self.session_id = session_id
         self.messages: list[Message] = []
-        self.status = "created"
+        self.status: SessionStatus = "created"
         self.run_count = 0
         self.runs_started = 0
         self.total = Usage()
@@ -98,7 +99,7 @@ class State:
         records += [approval_record(item) for item in self.pending_approvals]
         records += [decision_record(decision) for decision in self.decisions]
         records += [_start_record(call) for call in self.open_calls if call.started]
-        numbers = {"status": self.status, "run_count": self.run_count}
+        numbers: dict[str, Any] = {"status": self.status, "run_count": self.run_count}
         if self.session_id is not None:
             numbers["session_id"] = self.session_id
         return [*records, {"type": "usage", **self.usage, **numbers}]

@@ -39,6 +39,7 @@ __all__ = [
     "RunFinished",
     "RunStarted",
     "RunStatus",
+    "SessionStatus",
     "TextAdded",
     "ToolBlocked",
     "ToolFinished",
@@ -51,6 +52,9 @@ RunStatus = Literal["completed", "max_turns", "budget", "interrupted", "cancelle
 """How a run ended. `max_turns`: the bound on model calls was reached with work left.
 `budget`: so was a bound of its `Budget`.
 `interrupted`: it waits for an approval, or its process died."""
+
+SessionStatus = Literal["created", "running"] | RunStatus
+"""What became of a session: `created` before its first run, then as that run is or ended."""
 
 CompactionTrigger = Literal["auto", "manual"]
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.core.approval import ApprovalCallback, ToolApprovalItem
     from paddock.runtime.core.cancellation import CancelCheck
+    from paddock.runtime.core.events import RunStatus
 
 __all__ = ["AgentDefinition", "AgentReport", "AgentTask", "RunAgent"]
 
@@ -52,7 +53,7 @@ class AgentReport:
     """How it ended; see `RunResult`. `duration` is in seconds."""
 
     session_id: str
-    status: str
+    status: RunStatus
     text: str
     usage: Mapping[str, Any]
     duration: float

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from paddock.errors import SessionError
 from paddock.runtime.core.inside import is_awaited_by
 
 if TYPE_CHECKING:
     from paddock.runtime.core.cancellation import CancellationToken
+    from paddock.runtime.core.events import RunStatus
     from paddock.runtime.results import RunResult
     from paddock.runtime.service.runtime import AgentRuntime
 
@@ -32,7 +33,7 @@ class AgentHandle:
         return self.task.done()
 
     @property
-    def status(self) -> str:
+    def status(self) -> RunStatus | Literal["running"]:
         """``running``, or how it ended: as `RunResult.status`, ``error`` after an exception."""
         if not self.task.done():
             return "running"
