@@ -82,8 +82,8 @@ from .runtime.core.budget import (
 from .runtime.core.cancellation import CancellationToken as CancellationToken
 from .runtime.agents.config import AgentConfig as AgentConfig
 from .runtime.service.dispatch import (
-    JobUpdate as JobUpdate,
-    Outcome as Outcome,
+    TaskUpdate as TaskUpdate,
+    TaskResult as TaskResult,
     dispatch as dispatch,
 )
 from .runtime.service.handle import AgentHandle as AgentHandle

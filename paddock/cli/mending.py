@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from paddock.runtime.results import RunResult
-    from paddock.runtime.service.dispatch import Outcome
+    from paddock.runtime.service.dispatch import TaskResult
     from paddock.sandbox import Sandbox
 
 __all__ = ["make_agent", "mend"]
@@ -182,7 +182,7 @@ async def _attempt(agent: Agent) -> Attempt:
     )
 
 
-def _table(outcomes: Sequence[Outcome[Attempt]]) -> Table:
+def _table(outcomes: Sequence[TaskResult[Attempt]]) -> Table:
     table = Table("sandbox", "tests", "seconds", "in", "out", "USD", "run", box=None)
     for outcome in outcomes:
         attempt = outcome.result

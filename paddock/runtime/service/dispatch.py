@@ -15,36 +15,36 @@ from paddock.runtime.core.cancellation import CancellationToken, CancelScope
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-__all__ = ["CancellationToken", "JobUpdate", "Outcome", "dispatch"]
+__all__ = ["CancellationToken", "TaskResult", "TaskUpdate", "dispatch"]
 
 T = TypeVar("T")
 
-JobStatus = Literal["running", "completed", "error", "cancelled"]
+TaskStatus = Literal["completed", "error", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome(Generic[T]):
+class TaskResult(Generic[T]):
     """What came of one job: a `result`, or the `error` that it raised, or it was cancelled.
 
     A `result` that has a `raise_for_status`, such as a `RunResult`, and raises there is an
     error, with the result beside it.
     """
 
-    status: JobStatus
+    status: TaskStatus
     result: T | None = None
     error: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobUpdate(Generic[T]):
+class TaskUpdate(Generic[T]):
     """Job number `index` (from 0) of `total` began, or ended with `outcome`."""
 
     index: int
     total: int
-    outcome: Outcome[T] | None = None
+    outcome: TaskResult[T] | None = None
 
     @property
-    def status(self) -> JobStatus:
+    def status(self) -> TaskStatus | Literal["running"]:
         return "running" if self.outcome is None else self.outcome.status
 
 
@@ -52,9 +52,9 @@ async def dispatch(
     jobs: Iterable[Callable[[], Awaitable[T]]],
     *,
     concurrency: int = 8,
-    on_update: Callable[[JobUpdate[T]], None] | None = None,
+    on_update: Callable[[TaskUpdate[T]], None] | None = None,
     token: CancellationToken | None = None,
-) -> list[Outcome[T]]:
+) -> list[TaskResult[T]]:
     """Run all `jobs`, at most `concurrency` at a time; their outcomes, in the jobs' order.
 
     A job that raises an `Exception` does not disturb the others. When `token` is
@@ -65,12 +65,12 @@ async def dispatch(
     if concurrency < 1:
         raise ValueError("concurrency has to be at least 1")
     work = list(jobs)
-    outcomes: list[Outcome[T]] = [Outcome(status="cancelled")] * len(work)
+    outcomes: list[TaskResult[T]] = [TaskResult(status="cancelled")] * len(work)
     queue = iter(enumerate(work))
 
-    def told(index: int, outcome: Outcome[T] | None) -> None:
+    def told(index: int, outcome: TaskResult[T] | None) -> None:
         if on_update is not None:
-            on_update(JobUpdate(index=index, total=len(work), outcome=outcome))
+            on_update(TaskUpdate(index=index, total=len(work), outcome=outcome))
 
     async with CancelScope(token), asyncio.TaskGroup() as group:
         for _ in range(min(concurrency, len(work))):
@@ -83,31 +83,31 @@ class _Judging(Protocol):
     def raise_for_status(self) -> object: ...
 
 
-def _judged(result: T) -> Outcome[T]:
+def _judged(result: T) -> TaskResult[T]:
     """The outcome of a job that has returned."""
     if isinstance(result, _Judging):
         try:
             result.raise_for_status()
         except Exception as error:
-            return Outcome(status="error", result=result, error=error)
-    return Outcome(status="completed", result=result)
+            return TaskResult(status="error", result=result, error=error)
+    return TaskResult(status="completed", result=result)
 
 
 async def _work(
     queue: Iterator[tuple[int, Callable[[], Awaitable[T]]]],
-    outcomes: list[Outcome[T]],
-    told: Callable[[int, Outcome[T] | None], None],
+    outcomes: list[TaskResult[T]],
+    told: Callable[[int, TaskResult[T] | None], None],
 ) -> None:
     for index, job in queue:
         told(index, None)
         try:
             outcome = _judged(await job())
         except Exception as error:
-            outcome = Outcome(status="error", error=error)
+            outcome = TaskResult(status="error", error=error)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            outcome = Outcome(status="cancelled")  # by somebody inside the job
+            outcome = TaskResult(status="cancelled")  # by somebody inside the job
         outcomes[index] = outcome
         told(index, outcome)

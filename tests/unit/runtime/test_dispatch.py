@@ -10,7 +10,7 @@ import pytest
 
 from paddock.errors import RunNotCompleted
 from paddock.runtime.core.cancellation import CancelScope
-from paddock.runtime.service.dispatch import CancellationToken, JobUpdate, dispatch
+from paddock.runtime.service.dispatch import CancellationToken, TaskUpdate, dispatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -60,7 +60,7 @@ async def test_a_run_that_was_not_completed_is_an_error_with_its_result(
 
 async def test_no_more_run_at_a_time_than_were_asked_for_and_progress_is_told() -> None:
     running, most = 0, 0
-    updates: list[JobUpdate[None]] = []
+    updates: list[TaskUpdate[None]] = []
 
     async def job() -> None:
         nonlocal running, most
@@ -127,7 +127,7 @@ async def test_a_job_that_was_cancelled_from_inside_is_one_outcome() -> None:
 
 
 async def test_an_error_of_the_progress_callback_is_raised() -> None:
-    def broken(update: JobUpdate[None]) -> None:
+    def broken(update: TaskUpdate[None]) -> None:
         raise LookupError("screen")
 
     async def job() -> None:
