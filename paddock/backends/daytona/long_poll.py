@@ -18,7 +18,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
 
 from paddock.backends.daytona.relay_buffer import ANSWER, ANSWER_MAX, CALL, TAG_BYTES, sign
-from paddock.backends.guest.bundle import boot
+from paddock.backends.guest.bundle import boot, sources
 from paddock.backends.guest.stderr import TAIL_BYTES, printable
 from paddock.errors import SandboxLost
 
@@ -124,7 +124,7 @@ class LongPollTransport(asyncio.Transport):
         program = CALLER
         if not self._opened:
             buffer = files(__package__).joinpath("relay_buffer.py").read_text()
-            opening = f"open_relay_buffer(sys.argv[1], {boot()!r}, {self._key.hex()!r})"
+            opening = f"open_relay_buffer(sys.argv[1], {boot(sources())!r}, {self._key.hex()!r})"
             program = f"{buffer}\n{opening}\n{CALLER}"
         packed = _packed(program)
         read = "exec(zlib.decompress(base64.b64decode(sys.argv.pop(1))))"

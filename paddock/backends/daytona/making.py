@@ -12,7 +12,7 @@ from paddock.backends.daytona.long_poll import LongPollTransport
 from paddock.backends.daytona.request_channel import RequestChannel
 from paddock.backends.daytona.sandbox import DaytonaSandbox
 from paddock.backends.daytona.service import PAUSE_MAX, REPEATING
-from paddock.backends.guest.bundle import bundle
+from paddock.backends.guest.bundle import sources
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.owner import OwnerLock
 from paddock.errors import SandboxError, SandboxLost, Unsupported
@@ -96,7 +96,7 @@ async def _with_guest(service: Service, plan: Plan, native: Any, lock: OwnerLock
     requests = RequestChannel(service, native, client.link)
     transport = LongPollTransport(requests.run, client.channels)
     folder = f"{FOLDERS}{secrets.token_hex(8)}"
-    transport.write(bundle())
+    transport.write(sources())
     questions = [
         client.request(
             "configure", limits={}, spill_dir=folder, lease=None, user=None, image_env=[]

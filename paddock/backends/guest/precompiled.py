@@ -3,7 +3,7 @@
 Starting a guest from its source takes longer than starting Python. So each module is compiled
 once, by the import system and its cache beside the module's file, which is as trusted as the
 file; a process reads all of them from a descriptor, and from no directory. Containers, whose
-Python may be another one, get the source (see `bundle`).
+Python may be another one, get the source, too (see `bundle`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,27 @@ from dataclasses import dataclass
 from importlib.machinery import ExtensionFileLoader, SourceFileLoader
 from importlib.util import find_spec
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING
 
 from paddock.backends.guest import inside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
-__all__ = ["Program", "guest", "module_name", "packed"]
+__all__ = [
+    "LOADER",
+    "Modules",
+    "Program",
+    "guest",
+    "guest_codes",
+    "guest_files",
+    "module_name",
+    "packed",
+]
+
+Modules = dict[str, tuple[bool, bytes]]
+"""Whether it is a package, and its code, by name."""
 
 BOOT = """\
 import gc, marshal, posix
@@ -64,7 +77,10 @@ class Finder:
 
     @staticmethod
     def exec_module(module):
-        exec(marshal.loads(MODULES[module.__name__][1]), module.__dict__)
+        name = module.__name__
+        code = MODULES[name][1]
+        code = marshal.loads(code) if type(code) is bytes else compile(code, f"<{name}>", "exec")
+        exec(code, module.__dict__)
 
 
 sys.meta_path.insert(0, Finder)
@@ -103,12 +119,10 @@ class Program:
         return [python, "-I", "-S", "-B", "-X", "utf8", "-c", boot, *arguments]
 
 
-def packed(main: str, modules: Iterable[tuple[str, Path]]) -> Program:
+def packed(main: str, files: Mapping[str, Path]) -> Program:
     """The program of these modules, given by name and file."""
-    files = dict(modules)
-    codes, extensions = {}, {}
-    for name, path in files.items():
-        codes[name] = _code(name, path)
+    codes = {name: _code(name, path) for name, path in files.items()}
+    extensions = {}
     for name in STANDARD:
         spec = find_spec(name)
         if spec is not None and isinstance(spec.loader, SourceFileLoader) and spec.origin:
@@ -121,17 +135,35 @@ def packed(main: str, modules: Iterable[tuple[str, Path]]) -> Program:
 
 
 def _code(name: str, path: Path) -> tuple[bool, bytes]:
-    """Whether it is a package, and its code."""
+    """Whether it is a package, and its code, which does not tell where its file is."""
     code = SourceFileLoader(name, str(path)).get_code(name)
-    return path.stem == "__init__", marshal.dumps(code)
+    assert code is not None, "a file has code"
+    return path.stem == "__init__", marshal.dumps(_renamed(code, f"<{name}>"))
+
+
+def _renamed(code: CodeType, filename: str) -> CodeType:
+    constants = tuple(
+        _renamed(each, filename) if isinstance(each, CodeType) else each for each in code.co_consts
+    )
+    return code.replace(co_filename=filename, co_consts=constants)
 
 
 @functools.cache
 def guest() -> Program:
     """The guest."""
+    return packed("inside.loop", guest_files())
+
+
+@functools.cache
+def guest_codes() -> Modules:
+    """The guest's modules."""
+    return {name: _code(name, path) for name, path in guest_files().items()}
+
+
+def guest_files() -> dict[str, Path]:
+    """The files of the guest's modules, by their names there."""
     folder = Path(inside.__file__).parent
-    files = sorted(folder.glob("*.py"))
-    return packed("inside.loop", [(module_name(path, above=folder.parent), path) for path in files])
+    return {module_name(path, above=folder.parent): path for path in sorted(folder.glob("*.py"))}
 
 
 def module_name(path: Path, *, above: Path) -> str:

@@ -186,5 +186,5 @@ def _program() -> precompiled.Program:
         *(backends / "guest" / "inside").glob("*.py"),
         *(backends / "isolation" / f"{name}.py" for name in ("__init__", *PARTS)),
     ]
-    modules = [(precompiled.module_name(path, above=backends.parent), path) for path in files]
+    modules = {precompiled.module_name(path, above=backends.parent): path for path in files}
     return precompiled.packed("backends.isolation.forkserver", modules)

@@ -1,7 +1,8 @@
-"""The guest's own JSON reads and writes as the standard library's does."""
+"""What the guest has instead of the standard library's does the same."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -51,6 +52,33 @@ def test_what_is_nested_too_deeply_is_refused() -> None:
 def test_what_json_has_not_cannot_be_written() -> None:
     with pytest.raises(TypeError, match="a set"):
         light.dumps({"a": {1}})
+
+
+@pytest.mark.parametrize("library", [light.contextmanager, contextlib.contextmanager])
+def test_a_generator_as_a_context_ends_with_its_body(library: Any) -> None:
+    seen: list[str] = []
+
+    def body(translated: type[Exception] | None, ignored: type[Exception] | None) -> Any:
+        try:
+            yield "entered"
+        except KeyError:
+            if translated is not None:
+                raise translated from None
+            if ignored is None:
+                raise
+        finally:
+            seen.append("ended")
+
+    steps: Any = library(body)
+    with steps(None, None) as found:
+        assert found == "entered"
+    with pytest.raises(KeyError), steps(None, None):
+        raise KeyError
+    with pytest.raises(ArithmeticError), steps(ArithmeticError, None):
+        raise KeyError
+    with steps(None, KeyError):
+        seen.append(os.environ["NO_SUCH_VARIABLE"])
+    assert seen == ["ended"] * 4
 
 
 SLOW = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from paddock._frozen import FrozenMapping
 from paddock.backends.docker.containers import owner, seccomp
-from paddock.backends.guest.bundle import boot
+from paddock.backends.guest.bundle import boot, bundle
 from paddock.errors import ConfigError
 from paddock.network import Allow
 from paddock.sandbox import Capability, Resources
@@ -164,7 +164,7 @@ class ContainerPlan:
         config: dict[str, Any] = client.create_container_config(
             image=self.image,
             command=[],
-            entrypoint=["python3", "-I", "-S", "-B", "-X", "utf8", "-c", boot()],
+            entrypoint=["python3", "-I", "-S", "-B", "-X", "utf8", "-c", boot(bundle())],
             stdin_open=True,
             working_dir=self.working_dir,
             user=ROOT if self.guest_is_root else self.user,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -89,7 +88,7 @@ def entries_below(
     Directories come before their own; one whose path nobody could open is not entered. The
     directory is open until the next is asked for.
     """
-    with opened(root) as top, contextlib.closing(Trail(top)) as trail:
+    with opened(root) as top, Trail(top) as trail:
         waiting = [""]
         while waiting:
             here = waiting.pop()

@@ -5,7 +5,6 @@ Nothing is extracted outside the destination, and on an error nothing at all.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -13,6 +12,7 @@ import stat
 from .archive import check_size, open_entry
 from .files import write_sparsely
 from .folders import Trail, join, opened, opened_below, remove_tree
+from .light import suppress
 from .selection import PATH_MAX, TOO_LONG
 from .symlinks import goes_up_late, stays_within, within
 from .tar import DIRECTORY, FILE, HARD_LINK, PIECE, SYMLINK, Member, Reader
@@ -85,7 +85,7 @@ class Extraction:
         self._name_bytes = 0
 
     def take_all(self, archive: Reader) -> None:
-        with contextlib.closing(Trail(self._stage)) as trail:
+        with Trail(self._stage) as trail:
             for member in archive:
                 self._count(member)
                 self._take(member, archive, trail)
@@ -174,7 +174,7 @@ class Extraction:
     def _replace(self, path: str, name: str, folder: int) -> None:
         """Remove what an earlier member of the same name has made: the last one stays."""
         self._unsure.pop(path, None)
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder)
 
     def _link(self, path: str, target: str, folder: int) -> None:
@@ -247,7 +247,7 @@ def write_file(folder: int, name: str, member: Member, data: Iterable[bytes]) ->
 
 def merge(stage: int, destination: int) -> None:
     """Move what was extracted to its place; what is in the way is found before anything moves."""
-    with contextlib.closing(Trail(stage)) as ours, contextlib.closing(Trail(destination)) as theirs:
+    with Trail(stage) as ours, Trail(destination) as theirs:
         for path, names in list(moves(ours, theirs)):
             here, there = ours.at(path), theirs.at(path)
             for name in names:

@@ -5,15 +5,16 @@ Used on both ends. No function follows a link below the directory that it is giv
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
-from collections import deque
+
+from .light import contextmanager, deque, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
 SAME = FOLDER | os.O_NOFOLLOW
@@ -21,7 +22,7 @@ KEPT = 32
 """Directories that a walk keeps open: few of the 1024 descriptors that a process may have."""
 
 
-@contextlib.contextmanager
+@contextmanager
 def opened(path: str) -> Iterator[int]:
     """The directory `path`; links in it are followed, so it is one that the caller chose."""
     fd = os.open(path, FOLDER)
@@ -31,7 +32,7 @@ def opened(path: str) -> Iterator[int]:
         os.close(fd)
 
 
-@contextlib.contextmanager
+@contextmanager
 def opened_below(top: int, path: str) -> Iterator[int]:
     """The directory `path` below `top`, as `open_below` has it."""
     fd = open_below(top, path)
@@ -102,6 +103,12 @@ class Descent:
             os.close(child)
         return self._names.pop()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Go to the top."""
         while self._open:
@@ -157,7 +164,7 @@ def remove_tree(path: str, *, dir_fd: int | None = None) -> None:
         return
     top = open_to_empty(path, dir_fd)
     try:
-        with contextlib.closing(Descent(top)) as descent:
+        with Descent(top) as descent:
             empty(descent)
     finally:
         os.close(top)
@@ -188,7 +195,7 @@ def open_to_empty(name: str, dir_fd: int | None) -> int:
         unlock(name, dir_fd)
         fd = os.open(name, SAME, dir_fd=dir_fd)
     if os.fstat(fd).st_mode & 0o300 != 0o300:
-        with contextlib.suppress(PermissionError):  # what cannot be removed says so itself
+        with suppress(PermissionError):  # what cannot be removed says so itself
             os.fchmod(fd, 0o700)
     return fd
 
@@ -211,6 +218,6 @@ def remove_files(folder: int) -> list[str]:
         entries = [(item.name, item.is_dir(follow_symlinks=False)) for item in found]
     for name, is_folder in entries:
         if not is_folder:
-            with contextlib.suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=folder)
     return [name for name, is_folder in entries if is_folder]

@@ -7,9 +7,6 @@ may be matched outside.
 from __future__ import annotations
 
 import itertools
-import re
-
-from .globs import path_regex, set_end, unescaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +40,10 @@ class Pattern:
 def matcher(text: str) -> Callable[[str], object]:
     if not SPECIAL & set(text):
         return text.__eq__
+    import re  # most trees are packed without such patterns
+
+    from .globs import path_regex, set_end, unescaped
+
     if any(char == "[" and not set_end(text, at + 1) for at, char in unescaped(text)):
         return never
     serial = itertools.count()

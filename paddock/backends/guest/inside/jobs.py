@@ -6,17 +6,14 @@ its stdin and writes its stdout; an exception is told to the host.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import importlib
-import json
 import os
-import signal
 import stat
 import sys
 
 from .files import entry, length_of, open_regular, write_all
 from .forks import take_signals
+from .light import contextmanager, dumps, signal, suppress
 from .wire import BULK, INLINE, message
 from .writing import Addition, Replacement
 
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
     from typing import IO, Any, NoReturn
 
     Args = dict[str, Any]
-
-# Modules that only one job needs are imported by it: a guest starts in milliseconds.
 
 
 def run_job(name: str, args: Args, tell: Callable[[BaseException], None]) -> NoReturn:
@@ -51,12 +46,10 @@ def run_job(name: str, args: Args, tell: Callable[[BaseException], None]) -> NoR
 def emit(records: Iterable[Any]) -> None:
     """Write JSON values to the host, one a line."""
     with open(1, "wb", closefd=False) as out:
-        out.writelines(
-            json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in records
-        )
+        out.writelines(dumps(record).encode() + b"\n" for record in records)
 
 
-@contextlib.contextmanager
+@contextmanager
 def source_of(args: Args) -> Iterator[int]:
     """Where a job reads from: stdin, or the file `source`, which goes with the job.
 
@@ -77,7 +70,7 @@ def source_of(args: Args) -> Iterator[int]:
         os.unlink(args["source"])
 
 
-@contextlib.contextmanager
+@contextmanager
 def target_of(args: Args) -> Iterator[int]:
     """Where a job writes to: stdout, or the new file `target`, whose size is its answer then."""
     if "target" not in args:
@@ -161,7 +154,7 @@ def copy_file(args: Args) -> None:
     source, target = args["path"], args["to"]
     fd = open_regular(source)
     info = os.fstat(fd)
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         if os.path.samestat(info, os.stat(target)):
             raise OSError(errno.EINVAL, "Source and destination are the same file", target)
     writer = Replacement(target, mode=stat.S_IMODE(info.st_mode) & 0o777)
@@ -294,17 +287,32 @@ def unpack(args: Args) -> None:
         extract(stream, args["path"])
 
 
-def load() -> None:
+def load(name: str) -> None:
+    """Import what a job needs, for the processes that are forked from this one to do it."""
+    for module in LOADED_LATE.get(name, ()):
+        __import__(f"{__package__}.{module}")
+
+
+def load_all() -> None:
     """Import what jobs need: a process is about to become a user who may not read it.
 
     Nor is such a user to choose what is imported.
     """
     for name in LOADED_LATE:
-        importlib.import_module(f".{name}", __package__)
-    importlib.import_module("hashlib")
+        load(name)
+    __import__(f"{__package__}.globs")
+    __import__("hashlib")
 
 
-LOADED_LATE = ("archive", "extraction", "folders", "ignored", "requests", "search", "selection")
+LOADED_LATE = {
+    "call": ("requests",),
+    "remove": ("folders",),
+    "glob": ("search",),
+    "grep": ("search",),
+    "pack": ("archive", "ignored"),
+    "unpack": ("extraction",),
+}
+"""Modules that only these jobs need: a guest starts in milliseconds."""
 ENDED_BY_STDIN = frozenset({"call", "receive", "unpack"})
 JOBS: dict[str, Callable[[Args], None]] = {
     "send": send_file,

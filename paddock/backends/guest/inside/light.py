@@ -2,7 +2,7 @@
 
 Importing those takes longer than starting Python: they load `re`, `enum`, `functools` and
 `collections`. The C modules below them do all that is needed here. What only some guests need,
-such as a job, imports the real modules when it runs.
+such as a search, imports the real modules when it runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import signal
     import socket
     from collections import deque
-    from contextlib import suppress
+    from contextlib import contextmanager, suppress
     from heapq import heappop, heappush
     from typing import Any
 else:
@@ -39,9 +39,37 @@ else:
         def __exit__(self, kind: type[BaseException] | None, *rest: object) -> bool:
             return kind is not None and issubclass(kind, self._errors)
 
+    class Steps:
+        """A generator as the body of a ``with``."""
+
+        def __init__(self, steps: Any) -> None:
+            self._steps = steps
+
+        def __enter__(self) -> Any:
+            return next(self._steps)
+
+        def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+            if error is None:
+                next(self._steps, None)
+                return False
+            try:
+                self._steps.throw(error)
+            except StopIteration:
+                return True
+            except BaseException as raised:
+                if raised is error:
+                    return False
+                raise
+            raise RuntimeError("it continued after an error")
+
+    def contextmanager(function: Any) -> Any:
+        """`contextlib.contextmanager`."""
+        return lambda *args, **named: Steps(function(*args, **named))
+
 
 __all__ = [
     "accepted",
+    "contextmanager",
     "deque",
     "dumps",
     "heappop",

@@ -311,11 +311,12 @@ def read_all(fd: int) -> bytes:
 
 
 def fork_job(order: Order, streams: Sequence[int], connection: socket.socket) -> int:
-    from .jobs import load, run_job
+    from .jobs import load, load_all, run_job
 
+    load(order["job"])
     account = None if order.get("user") is None else find_account(order["user"])
     if account is not None:
-        load()
+        load_all()
     leader = fork()
     if leader == 0:
         try:

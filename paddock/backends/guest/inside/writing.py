@@ -6,12 +6,12 @@ not be written is not replaced either.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 
 from .files import digest, refuse_special, write_all, write_sparsely
+from .light import contextmanager, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class FileChanged(Exception):
     """A file was to be replaced only if still as read, and it was not."""
 
 
-@contextlib.contextmanager
+@contextmanager
 def about(path: str) -> Iterator[None]:
     """Have errors name `path`, whichever name was used on the way."""
     try:
@@ -62,7 +62,7 @@ def make_directories(path: str) -> None:
                 raise
             break
     for name in reversed(missing):
-        with contextlib.suppress(FileExistsError):  # somebody else made it meanwhile
+        with suppress(FileExistsError):  # somebody else made it meanwhile
             os.mkdir(name)
 
 
@@ -136,19 +136,25 @@ class Replacement(Writing):
         self._temporary: str | None = None
         self._mode = mode
         """The permissions that a new file gets, or those of the one that was there."""
-        with about(path), contextlib.ExitStack() as failing:
+        self._old: int | None = None
+        with about(path):
             if exclusive and os.path.lexists(path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             folder, self._name = os.path.split(os.path.realpath(path) if follow else path)
             self._folder = open_folder(folder or ".")
-            failing.callback(os.close, self._folder)
-            self._old = self._open_old(follow)
-            if self._old is not None:
-                failing.callback(os.close, self._old)
-            self.fd = self._open_new()
-            failing.pop_all()
+            try:
+                self._old = self._open_old(follow)
+                self.fd = self._open_new()
+            except BaseException:
+                self._close_folder()
+                raise
         self._open = True
         self._in_place = self._old is not None and not self._replaceable()
+
+    def _close_folder(self) -> None:
+        os.close(self._folder)
+        if self._old is not None:
+            os.close(self._old)
 
     def _open_old(self, follow: bool) -> int | None:
         try:
@@ -234,7 +240,7 @@ class Replacement(Writing):
         self._open = False
         try:
             if self._temporary is not None:
-                with contextlib.suppress(FileNotFoundError):
+                with suppress(FileNotFoundError):
                     os.unlink(self._temporary, dir_fd=self._folder)
         finally:
             for fd in (self.fd, self._folder, self._old):
@@ -270,7 +276,7 @@ class Addition(Writing):
 def open_to_append(path: str, exclusive: bool = False, mode: int = 0o666) -> int:
     with about(path):
         # Looked at first: a pipe would be opened, and a device might act on that.
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             refuse_special(os.stat(path).st_mode, path)
         flags = OLD | os.O_APPEND | os.O_CREAT | (os.O_EXCL if exclusive else 0)
         try:
