@@ -19,6 +19,7 @@
     │   ├── SandboxLost          the sandbox died or was taken away under us
     │   └── SandboxClosed        we closed it ourselves, earlier
     ├── ModelError               the model's service failed for good, after retries
+    │   └── ContextOverflow      the request has more tokens than the model takes
     ├── ObservabilityInitializationError  telemetry was asked for and cannot be (RuntimeError)
     └── SessionError
         ├── BudgetExceeded       the budget of a run is used up
@@ -47,6 +48,7 @@ __all__ = [
     "BuildFailed",
     "CommandLost",
     "ConfigError",
+    "ContextOverflow",
     "ExecFailed",
     "ExecTimeout",
     "FenceUnavailable",
@@ -287,6 +289,10 @@ class ModelError(PaddockError):
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ContextOverflow(ModelError):
+    """The service says that the request has more tokens than the model takes."""
 
 
 class ObservabilityInitializationError(PaddockError, RuntimeError):

@@ -45,6 +45,7 @@ class AgentOptions:
     vars_file: Path | None = None
     base_url: str | None = None
     reasoning_effort: str | None = None
+    context_window: int | None = None
     auto_approve: bool | None = None
 
     @property
@@ -142,6 +143,7 @@ def _changes(base: AgentConfig, agent: AgentOptions) -> dict[str, Any]:
         "system_prompt": _system_prompt(agent),
         "base_url": agent.base_url,
         "reasoning_effort": agent.reasoning_effort,
+        "context_window": agent.context_window,
         "profile": _profile(base, agent),
         "vars": _variables(base, agent) or None,
     }

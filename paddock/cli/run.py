@@ -84,6 +84,15 @@ def run(
         str | None,
         typer.Option("--reasoning-effort", help="How long the model thinks: low, medium, high."),
     ] = None,
+    context_window: Annotated[
+        int | None,
+        typer.Option(
+            "--context-window",
+            min=1,
+            metavar="TOKENS",
+            help="How much the model takes, if it is not known by name.",
+        ),
+    ] = None,
     max_turns: options.MaxTurns = None,
     auto_approve: options.AutoApprove = None,
     resume: Annotated[
@@ -147,6 +156,7 @@ def run(
         vars_file=vars_file,
         base_url=base_url,
         reasoning_effort=reasoning_effort,
+        context_window=context_window,
         auto_approve=auto_approve,
     )
     base = None

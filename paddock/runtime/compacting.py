@@ -85,6 +85,5 @@ class Compaction(Undertaking):
         self, spec: LoopSpec, instructions: str, trigger: CompactionTrigger
     ) -> CompactionFinished:
         caller = ModelCaller(client=spec.client, meter=spec.meter, out=spec.out)
-        return await self.compactor.summarise(
-            caller, spec.full_request(spec.rules()), instructions=instructions, trigger=trigger
-        )
+        request = spec.full_request(spec.rules())
+        return await self.compactor.compact(caller, request, instructions, trigger)

@@ -92,7 +92,7 @@ class SessionParts:
         return HistoryCompactor(
             state=self.state,
             check=check,
-            window=self.settings.context_window,
+            window=self.settings.context_window or self.agent().config.context_window,
             look_up=context_window,
         )
 

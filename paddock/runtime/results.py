@@ -199,7 +199,8 @@ def agent_event(event: Event) -> AgentEvent | None:  # noqa: C901 - one case for
         case CompactionStarted():
             return AgentEvent("compact_start")
         case CompactionFinished():
-            return AgentEvent("compact_end", content=event.summary)
+            shortened = f"Tool results: {event.tokens_before} -> {event.tokens_after} tokens"
+            return AgentEvent("compact_end", content=event.summary or shortened)
         case RunFailed():
             return AgentEvent("error", content=event.message)
         case RunCancelled():

@@ -45,6 +45,7 @@ _FILE_TYPES: Mapping[str, tuple[type, ...]] = {
     "base_url": (str,),
     "service_tier": (str,),
     "reasoning_effort": (str,),
+    "context_window": (int,),
     "response_format": (Mapping,),
     "databases": (Mapping,),
     "auto_approve": (bool,),
@@ -55,6 +56,7 @@ _TYPE_NAMES: Mapping[type, str] = {
     str: "text",
     Mapping: "a mapping",
     bool: "true or false",
+    int: "a whole number",
     list: "a list",
 }
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
@@ -78,6 +80,8 @@ class AgentConfig(AgentDefinition):
     - `working_dir`: where the tools work, in the sandbox.
     - `service_tier`, `reasoning_effort`: sent to the model as they are; with the tier
       ``flex`` an answer may take 900 s to begin.
+    - `context_window`: how many tokens fit into the model's context; needed only for models that
+      nobody knows by name. A longer conversation is compacted.
     - `response_format`: what the final answer has to be: a JSON schema, a pydantic model,
       or a format as OpenAI takes it. See `RunResult.output`.
     - `databases`: those that the tools may use, by name, as they stand in the file. No repr
@@ -91,8 +95,8 @@ class AgentConfig(AgentDefinition):
     ``OPENAI_BASE_URL``, ``PADDOCK_PROFILE``, ``PADDOCK_BACKEND``,
     ``PADDOCK_SERVICE_TIER`` and ``PADDOCK_REASONING_EFFORT``, read when an
     `AgentConfig` is made. What may be None is None too when it is empty. Raises
-    `ConfigError` for `vars` that are not text or numbers, and for a `response_format`
-    that is neither a mapping nor a model.
+    `ConfigError` for `vars` that are not text or numbers, for a `context_window` that is not
+    positive, and for a `response_format` that is neither a mapping nor a model.
     """
 
     system_prompt: str | None = None
@@ -105,6 +109,7 @@ class AgentConfig(AgentDefinition):
     base_url: str | None = field(default_factory=lambda: _env("OPENAI_BASE_URL"))
     service_tier: str | None = field(default_factory=lambda: _env("PADDOCK_SERVICE_TIER"))
     reasoning_effort: str | None = field(default_factory=lambda: _env("PADDOCK_REASONING_EFFORT"))
+    context_window: int | None = None
     response_format: Mapping[str, Any] | type[Any] | None = None
     databases: Mapping[str, Any] | None = field(default=None, repr=False)
     auto_approve: bool = True
@@ -116,6 +121,8 @@ class AgentConfig(AgentDefinition):
             object.__setattr__(self, name, getattr(self, name) or None)
         object.__setattr__(self, "vars", _texts(self.vars))
         object.__setattr__(self, "secrets", Secrets(self.secrets))
+        if self.context_window is not None and self.context_window < 0:
+            raise ConfigError(f"context_window: {self.context_window} is not a number of tokens")
         given = self.response_format
         if given is not None and not isinstance(given, Mapping) and not is_model(given):
             raise ConfigError("response_format: give a mapping or a pydantic model")
@@ -274,8 +281,9 @@ def _fields(document: Document, source: str) -> dict[str, Any]:
 
 def _field(name: str, value: Any, place: str) -> Any:
     """What `value` means as the field `name`; `ConfigError` says the place if it means nothing."""
-    if not isinstance(value, _FILE_TYPES[name]):
-        wanted = " or ".join(_TYPE_NAMES[each] for each in _FILE_TYPES[name])
+    types = _FILE_TYPES[name]
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        wanted = " or ".join(_TYPE_NAMES[each] for each in types)
         raise ConfigError(f"{place}: {name} has to be {wanted}, not {type(value).__name__}")
     if name == "profile" and isinstance(value, Mapping):
         from paddock.runtime.permissions.profile import PermissionProfile

@@ -24,7 +24,9 @@ __all__ = ["Wish", "digest", "wishes"]
 
 SCRIPTED = "scripted:"
 
-_FREE = frozenset({"vars", "provider", "service_tier", "reasoning_effort", "response_format"})
+_FREE = frozenset(
+    {"vars", "provider", "service_tier", "reasoning_effort", "context_window", "response_format"}
+)
 """Keys of an agent's file that any file may set."""
 
 _FREE_PROFILES = frozenset({"readonly", "developer", "developer-bash-only"})

@@ -1,22 +1,37 @@
-"""Replacing a long history by the model's own summary of it. Knows no session."""
+"""Keeping a long history within the model's context window. Knows no session.
+
+A history that fills most of the window is replaced by the model's own summary of it. One that
+does not fit any more, by its size or because the service refused it, first loses the oldest
+tool results, and is summarised only if that does not suffice. All that is kept is bounded.
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from paddock.errors import ModelError
-from paddock.runtime.conversation.state import compacted, estimate_tokens
+from paddock.errors import ContextOverflow, ModelError
+from paddock.runtime.conversation.shortening import (
+    CHARS_PER_TOKEN,
+    SAID_TOKENS,
+    estimate_tokens,
+    fit,
+    shorten,
+    shortened,
+    shortened_text,
+)
+from paddock.runtime.conversation.state import recent_prompts, summary_message
 from paddock.runtime.core.events import CompactionFinished, CompactionStarted
 from paddock.runtime.core.text import clean_text
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from paddock.runtime.conversation.state import State
     from paddock.runtime.core.caller import ModelCaller
     from paddock.runtime.core.events import CompactionTrigger
-    from paddock.runtime.core.model import ModelRequest
+    from paddock.runtime.core.model import Message, ModelRequest
 
 __all__ = ["HistoryCompactor"]
 
@@ -26,6 +41,20 @@ results of its calls still have to fit into the rest."""
 
 SMALLEST_WINDOW = 4096
 """Tokens. No model that calls tools takes less."""
+
+USUAL_WINDOW = 32_768
+"""Tokens. What is kept beside a summary is bounded as for such a model, where the window is not
+known: most models take more."""
+
+LEAST_GAIN = 0.1
+"""The part of the window by which a history has to have grown since it was last compacted: one
+that is long for another reason, such as many tools, would be compacted at each turn."""
+
+LEAST_ROOM = 250
+"""Tokens. A history this short is not what fills the context."""
+
+MOST_PER_ESTIMATED = 4.0
+"""Tokens that a service may count for each that we estimate: one for each character."""
 
 INSTRUCTIONS = (
     "Write a summary of this conversation. It will take the conversation's place, so that the "
@@ -44,51 +73,124 @@ class HistoryCompactor:
     window: int | None
     look_up: Callable[[str], Awaitable[int | None]]
 
-    async def make_room(self, caller: ModelCaller, request: ModelRequest) -> None:
+    async def make_room(self, caller: ModelCaller, request: ModelRequest) -> bool:
         """See `Compactor.make_room`."""
-        if not any(message["role"] == "assistant" for message in self.state.messages):
-            return
-        size = await self._window(request.model)
-        if size is not None and self._size() > FULL * size:
-            await self.summarise(caller, request, trigger="auto")
+        window = await self._window(request.model)
+        if window is None or not self._is_full(window):
+            return False
+        room = self._room(request, window)
+        await caller.out.emit(CompactionStarted(trigger="auto"))
+        if self.state.estimate_tokens() > room:  # a request for a summary would not fit either
+            kept = shorten(self.state.messages, room // 2)
+            if estimate_tokens(kept) <= FULL * room:
+                await self._finish(caller, kept, "", "auto")
+                return True
+        await self._summarise(caller, request, INSTRUCTIONS, room, "auto")
+        return True
 
-    async def summarise(
+    async def after_overflow(
+        self, caller: ModelCaller, request: ModelRequest, error: ContextOverflow
+    ) -> None:
+        """See `Compactor.after_overflow`. The history is halved, at least."""
+        room = self.state.estimate_tokens() // 2
+        if room < LEAST_ROOM:
+            raise _cannot_shrink(self._estimate(request), error)
+        kept = shorten(self.state.messages, room)
+        has_answers = any(message["role"] == "assistant" for message in kept)
+        if not has_answers:  # of earlier runs there are only prompts, which nobody answered
+            kept = [*(shortened(message, SAID_TOKENS) for message in kept[:-1]), *kept[-1:]]
+        if estimate_tokens(kept) > room and not has_answers:
+            raise _cannot_shrink(self._estimate(request), error)
+        await caller.out.emit(CompactionStarted(trigger="auto"))
+        if estimate_tokens(kept) <= room:
+            await self._finish(caller, kept, "", "auto")
+        else:
+            await self._summarise(caller, request, INSTRUCTIONS, room, "auto")
+
+    async def compact(
         self,
         caller: ModelCaller,
         request: ModelRequest,
-        *,
-        instructions: str = "",
+        instructions: str,
         trigger: CompactionTrigger,
     ) -> CompactionFinished:
-        """Ask the model for a summary and replace the history with it.
+        """Replace the history with a summary, as its user asked for.
 
-        The summary is asked for by `request`, the conversation as it is, with the same system
-        prompt and tools and one message more: so the provider's cache of it serves. Cancelled
-        or failed, the history stays as it was. Raise `ModelError` also when no summary comes.
+        Cancelled or failed, the history stays as it was. Raise `ModelError` also when no
+        summary comes.
         """
+        wish = f"{INSTRUCTIONS}\n\n{instructions}" if instructions else INSTRUCTIONS
+        window = await self._window(request.model)
+        room = self._room(request, USUAL_WINDOW if window is None else window)
         await caller.out.emit(CompactionStarted(trigger=trigger))
-        wish = clean_text(f"{INSTRUCTIONS}\n\n{instructions}" if instructions else INSTRUCTIONS)
-        asked = replace(
-            request,
-            messages=[*request.messages, {"role": "user", "content": wish}],
-            response_format=None,
-        )
-        before = self._size()
+        return await self._summarise(caller, request, wish, room, trigger, fits=window is None)
+
+    async def _summarise(
+        self,
+        caller: ModelCaller,
+        request: ModelRequest,
+        wish: str,
+        room: int,
+        trigger: CompactionTrigger,
+        *,
+        fits: bool = False,
+    ) -> CompactionFinished:
+        """Put the last prompts and a summary in place of the history: each in a quarter of
+        `room`. The history is sent as far as it fits into `room`, or whole if it `fits`; less of
+        it if the service refuses that."""
+        history = self.state.messages if fits else fit(self.state.messages, room)
+        summary = ""
+        while not summary:
+            try:
+                summary = await self._ask(caller, request, history, wish)
+            except ContextOverflow as error:
+                room = estimate_tokens(history) // 2
+                if room < LEAST_ROOM:
+                    raise _cannot_shrink(self._estimate(request), error) from error
+                history = fit(history, room)
+        kept: list[Message] = []
+        left = room // 4
+        for prompt in reversed(recent_prompts(self.state.messages)):
+            kept.insert(0, shortened(prompt, max(left, SAID_TOKENS)))
+            left -= estimate_tokens(kept[:1])
+        return await self._finish(caller, kept, shortened_text(summary, room // 4), trigger)
+
+    async def _ask(
+        self, caller: ModelCaller, request: ModelRequest, history: Sequence[Message], wish: str
+    ) -> str:
+        """Ask for a summary of `history`.
+
+        The request is the one for the next answer, with one message more: so the provider's
+        cache of it serves.
+        """
+        prologue = request.messages[: len(request.messages) - len(self.state.messages)]
+        messages = [*prologue, *history, {"role": "user", "content": clean_text(wish)}]
+        asked = replace(request, messages=messages, response_format=None)
 
         async def take(_: str) -> None:
             self.check()
 
-        response, finished = await caller.call(
-            asked, take, context_size=self.state.estimate_tokens()
-        )
+        size = estimate_tokens(history)
+        response, finished = await caller.call(asked, take, context_size=size)
         await caller.out.emit(finished)
         summary = clean_text(response.text).strip()
         if not summary:
             raise ModelError("the model gave no summary of the conversation")
+        return summary
+
+    async def _finish(
+        self,
+        caller: ModelCaller,
+        kept: Sequence[Message],
+        summary: str,
+        trigger: CompactionTrigger,
+    ) -> CompactionFinished:
+        messages = [*kept, summary_message(summary)] if summary else kept
         event = CompactionFinished(
+            kept=kept,
             summary=summary,
-            tokens_before=before,
-            tokens_after=estimate_tokens(compacted(self.state.messages, summary)),
+            tokens_before=self.state.context_tokens,
+            tokens_after=estimate_tokens(messages),
             trigger=trigger,
         )
         await caller.out.emit(event)
@@ -98,9 +200,34 @@ class HistoryCompactor:
         """How many tokens fit into `model`'s context, as far as it matters for the history."""
         if self.window is not None:
             return self.window
-        if self._size() <= FULL * SMALLEST_WINDOW:
+        if self.state.context_tokens <= FULL * SMALLEST_WINDOW:
             return None  # so short conversations read no list of models
         return await self.look_up(model)
 
-    def _size(self) -> int:
-        return max(self.state.last_input_tokens, self.state.estimate_tokens())
+    def _is_full(self, window: int) -> bool:
+        grown = self.state.tokens_since_compaction
+        return (
+            self.state.context_tokens > FULL * window
+            and (grown is None or grown > LEAST_GAIN * window)
+            and any(message["role"] == "assistant" for message in self.state.messages)
+        )
+
+    def _room(self, request: ModelRequest, window: int) -> int:
+        """How many estimated tokens of the history fit beside the system prompt and the tools."""
+        estimated = self._estimate(request)
+        rate = min(MOST_PER_ESTIMATED, max(1.0, self.state.context_tokens / estimated))
+        others = estimated - self.state.estimate_tokens()
+        return max(int(window / rate) - others, SMALLEST_WINDOW // 4)
+
+    def _estimate(self, request: ModelRequest) -> int:
+        tools = len(json.dumps([*request.tools])) // CHARS_PER_TOKEN
+        return max(1, estimate_tokens(request.messages) + tools)
+
+
+def _cannot_shrink(tokens: int, error: ContextOverflow) -> ModelError:
+    return ModelError(
+        f"the request of about {tokens} tokens does not fit into the model's context, and the "
+        "conversation cannot be made shorter: shorten the prompt, the system prompt or the list "
+        f"of tools, or use a model with a larger context ({error})",
+        status=error.status,
+    )

@@ -202,6 +202,7 @@ def _compact(event: CompactionFinished) -> Record:
         "tokens_after": event.tokens_after,
         "trigger": event.trigger,
         "summary": event.summary,
+        "kept": list(event.kept),
     }
 
 

@@ -13,6 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from paddock._logs import get_logger
 from paddock.errors import TraceError
 from paddock.runtime.conversation.records import approval_record, decision_record, usage_fields
+from paddock.runtime.conversation.shortening import (
+    CHARS_PER_TOKEN,
+    message_characters,
+    message_text,
+)
 from paddock.runtime.conversation.trace import encode_record, read_records
 from paddock.runtime.core.approval import ToolApprovalItem, ToolDecision
 from paddock.runtime.core.calls import OpenCall, parse_arguments
@@ -24,9 +29,8 @@ if TYPE_CHECKING:
     from paddock.runtime.conversation.records import Record
     from paddock.runtime.core.events import SessionStatus
 
-__all__ = ["State", "StateObserver", "compacted", "estimate_tokens", "stamped"]
+__all__ = ["State", "StateObserver", "recent_prompts", "stamped", "summary_message"]
 
-CHARS_PER_TOKEN = 4
 RECENT_PROMPTS = 3
 """The user's messages that a compaction keeps, in their own words."""
 
@@ -71,6 +75,8 @@ class State:
         self.trace_end = 0
         """Bytes of its trace that this state has seen."""
         self._characters = 0
+        self._characters_sent = 0  # of the last model call
+        self._characters_compacted = 0  # what the last compaction left
         self._open: dict[str, OpenCall] = {}
         self._order: dict[str, int] = {}
         self._call_ids: set[str] = set()
@@ -151,11 +157,26 @@ class State:
 
     def get_user_messages(self) -> list[str]:
         """The texts of the user's messages."""
-        return [_text(message) for message in self.messages if message["role"] == "user"]
+        return [message_text(message) for message in self.messages if message["role"] == "user"]
 
     def estimate_tokens(self) -> int:
         """The size of the messages, at four characters for a token."""
         return self._characters // CHARS_PER_TOKEN
+
+    @property
+    def context_tokens(self) -> int:
+        """The size of the next request: what the service counted for the last one, and an
+        estimate of what came since."""
+        added = max(0, self._characters - self._characters_sent)
+        counted = self.last_input_tokens + added // CHARS_PER_TOKEN
+        return max(counted if self.last_input_tokens else 0, self.estimate_tokens())
+
+    @property
+    def tokens_since_compaction(self) -> int | None:
+        """An estimate of what came since the history was last compacted; None if it never was."""
+        if not self._characters_compacted:
+            return None
+        return (self._characters - self._characters_compacted) // CHARS_PER_TOKEN
 
     @property
     def observers(self) -> tuple[StateObserver, ...]:
@@ -172,8 +193,12 @@ class State:
 
     def replace_with_summary(self, summary: str) -> None:
         """Put the last `RECENT_PROMPTS` user messages and `summary` in place of all messages."""
-        self.messages = compacted(self.messages, summary)
-        self._characters = sum(map(_size, self.messages))
+        self._replace([*recent_prompts(self.messages), summary_message(summary)])
+
+    def _replace(self, messages: list[Message]) -> None:
+        self.messages = messages
+        self._characters = sum(map(message_characters, self.messages))
+        self._characters_compacted = self._characters
         self._open.clear()
         self.last_input_tokens = 0
 
@@ -232,12 +257,12 @@ class State:
                 break
             place -= 1
         self.messages.insert(place, message)
-        self._characters += _size(message)
+        self._characters += message_characters(message)
         self._open.pop(call_id, None)
 
     def _append(self, message: Message) -> None:
         self.messages.append(message)
-        self._characters += _size(message)
+        self._characters += message_characters(message)
 
     def _start_tool(self, record: Record) -> None:
         call = self._open.get(record["tool_call_id"])
@@ -271,6 +296,7 @@ class State:
             usage = replace(usage, cached_tokens=record.get("cache_read_tokens") or 0)
         self.total += usage
         self.last_input_tokens = usage.input_tokens
+        self._characters_sent = self._characters
 
     def _end_child_model(self, record: Record) -> None:
         self.total += _usage(record)
@@ -283,8 +309,9 @@ class State:
         self.session_id = record.get("session_id", self.session_id)
 
     def _compact(self, record: Record) -> None:
-        if "summary" in record:  # other programs do not write it
-            self.replace_with_summary(record["summary"])
+        if "kept" in record:  # other programs do not write it
+            summary = record["summary"]
+            self._replace([*record["kept"], *([summary_message(summary)] if summary else [])])
 
 
 _NOT_MESSAGE = frozenset({"type", "ts", "timestamp"})
@@ -303,18 +330,18 @@ _HANDLERS: Mapping[str, Callable[[State, Record], None]] = {
 }
 
 
-def compacted(messages: Sequence[Message], summary: str) -> list[Message]:
-    """What `State.replace_with_summary` makes of `messages`."""
+def recent_prompts(messages: Sequence[Message]) -> list[Message]:
+    """Return the last `RECENT_PROMPTS` messages of the user's own."""
     prompts = [
         message
         for message in messages
-        if message["role"] == "user" and not _text(message).startswith(SUMMARY_PREFIX)
+        if message["role"] == "user" and not message_text(message).startswith(SUMMARY_PREFIX)
     ]
-    return [*prompts[-RECENT_PROMPTS:], {"role": "user", "content": SUMMARY_PREFIX + summary}]
+    return prompts[-RECENT_PROMPTS:]
 
 
-def estimate_tokens(messages: Iterable[Message]) -> int:
-    return sum(map(_size, messages)) // CHARS_PER_TOKEN
+def summary_message(summary: str) -> Message:
+    return {"role": "user", "content": SUMMARY_PREFIX + summary}
 
 
 def _start_record(call: OpenCall) -> Record:
@@ -328,16 +355,3 @@ def _start_record(call: OpenCall) -> Record:
 
 def _usage(record: Record) -> Usage:
     return Usage(**{name: record.get(name) or 0 for name in _USAGE_NAMES})
-
-
-def _text(message: Message) -> str:
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    return "".join(part.get("text", "") for part in parts if isinstance(part, dict))
-
-
-def _size(message: Message) -> int:
-    calls = message.get("tool_calls") or ()
-    return len(_text(message)) + sum(len(call["function"]["arguments"]) for call in calls)

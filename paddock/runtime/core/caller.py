@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from paddock._concurrency import finish
-from paddock.errors import ModelError
+from paddock.errors import ContextOverflow, ModelError
 from paddock.runtime.core.events import ModelFinished, ModelStarted
 from paddock.runtime.core.model import ModelResponse, ModelRetry, TextDelta
+from paddock.runtime.core.overflow import is_overflow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,13 +39,19 @@ class ModelCaller:
     ) -> tuple[ModelResponse, ModelFinished]:
         """Make one model call. The caller emits the event that is returned.
 
-        Raise `BudgetExceeded`, before the call is made, if the budget is used up, and
-        `ModelError`. When cancelled, the model's stream is closed first.
+        Raise `BudgetExceeded`, before the call is made, if the budget is used up,
+        `ContextOverflow` if the request is too long, and other `ModelError`s. When cancelled,
+        the model's stream is closed first.
         """
         self.meter.begin_turn()
         started = await self.out.emit(ModelStarted(model=request.model, context_size=context_size))
-        with self.out.around(started):
-            response = await _answer(self.client.stream(request), take, self.out.emit)
+        try:
+            with self.out.around(started):
+                response = await _answer(self.client.stream(request), take, self.out.emit)
+        except ModelError as error:
+            if is_overflow(error) and not isinstance(error, ContextOverflow):
+                raise ContextOverflow(str(error), status=error.status) from error
+            raise
         self.meter.spend(response.usage)
         self.calls += 1
         finished = ModelFinished(model=request.model, usage=response.usage, call_index=self.calls)

@@ -13,7 +13,7 @@ from paddock.process import CommandFinished
 from paddock.runtime.core.model import ModelRetry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from paddock.runtime.core.approval import Approvals
     from paddock.runtime.core.model import Message, Usage
@@ -212,8 +212,10 @@ class CompactionStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactionFinished:
-    """The history is now the last user messages and `summary`. Sizes are in tokens."""
+    """The history is now the messages `kept`, and `summary` if that is not empty. Sizes are in
+    tokens."""
 
+    kept: Sequence[Message]
     summary: str
     tokens_before: int
     tokens_after: int

@@ -12,7 +12,7 @@ import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from paddock.errors import ModelError
+from paddock.errors import ContextOverflow, ModelError
 from paddock.runtime.core.approval import ApprovalInterrupt
 from paddock.runtime.core.caller import ModelCaller
 from paddock.runtime.core.calls import PreparedCall, prepare_calls, reopened
@@ -32,6 +32,9 @@ from paddock.runtime.core.text import clean_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from paddock.runtime.core.caller import TakeText
+    from paddock.runtime.core.events import ModelFinished
+    from paddock.runtime.core.model import ModelResponse
     from paddock.runtime.core.rules import Rules
     from paddock.runtime.core.spec import LoopSpec
 
@@ -92,10 +95,6 @@ class AgentLoop:
     async def _answer(self) -> list[PreparedCall]:
         """Ask for the next answer and put it into the history, whole or as far as it came."""
         self.phase = "during model response"
-        request = self.spec.full_request(await self._rules_now())
-        if self.spec.compactor is not None:
-            await self.spec.compactor.make_room(self._caller, request)
-            request = self.spec.full_request(await self._rules_now())
         pieces: list[str] = []
 
         async def take(text: str) -> None:
@@ -104,9 +103,7 @@ class AgentLoop:
             await self.spec.out.emit(TextAdded(text=pieces[-1]))
 
         try:
-            response, finished = await self._caller.call(
-                request, take, context_size=self.spec.history.estimate_tokens()
-            )
+            response, finished = await self._ask(take, pieces)
         except BaseException:
             if pieces:
                 self.text = "".join(pieces)
@@ -119,6 +116,25 @@ class AgentLoop:
         for kept in [out.keep(finished), out.keep(MessageAdded(message=message))]:
             await out.show(kept)
         return calls
+
+    async def _ask(
+        self, take: TakeText, pieces: Sequence[str]
+    ) -> tuple[ModelResponse, ModelFinished]:
+        """Make the model call. A history that is too long for it is shortened first, or when the
+        service refuses it. `pieces` is what was taken of the answer."""
+        compactor = self.spec.compactor
+        request = self.spec.full_request(await self._rules_now())
+        if compactor is not None and await compactor.make_room(self._caller, request):
+            request = self.spec.full_request(await self._rules_now())
+        while True:
+            size = self.spec.history.estimate_tokens()
+            try:
+                return await self._caller.call(request, take, context_size=size)
+            except ContextOverflow as error:
+                if compactor is None or pieces:
+                    raise
+                await compactor.after_overflow(self._caller, request, error)
+            request = self.spec.full_request(await self._rules_now())
 
     async def _accept_answer(self) -> bool:
         """Whether the answer is what was asked for. If not, the model is told, once."""

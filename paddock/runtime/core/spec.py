@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from paddock.runtime.core.tool import ToolContext
 
 if TYPE_CHECKING:
+    from paddock.errors import ContextOverflow
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.caller import ModelCaller
     from paddock.runtime.core.emitter import Emitter
@@ -54,11 +55,19 @@ class AnswerReader(Protocol):
 class Compactor(Protocol):
     """Keeps a conversation within the model's context window."""
 
-    async def make_room(self, caller: ModelCaller, request: ModelRequest) -> None:
+    async def make_room(self, caller: ModelCaller, request: ModelRequest) -> bool:
         """Shorten the history if `request`, which is about to be sent, is too long.
 
-        The history is changed by emitting events. Raise `ModelError` when it cannot be made
-        short enough.
+        The history is changed by emitting events. Return whether it was.
+        """
+        ...
+
+    async def after_overflow(
+        self, caller: ModelCaller, request: ModelRequest, error: ContextOverflow
+    ) -> None:
+        """Shorten the history because the service refused `request` as too long.
+
+        Raise `ModelError` when the history cannot be made shorter.
         """
         ...
 

@@ -263,3 +263,15 @@ def test_the_working_directory_of_the_config_is_the_backends(backend: CountingBa
     assert Agent(dataclasses.replace(config, working_dir=None)).create_backend() is backend
     with pytest.raises(ConfigError, match="no backend is called"):
         Agent(AgentConfig(backend="nowhere")).create_backend()
+
+
+def test_the_context_window_of_a_model_survives_the_file() -> None:
+    config = AgentConfig.from_yaml(b"context_window: 16000\n")
+    assert config.context_window == 16_000
+    assert AgentConfig.from_yaml(config.to_yaml()) == config
+
+
+@pytest.mark.parametrize("written", ["much", "true", "16e3", "-1"])
+def test_a_context_window_is_a_positive_whole_number(written: str) -> None:
+    with pytest.raises(ConfigError, match="context_window"):
+        AgentConfig.from_yaml(f"context_window: {written}\n".encode())

@@ -75,7 +75,9 @@ SANDBOX: list[Event] = [
     ProvisionFinished(backend="local", duration=0.5, sandbox_id="s-1"),
     CommandFinished(backend="local", sandbox_id="s-1", duration=0.5, exit_code=0),
 ]
-COMPACTED = CompactionFinished(summary="All.", tokens_before=9, tokens_after=1, trigger="auto")
+COMPACTED = CompactionFinished(
+    kept=(), summary="All.", tokens_before=9, tokens_after=1, trigger="auto"
+)
 RULES = {"profile": "developer", "approvals": "asked", "terms": "5e"}
 BEGUN = RunStarted(
     session_id="s", run_id=3, prompt="Go.", profile="developer", approvals="asked", terms="5e"
