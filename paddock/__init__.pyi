@@ -110,10 +110,12 @@ from .runtime.core.events import (
     TextAdded as TextAdded,
     ToolBlocked as ToolBlocked,
     ToolFinished as ToolFinished,
+    ToolProgress as ToolProgress,
     ToolStarted as ToolStarted,
     TraceRepaired as TraceRepaired,
     TurnFinished as TurnFinished,
 )
+from .runtime.core.context import RunContext as RunContext
 from .runtime.core.model import (
     ModelClient as ModelClient,
     ModelEvent as ModelEvent,
@@ -124,7 +126,7 @@ from .runtime.core.model import (
     Usage as Usage,
 )
 from .runtime.core.tool import (
-    ToolContext as ToolContext,
+    RunAborted as RunAborted,
     ToolInvocation as ToolInvocation,
     ToolOutput as ToolOutput,
 )

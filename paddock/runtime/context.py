@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from paddock.errors import PaddockError
+from paddock.runtime.core.tool import RunAborted
 
 if TYPE_CHECKING:
     from paddock.runtime.agents.runner import AgentRunner
@@ -19,23 +20,18 @@ __all__ = ["SessionContext"]
 
 @dataclass(kw_only=True)
 class SessionContext:
-    """The sandbox of the session with the run's secrets, and agents that work for it.
-
-    `failure` is what kept the sandbox from being made.
-    """
+    """The sandbox of the session with the run's secrets, and agents that work for it."""
 
     keeper: Keeper[Sandbox]
     secrecy: SecretScope
     runner: AgentRunner
-    failure: Exception | None = None
 
     async def sandbox(self) -> Sandbox:
-        """The session's sandbox, made at the first call, once."""
+        """Return the session's sandbox, made at the first call; see `RunContext.sandbox`."""
         try:
             return self.secrecy.lend(await self.keeper.get())
         except Exception as error:
-            self.failure = error
-            raise
+            raise RunAborted(error) from error
 
     async def run_agent(self, task: AgentTask) -> AgentReport:
         """Run an agent for a tool; see `RunAgent`."""
@@ -44,5 +40,5 @@ class SessionContext:
             return await self.runner.run_agent(task)
         except PaddockError as error:
             if task.shares_sandbox:  # what one could not make, nobody here can
-                self.failure = error
+                raise RunAborted(error) from error
             raise

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from paddock.runtime.agents.runner import AgentRunner
 from paddock.runtime.approvals.rules import rules_of
 from paddock.runtime.context import SessionContext
 from paddock.runtime.context_window import context_window
 from paddock.runtime.conversation.compaction import HistoryCompactor
+from paddock.runtime.core.context import RunContext
 from paddock.runtime.core.model import ModelRequest
 from paddock.runtime.core.spec import LoopSpec
 from paddock.runtime.gate import CallbackGate
@@ -83,10 +84,18 @@ class SessionParts:
         own = rules_of(self.agent(), self.settings.approval_callback)
         return own if self.settings.oversight is None else self.settings.oversight(own)
 
-    def _context(self, meter: UsageMeter, out: Emitter) -> SessionContext:
+    def _context(self, meter: UsageMeter, out: Emitter) -> RunContext[Any]:
         host = SubSessions(parts=self, meter=meter, endpoint=self.agent().endpoint)
         runner = AgentRunner(host=host, out=out, max_depth=self.settings.max_agent_depth)
-        return SessionContext(keeper=self.sandbox, secrecy=self.secrecy, runner=runner)
+        lent = SessionContext(keeper=self.sandbox, secrecy=self.secrecy, runner=runner)
+        return RunContext(
+            deps=self.settings.deps,
+            session_id=self.state.session_id or "",
+            agent_path=out.origin.agent_path,
+            redactor=out.redactor,
+            get_sandbox=lent.sandbox,
+            agents=lent,
+        )
 
     def compactor(self, check: Callable[[], None]) -> HistoryCompactor:
         return HistoryCompactor(

@@ -32,6 +32,7 @@ from paddock.runtime.core.events import (
     TextAdded,
     ToolBlocked,
     ToolFinished,
+    ToolProgress,
     ToolStarted,
     TraceRepaired,
     TurnFinished,
@@ -205,7 +206,7 @@ def agent_event(event: Event) -> AgentEvent | None:  # noqa: C901 - one case for
             return AgentEvent("error", content=event.message)
         case RunCancelled():
             return AgentEvent("cancelled", content=event.message)
-        case MessageAdded() | ModelStarted() | ApprovalDecided() | TraceRepaired():
+        case ToolProgress() | MessageAdded() | ModelStarted() | ApprovalDecided() | TraceRepaired():
             return None
         case RunStarted() | RulesChanged() | RunFinished() | ChildModelFinished():
             return None

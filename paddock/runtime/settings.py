@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from paddock.runtime.core.budget import Budget, UsageMeter
 from paddock.runtime.core.emitter import TOP, Origin
@@ -36,6 +36,8 @@ class SessionSettings:
     `budget`
         Bounds all runs from then on together: a `Budget`, or a `UsageMeter` that others
         share. A run that reaches it ends as ``budget``.
+    `deps`
+        What tools get as `RunContext.deps`.
     `budget_gate`
         Given the last input tokens after each turn with tools; a text that it returns
         is told to the agent.
@@ -59,6 +61,7 @@ class SessionSettings:
     cancel_check: CancelCheck | None = None
     auto_compact: bool = True
     context_window: int | None = None
+    deps: Any = None
     budget_gate: BudgetGate | None = None
     on_provision: ProgressCallback | None = None
     system_prompt: str | None = None

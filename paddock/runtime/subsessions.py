@@ -67,6 +67,7 @@ class SubSessions:
         session.sinks = sub.sinks
         session.oversight = sub.oversight
         session.cancel_check = task.cancel_check
+        session.deps = settings.deps
         session.auto_compact = settings.auto_compact
         session.context_window = settings.context_window
         session.on_provision = settings.on_provision

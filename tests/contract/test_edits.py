@@ -5,28 +5,18 @@ Row C21 of the reliability document.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from paddock.runtime.core.tool import ToolInvocation
 from paddock.runtime.tools.factory import build_registry
+from tests.lending import lending
 
 if TYPE_CHECKING:
     from paddock.sandbox import Sandbox
 
 pytestmark = pytest.mark.rows("C21")
-
-
-@dataclass
-class Context:
-    """What a session lends to its tools, without a session."""
-
-    live: Sandbox
-
-    async def sandbox(self) -> Sandbox:
-        return self.live
 
 
 @pytest.mark.parametrize(
@@ -63,7 +53,7 @@ async def test_an_edit_of_a_file_that_changed_since_it_was_read_is_a_conflict(
                 call_id="1",
                 tool_name="edit",
                 arguments={"path": "f", "old_string": "one", "new_string": "1"},
-                context=Context(sandbox),
+                context=lending(sandbox),
             )
         )
     assert not output.success

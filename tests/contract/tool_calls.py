@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from paddock.runtime.core.tool import ToolInvocation, ToolOutput
 from paddock.runtime.tools.factory import build_registry
+from tests.lending import lending
 
 if TYPE_CHECKING:
     from paddock.runtime.permissions.profile import PermissionProfile
@@ -17,23 +17,14 @@ if TYPE_CHECKING:
 Call: TypeAlias = Callable[..., Awaitable[ToolOutput]]
 
 
-@dataclass
-class Context:
-    """What a session lends to its tools, without a session."""
-
-    live: Sandbox
-
-    async def sandbox(self) -> Sandbox:
-        return self.live
-
-
 def caller(sandbox: Sandbox, profile: str | PermissionProfile) -> Call:
     registry = build_registry(profile)
 
     async def call(tool: str, **arguments: Any) -> ToolOutput:
-        context = Context(sandbox)
         return await registry.dispatch(
-            ToolInvocation(call_id="1", tool_name=tool, arguments=arguments, context=context)
+            ToolInvocation(
+                call_id="1", tool_name=tool, arguments=arguments, context=lending(sandbox)
+            )
         )
 
     return call

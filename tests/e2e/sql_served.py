@@ -20,26 +20,17 @@ import pymysql
 from paddock.runtime.core.tool import ToolInvocation, ToolOutput
 from paddock.runtime.tools.sql.config import parse_databases
 from paddock.runtime.tools.sql.handler import DatabaseHandler, database_handlers
+from tests.lending import lending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from paddock.sandbox import Sandbox
+    from paddock.runtime.core.context import RunContext
     from tests.conftest import Require
 
 PASSWORD = "s3cret-of-agent"
 STARTING = 50.0
 """Seconds for a server to start, on a machine that is busy."""
-
-
-class Context:
-    """What a call is told of its run: the sandbox."""
-
-    def __init__(self, live: Sandbox) -> None:
-        self._live = live
-
-    async def sandbox(self) -> Sandbox:
-        return self._live
 
 
 class DatabaseServer(ABC):
@@ -292,11 +283,9 @@ def handler(settings: dict[str, Any], *, mutations: bool = False) -> DatabaseHan
 
 
 async def call(
-    tool: DatabaseHandler, context: Context | None = None, **arguments: Any
+    tool: DatabaseHandler, context: RunContext[None] | None = None, **arguments: Any
 ) -> ToolOutput:
-    return await tool.handle(
-        ToolInvocation(call_id="1", tool_name=tool.name, arguments=arguments, context=context)
-    )
+    return await tool.handle(ToolInvocation("1", tool.name, arguments, context or lending()))
 
 
 async def query(tool: DatabaseHandler, sql: str) -> ToolOutput:

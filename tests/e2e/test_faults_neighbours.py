@@ -23,6 +23,7 @@ from paddock.runtime.core.tool import ToolInvocation
 from paddock.runtime.permissions.profile import load_profile
 from paddock.runtime.tools.factory import build_registry
 from paddock.sandbox import Resources
+from tests.lending import lending
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -221,15 +222,9 @@ def _operations(sandbox: Sandbox, target: Path) -> dict[str, Operation]:
     (target / "up").mkdir()
     (target / "up" / "secret").write_text("mine")
 
-    class Context:
-        async def sandbox(self) -> Sandbox:
-            return sandbox
-
     async def edit(path: str) -> object:
         arguments = {"path": path, "old_string": CANARY, "new_string": "mine"}
-        return await registry.dispatch(
-            ToolInvocation(call_id="1", tool_name="edit", arguments=arguments, context=Context())
-        )
+        return await registry.dispatch(ToolInvocation("1", "edit", arguments, lending(sandbox)))
 
     return {
         "read_bytes": fs.read_bytes,

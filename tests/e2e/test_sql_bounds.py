@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock.backends.local import LocalBackend
-from tests.e2e.sql_served import Context, call, mariadb, postgresql, query
+from tests.e2e.sql_served import call, mariadb, postgresql, query
+from tests.lending import lending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +93,7 @@ async def test_an_export_says_what_was_too_long_for_it(
     async with LocalBackend(isolation="none", working_dir=str(tmp_path)).sandbox() as sandbox:
         output = await call(
             postgres.handler(),
-            Context(sandbox),
+            lending(sandbox),
             operation="export_query",
             sql=sql,
             export_path="x.csv",

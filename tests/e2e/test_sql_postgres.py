@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock.backends.local import LocalBackend
-from tests.e2e.sql_served import PASSWORD, Context, call, postgresql, query
+from tests.e2e.sql_served import PASSWORD, call, postgresql, query
+from tests.lending import lending
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from paddock.runtime.core.context import RunContext
     from tests.conftest import Require
     from tests.e2e.sql_served import PostgreSQL
 
@@ -29,9 +31,9 @@ def server(require: Require) -> Iterator[PostgreSQL]:
 
 
 @pytest.fixture
-async def context(tmp_path: Path) -> AsyncIterator[Context]:
+async def context(tmp_path: Path) -> AsyncIterator[RunContext[None]]:
     async with LocalBackend(isolation="none", working_dir=str(tmp_path)).sandbox() as sandbox:
-        yield Context(sandbox)
+        yield lending(sandbox)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ async def test_a_server_that_stops_answering_holds_no_call(server: PostgreSQL) -
 @pytest.mark.rows("S-49")
 @pytest.mark.parametrize("parameter", ["export_path", "output_path"])
 async def test_a_query_is_exported_to_the_sandbox(
-    server: PostgreSQL, context: Context, parameter: str
+    server: PostgreSQL, context: RunContext[None], parameter: str
 ) -> None:
     sql = "SELECT id, name FROM customers ORDER BY id"
     output = await call(

@@ -57,7 +57,7 @@ def _registry(file: Path, *, timeout: float, profile: str = "readonly") -> ToolR
 
 def _asked(sql: str) -> ToolInvocation:
     arguments = {"operation": "query", "sql": sql}
-    return ToolInvocation(call_id="1", tool_name="sqlite", arguments=arguments, context=None)
+    return ToolInvocation(call_id="1", tool_name="sqlite", arguments=arguments)
 
 
 @pytest.mark.parametrize("name", STATEMENTS)

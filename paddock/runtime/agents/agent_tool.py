@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from paddock.errors import ConfigError
-from paddock.runtime.core.subagent import AgentTask
 from paddock.runtime.core.tool import TOOL_NAME, ToolOutput
 from paddock.runtime.response_format import schema_validator
 from paddock.runtime.tools.child import ChildTool
@@ -80,17 +79,15 @@ class AgentToolHandler(ChildTool):
         instruction = self._format(dict(invocation.arguments))
         if not instruction.strip():
             return ToolOutput(content="The input is empty: say what to do.", success=False)
-        task = AgentTask(
-            instruction=instruction,
-            call_id=invocation.call_id,
-            tool_name=invocation.tool_name,
+        report = await invocation.context.run_agent(
+            instruction,
             agent=self._agent,
             system_prompt=self._system_prompt,
             approval_callback=self._approval_callback,
             cancel_check=self._cancel_check,
             without=frozenset({self.name} if self._agent is None else ()),
         )
-        return await self.run_agent(invocation, task)
+        return self.output(report)
 
 
 def _prompt(arguments: dict[str, Any]) -> str:

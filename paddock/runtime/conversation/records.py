@@ -31,6 +31,7 @@ from paddock.runtime.core.events import (
     TextAdded,
     ToolBlocked,
     ToolFinished,
+    ToolProgress,
     ToolStarted,
     TraceRepaired,
     TurnFinished,
@@ -63,7 +64,7 @@ def records(event: Event) -> tuple[Record, ...]:  # noqa: C901 - one case for ea
     match event:
         case MessageAdded():
             return (_message(event.message),)
-        case TextAdded() | CompactionStarted() | TurnFinished():
+        case TextAdded() | ToolProgress() | CompactionStarted() | TurnFinished():
             return ()
         case ProvisionStarted() | ProvisionFinished() | CommandFinished():
             return ()

@@ -43,6 +43,7 @@ __all__ = [
     "TextAdded",
     "ToolBlocked",
     "ToolFinished",
+    "ToolProgress",
     "ToolStarted",
     "TraceRepaired",
     "TurnFinished",
@@ -164,6 +165,16 @@ class ToolStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolProgress:
+    """What a call that runs says about itself; see `RunContext.progress`. The trace
+    does not have it."""
+
+    call_id: str
+    tool_name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolFinished:
     """The result of a call that was started. `duration` is in seconds."""
 
@@ -278,6 +289,7 @@ Event = (
     | ApprovalDecided
     | ApprovalPending
     | ToolStarted
+    | ToolProgress
     | ToolFinished
     | ToolBlocked
     | ProvisionStarted

@@ -9,25 +9,29 @@ Knows neither the model nor who approves calls.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
 from paddock._logs import get_logger
 from paddock.errors import ModelError, SandboxLost
-from paddock.runtime.core.events import ToolFinished, ToolStarted
+from paddock.runtime.core.cancellation import CancellationToken
+from paddock.runtime.core.events import ToolFinished, ToolProgress, ToolStarted
 from paddock.runtime.core.inside import part_of
 from paddock.runtime.core.output import truncate_output
-from paddock.runtime.core.tool import InvalidCall, ToolInvocation, ToolOutput
+from paddock.runtime.core.text import clean_text
+from paddock.runtime.core.tool import InvalidCall, RunAborted, ToolInvocation, ToolOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from paddock.runtime.core.calls import PreparedCall
+    from paddock.runtime.core.context import RunContext
     from paddock.runtime.core.emitter import Emitter, Envelope
     from paddock.runtime.core.history import History
-    from paddock.runtime.core.spec import LoopContext
     from paddock.runtime.core.tool import ToolCatalog
 
 __all__ = ["Execution", "groups"]
@@ -39,6 +43,13 @@ CANCEL_TIMEOUT = 10.0
 """Seconds that a cancelled tool may take to end: sandbox commands need less than one
 (they are killed); a tool that swallows its cancellation is left behind and told."""
 
+MAX_PROGRESS = 100
+"""Reports of progress that wait to be shown, of all calls that run at once; older ones are
+dropped: a tool may report faster than a terminal shows."""
+
+MAX_PROGRESS_TEXT = 2000
+"""Characters of one report: a line or two for a person."""
+
 _log = get_logger(__name__)
 
 
@@ -48,9 +59,12 @@ class Execution:
     before it is cut to what a model may read: half a secret could not be found."""
 
     history: History
-    context: LoopContext
+    context: RunContext[Any]
     out: Emitter
     check: Callable[[], None]
+    _progress: deque[ToolProgress] = field(default_factory=lambda: deque(maxlen=MAX_PROGRESS))
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when there is progress to show, or a call has ended."""
     _invalid_turns: int = 0
     _begun: dict[str, Envelope] = field(default_factory=dict)
     """The intents of calls that do not run yet, by their ids."""
@@ -70,7 +84,7 @@ class Execution:
         """Run `calls` at once by the tools of `registry`; their results are on the disk when
         this returns.
 
-        Raises `SandboxLost`, and what kept the sandbox from being made. Cancelled, the tools
+        Raises `SandboxLost`, and the cause of a `RunAborted`. Cancelled, the tools
         have ended before it passes on, and results that had come are recorded.
         """
         tasks = {asyncio.create_task(self._call(call, registry)): call for call in calls}
@@ -87,14 +101,38 @@ class Execution:
         self, tasks: Mapping[asyncio.Task[ToolFinished], PreparedCall]
     ) -> list[ToolFinished]:
         results = []
-        pending = set(tasks)
+        pending = dict(tasks)
+        for task in tasks:
+            task.add_done_callback(lambda _: self._news.set())
         while pending:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for task, call in tasks.items():
-                if task in done:
-                    results.append(_result(task, call))
-                    await self.out.emit(results[-1])
+            await self._news.wait()
+            self._news.clear()
+            done = [task for task in pending if task.done()]
+            while self._progress:
+                await self.out.emit(self._progress.popleft())
+            for task in done:
+                results.append(_result(task, pending.pop(task)))
+                await self.out.emit(results[-1])
         return results
+
+    def _context(self, call: PreparedCall) -> RunContext[Any]:
+        """Return what the tool gets for `call`."""
+        loop = asyncio.get_running_loop()
+
+        def report(text: str) -> None:
+            shown = clean_text(str(text)[:MAX_PROGRESS_TEXT])
+            self._progress.append(ToolProgress(call_id=call.id, tool_name=call.name, text=shown))
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens
+                loop.call_soon_threadsafe(self._news.set)
+
+        return replace(
+            self.context,
+            call_id=call.id,
+            tool_name=call.name,
+            run_id=self.out.run_id,
+            cancellation=CancellationToken(),
+            on_progress=report,
+        )
 
     async def _call(self, call: PreparedCall, registry: ToolCatalog) -> ToolFinished:
         started, begun = time.monotonic(), self._begun.pop(call.id)
@@ -109,7 +147,7 @@ class Execution:
                 call_id=call.id,
                 tool_name=call.name,
                 arguments=call.arguments,
-                context=self.context,
+                context=self._context(call),
             )
             with part_of(), self.out.around(begun):
                 output = await registry.dispatch(invocation)
@@ -143,10 +181,10 @@ class Execution:
 
     def _raise_if_lost(self, results: Sequence[ToolFinished]) -> None:
         """Raise what no further call could mend."""
-        if self.context.failure is not None:
-            raise self.context.failure
         for result in results:
             error = self._errors.get(result.call_id)
+            if isinstance(error, RunAborted):
+                raise error.cause
             if isinstance(error, SandboxLost):
                 raise SandboxLost(result.content) from error
 

@@ -6,29 +6,21 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from paddock.runtime.core.tool import ToolContext
-
 if TYPE_CHECKING:
     from paddock.errors import ContextOverflow
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.caller import ModelCaller
+    from paddock.runtime.core.context import RunContext
     from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.core.history import History
     from paddock.runtime.core.model import ModelClient, ModelRequest
     from paddock.runtime.core.rules import ApprovalGate, Rules
 
-__all__ = ["AnswerReader", "BudgetGate", "Compactor", "InvalidAnswer", "LoopContext", "LoopSpec"]
+__all__ = ["AnswerReader", "BudgetGate", "Compactor", "InvalidAnswer", "LoopSpec"]
 
 BudgetGate = Callable[[int], str | Awaitable[str | None] | None]
 """Given the input tokens of the last model call; the agent is told a returned text as the
 user's."""
-
-
-class LoopContext(ToolContext, Protocol):
-    """What a run's tools get. `failure` is the error that kept the sandbox from being made."""
-
-    @property
-    def failure(self) -> Exception | None: ...
 
 
 class InvalidAnswer(ValueError):
@@ -79,6 +71,7 @@ class LoopSpec:
     - `request` is what all model calls have in common; its messages precede the `history`.
     - `rules` returns the rules for tool calls at that moment; they may change during a run.
     - `check` raises when the run is to be cancelled.
+    - `context` is what tools get, but for what is different in each call.
     - `before_call` is awaited before each model call.
     - `answer_reader` checks the final answer.
     """
@@ -88,7 +81,7 @@ class LoopSpec:
     history: History
     rules: Callable[[], Rules]
     gate: ApprovalGate
-    context: LoopContext
+    context: RunContext[Any]
     out: Emitter
     meter: UsageMeter
     check: Callable[[], None]

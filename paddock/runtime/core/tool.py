@@ -7,17 +7,17 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from paddock.runtime.core.context import NO_CONTEXT, RunContext
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-
-    from paddock.sandbox import Sandbox
 
 __all__ = [
     "TOOL_NAME",
     "InvalidCall",
     "Profile",
+    "RunAborted",
     "ToolCatalog",
-    "ToolContext",
     "ToolInvocation",
     "ToolOutput",
 ]
@@ -26,25 +26,14 @@ TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """What every service takes for the name of a tool."""
 
 
-class ToolContext(Protocol):
-    """What a session lends to its tools."""
-
-    async def sandbox(self) -> Sandbox:
-        """The session's sandbox, provisioned at the first call, once."""
-        ...
-
-
 @dataclass(frozen=True)
 class ToolInvocation:
-    """One call: `arguments` are parsed and fit the tool's schema.
-
-    `context` is None only where a tool is called by hand, outside a session.
-    """
+    """One call: `arguments` are parsed and fit the tool's schema."""
 
     call_id: str
     tool_name: str
     arguments: dict[str, Any]
-    context: ToolContext | None = None
+    context: RunContext[Any] = NO_CONTEXT
 
 
 @dataclass
@@ -58,6 +47,17 @@ class ToolOutput:
     success: bool = True
     metadata: dict[str, Any] = field(default_factory=dict)
     error: Exception | None = field(default=None, repr=False, compare=False)
+
+
+class RunAborted(Exception):
+    """Raised in a tool when no call of this run can succeed any more: the run raises `cause`."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return str(self.cause)
 
 
 class InvalidCall(ValueError):

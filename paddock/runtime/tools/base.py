@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from paddock.runtime.core.tool import ToolInvocation, ToolOutput
-    from paddock.sandbox import Sandbox
 
-__all__ = ["ToolHandler", "sandbox_of"]
+__all__ = ["ToolHandler"]
 
 
 class ToolHandler(ABC):
@@ -54,10 +53,3 @@ class ToolHandler(ABC):
                 "parameters": self.parameters,
             },
         }
-
-
-async def sandbox_of(invocation: ToolInvocation) -> Sandbox:
-    """The sandbox that the call is for; `RuntimeError` if it was made outside a session."""
-    if invocation.context is None:
-        raise RuntimeError(f"the tool '{invocation.tool_name}' needs a session's sandbox")
-    return await invocation.context.sandbox()

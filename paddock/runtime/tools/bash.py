@@ -10,7 +10,7 @@ from paddock.runtime.core.output import BYTES_PER_TOKEN, MAX_OUTPUT_TOKENS, trun
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
 from paddock.runtime.permissions.restricted_shell import RESTRICTED_ENV, Blocked, check_command
-from paddock.runtime.tools.base import ToolHandler, sandbox_of
+from paddock.runtime.tools.base import ToolHandler
 from paddock.sandbox import Fence
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class BashHandler(ToolHandler):
                 metadata={"command": command, "blocked": prepared.reason},
             )
         argv, env = prepared
-        sandbox = await sandbox_of(invocation)
+        sandbox = await invocation.context.sandbox()
         cwd = await self._directory(sandbox, invocation.arguments.get("working_dir"))
         facts = {"command": command, "working_dir": cwd}
         try:

@@ -1,6 +1,6 @@
 """What tools have in common that have another agent do the work. Knows no agent.
 
-Who runs the agent is the tool's context; see `RunAgent`.
+The tool's context runs the agent; see `RunContext.run_agent`.
 """
 
 from __future__ import annotations
@@ -8,14 +8,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from paddock.runtime.core.subagent import RunAgent
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.tools.base import ToolHandler
 
 if TYPE_CHECKING:
     from paddock.runtime.core.approval import ToolApprovalItem
-    from paddock.runtime.core.subagent import AgentReport, AgentTask
-    from paddock.runtime.core.tool import ToolInvocation
+    from paddock.runtime.core.subagent import AgentReport
 
 __all__ = ["ChildTool"]
 
@@ -26,12 +24,8 @@ SHOWN_ARGUMENTS = 300
 class ChildTool(ToolHandler):
     """A tool that has another agent do the work."""
 
-    async def run_agent(self, invocation: ToolInvocation, task: AgentTask) -> ToolOutput:
-        """What the agent of `task` says. Raises `RuntimeError` outside a session."""
-        context: object = invocation.context
-        if not isinstance(context, RunAgent):
-            raise RuntimeError(f"the tool '{invocation.tool_name}' needs a session")
-        report = await context.run_agent(task)
+    def output(self, report: AgentReport) -> ToolOutput:
+        """Return what the agent says."""
         return ToolOutput(
             content=_told(report),
             success=report.status == "completed",

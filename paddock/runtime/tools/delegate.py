@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from paddock.errors import ConfigError
-from paddock.runtime.core.subagent import AgentTask
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.tools.child import ChildTool
 
@@ -60,12 +59,10 @@ class DelegateHandler(ChildTool):
         instruction = invocation.arguments["instruction"]
         if not instruction.strip():
             return ToolOutput(content="The instruction is empty: say what to do.", success=False)
-        task = AgentTask(
-            instruction=instruction,
-            call_id=invocation.call_id,
-            tool_name=invocation.tool_name,
+        report = await invocation.context.run_agent(
+            instruction,
             full_context=invocation.arguments.get("full_context", False),
             own_sandbox=self.is_concurrent,
             without=self._without,
         )
-        return await self.run_agent(invocation, task)
+        return self.output(report)

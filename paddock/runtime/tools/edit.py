@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from paddock.errors import FileChanged
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
-from paddock.runtime.tools.base import ToolHandler, sandbox_of
+from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.tools.files import failed, not_written
 from paddock.runtime.tools.matching import EditError, replace_once
 
@@ -46,7 +46,7 @@ class EditHandler(ToolHandler):
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         path = parse_path(invocation.arguments["path"])
         shown = show_path(path)
-        fs = (await sandbox_of(invocation)).fs
+        fs = (await invocation.context.sandbox()).fs
         try:
             info = await fs.stat(path)
             if info.kind != "file":

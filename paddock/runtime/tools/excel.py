@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
-from paddock.runtime.tools.base import ToolHandler, sandbox_of
+from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.tools.files import failed, refused
 from paddock.runtime.tools.table import MAX_CELL, Beginning, render_table
 from paddock.runtime.tools.worker import child_environment, run_in_thread
@@ -142,7 +142,7 @@ class ReadExcelHandler(ToolHandler):
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         arguments = invocation.arguments
         path = parse_path(arguments["path"])
-        sandbox = await sandbox_of(invocation)
+        sandbox = await invocation.context.sandbox()
         try:
             info = await sandbox.fs.stat(path)
             if info.kind != "file":  # opening a pipe or a device could wait forever

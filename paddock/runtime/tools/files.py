@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
 from paddock.runtime.permissions.protected import protected_reason
-from paddock.runtime.tools.base import ToolHandler, sandbox_of
+from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.tools.output import cut_line
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class ReadHandler(ToolHandler):
             return failed(f"end_line {end} is before start_line {start}")
         if PurePosixPath(path).suffix.lower() in _BINARY_SUFFIXES:
             return failed(f"Cannot read a binary file: {shown}")
-        sandbox = await sandbox_of(invocation)
+        sandbox = await invocation.context.sandbox()
         fs = sandbox.fs
         limit = min(end - start + 1, MAX_LINES)
         try:
@@ -166,7 +166,7 @@ class WriteHandler(ToolHandler):
         shown = show_path(path)
         content: str = invocation.arguments["content"]
         data = content.encode("utf-8", "surrogateescape")
-        sandbox = await sandbox_of(invocation)
+        sandbox = await invocation.context.sandbox()
         if self._create_only and (reason := protected_reason(seen_from_inside(sandbox, path))):
             return failed(f"Cannot write to a protected path: {shown} is {reason}")
         try:
@@ -215,7 +215,7 @@ class ListHandler(ToolHandler):
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         arguments = invocation.arguments
         path = parse_path(arguments.get("path") or ".")
-        sandbox = await sandbox_of(invocation)
+        sandbox = await invocation.context.sandbox()
         try:
             entries = await sandbox.fs.list(
                 path,

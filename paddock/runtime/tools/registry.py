@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock._logs import get_logger
 from paddock.errors import ConfigError
-from paddock.runtime.core.tool import TOOL_NAME, InvalidCall, ToolOutput
+from paddock.runtime.core.tool import TOOL_NAME, InvalidCall, RunAborted, ToolOutput
 from paddock.runtime.tools.arguments import ArgumentError, fit_arguments
 from paddock.runtime.tools.child import ChildTool
 
@@ -147,7 +147,7 @@ class ToolRegistry:
             return await handler.handle(dataclasses.replace(invocation, arguments=arguments))
         except Exception as error:
             _log.debug("tool %s failed", name, exc_info=True)
-            kind = type(error).__name__
+            kind = type(error.cause if isinstance(error, RunAborted) else error).__name__
             text = f"Tool '{name}' failed: {kind}: {error}\nArguments: {_shown(arguments)}"
             return _failure(text, error)
 

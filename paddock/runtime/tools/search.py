@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
-from paddock.runtime.tools.base import ToolHandler, sandbox_of
+from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.tools.files import MAX_LINE_LENGTH, failed, refused
 from paddock.runtime.tools.output import cut_line
 
@@ -50,7 +50,7 @@ class GlobHandler(ToolHandler):
         pattern = parse_path(invocation.arguments["pattern"])
         path = parse_path(invocation.arguments.get("path") or ".")
         limit = invocation.arguments.get("max_results", MAX_RESULTS)
-        sandbox = await sandbox_of(invocation)
+        sandbox = await invocation.context.sandbox()
         try:
             found = await sandbox.fs.glob(pattern, path, limit=limit)
         except OSError as error:
@@ -100,7 +100,7 @@ class GrepHandler(ToolHandler):
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         arguments = invocation.arguments
         path = parse_path(arguments.get("path") or ".")
-        sandbox = await sandbox_of(invocation)
+        sandbox = await invocation.context.sandbox()
         try:
             found = await sandbox.fs.grep(
                 arguments["pattern"],

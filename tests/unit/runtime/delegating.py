@@ -90,5 +90,4 @@ class Touch(ToolHandler):
     parameters: ClassVar[dict[str, Any]] = {"type": "object", "properties": {}}
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
-        assert invocation.context is not None
         return ToolOutput((await invocation.context.sandbox()).id)

@@ -18,6 +18,7 @@ from paddock import (
     Session,
     ToolInvocation,
 )
+from paddock.runtime.core.context import RunContext
 from paddock.runtime.core.subagent import AgentReport, AgentTask
 from tests.unit.runtime.conftest import CountingBackend
 
@@ -36,9 +37,6 @@ class Colleague:
 
     def __init__(self) -> None:
         self.tasks: list[AgentTask] = []
-
-    async def sandbox(self) -> Any:
-        raise AssertionError("an agent has its sandbox from its session")
 
     async def run_agent(self, task: AgentTask) -> AgentReport:
         self.tasks.append(task)
@@ -72,6 +70,10 @@ def critic(**settings: Any) -> AgentToolHandler:
     )
 
 
+def lent(colleague: Colleague) -> RunContext[None]:
+    return RunContext(deps=None, agents=colleague)
+
+
 def calling(**arguments: Any) -> dict[str, Any]:
     return {"tool_calls": [{"name": "critic", "arguments": arguments}]}
 
@@ -103,7 +105,7 @@ async def test_the_arguments_become_the_prompt(
 ) -> None:
     colleague = Colleague()
     tool = critic(**settings)
-    output = await tool.handle(ToolInvocation("1", "critic", arguments, colleague))
+    output = await tool.handle(ToolInvocation("1", "critic", arguments, lent(colleague)))
     (task,) = colleague.tasks
     assert (task.instruction, task.system_prompt, task.agent) == (prompt, PROMPT, None)
     assert (output.content, output.success) == ("Good.", True)
@@ -122,7 +124,7 @@ async def test_a_tool_says_what_it_is_and_needs_an_input() -> None:
     assert not critic().requires_approval
     assert tool.parameters["required"] == ["instruction"]
     colleague = Colleague()
-    blank = ToolInvocation("1", "critic", {"instruction": " "}, colleague)
+    blank = ToolInvocation("1", "critic", {"instruction": " "}, lent(colleague))
     assert not (await tool.handle(blank)).success
     assert colleague.tasks == []
 

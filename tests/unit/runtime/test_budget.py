@@ -117,9 +117,11 @@ async def test_sessions_that_share_a_meter_add_up(open_session: OpenSession) -> 
 async def test_what_an_agent_spends_for_another_counts_for_both(
     open_session: OpenSession,
 ) -> None:
-    async def step(context: Any) -> str:
+    meter = UsageMeter(Budget(turns=5))
+
+    async def step() -> str:
         child = open_session(turns(), inner)
-        child.budget = context.meter
+        child.budget = UsageMeter(Budget(), parent=meter)
         return (await child.run("Help.", max_turns=2)).status
 
     def inner() -> str:
@@ -127,7 +129,8 @@ async def test_what_an_agent_spends_for_another_counts_for_both(
 
     inner.__name__ = "step"
     session = open_session(turns(), step)
-    result = await session.run("Go.", budget=Budget(turns=5))
+    session.budget = meter
+    result = await session.run("Go.")
     statuses = [m["content"] for m in session.state.messages if m["role"] == "tool"]
     assert statuses == ["max_turns", "budget"]
     assert result.status == "budget"

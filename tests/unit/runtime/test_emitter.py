@@ -11,6 +11,7 @@ from paddock import ExecTimeout, SetupFailed
 from paddock.backends.local import LocalBackend
 from paddock.process import CommandFinished
 from paddock.runtime.conversation.trace import read_records
+from paddock.runtime.core.context import RunContext  # noqa: TC001 - the fixture looks at signatures
 from paddock.runtime.core.emitter import TOP, Emitter, EventSink, Origin
 from paddock.runtime.core.events import (
     ModelFinished,
@@ -22,7 +23,6 @@ from paddock.runtime.core.events import (
     ToolFinished,
     ToolStarted,
 )
-from paddock.runtime.core.tool import ToolContext  # noqa: TC001 - the fixture looks at signatures
 from tests.unit.runtime.delegating import CHILD_USAGE, USAGE, Two, delegating, running, session_of
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ async def test_leaving_the_stream_early_cancels_the_run(open_session: OpenSessio
 
 
 async def test_the_sandbox_of_a_run_and_its_commands_are_told(open_session: OpenSession) -> None:
-    async def work(context: ToolContext) -> str:
+    async def work(context: RunContext[None]) -> str:
         sandbox = await context.sandbox()
         with contextlib.suppress(ExecTimeout):
             await sandbox.exec("exec sleep 60", timeout=0.05)
@@ -195,7 +195,7 @@ async def test_the_sandbox_of_a_run_and_its_commands_are_told(open_session: Open
 
 
 async def test_a_sandbox_that_cannot_be_made_is_told(open_session: OpenSession) -> None:
-    async def work(context: ToolContext) -> str:
+    async def work(context: RunContext[None]) -> str:
         return str(await context.sandbox())
 
     backend, seen = LocalBackend(isolation="none", setup=["exit 1"]), Seen()

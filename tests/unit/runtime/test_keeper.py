@@ -16,7 +16,7 @@ from paddock.runtime.core.keeper import Keeper
 from tests.unit.runtime.conftest import FunctionTool
 
 if TYPE_CHECKING:
-    from paddock import ToolContext
+    from paddock import RunContext
     from tests.unit.runtime.conftest import CountingBackend
 
 
@@ -79,7 +79,7 @@ async def test_another_working_directory_leaves_the_sandbox_to_the_run_that_is_g
     changed, begun = asyncio.Event(), asyncio.Event()
     alive: list[bool] = []
 
-    async def work(context: ToolContext) -> str:
+    async def work(context: RunContext[None]) -> str:
         sandbox = await context.sandbox()
         begun.set()
         await changed.wait()

@@ -21,7 +21,6 @@ from paddock import (
     ToolInvocation,
     ToolOutput,
 )
-from paddock.runtime.core.subagent import AgentTask
 from paddock.runtime.permissions.profile import load_profile
 from paddock.runtime.tools.delegate import DelegateHandler
 from paddock.runtime.tools.registry import ToolRegistry
@@ -196,9 +195,8 @@ async def test_agents_are_nested_as_deep_as_is_allowed_and_the_model_is_told(
 
 async def test_what_is_no_agent_is_refused(open_session: OpenSession) -> None:
     async def hire(context: Any) -> str:
-        task = AgentTask(instruction="x", call_id="1", tool_name="hire", agent=object())  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="an agent is an Agent or an AgentConfig, not <obj"):
-            await context.run_agent(task)
+            await context.run_agent("x", agent=object())
         return "refused"
 
     session = open_session([{"tool_calls": [{"name": "hire"}]}, {"text": "x"}], hire)

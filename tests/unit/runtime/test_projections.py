@@ -33,6 +33,7 @@ from paddock.runtime.core.events import (
     TextAdded,
     ToolBlocked,
     ToolFinished,
+    ToolProgress,
     ToolStarted,
     TraceRepaired,
     TurnFinished,
@@ -251,7 +252,7 @@ def test_no_other_event_is_shown() -> None:
     told = {type(event) for event, _ in SHOWN} | {TurnFinished}
     assert {kind.__name__ for kind in set(get_args(Event)) - told} == {
         "RunStarted", "RulesChanged", "RunFinished", "MessageAdded", "ModelStarted",
-        "ApprovalDecided", "TraceRepaired", "ChildModelFinished",
+        "ApprovalDecided", "TraceRepaired", "ChildModelFinished", "ToolProgress",
         "ProvisionStarted", "ProvisionFinished", "CommandFinished",
     }  # fmt: skip
     hidden: list[Event] = [
@@ -264,5 +265,6 @@ def test_no_other_event_is_shown() -> None:
         TraceRepaired(torn_bytes=1, quarantine="x"),
         CHILD_ANSWERED,
         *SANDBOX,
+        ToolProgress(call_id="a", tool_name="bash", text="Half of it."),
     ]
     assert [agent_event(event) for event in hidden] == [None] * len(hidden)

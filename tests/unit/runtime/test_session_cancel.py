@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from paddock.runtime.core.context import RunContext
     from paddock.runtime.core.model import Message
-    from paddock.runtime.core.tool import ToolContext
     from paddock.runtime.results import AgentEvent
     from tests.unit.runtime.conftest import CountingBackend, Function, OpenSession
 
@@ -295,7 +295,7 @@ async def test_a_session_whose_directory_is_gone_is_still_closed_and_its_run_fai
 ) -> None:
     tool = Hanging()
 
-    async def wait(context: ToolContext) -> str:
+    async def wait(context: RunContext[None]) -> str:
         await context.sandbox()
         return await tool()
 

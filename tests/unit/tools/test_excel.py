@@ -17,6 +17,7 @@ from paddock.redaction import Redactor
 from paddock.runtime.core.tool import ToolInvocation, ToolOutput
 from paddock.runtime.tools import excel
 from paddock.runtime.tools.factory import build_registry
+from tests.lending import lending
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 
 
 SECRET = "correct-horse-battery-staple"
-
-
-class Context:
-    def __init__(self, live: Sandbox) -> None:
-        self._live = live
-
-    async def sandbox(self) -> Sandbox:
-        return self._live
 
 
 @pytest.fixture
@@ -63,7 +56,7 @@ def _workbook() -> bytes:
 
 async def _read(sandbox: Sandbox, path: str = "book.xlsx", **arguments: Any) -> ToolOutput:
     return await build_registry("readonly").dispatch(
-        ToolInvocation("1", "read_excel", {"path": path, **arguments}, Context(sandbox))
+        ToolInvocation("1", "read_excel", {"path": path, **arguments}, lending(sandbox))
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 from paddock.errors import ConfigError, SandboxLost
+from paddock.runtime.core.context import NO_CONTEXT
 from paddock.runtime.core.tool import ToolInvocation, ToolOutput
 from paddock.runtime.permissions.profile import ApprovalMode, PermissionProfile, load_profile
 from paddock.runtime.tools.base import ToolHandler
@@ -116,7 +117,7 @@ def test_a_handler_says_its_name_its_purpose_and_its_arguments_and_does_its_work
 def test_a_call_and_its_result_can_be_made_by_hand_in_the_documented_order() -> None:
     invocation = ToolInvocation("1", "echo", {"text": "x"})
     assert (invocation.call_id, invocation.tool_name) == ("1", "echo")
-    assert (invocation.arguments, invocation.context) == ({"text": "x"}, None)
+    assert (invocation.arguments, invocation.context) == ({"text": "x"}, NO_CONTEXT)
     first, second = ToolOutput("x"), ToolOutput("y", False, {"why": "z"})
     assert (first.content, first.success, first.metadata) == ("x", True, {})
     assert (second.content, second.success, second.metadata) == ("y", False, {"why": "z"})

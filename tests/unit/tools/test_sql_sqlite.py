@@ -12,17 +12,16 @@ import pytest
 
 from paddock.backends.local import LocalBackend
 from paddock.errors import MissingDependency
-from paddock.runtime.agents.agent import Agent
-from paddock.runtime.agents.config import AgentConfig
+from paddock.redaction import Redactor
 from paddock.runtime.core.tool import ToolInvocation, ToolOutput
 from paddock.runtime.permissions.profile import load_profile
-from paddock.runtime.secret_scope import SecretScope
 from paddock.runtime.tools.factory import build_registry
 from paddock.runtime.tools.sql.config import parse_databases
 from paddock.runtime.tools.sql.line import Line
 from paddock.runtime.tools.sql.servers import server_for
 from paddock.runtime.tools.sql.statement import Statement
 from paddock.runtime.tools.table import CsvText
+from tests.lending import lending
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,14 +31,6 @@ if TYPE_CHECKING:
     from paddock.sandbox import Sandbox
 
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
-
-
-class Context:
-    def __init__(self, live: Sandbox) -> None:
-        self._live = live
-
-    async def sandbox(self) -> Sandbox:
-        return self._live
 
 
 @pytest.fixture
@@ -73,7 +64,7 @@ def _registry(file: Path, profile: str = "readonly", **settings: Any) -> ToolReg
 async def _call(
     registry: ToolRegistry, sandbox: Sandbox | None = None, **arguments: Any
 ) -> ToolOutput:
-    context = None if sandbox is None else Context(sandbox)
+    context = lending(sandbox)
     return await registry.dispatch(
         ToolInvocation(call_id="1", tool_name="sqlite", arguments=arguments, context=context)
     )
@@ -164,11 +155,6 @@ async def test_of_a_long_value_the_beginning_is_shown(file: Path) -> None:
 SECRET = "correct-horse-battery-staple"
 
 
-class Discreet(Context):
-    def __init__(self, secrecy: SecretScope) -> None:
-        self.secrecy = secrecy
-
-
 @pytest.mark.parametrize("place", [180, 190, 199])
 @pytest.mark.parametrize("form", ["{}", "{} AS BLOB"])
 async def test_no_part_of_a_secret_is_left_where_a_value_was_cut(
@@ -176,7 +162,7 @@ async def test_no_part_of_a_secret_is_left_where_a_value_was_cut(
 ) -> None:
     padded = f"'{'-' * (place if form == '{}' else place - 170)}{SECRET}{'+' * 50}'"
     value = padded if form == "{}" else f"CAST({form.format(padded)})"
-    context = Discreet(SecretScope(Agent(AgentConfig(model="scripted:x.yaml")), {"KEY": SECRET}))
+    context = lending(redactor=Redactor({"KEY": SECRET}))
     arguments = {"operation": "query", "sql": f"SELECT {value} AS a"}
     output = await _registry(file).dispatch(
         ToolInvocation(call_id="1", tool_name="sqlite", arguments=arguments, context=context)

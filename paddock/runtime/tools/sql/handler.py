@@ -16,9 +16,8 @@ from paddock.runtime.core.output import truncate_output
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
 from paddock.runtime.permissions.protected import protected_reason
-from paddock.runtime.tools.base import ToolHandler, sandbox_of
+from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.tools.files import failed, refused, seen_from_inside
-from paddock.runtime.tools.output import redactor_of
 from paddock.runtime.tools.sql.catalog import describe_table, list_tables
 from paddock.runtime.tools.sql.line import Line, Rows
 from paddock.runtime.tools.sql.policy import Kind
@@ -116,7 +115,7 @@ class DatabaseHandler(ToolHandler):
 
     def _redactor(self, alias: str, invocation: ToolInvocation) -> Redactor:
         """What hides the secrets of the call, and the password of its database."""
-        redactor = redactor_of(invocation)
+        redactor = invocation.context.redactor
         if (password := self._databases[alias].password) is None:
             return redactor
         try:
@@ -167,7 +166,7 @@ class DatabaseHandler(ToolHandler):
         sql = _needed(arguments, "sql")
         path = parse_path(arguments.get("export_path") or _needed(arguments, "output_path"))
         shown = show_path(path)
-        sandbox = await sandbox_of(invocation)
+        sandbox = await invocation.context.sandbox()
         if reason := protected_reason(seen_from_inside(sandbox, path)):
             raise _Unfit(f"Cannot write to a protected path: {shown} is {reason}")
         try:

@@ -18,7 +18,7 @@ from opentelemetry.trace import StatusCode
 
 from paddock import ModelError, ObservabilityConfig
 from paddock.backends.local import LocalBackend
-from paddock.runtime.core.tool import ToolContext  # noqa: TC001 - the fixture looks at signatures
+from paddock.runtime.core.context import RunContext  # noqa: TC001 - the fixture looks at signatures
 from paddock.runtime.telemetry import Capture, OtlpBackend, attach
 from tests.unit.runtime.conftest import let_run_at_once
 
@@ -224,7 +224,7 @@ async def test_tokens_and_durations_are_metrics(
 async def test_what_a_tool_does_in_a_sandbox_is_below_its_call(
     open_session: OpenSession, collected: Collected
 ) -> None:
-    async def work(context: ToolContext, code: str) -> str:
+    async def work(context: RunContext[None], code: str) -> str:
         sandbox = await context.sandbox()
         return str((await sandbox.exec(["sh", "-c", f"exit {code}"])).exit_code)
 
