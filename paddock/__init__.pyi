@@ -93,8 +93,8 @@ from .runtime.core.emitter import (
     Origin as Origin,
 )
 from .runtime.core.events import (
-    ApprovalRequested as ApprovalRequested,
-    ApprovalResolved as ApprovalResolved,
+    ApprovalDecided as ApprovalDecided,
+    ApprovalPending as ApprovalPending,
     ChildModelFinished as ChildModelFinished,
     CompactionFinished as CompactionFinished,
     CompactionStarted as CompactionStarted,

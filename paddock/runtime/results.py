@@ -11,8 +11,9 @@ from paddock.errors import RunNotCompleted
 from paddock.runtime.conversation.records import usage_fields
 from paddock.runtime.core.emitter import TOP, EventSink
 from paddock.runtime.core.events import (
-    ApprovalRequested,
-    ApprovalResolved,
+    AnswerCut,
+    ApprovalDecided,
+    ApprovalPending,
     ChildModelFinished,
     CommandFinished,
     CompactionFinished,
@@ -67,6 +68,7 @@ AgentEventType = Literal[
     "compact_start",
     "compact_end",
     "retry",
+    "truncated",
     "error",
     "cancelled",
     "interruption",
@@ -81,8 +83,8 @@ class AgentEvent:
     (tool_name, tool_call_id, tool_result, and tool_metadata with ``success`` and what the
     tool tells), ``tool_blocked`` (as tool_start), ``api_call_complete`` (usage),
     ``turn_complete`` (content, usage), ``compact_start``, ``compact_end`` (content),
-    ``retry`` (content), ``error`` (content), ``cancelled`` (content), ``interruption``
-    (content, tool_name, tool_call_id, tool_args).
+    ``retry``, ``truncated``, ``error``, ``cancelled`` (content), ``interruption`` (content,
+    tool_name, tool_call_id, tool_args).
     """
 
     type: AgentEventType
@@ -187,9 +189,7 @@ def agent_event(event: Event) -> AgentEvent | None:  # noqa: C901 - one case for
             )
         case ToolBlocked():
             return _tool("tool_blocked", event)
-        case ApprovalRequested():
-            if event.note is None:
-                return None
+        case ApprovalPending():
             return _tool("interruption", event, content=event.note)
         case ModelFinished():
             usage = {**usage_fields(event.usage), "call_index": event.call_index}
@@ -204,13 +204,13 @@ def agent_event(event: Event) -> AgentEvent | None:  # noqa: C901 - one case for
         case CompactionFinished():
             shortened = f"Tool results: {event.tokens_before} -> {event.tokens_after} tokens"
             return AgentEvent("compact_end", content=event.summary or shortened)
+        case AnswerCut():
+            return AgentEvent("truncated", content=event.message)
         case RunFailed():
             return AgentEvent("error", content=event.message)
         case RunCancelled():
             return AgentEvent("cancelled", content=event.message)
-        case (
-            ToolProgress() | MessageAdded() | ModelStarted() | ApprovalResolved() | TraceRepaired()
-        ):
+        case ToolProgress() | MessageAdded() | ModelStarted() | ApprovalDecided() | TraceRepaired():
             return None
         case RunStarted() | RulesChanged() | RunFinished() | ChildModelFinished():
             return None
@@ -222,7 +222,7 @@ def agent_event(event: Event) -> AgentEvent | None:  # noqa: C901 - one case for
 
 def _tool(
     kind: AgentEventType,
-    event: ToolStarted | ToolBlocked | ApprovalRequested,
+    event: ToolStarted | ToolBlocked | ApprovalPending,
     *,
     content: str | None = None,
 ) -> AgentEvent:

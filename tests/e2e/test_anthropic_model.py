@@ -60,7 +60,7 @@ async def test_what_is_not_set_is_not_sent() -> None:
     }
     headers = server.requests[0].headers
     assert headers["content-type"] == "application/json"
-    assert headers["x-stainless-read-timeout"] == "60.0"
+    assert headers["x-stainless-read-timeout"] == "600.0"
     assert headers["anthropic-version"]
 
 
@@ -186,7 +186,8 @@ async def test_an_effort_without_a_budget_is_a_model_error() -> None:
 def history(response: ModelResponse) -> list[Message]:
     """The conversation after `response`, as the loop keeps it."""
     results = [tool_message(call.id, "done") for call in response.tool_calls]
-    return [*REQUEST.messages, assistant_message(response.text, response.tool_calls), *results]
+    answer = assistant_message(response.text, response.tool_calls, response.opaque)
+    return [*REQUEST.messages, answer, *results]
 
 
 THINKER = "claude-opus-4-5"
@@ -208,15 +209,21 @@ async def test_thinking_is_never_text_and_goes_back_with_the_results() -> None:
     assert body["thinking"]["type"] == "enabled"
 
 
-async def test_a_turn_whose_thinking_is_lost_goes_on_without() -> None:
-    """As when another process goes on with it: the service refuses a turn that it thought in."""
+@pytest.mark.parametrize("loses", [False, True])
+async def test_thinking_survives_its_process_and_a_turn_that_lost_it_ends_without(
+    loses: bool,
+) -> None:
+    """The service refuses to think in a turn that did not begin so."""
     async with ANTHROPIC.served([TWO_CALLS, HELLO]) as (model, server):
         first = await answered(model, ModelRequest(model=THINKER, messages=REQUEST.messages))
-        request = ModelRequest(model=THINKER, messages=history(first), reasoning_effort="low")
+        messages: list[Message] = json.loads(json.dumps(history(first)))
+        if loses:
+            del messages[1]["opaque"]
+        request = ModelRequest(model=THINKER, messages=messages, reasoning_effort="low")
         other = AnthropicModel(base_url=server.base_url, api_key=server.api_key)
         assert (await answered(other, request)).text == "Hello there."
         await other.aclose()
-    assert "thinking" not in server.requests[1].body
+    assert ("thinking" in server.requests[1].body) is not loses
 
 
 async def test_thinking_stays_behind_when_the_answer_is_not_what_it_was() -> None:

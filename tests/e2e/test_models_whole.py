@@ -74,7 +74,7 @@ async def test_the_address_of_cerebras_is_asked_for_answers_in_one_piece(
 
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paddock.runtime.models.openai._FIRST_WAIT", 0.001)
+    monkeypatch.setattr("paddock.runtime.models._service._FIRST_WAIT", 0.001)
 
 
 @pytest.mark.parametrize("fault", [Status(code=500, retry_after=0), Body(content=b'{"choices": [')])
@@ -91,9 +91,9 @@ async def test_an_answer_that_does_not_come_whole_is_asked_for_again(
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"<html>", "not a chat completion chunk: <html>"),
+        (b"<html>", "before the answer was finished .*application/json"),
         (b"{}", "the stream ended before the answer was finished"),
-        (b"x" * (16 * 1024 * 1024 + 1), "the answer has more than 16777216 bytes"),
+        (b'{"x": "' + b"x" * (16 * 1024 * 1024), "the answer has more than 16777216 bytes"),
         (b'{"error": {"message": "no such model"}}', "no such model"),
     ],
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from paddock.runtime.core.model import ModelRequest, ModelResponse, Usage
-from paddock.runtime.models._answer import AnswerBuilder, BrokenStream
+from paddock.runtime.models._answer import AnswerBuilder
+from paddock.runtime.models._failure import BrokenStream
 from paddock.runtime.models._sse import SSEParser
 from paddock.testing.model_server import ModelServer
 from tests.e2e.models_openai_served import OPENAI, bare_client, recorded_stream
@@ -23,7 +24,7 @@ async def test_what_is_not_set_is_not_sent() -> None:
         "stream_options": {"include_usage": True},
     }
     assert server.requests[0].headers["content-type"] == "application/json"
-    assert server.requests[0].headers["x-stainless-read-timeout"] == "60.0"
+    assert server.requests[0].headers["x-stainless-read-timeout"] == "600.0"
 
 
 @pytest.mark.rows("S-11")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from paddock.errors import ConfigError
 from paddock.redaction import Secrets
-from paddock.runtime.core.approval import check_on_refusal
+from paddock.runtime.core.model import Price
 from paddock.runtime.core.subagent import AgentDefinition
 from paddock.runtime.core.text import clean_text
 from paddock.runtime.response_format import answer_format, is_model
@@ -26,7 +26,6 @@ from paddock.runtime.response_format import answer_format, is_model
 if TYPE_CHECKING:
     from paddock.backends.base import Backend
     from paddock.runtime.agents.trust import Wish
-    from paddock.runtime.core.approval import OnRefusal
     from paddock.runtime.permissions.profile import PermissionProfile
     from paddock.runtime.yamltext import Document
 
@@ -50,8 +49,8 @@ _FILE_TYPES: Mapping[str, tuple[type, ...]] = {
     "context_window": (int,),
     "response_format": (Mapping,),
     "databases": (Mapping,),
+    "prices": (Mapping,),
     "auto_approve": (bool,),
-    "on_refusal": (str,),
     "secrets": (list,),
 }
 """The keys of a file, in the order in which they are written. Others are `extras`."""
@@ -89,9 +88,10 @@ class AgentConfig(AgentDefinition):
       or a format as OpenAI takes it. See `RunResult.output`.
     - `databases`: those that the tools may use, by name, as they stand in the file. No repr
       shows them, and a password is written to a file only as ``${NAME}``.
+    - `prices`: what models cost, by name, in US dollars for a million tokens: ``input`` and
+      ``output``, and if they differ ``cached_input`` and ``cache_write``. They take precedence
+      over what a service says and over the price list.
     - `auto_approve`: approve what needs approval when there is nobody to ask.
-    - `on_refusal`: what a refused call does. ``end_turn``, the default: the agent waits for the
-      next prompt. ``continue``: the model reads the refusal and is asked again.
     - `secrets`: see `Backend.secrets`. A file has their names, and those of the backend's;
       the values are taken from the environment where it is read.
     - `extras`: anything else.
@@ -101,8 +101,7 @@ class AgentConfig(AgentDefinition):
     ``PADDOCK_SERVICE_TIER`` and ``PADDOCK_REASONING_EFFORT``, read when an
     `AgentConfig` is made. What may be None is None too when it is empty. Raises
     `ConfigError` for `vars` that are not text or numbers, for a `context_window` that is not
-    positive, for a `response_format` that is neither a mapping nor a model, and for an unknown
-    `on_refusal`.
+    positive, and for a `response_format` that is neither a mapping nor a model.
     """
 
     system_prompt: str | None = None
@@ -118,8 +117,8 @@ class AgentConfig(AgentDefinition):
     context_window: int | None = None
     response_format: Mapping[str, Any] | type[Any] | None = None
     databases: Mapping[str, Any] | None = field(default=None, repr=False)
+    prices: Mapping[str, Mapping[str, float]] | None = None
     auto_approve: bool = True
-    on_refusal: OnRefusal | None = None
     secrets: Mapping[str, str] = field(default_factory=Secrets, repr=False)
     extras: Mapping[str, Any] = field(default_factory=dict)
 
@@ -130,15 +129,21 @@ class AgentConfig(AgentDefinition):
         object.__setattr__(self, "secrets", Secrets(self.secrets))
         if self.context_window is not None and self.context_window < 0:
             raise ConfigError(f"context_window: {self.context_window} is not a number of tokens")
+        self.price  # noqa: B018 - raises for prices that are invalid
         given = self.response_format
         if given is not None and not isinstance(given, Mapping) and not is_model(given):
             raise ConfigError("response_format: give a mapping or a pydantic model")
-        check_on_refusal(self.on_refusal)
 
     @property
     def backend_name(self) -> str:
         """The name of the backend that makes its sandboxes."""
         return self.backend if isinstance(self.backend, str) else self.backend.name
+
+    @property
+    def price(self) -> Price | None:
+        """What `model` costs, if `prices` has it."""
+        found = {name: _price(each, f"prices.{name}") for name, each in (self.prices or {}).items()}
+        return found.get(self.model)
 
     @property
     def given_working_dir(self) -> str | None:
@@ -242,6 +247,16 @@ def _texts(given: Mapping[str, object], place: str = "vars") -> dict[str, str]:
         if not isinstance(value, str | int | float):
             raise ConfigError(f"{place}.{name} has to be text, not {type(value).__name__}")
     return {str(name): str(value) for name, value in given.items()}
+
+
+def _price(given: object, place: str) -> Price:
+    names = tuple(Price.__dataclass_fields__)
+    if not isinstance(given, Mapping) or not {"input", "output"} <= set(given) <= set(names):
+        raise ConfigError(f"{place} has to have input and output, and at most {', '.join(names)}")
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+            raise ConfigError(f"{place}.{name}: {value!r} is not a price in US dollars")
+    return Price(**given)
 
 
 # ------------------------------------------------------------------------- reading

@@ -50,6 +50,7 @@ _KNOWN_KEYS: Mapping[str, str] = {
     "secrets": "variables of your environment that commands get",
     "databases": "databases of yours that the agent reaches",
     "working_dir": "a directory of this machine that the agent works in",
+    "prices": "what answers are counted as costing, so when a budget is used up",
     "auto_approve": "approves dangerous calls without asking you",
     "profile": "an own profile, which may allow everything without asking",
     "system_prompt": "a file outside of the project that the model reads",

@@ -31,8 +31,8 @@ class Budget:
       more, however many agents work at once.
     - `tokens`: input and output together, known only when a call has ended. So they may go
       beyond the bound by what all the calls take that are going on when it is reached.
-    - `cost`: US dollars, of which the same is true. Calls whose price is not known cost
-      nothing.
+    - `cost`: US dollars, of which the same is true. It needs a source of prices: after an
+      answer whose cost is not known, the run ends with a `ConfigError`.
     - `seconds`: wall time while runs go on.
 
     Raises `ConfigError` for a bound below zero.
@@ -62,6 +62,7 @@ class UsageMeter:
         self.parent = parent
         self._turns = 0
         self._usage = Usage()
+        self._unpriced: str | None = None
         self._seconds = 0.0
         self._running = 0
         self._since = 0.0
@@ -91,10 +92,24 @@ class UsageMeter:
         for meter in self._upwards():
             meter._turns += 1
 
-    def spend(self, usage: Usage) -> None:
-        """Enter what a model call took, here and above."""
+    def spend(self, usage: Usage, *, unpriced: str | None = None) -> None:
+        """Enter what a model call took, here and above.
+
+        `unpriced` is the name of a model whose price is not known.
+        """
         for meter in self._upwards():
             meter._usage += usage
+            meter._unpriced = meter._unpriced or unpriced
+
+    def check_prices(self) -> None:
+        """Raise `ConfigError` if a cost is bounded, here or above, and was not known."""
+        for meter in self._upwards():
+            if meter.budget.cost is not None and meter._unpriced is not None:
+                raise ConfigError(
+                    f"the budget of {meter.budget.cost:g} US dollars cannot be kept: the price of "
+                    f"the model {meter._unpriced!r} is not known; give it in `prices` "
+                    "(AgentConfig.prices, --price)"
+                )
 
     def check(self) -> None:
         """Raise `BudgetExceeded` if a bound is reached, here or above."""

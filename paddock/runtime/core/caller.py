@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
 from paddock._concurrency import finish
@@ -52,10 +52,21 @@ class ModelCaller:
             if is_overflow(error) and not isinstance(error, ContextOverflow):
                 raise ContextOverflow(str(error), status=error.status) from error
             raise
-        self.meter.spend(response.usage)
+        response = _priced(response, request)
+        self.meter.spend(response.usage, unpriced=None if response.is_priced else request.model)
         self.calls += 1
         finished = ModelFinished(model=request.model, usage=response.usage, call_index=self.calls)
         return response, finished
+
+
+def _priced(response: ModelResponse, request: ModelRequest) -> ModelResponse:
+    """`response` at the price that the user gave, or else at the one that its client knows."""
+    if request.price is not None:
+        cost = request.price.cost(response.usage)
+        return replace(response, usage=replace(response.usage, cost_usd=cost), is_priced=True)
+    if response.usage.cost_usd and not response.is_priced:
+        return replace(response, is_priced=True)
+    return response
 
 
 async def _answer(

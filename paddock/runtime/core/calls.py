@@ -18,8 +18,6 @@ from paddock.runtime.core.text import clean_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from paddock.runtime.core.approval import Decision
-
 __all__ = ["OpenCall", "PreparedCall", "parse_arguments", "prepare_calls", "reopened"]
 
 MAX_ARGUMENTS = 4 * 1024 * 1024
@@ -29,6 +27,11 @@ MAX_NESTING = 64
 SHOWN_ARGUMENTS = 300
 """Characters of unreadable arguments that the model gets to see again."""
 
+CUT_OFF = (
+    "Not run: your answer met the limit of its length in the middle of this call, so its "
+    "arguments are incomplete. Call again with less: for example, write a long file in parts."
+)
+
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _MAX_NAME = 64
 
@@ -37,8 +40,8 @@ _MAX_NAME = 64
 class OpenCall:
     """A tool call without a result. It may have had an effect only if it was `started`.
 
-    Where an approval was asked for, or given, `digest` is what for, `approval_id` its name in
-    the store, and `decision` the answer, None while it is waited for.
+    Where an approval was asked for, or given, `digest` is what for; `approved` is the
+    answer, None while it is waited for.
     """
 
     id: str
@@ -46,32 +49,30 @@ class OpenCall:
     arguments: str
     started: bool = False
     digest: str | None = None
-    approval_id: str = ""
-    decision: Decision | None = None
+    approved: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedCall:
-    """One call. With a `problem` it is not to be run: that is its result.
-
-    `arguments` are those that it runs with, `raw` those that the model gave. `note` is for the
-    model, before the result: what somebody said or changed who approved the call.
-    """
+    """One call. With a `problem` it is not to be run: that is its result."""
 
     id: str
     name: str
     arguments: dict[str, Any]
     raw: str
     problem: str | None = None
-    note: str = ""
 
     def as_sent(self) -> ToolCall:
         """The call as history keeps it."""
         return ToolCall(id=self.id, name=self.name, arguments=self.raw)
 
 
-def prepare_calls(calls: Sequence[ToolCall], used: Callable[[str], bool]) -> list[PreparedCall]:
+def prepare_calls(
+    calls: Sequence[ToolCall], used: Callable[[str], bool], *, cut: bool = False
+) -> list[PreparedCall]:
     """`calls` with ids that are unique; `used` tells which ids the session had before.
+
+    If the answer was `cut` at the limit of its length, a last call that is not whole is not run.
 
     An empty id gets a name of its own, and an id from an earlier answer a new ending.
     Of calls that share an id in one answer only the first is run.
@@ -86,6 +87,8 @@ def prepare_calls(calls: Sequence[ToolCall], used: Callable[[str], bool]) -> lis
         arguments, problem = parse_arguments(call.arguments)
         if call.id and sum(call.id == other.id for other in calls[:number]) > 1:
             problem = f"Not run: another call of this answer has the same id, {call.id!r}."
+        elif cut and number == len(calls) and (problem or not call.arguments.strip()):
+            problem = CUT_OFF
         raw = "{}" if problem and not arguments else clean_text(call.arguments)
         prepared.append(
             PreparedCall(

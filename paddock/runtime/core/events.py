@@ -10,19 +10,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from paddock.process import CommandFinished
-from paddock.runtime.core.approval import Decision
 from paddock.runtime.core.model import ModelRetry
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Mapping, Sequence
 
-    from paddock.runtime.core.approval import ApprovalOutcome, Approvals
+    from paddock.runtime.core.approval import Approvals
     from paddock.runtime.core.model import Message, Usage
 
 __all__ = [
-    "ApprovalRequested",
-    "ApprovalResolved",
+    "AnswerCut",
+    "ApprovalDecided",
+    "ApprovalPending",
     "ChildModelFinished",
     "CommandFinished",
     "CompactionFinished",
@@ -51,8 +50,11 @@ __all__ = [
     "TurnFinished",
 ]
 
-RunStatus = Literal["completed", "max_turns", "budget", "interrupted", "cancelled", "error"]
-"""How a run ended. `max_turns`: the bound on model calls was reached with work left.
+RunStatus = Literal[
+    "completed", "truncated", "max_turns", "budget", "interrupted", "cancelled", "error"
+]
+"""How a run ended. `truncated`: the answer met the limit of its length. `max_turns`: the bound
+on model calls was reached with work left.
 `budget`: so was a bound of its `Budget`.
 `interrupted`: it waits for an approval, or its process died."""
 
@@ -122,6 +124,13 @@ class ModelFinished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerCut:
+    """The answer's text met the limit of its length, and so ends in the middle."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChildModelFinished:
     """A model call of an agent that works for the tool call `call_id`, in session
     `session_id`. It is not in the history, but it is paid for here."""
@@ -133,40 +142,28 @@ class ChildModelFinished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalRequested:
-    """A call needs an approval. Without a `note` a callback is asked, and the run goes on.
+class ApprovalDecided:
+    """Somebody was asked about a call, and answered. `digest` binds the answer to the arguments."""
 
-    With one the request waits in the store of approvals, as `approval_id`, until it is answered
-    or `expires_at` (UTC). `note` says why. `digest` says what exactly is to be approved.
-    """
-
-    approval_id: str
     call_id: str
     tool_name: str
-    arguments: Mapping[str, Any]
+    approved: bool
     digest: str
-    expires_at: dt.datetime | None = None
     note: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalResolved:
-    """A call was approved, refused or revised. `digest` binds the answer to the arguments that
-    were asked about; `partial` has those that replace some of them. `by` is who answered."""
+class ApprovalPending:
+    """A call waits for an approval that nobody could give now; the run ends.
+
+    `digest` says what exactly is to be approved.
+    """
 
     call_id: str
     tool_name: str
-    outcome: ApprovalOutcome
+    arguments: Mapping[str, Any]
     digest: str
-    feedback: str | None = None
-    partial: Mapping[str, Any] | None = None
-    by: str | None = None
-
-    @property
-    def decision(self) -> Decision:
-        return Decision(
-            outcome=self.outcome, feedback=self.feedback, partial=self.partial, by=self.by
-        )
+    note: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,10 +295,11 @@ Event = (
     | ModelStarted
     | TextAdded
     | ModelRetry
+    | AnswerCut
     | ModelFinished
     | ChildModelFinished
-    | ApprovalRequested
-    | ApprovalResolved
+    | ApprovalDecided
+    | ApprovalPending
     | ToolStarted
     | ToolProgress
     | ToolFinished

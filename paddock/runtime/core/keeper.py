@@ -17,8 +17,9 @@ from paddock.errors import SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextvars import Context
 
-__all__ = ["Keeper"]
+__all__ = ["Closable", "Keeper"]
 
 
 class Closable(Protocol):
@@ -43,13 +44,17 @@ class _Kept(Generic[T]):
 class Keeper(Generic[T]):
     """Makes one `T` with `create`, for any number of askers, and keeps it.
 
+    `context` is the context that its task runs in, by default a copy of the first asker's.
     May be used again after `aclose()`, and in another event loop after the first one
     ended: then a new one is made.
     """
 
-    def __init__(self, create: Callable[[], Awaitable[T]], *, name: str) -> None:
+    def __init__(
+        self, create: Callable[[], Awaitable[T]], *, name: str, context: Context | None = None
+    ) -> None:
         self._create = create
         self._name = name
+        self._context = context
         self._kept: _Kept[T] | None = None
         self._retired: set[_Kept[T]] = set()
 
@@ -116,7 +121,7 @@ class Keeper(Generic[T]):
     def _start(self) -> _Kept[T]:
         loop = asyncio.get_running_loop()
         kept: _Kept[T] = _Kept(loop, loop.create_future())
-        kept.task = loop.create_task(self._keep(kept), name=self._name)
+        kept.task = loop.create_task(self._keep(kept), name=self._name, context=self._context)
         return kept
 
     async def _keep(self, kept: _Kept[T]) -> None:

@@ -12,10 +12,12 @@ import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from paddock.errors import ContextOverflow, ModelError, SessionError
+from paddock.errors import ContextOverflow, ModelError
+from paddock.runtime.core.approval import ApprovalInterrupt
 from paddock.runtime.core.caller import ModelCaller
 from paddock.runtime.core.calls import PreparedCall, prepare_calls, reopened
 from paddock.runtime.core.events import (
+    AnswerCut,
     MessageAdded,
     RulesChanged,
     RunStatus,
@@ -24,7 +26,8 @@ from paddock.runtime.core.events import (
     TurnFinished,
 )
 from paddock.runtime.core.execution import Execution, groups
-from paddock.runtime.core.model import assistant_message, tool_message
+from paddock.runtime.core.finish import is_cut, unusable, was_filtered
+from paddock.runtime.core.model import ModelRetry, assistant_message, tool_message
 from paddock.runtime.core.spec import InvalidAnswer
 from paddock.runtime.core.text import clean_text
 
@@ -34,18 +37,17 @@ if TYPE_CHECKING:
     from paddock.runtime.core.caller import TakeText
     from paddock.runtime.core.events import ModelFinished
     from paddock.runtime.core.model import ModelResponse
-    from paddock.runtime.core.rules import Rules, Ruling
+    from paddock.runtime.core.rules import Rules
     from paddock.runtime.core.spec import LoopSpec
 
 __all__ = ["AgentLoop"]
 
-MAX_RULE_CHANGES = 100
-"""Times that a turn's calls are decided anew because the rules changed meanwhile. More often they
-change by themselves, each time that somebody looks."""
+REJECTED = "Command rejected by user. Awaiting new instructions."
+MAX_UNUSABLE = 2
+"""Answers without anything to act on that are asked for again, one after the other: a model
+that fails three times in a row at the same request will fail again."""
 
-MAX_REFUSED_TURNS = 8
-"""Turns in a row whose calls were all refused, before the agent has to wait for the next prompt
-also where a refusal does not end the turn."""
+SKIPPED = "Command skipped - user rejected previous command."
 
 
 @dataclass
@@ -58,8 +60,9 @@ class AgentLoop:
     text: str = ""
     output: Any = None
     _repairing: bool = False
-    _refused_turns: int = 0
     _held: Rules | None = None
+    _unusable: int = 0
+    _finished: ModelFinished = field(init=False)
     _caller: ModelCaller = field(init=False)
     _execution: Execution = field(init=False)
 
@@ -92,13 +95,21 @@ class AgentLoop:
             self.phase = "before model call"
             self.spec.check()
             await self.spec.before_call()
-            calls = await self._answer()
+            response = await self._answer()
+            if response is None:
+                continue
+            calls = await self._record(response)
+            if not calls and is_cut(response):
+                return await self._end_cut()
             if not calls and await self._accept_answer():
                 await self._finish_turn()
                 return "completed"
 
-    async def _answer(self) -> list[PreparedCall]:
-        """Ask for the next answer and put it into the history, whole or as far as it came."""
+    async def _answer(self) -> ModelResponse | None:
+        """Ask for the next answer; None if it is unusable and is to be asked for again.
+
+        What comes of an answer that breaks off is put into the history.
+        """
         self.phase = "during model response"
         pieces: list[str] = []
 
@@ -108,18 +119,42 @@ class AgentLoop:
             await self.spec.out.emit(TextAdded(text=pieces[-1]))
 
         try:
-            response, finished = await self._ask(take, pieces)
+            response, self._finished = await self._ask(take, pieces)
         except BaseException:
-            if pieces:
+            if "".join(pieces).strip():
                 self.text = "".join(pieces)
                 self.spec.out.keep(MessageAdded(message=assistant_message(self.text)))
             raise
+        filtered = was_filtered(response)
+        problem = None if filtered else unusable(response)
+        if not filtered and problem is None:
+            self._unusable = 0
+            return response
+        await self.spec.out.emit(self._finished)
+        self.spec.meter.check_prices()
+        if problem is None:
+            self.text = clean_text(response.text)
+            told = f": {self.text}" if self.text.strip() else ""
+            raise ModelError(f"the answer was filtered ({response.finish_reason}){told}")
+        self._unusable += 1
+        if self._unusable > MAX_UNUSABLE:
+            raise ModelError(f"{problem}, {self._unusable} times in a row")
+        await self.spec.out.emit(
+            ModelRetry(reason=problem, wait=0.0, attempt=self._unusable, limit=MAX_UNUSABLE)
+        )
+        return None
+
+    async def _record(self, response: ModelResponse) -> list[PreparedCall]:
+        """Put an answer into the history, and return its calls."""
         self.text = clean_text(response.text)
-        calls = prepare_calls(response.tool_calls, self.spec.history.has_call)
-        message = assistant_message(self.text, tuple(call.as_sent() for call in calls))
+        used = self.spec.history.has_call
+        calls = prepare_calls(response.tool_calls, used, cut=is_cut(response))
+        sent = tuple(call.as_sent() for call in calls)
+        message = assistant_message(self.text, sent, response.opaque)
         out = self.spec.out
-        for kept in [out.keep(finished), out.keep(MessageAdded(message=message))]:
+        for kept in [out.keep(self._finished), out.keep(MessageAdded(message=message))]:
             await out.show(kept)
+        self.spec.meter.check_prices()
         return calls
 
     async def _ask(
@@ -140,6 +175,13 @@ class AgentLoop:
                     raise
                 await compactor.after_overflow(self._caller, request, error)
             request = self.spec.full_request(await self._rules_now())
+
+    async def _end_cut(self) -> RunStatus:
+        await self.spec.out.emit(
+            AnswerCut(message="the answer was cut off at the limit of its length")
+        )
+        await self._finish_turn()
+        return "truncated"
 
     async def _accept_answer(self) -> bool:
         """Whether the answer is what was asked for. If not, the model is told, once."""
@@ -166,41 +208,41 @@ class AgentLoop:
             )
         return rules
 
-    async def _decide(self, calls: Sequence[PreparedCall]) -> tuple[Ruling, Rules]:
-        """Which of `calls` may run, and under which rules: those that still hold when all is
-        decided."""
-        for _ in range(MAX_RULE_CHANGES):
+    async def _decide(self, calls: Sequence[PreparedCall]) -> tuple[int, Rules]:
+        """How many of `calls` may run, and under which rules: those that still hold when all
+        is decided. A refusal stands."""
+        while True:
             rules = await self._rules_now()
-            ruling = await self.spec.gate.decide(calls, rules)
+            allowed = await self.spec.gate.allowed(calls, rules)
             if rules.same_as(self.spec.rules()):
-                return ruling, rules
-        raise SessionError(
-            f"the rules for tool calls changed {MAX_RULE_CHANGES} times while a call was decided"
-        )
+                return allowed, rules
+            calls = calls[:allowed]
 
     async def _act(self, calls: Sequence[PreparedCall]) -> RunStatus | None:
         """Run the calls that may run; not None ends the run."""
         self.phase = "while waiting for approval"
-        ruling, rules = await self._decide(calls)
-        if ruling.waits:
+        try:
+            allowed, rules = await self._decide(calls)
+        except ApprovalInterrupt as interrupt:
+            rules = await self._rules_now()
             # Only now is it known what was wrong with these; history does not keep it.
             await self._run_calls([call for call in calls if call.problem], rules)
+            await self.spec.gate.leave_open(calls, rules, str(interrupt))
             return "interrupted"
-        await self._run_calls(ruling.allowed, rules)
-        for call, told in ruling.refused:
-            await self.spec.out.emit(
-                ToolBlocked(
-                    call_id=call.id,
-                    tool_name=call.name,
-                    arguments=call.arguments,
-                    content=told,
-                )
-            )
-        for call, told in ruling.skipped:
-            await self.spec.out.emit(MessageAdded(message=tool_message(call.id, told)))
-        self._refused_turns = 0 if ruling.allowed else self._refused_turns + 1
-        if not ruling.ends_turn and self._refused_turns < MAX_REFUSED_TURNS:
+        await self._run_calls(calls[:allowed], rules)
+        if allowed == len(calls):
             return None
+        refused = calls[allowed]
+        await self.spec.out.emit(
+            ToolBlocked(
+                call_id=refused.id,
+                tool_name=refused.name,
+                arguments=refused.arguments,
+                content=REJECTED,
+            )
+        )
+        for call in calls[allowed + 1 :]:
+            await self.spec.out.emit(MessageAdded(message=tool_message(call.id, SKIPPED)))
         await self._finish_turn()
         return "completed"
 

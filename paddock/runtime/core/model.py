@@ -5,7 +5,7 @@ Messages are in OpenAI chat format, which every provider's adapter speaks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ __all__ = [
     "ModelRequest",
     "ModelResponse",
     "ModelRetry",
+    "Price",
     "TextDelta",
     "ToolCall",
     "Usage",
@@ -53,6 +54,32 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """US dollars for a million tokens.
+
+    Input from the provider's cache, and what is put there, cost as other input where they have
+    no price of their own.
+    """
+
+    input: float
+    output: float
+    cached_input: float | None = None
+    cache_write: float | None = None
+
+    def cost(self, usage: Usage) -> float:
+        """Return the price of `usage` in US dollars."""
+        read = min(usage.cached_tokens, usage.input_tokens)
+        written = min(usage.cache_write_tokens, usage.input_tokens - read)
+        total = (
+            (usage.input_tokens - read - written) * self.input
+            + read * (self.input if self.cached_input is None else self.cached_input)
+            + written * (self.input if self.cache_write is None else self.cache_write)
+            + usage.output_tokens * self.output
+        )
+        return total / 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
     """A call that the model asked for. `arguments` is its JSON text as sent, valid or not."""
 
@@ -63,7 +90,10 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
-    """One request. `tools` are in OpenAI function format."""
+    """One request. `tools` are in OpenAI function format.
+
+    `price` is what the user says that the model costs; it is not sent.
+    """
 
     model: str
     messages: Sequence[Message]
@@ -71,6 +101,7 @@ class ModelRequest:
     response_format: Mapping[str, Any] | None = None
     reasoning_effort: str | None = None
     service_tier: str | None = None
+    price: Price | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +113,19 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelResponse:
-    """The whole answer, after its last piece. Tool calls appear only here, complete."""
+    """The whole answer, after its last piece. Tool calls appear only here.
+
+    They are complete, but for the last one if `finish_reason` is ``length``. `is_priced`:
+    somebody knows what it cost, so that a cost of 0.0 means that it was free. `opaque` is what
+    the service wants back with the conversation; it is kept with the answer's message.
+    """
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     usage: Usage = Usage()
     finish_reason: str = "stop"
+    is_priced: bool = False
+    opaque: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +169,17 @@ def tool_message(call_id: str, content: str) -> Message:
     return {"role": "tool", "tool_call_id": call_id, "content": content}
 
 
-def assistant_message(text: str, calls: tuple[ToolCall, ...] = ()) -> Message:
-    """An answer in chat format; without text its content is null if there are calls."""
+def assistant_message(
+    text: str, calls: tuple[ToolCall, ...] = (), opaque: Mapping[str, Any] | None = None
+) -> Message:
+    """Return an answer in chat format; without text its content is null if there are calls.
+
+    `opaque` is that of `ModelResponse`. It stands under a key of its own, which chat format
+    does not have: clients take it out, and put what is in it where the service wants it.
+    """
+    kept = {"opaque": dict(opaque)} if opaque else {}
     if not calls:
-        return {"role": "assistant", "content": text}
+        return {"role": "assistant", "content": text, **kept}
     listed = [
         {
             "id": call.id,
@@ -143,4 +188,4 @@ def assistant_message(text: str, calls: tuple[ToolCall, ...] = ()) -> Message:
         }
         for call in calls
     ]
-    return {"role": "assistant", "content": text or None, "tool_calls": listed}
+    return {"role": "assistant", "content": text or None, "tool_calls": listed, **kept}

@@ -38,7 +38,7 @@ def create_model(
         from paddock.runtime.models.scripted import ScriptedModel
 
         return ScriptedModel.from_file(model.removeprefix(SCRIPTED))
-    from paddock.runtime.models._reply import DEFAULT_MAX_RETRIES
+    from paddock.runtime.models._service import DEFAULT_MAX_RETRIES
 
     retries = DEFAULT_MAX_RETRIES if max_retries is None else max_retries
     match provider or provider_of(model):

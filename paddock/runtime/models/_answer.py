@@ -1,31 +1,28 @@
 """A chat completion put together from the chunks of its stream. Does no I/O.
 
 Services differ: whole tool calls at once, no index or always the same one, ids that come
-late or are repeated, usage once or in every chunk, null for nothing. All of that is one
-answer here. What is not whole is never given out.
+late or are repeated, usage once or in every chunk, null for nothing, keep-alives that are no
+JSON. All of that is one answer here. What is not whole is never given out as whole.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from paddock.errors import ModelError
 from paddock.runtime.core.model import ModelResponse, ToolCall, Usage
+from paddock.runtime.models._arguments import is_whole, read_arguments
 from paddock.runtime.models._content import text_of
+from paddock.runtime.models._failure import BrokenStream, failure_in_body
+from paddock.runtime.models._opaque import gather
 
-__all__ = ["AnswerBuilder", "BrokenStream", "WholeAnswer"]
+__all__ = ["AnswerBuilder"]
 
-_CUT_OFF = frozenset({"length", "content_filter"})  # reasons after which a call may be partial
-
-MAX_BODY = 16 * 1024 * 1024
-"""Bytes of an answer in one piece, as of one event of a stream."""
-
-
-class BrokenStream(Exception):
-    """The stream ended too early, or is not a stream of chat completion chunks."""
+_KNOWN = frozenset({"role", "content", "tool_calls", "function_call", "refusal"})
+_KNOWN_OF_CALL = frozenset({"index", "id", "type", "function"})
+_KNOWN_OF_FUNCTION = frozenset({"name", "arguments"})
 
 
 @dataclass(slots=True)
@@ -35,70 +32,94 @@ class _Call:
     index: int | None
     id: str = ""
     name: str = ""
-    arguments: str = ""
+    pieces: list[str] = field(default_factory=list)
+    opaque: dict[str, Any] = field(default_factory=dict)
 
 
 class AnswerBuilder:
-    """Takes the events of one stream in order; see `add` and `response`."""
+    """Takes the events of one stream in order, or a whole body; see `add` and `response`."""
 
     def __init__(self) -> None:
         self.done = False
         """Whether the service has said that nothing more comes."""
+        self.begun = False
+        """Whether anything of the answer has come."""
         self._texts: list[str] = []
         self._calls: list[_Call] = []
-        self._usage = Usage()
+        self._usage: dict[str, Any] = {}
         self._finish_reason: str | None = None
+        self._opaque: dict[str, Any] = {}
 
     def add(self, data: bytes) -> str:
-        """Take one event; return the text in it.
+        """Take one event; return the text in it. What is no JSON object is ignored.
 
-        Raises `ModelError` for an error that the service reports, and `BrokenStream` for
-        what is not a chunk.
+        Raises `Failure` for an error that the service reports, and for a broken chunk.
         """
+        data = data.strip()
         if data == b"[DONE]":
             self.done = True
             return ""
+        if data[:1] not in (b"{", b"["):
+            return ""  # a keep-alive
         try:
             chunk = json.loads(data)
-            if error := chunk.get("error"):
-                raise _reported(error)
-            return self._add_chunk(chunk)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            _raise_error(chunk)
+            return self._add_chunk(chunk) if isinstance(chunk, dict) else ""
+        except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
             shown = data[:200].decode(errors="replace")
             raise BrokenStream(f"not a chat completion chunk: {shown}") from error
 
     def response(self) -> ModelResponse:
-        """The whole answer. Raises `BrokenStream` when the service has not finished it."""
+        """Return the whole answer. Raises `BrokenStream` if the service has not finished it."""
         if self._finish_reason is None:
-            raise BrokenStream("the stream ended before the answer was finished")
-        calls = self._calls
-        if self._finish_reason in _CUT_OFF and calls and not _is_json(calls[-1].arguments):
-            calls = calls[:-1]
-        if not all(call.name for call in calls):
+            self._finish_reason = self._said_by_end()
+        cut = self._finish_reason == "length"
+        calls = [one for call in self._calls for one in _finished(call, cut=cut)]
+        if not all(call.name for call, _ in calls):
             raise BrokenStream("the stream has a tool call without a name")
         return ModelResponse(
             text="".join(self._texts),
-            tool_calls=tuple(map(_tool_call, calls)),
-            usage=self._usage,
+            tool_calls=tuple(call for call, _ in calls),
+            usage=_usage(self._usage),
             finish_reason=self._finish_reason,
+            is_priced=_cost(self._usage) is not None,
+            opaque=_opaque(self._opaque, [kept for _, kept in calls]),
         )
+
+    def _said_by_end(self) -> str:
+        """How the answer ended, by a service that ends its stream without saying so."""
+        whole = all(is_whole("".join(call.pieces)) for call in self._calls)
+        if not self.done or not whole or not (self._texts or self._calls):
+            raise BrokenStream("the stream ended before the answer was finished")
+        return "tool_calls" if self._calls else "stop"
 
     def _add_chunk(self, chunk: dict[str, Any]) -> str:
         if usage := chunk.get("usage"):
             # Some services send a running total in every chunk: the last one counts.
-            self._usage = _usage(usage)
+            self._usage = dict(usage)
         choices = chunk.get("choices")
         if not choices:
             return ""
-        self._finish_reason = choices[0].get("finish_reason") or self._finish_reason
-        delta = choices[0].get("delta") or choices[0].get("message")
-        if not delta:
-            return ""
+        choice = choices[0]
+        if choice.get("error"):
+            raise failure_in_body(choice["error"])
+        reason = choice.get("finish_reason")
+        if reason == "error":
+            raise failure_in_body({"message": "the service reports an error without a reason"})
+        self._finish_reason = reason or self._finish_reason
+        delta = choice.get("delta") or choice.get("message")
+        return self._add_delta(delta) if delta else ""
+
+    def _add_delta(self, delta: dict[str, Any]) -> str:
+        gather(self._opaque, delta, known=_KNOWN)
         for call in delta.get("tool_calls") or ():
             self._add_call(call)
+        if function := delta.get("function_call"):  # as it was before there were tools
+            self._add_call({"index": 0, "function": function})
         text = text_of(delta.get("content")) or text_of(delta.get("refusal"))
         if text:
             self._texts.append(text)
+        self.begun = self.begun or bool(text or self._calls or self._opaque)
         return text
 
     def _add_call(self, delta: dict[str, Any]) -> None:
@@ -111,77 +132,100 @@ class AnswerBuilder:
         call.id = call_id or call.id
         if name != call.name:
             call.name += name
-        arguments = function.get("arguments") or ""
-        call.arguments += arguments if isinstance(arguments, str) else json.dumps(arguments)
+        arguments = function.get("arguments")
+        if arguments is not None:
+            text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+            call.pieces.append(text)
+        gather(call.opaque, delta, known=_KNOWN_OF_CALL)
+        of_function: dict[str, Any] = call.opaque.get("function", {})
+        gather(of_function, function, known=_KNOWN_OF_FUNCTION)
+        if of_function:
+            call.opaque["function"] = of_function
 
     def _find_call(self, index: int | None, call_id: str, name: str) -> _Call | None:
-        """The call that a delta goes on with; None when it begins one."""
+        """The call that a delta continues; None if it begins one."""
         for call in reversed(self._calls):
             if call_id and call.id:
                 # Two ids are two calls, whatever the index says.
                 if call.id == call_id:
-                    return call
+                    return None if _is_another(call, name) else call
             elif index is not None:
                 if call.index == index:
-                    return call
+                    return None if _is_another(call, name) else call
             else:
                 # With nothing to tell calls apart by, a name begins the next one.
                 return None if name and call.name else call
         return None
 
 
-class WholeAnswer:
-    """A completion that comes in one piece, not as a stream: `add` takes its bytes as they come."""
-
-    done = False
-
-    def __init__(self) -> None:
-        self._body = bytearray()
-
-    def add(self, data: bytes) -> str:
-        """Take some bytes; there is no text before the end. Raises `BrokenStream`."""
-        self._body += data
-        if len(self._body) > MAX_BODY:
-            raise BrokenStream(f"the answer has more than {MAX_BODY} bytes")
-        return ""
-
-    def response(self) -> ModelResponse:
-        """See `AnswerBuilder.response`."""
-        builder = AnswerBuilder()
-        builder.add(bytes(self._body))
-        return builder.response()
+def _is_another(call: _Call, name: str) -> bool:
+    """Whether `name` belongs to another call: that of this one is known, and so are arguments."""
+    return bool(name and call.pieces and any(call.pieces) and call.name != name)
 
 
-def _tool_call(call: _Call) -> ToolCall:
-    # A call without arguments comes as no text at all from some services.
-    return ToolCall(
-        id=call.id or f"call_{uuid.uuid4().hex}", name=call.name, arguments=call.arguments or "{}"
-    )
+def _raise_error(told: Any) -> None:
+    """Raise what a chunk or a body reports in place of an answer."""
+    if isinstance(told, list):
+        for each in told:
+            _raise_error(each)
+    elif isinstance(told, dict):
+        if error := told.get("error"):
+            beside = {key: told[key] for key in ("code", "status", "type") if key in told}
+            raise failure_in_body(error if isinstance(error, dict) else {**beside, "error": error})
+        if "choices" not in told and (told.get("object") == "error" or "detail" in told):
+            raise failure_in_body(told)
 
 
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
+def _finished(call: _Call, *, cut: bool) -> list[tuple[ToolCall, dict[str, Any]]]:
+    """The calls that `call` is, each with what is kept of it.
+
+    If the answer was `cut` at the output limit, arguments that are not whole stay so.
+    """
+    text = "".join(call.pieces)
+    texts = [text] if cut and not is_whole(text) else read_arguments(call.pieces)
+    return [
+        (
+            ToolCall(
+                id=(call.id if not number else "") or _new_id(), name=call.name, arguments=each
+            ),
+            call.opaque,
+        )
+        for number, each in enumerate(texts)
+    ]
+
+
+def _new_id() -> str:
+    return f"call_{uuid.uuid4().hex}"
+
+
+def _opaque(message: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any]:
+    kept: dict[str, Any] = {"message": message} if message else {}
+    return kept | ({"calls": calls} if any(calls) else {})
 
 
 def _usage(usage: dict[str, Any]) -> Usage:
     prompt = usage.get("prompt_tokens_details") or {}
     completion = usage.get("completion_tokens_details") or {}
+    cached = prompt.get("cached_tokens") or usage.get("prompt_cache_hit_tokens")  # DeepSeek's
+    written = prompt.get("cache_write_tokens") or usage.get("cache_creation_input_tokens")
     return Usage(
         input_tokens=usage.get("prompt_tokens") or 0,
         output_tokens=usage.get("completion_tokens") or 0,
-        cached_tokens=prompt.get("cached_tokens") or 0,
+        cached_tokens=cached or 0,
+        cache_write_tokens=written or 0,
         reasoning_tokens=completion.get("reasoning_tokens") or 0,
+        cost_usd=_cost(usage) or 0.0,
     )
 
 
-def _reported(error: object) -> ModelError:
-    content = error if isinstance(error, dict) else {"message": error}
-    code = content.get("code")
-    return ModelError(
-        f"API error in the stream: {content.get('message') or content}",
-        status=code if isinstance(code, int) else None,
-    )
+def _cost(usage: dict[str, Any]) -> float | None:
+    """US dollars, where the service says what it costs."""
+    cost = usage.get("cost")
+    if isinstance(cost, dict):  # Perplexity's
+        cost = cost.get("total_cost")
+    if isinstance(cost, bool) or not isinstance(cost, int | float) or cost < 0:
+        return None
+    details = usage.get("cost_details")
+    if usage.get("is_byok") and isinstance(details, dict):  # OpenRouter's: its fee alone is `cost`
+        cost += details.get("upstream_inference_cost") or 0.0
+    return float(cost)

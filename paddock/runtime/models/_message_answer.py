@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from paddock.errors import ModelError
 from paddock.runtime.core.model import ModelResponse, ToolCall, Usage
-from paddock.runtime.models._answer import BrokenStream
+from paddock.runtime.models._arguments import is_whole, read_arguments
 from paddock.runtime.models._content import text_of
+from paddock.runtime.models._failure import BrokenStream, failure_in_body
+from paddock.runtime.models._thoughts import kept_thoughts
 
 if TYPE_CHECKING:
     from paddock.runtime.models._messages import Block
@@ -26,9 +27,6 @@ _FINISH_REASONS = {
     "model_context_window_exceeded": "length",
     "refusal": "content_filter",
 }
-_PASSING = frozenset({"api_error", "overloaded_error", "rate_limit_error", "timeout_error"})
-"""Errors in the stream after which the same request may well be answered."""
-
 _DELTAS = {
     "text_delta": "text",
     "thinking_delta": "thinking",
@@ -39,11 +37,12 @@ _DELTAS = {
 
 
 class MessageBuilder:
-    """Takes the events of one stream in order; see `add` and `response`."""
+    """Takes the events of one stream of `model` in order; see `add` and `response`."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: str = "") -> None:
         self.done = False
         """Whether the service has said that nothing more comes."""
+        self._model = model
         self._begun: dict[int, Block] = {}
         self._pieces: dict[int, dict[str, list[str]]] = {}  # of the fields of each block
         self._counted: dict[str, Any] = {}
@@ -52,15 +51,17 @@ class MessageBuilder:
         self._refusal = ""
 
     def add(self, data: bytes) -> str:
-        """Take one event; return the text in it.
+        """Take one event, or a whole message; return the text in it.
 
-        Raises `ModelError` for an error that the service reports and that would come again,
-        and `BrokenStream` for one that may pass, and for what is not an event.
+        What is no JSON object is ignored. Raises `Failure` for an error that the service
+        reports, and `BrokenStream` for what is not an event.
         """
+        if data.strip()[:1] != b"{":
+            return ""  # a keep-alive
         try:
             event = json.loads(data)
             return self._add(event)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
             shown = data[:200].decode(errors="replace")
             raise BrokenStream(f"not an event of a message: {shown}") from error
 
@@ -69,12 +70,19 @@ class MessageBuilder:
         if self._stop_reason is None:
             raise BrokenStream("the stream ended before the answer was finished")
         texts = [block["text"] for block in self._whole_blocks() if block["type"] == "text"]
+        thoughts = kept_thoughts(self.blocks, self._model)
         return ModelResponse(
             text="".join(texts) + self._refusal,
             tool_calls=self._calls(),
             usage=self._usage,
             finish_reason=_FINISH_REASONS.get(self._stop_reason, self._stop_reason),
+            opaque={"message": thoughts} if thoughts else {},
         )
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the answer has come."""
+        return bool(self._begun)
 
     @property
     def blocks(self) -> list[Block]:
@@ -85,9 +93,13 @@ class MessageBuilder:
         ]
 
     def _add(self, event: dict[str, Any]) -> str:
+        if "type" not in event or "error" in event:
+            raise failure_in_body(event.get("error") or event)
         match event["type"]:
             case "message_start":
                 self._count(event["message"].get("usage"))
+            case "message":
+                return self._add_whole(event)
             case "content_block_start":
                 return self._begin(event["index"], event["content_block"])
             case "content_block_delta":
@@ -96,11 +108,16 @@ class MessageBuilder:
                 return self._end(event)
             case "message_stop":
                 self.done = True
-            case "error":
-                raise _reported(event["error"])
             case _:  # a ping, the end of a block, and what is yet to be invented
                 pass
         return ""
+
+    def _add_whole(self, message: dict[str, Any]) -> str:
+        """Take a message in one piece, of a service that does not stream."""
+        self._count(message.get("usage"))
+        texts = [self._begin(index, block) for index, block in enumerate(message["content"])]
+        self.done = True
+        return "".join(texts) + self._end({"delta": message})
 
     def _begin(self, index: int, block: Block) -> str:
         if block["type"] == "tool_use" and not (block["id"] and block["name"]):
@@ -152,27 +169,19 @@ class MessageBuilder:
         blocks = [block for block in self._whole_blocks() if block["type"] == "tool_use"]
         if self._stop_reason == "refusal":
             return ()
-        if self._stop_reason != "tool_use" and blocks and not _is_whole(blocks[-1]):
-            blocks.pop()
         return tuple(
-            ToolCall(id=block["id"], name=block["name"], arguments=_arguments(block) or "{}")
+            ToolCall(id=block["id"], name=block["name"], arguments=self._arguments(block))
             for block in blocks
         )
 
-
-def _arguments(block: Block) -> str:
-    # Some services send the arguments whole with the beginning.
-    given = block.get("input")
-    return str(block.get("partial_json") or (json.dumps(given) if given else ""))
-
-
-def _is_whole(call: Block) -> bool:
-    """Whether an answer that was cut off was not cut off in `call`."""
-    try:
-        json.loads(_arguments(call))
-    except ValueError:
-        return False
-    return True
+    def _arguments(self, block: Block) -> str:
+        # Some services send the arguments whole with the beginning.
+        given = block.get("input")
+        text = str(block.get("partial_json") or (json.dumps(given) if given else ""))
+        if self._stop_reason != "tool_use" and not is_whole(text):
+            return text  # cut off in the middle
+        texts = read_arguments([text])
+        return texts[0] if len(texts) == 1 else text
 
 
 def _usage(usage: dict[str, Any]) -> Usage:
@@ -190,8 +199,3 @@ def _usage(usage: dict[str, Any]) -> Usage:
 def _refusal(details: dict[str, Any]) -> str:
     explanation = details.get("explanation")
     return explanation or "The service stopped the model's answer: it was refused."
-
-
-def _reported(error: dict[str, Any]) -> Exception:
-    message = f"API error in the stream: {error.get('message') or error}"
-    return BrokenStream(message) if error.get("type") in _PASSING else ModelError(message)

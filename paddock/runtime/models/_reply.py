@@ -1,9 +1,9 @@
-"""One streamed answer over HTTP, read as bytes and put together by whoever knows the protocol.
+"""One answer over HTTP, read as bytes and put together by whoever knows the protocol.
 
-The providers' packages give authentication, connections, retries and errors. Their streams
-are not used: a model of every event costs at least twice what reading it here does, and one
-reader meets the same faults in the same way, whoever answers. Knows nothing of what an event
-means, and makes no requests.
+The providers' packages give authentication and connections. Their streams are not used: a
+model of every event costs at least twice what reading it here does, and one reader meets the
+same faults in the same way, whoever answers. Knows nothing of what an event means, and makes
+no requests.
 """
 
 from __future__ import annotations
@@ -11,44 +11,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
-
-import tenacity
+from typing import TYPE_CHECKING, Any, Protocol
 
 from paddock._concurrency import finish
-from paddock.runtime.models._answer import BrokenStream
-from paddock.runtime.models._sse import SSEParser
+from paddock.runtime.models._failure import BrokenStream, Failure
+from paddock.runtime.models._sse import EventTooLong, SSEParser
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from typing import Self
 
     import httpx2
 
     from paddock.runtime.core.model import ModelResponse
 
-__all__ = [
-    "DEFAULT_MAX_RETRIES",
-    "DEFAULT_TIMEOUT",
-    "FIRST_WAIT",
-    "Answer",
-    "Reply",
-    "described",
-    "encode_json",
-    "retrying",
-]
+__all__ = ["Answer", "Reply", "described", "encode_json"]
 
-DEFAULT_MAX_RETRIES = 8
-DEFAULT_TIMEOUT = 60.0
-"""Seconds without a byte, or for connecting, until an attempt counts as failed."""
-FIRST_WAIT = 0.5
-"""Seconds until a broken stream is begun again for the first time, as the clients wait."""
+MAX_BODY = 16 * 1024 * 1024
+"""Bytes of an answer in one piece, as of one event of a stream."""
 
-_LONGEST_WAIT = 8.0  # seconds between attempts, as the clients wait themselves
 _DRAIN = 0.1  # seconds: the end of the body is sent together with the last event
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 class Answer(Protocol):
@@ -59,31 +40,39 @@ class Answer(Protocol):
         """Whether the service has said that nothing more comes."""
         ...
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the answer has come."""
+        ...
+
     def add(self, data: bytes) -> str:
-        """Take one event; return the text in it. Raises `BrokenStream` or `ModelError`."""
+        """Take one event, or a whole body; return the text in it. Raises `Failure`."""
         ...
 
     def response(self) -> ModelResponse:
-        """The whole answer. Raises `BrokenStream` when the service has not finished it."""
+        """Return the whole answer. Raises `BrokenStream` if the service has not finished it."""
         ...
 
 
-AnswerT = TypeVar("AnswerT", bound=Answer)
-
-
-class Reply(Generic[AnswerT]):
+class Reply:
     """One answer on its way. Entered by who reads it; leaving closes what is still open.
 
-    It is a stream of events, or else `whole`: then `answer` takes the body as it comes.
+    It is a stream of events, or JSON in one piece: what comes first tells, since services
+    send each under the content type of the other. `first` bounds the wait for the beginning
+    of the answer, `idle` each wait after it, in seconds.
     """
 
-    def __init__(self, http: httpx2.Response, answer: AnswerT, *, whole: bool = False) -> None:
+    def __init__(self, http: httpx2.Response, answer: Answer, *, first: float, idle: float) -> None:
         self.response: ModelResponse | None = None
         """The whole answer, once `read` has found its end."""
-        self.answer = answer
+        self.headers = http.headers
+        self._answer = answer
         self._http = http
         self._body = http.aiter_bytes()
-        self._cut = _as_it_comes if whole else SSEParser().feed
+        self._first, self._idle = first, idle
+        self._events = SSEParser()
+        self._whole: bytearray | None = None
+        self._is_empty = True
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,59 +90,71 @@ class Reply(Generic[AnswerT]):
             raise
 
     async def read(self) -> str:
-        """The next piece of text, and none when the answer is complete.
+        """Return the next piece of text, and none if the answer is complete.
 
-        Raises `BrokenStream` when it will not be, and `ModelError` when the service says so.
+        Raises `Failure` if it will not be.
         """
         text = ""
         while not text and self.response is None:
             data = await self._read_body()
-            if data is None:
+            text = self._end() if data is None else self._take(data)
+            if data is None or self._answer.done:
                 self.response = self._finished()
-            else:
-                text = "".join([self.answer.add(event) for event in self._cut(data)])
-                if self.answer.done:
-                    self.response = self._finished()
-                    await self._drain()
+            if data is not None and self._answer.done:
+                await self._drain()
         return text
 
     async def aclose(self) -> None:
         await self._body.aclose()
         await self._http.aclose()
 
+    def _take(self, data: bytes) -> str:
+        if self._is_empty and (start := data.lstrip()):
+            self._is_empty = False
+            self._whole = bytearray() if start[:1] in (b"{", b"[") else None
+        if self._whole is None:
+            try:
+                events = self._events.feed(data)
+            except EventTooLong as error:
+                raise Failure(str(error)) from error
+            return "".join([self._answer.add(event) for event in events])
+        self._whole += data
+        if len(self._whole) > MAX_BODY:
+            raise Failure(f"the answer has more than {MAX_BODY} bytes")
+        return ""
+
+    def _end(self) -> str:
+        """Take what is left when the body has ended."""
+        events = self._events.end() if self._whole is None else _texts_in(bytes(self._whole))
+        return "".join([self._answer.add(event) for event in events])
+
     def _finished(self) -> ModelResponse:
         try:
-            return self.answer.response()
+            return self._answer.response()
         except BrokenStream as error:
             # What is no stream at all, such as a web page, is told by its type.
             kind = self._http.headers.get("content-type")
             raise BrokenStream(f"{error} (content type {kind})") from error
 
     async def _read_body(self) -> bytes | None:
+        limit = self._idle if self._answer.begun else self._first
         try:
-            return await anext(self._body, None)
+            async with asyncio.timeout(limit):
+                return await anext(self._body, None)
+        except TimeoutError as error:
+            raise _silence(limit) from error
         except Exception as error:
-            # Whatever the transport, TLS or decompression raises: the stream is broken.
+            if "ReadTimeout" in type(error).__name__:
+                raise _silence(limit) from error
+            # Whatever else the transport, TLS or decompression raises: the stream is broken.
             raise BrokenStream(f"the stream broke: {described(error)}") from error
 
     async def _drain(self) -> None:
         """Read the end of the body, without which the connection cannot be used again."""
-        with contextlib.suppress(TimeoutError, BrokenStream):
+        with contextlib.suppress(TimeoutError, Failure):
             async with asyncio.timeout(_DRAIN):
                 while await self._read_body() is not None:
                     continue
-
-
-def retrying(
-    begin: Callable[_P, Awaitable[_R]], *, max_retries: int, first_wait: float
-) -> Callable[_P, Awaitable[_R]]:
-    """`begin`, called again after growing waits with jitter while it raises `BrokenStream`."""
-    return tenacity.retry(
-        retry=tenacity.retry_if_exception_type(BrokenStream),
-        stop=tenacity.stop_after_attempt(max_retries + 1),
-        wait=tenacity.wait_random_exponential(multiplier=first_wait, max=_LONGEST_WAIT),
-        reraise=True,
-    )(begin)
 
 
 def encode_json(body: dict[str, Any]) -> bytes:
@@ -167,5 +168,17 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _as_it_comes(data: bytes) -> list[bytes]:
-    return [data]
+def _silence(limit: float) -> Failure:
+    """That nothing came for so long. It is not asked again: the model may think, and be paid."""
+    return Failure(
+        f"timeout: the service sent nothing for {limit:g} s; `timeout` sets how long to wait"
+    )
+
+
+def _texts_in(body: bytes) -> list[bytes]:
+    """A body in one piece, or its lines where each is a JSON text of its own."""
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return body.splitlines()
+    return [body]

@@ -18,7 +18,7 @@ class EventTooLong(ValueError):
 class SSEParser:
     """Feed it the stream as it comes, cut anywhere. Holds at most `max_bytes` of one event.
 
-    An event that the stream ends in the middle of is never given out.
+    An event that the stream ends in the middle of is given out by `end` only.
     """
 
     def __init__(self, *, max_bytes: int = 16 * 1024 * 1024) -> None:
@@ -45,6 +45,14 @@ class SSEParser:
         for line in lines:
             self._take(line, events)
         self._hold(data[end:])
+        return events
+
+    def end(self) -> list[bytes]:
+        """The data of an event that the stream ended without the empty line after it."""
+        events: list[bytes] = []
+        self._take(bytes(self._line), events)
+        self._take(b"", events)
+        self._line.clear()
         return events
 
     def _hold(self, data: bytes) -> None:

@@ -1,34 +1,27 @@
 """Anthropic's models, by the Messages API.
 
-Authentication, connections, retries and errors are those of the `anthropic` package. The
-stream is read as bytes by `_reply` and put together in `_message_answer`; the conversation is
-told by `_messages`.
+Authentication and connections are those of the `anthropic` package. The stream is read as
+bytes by `_reply` and put together in `_message_answer`; `_messages` translates the
+conversation, and `_thoughts` what the model gets back of its thinking.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock.errors import ConfigError, MissingDependency, ModelError
-from paddock.runtime.core.model import ModelEvent, ModelRequest, TextDelta
-from paddock.runtime.models import pricing
-from paddock.runtime.models._account import account
-from paddock.runtime.models._answer import BrokenStream
+from paddock.runtime.models._endpoint import Endpoint, account, connection_settings
 from paddock.runtime.models._message_answer import MessageBuilder
 from paddock.runtime.models._messages import mark_for_cache, system_blocks, tool_params, turns
-from paddock.runtime.models._reply import (
+from paddock.runtime.models._service import (
+    DEFAULT_IDLE_TIMEOUT,
     DEFAULT_MAX_RETRIES,
     DEFAULT_TIMEOUT,
-    FIRST_WAIT,
-    Reply,
-    described,
-    encode_json,
-    retrying,
+    ServiceModel,
 )
-from paddock.runtime.models._sse import EventTooLong
-from paddock.runtime.models._thoughts import Thoughts
+from paddock.runtime.models._thoughts import are_whole, with_thoughts
 
 try:
     import anthropic
@@ -36,8 +29,11 @@ except ImportError as error:
     raise MissingDependency(error.name or "anthropic", "anthropic") from error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import Mapping
 
+    import httpx2
+
+    from paddock.runtime.core.model import ModelRequest
     from paddock.runtime.models._messages import Block
 
 __all__ = ["MAX_TOKENS", "AnthropicModel"]
@@ -79,21 +75,22 @@ _TIERS = {"default": "standard_only", "priority": "auto"}
 _JSON_ONLY = "Answer with one JSON object and nothing else: no other text, no code fence."
 
 
-class AnthropicModel:
+class AnthropicModel(ServiceModel):
     """A `ModelClient` for Anthropic's models, and for services that speak their protocol.
 
     `base_url` (without ``/v1``) and `api_key` default to ``ANTHROPIC_BASE_URL`` and
     ``ANTHROPIC_API_KEY``; after them comes what the `anthropic` package finds by itself. A
     service of one's own may need no key; without `base_url` the lack of one is a
-    `ConfigError`, as is a `base_url` that is not one.
+    `ConfigError`, as is an invalid `base_url`.
 
-    `timeout` and `max_retries` are as in `OpenAIModel`. A stream that an overloaded service
-    ends before its first text was given out is begun again too.
+    The times and `max_retries` are as in `OpenAIModel`.
 
     What a model thinks is never text, and goes back to it with the results of the calls that
     it led to. The system prompt, the tools and the conversation are marked for the service's
     prompt cache.
     """
+
+    sdk: ClassVar[Any] = anthropic
 
     def __init__(
         self,
@@ -101,115 +98,105 @@ class AnthropicModel:
         base_url: str | None = None,
         api_key: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        idle_timeout: float = DEFAULT_IDLE_TIMEOUT,
         max_retries: int = DEFAULT_MAX_RETRIES,
     ) -> None:
         base_url, api_key = account("ANTHROPIC", base_url, api_key)
-        self._client = _connect(base_url, api_key, timeout, max_retries)
-        self._thoughts: defaultdict[str, Thoughts] = defaultdict(Thoughts)  # of each model
-        self._begin = retrying(self._begin_once, max_retries=max_retries, first_wait=FIRST_WAIT)
+        endpoint = Endpoint(
+            service="anthropic",
+            base_url=base_url and base_url.rstrip("/").removesuffix("/v1"),
+            api_key=api_key,
+            environment=connection_settings("ANTHROPIC_"),
+        )
+        if not api_key and not base_url:
+            _make_client(endpoint, None)  # raises if the package finds no account either
+        super().__init__(
+            endpoint, timeout=timeout, idle_timeout=idle_timeout, max_retries=max_retries
+        )
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        """See `ModelClient.stream`."""
-        thoughts = self._thoughts[request.model]
-        try:
-            reply, text = await self._begin(encode_json(_body(request, thoughts)))
-            async with reply:
-                while text:
-                    yield TextDelta(text=text)
-                    text = await reply.read()
-                response = reply.response
-                assert response is not None
-        except anthropic.AnthropicError as error:
-            raise _as_model_error(error) from error
-        except (BrokenStream, EventTooLong) as error:
-            raise ModelError(f"API error (after retries): {error}") from error
-        thoughts.keep(response, reply.answer.blocks)
-        yield await pricing.priced(response, request)
+    def _make_client(self, http: httpx2.AsyncClient) -> anthropic.AsyncAnthropic:
+        return _make_client(self.endpoint, http)
 
-    async def aclose(self) -> None:
-        """See `ModelClient.aclose`."""
-        await self._client.close()
-
-    async def _begin_once(self, body: bytes) -> tuple[Reply[MessageBuilder], str]:
-        """Send the request and wait for the first text, or for the end if there is none."""
-        stream = await self._client.post(
+    async def _post(self, client: Any, body: bytes, limits: httpx2.Timeout) -> httpx2.Response:
+        stream = await client.post(
             "/v1/messages",
             cast_to=object,
             content=body,
+            options={"timeout": limits},
             stream=True,
             stream_cls=anthropic.AsyncStream[object],
         )
-        reply = Reply(stream.response, MessageBuilder())
-        return reply, await reply.begin()
+        response: httpx2.Response = stream.response
+        return response
+
+    def _answer(self, request: ModelRequest) -> MessageBuilder:
+        return MessageBuilder(request.model)
+
+    def _body(self, request: ModelRequest) -> dict[str, Any]:
+        system = system_blocks(request.messages)
+        tools = tool_params(request.tools)
+        restore = functools.partial(with_thoughts, service=self._name, model=request.model)
+        messages = turns(request.messages, restore)
+        output: Block = {}
+        if request.response_format is not None:
+            _add_format(request.response_format, output, system)
+        mark_for_cache(system or tools, messages)
+        body: dict[str, Any] = {
+            "model": request.model,
+            "max_tokens": _most_tokens(request.model),
+            "messages": messages,
+            "stream": True,
+        }
+        if request.reasoning_effort is not None:
+            thinking = self._thinking(request, request.reasoning_effort, output)
+            body |= {"thinking": thinking} if thinking else {}
+        if request.service_tier is not None:
+            body["service_tier"] = _TIERS.get(request.service_tier, request.service_tier)
+        given = {"system": system, "tools": tools, "output_config": output}
+        return body | {name: value for name, value in given.items() if value}
+
+    def _thinking(self, request: ModelRequest, effort: str, output: Block) -> Block | None:
+        """How the model is to think; what it is told as an effort goes into `output`."""
+        if _THINKS_NOT.match(request.model):
+            return None
+        if effort == "none":
+            return {"type": "disabled"}
+        if not _THINKS_BY_BUDGET.match(request.model):
+            output["effort"] = _EFFORTS.get(effort, effort)
+            return {"type": "adaptive"}
+        if effort not in _BUDGETS:
+            raise ModelError(
+                f"reasoning_effort {effort!r} is not one of none, {', '.join(_BUDGETS)}"
+            )
+        if not are_whole(request.messages, service=self._name, model=request.model):
+            return None  # a turn that goes on has to have begun with thinking: it ends without
+        most = _most_tokens(request.model) - _ANSWER_ROOM
+        return {"type": "enabled", "budget_tokens": min(_BUDGETS[effort], most)}
 
 
-def _connect(
-    base_url: str | None, api_key: str, timeout: float, max_retries: int
-) -> anthropic.AsyncAnthropic:
+def _make_client(endpoint: Endpoint, http: httpx2.AsyncClient | None) -> anthropic.AsyncAnthropic:
     try:
         client = anthropic.AsyncAnthropic(
-            base_url=base_url and base_url.rstrip("/").removesuffix("/v1"),
-            api_key=api_key or None,
-            timeout=timeout,
-            max_retries=max_retries,
+            base_url=endpoint.base_url,
+            api_key=endpoint.api_key or None,
+            max_retries=0,
+            http_client=http,
         )
     except anthropic.AnthropicError as error:  # credentials on the disk that are not usable
         raise ConfigError(f"no API key, and {error}") from error
     if client.api_key or client.auth_token or client.credentials:
         return client
-    if not base_url:
+    if not endpoint.base_url:
         raise ConfigError(
             "no API key: set ANTHROPIC_API_KEY, or ANTHROPIC_BASE_URL for a service that needs none"
         )
     return client.copy(api_key="none")  # the client insists on one
 
 
-def _body(request: ModelRequest, thoughts: Thoughts) -> dict[str, Any]:
-    system = system_blocks(request.messages)
-    tools = tool_params(request.tools)
-    messages = turns(request.messages, thoughts.restore)
-    output: Block = {}
-    if request.response_format is not None:
-        _add_format(request.response_format, output, system)
-    mark_for_cache(system or tools, messages)
-    body: dict[str, Any] = {
-        "model": request.model,
-        "max_tokens": _most_tokens(request.model),
-        "messages": messages,
-        "stream": True,
-    }
-    if request.reasoning_effort is not None:
-        thinking = _thinking(request, request.reasoning_effort, thoughts, output)
-        body |= {"thinking": thinking} if thinking else {}
-    if request.service_tier is not None:
-        body["service_tier"] = _TIERS.get(request.service_tier, request.service_tier)
-    given = {"system": system, "tools": tools, "output_config": output}
-    return body | {name: value for name, value in given.items() if value}
-
-
 def _most_tokens(model: str) -> int:
     """What `model` may write at a time."""
     less = (tokens for family, tokens in _WRITES_LESS if family.match(model))
     return next(less, MAX_TOKENS)
-
-
-def _thinking(
-    request: ModelRequest, effort: str, thoughts: Thoughts, output: Block
-) -> Block | None:
-    """How the model is to think; what it is told as an effort goes into `output`."""
-    if _THINKS_NOT.match(request.model):
-        return None
-    if effort == "none":
-        return {"type": "disabled"}
-    if not _THINKS_BY_BUDGET.match(request.model):
-        output["effort"] = _EFFORTS.get(effort, effort)
-        return {"type": "adaptive"}
-    if effort not in _BUDGETS:
-        raise ModelError(f"reasoning_effort {effort!r} is not one of none, {', '.join(_BUDGETS)}")
-    if not thoughts.are_whole(request.messages):
-        return None  # a turn that goes on has to have begun with thinking: it ends without
-    most = _most_tokens(request.model) - _ANSWER_ROOM
-    return {"type": "enabled", "budget_tokens": min(_BUDGETS[effort], most)}
 
 
 def _add_format(response_format: Mapping[str, Any], output: Block, system: list[Block]) -> None:
@@ -229,14 +216,3 @@ def _add_format(response_format: Mapping[str, Any], output: Block, system: list[
             pass
         case _:
             raise ModelError(f"response_format: Anthropic's models take no {response_format}")
-
-
-def _as_model_error(error: anthropic.AnthropicError) -> ModelError:
-    if isinstance(error, anthropic.APIStatusError):
-        message = error.api_message or error.message
-        return ModelError(
-            f"API error {error.status_code} (after retries): {message}", status=error.status_code
-        )
-    if isinstance(error, anthropic.APIConnectionError) and error.__cause__ is not None:
-        return ModelError(f"API error (after retries): {described(error.__cause__)}")
-    return ModelError(f"API error (after retries): {error}")

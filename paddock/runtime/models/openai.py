@@ -1,56 +1,60 @@
 """Models behind OpenAI's chat completions protocol, whoever serves it.
 
-Authentication, connections, retries and errors are those of the `openai` package. The
-stream is read as bytes by `_reply` and put together in `_answer`.
+Authentication and connections are those of the `openai` package. The stream is read as bytes
+by `_reply` and put together in `_answer`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import urllib.parse
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import openai  # noqa: TID253 - this is the module that needs it, and is imported when needed
 
-from paddock.errors import ConfigError, ModelError
-from paddock.runtime.core.model import ModelEvent, ModelRequest, TextDelta
-from paddock.runtime.models import pricing
-from paddock.runtime.models._account import account
-from paddock.runtime.models._answer import AnswerBuilder, BrokenStream, WholeAnswer
-from paddock.runtime.models._reply import (
+from paddock.errors import ConfigError
+from paddock.runtime.models._answer import AnswerBuilder
+from paddock.runtime.models._endpoint import Endpoint, account, connection_settings
+from paddock.runtime.models._opaque import restored
+from paddock.runtime.models._service import (
+    DEFAULT_IDLE_TIMEOUT,
     DEFAULT_MAX_RETRIES,
     DEFAULT_TIMEOUT,
-    Reply,
-    described,
-    encode_json,
-    retrying,
+    ServiceModel,
 )
-from paddock.runtime.models._reply import FIRST_WAIT as _FIRST_WAIT
-from paddock.runtime.models._sse import EventTooLong
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    import httpx2
+
+    from paddock.runtime.core.model import Message, ModelRequest
 
 __all__ = ["DEFAULT_MAX_RETRIES", "DEFAULT_TIMEOUT", "FLEX_TIMEOUT", "OpenAIModel"]
 
 FLEX_TIMEOUT = 900.0
-"""As `DEFAULT_TIMEOUT`, for ``service_tier="flex"``, where requests wait for capacity."""
+"""At least this for ``service_tier="flex"``, where requests wait for capacity."""
+
+_AZURE = (".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
 
 
-class OpenAIModel:
+class OpenAIModel(ServiceModel):
     """A `ModelClient` for any service that speaks the protocol, and any of its models.
 
     `base_url` and `api_key` default to ``OPENAI_BASE_URL`` and ``OPENAI_API_KEY``. A service
     of one's own may need no key; without `base_url` the lack of one is a `ConfigError`, as is
-    a `base_url` that is not one.
+    an invalid `base_url`. Its query (``?api-version=...``) is sent with each request, and
+    Azure gets the key as ``api-key``.
 
-    `timeout` is in seconds without a byte. 408, 409, 429, 5xx, a timeout or a lost connection
-    before the answer begins are tried again up to `max_retries` times, after the time that
-    the service asks for (``Retry-After``) or after growing waits with jitter. A stream that
-    breaks before its first text was given out is begun again as often.
+    `timeout` is in seconds until the answer begins, `idle_timeout` without a byte after that.
+    408, 409, 429, 5xx, a lost connection, and the same errors inside a stream, are tried again
+    before the first text, up to `max_retries` times, after the time that the service asks for
+    (``Retry-After``) or after growing waits with jitter. A service that never answered and
+    refuses connections is not tried again, and neither is one that was silent for `timeout`.
 
     `streams_tools` False asks for answers in one piece where there are tools, of services that
-    stream no calls, or stream them wrong; each has `timeout` to begin. The default is True, but
-    False where the address is one of Cerebras.
+    stream no calls, or stream them wrong. The default is True, but False where the address is
+    one of Cerebras.
     """
+
+    sdk: ClassVar[Any] = openai
 
     def __init__(
         self,
@@ -58,6 +62,7 @@ class OpenAIModel:
         base_url: str | None = None,
         api_key: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        idle_timeout: float = DEFAULT_IDLE_TIMEOUT,
         max_retries: int = DEFAULT_MAX_RETRIES,
         streams_tools: bool | None = None,
     ) -> None:
@@ -69,77 +74,90 @@ class OpenAIModel:
         if streams_tools is None:
             streams_tools = "cerebras" not in (base_url or "").lower()
         self.streams_tools = streams_tools
-        self._client = openai.AsyncOpenAI(
+        endpoint = Endpoint(
+            service="openai",
             base_url=base_url,
-            api_key=api_key or "none",  # the client insists on one
-            timeout=timeout,
-            max_retries=max_retries,
+            api_key=api_key,
+            environment=connection_settings("OPENAI_ORG", "OPENAI_PROJECT"),
         )
-        self._begin = retrying(self._begin_once, max_retries=max_retries, first_wait=_FIRST_WAIT)
+        super().__init__(
+            endpoint, timeout=timeout, idle_timeout=idle_timeout, max_retries=max_retries
+        )
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        """See `ModelClient.stream`."""
-        try:
-            whole = bool(request.tools) and not self.streams_tools
-            reply, text = await self._begin(request, _encode(request, whole=whole), whole=whole)
-            async with reply:
-                while text:
-                    yield TextDelta(text=text)
-                    text = await reply.read()
-                response = reply.response
-                assert response is not None
-            if whole and response.text:
-                yield TextDelta(text=response.text)
-        except openai.OpenAIError as error:
-            raise _as_model_error(error) from error
-        except (BrokenStream, EventTooLong) as error:
-            raise ModelError(f"API error (after retries): {error}") from error
-        yield await pricing.priced(response, request)
+    def _make_client(self, http: httpx2.AsyncClient) -> openai.AsyncOpenAI:
+        base_url, query, headers = _address(self.endpoint)
+        return openai.AsyncOpenAI(
+            base_url=base_url,
+            api_key=self.endpoint.api_key or "none",  # the client insists on one
+            default_query=query,
+            default_headers=headers,
+            max_retries=0,
+            http_client=http,
+        )
 
-    async def aclose(self) -> None:
-        """See `ModelClient.aclose`."""
-        await self._client.close()
-
-    async def _begin_once(
-        self, request: ModelRequest, body: bytes, *, whole: bool
-    ) -> tuple[Reply[AnswerBuilder | WholeAnswer], str]:
-        """Send the request and wait for the first text, or for the end if there is none."""
-        timeout = FLEX_TIMEOUT if request.service_tier == "flex" else self._client.timeout
-        stream = await self._client.post(
+    async def _post(self, client: Any, body: bytes, limits: httpx2.Timeout) -> httpx2.Response:
+        stream = await client.post(
             "/chat/completions",
             cast_to=object,
             content=body,
-            options={"timeout": timeout},
+            options={"timeout": limits},
             stream=True,  # in any case we read the body ourselves
             stream_cls=openai.AsyncStream[object],
         )
-        answer = WholeAnswer() if whole else AnswerBuilder()
-        reply = Reply(stream.response, answer, whole=whole)
-        return reply, await reply.begin()
+        response: httpx2.Response = stream.response
+        return response
+
+    def _first_timeout(self, request: ModelRequest) -> float:
+        if request.service_tier == "flex":
+            return max(FLEX_TIMEOUT, self.timeout)
+        return self.timeout
+
+    def _answer(self, _: ModelRequest) -> AnswerBuilder:
+        return AnswerBuilder()
+
+    def _body(self, request: ModelRequest) -> dict[str, Any]:
+        messages = [_message(each, self._name) for each in request.messages]
+        body: dict[str, Any] = {"model": request.model, "messages": messages}
+        if self.streams_tools or not request.tools:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        if request.tools:
+            body["tools"] = request.tools
+        if request.response_format is not None:
+            body["response_format"] = request.response_format
+        if request.reasoning_effort is not None:
+            body["reasoning_effort"] = request.reasoning_effort
+        if request.service_tier is not None:
+            body["service_tier"] = request.service_tier
+        return body
 
 
-def _encode(request: ModelRequest, *, whole: bool) -> bytes:
-    body: dict[str, Any] = {"model": request.model, "messages": request.messages}
-    if not whole:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-    if request.tools:
-        body["tools"] = request.tools
-    if request.response_format is not None:
-        body["response_format"] = request.response_format
-    if request.reasoning_effort is not None:
-        body["reasoning_effort"] = request.reasoning_effort
-    if request.service_tier is not None:
-        body["service_tier"] = request.service_tier
-    return encode_json(body)
+def _message(message: Message, service: str) -> Message:
+    """`message` as chat format has it, with what `service` itself once sent beside it."""
+    kept = message.get("opaque")
+    if kept is None:
+        return message
+    plain = {key: value for key, value in message.items() if key != "opaque"}
+    if kept.get("service") != service:
+        return plain
+    calls, of_calls = plain.get("tool_calls"), kept.get("calls")
+    if calls and of_calls and len(calls) == len(of_calls):
+        plain["tool_calls"] = [
+            restored(call, back) for call, back in zip(calls, of_calls, strict=True)
+        ]
+    return restored(plain, kept.get("message"))
 
 
-def _as_model_error(error: openai.OpenAIError) -> ModelError:
-    if isinstance(error, openai.APIStatusError):
-        body = error.body if isinstance(error.body, dict) else {}
-        message = body.get("message") or error.message
-        return ModelError(
-            f"API error {error.status_code} (after retries): {message}", status=error.status_code
-        )
-    if isinstance(error, openai.APIConnectionError) and error.__cause__ is not None:
-        return ModelError(f"API error (after retries): {described(error.__cause__)}")
-    return ModelError(f"API error (after retries): {error}")
+def _address(
+    endpoint: Endpoint,
+) -> tuple[str | None, dict[str, object], dict[str, Any]]:
+    """The address without its query, the query, and headers in place of the usual ones."""
+    if endpoint.base_url is None:
+        return None, {}, {}
+    parts = urllib.parse.urlsplit(endpoint.base_url)
+    query: dict[str, object] = dict(urllib.parse.parse_qsl(parts.query))
+    bare = urllib.parse.urlunsplit(parts._replace(query="", fragment=""))
+    is_azure = "api-version" in query or (parts.hostname or "").endswith(_AZURE)
+    headers: dict[str, Any] = {}
+    if is_azure and endpoint.api_key:
+        headers = {"api-key": endpoint.api_key, "Authorization": openai.Omit()}
+    return bare, query, headers

@@ -1,6 +1,7 @@
-"""What tokens cost, by the price list that comes with `genai-prices`. Uses no network.
+"""What tokens cost: as the service says, or by the price list of `genai-prices`. Uses no network.
 
-Goes by the model's name alone: it does not know who serves it, or what was agreed with them.
+The list goes by the model's name alone: it does not know who serves it, or what was agreed
+with them.
 """
 
 from __future__ import annotations
@@ -10,17 +11,31 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from paddock.runtime.core.model import ModelRequest, ModelResponse, Usage
 
 __all__ = ["cost_usd", "price", "priced"]
 
+_COST_HEADERS = ("x-litellm-response-cost", "x-openrouter-cost", "x-response-cost")
+"""What gateways tell in US dollars; nought, as it stands before a stream, tells nothing."""
+
 _has_price: dict[str, bool] = {}
 
 
-async def priced(response: ModelResponse, request: ModelRequest) -> ModelResponse:
-    """`response` with what it cost, if the list has the model's price."""
-    cost = await price(request.model, response.usage, service_tier=request.service_tier)
-    return replace(response, usage=replace(response.usage, cost_usd=cost)) if cost else response
+async def priced(
+    response: ModelResponse, request: ModelRequest, headers: Mapping[str, str]
+) -> ModelResponse:
+    """`response` with what it cost, where anybody knows it."""
+    if response.is_priced:
+        return response
+    usage = response.usage
+    cost = _told_by(headers)
+    if cost is None:
+        cost = await price(request.model, usage, service_tier=request.service_tier)
+        if not _has_price.get(request.model):
+            return response
+    return replace(response, usage=replace(usage, cost_usd=cost), is_priced=True)
 
 
 async def price(model: str, usage: Usage, *, service_tier: str | None = None) -> float:
@@ -51,3 +66,14 @@ def cost_usd(model: str, usage: Usage, *, service_tier: str | None = None) -> fl
         return 0.0
     _has_price[model] = True
     return float(total)
+
+
+def _told_by(headers: Mapping[str, str]) -> float | None:
+    for name in _COST_HEADERS:
+        try:
+            cost = float(headers.get(name, ""))
+        except ValueError:
+            continue
+        if 0 < cost < float("inf"):
+            return cost
+    return None

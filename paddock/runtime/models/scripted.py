@@ -116,6 +116,7 @@ def response_of(turn: ScriptedTurn) -> ModelResponse:
         ),
         usage=turn.usage,
         finish_reason=turn.finish_reason or ("tool_calls" if turn.tool_calls else "stop"),
+        is_priced=True,  # at what the script says, or nothing
     )
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from paddock.errors import ModelError
 from paddock.runtime.core.model import ModelRequest, ModelResponse, TextDelta, ToolCall, Usage
-from paddock.runtime.models._answer import BrokenStream
+from paddock.runtime.models._failure import BrokenStream, Failure
 from paddock.runtime.models._message_answer import MessageBuilder
 from paddock.runtime.models._sse import SSEParser
 from paddock.runtime.models.scripted import ScriptedModel
@@ -109,9 +108,11 @@ def test_why_it_stopped_is_told_in_the_words_of_chat(reason: str, told: str) -> 
 
 @pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded"])
 @pytest.mark.parametrize("arguments", ["", '{"command": "rm -rf /tm'])
-def test_a_call_that_the_limit_cut_off_is_left_out(reason: str, arguments: str) -> None:
+def test_a_call_that_the_limit_cut_off_stays_cut(reason: str, arguments: str) -> None:
     piece = delta(1, type="input_json_delta", partial_json=arguments)
-    assert read(START, CALL, piece, end(reason))[1].tool_calls == ()
+    response = read(START, CALL, piece, end(reason))[1]
+    assert response.tool_calls == (ToolCall(id="a", name="bash", arguments=arguments),)
+    assert response.finish_reason == "length"
 
 
 def test_a_whole_call_before_the_limit_is_kept() -> None:
@@ -170,21 +171,45 @@ def test_unknown_events_blocks_and_deltas_are_passed_over() -> None:
     assert (text, response.text) == ("Yes.", "Yes.")
 
 
-@pytest.mark.parametrize("kind", ["overloaded_error", "api_error", "rate_limit_error"])
-def test_an_error_that_may_pass_breaks_the_stream(kind: str) -> None:
-    with pytest.raises(BrokenStream, match="Busy"):
+@pytest.mark.parametrize(
+    ("kind", "status", "is_passing"),
+    [
+        ("overloaded_error", 529, True),
+        ("api_error", 500, True),
+        ("rate_limit_error", 429, True),
+        ("invalid_request_error", 400, False),
+    ],
+)
+def test_an_error_in_the_stream_is_that_of_the_same_status(
+    kind: str, status: int, is_passing: bool
+) -> None:
+    with pytest.raises(Failure, match="Busy") as caught:
         read(START, {"type": "error", "error": {"type": kind, "message": "Busy."}})
+    assert (caught.value.status, caught.value.is_passing) == (status, is_passing)
 
 
-def test_an_error_that_would_come_again_is_a_model_error() -> None:
-    with pytest.raises(ModelError, match="Too long"):
-        read({"type": "error", "error": {"type": "invalid_request_error", "message": "Too long"}})
+def test_a_message_in_one_piece_is_understood() -> None:
+    content = [
+        {"type": "text", "text": "I look."},
+        {"type": "tool_use", "id": "a", "name": "bash", "input": {"n": 1}},
+    ]
+    usage = {"input_tokens": 5, "output_tokens": 9}
+    whole = {"type": "message", "content": content, "stop_reason": "tool_use", "usage": usage}
+    text, response = read(whole)
+    assert text == response.text == "I look."
+    assert response.tool_calls == (ToolCall(id="a", name="bash", arguments='{"n": 1}'),)
+    assert response.usage == Usage(input_tokens=5, output_tokens=9)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"null", b": ping"])
+def test_what_is_no_object_is_ignored(data: bytes) -> None:
+    assert MessageBuilder().add(data) == ""
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"[]", b"null", b"{}", b'{"type": "message_start"}', b'{"type": "error"}',
+        b'{"type', b'{"type": "message_start"}',
         b'{"type": "content_block_delta", "index": 7, "delta": {"type": "text_delta"}}',
         b'{"type": "content_block_start", "index": 0, "content_block": null}',
         b'{"type": "message_delta"}', b'{"type": "message_delta", "delta": {}, "usage": 3}',

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddock.errors import ModelError
-from paddock.runtime.core.model import ModelResponse, ToolCall, assistant_message, tool_message
+from paddock.runtime.core.model import ToolCall, assistant_message, tool_message
 from paddock.runtime.models._messages import (
     MARKED_TURNS,
     NOTHING_SAID,
@@ -20,7 +20,7 @@ from paddock.runtime.models._messages import (
     tool_params,
     turns,
 )
-from paddock.runtime.models._thoughts import MAX_ANSWERS, Thoughts
+from paddock.runtime.models._thoughts import are_whole, kept_thoughts, with_thoughts
 from paddock.testing import _messages
 
 if TYPE_CHECKING:
@@ -154,19 +154,24 @@ def _is_marked(turn: Message) -> bool:
 THOUGHT = {"type": "thinking", "thinking": "Hm.", "signature": "s"}
 
 
-def kept(*blocks: dict[str, Any], reason: str = "tool_calls", calls: str = "a") -> Thoughts:
-    thoughts = Thoughts()
-    response = ModelResponse(tool_calls=tuple(map(call, calls)), finish_reason=reason)
-    thoughts.keep(response, [*blocks])
-    return thoughts
+USE = {"type": "tool_use", "id": "a"}
+HOME = {"service": "s", "model": "m"}
+
+
+def thoughtful(message: Message, *blocks: dict[str, Any]) -> Message:
+    """`message` with what is kept of an answer of these blocks."""
+    return {**message, "opaque": {"service": "s", "message": kept_thoughts([*blocks], "m")}}
+
+
+def restored(message: Message, blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return with_thoughts(message, blocks, **HOME)
 
 
 def test_thoughts_go_back_where_they_stood() -> None:
-    use = {"type": "tool_use", "id": "a"}
     redacted = {"type": "redacted_thinking", "data": "x"}
-    thoughts = kept(THOUGHT, text("I "), redacted, text("look."), text(" "), use)
     message = assistant_message("I look. ", (call("a", '{"n": 1}'),))
-    _, answer = turns([user("Go."), message], thoughts.restore)
+    message = thoughtful(message, THOUGHT, text("I "), redacted, text("look."), text(" "), USE)
+    _, answer = turns([user("Go."), message], restored)
     assert answer["content"] == [
         THOUGHT, text("I "), redacted, text("look."),
         {"type": "tool_use", "id": "a", "name": "a", "input": {"n": 1}},
@@ -183,28 +188,25 @@ def test_thoughts_go_back_where_they_stood() -> None:
     ],
 )
 def test_an_answer_that_is_not_what_it_was_has_no_thoughts(message: Message) -> None:
-    thoughts = kept(THOUGHT, {"type": "tool_use", "id": "a"})
-    assert thoughts.restore(message, blocks := [text("x")]) is blocks
-    whole = thoughts.are_whole([user("Go."), message])
+    message = thoughtful(message, THOUGHT, USE)
+    assert restored(message, blocks := [text("x")]) is blocks
+    whole = are_whole([user("Go."), message], **HOME)
     assert not whole, "a turn is whole only if its thoughts are told"
+
+
+@pytest.mark.parametrize("other", [{"service": "t", "model": "m"}, {"service": "s", "model": "n"}])
+def test_thoughts_go_to_nobody_else(other: dict[str, str]) -> None:
+    message = thoughtful(assistant_message("", (call("a"),)), THOUGHT, USE)
+    assert with_thoughts(message, blocks := [text("x")], **other) is blocks
+    assert not are_whole([user("Go."), message], **other)
 
 
 def test_only_answers_that_thought_and_then_called_are_kept() -> None:
     message = assistant_message("", (call("a"),))
-    use = {"type": "tool_use", "id": "a"}
-    for thoughts in (kept(use), kept(THOUGHT, use, reason="length"), kept(THOUGHT, calls="")):
-        assert not thoughts.are_whole([user("Go."), message])
-    assert kept(THOUGHT, use).are_whole([user("Go."), message])
-    assert Thoughts().are_whole([user("Go."), message, tool_message("a", ""), user("More.")])
-
-
-def test_the_oldest_thoughts_are_forgotten_first() -> None:
-    thoughts = Thoughts()
-    for number in range(MAX_ANSWERS + 1):
-        response = ModelResponse(tool_calls=(call(f"c{number}"),), finish_reason="tool_calls")
-        thoughts.keep(response, [THOUGHT, {"type": "tool_use", "id": f"c{number}"}])
-    assert not thoughts.are_whole([user("Go."), assistant_message("", (call("c0"),))])
-    assert thoughts.are_whole([user("Go."), assistant_message("", (call("c1"),))])
+    for blocks in ((USE,), (THOUGHT, text("Done."))):
+        assert not are_whole([user("Go."), thoughtful(message, *blocks)], **HOME)
+    assert are_whole([user("Go."), thoughtful(message, THOUGHT, USE)], **HOME)
+    assert are_whole([user("Go."), message, tool_message("a", ""), user("More.")], **HOME)
 
 
 texts = st.text(max_size=8)

@@ -59,6 +59,7 @@ async def test_a_turn_streams_its_text_and_ends_with_the_whole_answer(tmp_path: 
         "I run the tests first."
     )
     assert response == ModelResponse(
+        is_priced=True,
         text="I run the tests first.",
         tool_calls=(
             ToolCall(

@@ -67,7 +67,7 @@ async def test_each_client_of_an_agent_is_a_new_one_of_its_model(tmp_path: Path)
     assert isinstance(first, ScriptedModel)
     request = ModelRequest(model="any", messages=[{"role": "user", "content": "Hello?"}])
     *_, answer = [event async for event in first.stream(request)]
-    assert answer == ModelResponse(text="Hello.")
+    assert answer == ModelResponse(text="Hello.", is_priced=True)
 
 
 @pytest.mark.rows("S-8")

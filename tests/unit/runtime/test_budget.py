@@ -10,13 +10,13 @@ import pytest
 from paddock.errors import BudgetExceeded, ConfigError
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.budget import Budget, UsageMeter
-from paddock.runtime.core.model import Usage
+from paddock.runtime.core.model import ModelRequest, ModelResponse, ToolCall, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-    from paddock.runtime.core.model import Message
+    from paddock.runtime.core.model import Message, ModelEvent
     from tests.unit.runtime.conftest import OpenSession
 
     CheckHistory = Callable[[Sequence[Message]], None]
@@ -64,6 +64,43 @@ async def test_a_run_ends_when_its_budget_is_used_up(
     check_history(session.state.messages)
     assert State.from_jsonl((tmp_path / "trace.jsonl").read_bytes()).status == "budget"
     assert (await session.run("On.", max_turns=1)).status == "max_turns", "it was for one run"
+
+
+class Unpriced:
+    """Calls a tool each time; nobody says what it costs."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        self.asked += 1
+        usage = Usage(input_tokens=1_000_000, output_tokens=1_000_000)
+        call = ToolCall(id=f"c{self.asked}", name="step", arguments="{}")
+        yield ModelResponse(tool_calls=(call,), usage=usage)
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_a_cost_budget_without_any_price_ends_the_run_after_one_answer(
+    open_session: OpenSession, check_history: CheckHistory
+) -> None:
+    model = Unpriced()
+    session = open_session([], step, client=model, config={"model": "team/best"})
+    with pytest.raises(ConfigError, match=r"'team/best' .* `prices`"):
+        await session.run("Go.", budget=Budget(cost=100))
+    assert model.asked == 1
+    check_history(session.state.messages)
+
+
+async def test_a_cost_budget_holds_at_the_prices_that_the_user_gives(
+    open_session: OpenSession,
+) -> None:
+    model = Unpriced()
+    config = {"model": "team/best", "prices": {"team/best": {"input": 1, "output": 4}}}
+    session = open_session([], step, client=model, config=config)
+    result = await session.run("Go.", budget=Budget(cost=8))
+    assert (result.status, model.asked, result.usage["cost_usd"]) == ("budget", 2, 10.0)
 
 
 async def test_the_time_that_is_up_ends_what_is_going_on(

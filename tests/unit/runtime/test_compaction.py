@@ -73,13 +73,13 @@ async def test_only_the_last_three_prompts_stay_beside_a_summary(open_session: O
 @pytest.mark.rows("S-22")
 @pytest.mark.parametrize(
     ("told_tokens", "characters", "compacts"),
-    [(70, 0, False), (71, 0, True), (0, 4 * 60, False), (0, 4 * 71, True)],
+    [(69, 0, False), (71, 0, True), (0, 4 * 60, False), (0, 4 * 71, True)],
 )
 async def test_a_history_is_compacted_above_seven_tenths_of_the_window_told_or_estimated(
     open_session: OpenSession, tmp_path: Path, told_tokens: int, characters: int, compacts: bool
 ) -> None:
     def turn(request: ModelRequest) -> dict[str, Any]:
-        return {"text": "x" * characters, "usage": {"input_tokens": told_tokens}}
+        return {"text": "x" * max(characters, 1), "usage": {"input_tokens": told_tokens}}
 
     def later(request: ModelRequest) -> dict[str, Any]:
         return {"text": "Short." if wants_summary(request) else "Done."}

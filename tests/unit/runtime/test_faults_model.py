@@ -42,7 +42,7 @@ async def test_a_stream_that_is_cut_runs_its_call_once_or_not_at_all(
     text: str,
 ) -> None:
     """It is begun again while nothing of it was shown; after that it is the run's error."""
-    monkeypatch.setattr("paddock.runtime.models.openai._FIRST_WAIT", 0.001)
+    monkeypatch.setattr("paddock.runtime.models._service._FIRST_WAIT", 0.001)
     deployed: list[str] = []
 
     def deploy(target: str) -> str:

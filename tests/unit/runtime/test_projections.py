@@ -12,8 +12,9 @@ import pytest
 from paddock.runtime.conversation.records import records
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.events import (
-    ApprovalRequested,
-    ApprovalResolved,
+    AnswerCut,
+    ApprovalDecided,
+    ApprovalPending,
     ChildModelFinished,
     CommandFinished,
     CompactionFinished,
@@ -61,8 +62,8 @@ CALL = {"id": "a", "type": "function", "function": {"name": "bash", "arguments":
 ASKED = assistant_message("Look.", (ToolCall(id="a", name="bash", arguments="{}"),))
 STARTED = ToolStarted(call_id="a", tool_name="bash", arguments=ARGUMENTS)
 BLOCKED = ToolBlocked(call_id="a", tool_name="bash", arguments=ARGUMENTS, content="No.")
-PENDING = ApprovalRequested(
-    approval_id="n", call_id="a", tool_name="bash", arguments=ARGUMENTS, digest="x", note="later"
+PENDING = ApprovalPending(
+    call_id="a", tool_name="bash", arguments=ARGUMENTS, digest="x", note="later"
 )
 ENDED = ToolFinished(
     call_id="a", tool_name="bash", content="x", success=True, duration=0.25, metadata={"exit": 0}
@@ -111,6 +112,7 @@ DONE = TurnFinished(text="Done.", run=USAGE, total=TOTAL, context_size=7)
             [{"type": "llm_start", "model": "m", "context_size": 5}],
         ),
         (RETRIED, [{"type": "llm_retry", **RETRY}]),
+        (AnswerCut(message="cut"), [{"type": "truncated", "message": "cut"}]),
         (
             ANSWERED,
             [{"type": "llm_end", "model": "m", **FLAT, "cache_read_tokens": 3, "usage": FLAT}],
@@ -222,6 +224,7 @@ SHOWN: list[tuple[Event, AgentEvent]] = [
     (BLOCKED, AgentEvent("tool_blocked", **CALLED)),
     (ANSWERED, AgentEvent("api_call_complete", usage={**FLAT, "call_index": 2})),
     (RETRIED, AgentEvent("retry", content="rate limited, retrying in 8 s (2 of 8)")),
+    (AnswerCut(message="cut"), AgentEvent("truncated", content="cut")),
     (CompactionStarted(trigger="auto"), AgentEvent("compact_start")),
     (COMPACTED, AgentEvent("compact_end", content="All.")),
     (RunFailed(message="down"), AgentEvent("error", content="down")),
@@ -252,7 +255,7 @@ def test_no_other_event_is_shown() -> None:
     told = {type(event) for event, _ in SHOWN} | {TurnFinished}
     assert {kind.__name__ for kind in set(get_args(Event)) - told} == {
         "RunStarted", "RulesChanged", "RunFinished", "MessageAdded", "ModelStarted",
-        "ApprovalResolved", "TraceRepaired", "ChildModelFinished", "ToolProgress",
+        "ApprovalDecided", "TraceRepaired", "ChildModelFinished", "ToolProgress",
         "ProvisionStarted", "ProvisionFinished", "CommandFinished",
     }  # fmt: skip
     hidden: list[Event] = [
@@ -261,8 +264,7 @@ def test_no_other_event_is_shown() -> None:
         FINISHED,
         MessageAdded(message=ASKED),
         ModelStarted(model="m", context_size=1),
-        ApprovalResolved(call_id="a", tool_name="bash", outcome="approve", digest="x"),
-        dataclasses.replace(PENDING, note=None),
+        ApprovalDecided(call_id="a", tool_name="bash", approved=True, digest="x"),
         TraceRepaired(torn_bytes=1, quarantine="x"),
         CHILD_ANSWERED,
         *SANDBOX,

@@ -1,0 +1,88 @@
+"""What the end of an answer means for a run. Does no I/O.
+
+Services say it in many words: ``length``, ``MAX_TOKENS``, ``function_call_filter: ...``. No
+answer that is empty, half, filtered or failed is the answer to a prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from paddock.runtime.core.model import ModelResponse
+
+__all__ = ["is_cut", "unusable", "was_filtered"]
+
+_CUT = frozenset(
+    {
+        "length",
+        "max_tokens",
+        "max_output_tokens",
+        "max_completion_tokens",
+        "model_length",
+        "model_context_window_exceeded",
+    }
+)
+_FILTERED = frozenset(
+    {
+        "content_filter",
+        "content_filtered",
+        "refusal",
+        "safety",
+        "recitation",
+        "blocklist",
+        "prohibited_content",
+        "spii",
+        "image_safety",
+        "sensitive",
+        "guardrail_intervened",
+    }
+)
+_FAILED = frozenset(
+    {
+        "error",
+        "network_error",
+        "insufficient_system_resource",
+        "abort",
+        "aborted",
+        "malformed_function_call",
+        "malformed_response",
+        "unexpected_tool_call",
+    }
+)
+_CALLS = frozenset({"tool_calls", "tool_use", "function_call"})
+
+
+def is_cut(response: ModelResponse) -> bool:
+    """Whether the answer met the limit of its length."""
+    return bool(_words(response) & _CUT)
+
+
+def was_filtered(response: ModelResponse) -> bool:
+    """Whether the service, or the model, refused to answer."""
+    return bool(_words(response) & _FILTERED)
+
+
+def unusable(response: ModelResponse) -> str | None:
+    """Return why there is nothing in the answer to act on, or None if there is.
+
+    The same request may get a better one.
+    """
+    words, said = _words(response), bool(response.text.strip())
+    if words & _FAILED:
+        return f"the model's answer failed ({response.finish_reason})"
+    if response.tool_calls:
+        return None
+    if words & _CALLS:
+        return f"the model's answer lacks its tool call ({response.finish_reason})"
+    if said:
+        return None
+    thought = " but its reasoning" if response.usage.reasoning_tokens or response.opaque else ""
+    return f"the model's answer was empty{thought} ({response.finish_reason})"
+
+
+def _words(response: ModelResponse) -> set[str]:
+    """The finish reason, and its parts where a gateway put another one's before it."""
+    reason = response.finish_reason.strip().lower()
+    return {reason, *re.split(r"[:/]\s*", reason)}

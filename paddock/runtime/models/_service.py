@@ -1,0 +1,268 @@
+"""What the clients of all services have in common: connections, attempts, retries, time.
+
+A provider's package gives authentication and connections; it makes one attempt at a time.
+When to try again is decided here, so that it can be told and cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import socket
+import ssl
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import httpx2
+
+from paddock.errors import ConfigError
+from paddock.runtime.core.model import ModelEvent, ModelRequest, ModelRetry, TextDelta
+from paddock.runtime.core.overflow import is_overflow
+from paddock.runtime.models import pricing
+from paddock.runtime.models._failure import Failure, failure_of_response
+from paddock.runtime.models._reply import Reply, described, encode_json
+from paddock.runtime.models._shared import Shared
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator, Mapping
+
+    from paddock.runtime.core.model import ModelResponse
+    from paddock.runtime.models._endpoint import Endpoint
+    from paddock.runtime.models._reply import Answer
+
+__all__ = [
+    "DEFAULT_IDLE_TIMEOUT",
+    "DEFAULT_MAX_RETRIES",
+    "DEFAULT_TIMEOUT",
+    "Connection",
+    "ServiceModel",
+]
+
+DEFAULT_MAX_RETRIES = 8
+DEFAULT_TIMEOUT = 600.0
+"""Seconds until the answer begins: thinking models send nothing for minutes, as OpenAI's and
+Anthropic's own clients allow."""
+DEFAULT_IDLE_TIMEOUT = 300.0
+"""Seconds without a byte once the answer has begun: some services hold a long tool call back
+until it is whole."""
+
+CONNECT_TIMEOUT = 30.0
+"""Seconds for a connection: a handshake that takes longer will not come."""
+
+_FIRST_WAIT = 0.5
+_LONGEST_WAIT = 8.0  # seconds between attempts, unless the service asks for another time
+
+_OPTIONAL = frozenset(
+    {"stream_options", "parallel_tool_calls", "service_tier", "reasoning_effort", "store", "seed"}
+)
+"""Fields of a request that change no meaning of the answer: left out where they are refused."""
+
+_RENAMED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+
+_CONNECTION_HELP = "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY and SSL_CERT_FILE"
+
+
+@dataclass(eq=False)
+class Connection:
+    """A provider's client, and what was learnt about the service behind it.
+
+    `refused` has the fields of requests that a model refused.
+    """
+
+    client: Any
+    has_answered: bool = False
+    refused: dict[str, set[str]] = field(default_factory=dict)
+
+    async def aclose(self) -> None:
+        await self.client.close()
+
+
+class ServiceModel(ABC):
+    """A `ModelClient` for one service. Its connection is shared; see `Shared`."""
+
+    sdk: ClassVar[Any]
+    """The provider's package."""
+
+    def __init__(
+        self, endpoint: Endpoint, *, timeout: float, idle_timeout: float, max_retries: int
+    ) -> None:
+        self.endpoint = endpoint
+        self.timeout = timeout
+        self.idle_timeout = min(timeout, idle_timeout)
+        self.max_retries = max_retries
+        self._connection = Shared(endpoint, self._open)
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        """See `ModelClient.stream`."""
+        connection = await self._connection.get()
+        attempt = 0
+        begun: tuple[Reply, str] | None = None
+        while begun is None:
+            try:
+                begun = await self._begin(connection, request)
+                continue
+            except Failure as failure:
+                if self._do_without(connection, request, failure):
+                    continue
+                error = failure.as_model_error()
+                passing = failure.is_passing and not is_overflow(error)
+                if not passing or attempt >= self.max_retries:
+                    raise error from failure
+                attempt += 1
+                retry = ModelRetry(
+                    reason=failure.summary,
+                    wait=_wait(failure, attempt),
+                    attempt=attempt,
+                    limit=self.max_retries,
+                )
+            yield retry
+            await asyncio.sleep(retry.wait)
+        reply, text = begun
+        try:
+            async with reply:
+                while text:
+                    yield TextDelta(text=text)
+                    text = await reply.read()
+        except Failure as failure:
+            raise failure.as_model_error() from failure
+        assert reply.response is not None
+        yield await self._complete(reply.response, request, reply.headers)
+
+    async def aclose(self) -> None:
+        """See `ModelClient.aclose`."""
+        await self._connection.aclose()
+
+    @abstractmethod
+    def _make_client(self, http: httpx2.AsyncClient) -> Any:
+        """Return a client of `sdk` that sends by `http` and never retries."""
+
+    @abstractmethod
+    async def _post(self, client: Any, body: bytes, limits: httpx2.Timeout) -> httpx2.Response:
+        """Send one request; the response's body is not read yet."""
+
+    @abstractmethod
+    def _body(self, request: ModelRequest) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def _answer(self, request: ModelRequest) -> Answer: ...
+
+    def _first_timeout(self, _: ModelRequest) -> float:
+        """Seconds until the answer has to begin."""
+        return self.timeout
+
+    async def _open(self) -> Connection:
+        # TLS settings are read from the disk, and a package may look for credentials there.
+        return await asyncio.to_thread(self._connect)
+
+    def _connect(self) -> Connection:
+        try:
+            # No bound of its own on connections: who shares this bounds how many requests run.
+            http = self.sdk.DefaultAsyncHttpxClient(
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100)
+            )
+        except (ImportError, ValueError, OSError, httpx2.InvalidURL) as error:
+            raise ConfigError(
+                f"no connection to a model can be made: {described(error)}; {_CONNECTION_HELP}"
+            ) from error
+        return Connection(self._make_client(http))
+
+    async def _begin(self, connection: Connection, request: ModelRequest) -> tuple[Reply, str]:
+        """Send the request and wait for the first text, or for the end if there is none."""
+        body = encode_json(_without(self._body(request), connection.refused.get(request.model)))
+        first = self._first_timeout(request)
+        timeout = httpx2.Timeout(
+            max(first, self.idle_timeout), connect=min(first, CONNECT_TIMEOUT), pool=None
+        )
+        try:
+            http = await self._post(connection.client, body, timeout)
+        except Exception as error:
+            raise self._failure_of(connection, error, first) from error
+        connection.has_answered = True
+        reply = Reply(http, self._answer(request), first=first, idle=self.idle_timeout)
+        return reply, await reply.begin()
+
+    def _failure_of(self, connection: Connection, error: Exception, first: float) -> Failure:
+        """Return what an error of the provider's package means."""
+        if isinstance(error, self.sdk.APIStatusError):
+            connection.has_answered = True
+            response = error.response
+            return failure_of_response(response.status_code, response.headers, response.content)
+        if not isinstance(error, self.sdk.APIConnectionError):
+            return Failure(described(error))
+        causes = list(_causes(error))
+        if any(isinstance(cause, httpx2.ReadTimeout) for cause in causes):
+            # Not tried again: a model that thinks would be asked, and paid, twice.
+            return Failure(
+                f"timeout: no answer within {first:g} s; `timeout` sets how long to wait"
+            )
+        told = described(causes[0] if causes else error)
+        passing = not any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
+        if any(isinstance(cause, ConnectionRefusedError | socket.gaierror) for cause in causes):
+            # A service that never answered is a wrong address, not one that starts again.
+            passing = connection.has_answered
+            told = f"{told} ({self.endpoint.base_url or 'the default address'})"
+        return Failure(told, is_passing=passing, summary="no connection")
+
+    def _do_without(self, connection: Connection, request: ModelRequest, failure: Failure) -> bool:
+        """Whether the service refused a field that it can be asked without from now on."""
+        if failure.status not in (400, 422):
+            return False
+        refused = connection.refused.setdefault(request.model, set())
+        sent = _without(self._body(request), refused)
+        named = [name for name in sent if re.search(rf"\b{name}\b", str(failure))]
+        for name in named:
+            if name in _OPTIONAL or (
+                name in _RENAMED and re.search(rf"\b{_RENAMED[name]}\b", str(failure))
+            ):
+                refused.add(name)
+                return True
+        return False
+
+    async def _complete(
+        self, response: ModelResponse, request: ModelRequest, headers: Mapping[str, str]
+    ) -> ModelResponse:
+        """`response` with what it cost, and the name of the service."""
+        if response.opaque:
+            response = replace(response, opaque={"service": self._name, **response.opaque})
+        return await pricing.priced(response, request, headers)
+
+    @property
+    def _name(self) -> str:
+        """The service that may get back what it sent."""
+        return self.endpoint.base_url or self.endpoint.service
+
+
+def _without(body: dict[str, Any], refused: set[str] | None) -> dict[str, Any]:
+    """`body` without the fields that were refused, or under their other names."""
+    if not refused:
+        return body
+    left = {name: value for name, value in body.items() if name not in refused}
+    for name, other in _RENAMED.items():
+        if name in body and name in refused and other not in refused:
+            left[other] = body[name]
+    return left
+
+
+def _wait(failure: Failure, attempt: int) -> float:
+    """Seconds until retry number `attempt`: as the service asks, or growing, with jitter."""
+    if failure.wait is not None:
+        return failure.wait
+    longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (attempt - 1))
+    return longest * random.uniform(0.75, 1.0)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What `error` came from, the nearest first, without itself."""
+    seen = {id(error)}
+    todo = [error.__cause__ or error.__context__]
+    while todo:
+        cause = todo.pop(0)
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        todo.append(cause.__cause__ or cause.__context__)
+        if isinstance(cause, BaseExceptionGroup):
+            todo += cause.exceptions
