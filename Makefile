@@ -30,8 +30,9 @@ format: venv ## rewrite the code in the house style
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-types: venv ## mypy, strict, on package, tests, examples, bench and tools
+types: venv ## mypy, strict, on all of this, and mypy and pyright on the programs of docs and examples
 	$(BIN)/mypy
+	$(BIN)/python tools/check_programs.py
 
 layers: venv ## imports point down only
 	$(BIN)/lint-imports

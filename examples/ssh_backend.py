@@ -38,7 +38,7 @@ class SshBackend(Backend):
         if self.working_dir is not None:
             raise ConfigError("working_dir: the sandboxes of this backend get a fresh directory")
 
-    async def _make(self, tell: ProgressCallback) -> Sandbox:
+    async def _make(self, on_progress: ProgressCallback) -> Sandbox:
         name = f"paddock-ssh-{secrets.token_hex(8)}"
         return await SshSandbox(self, name, working_dir=f"/tmp/{name}").ready()
 

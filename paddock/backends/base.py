@@ -271,7 +271,7 @@ class Backend(ABC):
         raise Unsupported("listing sandboxes", backend=self.name)
 
     @abstractmethod
-    async def _make(self, tell: ProgressCallback) -> Sandbox:
+    async def _make(self, on_progress: ProgressCallback) -> Sandbox:
         """An empty sandbox, ready for commands; if it fails or is cancelled, nothing is left."""
 
 

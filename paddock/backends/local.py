@@ -120,7 +120,7 @@ class LocalBackend(Backend):
     async def list(self, labels: Mapping[str, str] | None = None) -> Sequence[SandboxInfo]:
         return await asyncio.to_thread(_list, labels or {})
 
-    async def _make(self, tell: ProgressCallback) -> Sandbox:
+    async def _make(self, on_progress: ProgressCallback) -> Sandbox:
         found = await _prober.find(requested(self.isolation))
         self._check(found)
         return await acquire(_start(self, found), LocalSandbox.aclose)

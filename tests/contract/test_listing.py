@@ -112,7 +112,7 @@ async def test_a_backend_that_cannot_says_so() -> None:
     class Other(Backend):
         name = "other"
 
-        async def _make(self, tell: ProgressCallback) -> Sandbox:
+        async def _make(self, on_progress: ProgressCallback) -> Sandbox:
             raise AssertionError("nothing is made here")
 
     other = Other()

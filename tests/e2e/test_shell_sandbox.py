@@ -156,7 +156,7 @@ class DockerCommand(Backend):
 
     name: ClassVar[str] = "docker-command"
 
-    async def _make(self, tell: ProgressCallback) -> Sandbox:
+    async def _make(self, on_progress: ProgressCallback) -> Sandbox:
         run = ("docker", "run", "--detach", "--network", "none", "--entrypoint", "sleep")
         made = await _output(*run, "paddock:base", "600")
         user = frozenset({Capability.USER})

@@ -148,14 +148,14 @@ class DaytonaBackend(Backend):
 
     # making
 
-    async def _make(self, tell: ProgressCallback) -> Sandbox:
+    async def _make(self, on_progress: ProgressCallback) -> Sandbox:
         settings = await asyncio.to_thread(self._settings)  # it may import the SDK
         service = await Service.open(self.config, self.target)
         try:
             await inventory.collect_once(service)
 
             async def create(name: str) -> Any:
-                return await self._create(service, name, settings, tell)
+                return await self._create(service, name, settings, on_progress)
 
             return await making.make(service, self._plan(), create)
         except BaseException:
@@ -207,11 +207,11 @@ class DaytonaBackend(Backend):
         service: Service,
         name: str,
         settings: Mapping[str, Any],
-        tell: ProgressCallback = unwatched,
+        on_progress: ProgressCallback = unwatched,
     ) -> Any:
         def on_log(text: str) -> None:
             for line in text.splitlines():
-                tell(Progress(step="image", detail=line))
+                on_progress(Progress(step="image", detail=line))
 
         told = {"name": name, "labels": inventory.labels(self._plan(), name), **settings}
         async with daytona_image(self.image) as image:
@@ -226,7 +226,7 @@ class DaytonaBackend(Backend):
                 return await service.client.create(
                     params,
                     timeout=self.create_timeout,
-                    on_snapshot_create_logs=None if tell is unwatched else on_log,
+                    on_snapshot_create_logs=None if on_progress is unwatched else on_log,
                 )
 
             return await self._created(service, name, create)

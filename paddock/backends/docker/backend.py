@@ -175,7 +175,7 @@ class DockerBackend(Backend):
     async def list(self, labels: Mapping[str, str] | None = None) -> Sequence[SandboxInfo]:
         return await inventory.listing(await Engine.connect(self.host), labels or {})
 
-    async def _make(self, tell: ProgressCallback) -> Sandbox:
+    async def _make(self, on_progress: ProgressCallback) -> Sandbox:
         if self.resources.disk is not None and self.hardening != "strict":
             raise Unsupported(
                 "a limit on disk space",
@@ -186,11 +186,11 @@ class DockerBackend(Backend):
         found = await features(engine)
         refuse(self.resources, found)
         await _sweep_once(engine)
-        image, config = await self._find_image(engine, tell)
+        image, config = await self._find_image(engine, on_progress)
         return await make(engine, lambda name: self._plan(name, image, config, found))
 
     async def _find_image(
-        self, engine: Engine, tell: ProgressCallback
+        self, engine: Engine, on_progress: ProgressCallback
     ) -> tuple[str, Mapping[str, Any]]:
         """Make sure that the engine has the image; return its name there and its configuration."""
         if isinstance(self.image, str) and (found := await inspect(engine, self.image)):
@@ -198,7 +198,7 @@ class DockerBackend(Backend):
 
         def tell_image(event: ImageProgress) -> None:
             is_step = isinstance(event, Step)
-            tell(Progress(step="image", detail=str(event), milestone=is_step))
+            on_progress(Progress(step="image", detail=str(event), milestone=is_step))
 
         image = await ensure(engine, self.image, on_progress=tell_image)
         found = await inspect(engine, image)

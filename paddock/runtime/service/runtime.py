@@ -81,7 +81,7 @@ class AgentRuntime:
     approval_callback: ApprovalCallback | None = None
     cancel_check: CancelCheck | None = None
     observability: Observability | None = None
-    close_status: RunStatus = "completed"
+    close_status: str = "completed"
     _owns_session: bool = field(default=True, repr=False)
 
     async def __aenter__(self) -> Self:
@@ -342,7 +342,7 @@ def dispatch_prompt(
     return AgentHandle(runtime=runtime, prompt=prompt, task=task, token=token or own, _own=own)
 
 
-async def close_runtime(runtime: AgentRuntime, status: RunStatus = "completed") -> None:
+async def close_runtime(runtime: AgentRuntime, status: str = "completed") -> None:
     """Cancel what runs, take the sandbox down, and end the telemetry with `status`, which is
     one that `RunResult` may have. A session that the runtime was given is left as it is, a
     run of it and its sandbox included.

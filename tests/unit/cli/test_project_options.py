@@ -33,7 +33,7 @@ class Cloud(base.Backend):
     snapshot: str | None = None
     uv_version: str | None = None
 
-    async def _make(self, tell: ProgressCallback) -> Sandbox:
+    async def _make(self, on_progress: ProgressCallback) -> Sandbox:
         raise AssertionError("nothing is made here")
 
 

@@ -77,7 +77,7 @@ class CountingBackend(Backend):
     made: list[Sandbox] = field(default_factory=list)
     error: Exception | None = None
 
-    async def _make(self, tell: ProgressCallback) -> Sandbox:
+    async def _make(self, on_progress: ProgressCallback) -> Sandbox:
         await asyncio.sleep(0)
         if self.error is not None:
             raise self.error

@@ -132,7 +132,7 @@ async def test_what_runs_after_closing_is_taken_down_by_closing_again(
 ) -> None:
     runtime = create_runtime("x", options=RuntimeOptions(backend=backend))
     with pytest.raises(ValueError, match="'bogus' is no status"):
-        await close_runtime(runtime, "bogus")  # type: ignore[arg-type]
+        await close_runtime(runtime, "bogus")
     for _ in range(2):
         await runtime.session.get_sandbox()
         await close_runtime(runtime)
@@ -140,7 +140,7 @@ async def test_what_runs_after_closing_is_taken_down_by_closing_again(
     with pytest.raises(ValueError, match="'bogus' is no status"):
         async with runtime:
             await runtime.session.get_sandbox()
-            runtime.close_status = "bogus"  # type: ignore[assignment]
+            runtime.close_status = "bogus"
     assert backend.live == []
 
 
