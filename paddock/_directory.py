@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import stat
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["FILE_MODE", "PrivateDirectory"]
+__all__ = ["FILE_MODE", "PrivateDirectory", "lock_file"]
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
@@ -30,6 +32,13 @@ _FILE_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _WRITING = os.O_WRONLY | os.O_RDWR
 
 _SQLITE_SUFFIXES = ("-journal", "-wal", "-shm")
+
+LOCK_TIMEOUT = 10.0
+"""Seconds to wait for the lock of a file. It is held for microseconds, so a process that holds it
+longer is stopped or hangs, and nothing else ends such a wait."""
+
+LOCK_INTERVAL = 0.01
+"""Seconds between two tries to get it."""
 
 _ATTEMPTS = 10
 """Times that an open is tried again because a file appeared or vanished meanwhile. Only
@@ -204,3 +213,21 @@ class PrivateDirectory:
     def _refused(self, why: str, name: str | None = None) -> PermissionError:
         path = self.path if name is None else self.path / name
         return PermissionError(errno.EPERM, f"not used: {why}", str(path))
+
+
+def lock_file(fd: int, path: Path) -> None:
+    """Lock a file whose other users hold it for microseconds; closing it unlocks it.
+
+    Raises `TimeoutError` after `LOCK_TIMEOUT` seconds.
+    """
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                why = f"another process has kept it locked for {LOCK_TIMEOUT:g} s"
+                raise TimeoutError(errno.ETIMEDOUT, why, str(path)) from None
+            time.sleep(LOCK_INTERVAL)
+        else:
+            return

@@ -15,17 +15,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import errno
 import fcntl
 import json
 import os
 import socket
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddock._directory import PrivateDirectory
+from paddock._directory import PrivateDirectory, lock_file
 from paddock._logs import get_logger
 from paddock.runtime.conversation.trace import MAX_TRACE
 
@@ -43,13 +41,6 @@ _DIRECTIVES = "directives.jsonl"
 
 MAX_NOTE = 16 << 20
 """Bytes of a file beside the trace that are read: what people and agents write is smaller."""
-
-LOCK_TIMEOUT = 10.0
-"""Seconds to wait for the lock of the steering messages. They are held for microseconds, so
-a process that holds them longer is stopped or hangs, and nothing else ends such a wait."""
-
-LOCK_INTERVAL = 0.01
-"""Seconds between two tries to get it."""
 
 _log = get_logger(__name__)
 
@@ -186,12 +177,11 @@ class SessionDirectory:
     def add_directive(self, text: str) -> None:
         """Leave `text` for the agent, which reads it before its next turn.
 
-        Waits at most `LOCK_TIMEOUT` for other processes that use the file; then raises
-        `TimeoutError`.
+        Raises `TimeoutError` if another process keeps the file locked; see `lock_file`.
         """
         fd = self.files.open(_DIRECTIVES, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         with os.fdopen(fd, "ab") as file:
-            _lock(file.fileno(), self.path / _DIRECTIVES)
+            lock_file(file.fileno(), self.path / _DIRECTIVES)
             file.write(json.dumps({"text": text}).encode() + b"\n")
 
     @contextlib.contextmanager
@@ -221,27 +211,12 @@ class SessionDirectory:
             fcntl.flock(fd, fcntl.LOCK_UN)
             lines = read.decode(errors="replace").splitlines()
             yield [_directive(line) for line in lines if line.strip()]
-            _lock(fd, self.path / _DIRECTIVES)
+            lock_file(fd, self.path / _DIRECTIVES)
             rest = os.pread(fd, MAX_NOTE, len(read))
             os.pwrite(fd, rest, 0)
             os.ftruncate(fd, len(rest))
         finally:
             os.close(fd)
-
-
-def _lock(fd: int, path: Path) -> None:
-    """Lock the file, whose other users hold it for microseconds."""
-    deadline = time.monotonic() + LOCK_TIMEOUT
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                why = f"another process has kept it locked for {LOCK_TIMEOUT:g} s"
-                raise TimeoutError(errno.ETIMEDOUT, why, str(path)) from None
-            time.sleep(LOCK_INTERVAL)
-        else:
-            return
 
 
 def _directive(line: str) -> str:

@@ -11,16 +11,14 @@ import contextlib
 import datetime as dt
 import json
 import secrets
-import sqlite3
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from paddock._concurrency import acquire, finish
-from paddock._directory import PrivateDirectory
 from paddock._logs import get_logger
 from paddock.errors import RunClaimed, SessionError, TraceError
+from paddock.runtime.core.database import PrivateDatabase
 from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.reach import require_out_of_reach
 from paddock.runtime.run_state import RunState
@@ -28,7 +26,9 @@ from paddock.runtime.service.runtime import run_prompt, take_over
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    import sqlite3
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
 
     from paddock.runtime.results import EventCallback, RunResult
     from paddock.runtime.service.runtime import AgentRuntime
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Claim", "RunStore", "SqliteRunStore", "run_prompt_stored"]
 
 T = TypeVar("T")
-
-PATIENCE = 10.0
-"""Seconds to wait for another process that writes the file: its transactions are one row."""
 
 CLAIM = 60.0
 """Seconds for which a claim holds: longer than a worker's event loop is ever held up, and short
@@ -119,16 +116,20 @@ class SqliteRunStore:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).expanduser()
+        self._database = PrivateDatabase(path, _CREATE, what="run store")
+
+    @property
+    def path(self) -> Path:
+        return self._database.path
 
     async def save(self, run_id: str, state: RunState) -> None:
         """See `RunStore.save`."""
         text = _json(state)
-        await self._do(lambda connection: _save(connection, run_id, text))
+        await self._database.do(lambda connection: _save(connection, run_id, text))
 
     async def load(self, run_id: str) -> RunState | None:
         """See `RunStore.load`."""
-        return _state(await self._do(lambda connection: _one(connection, _LOAD, run_id)))
+        return _state(await self._database.do(lambda connection: _one(connection, _LOAD, run_id)))
 
     async def claim(self, run_id: str, *, seconds: float) -> Claim:
         """See `RunStore.claim`."""
@@ -144,13 +145,13 @@ class SqliteRunStore:
             connection.execute(_RELEASE, (run_id,))
 
         async def give_back(_: object) -> None:
-            await self._do(unclaim)
+            await self._database.do(unclaim)
 
-        text = await acquire(self._do(claim), give_back)
+        text = await acquire(self._database.do(claim), give_back)
         try:
             return Claim(run_id=run_id, token=token, state=_state(text))
         except TraceError:
-            await self._do(unclaim)
+            await self._database.do(unclaim)
             raise
 
     async def renew(self, claim: Claim, state: RunState | None, *, seconds: float) -> None:
@@ -163,7 +164,7 @@ class SqliteRunStore:
             if text is not None:
                 _save(connection, claim.run_id, text)
 
-        await self._do(renew)
+        await self._database.do(renew)
 
     async def release(self, claim: Claim, state: RunState | None) -> None:
         """See `RunStore.release`."""
@@ -177,31 +178,7 @@ class SqliteRunStore:
             else:
                 _save(connection, claim.run_id, text)
 
-        await self._do(release)
-
-    async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do `work` in one transaction, in a thread, to its end if cancelled."""
-        return await finish(asyncio.to_thread(self._transact, work))
-
-    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with self._connection() as connection:
-            return work(connection)
-
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection whose transaction is committed if the block does not raise."""
-        try:
-            files = PrivateDirectory(self.path.parent, shared=True)
-            files.make()
-            files.prepare_database(self.path.name)
-            with contextlib.closing(sqlite3.connect(self.path, timeout=PATIENCE)) as connection:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.executescript(_CREATE)
-                connection.execute("BEGIN IMMEDIATE")
-                with connection:
-                    yield connection
-        except (OSError, sqlite3.Error) as error:
-            raise SessionError(f"cannot use the run store {self.path}: {error}") from error
+        await self._database.do(release)
 
 
 def _save(connection: sqlite3.Connection, run_id: str, text: str) -> None:

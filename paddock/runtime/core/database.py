@@ -1,0 +1,63 @@
+"""An SQLite file that many processes use, each for a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from paddock._concurrency import finish
+from paddock._directory import PrivateDirectory
+from paddock.errors import SessionError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+
+__all__ = ["PrivateDatabase"]
+
+T = TypeVar("T")
+
+PATIENCE = 10.0
+"""Seconds to wait for another process that writes the file: its transactions are some rows."""
+
+
+class PrivateDatabase:
+    """A database file that is its owner's alone (mode 0600), with the tables of `schema`.
+
+    The file is made when it is first used, with its directories. `what` names it in errors.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], schema: str, *, what: str) -> None:
+        self.path = Path(path).expanduser()
+        self._schema = schema
+        self._what = what
+
+    async def do(self, work: Callable[[sqlite3.Connection], T], *, writing: bool = True) -> T:
+        """Do `work` in one transaction, in a thread, to its end if cancelled.
+
+        Raises `SessionError` when the file cannot be read or written.
+        """
+        return await finish(asyncio.to_thread(self._transact, work, writing))
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T], writing: bool) -> T:
+        with self._connection(writing) as connection:
+            return work(connection)
+
+    @contextlib.contextmanager
+    def _connection(self, writing: bool) -> Iterator[sqlite3.Connection]:
+        """A connection whose transaction is committed if the block does not raise."""
+        try:
+            files = PrivateDirectory(self.path.parent, shared=True)
+            files.make()
+            files.prepare_database(self.path.name)
+            with contextlib.closing(sqlite3.connect(self.path, timeout=PATIENCE)) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.executescript(self._schema)
+                connection.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
+                with connection:
+                    yield connection
+        except (OSError, sqlite3.Error) as error:
+            raise SessionError(f"cannot use the {self._what} {self.path}: {error}") from error
