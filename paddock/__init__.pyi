@@ -93,8 +93,8 @@ from .runtime.core.emitter import (
     Origin as Origin,
 )
 from .runtime.core.events import (
-    ApprovalDecided as ApprovalDecided,
-    ApprovalPending as ApprovalPending,
+    ApprovalRequested as ApprovalRequested,
+    ApprovalResolved as ApprovalResolved,
     ChildModelFinished as ChildModelFinished,
     CompactionFinished as CompactionFinished,
     CompactionStarted as CompactionStarted,

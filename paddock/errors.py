@@ -22,6 +22,7 @@
     │   └── ContextOverflow      the request has more tokens than the model takes
     ├── ObservabilityInitializationError  telemetry was asked for and cannot be (RuntimeError)
     └── SessionError
+        ├── ApprovalError        an approval cannot be answered so
         ├── BudgetExceeded       the budget of a run is used up
         ├── SessionLocked        another process writes this session
         ├── TraceError           a trace cannot be read
@@ -35,7 +36,7 @@ Data is on the exception; the sentence is made in ``__str__``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from paddock.redaction import Redactor
 
 __all__ = [
+    "ApprovalError",
     "BudgetExceeded",
     "BuildFailed",
     "CommandLost",
@@ -329,6 +331,24 @@ _UNITS = {
 
 class SessionError(PaddockError):
     """A session could not be opened, written or read."""
+
+
+class ApprovalError(SessionError):
+    """An approval cannot be answered, or waited for, as asked; `code` says why."""
+
+    def __init__(
+        self,
+        approval_id: str,
+        code: Literal["unknown", "answered", "expired", "withdrawn", "arguments"],
+        reason: str,
+    ) -> None:
+        super().__init__(approval_id, code, reason)
+        self.approval_id = approval_id
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"approval {self.approval_id}: {self.reason}"
 
 
 class SessionLocked(SessionError):

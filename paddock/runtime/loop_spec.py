@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from paddock.runtime.agents.runner import AgentRunner
+from paddock.runtime.approvals.gate import StoreGate
 from paddock.runtime.approvals.rules import rules_of
 from paddock.runtime.context import SessionContext
 from paddock.runtime.context_window import context_window
@@ -15,7 +16,6 @@ from paddock.runtime.conversation.compaction import HistoryCompactor
 from paddock.runtime.core.context import RunContext
 from paddock.runtime.core.model import ModelRequest
 from paddock.runtime.core.spec import LoopSpec
-from paddock.runtime.gate import CallbackGate
 from paddock.runtime.response_format import answer_format
 from paddock.runtime.secret_scope import RedactingModelClient
 from paddock.runtime.subsessions import SubSessions
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from paddock.runtime.agents.agent import Agent
+    from paddock.runtime.approvals.run_approvals import RunApprovals
     from paddock.runtime.conversation.control import Control
     from paddock.runtime.conversation.directory import SessionDirectory
     from paddock.runtime.conversation.state import State
@@ -54,6 +55,7 @@ class SessionParts:
     sandbox: Keeper[Sandbox]
     secrecy: SecretScope
     directory: SessionDirectory | None
+    approvals: RunApprovals
     open_session: type[Session]
 
     async def loop_spec(
@@ -68,7 +70,7 @@ class SessionParts:
             request=request,
             history=self.state,
             rules=self.rules,
-            gate=CallbackGate(history=self.state, out=out, check=check),
+            gate=StoreGate(history=self.state, out=out, check=check, approvals=self.approvals),
             context=self._context(meter, out),
             out=out,
             meter=meter,
@@ -81,7 +83,7 @@ class SessionParts:
 
     def rules(self) -> Rules:
         """Return the rules for tool calls now; they may change in the middle of a run."""
-        own = rules_of(self.agent(), self.settings.approval_callback)
+        own = rules_of(self.agent(), self.settings.approval_callback, self.settings.approval_policy)
         return own if self.settings.oversight is None else self.settings.oversight(own)
 
     def _context(self, meter: UsageMeter, out: Emitter) -> RunContext[Any]:

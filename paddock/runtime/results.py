@@ -12,8 +12,8 @@ from paddock.runtime.conversation.records import usage_fields
 from paddock.runtime.core.emitter import TOP, EventSink
 from paddock.runtime.core.events import (
     AnswerCut,
-    ApprovalDecided,
-    ApprovalPending,
+    ApprovalRequested,
+    ApprovalResolved,
     ChildModelFinished,
     CommandFinished,
     CompactionFinished,
@@ -189,7 +189,9 @@ def agent_event(event: Event) -> AgentEvent | None:  # noqa: C901 - one case for
             )
         case ToolBlocked():
             return _tool("tool_blocked", event)
-        case ApprovalPending():
+        case ApprovalRequested():
+            if event.note is None:
+                return None
             return _tool("interruption", event, content=event.note)
         case ModelFinished():
             usage = {**usage_fields(event.usage), "call_index": event.call_index}
@@ -210,7 +212,9 @@ def agent_event(event: Event) -> AgentEvent | None:  # noqa: C901 - one case for
             return AgentEvent("error", content=event.message)
         case RunCancelled():
             return AgentEvent("cancelled", content=event.message)
-        case ToolProgress() | MessageAdded() | ModelStarted() | ApprovalDecided() | TraceRepaired():
+        case (
+            ToolProgress() | MessageAdded() | ModelStarted() | ApprovalResolved() | TraceRepaired()
+        ):
             return None
         case RunStarted() | RulesChanged() | RunFinished() | ChildModelFinished():
             return None
@@ -222,7 +226,7 @@ def agent_event(event: Event) -> AgentEvent | None:  # noqa: C901 - one case for
 
 def _tool(
     kind: AgentEventType,
-    event: ToolStarted | ToolBlocked | ApprovalPending,
+    event: ToolStarted | ToolBlocked | ApprovalRequested,
     *,
     content: str | None = None,
 ) -> AgentEvent:

@@ -19,9 +19,10 @@ from paddock.errors import (
     SessionError,
     TraceWriteError,
 )
+from paddock.runtime.approvals.responders import decision_of
 from paddock.runtime.core.ending import Undertaking
 from paddock.runtime.core.events import (
-    ApprovalDecided,
+    ApprovalResolved,
     Event,
     MessageAdded,
     RunCancelled,
@@ -32,7 +33,6 @@ from paddock.runtime.core.events import (
 )
 from paddock.runtime.core.inside import part_of
 from paddock.runtime.core.loop import AgentLoop
-from paddock.runtime.core.rules import call_digest
 from paddock.runtime.results import RunResult, run_usage
 from paddock.runtime.run_state import RunState
 
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from paddock.runtime.agents.config import AgentConfig
+    from paddock.runtime.approvals.run_approvals import RunApprovals
     from paddock.runtime.conversation.journal import Journal
+    from paddock.runtime.core.approval import Decision
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.cancellation import CancelScope
     from paddock.runtime.core.emitter import Envelope
@@ -78,6 +80,7 @@ class Run(Undertaking):
     meter: UsageMeter
     rules: Callable[[], Rules]
     config: AgentConfig
+    approvals: RunApprovals
     _resumed: bool = False
     _loop: AgentLoop | None = None
     _held: Rules | None = None
@@ -87,6 +90,8 @@ class Run(Undertaking):
 
     def _begin(self, prompt: str) -> None:
         """Record the run's start; what an earlier one left open gets results."""
+        pending = self.journal.state.pending_approvals
+        self.approvals.asked.update(item.approval_id for item in pending)
         for event in self.journal.settled(started=NOT_APPROVED, waiting=NOT_APPROVED):
             self.out.keep(event)
         self._held = self._record_start(prompt)
@@ -96,41 +101,19 @@ class Run(Undertaking):
         message = {"role": "user", "content": prompt}
         self._begun.append(self.out.keep(MessageAdded(message=message)))
 
-    def _decided(self, decisions: Mapping[str, bool]) -> list[ApprovalDecided]:
+    async def _decided(self, decisions: Mapping[str, bool | Decision]) -> list[ApprovalResolved]:
         """`decisions` about calls that wait, as events.
 
-        Raises `SessionError` where a decision is about nothing that waits, or approves
-        another call than the one that was asked for, and where there is nothing to go on with.
+        Raises `SessionError` for one that cannot be, and where there is nothing to go on with.
         """
         state = self.journal.state
-        waiting = {item.tool_call_id: item for item in state.pending_approvals}
         unanswered = bool(state.messages) and state.status in _UNFINISHED
-        if not waiting and (decisions or not unanswered):
+        if not state.pending_approvals and (decisions or not unanswered):
             raise SessionError("no call of this session waits for an approval")
-        if unknown := sorted(decisions.keys() - waiting.keys()):
-            raise SessionError(f"no such call waits for an approval: {', '.join(unknown)}")
-        terms = self.rules().terms
-        digests = {
-            call_id: call_digest(item.tool_name, item.tool_args, terms)
-            for call_id, item in waiting.items()
-        }
-        for call_id, approved in decisions.items():
-            if approved and digests[call_id] != waiting[call_id].digest:
-                raise SessionError(
-                    f"call {call_id} cannot be approved: its arguments, the profile or the "
-                    "backend are not those it was asked for with"
-                )
-        return [
-            ApprovalDecided(
-                call_id=call_id,
-                tool_name=waiting[call_id].tool_name,
-                approved=approved is True,
-                digest=digests[call_id],
-            )
-            for call_id, approved in decisions.items()
-        ]
+        given = {call_id: decision_of(answer) for call_id, answer in decisions.items()}
+        return await self.approvals.check(state.pending_approvals, given, self.rules())
 
-    def _take_up(self, decided: Sequence[ApprovalDecided]) -> None:
+    def _take_up(self, decided: Sequence[ApprovalResolved]) -> None:
         """Record the start of a run that goes on with what waited, or with what failed."""
         self._resumed = True
         self._held = self._record_start("")
@@ -145,14 +128,16 @@ class Run(Undertaking):
         with self.meter.running():
             return await self._execute(max_turns)
 
-    async def resume(self, decisions: Mapping[str, bool], max_turns: int | None) -> RunResult:
+    async def resume(
+        self, decisions: Mapping[str, bool | Decision], max_turns: int | None
+    ) -> RunResult:
         """From the decisions to the result. The journal is open. See `Session.resume`."""
-        decided = self._decided(decisions)
+        decided = await self._decided(decisions)
         with self.meter.running():
             return await self._execute(max_turns, decided)
 
     async def _execute(
-        self, max_turns: int | None, decided: Sequence[ApprovalDecided] | None = None
+        self, max_turns: int | None, decided: Sequence[ApprovalResolved] | None = None
     ) -> RunResult:
         status: RunStatus = "cancelled"
         last: RunFailed | RunCancelled | None = None
@@ -179,11 +164,12 @@ class Run(Undertaking):
         return self._result(status, last)
 
     async def _work(
-        self, max_turns: int | None, decided: Sequence[ApprovalDecided] | None
+        self, max_turns: int | None, decided: Sequence[ApprovalResolved] | None
     ) -> RunStatus:
         async with self.meter.in_time():
             self._loop = AgentLoop(await self.prepare())
             if decided is not None:  # only now: without a loop the calls go on waiting
+                await self.approvals.answer(self.journal.state.pending_approvals, decided)
                 self._take_up(decided)
             assert self._held is not None, "no start was recorded"
             for envelope in self._begun:
@@ -246,8 +232,17 @@ class Run(Undertaking):
             )
         )
         await self.out.sync()
+        await self._withdraw()
         await self._show_last(*kept, finished)
         return status
+
+    async def _withdraw(self) -> None:
+        """Withdraw the requests that no call of this session waits for any more."""
+        pending = self.journal.state.pending_approvals
+        try:
+            await self.approvals.withdraw(but=[item.approval_id for item in pending])
+        except SessionError:
+            _log.exception("approvals of an ended run could not be withdrawn")
 
     async def _show_last(self, *envelopes: Envelope) -> None:
         self.closing = True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 from paddock.errors import TraceError
 from paddock.runtime.conversation.records import approval_record, decision_record
 from paddock.runtime.conversation.state import State
-from paddock.runtime.core.approval import ToolApprovalItem, ToolDecision
+from paddock.runtime.core.approval import Decision, ToolApprovalItem, ToolDecision
 from paddock.runtime.core.events import RunStatus, SessionStatus
 from paddock.runtime.core.model import tool_message
 
@@ -83,7 +83,7 @@ class RunState:
         try:
             given = copy.deepcopy(dict(data))
             waiting = tuple(ToolApprovalItem(**item) for item in given.pop("pending_approvals"))
-            decided = tuple(ToolDecision(**item) for item in given.pop("decisions", ()))
+            decided = tuple(map(_decision, given.pop("decisions", ())))
             made = cls(**given, pending_approvals=waiting, decisions=decided)
         except (TypeError, KeyError, ValueError) as error:
             raise TraceError(f"this is not the state of a run: {error!r}") from error
@@ -107,3 +107,7 @@ class RunState:
             state.replay([{"type": "usage", **self.totals, "status": self.status}])
         except TypeError as error:
             raise TraceError(f"this is not the state of a run: {error}") from error
+
+
+def _decision(data: Mapping[str, Any]) -> ToolDecision:
+    return ToolDecision(**{**data, "decision": Decision(**data["decision"])})

@@ -7,16 +7,20 @@ import functools
 import uuid
 import weakref
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from paddock._concurrency import finish
 from paddock._logs import get_logger
 from paddock.errors import SessionError
+from paddock.runtime.approvals.directory_store import DirectoryApprovalStore
+from paddock.runtime.approvals.run_approvals import RunApprovals
 from paddock.runtime.compacting import Compaction
 from paddock.runtime.conversation.control import Control
 from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.conversation.journal import Journal
 from paddock.runtime.conversation.state import State
+from paddock.runtime.core.approval import check_on_refusal
 from paddock.runtime.core.cancellation import CancellationToken, CancelScope
 from paddock.runtime.core.emitter import Emitter
 from paddock.runtime.core.ending import Ending
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from paddock.backends.base import Progress, ProgressCallback
     from paddock.redaction import Redactor
     from paddock.runtime.agents.agent import Agent
+    from paddock.runtime.core.approval import Decision, OnRefusal
     from paddock.runtime.core.budget import Budget, UsageMeter
     from paddock.runtime.core.emitter import Envelope, EventSink
     from paddock.runtime.core.ending import Undertaking
@@ -87,6 +92,7 @@ class Session(SessionSettings):
         self._state.session_id = session_id or self._state.session_id or uuid.uuid4().hex[:8]
         if session_dir is not None:
             require_out_of_reach(Path(session_dir), agent.config, what="the session directory")
+            self.approval_store = DirectoryApprovalStore(session_dir)
         self.directory = None if session_dir is None else SessionDirectory(session_dir)
         self._journal = Journal(self._state, self.directory)
         if not isinstance(secrets, SecretScope):
@@ -138,6 +144,7 @@ class Session(SessionSettings):
         budget: Budget | None = None,
         secrets: Mapping[str, str] | None = None,
         sinks: Sequence[EventSink] = (),
+        on_refusal: OnRefusal | None = None,
     ) -> RunResult:
         """Run `prompt` until the agent has answered it.
 
@@ -154,12 +161,12 @@ class Session(SessionSettings):
         another process writes this session.
         """
         text = clean_text(prompt)
-        async with self._running(text, on_event, token, budget, secrets, sinks) as run:
+        async with self._running(text, on_event, token, budget, secrets, sinks, on_refusal) as run:
             return await run.execute(text, max_turns)
 
     async def resume(
         self,
-        decisions: Mapping[str, bool],
+        decisions: Mapping[str, bool | Decision] = MappingProxyType({}),
         *,
         max_turns: int | None = None,
         on_event: EventCallback | None = None,
@@ -167,6 +174,7 @@ class Session(SessionSettings):
         budget: Budget | None = None,
         secrets: Mapping[str, str] | None = None,
         sinks: Sequence[EventSink] = (),
+        on_refusal: OnRefusal | None = None,
     ) -> RunResult:
         """Go on with a run that was interrupted, also in another process than its own.
 
@@ -187,7 +195,7 @@ class Session(SessionSettings):
         The rest is as with `run`. Raises `SessionError`, with nothing changed, for a decision
         about a call that does not wait, and where there is nothing to go on with.
         """
-        async with self._running("", on_event, token, budget, secrets, sinks) as run:
+        async with self._running("", on_event, token, budget, secrets, sinks, on_refusal) as run:
             return await run.resume(decisions, max_turns)
 
     def stream(
@@ -383,10 +391,12 @@ class Session(SessionSettings):
         budget: Budget | None,
         secrets: Mapping[str, str] | None,
         sinks: Sequence[EventSink],
+        on_refusal: OnRefusal | None,
     ) -> AsyncIterator[Run]:
         """A run that can be cancelled while the block runs, and is noted in the directory."""
         with self._claimed(), self._secrecy.keeping(secrets or {}):
-            run = self._work = self._new_run(on_event, sinks, self.open_meter(budget))
+            meter = self.open_meter(budget)
+            run = self._work = self._new_run(on_event, sinks, meter, on_refusal)
             forget = run.token.follow(token)
             try:
                 await self._journal.catch_up()  # `close` has a run to wait for already
@@ -423,10 +433,14 @@ class Session(SessionSettings):
         )
 
     def _new_run(
-        self, on_event: EventCallback | None, sinks: Sequence[EventSink], meter: UsageMeter
+        self,
+        on_event: EventCallback | None,
+        sinks: Sequence[EventSink],
+        meter: UsageMeter,
+        on_refusal: OnRefusal | None,
     ) -> Run:
         shown = AgentEvents(on_event, origin=self.origin)
-        token, control, parts = CancellationToken(), self._control(), self._parts()
+        token, control, parts = CancellationToken(), self._control(), self._parts(on_refusal)
         out = self._emitter([shown, *sinks])
         scope = CancelScope(token, poll=control.poll, cancel_check=self.cancel_check)
         return Run(
@@ -439,6 +453,7 @@ class Session(SessionSettings):
             meter=meter,
             rules=parts.rules,
             config=self._agent.config,
+            approvals=parts.approvals,
         )
 
     def _new_compaction(self) -> Compaction:
@@ -459,7 +474,7 @@ class Session(SessionSettings):
     def _control(self) -> Control:
         return Control(directory=self.directory)
 
-    def _parts(self) -> SessionParts:
+    def _parts(self, on_refusal: OnRefusal | None = None) -> SessionParts:
         return SessionParts(
             agent=lambda: self._agent,
             state=self._state,
@@ -468,6 +483,15 @@ class Session(SessionSettings):
             sandbox=self._sandbox,
             secrecy=self._secrecy,
             directory=self.directory,
+            approvals=RunApprovals(
+                store=self.approval_store,
+                session_id=self.approval_session or self.id,
+                wait=self.approval_wait,
+                timeout=self.approval_timeout,
+                on_refusal=check_on_refusal(
+                    on_refusal or self.on_refusal or self._agent.config.on_refusal
+                ),
+            ),
             open_session=Session,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from paddock.runtime.approvals.stores import MemoryApprovalStore
 from paddock.runtime.core.budget import Budget, UsageMeter
 from paddock.runtime.core.emitter import TOP, Origin
 
@@ -12,7 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from paddock.backends.base import ProgressCallback
-    from paddock.runtime.core.approval import ApprovalCallback
+    from paddock.runtime.core.approval import (
+        ApprovalCallback,
+        ApprovalPolicy,
+        ApprovalStore,
+        OnRefusal,
+    )
     from paddock.runtime.core.cancellation import CancelCheck
     from paddock.runtime.core.emitter import EventSink
     from paddock.runtime.core.rules import Rules
@@ -27,7 +33,20 @@ class SessionSettings:
 
     `approval_callback`
         Asked when a call needs approval. Without one, `AgentConfig.auto_approve`
-        approves, and otherwise the run ends as ``interrupted``; see `Session.resume`.
+        approves, and otherwise the request waits in `approval_store`; see `Session.resume`.
+    `approval_policy`
+        Says which calls need an approval, instead of the profile and the tools.
+    `approval_store`
+        Where requests wait that no callback answers: in the session's directory, or in memory
+        where it has none. Any process that opens the same store can answer them.
+    `approval_wait`
+        Whether the run waits in place for the store's answer instead of ending as
+        ``interrupted``.
+    `approval_timeout`
+        Seconds after which a request that waits in the store is refused; None for never.
+    `on_refusal`
+        What a refused call does: ``end_turn`` or ``continue``; None is what the agent's
+        configuration says.
     `cancel_check`
         Polled; True cancels the run.
     `auto_compact`, `context_window`
@@ -48,6 +67,8 @@ class SessionSettings:
         Takes the place of the agent's, where it is not None.
     `sinks`
         Get the events of all runs in envelopes, from the next run on.
+    `approval_session`
+        The id of the session under which requests are kept, where it is not the own one.
     `origin`
         Which agent it is, of those that work for each other.
     `max_agent_depth`
@@ -58,6 +79,11 @@ class SessionSettings:
     """
 
     approval_callback: ApprovalCallback | None = None
+    approval_policy: ApprovalPolicy | None = None
+    approval_store: ApprovalStore = field(default_factory=MemoryApprovalStore)
+    approval_wait: bool = False
+    approval_timeout: float | None = None
+    on_refusal: OnRefusal | None = None
     cancel_check: CancelCheck | None = None
     auto_compact: bool = True
     context_window: int | None = None
@@ -66,6 +92,7 @@ class SessionSettings:
     on_provision: ProgressCallback | None = None
     system_prompt: str | None = None
     sinks: Sequence[EventSink] = ()
+    approval_session: str | None = None
     origin: Origin = TOP
     max_agent_depth: int = 5
     oversight: Callable[[Rules], Rules] | None = None

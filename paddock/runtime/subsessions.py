@@ -66,6 +66,12 @@ class SubSessions:
         session.origin = sub.origin
         session.sinks = sub.sinks
         session.oversight = sub.oversight
+        if settings.approval_wait:  # without, nobody could resume what waits
+            session.approval_store = settings.approval_store
+            session.approval_session = parts.approvals.session_id
+            session.approval_wait = True
+        session.approval_timeout = settings.approval_timeout
+        session.on_refusal = parts.approvals.on_refusal
         session.cancel_check = task.cancel_check
         session.deps = settings.deps
         session.auto_compact = settings.auto_compact

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from paddock.errors import ConfigError
 from paddock.redaction import Secrets
+from paddock.runtime.core.approval import check_on_refusal
 from paddock.runtime.core.model import Price
 from paddock.runtime.core.subagent import AgentDefinition
 from paddock.runtime.core.text import clean_text
@@ -26,6 +27,7 @@ from paddock.runtime.response_format import answer_format, is_model
 if TYPE_CHECKING:
     from paddock.backends.base import Backend
     from paddock.runtime.agents.trust import Wish
+    from paddock.runtime.core.approval import OnRefusal
     from paddock.runtime.permissions.profile import PermissionProfile
     from paddock.runtime.yamltext import Document
 
@@ -51,6 +53,7 @@ _FILE_TYPES: Mapping[str, tuple[type, ...]] = {
     "databases": (Mapping,),
     "prices": (Mapping,),
     "auto_approve": (bool,),
+    "on_refusal": (str,),
     "secrets": (list,),
 }
 """The keys of a file, in the order in which they are written. Others are `extras`."""
@@ -92,6 +95,8 @@ class AgentConfig(AgentDefinition):
       ``output``, and if they differ ``cached_input`` and ``cache_write``. They take precedence
       over what a service says and over the price list.
     - `auto_approve`: approve what needs approval when there is nobody to ask.
+    - `on_refusal`: what a refused call does. ``end_turn``, the default: the agent waits for the
+      next prompt. ``continue``: the model reads the refusal and is asked again.
     - `secrets`: see `Backend.secrets`. A file has their names, and those of the backend's;
       the values are taken from the environment where it is read.
     - `extras`: anything else.
@@ -101,7 +106,8 @@ class AgentConfig(AgentDefinition):
     ``PADDOCK_SERVICE_TIER`` and ``PADDOCK_REASONING_EFFORT``, read when an
     `AgentConfig` is made. What may be None is None too when it is empty. Raises
     `ConfigError` for `vars` that are not text or numbers, for a `context_window` that is not
-    positive, and for a `response_format` that is neither a mapping nor a model.
+    positive, for a `response_format` that is neither a mapping nor a model, and for an unknown
+    `on_refusal`.
     """
 
     system_prompt: str | None = None
@@ -119,6 +125,7 @@ class AgentConfig(AgentDefinition):
     databases: Mapping[str, Any] | None = field(default=None, repr=False)
     prices: Mapping[str, Mapping[str, float]] | None = None
     auto_approve: bool = True
+    on_refusal: OnRefusal | None = None
     secrets: Mapping[str, str] = field(default_factory=Secrets, repr=False)
     extras: Mapping[str, Any] = field(default_factory=dict)
 
@@ -133,6 +140,7 @@ class AgentConfig(AgentDefinition):
         given = self.response_format
         if given is not None and not isinstance(given, Mapping) and not is_model(given):
             raise ConfigError("response_format: give a mapping or a pydantic model")
+        check_on_refusal(self.on_refusal)
 
     @property
     def backend_name(self) -> str:

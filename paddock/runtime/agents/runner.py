@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import inspect
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from paddock.errors import ConfigError, SandboxLost
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
+from paddock.runtime.approvals.policies import ByTools, WithFloor
 from paddock.runtime.conversation.state import State
+from paddock.runtime.core.calling import call
 from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.core.events import ChildModelFinished, ModelFinished
 from paddock.runtime.core.subagent import AgentReport
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-    from paddock.runtime.core.approval import ApprovalCallback
+    from paddock.runtime.core.approval import ApprovalCallback, Decision
     from paddock.runtime.core.emitter import Emitter, Envelope, Origin
     from paddock.runtime.core.model import Message
     from paddock.runtime.core.rules import Rules
@@ -162,9 +163,11 @@ class _Oversight:
         callback = task.approval_callback
         if callback is None and above.callback is not None:
             callback = _InTurn(above.callback, self._asking)
-        own = replace(own, callback=callback)
+        own = replace(own, callback=callback, policy=above.policy)
         if task.agent is not None:
-            return replace(own, auto_approve=own.auto_approve and above.auto_approve)
+            auto_approve = own.auto_approve and above.auto_approve
+            policy = above.policy and WithFloor(ByTools(own.registry), above.policy)
+            return replace(own, auto_approve=auto_approve, policy=policy)
         return replace(own, registry=self._lend(above.registry), auto_approve=above.auto_approve)
 
     def _lend(self, registry: ToolCatalog) -> ToolCatalog:
@@ -180,10 +183,9 @@ class _InTurn:
     callback: ApprovalCallback
     asking: asyncio.Lock
 
-    async def __call__(self, name: str, arguments: dict[str, Any]) -> bool:
+    async def __call__(self, name: str, arguments: dict[str, Any]) -> bool | Decision:
         async with self.asking:
-            answer = self.callback(name, arguments)
-            return await answer if inspect.isawaitable(answer) else answer
+            return await call(self.callback, name, arguments)
 
 
 @dataclass(frozen=True)

@@ -155,10 +155,8 @@ class Journal(EventSink):
         if torn is not None:
             yield TraceRepaired(torn_bytes=torn.size, quarantine=torn.quarantine.name)
         if state.status == "running":
-            # Nothing of a turn runs before all its approvals are there: these can still be given.
-            yield from self.settled(
-                started=UNKNOWN, waiting=None if state.pending_approvals else NEVER_RAN
-            )
+            waiting = None if self._resumable else NEVER_RAN
+            yield from self.settled(started=UNKNOWN, waiting=waiting)
             yield RunFinished(
                 run_id=state.runs_started,
                 status="interrupted",
@@ -166,9 +164,16 @@ class Journal(EventSink):
                 total=state.total,
                 run_count=state.run_count,
             )
-        elif not state.pending_approvals:
+        elif not self._resumable:
             # Its process died while it gave results to what nobody had approved.
             yield from self.settled(started=UNKNOWN, waiting=NEVER_RAN)
+
+    @property
+    def _resumable(self) -> bool:
+        """Whether open calls wait for approvals, or were decided and have not begun. Nothing of
+        a turn runs before all its approvals are there, so the turn can still be gone on with."""
+        decided = (call for call in self.state.open_calls if call.decision and not call.started)
+        return bool(self.state.pending_approvals) or any(decided)
 
 
 def _failed(call: OpenCall, content: str) -> ToolFinished:

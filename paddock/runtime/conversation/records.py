@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, assert_never
 
-from paddock.runtime.core.approval import ToolApprovalItem, ToolDecision
+from paddock.runtime.core.approval import Decision, ToolApprovalItem, ToolDecision
 from paddock.runtime.core.events import (
     AnswerCut,
-    ApprovalDecided,
-    ApprovalPending,
+    ApprovalRequested,
+    ApprovalResolved,
     ChildModelFinished,
     CommandFinished,
     CompactionFinished,
@@ -84,10 +84,10 @@ def records(event: Event) -> tuple[Record, ...]:  # noqa: C901 - one case for ea
         case ToolBlocked():
             blocked = _tool("tool_blocked", event, tool_args=event.arguments)
             return (_message(tool_message(event.call_id, event.content)), blocked)
-        case ApprovalDecided():
+        case ApprovalResolved():
             return (_approval(event),)
-        case ApprovalPending():
-            return (_approval_required(event),)
+        case ApprovalRequested():
+            return () if event.note is None else (_approval_required(event),)
         case CompactionFinished():
             return (_compact(event),)
         case RunStarted():
@@ -136,40 +136,61 @@ def _tool_end(event: ToolFinished) -> Record:
     )
 
 
-def _approval(event: ApprovalDecided) -> Record:
-    decision = ToolDecision(
-        tool_call_id=event.call_id,
-        tool_name=event.tool_name,
-        approved=event.approved,
-        digest=event.digest,
+def _approval(event: ApprovalResolved) -> Record:
+    return decision_record(
+        ToolDecision(
+            tool_call_id=event.call_id,
+            tool_name=event.tool_name,
+            digest=event.digest,
+            decision=event.decision,
+        )
     )
-    return decision_record(decision) | ({} if event.note is None else {"note": event.note})
 
 
-def decision_record(decision: ToolDecision) -> Record:
-    """That `decision` was taken."""
+def decision_record(decided: ToolDecision) -> Record:
+    """The record of a decision that was taken."""
+    decision = decided.decision
+    optional = {"feedback": decision.feedback, "partial": decision.partial, "by": decision.by}
     return {
         "type": "approval",
-        "tool_call_id": decision.tool_call_id,
-        "tool_name": decision.tool_name,
-        "approved": decision.approved,
-        "arguments_sha256": decision.digest,
+        "tool_call_id": decided.tool_call_id,
+        "tool_name": decided.tool_name,
+        "approved": decision.runs,
+        "outcome": decision.outcome,
+        "arguments_sha256": decided.digest,
+        **{name: value for name, value in optional.items() if value is not None},
     }
 
 
+def decision_in(record: Record) -> Decision:
+    """The decision in a record that `decision_record` made, or another program."""
+    outcome: Any = record.get("outcome")
+    if outcome is None:
+        outcome = "approve" if record["approved"] is True else "reject"
+    return Decision(
+        outcome=outcome,
+        feedback=record.get("feedback"),
+        partial=record.get("partial"),
+        by=record.get("by"),
+    )
+
+
 def approval_record(item: ToolApprovalItem) -> Record:
-    """That `item` waits for an approval."""
+    """The record of a call that waits for an approval."""
     return {
         "type": "approval_required",
         "tool_call_id": item.tool_call_id,
         "tool_name": item.tool_name,
         "tool_args": item.tool_args,
         "arguments_sha256": item.digest,
+        "approval_id": item.approval_id,
     }
 
 
-def _approval_required(event: ApprovalPending) -> Record:
-    item = ToolApprovalItem(event.call_id, event.tool_name, dict(event.arguments), event.digest)
+def _approval_required(event: ApprovalRequested) -> Record:
+    item = ToolApprovalItem(
+        event.call_id, event.tool_name, dict(event.arguments), event.digest, event.approval_id
+    )
     return {**approval_record(item), "note": event.note}
 
 

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from paddock._logs import get_logger
 from paddock.errors import TraceError
-from paddock.runtime.conversation.records import approval_record, decision_record, usage_fields
+from paddock.runtime.conversation.records import (
+    approval_record,
+    decision_in,
+    decision_record,
+    usage_fields,
+)
 from paddock.runtime.conversation.shortening import (
     CHARS_PER_TOKEN,
     message_characters,
@@ -128,9 +133,15 @@ class State:
     def pending_approvals(self) -> tuple[ToolApprovalItem, ...]:
         """The open calls whose approval was asked for and is waited for."""
         return tuple(
-            ToolApprovalItem(call.id, call.name, parse_arguments(call.arguments)[0], call.digest)
+            ToolApprovalItem(
+                call.id,
+                call.name,
+                parse_arguments(call.arguments)[0],
+                call.digest,
+                call.approval_id,
+            )
             for call in self._open.values()
-            if call.digest is not None and call.approved is None and not call.started
+            if call.digest is not None and call.decision is None and not call.started
         )
 
     @property
@@ -140,11 +151,11 @@ class State:
             ToolDecision(
                 tool_call_id=call.id,
                 tool_name=call.name,
-                approved=call.approved,
                 digest=call.digest,
+                decision=call.decision,
             )
             for call in self._open.values()
-            if call.digest is not None and call.approved is not None
+            if call.digest is not None and call.decision is not None
         )
 
     def has_call(self, call_id: str) -> bool:
@@ -270,16 +281,21 @@ class State:
             self._open[call.id] = replace(call, started=True)
 
     def _ask(self, record: Record) -> None:
-        self._note_approval(record, None)
-
-    def _decide(self, record: Record) -> None:
-        self._note_approval(record, record["approved"])
-
-    def _note_approval(self, record: Record, approved: bool | None) -> None:
         call = self._open.get(record["tool_call_id"])
         if call is not None:
-            digest = record["arguments_sha256"]
-            self._open[call.id] = replace(call, digest=digest, approved=approved)
+            self._open[call.id] = replace(
+                call,
+                digest=record["arguments_sha256"],
+                approval_id=record.get("approval_id", ""),
+                decision=None,
+            )
+
+    def _decide(self, record: Record) -> None:
+        call = self._open.get(record["tool_call_id"])
+        if call is not None:
+            self._open[call.id] = replace(
+                call, digest=record["arguments_sha256"], decision=decision_in(record)
+            )
 
     def _start_run(self, record: Record) -> None:
         self.status = "running"

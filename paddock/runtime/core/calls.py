@@ -18,6 +18,8 @@ from paddock.runtime.core.text import clean_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from paddock.runtime.core.approval import Decision
+
 __all__ = ["OpenCall", "PreparedCall", "parse_arguments", "prepare_calls", "reopened"]
 
 MAX_ARGUMENTS = 4 * 1024 * 1024
@@ -40,8 +42,8 @@ _MAX_NAME = 64
 class OpenCall:
     """A tool call without a result. It may have had an effect only if it was `started`.
 
-    Where an approval was asked for, or given, `digest` is what for; `approved` is the
-    answer, None while it is waited for.
+    Where an approval was asked for, or given, `digest` is what for, `approval_id` its name in
+    the store, and `decision` the answer, None while it is waited for.
     """
 
     id: str
@@ -49,18 +51,24 @@ class OpenCall:
     arguments: str
     started: bool = False
     digest: str | None = None
-    approved: bool | None = None
+    approval_id: str = ""
+    decision: Decision | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedCall:
-    """One call. With a `problem` it is not to be run: that is its result."""
+    """One call. With a `problem` it is not to be run: that is its result.
+
+    `arguments` are those that it runs with, `raw` those that the model gave. `note` is for the
+    model, before the result: what somebody said or changed who approved the call.
+    """
 
     id: str
     name: str
     arguments: dict[str, Any]
     raw: str
     problem: str | None = None
+    note: str = ""
 
     def as_sent(self) -> ToolCall:
         """The call as history keeps it."""

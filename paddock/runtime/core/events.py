@@ -10,18 +10,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from paddock.process import CommandFinished
+from paddock.runtime.core.approval import Decision
 from paddock.runtime.core.model import ModelRetry
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Mapping, Sequence
 
-    from paddock.runtime.core.approval import Approvals
+    from paddock.runtime.core.approval import ApprovalOutcome, Approvals
     from paddock.runtime.core.model import Message, Usage
 
 __all__ = [
     "AnswerCut",
-    "ApprovalDecided",
-    "ApprovalPending",
+    "ApprovalRequested",
+    "ApprovalResolved",
     "ChildModelFinished",
     "CommandFinished",
     "CompactionFinished",
@@ -142,28 +144,40 @@ class ChildModelFinished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalDecided:
-    """Somebody was asked about a call, and answered. `digest` binds the answer to the arguments."""
+class ApprovalRequested:
+    """A call needs an approval. Without a `note` a callback is asked, and the run goes on.
 
-    call_id: str
-    tool_name: str
-    approved: bool
-    digest: str
-    note: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalPending:
-    """A call waits for an approval that nobody could give now; the run ends.
-
-    `digest` says what exactly is to be approved.
+    With one the request waits in the store of approvals, as `approval_id`, until it is answered
+    or `expires_at` (UTC). `note` says why. `digest` says what exactly is to be approved.
     """
 
+    approval_id: str
     call_id: str
     tool_name: str
     arguments: Mapping[str, Any]
     digest: str
-    note: str
+    expires_at: dt.datetime | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalResolved:
+    """A call was approved, refused or revised. `digest` binds the answer to the arguments that
+    were asked about; `partial` has those that replace some of them. `by` is who answered."""
+
+    call_id: str
+    tool_name: str
+    outcome: ApprovalOutcome
+    digest: str
+    feedback: str | None = None
+    partial: Mapping[str, Any] | None = None
+    by: str | None = None
+
+    @property
+    def decision(self) -> Decision:
+        return Decision(
+            outcome=self.outcome, feedback=self.feedback, partial=self.partial, by=self.by
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,8 +312,8 @@ Event = (
     | AnswerCut
     | ModelFinished
     | ChildModelFinished
-    | ApprovalDecided
-    | ApprovalPending
+    | ApprovalRequested
+    | ApprovalResolved
     | ToolStarted
     | ToolProgress
     | ToolFinished

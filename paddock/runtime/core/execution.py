@@ -155,7 +155,7 @@ class Execution:
         return ToolFinished(
             call_id=call.id,
             tool_name=call.name,
-            content=truncate_output(self.out.redactor.text(output.content)),
+            content=truncate_output(self.out.redactor.text(call.note + output.content)),
             success=output.success,
             duration=time.monotonic() - started,
             metadata=output.metadata,

@@ -12,8 +12,7 @@ import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from paddock.errors import ContextOverflow, ModelError
-from paddock.runtime.core.approval import ApprovalInterrupt
+from paddock.errors import ContextOverflow, ModelError, SessionError
 from paddock.runtime.core.caller import ModelCaller
 from paddock.runtime.core.calls import PreparedCall, prepare_calls, reopened
 from paddock.runtime.core.events import (
@@ -37,17 +36,22 @@ if TYPE_CHECKING:
     from paddock.runtime.core.caller import TakeText
     from paddock.runtime.core.events import ModelFinished
     from paddock.runtime.core.model import ModelResponse
-    from paddock.runtime.core.rules import Rules
+    from paddock.runtime.core.rules import Rules, Ruling
     from paddock.runtime.core.spec import LoopSpec
 
 __all__ = ["AgentLoop"]
 
-REJECTED = "Command rejected by user. Awaiting new instructions."
 MAX_UNUSABLE = 2
 """Answers without anything to act on that are asked for again, one after the other: a model
 that fails three times in a row at the same request will fail again."""
 
-SKIPPED = "Command skipped - user rejected previous command."
+MAX_RULE_CHANGES = 100
+"""Times that a turn's calls are decided anew because the rules changed meanwhile. More often they
+change by themselves, each time that somebody looks."""
+
+MAX_REFUSED_TURNS = 8
+"""Turns in a row whose calls were all refused, before the agent has to wait for the next prompt
+also where a refusal does not end the turn."""
 
 
 @dataclass
@@ -60,6 +64,7 @@ class AgentLoop:
     text: str = ""
     output: Any = None
     _repairing: bool = False
+    _refused_turns: int = 0
     _held: Rules | None = None
     _unusable: int = 0
     _finished: ModelFinished = field(init=False)
@@ -208,41 +213,41 @@ class AgentLoop:
             )
         return rules
 
-    async def _decide(self, calls: Sequence[PreparedCall]) -> tuple[int, Rules]:
-        """How many of `calls` may run, and under which rules: those that still hold when all
-        is decided. A refusal stands."""
-        while True:
+    async def _decide(self, calls: Sequence[PreparedCall]) -> tuple[Ruling, Rules]:
+        """Which of `calls` may run, and under which rules: those that still hold when all is
+        decided."""
+        for _ in range(MAX_RULE_CHANGES):
             rules = await self._rules_now()
-            allowed = await self.spec.gate.allowed(calls, rules)
+            ruling = await self.spec.gate.decide(calls, rules)
             if rules.same_as(self.spec.rules()):
-                return allowed, rules
-            calls = calls[:allowed]
+                return ruling, rules
+        raise SessionError(
+            f"the rules for tool calls changed {MAX_RULE_CHANGES} times while a call was decided"
+        )
 
     async def _act(self, calls: Sequence[PreparedCall]) -> RunStatus | None:
         """Run the calls that may run; not None ends the run."""
         self.phase = "while waiting for approval"
-        try:
-            allowed, rules = await self._decide(calls)
-        except ApprovalInterrupt as interrupt:
-            rules = await self._rules_now()
+        ruling, rules = await self._decide(calls)
+        if ruling.waits:
             # Only now is it known what was wrong with these; history does not keep it.
             await self._run_calls([call for call in calls if call.problem], rules)
-            await self.spec.gate.leave_open(calls, rules, str(interrupt))
             return "interrupted"
-        await self._run_calls(calls[:allowed], rules)
-        if allowed == len(calls):
-            return None
-        refused = calls[allowed]
-        await self.spec.out.emit(
-            ToolBlocked(
-                call_id=refused.id,
-                tool_name=refused.name,
-                arguments=refused.arguments,
-                content=REJECTED,
+        await self._run_calls(ruling.allowed, rules)
+        for call, told in ruling.refused:
+            await self.spec.out.emit(
+                ToolBlocked(
+                    call_id=call.id,
+                    tool_name=call.name,
+                    arguments=call.arguments,
+                    content=told,
+                )
             )
-        )
-        for call in calls[allowed + 1 :]:
-            await self.spec.out.emit(MessageAdded(message=tool_message(call.id, SKIPPED)))
+        for call, told in ruling.skipped:
+            await self.spec.out.emit(MessageAdded(message=tool_message(call.id, told)))
+        self._refused_turns = 0 if ruling.allowed else self._refused_turns + 1
+        if not ruling.ends_turn and self._refused_turns < MAX_REFUSED_TURNS:
+            return None
         await self._finish_turn()
         return "completed"
 

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["redacted", "redacted_arguments", "redacted_message"]
 
 _IDENTITIES = frozenset(
-    {"call_id", "tool_name", "session_id", "sandbox_id", "run_id", "digest", "terms"}
+    {
+        "approval_id",
+        "call_id",
+        "tool_name",
+        "session_id",
+        "sandbox_id",
+        "run_id",
+        "digest",
+        "outcome",
+        "terms",
+    }
 )
 """Fields of events that are compared and looked up."""
 

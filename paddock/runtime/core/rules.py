@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from paddock.runtime.core.approval import ApprovalCallback, Approvals
+    from paddock.runtime.core.approval import ApprovalCallback, ApprovalPolicy, Approvals
     from paddock.runtime.core.calls import PreparedCall
     from paddock.runtime.core.tool import ToolCatalog
 
-__all__ = ["ApprovalGate", "Rules", "call_digest"]
+__all__ = ["ApprovalGate", "Rules", "Ruling", "call_digest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What applies to calls at one moment: the tools there are, who approves, where they run."""
+    """What applies to calls at one moment: the tools there are, who approves, where they run.
+
+    Without a `policy` the tools and their profile say which calls need an approval.
+    """
 
     registry: ToolCatalog
     callback: ApprovalCallback | None
     auto_approve: bool
     backend: str
+    policy: ApprovalPolicy | None = None
 
     @property
     def profile(self) -> str:
@@ -50,18 +54,29 @@ class Rules:
         return self == other or (self.terms, self.approvals) == (other.terms, other.approvals)
 
 
+@dataclass(slots=True, kw_only=True)
+class Ruling:
+    """Which calls of a turn may run, in their order and as they run, and which may not.
+
+    A refused or skipped call comes with what the model reads of it. `waits` says that a call
+    cannot be decided now: then nothing runs, and the rest is empty.
+    """
+
+    allowed: list[PreparedCall] = field(default_factory=list)
+    refused: list[tuple[PreparedCall, str]] = field(default_factory=list)
+    skipped: list[tuple[PreparedCall, str]] = field(default_factory=list)
+    ends_turn: bool = False
+    waits: bool = False
+
+
 class ApprovalGate(Protocol):
     """Decides which of a turn's calls may run."""
 
-    async def allowed(self, calls: Sequence[PreparedCall], rules: Rules) -> int:
-        """Return how many of `calls` come before the first that is refused.
+    async def decide(self, calls: Sequence[PreparedCall], rules: Rules) -> Ruling:
+        """Return which of `calls` may run under `rules`, once all are decided that need to be.
 
-        Raise `ApprovalInterrupt` when a call before that one cannot be decided now.
+        A refusal that was given stands, also under other rules.
         """
-        ...
-
-    async def leave_open(self, calls: Sequence[PreparedCall], rules: Rules, note: str) -> None:
-        """Emit which of `calls` wait for an approval."""
         ...
 
 

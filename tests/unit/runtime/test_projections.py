@@ -13,8 +13,8 @@ from paddock.runtime.conversation.records import records
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.events import (
     AnswerCut,
-    ApprovalDecided,
-    ApprovalPending,
+    ApprovalRequested,
+    ApprovalResolved,
     ChildModelFinished,
     CommandFinished,
     CompactionFinished,
@@ -62,8 +62,8 @@ CALL = {"id": "a", "type": "function", "function": {"name": "bash", "arguments":
 ASKED = assistant_message("Look.", (ToolCall(id="a", name="bash", arguments="{}"),))
 STARTED = ToolStarted(call_id="a", tool_name="bash", arguments=ARGUMENTS)
 BLOCKED = ToolBlocked(call_id="a", tool_name="bash", arguments=ARGUMENTS, content="No.")
-PENDING = ApprovalPending(
-    call_id="a", tool_name="bash", arguments=ARGUMENTS, digest="x", note="later"
+PENDING = ApprovalRequested(
+    approval_id="n", call_id="a", tool_name="bash", arguments=ARGUMENTS, digest="x", note="later"
 )
 ENDED = ToolFinished(
     call_id="a", tool_name="bash", content="x", success=True, duration=0.25, metadata={"exit": 0}
@@ -255,7 +255,7 @@ def test_no_other_event_is_shown() -> None:
     told = {type(event) for event, _ in SHOWN} | {TurnFinished}
     assert {kind.__name__ for kind in set(get_args(Event)) - told} == {
         "RunStarted", "RulesChanged", "RunFinished", "MessageAdded", "ModelStarted",
-        "ApprovalDecided", "TraceRepaired", "ChildModelFinished", "ToolProgress",
+        "ApprovalResolved", "TraceRepaired", "ChildModelFinished", "ToolProgress",
         "ProvisionStarted", "ProvisionFinished", "CommandFinished",
     }  # fmt: skip
     hidden: list[Event] = [
@@ -264,7 +264,8 @@ def test_no_other_event_is_shown() -> None:
         FINISHED,
         MessageAdded(message=ASKED),
         ModelStarted(model="m", context_size=1),
-        ApprovalDecided(call_id="a", tool_name="bash", approved=True, digest="x"),
+        ApprovalResolved(call_id="a", tool_name="bash", outcome="approve", digest="x"),
+        dataclasses.replace(PENDING, note=None),
         TraceRepaired(torn_bytes=1, quarantine="x"),
         CHILD_ANSWERED,
         *SANDBOX,

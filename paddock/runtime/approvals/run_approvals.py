@@ -1,0 +1,97 @@
+"""How the calls of one run get approvals, and the answers that a resumed run is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from paddock.errors import ApprovalError, SessionError
+from paddock.runtime.approvals.revising import check_revision, parameters_of
+from paddock.runtime.core.events import ApprovalResolved
+from paddock.runtime.core.rules import call_digest
+from paddock.runtime.tools.arguments import ArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from paddock.runtime.core.approval import ApprovalStore, Decision, OnRefusal, ToolApprovalItem
+    from paddock.runtime.core.rules import Rules
+
+__all__ = ["RunApprovals"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunApprovals:
+    """How the calls of one run get approvals.
+
+    Requests are kept in `store` under `session_id`, and expire after `timeout` seconds. With
+    `wait` the run waits for the answers; without, it ends and is resumed. `asked` has the ids
+    of requests that may be pending.
+    """
+
+    store: ApprovalStore
+    session_id: str
+    wait: bool = False
+    timeout: float | None = None
+    on_refusal: OnRefusal = "end_turn"
+    asked: set[str] = field(default_factory=set)
+
+    async def withdraw(self, *, but: Iterable[str]) -> None:
+        """Note that nobody waits any more for what was asked, except for the ids `but`."""
+        await self.store.withdraw(self.asked.difference(but))
+
+    async def check(
+        self, waiting: Iterable[ToolApprovalItem], decisions: Mapping[str, Decision], rules: Rules
+    ) -> list[ApprovalResolved]:
+        """Return `decisions` about calls that wait, by their ids, as events.
+
+        Raises `SessionError` where a decision is about nothing that waits, lets another call run
+        than the one that was asked for, revises it so that it does not fit its tool, or differs
+        from what was answered before.
+        """
+        items = {item.tool_call_id: item for item in waiting}
+        self.asked.update(item.approval_id for item in items.values())
+        if unknown := sorted(decisions.keys() - items.keys()):
+            raise SessionError(f"no such call waits for an approval: {', '.join(unknown)}")
+        return [await self._check(items[call], given, rules) for call, given in decisions.items()]
+
+    async def _check(
+        self, item: ToolApprovalItem, decision: Decision, rules: Rules
+    ) -> ApprovalResolved:
+        call = f"call {item.tool_call_id}"
+        digest = call_digest(item.tool_name, item.tool_args, rules.terms)
+        if decision.runs and digest != item.digest:
+            raise SessionError(
+                f"{call} cannot be approved: its arguments, the profile or the "
+                "backend are not those it was asked for with"
+            )
+        try:
+            parameters = parameters_of(rules.registry, item.tool_name)
+            check_revision(item.tool_args, decision, parameters)
+        except ArgumentError as error:
+            raise SessionError(f"{call} cannot be revised so: {error}") from error
+        known = await self.store.get(item.approval_id)
+        if known is not None and known.answer not in (None, decision):
+            raise SessionError(f"{call} was answered already: {known.answer}")
+        return ApprovalResolved(
+            call_id=item.tool_call_id,
+            tool_name=item.tool_name,
+            outcome=decision.outcome,
+            digest=digest,
+            feedback=decision.feedback,
+            partial=decision.partial,
+            by=decision.by,
+        )
+
+    async def answer(
+        self, waiting: Iterable[ToolApprovalItem], decided: Iterable[ApprovalResolved]
+    ) -> None:
+        """Answer in the store what waits there. Raises `ApprovalError` if somebody else has
+        answered otherwise."""
+        ids = {item.tool_call_id: item.approval_id for item in waiting}
+        for event in decided:
+            try:
+                await self.store.resolve(ids[event.call_id], event.decision)
+            except ApprovalError as error:
+                if error.code != "unknown":  # it waited elsewhere, and is gone on with here
+                    raise
