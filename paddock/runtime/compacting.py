@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from paddock.errors import SessionError
-from paddock.runtime.core.caller import ModelCaller
 from paddock.runtime.core.ending import Undertaking
 from paddock.runtime.results import CompactResult
 from paddock.runtime.run import NOT_APPROVED
@@ -84,6 +83,5 @@ class Compaction(Undertaking):
     async def _summarise(
         self, spec: LoopSpec, instructions: str, trigger: CompactionTrigger
     ) -> CompactionFinished:
-        caller = ModelCaller(client=spec.client, meter=spec.meter, out=spec.out)
         request = spec.full_request(spec.rules())
-        return await self.compactor.compact(caller, request, instructions, trigger)
+        return await self.compactor.compact(spec.make_caller(), request, instructions, trigger)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from paddock.runtime.agents.runner import AgentRunner
@@ -16,6 +16,7 @@ from paddock.runtime.conversation.compaction import HistoryCompactor
 from paddock.runtime.core.context import RunContext
 from paddock.runtime.core.model import ModelRequest
 from paddock.runtime.core.spec import LoopSpec
+from paddock.runtime.models.pricing import price
 from paddock.runtime.response_format import answer_format
 from paddock.runtime.secret_scope import RedactingModelClient
 from paddock.runtime.subsessions import SubSessions
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.core.keeper import Keeper
-    from paddock.runtime.core.model import ModelClient
+    from paddock.runtime.core.model import ModelClient, Usage
     from paddock.runtime.core.rules import Rules
     from paddock.runtime.response_format import AnswerFormat
     from paddock.runtime.secret_scope import SecretScope
@@ -79,6 +80,7 @@ class SessionParts:
             compactor=self.compactor(check) if self.settings.auto_compact else None,
             answer_reader=reader,
             budget_gate=self.settings.budget_gate,
+            price=_priced,
         )
 
     def rules(self) -> Rules:
@@ -121,3 +123,8 @@ class SessionParts:
             price=config.price,
         )
         return request, wanted
+
+
+async def _priced(request: ModelRequest, usage: Usage) -> Usage:
+    cost = await price(request.model, usage, service_tier=request.service_tier)
+    return replace(usage, cost_usd=cost)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from paddock._concurrency import finish
 from paddock._logs import redact_logs
 from paddock.redaction import Redactor, Secrets
-from paddock.runtime.core.model import ModelResponse, ModelRetry, TextDelta
+from paddock.runtime.core.model import ModelResponse, ModelRetry, TextDelta, UsageSoFar
 from paddock.runtime.core.redacted import redacted_arguments, redacted_message
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class RedactingModelClient:
         pieces = self._redactor.text_stream()
         try:
             async for event in events:
-                if isinstance(event, ModelRetry):
+                if isinstance(event, ModelRetry | UsageSoFar):
                     yield event  # the emitter redacts events
                     continue
                 more = isinstance(event, TextDelta)

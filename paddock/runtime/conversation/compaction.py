@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING
 
 from paddock.errors import ContextOverflow, ModelError
 from paddock.runtime.conversation.shortening import (
-    CHARS_PER_TOKEN,
     SAID_TOKENS,
-    estimate_tokens,
     fit,
     shorten,
     shortened,
@@ -23,6 +21,7 @@ from paddock.runtime.conversation.shortening import (
 )
 from paddock.runtime.conversation.state import recent_prompts, summary_message
 from paddock.runtime.core.events import CompactionFinished, CompactionStarted
+from paddock.runtime.core.size import CHARS_PER_TOKEN, estimate_tokens
 from paddock.runtime.core.text import clean_text
 
 if TYPE_CHECKING:

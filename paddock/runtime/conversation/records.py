@@ -207,6 +207,7 @@ def _llm_end(event: ModelFinished) -> Record:
         **fields,
         "cache_read_tokens": event.usage.cached_tokens,
         "usage": fields,
+        **({"cut_short": True} if event.is_cut_short else {}),
     }
 
 

@@ -10,26 +10,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from paddock.runtime.core.size import (
+    CHARS_PER_TOKEN,
+    estimate_tokens,
+    message_characters,
+    message_text,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from paddock.runtime.core.model import Message
 
-__all__ = [
-    "estimate_tokens",
-    "fit",
-    "message_characters",
-    "message_text",
-    "shorten",
-    "shortened",
-    "shortened_text",
-]
-
-CHARS_PER_TOKEN = 4
-"""A rough rate that holds for English text and source code."""
-
-PART_CHARACTERS = 1500 * CHARS_PER_TOKEN
-"""What an image, or another part that is not text, counts for: about what most services charge."""
+__all__ = ["fit", "shorten", "shortened", "shortened_text"]
 
 OLD_TOKENS = 50
 """Tokens that an old tool result, or an old argument of a call, may keep."""
@@ -41,30 +34,6 @@ NOTE_CHARACTERS = 40
 """About what the note takes that stands where something was left out."""
 
 LEFT_OUT = "(The beginning of this conversation was left out: it is too long.)"
-
-
-def message_text(message: Message) -> str:
-    """Return the text of a message, without parts that are not text."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    return "".join(part.get("text", "") for part in parts if isinstance(part, dict))
-
-
-def message_characters(message: Message) -> int:
-    """Return the size of a message in characters; see `PART_CHARACTERS`."""
-    size = len(message_text(message))
-    for call in message.get("tool_calls") or ():
-        size += len(call["function"]["arguments"])
-    content = message.get("content")
-    if isinstance(content, list):
-        size += PART_CHARACTERS * sum("text" not in part for part in content)
-    return size
-
-
-def estimate_tokens(messages: Iterable[Message]) -> int:
-    return sum(map(message_characters, messages)) // CHARS_PER_TOKEN
 
 
 def shortened(message: Message, tokens: int) -> Message:

@@ -18,15 +18,11 @@ from paddock.runtime.conversation.records import (
     decision_record,
     usage_fields,
 )
-from paddock.runtime.conversation.shortening import (
-    CHARS_PER_TOKEN,
-    message_characters,
-    message_text,
-)
 from paddock.runtime.conversation.trace import encode_record, read_records
 from paddock.runtime.core.approval import ToolApprovalItem, ToolDecision
 from paddock.runtime.core.calls import OpenCall, parse_arguments
 from paddock.runtime.core.model import Message, Usage, tool_message
+from paddock.runtime.core.size import CHARS_PER_TOKEN, message_characters, message_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

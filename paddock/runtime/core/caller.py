@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
@@ -9,8 +11,9 @@ from typing import TYPE_CHECKING, assert_never
 from paddock._concurrency import finish
 from paddock.errors import ContextOverflow, ModelError
 from paddock.runtime.core.events import ModelFinished, ModelStarted
-from paddock.runtime.core.model import ModelResponse, ModelRetry, TextDelta
+from paddock.runtime.core.model import ModelResponse, ModelRetry, TextDelta, Usage, UsageSoFar
 from paddock.runtime.core.overflow import is_overflow
+from paddock.runtime.core.size import CHARS_PER_TOKEN, estimate_tokens
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,7 +22,10 @@ if TYPE_CHECKING:
     from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.core.model import ModelClient, ModelEvent, ModelRequest
 
-__all__ = ["ModelCaller", "TakeText"]
+__all__ = ["ModelCaller", "PriceUsage", "TakeText"]
+
+PriceUsage = Callable[["ModelRequest", Usage], Awaitable[Usage]]
+"""Returns the usage of a request with its cost, where that is known."""
 
 TakeText = Callable[[str], Awaitable[None]]
 """Given each piece of an answer's text, as it comes."""
@@ -27,11 +33,15 @@ TakeText = Callable[[str], Awaitable[None]]
 
 @dataclass(kw_only=True)
 class ModelCaller:
-    """Makes the model calls of one run. `calls` is how many have ended with an answer."""
+    """Makes the model calls of one run. `calls` is how many were answered, if only in part.
+
+    `price` returns a usage with its cost, where that is known.
+    """
 
     client: ModelClient
     meter: UsageMeter
     out: Emitter
+    price: PriceUsage
     calls: int = 0
 
     async def call(
@@ -41,22 +51,47 @@ class ModelCaller:
 
         Raise `BudgetExceeded`, before the call is made, if the budget is used up,
         `ContextOverflow` if the request is too long, and other `ModelError`s. When cancelled,
-        the model's stream is closed first.
+        the model's stream is closed first. An answer that was cancelled or broke off is counted
+        as far as it came.
         """
         self.meter.begin_turn()
         started = await self.out.emit(ModelStarted(model=request.model, context_size=context_size))
+        answer = _Answer(take, self.out.emit)
         try:
             with self.out.around(started):
-                response = await _answer(self.client.stream(request), take, self.out.emit)
-        except ModelError as error:
-            if is_overflow(error) and not isinstance(error, ContextOverflow):
+                response = await answer.read(self.client.stream(request))
+        except BaseException as error:
+            if answer.has_begun or isinstance(error, asyncio.CancelledError):
+                await finish(self._keep_part(request, answer))
+            elif isinstance(error, ModelError) and is_overflow(error):
                 raise ContextOverflow(str(error), status=error.status) from error
             raise
         response = _priced(response, request)
-        self.meter.spend(response.usage, unpriced=None if response.is_priced else request.model)
+        unpriced = None if response.is_priced else request.model
+        return response, self._count(request, response.usage, unpriced=unpriced)
+
+    async def _keep_part(self, request: ModelRequest, answer: _Answer) -> None:
+        """Count an answer that was cut short."""
+        usage = answer.usage_of(request)
+        if request.price is None:
+            usage = await self.price(request, usage)
+        else:
+            usage = replace(usage, cost_usd=request.price.cost(usage))
+        self.out.keep(self._count(request, usage, is_cut_short=True))
+
+    def _count(
+        self,
+        request: ModelRequest,
+        usage: Usage,
+        *,
+        unpriced: str | None = None,
+        is_cut_short: bool = False,
+    ) -> ModelFinished:
+        self.meter.spend(usage, unpriced=unpriced)
         self.calls += 1
-        finished = ModelFinished(model=request.model, usage=response.usage, call_index=self.calls)
-        return response, finished
+        return ModelFinished(
+            model=request.model, usage=usage, call_index=self.calls, is_cut_short=is_cut_short
+        )
 
 
 def _priced(response: ModelResponse, request: ModelRequest) -> ModelResponse:
@@ -69,28 +104,52 @@ def _priced(response: ModelResponse, request: ModelRequest) -> ModelResponse:
     return response
 
 
-async def _answer(
-    stream: AsyncIterator[ModelEvent],
-    take: TakeText,
-    report: Callable[[ModelRetry], Awaitable[object]],
-) -> ModelResponse:
-    """Read a model's stream to its end, or close it. `report` gets each retry."""
-    response = None
-    try:
-        async for event in stream:
-            match event:
-                case TextDelta():
-                    await take(event.text)
-                case ModelRetry():
-                    await report(event)
-                case ModelResponse():
-                    response = event
-                case _:
-                    assert_never(event)
-    except BaseException:
-        if isinstance(stream, AsyncGenerator):
-            await finish(stream.aclose())
-        raise
-    if response is None:
-        raise ModelError("the model's stream ended without an answer")
-    return response
+@dataclass
+class _Answer:
+    """An answer as it comes. `take` gets its text, and `report` each retry."""
+
+    take: TakeText
+    report: Callable[[ModelRetry], Awaitable[object]]
+    _characters: int = 0
+    _counted: Usage | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the service has sent any of it."""
+        return self._characters > 0 or self._counted is not None
+
+    def usage_of(self, request: ModelRequest) -> Usage:
+        """Return what the answer to `request` took as far as it came: what the service counted,
+        or else an estimate."""
+        counted = Usage() if self._counted is None else self._counted
+        tools = len(json.dumps([*request.tools])) // CHARS_PER_TOKEN
+        return replace(
+            counted,
+            input_tokens=counted.input_tokens or estimate_tokens(request.messages) + tools,
+            output_tokens=max(counted.output_tokens, self._characters // CHARS_PER_TOKEN),
+        )
+
+    async def read(self, stream: AsyncIterator[ModelEvent]) -> ModelResponse:
+        """Read a model's stream to its end, or close it."""
+        response = None
+        try:
+            async for event in stream:
+                match event:
+                    case TextDelta():
+                        self._characters += len(event.text)
+                        await self.take(event.text)
+                    case UsageSoFar():
+                        self._counted = event.usage
+                    case ModelRetry():
+                        await self.report(event)
+                    case ModelResponse():
+                        response = event
+                    case _:
+                        assert_never(event)
+        except BaseException:
+            if isinstance(stream, AsyncGenerator):
+                await finish(stream.aclose())
+            raise
+        if response is None:
+            raise ModelError("the model's stream ended without an answer")
+        return response

@@ -118,11 +118,13 @@ class TextAdded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFinished:
-    """`call_index` counts the run's model calls from 1."""
+    """`call_index` counts the run's model calls from 1. With `is_cut_short` the answer was
+    cancelled or broke off, and `usage` is an estimate where the service said nothing."""
 
     model: str
     usage: Usage
     call_index: int
+    is_cut_short: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

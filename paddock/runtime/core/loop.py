@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ContextOverflow, ModelError, SessionError
-from paddock.runtime.core.caller import ModelCaller
 from paddock.runtime.core.calls import PreparedCall, prepare_calls, reopened
 from paddock.runtime.core.events import (
     AnswerCut,
@@ -33,7 +32,7 @@ from paddock.runtime.core.text import clean_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from paddock.runtime.core.caller import TakeText
+    from paddock.runtime.core.caller import ModelCaller, TakeText
     from paddock.runtime.core.events import ModelFinished
     from paddock.runtime.core.model import ModelResponse
     from paddock.runtime.core.rules import Rules, Ruling
@@ -73,7 +72,7 @@ class AgentLoop:
 
     def __post_init__(self) -> None:
         spec = self.spec
-        self._caller = ModelCaller(client=spec.client, meter=spec.meter, out=spec.out)
+        self._caller = spec.make_caller()
         self._execution = Execution(
             history=spec.history, context=spec.context, out=spec.out, check=spec.check
         )

@@ -22,6 +22,7 @@ __all__ = [
     "TextDelta",
     "ToolCall",
     "Usage",
+    "UsageSoFar",
     "assistant_message",
     "tool_message",
 ]
@@ -144,7 +145,14 @@ class ModelRetry:
         return f"{self.reason}, retrying in {self.wait:.3g} s ({self.attempt} of {self.limit})"
 
 
-ModelEvent = TextDelta | ModelRetry | ModelResponse
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageSoFar:
+    """What the service has counted of an answer that is not whole yet. The last one counts."""
+
+    usage: Usage
+
+
+ModelEvent = UsageSoFar | TextDelta | ModelRetry | ModelResponse
 
 
 class ModelClient(Protocol):

@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from paddock.runtime.core.caller import ModelCaller
+
 if TYPE_CHECKING:
     from paddock.errors import ContextOverflow
     from paddock.runtime.core.budget import UsageMeter
-    from paddock.runtime.core.caller import ModelCaller
+    from paddock.runtime.core.caller import PriceUsage
     from paddock.runtime.core.context import RunContext
     from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.core.history import History
@@ -73,6 +75,7 @@ class LoopSpec:
     - `check` raises when the run is to be cancelled.
     - `context` is what tools get, but for what is different in each call.
     - `before_call` is awaited before each model call.
+    - `price` returns a usage with its cost, for answers that were cut short.
     - `answer_reader` checks the final answer.
     """
 
@@ -86,9 +89,13 @@ class LoopSpec:
     meter: UsageMeter
     check: Callable[[], None]
     before_call: Callable[[], Awaitable[None]]
+    price: PriceUsage
     compactor: Compactor | None = None
     answer_reader: AnswerReader | None = None
     budget_gate: BudgetGate | None = None
+
+    def make_caller(self) -> ModelCaller:
+        return ModelCaller(client=self.client, meter=self.meter, out=self.out, price=self.price)
 
     @property
     def system_prompt(self) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddock.errors import ContextOverflow, ModelError
-from paddock.runtime.conversation.shortening import SAID_TOKENS, estimate_tokens, fit, shorten
+from paddock.runtime.conversation.shortening import SAID_TOKENS, fit, shorten
 from paddock.runtime.conversation.state import SUMMARY_PREFIX, State
 from paddock.runtime.core.model import (
     ModelResponse,
@@ -20,6 +20,7 @@ from paddock.runtime.core.model import (
     tool_message,
 )
 from paddock.runtime.core.overflow import is_overflow
+from paddock.runtime.core.size import estimate_tokens
 from tests.unit.runtime.conftest import _check_history
 
 if TYPE_CHECKING:

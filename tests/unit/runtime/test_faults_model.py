@@ -71,7 +71,10 @@ async def test_a_stream_that_is_cut_runs_its_call_once_or_not_at_all(
             outcomes.add(result.status)
             ran = result.status == "completed"
             assert deployed == ["production"] * ran
-            assert result.usage["input_tokens"] == 200 * ran
+            if ran:
+                assert result.usage["input_tokens"] == 200
+            else:  # what the service had said until then was paid
+                assert result.usage["input_tokens"] > 0
         await model.aclose()
     assert cut > 700
     assert outcomes == ({"completed", "error"} if text else {"completed"})
