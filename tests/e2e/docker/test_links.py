@@ -137,9 +137,10 @@ async def test_a_timeout_while_the_stream_is_broken_is_a_timeout(
         for streams in (False, True):
             on_output = (lambda *_: None) if streams else None
             running = asyncio.create_task(
-                sandbox.exec("exec sleep 974", timeout=0.2, on_output=on_output)
+                sandbox.exec("exec sleep 974", timeout=2, on_output=on_output)
             )
-            await sandbox.exec("until pgrep -f 'sleep 97[4]'; do sleep 0.01; done")
+            begun = "until pgrep -f 'sleep 97[4]'; do sleep 0.01; done"
+            await sandbox.exec(["timeout", "2", "sh", "-c", begun])
             engine_proxy.cut()
             with pytest.raises((ExecTimeout, CommandLost) if streams else ExecTimeout):
                 await asyncio.wait_for(running, DEADLINE)
