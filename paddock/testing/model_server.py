@@ -140,8 +140,9 @@ class ModelServer:
     """Serves `script`; the n-th request meets the n-th of `faults`, unless that is None.
 
     Between the events of a stream it waits `gap` seconds. `models` are the names that it lists;
-    a request may name any other. Takes connections from entering to leaving; leaving ends those
-    that are open.
+    a request may name any other. Takes connections from entering to leaving, on `port` of the
+    loopback (0: a free one); leaving ends those that are open. `api_key` is the token that a
+    request has to carry; without it a random one is made.
     """
 
     def __init__(
@@ -151,6 +152,8 @@ class ModelServer:
         faults: Iterable[Fault | None] = (),
         gap: float = 0.0,
         models: Sequence[str] = ("scripted",),
+        port: int = 0,
+        api_key: str | None = None,
     ) -> None:
         self._model = script if isinstance(script, ScriptedModel) else ScriptedModel(script)
         self._faults = list(faults)
@@ -158,12 +161,15 @@ class ModelServer:
         self._models = tuple(models)
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
-        self.api_key = secrets.token_urlsafe(16)
+        self._port = port
+        self.api_key = api_key or secrets.token_urlsafe(16)
         self.base_url = ""
         self.requests: list[RecordedRequest] = []
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, backlog=1024)
+        self._server = await asyncio.start_server(
+            self._connected, "127.0.0.1", self._port, backlog=1024
+        )
         port = self._server.sockets[0].getsockname()[1]
         self.base_url = f"http://127.0.0.1:{port}/v1"
         return self
