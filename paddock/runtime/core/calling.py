@@ -42,6 +42,8 @@ async def in_thread(work: Callable[[], T]) -> T:
     context = contextvars.copy_context()
 
     def body() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
         try:
             outcome = context.run(work), None
         except BaseException as error:  # `StopIteration`, too, which a future refuses
