@@ -395,7 +395,7 @@ def _begin(
 
 def _prepare(backend: LocalBackend, found: Enforced, directory: lease.OwnedDirectory) -> Plan:
     if found.level == "none":
-        return plain(directory.path, backend.working_dir)
+        return plain(directory.path, backend.working_dir, fork_server.umask())
     if backend.working_dir is not None:
         lease.check_working_dir(backend.working_dir)
     if found.level == "landlock":

@@ -1,4 +1,4 @@
-"""The process that isolated sandboxes are forks of: nothing passes through or outlives it."""
+"""The process that local sandboxes are forks of: nothing passes through or outlives it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from tests.conftest import Require
 
 
-@pytest.fixture(params=["bubblewrap", "landlock"])
+@pytest.fixture(params=["bubblewrap", "landlock", "none"])
 def level(request: pytest.FixtureRequest, require: Require) -> Isolation:
     if request.param == "landlock":
         require("landlock", landlock.abi(), "this kernel has none")
-    else:
+    elif request.param == "bubblewrap":
         require("bubblewrap", bubblewrap.program(), "it is not installed")
         require("root", os.getuid() == 0, "an ordinary user's bubblewrap is started directly")
     chosen: Isolation = request.param
@@ -130,3 +130,33 @@ async def test_the_second_sandbox_costs_no_compilation_and_no_start_of_python(
     async with LocalBackend(isolation=level).sandbox() as second:
         assert _server(second) == server
         assert (await second.exec("echo on")).stdout == "on\n"
+
+
+async def test_a_command_without_isolation_has_the_umask_that_this_process_has_now() -> None:
+    for umask in (0o077, 0o002):
+        before = os.umask(umask)
+        try:
+            async with LocalBackend(isolation="none").sandbox() as sandbox:
+                assert (await sandbox.exec("umask")).stdout == f"{umask:04o}\n"
+        finally:
+            os.umask(before)
+
+
+CHANGED = """
+import asyncio, ctypes
+from paddock import LocalBackend
+PR_SET_NO_NEW_PRIVS = 38
+async def main():
+    for _ in range(2):
+        async with LocalBackend(isolation="none").sandbox() as sandbox:
+            print((await sandbox.exec("grep NoNewPrivs /proc/self/status")).stdout)
+        assert ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+asyncio.run(main())
+"""
+
+
+async def test_a_process_that_gave_up_its_rights_gives_them_to_no_sandbox() -> None:
+    told = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CHANGED, stdout=asyncio.subprocess.PIPE
+    )
+    assert (await told.communicate())[0].split()[1::2] == [b"0", b"1"]

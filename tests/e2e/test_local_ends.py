@@ -14,6 +14,7 @@ import pytest
 from paddock import LocalBackend, SandboxLost
 from paddock.backends import local
 from paddock.backends.guest import monitor, precompiled
+from paddock.backends.isolation import processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +75,7 @@ async def _sleepers() -> list[str]:
 
 
 async def test_a_guest_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes.fork_server, "umask", lambda: None)  # else it is a fork
     monkeypatch.setattr(precompiled, "BOOT", "import sys; sys.exit('no guest today')")
     with pytest.raises(SandboxLost, match="no guest today"):
         await LocalBackend(isolation="none").create()

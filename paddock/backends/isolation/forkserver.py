@@ -53,6 +53,8 @@ class Server:
         """Where to report, by process."""
         self.copies = Copies()
         self.spare: tuple[int, socket.socket] | None = None
+        self.late: Sequence[str] = ()
+        """Modules to import when nothing else is to be done."""
         self.unwatched: set[int] = set()
         """Those of processes of which the host wants nothing any more."""
         self.poller.watch(host, lambda: os._exit(0))
@@ -97,7 +99,9 @@ class Server:
     def start(self, packet: bytes, report: int, *streams: int) -> None:
         """Give a process its orders."""
         if b'"modules"' in packet:
-            self.load(json.loads(packet)["modules"])
+            orders = json.loads(packet)
+            self.load(orders["modules"])
+            self.late = orders.get("late", ())
         pid = self.give(packet, streams)
         self.reports[pid] = report = os.dup(report)
         self.poller.watch(report, lambda: self.on_signal_wanted(pid, report))
@@ -105,8 +109,8 @@ class Server:
 
     def load(self, modules: Sequence[str]) -> None:
         """Import what forks need that stay forks of this process."""
-        if modules[0] not in sys.modules:
-            for name in modules:
+        if missing := [name for name in modules if name not in sys.modules]:
+            for name in missing:
                 importlib.import_module(name)
             self.spare = None  # it was forked before
 
@@ -123,6 +127,8 @@ class Server:
         return pid
 
     def make_spare(self) -> None:
+        self.load(self.late)
+        self.late = ()
         with suppress(OSError):  # then the next order makes one
             self.spare = self.spare or self.new_spare()
 
@@ -198,7 +204,7 @@ def obey(orders: dict[str, Any], streams: Sequence[int], copies: Copies, parent:
     if "argv" not in orders:
         from . import warden
 
-        warden.guard(orders, parent)
+        (warden.be_plain_guest if "umask" in orders else warden.guard)(orders, parent)
     if "etc" in orders:
         etc = orders["etc"]
         etc["files"] = copies.of([Look(*look) for look in etc.pop("copies")], etc.pop("texts"))

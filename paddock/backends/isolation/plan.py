@@ -85,20 +85,24 @@ def _directories(folder: Path, working_dir: str | None) -> _Directories:
     return _Directories(home=home, output=output, work=work, fresh=fresh)
 
 
-def plain(folder: Path, working_dir: str | None) -> Plan:
-    """A guest with the rights of this process."""
+def plain(folder: Path, working_dir: str | None, umask: int | None) -> Plan:
+    """A guest with the rights of this process.
+
+    It is a fork of the fork server, with this `umask`, or else a process of its own.
+    """
     made = _directories(folder, working_dir)
     prefix = bubblewrap.interpreter()[1]
     path = os.environ.get("PATH", bubblewrap.STANDARD_PATH)
     guest = precompiled.guest()
-    program = guest.descriptor()
+    passed = () if umask is not None else (guest.descriptor(),)
     return Plan(
-        argv=guest.command(program),
+        argv=guest.command(*passed) if passed else [],
+        orders=None if passed else {"umask": umask, **_forked_modules(late=True)},
         env=_environment(f"{prefix}/bin:{path}" if prefix else path, str(made.home)),
         limits=LIMITS,
         working_dir=str(made.work),
         output=str(made.output),
-        passed=(program,),
+        passed=passed,
     )
 
 
@@ -198,7 +202,7 @@ def confined(
         seccomp.filter_program(unix_sockets=False, truncation=abi >= TRUNCATE_ABI)
     )
     orders = {
-        "modules": _confined_modules(),
+        **_forked_modules(late=False),
         "groups": [str(group.path) for group in groups],
         "user": user,
         "readable": [*READABLE, *([str(prefix)] if prefix else [])],
@@ -248,10 +252,15 @@ def _check_passable(*folders: Path) -> None:
                 )
 
 
-def _confined_modules() -> list[str]:
-    """All that a guest ever imports; it cannot import anything under Landlock."""
-    inside = (f"backends.guest.{name}" for name in precompiled.guest().modules)
-    return ["backends.isolation.warden", *inside, *NEEDED_LATER]
+def _forked_modules(*, late: bool) -> dict[str, list[str]]:
+    """All that a guest ever imports, for the fork server to import once for all.
+
+    What a guest only needs later may be imported `late`, for the next ones. Under Landlock a guest
+    can import nothing.
+    """
+    inside = (f"backends.guest.{name}" for name in precompiled.guest_files())
+    first, rest = ["backends.isolation.warden"], [*inside, *NEEDED_LATER]
+    return {"modules": first, "late": rest} if late else {"modules": first + rest}
 
 
 def _sources(made: _Directories, shown: etc.Etc, uid: int | None) -> dict[str, Path]:

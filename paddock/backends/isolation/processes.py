@@ -108,6 +108,7 @@ class ForkServer:
         self._control: socket.socket | None = None
         self._owner = 0
         self._pid = 0
+        self._rights: Rights | None = None
 
     def start(self, orders: dict[str, Any], descriptors: Sequence[int]) -> ForkedProcess:
         """Start a process with these orders, with duplicates of the descriptors: its stdin and
@@ -123,6 +124,18 @@ class ForkServer:
                 ours.close()
                 raise
         return ForkedProcess(ours)
+
+    def umask(self) -> int | None:
+        """Return the umask for a fork that keeps the rights of this process.
+
+        None if there can be no such fork: the system is another one, or the rights of this
+        process have changed since the fork server was started.
+        """
+        found = _process_status() if _can_fork() else {}
+        started = self._control is not None and self._owner == os.getpid()
+        if not found or (started and _rights_in(found) != self._rights):
+            return None
+        return int(found["Umask"], 8)
 
     def _send(self, packet: bytes, descriptors: Sequence[int]) -> None:
         with self._lock:
@@ -162,6 +175,7 @@ class ForkServer:
             theirs.close()
             os.close(fd)
         self._control, self._owner = ours, os.getpid()
+        self._rights = _rights_in(_process_status())
 
     def close(self) -> None:
         """End it, and all that it has started; `start` starts another one."""
@@ -171,6 +185,34 @@ class ForkServer:
             if self._owner == os.getpid():
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(self._pid, 0)
+
+
+@functools.cache
+def _can_fork() -> bool:
+    """Whether the fork server runs on this system: Linux 5.4 and newer, with /proc."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return "Umask" in _process_status()
+
+
+Rights = tuple[str | None, ...]
+
+
+def _rights_in(status: dict[str, str]) -> Rights:
+    names = ("Uid", "Gid", "Groups", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp")
+    return tuple(status.get(name) for name in names)
+
+
+def _process_status() -> dict[str, str]:
+    """What the kernel says of this process, by name; nothing where it does not."""
+    try:
+        text = Path("/proc/self/status").read_text()
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in text.splitlines())
+    return {name: value.strip() for name, _, value in lines}
 
 
 fork_server = ForkServer()

@@ -1,4 +1,6 @@
-"""Started instead of a guest that Landlock shall confine: confine it, and end what it leaves.
+"""Guests that stay forks of the fork server: with its rights, or confined by Landlock.
+
+A warden is started instead of a guest that Landlock shall confine, to end what that leaves.
 
 The warden stays outside of the fence, as the parent that all of the sandbox's orphans get,
 so a command that kills its guest leaves nothing behind: no process of the sandbox can
@@ -66,6 +68,17 @@ def be_guest(orders: dict[str, Any]) -> NoReturn:
     finally:
         sys.stderr.flush()
         os._exit(1)
+
+
+def be_plain_guest(orders: dict[str, Any], parent: int) -> NoReturn:
+    """The whole life of a guest that has the rights of the host."""
+    os.umask(orders["umask"])
+    shield.prctl(shield.PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit("the host has ended")
+    gc.enable()
+    loop.main()
+    os._exit(1)
 
 
 def wait_for(guest: int) -> int:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 KILL_ROUND = 0.004
 """Seconds between two looks at a tree that is being killed."""
+FIRST_ROUND = 0.0005
+"""Seconds until the second look at the end of a guest, of which mostly one process is left."""
 KILL_PASSES = 16
 """Looks at a tree in one round: a fork bomb is stopped in two or three. The loop is held
 up for so long, so what has no end goes on in the next round."""
@@ -95,6 +97,7 @@ def kill_all_below(status: int = 0) -> NoReturn:
     me = os.getpid()
     if me == 1:
         os._exit(status)  # the kernel kills all others, and waits for their end
+    pause = FIRST_ROUND
     while True:
         stop_and_kill(lambda: children_of(me))
         try:
@@ -102,4 +105,5 @@ def kill_all_below(status: int = 0) -> NoReturn:
                 pass
         except ChildProcessError:
             os._exit(status)
-        time.sleep(KILL_ROUND)
+        time.sleep(pause)
+        pause = min(2 * pause, KILL_ROUND)
