@@ -154,11 +154,16 @@ from .runtime.results import (
 )
 from .runtime.run_state import RunState as RunState
 from .runtime.service.run_store import (
-    RunStore as RunStore,
     SqliteRunStore as SqliteRunStore,
     run_prompt_stored as run_prompt_stored,
 )
 from .runtime.session import Session as Session
+from .runtime.conversation.sqlite import SqliteConversationStore as SqliteConversationStore
+from .runtime.conversation.store import (
+    ConversationLog as ConversationLog,
+    ConversationStore as ConversationStore,
+    MemoryConversationStore as MemoryConversationStore,
+)
 from .runtime.conversation.state import (
     State as State,
     StateObserver as StateObserver,

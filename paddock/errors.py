@@ -391,12 +391,12 @@ class BudgetExceeded(SessionError):
         return f"the budget of {self.limit:,g} {_UNITS[self.what]} is used up: {self.spent:,.6g}"
 
 
-class RunClaimed(SessionError):
+class RunClaimed(SessionLocked):
     """Another worker has claimed the run `run_id`; its claim holds for `seconds` more unless it
     is renewed."""
 
     def __init__(self, run_id: str, *, seconds: float) -> None:
-        super().__init__(run_id, seconds)
+        super().__init__(run_id)
         self.run_id = run_id
         self.seconds = seconds
 

@@ -41,9 +41,10 @@ class Compaction(Undertaking):
 
     async def execute(self, instructions: str, trigger: CompactionTrigger) -> CompactResult:
         """From the wish to the summary. See `Session.compact`."""
-        with self.journal.writing(self.out), self._noted():
-            async with self.scope:
-                done = await self._compact(instructions, trigger)
+        async with self.journal.holding(self.out, self.token.cancel):
+            with self._noted():
+                async with self.scope:
+                    done = await self._compact(instructions, trigger)
         if self.scope.cancelled:
             raise SessionError(f"the compaction was cancelled: {self.scope.reason}")
         return CompactResult(

@@ -6,13 +6,12 @@ import contextlib
 import functools
 import uuid
 import weakref
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from paddock._concurrency import finish
 from paddock._logs import get_logger
-from paddock.errors import SessionError
+from paddock.errors import ConfigError, SessionError
 from paddock.runtime.approvals.directory_store import DirectoryApprovalStore
 from paddock.runtime.approvals.run_approvals import RunApprovals
 from paddock.runtime.compacting import Compaction
@@ -20,6 +19,7 @@ from paddock.runtime.conversation.control import Control
 from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.conversation.journal import Journal
 from paddock.runtime.conversation.state import State
+from paddock.runtime.conversation.traces import DirectoryConversationStore
 from paddock.runtime.core.approval import check_on_refusal
 from paddock.runtime.core.cancellation import CancellationToken, CancelScope
 from paddock.runtime.core.emitter import Emitter
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from paddock.backends.base import Progress, ProgressCallback
     from paddock.redaction import Redactor
     from paddock.runtime.agents.agent import Agent
+    from paddock.runtime.conversation.store import ConversationStore
     from paddock.runtime.core.approval import Decision, OnRefusal
     from paddock.runtime.core.budget import Budget, UsageMeter
     from paddock.runtime.core.emitter import Envelope, EventSink
@@ -67,8 +68,9 @@ class Session(SessionSettings):
     Use it as ``async with``, which takes the sandbox down; without that it goes with
     the session object or with the event loop, whichever is first. With `session_dir`
     everything is written to ``trace.jsonl`` there; it has to be a directory that only its
-    user and no sandbox can write (`ConfigError`). `client` stays the caller's to close,
-    and so does `sandbox`, which another session keeps.
+    user and no sandbox can write (`ConfigError`). With `store` it is kept there instead, under
+    the session's id, and what is kept there already is continued. `client` stays the caller's
+    to close, and so does `sandbox`, which another session keeps.
     `secrets` are added to the agent's, for all runs; see `Backend.secrets`.
 
     What may be set between runs is in `SessionSettings`.
@@ -81,6 +83,7 @@ class Session(SessionSettings):
         session_id: str | None = None,
         state: State | None = None,
         session_dir: str | os.PathLike[str] | None = None,
+        store: ConversationStore | None = None,
         client: ModelClient | None = None,
         budget: Budget | UsageMeter | None = None,
         secrets: Mapping[str, str] | SecretScope | None = None,
@@ -90,11 +93,18 @@ class Session(SessionSettings):
         self._agent = agent.copy()
         self._state = State() if state is None else state
         self._state.session_id = session_id or self._state.session_id or uuid.uuid4().hex[:8]
+        if store is not None and session_dir is not None:
+            raise ConfigError("a session is kept in session_dir or in a store, not in both")
         if session_dir is not None:
-            require_out_of_reach(Path(session_dir), agent.config, what="the session directory")
             self.approval_store = DirectoryApprovalStore(session_dir)
         self.directory = None if session_dir is None else SessionDirectory(session_dir)
-        self._journal = Journal(self._state, self.directory)
+        _require_apart(agent, self.directory, store)
+        if self.directory is not None:
+            where = self.directory.path
+            store, key = DirectoryConversationStore(where.parent), where.name
+        else:
+            key = self.id
+        self._journal = Journal(self._state, store, key)
         if not isinstance(secrets, SecretScope):
             secrets = SecretScope(self._agent, secrets or {})
         self._secrecy = secrets
@@ -286,6 +296,25 @@ class Session(SessionSettings):
         """The session's sandbox, made now if it is not there. It lasts until `close()`."""
         return self._secrecy.lend(await self._sandbox.get())
 
+    @contextlib.contextmanager
+    def kept_in(self, store: ConversationStore, key: str) -> Iterator[None]:
+        """While the block runs, keep the conversation in `store` under the id `key`, until a run
+        of it is completed.
+
+        What is kept there is continued. Raises `SessionError` for a session that is busy, is
+        kept somewhere already, or has another conversation.
+        """
+        if self._busy or self._journal.store is not None:
+            why = "busy with another run" if self._busy else "kept somewhere else already"
+            raise SessionError(f"session {self.id} is {why}")
+        _require_apart(self._agent, None, store)
+        before, state = self._journal, self._state
+        self._journal = Journal(state, store, key, ends_completed=True)
+        try:
+            yield
+        finally:
+            self._journal, state.trace_end = before, 0
+
     def use(self, agent: Agent) -> None:
         """Continue the conversation as a copy of `agent`; other sessions keep theirs.
 
@@ -294,8 +323,7 @@ class Session(SessionSettings):
         run on. Raises `ConfigError`, with nothing changed, if its sandboxes could write the
         session's directory.
         """
-        if self.directory is not None:
-            require_out_of_reach(self.directory.path, agent.config, what="the session directory")
+        _require_apart(agent, self.directory, self._journal.store)
         before, self._agent = self._agent, agent.copy()
         self._secrecy.use(self._agent)
         if before.endpoint != agent.endpoint:
@@ -401,8 +429,9 @@ class Session(SessionSettings):
             try:
                 await self._journal.catch_up()  # `close` has a run to wait for already
                 noted = self._noted(self.redactor.text(prompt))
-                with self._journal.writing(run.out), noted, part_of(run.task):
-                    yield run
+                async with self._journal.holding(run.out, run.token.cancel):
+                    with noted, part_of(run.task):
+                        yield run
             finally:
                 forget()
                 self._work = None
@@ -497,6 +526,18 @@ class Session(SessionSettings):
 
     async def _connect(self) -> ModelClient:
         return self._given_client or await self._client.get()
+
+
+def _require_apart(
+    agent: Agent, directory: SessionDirectory | None, store: ConversationStore | None
+) -> None:
+    """Raise `ConfigError` if the agent's sandboxes could write where the session is kept."""
+    if directory is not None:
+        require_out_of_reach(directory.path, agent.config, what="the session directory")
+    elif store is not None and store.path is not None:
+        require_out_of_reach(
+            store.path, agent.config, what="the store", advice="choose a file elsewhere"
+        )
 
 
 async def _connect(scope: SecretScope) -> ModelClient:

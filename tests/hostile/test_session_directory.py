@@ -104,7 +104,7 @@ async def test_a_run_store_is_not_kept_where_its_sandbox_can_write(tmp_path: Pat
     store = SqliteRunStore(tmp_path / "below" / "runs.db")
     options = RuntimeOptions(backend=LocalBackend(), working_dir=str(tmp_path))
     runtime = create_runtime("x", options=options)
-    with pytest.raises(ConfigError, match=r"run store .*choose a file elsewhere"):
+    with pytest.raises(ConfigError, match=r"the store .*choose a file elsewhere"):
         await run_prompt_stored(runtime, "Go.", run_store=store, run_id="1")
     assert os.listdir(tmp_path) == []
 

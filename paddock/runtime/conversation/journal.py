@@ -1,6 +1,6 @@
 """The sink that keeps a session's events: in the trace first, then the state, then for observers.
 
-Opening the journal is taking the session's lock, taking in what others wrote since,
+Opening the journal is holding the conversation in its store, taking in what others wrote since,
 and closing what a process that died left open. Knows no model and no tool.
 """
 
@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from typing import TYPE_CHECKING
 
+from paddock._concurrency import acquire, cancel, finish
 from paddock._logs import get_logger
-from paddock.errors import SessionLocked, TraceWriteError
-from paddock.runtime.conversation.directory import TRACE
+from paddock.errors import SessionError, SessionLocked
 from paddock.runtime.conversation.records import records
 from paddock.runtime.conversation.state import stamped
-from paddock.runtime.conversation.trace import PIECE, TraceWriter, read_piece
 from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.core.events import MessageAdded, RunFinished, ToolFinished, TraceRepaired
 from paddock.runtime.core.model import Usage, tool_message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-    from paddock.runtime.conversation.directory import SessionDirectory
     from paddock.runtime.conversation.records import Record
     from paddock.runtime.conversation.state import State
+    from paddock.runtime.conversation.store import ConversationLog, ConversationStore
     from paddock.runtime.conversation.trace import TornTail
     from paddock.runtime.core.calls import OpenCall
     from paddock.runtime.core.emitter import Emitter, Envelope
@@ -37,56 +35,107 @@ __all__ = ["Journal"]
 UNKNOWN = (
     "Unknown: the process died while this call ran. It may have had its effect, wholly or in part."
 )
+RENEWALS = 3
+"""How often a hold is renewed in the time for which it lasts."""
+
 NEVER_RAN = "Not run: the process died before this call began."
 
 _log = get_logger(__name__)
 
 
 class Journal(EventSink):
-    """The events of one session. Without a `directory` only its state remembers them."""
+    """The events of one session, kept in `store` under the id `key`.
 
-    def __init__(self, state: State, directory: SessionDirectory | None = None) -> None:
+    Without a store only its state remembers them. With `ends_completed` a conversation whose run
+    was completed is removed when the run has ended.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        store: ConversationStore | None = None,
+        key: str = "",
+        *,
+        ends_completed: bool = False,
+    ) -> None:
         self.state = state
-        self._directory = directory
-        self._writer: TraceWriter | None = None
+        self.store = store
+        self._key = key
+        self._ends_completed = ends_completed
+        self._log: ConversationLog | None = None
 
     async def catch_up(self) -> None:
         """Bring the state near the trace's end, piece by piece, without holding up the loop.
 
         Cancelled, the state is at the end of a piece. Raises `TraceError`.
         """
-        if self._directory is None:
+        if self.store is None:
             return
-        # What cannot be read is told by `writing`, and so is a trace that became shorter.
-        with (
-            contextlib.suppress(OSError),
-            self._directory.files.open_reader(TRACE) as trace,
-        ):
-            while os.fstat(trace.fileno()).st_size - self.state.trace_end > PIECE:
-                content = await asyncio.to_thread(read_piece, trace, self.state.trace_end)
-                if not content.records:
-                    return
-                self.state.replay(content.records)
-                self.state.trace_end = content.end
+        pieces = self.store.pieces(self._key, start=self.state.trace_end)
+        if pieces is None:
+            return
+        while (content := await asyncio.to_thread(next, pieces, None)) is not None:
+            self._replay(content.records)
+            self.state.trace_end = content.end
+
+    def _replay(self, found: Sequence[Record]) -> None:
+        """Take in what was kept, perhaps by a session of another id."""
+        own = self.state.session_id
+        self.state.replay(found)
+        self.state.session_id = own or self.state.session_id
 
     @contextlib.contextmanager
     def writing(self, out: Emitter) -> Iterator[None]:
-        """Hold the session while the block runs; nobody else can write it.
+        """Hold the session while the block runs; nobody else can write it. Blocks.
 
         The state is brought up to the trace's end first; what a process that died left open is
         closed by events that `out` has kept. Raises `SessionLocked` if another process, or
         another session object, holds it.
         """
-        torn = None if self._directory is None else self._open(self._directory)
-        out.session_id = self.state.session_id or out.session_id  # the trace may have told it
+        if self.store is None:
+            with self._writing(None, out):
+                yield
+            return
+        log = self.store.open(self._key, start=self.state.trace_end)
         try:
-            for event in self._repairs(torn):
+            with self._writing(log, out):
+                yield
+        finally:
+            log.close()
+
+    @contextlib.asynccontextmanager
+    async def holding(self, out: Emitter, lost: Callable[[str], object]) -> AsyncIterator[None]:
+        """`writing`, without holding up the event loop.
+
+        `lost` is called with the reason when another writer takes the session meanwhile.
+        """
+        if self.store is None:
+            with self._writing(None, out):
+                yield
+            return
+        opening = asyncio.to_thread(self.store.open, self._key, start=self.state.trace_end)
+        log = await acquire(opening, _closed)
+        completed = False
+        try:
+            with self._writing(log, out):
+                async with _renewed(log, lost):
+                    yield
+                completed = self._ends_completed and self.state.status == "completed"
+        finally:
+            await finish(_closed(log, delete=completed))
+
+    @contextlib.contextmanager
+    def _writing(self, log: ConversationLog | None, out: Emitter) -> Iterator[None]:
+        self._log = log
+        try:
+            if log is not None:
+                self._take_in(log)
+            out.session_id = self.state.session_id or out.session_id  # the log may have told it
+            for event in self._repairs(None if log is None else log.torn):
                 out.keep(event)
             yield
         finally:
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
+            self._log = None
 
     def keep(self, envelope: Envelope) -> None:
         """Keep it. When this returns, the event survives the end of the process.
@@ -98,9 +147,9 @@ class Journal(EventSink):
             return
         for plain in records(envelope.event):
             record = stamped(plain, envelope.at)
-            if self._writer is not None:
-                self._writer.append(record)
-                self.state.trace_end = self._writer.end
+            if self._log is not None:
+                self._log.append(record)
+                self.state.trace_end = self._log.end
             self.state.apply(record)
             self.state.notify(record)
 
@@ -117,37 +166,18 @@ class Journal(EventSink):
 
     async def sync(self) -> None:
         """Return when everything kept would survive the end of the machine."""
-        if self._writer is not None:
-            await self._writer.sync()
+        if self._log is not None:
+            await self._log.sync()
 
-    def _open(self, directory: SessionDirectory) -> TornTail | None:
-        try:
-            directory.make()
-            writer, found, torn = TraceWriter.open(directory.trace, start=self.state.trace_end)
-        except BlockingIOError as error:
-            name = self.state.session_id or directory.path.name
-            raise _locked(name, directory) from error
-        except OSError as error:
-            place = error.filename or directory.trace
-            raise TraceWriteError(f"cannot open {place}: {error.strerror}") from error
-        self._writer = writer
-        try:
-            self._take_in(found)
-        except BaseException:
-            writer.close()
-            self._writer = None
-            raise
-        if torn is not None:
-            _log.warning("%s ended in %d torn bytes", directory.trace, torn.size)
-        return torn
-
-    def _take_in(self, found: list[Record]) -> None:
-        assert self._writer is not None  # `_open` has just set it
-        self.state.replay(found)
-        if self._writer.end == 0 and self.state.messages:
+    def _take_in(self, log: ConversationLog) -> None:
+        self._replay(log.found)
+        begun = self.state.messages or self.state.system_prompt is not None
+        if log.end == 0 and begun:
             for record in self.state.snapshot():  # a new trace has to tell where it begins
-                self._writer.append(stamped(record))
-        self.state.trace_end = self._writer.end
+                log.append(stamped(record))
+        self.state.trace_end = log.end
+        if log.torn is not None:
+            _log.warning("the trace of %s ended in %d torn bytes", self._key, log.torn.size)
 
     def _repairs(self, torn: TornTail | None) -> Iterator[Event]:
         """Events that close what a process that died left open."""
@@ -182,8 +212,30 @@ def _failed(call: OpenCall, content: str) -> ToolFinished:
     )
 
 
-def _locked(name: str, directory: SessionDirectory) -> SessionLocked:
-    writer = directory.holder()
-    if writer is None:
-        return SessionLocked(name)
-    return SessionLocked(name, pid=writer.pid, host=writer.host, since=writer.since)
+@contextlib.asynccontextmanager
+async def _renewed(log: ConversationLog, lost: Callable[[str], object]) -> AsyncIterator[None]:
+    """Renew the hold on `log` while the block runs."""
+    if log.renewal is None:
+        yield
+        return
+    task = asyncio.create_task(_renew(log, log.renewal, lost), name="hold on a conversation")
+    try:
+        yield
+    finally:
+        await cancel(task)
+
+
+async def _renew(log: ConversationLog, seconds: float, lost: Callable[[str], object]) -> None:
+    while True:
+        await asyncio.sleep(seconds / RENEWALS)
+        try:
+            await log.sync()
+        except SessionLocked as error:
+            lost(str(error))
+            return
+        except SessionError as error:
+            _log.warning("the hold on a conversation could not be renewed: %s", error)
+
+
+async def _closed(log: ConversationLog, *, delete: bool = False) -> None:
+    await asyncio.to_thread(log.close, delete=delete)

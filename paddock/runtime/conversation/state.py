@@ -73,8 +73,10 @@ class State:
         self.runs_started = 0
         self.total = Usage()
         self.last_input_tokens = 0
+        self.system_prompt: str | None = None
+        """What the conversation began with, where its store keeps it."""
         self.trace_end = 0
-        """Bytes of its trace that this state has seen."""
+        """The position in its store up to which this state has seen it."""
         self._characters = 0
         self._characters_sent = 0  # of the last model call
         self._characters_compacted = 0  # what the last compaction left
@@ -102,7 +104,10 @@ class State:
 
     def snapshot(self) -> list[Record]:
         """The records of `to_jsonl`."""
-        records: list[Record] = [{"type": "message", **message} for message in self.messages]
+        records: list[Record] = []
+        if self.system_prompt is not None:
+            records.append({"type": "system_prompt", "content": self.system_prompt})
+        records += [{"type": "message", **message} for message in self.messages]
         records += [approval_record(item) for item in self.pending_approvals]
         records += [decision_record(decision) for decision in self.decisions]
         records += [_start_record(call) for call in self.open_calls if call.started]
@@ -293,6 +298,9 @@ class State:
                 call, digest=record["arguments_sha256"], decision=decision_in(record)
             )
 
+    def _begin(self, record: Record) -> None:
+        self.system_prompt = record["content"]
+
     def _start_run(self, record: Record) -> None:
         self.status = "running"
         self.runs_started += 1
@@ -329,6 +337,7 @@ class State:
 _NOT_MESSAGE = frozenset({"type", "ts", "timestamp"})
 
 _HANDLERS: Mapping[str, Callable[[State, Record], None]] = {
+    "system_prompt": State._begin,
     "message": State._add_message,
     "tool_start": State._start_tool,
     "approval_required": State._ask,

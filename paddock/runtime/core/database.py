@@ -40,9 +40,10 @@ class PrivateDatabase:
 
         Raises `SessionError` when the file cannot be read or written.
         """
-        return await finish(asyncio.to_thread(self._transact, work, writing))
+        return await finish(asyncio.to_thread(self.transact, work, writing=writing))
 
-    def _transact(self, work: Callable[[sqlite3.Connection], T], writing: bool) -> T:
+    def transact(self, work: Callable[[sqlite3.Connection], T], *, writing: bool = True) -> T:
+        """Do the same in this thread."""
         with self._connection(writing) as connection:
             return work(connection)
 

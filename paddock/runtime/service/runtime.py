@@ -47,7 +47,6 @@ __all__ = [
     "run_prompt",
     "session_usage",
     "start_runtime",
-    "take_over",
 ]
 
 _OF_A_SPEC = (
@@ -296,7 +295,7 @@ async def run_prompt(
     conversation.
     """
     if isinstance(prompt, RunState):
-        take_over(runtime.session, prompt)
+        _take_over(runtime.session, prompt)
         return await runtime.session.resume(
             approval_decisions or {}, on_event=on_event, sinks=sinks
         )
@@ -305,7 +304,7 @@ async def run_prompt(
     return await runtime.session.run(prompt, on_event=on_event, sinks=sinks)
 
 
-def take_over(session: Session, run: RunState) -> None:
+def _take_over(session: Session, run: RunState) -> None:
     """Let `session` have the conversation of `run`, if it has none yet. Raises `SessionError`."""
     state = session.state
     if (state.messages, state.pending_approvals) == (run.history, run.pending_approvals):

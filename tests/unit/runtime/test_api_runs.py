@@ -326,12 +326,15 @@ async def test_a_stored_run_that_did_not_begin_is_put_back(tmp_path: Path) -> No
         late = await run_prompt_stored(runtime, "Go.", run_store=store, run_id="7")
         assert late.status == "interrupted"
         assert await store.load("7") == state
-        claiming = asyncio.create_task(store.claim("7", seconds=60))
+        working = asyncio.create_task(
+            run_prompt_stored(runtime, "Go.", run_store=store, run_id="7")
+        )
         await asyncio.sleep(0)
-        claiming.cancel()
+        working.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await claiming
-        assert (await store.claim("7", seconds=60)).state == state, "it is free again"
+            await working
+        store.open("7").close()
+        assert await store.load("7") == state, "it is free again"
 
 
 @pytest.mark.rows("O-20")
@@ -344,18 +347,21 @@ async def test_a_run_store_is_a_table_of_one_row_for_each_run(tmp_path: Path) ->
     connection = sqlite3.connect(path)
     try:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        rows = connection.execute("SELECT run_id, state_json, updated_at FROM run_states")
+        select = "SELECT run_id, state_json, updated_at FROM run_states"
+        rows = connection.execute(select).fetchall()
         assert sorted(row[0] for row in rows) == ["0", "1", "2"]
-        connection.execute("UPDATE run_states SET state_json = '[]' WHERE run_id = '0'")
-        connection.execute("UPDATE run_states SET state_json = 'x' WHERE run_id = '1'")
+        assert RunState.from_dict(json.loads(rows[0][1])) == state
+        damage = "UPDATE conversation_records SET record = ? WHERE conversation_id = ?"
+        connection.execute(damage, (b"[]\n", "0"))
+        connection.execute(damage, (b"x\n", "1"))
         connection.commit()
     finally:
         connection.close()
     for run_id in ("0", "1"):
         with pytest.raises(TraceError):
-            await store.claim(run_id, seconds=60)
+            store.open(run_id)
         with pytest.raises(TraceError):
             await store.load(run_id)
     (tmp_path / "no-database").write_text("This is a text that is no database at all. " * 9)
-    with pytest.raises(SessionError, match="cannot use the run store"):
+    with pytest.raises(SessionError, match="cannot use the conversation store"):
         await SqliteRunStore(tmp_path / "no-database").save("1", state)

@@ -12,24 +12,30 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock import (
+    Agent,
+    AgentConfig,
+    ConfigError,
+    MemoryConversationStore,
     ModelResponse,
     RunClaimed,
     RunResult,
     RuntimeOptions,
     ScriptedModel,
+    Session,
+    SessionError,
     SqliteRunStore,
     ToolCall,
     create_runtime,
     run_prompt_stored,
 )
-from paddock.runtime.service import run_store
+from paddock.runtime.conversation import journal, sqlite
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
     from typing import Any
 
-    from paddock import ModelClient, ModelEvent, ModelRequest
+    from paddock import ConversationLog, ConversationStore, ModelClient, ModelEvent, ModelRequest
 
 pytestmark = pytest.mark.rows("O-20")
 
@@ -78,12 +84,16 @@ def store(tmp_path: Path) -> SqliteRunStore:
 def work(tmp_path: Path, store: SqliteRunStore) -> Callable[..., Any]:
     """``await work(turn, ...)`` is what a worker does, with a model of these turns."""
 
-    async def work(*turns: Any, model: ModelClient | None = None) -> RunResult:
+    async def work(
+        *turns: Any,
+        model: ModelClient | None = None,
+        kept_in: ConversationStore = store,
+    ) -> RunResult:
         options = RuntimeOptions(profile="unrestricted", working_dir=str(tmp_path / "work"))
         runtime = create_runtime("x", options=options)
         runtime.session._given_client = model or ScriptedModel(turns)
         async with runtime:
-            return await run_prompt_stored(runtime, "Go.", run_store=store, run_id="7")
+            return await run_prompt_stored(runtime, "Go.", run_store=kept_in, run_id="7")
 
     return work
 
@@ -91,7 +101,7 @@ def work(tmp_path: Path, store: SqliteRunStore) -> Callable[..., Any]:
 def expire(store: SqliteRunStore) -> None:
     """The time for which the claims hold is over."""
     with contextlib.closing(sqlite3.connect(store.path)) as connection:
-        connection.execute("UPDATE run_claims SET until = 0")
+        connection.execute("UPDATE conversation_claims SET until = 0")
         connection.commit()
 
 
@@ -133,42 +143,41 @@ async def test_a_worker_that_is_killed_loses_nothing_and_nothing_runs_again(
 async def test_the_claim_of_a_worker_that_works_is_renewed(
     work: Callable[..., Any], store: SqliteRunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    renewed = asyncio.Event()
-    renew = SqliteRunStore.renew
+    synced, sync = asyncio.Event(), sqlite._SqliteLog.sync
 
-    async def noting(self: SqliteRunStore, claim: Any, state: Any, *, seconds: float) -> None:
-        await renew(self, claim, state, seconds=seconds)
-        if state is None:
-            renewed.set()
+    async def noting(self: sqlite._SqliteLog) -> None:
+        await sync(self)
+        synced.set()
 
     async def answer() -> ModelResponse:
         expire(store)
-        renewed.clear()
-        await asyncio.wait_for(renewed.wait(), 60)
+        synced.clear()
+        await asyncio.wait_for(synced.wait(), 60)
         with pytest.raises(RunClaimed):
-            await store.claim("7", seconds=1)
+            await asyncio.to_thread(store.open, "7")
         return ModelResponse(text="It is out.")
 
-    monkeypatch.setattr(SqliteRunStore, "renew", noting)
-    monkeypatch.setattr(run_store, "RENEWALS", run_store.CLAIM / 0.05)
+    monkeypatch.setattr(sqlite._SqliteLog, "sync", noting)
+    monkeypatch.setattr(journal, "RENEWALS", sqlite.CLAIM / 0.05)
     assert (await work(model=Answering(answer))).status == "completed"
 
 
 async def test_a_worker_whose_claim_was_taken_ends_and_keeps_nothing(
     work: Callable[..., Any], store: SqliteRunStore, tmp_path: Path
 ) -> None:
-    theirs = []
+    theirs: list[ConversationLog] = []
 
     async def answer() -> ModelResponse:
         expire(store)
-        theirs.append(await store.claim("7", seconds=60))
+        theirs.append(await asyncio.to_thread(store.open, "7"))
         call = ToolCall(id="c", name="bash", arguments='{"command": "echo x >> ran"}')
         return ModelResponse(text="", tool_calls=(call,))
 
     with pytest.raises(RunClaimed, match="another worker has claimed the run '7'"):
         await work(model=Answering(answer))
     assert not (tmp_path / "work" / "ran").exists(), "no call has begun"
-    await store.renew(theirs[0], None, seconds=60)
+    await theirs[0].sync()
+    theirs[0].close()
 
 
 async def test_a_run_that_fails_is_kept_and_its_calls_do_not_run_again(
@@ -182,12 +191,43 @@ async def test_a_run_that_fails_is_kept_and_its_calls_do_not_run_again(
     assert (tmp_path / "work" / "ran").read_text() == "x\n"
 
 
-async def test_a_claim_is_for_one_of_many_and_free_after_its_release(store: SqliteRunStore) -> None:
-    asked = [store.claim("7", seconds=60) for _ in range(8)]
+async def test_a_conversation_is_for_one_of_many_and_free_when_it_is_closed(
+    store: SqliteRunStore,
+) -> None:
+    asked = [asyncio.to_thread(store.open, "7") for _ in range(8)]
     found = await asyncio.gather(*asked, return_exceptions=True)
-    (claim,) = [each for each in found if not isinstance(each, BaseException)]
-    assert all(isinstance(each, RunClaimed) for each in found if each is not claim)
-    await store.release(claim, None)
+    (log,) = [each for each in found if not isinstance(each, BaseException)]
+    assert all(isinstance(each, RunClaimed) for each in found if each is not log)
+    expire(store)
+    other = store.open("7")
     with pytest.raises(RunClaimed):
-        await store.release(claim, None)
-    assert (await store.claim("7", seconds=60)).state is None
+        log.close()
+    other.close()
+    other.close()
+    store.open("7").close()
+
+
+async def test_a_run_is_not_kept_in_two_places(store: SqliteRunStore, tmp_path: Path) -> None:
+    agent = Agent(AgentConfig(system_prompt="x"))
+    kept = create_runtime("x", session=Session(agent, session_dir=tmp_path / "one"))
+    with pytest.raises(SessionError, match="is kept somewhere else already"):
+        await run_prompt_stored(kept, "Go.", run_store=store, run_id="7")
+    with pytest.raises(ConfigError, match="not in both"):
+        Session(agent, session_dir=tmp_path / "one", store=store)
+    talked = create_runtime("x", session=Session(agent, client=ScriptedModel([DONE, DONE])))
+    waiting = Session(agent, client=ScriptedModel([{"error": "overloaded"}]))
+    runtime = create_runtime("x", session=waiting)
+    await run_prompt_stored(runtime, "Go.", run_store=store, run_id="7")
+    await talked.session.run("Hello.")
+    with pytest.raises(SessionError, match="has another conversation than this run"):
+        await run_prompt_stored(talked, "Go.", run_store=store, run_id="7")
+
+
+async def test_runs_may_be_kept_in_memory(work: Callable[..., Any]) -> None:
+    store = MemoryConversationStore()
+    assert (await work(RUN, {"error": "overloaded"}, kept_in=store)).status == "error"
+    waiting = store.read("7")
+    assert waiting is not None
+    assert waiting.system_prompt == "x"
+    assert (await work(RUN, DONE, kept_in=store)).text == "It is out."
+    assert store.read("7") is None
