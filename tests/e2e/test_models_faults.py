@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import ModelError
-from paddock.runtime.core.model import TextDelta, Usage
+from paddock.runtime.core.model import TextDelta, Usage, UsageSoFar
 from paddock.testing.model_server import (
     Body,
     Cut,
@@ -172,6 +172,9 @@ async def _text_before_the_error(model: Model, said: str) -> str:
     text = ""
     with pytest.raises(ModelError, match=said):
         async for event in model.stream(REQUEST):
+            if isinstance(event, UsageSoFar):
+                assert event.usage.input_tokens
+                continue
             assert isinstance(event, TextDelta)
             text += event.text
     return text

@@ -159,7 +159,8 @@ class ModelClient(Protocol):
     """A connection to a model's service. May serve many requests at once."""
 
     def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
-        """Yield `TextDelta`s, then exactly one `ModelResponse`, and end.
+        """Yield `TextDelta`s, then exactly one `ModelResponse`, and end. A `UsageSoFar` may come
+        between them.
 
         Retries by itself what is safe to retry, and yields a `ModelRetry` before it waits: a
         stream that broke after its first delta was yielded is not begun again. Raises

@@ -50,6 +50,11 @@ class AnswerBuilder:
         self._finish_reason: str | None = None
         self._opaque: dict[str, Any] = {}
 
+    @property
+    def counted(self) -> Usage:
+        """What the service has counted so far."""
+        return _usage(self._usage)
+
     def add(self, data: bytes) -> str:
         """Take one event; return the text in it. What is no JSON object is ignored.
 

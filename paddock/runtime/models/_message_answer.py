@@ -85,6 +85,11 @@ class MessageBuilder:
         return bool(self._begun)
 
     @property
+    def counted(self) -> Usage:
+        """What the service has counted so far."""
+        return self._usage
+
+    @property
     def blocks(self) -> list[Block]:
         """What came, in order, to be sent again; of calls only the id."""
         return [

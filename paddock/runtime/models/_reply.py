@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from paddock.runtime.core.model import ModelResponse
+    from paddock.runtime.core.model import ModelResponse, Usage
 
 __all__ = ["Answer", "Reply", "described", "encode_json"]
 
@@ -43,6 +43,11 @@ class Answer(Protocol):
     @property
     def begun(self) -> bool:
         """Whether anything of the answer has come."""
+        ...
+
+    @property
+    def counted(self) -> Usage:
+        """What the service has counted so far."""
         ...
 
     def add(self, data: bytes) -> str:
@@ -103,6 +108,11 @@ class Reply:
             if data is not None and self._answer.done:
                 await self._drain()
         return text
+
+    @property
+    def counted(self) -> Usage:
+        """What the service has counted so far."""
+        return self._answer.counted
 
     async def aclose(self) -> None:
         await self._body.aclose()

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import httpx2
 
 from paddock.errors import ConfigError
-from paddock.runtime.core.model import ModelEvent, ModelRequest, ModelRetry, TextDelta
+from paddock.runtime.core.model import (
+    ModelEvent,
+    ModelRequest,
+    ModelRetry,
+    TextDelta,
+    Usage,
+    UsageSoFar,
+)
 from paddock.runtime.core.overflow import is_overflow
 from paddock.runtime.models import pricing
 from paddock.runtime.models._failure import Failure, failure_of_response
@@ -122,6 +129,8 @@ class ServiceModel(ABC):
         reply, text = begun
         try:
             async with reply:
+                if reply.response is None and reply.counted != Usage():
+                    yield UsageSoFar(usage=reply.counted)
                 while text:
                     yield TextDelta(text=text)
                     text = await reply.read()
