@@ -18,11 +18,15 @@ from paddock.cli.render import PREVIEW_LINES, Narrator, describe_call, describe_
 from paddock.cli.settings import keep_quiet
 from paddock.cli.telemetry import observed
 from paddock.cli.text import plain
+from paddock.runtime.conversation.records import records
+from paddock.runtime.conversation.state import stamped
+from paddock.runtime.core.emitter import EventSink
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from paddock.runtime.core.emitter import Envelope
     from paddock.runtime.results import AgentEvent, RunResult
     from paddock.runtime.session import Session
 
@@ -69,10 +73,9 @@ async def converse(
 
 
 async def _print_trace(session: Session, prompt: str, max_turns: int | None) -> RunResult:
-    lines = TraceLines()
-    session.state.add_observer(lines)
+    lines = TraceLines(session)
     try:
-        return await session.run(prompt=prompt, max_turns=max_turns, on_event=lines.flush)
+        return await session.run(prompt=prompt, max_turns=max_turns, sinks=[lines])
     finally:
         await lines.flush()
 
@@ -131,16 +134,22 @@ def _write_answer(path: Path, text: str) -> None:
         file.write(text if text.endswith("\n") else f"{text}\n")
 
 
-class TraceLines:
-    """An observer that prints what goes into the trace, without waiting inside the run."""
+class TraceLines(EventSink):
+    """Prints what goes into the trace of `session`, without waiting where it is written."""
 
-    def __init__(self) -> None:
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._waiting: list[str] = []
 
-    def on_event(self, event: dict[str, Any]) -> None:
-        self._waiting.append(json.dumps(event, default=str))
+    def keep(self, envelope: Envelope) -> None:
+        if envelope.session_id == self._session.id:
+            for record in records(envelope.event):
+                self._waiting.append(json.dumps(stamped(record, envelope.at), default=str))
 
-    async def flush(self, _event: AgentEvent | None = None) -> None:
+    async def show(self, envelope: Envelope) -> None:
+        await self.flush()
+
+    async def flush(self) -> None:
         lines, self._waiting = self._waiting, []
         if lines:
             await in_thread(lambda: print(*lines, sep="\n", flush=True))

@@ -116,7 +116,7 @@ class Monitor:
             async with contextlib.aclosing(follow(session.directory)) as pieces:
                 async for records in pieces:
                     for record in records:
-                        if (line := timeline.render(record)) is not None:
+                        if (line := timeline.render_record(record)) is not None:
                             await self._say(line)
             await self._say(f"{session.id} is not running any more")
 

@@ -95,7 +95,7 @@ def show(
     console, timeline = Console(highlight=False), Timeline()
     console.print(Text(plain(str(directory.trace)), style="dim"), soft_wrap=True)
     for record in content.records:
-        if (shown := timeline.render(record)) is not None:
+        if (shown := timeline.render_record(record)) is not None:
             console.print(shown, soft_wrap=True)
     console.print(timeline.total, soft_wrap=True)
     if content.torn:

@@ -1,4 +1,4 @@
-"""The trace as a projection: which records an event leaves, and what is in them.
+"""The trace as a projection of events, and events read back from a trace.
 
 The shapes are a file format that other programs read: fields are added, never changed.
 Knows neither files nor state.
@@ -6,10 +6,11 @@ Knows neither files nor state.
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, assert_never
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
 
-from paddock.runtime.core.approval import Decision, ToolApprovalItem, ToolDecision
+from paddock.runtime.core.approval import Decision
 from paddock.runtime.core.events import (
     AnswerCut,
     ApprovalRequested,
@@ -37,22 +38,72 @@ from paddock.runtime.core.events import (
     TraceRepaired,
     TurnFinished,
 )
-from paddock.runtime.core.model import tool_message
+from paddock.runtime.core.model import Usage, tool_message
 
 if TYPE_CHECKING:
+    from paddock.runtime.core.approval import ToolApprovalItem, ToolDecision
     from paddock.runtime.core.events import Event
-    from paddock.runtime.core.model import Message, Usage
 
 __all__ = [
     "Record",
+    "UsageSnapshot",
     "approval_record",
     "decision_record",
+    "message_of",
     "records",
+    "stored_event",
     "usage_fields",
+    "usage_of",
 ]
 
 Record = dict[str, Any]
 """One line of the trace, before its time stamps."""
+
+_KINDS: Mapping[str, type[Any]] = {
+    "run_start": RunStarted,
+    "rules_changed": RulesChanged,
+    "llm_start": ModelStarted,
+    "llm_retry": ModelRetry,
+    "llm_end": ModelFinished,
+    "child_llm_end": ChildModelFinished,
+    "tool_start": ToolStarted,
+    "tool_end": ToolFinished,
+    "tool_blocked": ToolBlocked,
+    "approval_required": ApprovalRequested,
+    "approval": ApprovalResolved,
+    "compact": CompactionFinished,
+    "truncated": AnswerCut,
+    "error": RunFailed,
+    "cancelled": RunCancelled,
+    "trace_repaired": TraceRepaired,
+}
+"""Records that have the fields of an event; those of other events are written by hand."""
+
+_NAMES = {
+    "call_id": "tool_call_id",
+    "arguments": "tool_args",
+    "content": "result",
+    "digest": "arguments_sha256",
+    "is_cut_short": "cut_short",
+}
+"""Fields that the format calls something else."""
+
+_NAMES_OF: Mapping[str, Mapping[str, str | None]] = {
+    "approval_required": {"expires_at": None},
+    "child_llm_end": {"session_id": "child_session_id"},
+    "tool_end": {"duration": "duration_ms", "metadata": None},
+}
+"""The same for one type of record. None: the field is not in it."""
+
+_TYPES = {shape: kind for kind, shape in _KINDS.items()}
+_USAGE_NAMES = tuple(field.name for field in fields(Usage))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageSnapshot:
+    """What the session had used up to here. A trace may begin with one."""
+
+    total: Usage
 
 
 def usage_fields(usage: Usage) -> dict[str, Any]:
@@ -60,91 +111,70 @@ def usage_fields(usage: Usage) -> dict[str, Any]:
     return asdict(usage)
 
 
-def records(event: Event) -> tuple[Record, ...]:  # noqa: C901 - one case for each event
-    """The records that `event` leaves in the trace, in order; most leave one, some none."""
+def usage_of(record: Mapping[str, Any]) -> Usage:
+    """Return the usage in `record`, under its own names; what is not there is 0."""
+    return Usage(**{name: record.get(name) or 0 for name in _USAGE_NAMES})
+
+
+def records(event: Event) -> tuple[Record, ...]:
+    """Return the records that `event` leaves in the trace, in order: mostly one."""
     match event:
         case MessageAdded():
-            return (_message(event.message),)
+            return ({"type": "message", **event.message},)
+        case ToolFinished() | ToolBlocked():
+            message = tool_message(event.call_id, event.content)
+            return ({"type": "message", **message}, _record(event))
+        case ModelFinished():
+            usage = usage_fields(event.usage)
+            return (_record(event) | {"cache_read_tokens": usage["cached_tokens"], "usage": usage},)
+        case ApprovalResolved():
+            return (_record(event) | {"approved": event.decision.runs},)
+        case RunFinished():
+            return _run_finished(event)
+        case ApprovalRequested(note=None):
+            return ()
         case TextAdded() | ToolProgress() | CompactionStarted() | TurnFinished():
             return ()
         case ProvisionStarted() | ProvisionFinished() | CommandFinished():
             return ()
-        case ModelStarted():
-            return (_llm_start(event),)
-        case ModelRetry():
-            return ({"type": "llm_retry", **asdict(event)},)
-        case ModelFinished():
-            return (_llm_end(event),)
-        case ChildModelFinished():
-            return (_child_llm_end(event),)
-        case ToolStarted():
-            return (_tool("tool_start", event, tool_args=event.arguments),)
-        case ToolFinished():
-            return (_message(tool_message(event.call_id, event.content)), _tool_end(event))
-        case ToolBlocked():
-            blocked = _tool("tool_blocked", event, tool_args=event.arguments)
-            return (_message(tool_message(event.call_id, event.content)), blocked)
-        case ApprovalResolved():
-            return (_approval(event),)
-        case ApprovalRequested():
-            return () if event.note is None else (_approval_required(event),)
-        case CompactionFinished():
-            return (_compact(event),)
-        case RunStarted():
-            return (_run_start(event),)
-        case RulesChanged():
-            return ({"type": "rules_changed", **_rules(event)},)
-        case AnswerCut():
-            return ({"type": "truncated", "message": event.message},)
-        case RunFailed():
-            return ({"type": "error", "message": event.message},)
-        case RunCancelled():
-            return ({"type": "cancelled", "message": event.message, "reason": event.reason},)
-        case TraceRepaired():
-            return (
-                {
-                    "type": "trace_repaired",
-                    "torn_bytes": event.torn_bytes,
-                    "quarantine": event.quarantine,
-                },
-            )
-        case RunFinished():
-            return (_usage(event), _run_end(event))
         case _:
-            assert_never(event)
+            return (_record(event),)
 
 
-def _message(message: Message) -> Record:
-    return {"type": "message", **message}
+def stored_event(record: Record) -> Event | UsageSnapshot | None:
+    """Return what `record` tells; None for types that only other programs write.
+
+    What those leave out is empty. The result of a tool call is a `MessageAdded`, and then a
+    `ToolFinished` or `ToolBlocked`.
+    """
+    match record["type"]:
+        case "message":
+            return MessageAdded(message=message_of(record))
+        case "usage":
+            return UsageSnapshot(total=usage_of(record))
+        case "run_end":
+            return RunFinished(
+                run_id=record.get("run_id") or 0,
+                status=record.get("status") or "error",
+                run=usage_of(record.get("usage") or {}),
+                total=Usage(),
+                run_count=0,
+            )
+        case kind if kind in _KINDS:
+            if kind == "approval":  # other programs tell less
+                approved = record.get("approved") is True
+                record = {"outcome": "approve" if approved else "reject", **record}
+            found: Event = _KINDS[kind](
+                **{field.name: _stored(field, key, record) for field, key in _SHAPES[kind]}
+            )
+            return found
+        case _:
+            return None
 
 
-def _tool(
-    kind: str,
-    event: ToolStarted | ToolFinished | ToolBlocked,
-    **fields: object,
-) -> Record:
-    return {"type": kind, "tool_call_id": event.call_id, "tool_name": event.tool_name, **fields}
-
-
-def _tool_end(event: ToolFinished) -> Record:
-    return _tool(
-        "tool_end",
-        event,
-        success=event.success,
-        result=event.content,
-        duration_ms=round(event.duration * 1000, 3),
-    )
-
-
-def _approval(event: ApprovalResolved) -> Record:
-    return decision_record(
-        ToolDecision(
-            tool_call_id=event.call_id,
-            tool_name=event.tool_name,
-            digest=event.digest,
-            decision=event.decision,
-        )
-    )
+def message_of(record: Record) -> dict[str, Any]:
+    """Return the message in `record`, in chat format."""
+    return {key: value for key, value in record.items() if key not in _NOT_MESSAGE}
 
 
 def decision_record(decided: ToolDecision) -> Record:
@@ -187,71 +217,64 @@ def approval_record(item: ToolApprovalItem) -> Record:
     }
 
 
-def _approval_required(event: ApprovalRequested) -> Record:
-    item = ToolApprovalItem(
-        event.call_id, event.tool_name, dict(event.arguments), event.digest, event.approval_id
-    )
-    return {**approval_record(item), "note": event.note}
-
-
-def _llm_start(event: ModelStarted) -> Record:
-    return {"type": "llm_start", "model": event.model, "context_size": event.context_size}
-
-
-def _llm_end(event: ModelFinished) -> Record:
-    fields = usage_fields(event.usage)
-    return {
-        "type": "llm_end",
-        "model": event.model,
-        "call_index": event.call_index,
-        **fields,
-        "cache_read_tokens": event.usage.cached_tokens,
-        "usage": fields,
-        **({"cut_short": True} if event.is_cut_short else {}),
-    }
-
-
-def _child_llm_end(event: ChildModelFinished) -> Record:
-    return {
-        "type": "child_llm_end",
-        "tool_call_id": event.call_id,
-        "child_session_id": event.session_id,
-        "model": event.model,
-        **usage_fields(event.usage),
-    }
-
-
-def _compact(event: CompactionFinished) -> Record:
-    return {
-        "type": "compact",
-        "tokens_before": event.tokens_before,
-        "tokens_after": event.tokens_after,
-        "trigger": event.trigger,
-        "summary": event.summary,
-        "kept": list(event.kept),
-    }
-
-
-def _run_start(event: RunStarted) -> Record:
-    return {
-        "type": "run_start",
-        "run_id": event.run_id,
-        "session_id": event.session_id,
-        "prompt": event.prompt,
-        **_rules(event),
-        **({"resumed": True} if event.resumed else {}),
-    }
-
-
-def _rules(event: RunStarted | RulesChanged) -> dict[str, str]:
-    return {"profile": event.profile, "approvals": event.approvals, "terms": event.terms}
-
-
-def _usage(event: RunFinished) -> Record:
+def _run_finished(event: RunFinished) -> tuple[Record, Record]:
     snapshot = {"status": "running", "run_count": event.run_count}
-    return {"type": "usage", **usage_fields(event.total), **snapshot}
+    return (
+        {"type": "usage", **usage_fields(event.total), **snapshot},
+        {
+            "type": "run_end",
+            "run_id": event.run_id,
+            "status": event.status,
+            "usage": usage_fields(event.run),
+        },
+    )
 
 
-def _run_end(event: RunFinished) -> Record:
-    usage = usage_fields(event.run)
-    return {"type": "run_end", "run_id": event.run_id, "status": event.status, "usage": usage}
+def _record(event: Event) -> Record:
+    """Return the record of an event's fields, but for those that are as they are by default."""
+    kind = _TYPES[type(event)]
+    record: Record = {"type": kind}
+    for field, key in _SHAPES[kind]:
+        value = getattr(event, field.name)
+        if key == _DURATION:
+            record[key] = round(value * 1000, 3)
+        elif isinstance(value, Usage):
+            record |= usage_fields(value)
+        elif value != field.default:
+            record[key] = value
+    return record
+
+
+def _shape(kind: str) -> tuple[tuple[Field[Any], str], ...]:
+    """The fields of the record's event, each with its name there."""
+    names = {**_NAMES, **_NAMES_OF.get(kind, {})}
+    found = ((field, names.get(field.name, field.name)) for field in fields(_KINDS[kind]))
+    return tuple((field, key) for field, key in found if key is not None)
+
+
+def _stored(field: Field[Any], key: str, record: Record) -> Any:
+    if field.type == "Usage":
+        return usage_of({"cached_tokens": record.get("cache_read_tokens"), **record})
+    value: Any = record.get(key)
+    if value is None and field.default is not MISSING:
+        return field.default
+    value = _READ.get(str(field.type), _as_it_is)(value)
+    return value / 1000 if key == _DURATION else value
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+_NOT_MESSAGE = frozenset({"type", "ts", "timestamp"})
+_DURATION = "duration_ms"
+_SHAPES = {kind: _shape(kind) for kind in _KINDS}
+_READ: Mapping[str, Callable[[Any], Any]] = {
+    "str": lambda value: "" if value is None else str(value),
+    "bool": lambda value: value is True,
+    "int": lambda value: value if isinstance(value, int) else 0,
+    "float": lambda value: value if isinstance(value, int | float) else 0.0,
+    "Sequence[Message]": lambda value: value if isinstance(value, list) else [],
+    "Mapping[str, Any]": lambda value: value if isinstance(value, Mapping) else {},
+}
+"""What a field may hold, by its annotation: a trace may be written by somebody else."""

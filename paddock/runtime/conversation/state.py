@@ -7,7 +7,7 @@ holds is what its trace says. Knows no files.
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from paddock._logs import get_logger
@@ -16,7 +16,9 @@ from paddock.runtime.conversation.records import (
     approval_record,
     decision_in,
     decision_record,
+    message_of,
     usage_fields,
+    usage_of,
 )
 from paddock.runtime.conversation.trace import encode_record, read_records
 from paddock.runtime.core.approval import ToolApprovalItem, ToolDecision
@@ -37,8 +39,6 @@ RECENT_PROMPTS = 3
 
 SUMMARY_PREFIX = "Summary of the conversation so far, in place of its messages:\n\n"
 NO_RESULT = "No result was recorded for this call."
-
-_USAGE_NAMES = tuple(field.name for field in fields(Usage))
 
 _log = get_logger(__name__)
 
@@ -238,7 +238,7 @@ class State:
                 _log.exception("a state observer failed")
 
     def _add_message(self, record: Record) -> None:
-        message = {name: value for name, value in record.items() if name not in _NOT_MESSAGE}
+        message = message_of(record)
         if message["role"] == "tool":
             self._insert_result(message)
             return
@@ -311,18 +311,16 @@ class State:
         self.run_count += 1
 
     def _end_model(self, record: Record) -> None:
-        usage = _usage(record)
-        if "cached_tokens" not in record:
-            usage = replace(usage, cached_tokens=record.get("cache_read_tokens") or 0)
+        usage = usage_of({"cached_tokens": record.get("cache_read_tokens"), **record})
         self.total += usage
         self.last_input_tokens = usage.input_tokens
         self._characters_sent = self._characters
 
     def _end_child_model(self, record: Record) -> None:
-        self.total += _usage(record)
+        self.total += usage_of(record)
 
     def _restore_usage(self, record: Record) -> None:
-        self.total = _usage(record)
+        self.total = usage_of(record)
         self.status = record.get("status", self.status)
         self.run_count = record.get("run_count", self.run_count)
         self.runs_started = max(self.runs_started, self.run_count)
@@ -333,8 +331,6 @@ class State:
             summary = record["summary"]
             self._replace([*record["kept"], *([summary_message(summary)] if summary else [])])
 
-
-_NOT_MESSAGE = frozenset({"type", "ts", "timestamp"})
 
 _HANDLERS: Mapping[str, Callable[[State, Record], None]] = {
     "system_prompt": State._begin,
@@ -372,7 +368,3 @@ def _start_record(call: OpenCall) -> Record:
         "tool_name": call.name,
         "tool_args": parse_arguments(call.arguments)[0],
     }
-
-
-def _usage(record: Record) -> Usage:
-    return Usage(**{name: record.get(name) or 0 for name in _USAGE_NAMES})

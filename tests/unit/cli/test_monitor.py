@@ -181,7 +181,7 @@ async def test_what_a_session_says_is_shown_without_its_tricks(
     written.die()
     shown = await told(store, "ps", capsys=capsys)
     async for records in follow(written.directory):
-        shown += "".join(str(Timeline().render(record)) for record in records)
+        shown += "".join(str(Timeline().render_record(record)) for record in records)
     assert "waits for an approval: bash \\x1b]0;title" in shown
     assert "\\x1b]0;title\\x07[red]\\u202ex" in shown
     assert "\x1b" not in shown

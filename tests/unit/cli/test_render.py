@@ -123,7 +123,7 @@ def test_usage_tells_tokens_and_dollars() -> None:
     ids=lambda record: record["type"],
 )
 def test_no_control_character_of_a_record_reaches_the_terminal(record: dict[str, object]) -> None:
-    text = Timeline().render(record)
+    text = Timeline().render_record(record)
     assert text is not None
     assert not set(text.plain) & set("\x1b\x07\u202e")
 
@@ -138,7 +138,7 @@ def test_no_control_character_of_a_record_reaches_the_terminal(record: dict[str,
     ],
 )
 def test_records_that_tell_a_person_nothing_are_left_out(record: dict[str, object]) -> None:
-    assert Timeline().render(record) is None
+    assert Timeline().render_record(record) is None
 
 
 def test_the_timeline_tells_how_long_calls_took_and_what_they_cost() -> None:
@@ -153,7 +153,7 @@ def test_the_timeline_tells_how_long_calls_took_and_what_they_cost() -> None:
         {"type": "llm_end", "model": "m", "ts": "lost", **usage},
     ]
     records.append({"type": "child_llm_end", "model": "m", "input_tokens": 5, "cost_usd": 0.25})
-    shown = [text.plain for text in map(timeline.render, records) if text is not None]
+    shown = [text.plain for text in map(timeline.render_record, records) if text is not None]
     assert len(shown) == 4, "a child's calls are in the total only"
     assert shown[1].endswith(
         "· m answered in 2.5 s: 1,000 tokens in (3 into the cache), 20 out, $0.5000"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock import TraceError
-from paddock.runtime.atif import trace_to_atif
+from paddock.runtime.atif import Trajectory, trace_to_atif
 from paddock.runtime.conversation.trace import encode_record
 
 if TYPE_CHECKING:
@@ -115,6 +115,26 @@ async def test_a_run_has_the_shape_of_the_format(open_session: OpenSession, tmp_
         },
     }
     json.dumps(found, allow_nan=False)
+
+
+async def test_a_sink_makes_the_trajectory_as_the_run_happens(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    session = open_session(TURNS, look, session_dir=tmp_path, config={"model": "gpt-5-mini"})
+    live = Trajectory(session_id=session.id)
+    await session.run("Look.", sinks=[live])
+    assert live.to_dict() == trace_to_atif(tmp_path / "trace.jsonl", session_id=session.id)
+
+
+def test_a_result_that_a_trace_tells_in_two_records_is_there_once(
+    write: Callable[..., Path],
+) -> None:
+    ends = {"type": "tool_end", "tool_call_id": "a", "tool_name": "look", "success": True}
+    asked = message("assistant", None, tool_calls=[call("a", "{}")])
+    result = message("tool", "seen", tool_call_id="a")
+    for order in ([ends, result], [result, ends]):
+        (step,) = trace_to_atif(write(asked, *order), session_id="s")["steps"]
+        assert step["observation"]["results"] == [{"source_call_id": "a", "content": "seen"}]
 
 
 def test_the_agent_is_called_as_is_said(write: Callable[..., Path]) -> None:

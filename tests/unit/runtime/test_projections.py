@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from paddock.runtime.conversation.records import records
-from paddock.runtime.conversation.state import State
+from paddock.runtime.conversation.records import UsageSnapshot, records, stored_event
+from paddock.runtime.conversation.state import State, stamped
+from paddock.runtime.conversation.trace import encode_record, read_records
 from paddock.runtime.core.events import (
     AnswerCut,
     ApprovalRequested,
@@ -64,6 +66,9 @@ STARTED = ToolStarted(call_id="a", tool_name="bash", arguments=ARGUMENTS)
 BLOCKED = ToolBlocked(call_id="a", tool_name="bash", arguments=ARGUMENTS, content="No.")
 PENDING = ApprovalRequested(
     approval_id="n", call_id="a", tool_name="bash", arguments=ARGUMENTS, digest="x", note="later"
+)
+RESOLVED = ApprovalResolved(
+    call_id="a", tool_name="bash", outcome="revise", digest="x", partial={"command": "ls"}, by="me"
 )
 ENDED = ToolFinished(
     call_id="a", tool_name="bash", content="x", success=True, duration=0.25, metadata={"exit": 0}
@@ -272,3 +277,53 @@ def test_no_other_event_is_shown() -> None:
         ToolProgress(call_id="a", tool_name="bash", text="Half of it."),
     ]
     assert [agent_event(event) for event in hidden] == [None] * len(hidden)
+
+
+STORED: list[Event] = [
+    BEGUN,
+    replace(BEGUN, model="m", provider="openai", backend="docker", resumed=True),
+    CHANGED,
+    MessageAdded(message=ASKED),
+    ModelStarted(model="m", context_size=5),
+    RETRIED,
+    AnswerCut(message="cut"),
+    ANSWERED,
+    CHILD_ANSWERED,
+    STARTED,
+    replace(ENDED, metadata={}),
+    BLOCKED,
+    PENDING,
+    RESOLVED,
+    replace(COMPACTED, kept=[{"role": "user", "content": "Go."}]),
+    RunFailed(message="down"),
+    RunCancelled(message="Cancelled", reason="x"),
+    TraceRepaired(torn_bytes=1, quarantine="x"),
+    FINISHED,
+]
+
+
+@pytest.mark.parametrize("event", STORED, ids=lambda event: type(event).__name__)
+def test_an_event_that_is_in_the_trace_is_read_back_from_it(event: Event) -> None:
+    lines = b"".join(encode_record(stamped(record)) for record in records(event))
+    *before, found = map(stored_event, read_records(lines).records)
+    if isinstance(event, RunFinished):
+        assert before == [UsageSnapshot(total=event.total)]
+        event = replace(event, total=Usage(), run_count=0)
+    assert found == event
+
+
+def test_each_event_leaves_a_record_that_is_read_back_or_none() -> None:
+    unrecorded = {TextAdded, ToolProgress, CompactionStarted, TurnFinished, *map(type, SANDBOX)}
+    assert set(get_args(Event)) == {type(event) for event in STORED} | unrecorded
+
+
+@pytest.mark.parametrize(
+    "value", [None, [1], "9" * 400, True], ids=["null", "list", "text", "true"]
+)
+def test_records_of_other_programs_are_read_as_far_as_they_go(value: Any) -> None:
+    kinds = {record["type"] for event in STORED for record in records(event)} - {"message"}
+    for kind in kinds - {"usage", "run_end"}:
+        names = {key for event in STORED for record in records(event) for key in record}
+        assert stored_event({"type": kind}) is not None
+        assert stored_event({**dict.fromkeys(names, value), "type": kind}) is not None
+    assert stored_event({"type": "of another program"}) is None
