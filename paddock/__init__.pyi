@@ -20,10 +20,12 @@ from .backends.pool import (
 from .backends.posix.files import PosixFileSystem as PosixFileSystem
 from .backends.posix.sandbox import ShellSandbox as ShellSandbox
 from .errors import (
+    ApprovalError as ApprovalError,
     BudgetExceeded as BudgetExceeded,
     BuildFailed as BuildFailed,
     CommandLost as CommandLost,
     ConfigError as ConfigError,
+    ContextOverflow as ContextOverflow,
     ExecFailed as ExecFailed,
     ExecTimeout as ExecTimeout,
     FenceUnavailable as FenceUnavailable,
@@ -57,6 +59,7 @@ from .network import (
     Allow as Allow,
     NetworkDecision as NetworkDecision,
 )
+from .process import CommandFinished as CommandFinished
 from .runtime.agents.agent import Agent as Agent
 from .runtime.service.runtime import (
     AgentRuntime as AgentRuntime,
@@ -93,6 +96,7 @@ from .runtime.core.emitter import (
     Origin as Origin,
 )
 from .runtime.core.events import (
+    AnswerCut as AnswerCut,
     ApprovalRequested as ApprovalRequested,
     ApprovalResolved as ApprovalResolved,
     ChildModelFinished as ChildModelFinished,
@@ -102,11 +106,14 @@ from .runtime.core.events import (
     MessageAdded as MessageAdded,
     ModelFinished as ModelFinished,
     ModelStarted as ModelStarted,
+    ProvisionFinished as ProvisionFinished,
+    ProvisionStarted as ProvisionStarted,
     RulesChanged as RulesChanged,
     RunCancelled as RunCancelled,
     RunFailed as RunFailed,
     RunFinished as RunFinished,
     RunStarted as RunStarted,
+    RunStatus as RunStatus,
     TextAdded as TextAdded,
     ToolBlocked as ToolBlocked,
     ToolFinished as ToolFinished,
@@ -121,9 +128,11 @@ from .runtime.core.model import (
     ModelEvent as ModelEvent,
     ModelRequest as ModelRequest,
     ModelResponse as ModelResponse,
+    ModelRetry as ModelRetry,
     TextDelta as TextDelta,
     ToolCall as ToolCall,
     Usage as Usage,
+    UsageSoFar as UsageSoFar,
 )
 from .runtime.core.tool import (
     RunAborted as RunAborted,
@@ -148,6 +157,7 @@ from .runtime.permissions.profile import (
 )
 from .runtime.results import (
     AgentEvent as AgentEvent,
+    AgentEventType as AgentEventType,
     CompactResult as CompactResult,
     EventCallback as EventCallback,
     RunResult as RunResult,

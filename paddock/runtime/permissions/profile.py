@@ -49,6 +49,8 @@ _PROFILE_NAME = re.compile(r"\w[\w.-]*")
 
 
 class ShellMode(enum.StrEnum):
+    """Which commands the shell runs: those that only read, or all."""
+
     RESTRICTED = "restricted"
     UNRESTRICTED = "unrestricted"
 
@@ -66,17 +68,23 @@ class ShellFence(enum.StrEnum):
 
 
 class FileWriteMode(enum.StrEnum):
+    """Which files the tools may write: none, new ones, or all."""
+
     OFF = "off"
     CREATE_ONLY = "create-only"
     FULL = "full"
 
 
 class DatabaseMode(enum.StrEnum):
+    """Whether SQL may change data and tables."""
+
     READONLY = "readonly"
     MUTATIONS = "mutations"
 
 
 class ApprovalMode(enum.StrEnum):
+    """Which calls need an approval: all, dangerous ones, those of `required_tools`, or none."""
+
     ALL = "all"
     DANGEROUS = "dangerous"
     GRANULAR = "granular"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
 import paddock
+import paddock.errors
 from paddock import (
     Agent,
     AgentConfig,
@@ -19,10 +22,12 @@ from paddock import (
     Session,
 )
 from paddock.runtime.permissions.profile import CapabilityProfile
+from tests.pages import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+PUBLIC: list[str] = vars(paddock)["__all__"]
 SDK = (
     "Agent", "AgentConfig", "AgentEvent", "ApprovalInterrupt", "CompactResult", "DaytonaBackend",
     "RunResult", "Session", "SessionInfo", "SessionStore", "State", "StateObserver",
@@ -56,6 +61,38 @@ def test_a_documented_name_is_one_of_the_packages(name: str) -> None:
 
 def test_a_profile_has_its_name_of_either_document() -> None:
     assert CapabilityProfile is PermissionProfile
+
+
+def test_the_reference_has_a_line_for_each_public_name_and_for_no_other() -> None:
+    rows = re.findall(r"^\| (`.+?) \|", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE)
+    described = [name for row in rows for name in re.findall(r"`(\w+)[^`]*`", row)]
+    assert sorted(described) == sorted(PUBLIC)
+
+
+def test_each_public_name_has_a_docstring_of_its_own() -> None:
+    for name in PUBLIC:
+        thing = getattr(paddock, name)
+        if inspect.isclass(thing) or inspect.isfunction(thing):
+            assert thing.__doc__, name
+            assert not thing.__doc__.startswith(f"{name}("), f"{name} has a generated one"
+
+
+def test_what_a_public_name_is_made_of_is_public() -> None:
+    members = {each.__name__ for each in (*get_args(paddock.Event), *get_args(paddock.ModelEvent))}
+    assert members | set(paddock.errors.__all__) <= set(PUBLIC)
+
+
+def test_statuses_and_kinds_of_the_public_classes_are_literals() -> None:
+    """Not those that a service or a user names: `ModelResponse`, `SessionInfo`."""
+    names = {"status", "type", "kind", "state", "owner", "step", "trigger"}
+    plain = {
+        f"{name}.{field.name}"
+        for name in PUBLIC
+        if dataclasses.is_dataclass(thing := getattr(paddock, name))
+        for field in dataclasses.fields(thing)
+        if field.name in names and field.type == "str"
+    }
+    assert plain <= {"SessionInfo.status"}
 
 
 @pytest.mark.rows("S-2")
