@@ -31,6 +31,7 @@ _PASSING = frozenset({408, 409, 425, 429})
 
 
 _STATUS_OF = {
+    "bad_request": 400,
     "invalid_request": 400,
     "invalid_argument": 400,
     "failed_precondition": 400,
@@ -55,7 +56,7 @@ _STATUS_OF = {
     "server": 500,
     "upstream": 502,
     "bad_gateway": 502,
-    "apiconnection": 502,
+    "api_connection": 502,
     "unavailable": 503,
     "service_unavailable": 503,
     "engine_overloaded": 503,
@@ -207,7 +208,8 @@ def _status_of(value: Any) -> int | None:
         return number if 400 <= number < 600 else None
     if not isinstance(value, str):
         return None
-    name = re.sub(r"[^a-z]+", "_", value.strip().lower()).strip("_")
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", value)  # RateLimitError
+    name = re.sub(r"[^a-z]+", "_", spaced.lower()).strip("_")
     return _STATUS_OF.get(name) or _STATUS_OF.get(name.removesuffix("error").strip("_"))
 
 

@@ -65,6 +65,10 @@ UPDATE sessions SET
     context_size = coalesce(:context_size, context_size)
 WHERE session_id = :session_id
 """
+_ADD_COST = """
+INSERT INTO costs (session_id, cost_usd) VALUES (:session_id, :cost_usd)
+ON CONFLICT (session_id) DO UPDATE SET cost_usd = cost_usd + excluded.cost_usd
+"""
 _ADD_CALL = """
 UPDATE sessions SET total_tool_calls = total_tool_calls + 1 WHERE session_id = :session_id
 """
@@ -162,6 +166,7 @@ class Rows:
         }
         self._trace(_ADD_TURN_TOKENS, **tokens)
         self._sum(_ADD_TOKENS, **tokens)
+        self._sum(_ADD_COST, cost_usd=usage.cost_usd)
 
     def _end_tool(
         self, event: ToolFinished, begun: tuple[ToolStarted, str] | None, now: str

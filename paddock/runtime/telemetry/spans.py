@@ -10,6 +10,7 @@ Uses the API of OpenTelemetry only; knows not who takes what is made here.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import time
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from paddock.process import CommandFinished
 from paddock.runtime.core.events import (
     CompactionFinished,
     ModelFinished,
+    ModelRetry,
     ModelStarted,
     ProvisionFinished,
     ProvisionStarted,
@@ -149,6 +151,8 @@ class SessionSpans:
         match event:
             case ToolStarted():
                 self._tools[event.call_id] = self._tool_span(event)
+            case ModelRetry() if self._model is not None:
+                self._model.span.add_event("retry", dataclasses.asdict(event))
             case ToolFinished():
                 self._end_tool(event)
             case ToolBlocked():

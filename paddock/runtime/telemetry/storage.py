@@ -49,6 +49,10 @@ CREATE TABLE IF NOT EXISTS sessions (
     context_size INTEGER NOT NULL DEFAULT 0,
     metadata TEXT NOT NULL DEFAULT '{}'
 );
+CREATE TABLE IF NOT EXISTS costs (
+    session_id TEXT PRIMARY KEY REFERENCES sessions(session_id),
+    cost_usd REAL NOT NULL
+);
 CREATE TABLE IF NOT EXISTS turns (
     turn_id TEXT PRIMARY KEY,
     session_id TEXT NOT NULL REFERENCES sessions(session_id),
@@ -83,8 +87,11 @@ SELECT model, COUNT(*) AS sessions,
        SUM(total_input_tokens) AS input_tokens,
        SUM(total_output_tokens) AS output_tokens,
        SUM(total_reasoning_tokens) AS reasoning_tokens,
-       SUM(total_tool_calls) AS tool_calls
-FROM sessions {where} GROUP BY model ORDER BY model
+       SUM(total_tool_calls) AS tool_calls,
+       SUM(cost_usd) AS cost_usd,
+       SUM(iif(cost_usd IS NULL, total_input_tokens, 0)) AS input_without_cost,
+       SUM(iif(cost_usd IS NULL, total_output_tokens, 0)) AS output_without_cost
+FROM sessions LEFT JOIN costs USING (session_id) {where} GROUP BY model ORDER BY model
 """
 
 _TOOLS = """
@@ -168,8 +175,8 @@ class TelemetryStorage:
         """Tokens and dollars of the sessions begun in the last `days` (None: ever), in all and
         `by_model`.
 
-        `cost_usd` goes by the price list, which has no price for some models (0.0), and
-        counts cached input at its full price: the tables do not tell it apart.
+        `cost_usd` is what the sessions' model calls cost, as in their traces. Sessions of older
+        versions, which did not keep it, are priced by the price list, without their caches.
         """
         where, values = _where(team_id=team_id, project_id=project_id, days=days)
         models = [_priced(row) for row in self._rows(_COSTS.format(where=where), values)]
@@ -260,5 +267,7 @@ def _execution(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _priced(row: dict[str, Any]) -> dict[str, Any]:
-    usage = Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"])
-    return row | {"cost_usd": cost_usd(row["model"] or "", usage)}
+    usage = Usage(
+        input_tokens=row.pop("input_without_cost"), output_tokens=row.pop("output_without_cost")
+    )
+    return row | {"cost_usd": (row["cost_usd"] or 0.0) + cost_usd(row["model"] or "", usage)}

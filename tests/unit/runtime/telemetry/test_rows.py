@@ -81,6 +81,20 @@ def kept(path: Path, session: Session) -> dict[str, Any]:
 
 
 @pytest.mark.rows("O-19", "O-7", "O-12")
+async def test_what_a_session_costs_is_what_its_model_calls_cost(
+    open_session: OpenSession, path: Path
+) -> None:
+    usage = {"input_tokens": 100_000, "cached_tokens": 95_000, "cost_usd": 0.25}
+    turns = [{"tool_calls": [CALL], "usage": usage}, {"text": "Seen.", "usage": usage}]
+    session = open_session(turns, look, config={"model": "gpt-5-mini"})
+    telemetry = observe(session, path)
+    await telemetry.start()
+    await session.run("Look.")
+    await telemetry.close("completed")
+    with TelemetryStorage(path, read_only=True) as storage:
+        assert storage.get_cost_summary()["cost_usd"] == 0.5
+
+
 async def test_a_run_is_a_turn_with_its_calls_and_sums(
     open_session: OpenSession, path: Path
 ) -> None:

@@ -19,15 +19,16 @@ from opentelemetry.trace import StatusCode
 from paddock import ModelError, ObservabilityConfig
 from paddock.backends.local import LocalBackend
 from paddock.runtime.core.context import RunContext  # noqa: TC001 - the fixture looks at signatures
+from paddock.runtime.core.model import ModelResponse, ModelRetry
 from paddock.runtime.telemetry import Capture, OtlpBackend, attach
 from tests.unit.runtime.conftest import let_run_at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from paddock.runtime.core.model import ModelRequest
+    from paddock.runtime.core.model import ModelEvent, ModelRequest
     from paddock.runtime.session import Session
     from paddock.runtime.telemetry import Observability
     from paddock.runtime.tools.base import ToolHandler
@@ -115,6 +116,29 @@ def look(at: str) -> str:
 
 def attributes(span: ReadableSpan) -> dict[str, Any]:
     return dict(span.attributes or {})
+
+
+class Retrying:
+    """Is answered at the second attempt."""
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        yield ModelRetry(reason="rate limited", wait=0.0, attempt=1, limit=8)
+        yield ModelResponse(text="Seen.")
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_a_retry_is_an_event_of_the_model_calls_span(
+    open_session: OpenSession, collected: Collected
+) -> None:
+    session = open_session([], client=Retrying())
+    telemetry = collected.observe(session)
+    await telemetry.start()
+    await session.run("Look.")
+    await telemetry.close()
+    (event,) = [event for span in collected.spans for event in span.events]
+    assert (event.name, dict(event.attributes or {})["reason"]) == ("retry", "rate limited")
 
 
 async def test_a_run_is_a_tree_of_spans_by_the_conventions(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock import TelemetryStorage
+from paddock import TelemetryStorage, Usage
+from paddock.runtime.models.pricing import cost_usd
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +22,7 @@ COLUMNS = {
     "sessions": "session_id team_id project_id agent_id environment profile model started_at "
     "ended_at status total_input_tokens total_output_tokens total_reasoning_tokens "
     "total_tool_calls context_size metadata",
+    "costs": "session_id cost_usd",
     "turns": "turn_id session_id turn_index started_at ended_at input_tokens output_tokens "
     "reasoning_tokens context_size user_input",
     "tool_executions": "execution_id turn_id tool_name arguments result success error "
@@ -121,6 +123,15 @@ def test_costs_are_summed_by_tenant_time_and_model(path: Path) -> None:
     assert by_model["gpt-5-mini"]["cost_usd"] > 1.0
     assert by_model["scripted:x"]["cost_usd"] == 0.0
     assert costs["cost_usd"] == by_model["gpt-5-mini"]["cost_usd"]
+
+
+def test_what_model_calls_cost_counts_and_not_the_price_list(path: Path) -> None:
+    with TelemetryStorage(path) as storage:
+        add_session(storage, "a", total_input_tokens=1_000_000)
+        add_session(storage, "old", total_input_tokens=1_000_000)
+        storage.write([("INSERT INTO costs VALUES ('a', 0.015625)", {})])
+        (model,) = storage.get_cost_summary()["by_model"]
+    assert model["cost_usd"] == 0.015625 + cost_usd("gpt-5-mini", Usage(input_tokens=1_000_000))
 
 
 def test_tools_are_counted(path: Path) -> None:
