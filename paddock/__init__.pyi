@@ -77,7 +77,7 @@ from .runtime.core.approval import (
     ToolApprovalItem as ToolApprovalItem,
     ToolDecision as ToolDecision,
 )
-from .runtime.atif import trace_to_atif as trace_to_atif
+from .runtime.telemetry.atif import trace_to_atif as trace_to_atif
 from .runtime.core.budget import (
     Budget as Budget,
     UsageMeter as UsageMeter,
@@ -155,19 +155,19 @@ from .runtime.permissions.profile import (
     ShellMode as ShellMode,
     load_profile as load_profile,
 )
-from .runtime.results import (
+from .runtime.conversation.results import (
     AgentEvent as AgentEvent,
     AgentEventType as AgentEventType,
     CompactResult as CompactResult,
     EventCallback as EventCallback,
     RunResult as RunResult,
 )
-from .runtime.run_state import RunState as RunState
+from .runtime.conversation.run_state import RunState as RunState
 from .runtime.service.run_store import (
     SqliteRunStore as SqliteRunStore,
     run_prompt_stored as run_prompt_stored,
 )
-from .runtime.session import Session as Session
+from .runtime.session.session import Session as Session
 from .runtime.conversation.sqlite import SqliteConversationStore as SqliteConversationStore
 from .runtime.conversation.store import (
     ConversationLog as ConversationLog,
@@ -178,11 +178,11 @@ from .runtime.conversation.state import (
     State as State,
     StateObserver as StateObserver,
 )
-from .runtime.session_store import (
+from .runtime.session.store import (
     SessionInfo as SessionInfo,
     SessionStore as SessionStore,
 )
-from .runtime.stream import RunStream as RunStream
+from .runtime.session.stream import RunStream as RunStream
 from .runtime.agents.agent_tool import AgentToolHandler as AgentToolHandler
 from .runtime.tools.base import ToolHandler as ToolHandler
 from .runtime.tools.bash import BashHandler as BashHandler

@@ -71,8 +71,8 @@ def read_config(
     found out later, when nobody knows the file any more.
     """
     from paddock.runtime.agents.config import AgentConfig, read_file
+    from paddock.runtime.core.response_format import answer_format
     from paddock.runtime.models import PROVIDERS
-    from paddock.runtime.response_format import answer_format
     from paddock.runtime.tools.sql.config import parse_databases
 
     data = read_file(path) if data is None else data
@@ -182,7 +182,7 @@ def _variables(base: AgentConfig, agent: AgentOptions) -> dict[str, str]:
 
 def _read_variables(path: Path | None) -> dict[str, Any]:
     """The mapping in a YAML or JSON file, its scalars as they are written."""
-    from paddock.runtime.yamltext import MAX_BYTES, decode, read_yaml
+    from paddock.runtime.core.yamltext import MAX_BYTES, decode, read_yaml
 
     if path is None:
         return {}

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from paddock.runtime.conversation.results import AgentEvent, RunResult
     from paddock.runtime.core.emitter import Envelope
-    from paddock.runtime.results import AgentEvent, RunResult
-    from paddock.runtime.session import Session
+    from paddock.runtime.session.session import Session
 
 __all__ = [
     "Approver",

@@ -52,7 +52,7 @@ def _lacks_password(database: Mapping[str, Any]) -> bool:
 
 
 def _read() -> dict[str, Any] | None:
-    from paddock.runtime.yamltext import MAX_BYTES, decode, read_yaml
+    from paddock.runtime.core.yamltext import MAX_BYTES, decode, read_yaml
 
     path = _find()
     if path is None:

@@ -34,7 +34,7 @@ def export(
     """
     from paddock.cli.conversation import check_new_file
     from paddock.cli.sessions import find_session, open_store
-    from paddock.runtime.atif import trace_to_atif
+    from paddock.runtime.telemetry.atif import trace_to_atif
 
     check_new_file(output)
     store = open_store(directory)

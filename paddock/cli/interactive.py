@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from paddock.redaction import Redactor
     from paddock.runtime.agents.agent import Agent
-    from paddock.runtime.session import Session
-    from paddock.runtime.session_store import SessionStore
+    from paddock.runtime.session.session import Session
+    from paddock.runtime.session.store import SessionStore
 
 __all__ = ["Chat"]
 

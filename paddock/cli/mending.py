@@ -27,13 +27,13 @@ from paddock.cli.witness import Witness
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.service.dispatch import dispatch
-from paddock.runtime.session import Session
-from paddock.runtime.session_store import SessionStore
+from paddock.runtime.session.session import Session
+from paddock.runtime.session.store import SessionStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from paddock.runtime.results import RunResult
+    from paddock.runtime.conversation.results import RunResult
     from paddock.runtime.service.dispatch import TaskResult
     from paddock.sandbox import Sandbox
 

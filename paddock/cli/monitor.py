@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from paddock.cli.lines import LineReader
     from paddock.cli.steering import Watched
-    from paddock.runtime.session_store import SessionStore
+    from paddock.runtime.session.store import SessionStore
 
 __all__ = ["Monitor", "monitor"]
 

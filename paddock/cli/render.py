@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from paddock.runtime.results import AgentEvent
+    from paddock.runtime.conversation.results import AgentEvent
 
 __all__ = [
     "PREVIEW_LINES",

@@ -135,7 +135,7 @@ def run(
         paddock run - --json < task.txt | jq .type
     """
     from paddock.runtime.agents.agent import Agent
-    from paddock.runtime.session import Session
+    from paddock.runtime.session.session import Session
 
     if list_sessions:
         list_(session_dir=session_dir, as_json=as_json)

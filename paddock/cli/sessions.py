@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from paddock.redaction import Secrets
     from paddock.runtime.agents.agent import Agent
     from paddock.runtime.agents.config import AgentConfig
-    from paddock.runtime.session import Session
-    from paddock.runtime.session_store import SessionInfo, SessionStore
+    from paddock.runtime.session.session import Session
+    from paddock.runtime.session.store import SessionInfo, SessionStore
 
 __all__ = [
     "create_saved",
@@ -143,7 +143,7 @@ def resume(
 
 def open_store(directory: Path | None) -> SessionStore:
     """The store in `directory`, or the user's; `NotADirectoryError` for a file."""
-    from paddock.runtime.session_store import SessionStore
+    from paddock.runtime.session.store import SessionStore
 
     store = SessionStore() if directory is None else SessionStore(directory)
     if store.base_dir.exists() and not store.base_dir.is_dir():
@@ -189,7 +189,7 @@ def read_saved(
 
 
 def _is_own(store: SessionStore) -> bool:
-    from paddock.runtime.session_store import SessionStore
+    from paddock.runtime.session.store import SessionStore
 
     return store.base_dir.resolve() == SessionStore().base_dir.resolve()
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from paddock.runtime.conversation.directory import Writer
-    from paddock.runtime.session_store import SessionStore
+    from paddock.runtime.session.store import SessionStore
 
 __all__ = ["Watched", "cancel", "choose", "ps", "running", "table", "watched"]
 

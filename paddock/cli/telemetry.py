@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from paddock.runtime.session import Session
+    from paddock.runtime.session.session import Session
 
 __all__ = ["check_telemetry", "observed"]
 

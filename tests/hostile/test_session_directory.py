@@ -26,8 +26,8 @@ from paddock import (
 )
 from paddock.cli.app import app
 from paddock.errors import SessionError, TraceError
-from paddock.runtime import reach
 from paddock.runtime.conversation.directory import SessionDirectory
+from paddock.runtime.core import reach
 from paddock.runtime.telemetry import SqliteBackend, attach
 
 if TYPE_CHECKING:

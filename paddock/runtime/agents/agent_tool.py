@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from paddock.errors import ConfigError
+from paddock.runtime.core.response_format import schema_validator
 from paddock.runtime.core.tool import TOOL_NAME, ToolOutput
-from paddock.runtime.response_format import schema_validator
 from paddock.runtime.tools.child import ChildTool
 
 if TYPE_CHECKING:

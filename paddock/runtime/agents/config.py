@@ -20,16 +20,16 @@ from paddock.errors import ConfigError
 from paddock.redaction import Secrets
 from paddock.runtime.core.approval import check_on_refusal
 from paddock.runtime.core.model import Price
+from paddock.runtime.core.response_format import answer_format, is_model
 from paddock.runtime.core.subagent import AgentDefinition
 from paddock.runtime.core.text import clean_text
-from paddock.runtime.response_format import answer_format, is_model
 
 if TYPE_CHECKING:
     from paddock.backends.base import Backend
     from paddock.runtime.agents.trust import Wish
     from paddock.runtime.core.approval import OnRefusal
+    from paddock.runtime.core.yamltext import Document
     from paddock.runtime.permissions.profile import PermissionProfile
-    from paddock.runtime.yamltext import Document
 
 __all__ = ["DEFAULT_MODEL", "AgentConfig", "read_file"]
 
@@ -220,7 +220,7 @@ class AgentConfig(AgentDefinition):
         A backend is then written as a text that says what was wrong, which is the name of
         none: an agent read from it has to be given its backend before it makes a sandbox.
         """
-        from paddock.runtime.yamltext import dump_yaml
+        from paddock.runtime.core.yamltext import dump_yaml
 
         document = _document(self, partial=partial)
         data = dump_yaml(document).encode()
@@ -241,7 +241,7 @@ class AgentConfig(AgentDefinition):
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
     """The contents of an agent's file; `FileNotFoundError` that says what was looked for."""
-    from paddock.runtime.yamltext import MAX_BYTES
+    from paddock.runtime.core.yamltext import MAX_BYTES
 
     try:
         with Path(path).expanduser().open("rb") as file:
@@ -287,8 +287,8 @@ def _secrets(names: Iterable[object], source: str) -> Secrets:
 
 
 def _load(data: bytes, source: str) -> Document:
-    from paddock.runtime.recipes import TEXTS
-    from paddock.runtime.yamltext import decode, read_yaml
+    from paddock.runtime.agents.recipes import TEXTS
+    from paddock.runtime.core.yamltext import decode, read_yaml
 
     texts = [("vars", "*"), *(("backend", *path) for path in TEXTS)]
     document = read_yaml(decode(data, source=source), source=source, texts=texts)
@@ -321,7 +321,7 @@ def _field(name: str, value: Any, place: str) -> Any:
 
         return PermissionProfile.from_dict(value, source=f"{place}: profile")
     if name == "backend" and isinstance(value, Mapping):
-        from paddock.runtime.recipes import read_recipe
+        from paddock.runtime.agents.recipes import read_recipe
 
         return read_recipe(value, source=place)
     if name == "vars" and isinstance(value, Mapping):
@@ -387,8 +387,8 @@ def _is_written(config: AgentConfig, name: str) -> bool:
 
 def _written(name: str, value: Any) -> Any:
     from paddock.backends.base import Backend
+    from paddock.runtime.agents.recipes import write_recipe
     from paddock.runtime.permissions.profile import PermissionProfile
-    from paddock.runtime.recipes import write_recipe
 
     if isinstance(value, Backend):
         return _plain(write_recipe(value), name)

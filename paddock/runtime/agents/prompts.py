@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from paddock._places import config_directory
 from paddock.errors import ConfigError
+from paddock.runtime.core.yamltext import MAX_BYTES, decode, read_yaml
 from paddock.runtime.permissions.profile import load_profile
-from paddock.runtime.yamltext import MAX_BYTES, decode, read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,12 +16,12 @@ from paddock.errors import ConfigError, SandboxLost
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.approvals.policies import ByTools, WithFloor
+from paddock.runtime.conversation.results import RunResult, run_usage
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.calling import call
 from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.core.events import ChildModelFinished, ModelFinished
 from paddock.runtime.core.subagent import AgentReport
-from paddock.runtime.results import RunResult, run_usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from paddock.errors import ConfigError
 from paddock.runtime.core.model import Usage
-from paddock.runtime.yamltext import decode, read_yaml
+from paddock.runtime.core.yamltext import decode, read_yaml
 
 if TYPE_CHECKING:
     from pathlib import Path

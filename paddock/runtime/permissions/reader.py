@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from paddock.errors import ConfigError
-from paddock.runtime.yamltext import decode, read_yaml
+from paddock.runtime.core.yamltext import decode, read_yaml
 
 __all__ = ["fields_from_mapping", "fields_from_yaml"]
 

@@ -10,9 +10,9 @@ from paddock.errors import SessionError
 from paddock.runtime.core.inside import is_awaited_by
 
 if TYPE_CHECKING:
+    from paddock.runtime.conversation.results import RunResult
     from paddock.runtime.core.cancellation import CancellationToken
     from paddock.runtime.core.events import RunStatus
-    from paddock.runtime.results import RunResult
     from paddock.runtime.service.runtime import AgentRuntime
 
 __all__ = ["AgentHandle"]

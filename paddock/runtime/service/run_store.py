@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 from paddock.errors import SessionError
 from paddock.runtime.conversation import sqlite
+from paddock.runtime.conversation.run_state import RunState
 from paddock.runtime.conversation.sqlite import SqliteConversationStore
-from paddock.runtime.run_state import RunState
 from paddock.runtime.service.runtime import run_prompt
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping
 
+    from paddock.runtime.conversation.results import EventCallback, RunResult
     from paddock.runtime.conversation.state import State
     from paddock.runtime.conversation.store import ConversationStore
-    from paddock.runtime.results import EventCallback, RunResult
     from paddock.runtime.service.runtime import AgentRuntime
-    from paddock.runtime.session import Session
+    from paddock.runtime.session.session import Session
 
 __all__ = ["SqliteRunStore", "run_prompt_stored"]
 

@@ -18,23 +18,23 @@ from paddock.errors import ConfigError, SessionError
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.conversation.records import usage_fields
+from paddock.runtime.conversation.run_state import RunState
 from paddock.runtime.core.cancellation import CancellationToken
 from paddock.runtime.core.events import RunStatus
 from paddock.runtime.permissions.profile import PermissionProfile, load_profile
-from paddock.runtime.run_state import RunState
 from paddock.runtime.service.handle import AgentHandle
 from paddock.runtime.service.options import RuntimeOptions
-from paddock.runtime.session import Session
+from paddock.runtime.session.session import Session
 from paddock.runtime.tools.delegate import DelegateHandler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
+    from paddock.runtime.conversation.results import EventCallback, RunResult
     from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.core.cancellation import CancelCheck
     from paddock.runtime.core.emitter import EventSink
-    from paddock.runtime.results import EventCallback, RunResult
     from paddock.runtime.telemetry import Observability
     from paddock.runtime.tools.registry import ToolRegistry
 

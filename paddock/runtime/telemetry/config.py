@@ -196,7 +196,7 @@ def _read(path: Path) -> Document:
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    from paddock.runtime.yamltext import MAX_BYTES, decode, read_yaml
+    from paddock.runtime.core.yamltext import MAX_BYTES, decode, read_yaml
 
     with path.open("rb") as file:
         text = decode(file.read(MAX_BYTES + 1), source=str(path))

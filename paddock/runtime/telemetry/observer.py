@@ -21,7 +21,7 @@ from paddock.errors import (
 )
 from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.core.events import RunStatus
-from paddock.runtime.reach import require_out_of_reach
+from paddock.runtime.core.reach import require_out_of_reach
 from paddock.runtime.telemetry.config import ObservabilityConfig, OtlpBackend, SqliteBackend
 from paddock.runtime.telemetry.subject import Subject
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from paddock.redaction import Redactor
     from paddock.runtime.core.emitter import Envelope
-    from paddock.runtime.session import Session
+    from paddock.runtime.session.session import Session
     from paddock.runtime.telemetry.subject import Sink
 
 __all__ = ["Observability", "attach"]

@@ -18,7 +18,7 @@ from paddock.cli.timeline import Timeline
 from paddock.errors import SessionError, TraceError
 from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.conversation.trace import encode_record
-from paddock.runtime.session_store import SessionStore
+from paddock.runtime.session.store import SessionStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

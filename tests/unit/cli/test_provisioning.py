@@ -21,7 +21,7 @@ from paddock.errors import SetupFailed
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.models.scripted import ScriptedModel
-from paddock.runtime.session import Session
+from paddock.runtime.session.session import Session
 
 if TYPE_CHECKING:
     from pathlib import Path

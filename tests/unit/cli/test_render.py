@@ -10,7 +10,7 @@ from rich.console import Console
 
 from paddock.cli.render import Narrator, describe_call, describe_usage, render, render_result
 from paddock.cli.timeline import Timeline
-from paddock.runtime.results import AgentEvent
+from paddock.runtime.conversation.results import AgentEvent
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202e"
 

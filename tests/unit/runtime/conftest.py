@@ -16,7 +16,7 @@ from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.core.tool import ToolInvocation, ToolOutput
 from paddock.runtime.models.scripted import ScriptedModel
-from paddock.runtime.session import Session
+from paddock.runtime.session.session import Session
 from paddock.runtime.tools.base import ToolHandler
 from paddock.sandbox import Command, Process, Sandbox
 from tests.unit.runtime.deploying import NOBODY, TURNS, Deploys, echo

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from paddock.runtime.session import Session
+    from paddock.runtime.session.session import Session
 
 __all__ = ["NOBODY", "TURNS", "Deploys", "call", "echo", "results"]
 

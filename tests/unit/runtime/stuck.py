@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from paddock.runtime.core.model import ModelEvent
-    from paddock.runtime.session import Session
+    from paddock.runtime.session.session import Session
 
 __all__ = ["PATIENCE", "Hanging", "Stuck", "begins", "call", "until"]
 

@@ -13,7 +13,7 @@ from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.model import ModelRequest, ModelResponse
 from paddock.runtime.models.scripted import ScriptedModel
-from paddock.runtime.session import Session
+from paddock.runtime.session.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from paddock.runtime.conversation.results import AgentEvent
     from paddock.runtime.core.model import Message
-    from paddock.runtime.results import AgentEvent
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import CountingBackend, Function, OpenSession
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock import TraceError
-from paddock.runtime.atif import Trajectory, trace_to_atif
 from paddock.runtime.conversation.trace import encode_record
+from paddock.runtime.telemetry.atif import Trajectory, trace_to_atif
 
 if TYPE_CHECKING:
     from collections.abc import Callable

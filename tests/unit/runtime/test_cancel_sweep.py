@@ -13,9 +13,9 @@ from paddock.runtime.conversation.state import State
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from paddock.runtime.conversation.results import AgentEvent, RunResult
     from paddock.runtime.core.model import Message
-    from paddock.runtime.results import AgentEvent, RunResult
-    from paddock.runtime.session import Session
+    from paddock.runtime.session.session import Session
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import CountingBackend, Function, OpenSession
 

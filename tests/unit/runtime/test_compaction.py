@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import BudgetExceeded, ModelError, SessionError
-from paddock.runtime.context_window import context_window
+from paddock.runtime.conversation.results import CompactResult
 from paddock.runtime.conversation.state import SUMMARY_PREFIX, State
 from paddock.runtime.core.budget import Budget
+from paddock.runtime.models.context_window import context_window
 from paddock.runtime.models.scripted import ScriptedModel
-from paddock.runtime.results import CompactResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

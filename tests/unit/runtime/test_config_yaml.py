@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from paddock.errors import ConfigError
 from paddock.runtime.agents.config import AgentConfig
-from paddock.runtime.yamltext import MAX_BYTES, decode, dump_yaml, read_yaml
+from paddock.runtime.core.yamltext import MAX_BYTES, decode, dump_yaml, read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,7 +18,7 @@ from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.models.scripted import ScriptedModel
-from paddock.runtime.session_store import SessionStore
+from paddock.runtime.session.store import SessionStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,8 +34,8 @@ from pathlib import Path
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.models.scripted import ScriptedModel
-from paddock.runtime.session import Session
-from paddock.runtime.session_store import SessionStore
+from paddock.runtime.session.session import Session
+from paddock.runtime.session.store import SessionStore
 from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.core.tool import ToolOutput
 

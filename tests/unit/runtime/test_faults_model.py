@@ -18,8 +18,8 @@ from tests.unit.runtime.conftest import let_run_at_once
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from paddock.runtime.conversation.results import AgentEvent
     from paddock.runtime.core.model import Message
-    from paddock.runtime.results import AgentEvent
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import Function, OpenSession
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from paddock.runtime.core.model import Message
-    from paddock.runtime.session import Session
+    from paddock.runtime.session.session import Session
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import CountingBackend, Function, OpenSession
 
@@ -145,7 +145,7 @@ from paddock.errors import TraceWriteError
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.models.scripted import ScriptedModel
-from paddock.runtime.session import Session
+from paddock.runtime.session.session import Session
 from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.core.tool import ToolOutput
 

@@ -16,8 +16,8 @@ from paddock.runtime.core.model import ModelRequest, ModelResponse, TextDelta, T
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from paddock.runtime.conversation.results import AgentEvent
     from paddock.runtime.core.model import Message, ModelEvent
-    from paddock.runtime.results import AgentEvent
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import Function, OpenSession
 

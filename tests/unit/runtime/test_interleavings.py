@@ -24,9 +24,9 @@ from paddock.runtime.core.model import ModelRequest, ModelResponse, TextDelta, T
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from paddock.runtime.conversation.results import AgentEvent, RunResult
     from paddock.runtime.core.model import Message, ModelEvent
-    from paddock.runtime.results import AgentEvent, RunResult
-    from paddock.runtime.session import Session
+    from paddock.runtime.session.session import Session
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import Function, OpenSession
 

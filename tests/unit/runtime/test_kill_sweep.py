@@ -22,7 +22,7 @@ import paddock.runtime.conversation.trace
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.models.scripted import ScriptedModel
-from paddock.runtime.session import Session
+from paddock.runtime.session.session import Session
 from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.conversation.trace import read_records

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
+    from paddock.runtime.conversation.results import AgentEvent
     from paddock.runtime.core.model import Message, ModelEvent
-    from paddock.runtime.results import AgentEvent
     from tests.unit.runtime.conftest import CountingBackend, OpenSession
 
     CheckHistory = Callable[[Sequence[Message]], None]

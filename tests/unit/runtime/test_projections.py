@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 
 from paddock.runtime.conversation.records import UsageSnapshot, records, stored_event
+from paddock.runtime.conversation.results import AgentEvent, agent_event
 from paddock.runtime.conversation.state import State, stamped
 from paddock.runtime.conversation.trace import encode_record, read_records
 from paddock.runtime.core.events import (
@@ -42,7 +43,6 @@ from paddock.runtime.core.events import (
     TurnFinished,
 )
 from paddock.runtime.core.model import ToolCall, Usage, assistant_message
-from paddock.runtime.results import AgentEvent, agent_event
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from paddock.backends.local import LocalBackend
 from paddock.errors import ConfigError
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.agents.prompts import read_prompt
-from paddock.runtime.yamltext import MAX_BYTES
+from paddock.runtime.core.yamltext import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import ConfigError, SessionError
+from paddock.runtime.conversation.run_state import RunState
 from paddock.runtime.core.approval import ApprovalInterrupt
 from paddock.runtime.core.budget import Budget
-from paddock.runtime.run_state import RunState
-from paddock.runtime.session import Session
+from paddock.runtime.session.session import Session
 from tests.unit.runtime.deploying import NOBODY, Deploys, call, echo, results
 
 if TYPE_CHECKING:

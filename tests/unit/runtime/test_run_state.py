@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import TraceError
+from paddock.runtime.conversation.run_state import RunState
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.approval import ToolApprovalItem
-from paddock.runtime.run_state import RunState
-from paddock.runtime.session import Session
+from paddock.runtime.session.session import Session
 from tests.unit.runtime.deploying import Deploys, results
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from paddock.backends.local import LocalBackend
 from paddock.redaction import Redactor, ShortSecret
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
+from paddock.runtime.agents.secret_scope import RedactingModelClient, SecretScope
 from paddock.runtime.core.model import ModelRequest, ModelResponse, TextDelta, ToolCall
 from paddock.runtime.models.scripted import ScriptedModel
-from paddock.runtime.secret_scope import RedactingModelClient, SecretScope
-from paddock.runtime.session import Session
+from paddock.runtime.session.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

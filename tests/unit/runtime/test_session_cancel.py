@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from paddock.runtime.conversation.results import AgentEvent
     from paddock.runtime.core.context import RunContext
     from paddock.runtime.core.model import Message
-    from paddock.runtime.results import AgentEvent
     from tests.unit.runtime.conftest import CountingBackend, Function, OpenSession
 
     CheckHistory = Callable[[Sequence[Message]], None]

@@ -17,7 +17,7 @@ from paddock.errors import SessionLocked, TraceWriteError
 from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.conversation.state import State
 from paddock.runtime.conversation.trace import TraceContent, read_records
-from paddock.runtime.session import Session
+from paddock.runtime.session.session import Session
 from tests.unit.runtime.conftest import let_run_at_once
 from tests.unit.runtime.stuck import PATIENCE, Stuck, begins, call, until
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from paddock.runtime.conversation.results import AgentEvent
     from paddock.runtime.core.model import Message, ModelRequest
-    from paddock.runtime.results import AgentEvent
     from tests.unit.runtime.conftest import CountingBackend, OpenSession
 
     CheckHistory = Callable[[Sequence[Message]], None]

@@ -17,8 +17,8 @@ from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.models.scripted import ScriptedModel
-from paddock.runtime.session import Session
-from paddock.runtime.session_store import SessionInfo, SessionStore
+from paddock.runtime.session.session import Session
+from paddock.runtime.session.store import SessionInfo, SessionStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from paddock.runtime.core.approval import Approval
     from paddock.runtime.core.emitter import Envelope
     from paddock.runtime.core.model import Message, ModelRequest
-    from paddock.runtime.session import Session
+    from paddock.runtime.session.session import Session
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import Function, OpenSession
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from paddock.runtime.core.model import ModelEvent, ModelRequest
-    from paddock.runtime.session import Session
+    from paddock.runtime.session.session import Session
     from tests.unit.runtime.conftest import Function, OpenSession
 
 PARENT = {"input_tokens": 100, "output_tokens": 10}

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock import ConfigError
+from paddock.runtime.core.yamltext import MAX_BYTES
 from paddock.runtime.telemetry import (
     Capture,
     ObservabilityConfig,
     OtlpBackend,
     SqliteBackend,
 )
-from paddock.runtime.yamltext import MAX_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from paddock.runtime.session import Session
+    from paddock.runtime.session.session import Session
     from paddock.runtime.telemetry import Observability
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import OpenSession

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from paddock.runtime.core.model import ModelEvent, ModelRequest
-    from paddock.runtime.session import Session
+    from paddock.runtime.session.session import Session
     from paddock.runtime.telemetry import Observability
     from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import OpenSession

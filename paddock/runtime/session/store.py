@@ -23,8 +23,8 @@ from paddock.runtime.conversation.directory import CONFIG, SessionDirectory
 from paddock.runtime.conversation.glance import last_status, mentions
 from paddock.runtime.conversation.index import SessionIndex
 from paddock.runtime.conversation.state import State
-from paddock.runtime.reach import require_out_of_reach
-from paddock.runtime.session import Session
+from paddock.runtime.core.reach import require_out_of_reach
+from paddock.runtime.session.session import Session
 
 if TYPE_CHECKING:
     import builtins

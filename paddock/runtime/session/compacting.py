@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from paddock.errors import SessionError
+from paddock.runtime.conversation.results import CompactResult
 from paddock.runtime.core.ending import Undertaking
-from paddock.runtime.results import CompactResult
-from paddock.runtime.run import NOT_APPROVED
+from paddock.runtime.session.run import NOT_APPROVED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

@@ -14,7 +14,7 @@ from paddock.runtime.core.emitter import Envelope, EventSink
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from paddock.runtime.results import RunResult
+    from paddock.runtime.conversation.results import RunResult
 
 __all__ = ["EnvelopeCallback", "RunStream", "ShownTo"]
 

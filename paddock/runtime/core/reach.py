@@ -10,19 +10,29 @@ import contextlib
 import os
 import re
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from paddock.runtime.agents.config import AgentConfig
+    from paddock.backends.base import Backend
 
-__all__ = ["require_out_of_reach"]
+__all__ = ["Placed", "require_out_of_reach"]
 
 _MOUNTS = "/proc/self/mountinfo"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+class Placed(Protocol):
+    """What says where an agent's sandboxes work, such as an `AgentConfig`."""
+
+    @property
+    def backend(self) -> str | Backend: ...
+
+    @property
+    def given_working_dir(self) -> str | None: ...
 
 
 class _Mount(NamedTuple):
@@ -51,7 +61,7 @@ ANOTHER_SESSION_DIRECTORY = (
 
 
 def require_out_of_reach(
-    kept: Path, config: AgentConfig, *, what: str, advice: str = ANOTHER_SESSION_DIRECTORY
+    kept: Path, config: Placed, *, what: str, advice: str = ANOTHER_SESSION_DIRECTORY
 ) -> None:
     """Raise `ConfigError` if the sandboxes of `config` could write the file or directory `kept`.
 
@@ -71,7 +81,7 @@ def require_out_of_reach(
             )
 
 
-def _works_here(config: AgentConfig) -> bool:
+def _works_here(config: Placed) -> bool:
     from paddock.backends.base import get_backend
 
     backend = config.backend

@@ -20,6 +20,8 @@ from paddock.errors import (
     TraceWriteError,
 )
 from paddock.runtime.approvals.responders import decision_of
+from paddock.runtime.conversation.results import RunResult, run_usage
+from paddock.runtime.conversation.run_state import RunState
 from paddock.runtime.core.ending import Undertaking
 from paddock.runtime.core.events import (
     ApprovalResolved,
@@ -33,8 +35,6 @@ from paddock.runtime.core.events import (
 )
 from paddock.runtime.core.inside import part_of
 from paddock.runtime.core.loop import AgentLoop
-from paddock.runtime.results import RunResult, run_usage
-from paddock.runtime.run_state import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from paddock.runtime.agents.config import AgentConfig
     from paddock.runtime.approvals.run_approvals import RunApprovals
     from paddock.runtime.conversation.journal import Journal
+    from paddock.runtime.conversation.results import AgentEvents
     from paddock.runtime.core.approval import Decision
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.cancellation import CancelScope
     from paddock.runtime.core.emitter import Envelope
     from paddock.runtime.core.rules import Rules
     from paddock.runtime.core.spec import LoopSpec
-    from paddock.runtime.results import AgentEvents
 
 __all__ = ["NOT_APPROVED", "Run"]
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Self
 from paddock._concurrency import finish
 from paddock._logs import get_logger
 from paddock.errors import ConfigError, SessionError
+from paddock.runtime.agents.secret_scope import SecretScope
 from paddock.runtime.approvals.directory_store import DirectoryApprovalStore
 from paddock.runtime.approvals.run_approvals import RunApprovals
-from paddock.runtime.compacting import Compaction
 from paddock.runtime.conversation.control import Control
 from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.conversation.journal import Journal
+from paddock.runtime.conversation.results import AgentEvents
 from paddock.runtime.conversation.state import State
 from paddock.runtime.conversation.traces import DirectoryConversationStore
 from paddock.runtime.core.approval import check_on_refusal
@@ -26,15 +27,14 @@ from paddock.runtime.core.emitter import Emitter
 from paddock.runtime.core.ending import Ending
 from paddock.runtime.core.inside import is_inside, part_of
 from paddock.runtime.core.keeper import Keeper
+from paddock.runtime.core.reach import require_out_of_reach
 from paddock.runtime.core.text import clean_text
-from paddock.runtime.loop_spec import SessionParts
-from paddock.runtime.provisioning import provision
-from paddock.runtime.reach import require_out_of_reach
-from paddock.runtime.results import AgentEvents
-from paddock.runtime.run import Run
-from paddock.runtime.secret_scope import SecretScope
-from paddock.runtime.settings import SessionSettings
-from paddock.runtime.stream import RunStream, ShownTo
+from paddock.runtime.session.compacting import Compaction
+from paddock.runtime.session.parts import SessionParts
+from paddock.runtime.session.provisioning import provision
+from paddock.runtime.session.run import Run
+from paddock.runtime.session.settings import SessionSettings
+from paddock.runtime.session.stream import RunStream, ShownTo
 
 if TYPE_CHECKING:
     import os
@@ -44,6 +44,12 @@ if TYPE_CHECKING:
     from paddock.backends.base import Progress, ProgressCallback
     from paddock.redaction import Redactor
     from paddock.runtime.agents.agent import Agent
+    from paddock.runtime.conversation.results import (
+        AgentEvent,
+        CompactResult,
+        EventCallback,
+        RunResult,
+    )
     from paddock.runtime.conversation.store import ConversationStore
     from paddock.runtime.core.approval import Decision, OnRefusal
     from paddock.runtime.core.budget import Budget, UsageMeter
@@ -51,7 +57,6 @@ if TYPE_CHECKING:
     from paddock.runtime.core.ending import Undertaking
     from paddock.runtime.core.events import CompactionTrigger
     from paddock.runtime.core.model import ModelClient
-    from paddock.runtime.results import AgentEvent, CompactResult, EventCallback, RunResult
     from paddock.runtime.tools.registry import ToolRegistry
     from paddock.sandbox import Sandbox
 

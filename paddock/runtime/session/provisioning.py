@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from paddock.backends.base import ProgressCallback
     from paddock.process import CommandFinished
+    from paddock.runtime.agents.secret_scope import SecretScope
     from paddock.runtime.core.emitter import Emitter
-    from paddock.runtime.secret_scope import SecretScope
     from paddock.sandbox import Sandbox
 
 __all__ = ["provision"]

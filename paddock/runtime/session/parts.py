@@ -8,23 +8,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from paddock.runtime.agents.runner import AgentRunner
+from paddock.runtime.agents.secret_scope import RedactingModelClient
 from paddock.runtime.approvals.gate import StoreGate
-from paddock.runtime.approvals.rules import rules_of
-from paddock.runtime.context import SessionContext
-from paddock.runtime.context_window import context_window
 from paddock.runtime.conversation.compaction import HistoryCompactor
 from paddock.runtime.core.context import RunContext
 from paddock.runtime.core.model import ModelRequest
+from paddock.runtime.core.response_format import answer_format
 from paddock.runtime.core.spec import LoopSpec
+from paddock.runtime.models.context_window import context_window
 from paddock.runtime.models.pricing import price
-from paddock.runtime.response_format import answer_format
-from paddock.runtime.secret_scope import RedactingModelClient
-from paddock.runtime.subsessions import SubSessions
+from paddock.runtime.session.context import SessionContext
+from paddock.runtime.session.rules import rules_of
+from paddock.runtime.session.subsessions import SubSessions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from paddock.runtime.agents.agent import Agent
+    from paddock.runtime.agents.secret_scope import SecretScope
     from paddock.runtime.approvals.run_approvals import RunApprovals
     from paddock.runtime.conversation.control import Control
     from paddock.runtime.conversation.directory import SessionDirectory
@@ -33,11 +34,10 @@ if TYPE_CHECKING:
     from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.core.keeper import Keeper
     from paddock.runtime.core.model import ModelClient, Usage
+    from paddock.runtime.core.response_format import AnswerFormat
     from paddock.runtime.core.rules import Rules
-    from paddock.runtime.response_format import AnswerFormat
-    from paddock.runtime.secret_scope import SecretScope
-    from paddock.runtime.session import Session
-    from paddock.runtime.settings import SessionSettings
+    from paddock.runtime.session.session import Session
+    from paddock.runtime.session.settings import SessionSettings
     from paddock.sandbox import Sandbox
 
 __all__ = ["SessionParts"]

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from paddock.runtime.reach import require_out_of_reach
+from paddock.runtime.core.reach import require_out_of_reach
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.model import Message
     from paddock.runtime.core.rules import Rules
-    from paddock.runtime.loop_spec import SessionParts
-    from paddock.runtime.session import Session
+    from paddock.runtime.session.parts import SessionParts
+    from paddock.runtime.session.session import Session
 
 __all__ = ["SubSessions"]
 

@@ -10,9 +10,9 @@ from paddock.runtime.core.tool import RunAborted
 
 if TYPE_CHECKING:
     from paddock.runtime.agents.runner import AgentRunner
+    from paddock.runtime.agents.secret_scope import SecretScope
     from paddock.runtime.core.keeper import Keeper
     from paddock.runtime.core.subagent import AgentReport, AgentTask
-    from paddock.runtime.secret_scope import SecretScope
     from paddock.sandbox import Sandbox
 
 __all__ = ["SessionContext"]

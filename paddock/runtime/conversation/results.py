@@ -40,11 +40,11 @@ from paddock.runtime.core.events import (
 )
 
 if TYPE_CHECKING:
+    from paddock.runtime.conversation.run_state import RunState
     from paddock.runtime.core.approval import ToolApprovalItem
     from paddock.runtime.core.emitter import Envelope, Origin
     from paddock.runtime.core.events import Event, RunStatus
     from paddock.runtime.core.model import Usage
-    from paddock.runtime.run_state import RunState
 
 __all__ = [
     "AgentEvent",

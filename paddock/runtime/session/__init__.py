@@ -1,0 +1,1 @@
+"""Sessions: one agent, one conversation, one sandbox, any number of runs."""
