@@ -18,6 +18,7 @@
     │   ├── FileChanged          a file was not what its writer expected
     │   ├── SandboxLost          the sandbox died or was taken away under us
     │   └── SandboxClosed        we closed it ourselves, earlier
+    ├── ToolError                a tool says what its caller should do better
     ├── ModelError               the model's service failed for good, after retries
     │   └── ContextOverflow      the request has more tokens than the model takes
     ├── ObservabilityInitializationError  telemetry was asked for and cannot be (RuntimeError)
@@ -69,6 +70,7 @@ __all__ = [
     "SessionError",
     "SessionLocked",
     "SetupFailed",
+    "ToolError",
     "TraceError",
     "TraceWriteError",
     "Unsupported",
@@ -280,6 +282,14 @@ class SandboxLost(SandboxError):
 
 class SandboxClosed(SandboxError):
     """The sandbox was used after its own `aclose()`."""
+
+
+class ToolError(PaddockError):
+    """Raise it in a tool that cannot do what it was asked, to tell the model what to do better.
+
+    The model reads the text and nothing else; any other exception is reported to it as a failure
+    of the tool.
+    """
 
 
 class ModelError(PaddockError):

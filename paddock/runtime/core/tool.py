@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from paddock.runtime.core.context import NO_CONTEXT, RunContext
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
+
+    from paddock.runtime.core.content import ImagePart
 
 __all__ = [
     "TOOL_NAME",
@@ -38,7 +40,8 @@ class ToolInvocation:
 
 @dataclass
 class ToolOutput:
-    """What the model reads. `metadata` is for programs and is not sent to it.
+    """What the model reads, with `images` that it sees. `metadata` is for programs and is not
+    sent to it.
 
     `error` is the exception that the call ended by, where it did.
     """
@@ -46,6 +49,7 @@ class ToolOutput:
     content: str
     success: bool = True
     metadata: dict[str, Any] = field(default_factory=dict)
+    images: Sequence[ImagePart] = ()
     error: Exception | None = field(default=None, repr=False, compare=False)
 
 

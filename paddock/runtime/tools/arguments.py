@@ -12,7 +12,7 @@ from typing import Any
 
 from paddock.runtime.core.tool import InvalidCall
 
-__all__ = ["ArgumentError", "fit_arguments"]
+__all__ = ["ArgumentError", "fit_arguments", "shown"]
 
 _TRUE = frozenset({"true", "1", "yes"})
 _FALSE = frozenset({"false", "0", "no"})
@@ -47,7 +47,7 @@ def fit_arguments(schema: Mapping[str, Any], arguments: object) -> dict[str, Any
     refused unless it declares none or says ``additionalProperties``.
     """
     if not isinstance(arguments, dict):
-        raise ArgumentError([f"arguments must be an object, not {_shown(arguments)}"])
+        raise ArgumentError([f"arguments must be an object, not {shown(arguments)}"])
     properties: Mapping[str, Any] = schema.get("properties") or {}
     required = schema.get("required") or ()
     problems = [f"missing required argument '{name}'" for name in required if name not in arguments]
@@ -115,11 +115,11 @@ def _convert(value: Any, kind: str) -> Any:
 def _complaints(name: str, value: Any, declared: Mapping[str, Any]) -> list[str]:
     kinds = _types(declared)
     if kinds and not any(_is(value, kind) for kind in kinds):
-        return [f"argument '{name}' must be {_article(' or '.join(kinds))}, not {_shown(value)}"]
+        return [f"argument '{name}' must be {_article(' or '.join(kinds))}, not {shown(value)}"]
     found = []
     if "enum" in declared and value not in declared["enum"]:
         choices = ", ".join(map(str, declared["enum"]))
-        found.append(f"argument '{name}' must be one of {choices}, not {_shown(value)}")
+        found.append(f"argument '{name}' must be one of {choices}, not {shown(value)}")
     if isinstance(value, int | float):
         if value < declared.get("minimum", value):
             found.append(f"argument '{name}' must be at least {declared['minimum']}")
@@ -132,6 +132,6 @@ def _article(kind: str) -> str:
     return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     text = json.dumps(value, default=repr)
     return text if len(text) <= _SHOWN_LENGTH else text[:_SHOWN_LENGTH] + "..."

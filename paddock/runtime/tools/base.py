@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from paddock.errors import ConfigError
+from paddock.runtime.core.tool import TOOL_NAME
+from paddock.runtime.tools.arguments import fit_arguments
 
 if TYPE_CHECKING:
     from paddock.runtime.core.tool import ToolInvocation, ToolOutput
@@ -42,6 +47,24 @@ class ToolHandler(ABC):
     @abstractmethod
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         """Do it. An exception becomes a result that the model can read; cancellation passes."""
+
+    def read_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return what `handle` gets for a model's `arguments`. Raise `InvalidCall`."""
+        return fit_arguments(self.parameters, arguments)
+
+    def check_definition(self) -> None:
+        """Raise `ConfigError` unless a model can be offered this tool."""
+        kind = type(self).__name__
+        name = getattr(self, "name", None)
+        if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
+            raise ConfigError(
+                f"tool {kind}: name is {name!r}; give at most 64 letters, digits, '_' and '-'"
+            )
+        if not isinstance(getattr(self, "description", None), str):
+            raise ConfigError(f"tool {name!r}: description must be a string")
+        parameters = getattr(self, "parameters", None)
+        if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
+            raise ConfigError(f"tool {name!r}: parameters must be a JSON schema of type 'object'")
 
     def to_spec(self) -> dict[str, Any]:
         """The tool in OpenAI function format."""

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from paddock._logs import get_logger
-from paddock.errors import ConfigError
-from paddock.runtime.core.tool import TOOL_NAME, InvalidCall, RunAborted, ToolOutput
-from paddock.runtime.tools.arguments import ArgumentError, fit_arguments
+from paddock.errors import ConfigError, ToolError
+from paddock.runtime.core.tool import InvalidCall, RunAborted, ToolOutput
+from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.tools.child import ChildTool
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from paddock.runtime.core.tool import ToolInvocation
     from paddock.runtime.permissions.profile import PermissionProfile
-    from paddock.runtime.tools.base import ToolHandler
 
 __all__ = ["ToolRegistry"]
 
@@ -42,13 +40,16 @@ class ToolRegistry:
         for handler in handlers:
             self.register(handler)
 
-    def register(self, handler: ToolHandler, *, concurrent: bool | None = None) -> None:
-        """Add `handler`, or replace the one that has the same name.
+    def register(
+        self, handler: ToolHandler | Callable[..., Any], *, concurrent: bool | None = None
+    ) -> None:
+        """Add `handler`, or replace the one that has the same name. A function becomes a tool.
 
         `concurrent` overrides `ToolHandler.is_concurrent`. Raises `ConfigError` if the handler's
         name, description or parameters cannot be sent to a model.
         """
-        _check(handler)
+        handler = _handler(handler)
+        handler.check_definition()
         self.unregister(handler.name)
         self._handlers[handler.name] = handler
         if concurrent is not None:
@@ -130,7 +131,8 @@ class ToolRegistry:
 
         An unknown or disabled tool, arguments that do not fit the schema and every
         `Exception` of the handler become an output with ``success=False``, whose
-        metadata names the ``error`` type. Cancellation passes through.
+        metadata names the ``error`` type. The text of a `ToolError` is all that the model reads.
+        Cancellation passes through.
         """
         name = invocation.tool_name
         handler = self._handlers.get(name)
@@ -140,11 +142,13 @@ class ToolRegistry:
             text = f"Tool '{name}' is currently disabled"
             return _failure(text, InvalidCall(name), "ToolDisabled")
         try:
-            arguments = fit_arguments(handler.parameters, invocation.arguments)
-        except ArgumentError as error:
+            arguments = handler.read_arguments(invocation.arguments)
+        except InvalidCall as error:
             return _failure(f"Invalid arguments for tool '{name}': {error}", error)
         try:
             return await handler.handle(dataclasses.replace(invocation, arguments=arguments))
+        except ToolError as error:
+            return _failure(str(error), error)
         except Exception as error:
             _log.debug("tool %s failed", name, exc_info=True)
             kind = type(error.cause if isinstance(error, RunAborted) else error).__name__
@@ -152,19 +156,14 @@ class ToolRegistry:
             return _failure(text, error)
 
 
-def _check(handler: ToolHandler) -> None:
-    """Raise `ConfigError` unless a model can be offered `handler`."""
-    kind = type(handler).__name__
-    name = getattr(handler, "name", None)
-    if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
-        raise ConfigError(
-            f"tool {kind}: name is {name!r}; give at most 64 letters, digits, '_' and '-'"
-        )
-    if not isinstance(getattr(handler, "description", None), str):
-        raise ConfigError(f"tool {name!r}: description must be a string")
-    parameters = getattr(handler, "parameters", None)
-    if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
-        raise ConfigError(f"tool {name!r}: parameters must be a JSON schema of type 'object'")
+def _handler(given: ToolHandler | Callable[..., Any]) -> ToolHandler:
+    if isinstance(given, ToolHandler):
+        return given
+    if not callable(given):
+        raise ConfigError(f"a tool is a function or a ToolHandler, not {given!r}")
+    from paddock.runtime.tools.function import FunctionTool  # imports pydantic; many need none
+
+    return FunctionTool(given)
 
 
 def _failure(content: str, error: Exception, kind: str | None = None) -> ToolOutput:
