@@ -44,6 +44,7 @@ from .errors import (
     SessionError as SessionError,
     SessionLocked as SessionLocked,
     SetupFailed as SetupFailed,
+    ToolError as ToolError,
     TraceError as TraceError,
     TraceWriteError as TraceWriteError,
     Unsupported as Unsupported,
@@ -122,6 +123,7 @@ from .runtime.core.events import (
     TraceRepaired as TraceRepaired,
     TurnFinished as TurnFinished,
 )
+from .runtime.core.content import ImagePart as ImagePart
 from .runtime.core.context import RunContext as RunContext
 from .runtime.core.model import (
     ModelClient as ModelClient,
@@ -194,6 +196,10 @@ from .runtime.tools.files import (
     ListHandler as ListHandler,
     ReadHandler as ReadHandler,
     WriteHandler as WriteHandler,
+)
+from .runtime.tools.function import (
+    FunctionTool as FunctionTool,
+    tool as tool,
 )
 from .runtime.tools.registry import ToolRegistry as ToolRegistry
 from .runtime.tools.search import (

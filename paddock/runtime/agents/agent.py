@@ -6,22 +6,24 @@ import asyncio
 import copy
 import dataclasses
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from paddock.errors import ConfigError
 from paddock.redaction import Secrets
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.core.subagent import AgentDefinition
 from paddock.runtime.models import create_model
 from paddock.runtime.tools.factory import build_registry
+from paddock.runtime.tools.registry import ToolRegistry
 from paddock.runtime.tools.sql.config import parse_databases
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from paddock.backends.base import Backend, ProgressCallback
     from paddock.process import CommandCallback
     from paddock.runtime.core.model import ModelClient
-    from paddock.runtime.tools.registry import ToolRegistry
+    from paddock.runtime.tools.base import ToolHandler
     from paddock.sandbox import Sandbox
 
 __all__ = ["Agent"]
@@ -34,13 +36,28 @@ class Agent(AgentDefinition):
     session takes a copy, so what changes in one session changes neither this agent nor another
     session.
 
-    Raises `ConfigError` for an unknown profile and for an invalid description of databases.
+    `tools` are registered there: functions, see `tool`, and other handlers.
+
+    Raises `ConfigError` for an unknown profile, for an invalid description of databases, and for
+    tools that no model can be offered or that have the same name.
     """
 
-    def __init__(self, config: AgentConfig | None = None) -> None:
+    def __init__(
+        self,
+        config: AgentConfig | None = None,
+        *,
+        tools: Iterable[ToolHandler | Callable[..., Any]] = (),
+    ) -> None:
         self._config = AgentConfig() if config is None else config
         self._registry = _registry(self._config)
         self._of_profile = frozenset(self._registry)
+        own = ToolRegistry()
+        for tool in tools:
+            known = len(own)
+            handler = own.register(tool)
+            if len(own) == known:
+                raise ConfigError(f"two of the agent's tools have the name {handler.name!r}")
+        self._registry.include(own)
         self._prompt = _SystemPrompt(self._config)
 
     @property

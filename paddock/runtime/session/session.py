@@ -160,12 +160,14 @@ class Session(SessionSettings):
         secrets: Mapping[str, str] | None = None,
         sinks: Sequence[EventSink] = (),
         on_refusal: OnRefusal | None = None,
+        deps: Any = None,
     ) -> RunResult:
         """Run `prompt` until the agent has answered it.
 
         `max_turns` bounds the model calls, `budget` what this run may use up. `secrets` are
         in the environment of this run's commands, and unsaid from then on. `sinks` get the
-        run's events in envelopes, as those of the session do. A model
+        run's events in envelopes, as those of the session do. `deps`, or else those of the
+        session, are `RunContext.deps` of its tools and of agents that work for it. A model
         that fails is an ``error`` event and status; a sandbox that cannot be made, a
         trace that cannot be written and a callback that fails are exceptions. Cancelled
         by `cancel()`, by `token` or by `cancel_check`, it returns a result; cancelled as
@@ -176,7 +178,8 @@ class Session(SessionSettings):
         another process writes this session.
         """
         text = clean_text(prompt)
-        async with self._running(text, on_event, token, budget, secrets, sinks, on_refusal) as run:
+        running = self._running(text, on_event, token, budget, secrets, sinks, on_refusal, deps)
+        async with running as run:
             return await run.execute(text, max_turns)
 
     async def resume(
@@ -190,6 +193,7 @@ class Session(SessionSettings):
         secrets: Mapping[str, str] | None = None,
         sinks: Sequence[EventSink] = (),
         on_refusal: OnRefusal | None = None,
+        deps: Any = None,
     ) -> RunResult:
         """Go on with a run that was interrupted, also in another process than its own.
 
@@ -210,7 +214,8 @@ class Session(SessionSettings):
         The rest is as with `run`. Raises `SessionError`, with nothing changed, for a decision
         about a call that does not wait, and where there is nothing to go on with.
         """
-        async with self._running("", on_event, token, budget, secrets, sinks, on_refusal) as run:
+        running = self._running("", on_event, token, budget, secrets, sinks, on_refusal, deps)
+        async with running as run:
             return await run.resume(decisions, max_turns)
 
     def stream(
@@ -221,6 +226,7 @@ class Session(SessionSettings):
         token: CancellationToken | None = None,
         budget: Budget | None = None,
         secrets: Mapping[str, str] | None = None,
+        deps: Any = None,
     ) -> RunStream[AgentEvent]:
         """`run`, with its events to iterate::
 
@@ -233,7 +239,7 @@ class Session(SessionSettings):
         """
 
         run = functools.partial(
-            self.run, prompt, max_turns=max_turns, budget=budget, secrets=secrets
+            self.run, prompt, max_turns=max_turns, budget=budget, secrets=secrets, deps=deps
         )
         return RunStream(lambda show, inner: run(on_event=show, token=inner), token)
 
@@ -245,6 +251,7 @@ class Session(SessionSettings):
         token: CancellationToken | None = None,
         budget: Budget | None = None,
         secrets: Mapping[str, str] | None = None,
+        deps: Any = None,
     ) -> RunStream[Envelope]:
         """`stream`, with typed events in envelopes, those of agents that work for it included.
 
@@ -252,7 +259,7 @@ class Session(SessionSettings):
         """
 
         run = functools.partial(
-            self.run, prompt, max_turns=max_turns, budget=budget, secrets=secrets
+            self.run, prompt, max_turns=max_turns, budget=budget, secrets=secrets, deps=deps
         )
         return RunStream(lambda show, inner: run(token=inner, sinks=[ShownTo(show)]), token)
 
@@ -425,9 +432,10 @@ class Session(SessionSettings):
         secrets: Mapping[str, str] | None,
         sinks: Sequence[EventSink],
         on_refusal: OnRefusal | None,
+        deps: Any,
     ) -> AsyncIterator[Run]:
         """A run that can be cancelled while the block runs, and is noted in the directory."""
-        with self._claimed(), self._secrecy.keeping(secrets or {}):
+        with self._claimed(), self._lending(deps), self._secrecy.keeping(secrets or {}):
             meter = self.open_meter(budget)
             run = self._work = self._new_run(on_event, sinks, meter, on_refusal)
             forget = run.token.follow(token)
@@ -444,6 +452,16 @@ class Session(SessionSettings):
                 if self._ends_with_run:
                     self._ends_with_run = False
                     await finish(self._close())
+
+    @contextlib.contextmanager
+    def _lending(self, deps: Any) -> Iterator[None]:
+        """While the block runs, tools get `deps`, or those of the session if it is None."""
+        before = self.deps
+        self.deps = before if deps is None else deps
+        try:
+            yield
+        finally:
+            self.deps = before
 
     @contextlib.contextmanager
     def _noted(self, prompt: str) -> Iterator[None]:

@@ -42,8 +42,9 @@ class ToolRegistry:
 
     def register(
         self, handler: ToolHandler | Callable[..., Any], *, concurrent: bool | None = None
-    ) -> None:
-        """Add `handler`, or replace the one that has the same name. A function becomes a tool.
+    ) -> ToolHandler:
+        """Add `handler`, or replace the one that has the same name, and return it. A function
+        becomes a tool.
 
         `concurrent` overrides `ToolHandler.is_concurrent`. Raises `ConfigError` if the handler's
         name, description or parameters cannot be sent to a model.
@@ -54,6 +55,7 @@ class ToolRegistry:
         self._handlers[handler.name] = handler
         if concurrent is not None:
             self._concurrent[handler.name] = concurrent
+        return handler
 
     def unregister(self, name: str) -> ToolHandler | None:
         """Take the handler `name` out and return it; None if there was none."""
