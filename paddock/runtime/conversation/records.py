@@ -91,7 +91,7 @@ _NAMES = {
 _NAMES_OF: Mapping[str, Mapping[str, str | None]] = {
     "approval_required": {"expires_at": None},
     "child_llm_end": {"session_id": "child_session_id"},
-    "tool_end": {"duration": "duration_ms", "metadata": None},
+    "tool_end": {"duration": "duration_ms", "metadata": None, "images": None},
 }
 """The same for one type of record. None: the field is not in it."""
 
@@ -122,7 +122,8 @@ def records(event: Event) -> tuple[Record, ...]:
         case MessageAdded():
             return ({"type": "message", **event.message},)
         case ToolFinished() | ToolBlocked():
-            message = tool_message(event.call_id, event.content)
+            images = event.images if isinstance(event, ToolFinished) else ()
+            message = tool_message(event.call_id, event.content, images)
             return ({"type": "message", **message}, _record(event))
         case ModelFinished():
             usage = usage_fields(event.usage)

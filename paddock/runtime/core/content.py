@@ -17,9 +17,6 @@ MAX_IMAGE_BYTES = 3_750_000
 MAX_IMAGES = 4
 """Of one tool result. The history has them in each later request."""
 
-IMAGE_TOKENS = 1500
-"""About what a service counts for an image."""
-
 
 @dataclass(frozen=True, slots=True)
 class ImagePart:

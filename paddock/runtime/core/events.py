@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paddock.runtime.core.approval import ApprovalOutcome, Approvals
+    from paddock.runtime.core.content import ImagePart
     from paddock.runtime.core.model import Message, Usage
 
 __all__ = [
@@ -203,7 +204,7 @@ class ToolProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolFinished:
-    """The result of a call that was started. `duration` is in seconds."""
+    """The result of a call that was started: a text, and images. `duration` is in seconds."""
 
     call_id: str
     tool_name: str
@@ -211,6 +212,7 @@ class ToolFinished:
     success: bool
     duration: float
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    images: Sequence[ImagePart] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from paddock._concurrency import finish
 from paddock._logs import get_logger
 from paddock.errors import ModelError, SandboxLost
 from paddock.runtime.core.cancellation import CancellationToken
+from paddock.runtime.core.content import bounded_images
 from paddock.runtime.core.events import ToolFinished, ToolProgress, ToolStarted
 from paddock.runtime.core.inside import part_of
 from paddock.runtime.core.output import truncate_output
@@ -120,8 +121,10 @@ class Execution:
         loop = asyncio.get_running_loop()
 
         def report(text: str) -> None:
-            shown = clean_text(str(text)[:MAX_PROGRESS_TEXT])
-            self._progress.append(ToolProgress(call_id=call.id, tool_name=call.name, text=shown))
+            if len(text) > MAX_PROGRESS_TEXT:  # half a secret at the end could not be found
+                text = self.out.redactor.beginning(text[:MAX_PROGRESS_TEXT])
+            told = ToolProgress(call_id=call.id, tool_name=call.name, text=clean_text(text))
+            self._progress.append(told)
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens
                 loop.call_soon_threadsafe(self._news.set)
 
@@ -152,10 +155,13 @@ class Execution:
             with part_of(), self.out.around(begun):
                 output = await registry.dispatch(invocation)
         self._errors[call.id] = output.error
+        images, left_out = bounded_images(output.images)
+        content = truncate_output(self.out.redactor.text(call.note + output.content))
         return ToolFinished(
             call_id=call.id,
             tool_name=call.name,
-            content=truncate_output(self.out.redactor.text(call.note + output.content)),
+            content=content + left_out,
+            images=images,
             success=output.success,
             duration=time.monotonic() - started,
             metadata=output.metadata,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from paddock.runtime.core.content import ImagePart
+
 __all__ = [
     "Message",
     "ModelClient",
@@ -174,8 +176,10 @@ class ModelClient(Protocol):
         ...
 
 
-def tool_message(call_id: str, content: str) -> Message:
-    return {"role": "tool", "tool_call_id": call_id, "content": content}
+def tool_message(call_id: str, content: str, images: Sequence[ImagePart] = ()) -> Message:
+    """Return a tool's result; with `images` its content is a list of parts."""
+    parts = [{"type": "text", "text": content}, *(image.to_part() for image in images)]
+    return {"role": "tool", "tool_call_id": call_id, "content": parts if images else content}
 
 
 def assistant_message(

@@ -65,7 +65,14 @@ def _redacted_part(key: str, value: Any, redactor: Redactor) -> Any:
         return value
     if key == "tool_calls" and isinstance(value, list):
         return [_redacted_call(call, redactor) for call in value]
+    if key == "content" and isinstance(value, list):
+        return [part if _is_image(part) else redactor.value(part) for part in value]
     return redactor.value(value)
+
+
+def _is_image(part: object) -> bool:
+    """Return whether `part` is image data, which a redactor could only break."""
+    return isinstance(part, dict) and part.get("type") == "image_url"
 
 
 def _redacted_call(call: dict[str, Any], redactor: Redactor) -> dict[str, Any]:

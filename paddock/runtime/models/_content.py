@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["text_of"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from paddock.runtime.core.model import Message
+
+__all__ = ["images_apart", "text_of"]
 
 
 def text_of(content: Any) -> str:
@@ -14,6 +19,24 @@ def text_of(content: Any) -> str:
     if isinstance(content, list):
         return "".join(map(_text_of_part, content))
     return ""
+
+
+def images_apart(messages: Iterable[Message]) -> list[Message]:
+    """Return `messages` with the images of tool results in a message of the user after these,
+    for services that take only text as a result."""
+    told: list[Message] = []
+    images: list[dict[str, Any]] = []
+    for message in messages:
+        if message["role"] != "tool" and images:
+            told.append({"role": "user", "content": images})
+            images = []
+        content = message.get("content")
+        if message["role"] == "tool" and isinstance(content, list):
+            images.append({"type": "text", "text": f"Result of {message['tool_call_id']}:"})
+            images += [part for part in content if part.get("type") != "text"]
+            message = {**message, "content": text_of(content)}
+        told.append(message)
+    return [*told, {"role": "user", "content": images}] if images else told
 
 
 def _text_of_part(part: Any) -> str:

@@ -13,6 +13,7 @@ import openai  # noqa: TID253 - this is the module that needs it, and is importe
 
 from paddock.errors import ConfigError
 from paddock.runtime.models._answer import AnswerBuilder
+from paddock.runtime.models._content import images_apart
 from paddock.runtime.models._endpoint import Endpoint, account, connection_settings
 from paddock.runtime.models._opaque import restored
 from paddock.runtime.models._service import (
@@ -116,7 +117,7 @@ class OpenAIModel(ServiceModel):
         return AnswerBuilder()
 
     def _body(self, request: ModelRequest) -> dict[str, Any]:
-        messages = [_message(each, self._name) for each in request.messages]
+        messages = [_message(each, self._name) for each in images_apart(request.messages)]
         body: dict[str, Any] = {"model": request.model, "messages": messages}
         if self.streams_tools or not request.tools:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
