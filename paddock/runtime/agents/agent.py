@@ -18,11 +18,11 @@ from paddock.runtime.tools.registry import ToolRegistry
 from paddock.runtime.tools.sql.config import parse_databases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
     from paddock.backends.base import Backend, ProgressCallback
     from paddock.process import CommandCallback
-    from paddock.runtime.core.model import ModelClient
+    from paddock.runtime.core.model import ModelClient, ModelEvent, ModelRequest
     from paddock.runtime.tools.base import ToolHandler
     from paddock.sandbox import Sandbox
 
@@ -36,7 +36,9 @@ class Agent(AgentDefinition):
     session takes a copy, so what changes in one session changes neither this agent nor another
     session.
 
-    `tools` are registered there: functions, see `tool`, and other handlers.
+    `tools` are registered there: functions, see `tool`, and other handlers. A `model` answers
+    instead of the one that `config` names. It stays the caller's to close, and must be able to
+    serve the event loops of all sessions.
 
     Raises `ConfigError` for an unknown profile, for an invalid description of databases, and for
     tools that no model can be offered or that have the same name.
@@ -47,8 +49,10 @@ class Agent(AgentDefinition):
         config: AgentConfig | None = None,
         *,
         tools: Iterable[ToolHandler | Callable[..., Any]] = (),
+        model: ModelClient | None = None,
     ) -> None:
         self._config = AgentConfig() if config is None else config
+        self._model = model
         self._registry = _registry(self._config)
         self._of_profile = frozenset(self._registry)
         own = ToolRegistry()
@@ -99,15 +103,18 @@ class Agent(AgentDefinition):
         return changed
 
     def create_client(self) -> ModelClient:
-        """A new client of the configured model, for the caller to close."""
+        """Return a client of the model, for the caller to close."""
+        if self._model is not None:
+            return _LentModel(self._model)
         return create_model(
             self.config.model, base_url=self.config.base_url, provider=self.config.provider
         )
 
     @property
-    def endpoint(self) -> tuple[str, str | None, str | None]:
+    def endpoint(self) -> tuple[object, ...]:
         """What its model client is made from: equal for agents that may share one."""
-        return self.config.model, self.config.base_url, self.config.provider
+        given = None if self._model is None else id(self._model)
+        return self.config.model, self.config.base_url, self.config.provider, given
 
     @property
     def workplace(self) -> tuple[object, ...]:
@@ -150,6 +157,19 @@ class Agent(AgentDefinition):
         if secrets:
             backend = dataclasses.replace(backend, secrets={**self.secrets, **secrets})
         return await backend.create(on_progress=on_progress, on_command=on_command)
+
+
+class _LentModel:
+    """A model that a session uses and its agent's maker closes."""
+
+    def __init__(self, model: ModelClient) -> None:
+        self._model = model
+
+    def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        return self._model.stream(request)
+
+    async def aclose(self) -> None:
+        """Leave the model open."""
 
 
 class _SystemPrompt:

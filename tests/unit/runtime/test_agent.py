@@ -40,6 +40,20 @@ class Meeting:
         """Nothing is open."""
 
 
+class Counting:
+    """A model that counts how often it is asked and closed."""
+
+    def __init__(self) -> None:
+        self.asked = self.closed = 0
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        self.asked += 1
+        yield ModelResponse(text=", ".join(message["content"] for message in request.messages))
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
 @pytest.mark.rows("S-8")
 def test_without_a_configuration_an_agent_has_the_default_one() -> None:
     agent = Agent()
@@ -117,3 +131,24 @@ def test_a_session_takes_its_agent_and_all_else_by_name_or_not_at_all() -> None:
     assert len(first.id) == len(second.id) == 8
     assert first.id != second.id
     assert first.state is not second.state
+
+
+async def test_an_agent_may_have_a_model_object_which_its_sessions_share_and_leave_open() -> None:
+    model = Counting()
+    agent = Agent(AgentConfig(system_prompt="x"), model=model)
+    for prompt in ("One.", "Two."):
+        async with Session(agent) as session:
+            assert (await session.run(prompt)).text == f"x, {prompt}"
+    assert (model.asked, model.closed) == (2, 0)
+    async with Session(agent, client=ScriptedModel([{"text": "Mine."}])) as session:
+        assert (await session.run("Who?")).text == "Mine."
+    assert model.asked == 2
+
+
+async def test_a_session_that_continues_as_another_agent_asks_that_ones_model() -> None:
+    first, second = Counting(), Counting()
+    async with Session(Agent(model=first)) as session:
+        await session.run("One.")
+        session.use(Agent(model=second))
+        await session.run("Two.")
+    assert (first.asked, second.asked) == (1, 1)
