@@ -55,6 +55,8 @@ class Server:
         self.spare: tuple[int, socket.socket] | None = None
         self.late: Sequence[str] = ()
         """Modules to import when nothing else is to be done."""
+        self.shown = b""
+        """The last order for a sandbox with an /etc of copies."""
         self.unwatched: set[int] = set()
         """Those of processes of which the host wants nothing any more."""
         self.poller.watch(host, lambda: os._exit(0))
@@ -102,6 +104,8 @@ class Server:
             orders = json.loads(packet)
             self.load(orders["modules"])
             self.late = orders.get("late", ())
+        elif b'"etc"' in packet:
+            self.shown = packet
         pid = self.give(packet, streams)
         self.reports[pid] = report = os.dup(report)
         self.poller.watch(report, lambda: self.on_signal_wanted(pid, report))
@@ -130,6 +134,8 @@ class Server:
         self.load(self.late)
         self.late = ()
         with suppress(OSError):  # then the next order makes one
+            if self.shown:  # forks find in memory what was read here
+                self.copies.of(_looks(json.loads(self.shown)["etc"]["copies"]), {})
             self.spare = self.spare or self.new_spare()
 
     def new_spare(self) -> tuple[int, socket.socket]:
@@ -207,8 +213,12 @@ def obey(orders: dict[str, Any], streams: Sequence[int], copies: Copies, parent:
         (warden.be_plain_guest if "umask" in orders else warden.guard)(orders, parent)
     if "etc" in orders:
         etc = orders["etc"]
-        etc["files"] = copies.of([Look(*look) for look in etc.pop("copies")], etc.pop("texts"))
+        etc["files"] = copies.of(_looks(etc.pop("copies")), etc.pop("texts"))
     launcher.launch(orders)
+
+
+def _looks(told: Sequence[Sequence[Any]]) -> list[Look]:
+    return [Look(*look) for look in told]
 
 
 def arrange(wanted: dict[int, int]) -> None:
