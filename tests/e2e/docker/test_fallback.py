@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -243,17 +242,13 @@ async def test_orphans_are_reaped(recipe: DockerBackend) -> None:
 async def test_a_pattern_that_takes_for_ever_holds_up_nobody(recipe: DockerBackend) -> None:
     async with recipe.sandbox() as sandbox:
         await sandbox.fs.write_text("trap", "a" * 64 + "b\n")
-        slowest, started = 0.0, time.monotonic()
         searching = asyncio.create_task(sandbox.fs.grep("(a|a)+$"))
-        while time.monotonic() - started < 1.5:
-            turn = time.monotonic()
-            await asyncio.sleep(0.01)
-            slowest = max(slowest, time.monotonic() - turn)
+        for _ in range(10):
+            assert (await sandbox.exec("true")).ok
         assert not searching.done()
         searching.cancel()
         with pytest.raises(asyncio.CancelledError):
             await searching
-        assert slowest < 0.5
 
 
 # ------------------------------------------------------------------------- how it ends
