@@ -7,6 +7,7 @@ tool results, and is summarised only if that does not suffice. All that is kept 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -80,7 +81,7 @@ class HistoryCompactor:
         room = self._room(request, window)
         await caller.out.emit(CompactionStarted(trigger="auto"))
         if self.state.estimate_tokens() > room:  # a request for a summary would not fit either
-            kept = shorten(self.state.messages, room // 2)
+            kept = await asyncio.to_thread(shorten, self.state.messages, room // 2)
             if estimate_tokens(kept) <= FULL * room:
                 await self._finish(caller, kept, "", "auto")
                 return True
@@ -94,7 +95,7 @@ class HistoryCompactor:
         room = self.state.estimate_tokens() // 2
         if room < LEAST_ROOM:
             raise _cannot_shrink(self._estimate(request), error)
-        kept = shorten(self.state.messages, room)
+        kept = await asyncio.to_thread(shorten, self.state.messages, room)
         has_answers = any(message["role"] == "assistant" for message in kept)
         if not has_answers:  # of earlier runs there are only prompts, which nobody answered
             kept = [*(shortened(message, SAID_TOKENS) for message in kept[:-1]), *kept[-1:]]
@@ -137,7 +138,9 @@ class HistoryCompactor:
         """Put the last prompts and a summary in place of the history: each in a quarter of
         `room`. The history is sent as far as it fits into `room`, or whole if it `fits`; less of
         it if the service refuses that."""
-        history = self.state.messages if fits else fit(self.state.messages, room)
+        history: Sequence[Message] = self.state.messages
+        if not fits:
+            history = await asyncio.to_thread(fit, history, room)
         summary = ""
         while not summary:
             try:
@@ -146,7 +149,7 @@ class HistoryCompactor:
                 room = estimate_tokens(history) // 2
                 if room < LEAST_ROOM:
                     raise _cannot_shrink(self._estimate(request), error) from error
-                history = fit(history, room)
+                history = await asyncio.to_thread(fit, history, room)
         kept: list[Message] = []
         left = room // 4
         for prompt in reversed(recent_prompts(self.state.messages)):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock._directory import PrivateDirectory, lock_file
 from paddock._logs import get_logger
-from paddock.runtime.conversation.trace import MAX_TRACE
+from paddock.runtime.conversation.trace import MAX_TRACE, PIECE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,6 +138,15 @@ class SessionDirectory:
             return Writer(pid=writer["pid"], host=writer["host"], since=writer["since"])
         except (KeyError, TypeError):
             return None
+
+    @property
+    def has_long_trace(self) -> bool:
+        """Whether the trace takes noticeably long to read."""
+        try:
+            with self.files.open_reader(TRACE) as trace:
+                return os.fstat(trace.fileno()).st_size > PIECE
+        except OSError:
+            return False
 
     def locked(self) -> bool:
         """Whether a process writes the session at this moment; not if that cannot be seen."""

@@ -117,6 +117,8 @@ class Journal(EventSink):
         log = await acquire(opening, _closed)
         completed = False
         try:
+            if self._begins(log):  # a long history takes a while to write
+                await asyncio.to_thread(self._write_snapshot, log)
             with self._writing(log, out):
                 async with _renewed(log, lost):
                     yield
@@ -171,13 +173,20 @@ class Journal(EventSink):
 
     def _take_in(self, log: ConversationLog) -> None:
         self._replay(log.found)
-        begun = self.state.messages or self.state.system_prompt is not None
-        if log.end == 0 and begun:
-            for record in self.state.snapshot():  # a new trace has to tell where it begins
-                log.append(stamped(record))
+        if self._begins(log):
+            self._write_snapshot(log)
         self.state.trace_end = log.end
         if log.torn is not None:
             _log.warning("the trace of %s ended in %d torn bytes", self._key, log.torn.size)
+
+    def _begins(self, log: ConversationLog) -> bool:
+        """Whether `log` is new and has to say first what the state holds."""
+        begun = self.state.messages or self.state.system_prompt is not None
+        return log.end == 0 and bool(begun)
+
+    def _write_snapshot(self, log: ConversationLog) -> None:
+        for record in self.state.snapshot():
+            log.append(stamped(record))
 
     def _repairs(self, torn: TornTail | None) -> Iterator[Event]:
         """Events that close what a process that died left open."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from paddock.runtime.conversation.records import Record
     from paddock.runtime.conversation.trace import TraceContent
 
-__all__ = ["DirectoryConversationStore"]
+__all__ = ["DirectoryConversationStore", "session_locked"]
 
 
 class DirectoryConversationStore:
@@ -38,7 +38,7 @@ class DirectoryConversationStore:
             directory.make()
             return _TraceLog(directory, start)
         except BlockingIOError as error:
-            raise _locked(conversation_id, directory) from error
+            raise session_locked(conversation_id, directory) from error
         except OSError as error:
             place = error.filename or directory.trace
             raise TraceWriteError(f"cannot open {place}: {error.strerror}") from error
@@ -92,7 +92,8 @@ def _pieces(trace: BinaryIO, start: int) -> Iterator[TraceContent]:
             start = content.end
 
 
-def _locked(conversation_id: str, directory: SessionDirectory) -> SessionLocked:
+def session_locked(conversation_id: str, directory: SessionDirectory) -> SessionLocked:
+    """Return the error that says who writes the session in `directory`."""
     writer = directory.holder()
     if writer is None:
         return SessionLocked(conversation_id)

@@ -20,7 +20,7 @@ from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.conversation.journal import Journal
 from paddock.runtime.conversation.results import AgentEvents
 from paddock.runtime.conversation.state import State
-from paddock.runtime.conversation.traces import DirectoryConversationStore
+from paddock.runtime.conversation.traces import DirectoryConversationStore, session_locked
 from paddock.runtime.core.approval import check_on_refusal
 from paddock.runtime.core.cancellation import CancellationToken, CancelScope
 from paddock.runtime.core.emitter import Emitter
@@ -126,6 +126,7 @@ class Session(SessionSettings):
         self._busy = False
         self._stale: set[Keeper[Any]] = set()
         self._ends_with_run = False
+        self._is_behind = False
         self.budget = budget
 
     @property
@@ -138,6 +139,9 @@ class Session(SessionSettings):
 
     @property
     def state(self) -> State:
+        """The conversation. Blocks, where a long trace was not read yet; see `load`."""
+        if self._is_behind and not self._busy:
+            self.recover()
         return self._state
 
     @property
@@ -277,13 +281,30 @@ class Session(SessionSettings):
             self._tell_others_of_cancel()
         return Ending(work)
 
-    def recover(self) -> None:
-        """Bring the state up to what the trace says, and close a run whose process died.
+    def recover(self, *, later: bool = False) -> None:
+        """Bring the state up to what the trace says, and close a run whose process died. Blocks.
 
-        Each run begins with this. Raises `SessionLocked` and `TraceError`.
+        Each run begins with this. With `later` it happens when `state` is first used, in `load`
+        or in the next run. Raises `SessionLocked` and `TraceError`.
         """
+        if later and self.directory is not None:
+            if self.directory.locked():
+                raise session_locked(self.id, self.directory)
+            self._is_behind = True
+            return
         with self._claimed(), self._journal.writing(self._emitter()):
-            pass
+            self._is_behind = False
+
+    async def load(self) -> State:
+        """`recover`, without holding up the event loop; return the state.
+
+        Raises `SessionError` while a run is going on, `SessionLocked` and `TraceError`.
+        """
+        with self._claimed():
+            await self._journal.catch_up()
+            async with self._journal.holding(self._emitter(), _ignore):
+                self._is_behind = False
+        return self._state
 
     async def compact(
         self, custom_instructions: str = "", trigger: CompactionTrigger = "manual"
@@ -299,7 +320,9 @@ class Session(SessionSettings):
             await self._journal.catch_up()
             work = self._work = self._new_compaction()
             try:
-                return await work.execute(custom_instructions, trigger)
+                result = await work.execute(custom_instructions, trigger)
+                self._is_behind = False
+                return result
             finally:
                 self._work = None
                 work.ended.set()
@@ -443,6 +466,7 @@ class Session(SessionSettings):
                 await self._journal.catch_up()  # `close` has a run to wait for already
                 noted = self._noted(self.redactor.text(prompt))
                 async with self._journal.holding(run.out, run.token.cancel):
+                    self._is_behind = False
                     with noted, part_of(run.task):
                         yield run
             finally:
@@ -561,6 +585,10 @@ def _require_apart(
         require_out_of_reach(
             store.path, agent.config, what="the store", advice="choose a file elsewhere"
         )
+
+
+def _ignore(_: str) -> None:
+    """Nothing is going on that could be cancelled."""
 
 
 async def _connect(scope: SecretScope) -> ModelClient:

@@ -132,9 +132,10 @@ class SessionStore:
 
         Without `agent` and `agent_config` the agent is the one that was saved with it.
         A call that was running when its process died gets a result that says so; it
-        is not run again. Raises `FileNotFoundError`, `SessionLocked` if another
-        process runs it, `TraceError` if its trace is damaged, and `TypeError` where both
-        `agent` and `agent_config` are given.
+        is not run again. A long trace is read when the next run begins, without holding up the
+        event loop, or when `Session.state` is first used. Raises `FileNotFoundError`,
+        `SessionLocked` if another process runs it, `TraceError` if its trace is damaged (a long
+        one: when it is read), and `TypeError` where both `agent` and `agent_config` are given.
         """
         if agent is not None and agent_config is not None:
             raise TypeError("resume() takes an agent or the configuration of one, not both")
@@ -148,7 +149,7 @@ class SessionStore:
             client=client,
             secrets=secrets,
         )
-        session.recover()
+        session.recover(later=directory.has_long_trace)
         directory.clear_cancel()
         return session
 
