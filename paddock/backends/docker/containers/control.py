@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from paddock._concurrency import acquire, finish
 from paddock.backends.docker.containers import commits
+from paddock.backends.docker.containers.exit_reason import exit_reason
 from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.engine.features import missing
 from paddock.backends.guest.link import Liveness, State
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from paddock.backends.docker.containers.forks import Forks
     from paddock.backends.docker.containers.plan import ContainerPlan
+    from paddock.backends.docker.engine.attach import AttachedStream
     from paddock.backends.docker.engine.client import Engine
     from paddock.backends.guest.link import Link
     from paddock.backends.guest.monitor import Heart
@@ -68,6 +70,11 @@ class ContainerSandbox(Sandbox):
     _forks: Forks
     _link: Link
     _heart: Heart
+    _stream: AttachedStream
+
+    async def _exit_reason(self) -> str:
+        log = self._stream.log
+        return await exit_reason(self._engine, self._plan.container, said=log)
 
     async def snapshot(self, name: str) -> Image:
         self._need_files("snapshot()")

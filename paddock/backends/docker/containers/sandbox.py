@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from paddock.backends.docker.containers import removal
 from paddock.backends.docker.containers.control import ContainerSandbox, controls
-from paddock.backends.docker.containers.exit_reason import exit_reason
 from paddock.backends.docker.containers.plan import BACKEND
 from paddock.backends.docker.engine.attach import join_stream
 from paddock.backends.docker.engine.client import EngineError
@@ -99,10 +98,6 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
             reconnect=self._reconnect,
             exit_reason=self._exit_reason,
         )
-
-    async def _exit_reason(self) -> str:
-        log = self._stream.log
-        return await exit_reason(self._engine, self._plan.container, said=log)
 
     async def _reconnect(self) -> bool:
         """Find the guest again over another stream; False if it has ended or cannot be found."""

@@ -14,7 +14,6 @@ from paddock.backends.docker.containers.control import (
     ContainerSandbox,
     controls,
 )
-from paddock.backends.docker.containers.exit_reason import exit_reason
 from paddock.backends.docker.containers.plan import BACKEND
 from paddock.backends.docker.containers.sandbox import STRICT
 from paddock.backends.docker.engine.client import EngineError
@@ -137,10 +136,6 @@ class FallbackSandbox(ContainerSandbox):
         finally:
             self._pausing.set()
             self._pausing = None
-
-    async def _exit_reason(self) -> str:
-        log = self._stream.log
-        return await exit_reason(self._engine, self._plan.container, said=log)
 
     def _on_over(self) -> None:
         for process in self._processes:
