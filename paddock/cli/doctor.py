@@ -12,12 +12,12 @@ import shutil
 from importlib import metadata
 from typing import TYPE_CHECKING, Literal
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from paddock.cli import options
 from paddock.cli.errors import explain
+from paddock.cli.tables import table_console
 from paddock.cli.text import plain
 from paddock.errors import PaddockError
 
@@ -70,7 +70,7 @@ def doctor(as_json: options.AsJson = False) -> None:
     if as_json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
         return
-    Console(highlight=False).print(_table(findings))
+    table_console().print(_table(findings))
 
 
 def examine() -> Iterator[Finding]:

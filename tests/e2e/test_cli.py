@@ -190,6 +190,8 @@ def test_doctor_says_what_to_do_about_what_is_missing(paddock: Paddock) -> None:
     shown = paddock("doctor")
     assert shown.returncode == 0
     assert all(name in shown.stdout for name in findings)
+    # In a pipe no sentence is broken into lines.
+    assert all(finding["detail"] in shown.stdout for finding in findings.values())
 
 
 def test_doctor_does_not_show_a_key(paddock: Paddock) -> None:
