@@ -72,9 +72,25 @@ from .runtime.service.runtime import (
     session_usage as session_usage,
     start_runtime as start_runtime,
 )
+from .runtime.approvals.directory_store import DirectoryApprovalStore as DirectoryApprovalStore
+from .runtime.approvals.policies import (
+    AskAlso as AskAlso,
+    AskAlways as AskAlways,
+    AskByProfile as AskByProfile,
+    AskNever as AskNever,
+    AskWhen as AskWhen,
+)
+from .runtime.approvals.sqlite_store import SqliteApprovalStore as SqliteApprovalStore
+from .runtime.approvals.stores import MemoryApprovalStore as MemoryApprovalStore
 from .runtime.core.approval import (
+    Approval as Approval,
     ApprovalCallback as ApprovalCallback,
     ApprovalInterrupt as ApprovalInterrupt,
+    ApprovalPolicy as ApprovalPolicy,
+    ApprovalRequest as ApprovalRequest,
+    ApprovalStore as ApprovalStore,
+    Decision as Decision,
+    ProposedCall as ProposedCall,
     ToolApprovalItem as ToolApprovalItem,
     ToolDecision as ToolDecision,
 )

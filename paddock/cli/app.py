@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from paddock.cli.approvals import approvals
 from paddock.cli.demo import demo
 from paddock.cli.doctor import doctor
 from paddock.cli.exec import exec_
@@ -79,6 +80,7 @@ app.command()(run)
 # What follows the program is for the program, with or without a `--` before it.
 app.command(name="exec", context_settings={"allow_interspersed_args": False})(exec_)
 app.add_typer(sessions, name="sessions")
+app.add_typer(approvals, name="approvals")
 app.command()(export)
 app.command()(ps)
 app.command()(cancel)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from paddock.cli.options import ApprovalWay
     from paddock.runtime.conversation.results import AgentEvent, RunResult
     from paddock.runtime.core.emitter import Envelope
     from paddock.runtime.session.session import Session
@@ -44,21 +45,25 @@ _EXIT_CODES = {"completed": 0, "cancelled": 130}
 
 async def converse(
     session: Session,
-    prompt: str,
+    prompt: str | None,
     *,
     approves_all: bool,
+    approvals: ApprovalWay = "ask",
     max_turns: int | None,
     as_json: bool,
     output: Path | None = None,
     preview_lines: int = PREVIEW_LINES,
 ) -> int:
-    """Run `prompt` and close the session. Returns the exit code that tells how it went.
+    """Run `prompt`, or resume without one, and close the session. Returns the exit code that
+    tells how it went.
 
     The answer of a run that completes goes to the new file `output` too.
     """
     keep_quiet(session.redactor)
     approver = Approver(approves_all=approves_all)
-    if not session.agent.config.auto_approve:
+    if approvals != "ask":
+        session.approval_wait = approvals == "wait"
+    elif not session.agent.config.auto_approve:
         session.approval_callback = approver
     async with session, observed(session):
         if as_json:
@@ -72,21 +77,32 @@ async def converse(
     return _EXIT_CODES.get(result.status, 1)
 
 
-async def _print_trace(session: Session, prompt: str, max_turns: int | None) -> RunResult:
+async def _print_trace(session: Session, prompt: str | None, max_turns: int | None) -> RunResult:
     lines = TraceLines(session)
     try:
-        return await session.run(prompt=prompt, max_turns=max_turns, sinks=[lines])
+        return await _run(session, prompt, max_turns=max_turns, sinks=[lines])
     finally:
         await lines.flush()
 
 
+async def _run(session: Session, prompt: str | None, **options: Any) -> RunResult:
+    if prompt is None:
+        return await session.resume(**options)
+    return await session.run(prompt, **options)
+
+
 async def _narrate(
-    session: Session, prompt: str, max_turns: int | None, preview_lines: int
+    session: Session, prompt: str | None, max_turns: int | None, preview_lines: int
 ) -> RunResult:
     console = Console(highlight=False)
     result = await narrate(session, prompt, console, max_turns, preview_lines)
     note = f"{result.status}: {describe_usage(result.usage)}"
-    if session.directory is not None:
+    if result.interruptions:
+        note += (
+            "\nanswer what waits with: paddock approvals list, paddock approvals answer ID\n"
+            f"then continue with: paddock sessions resume {session.id}"
+        )
+    elif session.directory is not None:
         note += f"\nsession {session.id}; go on with: paddock sessions resume {session.id} PROMPT"
     typer.echo(note, err=True)
     return result
@@ -94,7 +110,7 @@ async def _narrate(
 
 async def narrate(
     session: Session,
-    prompt: str,
+    prompt: str | None,
     console: Console,
     max_turns: int | None,
     preview_lines: int = PREVIEW_LINES,
@@ -109,7 +125,7 @@ async def narrate(
 
     try:
         with provisioning(beside=console) as session.on_provision:
-            result = await session.run(prompt=prompt, max_turns=max_turns, on_event=show)
+            result = await _run(session, prompt, max_turns=max_turns, on_event=show)
     finally:
         narrator.finish_line()
     for event in result.events:
@@ -180,7 +196,9 @@ class Approver:
             self.was_alone = True
             call = describe_call(tool_name, arguments)
             typer.echo(f"paddock: denied, nobody is there to approve it: {call}", err=True)
-            typer.echo("  run it in a terminal, or with --auto-approve", err=True)
+            typer.echo(
+                "  run it in a terminal, or with --approvals later or --auto-approve", err=True
+            )
             return False
         shown = plain(json.dumps(dict(arguments), indent=2, ensure_ascii=False, default=str))
         async with self._turn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PROMPT_HELP",
+    "ApprovalWay",
+    "Approvals",
     "AsJson",
     "AutoApprove",
     "BackendName",
@@ -233,6 +235,16 @@ AutoApprove = Annotated[
         "--auto-approve/--no-auto-approve",
         "-y",
         help="Do not ask before dangerous calls, this time; or do, whatever a file says.",
+    ),
+]
+ApprovalWay = Literal["ask", "wait", "later"]
+Approvals = Annotated[
+    ApprovalWay,
+    typer.Option(
+        "--approvals",
+        help="How dangerous calls are approved. ask: at this terminal. wait: the run waits until "
+        "they are answered by `paddock approvals answer`. later: it ends, and continues by "
+        "`paddock sessions resume ID`.",
     ),
 ]
 SessionDir = Annotated[

@@ -98,7 +98,10 @@ def render(event: AgentEvent) -> Text | None:
             return Text.assemble(("✗ not allowed: ", "bold yellow"), call)
         case "error":
             return Text(f"✗ {plain(event.content or 'failed')}", style="bold red")
-        case "cancelled" | "interruption" | "compact_end" | "retry":
+        case "interruption":
+            call = describe_call(event.tool_name or "", event.tool_args or {})
+            return Text.assemble(("? waits for an approval: ", "yellow"), call)
+        case "cancelled" | "compact_end" | "retry":
             return Text(plain(event.content or event.type), style="yellow")
         case _:
             return None

@@ -95,6 +95,7 @@ def run(
     ] = None,
     max_turns: options.MaxTurns = None,
     auto_approve: options.AutoApprove = None,
+    approvals: options.Approvals = "ask",
     resume: Annotated[
         str | None,
         typer.Option(
@@ -172,6 +173,7 @@ def run(
         text = None if found else initial_prompt(agent_config)
     if text is None:
         _require_conversation(output, as_json)
+        _require_asking(approvals)
     store = found[0] if found else open_store(session_dir)
     agent = Agent(agent_config)
     resumed = store.resume(found[1], agent, secrets=secrets) if found else None
@@ -198,6 +200,7 @@ def run(
                 resumed or create(),
                 text,
                 approves_all=bool(auto_approve),
+                approvals=approvals,
                 max_turns=max_turns,
                 as_json=as_json,
                 output=output,
@@ -205,6 +208,11 @@ def run(
             )
         )
     )
+
+
+def _require_asking(approvals: options.ApprovalWay) -> None:
+    if approvals != "ask":
+        raise ConfigError(f"--approvals {approvals} needs a prompt: a conversation asks here")
 
 
 def _require_conversation(output: Path | None, as_json: bool) -> None:

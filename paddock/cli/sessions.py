@@ -18,6 +18,7 @@ from paddock.cli import options
 from paddock.cli.agents import AgentOptions, configure, read_config
 from paddock.cli.conversation import converse
 from paddock.cli.databases import with_databases
+from paddock.cli.lines import is_terminal
 from paddock.cli.running import run
 from paddock.cli.sandbox_options import SandboxOptions, with_sandbox_options
 from paddock.cli.tables import table_console
@@ -107,10 +108,13 @@ def show(
 def resume(
     context: typer.Context,
     session: SessionId,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help=options.PROMPT_HELP)],
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="[PROMPT]", help=options.PROMPT_HELP)
+    ] = None,
     model: options.Model = None,
     max_turns: options.MaxTurns = None,
     auto_approve: options.AutoApprove = None,
+    approvals: options.Approvals = "ask",
     session_dir: options.SessionDir = None,
     as_json: options.AsJson = False,
     *,
@@ -118,14 +122,21 @@ def resume(
 ) -> None:
     """Go on with a session: the agent remembers the conversation, its sandbox is a new one.
 
-    It is made as the first one was, and options change that. --backend describes it
+    Without a prompt it continues where it stopped: with calls that were approved meanwhile (see
+    `paddock approvals`), or by asking a model again that failed.
+
+    The sandbox is made as the first one was, and options change that. --backend describes it
     anew: then a paddock.toml holds, too. Secrets are not kept, so give them again.
 
         paddock sessions resume latest "Now write a test for it"
+
+        paddock sessions resume latest
     """
     from paddock.runtime.agents.agent import Agent
 
-    text = options.read_prompt(prompt)
+    text = None if prompt is None else options.read_prompt(prompt)
+    if text is None and approvals == "ask" and not is_terminal():
+        approvals = "later"  # what nobody has answered yet can still be answered
     secrets = sandbox.secrets()
     store = open_store(session_dir)
     name = find_session(store, session)
@@ -136,7 +147,12 @@ def resume(
     agent = Agent(with_databases(config, file=None, saved=True))
     resumed = store.resume(name, agent, secrets=secrets)
     talk = converse(
-        resumed, text, approves_all=bool(auto_approve), max_turns=max_turns, as_json=as_json
+        resumed,
+        text,
+        approves_all=bool(auto_approve),
+        approvals=approvals,
+        max_turns=max_turns,
+        as_json=as_json,
     )
     raise typer.Exit(run(talk))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from paddock.errors import ConfigError, SandboxLost
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
-from paddock.runtime.approvals.policies import ByTools, WithFloor
+from paddock.runtime.approvals.policies import AskAlso, AskByTools
 from paddock.runtime.conversation.results import RunResult, run_usage
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.calling import call
@@ -166,7 +166,7 @@ class _Oversight:
         own = replace(own, callback=callback, policy=above.policy)
         if task.agent is not None:
             auto_approve = own.auto_approve and above.auto_approve
-            policy = above.policy and WithFloor(ByTools(own.registry), above.policy)
+            policy = above.policy and AskAlso(AskByTools(own.registry), above.policy)
             return replace(own, auto_approve=auto_approve, policy=policy)
         return replace(own, registry=self._lend(above.registry), auto_approve=above.auto_approve)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from paddock._logs import get_logger
 from paddock.runtime.core.approval import ApprovalPolicy, ProposedCall
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from paddock.runtime.permissions.profile import PermissionProfile
 
 __all__ = [
-    "ALWAYS",
-    "NEVER",
-    "ByPredicate",
-    "ByProfile",
-    "ByTools",
+    "AskAlso",
+    "AskAlways",
+    "AskByProfile",
+    "AskByTools",
+    "AskNever",
+    "AskWhen",
     "Predicate",
-    "WithFloor",
     "needs_approval",
 ]
 
@@ -35,19 +35,23 @@ _log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Constant:
-    required: bool
+class AskNever:
+    """Asks for no approval."""
 
     async def requires_approval(self, call: ProposedCall) -> bool:
-        return self.required
-
-
-NEVER: Final[ApprovalPolicy] = _Constant(False)
-ALWAYS: Final[ApprovalPolicy] = _Constant(True)
+        return False
 
 
 @dataclass(frozen=True, slots=True)
-class ByPredicate:
+class AskAlways:
+    """Asks for an approval of each call."""
+
+    async def requires_approval(self, call: ProposedCall) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class AskWhen:
     """Asks for an approval where `predicate` says so, fails, or answers anything but a bool."""
 
     predicate: Predicate
@@ -57,7 +61,7 @@ class ByPredicate:
 
 
 @dataclass(frozen=True, slots=True)
-class ByProfile:
+class AskByProfile:
     """Asks for an approval where `profile` does; see `PermissionProfile.requires_approval`."""
 
     profile: PermissionProfile
@@ -67,7 +71,7 @@ class ByProfile:
 
 
 @dataclass(frozen=True, slots=True)
-class ByTools:
+class AskByTools:
     """Asks for an approval where the tools' registry does: their handlers, or its profile."""
 
     tools: ToolCatalog
@@ -77,8 +81,9 @@ class ByTools:
 
 
 @dataclass(frozen=True, slots=True)
-class WithFloor:
-    """Asks for an approval where `policy` does, and where `floor` does, whatever `policy` says."""
+class AskAlso:
+    """Asks for an approval where `policy` does, and also where `floor` does, whatever `policy`
+    says."""
 
     policy: ApprovalPolicy
     floor: ApprovalPolicy

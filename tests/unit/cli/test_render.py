@@ -62,7 +62,7 @@ def test_a_result_that_is_json_by_accident_is_shown_as_it_is() -> None:
         AgentEvent("tool_blocked", tool_name=EVIL, tool_args={"path": EVIL}),
         AgentEvent("error", content=EVIL),
         AgentEvent("cancelled", content=EVIL),
-        AgentEvent("interruption", content=EVIL),
+        AgentEvent("interruption", tool_name=EVIL, tool_args={"command": EVIL}),
         AgentEvent("compact_end", content=EVIL),
     ],
     ids=lambda event: event.type,

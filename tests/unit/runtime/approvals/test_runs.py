@@ -11,10 +11,11 @@ import pytest
 
 from paddock.errors import ConfigError, SessionError
 from paddock.runtime.approvals.directory_store import DirectoryApprovalStore
-from paddock.runtime.approvals.policies import ALWAYS, NEVER, ByPredicate
+from paddock.runtime.approvals.policies import AskAlso, AskAlways, AskByProfile, AskNever, AskWhen
 from paddock.runtime.approvals.sqlite_store import SqliteApprovalStore
 from paddock.runtime.core.approval import ApprovalInterrupt, Decision, ProposedCall
 from paddock.runtime.core.events import ApprovalRequested, ApprovalResolved
+from paddock.runtime.permissions.profile import load_profile
 from tests.unit.runtime.conftest import FunctionTool
 from tests.unit.runtime.deploying import NOBODY, Deploys, call, echo, results
 
@@ -422,9 +423,11 @@ async def test_a_policy_decides_instead_of_the_tools(
     turns = [{"tool_calls": calls}, {"text": "Ok."}]
     for policy, expected in [
         (None, ["deploy"]),
-        (NEVER, []),
-        (ALWAYS, ["echo", "deploy"]),
-        (ByPredicate(lambda each: each.args.get("text") == "1"), ["echo"]),
+        (AskNever(), []),
+        (AskAlways(), ["echo", "deploy"]),
+        (AskWhen(lambda each: each.args.get("text") == "1"), ["echo"]),
+        (AskAlso(AskNever(), floor=AskWhen(lambda each: each.tool == "deploy")), ["deploy"]),
+        (AskByProfile(load_profile("unrestricted")), []),
     ]:
         session = open_session(turns, echo, asking(deploys.deploy))
         session.approval_callback, session.approval_policy = note, policy
@@ -442,7 +445,7 @@ async def test_a_policy_that_fails_or_changes_its_call_lets_nothing_by(
 
     for predicate in (fail, lambda _: None, lambda _: 0):
         session = open_session([DEPLOY, {"text": "Ok."}], deploys.deploy, config=NOBODY)
-        session.approval_policy = ByPredicate(predicate)  # type: ignore[arg-type]
+        session.approval_policy = AskWhen(predicate)  # type: ignore[arg-type]
         assert (await session.run("Go.")).status == "interrupted"
         assert not deploys.done
 

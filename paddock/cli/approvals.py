@@ -1,0 +1,322 @@
+"""``paddock approvals``: the calls that wait for somebody, and answering them, from any process.
+
+They are in the directories of the sessions, or in a file that a program keeps them in.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from paddock.cli import options
+from paddock.cli.running import run
+from paddock.cli.steering import existing_store
+from paddock.cli.tables import table_console
+from paddock.cli.text import one_line, plain
+from paddock.errors import ConfigError, SessionError
+from paddock.runtime.core.approval import Decision
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from paddock.runtime.core.approval import Approval, ApprovalOutcome, ApprovalStore
+
+__all__ = ["approvals"]
+
+approvals = typer.Typer(
+    no_args_is_help=True,
+    help="List, look at and answer calls that wait for an approval, from any process.",
+    epilog="A call waits where `paddock run --approvals wait` or `later` met it, or a program "
+    "whose session has nobody to ask. With `wait` the run continues when it is answered, and "
+    "else by `paddock sessions resume ID`.",
+)
+
+ApprovalId = Annotated[
+    str, typer.Argument(metavar="ID", help="An approval's id, or the beginning of one.")
+]
+StoreFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="The file of a SqliteApprovalStore, instead of the sessions' directories.",
+    ),
+]
+Status = Annotated[
+    Literal["pending", "answered", "expired", "withdrawn", "all"],
+    typer.Option("--status", help="Which ones."),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """An approval, where it is kept, and the session whose directory that is."""
+
+    approval: Approval
+    store: ApprovalStore
+    session: str | None
+
+    @property
+    def id(self) -> str:
+        return self.approval.request.id
+
+
+@approvals.command(name="list")
+def list_(
+    session: Annotated[
+        str, typer.Option("--session", metavar="ID", help="Of this session only.")
+    ] = "",
+    status: Status = "pending",
+    session_dir: options.SessionDir = None,
+    store: StoreFile = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """List approvals, oldest first: those that wait, unless told otherwise.
+
+    paddock approvals list
+
+    paddock approvals list --status all --session 3f2a
+
+    paddock approvals list --store runs.db --json
+    """
+    found = run(_find(session_dir, store))
+    found = [each for each in found if each.approval.request.session_id.startswith(session)]
+    if status != "all":
+        found = [each for each in found if each.approval.status == status]
+    if as_json:
+        print(json.dumps([_data(each.approval) for each in found], indent=2))
+    elif found:
+        table_console().print(_table(found))
+    else:
+        what = "No approvals" if status == "all" else f"No approval is {status}"
+        typer.echo(f"{what}. --status all shows those of every status.", err=True)
+
+
+@approvals.command()
+def show(
+    approval: ApprovalId,
+    session_dir: options.SessionDir = None,
+    store: StoreFile = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what is to be approved, whole: the tool, its arguments, and who asks.
+
+    paddock approvals show 8c1f
+    """
+    found = run(_one(session_dir, store, approval))
+    if as_json:
+        print(json.dumps(_data(found.approval), indent=2))
+    else:
+        for line in _described(found.approval):
+            print(plain(line))
+
+
+@approvals.command()
+def answer(
+    approval: ApprovalId,
+    approve: Annotated[bool, typer.Option("--approve", help="Let the call run.")] = False,
+    reject: Annotated[bool, typer.Option("--reject", help="Refuse it.")] = False,
+    revise: Annotated[
+        str | None,
+        typer.Option(
+            "--revise",
+            metavar="FILE",
+            help="Let it run with other arguments: a JSON or YAML file (- is stdin) with those "
+            "that change. They have to fit the tool.",
+        ),
+    ] = None,
+    feedback: Annotated[
+        str | None, typer.Option("--feedback", metavar="TEXT", help="For the model to read.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="NAME", help="Who answers. Default: your name.")
+    ] = None,
+    session_dir: options.SessionDir = None,
+    store: StoreFile = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Answer a call that waits. Of several answers the first one counts.
+
+    paddock approvals answer 8c1f --approve
+
+    paddock approvals answer 8c1f --reject --feedback "Not on a Friday."
+
+    echo '{"where": "staging"}' | paddock approvals answer 8c1f --revise -
+    """
+    outcome = _outcome(approve, reject, revise)
+    decision = Decision(
+        outcome=outcome,
+        feedback=feedback,
+        partial=None if revise is None else _partial(revise),
+        by=by or _own_name(),
+    )
+    found = run(_answer(session_dir, store, approval, decision))
+    if as_json:
+        print(json.dumps(_data(found.approval), indent=2))
+        return
+    request = found.approval.request
+    print(f"{outcome}: {_call(found.approval, 80)}")
+    if found.session is not None and not _runs(existing_store(session_dir).base_dir, found.session):
+        typer.echo(f"continue with: paddock sessions resume {request.session_id}", err=True)
+
+
+async def _answer(
+    session_dir: Path | None, file: Path | None, prefix: str, decision: Decision
+) -> _Found:
+    found = await _one(session_dir, file, prefix)
+    answered = await found.store.resolve(found.id, decision)
+    return _Found(approval=answered, store=found.store, session=found.session)
+
+
+async def _one(session_dir: Path | None, file: Path | None, prefix: str) -> _Found:
+    """The approval of this id, or the only one whose id begins so."""
+    found = await _find(session_dir, file)
+    matches = [each for each in found if each.id == prefix]
+    matches = matches or [each for each in found if prefix and each.id.startswith(prefix)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise SessionError(f"{prefix} may be any of:{_lines(matches)}")
+    waiting = [each for each in found if each.approval.status == "pending"]
+    if not waiting:
+        raise SessionError(f"no approval {prefix!r}: none waits here")
+    raise SessionError(f"no approval {prefix!r}; those that wait are:{_lines(waiting)}")
+
+
+async def _find(session_dir: Path | None, file: Path | None) -> list[_Found]:
+    """All approvals, oldest first. A session whose approvals cannot be read is told of, and
+    left out."""
+    found: list[_Found] = []
+    for store, session in _stores(session_dir, file):
+        try:
+            known = await store.list()
+        except SessionError as error:
+            if session is None:
+                raise
+            typer.echo(f"paddock: session {session}: {plain(str(error))}", err=True)
+            continue
+        found += [_Found(approval=each, store=store, session=session) for each in known]
+    return sorted(found, key=lambda each: each.approval.request.asked_at)
+
+
+def _stores(
+    session_dir: Path | None, file: Path | None
+) -> Sequence[tuple[ApprovalStore, str | None]]:
+    from paddock._directory import PrivateDirectory
+    from paddock.runtime.approvals.directory_store import DirectoryApprovalStore
+    from paddock.runtime.approvals.sqlite_store import SqliteApprovalStore
+
+    if file is not None:
+        return [(SqliteApprovalStore(file), None)]
+    base = existing_store(session_dir).base_dir
+    try:
+        names = sorted(PrivateDirectory(base, shared=True).directories())
+    except FileNotFoundError:
+        return []
+    return [(DirectoryApprovalStore(base / name), name) for name in names]
+
+
+def _outcome(approve: bool, reject: bool, revise: str | None) -> ApprovalOutcome:
+    given: list[ApprovalOutcome] = []
+    given += ["approve"] if approve else []
+    given += ["reject"] if reject else []
+    given += [] if revise is None else ["revise"]
+    if len(given) != 1:
+        raise ConfigError("give one of --approve, --reject and --revise FILE")
+    return given[0]
+
+
+def _partial(name: str) -> dict[str, Any]:
+    """The arguments in a file of JSON or YAML."""
+    from paddock.runtime.yamltext import MAX_BYTES, decode, read_yaml
+
+    source = "stdin" if name == "-" else name
+    with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
+        data = file.read(MAX_BYTES + 1)
+    given = read_yaml(decode(data, source=source), source=source).data
+    if not isinstance(given, dict) or not given:
+        raise ConfigError(f"{source}: give a mapping of the arguments that change")
+    return given
+
+
+def _own_name() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user that the system has no name for
+        return None
+
+
+def _runs(base: Path, session: str) -> bool:
+    from paddock.runtime.conversation.directory import SessionDirectory
+
+    return SessionDirectory(base / session).locked()
+
+
+def _data(approval: Approval) -> dict[str, Any]:
+    from paddock.runtime.approvals.records import approval_to
+
+    return {"status": approval.status, **approval_to(approval)}
+
+
+def _call(approval: Approval, width: int) -> str:
+    request = approval.request
+    arguments = json.dumps(request.args, ensure_ascii=False, default=str)
+    return one_line(f"{request.tool} {arguments}", width)
+
+
+def _lines(found: Sequence[_Found]) -> str:
+    return "".join(
+        f"\n  {each.id}  session {one_line(each.approval.request.session_id, 40)}  "
+        f"{_call(each.approval, 60)}"
+        for each in found
+    )
+
+
+def _table(found: Sequence[_Found]) -> Table:
+    table = Table("id", "session", "agent", "call", "asked", "status", box=None)
+    for each in found:
+        request = each.approval.request
+        cells = (
+            each.id,
+            request.session_id,
+            "/".join(request.agent_path),
+            _call(each.approval, 60),
+            f"{request.asked_at.astimezone():%F %H:%M}",
+            _status(each.approval),
+        )
+        table.add_row(*(Text(one_line(cell, 60)) for cell in cells))
+    return table
+
+
+def _status(approval: Approval) -> str:
+    return approval.status if approval.decision is None else approval.decision.outcome
+
+
+def _described(approval: Approval) -> list[str]:
+    request, decision = approval.request, approval.decision
+    lines = [
+        f"approval  {request.id}: {_status(approval)}",
+        f"session   {request.session_id}, run {request.run_id}",
+        f"asked     {request.asked_at.astimezone():%F %T %z}",
+    ]
+    if request.agent_path:
+        lines.append(f"agent     {'/'.join(request.agent_path)}")
+    if request.expires_at is not None:
+        lines.append(f"expires   {request.expires_at.astimezone():%F %T %z}")
+    if decision is not None:
+        lines.append(f"answered  {approval.decided_at:%F %T} UTC by {decision.by or 'somebody'}")
+        lines += [f"feedback  {decision.feedback}"] if decision.feedback else []
+    lines.append(f"tool      {request.tool}")
+    lines.append(json.dumps(request.args, indent=2, ensure_ascii=False, default=str))
+    if decision is not None and decision.partial is not None:
+        lines.append("revised   " + json.dumps(decision.partial, indent=2, ensure_ascii=False))
+    return lines
