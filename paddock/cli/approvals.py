@@ -237,7 +237,7 @@ def _outcome(approve: bool, reject: bool, revise: str | None) -> ApprovalOutcome
 
 def _partial(name: str) -> dict[str, Any]:
     """The arguments in a file of JSON or YAML."""
-    from paddock.runtime.yamltext import MAX_BYTES, decode, read_yaml
+    from paddock.runtime.core.yamltext import MAX_BYTES, decode, read_yaml
 
     source = "stdin" if name == "-" else name
     with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
