@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import AsyncIterator, Iterator
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -39,8 +39,8 @@ def _mixed(parts: Sequence[object]) -> ToolOutput:
 def _text(value: object) -> str:
     if isinstance(value, str) and not isinstance(value, Enum):
         return value
-    if inspect.isgenerator(value) or inspect.isasyncgen(value):
-        raise TypeError("a tool cannot return a generator; return a list")
+    if isinstance(value, Iterator | AsyncIterator):  # it may never end
+        raise TypeError("a tool cannot return an iterator; return a list")
     try:
         return to_json(value).decode()
     except PydanticSerializationError as error:

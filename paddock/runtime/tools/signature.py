@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import (
@@ -259,11 +260,20 @@ def _schema(
         if each.name in described:
             declared.setdefault("description", described[each.name])
         if each.default is not _MISSING and not isinstance(each.default, FieldInfo):
-            try:
-                declared["default"] = to_jsonable_python(each.default)
-            except (PydanticSerializationError, ValueError):
-                continue
+            declared |= _default(each.default)
     return schema
+
+
+def _default(value: object) -> dict[str, Any]:
+    """Return what a schema says of the default `value`: nothing where JSON lacks it."""
+    if isinstance(value, Iterator):  # it would be used up
+        return {}
+    try:
+        default = to_jsonable_python(value)
+        json.dumps(default, allow_nan=False)
+    except (PydanticSerializationError, ValueError):
+        return {}
+    return {"default": default}
 
 
 def _parsed(text: str) -> Any:

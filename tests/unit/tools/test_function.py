@@ -487,3 +487,9 @@ def test_a_tool_is_no_function_to_make_a_tool_of() -> None:
     with pytest.raises(ConfigError, match="'take' is a tool already"):
         tool(Warehouse.take)
     assert isinstance(Warehouse.take, FunctionTool)
+
+
+def test_a_default_that_json_lacks_is_not_in_the_schema_and_counts() -> None:
+    def wait(timeout: float = float("inf"), where: object = sys.stdout) -> None: ...
+
+    assert schema(wait)["properties"] == {"timeout": {"type": "number"}, "where": {}}
