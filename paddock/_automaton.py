@@ -38,7 +38,7 @@ class Automaton:
     """
 
     def __init__(self, words: Mapping[bytes, str]) -> None:
-        self.longest = max(map(len, words))
+        self.longest: int = max(map(len, words))
         self.depth: list[int] = [0]
         """How many of the bytes read last may begin a word, by state."""
         self._next: dict[int, int] = {}

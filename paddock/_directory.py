@@ -54,7 +54,7 @@ class PrivateDirectory:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, shared: bool = False) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._shared = shared
 
     def make(self) -> None:

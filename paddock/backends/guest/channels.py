@@ -78,7 +78,7 @@ class Channels:
     """
 
     def __init__(self) -> None:
-        self.link = Link()
+        self.link: Link = Link()
         self.link.when_over(self._on_over)
         self.on_open: Callable[[int], None] | None = None
         """Enters a channel for the number that the guest opens, or raises

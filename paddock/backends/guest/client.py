@@ -33,9 +33,9 @@ class GuestClient:
     """
 
     def __init__(self, *, kill_timeout: float = KILL_TIMEOUT) -> None:
-        self.channels = Channels()
+        self.channels: Channels = Channels()
         self.link = self.channels.link
-        self.tunnels = Tunnels(self.channels)
+        self.tunnels: Tunnels = Tunnels(self.channels)
         self._kill_timeout = kill_timeout
 
     def connect(self) -> Connection:

@@ -82,7 +82,7 @@ class Tunnel:
         self._all_received = False
         self._window = wire.TUNNEL_WINDOW
         self._all_sent = False
-        self.number = tunnels.channels.open(self) if number is None else number
+        self.number: int = tunnels.channels.open(self) if number is None else number
 
     # from the guest
 

@@ -69,12 +69,12 @@ class ShellSandbox(Sandbox):
         capabilities: frozenset[Capability] = frozenset(),
     ) -> None:
         self.id = sandbox_id
-        self.backend = recipe.name
-        self.working_dir = PurePosixPath(working_dir)
+        self.backend: str = recipe.name
+        self.working_dir: PurePosixPath = PurePosixPath(working_dir)
         self.env: Mapping[str, str] = FrozenMapping(recipe.env_vars)
-        self.labels = recipe.labels
+        self.labels: Mapping[str, str] = recipe.labels
         self.capabilities = capabilities
-        self.fs = PosixFileSystem(self)
+        self.fs: PosixFileSystem = PosixFileSystem(self)
         self._link = Link()
         self._link.sandbox_id = sandbox_id
         self._link.when_over(self._on_over)

@@ -66,9 +66,11 @@ class AgentToolHandler(ChildTool):
             schema_validator(input_schema, source="input_schema")
         self.name = tool_name
         self.description = tool_description
-        self.parameters = dict(INSTRUCTION if input_schema is None else input_schema)
+        self.parameters: dict[str, Any] = dict(
+            INSTRUCTION if input_schema is None else input_schema
+        )
         self.requires_approval = requires_approval
-        self.is_concurrent = config is not None  # then it has a sandbox of its own
+        self.is_concurrent: bool = config is not None  # then it has a sandbox of its own
         self._system_prompt = system_prompt
         self._agent = config
         self._format = input_formatter or _prompt

@@ -39,8 +39,8 @@ class SecretScope:
     """
 
     def __init__(self, agent: Agent, own: Mapping[str, str]) -> None:
-        self.own = Secrets(own)
-        self.agent = agent
+        self.own: Secrets = Secrets(own)
+        self.agent: Agent = agent
         self._given = self._standing
         self._learn(Redactor(self._given))
         self._lent: weakref.ref[Sandbox] | None = None

@@ -62,8 +62,8 @@ class SessionDirectory:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self.files = PrivateDirectory(self.path)
+        self.path: Path = Path(path)
+        self.files: PrivateDirectory = PrivateDirectory(self.path)
 
     @property
     def trace(self) -> Path:

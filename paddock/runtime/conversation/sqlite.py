@@ -69,10 +69,12 @@ class SqliteConversationStore:
     raise `SessionError` if the file cannot be read or written.
     """
 
-    schema = _CREATE
+    schema: str = _CREATE
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.database = PrivateDatabase(path, self.schema, what="conversation store")
+        self.database: PrivateDatabase = PrivateDatabase(
+            path, self.schema, what="conversation store"
+        )
 
     @property
     def path(self) -> Path:

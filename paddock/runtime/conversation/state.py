@@ -66,13 +66,13 @@ class State:
     """
 
     def __init__(self, session_id: str | None = None) -> None:
-        self.session_id = session_id
+        self.session_id: str | None = session_id
         self.messages: list[Message] = []
         self.status: SessionStatus = "created"
-        self.run_count = 0
-        self.runs_started = 0
-        self.total = Usage()
-        self.last_input_tokens = 0
+        self.run_count: int = 0
+        self.runs_started: int = 0
+        self.total: Usage = Usage()
+        self.last_input_tokens: int = 0
         self.system_prompt: str | None = None
         """What the conversation began with, where its store keeps it."""
         self.trace_end = 0

@@ -29,7 +29,7 @@ class DirectoryConversationStore:
     """
 
     def __init__(self, base: str | os.PathLike[str]) -> None:
-        self.path = Path(base)
+        self.path: Path = Path(base)
 
     def open(self, conversation_id: str, *, start: int = 0) -> ConversationLog:
         """See `ConversationStore.open`."""

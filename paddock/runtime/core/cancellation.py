@@ -123,7 +123,7 @@ class CancelScope:
         self._interrupted = False
         self._left = False
         self._timer: asyncio.TimerHandle | None = None
-        self.cancelled = False
+        self.cancelled: bool = False
 
     @property
     def reason(self) -> str | None:

@@ -31,7 +31,7 @@ class PrivateDatabase:
     """
 
     def __init__(self, path: str | os.PathLike[str], schema: str, *, what: str) -> None:
-        self.path = Path(path).expanduser()
+        self.path: Path = Path(path).expanduser()
         self._schema = schema
         self._what = what
 

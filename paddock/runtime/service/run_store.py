@@ -43,7 +43,7 @@ class SqliteRunStore(SqliteConversationStore):
     for other programs to read.
     """
 
-    schema = SqliteConversationStore.schema + _CREATE
+    schema: str = SqliteConversationStore.schema + _CREATE
 
     async def save(self, run_id: str, state: RunState) -> None:
         """Keep `state`, and replace an earlier one, whoever has claimed the run."""

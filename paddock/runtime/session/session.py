@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         RunResult,
     )
     from paddock.runtime.conversation.store import ConversationStore
-    from paddock.runtime.core.approval import Decision, OnRefusal
+    from paddock.runtime.core.approval import ApprovalStore, Decision, OnRefusal
     from paddock.runtime.core.budget import Budget, UsageMeter
     from paddock.runtime.core.emitter import Envelope, EventSink
     from paddock.runtime.core.ending import Undertaking
@@ -101,8 +101,10 @@ class Session(SessionSettings):
         if store is not None and session_dir is not None:
             raise ConfigError("a session is kept in session_dir or in a store, not in both")
         if session_dir is not None:
-            self.approval_store = DirectoryApprovalStore(session_dir)
-        self.directory = None if session_dir is None else SessionDirectory(session_dir)
+            self.approval_store: ApprovalStore = DirectoryApprovalStore(session_dir)
+        self.directory: SessionDirectory | None = (
+            None if session_dir is None else SessionDirectory(session_dir)
+        )
         _require_apart(agent, self.directory, store)
         if self.directory is not None:
             where = self.directory.path
@@ -485,7 +487,7 @@ class Session(SessionSettings):
         try:
             yield
         finally:
-            self.deps = before
+            self.deps: Any = before
 
     @contextlib.contextmanager
     def _noted(self, prompt: str) -> Iterator[None]:

@@ -71,7 +71,9 @@ class SessionStore:
     """
 
     def __init__(self, base_dir: str | os.PathLike[str] | None = None) -> None:
-        self.base_dir = _default_directory() if base_dir is None else Path(base_dir).expanduser()
+        self.base_dir: Path = (
+            _default_directory() if base_dir is None else Path(base_dir).expanduser()
+        )
         self._files = PrivateDirectory(self.base_dir, shared=True)
         self._index = SessionIndex(self._files)
 

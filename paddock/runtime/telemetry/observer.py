@@ -107,7 +107,7 @@ class Observability(EventSink):
         self, session: Session, config: ObservabilityConfig, subject: Subject, sinks: list[Sink]
     ) -> None:
         self.config = config
-        self.subject = subject
+        self.subject: Subject = subject
         self._session = weakref.ref(session)
         self._sinks = sinks
         self._started = False

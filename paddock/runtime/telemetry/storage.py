@@ -113,7 +113,7 @@ class TelemetryStorage:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
-        self.path = Path(path).expanduser()
+        self.path: Path = Path(path).expanduser()
         self.read_only = read_only
         self._connection = self._open()
 

@@ -52,7 +52,7 @@ class DelegateHandler(ChildTool):
     ) -> None:
         if sandbox not in {"shared", "own"}:
             raise ConfigError(f"a delegate's sandbox is 'shared' or 'own', not {sandbox!r}")
-        self.is_concurrent = sandbox == "own"
+        self.is_concurrent: bool = sandbox == "own"
         self._without = frozenset[str]() if nested else frozenset({self.name})
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:

@@ -114,7 +114,7 @@ class ReadExcelHandler(ToolHandler):
     """Shows rows of one sheet as a table, and which sheets there are."""
 
     name = "read_excel"
-    description = (
+    description: str = (
         "Read a sheet of an Excel workbook (.xlsx, .xlsm) as a table, with row numbers and column "
         f"letters; the first sheet if none is named. {DEFAULT_ROWS} rows at once unless told "
         f"otherwise, at most {MAX_ROWS}, and {MAX_COLUMNS} columns: give start_row for others. "

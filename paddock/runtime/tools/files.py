@@ -86,7 +86,7 @@ class ReadHandler(ToolHandler):
     """Reads lines of a text file, numbered, at most 500 of them and 500 characters of each."""
 
     name = "read"
-    description = (
+    description: str = (
         f"Read a text file, with line numbers. At most {MAX_LINES} lines at once: give start_line "
         "and end_line for other parts of a long file."
     )
@@ -191,7 +191,7 @@ class ListHandler(ToolHandler):
     """Lists a directory: ``name/`` for directories, ``name@`` for links, sizes for files."""
 
     name = "list"
-    description = (
+    description: str = (
         f"List a directory, at most {MAX_ENTRIES} entries. Directories end in '/', links in '@'; "
         "files are followed by their size in bytes."
     )

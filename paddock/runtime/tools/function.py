@@ -54,7 +54,7 @@ class FunctionTool(ToolHandler, Generic[P, R]):
         if isinstance(function, classmethod | staticmethod):
             self._function = function.__func__
         target = _target(self._function)
-        self.name = _name(self._function) if name is None else name
+        self.name: str = _name(self._function) if name is None else name
         if not TOOL_NAME.fullmatch(self.name):
             raise ConfigError(
                 f"tool {self.name!r} needs another name: at most 64 letters, digits, '_' and '-', "
@@ -74,8 +74,8 @@ class FunctionTool(ToolHandler, Generic[P, R]):
             scope=_scope(target),
             described=described.parameters,
         )
-        self.description = described.text if description is None else description
-        self.parameters = self._signature.schema
+        self.description: str = described.text if description is None else description
+        self.parameters: dict[str, Any] = self._signature.schema
         self.is_concurrent = concurrent
         self.requires_approval = requires_approval
         self._timeout = timeout
