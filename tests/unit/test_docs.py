@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from paddock import Agent, AgentConfig, ObservabilityConfig, ScriptedModel, load_profile
+from paddock import Agent, AgentConfig, Event, ObservabilityConfig, ScriptedModel, load_profile
 from paddock.cli.databases import FILE_VARIABLE, with_databases
 from paddock.project import find_project
 from tests.pages import FENCE, PAGES, ROOT, Block, as_parameters, blocks
@@ -114,3 +115,11 @@ def test_every_test_that_a_promise_names_is_there() -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)`", (ROOT / "SECURITY.md").read_text())
     assert len(named) > 20
     assert not [name for name in named if not (ROOT / name).is_file()]
+
+
+def test_the_page_on_events_has_each_type_with_its_fields() -> None:
+    rows = (ROOT / "docs" / "events.md").read_text().splitlines()
+    for kind in get_args(Event):
+        (row,) = [row for row in rows if row.startswith(f"| `{kind.__name__}` |")]
+        names = ", ".join(f"`{field.name}`" for field in fields(kind))
+        assert row.split(" | ")[1] == names, kind
