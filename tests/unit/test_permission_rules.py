@@ -88,7 +88,7 @@ async def test_a_changed_profile_holds_for_the_calls_of_the_next_run(tmp_path: P
     turns: list[dict[str, Any]] = [{"tool_calls": [call]}, {"text": "Done."}]
     options = RuntimeOptions(profile="readonly", working_dir=str(tmp_path))
     async with create_runtime("Help.", options=options) as runtime:
-        runtime.session._given_client = ScriptedModel(turns * 3)
+        runtime.session._resources.given_client = ScriptedModel(turns * 3)
         told = []
         for profile in ("readonly", "developer", "readonly"):
             reconfigure_runtime(runtime, profile=profile)

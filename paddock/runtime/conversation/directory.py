@@ -30,6 +30,8 @@ from paddock.runtime.conversation.trace import MAX_TRACE, PIECE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from paddock.runtime.conversation.state import State
+
 __all__ = ["CONFIG", "TRACE", "SessionDirectory", "Writer"]
 
 TRACE = "trace.jsonl"
@@ -115,6 +117,15 @@ class SessionDirectory:
             created_at=known.get("created_at") or now,
             first_prompt=known.get("first_prompt") or prompt,
         )
+
+    @contextlib.contextmanager
+    def noting(self, state: State, prompt: str) -> Iterator[None]:
+        """Note that this process runs `prompt` while the block runs, and then how that ended."""
+        self.claim(state.session_id or self.path.name, prompt)
+        try:
+            yield
+        finally:
+            self.disclaim("error" if state.status == "running" else state.status)
 
     def note_writer(self) -> None:
         """Note that this process writes the session, for those who find it locked."""

@@ -46,8 +46,8 @@ _log = get_logger(__name__)
 class Journal(EventSink):
     """The events of one session, kept in `store` under the id `key`.
 
-    Without a store only its state remembers them. With `ends_completed` a conversation whose run
-    was completed is removed when the run has ended.
+    Without a store only its state remembers them. What is kept `of_a_run` alone is continued by
+    sessions of other ids, and removed when the run was completed.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class Journal(EventSink):
         store: ConversationStore | None = None,
         key: str = "",
         *,
-        ends_completed: bool = False,
+        of_a_run: bool = False,
     ) -> None:
         self.state = state
         self.store = store
         self._key = key
-        self._ends_completed = ends_completed
+        self._of_a_run = of_a_run
         self._log: ConversationLog | None = None
 
     async def catch_up(self) -> None:
@@ -79,10 +79,10 @@ class Journal(EventSink):
             self.state.trace_end = content.end
 
     def _replay(self, found: Sequence[Record]) -> None:
-        """Take in what was kept, perhaps by a session of another id."""
         own = self.state.session_id
         self.state.replay(found)
-        self.state.session_id = own or self.state.session_id
+        if self._of_a_run:
+            self.state.session_id = own
 
     @contextlib.contextmanager
     def writing(self, out: Emitter) -> Iterator[None]:
@@ -122,7 +122,7 @@ class Journal(EventSink):
             with self._writing(log, out):
                 async with _renewed(log, lost):
                     yield
-                completed = self._ends_completed and self.state.status == "completed"
+                completed = self._of_a_run and self.state.status == "completed"
         finally:
             await finish(_closed(log, delete=completed))
 

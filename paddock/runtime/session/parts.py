@@ -11,34 +11,36 @@ from paddock.runtime.agents.runner import AgentRunner
 from paddock.runtime.agents.secret_scope import RedactingModelClient
 from paddock.runtime.approvals.gate import StoreGate
 from paddock.runtime.conversation.compaction import HistoryCompactor
+from paddock.runtime.conversation.control import Control
+from paddock.runtime.core.cancellation import CancellationToken, CancelScope
 from paddock.runtime.core.context import RunContext
 from paddock.runtime.core.model import ModelRequest
 from paddock.runtime.core.response_format import answer_format
+from paddock.runtime.core.rules import Rules
 from paddock.runtime.core.spec import LoopSpec
 from paddock.runtime.models.context_window import context_window
 from paddock.runtime.models.pricing import price
+from paddock.runtime.session.compacting import Compaction
 from paddock.runtime.session.context import SessionContext
-from paddock.runtime.session.rules import rules_of
+from paddock.runtime.session.run import Run
 from paddock.runtime.session.subsessions import SubSessions
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from paddock.runtime.agents.agent import Agent
-    from paddock.runtime.agents.secret_scope import SecretScope
     from paddock.runtime.approvals.run_approvals import RunApprovals
-    from paddock.runtime.conversation.control import Control
     from paddock.runtime.conversation.directory import SessionDirectory
+    from paddock.runtime.conversation.journal import Journal
+    from paddock.runtime.conversation.results import AgentEvents
     from paddock.runtime.conversation.state import State
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.emitter import Emitter
-    from paddock.runtime.core.keeper import Keeper
-    from paddock.runtime.core.model import ModelClient, Usage
+    from paddock.runtime.core.model import Usage
     from paddock.runtime.core.response_format import AnswerFormat
-    from paddock.runtime.core.rules import Rules
+    from paddock.runtime.session.resources import SessionResources
     from paddock.runtime.session.session import Session
     from paddock.runtime.session.settings import SessionSettings
-    from paddock.sandbox import Sandbox
 
 __all__ = ["SessionParts"]
 
@@ -46,18 +48,54 @@ __all__ = ["SessionParts"]
 @dataclass(frozen=True, kw_only=True)
 class SessionParts:
     """What the loops of one session have in common. `agent` gives the one that the session has
-    at that moment, `connect` the model's client, and `open_session` makes sessions for agents
-    that work for this one."""
+    at that moment, and `open_session` makes sessions for agents that work for this one."""
 
     agent: Callable[[], Agent]
-    state: State
+    journal: Journal
     settings: SessionSettings
-    connect: Callable[[], Awaitable[ModelClient]]
-    sandbox: Keeper[Sandbox]
-    secrecy: SecretScope
+    resources: SessionResources
     directory: SessionDirectory | None
     approvals: RunApprovals
     open_session: type[Session]
+
+    @property
+    def state(self) -> State:
+        return self.journal.state
+
+    def new_run(self, out: Emitter, shown: AgentEvents, meter: UsageMeter) -> Run:
+        """Return a run that has not begun, whose events go to `out` and so to `shown`."""
+        token, control, scope = self._cancellation()
+        return Run(
+            token=token,
+            journal=self.journal,
+            out=out,
+            shown=shown,
+            scope=scope,
+            prepare=functools.partial(self.loop_spec, meter, out, scope.check, control),
+            meter=meter,
+            rules=self.rules,
+            config=self.agent().config,
+            approvals=self.approvals,
+        )
+
+    def new_compaction(self, out: Emitter, meter: UsageMeter) -> Compaction:
+        """Return a compaction that has not begun."""
+        token, control, scope = self._cancellation()
+        return Compaction(
+            token=token,
+            journal=self.journal,
+            out=out,
+            directory=self.directory,
+            scope=scope,
+            prepare=functools.partial(self.loop_spec, meter, out, scope.check, control),
+            meter=meter,
+            compactor=self.compactor(scope.check),
+        )
+
+    def _cancellation(self) -> tuple[CancellationToken, Control, CancelScope]:
+        token, control = CancellationToken(), Control(directory=self.directory)
+        check = self.settings.cancel_check
+        return token, control, CancelScope(token, poll=control.poll, cancel_check=check)
 
     async def loop_spec(
         self, meter: UsageMeter, out: Emitter, check: Callable[[], None], control: Control
@@ -65,7 +103,7 @@ class SessionParts:
         """Return the spec of one run, whose model calls are counted in `meter`."""
         # A prompt file takes a process to render, and a format imports what checks answers.
         request, reader = await asyncio.to_thread(self._asked)
-        client = await self.connect()
+        client = await self.resources.connect()
         return LoopSpec(
             client=RedactingModelClient(client, out.redactor) if out.redactor else client,
             request=request,
@@ -85,13 +123,22 @@ class SessionParts:
 
     def rules(self) -> Rules:
         """Return the rules for tool calls now; they may change in the middle of a run."""
-        own = rules_of(self.agent(), self.settings.approval_callback, self.settings.approval_policy)
+        agent, settings = self.agent(), self.settings
+        own = Rules(
+            registry=agent.registry,
+            callback=settings.approval_callback,
+            auto_approve=agent.config.auto_approve,
+            backend=agent.config.backend_name,
+            policy=settings.approval_policy,
+        )
         return own if self.settings.oversight is None else self.settings.oversight(own)
 
     def _context(self, meter: UsageMeter, out: Emitter) -> RunContext[Any]:
         host = SubSessions(parts=self, meter=meter, endpoint=self.agent().endpoint)
         runner = AgentRunner(host=host, out=out, max_depth=self.settings.max_agent_depth)
-        lent = SessionContext(keeper=self.sandbox, secrecy=self.secrecy, runner=runner)
+        lent = SessionContext(
+            keeper=self.resources.sandbox, secrecy=self.resources.secrets, runner=runner
+        )
         return RunContext(
             deps=self.settings.deps,
             session_id=self.state.session_id or "",
@@ -116,7 +163,7 @@ class SessionParts:
         wanted = answer_format(config.response_format)
         request = ModelRequest(
             model=config.model,
-            messages=[{"role": "system", "content": self.secrecy.redactor.text(prompt)}],
+            messages=[{"role": "system", "content": self.resources.secrets.redactor.text(prompt)}],
             response_format=None if wanted is None else wanted.wire,
             reasoning_effort=config.reasoning_effort,
             service_tier=config.service_tier,

@@ -5,45 +5,38 @@ from __future__ import annotations
 import contextlib
 import functools
 import uuid
-import weakref
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from paddock._concurrency import finish
 from paddock._logs import get_logger
 from paddock.errors import ConfigError, SessionError
-from paddock.runtime.agents.secret_scope import SecretScope
 from paddock.runtime.approvals.directory_store import DirectoryApprovalStore
 from paddock.runtime.approvals.run_approvals import RunApprovals
-from paddock.runtime.conversation.control import Control
 from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.conversation.journal import Journal
 from paddock.runtime.conversation.results import AgentEvents
 from paddock.runtime.conversation.state import State
 from paddock.runtime.conversation.traces import DirectoryConversationStore, session_locked
 from paddock.runtime.core.approval import check_on_refusal
-from paddock.runtime.core.cancellation import CancellationToken, CancelScope
 from paddock.runtime.core.emitter import Emitter
 from paddock.runtime.core.ending import Ending
 from paddock.runtime.core.inside import is_inside, part_of
-from paddock.runtime.core.keeper import Keeper
 from paddock.runtime.core.reach import require_out_of_reach
 from paddock.runtime.core.text import clean_text
-from paddock.runtime.session.compacting import Compaction
 from paddock.runtime.session.parts import SessionParts
-from paddock.runtime.session.provisioning import provision
-from paddock.runtime.session.run import Run
+from paddock.runtime.session.resources import SessionResources
 from paddock.runtime.session.settings import SessionSettings
 from paddock.runtime.session.stream import RunStream, ShownTo
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from paddock.backends.base import Progress, ProgressCallback
     from paddock.redaction import Redactor
     from paddock.runtime.agents.agent import Agent
+    from paddock.runtime.agents.secret_scope import SecretScope
     from paddock.runtime.conversation.results import (
         AgentEvent,
         CompactResult,
@@ -53,10 +46,13 @@ if TYPE_CHECKING:
     from paddock.runtime.conversation.store import ConversationStore
     from paddock.runtime.core.approval import ApprovalStore, Decision, OnRefusal
     from paddock.runtime.core.budget import Budget, UsageMeter
+    from paddock.runtime.core.cancellation import CancellationToken
     from paddock.runtime.core.emitter import Envelope, EventSink
     from paddock.runtime.core.ending import Undertaking
     from paddock.runtime.core.events import CompactionTrigger
+    from paddock.runtime.core.keeper import Keeper
     from paddock.runtime.core.model import ModelClient
+    from paddock.runtime.session.run import Run
     from paddock.runtime.tools.registry import ToolRegistry
     from paddock.sandbox import Sandbox
 
@@ -112,21 +108,11 @@ class Session(SessionSettings):
         else:
             key = self.id
         self._journal = Journal(self._state, store, key)
-        if not isinstance(secrets, SecretScope):
-            secrets = SecretScope(self._agent, secrets or {})
-        self._secrecy = secrets
-        self._given_client = client
-        self._client = Keeper(functools.partial(_connect, secrets), name="model client")
-        making = functools.partial(provision, secrets, _current(self), _teller(self))
-        own: Keeper[Sandbox] = Keeper(making, name="sandbox")
-        self._sandbox = own if sandbox is None else sandbox
-        self._own_sandbox = own
-        for keeper in (self._client, own):
-            # Only a word to the task that owns the thing; that one closes it.
-            weakref.finalize(self, keeper.release).atexit = False
+        self._resources = SessionResources(
+            self, self._agent, client=client, sandbox=sandbox, secrets=secrets
+        )
         self._work: Undertaking | None = None
         self._busy = False
-        self._stale: set[Keeper[Any]] = set()
         self._ends_with_run = False
         self._is_behind = False
         self.budget = budget
@@ -153,7 +139,12 @@ class Session(SessionSettings):
     @property
     def redactor(self) -> Redactor:
         """Knows all secrets that the session was given, those of earlier runs included."""
-        return self._secrecy.redactor
+        return self._resources.secrets.redactor
+
+    @property
+    def out(self) -> Emitter | None:
+        """Where the events of the active run go; None while there is none."""
+        return None if self._work is None else self._work.out
 
     async def run(
         self,
@@ -320,7 +311,8 @@ class Session(SessionSettings):
         """
         with self._claimed():
             await self._journal.catch_up()
-            work = self._work = self._new_compaction()
+            parts = self._parts()
+            work = self._work = parts.new_compaction(self._emitter(), self.open_meter(None))
             try:
                 result = await work.execute(custom_instructions, trigger)
                 self._is_behind = False
@@ -331,7 +323,7 @@ class Session(SessionSettings):
 
     async def get_sandbox(self) -> Sandbox:
         """The session's sandbox, made now if it is not there. It lasts until `close()`."""
-        return self._secrecy.lend(await self._sandbox.get())
+        return await self._resources.get_sandbox()
 
     @contextlib.contextmanager
     def kept_in(self, store: ConversationStore, key: str) -> Iterator[None]:
@@ -346,7 +338,7 @@ class Session(SessionSettings):
             raise SessionError(f"session {self.id} is {why}")
         _require_apart(self._agent, None, store)
         before, state = self._journal, self._state
-        self._journal = Journal(state, store, key, ends_completed=True)
+        self._journal = Journal(state, store, key, of_a_run=True)
         try:
             yield
         finally:
@@ -362,27 +354,20 @@ class Session(SessionSettings):
         """
         _require_apart(agent, self.directory, self._journal.store)
         before, self._agent = self._agent, agent.copy()
-        self._secrecy.use(self._agent)
-        if before.endpoint != agent.endpoint:
-            self._renew(self._client)
-        if before.workplace != agent.workplace:
-            self._renew(self._sandbox)
+        self._resources.use(before, self._agent)
+        self._renew_stale()
 
     def renew_sandbox(self) -> None:
         """Take the sandbox down, if there is one; the next tool call gets a new one.
 
         A run that is going on keeps its sandbox to its end: the next run gets the new one.
         """
-        self._renew(self._sandbox)
-
-    def _renew(self, keeper: Keeper[Any]) -> None:
-        self._stale.add(keeper)
-        if not self._busy:
-            self._renew_stale()
+        self._resources.give_up_sandbox()
+        self._renew_stale()
 
     def _renew_stale(self) -> None:
-        while self._stale:
-            self._stale.pop().renew()
+        if not self._busy:
+            self._resources.renew_stale()
 
     async def close(self) -> None:
         """Cancel a run that is going on, and take the sandbox down.
@@ -423,10 +408,7 @@ class Session(SessionSettings):
         try:
             await self.cancel(CLOSED)
         finally:
-            try:
-                await self._own_sandbox.aclose()
-            finally:
-                await self._client.aclose()
+            await self._resources.aclose()
 
     def _tell_others_of_cancel(self) -> None:
         if self.directory is not None:
@@ -460,9 +442,11 @@ class Session(SessionSettings):
         deps: Any,
     ) -> AsyncIterator[Run]:
         """A run that can be cancelled while the block runs, and is noted in the directory."""
-        with self._claimed(), self._lending(deps), self._secrecy.keeping(secrets or {}):
+        with self._claimed(), self._lending(deps), self._resources.secrets.keeping(secrets or {}):
             meter = self.open_meter(budget)
-            run = self._work = self._new_run(on_event, sinks, meter, on_refusal)
+            shown = AgentEvents(on_event, origin=self.origin)
+            out = self._emitter([shown, *sinks])
+            run = self._work = self._parts(on_refusal).new_run(out, shown, meter)
             forget = run.token.follow(token)
             try:
                 await self._journal.catch_up()  # `close` has a run to wait for already
@@ -489,18 +473,11 @@ class Session(SessionSettings):
         finally:
             self.deps: Any = before
 
-    @contextlib.contextmanager
-    def _noted(self, prompt: str) -> Iterator[None]:
+    def _noted(self, prompt: str) -> contextlib.AbstractContextManager[None]:
         """The directory tells of the run while the block runs."""
         if self.directory is None:
-            yield
-            return
-        self.directory.claim(self.id, prompt)
-        try:
-            yield
-        finally:
-            ended = self._state.status != "running"
-            self.directory.disclaim(self._state.status if ended else "error")
+            return contextlib.nullcontext()
+        return self.directory.noting(self._state, prompt)
 
     def _emitter(self, sinks: Sequence[EventSink] = ()) -> Emitter:
         return Emitter(
@@ -510,56 +487,12 @@ class Session(SessionSettings):
             redactor=self.redactor,
         )
 
-    def _new_run(
-        self,
-        on_event: EventCallback | None,
-        sinks: Sequence[EventSink],
-        meter: UsageMeter,
-        on_refusal: OnRefusal | None,
-    ) -> Run:
-        shown = AgentEvents(on_event, origin=self.origin)
-        token, control, parts = CancellationToken(), self._control(), self._parts(on_refusal)
-        out = self._emitter([shown, *sinks])
-        scope = CancelScope(token, poll=control.poll, cancel_check=self.cancel_check)
-        return Run(
-            token=token,
-            journal=self._journal,
-            out=out,
-            shown=shown,
-            scope=scope,
-            prepare=functools.partial(parts.loop_spec, meter, out, scope.check, control),
-            meter=meter,
-            rules=parts.rules,
-            config=self._agent.config,
-            approvals=parts.approvals,
-        )
-
-    def _new_compaction(self) -> Compaction:
-        token, control, parts = CancellationToken(), self._control(), self._parts()
-        meter, out = self.open_meter(None), self._emitter()
-        scope = CancelScope(token, poll=control.poll, cancel_check=self.cancel_check)
-        return Compaction(
-            token=token,
-            journal=self._journal,
-            out=out,
-            directory=self.directory,
-            scope=scope,
-            prepare=functools.partial(parts.loop_spec, meter, out, scope.check, control),
-            meter=meter,
-            compactor=parts.compactor(scope.check),
-        )
-
-    def _control(self) -> Control:
-        return Control(directory=self.directory)
-
     def _parts(self, on_refusal: OnRefusal | None = None) -> SessionParts:
         return SessionParts(
             agent=lambda: self._agent,
-            state=self._state,
+            journal=self._journal,
             settings=self,
-            connect=self._connect,
-            sandbox=self._sandbox,
-            secrecy=self._secrecy,
+            resources=self._resources,
             directory=self.directory,
             approvals=RunApprovals(
                 store=self.approval_store,
@@ -572,9 +505,6 @@ class Session(SessionSettings):
             ),
             open_session=Session,
         )
-
-    async def _connect(self) -> ModelClient:
-        return self._given_client or await self._client.get()
 
 
 def _require_apart(
@@ -591,32 +521,3 @@ def _require_apart(
 
 def _ignore(_: str) -> None:
     """Nothing is going on that could be cancelled."""
-
-
-async def _connect(scope: SecretScope) -> ModelClient:
-    """Connect to the model of the agent that the session has then, without holding the session."""
-    return await scope.agent.connect()
-
-
-def _current(session: Session) -> Callable[[], Emitter | None]:
-    """Returns where the events of `session` go now, without holding the session."""
-    known = weakref.ref(session)
-
-    def current() -> Emitter | None:
-        owner = known()
-        return None if owner is None or owner._work is None else owner._work.out
-
-    return current
-
-
-def _teller(session: Session) -> ProgressCallback:
-    """Tells `session.on_provision`, without holding the session, which its sandbox would
-    then keep from being forgotten."""
-    known = weakref.ref(session)
-
-    def tell(progress: Progress) -> None:
-        owner = known()
-        if owner is not None and owner.on_provision is not None:
-            owner.on_provision(progress)
-
-    return tell

@@ -56,12 +56,12 @@ class SubSessions:
         session = parts.open_session(
             sub.agent,
             state=sub.state,
-            client=await parts.connect() if sub.agent.endpoint == self.endpoint else None,
+            client=await parts.resources.connect() if sub.agent.endpoint == self.endpoint else None,
             budget=self.meter,
-            secrets=parts.secrecy.lent_to(
+            secrets=parts.resources.secrets.lent_to(
                 sub.agent, whole=task.agent is None, shared=task.shares_sandbox
             ),
-            sandbox=parts.sandbox if task.shares_sandbox else None,
+            sandbox=parts.resources.sandbox if task.shares_sandbox else None,
         )
         session.origin = sub.origin
         session.sinks = sub.sinks

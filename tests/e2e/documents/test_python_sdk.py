@@ -80,7 +80,7 @@ async def test_loading_a_past_sessions_state(paddock: Paddock) -> None:
     directory = paddock.home / ".config" / "rho-agent" / "sessions"
     agent = Agent(AgentConfig(system_prompt="x", profile="developer"))
     session = SessionStore(directory).create_session(agent, session_id="abc123")
-    session._given_client = ScriptedModel([BASH, {"text": "Done."}])
+    session._resources.given_client = ScriptedModel([BASH, {"text": "Done."}])
     async with session:
         await session.run(prompt="Go.")
     program = cut(

@@ -125,7 +125,7 @@ async def test_a_run_keeps_its_model_and_sandbox_when_its_session_changes_agents
     own = tmp_path / "own.yaml"
     own.write_text("- tool_calls: [{name: change, arguments: {}}]\n- text: Still me.\n")
     session = open_session([], change, config={"model": f"scripted:{own}"})
-    session._given_client = None
+    session._resources.given_client = None
     async with session:
         result = await session.run("Change.")
         assert result.text == "Still me."

@@ -47,7 +47,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def scripted(runtime: AgentRuntime, script: Sequence[Any]) -> AgentRuntime:
     """The same runtime, whose model is a script."""
-    runtime.session._given_client = ScriptedModel(script)
+    runtime.session._resources.given_client = ScriptedModel(script)
     return runtime
 
 

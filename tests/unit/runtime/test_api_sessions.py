@@ -42,7 +42,7 @@ def call(name: str) -> dict[str, Any]:
 
 def scripted(runtime: AgentRuntime, script: Sequence[Any]) -> AgentRuntime:
     """The same runtime, whose model is a script."""
-    runtime.session._given_client = ScriptedModel(script)
+    runtime.session._resources.given_client = ScriptedModel(script)
     return runtime
 
 

@@ -144,7 +144,7 @@ async def test_a_killed_run_is_resumed_without_running_a_call_again(
         check_history(request.messages[1:])
         return {"text": "I see."}
 
-    session._given_client = ScriptedModel([heard, heard, heard])
+    session._resources.given_client = ScriptedModel([heard, heard, heard])
     assert (await session.run(prompt="And?")).status == "completed"
     done = (tmp_path / "effects").read_text() if (tmp_path / "effects").exists() else ""
     assert len(done) == effects, "no call was run a second time"

@@ -208,5 +208,5 @@ async def test_secrets_of_a_run_are_taken_back_from_a_sandbox_that_only_a_child_
     client = Two([delegating(), {"text": "Done."}], [running("true"), {"text": "Ran."}])
     async with session_of(client, handler=DelegateHandler()) as session:
         await session.run("Go.", secrets={"RUN_TOKEN": "only-for-this-run"})
-        sandbox = await session._sandbox.get()
+        sandbox = await session._resources.sandbox.get()
         assert not sandbox.secrets

@@ -143,7 +143,7 @@ async def test_a_task_that_a_callback_began_closes_the_session_and_waits_for_it(
 async def test_a_callback_may_close_the_runtime(kind: str) -> None:
     runtime = create_runtime("x", options=RuntimeOptions(profile="unrestricted"))
     turn = {"tool_calls": [{"name": "bash", "arguments": {"command": "true"}}]}
-    runtime.session._given_client = ScriptedModel([turn, {"text": "Done."}])
+    runtime.session._resources.given_client = ScriptedModel([turn, {"text": "Done."}])
 
     async def end(_session: Session) -> None:
         await close_runtime(runtime, "cancelled")
@@ -162,7 +162,7 @@ async def test_a_run_that_would_wait_for_its_own_end_is_told_so() -> None:
             await handles[0].wait()
 
     async with create_runtime("x") as runtime:
-        runtime.session._given_client = ScriptedModel([{"text": "Hello."}])
+        runtime.session._resources.given_client = ScriptedModel([{"text": "Hello."}])
         handles.append(dispatch_prompt(runtime, "Hello?", on_event=show))
         async with asyncio.timeout(PATIENCE):
             assert (await handles[0].wait()).status == "completed"

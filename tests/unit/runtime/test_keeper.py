@@ -89,7 +89,9 @@ async def test_another_working_directory_leaves_the_sandbox_to_the_run_that_is_g
     call: dict[str, Any] = {"tool_calls": [{"name": "work", "arguments": {}}]}
     runtime = create_runtime("x", options=RuntimeOptions(backend=backend))
     runtime.registry.register(FunctionTool(work))
-    runtime.session._given_client = ScriptedModel([call, {"text": "1"}, call, {"text": "2"}])
+    runtime.session._resources.given_client = ScriptedModel(
+        [call, {"text": "1"}, call, {"text": "2"}]
+    )
     async with runtime, asyncio.timeout(60):
         handle = dispatch_prompt(runtime, "Go.")
         await begun.wait()

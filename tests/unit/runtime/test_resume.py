@@ -144,7 +144,9 @@ async def test_what_was_asked_for_one_command_does_not_approve_another(
     call_b["function"]["arguments"] = '{"where": "everywhere"}'
     forged = waiting()
     session = Session(
-        forged.agent, state=RunState.from_dict(kept).to_state(), client=forged._given_client
+        forged.agent,
+        state=RunState.from_dict(kept).to_state(),
+        client=forged._resources.given_client,
     )
     with pytest.raises(SessionError, match="call b cannot be approved: its arguments"):
         await session.resume({"b": True, "c": True})

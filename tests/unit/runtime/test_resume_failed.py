@@ -61,7 +61,7 @@ def job(tmp_path: Path, store: SqliteRunStore) -> Callable[..., Any]:
     async def job(*turns: Any, **given: Any) -> RunResult:
         options = RuntimeOptions(profile=ASKING, working_dir=str(tmp_path / "work"))
         runtime = create_runtime("Deploy.", options=options, approval_callback=later)
-        runtime.session._given_client = ScriptedModel([DEPLOY, *turns])
+        runtime.session._resources.given_client = ScriptedModel([DEPLOY, *turns])
         async with runtime:
             return await run_prompt_stored(
                 runtime, "Go.", run_store=store, run_id="7",

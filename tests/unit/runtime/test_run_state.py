@@ -39,7 +39,7 @@ async def test_the_state_of_a_run_goes_through_json_and_on(
         session.agent,
         state=again.to_state(),
         session_dir=tmp_path / "two",
-        client=session._given_client,
+        client=session._resources.given_client,
     )
     assert other.id == session.id
     done = await other.resume({"b": True, "c": True})
@@ -94,7 +94,7 @@ async def test_a_refusal_is_carried_with_the_state_while_other_calls_wait(
     else:
         state = State.from_jsonl(session.state.to_jsonl())
     agent = session.agent.replace(dataclasses.replace(session.agent.config, auto_approve=True))
-    other = Session(agent, state=state, client=session._given_client)
+    other = Session(agent, state=state, client=session._resources.given_client)
     await other.resume({"b": True})
     assert deploys.done == ["here"]
     assert results(other)[2] == "Command rejected by user. Awaiting new instructions."

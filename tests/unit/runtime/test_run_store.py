@@ -91,7 +91,7 @@ def work(tmp_path: Path, store: SqliteRunStore) -> Callable[..., Any]:
     ) -> RunResult:
         options = RuntimeOptions(profile="unrestricted", working_dir=str(tmp_path / "work"))
         runtime = create_runtime("x", options=options)
-        runtime.session._given_client = model or ScriptedModel(turns)
+        runtime.session._resources.given_client = model or ScriptedModel(turns)
         async with runtime:
             return await run_prompt_stored(runtime, "Go.", run_store=kept_in, run_id="7")
 

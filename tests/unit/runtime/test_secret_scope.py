@@ -138,7 +138,7 @@ async def test_the_log_is_discreet_while_a_sandbox_outlives_its_session(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     session = Session(Agent(AgentConfig(secrets={"TOKEN": TOKEN})))
-    keeper = session._own_sandbox
+    keeper = session._resources._own_sandbox
     await session.get_sandbox()
     del session
     gc.collect()

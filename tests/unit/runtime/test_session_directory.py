@@ -143,7 +143,9 @@ async def test_a_state_may_be_carried_to_a_new_directory(
     first = open_session(turns, session_dir=tmp_path / "a")
     await first.run(prompt="1")
     state = State.from_jsonl((tmp_path / "a" / "trace.jsonl").read_bytes())
-    fork = Session(first.agent, state=state, session_dir=tmp_path / "b", client=first._given_client)
+    fork = Session(
+        first.agent, state=state, session_dir=tmp_path / "b", client=first._resources.given_client
+    )
     await fork.run(prompt="2")
     loaded = State.from_jsonl((tmp_path / "b" / "trace.jsonl").read_bytes())
     assert loaded.get_user_messages() == ["1", "2"]
