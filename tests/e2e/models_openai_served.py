@@ -1,12 +1,16 @@
-"""OpenAI's model and the service that answers it, for the tests of both."""
+"""OpenAI's model and the services that answer it by its two protocols, for the tests of all."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import openai  # noqa: TID253 - the real client, to check the server by
 from openai.types.chat.completion_create_params import (  # noqa: TID253
     CompletionCreateParamsStreaming,
+)
+from openai.types.responses.response_create_params import (  # noqa: TID253
+    ResponseCreateParamsStreaming,
 )
 from pydantic import TypeAdapter
 
@@ -36,4 +40,24 @@ OPENAI = Service(
     parameters=TypeAdapter(CompletionCreateParamsStreaming),
     recorded_stream=recorded_stream,
     counts_cache_writes=False,
+)
+
+
+async def recorded_responses(turn: dict[str, Any]) -> bytes:
+    async with ModelServer([turn]) as server, bare_client(server) as client:
+        response = await client.responses.with_raw_response.create(
+            model="scripted", input="Go.", stream=True
+        )
+        return bytes(await response.http_response.aread())
+
+
+RESPONSES = Service(
+    model=functools.partial(OpenAIModel, wire="responses"),
+    variables="OPENAI",
+    parameters=TypeAdapter(ResponseCreateParamsStreaming),
+    recorded_stream=recorded_responses,
+    counts_cache_writes=True,
+    with_text=1500,
+    among_calls=4300,
+    events_with_text=6,
 )

@@ -60,7 +60,7 @@ DEADLINE = 60.0  # seconds; far above what anything here takes, also on a busy m
 class Service:
     """A service's client, and what tells it from the other ones."""
 
-    model: type[OpenAIModel | AnthropicModel]
+    model: Callable[..., Model]
     variables: str
     """What the names of the variables with its key and its address begin with."""
     parameters: TypeAdapter[Any]
@@ -68,6 +68,12 @@ class Service:
     recorded_stream: Callable[[dict[str, Any]], Awaitable[bytes]]
     """All that it sends for a turn, as a client that is not ours reads it."""
     counts_cache_writes: bool
+    with_text: int = 800
+    """Bytes of its stream that have some of the text of `LONG`, and not all."""
+    among_calls: int = 1700
+    """Bytes after which `TWO_CALLS` has said its text, and not all of its calls."""
+    events_with_text: int = 4
+    """Events, of which the last have text."""
 
     @contextlib.asynccontextmanager
     async def served(

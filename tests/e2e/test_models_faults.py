@@ -20,19 +20,19 @@ from paddock.testing.model_server import (
     StreamError,
 )
 from tests.e2e.anthropic_served import ANTHROPIC
-from tests.e2e.models_openai_served import OPENAI
+from tests.e2e.models_openai_served import OPENAI, RESPONSES
 from tests.e2e.models_served import HELLO, LONG, ONE_CALL, REQUEST, TWO_CALLS, answered, collect
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.e2e.models_served import Model, Service
 
-pytestmark = pytest.mark.parametrize("service", [OPENAI, ANTHROPIC], ids=["openai", "anthropic"])
+pytestmark = pytest.mark.parametrize(
+    "service", [OPENAI, RESPONSES, ANTHROPIC], ids=["openai", "responses", "anthropic"]
+)
 
-# Bytes of a stream of any service, and events.
-BEFORE_TEXT = 300
-WITH_TEXT = 800  # there is some of the text of `LONG`, and not all
-AMONG_CALLS = 1700  # `TWO_CALLS` has said its text
-EVENTS_WITH_TEXT = 4
+BEFORE_TEXT = 300  # bytes of a stream of any service
 CUT_STEP = 5  # where a connection is cut anywhere; streams that just end are cut at every byte
 
 
@@ -151,20 +151,24 @@ async def test_a_stream_that_always_breaks_ends_as_a_model_error(service: Servic
 
 
 @pytest.mark.parametrize(
-    ("turn", "fault", "said"),
+    ("turn", "breaks", "said"),
     [
-        (LONG, Cut(after=WITH_TEXT), "the stream broke"),
-        (TWO_CALLS, Cut(after=AMONG_CALLS), "the stream broke"),
-        (LONG, StreamError(after=EVENTS_WITH_TEXT, message="no capacity"), "no capacity"),
+        (LONG, lambda service: Cut(after=service.with_text), "the stream broke"),
+        (TWO_CALLS, lambda service: Cut(after=service.among_calls), "the stream broke"),
+        (LONG, lambda service: no_capacity(service.events_with_text), "no capacity"),
     ],
     ids=["cut in the text", "cut in the calls", "error"],
 )
 async def test_a_stream_that_breaks_after_its_first_text_is_not_begun_again(
-    service: Service, turn: dict[str, Any], fault: Fault, said: str
+    service: Service, turn: dict[str, Any], breaks: Callable[[Service], Fault], said: str
 ) -> None:
-    async with service.served([turn], faults=[fault]) as (model, server):
+    async with service.served([turn], faults=[breaks(service)]) as (model, server):
         assert await _text_before_the_error(model, said)
     assert len(server.requests) == 1
+
+
+def no_capacity(after: int) -> StreamError:
+    return StreamError(after=after, message="no capacity")
 
 
 async def _text_before_the_error(model: Model, said: str) -> str:
@@ -181,17 +185,18 @@ async def _text_before_the_error(model: Model, said: str) -> str:
 
 
 async def test_a_stream_that_stalls_is_given_up_after_the_timeout(service: Service) -> None:
-    faults = [Stall(after=WITH_TEXT)]
+    faults = [Stall(after=service.with_text)]
     async with service.served([LONG], faults=faults, timeout=0.2) as (model, server):
         with pytest.raises(ModelError, match=r"timeout: the service sent nothing for 0\.2 s"):
             await collect(model)
         await server.requests[0].left.wait()
 
 
-@pytest.mark.parametrize("after", [0, EVENTS_WITH_TEXT])
+@pytest.mark.parametrize("has_begun", [False, True])
 async def test_an_error_in_the_stream_that_would_come_again_is_a_model_error(
-    service: Service, after: int
+    service: Service, has_begun: bool
 ) -> None:
+    after = service.events_with_text if has_begun else 0
     fault = StreamError(after=after, message="too long", kind="invalid_request_error")
     async with service.served([LONG], faults=[fault]) as (model, server):
         with pytest.raises(ModelError, match="too long"):

@@ -62,7 +62,10 @@ _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 8.0  # seconds between attempts, unless the service asks for another time
 
 _OPTIONAL = frozenset(
-    {"stream_options", "parallel_tool_calls", "service_tier", "reasoning_effort", "store", "seed"}
+    {
+        *("stream_options", "parallel_tool_calls", "service_tier", "reasoning_effort", "store"),
+        *("seed", "include"),
+    }
 )
 """Fields of a request that change no meaning of the answer: left out where they are refused."""
 
@@ -148,8 +151,10 @@ class ServiceModel(ABC):
         """Return a client of `sdk` that sends by `http` and never retries."""
 
     @abstractmethod
-    async def _post(self, client: Any, body: bytes, limits: httpx2.Timeout) -> httpx2.Response:
-        """Send one request; the response's body is not read yet."""
+    async def _post(
+        self, client: Any, request: ModelRequest, body: bytes, limits: httpx2.Timeout
+    ) -> httpx2.Response:
+        """Send `request` as `body`; the response's body is not read yet."""
 
     @abstractmethod
     def _body(self, request: ModelRequest) -> dict[str, Any]: ...
@@ -185,7 +190,7 @@ class ServiceModel(ABC):
             max(first, self.idle_timeout), connect=min(first, CONNECT_TIMEOUT), pool=None
         )
         try:
-            http = await self._post(connection.client, body, timeout)
+            http = await self._post(connection.client, request, body, timeout)
         except Exception as error:
             raise self._failure_of(connection, error, first) from error
         connection.has_answered = True

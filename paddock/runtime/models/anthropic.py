@@ -117,7 +117,9 @@ class AnthropicModel(ServiceModel):
     def _make_client(self, http: httpx2.AsyncClient) -> anthropic.AsyncAnthropic:
         return _make_client(self.endpoint, http)
 
-    async def _post(self, client: Any, body: bytes, limits: httpx2.Timeout) -> httpx2.Response:
+    async def _post(
+        self, client: Any, _: ModelRequest, body: bytes, limits: httpx2.Timeout
+    ) -> httpx2.Response:
         stream = await client.post(
             "/v1/messages",
             cast_to=object,

@@ -1,13 +1,15 @@
-"""Models behind OpenAI's chat completions protocol, whoever serves it.
+"""Models behind OpenAI's chat completions protocol, whoever serves it, or its Responses API.
 
 Authentication and connections are those of the `openai` package. The stream is read as bytes
-by `_reply` and put together in `_answer`.
+by `_reply` and put together in `_answer`, or `_response_answer`; `_items` translates the
+conversation for the Responses API.
 """
 
 from __future__ import annotations
 
+import re
 import urllib.parse
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import openai  # noqa: TID253 - this is the module that needs it, and is imported when needed
 
@@ -15,7 +17,9 @@ from paddock.errors import ConfigError
 from paddock.runtime.models._answer import AnswerBuilder
 from paddock.runtime.models._content import images_apart
 from paddock.runtime.models._endpoint import Endpoint, account, connection_settings
+from paddock.runtime.models._items import input_items, instructions, text_format, tool_params
 from paddock.runtime.models._opaque import restored
+from paddock.runtime.models._response_answer import ResponseBuilder
 from paddock.runtime.models._service import (
     DEFAULT_IDLE_TIMEOUT,
     DEFAULT_MAX_RETRIES,
@@ -28,10 +32,17 @@ if TYPE_CHECKING:
 
     from paddock.runtime.core.model import Message, ModelRequest
 
-__all__ = ["DEFAULT_MAX_RETRIES", "DEFAULT_TIMEOUT", "FLEX_TIMEOUT", "OpenAIModel"]
+__all__ = ["DEFAULT_MAX_RETRIES", "DEFAULT_TIMEOUT", "FLEX_TIMEOUT", "OpenAIModel", "Wire"]
+
+Wire = Literal["chat", "responses"]
+"""OpenAI's two protocols: chat completions, and the Responses API."""
 
 FLEX_TIMEOUT = 900.0
 """At least this for ``service_tier="flex"``, where requests wait for capacity."""
+
+_OWN_HOST = "api.openai.com"
+_THINKS = re.compile(r"(o\d|gpt-[5-9]|codex)(?!.*-chat)")
+"""OpenAI's models that think: those of its page "Reasoning models". The ``-chat`` ones do not."""
 
 _AZURE = (".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
 
@@ -50,6 +61,10 @@ class OpenAIModel(ServiceModel):
     (``Retry-After``) or after growing waits with jitter. A service that never answered and
     refuses connections is not tried again, and neither is one that was silent for `timeout`.
 
+    `wire` is the protocol. The Responses API gives a model its reasoning back, which would else
+    think anew after each call. Without `wire` it is used for the models of OpenAI's own service
+    that think, and chat completions for all others.
+
     `streams_tools` False asks for answers in one piece where there are tools, of services that
     stream no calls, or stream them wrong. The default is True, but False where the address is
     one of Cerebras.
@@ -66,6 +81,7 @@ class OpenAIModel(ServiceModel):
         idle_timeout: float = DEFAULT_IDLE_TIMEOUT,
         max_retries: int = DEFAULT_MAX_RETRIES,
         streams_tools: bool | None = None,
+        wire: Wire | None = None,
     ) -> None:
         base_url, api_key = account("OPENAI", base_url, api_key)
         if not api_key and not base_url:
@@ -75,6 +91,7 @@ class OpenAIModel(ServiceModel):
         if streams_tools is None:
             streams_tools = "cerebras" not in (base_url or "").lower()
         self.streams_tools = streams_tools
+        self.wire = wire
         endpoint = Endpoint(
             service="openai",
             base_url=base_url,
@@ -96,9 +113,11 @@ class OpenAIModel(ServiceModel):
             http_client=http,
         )
 
-    async def _post(self, client: Any, body: bytes, limits: httpx2.Timeout) -> httpx2.Response:
+    async def _post(
+        self, client: Any, request: ModelRequest, body: bytes, limits: httpx2.Timeout
+    ) -> httpx2.Response:
         stream = await client.post(
-            "/chat/completions",
+            "/responses" if self._by_responses(request) else "/chat/completions",
             cast_to=object,
             content=body,
             options={"timeout": limits},
@@ -113,10 +132,21 @@ class OpenAIModel(ServiceModel):
             return max(FLEX_TIMEOUT, self.timeout)
         return self.timeout
 
-    def _answer(self, _: ModelRequest) -> AnswerBuilder:
-        return AnswerBuilder()
+    def _by_responses(self, request: ModelRequest) -> bool:
+        if self.wire is not None:
+            return self.wire == "responses"
+        host = urllib.parse.urlsplit(self.endpoint.base_url or "").hostname or _OWN_HOST
+        return host == _OWN_HOST and _thinks(request)
+
+    def _answer(self, request: ModelRequest) -> AnswerBuilder | ResponseBuilder:
+        return ResponseBuilder() if self._by_responses(request) else AnswerBuilder()
 
     def _body(self, request: ModelRequest) -> dict[str, Any]:
+        if self._by_responses(request):
+            return _response_body(request, self._name)
+        return self._chat_body(request)
+
+    def _chat_body(self, request: ModelRequest) -> dict[str, Any]:
         messages = [_message(each, self._name) for each in images_apart(request.messages)]
         body: dict[str, Any] = {"model": request.model, "messages": messages}
         if self.streams_tools or not request.tools:
@@ -130,6 +160,33 @@ class OpenAIModel(ServiceModel):
         if request.service_tier is not None:
             body["service_tier"] = request.service_tier
         return body
+
+
+def _response_body(request: ModelRequest, service: str) -> dict[str, Any]:
+    """Nothing is kept at the service: the whole conversation is sent, with its reasoning."""
+    body: dict[str, Any] = {
+        "model": request.model,
+        "input": input_items(request.messages, service=service),
+        "stream": True,
+        "store": False,
+    }
+    if prompt := instructions(request.messages):
+        body["instructions"] = prompt
+    if request.tools:
+        body["tools"] = tool_params(request.tools)
+    if request.response_format is not None:
+        body["text"] = {"format": text_format(request.response_format)}
+    if request.reasoning_effort is not None:
+        body["reasoning"] = {"effort": request.reasoning_effort}
+    if request.reasoning_effort is not None or _thinks(request):
+        body["include"] = ["reasoning.encrypted_content"]
+    if request.service_tier is not None:
+        body["service_tier"] = request.service_tier
+    return body
+
+
+def _thinks(request: ModelRequest) -> bool:
+    return _THINKS.match(request.model) is not None
 
 
 def _message(message: Message, service: str) -> Message:
