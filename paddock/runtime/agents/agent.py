@@ -107,7 +107,10 @@ class Agent(AgentDefinition):
         if self._model is not None:
             return _LentModel(self._model)
         return create_model(
-            self.config.model, base_url=self.config.base_url, provider=self.config.provider
+            self.config.model,
+            base_url=self.config.base_url,
+            provider=self.config.provider,
+            wire=self.config.wire,
         )
 
     @property

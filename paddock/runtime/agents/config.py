@@ -23,6 +23,7 @@ from paddock.runtime.core.model import Price
 from paddock.runtime.core.response_format import answer_format, is_model
 from paddock.runtime.core.subagent import AgentDefinition
 from paddock.runtime.core.text import clean_text
+from paddock.runtime.models import WIRES
 
 if TYPE_CHECKING:
     from paddock.backends.base import Backend
@@ -42,6 +43,7 @@ _FILE_TYPES: Mapping[str, tuple[type, ...]] = {
     "vars": (Mapping,),
     "model": (str,),
     "provider": (str,),
+    "wire": (str,),
     "profile": (str, Mapping),
     "backend": (str, Mapping),
     "working_dir": (str,),
@@ -79,7 +81,8 @@ class AgentConfig(AgentDefinition):
     - `system_prompt`: its text, or the path of a prompt file (ends in ``.md``), which
       is rendered with `vars`; None is the user's default prompt, or Paddock's own.
     - `model`: the model's name, or ``scripted:PATH``. `base_url` is where it is served,
-      and `provider` which protocol is spoken there if the name does not tell.
+      and `provider` which protocol is spoken there if the name does not tell. `wire` is which
+      of OpenAI's two: ``chat`` completions or ``responses``; see `OpenAIModel`.
     - `profile`: a name, a file, or a `PermissionProfile`; None is ``readonly``.
     - `backend`: a name, or a recipe such as ``LocalBackend(...)``.
     - `working_dir`: where the tools work, in the sandbox.
@@ -107,13 +110,14 @@ class AgentConfig(AgentDefinition):
     `AgentConfig` is made. What may be None is None too when it is empty. Raises
     `ConfigError` for `vars` that are not text or numbers, for a `context_window` that is not
     positive, for a `response_format` that is neither a mapping nor a model, and for an unknown
-    `on_refusal`.
+    `on_refusal` or `wire`.
     """
 
     system_prompt: str | None = None
     vars: Mapping[str, str] = field(default_factory=dict)
     model: str = field(default_factory=lambda: _env("OPENAI_MODEL") or DEFAULT_MODEL)
     provider: str | None = None
+    wire: str | None = None
     profile: str | PermissionProfile | None = field(default_factory=lambda: _env("PADDOCK_PROFILE"))
     backend: str | Backend = field(default_factory=lambda: _env("PADDOCK_BACKEND") or "local")
     working_dir: str | None = None
@@ -141,6 +145,8 @@ class AgentConfig(AgentDefinition):
         if given is not None and not isinstance(given, Mapping) and not is_model(given):
             raise ConfigError("response_format: give a mapping or a pydantic model")
         check_on_refusal(self.on_refusal)
+        if self.wire not in (None, *WIRES):
+            raise ConfigError(f"wire: {self.wire!r} is not one of {', '.join(WIRES)}")
 
     @property
     def backend_name(self) -> str:

@@ -25,7 +25,15 @@ __all__ = ["Wish", "digest", "wishes"]
 SCRIPTED = "scripted:"
 
 _FREE = frozenset(
-    {"vars", "provider", "service_tier", "reasoning_effort", "context_window", "response_format"}
+    {
+        "vars",
+        "provider",
+        "wire",
+        "service_tier",
+        "reasoning_effort",
+        "context_window",
+        "response_format",
+    }
 )
 """Keys of an agent's file that any file may set."""
 

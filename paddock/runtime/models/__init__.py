@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from paddock.runtime.core.model import ModelClient
 
-__all__ = ["PROVIDERS", "SCRIPTED", "create_model", "provider_of"]
+__all__ = ["PROVIDERS", "SCRIPTED", "WIRES", "create_model", "provider_of"]
 
 PROVIDERS = ("openai", "anthropic")
 """Whose protocol a service speaks."""
+
+WIRES = ("chat", "responses")
+"""OpenAI's two protocols: chat completions, and the Responses API."""
 
 SCRIPTED = "scripted:"
 """Before a path, in place of a model's name: the scripted model that plays that file."""
@@ -24,14 +27,16 @@ def create_model(
     provider: str | None = None,
     api_key: str | None = None,
     max_retries: int | None = None,
+    wire: str | None = None,
 ) -> ModelClient:
     """The client for `model`, which the caller closes with `aclose`.
 
     ``scripted:PATH`` replays a script. Anything else is a model of a service at `base_url`
     that speaks the protocol of `provider`, one of `PROVIDERS`; without it, ``claude-*`` is
-    Anthropic's and every other name goes to OpenAI or to a service that speaks as it does.
+    Anthropic's and every other name goes to OpenAI or to a service that speaks as it does, by
+    the protocol `wire`, one of `WIRES`; see `OpenAIModel`.
 
-    Raises `ConfigError` for a script that is not one, an unknown provider, or when no key is
+    Raises `ConfigError` for a script that is not one, an unknown provider or wire, or if no key is
     to be found, and `MissingDependency` when the provider's package is not installed.
     """
     if model.startswith(SCRIPTED):
@@ -45,7 +50,7 @@ def create_model(
         case "openai":
             from paddock.runtime.models.openai import OpenAIModel
 
-            return OpenAIModel(base_url=base_url, api_key=api_key, max_retries=retries)
+            return OpenAIModel(base_url=base_url, api_key=api_key, max_retries=retries, wire=wire)
         case "anthropic":
             from paddock.runtime.models.anthropic import AnthropicModel
 

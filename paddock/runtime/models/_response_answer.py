@@ -39,6 +39,11 @@ class ResponseBuilder:
         self._items: dict[int, Item] = {}
         self._ended: dict[str, Any] | None = None
 
+    @property
+    def counted(self) -> Usage:
+        """What the service has counted so far: it counts at the end alone."""
+        return _usage((self._ended or {}).get("usage") or {})
+
     def add(self, data: bytes) -> str:
         """Take one event, or a whole response; return the text in it.
 
@@ -65,7 +70,7 @@ class ResponseBuilder:
         return ModelResponse(
             text=said(items),
             tool_calls=tuple(calls),
-            usage=_usage(self._ended.get("usage") or {}),
+            usage=self.counted,
             finish_reason=reason,
             opaque={} if cut or not _reasoned(back) else {"items": back},
         )

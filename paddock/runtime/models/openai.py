@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import openai  # noqa: TID253 - this is the module that needs it, and is imported when needed
 
 from paddock.errors import ConfigError
+from paddock.runtime.models import WIRES
 from paddock.runtime.models._answer import AnswerBuilder
 from paddock.runtime.models._content import images_apart
 from paddock.runtime.models._endpoint import Endpoint, account, connection_settings
@@ -32,10 +33,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.core.model import Message, ModelRequest
 
-__all__ = ["DEFAULT_MAX_RETRIES", "DEFAULT_TIMEOUT", "FLEX_TIMEOUT", "OpenAIModel", "Wire"]
-
-Wire = Literal["chat", "responses"]
-"""OpenAI's two protocols: chat completions, and the Responses API."""
+__all__ = ["DEFAULT_MAX_RETRIES", "DEFAULT_TIMEOUT", "FLEX_TIMEOUT", "OpenAIModel"]
 
 FLEX_TIMEOUT = 900.0
 """At least this for ``service_tier="flex"``, where requests wait for capacity."""
@@ -61,9 +59,9 @@ class OpenAIModel(ServiceModel):
     (``Retry-After``) or after growing waits with jitter. A service that never answered and
     refuses connections is not tried again, and neither is one that was silent for `timeout`.
 
-    `wire` is the protocol. The Responses API gives a model its reasoning back, which would else
-    think anew after each call. Without `wire` it is used for the models of OpenAI's own service
-    that think, and chat completions for all others.
+    `wire` is the protocol, ``chat`` or ``responses``. The Responses API gives a model its
+    reasoning back, so that it does not think anew after each call. Without `wire` it is used for
+    the models of OpenAI's own service that think, and chat completions for all others.
 
     `streams_tools` False asks for answers in one piece where there are tools, of services that
     stream no calls, or stream them wrong. The default is True, but False where the address is
@@ -81,13 +79,15 @@ class OpenAIModel(ServiceModel):
         idle_timeout: float = DEFAULT_IDLE_TIMEOUT,
         max_retries: int = DEFAULT_MAX_RETRIES,
         streams_tools: bool | None = None,
-        wire: Wire | None = None,
+        wire: str | None = None,
     ) -> None:
         base_url, api_key = account("OPENAI", base_url, api_key)
         if not api_key and not base_url:
             raise ConfigError(
                 "no API key: set OPENAI_API_KEY, or OPENAI_BASE_URL for a service that needs none"
             )
+        if wire not in (None, *WIRES):
+            raise ConfigError(f"wire {wire!r} is not one of {', '.join(WIRES)}")
         if streams_tools is None:
             streams_tools = "cerebras" not in (base_url or "").lower()
         self.streams_tools = streams_tools

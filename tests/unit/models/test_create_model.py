@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from paddock.errors import ConfigError
+from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.core.model import ModelRequest, Usage
 from paddock.runtime.models import create_model
 from paddock.runtime.models.anthropic import AnthropicModel
 from paddock.runtime.models.openai import OpenAIModel
 from paddock.runtime.models.pricing import cost_usd, price
 from paddock.testing.model_server import ModelServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.fixture
@@ -45,6 +50,15 @@ async def test_the_provider_is_the_one_named_or_that_of_the_models_name(
 def test_an_unknown_provider_is_a_config_error_that_lists_them() -> None:
     with pytest.raises(ConfigError, match="'gemini' is not one of openai, anthropic"):
         create_model("gemini-5", provider="gemini")
+
+
+@pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize(
+    "make", [lambda: create_model("gpt-5", wire="grpc"), lambda: AgentConfig(wire="grpc")]
+)
+def test_an_unknown_wire_is_a_config_error_that_lists_them(make: Callable[[], object]) -> None:
+    with pytest.raises(ConfigError, match="'grpc' is not one of chat, responses"):
+        make()
 
 
 @pytest.mark.usefixtures("keys")

@@ -203,6 +203,7 @@ CONFIGS = st.fixed_dictionaries(
     {},
     optional={
         **dict.fromkeys(FIELDS, WORDS),
+        "wire": st.sampled_from(["chat", "responses"]),
         "vars": st.dictionaries(TEXT | TRICKY, TEXT | TRICKY, max_size=3),
         "response_format": st.dictionaries(TEXT, PLAIN, min_size=1, max_size=3),
         "databases": st.dictionaries(TEXT, PLAIN, min_size=1, max_size=3),
