@@ -1,7 +1,7 @@
 """Connections to services, shared by all who use the same one in the same event loop.
 
 A connection is made when it is first used and closed with its last user, or with its event
-loop. So a thousand sessions with one service have one pool and one TLS context, and one model
+loop. So a thousand sessions with one service have a few pools and TLS contexts, and one model
 may be used in one event loop after another. Knows no service.
 """
 
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["Shared"]
 
 T = TypeVar("T", bound="Closable")
+
+
+USERS_MAX = 64
+"""Users of one connection. At each request it looks at all sockets that it has open: a thousand
+users of one would spend almost half of their time on that."""
 
 
 @dataclass(eq=False)
@@ -79,7 +84,7 @@ class Shared(Generic[T]):
         with _lock:
             connections = _loops.setdefault(loop, {})
             held = connections.get(self._key)
-            if held is None:
+            if held is None or len(held.users) >= USERS_MAX:
                 # Of nobody's context: it outlives the run that happens to be first.
                 context = contextvars.Context()
                 keeper = Keeper(self._make, name="model connection", context=context)

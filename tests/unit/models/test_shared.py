@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from paddock.runtime.models._shared import Shared
+from paddock.runtime.models._shared import USERS_MAX, Shared
 
 
 class Connection:
@@ -43,6 +43,19 @@ async def test_all_users_of_one_key_get_one_connection_and_the_last_closes_it() 
     await users[-1].aclose()
     assert make.made[0].closed.is_set()
     assert len(make.made) == 1
+
+
+async def test_more_users_than_one_connection_serves_quickly_get_another_one() -> None:
+    make = Maker()
+    users = [Shared("key", make) for _ in range(USERS_MAX + 2)]
+    found = await asyncio.gather(*(user.get() for user in users))
+    assert [found.count(each) for each in make.made] == [USERS_MAX, 2]
+    for user in users[:USERS_MAX]:
+        await user.aclose()
+    assert [each.closed.is_set() for each in make.made] == [True, False]
+    for user in users[USERS_MAX:]:
+        await user.aclose()
+    assert make.made[1].closed.is_set()
 
 
 async def test_another_key_is_another_connection() -> None:
