@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from paddock.cli import options
 
@@ -63,19 +63,9 @@ class SandboxOptions:
     @property
     def described(self) -> Described:
         """What describes the sandbox beside its backend and its place."""
-        return {
-            "image": self.image,
-            "dockerfile": self.dockerfile,
-            "snapshot": self.snapshot,
-            "upload": self.upload,
-            "ignore": self.ignore,
-            "gitignore": self.gitignore,
-            "links": self.links,
-            "setup": self.setup,
-            "env": self.env,
-            "isolation": self.isolation,
-            "network": self.network,
-        }
+        from paddock.cli.recipes import Described
+
+        return cast("Described", {name: getattr(self, name) for name in Described.__annotations__})
 
     @property
     def overridden(self) -> set[str]:

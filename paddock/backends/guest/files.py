@@ -6,10 +6,9 @@ import contextlib
 import errno
 import hashlib
 import json
-import stat
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from paddock.backends.guest.answers import file_info, glob_result, grep_result, size_of, text_lines
 from paddock.backends.guest.inside import wire
 from paddock.backends.transfer import (
     LocalFile,
@@ -27,7 +26,6 @@ from paddock.files import (
     FileInfo,
     FileSystem,
     GlobResult,
-    GrepLine,
     GrepResult,
     TextLines,
     too_large,
@@ -37,7 +35,7 @@ from paddock.sandbox import Capability
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
+    from pathlib import Path, PurePosixPath
 
     from paddock.backends.guest.client import GuestClient
     from paddock.backends.guest.process import GuestProcess
@@ -51,7 +49,6 @@ T = TypeVar("T")
 
 VIOLATION_MAX = 300
 """Characters of an error about an answer, which may quote all of it."""
-KINDS = ("file", "directory", "symlink", "other")
 
 
 class GuestFileSystem(FileSystem):
@@ -73,7 +70,7 @@ class GuestFileSystem(FileSystem):
             body, data = await self._ask(
                 "read", path=str(path), offset=offset + got, limit=room, reply_bytes=room
             )
-            size = self._checked(_size, body)
+            size = self._checked(size_of, body)
             pieces.append(data)
             got += len(data)
             if limit is None and max(got, size - offset) > READ_LIMIT:
@@ -102,7 +99,7 @@ class GuestFileSystem(FileSystem):
 
     async def _stat(self, path: PurePosixPath, *, follow: bool) -> FileInfo:
         body, _ = await self._ask("stat", path=str(path), follow=follow)
-        return self._checked(_info, body.get("entry"))
+        return self._checked(file_info, body.get("entry"))
 
     async def _mkdir(self, path: PurePosixPath, *, parents: bool, exist_ok: bool) -> None:
         await self._ask("mkdir", path=str(path), parents=parents, exist_ok=exist_ok)
@@ -133,7 +130,7 @@ class GuestFileSystem(FileSystem):
         found = await self._job(
             "lines", path=str(path), start=start, limit=limit, width=width, most=SEARCH_LIMIT
         )
-        return self._checked(_lines, found)
+        return self._checked(text_lines, found)
 
     async def _list(
         self, path: PurePosixPath, *, depth: int, hidden: bool, limit: int | None
@@ -146,13 +143,13 @@ class GuestFileSystem(FileSystem):
             limit=limit,
             skipped=sorted(SKIPPED),
         )
-        return self._checked(lambda entries: [_info(entry) for entry in entries], found)
+        return self._checked(lambda entries: [file_info(entry) for entry in entries], found)
 
     async def _glob(self, pattern: str, path: PurePosixPath, *, limit: int | None) -> GlobResult:
         found = await self._job(
             "glob", pattern=pattern, path=str(path), limit=limit, skipped=sorted(SKIPPED)
         )
-        return self._checked(lambda answer: _globbed(answer, path), found)
+        return self._checked(lambda answer: glob_result(answer, path), found)
 
     async def _grep(
         self,
@@ -176,7 +173,7 @@ class GuestFileSystem(FileSystem):
             skipped=sorted(SKIPPED),
             search_path=self._sandbox.env.get("PATH"),
         )
-        return self._checked(_grepped, found)
+        return self._checked(grep_result, found)
 
     async def _ask(
         self, operation: str, blob: bytes = b"", /, *, reply_bytes: int = 0, **arguments: Any
@@ -307,60 +304,6 @@ def _at_most(size: int, data: bytes) -> bytes:
     if len(data) > size:
         raise ValueError(f"{len(data)} bytes answer a request for {size}")
     return data
-
-
-def _size(body: Any) -> int:
-    return _of(int, body["size"])
-
-
-def _info(entry: Any) -> FileInfo:
-    path, kind, size, mode, modified, uid, gid = entry
-    if kind not in KINDS:
-        raise ValueError("a file of a kind that there is not")
-    return FileInfo(
-        path=PurePosixPath(_of(str, path)),
-        kind=kind,
-        size=_of(int, size),
-        mode=stat.S_IMODE(_of(int, mode)),
-        modified=float(modified),
-        uid=_of(int, uid),
-        gid=_of(int, gid),
-    )
-
-
-def _lines(answer: Any) -> TextLines:
-    (found,) = answer
-    lines = tuple(_of(str, line) for line in found["lines"])
-    return TextLines(lines=lines, total=_of(int, found["total"]), whole=_of(bool, found["whole"]))
-
-
-def _globbed(answer: Any, root: PurePosixPath) -> GlobResult:
-    (found,) = answer
-    paths = tuple(root / _of(str, name) for name in found["paths"])
-    return GlobResult(paths=paths, total=_of(int, found["total"]))
-
-
-def _grepped(answer: Any) -> GrepResult:
-    lines = [
-        GrepLine(
-            path=PurePosixPath(_of(str, name)),
-            line=_of(int, number),
-            text=_of(str, text),
-            match=bool(match),
-        )
-        for name, number, text, match in (row for row in answer if isinstance(row, list))
-    ]
-    too_long = [PurePosixPath(row) for row in answer if isinstance(row, str)]
-    return GrepResult(
-        lines=tuple(lines), truncated=None in answer, too_long=too_long[0] if too_long else None
-    )
-
-
-def _of(kind: type[T], value: Any) -> T:
-    """Return `value`. Raise `TypeError` if it is of another type."""
-    if not isinstance(value, kind):
-        raise TypeError(f"{type(value).__name__} where {kind.__name__} belongs")
-    return value
 
 
 async def in_one_piece(data: bytes) -> AsyncGenerator[bytes]:

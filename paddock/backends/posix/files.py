@@ -10,11 +10,11 @@ import os
 import re
 import secrets
 import stat
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 from weakref import WeakValueDictionary
 
 from paddock._concurrency import finish
+from paddock.backends.guest.answers import grep_result, text_lines
 from paddock.backends.guest.inside import globs
 from paddock.backends.guest.inside.ignored import GITIGNORE, IgnoreRules
 from paddock.backends.posix import scripts
@@ -36,7 +36,6 @@ from paddock.files import (
     FileInfo,
     FileSystem,
     GlobResult,
-    GrepLine,
     GrepResult,
     TextLines,
     too_large,
@@ -45,7 +44,7 @@ from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
-    from pathlib import Path
+    from pathlib import Path, PurePosixPath
 
     from paddock.files import FileWriter
     from paddock.sandbox import Sandbox
@@ -185,24 +184,14 @@ class PosixFileSystem(FileSystem):
         }
         blocks = SEARCH_LIMIT // BLOCK + 1  # a little more than is searched
         found = await search(order, self._texts(str(folder), names, separator, blocks))
-        lines = [
-            GrepLine(path=PurePosixPath(name), line=number, text=text, match=match)
-            for name, number, text, match in (row for row in found if isinstance(row, list))
-        ]
-        too_long = [PurePosixPath(row) for row in found if isinstance(row, str)]
-        return GrepResult(
-            lines=tuple(lines), truncated=None in found, too_long=too_long[0] if too_long else None
-        )
+        return grep_result(found)
 
     async def _read_lines(
         self, path: PurePosixPath, *, start: int, limit: int, width: int
     ) -> TextLines:
         contents = self._shell.stream(scripts.CONTENTS, str(path), "0")
         order = {"start": start, "limit": limit, "width": width, "most": SEARCH_LIMIT}
-        (found,) = await search(order, contents)
-        return TextLines(
-            lines=tuple(found["lines"]), total=int(found["total"]), whole=bool(found["whole"])
-        )
+        return text_lines(await search(order, contents))
 
     async def _find(self, where: str, *expression: str) -> bytes:
         return await self._shell.run(scripts.FIND, where, *expression)

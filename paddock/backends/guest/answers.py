@@ -1,0 +1,69 @@
+"""What the code that runs in a sandbox answers about files, checked and read."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
+
+from paddock.files import FileInfo, GlobResult, GrepLine, GrepResult, TextLines
+
+__all__ = ["file_info", "glob_result", "grep_result", "size_of", "text_lines"]
+
+T = TypeVar("T")
+
+KINDS = ("file", "directory", "symlink", "other")
+
+
+def size_of(body: Any) -> int:
+    return _of(int, body["size"])
+
+
+def file_info(entry: Any) -> FileInfo:
+    path, kind, size, mode, modified, uid, gid = entry
+    if kind not in KINDS:
+        raise ValueError("a file of a kind that there is not")
+    return FileInfo(
+        path=PurePosixPath(_of(str, path)),
+        kind=kind,
+        size=_of(int, size),
+        mode=stat.S_IMODE(_of(int, mode)),
+        modified=float(modified),
+        uid=_of(int, uid),
+        gid=_of(int, gid),
+    )
+
+
+def text_lines(answer: Any) -> TextLines:
+    (found,) = answer
+    lines = tuple(_of(str, line) for line in found["lines"])
+    return TextLines(lines=lines, total=_of(int, found["total"]), whole=_of(bool, found["whole"]))
+
+
+def glob_result(answer: Any, root: PurePosixPath) -> GlobResult:
+    (found,) = answer
+    paths = tuple(root / _of(str, name) for name in found["paths"])
+    return GlobResult(paths=paths, total=_of(int, found["total"]))
+
+
+def grep_result(answer: Any) -> GrepResult:
+    lines = [
+        GrepLine(
+            path=PurePosixPath(_of(str, name)),
+            line=_of(int, number),
+            text=_of(str, text),
+            match=bool(match),
+        )
+        for name, number, text, match in (row for row in answer if isinstance(row, list))
+    ]
+    too_long = [PurePosixPath(row) for row in answer if isinstance(row, str)]
+    return GrepResult(
+        lines=tuple(lines), truncated=None in answer, too_long=too_long[0] if too_long else None
+    )
+
+
+def _of(kind: type[T], value: Any) -> T:
+    """Return `value`. Raise `TypeError` if it is of another type."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{type(value).__name__} where {kind.__name__} belongs")
+    return value
