@@ -25,9 +25,9 @@ __all__ = ["Threads", "run_in_thread"]
 
 R = TypeVar("R")
 
-MAX_THREADS = 256
-"""Functions that run at once, of all sessions; others wait. More threads than this gain nothing
-under one interpreter lock, and one session has rarely more than a few."""
+MAX_THREADS = 1000
+"""Functions that run at once, of all sessions; others wait. As many as there are agents in one
+process, since most functions wait for something; each thread takes some 10 KiB."""
 
 MAX_LEFT = 1000
 """Functions that were left behind and still run. With so many, something is wrong for good."""
