@@ -54,7 +54,7 @@ class Agent(AgentDefinition):
         self._config = AgentConfig() if config is None else config
         self._model = model
         self._registry = _registry(self._config)
-        self._of_profile = frozenset(self._registry)
+        self._of_profile = self._registry.copy()
         own = ToolRegistry()
         for tool in tools:
             known = len(own)
@@ -92,12 +92,15 @@ class Agent(AgentDefinition):
 
     def replace(self, config: AgentConfig) -> Self:
         """Return the agent of `config`. It keeps the tools that were registered here beside those
-        of the profile, and the system prompt if it was read already."""
+        of the profile or instead of them, lacks those that were taken out here, and keeps the
+        system prompt if it was read already."""
         changed = copy.copy(self)
         changed._config = config
-        changed._registry = _registry(config)
-        changed._of_profile = frozenset(changed._registry)
-        changed._registry.include(self._registry, without=self._of_profile)
+        changed._of_profile = _registry(config)
+        mine, given = self._registry, self._of_profile
+        changed._registry = changed._of_profile.without({*given}.difference(mine))
+        untouched = {name for name in mine if mine.get(name) is given.get(name)}
+        changed._registry.include(mine, without=untouched)
         if not self._prompt.is_read:
             changed._prompt = _SystemPrompt(config)
         return changed

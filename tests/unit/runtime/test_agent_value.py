@@ -86,6 +86,23 @@ def test_a_prompt_file_is_read_once_for_all_sessions(tmp_path: Path) -> None:
     assert Session(agent).agent.system_prompt == "First."
 
 
+def test_another_profile_brings_no_tool_back_that_was_exchanged_or_taken_out(agent: Agent) -> None:
+    def write() -> str:
+        return "harmless"
+
+    own = FunctionTool(write)
+    agent.registry.register(own)
+    agent.registry.unregister("bash")
+    session = Session(agent)
+    runtime = create_runtime("", session=session)
+    for profile in ("unrestricted", "readonly"):
+        reconfigure_runtime(runtime, profile=profile)
+        assert session.registry.get("write") is own
+        assert "bash" not in session.registry
+        assert "read" in session.registry
+    assert "edit" not in session.registry
+
+
 async def test_a_session_continues_its_conversation_as_another_agent(
     backend: CountingBackend, tmp_path: Path
 ) -> None:

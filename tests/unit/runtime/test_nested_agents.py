@@ -11,8 +11,12 @@ from paddock import (
     Agent,
     AgentConfig,
     AgentToolHandler,
+    ApprovalRequested,
     Budget,
     ConfigError,
+    Decision,
+    EventSink,
+    MemoryApprovalStore,
     RunFinished,
     ScriptedModel,
     Session,
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from paddock import Envelope
     from tests.unit.runtime.conftest import CountingBackend, OpenSession
 
 PATIENCE = 60
@@ -235,3 +240,42 @@ def test_agents_run_at_once_unless_they_share_a_sandbox_and_may_write(
     assert registry.is_concurrent("a") is together
     registry.register(DelegateHandler(), concurrent=not together)
     assert registry.is_concurrent("delegate") is not together
+
+
+class Asked(EventSink):
+    """Says when an approval was asked for."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+
+    async def show(self, envelope: Envelope) -> None:
+        if isinstance(envelope.event, ApprovalRequested):
+            self.event.set()
+
+
+async def test_a_call_at_the_bottom_waits_in_the_store_at_the_top(
+    make: Callable[..., Agent], asking: Callable[[Any], ToolHandler]
+) -> None:
+    def deploy() -> str:
+        return "It is out."
+
+    calls = (
+        "- tool_calls: [{name: deploy, arguments: {}}]\n- {expect: It is out, text: Deployed.}\n"
+    )
+    worker = make("worker", calls, asking(deploy), auto_approve=False)
+    manager = make("manager", asks("worker"), as_tool(worker), auto_approve=False)
+    boss = make("boss", asks("manager"), as_tool(manager), auto_approve=False)
+    async with Session(boss) as session:
+        session.approval_store, session.approval_wait = MemoryApprovalStore(), True
+        asked = Asked()
+        session.sinks = [asked]
+        run = asyncio.create_task(session.run("Make it."))
+        async with asyncio.timeout(PATIENCE):
+            await asked.event.wait()
+            (approval,) = await session.approval_store.list(status="pending")
+            assert approval.request.session_id == session.id
+            assert approval.request.agent_path == ("manager", "worker")
+            await session.approval_store.resolve(approval.request.id, Decision(outcome="approve"))
+            result = await run
+    assert result.status == "completed"
+    assert session.state.messages[-2]["content"] == "Done."
