@@ -7,20 +7,16 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
 from paddock import AgentConfig, ObservabilityConfig, ScriptedModel, TelemetryStorage
 from paddock.runtime.agents.agent_tool import AgentToolHandler
-from paddock.runtime.telemetry import Capture, OtlpBackend, SqliteBackend, attach
+from paddock.runtime.telemetry import SqliteBackend, attach
 from paddock.runtime.tools.delegate import DelegateHandler
+from tests.unit.runtime.telemetry.collecting import Collected, attributes, look
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from opentelemetry.sdk.trace import ReadableSpan
@@ -60,63 +56,21 @@ class Family:
         """There is nothing to close."""
 
 
-class Collected:
-    """Providers of a user who has their own, and what came to them."""
+def paths(collected: Collected) -> Counter[str]:
+    """How many spans there are below which others."""
+    spans = {each.context.span_id: each for each in collected.spans if each.context}
 
-    def __init__(self) -> None:
-        self._spans = InMemorySpanExporter()
-        self._reader = InMemoryMetricReader()
-        self.tracers = TracerProvider(shutdown_on_exit=False)
-        self.tracers.add_span_processor(SimpleSpanProcessor(self._spans))
-        self.meters = MeterProvider([self._reader], shutdown_on_exit=False)
+    def path(span: ReadableSpan) -> str:
+        above = "" if span.parent is None else path(spans[span.parent.span_id]) + " > "
+        return above + span.name
 
-    async def run(self, session: Session, **capture: bool) -> None:
-        config = ObservabilityConfig(
-            team_id="blue", project_id="search", backend=OtlpBackend(), capture=Capture(**capture)
-        )
-        telemetry = attach(
-            session, config, tracer_provider=self.tracers, meter_provider=self.meters
-        )
-        assert telemetry is not None
-        await telemetry.start()
-        try:
-            await session.run("Go.")
-        finally:
-            await telemetry.close()
-
-    def spans(self, name: str) -> list[ReadableSpan]:
-        return [span for span in self._spans.get_finished_spans() if span.name == name]
-
-    def paths(self) -> Counter[str]:
-        """How many spans there are below which others."""
-        spans = {each.context.span_id: each for each in self._spans.get_finished_spans()}
-
-        def path(span: ReadableSpan) -> str:
-            above = "" if span.parent is None else path(spans[span.parent.span_id]) + " > "
-            return above + span.name
-
-        return Counter(map(path, spans.values()))
-
-    def tokens(self) -> dict[str, tuple[int, int]]:
-        """How many model calls were counted, and what they used, by the kind of token."""
-        data = self._reader.get_metrics_data()
-        assert data is not None
-        found = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
-        (usage,) = [m for m in found if m.name == "gen_ai.client.token.usage"]
-        points: list[Any] = list(usage.data.data_points)
-        return {point.attributes["gen_ai.token.type"]: (point.count, point.sum) for point in points}
+    return Counter(map(path, spans.values()))
 
 
-@pytest.fixture
-def collected() -> Iterator[Collected]:
-    collected = Collected()
-    yield collected
-    collected.tracers.shutdown()
-    collected.meters.shutdown()
-
-
-def look(at: str) -> str:
-    return f"seen {at}"
+def tokens(collected: Collected) -> dict[str, tuple[int, int]]:
+    """How many model calls were counted, and what they used, by the kind of token."""
+    points = collected.points("gen_ai.client.token.usage")
+    return {point.attributes["gen_ai.token.type"]: (point.count, point.sum) for point in points}
 
 
 def family(
@@ -127,10 +81,6 @@ def family(
     return open_session([], tool, DelegateHandler(), client=client, config=settings)
 
 
-def attributes(span: ReadableSpan) -> dict[str, Any]:
-    return dict(span.attributes or {})
-
-
 @pytest.mark.rows("S-50", "O-16")
 async def test_the_runs_of_children_hang_below_the_calls_that_they_work_for(
     open_session: OpenSession, collected: Collected
@@ -138,7 +88,7 @@ async def test_the_runs_of_children_hang_below_the_calls_that_they_work_for(
     session = family(open_session, "Look here.", "Look there.")
     await collected.run(session)
     child = "invoke_agent > execute_tool delegate > invoke_agent"
-    assert collected.paths() == {
+    assert paths(collected) == {
         "invoke_agent": 1,
         "invoke_agent > chat m": 2,
         "invoke_agent > execute_tool delegate": 2,
@@ -146,7 +96,7 @@ async def test_the_runs_of_children_hang_below_the_calls_that_they_work_for(
         f"{child} > chat m": 4,
         f"{child} > execute_tool look": 2,
     }
-    first, second, own = collected.spans("invoke_agent")
+    first, second, own = collected.named("invoke_agent")
     assert attributes(own)["gen_ai.conversation.id"] == session.id
     calls = {attributes(each)["gen_ai.conversation.id"] for each in (first, second)}
     assert len(calls | {session.id}) == 3
@@ -159,7 +109,7 @@ async def test_each_model_call_of_a_family_is_counted_once(
     open_session: OpenSession, collected: Collected
 ) -> None:
     await collected.run(family(open_session, "Look here.", "Look there."))
-    assert collected.tokens() == {"input": (6, 200 + 4 * 7), "output": (6, 20 + 4 * 3)}
+    assert tokens(collected) == {"input": (6, 200 + 4 * 7), "output": (6, 20 + 4 * 3)}
 
 
 @pytest.mark.rows("S-51")
@@ -181,12 +131,12 @@ async def test_an_agent_as_a_tool_is_told_of_with_its_own_model_and_profile(
         config={"model": "m", "profile": "developer"},
     )
     await collected.run(session)
-    child, own = collected.spans("invoke_agent")
+    child, own = collected.named("invoke_agent")
     assert attributes(own)["paddock.profile"] == "developer"
     assert attributes(child)["paddock.profile"] == "readonly"
     assert attributes(child)["gen_ai.request.model"] == f"scripted:{script}"
     below = f"invoke_agent > execute_tool critic > invoke_agent > chat scripted:{script}"
-    assert collected.paths()[below] == 1
+    assert paths(collected)[below] == 1
 
 
 async def test_results_of_a_childs_tools_are_on_their_spans_only_if_they_are_captured(
@@ -194,7 +144,7 @@ async def test_results_of_a_childs_tools_are_on_their_spans_only_if_they_are_cap
 ) -> None:
     await collected.run(family(open_session, "Look."))
     await collected.run(family(open_session, "Look."), tool_results=True, tool_arguments=False)
-    without, told = map(attributes, collected.spans("execute_tool look"))
+    without, told = map(attributes, collected.named("execute_tool look"))
     assert "gen_ai.tool.call.result" not in without
     assert told["gen_ai.tool.call.result"] == "seen it"
     assert "gen_ai.tool.call.arguments" not in told
@@ -216,12 +166,12 @@ async def test_a_cancelled_family_leaves_no_span_without_an_end(
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-    child, own = collected.spans("invoke_agent")
+    child, own = collected.named("invoke_agent")
     assert attributes(child)["paddock.run.status"] == "cancelled"
     assert attributes(own)["paddock.run.status"] == "cancelled"
-    (tool,) = collected.spans("execute_tool look")
+    (tool,) = collected.named("execute_tool look")
     assert tool.status.status_code is StatusCode.ERROR
-    assert len(collected.spans("execute_tool delegate")) == 1
+    assert len(collected.named("execute_tool delegate")) == 1
 
 
 @pytest.mark.rows("S-50", "O-19")

@@ -3,152 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from opentelemetry import metrics, trace
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 
-from paddock import ModelError, ObservabilityConfig
 from paddock.backends.local import LocalBackend
 from paddock.runtime.core.context import RunContext  # noqa: TC001 - the fixture looks at signatures
-from paddock.runtime.core.model import ModelResponse, ModelRetry
-from paddock.runtime.telemetry import Capture, OtlpBackend, attach
 from tests.unit.runtime.conftest import let_run_at_once
+from tests.unit.runtime.telemetry.collecting import TURNS, Collected, attributes, look
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-
-    from opentelemetry.sdk.trace import ReadableSpan
-
-    from paddock.runtime.core.model import ModelEvent, ModelRequest
-    from paddock.runtime.session.session import Session
-    from paddock.runtime.telemetry import Observability
-    from paddock.runtime.tools.base import ToolHandler
+    from paddock.runtime.core.model import ModelRequest
     from tests.unit.runtime.conftest import OpenSession
-
-LOOK = {"name": "look", "arguments": {"at": "it"}}
-TURNS = [
-    {
-        "tool_calls": [LOOK],
-        "usage": {
-            "input_tokens": 10,
-            "output_tokens": 5,
-            "cached_tokens": 4,
-            "cache_write_tokens": 2,
-        },
-    },
-    {"text": "Seen.", "usage": {"input_tokens": 20, "output_tokens": 7, "reasoning_tokens": 3}},
-]
-
-
-class Collected:
-    """Providers of a user who has their own, and what came to them."""
-
-    def __init__(self) -> None:
-        self._spans = InMemorySpanExporter()
-        self._reader = InMemoryMetricReader()
-        self.tracers = TracerProvider(shutdown_on_exit=False)
-        self.tracers.add_span_processor(SimpleSpanProcessor(self._spans))
-        self.meters = MeterProvider([self._reader], shutdown_on_exit=False)
-
-    def observe(self, session: Session, **capture: bool) -> Observability:
-        config = ObservabilityConfig(
-            team_id="blue", project_id="search", backend=OtlpBackend(), capture=Capture(**capture)
-        )
-        found = attach(
-            session,
-            config,
-            metadata={"job_id": "job-123", "tags": ["a"]},
-            tracer_provider=self.tracers,
-            meter_provider=self.meters,
-        )
-        assert found is not None
-        return found
-
-    @property
-    def spans(self) -> list[ReadableSpan]:
-        return sorted(self._spans.get_finished_spans(), key=lambda span: span.start_time or 0)
-
-    def span(self, name: str) -> ReadableSpan:
-        (found,) = [span for span in self.spans if span.name == name]
-        return found
-
-    def tree(self) -> list[tuple[str, str | None]]:
-        """Each span's name and its parent's."""
-        names = {span.context.span_id: span.name for span in self.spans if span.context}
-        return [
-            (each.name, names[each.parent.span_id] if each.parent else None) for each in self.spans
-        ]
-
-    def points(self, metric: str) -> list[Any]:
-        data = self._reader.get_metrics_data()
-        if data is None:
-            return []
-        return [
-            point
-            for each in data.resource_metrics
-            for scope in each.scope_metrics
-            for found in scope.metrics
-            if found.name == metric
-            for point in found.data.data_points
-        ]
-
-
-@pytest.fixture
-def collected() -> Iterator[Collected]:
-    collected = Collected()
-    yield collected
-    collected.tracers.shutdown()
-    collected.meters.shutdown()
-
-
-def look(at: str) -> str:
-    return f"seen {at}"
-
-
-def attributes(span: ReadableSpan) -> dict[str, Any]:
-    return dict(span.attributes or {})
-
-
-class Retrying:
-    """Is answered at the second attempt."""
-
-    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
-        yield ModelRetry(reason="rate limited", wait=0.0, attempt=1, limit=8)
-        yield ModelResponse(text="Seen.")
-
-    async def aclose(self) -> None:
-        pass
-
-
-async def test_a_retry_is_an_event_of_the_model_calls_span(
-    open_session: OpenSession, collected: Collected
-) -> None:
-    session = open_session([], client=Retrying())
-    telemetry = collected.observe(session)
-    await telemetry.start()
-    await session.run("Look.")
-    await telemetry.close()
-    (event,) = [event for span in collected.spans for event in span.events]
-    assert (event.name, dict(event.attributes or {})["reason"]) == ("retry", "rate limited")
 
 
 async def test_a_run_is_a_tree_of_spans_by_the_conventions(
     open_session: OpenSession, collected: Collected
 ) -> None:
     session = open_session(TURNS, look, config={"model": "gpt-5-mini"})
-    telemetry = collected.observe(session)
-    await telemetry.start()
-    await session.run("Look.")
-    await telemetry.close()
+    await collected.run(session, "Look.")
     assert collected.tree() == [
         ("invoke_agent", None),
         ("chat gpt-5-mini", "invoke_agent"),
@@ -212,10 +87,7 @@ async def test_the_provider_is_the_one_whose_protocol_is_spoken(
     open_session: OpenSession, collected: Collected, model: str, provider: str | None, told: str
 ) -> None:
     session = open_session([{"text": "Yes."}], config={"model": model, "provider": provider})
-    telemetry = collected.observe(session)
-    await telemetry.start()
-    await session.run("Go.")
-    await telemetry.close()
+    await collected.run(session, "Go.")
     names = {attributes(span)["gen_ai.provider.name"] for span in collected.spans}
     metric = collected.points("gen_ai.client.operation.duration")
     assert names | {point.attributes["gen_ai.provider.name"] for point in metric} == {told}
@@ -225,10 +97,7 @@ async def test_tokens_and_durations_are_metrics(
     open_session: OpenSession, collected: Collected
 ) -> None:
     session = open_session(TURNS, look, config={"model": "gpt-5-mini"})
-    telemetry = collected.observe(session)
-    await telemetry.start()
-    await session.run("Look.")
-    await telemetry.close()
+    await collected.run(session, "Look.")
     told = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
@@ -294,10 +163,7 @@ async def test_calls_at_once_have_their_own_spans_as_the_current_one(
     calls = [{"name": "meet", "arguments": {"name": name}} for name in "ab"]
     session = open_session([{"tool_calls": calls}, {"text": "Met."}], meet)
     let_run_at_once(session)
-    telemetry = collected.observe(session)
-    await telemetry.start()
-    await session.run("Meet.")
-    await telemetry.close()
+    await collected.run(session, "Meet.")
     by_id = {span.context.span_id: span for span in collected.spans if span.context}
     for name in "ab":
         inside = collected.span(f"inside {name}")
@@ -343,154 +209,3 @@ async def test_sessions_side_by_side_do_not_mix(
         assert span.context is not None
         traces.setdefault(span.context.trace_id, []).append(span.name.split()[0])
     assert list(traces.values()) == [["invoke_agent", "chat", "execute_tool", "chat"]] * 3
-
-
-async def test_a_model_that_fails_is_an_error_with_its_reason(
-    open_session: OpenSession, collected: Collected
-) -> None:
-    def refuse(request: ModelRequest) -> dict[str, Any]:
-        raise ModelError("API error 500 (after retries): busy")
-
-    session = open_session([refuse])
-    telemetry = collected.observe(session)
-    await telemetry.start()
-    await session.run("Hello?")
-    await telemetry.close("error")
-    run, chat = collected.spans
-    for span in (run, chat):
-        assert span.status.status_code is StatusCode.ERROR
-        assert "busy" in (span.status.description or "")
-        assert attributes(span)["error.type"] == "error"
-    (duration,) = collected.points("gen_ai.client.operation.duration")
-    assert duration.attributes["error.type"] == "error"
-
-
-async def test_a_cancelled_run_ends_all_its_spans(
-    open_session: OpenSession, collected: Collected
-) -> None:
-    started = asyncio.Event()
-
-    async def wait() -> str:
-        started.set()
-        await asyncio.Event().wait()
-        return "never"
-
-    session = open_session([{"tool_calls": [{"name": "wait", "arguments": {}}]}], wait)
-    telemetry = collected.observe(session)
-    await telemetry.start()
-    task = asyncio.create_task(session.run("Wait."))
-    await started.wait()
-    await session.cancel()
-    await task
-    await telemetry.close("cancelled")
-    assert [span.name for span in collected.spans] == [
-        "invoke_agent",
-        "chat gpt-5-mini",
-        "execute_tool wait",
-    ]
-    assert attributes(collected.spans[0])["paddock.run.status"] == "cancelled"
-    assert attributes(collected.span("execute_tool wait"))["error.type"] == "tool_error"
-
-
-async def test_a_blocked_call_has_a_span_that_says_so(
-    open_session: OpenSession, collected: Collected, asking: Callable[[Any], ToolHandler]
-) -> None:
-    session = open_session(TURNS, asking(look))
-    session.approval_callback = lambda name, arguments: False
-    telemetry = collected.observe(session)
-    await telemetry.start()
-    await session.run("Look.")
-    await telemetry.close()
-    span = collected.span("execute_tool look")
-    assert attributes(span)["error.type"] == "blocked"
-    assert span.status.description == "Blocked by user"
-
-
-async def test_arguments_and_results_are_told_as_the_flags_say(
-    open_session: OpenSession, collected: Collected
-) -> None:
-    session = open_session(TURNS, look)
-    telemetry = collected.observe(session, tool_arguments=False, tool_results=True)
-    await telemetry.start()
-    await session.run("Look.")
-    await telemetry.close()
-    told = attributes(collected.span("execute_tool look"))
-    assert "gen_ai.tool.call.arguments" not in told
-    assert told["gen_ai.tool.call.result"] == "seen it"
-
-
-@pytest.mark.parametrize(("traces", "sums"), [(True, False), (False, True)])
-async def test_spans_and_metrics_can_be_left_out(
-    open_session: OpenSession, collected: Collected, traces: bool, sums: bool
-) -> None:
-    session = open_session(TURNS, look)
-    telemetry = collected.observe(session, traces=traces, metrics=sums)
-    await telemetry.start()
-    await session.run("Look.")
-    await telemetry.close()
-    assert bool(collected.spans) is traces
-    assert bool(collected.points("gen_ai.client.token.usage")) is sums
-
-
-async def test_a_compaction_between_runs_is_a_model_call_by_itself(
-    open_session: OpenSession, collected: Collected
-) -> None:
-    session = open_session([*TURNS, {"text": "In short."}], look)
-    telemetry = collected.observe(session)
-    await telemetry.start()
-    await session.run("Look.")
-    await session.compact()
-    await telemetry.close()
-    assert collected.tree()[-1] == ("chat gpt-5-mini", None)
-
-
-async def test_a_compaction_in_a_run_is_an_event_of_it(
-    open_session: OpenSession, collected: Collected
-) -> None:
-    full = {"text": "Long.", "usage": {"input_tokens": 10}}
-    session = open_session([full, {"text": "In short."}])
-    session.context_window = 10
-    telemetry = collected.observe(session)
-    await telemetry.start()
-    for prompt in ("Begin.", "Go on."):
-        await session.run(prompt)
-    await telemetry.close()
-    (event,) = [event for span in collected.spans for event in span.events]
-    assert (event.name, dict(event.attributes or {})["trigger"]) == ("compact", "auto")
-
-
-async def test_the_providers_of_the_process_are_left_alone(open_session: OpenSession) -> None:
-    before = trace.get_tracer_provider(), metrics.get_meter_provider()
-    config = ObservabilityConfig(
-        team_id="a", project_id="b", backend=OtlpBackend(endpoint="http://127.0.0.1:9")
-    )
-    telemetry = attach(open_session([{"text": "Hello."}]), config)
-    assert telemetry is not None
-    await telemetry.start()
-    assert (trace.get_tracer_provider(), metrics.get_meter_provider()) == before
-    await telemetry.close()
-
-
-def exporting() -> set[threading.Thread]:
-    return {each for each in threading.enumerate() if each.name.startswith(("Otel", "OpenTel"))}
-
-
-async def test_telemetry_that_was_never_started_or_was_forgotten_leaves_no_thread(
-    open_session: OpenSession,
-) -> None:
-    config = ObservabilityConfig(
-        team_id="a", project_id="b", backend=OtlpBackend(endpoint="http://127.0.0.1:9")
-    )
-    before = exporting()
-    session = open_session([{"text": "Hello."}])
-    telemetry = attach(session, config)
-    assert telemetry is not None
-    assert exporting() == before
-    await telemetry.start()
-    started = exporting() - before
-    assert started
-    del session, telemetry
-    gc.collect()
-    for thread in started:
-        await asyncio.to_thread(thread.join, 10.0)
-        assert not thread.is_alive(), thread
