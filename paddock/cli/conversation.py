@@ -20,6 +20,7 @@ from paddock.cli.telemetry import observed
 from paddock.cli.text import plain
 from paddock.runtime.conversation.records import records
 from paddock.runtime.conversation.state import stamped
+from paddock.runtime.core.approval import Decision
 from paddock.runtime.core.emitter import EventSink
 
 if TYPE_CHECKING:
@@ -174,8 +175,9 @@ class TraceLines(EventSink):
 class Approver:
     """Asks the person at the terminal, one question at a time; without one the answer is no.
 
-    `read_answer` shows a question of one line and returns what was typed. `was_alone` tells
-    afterwards that somebody was missed. `approves_all` is for who wants no more questions.
+    What is typed beside yes and no is the reason for a refusal. `read_answer` shows a question of
+    one line and returns what was typed. `was_alone` says afterwards that somebody was missed.
+    `approves_all` is for a user who wants no more questions.
     """
 
     def __init__(
@@ -189,7 +191,7 @@ class Approver:
         self._read_answer = read_answer or _read_line
         self._turn = asyncio.Lock()
 
-    async def __call__(self, tool_name: str, arguments: Mapping[str, Any]) -> bool:
+    async def __call__(self, tool_name: str, arguments: Mapping[str, Any]) -> bool | Decision:
         if self.approves_all:
             return True
         if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
@@ -205,7 +207,14 @@ class Approver:
             forget_what_was_typed()
             print(f"\n{plain(tool_name)} {shown}", file=sys.stderr, flush=True)
             answer = await self._read_answer("Allow this call? [y/N] ")
-        return answer.strip().lower() in ("y", "yes")
+        return _decision(answer.strip())
+
+
+def _decision(answer: str) -> bool | Decision:
+    """Return what a person has typed; more than no is a reason, which the model reads."""
+    if answer.lower() in ("", "y", "yes", "n", "no"):
+        return answer.lower() in ("y", "yes")
+    return Decision(outcome="reject", feedback=answer, by="terminal")
 
 
 def forget_what_was_typed() -> None:

@@ -36,9 +36,16 @@ class RunApprovals:
     on_refusal: OnRefusal = "end_turn"
     asked: set[str] = field(default_factory=set)
 
-    async def withdraw(self, *, but: Iterable[str]) -> None:
-        """Note that nobody waits any more for what was asked, except for the ids `but`."""
-        await self.store.withdraw(self.asked.difference(but))
+    async def withdraw(self, *, but: Iterable[str], left: bool) -> None:
+        """Note that nobody waits any more for what was asked, except for the ids `but`.
+
+        With `left`, that includes what a process had asked for that died.
+        """
+        asked = set(self.asked)
+        if left:
+            found = await self.store.list(session_id=self.session_id, status="pending")
+            asked.update(each.request.id for each in found)
+        await self.store.withdraw(asked.difference(but))
 
     async def check(
         self, waiting: Iterable[ToolApprovalItem], decisions: Mapping[str, Decision], rules: Rules

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import itertools
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -19,16 +20,21 @@ from paddock.runtime.tools.arguments import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from paddock.runtime.core.approval import ApprovalRequest
 
-__all__ = ["MemoryApprovalStore", "Rows", "Table", "TransactionalStore"]
+__all__ = ["MemoryApprovalStore", "Rows", "Table", "TransactionalStore", "stamp_of"]
 
 T = TypeVar("T")
 
 POLL_INTERVAL = 0.25
 """Seconds between two looks at a request that is waited for. A person does not feel it, and a
-thousand that wait at once cost some per cent of a core."""
+thousand that wait at once cost some per cent of a core: most looks are at the file's size."""
+
+LOOKS = 20
+"""Polls until a store is read though its files look unchanged: two changes within one tick of the
+file system's clock may look like one."""
 
 
 class Rows(Protocol):
@@ -57,6 +63,10 @@ class TransactionalStore(ABC):
         What it has put is kept when this returns, and nothing of it if it raises. Without
         `writing` it puts nothing.
         """
+
+    def _stamp(self) -> object:
+        """Return what changes when the store is written; None if it is as cheap to read it."""
+        return None
 
     async def ask(self, request: ApprovalRequest) -> Approval:
         """See `ApprovalStore.ask`."""
@@ -110,8 +120,11 @@ class TransactionalStore(ABC):
 
     async def wait(self, approval_id: str) -> Decision:
         """See `ApprovalStore.wait`."""
+        known, seen, polls = None, None, itertools.count()
         while True:
-            known = await self.get(approval_id)
+            stamp = self._stamp()
+            if next(polls) % LOOKS == 0 or stamp is None or stamp != seen:
+                known, seen = await self.get(approval_id), stamp
             if known is not None and known.answer is not None:
                 return known.answer
             _open(approval_id, known)
@@ -148,6 +161,15 @@ def _told(known: Approval) -> str:
     assert decision is not None, "it was answered"
     by = f" by {decision.by}" if decision.by else ""
     return f"{decision.outcome}{by}, {known.decided_at:%F %T} UTC"
+
+
+def stamp_of(path: Path) -> object:
+    """Return what changes when the file is written, or made."""
+    try:
+        found = path.stat()
+    except OSError:
+        return "missing"
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class Table:

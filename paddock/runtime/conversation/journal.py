@@ -63,6 +63,8 @@ class Journal(EventSink):
         self._key = key
         self._of_a_run = of_a_run
         self._log: ConversationLog | None = None
+        self.found_dead = False
+        """Whether the process of the run before has died."""
 
     async def catch_up(self) -> None:
         """Bring the state near the trace's end, piece by piece, without holding up the loop.
@@ -193,7 +195,8 @@ class Journal(EventSink):
         state = self.state
         if torn is not None:
             yield TraceRepaired(torn_bytes=torn.size, quarantine=torn.quarantine.name)
-        if state.status == "running":
+        self.found_dead = state.status == "running"
+        if self.found_dead:
             waiting = None if self._resumable else NEVER_RAN
             yield from self.settled(started=UNKNOWN, waiting=waiting)
             yield RunFinished(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from paddock.backends.base import Backend
+    from paddock.runtime.core.approval import ApprovalStore
     from paddock.runtime.core.budget import Budget
     from paddock.runtime.permissions.profile import PermissionProfile
 
@@ -31,7 +32,8 @@ class RuntimeOptions:
     - `profile` (PADDOCK_PROFILE): a name, a file or a `PermissionProfile`; None is
       ``readonly``. `backend` (PADDOCK_BACKEND): a name or a recipe.
     - `working_dir`: where the tools work. `auto_approve`: whether what needs approval is
-      approved when there is no callback; otherwise it is rejected.
+      approved when there is no callback; otherwise it is rejected, or waits in `approval_store`
+      if that is given (see `SessionSettings`).
     - `team_id`, `project_id` (PADDOCK_TEAM_ID, PADDOCK_PROJECT_ID): with both, telemetry is
       kept, as `observability_config` (PADDOCK_OBSERVABILITY_CONFIG, a file) says, whose own
       tenant goes before these only if it is not the file that the environment names;
@@ -50,6 +52,7 @@ class RuntimeOptions:
     profile: str | PermissionProfile | None = field(default_factory=_env("PADDOCK_PROFILE"))
     backend: str | Backend = field(default_factory=_env("PADDOCK_BACKEND", "local"))
     auto_approve: bool = True
+    approval_store: ApprovalStore | None = None
     team_id: str | None = field(default_factory=_env("PADDOCK_TEAM_ID"))
     project_id: str | None = field(default_factory=_env("PADDOCK_PROJECT_ID"))
     observability_config: str | None = field(default_factory=_env("PADDOCK_OBSERVABILITY_CONFIG"))

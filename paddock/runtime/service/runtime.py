@@ -121,8 +121,9 @@ def create_runtime(
     where `options` are not given, its `auto_approve`.
     `approval_callback` is asked when a call needs approval; without one the callback of
     `session` is, if it has one, and otherwise `options.auto_approve` approves all or rejects
-    all. `cancel_check` also takes the place of the session's only if it is given. Telemetry
-    is kept from `start_runtime` on, where a team and a project are known.
+    all, or `options.approval_store` is where requests wait. `cancel_check` also takes the place
+    of the session's only if it is given. Telemetry is kept from `start_runtime` on, where a team
+    and a project are known.
 
     Raises `ConfigError` for a profile that is none, and for `secrets` or a `budget` with a
     session that is there already; and `ObservabilityInitializationError`.
@@ -138,6 +139,8 @@ def create_runtime(
         cancel_check = cancel_check or session.cancel_check
     if not options.enable_delegate:
         session.registry.unregister(DelegateHandler.name)
+    if options.approval_store is not None:
+        session.approval_store = options.approval_store
     session.approval_callback = _approval(approval_callback, session, options)
     session.cancel_check = cancel_check
     return AgentRuntime(
@@ -256,7 +259,7 @@ def _approval(
     if given is not None:
         return given
     if not options.auto_approve:
-        return _reject_all
+        return _reject_all if options.approval_store is None else None
     return None if session.agent.config.auto_approve else _approve_all
 
 

@@ -240,7 +240,9 @@ class Run(Undertaking):
         """Withdraw the requests that no call of this session waits for any more."""
         pending = self.journal.state.pending_approvals
         try:
-            await self.approvals.withdraw(but=[item.approval_id for item in pending])
+            await self.approvals.withdraw(
+                but=[item.approval_id for item in pending], left=self.journal.found_dead
+            )
         except SessionError:
             _log.exception("approvals of an ended run could not be withdrawn")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import uuid
@@ -450,6 +451,7 @@ class Session(SessionSettings):
             forget = run.token.follow(token)
             try:
                 await self._journal.catch_up()  # `close` has a run to wait for already
+                await self._check_approval_store()
                 noted = self._noted(self.redactor.text(prompt))
                 async with self._journal.holding(run.out, run.token.cancel):
                     self._is_behind = False
@@ -462,6 +464,19 @@ class Session(SessionSettings):
                 if self._ends_with_run:
                     self._ends_with_run = False
                     await finish(self._close())
+
+    async def _check_approval_store(self) -> None:
+        """Raise `ConfigError` for a file of approvals that the sandbox could write."""
+        path = getattr(self.approval_store, "path", None)
+        own = None if self.directory is None else self.directory.path
+        if path is not None and path.parent != own:
+            await asyncio.to_thread(
+                require_out_of_reach,
+                path,
+                self._agent.config,
+                what="the approval store",
+                advice="choose a file elsewhere",
+            )
 
     @contextlib.contextmanager
     def _lending(self, deps: Any) -> Iterator[None]:
