@@ -34,7 +34,8 @@ ON_A_COMMAND_LINE: Mapping[str, Any] = {"auto_approve": False}
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AgentOptions:
     """The options of an agent, as they were given. `prompt_file` and `system_prompt` exclude
-    each other; `variables` are ``NAME=VALUE`` and go before those of `vars_file`."""
+    each other; `variables` are ``NAME=VALUE`` and go before those of `vars_file`, and
+    `model_options` are ``NAME=VALUE``, the value in YAML. `price` is that of the model."""
 
     model: str | None = None
     profile: str | None = None
@@ -46,6 +47,8 @@ class AgentOptions:
     base_url: str | None = None
     reasoning_effort: str | None = None
     context_window: int | None = None
+    model_options: Sequence[str] | None = None
+    price: str | None = None
     auto_approve: bool | None = None
 
     @property
@@ -57,8 +60,10 @@ class AgentOptions:
             "base_url": self.base_url,
             "system_prompt": self.system_prompt or self.prompt_file,
             "auto_approve": self.auto_approve is not None,
+            "prices": self.price,
         }
-        return {key for key, given in pairs.items() if given}
+        named = {text.partition("=")[0] for text in self.model_options or ()}
+        return {key for key, given in pairs.items() if given} | named
 
 
 def read_config(
@@ -146,8 +151,42 @@ def _changes(base: AgentConfig, agent: AgentOptions) -> dict[str, Any]:
         "context_window": agent.context_window,
         "profile": _profile(base, agent),
         "vars": _variables(base, agent) or None,
+        **_model_options(agent.model_options or ()),
     }
+    if agent.price is not None:
+        given["prices"] = {agent.model or base.model: _price(agent.price)}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _model_options(texts: Sequence[str]) -> dict[str, Any]:
+    """Options of the model, each ``NAME=VALUE``."""
+    import yaml
+
+    from paddock.runtime.agents.model_options import OPTION_TYPES
+
+    given: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in OPTION_TYPES or not value:
+            known = ", ".join(OPTION_TYPES)
+            raise ConfigError(f"--model-option {text!r}: give NAME=VALUE, NAME one of {known}")
+        try:
+            given[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--model-option {text!r}: {error}") from error
+    return given
+
+
+def _price(text: str) -> dict[str, float]:
+    """``INPUT,OUTPUT[,CACHED[,WRITE]]`` in US dollars for a million tokens."""
+    names = ("input", "output", "cached_input", "cache_write")
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not 2 <= len(numbers) <= len(names):
+        raise ConfigError(f"--price {text!r}: give INPUT,OUTPUT[,CACHED[,WRITE]] in US dollars")
+    return dict(zip(names, numbers, strict=False))
 
 
 def _system_prompt(agent: AgentOptions) -> str | None:

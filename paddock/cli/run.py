@@ -93,6 +93,24 @@ def run(
             help="How much the model takes, if it is not known by name.",
         ),
     ] = None,
+    model_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model-option",
+            metavar="NAME=VALUE",
+            help="How the model is asked: temperature, top_p, max_tokens, seed, stop, tool_choice, "
+            "parallel_tool_calls, timeout, idle_timeout, extra_body, extra_headers. Repeatable.",
+        ),
+    ] = None,
+    price: Annotated[
+        str | None,
+        typer.Option(
+            "--price",
+            metavar="INPUT,OUTPUT",
+            help="What the model costs, in US dollars for a million tokens; after them may come "
+            "the prices of cached input and of writing to the cache.",
+        ),
+    ] = None,
     max_turns: options.MaxTurns = None,
     auto_approve: options.AutoApprove = None,
     approvals: options.Approvals = "ask",
@@ -158,6 +176,8 @@ def run(
         base_url=base_url,
         reasoning_effort=reasoning_effort,
         context_window=context_window,
+        model_options=model_option,
+        price=price,
         auto_approve=auto_approve,
     )
     base = None

@@ -19,7 +19,8 @@ Block = dict[str, Any]
 _PARAMETERS = frozenset(
     {
         "cache_control", "max_tokens", "messages", "metadata", "model", "output_config",
-        "service_tier", "stop_sequences", "stream", "system", "thinking", "tool_choice", "tools",
+        "service_tier", "stop_sequences", "stream", "system", "temperature", "thinking",
+        "tool_choice", "tools", "top_k", "top_p",
     }
 )  # fmt: skip
 _CALL_ID = re.compile(r"[A-Za-z0-9_-]+")

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from paddock.errors import ConfigError
 from paddock.redaction import Secrets
+from paddock.runtime.agents.model_options import OPTION_TYPES, ModelOptions
 from paddock.runtime.core.approval import check_on_refusal
-from paddock.runtime.core.model import Price
 from paddock.runtime.core.response_format import answer_format, is_model
 from paddock.runtime.core.subagent import AgentDefinition
 from paddock.runtime.core.text import clean_text
@@ -53,7 +53,7 @@ _FILE_TYPES: Mapping[str, tuple[type, ...]] = {
     "context_window": (int,),
     "response_format": (Mapping,),
     "databases": (Mapping,),
-    "prices": (Mapping,),
+    **OPTION_TYPES,
     "auto_approve": (bool,),
     "on_refusal": (str,),
     "secrets": (list,),
@@ -64,6 +64,7 @@ _TYPE_NAMES: Mapping[type, str] = {
     Mapping: "a mapping",
     bool: "true or false",
     int: "a whole number",
+    float: "a number",
     list: "a list",
 }
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
@@ -75,7 +76,7 @@ def _env(name: str) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AgentConfig(AgentDefinition):
+class AgentConfig(AgentDefinition, ModelOptions):
     """All that defines an agent. Vary one with `dataclasses.replace`.
 
     - `system_prompt`: its text, or the path of a prompt file (ends in ``.md``), which
@@ -94,6 +95,11 @@ class AgentConfig(AgentDefinition):
       or a format as OpenAI takes it. See `RunResult.output`.
     - `databases`: those that the tools may use, by name, as they stand in the file. No repr
       shows them, and a password is written to a file only as ``${NAME}``.
+    - `temperature`, `top_p`, `max_tokens`, `seed`, `stop`, `tool_choice` (``auto``, ``none``,
+      ``required`` or the name of a tool, until one was called) and `parallel_tool_calls`: sent to
+      the model if they are set; `extra_body` and `extra_headers` too, as they are.
+    - `timeout`, `idle_timeout`: seconds until the model's answer begins (600), and without a
+      byte after that (300).
     - `prices`: what models cost, by name, in US dollars for a million tokens: ``input`` and
       ``output``, and if they differ ``cached_input`` and ``cache_write``. They take precedence
       over what a service says and over the price list.
@@ -106,11 +112,11 @@ class AgentConfig(AgentDefinition):
 
     Defaults come from the environment where it has ``OPENAI_MODEL``,
     ``OPENAI_BASE_URL``, ``PADDOCK_PROFILE``, ``PADDOCK_BACKEND``,
-    ``PADDOCK_SERVICE_TIER`` and ``PADDOCK_REASONING_EFFORT``, read when an
-    `AgentConfig` is made. What may be None is None too when it is empty. Raises
-    `ConfigError` for `vars` that are not text or numbers, for a `context_window` that is not
-    positive, for a `response_format` that is neither a mapping nor a model, and for an unknown
-    `on_refusal` or `wire`.
+    ``PADDOCK_SERVICE_TIER``, ``PADDOCK_REASONING_EFFORT``, ``PADDOCK_TIMEOUT`` and
+    ``PADDOCK_IDLE_TIMEOUT``, read when an `AgentConfig` is made. What may be None is None too
+    when it is empty. Raises `ConfigError` for `vars` that are not text or numbers, for a
+    `context_window` that is not positive, for a `response_format` that is neither a mapping nor
+    a model, for an unknown `on_refusal` or `wire`, and for options of the model that are not valid.
     """
 
     system_prompt: str | None = None
@@ -127,20 +133,19 @@ class AgentConfig(AgentDefinition):
     context_window: int | None = None
     response_format: Mapping[str, Any] | type[Any] | None = None
     databases: Mapping[str, Any] | None = field(default=None, repr=False)
-    prices: Mapping[str, Mapping[str, float]] | None = None
     auto_approve: bool = True
     on_refusal: OnRefusal | None = None
     secrets: Mapping[str, str] = field(default_factory=Secrets, repr=False)
     extras: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in _FILE_TYPES.keys() - _NEVER_NONE:
+        super().__post_init__()
+        for name in _FILE_TYPES.keys() - OPTION_TYPES.keys() - _NEVER_NONE:
             object.__setattr__(self, name, getattr(self, name) or None)
         object.__setattr__(self, "vars", _texts(self.vars))
         object.__setattr__(self, "secrets", Secrets(self.secrets))
         if self.context_window is not None and self.context_window < 0:
             raise ConfigError(f"context_window: {self.context_window} is not a number of tokens")
-        self.price  # noqa: B018 - raises for prices that are invalid
         given = self.response_format
         if given is not None and not isinstance(given, Mapping) and not is_model(given):
             raise ConfigError("response_format: give a mapping or a pydantic model")
@@ -152,12 +157,6 @@ class AgentConfig(AgentDefinition):
     def backend_name(self) -> str:
         """The name of the backend that makes its sandboxes."""
         return self.backend if isinstance(self.backend, str) else self.backend.name
-
-    @property
-    def price(self) -> Price | None:
-        """What `model` costs, if `prices` has it."""
-        found = {name: _price(each, f"prices.{name}") for name, each in (self.prices or {}).items()}
-        return found.get(self.model)
 
     @property
     def given_working_dir(self) -> str | None:
@@ -261,16 +260,6 @@ def _texts(given: Mapping[str, object], place: str = "vars") -> dict[str, str]:
         if not isinstance(value, str | int | float):
             raise ConfigError(f"{place}.{name} has to be text, not {type(value).__name__}")
     return {str(name): str(value) for name, value in given.items()}
-
-
-def _price(given: object, place: str) -> Price:
-    names = tuple(Price.__dataclass_fields__)
-    if not isinstance(given, Mapping) or not {"input", "output"} <= set(given) <= set(names):
-        raise ConfigError(f"{place} has to have input and output, and at most {', '.join(names)}")
-    for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-            raise ConfigError(f"{place}.{name}: {value!r} is not a price in US dollars")
-    return Price(**given)
 
 
 # ------------------------------------------------------------------------- reading

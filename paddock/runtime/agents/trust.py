@@ -25,16 +25,10 @@ __all__ = ["Wish", "digest", "wishes"]
 SCRIPTED = "scripted:"
 
 _FREE = frozenset(
-    {
-        "vars",
-        "provider",
-        "wire",
-        "service_tier",
-        "reasoning_effort",
-        "context_window",
-        "response_format",
-    }
-)
+    {"vars", "provider", "wire", "service_tier", "reasoning_effort", "context_window",
+     "response_format", "temperature", "top_p", "max_tokens", "seed", "stop", "tool_choice",
+     "parallel_tool_calls", "timeout", "idle_timeout"}
+)  # fmt: skip
 """Keys of an agent's file that any file may set."""
 
 _FREE_PROFILES = frozenset({"readonly", "developer", "developer-bash-only"})
@@ -59,6 +53,8 @@ _KNOWN_KEYS: Mapping[str, str] = {
     "databases": "databases of yours that the agent reaches",
     "working_dir": "a directory of this machine that the agent works in",
     "prices": "what answers are counted as costing, so when a budget is used up",
+    "extra_body": "what your model's service is sent beside the conversation",
+    "extra_headers": "what your model's service is sent beside the conversation",
     "auto_approve": "approves dangerous calls without asking you",
     "profile": "an own profile, which may allow everything without asking",
     "system_prompt": "a file outside of the project that the model reads",

@@ -95,6 +95,9 @@ class ToolCall:
 class ModelRequest:
     """One request. `tools` are in OpenAI function format.
 
+    `options` are sampling parameters and the like, by their names in chat completions;
+    `extra_body` and `extra_headers` are sent as they are. `timeout` is in seconds until the
+    answer begins, `idle_timeout` without a byte after that; None leaves it to the client.
     `price` is what the user says that the model costs; it is not sent.
     """
 
@@ -104,6 +107,11 @@ class ModelRequest:
     response_format: Mapping[str, Any] | None = None
     reasoning_effort: str | None = None
     service_tier: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    extra_headers: Mapping[str, str] = field(default_factory=dict)
+    timeout: float | None = None
+    idle_timeout: float | None = None
     price: Price | None = None
 
 

@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from paddock.runtime.core.model import Message
 
-__all__ = ["images_apart", "text_of"]
+__all__ = ["images_apart", "is_answered", "text_of"]
+
+
+def is_answered(choice: Any, messages: Sequence[Message]) -> bool:
+    """Whether the `choice` of a tool was answered: a call that it forces was made.
+
+    It would otherwise be forced again with each result, and the run would never end.
+    """
+    return choice not in ("auto", "none") and bool(messages) and messages[-1]["role"] == "tool"
 
 
 def text_of(content: Any) -> str:

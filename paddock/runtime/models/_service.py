@@ -29,6 +29,7 @@ from paddock.runtime.core.model import (
 from paddock.runtime.core.overflow import is_overflow
 from paddock.runtime.models import pricing
 from paddock.runtime.models._failure import Failure, failure_of_response
+from paddock.runtime.models._history import quirk_in, repaired
 from paddock.runtime.models._reply import Reply, described, encode_json
 from paddock.runtime.models._shared import Shared
 
@@ -78,15 +79,18 @@ _CONNECTION_HELP = "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY and SSL_C
 class Connection:
     """A provider's client, and what was learnt about the service behind it.
 
-    `refused` has the fields of requests that a model refused.
+    `refused` has the fields of requests that a model refused, `quirks` what it wants of
+    histories.
     """
 
     client: Any
     has_answered: bool = False
     refused: dict[str, set[str]] = field(default_factory=dict)
+    quirks: dict[str, set[str]] = field(default_factory=dict)
 
     async def aclose(self) -> None:
         await self.client.close()
+        await asyncio.sleep(0)  # asyncio closes the sockets in the next round of the loop
 
 
 class ServiceModel(ABC):
@@ -100,7 +104,7 @@ class ServiceModel(ABC):
     ) -> None:
         self.endpoint = endpoint
         self.timeout = timeout
-        self.idle_timeout = min(timeout, idle_timeout)
+        self.idle_timeout = idle_timeout
         self.max_retries = max_retries
         self._connection = Shared(endpoint, self._open)
 
@@ -152,7 +156,7 @@ class ServiceModel(ABC):
 
     @abstractmethod
     async def _post(
-        self, client: Any, request: ModelRequest, body: bytes, limits: httpx2.Timeout
+        self, client: Any, request: ModelRequest, body: bytes, options: Any
     ) -> httpx2.Response:
         """Send `request` as `body`; the response's body is not read yet."""
 
@@ -162,9 +166,9 @@ class ServiceModel(ABC):
     @abstractmethod
     def _answer(self, request: ModelRequest) -> Answer: ...
 
-    def _first_timeout(self, _: ModelRequest) -> float:
+    def _first_timeout(self, request: ModelRequest) -> float:
         """Seconds until the answer has to begin."""
-        return self.timeout
+        return request.timeout or self.timeout
 
     async def _open(self) -> Connection:
         # TLS settings are read from the disk, and a package may look for credentials there.
@@ -184,17 +188,19 @@ class ServiceModel(ABC):
 
     async def _begin(self, connection: Connection, request: ModelRequest) -> tuple[Reply, str]:
         """Send the request and wait for the first text, or for the end if there is none."""
-        body = encode_json(_without(self._body(request), connection.refused.get(request.model)))
+        quirks = connection.quirks.get(request.model, set())
+        fit = replace(request, messages=repaired(request.messages, quirks))
+        body = encode_json(_without(self._body(fit), connection.refused.get(request.model)))
         first = self._first_timeout(request)
-        timeout = httpx2.Timeout(
-            max(first, self.idle_timeout), connect=min(first, CONNECT_TIMEOUT), pool=None
-        )
+        idle = request.idle_timeout or min(self.idle_timeout, first)
+        limits = httpx2.Timeout(max(first, idle), connect=min(first, CONNECT_TIMEOUT), pool=None)
+        options = {"timeout": limits, "headers": dict(request.extra_headers)}
         try:
-            http = await self._post(connection.client, request, body, timeout)
+            http = await self._post(connection.client, request, body, options)
         except Exception as error:
             raise self._failure_of(connection, error, first) from error
         connection.has_answered = True
-        reply = Reply(http, self._answer(request), first=first, idle=self.idle_timeout)
+        reply = Reply(http, self._answer(request), first=first, idle=idle)
         return reply, await reply.begin()
 
     def _failure_of(self, connection: Connection, error: Exception, first: float) -> Failure:
@@ -220,9 +226,14 @@ class ServiceModel(ABC):
         return Failure(told, is_passing=passing, summary="no connection")
 
     def _do_without(self, connection: Connection, request: ModelRequest, failure: Failure) -> bool:
-        """Whether the service refused a field that it can be asked without from now on."""
-        if failure.status not in (400, 422):
+        """Whether the service refused something that it can be asked without from now on."""
+        if failure.status not in (400, 422, 500):
             return False
+        quirks = connection.quirks.setdefault(request.model, set())
+        quirk = quirk_in(str(failure))
+        if quirk is not None and quirk not in quirks:
+            quirks.add(quirk)
+            return True
         refused = connection.refused.setdefault(request.model, set())
         sent = _without(self._body(request), refused)
         named = [name for name in sent if re.search(rf"\b{name}\b", str(failure))]

@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock.errors import ConfigError, MissingDependency, ModelError
+from paddock.runtime.models._content import is_answered
 from paddock.runtime.models._endpoint import Endpoint, account, connection_settings
 from paddock.runtime.models._message_answer import MessageBuilder
 from paddock.runtime.models._messages import mark_for_cache, system_blocks, tool_params, turns
@@ -118,13 +119,13 @@ class AnthropicModel(ServiceModel):
         return _make_client(self.endpoint, http)
 
     async def _post(
-        self, client: Any, _: ModelRequest, body: bytes, limits: httpx2.Timeout
+        self, client: Any, _: ModelRequest, body: bytes, options: Any
     ) -> httpx2.Response:
         stream = await client.post(
             "/v1/messages",
             cast_to=object,
             content=body,
-            options={"timeout": limits},
+            options=options,
             stream=True,
             stream_cls=anthropic.AsyncStream[object],
         )
@@ -155,7 +156,8 @@ class AnthropicModel(ServiceModel):
         if request.service_tier is not None:
             body["service_tier"] = _TIERS.get(request.service_tier, request.service_tier)
         given = {"system": system, "tools": tools, "output_config": output}
-        return body | {name: value for name, value in given.items() if value}
+        body |= {name: value for name, value in given.items() if value}
+        return body | _options(request) | dict(request.extra_body)
 
     def _thinking(self, request: ModelRequest, effort: str, output: Block) -> Block | None:
         """How the model is to think; what it is told as an effort goes into `output`."""
@@ -193,6 +195,38 @@ def _make_client(endpoint: Endpoint, http: httpx2.AsyncClient | None) -> anthrop
             "no API key: set ANTHROPIC_API_KEY, or ANTHROPIC_BASE_URL for a service that needs none"
         )
     return client.copy(api_key="none")  # the client insists on one
+
+
+def _options(request: ModelRequest) -> dict[str, Any]:
+    """The options of chat completions, as the Messages API has them."""
+    given = dict(request.options)
+    if "seed" in given:
+        raise ModelError("seed: Anthropic's models take none")
+    stop = given.pop("stop", None)
+    choice, parallel = given.pop("tool_choice", None), given.pop("parallel_tool_calls", None)
+    if stop is not None:
+        given["stop_sequences"] = [stop] if isinstance(stop, str) else [*stop]
+    if request.tools and (choice is not None or parallel is not None):
+        if choice is None or is_answered(choice, request.messages):
+            choice = "auto"
+        given["tool_choice"] = _tool_choice(choice)
+        if parallel is not None and choice != "none":
+            given["tool_choice"]["disable_parallel_tool_use"] = not parallel
+    return given
+
+
+def _tool_choice(choice: Any) -> dict[str, Any]:
+    match choice:
+        case "auto" | "none":
+            return {"type": choice}
+        case "required":
+            return {"type": "any"}
+        case {"function": {"name": name}}:
+            return {"type": "tool", "name": name}
+        case str():
+            return {"type": "tool", "name": choice}
+        case _:
+            return dict(choice)
 
 
 def _most_tokens(model: str) -> int:

@@ -16,7 +16,7 @@ import openai  # noqa: TID253 - this is the module that needs it, and is importe
 from paddock.errors import ConfigError
 from paddock.runtime.models import WIRES
 from paddock.runtime.models._answer import AnswerBuilder
-from paddock.runtime.models._content import images_apart
+from paddock.runtime.models._content import images_apart, is_answered
 from paddock.runtime.models._endpoint import Endpoint, account, connection_settings
 from paddock.runtime.models._items import input_items, instructions, text_format, tool_params
 from paddock.runtime.models._opaque import restored
@@ -43,6 +43,11 @@ _THINKS = re.compile(r"(o\d|gpt-[5-9]|codex)(?!.*-chat)")
 """OpenAI's models that think: those of its page "Reasoning models". The ``-chat`` ones do not."""
 
 _AZURE = (".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
+
+
+_CHOICES = frozenset({"auto", "none", "required"})
+_CHAT_ONLY = frozenset({"seed", "stop"})
+"""Options that the Responses API does not have."""
 
 
 class OpenAIModel(ServiceModel):
@@ -114,13 +119,13 @@ class OpenAIModel(ServiceModel):
         )
 
     async def _post(
-        self, client: Any, request: ModelRequest, body: bytes, limits: httpx2.Timeout
+        self, client: Any, request: ModelRequest, body: bytes, options: Any
     ) -> httpx2.Response:
         stream = await client.post(
             "/responses" if self._by_responses(request) else "/chat/completions",
             cast_to=object,
             content=body,
-            options={"timeout": limits},
+            options=options,
             stream=True,  # in any case we read the body ourselves
             stream_cls=openai.AsyncStream[object],
         )
@@ -128,23 +133,23 @@ class OpenAIModel(ServiceModel):
         return response
 
     def _first_timeout(self, request: ModelRequest) -> float:
-        if request.service_tier == "flex":
-            return max(FLEX_TIMEOUT, self.timeout)
-        return self.timeout
+        timeout = super()._first_timeout(request)
+        return max(FLEX_TIMEOUT, timeout) if request.service_tier == "flex" else timeout
 
     def _by_responses(self, request: ModelRequest) -> bool:
         if self.wire is not None:
             return self.wire == "responses"
-        host = urllib.parse.urlsplit(self.endpoint.base_url or "").hostname or _OWN_HOST
-        return host == _OWN_HOST and _thinks(request)
+        return self._is_openai and _thinks(request) and not _CHAT_ONLY & request.options.keys()
 
     def _answer(self, request: ModelRequest) -> AnswerBuilder | ResponseBuilder:
         return ResponseBuilder() if self._by_responses(request) else AnswerBuilder()
 
     def _body(self, request: ModelRequest) -> dict[str, Any]:
         if self._by_responses(request):
-            return _response_body(request, self._name)
-        return self._chat_body(request)
+            body = _response_body(request, self._name)
+        else:
+            body = self._chat_body(request)
+        return body | dict(request.extra_body)
 
     def _chat_body(self, request: ModelRequest) -> dict[str, Any]:
         messages = [_message(each, self._name) for each in images_apart(request.messages)]
@@ -159,7 +164,30 @@ class OpenAIModel(ServiceModel):
             body["reasoning_effort"] = request.reasoning_effort
         if request.service_tier is not None:
             body["service_tier"] = request.service_tier
-        return body
+        options = _options(request)
+        if self._is_openai and "max_tokens" in options:  # its name of old, which its models refuse
+            options["max_completion_tokens"] = options.pop("max_tokens")
+        choice = options.get("tool_choice")
+        if isinstance(choice, str) and choice not in _CHOICES:
+            options["tool_choice"] = {"type": "function", "function": {"name": choice}}
+        return body | options
+
+    @property
+    def _is_openai(self) -> bool:
+        """Whether the service is OpenAI's own."""
+        host = urllib.parse.urlsplit(self.endpoint.base_url or "").hostname or _OWN_HOST
+        return host == _OWN_HOST
+
+
+def _options(request: ModelRequest) -> dict[str, Any]:
+    """The options of `request` without those that mean nothing in it."""
+    options = dict(request.options)
+    if not request.tools:
+        options.pop("parallel_tool_calls", None)
+    choice = options.get("tool_choice", "auto")
+    if not request.tools or is_answered(choice, request.messages):
+        options.pop("tool_choice", None)
+    return options
 
 
 def _response_body(request: ModelRequest, service: str) -> dict[str, Any]:
@@ -182,7 +210,15 @@ def _response_body(request: ModelRequest, service: str) -> dict[str, Any]:
         body["include"] = ["reasoning.encrypted_content"]
     if request.service_tier is not None:
         body["service_tier"] = request.service_tier
-    return body
+    options = _options(request)
+    if "max_tokens" in options:
+        options["max_output_tokens"] = options.pop("max_tokens")
+    match options.get("tool_choice"):
+        case {"function": {"name": name}}:
+            options["tool_choice"] = {"type": "function", "name": name}
+        case str(name) if name not in _CHOICES:
+            options["tool_choice"] = {"type": "function", "name": name}
+    return body | options
 
 
 def _thinks(request: ModelRequest) -> bool:

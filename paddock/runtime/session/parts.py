@@ -167,11 +167,18 @@ class SessionParts:
             response_format=None if wanted is None else wanted.wire,
             reasoning_effort=config.reasoning_effort,
             service_tier=config.service_tier,
-            price=config.price,
+            price=config.price_of(config.model),
+            options=config.sent,
+            extra_body=config.extra_body or {},
+            extra_headers=config.extra_headers or {},
+            timeout=config.timeout,
+            idle_timeout=config.idle_timeout,
         )
         return request, wanted
 
 
 async def _priced(request: ModelRequest, usage: Usage) -> Usage:
+    if request.price is not None:
+        return replace(usage, cost_usd=request.price.cost(usage))
     cost = await price(request.model, usage, service_tier=request.service_tier)
     return replace(usage, cost_usd=cost)

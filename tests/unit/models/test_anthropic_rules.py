@@ -48,7 +48,7 @@ def test_a_conversation_that_is_valid_is_told_in_chat_format() -> None:
     [
         ({"model": "m", "messages": [GO]}, "max_tokens"),
         ({"model": "m", "max_tokens": 1, "messages": []}, "at least one message"),
-        (request(temperature=1), "temperature"),
+        (request(frequency_penalty=1), "frequency_penalty"),
         (request(turn("system", MARKED)), "role 'system'"),
         (request(turn("user")), "non-empty"),
         ({**request(), "messages": [turn("assistant", MARKED), GO]}, "first"),

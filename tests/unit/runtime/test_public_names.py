@@ -21,6 +21,7 @@ from paddock import (
     ScriptedModel,
     Session,
 )
+from paddock.runtime.agents.model_options import OPTION_TYPES
 from paddock.runtime.permissions.profile import CapabilityProfile
 from tests.pages import ROOT
 
@@ -111,7 +112,7 @@ def test_a_configuration_has_the_documented_fields_and_defaults(
     }  # fmt: skip
     assert {name: getattr(config, name) for name in documented} == documented
     assert {field.name for field in dataclasses.fields(config)} == {
-        *documented, "provider", "wire", "secrets", "context_window", "on_refusal", "prices",
+        *documented, "provider", "wire", "secrets", "context_window", "on_refusal", *OPTION_TYPES,
     }  # fmt: skip
 
 
