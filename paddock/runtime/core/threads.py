@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 MAX_THREADS = 1000
 """Functions that run at once, of all sessions; others wait. As many as there are agents in one
-process, since most functions wait for something; each thread takes some 10 KiB."""
+process, since most functions wait for something; each thread takes some 25 KiB."""
 
 MAX_LEFT = 1000
 """Functions that were left behind and still run. With so many, something is wrong for good."""

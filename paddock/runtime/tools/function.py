@@ -54,14 +54,8 @@ class FunctionTool(ToolHandler, Generic[P, R]):
         if isinstance(function, classmethod | staticmethod):
             self._function = function.__func__
         target = _target(self._function)
-        self.name: str = _name(self._function) if name is None else name
-        if not TOOL_NAME.fullmatch(self.name):
-            raise ConfigError(
-                f"tool {self.name!r} needs another name: at most 64 letters, digits, '_' and '-', "
-                "as in tool(name='search')"
-            )
-        if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
-            raise ConfigError(f"tool {self.name!r} is a generator function; return a list instead")
+        self.name = _name(self._function) if name is None else name
+        _require_usable(target, self.name)
         self._binds_class = isinstance(function, classmethod)
         self._is_unbound = self._binds_class or (
             not isinstance(function, staticmethod) and _is_method(self._function)
@@ -209,6 +203,19 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     if isinstance(function, FunctionTool):
         raise ConfigError(f"{function.name!r} is a tool already")
     return FunctionTool(function, **options)
+
+
+def _require_usable(target: Any, name: str) -> None:
+    """Raise `ConfigError` if calling `target` does no work, or a model cannot call it `name`."""
+    if inspect.isclass(target):
+        raise ConfigError(f"{target.__name__} is a class; give an instance of it as a tool")
+    if not TOOL_NAME.fullmatch(name):
+        raise ConfigError(
+            f"tool {name!r} needs another name: at most 64 letters, digits, '_' and '-', "
+            "as in tool(name='search')"
+        )
+    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+        raise ConfigError(f"tool {name!r} is a generator function; return a list instead")
 
 
 def _target(function: Callable[..., Any]) -> Any:

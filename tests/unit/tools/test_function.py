@@ -240,6 +240,7 @@ def generates(a: int) -> Iterator[int]:
         (generates, "'generates' is a generator function"),
         (lambda: "x", "'<lambda>' needs another name"),
         (print, "'print'"),
+        (Address, "Address is a class; give an instance of it as a tool"),
         (5, "a tool is a function or a ToolHandler, not 5"),
     ],
 )
