@@ -148,7 +148,10 @@ class ToolRegistry:
         except InvalidCall as error:
             return _failure(f"Invalid arguments for tool '{name}': {error}", error)
         try:
-            return await handler.handle(dataclasses.replace(invocation, arguments=arguments))
+            output = await handler.handle(dataclasses.replace(invocation, arguments=arguments))
+            if not isinstance(output, ToolOutput):
+                raise TypeError(f"handle returned {type(output).__name__}, not a ToolOutput")
+            return output
         except ToolError as error:
             return _failure(str(error), error)
         except Exception as error:

@@ -243,3 +243,13 @@ def test_a_handler_that_no_model_can_be_offered_is_refused(
         setattr(handler, name, value)
     with pytest.raises(ConfigError, match=problem):
         ToolRegistry([handler])
+
+
+async def test_a_handler_that_returns_something_else_than_an_output_has_failed() -> None:
+    class Wrong(Echo):
+        async def handle(self, invocation: ToolInvocation) -> Any:
+            return "text"
+
+    output = await ToolRegistry([Wrong()]).dispatch(_call("echo", text="x"))
+    assert not output.success
+    assert "TypeError: handle returned str, not a ToolOutput" in output.content
