@@ -42,6 +42,8 @@ MAX_ARGUMENT: Final = 100_000
 """The largest number for a filter or method: a width, a count or a precision."""
 MAX_BITS: Final = 4096
 """Bits of a number; arithmetic with longer ones takes more than time in proportion."""
+MAX_PROBLEM: Final = 500
+"""Characters of an error, which may quote a value."""
 MAX_TOKENS: Final = 20_000
 """Words and signs of a template outside its text: compiling them takes less than a second."""
 
@@ -81,7 +83,8 @@ def render(body: str, values: Mapping[str, str], *, source: str, first_line: int
         problem = "it is nested too deeply"
     except Exception as error:  # whatever an expression of a template raises
         problem, line = f"{error}" or type(error).__name__, _line_of(error)
-    raise ConfigError(f"{source}{f', line {line + first_line - 1}' if line else ''}: {problem}")
+    place = f", line {line + first_line - 1}" if line else ""
+    raise ConfigError(f"{source}{place}: {problem[:MAX_PROBLEM]}")
 
 
 def _render(body: str, values: Mapping[str, str]) -> str:

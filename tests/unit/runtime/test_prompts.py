@@ -358,6 +358,13 @@ def test_what_cannot_be_bounded_is_not_offered(resolve: Resolve, template: str) 
         resolve(template)
 
 
+@pytest.mark.rows("C51")
+def test_an_error_quotes_no_more_of_a_value_than_one_reads(resolve: Resolve) -> None:
+    with pytest.raises(ConfigError, match="has no attribute 'xxx") as caught:
+        resolve("{{ {}[value] }}", value="x" * 100_000)
+    assert len(str(caught.value)) < 2_000
+
+
 @pytest.mark.rows("S-7")
 @pytest.mark.parametrize(
     ("template", "prompt"),
