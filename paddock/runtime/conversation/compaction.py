@@ -135,9 +135,12 @@ class HistoryCompactor:
         *,
         fits: bool = False,
     ) -> CompactionFinished:
-        """Put the last prompts and a summary in place of the history: each in a quarter of
-        `room`. The history is sent as far as it fits into `room`, or whole if it `fits`; less of
-        it if the service refuses that."""
+        """Put the last prompts and a summary in place of the history: in a quarter and in an
+        eighth of `room`.
+
+        The history is sent as far as it fits into `room`, or whole if it `fits`; less of it if
+        the service refuses that.
+        """
         history: Sequence[Message] = self.state.messages
         if not fits:
             history = await asyncio.to_thread(fit, history, room)
@@ -155,7 +158,7 @@ class HistoryCompactor:
         for prompt in reversed(recent_prompts(self.state.messages)):
             kept.insert(0, shortened(prompt, max(left, SAID_TOKENS)))
             left -= estimate_tokens(kept[:1])
-        return await self._finish(caller, kept, shortened_text(summary, room // 4), trigger)
+        return await self._finish(caller, kept, shortened_text(summary, room // 8), trigger)
 
     async def _ask(
         self, caller: ModelCaller, request: ModelRequest, history: Sequence[Message], wish: str

@@ -7,7 +7,7 @@ Knows neither files nor state.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from paddock.runtime.core.approval import Decision
@@ -106,9 +106,12 @@ class UsageSnapshot:
     total: Usage
 
 
+_USAGE = tuple(field.name for field in fields(Usage))
+
+
 def usage_fields(usage: Usage) -> dict[str, Any]:
     """All of `usage`, under its own names."""
-    return asdict(usage)
+    return {name: getattr(usage, name) for name in _USAGE}
 
 
 def usage_of(record: Mapping[str, Any]) -> Usage:

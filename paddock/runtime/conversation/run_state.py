@@ -56,7 +56,7 @@ class RunState:
         return cls(
             session_id=state.session_id or "",
             system_prompt=system_prompt,
-            history=copy.deepcopy(state.messages) + begun,
+            history=[*(dict(message) for message in state.messages), *begun],
             totals={**state.usage, "run_count": state.run_count},
             pending_approvals=state.pending_approvals,
             decisions=state.decisions,

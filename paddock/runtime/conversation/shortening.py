@@ -33,6 +33,7 @@ SAID_TOKENS = 200
 NOTE_CHARACTERS = 40
 """About what the note takes that stands where something was left out."""
 
+NO_TEXT = "(An image was left out.)"
 LEFT_OUT = "(The beginning of this conversation was left out: it is too long.)"
 
 
@@ -40,7 +41,7 @@ def shortened(message: Message, tokens: int) -> Message:
     """Return `message` with at most about `tokens` of content: its beginning and its end."""
     if estimate_tokens([{**message, "tool_calls": None}]) <= tokens:
         return message
-    return {**message, "content": shortened_text(message_text(message), tokens)}
+    return {**message, "content": shortened_text(message_text(message), tokens) or NO_TEXT}
 
 
 def shortened_text(text: str, tokens: int) -> str:

@@ -268,3 +268,13 @@ def test_a_history_stays_valid_and_fits_when_it_is_cut(history: list[Message], r
 def _arguments_are_json(messages: Sequence[Message]) -> None:
     calls: list[dict[str, Any]] = [c for m in messages for c in m.get("tool_calls") or ()]
     assert all(isinstance(json.loads(call["function"]["arguments"]), dict) for call in calls)
+
+
+def test_images_of_old_results_go_with_their_text() -> None:
+    picture = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+    call = ToolCall(id="a", name="t", arguments="{}")
+    seen = [assistant_message("", (call,)), {**tool_message("a", ""), "content": picture}]
+    history = [{"role": "user", "content": "Go."}, *seen, assistant_message("Nice.")]
+    assert estimate_tokens(history) > 1000
+    cut = shorten(history, 100)
+    assert cut[2] == tool_message("a", "(An image was left out.)")
