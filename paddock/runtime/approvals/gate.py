@@ -166,6 +166,7 @@ class StoreGate:
             if known is not None and known.approval_id and known.digest == _digest(call, rules):
                 kept = await self.approvals.store.get(known.approval_id)
                 if kept is not None and kept.status == "pending":
+                    await self._tell(kept.request, why)
                     continue
             request = self._new_request(call, rules)
             self.approvals.asked.add(request.id)

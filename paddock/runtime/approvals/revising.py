@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from paddock.runtime.core.text import clean_text
 from paddock.runtime.tools.arguments import fit_arguments
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def approved(call: PreparedCall, decision: Decision) -> PreparedCall:
     remark = f" {decision.feedback}" if decision.feedback else ""
     if decision.partial is not None:
         arguments = {**call.arguments, **decision.partial}
-        changed = json.dumps(arguments, ensure_ascii=False)
+        changed = clean_text(json.dumps(arguments, ensure_ascii=False))
         note = f"The user changed the arguments of this call. It ran with {changed}.{remark}\n\n"
         return replace(call, arguments=arguments, note=note)
     return replace(call, note=f"The user approved this call:{remark}\n\n") if remark else call
@@ -53,13 +54,12 @@ def approved(call: PreparedCall, decision: Decision) -> PreparedCall:
 
 def refusal(decision: Decision, *, ends_turn: bool) -> str:
     """Return what the model reads of a call that does not run under `decision`."""
-    if decision.outcome == "revise":
-        said = [TO_REVISE]
-    else:
-        said = [REJECTED, AWAITING] if ends_turn else [REJECTED]
+    said = TO_REVISE if decision.outcome == "revise" else REJECTED
     if decision.feedback:
-        said.insert(1, f"Reason: {decision.feedback}")
-    return " ".join(said) if len(said) < 3 else f"{said[0]} {said[1]}\n{said[2]}"
+        said += f" Reason: {decision.feedback}"
+    if not ends_turn:
+        return said
+    return f"{said}\n{AWAITING}" if decision.feedback else f"{said} {AWAITING}"
 
 
 def skipped(decision: Decision) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
 from paddock.errors import ConfigError
+from paddock.runtime.core.text import clean_text
 
 __all__ = [
     "Approval",
@@ -76,6 +77,8 @@ class Decision:
         known = get_args(ApprovalOutcome)
         if self.outcome not in known:
             raise ConfigError(f"outcome {self.outcome!r}: give one of {', '.join(known)}")
+        if self.feedback is not None:
+            object.__setattr__(self, "feedback", clean_text(str(self.feedback)))
         if self.partial is None:
             return
         if self.outcome != "revise":

@@ -171,6 +171,7 @@ class Run(Undertaking):
             if decided is not None:  # only now: without a loop the calls go on waiting
                 await self.approvals.answer(self.journal.state.pending_approvals, decided)
                 self._take_up(decided)
+            await self._withdraw()  # what waited when another prompt came
             assert self._held is not None, "no start was recorded"
             for envelope in self._begun:
                 await self.out.show(envelope)

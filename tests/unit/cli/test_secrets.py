@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from paddock import Decision
 from paddock.cli import main
 from paddock.cli.conversation import Approver
 from paddock.cli.errors import explain, report_defect
@@ -72,6 +73,21 @@ async def test_what_an_approver_sees_has_its_escapes_and_directions_written_out(
     shown = capsys.readouterr().err + describe_call(trick, arguments)
     assert "Allow this call?" in shown
     assert all(character.isprintable() or character == "\n" for character in shown), shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "decided"),
+    [
+        ("y", True), ("YES ", True), ("", False), ("n", False),
+        ("use staging", Decision(outcome="reject", feedback="use staging", by="terminal")),
+    ],
+)  # fmt: skip
+async def test_what_is_typed_beside_yes_and_no_is_a_reason(
+    typed: str, decided: bool | Decision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", _Person(f"{typed}\n"))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert await Approver()("bash", {"command": "rm -rf x"}) == decided
 
 
 class _Person:

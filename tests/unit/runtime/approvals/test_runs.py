@@ -16,7 +16,7 @@ from paddock.runtime.approvals.directory_store import DirectoryApprovalStore
 from paddock.runtime.approvals.policies import AskAlso, AskAlways, AskByProfile, AskNever, AskWhen
 from paddock.runtime.approvals.sqlite_store import SqliteApprovalStore
 from paddock.runtime.core.approval import ApprovalInterrupt, Decision, ProposedCall
-from paddock.runtime.core.events import ApprovalRequested, ApprovalResolved
+from paddock.runtime.core.events import ApprovalRequested, ApprovalResolved, ModelStarted
 from paddock.runtime.permissions.profile import load_profile
 from tests.unit.runtime.approvals.conftest import request
 from tests.unit.runtime.conftest import FunctionTool
@@ -338,6 +338,7 @@ async def test_what_was_answered_in_the_store_needs_no_decisions(
     again = await open_it().resume()
     assert again.status == "interrupted"
     assert [item.tool_call_id for item in again.interruptions] == ["c"]
+    assert [event.tool_call_id for event in again.events if event.type == "interruption"] == ["c"]
     assert not deploys.done
     await store.resolve(second.request.id, Decision(outcome="revise", partial={"where": "staging"}))
     assert (await open_it().resume()).status == "completed"
@@ -374,13 +375,22 @@ def revising(session: Session) -> Session:
     return session
 
 
-async def test_a_new_prompt_withdraws_what_waited(
-    waiting: Callable[[], Session], tmp_path: Path
+async def test_a_new_prompt_withdraws_what_waited_before_it_begins(
+    open_session: OpenSession, asking: Asking, deploys: Deploys
 ) -> None:
-    await waiting().run("Go.")
-    await waiting().run("Never mind.")
-    store = DirectoryApprovalStore(tmp_path / "one")
-    assert [each.status for each in await store.list()] == ["withdrawn", "withdrawn"]
+    seen: list[list[str]] = []
+
+    async def look(envelope: Envelope) -> None:
+        if isinstance(envelope.event, ModelStarted):
+            seen.append([each.status for each in await session.approval_store.list()])
+
+    turns = [DEPLOY, {"text": "Fine."}]
+    session = open_session(turns, asking(deploys.deploy), config=NOBODY)
+    await session.run("Go.")
+    async with session.stream_events("Never mind.") as events:
+        async for envelope in events:
+            await look(envelope)
+    assert seen == [["withdrawn"]]
 
 
 async def test_a_callback_that_cannot_answer_leaves_the_request_in_the_store(
