@@ -11,10 +11,8 @@ import asyncio
 import functools
 import importlib.util
 import json
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from paddock._concurrency import Interrupted, interruptible
 from paddock.backends.docker.engine.endpoint import Endpoint
@@ -34,8 +32,6 @@ DEADLINE = 30.0
 """Seconds for a call of the control plane: the slowest, a removal under load, takes some 2 s."""
 CALLS = 16
 """Calls at a time to one engine, which does them about as fast when they come one by one."""
-CONNECT_TIMEOUT = 5.0
-"""Seconds for a socket of this machine to accept: one whose queue is full would never do."""
 
 
 class EngineError(SandboxError):
@@ -49,12 +45,11 @@ class EngineError(SandboxError):
 @functools.lru_cache(maxsize=8)
 def _client(endpoint: Endpoint, timeout: float) -> APIClient:
     """One HTTP client for each engine of this process; it agrees with it on a version once."""
-    import docker
+    from paddock.backends.docker.engine.unix import Client
 
     if endpoint.url.startswith("ssh://") and importlib.util.find_spec("paramiko") is None:
         raise MissingDependency("paramiko", "ssh")  # docker-py's adapter needs it to be imported
-    _raise_unless_listening(endpoint)
-    return docker.APIClient(
+    return Client(
         base_url=endpoint.url,
         version="auto",
         timeout=timeout,  # type: ignore[arg-type]
@@ -62,15 +57,6 @@ def _client(endpoint: Endpoint, timeout: float) -> APIClient:
         use_ssh_client=endpoint.url.startswith("ssh://"),
         max_pool_size=2 * CALLS,  # some may hang
     )
-
-
-def _raise_unless_listening(endpoint: Endpoint) -> None:
-    """Raise `OSError` if no engine listens: docker-py does not close a socket that fails."""
-    url = urlsplit(endpoint.url)
-    if url.scheme == "unix":
-        with socket.socket(socket.AF_UNIX) as trial:
-            trial.settimeout(CONNECT_TIMEOUT)
-            trial.connect(url.path)
 
 
 @functools.cache
@@ -122,10 +108,7 @@ class Engine:
         cancellation. Raises `EngineError`, without a `status` if there was no answer.
         """
 
-        def work() -> T:
-            _raise_unless_listening(self.endpoint)
-            return method(*args, **kw)
-
+        work = functools.partial(method, *args, **kw)
         return await _in_thread(self.endpoint, work, what, deadline)
 
 
@@ -157,8 +140,6 @@ def _translated(work: Callable[[], T], what: str) -> T:
         raise EngineError(
             f"{what}: {error.explanation or error}", status=error.status_code
         ) from None
-    except TimeoutError:
-        raise EngineError(f"{what}: the Docker Engine accepts no connection") from None
     except (docker.errors.DockerException, OSError) as error:
         raise EngineError(
             f"{what}: no Docker Engine answers ({_root(error)}); "
