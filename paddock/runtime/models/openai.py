@@ -108,12 +108,11 @@ class OpenAIModel(ServiceModel):
         )
 
     def _make_client(self, http: httpx2.AsyncClient) -> openai.AsyncOpenAI:
-        base_url, query, headers = _address(self.endpoint)
+        base_url, query = _address(self.endpoint)
         return openai.AsyncOpenAI(
             base_url=base_url,
             api_key=self.endpoint.api_key or "none",  # the client insists on one
             default_query=query,
-            default_headers=headers,
             max_retries=0,
             http_client=http,
         )
@@ -125,7 +124,7 @@ class OpenAIModel(ServiceModel):
             "/responses" if self._by_responses(request) else "/chat/completions",
             cast_to=object,
             content=body,
-            options=options,
+            options=options | {"headers": {**_azure_headers(self.endpoint), **options["headers"]}},
             stream=True,  # in any case we read the body ourselves
             stream_cls=openai.AsyncStream[object],
         )
@@ -241,17 +240,19 @@ def _message(message: Message, service: str) -> Message:
     return restored(plain, kept.get("message"))
 
 
-def _address(
-    endpoint: Endpoint,
-) -> tuple[str | None, dict[str, object], dict[str, Any]]:
-    """The address without its query, the query, and headers in place of the usual ones."""
+def _address(endpoint: Endpoint) -> tuple[str | None, dict[str, object]]:
+    """The address without its query, and the query."""
     if endpoint.base_url is None:
-        return None, {}, {}
+        return None, {}
     parts = urllib.parse.urlsplit(endpoint.base_url)
-    query: dict[str, object] = dict(urllib.parse.parse_qsl(parts.query))
     bare = urllib.parse.urlunsplit(parts._replace(query="", fragment=""))
-    is_azure = "api-version" in query or (parts.hostname or "").endswith(_AZURE)
-    headers: dict[str, Any] = {}
-    if is_azure and endpoint.api_key:
-        headers = {"api-key": endpoint.api_key, "Authorization": openai.Omit()}
-    return bare, query, headers
+    return bare, dict(urllib.parse.parse_qsl(parts.query))
+
+
+def _azure_headers(endpoint: Endpoint) -> dict[str, Any]:
+    """What Azure wants in place of the usual header with the key."""
+    parts = urllib.parse.urlsplit(endpoint.base_url or "")
+    is_azure = "api-version=" in parts.query or (parts.hostname or "").endswith(_AZURE)
+    if not is_azure or not endpoint.api_key:
+        return {}
+    return {"api-key": endpoint.api_key, "Authorization": openai.Omit()}
