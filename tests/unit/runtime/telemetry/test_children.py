@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry.trace import StatusCode
 
-from paddock import AgentConfig, ObservabilityConfig, ScriptedModel, TelemetryStorage
+from paddock import Agent, AgentConfig, ObservabilityConfig, ScriptedModel, TelemetryStorage
 from paddock.runtime.agents.agent_tool import AgentToolHandler
 from paddock.runtime.telemetry import SqliteBackend, attach
 from paddock.runtime.tools.delegate import DelegateHandler
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.core.model import ModelEvent, ModelRequest
     from paddock.runtime.session.session import Session
+    from paddock.runtime.tools.base import ToolHandler
     from tests.unit.runtime.conftest import Function, OpenSession
 
 PARENT = {"input_tokens": 100, "output_tokens": 10}
@@ -69,8 +71,11 @@ def paths(collected: Collected) -> Counter[str]:
 
 def tokens(collected: Collected) -> dict[str, tuple[int, int]]:
     """How many model calls were counted, and what they used, by the kind of token."""
-    points = collected.points("gen_ai.client.token.usage")
-    return {point.attributes["gen_ai.token.type"]: (point.count, point.sum) for point in points}
+    found = {"input": (0, 0), "output": (0, 0)}
+    for point in collected.points("gen_ai.client.token.usage"):
+        count, total = found[point.attributes["gen_ai.token.type"]]
+        found[point.attributes["gen_ai.token.type"]] = count + point.count, total + point.sum
+    return found
 
 
 def family(
@@ -203,3 +208,38 @@ async def test_rows_have_the_calls_of_children_and_their_tokens_once(
     assert found is not None
     (turn,) = found["turns"]
     assert turn["input_tokens"] == row["total_input_tokens"]
+
+
+async def test_agents_of_agents_are_below_each_other_and_paid_for_once(
+    open_session: OpenSession, collected: Collected, tmp_path: Path
+) -> None:
+    def agent(name: str, turns: list[dict[str, Any]], *tools: ToolHandler) -> AgentToolHandler:
+        script = tmp_path / f"{name}.json"
+        script.write_text(json.dumps(turns))
+        made = Agent(AgentConfig(system_prompt=name, model=f"scripted:{script}"))
+        for tool in tools:
+            made.registry.register(tool)
+        return AgentToolHandler(tool_name=name, tool_description="Works.", config=made)
+
+    def asking(name: str) -> list[dict[str, Any]]:
+        call = {"name": name, "arguments": {"instruction": "Do it."}}
+        return [{"tool_calls": [call], "usage": CHILD}, {"text": "Done.", "usage": CHILD}]
+
+    worker = agent("worker", [{"text": "Done.", "usage": CHILD}])
+    manager = agent("manager", asking("worker"), worker)
+    session = open_session(asking("manager"), manager, config={"model": "m"})
+    config = ObservabilityConfig(
+        team_id="blue", project_id="search", backend=SqliteBackend(path=tmp_path / "t.db")
+    )
+    rows = attach(session, config)
+    assert rows is not None
+    await rows.start()
+    await collected.run(session)
+    await rows.close()
+    one, two, three = "invoke_agent", " > execute_tool manager", " > execute_tool worker"
+    nested = f"{one}{two} > {one}{three} > {one}"
+    assert sum(path.startswith(f"{nested} > chat") for path in paths(collected)) == 1
+    assert tokens(collected) == {"input": (5, 5 * 7), "output": (5, 5 * 3)}
+    with TelemetryStorage(tmp_path / "t.db", read_only=True) as storage:
+        (row,) = storage.list_sessions()
+    assert (row["total_input_tokens"], row["total_tool_calls"]) == (5 * 7, 2)
