@@ -1,21 +1,16 @@
 """Synchronous functions in threads, which hold up neither the event loop nor the exit.
 
 A thread cannot be stopped. So a function whose caller was cancelled is left behind: its thread
-goes on, but it does not count any more, and ends with the function. The threads are daemons.
+goes on, but it does not count any more, and ends with the function.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
-import os
-import threading
-from collections import deque
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from paddock._call_threads import CallThreads
 from paddock._logs import get_logger
 
 if TYPE_CHECKING:
@@ -27,54 +22,17 @@ R = TypeVar("R")
 
 MAX_THREADS = 1000
 """Functions that run at once, of all sessions; others wait. As many as there are agents in one
-process, since most functions wait for something; each thread takes some 25 KiB."""
-
-MAX_LEFT = 1000
-"""Functions that were left behind and still run. With so many, something is wrong for good."""
-
-IDLE_TIMEOUT = 10.0
-"""Seconds that a thread waits for the next function: longer than between two calls of a model."""
+process, since most functions wait for something; each thread takes some 25 KiB. As many more may
+run that were left behind."""
 
 _log = get_logger(__name__)
-
-
-@dataclass(eq=False)
-class _Job:
-    """One call, and who waits for it."""
-
-    name: str
-    call: Callable[[], Any]
-    future: Future[Any] = field(default_factory=Future)
-    left: bool = False
-
-    def run(self) -> None:
-        if not self.future.set_running_or_notify_cancel():
-            return
-        try:
-            result = self.call()
-        except Exception as error:
-            self.future.set_exception(_harmless(error))
-        except BaseException as error:  # of `sys.exit()`: it would end the event loop
-            self.future.set_exception(_wrapped(error))
-        else:
-            self.future.set_result(result)
 
 
 class Threads:
     """Runs functions for any number of event loops, at most `most` at once."""
 
-    def __init__(self, *, most: int = MAX_THREADS, most_left: int = MAX_LEFT) -> None:
-        self._most = most
-        self._most_left = most_left
-        self._reset()
-        os.register_at_fork(after_in_child=self._reset)
-
-    def _reset(self) -> None:
-        self._changed = threading.Condition()
-        self._waiting: deque[_Job] = deque()
-        self._threads = 0
-        self._idle = 0
-        self._left = 0
+    def __init__(self, *, most: int = MAX_THREADS) -> None:
+        self._calls = CallThreads(most, "paddock-tool")
 
     async def run(self, function: Callable[[], R], *, name: str) -> R:
         """Return what `function` returns in a thread, in a copy of the caller's context.
@@ -82,68 +40,29 @@ class Threads:
         When cancelled, a function that has not begun never does, and one that runs is left
         behind; the log calls it `name`. Raises `RuntimeError` if too many were left behind before.
         """
-        job = _Job(name, functools.partial(contextvars.copy_context().run, function))
-        self._submit(job)
+        if self._calls.is_exhausted:
+            raise RuntimeError("too many synchronous functions still run that were cancelled")
+        context = contextvars.copy_context()
+        future = self._calls.submit(lambda: context.run(_called, function))
         try:
-            result: R = await asyncio.wrap_future(job.future)
+            return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
-            self._leave(job)
+            if self._calls.leave(future):
+                _log.warning("%s was cancelled, but cannot be stopped: it still runs", name)
             raise
-        return result
-
-    def _submit(self, job: _Job) -> None:
-        with self._changed:
-            if self._left >= self._most_left:
-                raise RuntimeError(
-                    f"{self._left} synchronous functions still run although they were cancelled"
-                )
-            if len(self._waiting) >= self._idle and self._threads < self._most:
-                threading.Thread(target=self._work, name="paddock-tool", daemon=True).start()
-                self._threads += 1
-            self._waiting.append(job)
-            self._changed.notify()
-
-    def _leave(self, job: _Job) -> None:
-        with self._changed:
-            if job.future.done():
-                return
-            job.left = True
-            self._left += 1
-            self._threads -= 1
-            if self._waiting:  # its place is free for another thread
-                threading.Thread(target=self._work, name="paddock-tool", daemon=True).start()
-                self._threads += 1
-        _log.warning("%s was cancelled, but cannot be stopped: it still runs in a thread", job.name)
-
-    def _work(self) -> None:
-        while (job := self._next()) is not None:
-            job.run()
-            with self._changed:
-                if job.left:
-                    self._left -= 1
-                    return
-
-    def _next(self) -> _Job | None:
-        """Return the next job; None when there was none for a while."""
-        with self._changed:
-            self._idle += 1
-            found = self._changed.wait_for(lambda: self._waiting, IDLE_TIMEOUT)
-            self._idle -= 1
-            if found:
-                return self._waiting.popleft()
-            self._threads -= 1
-            return None
 
 
-def _harmless(error: Exception) -> Exception:
-    """A future takes no `StopIteration`: whoever awaits it would wait forever."""
-    return _wrapped(error) if isinstance(error, StopIteration) else error
-
-
-def _wrapped(error: BaseException) -> RuntimeError:
-    wrapped = RuntimeError(f"{type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped
+def _called(function: Callable[[], R]) -> R:
+    """Return what `function` returns. Raise `RuntimeError` instead of what would end the event
+    loop, such as `SystemExit`, or never reach it: a future takes no `StopIteration`."""
+    try:
+        return function()
+    except StopIteration as error:
+        raise RuntimeError(f"StopIteration: {error}") from error
+    except Exception:
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
 run_in_thread = Threads().run

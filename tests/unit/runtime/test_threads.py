@@ -42,28 +42,18 @@ async def left_behind(threads: Threads) -> Hung:
     return hung
 
 
-async def test_as_many_run_at_once_as_there_may_and_the_others_wait() -> None:
-    threads = Threads(most=2)
-    every = [Hung() for _ in range(3)]
-    tasks = [asyncio.create_task(threads.run(each, name="x")) for each in every]
-    for each in every[:2]:
-        assert await asyncio.to_thread(each.begun.wait, PATIENCE)
-    assert not every[2].begun.is_set()
-    every[0].release.set()
-    assert await asyncio.to_thread(every[2].begun.wait, PATIENCE)
-    for each in every:
-        each.release.set()
-    assert await asyncio.gather(*tasks) == ["late"] * 3
-
-
 async def test_one_that_was_left_behind_gives_its_place_to_another(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    threads = Threads(most=1)
-    hung = await left_behind(threads)
-    assert "hung was cancelled, but cannot be stopped: it still runs in a thread" in caplog.text
+    threads = Threads(most=2)
+    hung, other = await left_behind(threads), Hung()
+    assert "hung was cancelled, but cannot be stopped: it still runs" in caplog.text
+    running = asyncio.create_task(threads.run(other, name="other"))
+    assert await asyncio.to_thread(other.begun.wait, PATIENCE)
     async with asyncio.timeout(PATIENCE):
-        assert await threads.run(lambda: "other", name="other") == "other"
+        assert await threads.run(lambda: "third", name="third") == "third"
+    other.release.set()
+    assert await running == "late"
     hung.release.set()
     assert await asyncio.to_thread(hung.ended.wait, PATIENCE)
 
@@ -85,9 +75,9 @@ async def test_one_that_waits_when_it_is_cancelled_never_runs() -> None:
 
 
 async def test_too_many_that_were_left_behind_are_an_error_until_they_end() -> None:
-    threads = Threads(most_left=1)
+    threads = Threads(most=1)
     hung = await left_behind(threads)
-    with pytest.raises(RuntimeError, match="1 synchronous functions still run"):
+    with pytest.raises(RuntimeError, match="too many synchronous functions still run"):
         await threads.run(lambda: "never", name="never")
     hung.release.set()
     async with asyncio.timeout(PATIENCE):

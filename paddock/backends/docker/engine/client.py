@@ -14,9 +14,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from paddock._call_threads import CallThreads
 from paddock._concurrency import Interrupted, interruptible
 from paddock.backends.docker.engine.endpoint import Endpoint
-from paddock.backends.docker.engine.threads import CallThreads
 from paddock.errors import MissingDependency, SandboxError
 
 if TYPE_CHECKING:

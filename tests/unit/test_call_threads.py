@@ -1,4 +1,4 @@
-"""Threads for calls to one engine: a bound for those at work, and for those that hang."""
+"""Threads for calls that may hang: a bound for those at work, and for those that hang."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from paddock.backends.docker.engine import threads
-from paddock.backends.docker.engine.threads import CallThreads
+from paddock import _call_threads as threads
+from paddock._call_threads import CallThreads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

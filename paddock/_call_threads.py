@@ -1,13 +1,14 @@
-"""Threads for blocking calls to one engine, which may hang.
+"""Threads for blocking calls, which may hang.
 
 At most `size` calls run at a time; the others wait for their turn. A thread whose caller has left
 (by a deadline or a cancellation) is abandoned: another one takes its turn, and it ends when its
-call returns. At most `size` threads are abandoned at a time, so an engine that never answers costs
-a process 2 * `size` threads. They are daemons: none of them holds up the end of the process.
+call returns. At most `size` threads are abandoned at a time, so calls that never return cost a
+process 2 * `size` threads. They are daemons: none of them holds up the end of the process.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from concurrent.futures import Future
@@ -30,6 +31,10 @@ class CallThreads:
     def __init__(self, size: int, name: str) -> None:
         self._size = size
         self._name = name
+        self._reset()
+
+    def _reset(self) -> None:
+        self._process = os.getpid()
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._threads = 0
@@ -38,8 +43,15 @@ class CallThreads:
         self._running: set[Future[Any]] = set()
         self._abandoned: set[Future[Any]] = set()
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether no more threads can be abandoned: a call may wait for its turn for ever."""
+        return len(self._abandoned) >= self._size
+
     def submit(self, work: Callable[[], T]) -> Future[T]:
         """Run `work` in a thread, when it is its turn. Release the future by `leave`."""
+        if self._process != os.getpid():  # a fork, which has none of the threads
+            self._reset()
         future: Future[T] = Future()
         with self._changed:
             self._waiting.append((future, work))
@@ -47,15 +59,19 @@ class CallThreads:
             self._changed.notify()
         return future
 
-    def leave(self, future: Future[Any]) -> None:
-        """Stop waiting for a call: it does not begin, or its thread is abandoned, or it is done."""
+    def leave(self, future: Future[Any]) -> bool:
+        """Stop waiting for a call: it does not begin, or its thread is abandoned, or it is done.
+
+        Return whether the call goes on.
+        """
         if future.cancel():
-            return
+            return False
         with self._changed:
-            if future in self._running and len(self._abandoned) < self._size:
+            if future in self._running and not self.is_exhausted:
                 self._abandoned.add(future)
                 self._threads -= 1
                 self._begin_thread()
+            return future in self._running
 
     def _begin_thread(self) -> None:
         if len(self._waiting) > self._idle and self._threads < self._size:
