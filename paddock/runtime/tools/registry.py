@@ -75,9 +75,11 @@ class ToolRegistry:
 
     def include(self, other: ToolRegistry, *, without: Collection[str] = ()) -> None:
         """Register the handlers of `other`, except those whose names are in `without`."""
-        for name, handler in other._handlers.items():
-            if name not in without:
-                self.register(handler, concurrent=other._concurrent.get(name))
+        for name in other._handlers.keys() - without:
+            self.unregister(name)
+            self._handlers[name] = other._handlers[name]  # which was checked there
+            if name in other._concurrent:
+                self._concurrent[name] = other._concurrent[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._handlers
