@@ -61,6 +61,7 @@ from .network import (
     NetworkDecision as NetworkDecision,
 )
 from .process import CommandFinished as CommandFinished
+from .redaction import Redactor as Redactor
 from .runtime.agents.agent import Agent as Agent
 from .runtime.service.runtime import (
     AgentRuntime as AgentRuntime,
@@ -157,6 +158,7 @@ from .runtime.core.tool import (
     ToolInvocation as ToolInvocation,
     ToolOutput as ToolOutput,
 )
+from .runtime.models import create_model as create_model
 from .runtime.models.scripted import ScriptedModel as ScriptedModel
 from .runtime.telemetry import (
     ObservabilityConfig as ObservabilityConfig,
@@ -192,6 +194,7 @@ from .runtime.conversation.store import (
     ConversationStore as ConversationStore,
     MemoryConversationStore as MemoryConversationStore,
 )
+from .runtime.conversation.directory import SessionDirectory as SessionDirectory
 from .runtime.conversation.state import (
     State as State,
     StateObserver as StateObserver,
