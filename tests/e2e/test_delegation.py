@@ -100,4 +100,5 @@ async def test_cancelling_a_service_hangs_up_on_the_model_of_a_child(
                 result = await handle.wait()
                 await server.requests[1].left.wait()
     assert (result.status, result.reason) == ("cancelled", "enough")
-    assert result.usage["input_tokens"] == 10
+    # What the child had sent is counted, too: the service may bill it, answered or not.
+    assert result.usage["input_tokens"] > 10
