@@ -189,12 +189,15 @@ class ServiceModel(ABC):
     async def _begin(self, connection: Connection, request: ModelRequest) -> tuple[Reply, str]:
         """Send the request and wait for the first text, or for the end if there is none."""
         quirks = connection.quirks.get(request.model, set())
-        fit = replace(request, messages=repaired(request.messages, quirks))
+        messages = repaired(request.messages, quirks)
+        fit = request if messages is request.messages else replace(request, messages=messages)
         body = encode_json(_without(self._body(fit), connection.refused.get(request.model)))
         first = self._first_timeout(request)
         idle = request.idle_timeout or min(self.idle_timeout, first)
         limits = httpx2.Timeout(max(first, idle), connect=min(first, CONNECT_TIMEOUT), pool=None)
-        options = {"timeout": limits, "headers": dict(request.extra_headers)}
+        options: dict[str, Any] = {"timeout": limits}
+        if request.extra_headers:
+            options["headers"] = dict(request.extra_headers)
         try:
             http = await self._post(connection.client, request, body, options)
         except Exception as error:

@@ -120,11 +120,13 @@ class OpenAIModel(ServiceModel):
     async def _post(
         self, client: Any, request: ModelRequest, body: bytes, options: Any
     ) -> httpx2.Response:
+        if azure := _azure_headers(self.endpoint):
+            options = options | {"headers": {**azure, **options.get("headers", {})}}
         stream = await client.post(
             "/responses" if self._by_responses(request) else "/chat/completions",
             cast_to=object,
             content=body,
-            options=options | {"headers": {**_azure_headers(self.endpoint), **options["headers"]}},
+            options=options,
             stream=True,  # in any case we read the body ourselves
             stream_cls=openai.AsyncStream[object],
         )

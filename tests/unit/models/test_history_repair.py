@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +15,9 @@ from paddock.runtime.models._history import (
     quirk_in,
     repaired,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SYSTEM: Message = {"role": "system", "content": "Help."}
 
@@ -29,7 +32,7 @@ def calling(*ids: str, text: str = "") -> Message:
     )
 
 
-def ids(messages: list[Message]) -> list[str]:
+def ids(messages: Sequence[Message]) -> list[str]:
     of_calls = [call["id"] for m in messages for call in m.get("tool_calls") or ()]
     return [*of_calls, *(m["tool_call_id"] for m in messages if m["role"] == "tool")]
 
