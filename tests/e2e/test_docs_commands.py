@@ -35,6 +35,8 @@ NOT_RUN = {
     "paddock image build": "it replaces an image of the machine, and takes a package index",
     "paddock image rm": "it removes an image of the machine",
     "tools/docker-in-vm": "it makes virtual machines, which takes half an hour",
+    "paddock approvals show": "nothing waits; test_cli_approvals.py runs it where something does",
+    "paddock approvals answer": "nothing waits; test_cli_approvals.py runs it",
     "export DAYTONA_API_KEY": "it takes an account",
     "PADDOCK_REQUIRE=daytona pytest": "it runs these tests",
 }
