@@ -198,11 +198,17 @@ async def work(
     if step.what == "compact" and may_compact:
         await session.compact()
         return None
-    if not waiting or step.what in ("prompt", "compact"):
+    goes_on = waiting or is_decided(session.state)
+    if not goes_on or step.what in ("prompt", "compact"):
         return await session.run("Go.", on_event=show)
     decided = waiting[:1] if step.what == "decide some" else waiting
     decisions = {item.tool_call_id: step.what != "refuse" for item in decided}
     return await session.resume(decisions, on_event=show)
+
+
+def is_decided(state: State) -> bool:
+    """Whether somebody decided about a call, and its process died before that took effect."""
+    return any(call.decision and not call.started for call in state.open_calls)
 
 
 def check(state: State, trace: Path, check_history: CheckHistory) -> None:
@@ -212,7 +218,7 @@ def check(state: State, trace: Path, check_history: CheckHistory) -> None:
     assert State.from_jsonl(state.to_jsonl()).pending_approvals == state.pending_approvals
     if state.open_calls:
         assert state.status == "interrupted"
-        assert state.pending_approvals
+        assert state.pending_approvals or is_decided(state)
         return
     check_history(state.messages)
     openai_messages().validate_python(json.loads(json.dumps(state.messages)))
