@@ -34,6 +34,8 @@ MAX_NODES: Final = 100_000
 MAX_DIGITS: Final = 1000
 """The longest number; converting one takes time that grows with the square of its length."""
 
+_QUOTED = re.compile(r" '[^']{2,}'")
+
 UNKNOWN_TAG: Final = "a tag that is not read here; quote a text that begins with !"
 """It does not show the tag, which may be a password that was not quoted."""
 
@@ -93,13 +95,21 @@ def read_yaml(
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + first_line}" if mark else ""
-        raise ConfigError(f"{source}{place}: not valid YAML: {error.problem}") from error
+        raise ConfigError(f"{source}{place}: not valid YAML: {_problem(error)}") from None
     except yaml.YAMLError as error:  # a character that YAML does not have
         raise ConfigError(f"{source}: not valid YAML: {error}") from error
     keys = root.value if isinstance(root, yaml.MappingNode) else ()
     return Document(
         data=data, lines={key.value: key.start_mark.line + first_line for key, _ in keys}
     )
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    """What is wrong, without the words of the file, which may be a password."""
+    problem = str(error.problem)
+    if "undefined alias" in problem:
+        return "an alias (*) of nothing; put quotes around a text that begins with *"
+    return _QUOTED.sub("", problem)
 
 
 class _Refused(Exception):

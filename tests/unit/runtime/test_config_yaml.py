@@ -85,7 +85,7 @@ def test_a_scalar_means_what_yaml_1_2_says(written: str, meant: object) -> None:
         ("a: &a {b: 1}\nc:\n  <<: *a\n", "line 3: merge keys"),
         ("? [a, b]\n: 1\n", "line 1: a key has to be text"),
         ("a: &a [1, *a]\n", "line 1: nested more than 64 deep, counting aliases"),
-        ("a: *b\n", "line 1: not valid YAML: found undefined alias 'b'"),
+        ("a: *b\n", "line 1: not valid YAML: an alias"),
         ("a: 1\n---\nb: 2\n", "line 2: not valid YAML: but found another document"),
         ("a: 1\nb: [\n", "line"),
         ("a: 'b\n", "line"),
