@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import httpx2
 import pytest
 
 from paddock.errors import ModelError
@@ -89,6 +88,16 @@ async def test_why_an_answer_ended_is_told(turn: dict[str, Any], reason: str) ->
         assert (await answered(model)).finish_reason == reason
 
 
+async def test_a_refusal_is_no_answer() -> None:
+    refused = {"type": "refusal", "refusal": "I cannot."}
+    item = {"type": "message", "role": "assistant", "content": [refused]}
+    end = {"type": "response.completed", "response": {"status": "completed", "output": [item]}}
+    faults = [Body(content=f"data: {json.dumps(end)}\n\n".encode())]
+    async with RESPONSES.served([HELLO], faults=faults) as (model, _):
+        answer = await answered(model)
+    assert (answer.text, answer.finish_reason) == ("I cannot.", "refusal")
+
+
 async def test_a_response_that_failed_is_the_services_error() -> None:
     failed = {"status": "failed", "error": {"code": "server_error", "message": "out of ink"}}
     event = json.dumps({"type": "response.failed", "response": failed})
@@ -154,5 +163,5 @@ async def test_the_wire_is_chosen_by_service_and_model(
     client: Any = Client()
     request = ModelRequest(model=name, messages=ASKED)
     with pytest.raises(RuntimeError, match="enough"):
-        await model._post(client, request, b"", httpx2.Timeout(1))
+        await model._post(client, request, b"", {})
     assert asked == [path]

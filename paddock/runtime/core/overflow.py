@@ -22,7 +22,7 @@ _TOO_LONG = re.compile(
     r"|too (long|many) .{0,20}(input|tokens|prompt)"
     r"|(prompt|input|token count|tokens?) .{0,60}exceeds? .{0,60}(max|limit|context|allowed)"
     r"|maximum (prompt|input|number of tokens|sequence) ?(length|tokens|allowed)?"
-    r"|reduce the length of|(input|prompt) tokens? (limit|must be)"
+    r"|reduce the length of|(inputs?|prompt)`? tokens? (limit|must be|\+)"
     r"|longer than the (maximum )?model",
     re.IGNORECASE,
 )

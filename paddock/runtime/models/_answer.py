@@ -8,6 +8,7 @@ JSON. All of that is one answer here. What is not whole is never given out as wh
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from paddock.runtime.core.model import ModelResponse, ToolCall, Usage
 from paddock.runtime.models._arguments import is_whole, read_arguments
 from paddock.runtime.models._content import text_of
-from paddock.runtime.models._failure import BrokenStream, failure_in_body
+from paddock.runtime.models._failure import WITHOUT_REASON, BrokenStream, failure_in_body
 from paddock.runtime.models._opaque import gather
 
 __all__ = ["AnswerBuilder"]
@@ -49,6 +50,7 @@ class AnswerBuilder:
         self._usage: dict[str, Any] = {}
         self._finish_reason: str | None = None
         self._opaque: dict[str, Any] = {}
+        self._refused = False
 
     @property
     def counted(self) -> Usage:
@@ -86,7 +88,7 @@ class AnswerBuilder:
             text="".join(self._texts),
             tool_calls=tuple(call for call, _ in calls),
             usage=_usage(self._usage),
-            finish_reason=self._finish_reason,
+            finish_reason="refusal" if self._refused and not calls else self._finish_reason,
             is_priced=_cost(self._usage) is not None,
             opaque=_opaque(self._opaque, [kept for _, kept in calls]),
         )
@@ -110,7 +112,7 @@ class AnswerBuilder:
             raise failure_in_body(choice["error"])
         reason = choice.get("finish_reason")
         if reason == "error":
-            raise failure_in_body({"message": "the service reports an error without a reason"})
+            raise failure_in_body({"message": WITHOUT_REASON, "code": 502})
         self._finish_reason = reason or self._finish_reason
         delta = choice.get("delta") or choice.get("message")
         return self._add_delta(delta) if delta else ""
@@ -121,7 +123,9 @@ class AnswerBuilder:
             self._add_call(call)
         if function := delta.get("function_call"):  # as it was before there were tools
             self._add_call({"index": 0, "function": function})
-        text = text_of(delta.get("content")) or text_of(delta.get("refusal"))
+        refused = text_of(delta.get("refusal"))
+        self._refused = self._refused or bool(refused.strip())
+        text = text_of(delta.get("content")) or refused
         if text:
             self._texts.append(text)
         self.begun = self.begun or bool(text or self._calls or self._opaque)
@@ -225,12 +229,18 @@ def _usage(usage: dict[str, Any]) -> Usage:
 
 def _cost(usage: dict[str, Any]) -> float | None:
     """US dollars, where the service says what it costs."""
-    cost = usage.get("cost")
+    cost: Any = usage.get("cost")
     if isinstance(cost, dict):  # Perplexity's
         cost = cost.get("total_cost")
-    if isinstance(cost, bool) or not isinstance(cost, int | float) or cost < 0:
+    if not _is_amount(cost):
         return None
     details = usage.get("cost_details")
     if usage.get("is_byok") and isinstance(details, dict):  # OpenRouter's: its fee alone is `cost`
-        cost += details.get("upstream_inference_cost") or 0.0
+        upstream: Any = details.get("upstream_inference_cost")
+        cost += upstream if _is_amount(upstream) else 0.0
     return float(cost)
+
+
+def _is_amount(value: object) -> bool:
+    """Whether it is a number that a budget can be compared with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

@@ -142,6 +142,10 @@ def failure_of_response(status: int, headers: Mapping[str, str], body: bytes) ->
     return _failure(reason, status, passing, _delay_in(told) if wait is None else wait)
 
 
+WITHOUT_REASON = "the service reports an error without a reason"
+"""What is said of an answer that is called failed and nothing else: its service had an error."""
+
+
 def failure_in_body(error: Any) -> Failure:
     """Return what `error`, which stands in a stream or in a body with status 200, says.
 

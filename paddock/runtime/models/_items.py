@@ -86,8 +86,16 @@ def _answer(message: Message, service: str) -> list[Item]:
 
 def said(items: Sequence[Item]) -> str:
     """Return the text that the model's `items` have for the user, refusals included."""
-    parts = [part for item in items if item["type"] == "message" for part in item["content"]]
-    return "".join(part.get("text") or part.get("refusal") or "" for part in parts)
+    return "".join(part.get("text") or part.get("refusal") or "" for part in _contents(items))
+
+
+def is_refusal(items: Sequence[Item]) -> bool:
+    """Return whether the model refuses to answer in `items`."""
+    return any((part.get("refusal") or "").strip() for part in _contents(items))
+
+
+def _contents(items: Sequence[Item]) -> list[Any]:
+    return [part for item in items if item["type"] == "message" for part in item["content"]]
 
 
 def _is_call(item: Item) -> bool:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from paddock.runtime.core.model import ModelResponse, ToolCall, Usage
 from paddock.runtime.models._arguments import is_whole, read_arguments
-from paddock.runtime.models._failure import BrokenStream, failure_in_body
-from paddock.runtime.models._items import said
+from paddock.runtime.models._failure import WITHOUT_REASON, BrokenStream, failure_in_body
+from paddock.runtime.models._items import is_refusal, said
 
 if TYPE_CHECKING:
     from paddock.runtime.models._items import Item
@@ -66,6 +66,8 @@ class ResponseBuilder:
         cut = (self._ended.get("incomplete_details") or {}).get("reason")
         calls = [_call(item, cut=cut is not None) for item in items if _is_call(item)]
         reason = _FINISH_REASONS.get(cut, cut) if cut else "tool_calls" if calls else "stop"
+        if not calls and is_refusal(items):
+            reason = "refusal"
         back = [item for item in items if not _is_lost(item)]
         return ModelResponse(
             text=said(items),
@@ -98,7 +100,7 @@ class ResponseBuilder:
         if error := response.get("error"):
             raise failure_in_body(error)
         if response.get("status") in ("failed", "cancelled"):
-            raise failure_in_body({"message": "the service reports a failure without a reason"})
+            raise failure_in_body({"message": WITHOUT_REASON, "code": 502})
         self.done = True
         self._ended = response
         return said(self._kept())[self._given :]

@@ -9,7 +9,7 @@ import pytest
 
 from paddock.runtime.core.model import ModelResponse, ToolCall, Usage
 from paddock.runtime.models._answer import AnswerBuilder
-from paddock.runtime.models._failure import BrokenStream
+from paddock.runtime.models._failure import BrokenStream, Failure
 
 
 def chunk(finish_reason: str | None = None, **delta: Any) -> dict[str, Any]:
@@ -161,7 +161,19 @@ def test_text_comes_from_strings_parts_and_refusals() -> None:
         chunk(refusal="c"),
         STOP,
     )
-    assert answer.text == "abc"
+    assert (answer.text, answer.finish_reason) == ("abc", "refusal")
+
+
+@pytest.mark.parametrize("cost", [float("nan"), float("inf"), -1, True, "much"])
+def test_a_cost_that_no_budget_can_be_compared_with_is_not_known(cost: object) -> None:
+    answer = built(chunk(content="a"), STOP, {"choices": [], "usage": {"cost": cost}})
+    assert (answer.usage.cost_usd, answer.is_priced) == (0.0, False)
+
+
+def test_an_error_without_a_reason_may_pass() -> None:
+    with pytest.raises(Failure, match="without a reason") as raised:
+        built(chunk("error"))
+    assert raised.value.is_passing
 
 
 def test_empty_and_unknown_things_are_passed_over() -> None:

@@ -201,6 +201,7 @@ async def test_the_window_of_a_model_nobody_knows_can_be_configured(
         "prompt is too long: 213462 tokens > 200000 maximum",
         "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000",
         "The input token count (1196265) exceeds the maximum number of tokens allowed (1048575).",
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000",
         "This model's maximum prompt length is 131072 but the request contains 537812 tokens.",
         "Please reduce the length of the messages or completion.",
         "the request exceeds the available context size. try increasing the context size",
