@@ -141,7 +141,7 @@ def read_signature(
     deps, takes_context = None, False
     if context is not None and (annotation := _context(context, names)) is not None:
         takes_context = True
-        deps = next((arg for arg in get_args(annotation) if isinstance(arg, type)), None)
+        deps = next((arg for arg in get_args(annotation) if _is_checkable(arg)), None)
         del parameters[:1]
     hints = {each.name: _hint(each, names, tool) for each in parameters}
     adapter = _adapter(tool, parameters, hints, names)
@@ -157,6 +157,14 @@ def read_signature(
         _adapter=adapter,
         _defaults=defaults,
     )
+
+
+def _is_checkable(annotation: object) -> bool:
+    """Whether `isinstance` takes it: not `Any`, and not most protocols and typed dictionaries."""
+    try:
+        return isinstance(annotation, type) and not isinstance(None, annotation)
+    except TypeError:
+        return False
 
 
 def _parameters(function: Callable[..., Any], tool: str) -> list[inspect.Parameter]:
