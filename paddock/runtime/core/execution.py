@@ -76,10 +76,12 @@ class Execution:
         """Get the intents of `calls` to the disk: from then on they may have had an effect."""
         for call in calls:
             self.check()
-            self._begun[call.id] = await self.out.emit(
+            self._begun[call.id] = self.out.keep(
                 ToolStarted(call_id=call.id, tool_name=call.name, arguments=call.arguments)
             )
-        await self.out.sync()
+        await self.out.sync()  # before anybody sees them, who may end the process
+        for call in calls:
+            await self.out.show(self._begun[call.id])
 
     async def run(self, calls: Sequence[PreparedCall], registry: ToolCatalog) -> list[ToolFinished]:
         """Run `calls` at once by the tools of `registry`; their results are on the disk when

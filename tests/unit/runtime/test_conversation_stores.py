@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from paddock import ConversationLog, ConversationStore, ToolHandler
+    from paddock import AgentEvent, ConversationLog, ConversationStore, ToolHandler
 
 STORES = [
     pytest.param(lambda _: MemoryConversationStore(), id="memory"),
@@ -170,6 +170,26 @@ async def test_one_writer_holds_a_conversation_and_everybody_may_read_it(
     log.close()
     store.open("one").close(delete=True)
     assert store.read("one") is None
+
+
+@pytest.mark.parametrize("make", STORES)
+async def test_a_call_is_kept_before_anybody_is_shown_that_it_begins(
+    tmp_path: Path, make: Callable[[Path], ConversationStore]
+) -> None:
+    store, kept = make(tmp_path), []
+
+    def show(event: AgentEvent) -> None:
+        if event.type == "tool_start":
+            state = store.read("one")
+            assert state is not None
+            kept.extend(call.name for call in state.open_calls if call.started)
+
+    agent = Agent(AgentConfig(system_prompt="Help."))
+    agent.registry.register(FunctionTool(echo))
+    model = ScriptedModel([{"tool_calls": [{"name": "echo"}]}, {"text": "Done."}])
+    async with Session(agent, session_id="one", store=store, client=model) as session:
+        await session.run("Go.", on_event=show)
+    assert kept == ["echo"]
 
 
 @pytest.mark.parametrize("make", STORES)
