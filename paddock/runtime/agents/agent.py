@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from paddock.runtime.tools.base import ToolHandler
     from paddock.sandbox import Sandbox
 
-__all__ = ["Agent"]
+__all__ = ["Agent", "own_copy"]
 
 
 class Agent(AgentDefinition):
@@ -163,6 +163,15 @@ class Agent(AgentDefinition):
         if secrets:
             backend = dataclasses.replace(backend, secrets={**self.secrets, **secrets})
         return await backend.create(on_progress=on_progress, on_command=on_command)
+
+
+def own_copy(agent: Agent) -> Agent:
+    """Return a copy of `agent` for a session. Raise `ConfigError` for what is not an `Agent`."""
+    if not isinstance(agent, Agent):
+        raise ConfigError(
+            f"give an Agent, such as Agent(AgentConfig()), not {type(agent).__name__}"
+        )
+    return agent.copy()
 
 
 class _LentModel:

@@ -79,7 +79,9 @@ class RunApprovals:
             raise SessionError(f"{call} cannot be revised so: {error}") from error
         known = await self.store.get(item.approval_id)
         if known is not None and known.answer not in (None, decision):
-            raise SessionError(f"{call} was answered already: {known.answer}")
+            if known.decision is None:
+                raise SessionError(f"{call} cannot be decided any more: {known.answer.feedback}")
+            raise SessionError(f"{call} was answered already: {known.decision.outcome}")
         return ApprovalResolved(
             call_id=item.tool_call_id,
             tool_name=item.tool_name,

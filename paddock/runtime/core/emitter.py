@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import inspect
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from paddock.errors import ConfigError
 from paddock.redaction import NOTHING_SECRET, Redactor
 from paddock.runtime.core.redacted import redacted
 
@@ -93,6 +95,8 @@ class Emitter:
         origin: Origin = TOP,
         redactor: Redactor = NOTHING_SECRET,
     ) -> None:
+        for sink in sinks:
+            _require_sink(sink)
         self.origin = origin
         self.redactor = redactor
         self.run_id = 0
@@ -159,3 +163,12 @@ class Emitter:
     def _next(self) -> int:
         self._seq += 1
         return self._seq
+
+
+def _require_sink(sink: object) -> None:
+    """Raise `ConfigError` for what would miss events in silence, or fail at the first one."""
+    if not isinstance(sink, EventSink):
+        shown = sink.__name__ if isinstance(sink, type) else f"a {type(sink).__name__}"
+        raise ConfigError(f"{shown} is no sink: give an instance of a class that derives EventSink")
+    if inspect.iscoroutinefunction(sink.keep):
+        raise ConfigError(f"{type(sink).__name__}.keep cannot be async; show can")

@@ -8,11 +8,11 @@ passes on, and results that had come are recorded. The caller closes the calls t
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ContextOverflow, ModelError, SessionError
+from paddock.runtime.core import calling
 from paddock.runtime.core.calls import PreparedCall, prepare_calls, reopened
 from paddock.runtime.core.events import (
     AnswerCut,
@@ -274,9 +274,7 @@ class AgentLoop:
     async def _ask_budget_gate(self) -> None:
         if self.spec.budget_gate is None:
             return
-        advice = self.spec.budget_gate(self.spec.history.last_input_tokens)
-        if inspect.isawaitable(advice):
-            advice = await advice
+        advice = await calling.call(self.spec.budget_gate, self.spec.history.last_input_tokens)
         if advice:
             message = {"role": "user", "content": clean_text(advice)}
             await self.spec.out.emit(MessageAdded(message=message))

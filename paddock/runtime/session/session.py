@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from paddock._concurrency import finish
 from paddock._logs import get_logger
 from paddock.errors import ConfigError, SessionError
+from paddock.runtime.agents.agent import own_copy
 from paddock.runtime.approvals.directory_store import DirectoryApprovalStore
 from paddock.runtime.approvals.run_approvals import RunApprovals
 from paddock.runtime.conversation.directory import SessionDirectory
@@ -92,7 +93,7 @@ class Session(SessionSettings):
         sandbox: Keeper[Sandbox] | None = None,
     ) -> None:
         super().__init__()
-        self._agent = agent.copy()
+        self._agent = own_copy(agent)
         self._state = State() if state is None else state
         self._state.session_id = session_id or self._state.session_id or uuid.uuid4().hex[:8]
         if store is not None and session_dir is not None:
@@ -353,8 +354,9 @@ class Session(SessionSettings):
         run on. Raises `ConfigError`, with nothing changed, if its sandboxes could write the
         session's directory.
         """
-        _require_apart(agent, self.directory, self._journal.store)
-        before, self._agent = self._agent, agent.copy()
+        mine = own_copy(agent)
+        _require_apart(mine, self.directory, self._journal.store)
+        before, self._agent = self._agent, mine
         self._resources.use(before, self._agent)
         self._renew_stale()
 

@@ -98,6 +98,7 @@ class RunStream(Generic[E]):
             event = await self._queue.get()
             if event is not None:
                 return event
+            self._queue.put_nowait(None)  # another task may wait, too
         self._told = True
         self._task.result()
         raise StopAsyncIteration

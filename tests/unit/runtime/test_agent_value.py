@@ -36,6 +36,16 @@ def agent() -> Agent:
     return Agent(AgentConfig(system_prompt="Help.", profile="developer"))
 
 
+def test_what_is_no_agent_is_refused_by_a_session(agent: Agent) -> None:
+    config: Any = agent.config
+    with pytest.raises(ConfigError, match=r"give an Agent, .* not AgentConfig"):
+        Session(config)
+    session = Session(agent)
+    with pytest.raises(ConfigError, match="not AgentConfig"):
+        session.use(config)
+    assert session.agent.config is agent.config
+
+
 @pytest.mark.rows("O-13")
 def test_reconfiguring_a_runtime_changes_its_session_only(agent: Agent) -> None:
     agent.registry.register(FunctionTool(ping))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock import ExecTimeout, SetupFailed
+from paddock import ConfigError, ExecTimeout, SetupFailed
 from paddock.backends.local import LocalBackend
 from paddock.process import CommandFinished
 from paddock.runtime.conversation.trace import read_records
@@ -32,6 +32,17 @@ if TYPE_CHECKING:
     from tests.unit.runtime.conftest import OpenSession
 
 SECRET = "hunter2-hunter2"
+
+
+class Awaited(EventSink):
+    async def keep(self, envelope: Envelope) -> None:  # type: ignore[override]
+        raise AssertionError("it cannot be awaited")
+
+
+@pytest.mark.parametrize("wrong", [Awaited(), EventSink, object()])
+def test_what_is_no_sink_is_refused_where_it_is_given(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match=r"EventSink|keep cannot be async"):
+        Emitter([wrong], session_id="s")
 
 
 class Seen(EventSink):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     CheckHistory = Callable[[Sequence[Message]], None]
 
 LONG = 3600.0
+LIMIT = 60.0
+"""Seconds within which anything has to happen on a busy machine."""
 TURNS: list[dict[str, Any]] = [
     {"text": "I look.", "tool_calls": [{"name": "look"}]},
     {"text": "Seen."},
@@ -53,6 +55,16 @@ async def test_a_stream_gives_what_the_callback_of_run_is_given(
     assert events.result.text == expected.text == "Seen."
     assert events.result.events == seen
     assert [event async for event in events] == [], "it stays at its end"
+
+
+async def test_a_stream_ends_for_each_task_that_reads_it(open_session: OpenSession) -> None:
+    async def read() -> int:
+        return len([event async for event in events])
+
+    session = open_session([{"text": "Hello.", "delay": 0.01}])
+    async with session.stream("Look.") as events, asyncio.timeout(LIMIT):
+        counts = await asyncio.gather(read(), read(), read())
+    assert sum(counts) == len(events.result.events)
 
 
 async def test_leaving_a_stream_early_cancels_the_run(
