@@ -176,7 +176,8 @@ async def test_one_writer_holds_a_conversation_and_everybody_may_read_it(
 async def test_a_call_is_kept_before_anybody_is_shown_that_it_begins(
     tmp_path: Path, make: Callable[[Path], ConversationStore]
 ) -> None:
-    store, kept = make(tmp_path), []
+    store = make(tmp_path)
+    kept: list[str] = []
 
     def show(event: AgentEvent) -> None:
         if event.type == "tool_start":
