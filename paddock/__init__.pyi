@@ -141,6 +141,8 @@ from .runtime.core.events import (
     TurnFinished as TurnFinished,
 )
 from .runtime.core.content import ImagePart as ImagePart
+from .runtime.core.content import Prompt as Prompt
+from .runtime.core.content import Prompt as Prompt
 from .runtime.core.context import RunContext as RunContext
 from .runtime.core.model import (
     ModelClient as ModelClient,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from paddock.cli.options import ApprovalWay
     from paddock.runtime.conversation.results import AgentEvent, RunResult
+    from paddock.runtime.core.content import Prompt
     from paddock.runtime.core.emitter import Envelope
     from paddock.runtime.session.session import Session
 
@@ -46,7 +47,7 @@ _EXIT_CODES = {"completed": 0, "cancelled": 130}
 
 async def converse(
     session: Session,
-    prompt: str | None,
+    prompt: Prompt | None,
     *,
     approves_all: bool,
     approvals: ApprovalWay = "ask",
@@ -78,7 +79,7 @@ async def converse(
     return _EXIT_CODES.get(result.status, 1)
 
 
-async def _print_trace(session: Session, prompt: str | None, max_turns: int | None) -> RunResult:
+async def _print_trace(session: Session, prompt: Prompt | None, max_turns: int | None) -> RunResult:
     lines = TraceLines(session)
     try:
         return await _run(session, prompt, max_turns=max_turns, sinks=[lines])
@@ -86,14 +87,14 @@ async def _print_trace(session: Session, prompt: str | None, max_turns: int | No
         await lines.flush()
 
 
-async def _run(session: Session, prompt: str | None, **options: Any) -> RunResult:
+async def _run(session: Session, prompt: Prompt | None, **options: Any) -> RunResult:
     if prompt is None:
         return await session.resume(**options)
     return await session.run(prompt, **options)
 
 
 async def _narrate(
-    session: Session, prompt: str | None, max_turns: int | None, preview_lines: int
+    session: Session, prompt: Prompt | None, max_turns: int | None, preview_lines: int
 ) -> RunResult:
     console = Console(highlight=False)
     result = await narrate(session, prompt, console, max_turns, preview_lines)
@@ -111,7 +112,7 @@ async def _narrate(
 
 async def narrate(
     session: Session,
-    prompt: str | None,
+    prompt: Prompt | None,
     console: Console,
     max_turns: int | None,
     preview_lines: int = PREVIEW_LINES,

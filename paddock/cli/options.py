@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from paddock.project import Project
+    from paddock.runtime.core.content import ImagePart
 
 __all__ = [
     "PROMPT_HELP",
@@ -47,6 +48,7 @@ __all__ = [
     "parse_value",
     "parse_variable",
     "project_file",
+    "read_attached",
     "read_prompt",
     "read_secrets",
     "unless_from_environment",
@@ -202,6 +204,14 @@ WorkingDir = Annotated[
 Model = Annotated[
     str | None, typer.Option("--model", "-m", help="The model's name, or scripted:FILE.")
 ]
+Attached = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--attach",
+        metavar="FILE",
+        help="An image that goes with the prompt: PNG, JPEG, GIF or WebP. Repeatable.",
+    ),
+]
 MaxTurns = Annotated[
     int | None, typer.Option("--max-turns", min=1, help="Calls of the model, at most.")
 ]
@@ -276,6 +286,21 @@ def read_prompt(text: str) -> str:
     if not text.strip():
         raise typer.BadParameter("the prompt is empty", param_hint="PROMPT")
     return text
+
+
+def read_attached(paths: Sequence[Path]) -> list[ImagePart]:
+    """The images that go with the prompt. Raises `ConfigError` for a file that is none."""
+    from paddock.runtime.core.content import ImagePart
+
+    images = []
+    for path in paths:
+        try:
+            images.append(ImagePart(path.read_bytes()))
+        except OSError as error:
+            raise ConfigError(f"--attach {path}: {error.strerror or error}") from None
+        except ValueError as error:
+            raise ConfigError(f"--attach {path}: {error}") from None
+    return images
 
 
 def parse_upload(text: str) -> tuple[str, str]:

@@ -111,6 +111,7 @@ def run(
             "the prices of cached input and of writing to the cache.",
         ),
     ] = None,
+    attach: options.Attached = None,
     max_turns: options.MaxTurns = None,
     auto_approve: options.AutoApprove = None,
     approvals: options.Approvals = "ask",
@@ -191,7 +192,10 @@ def run(
         text: str | None = options.read_prompt(prompt)
     else:
         text = None if found else initial_prompt(agent_config)
+    images = options.read_attached(attach or ())
     if text is None:
+        if images:
+            raise ConfigError("--attach needs a prompt that the images go with")
         _require_conversation(output, as_json)
         _require_asking(approvals)
     store = found[0] if found else open_store(session_dir)
@@ -218,7 +222,7 @@ def run(
         run_to_end(
             converse(
                 resumed or create(),
-                text,
+                [{"type": "text", "text": text}, *images] if images else text,
                 approves_all=bool(auto_approve),
                 approvals=approvals,
                 max_turns=max_turns,

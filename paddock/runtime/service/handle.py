@@ -12,6 +12,7 @@ from paddock.runtime.core.inside import is_awaited_by
 if TYPE_CHECKING:
     from paddock.runtime.conversation.results import RunResult
     from paddock.runtime.core.cancellation import CancellationToken
+    from paddock.runtime.core.content import Prompt
     from paddock.runtime.core.events import RunStatus
     from paddock.runtime.service.runtime import AgentRuntime
 
@@ -24,7 +25,7 @@ class AgentHandle:
     others may share; `cancel` cancels this run alone."""
 
     runtime: AgentRuntime
-    prompt: str
+    prompt: Prompt
     task: asyncio.Task[RunResult]
     token: CancellationToken | None = None
     _own: CancellationToken | None = field(default=None, repr=False)

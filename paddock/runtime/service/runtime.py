@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from paddock.runtime.conversation.results import EventCallback, RunResult
     from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.core.cancellation import CancelCheck
+    from paddock.runtime.core.content import Prompt
     from paddock.runtime.core.emitter import EventSink
     from paddock.runtime.telemetry import Observability
     from paddock.runtime.tools.registry import ToolRegistry
@@ -282,7 +283,7 @@ async def start_runtime(runtime: AgentRuntime) -> None:
 
 async def run_prompt(
     runtime: AgentRuntime,
-    prompt: str | RunState,
+    prompt: Prompt | RunState,
     *,
     on_event: EventCallback | None = None,
     approval_decisions: Mapping[str, bool] | None = None,
@@ -327,7 +328,7 @@ def session_usage(session: Session) -> dict[str, Any]:
 
 def dispatch_prompt(
     runtime: AgentRuntime,
-    prompt: str,
+    prompt: Prompt,
     *,
     on_event: EventCallback | None = None,
     token: CancellationToken | None = None,

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from paddock.runtime.core.approval import Decision
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.cancellation import CancelScope
+    from paddock.runtime.core.content import PromptContent
     from paddock.runtime.core.emitter import Envelope
     from paddock.runtime.core.rules import Rules
     from paddock.runtime.core.spec import LoopSpec
@@ -88,17 +89,17 @@ class Run(Undertaking):
     _begun: list[Envelope] = field(default_factory=list)
     """What was kept of the start, to be shown when there is a loop."""
 
-    def _begin(self, prompt: str) -> None:
+    def _begin(self, prompt: str, content: PromptContent) -> None:
         """Record the run's start; what an earlier one left open gets results."""
         pending = self.journal.state.pending_approvals
         self.approvals.asked.update(item.approval_id for item in pending)
         for event in self.journal.settled(started=NOT_APPROVED, waiting=NOT_APPROVED):
             self.out.keep(event)
         self._held = self._record_start(prompt)
-        self._say(prompt)
+        self._say(content)
 
-    def _say(self, prompt: str) -> None:
-        message = {"role": "user", "content": prompt}
+    def _say(self, content: PromptContent) -> None:
+        message = {"role": "user", "content": content}
         self._begun.append(self.out.keep(MessageAdded(message=message)))
 
     async def _decided(self, decisions: Mapping[str, bool | Decision]) -> list[ApprovalResolved]:
@@ -122,9 +123,14 @@ class Run(Undertaking):
         if not state.open_calls and state.messages[-1]["role"] == "assistant":
             self._say(CUT_SHORT)
 
-    async def execute(self, prompt: str, max_turns: int | None) -> RunResult:
-        """From the prompt to the result. The journal is open. See `Session.run`."""
-        self._begin(prompt)
+    async def execute(
+        self, prompt: str, content: PromptContent, max_turns: int | None
+    ) -> RunResult:
+        """From the prompt to the result. The journal is open. See `Session.run`.
+
+        `content` is the prompt as the model reads it.
+        """
+        self._begin(prompt, content)
         with self.meter.running():
             return await self._execute(max_turns)
 

@@ -21,11 +21,11 @@ from paddock.runtime.conversation.results import AgentEvents
 from paddock.runtime.conversation.state import State
 from paddock.runtime.conversation.traces import DirectoryConversationStore, session_locked
 from paddock.runtime.core.approval import check_on_refusal
+from paddock.runtime.core.content import read_prompt
 from paddock.runtime.core.emitter import Emitter
 from paddock.runtime.core.ending import Ending
 from paddock.runtime.core.inside import is_inside, part_of
 from paddock.runtime.core.reach import require_out_of_reach
-from paddock.runtime.core.text import clean_text
 from paddock.runtime.session.parts import SessionParts
 from paddock.runtime.session.resources import SessionResources
 from paddock.runtime.session.settings import SessionSettings
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from paddock.runtime.core.approval import ApprovalStore, Decision, OnRefusal
     from paddock.runtime.core.budget import Budget, UsageMeter
     from paddock.runtime.core.cancellation import CancellationToken
+    from paddock.runtime.core.content import Prompt
     from paddock.runtime.core.emitter import Envelope, EventSink
     from paddock.runtime.core.ending import Undertaking
     from paddock.runtime.core.events import CompactionTrigger
@@ -150,7 +151,7 @@ class Session(SessionSettings):
 
     async def run(
         self,
-        prompt: str,
+        prompt: Prompt,
         *,
         max_turns: int | None = None,
         on_event: EventCallback | None = None,
@@ -161,7 +162,7 @@ class Session(SessionSettings):
         on_refusal: OnRefusal | None = None,
         deps: Any = None,
     ) -> RunResult:
-        """Run `prompt` until the agent has answered it.
+        """Run `prompt` until the agent has answered it: a text, or a list of texts and images.
 
         `max_turns` bounds the model calls, `budget` what this run may use up. `secrets` are
         in the environment of this run's commands, and unsaid from then on. `sinks` get the
@@ -173,13 +174,13 @@ class Session(SessionSettings):
         a task it raises. Either way the tools and the model's stream have ended, every
         tool call has a result in the history, and the trace has the run's end.
 
-        Raises `SessionError` while another run is going on, and `SessionLocked` when
-        another process writes this session.
+        Raises `SessionError` while another run is going on, `SessionLocked` when another
+        process writes this session, and `ConfigError` for a prompt that is none.
         """
-        text = clean_text(prompt)
+        text, content = read_prompt(prompt)
         running = self._running(text, on_event, token, budget, secrets, sinks, on_refusal, deps)
         async with running as run:
-            return await run.execute(text, max_turns)
+            return await run.execute(text, content, max_turns)
 
     async def resume(
         self,
@@ -219,7 +220,7 @@ class Session(SessionSettings):
 
     def stream(
         self,
-        prompt: str,
+        prompt: Prompt,
         *,
         max_turns: int | None = None,
         token: CancellationToken | None = None,
@@ -244,7 +245,7 @@ class Session(SessionSettings):
 
     def stream_events(
         self,
-        prompt: str,
+        prompt: Prompt,
         *,
         max_turns: int | None = None,
         token: CancellationToken | None = None,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import typer
 
-from paddock.cli.options import parse_upload, parse_variable
+from paddock.cli.options import parse_upload, parse_variable, read_attached
+from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,3 +43,14 @@ def test_a_malformed_upload_is_wrong_usage(text: str) -> None:
 def test_a_missing_source_is_told_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         parse_upload(f"{tmp_path}/nowhere:dest")
+
+
+def test_what_is_attached_has_to_be_an_image_that_can_be_read(tmp_path: Path) -> None:
+    picture, note = tmp_path / "a.png", tmp_path / "a.txt"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
+    note.write_text("hi")
+    assert [image.media_type for image in read_attached([picture])] == ["image/png"]
+    with pytest.raises(ConfigError, match=r"--attach .*a\.txt: an image has to be PNG"):
+        read_attached([picture, note])
+    with pytest.raises(ConfigError, match=r"--attach .*b\.png: No such file"):
+        read_attached([tmp_path / "b.png"])
