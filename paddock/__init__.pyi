@@ -142,7 +142,6 @@ from .runtime.core.events import (
 )
 from .runtime.core.content import ImagePart as ImagePart
 from .runtime.core.content import Prompt as Prompt
-from .runtime.core.content import Prompt as Prompt
 from .runtime.core.context import RunContext as RunContext
 from .runtime.core.model import (
     ModelClient as ModelClient,
