@@ -29,7 +29,6 @@ from paddock.testing._http import Connection, HangUp, Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from types import TracebackType
     from typing import Self
 
     from paddock.runtime.models.scripted import ScriptedTurn
@@ -174,12 +173,7 @@ class ModelServer:
         self.base_url = f"http://127.0.0.1:{port}/v1"
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         assert self._server is not None
         self._server.close()
         for task in self._connections:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Protocol
 from paddock.backends.guest.inside.wire import PIECE
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
 __all__ = ["ByteStream", "TcpStream", "relay"]
@@ -86,12 +85,7 @@ class TcpStream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
 

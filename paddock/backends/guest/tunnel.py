@@ -19,7 +19,6 @@ from paddock.errors import SandboxClosed, SandboxLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 __all__ = ["Tunnel", "Tunnels"]
 
@@ -185,12 +184,7 @@ class Tunnel:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     # its state

@@ -34,7 +34,6 @@ from paddock.runtime.session.stream import RunStream, ShownTo
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
-    from types import TracebackType
 
     from paddock.redaction import Redactor
     from paddock.runtime.agents.agent import Agent
@@ -400,12 +399,7 @@ class Session(SessionSettings):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self.close()
 
     async def _close(self) -> None:

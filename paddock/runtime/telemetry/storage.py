@@ -20,7 +20,6 @@ from paddock.runtime.models.pricing import cost_usd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
 
 __all__ = ["Statement", "TelemetryStorage"]
 
@@ -124,12 +123,7 @@ class TelemetryStorage:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def write(self, statements: Sequence[Statement]) -> None:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, Self
 import socketio  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from aiohttp import web
 
 __all__ = ["Events"]
@@ -42,12 +40,7 @@ class Events:
         self._pump = asyncio.create_task(self._send())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         self._queue.put_nowait(None)
         if self._pump is not None:
             await self._pump

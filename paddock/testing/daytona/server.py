@@ -46,7 +46,6 @@ from paddock.testing.daytona.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from types import TracebackType
 
     from paddock.testing.daytona.calls import Handler, Routes
     from paddock.testing.daytona.gate import Request
@@ -210,12 +209,7 @@ class DaytonaServer:
             self._stack = stack.pop_all()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         self._gate.closing.set()
         await finish(self._stack.aclose())
 

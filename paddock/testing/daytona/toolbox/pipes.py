@@ -7,7 +7,6 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
 __all__ = ["CHUNK", "Inlet", "Outlet"]
@@ -30,12 +29,7 @@ class Outlet:
         )
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         self._transport.close()
 
     async def read(self) -> bytes:
@@ -67,12 +61,7 @@ class Inlet:
         )
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         if not self._flow.lost.is_set():
             self._transport.abort()
 
