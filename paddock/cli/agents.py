@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paddock.cli.options import parse_value, project_file
+from paddock.cli import options
 from paddock.cli.recipes import make_backend, vary_backend
 from paddock.cli.trusting import require_trust, require_trusted_setup
 from paddock.errors import ConfigError
@@ -37,19 +37,78 @@ class AgentOptions:
     each other; `variables` are ``NAME=VALUE`` and go before those of `vars_file`, and
     `model_options` are ``NAME=VALUE``, the value in YAML. `price` is that of the model."""
 
-    model: str | None = None
-    profile: str | None = None
-    shell_mode: str | None = None
-    system_prompt: str | None = None
-    prompt_file: Path | None = None
-    variables: Sequence[str] | None = None
-    vars_file: Path | None = None
-    base_url: str | None = None
-    reasoning_effort: str | None = None
-    context_window: int | None = None
-    model_options: Sequence[str] | None = None
-    price: str | None = None
-    auto_approve: bool | None = None
+    model: options.Model = None
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            help="readonly, developer, developer-bash-only, unrestricted, or a YAML file.",
+        ),
+    ] = None
+    shell_mode: Annotated[
+        str | None,
+        typer.Option(
+            "--shell-mode", help="restricted (fenced) or unrestricted, over the profile's."
+        ),
+    ] = None
+    system_prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--system-prompt", "-s", help="Text, or a prompt file (.md), which --var fills in."
+        ),
+    ] = None
+    prompt_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompt",
+            "-p",
+            metavar="FILE",
+            help="A prompt file (.md) for the system prompt, which --var fills in.",
+        ),
+    ] = None
+    variables: Annotated[
+        list[str] | None,
+        typer.Option("--var", metavar="NAME=VALUE", help="For the prompt file. Repeatable."),
+    ] = None
+    vars_file: Annotated[
+        Path | None,
+        typer.Option("--vars-file", metavar="FILE", help="The same, in a YAML or JSON file."),
+    ] = None
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", help="Where the model is served, if elsewhere.")
+    ] = None
+    reasoning_effort: Annotated[
+        str | None,
+        typer.Option("--reasoning-effort", help="How long the model thinks: low, medium, high."),
+    ] = None
+    context_window: Annotated[
+        int | None,
+        typer.Option(
+            "--context-window",
+            min=1,
+            metavar="TOKENS",
+            help="How much the model takes, if it is not known by name.",
+        ),
+    ] = None
+    model_options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model-option",
+            metavar="NAME=VALUE",
+            help="How the model is asked: temperature, top_p, max_tokens, seed, stop, tool_choice, "
+            "parallel_tool_calls, timeout, idle_timeout, extra_body, extra_headers. Repeatable.",
+        ),
+    ] = None
+    price: Annotated[
+        str | None,
+        typer.Option(
+            "--price",
+            metavar="INPUT,OUTPUT",
+            help="What the model costs, in US dollars for a million tokens; after them may come "
+            "the prices of cached input and of writing to the cache.",
+        ),
+    ] = None
+    auto_approve: options.AutoApprove = None
 
     @property
     def overridden(self) -> set[str]:
@@ -215,7 +274,7 @@ def _profile(base: AgentConfig, agent: AgentOptions) -> str | PermissionProfile 
 
 
 def _variables(base: AgentConfig, agent: AgentOptions) -> dict[str, str]:
-    given = dict(parse_value(text) for text in agent.variables or ())
+    given = dict(options.parse_value(text) for text in agent.variables or ())
     return {**base.vars, **_read_variables(agent.vars_file), **given}
 
 
@@ -239,20 +298,17 @@ def _read_variables(path: Path | None) -> dict[str, Any]:
 
 def _recipe(base: AgentConfig, sandbox: SandboxOptions, *, saved: bool) -> Backend:
     if sandbox.backend is None and not isinstance(base.backend, str):
-        return vary_backend(base.backend, **sandbox.described, working_dir=sandbox.working_dir)
+        return vary_backend(base.backend, sandbox)
     # What a sandbox begins with may imply a backend, and goes before the one of the file.
     begun = sandbox.dockerfile or sandbox.snapshot
     named = base.backend if isinstance(base.backend, str) and not begun else None
     name = sandbox.backend or named
     if saved and name == named:
         _require_known(name)
-    project = project_file(sandbox.project)
-    recipe = make_backend(
-        name,
-        **sandbox.described,
-        working_dir=sandbox.working_dir or base.working_dir,
-        project=project,
-    )
+    project = options.project_file(sandbox.project)
+    place = sandbox.working_dir or base.working_dir
+    asked = dataclasses.replace(sandbox, backend=name, working_dir=place)
+    recipe = make_backend(asked, project=project)
     require_trusted_setup(project, recipe, trust=sandbox.trust or sandbox.no_setup)
     return recipe
 

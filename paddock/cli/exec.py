@@ -14,7 +14,7 @@ from paddock.cli.pipes import read_stdin, write_output
 from paddock.cli.provisioning import provisioning
 from paddock.cli.recipes import make_backend
 from paddock.cli.running import run
-from paddock.cli.sandbox_options import SandboxOptions, with_sandbox_options
+from paddock.cli.sandbox_options import SandboxOptions
 from paddock.cli.trusting import require_trusted_setup
 from paddock.errors import PaddockError
 
@@ -32,7 +32,7 @@ TIMED_OUT = 124
 """The exit code of coreutils' timeout, which scripts know."""
 
 
-@with_sandbox_options
+@options.with_option_groups
 def exec_(
     command: Annotated[
         list[str], typer.Argument(metavar="CMD", help="The program and its arguments.")
@@ -56,13 +56,7 @@ def exec_(
         tar c src | paddock exec -- tar t
     """
     project = options.project_file(sandbox.project)
-    recipe = make_backend(
-        sandbox.backend,
-        working_dir=sandbox.working_dir,
-        project=project,
-        secrets=sandbox.secrets(),
-        **sandbox.described,
-    )
+    recipe = make_backend(sandbox, project=project, secrets=sandbox.secrets())
     require_trusted_setup(project, recipe, trust=sandbox.trust or sandbox.no_setup)
     if sandbox.no_setup:
         recipe = dataclasses.replace(recipe, setup=())

@@ -21,6 +21,7 @@ from paddock.cli.errors import explain
 from paddock.cli.provisioning import provisioning
 from paddock.cli.recipes import make_backend
 from paddock.cli.render import Narrator, describe_usage
+from paddock.cli.sandbox_options import SandboxOptions
 from paddock.cli.text import one_line
 from paddock.cli.trees import diff, snapshot
 from paddock.cli.witness import Witness
@@ -69,19 +70,18 @@ def make_agent(
     backend: str | None, model: str, isolation: str | None, secrets: Mapping[str, str]
 ) -> Agent:
     """The agent whose sandboxes begin with the broken project. See `make_backend` for errors."""
-    recipe = make_backend(
-        backend,
+    asked = SandboxOptions(
+        backend=backend,
         upload=[f"{MATERIAL / 'broken-project'}:."],
-        setup=SETUP,
+        setup=[*SETUP],
         isolation=isolation,
-        secrets=secrets,
     )
     return Agent(
         AgentConfig(
             system_prompt=SYSTEM_PROMPT,
             profile="developer",
             model=f"scripted:{MATERIAL / 'script.yaml'}" if model == "scripted" else model,
-            backend=recipe,
+            backend=make_backend(asked, secrets=secrets),
         )
     )
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,7 +18,7 @@ from paddock.redaction import Redactor, Secrets
 from paddock.redaction import ShortSecret as Short
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from paddock.project import Project
     from paddock.runtime.core.content import ImagePart
@@ -51,154 +54,139 @@ __all__ = [
     "read_attached",
     "read_prompt",
     "read_secrets",
-    "unless_from_environment",
+    "with_option_groups",
 ]
 
 PROMPT_HELP = "The task; - reads it from stdin."
 
-_SANDBOX = "The sandbox"
+_sandbox_option = functools.partial(typer.Option, rich_help_panel="The sandbox")
 
 BackendName = Annotated[
     str | None,
-    typer.Option(
+    _sandbox_option(
         "--backend",
         "-b",
         envvar="PADDOCK_BACKEND",
         help="What makes the sandbox: local, docker, daytona, or one that is installed. "
         "Default: local.",
-        rich_help_panel=_SANDBOX,
     ),
 ]
 Image = Annotated[
     str | None,
-    typer.Option(
+    _sandbox_option(
         "--image",
         help="What a container begins with: a reference, or paddock:NAME, made if it is missing.",
-        rich_help_panel=_SANDBOX,
     ),
 ]
 Dockerfile = Annotated[
     Path | None,
-    typer.Option(
+    _sandbox_option(
         "--dockerfile",
         metavar="FILE",
         help="What it begins with is built from this, with its folder as the context. Implies "
         "--backend daytona unless one is given.",
-        rich_help_panel=_SANDBOX,
     ),
 ]
 Snapshot = Annotated[
     str | None,
-    typer.Option(
+    _sandbox_option(
         "--snapshot",
         metavar="NAME",
         help="A snapshot to begin with. Implies --backend daytona unless one is given.",
-        rich_help_panel=_SANDBOX,
     ),
 ]
 ProjectFile = Annotated[
     bool,
-    typer.Option(
+    _sandbox_option(
         "--project/--no-project",
         help="Heed the paddock.toml of this directory or of the nearest above.",
-        rich_help_panel=_SANDBOX,
     ),
 ]
 Isolation = Annotated[
     str | None,
-    typer.Option(
+    _sandbox_option(
         "--isolation",
         help="auto, bubblewrap, landlock or none. A level that this machine cannot give is an "
         "error; auto is bubblewrap or else landlock. Default: PADDOCK_ISOLATION, or auto.",
-        rich_help_panel=_SANDBOX,
     ),
 ]
 Upload = Annotated[
     list[str] | None,
-    typer.Option(
+    _sandbox_option(
         "--upload",
         "-u",
         metavar="SRC:DST",
         help="Copy a file or a tree into the sandbox. Repeatable.",
-        rich_help_panel=_SANDBOX,
     ),
 ]
 Ignore = Annotated[
     list[str] | None,
-    typer.Option(
+    _sandbox_option(
         "--ignore",
         metavar="PATTERN",
         help="Leave this out of an uploaded tree, as a line of a .gitignore would: node_modules, "
         "'*.log', /dist. '!.git' takes in what is left out by default. Repeatable.",
-        rich_help_panel=_SANDBOX,
     ),
 ]
 Gitignore = Annotated[
     bool | None,
-    typer.Option(
+    _sandbox_option(
         "--gitignore/--no-gitignore",
         help="Leave out of an uploaded tree what its .gitignore files ignore.",
-        rich_help_panel=_SANDBOX,
         show_default=False,
     ),
 ]
 LinksOption = Annotated[
     str | None,
-    typer.Option(
+    _sandbox_option(
         "--links",
         metavar="keep|skip|refuse",
         help="Symbolic links in an uploaded tree: keep them as they are (the default), skip "
         "them, or refuse a tree that has any.",
-        rich_help_panel=_SANDBOX,
     ),
 ]
 Setup = Annotated[
     list[str] | None,
-    typer.Option(
+    _sandbox_option(
         "--setup",
         metavar="CMD",
         help="Run this in the sandbox first; a failure stops. Repeatable.",
-        rich_help_panel=_SANDBOX,
     ),
 ]
 Env = Annotated[
     list[str] | None,
-    typer.Option(
+    _sandbox_option(
         "--env",
         "-e",
         metavar="KEY=VALUE",
         help="Set a variable in the sandbox, which has none of yours. Repeatable.",
-        rich_help_panel=_SANDBOX,
     ),
 ]
 Secret = Annotated[
     list[str] | None,
-    typer.Option(
+    _sandbox_option(
         "--secret",
         metavar="NAME[=VALUE]",
         help="Set a secret variable; it is redacted everywhere. NAME alone reads it from your "
         "environment. Repeatable.",
-        rich_help_panel=_SANDBOX,
     ),
 ]
 ShortSecret = Annotated[
     list[str] | None,
-    typer.Option(
+    _sandbox_option(
         "--short-secret",
         metavar="NAME[=VALUE]",
         help="The same, for one of fewer than 8 bytes: all text that looks like it is redacted.",
-        rich_help_panel=_SANDBOX,
     ),
 ]
 WorkingDir = Annotated[
     str | None,
-    typer.Option(
+    _sandbox_option(
         "--working-dir",
         "-w",
         metavar="DIR",
         help="Work in this directory, in place, and keep it. Default: a fresh one, removed at the "
         "end.",
-        rich_help_panel=_SANDBOX,
     ),
 ]
 Model = Annotated[
@@ -217,19 +205,17 @@ MaxTurns = Annotated[
 ]
 NoSetup = Annotated[
     bool,
-    typer.Option(
+    _sandbox_option(
         "--no-setup",
         help="Run no setup commands, whatever a file says.",
-        rich_help_panel=_SANDBOX,
     ),
 ]
 Network = Annotated[
     str | None,
-    typer.Option(
+    _sandbox_option(
         "--network",
         metavar="none|auto|full|HOST,...",
         help="What the sandbox reaches: nothing, the default, everything, or these hosts.",
-        rich_help_panel=_SANDBOX,
     ),
 ]
 Trust = Annotated[
@@ -348,7 +334,26 @@ def _parse_secret(text: str, option: str) -> tuple[str, str]:
     return name, found
 
 
-def unless_from_environment(context: typer.Context, option: str, value: str | None) -> str | None:
-    """`value`, if it was given as an `option` and not by the variable that stands for that."""
-    source = context.get_parameter_source(option)
-    return None if source is not None and source.name == "ENVIRONMENT" else value
+def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command options for the fields of those of its arguments that are dataclasses."""
+    own = _parameters(command)
+    kinds = {each.name: each.annotation for each in own if isinstance(each.annotation, type)}
+    groups = {name: kind for name, kind in kinds.items() if dataclasses.is_dataclass(kind)}
+    fields = {name: _parameters(kind) for name, kind in groups.items()}
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        for name, kind in groups.items():
+            given[name] = kind(**{each.name: given.pop(each.name) for each in fields[name]})
+        command(**given)
+
+    parameters = [each for one in own for each in fields.get(one.name, [one])]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # Typer reads it
+        [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    )
+    return run
+
+
+def _parameters(kind: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(kind, eval_str=True).parameters.values())

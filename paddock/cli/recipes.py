@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paddock.backends.base import Backend
+    from paddock.cli.sandbox_options import SandboxOptions
     from paddock.project import Project
     from paddock.transfers import Links
 
-__all__ = ["Described", "make_backend", "vary_backend"]
+__all__ = ["make_backend", "vary_backend"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,33 +37,15 @@ class Beginning:
     value: Any
 
 
-class Described(TypedDict, total=False):
-    """The options that describe a sandbox beside its place, as they were given."""
-
-    image: str | None
-    dockerfile: Path | None
-    snapshot: str | None
-    upload: Sequence[str] | None
-    ignore: Sequence[str] | None
-    gitignore: bool | None
-    links: str | None
-    setup: Sequence[str] | None
-    env: Sequence[str] | None
-    isolation: str | None
-    network: str | None
-
-
 def make_backend(
-    name: str | None,
+    asked: SandboxOptions,
     *,
-    working_dir: str | None = None,
     project: Project | None = None,
     secrets: Mapping[str, str] | None = None,
-    **described: Unpack[Described],
 ) -> Backend:
     """The recipe that the options describe, and `project` where they say nothing.
 
-    Without a `name` it is daytona's for a snapshot or a Dockerfile, else local.
+    Where they name no backend it is daytona's for a snapshot or a Dockerfile, else local.
 
     Raises `typer.BadParameter` for a malformed option, `ConfigError` for an unknown
     backend and for what the project's file says and the backend cannot do, `Unsupported`
@@ -70,40 +53,38 @@ def make_backend(
     """
     from paddock.backends.base import get_backend
 
-    beginning = _begun(described)
+    beginning = _begun(asked)
     abroad = beginning is not None and beginning.option != "image"
-    kind = get_backend(name or ("daytona" if abroad else "local"))
-    given = _given(kind, described, working_dir, beginning)
+    kind = get_backend(asked.backend or ("daytona" if abroad else "local"))
+    given = _given(kind, asked, beginning)
     if project is not None:
         given = _completed(kind, given, project, begun=beginning is not None)
     if secrets:
         given["secrets"] = secrets
-    return _uploading(kind(**given), described, project)
+    return _uploading(kind(**given), asked, project)
 
 
-def vary_backend(
-    recipe: Backend, *, working_dir: str | None = None, **described: Unpack[Described]
-) -> Backend:
+def vary_backend(recipe: Backend, asked: SandboxOptions) -> Backend:
     """`recipe` with what the options say in place of what it says; variables join its own.
 
     Raises as `make_backend` does.
     """
-    beginning = _begun(described)
-    given = _given(type(recipe), described, working_dir, beginning)
+    beginning = _begun(asked)
+    given = _given(type(recipe), asked, beginning)
     if "env_vars" in given:
         given["env_vars"] = {**recipe.env_vars, **given["env_vars"]}
     if beginning is not None:  # in place of an image and of a snapshot
         given = {**_nothing_begun(type(recipe)), **given}
-    return _uploading(dataclasses.replace(recipe, **given), described)
+    return _uploading(dataclasses.replace(recipe, **given), asked)
 
 
-def _uploading(recipe: Backend, described: Described, project: Project | None = None) -> Backend:
+def _uploading(recipe: Backend, asked: SandboxOptions, project: Project | None = None) -> Backend:
     """`recipe`, with what the options and the project's file say of uploads.
 
     Patterns join those that the recipe has.
     """
-    ignore, gitignore = described.get("ignore"), described.get("gitignore")
-    links = described.get("links")
+    ignore, gitignore = asked.ignore, asked.gitignore
+    links = asked.links
     if not recipe.uploads and (ignore or gitignore is not None or links is not None):
         raise typer.BadParameter(
             "--ignore, --gitignore and --links are about uploaded trees, and nothing is "
@@ -125,21 +106,18 @@ def _nothing_begun(kind: type[Backend]) -> dict[str, Any]:
 
 
 def _given(
-    kind: type[Backend],
-    described: Described,
-    working_dir: str | None,
-    beginning: Beginning | None,
+    kind: type[Backend], asked: SandboxOptions, beginning: Beginning | None
 ) -> dict[str, Any]:
     """The fields of `kind` that the options ask for."""
-    asked: dict[str, Any] = {
-        "uploads": [parse_upload(text) for text in described.get("upload") or ()],
-        "setup": list(described.get("setup") or ()),
-        "env_vars": dict(parse_variable(text) for text in described.get("env") or ()),
-        "working_dir": working_dir,
-        "isolation": described.get("isolation"),
-        "network": _network(described.get("network")),
+    fields: dict[str, Any] = {
+        "uploads": [parse_upload(text) for text in asked.upload or ()],
+        "setup": list(asked.setup or ()),
+        "env_vars": dict(parse_variable(text) for text in asked.env or ()),
+        "working_dir": asked.working_dir,
+        "isolation": asked.isolation,
+        "network": _network(asked.network),
     }
-    given = {field: value for field, value in asked.items() if value}
+    given = {field: value for field, value in fields.items() if value}
     if beginning is not None:
         given[beginning.field] = beginning.value
     for field in given.keys() - _fields(kind):
@@ -156,10 +134,10 @@ def _network(text: str | None) -> str | Allow | None:
     return Allow(hosts=tuple(host.strip() for host in text.split(",")))
 
 
-def _begun(described: Described) -> Beginning | None:
+def _begun(asked: SandboxOptions) -> Beginning | None:
     """What the options begin a sandbox with."""
-    image, dockerfile = described.get("image"), described.get("dockerfile")
-    snapshot = described.get("snapshot")
+    image, dockerfile = asked.image, asked.dockerfile
+    snapshot = asked.snapshot
     if sum(each is not None for each in (image, dockerfile, snapshot)) > 1:
         raise typer.BadParameter("give one of --image, --dockerfile and --snapshot")
     return _beginning(image, dockerfile, snapshot)

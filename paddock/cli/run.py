@@ -16,7 +16,7 @@ from paddock.cli.interactive import Chat
 from paddock.cli.lines import is_terminal
 from paddock.cli.render import PREVIEW_LINES
 from paddock.cli.running import run as run_to_end
-from paddock.cli.sandbox_options import SandboxOptions, with_sandbox_options
+from paddock.cli.sandbox_options import SandboxOptions
 from paddock.cli.sessions import create_saved, list_, locate, open_store, read_saved
 from paddock.errors import ConfigError
 
@@ -27,93 +27,23 @@ there is no prompt, and this is no conversation at a terminal
   give one, or pipe it in: paddock run "Which tests fail?", paddock run - < task.txt"""
 
 
-@with_sandbox_options
+@options.with_option_groups
 def run(
     context: typer.Context,
     prompt: Annotated[
         str | None,
         typer.Argument(metavar="PROMPT", help=f"{options.PROMPT_HELP} Without: a conversation."),
     ] = None,
-    model: options.Model = None,
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            "--profile",
-            help="readonly, developer, developer-bash-only, unrestricted, or a YAML file.",
-        ),
-    ] = None,
-    shell_mode: Annotated[
-        str | None,
-        typer.Option(
-            "--shell-mode", help="restricted (fenced) or unrestricted, over the profile's."
-        ),
-    ] = None,
+    *,
+    agent_options: AgentOptions,
     config: Annotated[
         Path | None,
         typer.Option(
             "--config", "-c", metavar="FILE", help="An agent's YAML; options win over it."
         ),
     ] = None,
-    system_prompt: Annotated[
-        str | None,
-        typer.Option(
-            "--system-prompt", "-s", help="Text, or a prompt file (.md), which --var fills in."
-        ),
-    ] = None,
-    prompt_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--prompt",
-            "-p",
-            metavar="FILE",
-            help="A prompt file (.md) for the system prompt, which --var fills in.",
-        ),
-    ] = None,
-    variables: Annotated[
-        list[str] | None,
-        typer.Option("--var", metavar="NAME=VALUE", help="For the prompt file. Repeatable."),
-    ] = None,
-    vars_file: Annotated[
-        Path | None,
-        typer.Option("--vars-file", metavar="FILE", help="The same, in a YAML or JSON file."),
-    ] = None,
-    base_url: Annotated[
-        str | None, typer.Option("--base-url", help="Where the model is served, if elsewhere.")
-    ] = None,
-    reasoning_effort: Annotated[
-        str | None,
-        typer.Option("--reasoning-effort", help="How long the model thinks: low, medium, high."),
-    ] = None,
-    context_window: Annotated[
-        int | None,
-        typer.Option(
-            "--context-window",
-            min=1,
-            metavar="TOKENS",
-            help="How much the model takes, if it is not known by name.",
-        ),
-    ] = None,
-    model_option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model-option",
-            metavar="NAME=VALUE",
-            help="How the model is asked: temperature, top_p, max_tokens, seed, stop, tool_choice, "
-            "parallel_tool_calls, timeout, idle_timeout, extra_body, extra_headers. Repeatable.",
-        ),
-    ] = None,
-    price: Annotated[
-        str | None,
-        typer.Option(
-            "--price",
-            metavar="INPUT,OUTPUT",
-            help="What the model costs, in US dollars for a million tokens; after them may come "
-            "the prices of cached input and of writing to the cache.",
-        ),
-    ] = None,
     attach: options.Attached = None,
     max_turns: options.MaxTurns = None,
-    auto_approve: options.AutoApprove = None,
     approvals: options.Approvals = "ask",
     resume: Annotated[
         str | None,
@@ -136,7 +66,6 @@ def run(
         bool, typer.Option("--save/--no-save", help="Keep the session, to look at or resume.")
     ] = True,
     as_json: options.AsJson = False,
-    *,
     sandbox: SandboxOptions,
 ) -> None:
     """Give an agent a task, in a fresh sandbox; without one, talk with it.
@@ -166,21 +95,6 @@ def run(
     saved = found is not None and config is None
     if saved:
         sandbox = sandbox.unless_from_environment(context)
-    agent_options = AgentOptions(
-        model=model,
-        profile=profile,
-        shell_mode=shell_mode,
-        system_prompt=system_prompt,
-        prompt_file=prompt_file,
-        variables=variables,
-        vars_file=vars_file,
-        base_url=base_url,
-        reasoning_effort=reasoning_effort,
-        context_window=context_window,
-        model_options=model_option,
-        price=price,
-        auto_approve=auto_approve,
-    )
     base = None
     if config is not None:
         base = read_config(config, agent_options, sandbox)
@@ -213,7 +127,7 @@ def run(
             session=resumed,
             create=create,
             secrets=secrets,
-            approves_all=bool(auto_approve),
+            approves_all=bool(agent_options.auto_approve),
             max_turns=max_turns,
             preview_lines=preview_lines,
         )
@@ -223,7 +137,7 @@ def run(
             converse(
                 resumed or create(),
                 [{"type": "text", "text": text}, *images] if images else text,
-                approves_all=bool(auto_approve),
+                approves_all=bool(agent_options.auto_approve),
                 approvals=approvals,
                 max_turns=max_turns,
                 as_json=as_json,

@@ -20,7 +20,7 @@ from paddock.cli.conversation import converse
 from paddock.cli.databases import with_databases
 from paddock.cli.lines import is_terminal
 from paddock.cli.running import run
-from paddock.cli.sandbox_options import SandboxOptions, with_sandbox_options
+from paddock.cli.sandbox_options import SandboxOptions
 from paddock.cli.tables import table_console
 from paddock.cli.text import one_line, plain
 from paddock.cli.timeline import Timeline
@@ -104,7 +104,7 @@ def show(
 
 
 @sessions.command()
-@with_sandbox_options
+@options.with_option_groups
 def resume(
     context: typer.Context,
     session: SessionId,

@@ -9,6 +9,7 @@ import typer
 
 from paddock import ConfigError, DaytonaBackend, DockerBackend, LocalBackend, Unsupported
 from paddock.cli.recipes import make_backend, vary_backend
+from paddock.cli.sandbox_options import SandboxOptions
 from paddock.transfers import DEFAULT_IGNORE
 
 if TYPE_CHECKING:
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
 
 def test_a_recipe_is_left_as_it_is_where_nothing_is_said() -> None:
     recipe = DockerBackend(image="node:20", env_vars={"A": "1"}, setup=["npm ci"])
-    assert vary_backend(recipe) == recipe
+    assert vary_backend(recipe, SandboxOptions()) == recipe
 
 
 def test_variables_join_those_of_the_recipe_and_all_else_takes_their_place() -> None:
     recipe = DockerBackend(image="node:20", env_vars={"A": "1", "B": "1"}, setup=["npm ci"])
-    varied = vary_backend(recipe, env=["B=2"], setup=["make"], image="node:22", working_dir="/w")
+    varied = vary_backend(
+        recipe, SandboxOptions(env=["B=2"], setup=["make"], image="node:22", working_dir="/w")
+    )
     assert varied == DockerBackend(
         image="node:22", env_vars={"A": "1", "B": "2"}, setup=["make"], working_dir="/w"
     )
@@ -30,36 +33,42 @@ def test_variables_join_those_of_the_recipe_and_all_else_takes_their_place() -> 
 
 def test_a_snapshot_takes_the_place_of_an_image_and_an_image_that_of_a_snapshot() -> None:
     begun = DaytonaBackend(image="python:3.12", env_vars={"A": "1"})
-    from_snapshot = vary_backend(begun, snapshot="mine")
+    from_snapshot = vary_backend(begun, SandboxOptions(snapshot="mine"))
     assert from_snapshot == DaytonaBackend(snapshot="mine", env_vars={"A": "1"})
-    assert vary_backend(from_snapshot, image="python:3.12") == begun
+    assert vary_backend(from_snapshot, SandboxOptions(image="python:3.12")) == begun
 
 
 def test_what_the_saved_backend_cannot_do_is_refused() -> None:
     with pytest.raises(Unsupported, match="--isolation"):
-        vary_backend(DockerBackend(), isolation="none")
+        vary_backend(DockerBackend(), SandboxOptions(isolation="none"))
     with pytest.raises(Unsupported, match="--snapshot"):
-        vary_backend(LocalBackend(), snapshot="mine")
+        vary_backend(LocalBackend(), SandboxOptions(snapshot="mine"))
 
 
 @pytest.mark.parametrize("backend", ["docker", "daytona"])
 def test_an_image_without_a_name_is_not_taken_for_none(backend: str) -> None:
     with pytest.raises(ConfigError, match="image"):
-        make_backend(backend, image="")
+        make_backend(SandboxOptions(backend=backend, image=""))
 
 
 def test_a_snapshot_without_a_name_is_not_taken_for_none() -> None:
     with pytest.raises(ConfigError, match="snapshot"):
-        make_backend(None, snapshot="")
+        make_backend(SandboxOptions(snapshot=""))
 
 
 def test_patterns_of_an_upload_join_those_that_always_apply(tmp_path: Path) -> None:
     made = make_backend(
-        "local", upload=[f"{tmp_path}:w"], ignore=["!.git", "*.log"], gitignore=True, links="skip"
+        SandboxOptions(
+            backend="local",
+            upload=[f"{tmp_path}:w"],
+            ignore=["!.git", "*.log"],
+            gitignore=True,
+            links="skip",
+        )
     )
     assert made.upload_ignore == (*DEFAULT_IGNORE, "!.git", "*.log")
     assert (made.upload_gitignore, made.upload_links) == (True, "skip")
-    varied = vary_backend(made, ignore=["more"], gitignore=False)
+    varied = vary_backend(made, SandboxOptions(ignore=["more"], gitignore=False))
     assert varied.upload_ignore == (*made.upload_ignore, "more")
     assert (varied.upload_gitignore, varied.upload_links) == (False, "skip")
 
@@ -67,9 +76,9 @@ def test_patterns_of_an_upload_join_those_that_always_apply(tmp_path: Path) -> N
 def test_options_of_an_upload_that_nothing_has_use_for_are_refused(tmp_path: Path) -> None:
     for options in ({"ignore": ["x"]}, {"gitignore": True}, {"links": "skip"}):
         with pytest.raises(typer.BadParameter, match="nothing is uploaded"):
-            make_backend("local", **options)
+            make_backend(SandboxOptions(backend="local", **options))
     upload = [f"{tmp_path}:w"]
     with pytest.raises(ConfigError, match="links='follow': give 'keep' or"):
-        make_backend("local", upload=upload, links="follow")
+        make_backend(SandboxOptions(backend="local", upload=upload, links="follow"))
     with pytest.raises(ConfigError, match="ignore='/': give patterns"):
-        make_backend("local", upload=upload, ignore=["/"])
+        make_backend(SandboxOptions(backend="local", upload=upload, ignore=["/"]))
