@@ -237,12 +237,18 @@ class TraceWriter:
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record.
 
-        If that fails, the file is cut back to the record before, the writer takes no
+        A record that is too long to be read back is a `TraceWriteError`, and nothing is written.
+        If writing fails, the file is cut back to the record before, the writer takes no
         more, and `TraceWriteError` is raised now and at each further call.
         """
         if self._broken is not None:
             raise TraceWriteError(self._complaint) from self._broken
         line = encode_record(record)
+        if len(line) >= MAX_LINE:
+            raise TraceWriteError(
+                f"{self._path}: a record of {len(line)} bytes could not be read back; "
+                f"it may have {MAX_LINE}"
+            )
         try:
             self._write(line)
         except BaseException as error:

@@ -23,6 +23,10 @@ MAX_IMAGES = 4
 MAX_PROMPT_IMAGES = 20
 """Of one prompt: what all services take at once."""
 
+MAX_PROMPT_DATA = 20_000_000
+"""Characters of the images of one prompt, in base64: as many as `MAX_IMAGES` have. A compaction
+keeps three prompts in one record of the trace, which is read up to 64 MiB."""
+
 _DATA_URL = re.compile(r"data:image/[a-z]+;base64,(.*)", re.DOTALL)
 
 
@@ -84,6 +88,10 @@ def read_prompt(prompt: Prompt) -> tuple[str, PromptContent]:
     images = sum(part["type"] == "image_url" for part in parts)
     if images > MAX_PROMPT_IMAGES:
         raise ConfigError(f"a prompt has at most {MAX_PROMPT_IMAGES} images, not {images}")
+    size = sum(len(part["image_url"]["url"]) for part in parts if part["type"] == "image_url")
+    if size > MAX_PROMPT_DATA:
+        most = MAX_IMAGES * MAX_IMAGE_BYTES
+        raise ConfigError(f"the images of a prompt have at most {most} bytes, not {size * 3 // 4}")
     shown = [part["text"] if part["type"] == "text" else "[image]" for part in parts]
     return "\n".join(shown), parts
 

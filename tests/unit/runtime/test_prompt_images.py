@@ -72,6 +72,7 @@ async def test_the_model_is_sent_texts_and_images_and_a_resumed_session_too(
         ([{"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}], "PNG, JPEG"),
         ([ImagePart(PNG + bytes(300))], "part 1 of the prompt has 564 bytes; at most 500"),
         ([ImagePart(PNG)] * 3, "at most 2 images, not 3"),
+        ([ImagePart(PNG + bytes(200))] * 2, "the images of a prompt have at most 2000 bytes"),
     ],
 )
 async def test_what_is_no_prompt_is_refused_before_anything_happens(
@@ -79,6 +80,7 @@ async def test_what_is_no_prompt_is_refused_before_anything_happens(
 ) -> None:
     monkeypatch.setattr(content, "MAX_IMAGE_BYTES", 500)
     monkeypatch.setattr(content, "MAX_PROMPT_IMAGES", 2)
+    monkeypatch.setattr(content, "MAX_PROMPT_DATA", 1000)
     async with Session(agent(backend), client=ScriptedModel([])) as session:
         with pytest.raises(ConfigError) as caught:
             await session.run(prompt)

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paddock.errors import TraceError, TraceWriteError
+from paddock.runtime.conversation import trace
 from paddock.runtime.conversation.trace import TraceWriter, encode_record, read_records
 
 if TYPE_CHECKING:
@@ -148,6 +149,19 @@ def test_a_damaged_line_is_named() -> None:
     lines[2] = lines[2].replace(b"number", b"nomber")
     with pytest.raises(TraceError, match="line 3"):
         read_records(b"".join(lines))
+
+
+def test_a_record_that_could_not_be_read_back_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace, "MAX_LINE", 300)
+    with opened(tmp_path / "trace.jsonl") as (writer, _, _):
+        writer.append(RECORDS[0])
+        with pytest.raises(TraceWriteError, match="it may have 300"):
+            writer.append({"type": "message", "content": "x" * 300})
+        writer.append(RECORDS[1])
+    with opened(tmp_path / "trace.jsonl") as (_, records, torn):
+        assert (records, torn) == (RECORDS[:2], None)
 
 
 def test_torn_tails_are_numbered_and_the_files_are_private(tmp_path: Path) -> None:
