@@ -73,7 +73,9 @@ class Reply:
         self.headers = http.headers
         self._answer = answer
         self._http = http
-        self._body = http.aiter_bytes()
+        encoded = "content-encoding" in http.headers
+        self._body = http.aiter_bytes() if encoded else http.aiter_raw()
+        self._patience = _Patience()
         self._first, self._idle = first, idle
         self._events = SSEParser()
         self._whole: bytearray | None = None
@@ -83,6 +85,7 @@ class Reply:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._patience.close()
         if not self._http.is_closed:
             await finish(self.aclose())
 
@@ -115,6 +118,7 @@ class Reply:
         return self._answer.counted
 
     async def aclose(self) -> None:
+        self._patience.close()
         await self._body.aclose()
         await self._http.aclose()
 
@@ -148,16 +152,20 @@ class Reply:
 
     async def _read_body(self) -> bytes | None:
         limit = self._idle if self._answer.begun else self._first
+        self._patience.begin(limit)
         try:
-            async with asyncio.timeout(limit):
-                return await anext(self._body, None)
-        except TimeoutError as error:
-            raise _silence(limit) from error
+            return await anext(self._body, None)
+        except asyncio.CancelledError:
+            if self._patience.is_over():
+                raise _silence(limit) from None
+            raise
         except Exception as error:
             if "ReadTimeout" in type(error).__name__:
                 raise _silence(limit) from error
             # Whatever else the transport, TLS or decompression raises: the stream is broken.
             raise BrokenStream(f"the stream broke: {described(error)}") from error
+        finally:
+            self._patience.end()
 
     async def _drain(self) -> None:
         """Read the end of the body, without which the connection cannot be used again."""
@@ -165,6 +173,56 @@ class Reply:
             async with asyncio.timeout(_DRAIN):
                 while await self._read_body() is not None:
                     continue
+
+
+class _Patience:
+    """Bounds waits that come one after the other, as `asyncio.timeout` does, by one timer for all:
+    a timer for each piece of a stream costs more than to read the piece."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: asyncio.Task[Any] | None = None
+        self._until = 0.0
+        self._cancelling = 0
+        self._is_spent = False
+
+    def begin(self, limit: float) -> None:
+        """Cancel the caller's task if it does not call `end` within `limit` seconds."""
+        task = asyncio.current_task()
+        assert task is not None, "only tasks can wait"
+        self._waiting, self._cancelling = task, task.cancelling()
+        self._until = self._loop.time() + limit
+        if self._timer is None or self._timer.when() > self._until:
+            self._set_timer()
+
+    def end(self) -> None:
+        self._waiting = None
+
+    def is_over(self) -> bool:
+        """Whether the task was cancelled for its wait, and by nobody else. Asked once."""
+        if not self._is_spent or self._waiting is None:
+            return False
+        return self._waiting.uncancel() <= self._cancelling
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set_timer(self) -> None:
+        self.close()
+        self._timer = self._loop.call_at(self._until, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._waiting is None:
+            return  # the next wait sets it anew
+        if self._loop.time() < self._until:
+            self._set_timer()
+        else:
+            self._is_spent = True
+            self._waiting.cancel()
 
 
 def encode_json(body: dict[str, Any]) -> bytes:
