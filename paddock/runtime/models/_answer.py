@@ -15,6 +15,7 @@ from typing import Any
 
 from paddock.runtime.core.model import ModelResponse, ToolCall, Usage
 from paddock.runtime.models._arguments import is_whole, read_arguments
+from paddock.runtime.models._building import Builder
 from paddock.runtime.models._content import text_of
 from paddock.runtime.models._failure import WITHOUT_REASON, BrokenStream, failure_in_body
 from paddock.runtime.models._opaque import gather
@@ -37,14 +38,14 @@ class _Call:
     opaque: dict[str, Any] = field(default_factory=dict)
 
 
-class AnswerBuilder:
-    """Takes the events of one stream in order, or a whole body; see `add` and `response`."""
+class AnswerBuilder(Builder):
+    """Takes the chunks of chat completions."""
+
+    expected = "a chat completion chunk"
+    starts = b"{["
 
     def __init__(self) -> None:
-        self.done = False
-        """Whether the service has said that nothing more comes."""
-        self.begun = False
-        """Whether anything of the answer has come."""
+        super().__init__()
         self._texts: list[str] = []
         self._calls: list[_Call] = []
         self._usage: dict[str, Any] = {}
@@ -54,30 +55,9 @@ class AnswerBuilder:
 
     @property
     def counted(self) -> Usage:
-        """What the service has counted so far."""
         return _usage(self._usage)
 
-    def add(self, data: bytes) -> str:
-        """Take one event; return the text in it. What is no JSON object is ignored.
-
-        Raises `Failure` for an error that the service reports, and for a broken chunk.
-        """
-        data = data.strip()
-        if data == b"[DONE]":
-            self.done = True
-            return ""
-        if data[:1] not in (b"{", b"["):
-            return ""  # a keep-alive
-        try:
-            chunk = json.loads(data)
-            _raise_error(chunk)
-            return self._add_chunk(chunk) if isinstance(chunk, dict) else ""
-        except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
-            shown = data[:200].decode(errors="replace")
-            raise BrokenStream(f"not a chat completion chunk: {shown}") from error
-
     def response(self) -> ModelResponse:
-        """Return the whole answer. Raises `BrokenStream` if the service has not finished it."""
         if self._finish_reason is None:
             self._finish_reason = self._said_by_end()
         cut = self._finish_reason == "length"
@@ -99,6 +79,10 @@ class AnswerBuilder:
         if not self.done or not whole or not (self._texts or self._calls):
             raise BrokenStream("the stream ended before the answer was finished")
         return "tool_calls" if self._calls else "stop"
+
+    def _add(self, event: Any) -> str:
+        _raise_error(event)
+        return self._add_chunk(event) if isinstance(event, dict) else ""
 
     def _add_chunk(self, chunk: dict[str, Any]) -> str:
         if usage := chunk.get("usage"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock.runtime.core.model import ModelResponse, ToolCall, Usage
 from paddock.runtime.models._arguments import is_whole, read_arguments
+from paddock.runtime.models._building import Builder
 from paddock.runtime.models._content import text_of
 from paddock.runtime.models._failure import BrokenStream, failure_in_body
 from paddock.runtime.models._thoughts import kept_thoughts
@@ -36,12 +37,13 @@ _DELTAS = {
 """Kinds of deltas, and the field that each is a piece of."""
 
 
-class MessageBuilder:
-    """Takes the events of one stream of `model` in order; see `add` and `response`."""
+class MessageBuilder(Builder):
+    """Takes the events of a message of `model`."""
+
+    expected = "an event of a message"
 
     def __init__(self, model: str = "") -> None:
-        self.done = False
-        """Whether the service has said that nothing more comes."""
+        super().__init__()
         self._model = model
         self._begun: dict[int, Block] = {}
         self._pieces: dict[int, dict[str, list[str]]] = {}  # of the fields of each block
@@ -50,23 +52,7 @@ class MessageBuilder:
         self._stop_reason: str | None = None
         self._refusal = ""
 
-    def add(self, data: bytes) -> str:
-        """Take one event, or a whole message; return the text in it.
-
-        What is no JSON object is ignored. Raises `Failure` for an error that the service
-        reports, and `BrokenStream` for what is not an event.
-        """
-        if data.strip()[:1] != b"{":
-            return ""  # a keep-alive
-        try:
-            event = json.loads(data)
-            return self._add(event)
-        except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
-            shown = data[:200].decode(errors="replace")
-            raise BrokenStream(f"not an event of a message: {shown}") from error
-
     def response(self) -> ModelResponse:
-        """The whole answer. Raises `BrokenStream` when the service has not finished it."""
         if self._stop_reason is None:
             raise BrokenStream("the stream ended before the answer was finished")
         texts = [block["text"] for block in self._whole_blocks() if block["type"] == "text"]
@@ -80,13 +66,7 @@ class MessageBuilder:
         )
 
     @property
-    def begun(self) -> bool:
-        """Whether anything of the answer has come."""
-        return bool(self._begun)
-
-    @property
     def counted(self) -> Usage:
-        """What the service has counted so far."""
         return self._usage
 
     @property
@@ -130,6 +110,7 @@ class MessageBuilder:
         text = text_of([block]) if block["type"] == "text" else ""
         self._begun[index] = {"type": "text", "text": text} if block["type"] == "text" else block
         self._pieces[index] = {}
+        self.begun = True
         return text
 
     def _go_on(self, pieces: dict[str, list[str]], delta: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
 from paddock.runtime.models._failure import BrokenStream, Failure
@@ -23,40 +23,14 @@ if TYPE_CHECKING:
     import httpx2
 
     from paddock.runtime.core.model import ModelResponse, Usage
+    from paddock.runtime.models._building import Builder
 
-__all__ = ["Answer", "Reply", "described", "encode_json"]
+__all__ = ["Reply", "described", "encode_json"]
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of an answer in one piece, as of one event of a stream."""
 
 _DRAIN = 0.1  # seconds: the end of the body is sent together with the last event
-
-
-class Answer(Protocol):
-    """What puts the events of one stream together."""
-
-    @property
-    def done(self) -> bool:
-        """Whether the service has said that nothing more comes."""
-        ...
-
-    @property
-    def begun(self) -> bool:
-        """Whether anything of the answer has come."""
-        ...
-
-    @property
-    def counted(self) -> Usage:
-        """What the service has counted so far."""
-        ...
-
-    def add(self, data: bytes) -> str:
-        """Take one event, or a whole body; return the text in it. Raises `Failure`."""
-        ...
-
-    def response(self) -> ModelResponse:
-        """Return the whole answer. Raises `BrokenStream` if the service has not finished it."""
-        ...
 
 
 class Reply:
@@ -67,7 +41,9 @@ class Reply:
     of the answer, `idle` each wait after it, in seconds.
     """
 
-    def __init__(self, http: httpx2.Response, answer: Answer, *, first: float, idle: float) -> None:
+    def __init__(
+        self, http: httpx2.Response, answer: Builder, *, first: float, idle: float
+    ) -> None:
         self.response: ModelResponse | None = None
         """The whole answer, once `read` has found its end."""
         self.headers = http.headers

@@ -6,12 +6,12 @@ goes back with the conversation. What is not whole is never given out as whole.
 
 from __future__ import annotations
 
-import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from paddock.runtime.core.model import ModelResponse, ToolCall, Usage
 from paddock.runtime.models._arguments import is_whole, read_arguments
+from paddock.runtime.models._building import Builder
 from paddock.runtime.models._failure import WITHOUT_REASON, BrokenStream, failure_in_body
 from paddock.runtime.models._items import is_refusal, said
 
@@ -27,39 +27,23 @@ _OUTPUT = ("message", "function_call", "reasoning")
 """Kinds of items that are kept: others are of tools that only the service has."""
 
 
-class ResponseBuilder:
-    """Takes the events of one stream in order, or a whole response; see `add` and `response`."""
+class ResponseBuilder(Builder):
+    """Takes the events of a response. Reasoning does not begin the answer."""
+
+    expected = "an event of a response"
 
     def __init__(self) -> None:
-        self.done = False
-        """Whether the service has said that nothing more comes."""
-        self.begun = False
-        """Whether anything of the answer has come. What it says before it thinks is not that."""
+        super().__init__()
         self._given = 0  # characters of text
         self._items: dict[int, Item] = {}
         self._ended: dict[str, Any] | None = None
 
     @property
     def counted(self) -> Usage:
-        """What the service has counted so far: it counts at the end alone."""
+        # It counts at the end alone.
         return _usage((self._ended or {}).get("usage") or {})
 
-    def add(self, data: bytes) -> str:
-        """Take one event, or a whole response; return the text in it.
-
-        What is no JSON object is ignored. Raises `Failure` for an error that the service
-        reports, and `BrokenStream` for what is not an event.
-        """
-        if data.strip()[:1] != b"{":
-            return ""  # a keep-alive, or "[DONE]" of a gateway
-        try:
-            return self._add(json.loads(data))
-        except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
-            shown = data[:200].decode(errors="replace")
-            raise BrokenStream(f"not an event of a response: {shown}") from error
-
     def response(self) -> ModelResponse:
-        """Return the whole answer. Raises `BrokenStream` if the service has not finished it."""
         if self._ended is None:
             raise BrokenStream("the stream ended before the answer was finished")
         items = self._kept()

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping
 
     from paddock.runtime.core.model import ModelResponse
+    from paddock.runtime.models._building import Builder
     from paddock.runtime.models._endpoint import Endpoint
-    from paddock.runtime.models._reply import Answer
 
 __all__ = [
     "DEFAULT_IDLE_TIMEOUT",
@@ -164,7 +164,7 @@ class ServiceModel(ABC):
     def _body(self, request: ModelRequest) -> dict[str, Any]: ...
 
     @abstractmethod
-    def _answer(self, request: ModelRequest) -> Answer: ...
+    def _answer(self, request: ModelRequest) -> Builder: ...
 
     def _first_timeout(self, request: ModelRequest) -> float:
         """Seconds until the answer has to begin."""

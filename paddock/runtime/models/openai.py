@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from paddock.runtime.core.model import Message, ModelRequest
+    from paddock.runtime.models._building import Builder
 
 __all__ = ["DEFAULT_MAX_RETRIES", "DEFAULT_TIMEOUT", "FLEX_TIMEOUT", "OpenAIModel"]
 
@@ -142,7 +143,7 @@ class OpenAIModel(ServiceModel):
             return self.wire == "responses"
         return self._is_openai and _thinks(request) and not _CHAT_ONLY & request.options.keys()
 
-    def _answer(self, request: ModelRequest) -> AnswerBuilder | ResponseBuilder:
+    def _answer(self, request: ModelRequest) -> Builder:
         return ResponseBuilder() if self._by_responses(request) else AnswerBuilder()
 
     def _body(self, request: ModelRequest) -> dict[str, Any]:

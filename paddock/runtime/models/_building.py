@@ -1,0 +1,58 @@
+"""What puts an answer together from events, whichever protocol they are of. Does no I/O."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from paddock.runtime.models._failure import BrokenStream
+
+if TYPE_CHECKING:
+    from paddock.runtime.core.model import ModelResponse, Usage
+
+__all__ = ["Builder"]
+
+
+class Builder(ABC):
+    """Takes the events of one stream in order, or a whole body; see `add` and `response`."""
+
+    expected: ClassVar[str]
+    """What an event is called in errors."""
+    starts: ClassVar[bytes] = b"{"
+    """How an event may start. What starts otherwise, such as a keep-alive, is ignored."""
+
+    def __init__(self) -> None:
+        self.done = False
+        """Whether the service has said that nothing more comes."""
+        self.begun = False
+        """Whether anything of the answer has come."""
+
+    @property
+    @abstractmethod
+    def counted(self) -> Usage:
+        """What the service has counted so far."""
+
+    def add(self, data: bytes) -> str:
+        """Take one event, or a whole body; return the text in it.
+
+        Raises `Failure` for an error that the service reports, and `BrokenStream` for what is
+        not an event.
+        """
+        data = data.strip()
+        if data == b"[DONE]":
+            self.done = True
+        if data == b"[DONE]" or not data or data[0] not in self.starts:
+            return ""
+        try:
+            return self._add(json.loads(data))
+        except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+            shown = data[:200].decode(errors="replace")
+            raise BrokenStream(f"not {self.expected}: {shown}") from error
+
+    @abstractmethod
+    def response(self) -> ModelResponse:
+        """Return the whole answer. Raises `BrokenStream` if the service has not finished it."""
+
+    @abstractmethod
+    def _add(self, event: Any) -> str: ...
