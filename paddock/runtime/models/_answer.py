@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
 from paddock.runtime.core.model import ModelResponse, ToolCall, Usage
 from paddock.runtime.models._arguments import is_whole, read_arguments
-from paddock.runtime.models._building import Builder
+from paddock.runtime.models._building import Builder, new_call_id
 from paddock.runtime.models._content import text_of
 from paddock.runtime.models._failure import WITHOUT_REASON, BrokenStream, failure_in_body
 from paddock.runtime.models._opaque import gather
@@ -179,16 +178,12 @@ def _finished(call: _Call, *, cut: bool) -> list[tuple[ToolCall, dict[str, Any]]
     return [
         (
             ToolCall(
-                id=(call.id if not number else "") or _new_id(), name=call.name, arguments=each
+                id=(call.id if not number else "") or new_call_id(), name=call.name, arguments=each
             ),
             call.opaque,
         )
         for number, each in enumerate(texts)
     ]
-
-
-def _new_id() -> str:
-    return f"call_{uuid.uuid4().hex}"
 
 
 def _opaque(message: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any]:

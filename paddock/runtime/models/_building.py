@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +12,7 @@ from paddock.runtime.models._failure import BrokenStream
 if TYPE_CHECKING:
     from paddock.runtime.core.model import ModelResponse, Usage
 
-__all__ = ["Builder"]
+__all__ = ["Builder", "new_call_id"]
 
 
 class Builder(ABC):
@@ -56,3 +57,8 @@ class Builder(ABC):
 
     @abstractmethod
     def _add(self, event: Any) -> str: ...
+
+
+def new_call_id() -> str:
+    """Return an id for a call that the service gave none."""
+    return f"call_{uuid.uuid4().hex}"

@@ -49,16 +49,12 @@ def quirk_in(refusal: str) -> str | None:
     return STRICT_ROLES if _WANTS_STRICT_ROLES.search(refusal) else None
 
 
-def repaired(
-    messages: Sequence[Message], quirks: AbstractSet[str] = frozenset()
-) -> Sequence[Message]:
+def repaired(messages: Sequence[Message], quirks: AbstractSet[str] = frozenset()) -> list[Message]:
     """Return `messages` in which every call has one result and an id that the service takes.
 
     Answers that say nothing are left out, and so are results of calls that nobody made. The
     messages given stay as they are.
     """
-    if not quirks and _is_fit(messages):
-        return messages
     told: list[Message] = []
     waiting: dict[str, None] = {}  # ids of calls without a result, in their order
     for message in messages:
@@ -76,26 +72,6 @@ def repaired(
     told += _closed(waiting)
     told = [_with_ids(message, short=SHORT_IDS in quirks) for message in told]
     return _alternating(told) if STRICT_ROLES in quirks else told
-
-
-def _is_fit(messages: Sequence[Message]) -> bool:
-    """Whether there is nothing to repair, as is usual. Looked at for each request."""
-    waiting: set[str] = set()
-    for message in messages:
-        role = message["role"]
-        if role == "tool":
-            if message.get("tool_call_id") not in waiting:
-                return False
-            waiting.discard(message["tool_call_id"])
-            continue
-        calls = message.get("tool_calls")
-        if waiting or (role == "assistant" and not calls and not message.get("content")):
-            return False
-        for call in calls or ():
-            if len(call["id"]) > MAX_ID:
-                return False
-            waiting.add(call["id"])
-    return not waiting
 
 
 def _closed(waiting: Iterable[str]) -> list[Message]:

@@ -6,12 +6,11 @@ goes back with the conversation. What is not whole is never given out as whole.
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from paddock.runtime.core.model import ModelResponse, ToolCall, Usage
 from paddock.runtime.models._arguments import is_whole, read_arguments
-from paddock.runtime.models._building import Builder
+from paddock.runtime.models._building import Builder, new_call_id
 from paddock.runtime.models._failure import WITHOUT_REASON, BrokenStream, failure_in_body
 from paddock.runtime.models._items import is_refusal, said
 
@@ -112,9 +111,7 @@ def _is_lost(item: Item) -> bool:
 def _call(item: Item, *, cut: bool) -> ToolCall:
     text = item.get("arguments") or ""
     arguments = text if cut and not is_whole(text) else read_arguments([text])[0]
-    return ToolCall(
-        id=item.get("call_id") or f"call_{uuid.uuid4().hex}", name=item["name"], arguments=arguments
-    )
+    return ToolCall(id=item.get("call_id") or new_call_id(), name=item["name"], arguments=arguments)
 
 
 def _usage(usage: dict[str, Any]) -> Usage:

@@ -190,7 +190,7 @@ class ServiceModel(ABC):
         """Send the request and wait for the first text, or for the end if there is none."""
         quirks = connection.quirks.get(request.model, set())
         messages = repaired(request.messages, quirks)
-        fit = request if messages is request.messages else replace(request, messages=messages)
+        fit = replace(request, messages=messages)
         body = encode_json(_without(self._body(fit), connection.refused.get(request.model)))
         first = self._first_timeout(request)
         idle = request.idle_timeout or min(self.idle_timeout, first)
