@@ -86,7 +86,7 @@ class DatabaseHandler(ToolHandler):
         self.name = self._kind = kind
         self._databases = dict(databases)
         self._mutations = mutations
-        self._servers: dict[str, Server] = {
+        self._servers: dict[str, Server[Any]] = {
             alias: server_for(config, mutations=mutations) for alias, config in databases.items()
         }
         may = "read and change" if mutations else "read only"

@@ -40,7 +40,7 @@ class Rows:
 class Line:
     """A `Stop` for the work that uses it. Serves one call."""
 
-    def __init__(self, server: Server, *, timeout: float) -> None:
+    def __init__(self, server: Server[Any], *, timeout: float) -> None:
         self._server = server
         self._timeout = timeout
         self._lock = threading.Lock()

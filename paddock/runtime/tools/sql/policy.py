@@ -49,28 +49,18 @@ volatile (`effects` asks the server for the others). Those of MySQL are its own,
 plugins that come with it or MariaDB. `extractvalue` and the URI types of Oracle fetch what a
 document names; EXTERNAL reads a file as a table."""
 
-_FUNCTION_PREFIXES: Final[dict[Kind, tuple[str, ...]]] = {
-    "sqlite": (),
-    "postgres": (),
-    "mysql": (
-        "asynchronous_connection_failover_", "audit_api_", "audit_log_", "firewall_group_",
-        "group_replication_", "keyring_", "masking_dictionary_", "masking_dictionaries_",
-        "mroonga_", "mysql_firewall_", "read_firewall_", "service_get_", "service_release_",
-        "set_firewall_", "spider_", "version_tokens_",
-    ),
-    "oracle": (),
-}  # fmt: skip
+_MYSQL_PREFIXES: Final = (
+    "asynchronous_connection_failover_", "audit_api_", "audit_log_", "firewall_group_",
+    "group_replication_", "keyring_", "masking_dictionary_", "masking_dictionaries_",
+    "mroonga_", "mysql_firewall_", "read_firewall_", "service_get_", "service_release_",
+    "set_firewall_", "spider_", "version_tokens_",
+)  # fmt: skip
 
-_PACKAGE_PREFIXES: Final[dict[Kind, tuple[str, ...]]] = {
-    "sqlite": (),
-    "postgres": (),
-    "mysql": (),
-    "oracle": (
-        "apex_", "ctx_", "dbms_", "dburitype", "httpuritype", "owa_", "sdo_", "urifactory",
-        "uritype", "utl_", "wwv_flow", "xdburitype",
-    ),
-}  # fmt: skip
-"""Also the types whose own functions make a value of them."""
+_ORACLE_PACKAGES: Final = (
+    "apex_", "ctx_", "dbms_", "dburitype", "httpuritype", "owa_", "sdo_", "urifactory",
+    "uritype", "utl_", "wwv_flow", "xdburitype",
+)  # fmt: skip
+"""How the names of packages begin, and types whose own functions make a value of them."""
 
 ENGINES: Final = frozenset({"aria", "innodb", "memory", "myisam"})
 """Of MySQL and MariaDB, those that keep a table where the server keeps its own. Others may be
@@ -110,12 +100,12 @@ READING_PRAGMAS: Final[dict[str, bool]] = {
 
 def forbidden_function(kind: Kind, name: str) -> bool:
     """Whether no statement may call the function `name` (in lower case)."""
-    return name in _FUNCTIONS[kind] or name.startswith(_FUNCTION_PREFIXES[kind])
+    return name in _FUNCTIONS[kind] or (kind == "mysql" and name.startswith(_MYSQL_PREFIXES))
 
 
 def forbidden_package(kind: Kind, name: str) -> bool:
     """Whether no statement may use what is in the package `name` (in lower case)."""
-    return name.startswith(_PACKAGE_PREFIXES[kind])
+    return kind == "oracle" and name.startswith(_ORACLE_PACKAGES)
 
 
 def forbidden_view(kind: Kind, name: str) -> bool:

@@ -11,7 +11,7 @@ import os
 import socket
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
 from paddock.errors import MissingDependency
@@ -35,10 +35,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL, Connection, CursorResult, Engine
 
-    from paddock.runtime.tools.sql.policy import Kind
     from paddock.runtime.tools.sql.statement import Statement
 
 __all__ = ["Server", "server_for"]
+
+Config = TypeVar("Config", bound=DatabaseConfig)
 
 CONNECTING: Final = 10
 """Seconds to connect: a server that is there answers at once, a far one within a few."""
@@ -61,12 +62,11 @@ TOO_LONG: Final = (
 )
 
 
-class Server(ABC):
+class Server(ABC, Generic[Config]):
     """One database of a configuration. Holds no connection; any thread may use it."""
 
-    kind: Kind
-
-    def __init__(self, *, mutations: bool) -> None:
+    def __init__(self, config: Config, *, mutations: bool) -> None:
+        self._config = config
         self.mutations = mutations
 
     @cached_property
@@ -113,7 +113,7 @@ class Server(ABC):
         result.close()
 
 
-def server_for(config: DatabaseConfig, *, mutations: bool) -> Server:
+def server_for(config: DatabaseConfig, *, mutations: bool) -> Server[Any]:
     """The server of `config`; nothing is connected. Its sessions write only with `mutations`."""
     match config:
         case SqliteDatabase():
@@ -146,13 +146,7 @@ def _shut(descriptor: int) -> None:
         shared.shutdown(socket.SHUT_RDWR)
 
 
-class _Sqlite(Server):
-    kind = "sqlite"
-
-    def __init__(self, config: SqliteDatabase, *, mutations: bool) -> None:
-        super().__init__(mutations=mutations)
-        self._config = config
-
+class _Sqlite(Server[SqliteDatabase]):
     def _make_engine(self) -> Engine:
         import sqlalchemy
 
@@ -176,13 +170,7 @@ class _Sqlite(Server):
         raw.kill()
 
 
-class _Postgres(Server):
-    kind = "postgres"
-
-    def __init__(self, config: ServerDatabase, *, mutations: bool) -> None:
-        super().__init__(mutations=mutations)
-        self._config = config
-
+class _Postgres(Server[ServerDatabase]):
     def _make_engine(self) -> Engine:
         import psycopg  # noqa: F401 - its absence is told apart from that of SQLAlchemy
         import sqlalchemy
@@ -248,13 +236,7 @@ def _quiet_cursor() -> type[Any]:
     return QuietCursor
 
 
-class _MySql(Server):
-    kind = "mysql"
-
-    def __init__(self, config: ServerDatabase, *, mutations: bool) -> None:
-        super().__init__(mutations=mutations)
-        self._config = config
-
+class _MySql(Server[ServerDatabase]):
     @cached_property
     def _arguments(self) -> dict[str, Any]:
         config = self._config
@@ -338,13 +320,7 @@ class _ShortRows:
         self._file.close()
 
 
-class _Oracle(Server):
-    kind = "oracle"
-
-    def __init__(self, config: OracleDatabase, *, mutations: bool) -> None:
-        super().__init__(mutations=mutations)
-        self._config = config
-
+class _Oracle(Server[OracleDatabase]):
     def _make_engine(self) -> Engine:
         import sqlalchemy
 
