@@ -89,10 +89,6 @@ def render(event: AgentEvent) -> Text | None:
         case "tool_start":
             call = describe_call(event.tool_name or "", event.tool_args or {})
             return Text.assemble(("→ ", "bold cyan"), (call, "bold"))
-        case "tool_end":
-            return render_result(
-                event.tool_name or "", event.tool_result or "", event.tool_metadata or {}
-            )
         case "tool_blocked":
             call = describe_call(event.tool_name or "", event.tool_args or {})
             return Text.assemble(("✗ not allowed: ", "bold yellow"), call)

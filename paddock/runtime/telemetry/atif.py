@@ -26,6 +26,7 @@ from paddock.runtime.core.events import (
     ToolFinished,
 )
 from paddock.runtime.core.model import Usage
+from paddock.runtime.models._content import text_of
 
 if TYPE_CHECKING:
     import os
@@ -133,7 +134,7 @@ class Trajectory(EventSink):
         }
 
     def _add_message(self, message: Message, time: str | None) -> None:
-        text = _text(message.get("content"))
+        text = text_of(message.get("content"))
         if message["role"] == "tool":
             self._add_result(message["tool_call_id"], text, time)
             return
@@ -198,9 +199,3 @@ def _arguments(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         parsed = None
     return parsed if isinstance(parsed, dict) else {"raw": text}
-
-
-def _text(content: object) -> str:
-    if isinstance(content, list):
-        return "".join(part.get("text", "") for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
