@@ -32,7 +32,7 @@ from paddock.runtime.core.rules import Ruling, call_digest
 from paddock.runtime.tools.arguments import ArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from paddock.runtime.approvals.run_approvals import RunApprovals
     from paddock.runtime.core.calls import PreparedCall
@@ -55,7 +55,7 @@ class StoreGate:
 
     history: History
     out: Emitter
-    check: Callable[[], None]
+    check: Callable[[], Awaitable[None]]
     approvals: RunApprovals
 
     async def decide(self, calls: Sequence[PreparedCall], rules: Rules) -> Ruling:
@@ -66,7 +66,7 @@ class StoreGate:
         for call in calls:
             if not await self._needs_approval(call, rules):
                 continue
-            self.check()
+            await self.check()
             decision = await self._known(call, rules)
             if decision is None and why is None:
                 decision, why = await self._ask(call, rules)
@@ -180,7 +180,7 @@ class StoreGate:
             known = self.history.open_call(call.id)
             assert known is not None, "it waits for an approval"
             answer = await self.approvals.store.wait(known.approval_id)
-            self.check()
+            await self.check()
             given[call.id] = await self._record(call, rules, answer)
             if self._stops(answer):
                 break

@@ -69,7 +69,7 @@ class HistoryCompactor:
     the model. `check` raises when the run is to be cancelled."""
 
     state: State
-    check: Callable[[], None]
+    check: Callable[[], Awaitable[None]]
     window: int | None
     look_up: Callable[[str], Awaitable[int | None]]
 
@@ -173,7 +173,7 @@ class HistoryCompactor:
         asked = replace(request, messages=messages, response_format=None)
 
         async def take(_: str) -> None:
-            self.check()
+            await self.check()
 
         size = estimate_tokens(history)
         response, finished = await caller.call(asked, take, context_size=size)

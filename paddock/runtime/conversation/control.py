@@ -15,7 +15,7 @@ from paddock.runtime.core.events import MessageAdded
 from paddock.runtime.core.text import clean_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from paddock.runtime.conversation.directory import SessionDirectory
     from paddock.runtime.core.emitter import Emitter
@@ -42,16 +42,16 @@ class Control:
         """Tells why the run is to be cancelled, or None; None itself if nobody can say so."""
         return None if self.directory is None else self._poll
 
-    async def before_call(self, out: Emitter, check: Callable[[], None]) -> None:
+    async def before_call(self, out: Emitter, check: Callable[[], Awaitable[None]]) -> None:
         """Do what others want between two model calls: wait, and take their messages."""
         await self.wait_while_paused(check)
         await self.take_directives(out)
 
-    async def wait_while_paused(self, check: Callable[[], None]) -> None:
-        """Return when nobody wants the run to wait; `check` is called while it does."""
+    async def wait_while_paused(self, check: Callable[[], Awaitable[None]]) -> None:
+        """Return when nobody wants the run to wait; `check` is awaited while it does."""
         while self.directory is not None and self.directory.paused():
             await asyncio.sleep(PAUSE_INTERVAL)
-            check()
+            await check()
 
     async def take_directives(self, out: Emitter) -> None:
         """Emit what waits for the agent, in the order in which it came, as the user's messages.

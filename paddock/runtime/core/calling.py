@@ -10,7 +10,7 @@ from paddock.runtime.core.threads import Threads
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["call"]
+__all__ = ["call", "is_async"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,7 +25,7 @@ async def call(function: Callable[P, Awaitable[T] | T], *args: P.args, **kwargs:
     What another one returns is awaited here if it can be. Cancelled, this returns at once; a
     function that blocks is left behind in its thread.
     """
-    if _is_async(function):
+    if is_async(function):
         return await cast("Awaitable[T]", function(*args, **kwargs))
     name = getattr(function, "__qualname__", type(function).__qualname__)
     result = await _threads.run(lambda: function(*args, **kwargs), name=name)
@@ -34,7 +34,8 @@ async def call(function: Callable[P, Awaitable[T] | T], *args: P.args, **kwargs:
     return result
 
 
-def _is_async(function: Callable[..., object]) -> bool:
+def is_async(function: Callable[..., object]) -> bool:
+    """Return whether `function` is a coroutine function, or an object that is called like one."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - of an object with `async def __call__`
     )

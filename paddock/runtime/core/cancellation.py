@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import inspect
 import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Self
 
 from paddock._concurrency import finish
+from paddock.runtime.core.calling import call, is_async
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["CancelCheck", "CancelScope", "CancellationToken"]
 
 CancelCheck = Callable[[], Awaitable[bool] | bool]
-"""True ends the run. May be async; it is asked again only when it has answered."""
+"""True ends the run. Asked again only when it has answered. May be async; one that is not runs in
+a thread."""
+
+ANSWER_TIMEOUT = 1.0
+"""Seconds for which a step of the run waits for a synchronous check to answer. One that only looks
+at something takes less than a millisecond; one that takes longer is not waited for again."""
 
 CHECKED = "cancel_check"
 """Why a block ends that a `CancelCheck` ended."""
@@ -101,7 +106,7 @@ class CancelScope:
     Inside, the cancellation is an `asyncio.CancelledError` at the current await, or at
     the next `check()`. `cancelled` tells afterwards that this happened. A cancellation
     of the task itself passes through. `poll` returns a reason, or None to go on;
-    `cancel_check` may be awaited meanwhile. Both are asked every `POLL_INTERVAL` and at each
+    `cancel_check` may block, or take its time. Both are asked every `POLL_INTERVAL` and at each
     `check()`. An error that one raises ends the block and is raised.
     """
 
@@ -118,6 +123,8 @@ class CancelScope:
         self._is_polled = poll is not None or cancel_check is not None
         self._polled: str | None = None
         self._answer: asyncio.Future[bool] | None = None
+        self._is_slow = False
+        """Whether `cancel_check` has its time: it is async, or has met `ANSWER_TIMEOUT`."""
         self._failure: Exception | None = None
         self._delivered = False
         self._interrupted = False
@@ -130,10 +137,16 @@ class CancelScope:
         """Why the block ended early."""
         return self._polled if self._token.reason is None else self._token.reason
 
-    def check(self) -> None:
+    async def check(self) -> None:
         """Raise if the block has to end. For code that may run long without waiting."""
         if self.reason is None:
             self._polled = self._ask()
+            answer = self._answer
+            if answer is not None and not self._is_slow:
+                await asyncio.wait([answer], timeout=ANSWER_TIMEOUT)
+                self._is_slow = not answer.done()
+                if self._polled is None and answer is self._answer:
+                    self._polled = self._ask()
         if self.reason is not None:
             self._delivered = True  # a delivery on its way would come a second time
             raise asyncio.CancelledError
@@ -192,10 +205,8 @@ class CancelScope:
 
     def _asked(self, cancel_check: CancelCheck) -> bool:
         if self._answer is None:
-            answer = cancel_check()
-            if not inspect.isawaitable(answer):
-                return answer
-            self._answer = asyncio.ensure_future(answer)
+            self._is_slow = self._is_slow or is_async(cancel_check)
+            self._answer = asyncio.ensure_future(call(cancel_check))
         if not self._answer.done():
             return False
         answered, self._answer = self._answer, None

@@ -27,7 +27,7 @@ from paddock.runtime.core.text import clean_text
 from paddock.runtime.core.tool import InvalidCall, RunAborted, ToolInvocation, ToolOutput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from paddock.runtime.core.calls import PreparedCall
     from paddock.runtime.core.context import RunContext
@@ -62,7 +62,7 @@ class Execution:
     history: History
     context: RunContext[Any]
     out: Emitter
-    check: Callable[[], None]
+    check: Callable[[], Awaitable[None]]
     _progress: deque[ToolProgress] = field(default_factory=lambda: deque(maxlen=MAX_PROGRESS))
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there is progress to show, or a call has ended."""
@@ -75,7 +75,7 @@ class Execution:
     async def announce(self, calls: Sequence[PreparedCall]) -> None:
         """Get the intents of `calls` to the disk: from then on they may have had an effect."""
         for call in calls:
-            self.check()
+            await self.check()
             self._begun[call.id] = self.out.keep(
                 ToolStarted(call_id=call.id, tool_name=call.name, arguments=call.arguments)
             )

@@ -97,7 +97,7 @@ class AgentLoop:
                 return "max_turns"
             turn += 1
             self.phase = "before model call"
-            self.spec.check()
+            await self.spec.check()
             await self.spec.before_call()
             response = await self._answer()
             if response is None:
@@ -119,7 +119,7 @@ class AgentLoop:
 
         async def take(text: str) -> None:
             pieces.append(clean_text(text))
-            self.spec.check()
+            await self.spec.check()
             await self.spec.out.emit(TextAdded(text=pieces[-1]))
 
         try:

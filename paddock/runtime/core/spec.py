@@ -87,7 +87,7 @@ class LoopSpec:
     context: RunContext[Any]
     out: Emitter
     meter: UsageMeter
-    check: Callable[[], None]
+    check: Callable[[], Awaitable[None]]
     before_call: Callable[[], Awaitable[None]]
     price: PriceUsage
     compactor: Compactor | None = None

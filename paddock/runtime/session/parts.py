@@ -26,7 +26,7 @@ from paddock.runtime.session.run import Run
 from paddock.runtime.session.subsessions import SubSessions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from paddock.runtime.agents.agent import Agent
     from paddock.runtime.approvals.run_approvals import RunApprovals
@@ -98,7 +98,11 @@ class SessionParts:
         return token, control, CancelScope(token, poll=control.poll, cancel_check=check)
 
     async def loop_spec(
-        self, meter: UsageMeter, out: Emitter, check: Callable[[], None], control: Control
+        self,
+        meter: UsageMeter,
+        out: Emitter,
+        check: Callable[[], Awaitable[None]],
+        control: Control,
     ) -> LoopSpec:
         """Return the spec of one run, whose model calls are counted in `meter`."""
         # A prompt file takes a process to render, and a format imports what checks answers.
@@ -148,7 +152,7 @@ class SessionParts:
             agents=lent,
         )
 
-    def compactor(self, check: Callable[[], None]) -> HistoryCompactor:
+    def compactor(self, check: Callable[[], Awaitable[None]]) -> HistoryCompactor:
         return HistoryCompactor(
             state=self.state,
             check=check,

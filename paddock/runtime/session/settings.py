@@ -48,7 +48,7 @@ class SessionSettings:
         What a refused call does: ``end_turn`` or ``continue``; None is what the agent's
         configuration says.
     `cancel_check`
-        Polled; True cancels the run.
+        Polled; True cancels the run. May be async; one that is not runs in a thread.
     `auto_compact`, `context_window`
         Whether the history is summarised when it fills most of so many tokens: of as
         many as the model is known to take, where `context_window` is None.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import threading
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -374,6 +375,30 @@ async def test_a_cancel_check_may_be_async(
     async with asyncio.timeout(30):
         result = await session.run("Go.")
     assert asked.is_set()
+    assert (result.status, result.reason) == ("cancelled", "cancel_check")
+
+
+async def test_a_cancel_check_that_blocks_holds_up_neither_the_loop_nor_the_run(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paddock.runtime.core.cancellation.POLL_INTERVAL", 0.001)
+    monkeypatch.setattr("paddock.runtime.core.cancellation.ANSWER_TIMEOUT", 0.001)
+    asked, release = threading.Event(), threading.Event()
+
+    def check() -> bool:
+        asked.set()
+        return release.wait(30)
+
+    async def go_on() -> str:  # reached although nobody has answered
+        assert await asyncio.to_thread(asked.wait, 30)
+        release.set()
+        await asyncio.sleep(3600)
+        return "never"
+
+    session = open_session([{"tool_calls": [{"name": "go_on"}]}], go_on)
+    session.cancel_check = check
+    async with asyncio.timeout(30):
+        result = await session.run("Go.")
     assert (result.status, result.reason) == ("cancelled", "cancel_check")
 
 
