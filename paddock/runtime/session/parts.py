@@ -7,7 +7,6 @@ import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from paddock.runtime.agents.runner import AgentRunner
 from paddock.runtime.agents.secret_scope import RedactingModelClient
 from paddock.runtime.approvals.gate import StoreGate
 from paddock.runtime.conversation.compaction import HistoryCompactor
@@ -18,12 +17,12 @@ from paddock.runtime.core.model import ModelRequest
 from paddock.runtime.core.response_format import answer_format
 from paddock.runtime.core.rules import Rules
 from paddock.runtime.core.spec import LoopSpec
+from paddock.runtime.core.tool import RunAborted
 from paddock.runtime.models.context_window import context_window
 from paddock.runtime.models.pricing import price
 from paddock.runtime.session.compacting import Compaction
-from paddock.runtime.session.context import SessionContext
 from paddock.runtime.session.run import Run
-from paddock.runtime.session.subsessions import SubSessions
+from paddock.runtime.session.subagents import AgentRunner
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from paddock.runtime.session.resources import SessionResources
     from paddock.runtime.session.session import Session
     from paddock.runtime.session.settings import SessionSettings
+    from paddock.sandbox import Sandbox
 
 __all__ = ["SessionParts"]
 
@@ -138,19 +138,22 @@ class SessionParts:
         return own if self.settings.oversight is None else self.settings.oversight(own)
 
     def _context(self, meter: UsageMeter, out: Emitter) -> RunContext[Any]:
-        host = SubSessions(parts=self, meter=meter, endpoint=self.agent().endpoint)
-        runner = AgentRunner(host=host, out=out, max_depth=self.settings.max_agent_depth)
-        lent = SessionContext(
-            keeper=self.resources.sandbox, secrecy=self.resources.secrets, runner=runner
-        )
+        endpoint = self.agent().endpoint
         return RunContext(
             deps=self.settings.deps,
             session_id=self.state.session_id or "",
             agent_path=out.origin.agent_path,
             redactor=out.redactor,
-            get_sandbox=lent.sandbox,
-            agents=lent,
+            get_sandbox=self._lent_sandbox,
+            agents=AgentRunner(parts=self, meter=meter, out=out, endpoint=endpoint),
         )
+
+    async def _lent_sandbox(self) -> Sandbox:
+        """See `RunContext.sandbox`."""
+        try:
+            return await self.resources.get_sandbox()
+        except Exception as error:
+            raise RunAborted(error) from error
 
     def compactor(self, check: Callable[[], Awaitable[None]]) -> HistoryCompactor:
         return HistoryCompactor(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock import Budget, ConfigError, State, ToolInvocation
-from paddock.runtime.agents.runner import conversation
 from paddock.runtime.conversation.trace import read_records
+from paddock.runtime.session.subagents import conversation
 from paddock.runtime.tools.delegate import DelegateHandler
 from tests.unit.runtime.delegating import (
     CHILD_USAGE,

@@ -21,7 +21,7 @@ from paddock import (
     ToolInvocation,
     ToolOutput,
 )
-from paddock.runtime.agents.runner import AgentRunner
+from paddock.runtime.session.subagents import AgentRunner
 from paddock.runtime.tools.delegate import DelegateHandler
 from tests.unit.runtime.delegating import (
     CHILD_USAGE,
