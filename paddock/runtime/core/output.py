@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import re
+from paddock.runtime.core.text import clean_text
 
-__all__ = ["BYTES_PER_TOKEN", "MAX_OUTPUT_TOKENS", "readable", "truncate_output"]
+__all__ = ["BYTES_PER_TOKEN", "MAX_OUTPUT_TOKENS", "truncate_output"]
 
 MAX_OUTPUT_TOKENS = 5000
 BYTES_PER_TOKEN = 4
 """A rough rate that holds for English text and source code."""
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def readable(text: str) -> str:
-    """`text` as valid Unicode: lone surrogates become U+FFFD."""
-    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def truncate_output(text: str, *, max_tokens: int = MAX_OUTPUT_TOKENS) -> str:
@@ -24,7 +17,7 @@ def truncate_output(text: str, *, max_tokens: int = MAX_OUTPUT_TOKENS) -> str:
     Half of the room goes to each; a note between them tells how much is missing,
     and a first line tells how many lines there were. The result is valid Unicode.
     """
-    text = readable(text)
+    text = clean_text(text)
     data = text.encode()
     room = max_tokens * BYTES_PER_TOKEN
     if len(data) <= room:

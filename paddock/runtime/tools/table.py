@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from paddock.runtime.core.output import readable
+from paddock.runtime.core.text import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -116,7 +116,7 @@ class CsvText:
         self.cut += sum(isinstance(value, Beginning) for value in row)
 
     def encode(self) -> bytes:
-        return readable(self._text.getvalue()).encode()
+        return clean_text(self._text.getvalue()).encode()
 
     def _write(self, row: Sequence[Any]) -> None:
         self._writer.writerow([_field(value, self._redactor) for value in row])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paddock.runtime.core.output import readable, truncate_output
+from paddock.runtime.core.output import truncate_output
 
 
 def test_output_within_the_limit_stays_as_it_is() -> None:
@@ -42,4 +42,4 @@ def test_a_character_is_never_cut_in_two() -> None:
 
 
 def test_surrogates_become_readable() -> None:
-    assert readable("a\udcffb") == "a\N{REPLACEMENT CHARACTER}b"
+    assert truncate_output("a\udcffb") == "a\N{REPLACEMENT CHARACTER}b"
