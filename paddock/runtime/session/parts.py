@@ -62,7 +62,9 @@ class SessionParts:
     def state(self) -> State:
         return self.journal.state
 
-    def new_run(self, out: Emitter, shown: AgentEvents, meter: UsageMeter) -> Run:
+    def new_run(
+        self, out: Emitter, shown: AgentEvents, meter: UsageMeter, max_turns: int | None
+    ) -> Run:
         """Return a run that has not begun, whose events go to `out` and so to `shown`."""
         token, control, scope = self._cancellation()
         return Run(
@@ -73,6 +75,7 @@ class SessionParts:
             scope=scope,
             prepare=functools.partial(self.loop_spec, meter, out, scope.check, control),
             meter=meter,
+            max_turns=max_turns,
             rules=self.rules,
             config=self.agent().config,
             approvals=self.approvals,

@@ -79,6 +79,7 @@ class Run(Undertaking):
     scope: CancelScope
     prepare: Callable[[], Awaitable[LoopSpec]]
     meter: UsageMeter
+    max_turns: int | None
     rules: Callable[[], Rules]
     config: AgentConfig
     approvals: RunApprovals
@@ -123,33 +124,27 @@ class Run(Undertaking):
         if not state.open_calls and state.messages[-1]["role"] == "assistant":
             self._say(CUT_SHORT)
 
-    async def execute(
-        self, prompt: str, content: PromptContent, max_turns: int | None
-    ) -> RunResult:
+    async def execute(self, prompt: str, content: PromptContent) -> RunResult:
         """From the prompt to the result. The journal is open. See `Session.run`.
 
         `content` is the prompt as the model reads it.
         """
         self._begin(prompt, content)
         with self.meter.running():
-            return await self._execute(max_turns)
+            return await self._execute()
 
-    async def resume(
-        self, decisions: Mapping[str, bool | Decision], max_turns: int | None
-    ) -> RunResult:
+    async def resume(self, decisions: Mapping[str, bool | Decision]) -> RunResult:
         """From the decisions to the result. The journal is open. See `Session.resume`."""
         decided = await self._decided(decisions)
         with self.meter.running():
-            return await self._execute(max_turns, decided)
+            return await self._execute(decided)
 
-    async def _execute(
-        self, max_turns: int | None, decided: Sequence[ApprovalResolved] | None = None
-    ) -> RunResult:
+    async def _execute(self, decided: Sequence[ApprovalResolved] | None = None) -> RunResult:
         status: RunStatus = "cancelled"
         last: RunFailed | RunCancelled | None = None
         try:
             async with self.scope:
-                status = await self._work(max_turns, decided)
+                status = await self._work(decided)
         except asyncio.CancelledError as cancelled:
             await self._close_cancelled(cancelled)
             raise
@@ -169,9 +164,7 @@ class Run(Undertaking):
         status = await finish(self._close(status, last))
         return self._result(status, last)
 
-    async def _work(
-        self, max_turns: int | None, decided: Sequence[ApprovalResolved] | None
-    ) -> RunStatus:
+    async def _work(self, decided: Sequence[ApprovalResolved] | None) -> RunStatus:
         async with self.meter.in_time():
             self._loop = AgentLoop(await self.prepare())
             if decided is not None:  # only now: without a loop the calls go on waiting
@@ -181,7 +174,7 @@ class Run(Undertaking):
             assert self._held is not None, "no start was recorded"
             for envelope in self._begun:
                 await self.out.show(envelope)
-            return await self._loop.run(self._held, max_turns=max_turns)
+            return await self._loop.run(self._held, max_turns=self.max_turns)
 
     def _record_start(self, prompt: str) -> Rules:
         state, rules = self.journal.state, self.rules()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import uuid
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from paddock._concurrency import finish
 from paddock._logs import get_logger
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
     from paddock.runtime.core.keeper import Keeper
     from paddock.runtime.core.model import ModelClient
     from paddock.runtime.session.run import Run
+    from paddock.runtime.session.settings import RunOptions
     from paddock.runtime.tools.registry import ToolRegistry
     from paddock.sandbox import Sandbox
 
@@ -152,47 +152,33 @@ class Session(SessionSettings):
         self,
         prompt: Prompt,
         *,
-        max_turns: int | None = None,
         on_event: EventCallback | None = None,
         token: CancellationToken | None = None,
-        budget: Budget | None = None,
-        secrets: Mapping[str, str] | None = None,
-        sinks: Sequence[EventSink] = (),
-        on_refusal: OnRefusal | None = None,
-        deps: Any = None,
+        **options: Unpack[RunOptions],
     ) -> RunResult:
         """Run `prompt` until the agent has answered it: a text, or a list of texts and images.
 
-        `max_turns` bounds the model calls, `budget` what this run may use up. `secrets` are
-        in the environment of this run's commands, and unsaid from then on. `sinks` get the
-        run's events in envelopes, as those of the session do. `deps`, or else those of the
-        session, are `RunContext.deps` of its tools and of agents that work for it. A model
-        that fails is an ``error`` event and status; a sandbox that cannot be made, a
-        trace that cannot be written and a callback that fails are exceptions. Cancelled
-        by `cancel()`, by `token` or by `cancel_check`, it returns a result; cancelled as
-        a task it raises. Either way the tools and the model's stream have ended, every
-        tool call has a result in the history, and the trace has the run's end.
+        Show its events to `on_event`; see `RunOptions` for `options`. A model that fails is an
+        ``error`` event and status; a sandbox that cannot be made, a trace that cannot be written
+        and a callback that fails are exceptions. Cancelled by `cancel()`, by `token` or by
+        `cancel_check`, it returns a result; cancelled as a task it raises. Either way the tools
+        and the model's stream have ended, every tool call has a result in the history, and the
+        trace has the run's end.
 
         Raises `SessionError` while another run is going on, `SessionLocked` when another
         process writes this session, and `ConfigError` for a prompt that is none.
         """
         text, content = read_prompt(prompt)
-        running = self._running(text, on_event, token, budget, secrets, sinks, on_refusal, deps)
-        async with running as run:
-            return await run.execute(text, content, max_turns)
+        async with self._running(text, on_event, token, **options) as run:
+            return await run.execute(text, content)
 
     async def resume(
         self,
         decisions: Mapping[str, bool | Decision] = MappingProxyType({}),
         *,
-        max_turns: int | None = None,
         on_event: EventCallback | None = None,
         token: CancellationToken | None = None,
-        budget: Budget | None = None,
-        secrets: Mapping[str, str] | None = None,
-        sinks: Sequence[EventSink] = (),
-        on_refusal: OnRefusal | None = None,
-        deps: Any = None,
+        **options: Unpack[RunOptions],
     ) -> RunResult:
         """Go on with a run that was interrupted, also in another process than its own.
 
@@ -213,19 +199,15 @@ class Session(SessionSettings):
         The rest is as with `run`. Raises `SessionError`, with nothing changed, for a decision
         about a call that does not wait, and where there is nothing to go on with.
         """
-        running = self._running("", on_event, token, budget, secrets, sinks, on_refusal, deps)
-        async with running as run:
-            return await run.resume(decisions, max_turns)
+        async with self._running("", on_event, token, **options) as run:
+            return await run.resume(decisions)
 
     def stream(
         self,
         prompt: Prompt,
         *,
-        max_turns: int | None = None,
         token: CancellationToken | None = None,
-        budget: Budget | None = None,
-        secrets: Mapping[str, str] | None = None,
-        deps: Any = None,
+        **options: Unpack[RunOptions],
     ) -> RunStream[AgentEvent]:
         """`run`, with its events to iterate::
 
@@ -236,31 +218,25 @@ class Session(SessionSettings):
 
         Leaving the block early cancels the run.
         """
-
-        run = functools.partial(
-            self.run, prompt, max_turns=max_turns, budget=budget, secrets=secrets, deps=deps
+        return RunStream(
+            lambda show, inner: self.run(prompt, on_event=show, token=inner, **options), token
         )
-        return RunStream(lambda show, inner: run(on_event=show, token=inner), token)
 
     def stream_events(
         self,
         prompt: Prompt,
         *,
-        max_turns: int | None = None,
         token: CancellationToken | None = None,
-        budget: Budget | None = None,
-        secrets: Mapping[str, str] | None = None,
-        deps: Any = None,
+        **options: Unpack[RunOptions],
     ) -> RunStream[Envelope]:
         """`stream`, with typed events in envelopes, those of agents that work for it included.
 
         To be told apart by ``match envelope.event``.
         """
-
-        run = functools.partial(
-            self.run, prompt, max_turns=max_turns, budget=budget, secrets=secrets, deps=deps
+        return RunStream(
+            lambda show, inner: self.run(prompt, token=inner, **_with_sink(options, ShownTo(show))),
+            token,
         )
-        return RunStream(lambda show, inner: run(token=inner, sinks=[ShownTo(show)]), token)
 
     def cancel(self, reason: str = "requested") -> Awaitable[None]:
         """Cancel the run or the compaction that is going on; nothing happens if there is none.
@@ -433,18 +409,20 @@ class Session(SessionSettings):
         prompt: str,
         on_event: EventCallback | None,
         token: CancellationToken | None,
-        budget: Budget | None,
-        secrets: Mapping[str, str] | None,
-        sinks: Sequence[EventSink],
-        on_refusal: OnRefusal | None,
-        deps: Any,
+        *,
+        max_turns: int | None = None,
+        budget: Budget | None = None,
+        secrets: Mapping[str, str] | None = None,
+        sinks: Sequence[EventSink] = (),
+        on_refusal: OnRefusal | None = None,
+        deps: Any = None,
     ) -> AsyncIterator[Run]:
         """A run that can be cancelled while the block runs, and is noted in the directory."""
         with self._claimed(), self._lending(deps), self._resources.secrets.keeping(secrets or {}):
             meter = self.open_meter(budget)
             shown = AgentEvents(on_event, origin=self.origin)
             out = self._emitter([shown, *sinks])
-            run = self._work = self._parts(on_refusal).new_run(out, shown, meter)
+            run = self._work = self._parts(on_refusal).new_run(out, shown, meter, max_turns)
             forget = run.token.follow(token)
             try:
                 await self._journal.catch_up()  # `close` has a run to wait for already
@@ -529,6 +507,10 @@ def _require_apart(
         require_out_of_reach(
             store.path, agent.config, what="the store", advice="choose a file elsewhere"
         )
+
+
+def _with_sink(options: RunOptions, sink: EventSink) -> RunOptions:
+    return {**options, "sinks": [*options.get("sinks", ()), sink]}
 
 
 def _ignore(_: str) -> None:

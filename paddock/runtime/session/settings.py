@@ -1,16 +1,16 @@
-"""What may be set on a session between its runs."""
+"""What may be set on a session between its runs, and given to one of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from paddock.runtime.approvals.stores import MemoryApprovalStore
 from paddock.runtime.core.budget import Budget, UsageMeter
 from paddock.runtime.core.emitter import TOP, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from paddock.backends.base import ProgressCallback
     from paddock.runtime.core.approval import (
@@ -24,7 +24,24 @@ if TYPE_CHECKING:
     from paddock.runtime.core.rules import Rules
     from paddock.runtime.core.spec import BudgetGate
 
-__all__ = ["SessionSettings"]
+__all__ = ["RunOptions", "SessionSettings"]
+
+
+class RunOptions(TypedDict, total=False):
+    """What one run may be given.
+
+    `max_turns` bounds the model calls, `budget` what this run may use up. `secrets` are in the
+    environment of this run's commands, and redacted from then on. `sinks` get the run's events in
+    envelopes, as those of the session do. `deps` are `RunContext.deps` of its tools and of agents
+    that work for it; `deps` and `on_refusal` take precedence over those of the session.
+    """
+
+    max_turns: int | None
+    budget: Budget | None
+    secrets: Mapping[str, str] | None
+    sinks: Sequence[EventSink]
+    on_refusal: OnRefusal | None
+    deps: Any
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

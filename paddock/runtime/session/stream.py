@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from paddock._concurrency import finish
@@ -12,15 +11,14 @@ from paddock.runtime.core.cancellation import CancellationToken
 from paddock.runtime.core.emitter import Envelope, EventSink
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
     from types import TracebackType
 
     from paddock.runtime.conversation.results import RunResult
 
-__all__ = ["EnvelopeCallback", "RunStream", "ShownTo"]
+__all__ = ["RunStream", "ShownTo"]
 
 E = TypeVar("E")
-
-EnvelopeCallback = Callable[[Envelope], Awaitable[None]]
 
 BACKLOG = 64
 """Events that a run may be ahead of who reads them; then it waits for the reader."""
@@ -29,7 +27,7 @@ BACKLOG = 64
 class ShownTo(EventSink):
     """Shows every envelope to a callback."""
 
-    def __init__(self, show: EnvelopeCallback) -> None:
+    def __init__(self, show: Callable[[Envelope], Awaitable[None]]) -> None:
         self._show = show
 
     async def show(self, envelope: Envelope) -> None:
