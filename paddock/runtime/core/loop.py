@@ -26,7 +26,7 @@ from paddock.runtime.core.events import (
 from paddock.runtime.core.execution import Execution, groups
 from paddock.runtime.core.finish import is_cut, unusable, was_filtered
 from paddock.runtime.core.model import ModelRetry, assistant_message, tool_message
-from paddock.runtime.core.spec import InvalidAnswer
+from paddock.runtime.core.response_format import InvalidAnswer
 from paddock.runtime.core.text import clean_text
 
 if TYPE_CHECKING:
@@ -189,10 +189,10 @@ class AgentLoop:
 
     async def _accept_answer(self) -> bool:
         """Whether the answer is what was asked for. If not, the model is told, once."""
-        if self.spec.answer_reader is None:
+        if self.spec.answer_format is None:
             return True
         try:
-            self.output = self.spec.answer_reader.read(self.text)
+            self.output = self.spec.answer_format.read(self.text)
         except InvalidAnswer as error:
             if self._repairing:
                 raise ModelError(f"the answer is not of the response format: {error}") from error

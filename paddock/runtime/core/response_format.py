@@ -15,7 +15,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from paddock.errors import ConfigError
-from paddock.runtime.core.spec import InvalidAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
     from pydantic import BaseModel
 
-__all__ = ["AnswerFormat", "answer_format", "is_model", "schema_validator"]
+__all__ = ["AnswerFormat", "InvalidAnswer", "answer_format", "is_model", "schema_validator"]
 
 MAX_PROBLEMS = 5
 """Of one answer that are told; the first ones are what matters."""
@@ -37,6 +36,18 @@ _SCHEMA_WORDS = frozenset(
     {"$schema", "$ref", "$defs", "properties", "items", "enum", "const", "anyOf", "oneOf", "allOf"}
 )
 _FENCED = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*", re.DOTALL)
+
+
+class InvalidAnswer(ValueError):
+    """A final answer is not what was asked for. The message says where, for a model to read."""
+
+    @property
+    def request(self) -> str:
+        """What the model is told, so that it answers again."""
+        return (
+            f"That answer is not what was asked for:\n{self}\n"
+            "Answer again, with nothing but the JSON that the response format describes."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

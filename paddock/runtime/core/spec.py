@@ -16,34 +16,14 @@ if TYPE_CHECKING:
     from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.core.history import History
     from paddock.runtime.core.model import ModelClient, ModelRequest
+    from paddock.runtime.core.response_format import AnswerFormat
     from paddock.runtime.core.rules import ApprovalGate, Rules
 
-__all__ = ["AnswerReader", "BudgetGate", "Compactor", "InvalidAnswer", "LoopSpec"]
+__all__ = ["BudgetGate", "Compactor", "LoopSpec"]
 
 BudgetGate = Callable[[int], str | Awaitable[str | None] | None]
 """Given the input tokens of the last model call; the agent is told a returned text as the
 user's."""
-
-
-class InvalidAnswer(ValueError):
-    """A final answer is not what was asked for. The message says where, for a model to read."""
-
-    @property
-    def request(self) -> str:
-        """What the model is told, so that it answers again."""
-        return (
-            f"That answer is not what was asked for:\n{self}\n"
-            "Answer again, with nothing but the JSON that the response format describes."
-        )
-
-
-class AnswerReader(Protocol):
-    """Checks the final answer."""
-
-    @property
-    def read(self) -> Callable[[str], Any]:
-        """Return the value of an answer's text. Raise `InvalidAnswer`."""
-        ...
 
 
 class Compactor(Protocol):
@@ -76,7 +56,7 @@ class LoopSpec:
     - `context` is what tools get, but for what is different in each call.
     - `before_call` is awaited before each model call.
     - `price` returns a usage with its cost, for answers that were cut short.
-    - `answer_reader` checks the final answer.
+    - `answer_format` is what the final answer has to be.
     """
 
     client: ModelClient
@@ -91,7 +71,7 @@ class LoopSpec:
     before_call: Callable[[], Awaitable[None]]
     price: PriceUsage
     compactor: Compactor | None = None
-    answer_reader: AnswerReader | None = None
+    answer_format: AnswerFormat | None = None
     budget_gate: BudgetGate | None = None
 
     def make_caller(self) -> ModelCaller:

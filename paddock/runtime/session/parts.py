@@ -109,7 +109,7 @@ class SessionParts:
     ) -> LoopSpec:
         """Return the spec of one run, whose model calls are counted in `meter`."""
         # A prompt file takes a process to render, and a format imports what checks answers.
-        request, reader = await asyncio.to_thread(self._asked)
+        request, wanted = await asyncio.to_thread(self._asked)
         client = await self.resources.connect()
         return LoopSpec(
             client=RedactingModelClient(client, out.redactor) if out.redactor else client,
@@ -123,7 +123,7 @@ class SessionParts:
             check=check,
             before_call=functools.partial(control.before_call, out, check),
             compactor=self.compactor(check) if self.settings.auto_compact else None,
-            answer_reader=reader,
+            answer_format=wanted,
             budget_gate=self.settings.budget_gate,
             price=_priced,
         )

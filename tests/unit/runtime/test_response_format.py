@@ -11,8 +11,7 @@ from pydantic import BaseModel, Field
 from paddock.errors import ConfigError
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
-from paddock.runtime.core.response_format import AnswerFormat, answer_format
-from paddock.runtime.core.spec import InvalidAnswer
+from paddock.runtime.core.response_format import AnswerFormat, InvalidAnswer, answer_format
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.session.session import Session
 from paddock.testing.model_server import ModelServer
