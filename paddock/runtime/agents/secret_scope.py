@@ -21,8 +21,6 @@ from paddock.runtime.core.redacted import redacted_arguments, redacted_message
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from paddock.backends.base import ProgressCallback
-    from paddock.process import CommandCallback
     from paddock.runtime.agents.agent import Agent
     from paddock.runtime.core.model import ModelClient, ModelEvent, ModelRequest, ToolCall
     from paddock.sandbox import Sandbox
@@ -74,14 +72,6 @@ class SecretScope:
         lent._above = self if shared else None
         lent._learn(lent.redactor | self.redactor)
         return lent
-
-    async def provision(
-        self, *, on_progress: ProgressCallback, on_command: CommandCallback
-    ) -> Sandbox:
-        """A new sandbox of the agent, for the caller to close. See `Agent.provision`."""
-        return await self.agent.provision(
-            on_progress=on_progress, on_command=on_command, secrets=self.own
-        )
 
     def lend(self, sandbox: Sandbox) -> Sandbox:
         """`sandbox`, whose commands get what there is now, and change when it changes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING
 
@@ -33,13 +34,19 @@ async def provision(
         if (out := current()) is not None:
             out.note(event)
 
+    make = functools.partial(
+        secrets.agent.provision,
+        on_progress=on_progress,
+        on_command=on_command,
+        secrets=secrets.own,
+    )
     out = current()
     if out is None:
-        return await secrets.provision(on_progress=on_progress, on_command=on_command)
+        return await make()
     backend, began = secrets.agent.config.backend_name, time.monotonic()
     with out.around(await out.emit(ProvisionStarted(backend=backend))):
         try:
-            sandbox = await secrets.provision(on_progress=on_progress, on_command=on_command)
+            sandbox = await make()
         except BaseException as error:
             duration, kind = time.monotonic() - began, type(error).__name__
             out.note(ProvisionFinished(backend=backend, duration=duration, error=kind))
