@@ -43,24 +43,16 @@ class Control:
         return None if self.directory is None else self._poll
 
     async def before_call(self, out: Emitter, check: Callable[[], Awaitable[None]]) -> None:
-        """Do what others want between two model calls: wait, and take their messages."""
-        await self.wait_while_paused(check)
-        await self.take_directives(out)
+        """Do what others want between two model calls: wait, and emit their messages as the user's.
 
-    async def wait_while_paused(self, check: Callable[[], Awaitable[None]]) -> None:
-        """Return when nobody wants the run to wait; `check` is awaited while it does."""
-        while self.directory is not None and self.directory.paused():
-            await asyncio.sleep(PAUSE_INTERVAL)
-            await check()
-
-    async def take_directives(self, out: Emitter) -> None:
-        """Emit what waits for the agent, in the order in which it came, as the user's messages.
-
-        What is taken is removed after it was recorded: a process that dies in between
-        leaves it to be taken once more.
+        `check` is awaited while the run waits. A message is removed after it was recorded: a
+        process that dies in between leaves it to be taken once more.
         """
         if self.directory is None:
             return
+        while self.directory.paused():
+            await asyncio.sleep(PAUSE_INTERVAL)
+            await check()
         with self.directory.directives() as texts:
             for text in texts:
                 message = {"role": "user", "content": clean_text(text)}

@@ -119,9 +119,16 @@ class SessionDirectory:
         )
 
     @contextlib.contextmanager
-    def noting(self, state: State, prompt: str) -> Iterator[None]:
-        """Note that this process runs `prompt` while the block runs, and then how that ended."""
-        self.claim(state.session_id or self.path.name, prompt)
+    def noting(self, state: State, prompt: str | None = None) -> Iterator[None]:
+        """Note that this process writes the session while the block runs, and then how that ended.
+
+        With a `prompt`, it runs that.
+        """
+        if prompt is None:
+            self.clear_cancel()
+            self.note_writer()
+        else:
+            self.claim(state.session_id or self.path.name, prompt)
         try:
             yield
         finally:

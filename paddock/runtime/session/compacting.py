@@ -15,7 +15,7 @@ from paddock.runtime.core.ending import Undertaking
 from paddock.runtime.session.run import NOT_APPROVED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from paddock.runtime.conversation.compaction import HistoryCompactor
     from paddock.runtime.conversation.directory import SessionDirectory
@@ -54,23 +54,14 @@ class Compaction(Undertaking):
             trigger=done.trigger,
         )
 
-    @contextlib.contextmanager
-    def _noted(self) -> Iterator[None]:
+    def _noted(self) -> contextlib.AbstractContextManager[None]:
         """The directory tells of it while the block runs."""
         state = self.journal.state
         if not state.messages:
             raise SessionError("there is nothing to compact")
         if state.pending_approvals:
             raise SessionError("calls wait for an approval: decide, or prompt, before this")
-        if self.directory is None:
-            yield
-            return
-        self.directory.clear_cancel()
-        self.directory.note_writer()
-        try:
-            yield
-        finally:
-            self.directory.disclaim(state.status)
+        return contextlib.nullcontext() if self.directory is None else self.directory.noting(state)
 
     async def _compact(self, instructions: str, trigger: CompactionTrigger) -> CompactionFinished:
         for event in self.journal.settled(started=NOT_APPROVED, waiting=NOT_APPROVED):
