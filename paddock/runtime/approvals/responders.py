@@ -1,4 +1,4 @@
-"""Who answers approvals by themselves: a callback of the user's."""
+"""Asking a callback of the user's for an approval."""
 
 from __future__ import annotations
 

@@ -106,12 +106,9 @@ class UsageSnapshot:
     total: Usage
 
 
-_USAGE = tuple(field.name for field in fields(Usage))
-
-
 def usage_fields(usage: Usage) -> dict[str, Any]:
     """All of `usage`, under its own names."""
-    return {name: getattr(usage, name) for name in _USAGE}
+    return {name: getattr(usage, name) for name in _USAGE_NAMES}
 
 
 def usage_of(record: Mapping[str, Any]) -> Usage:

@@ -72,11 +72,7 @@ class ModelCaller:
 
     async def _keep_part(self, request: ModelRequest, answer: _Answer) -> None:
         """Count an answer that was cut short."""
-        usage = answer.usage_of(request)
-        if request.price is None:
-            usage = await self.price(request, usage)
-        else:
-            usage = replace(usage, cost_usd=request.price.cost(usage))
+        usage = await self.price(request, answer.usage_of(request))
         self.out.keep(self._count(request, usage, is_cut_short=True))
 
     def _count(
