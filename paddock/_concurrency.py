@@ -193,7 +193,7 @@ async def interruptible(work: Awaitable[T]) -> T:
         call.cancel()
 
 
-async def cancel(*tasks: asyncio.Task[Any]) -> None:
+async def cancel(*tasks: asyncio.Future[Any]) -> None:
     """Cancel tasks, and return when they have ended, whatever happens to the caller.
 
     They have to end promptly. An error that one ends with is ignored unless the caller looks.
@@ -203,7 +203,7 @@ async def cancel(*tasks: asyncio.Task[Any]) -> None:
     await finish(_ended(tasks))
 
 
-async def _ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
+async def _ended(tasks: Sequence[asyncio.Future[Any]]) -> None:
     await asyncio.wait(tasks)
     for task in tasks:
         if not task.cancelled():

@@ -13,8 +13,9 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Self
 
-from paddock._concurrency import finish
+from paddock._concurrency import cancel
 from paddock.runtime.core.calling import call, is_async
+from paddock.runtime.core.inside import current
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -153,10 +154,8 @@ class CancelScope:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
-        assert task is not None  # async code always runs in a task
-        self._task = task
-        self._cancelling = task.cancelling()
+        self._task = current()
+        self._cancelling = self._task.cancelling()
         self._forget = self._token.on_cancel(self._wake)
         if self._is_polled:
             self._timer = self._loop.call_later(POLL_INTERVAL, self._look)
@@ -173,8 +172,7 @@ class CancelScope:
         if self._timer is not None:
             self._timer.cancel()
         if self._answer is not None:
-            self._answer.cancel()
-            await finish(_ended(self._answer))
+            await cancel(self._answer)
         if self._interrupted:
             self._task.uncancel()
         from_outside = self._task.cancelling() > self._cancelling
@@ -221,10 +219,3 @@ class CancelScope:
             self._deliver()
         else:
             self._timer = self._loop.call_later(POLL_INTERVAL, self._look)
-
-
-async def _ended(answer: asyncio.Future[bool]) -> None:
-    """Wait for an answer that was cancelled; nobody wants it any more, nor its error."""
-    await asyncio.wait([answer])
-    if not answer.cancelled():
-        answer.exception()

@@ -96,7 +96,7 @@ class Keeper(Generic[T]):
                 kept.task.cancel()
         tasks = [kept.task for kept in going]
         if tasks:
-            await finish(_ended(tasks))
+            await finish(asyncio.wait(tasks))
         for task in tasks:
             if not task.cancelled():
                 task.result()
@@ -141,7 +141,3 @@ class Keeper(Generic[T]):
             await kept.closing.wait()
         finally:
             await finish(thing.aclose())
-
-
-async def _ended(tasks: list[asyncio.Task[None]]) -> None:
-    await asyncio.wait(tasks)

@@ -52,7 +52,7 @@ class SessionResources:
         scope = secrets if isinstance(secrets, SecretScope) else SecretScope(agent, secrets or {})
         self.secrets = scope
         self.given_client = client
-        self._client = Keeper(scope.agent.connect, name="model client")
+        self._client = Keeper(functools.partial(_connect, scope), name="model client")
         making = functools.partial(_provision, scope, weakref.ref(owner))
         self._own_sandbox: Keeper[Sandbox] = Keeper(making, name="sandbox")
         self.sandbox = self._own_sandbox if sandbox is None else sandbox
@@ -90,6 +90,10 @@ class SessionResources:
             await self._own_sandbox.aclose()
         finally:
             await self._client.aclose()
+
+
+async def _connect(scope: SecretScope) -> ModelClient:
+    return await scope.agent.connect()  # the agent may be another one by now
 
 
 async def _provision(scope: SecretScope, owner: weakref.ref[ResourceOwner]) -> Sandbox:
