@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paddock.runtime.core.tool import InvalidCall
 
-__all__ = ["ArgumentError", "fit_arguments", "shown"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["ArgumentError", "fit_arguments", "object_schema", "shown"]
 
 _TRUE = frozenset({"true", "1", "yes"})
 _FALSE = frozenset({"false", "0", "no"})
@@ -37,6 +40,12 @@ class ArgumentError(InvalidCall):
 
     def __str__(self) -> str:
         return "; ".join(self.problems)
+
+
+def object_schema(*, required: Sequence[str] = (), **properties: Any) -> dict[str, Any]:
+    """Return the schema of arguments with these `properties` and no others."""
+    schema: dict[str, Any] = {"type": "object", "properties": properties}
+    return schema | {"required": [*required], "additionalProperties": False}
 
 
 def fit_arguments(schema: Mapping[str, Any], arguments: object) -> dict[str, Any]:

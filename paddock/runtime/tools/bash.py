@@ -10,6 +10,7 @@ from paddock.runtime.core.output import BYTES_PER_TOKEN, MAX_OUTPUT_TOKENS, trun
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
 from paddock.runtime.permissions.restricted_shell import RESTRICTED_ENV, Blocked, check_command
+from paddock.runtime.tools.arguments import object_schema
 from paddock.runtime.tools.base import ToolHandler
 from paddock.sandbox import Fence
 
@@ -62,21 +63,17 @@ class BashHandler(ToolHandler):
         "Run a shell command in the sandbox and return its output and exit code. Each call is a "
         "new shell: directories and variables do not carry over. stdin is empty."
     )
-    parameters: Final[dict[str, Any]] = {
-        "type": "object",
-        "properties": {
-            "command": {"type": "string", "description": "The command line to run."},
-            "working_dir": {"type": "string", "description": "The directory to run it in."},
-            "timeout": {
-                "type": "number",
-                "description": "Seconds after which the command is killed.",
-                "minimum": 0.1,
-                "maximum": MAX_TIMEOUT,
-            },
+    parameters = object_schema(
+        required=["command"],
+        command={"type": "string", "description": "The command line to run."},
+        working_dir={"type": "string", "description": "The directory to run it in."},
+        timeout={
+            "type": "number",
+            "description": "Seconds after which the command is killed.",
+            "minimum": 0.1,
+            "maximum": MAX_TIMEOUT,
         },
-        "required": ["command"],
-        "additionalProperties": False,
-    }
+    )
 
     def __init__(
         self,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from paddock.errors import ConfigError
 from paddock.runtime.core.tool import ToolOutput
+from paddock.runtime.tools.arguments import object_schema
 from paddock.runtime.tools.child import ChildTool
 
 if TYPE_CHECKING:
@@ -25,21 +26,17 @@ class DelegateHandler(ChildTool):
     """
 
     name = "delegate"
-    parameters: Final[dict[str, Any]] = {
-        "type": "object",
-        "properties": {
-            "instruction": {
-                "type": "string",
-                "description": "What to do, with all that has to be known, and what to report.",
-            },
-            "full_context": {
-                "type": "boolean",
-                "description": "Whether the agent gets a copy of this conversation. Default false.",
-            },
+    parameters = object_schema(
+        required=["instruction"],
+        instruction={
+            "type": "string",
+            "description": "What to do, with all that has to be known, and what to report.",
         },
-        "required": ["instruction"],
-        "additionalProperties": False,
-    }
+        full_context={
+            "type": "boolean",
+            "description": "Whether the agent gets a copy of this conversation. Default false.",
+        },
+    )
 
     description = (
         "Hand a part of the work to another agent with the same tools, and get its final "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from paddock.errors import FileChanged
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
+from paddock.runtime.tools.arguments import object_schema
 from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.tools.files import failed, not_written
 from paddock.runtime.tools.matching import EditError, replace_once
@@ -32,16 +33,12 @@ class EditHandler(ToolHandler):
         "Replace one piece of a file. old_string must occur exactly once: give enough lines "
         "around the change. An empty new_string deletes it."
     )
-    parameters: Final[dict[str, Any]] = {
-        "type": "object",
-        "properties": {
-            "path": {"type": "string", "description": "The file."},
-            "old_string": {"type": "string", "description": "The text to replace, as it is now."},
-            "new_string": {"type": "string", "description": "What to put there."},
-        },
-        "required": ["path", "old_string", "new_string"],
-        "additionalProperties": False,
-    }
+    parameters = object_schema(
+        required=["path", "old_string", "new_string"],
+        path={"type": "string", "description": "The file."},
+        old_string={"type": "string", "description": "The text to replace, as it is now."},
+        new_string={"type": "string", "description": "What to put there."},
+    )
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         path = parse_path(invocation.arguments["path"])

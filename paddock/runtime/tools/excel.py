@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
+from paddock.runtime.tools.arguments import object_schema
 from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.tools.files import failed, refused
 from paddock.runtime.tools.table import MAX_CELL, Beginning, render_table
@@ -120,22 +121,18 @@ class ReadExcelHandler(ToolHandler):
         f"otherwise, at most {MAX_ROWS}, and {MAX_COLUMNS} columns: give start_row for others. "
         "Formulas are shown as their values."
     )
-    parameters: Final[dict[str, Any]] = {
-        "type": "object",
-        "properties": {
-            "path": {"type": "string", "description": "The workbook."},
-            "sheet": {"type": "string", "description": "A sheet's name; the first if absent."},
-            "start_row": {"type": "integer", "description": "First row, from 1.", "minimum": 1},
-            "max_rows": {
-                "type": "integer",
-                "description": f"How many rows; {DEFAULT_ROWS} if absent.",
-                "minimum": 1,
-                "maximum": MAX_ROWS,
-            },
+    parameters = object_schema(
+        required=["path"],
+        path={"type": "string", "description": "The workbook."},
+        sheet={"type": "string", "description": "A sheet's name; the first if absent."},
+        start_row={"type": "integer", "description": "First row, from 1.", "minimum": 1},
+        max_rows={
+            "type": "integer",
+            "description": f"How many rows; {DEFAULT_ROWS} if absent.",
+            "minimum": 1,
+            "maximum": MAX_ROWS,
         },
-        "required": ["path"],
-        "additionalProperties": False,
-    }
+    )
 
     is_concurrent: Final = True
 

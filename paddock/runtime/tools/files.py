@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
 from paddock.runtime.permissions.protected import protected_reason
+from paddock.runtime.tools.arguments import object_schema
 from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.tools.output import cut_line
 
@@ -90,16 +91,12 @@ class ReadHandler(ToolHandler):
         f"Read a text file, with line numbers. At most {MAX_LINES} lines at once: give start_line "
         "and end_line for other parts of a long file."
     )
-    parameters: Final[dict[str, Any]] = {
-        "type": "object",
-        "properties": {
-            "path": {"type": "string", "description": "The file."},
-            "start_line": {"type": "integer", "description": "First line, from 1.", "minimum": 1},
-            "end_line": {"type": "integer", "description": "Last line, included.", "minimum": 1},
-        },
-        "required": ["path"],
-        "additionalProperties": False,
-    }
+    parameters = object_schema(
+        required=["path"],
+        path={"type": "string", "description": "The file."},
+        start_line={"type": "integer", "description": "First line, from 1.", "minimum": 1},
+        end_line={"type": "integer", "description": "Last line, included.", "minimum": 1},
+    )
 
     is_concurrent: Final = True
 
@@ -143,15 +140,11 @@ class WriteHandler(ToolHandler):
     """Writes a whole file; with `create_only` neither an existing nor a protected one."""
 
     name = "write"
-    parameters: Final[dict[str, Any]] = {
-        "type": "object",
-        "properties": {
-            "path": {"type": "string", "description": "The file; its directories are made."},
-            "content": {"type": "string", "description": "The whole contents."},
-        },
-        "required": ["path", "content"],
-        "additionalProperties": False,
-    }
+    parameters = object_schema(
+        required=["path", "content"],
+        path={"type": "string", "description": "The file; its directories are made."},
+        content={"type": "string", "description": "The whole contents."},
+    )
 
     def __init__(self, *, create_only: bool = False) -> None:
         self._create_only = create_only
@@ -195,20 +188,16 @@ class ListHandler(ToolHandler):
         f"List a directory, at most {MAX_ENTRIES} entries. Directories end in '/', links in '@'; "
         "files are followed by their size in bytes."
     )
-    parameters: Final[dict[str, Any]] = {
-        "type": "object",
-        "properties": {
-            "path": {"type": "string", "description": "The directory; the working one if absent."},
-            "show_hidden": {"type": "boolean", "description": "Also names that begin with a dot."},
-            "recursive": {"type": "boolean", "description": "Also what is in its directories."},
-            "max_depth": {
-                "type": "integer",
-                "description": "How many levels deep when recursive; 3 if absent.",
-                "minimum": 1,
-            },
+    parameters = object_schema(
+        path={"type": "string", "description": "The directory; the working one if absent."},
+        show_hidden={"type": "boolean", "description": "Also names that begin with a dot."},
+        recursive={"type": "boolean", "description": "Also what is in its directories."},
+        max_depth={
+            "type": "integer",
+            "description": "How many levels deep when recursive; 3 if absent.",
+            "minimum": 1,
         },
-        "additionalProperties": False,
-    }
+    )
 
     is_concurrent: Final = True
 

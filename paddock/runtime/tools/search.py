@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
+from paddock.runtime.tools.arguments import object_schema
 from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.tools.files import MAX_LINE_LENGTH, failed, refused
 from paddock.runtime.tools.output import cut_line
@@ -33,16 +34,12 @@ class GlobHandler(ToolHandler):
         "Find files by a pattern such as '*.py' or 'src/**/test_*.py'. A pattern without a slash "
         "matches names in every directory. Paths come relative to the searched directory."
     )
-    parameters: Final[dict[str, Any]] = {
-        "type": "object",
-        "properties": {
-            "pattern": {"type": "string", "description": "The pattern."},
-            "path": {"type": "string", "description": "Where to search; the working directory."},
-            "max_results": {"type": "integer", "minimum": 1, "maximum": MOST_RESULTS},
-        },
-        "required": ["pattern"],
-        "additionalProperties": False,
-    }
+    parameters = object_schema(
+        required=["pattern"],
+        pattern={"type": "string", "description": "The pattern."},
+        path={"type": "string", "description": "Where to search; the working directory."},
+        max_results={"type": "integer", "minimum": 1, "maximum": MOST_RESULTS},
+    )
 
     is_concurrent: Final = True
 
@@ -76,24 +73,20 @@ class GrepHandler(ToolHandler):
         "Search the text files below a directory, or one file, for a regular expression. Results "
         "are 'path:line:text', with paths relative to the searched directory."
     )
-    parameters: Final[dict[str, Any]] = {
-        "type": "object",
-        "properties": {
-            "pattern": {"type": "string", "description": "The regular expression."},
-            "path": {"type": "string", "description": "Directory or file; the working directory."},
-            "glob": {"type": "string", "description": "Search only files that match, as '*.py'."},
-            "ignore_case": {"type": "boolean"},
-            "context_lines": {
-                "type": "integer",
-                "description": "Lines to show before and after each match.",
-                "minimum": 0,
-                "maximum": 20,
-            },
-            "max_matches": {"type": "integer", "minimum": 1, "maximum": MOST_RESULTS},
+    parameters = object_schema(
+        required=["pattern"],
+        pattern={"type": "string", "description": "The regular expression."},
+        path={"type": "string", "description": "Directory or file; the working directory."},
+        glob={"type": "string", "description": "Search only files that match, as '*.py'."},
+        ignore_case={"type": "boolean"},
+        context_lines={
+            "type": "integer",
+            "description": "Lines to show before and after each match.",
+            "minimum": 0,
+            "maximum": 20,
         },
-        "required": ["pattern"],
-        "additionalProperties": False,
-    }
+        max_matches={"type": "integer", "minimum": 1, "maximum": MOST_RESULTS},
+    )
 
     is_concurrent: Final = True
 
