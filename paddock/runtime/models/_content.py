@@ -9,7 +9,10 @@ if TYPE_CHECKING:
 
     from paddock.runtime.core.model import Message
 
-__all__ = ["images_apart", "is_answered", "text_of"]
+__all__ = ["SYSTEM", "images_apart", "is_answered", "system_count", "text_of"]
+
+SYSTEM = frozenset({"system", "developer"})
+"""Roles of system prompts."""
 
 
 def is_answered(choice: Any, messages: Sequence[Message]) -> bool:
@@ -45,6 +48,12 @@ def images_apart(messages: Iterable[Message]) -> list[Message]:
             message = {**message, "content": text_of(content)}
         told.append(message)
     return [*told, {"role": "user", "content": images}] if images else told
+
+
+def system_count(messages: Sequence[Message]) -> int:
+    """Return how many system messages come before all others."""
+    others = (number for number, each in enumerate(messages) if each["role"] not in SYSTEM)
+    return next(others, len(messages))
 
 
 def _text_of_part(part: Any) -> str:

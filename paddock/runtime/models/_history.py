@@ -10,6 +10,8 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
+from paddock.runtime.models._content import SYSTEM
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from collections.abc import Set as AbstractSet
@@ -109,7 +111,7 @@ def _alternating(messages: Sequence[Message]) -> list[Message]:
     told: list[Message] = []
     for given in messages:
         message = given
-        if message["role"] in ("system", "developer") and told and not _is_system(told[-1]):
+        if message["role"] in SYSTEM and told and told[-1]["role"] not in SYSTEM:
             message = {**message, "role": "user"}
         last = told[-1] if told else None
         if last is None:
@@ -121,10 +123,6 @@ def _alternating(messages: Sequence[Message]) -> list[Message]:
         else:
             told.append(message)
     return told
-
-
-def _is_system(message: Message) -> bool:
-    return message["role"] in ("system", "developer")
 
 
 def _may_join(last: Message, message: Message) -> bool:

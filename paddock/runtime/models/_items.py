@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from paddock.runtime.models._content import text_of
+from paddock.runtime.models._content import system_count, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ Item = dict[str, Any]
 
 def instructions(messages: Sequence[Message]) -> str:
     """Return the system prompt: the system messages that the conversation begins with."""
-    return "\n\n".join(text_of(each["content"]) for each in messages[: _begin(messages)])
+    return "\n\n".join(text_of(each["content"]) for each in messages[: system_count(messages)])
 
 
 def input_items(messages: Sequence[Message], *, service: str) -> list[Item]:
     """Return what follows the system prompt, with what `service` wants back of its reasoning."""
     items: list[Item] = []
-    for message in messages[_begin(messages) :]:
+    for message in messages[system_count(messages) :]:
         match message["role"]:
             case "assistant":
                 items += _answer(message, service)
@@ -50,12 +50,6 @@ def text_format(response_format: Mapping[str, Any]) -> Item:
     """Return a response format of chat completions as the service takes it."""
     inner = response_format.get("json_schema")
     return {"type": response_format["type"], **(inner if isinstance(inner, dict) else {})}
-
-
-def _begin(messages: Sequence[Message]) -> int:
-    """How many system messages come first."""
-    others = (number for number, each in enumerate(messages) if each["role"] != "system")
-    return next(others, len(messages))
 
 
 def _answer(message: Message, service: str) -> list[Item]:

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ModelError
-from paddock.runtime.models._content import text_of
+from paddock.runtime.models._content import system_count, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +32,6 @@ NOTHING_SAID = "(empty message)"
 """What is told for a turn of the user in which there is nothing but blank text: without it two
 answers would meet, or nobody would have begun."""
 
-_SYSTEM = frozenset({"system", "developer"})
 _NOT_IN_ID = re.compile(r"[^A-Za-z0-9_-]")
 _DATA_URL = re.compile(r"data:([^;,]+);base64,(.*)", re.DOTALL)
 _BREAKPOINT = {"type": "ephemeral"}
@@ -40,7 +39,7 @@ _BREAKPOINT = {"type": "ephemeral"}
 
 def system_blocks(messages: Sequence[Message]) -> list[Block]:
     """The system prompt: the messages of that role that stand before all others."""
-    return [block for message in messages[: _prologue(messages)] for block in _content(message)]
+    return [block for message in messages[: system_count(messages)] for block in _content(message)]
 
 
 def turns(
@@ -52,7 +51,7 @@ def turns(
     `answer_of` is given each answer and its blocks, and gives the blocks to send for it.
     """
     told: list[Message] = []
-    for message in messages[_prologue(messages) :]:
+    for message in messages[system_count(messages) :]:
         if message["role"] == "assistant":
             role, blocks = "assistant", answer_of(message, [*_answer(message)])
         else:
@@ -82,12 +81,6 @@ def mark_for_cache(prefix: list[Block], turns: Sequence[Message]) -> None:
 def call_id(text: str) -> str:
     """A call's id, as the Messages API takes it; one that came from there stays as it is."""
     return _NOT_IN_ID.sub("_", text)
-
-
-def _prologue(messages: Sequence[Message]) -> int:
-    """How many messages of the system come before all others."""
-    first = (number for number, each in enumerate(messages) if each["role"] not in _SYSTEM)
-    return next(first, len(messages))
 
 
 def _answer(message: Message) -> Iterator[Block]:
