@@ -58,7 +58,7 @@ class Chat:
         store: SessionStore,
         *,
         session: Session | None,
-        create: Callable[[], Session],
+        create: Callable[[Agent], Session],
         secrets: Mapping[str, str],
         approves_all: bool,
         max_turns: int | None,
@@ -163,7 +163,7 @@ class Chat:
         return await command(rest.strip())
 
     async def _prompt(self, text: str) -> None:
-        session = self._session or await self._take(self._create())
+        session = self._session or await self._take(self._create(self._agent))
         try:
             result = await narrate(
                 session, text, self._console, self._max_turns, self._preview_lines

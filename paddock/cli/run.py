@@ -116,9 +116,7 @@ def run(
     agent = Agent(agent_config)
     resumed = store.resume(found[1], agent, secrets=secrets) if found else None
     create = (
-        partial(create_saved, store, agent, secrets=secrets)
-        if save
-        else partial(Session, agent, secrets=secrets)
+        partial(create_saved, store, secrets=secrets) if save else partial(Session, secrets=secrets)
     )
     if text is None:
         chat = Chat(
@@ -135,7 +133,7 @@ def run(
     raise typer.Exit(
         run_to_end(
             converse(
-                resumed or create(),
+                resumed or create(agent),
                 [{"type": "text", "text": text}, *images] if images else text,
                 approves_all=bool(agent_options.auto_approve),
                 approvals=approvals,
