@@ -88,6 +88,15 @@ async def test_why_an_answer_ended_is_told(turn: dict[str, Any], reason: str) ->
         assert (await answered(model)).finish_reason == reason
 
 
+async def test_an_incomplete_response_is_cut_whatever_it_says_why() -> None:
+    item = {"type": "message", "role": "assistant", "content": [{"text": "Half"}]}
+    end = {"type": "response.incomplete", "response": {"status": "incomplete", "output": [item]}}
+    faults = [Body(content=f"data: {json.dumps(end)}\n\n".encode())]
+    async with RESPONSES.served([HELLO], faults=faults) as (model, _):
+        answer = await answered(model)
+    assert (answer.text, answer.finish_reason) == ("Half", "length")
+
+
 async def test_a_refusal_is_no_answer() -> None:
     refused = {"type": "refusal", "refusal": "I cannot."}
     item = {"type": "message", "role": "assistant", "content": [refused]}

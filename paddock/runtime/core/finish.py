@@ -22,6 +22,7 @@ _CUT = frozenset(
         "max_completion_tokens",
         "model_length",
         "model_context_window_exceeded",
+        "pause_turn",
     }
 )
 _FILTERED = frozenset(
@@ -35,6 +36,7 @@ _FILTERED = frozenset(
         "prohibited_content",
         "spii",
         "image_safety",
+        "language",
         "sensitive",
         "guardrail_intervened",
     }
@@ -49,6 +51,7 @@ _FAILED = frozenset(
         "malformed_function_call",
         "malformed_response",
         "unexpected_tool_call",
+        "other",
     }
 )
 _CALLS = frozenset({"tool_calls", "tool_use", "function_call"})

@@ -8,7 +8,6 @@ JSON. All of that is one answer here. What is not whole is never given out as wh
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +15,7 @@ from paddock.runtime.core.model import ModelResponse, ToolCall, Usage
 from paddock.runtime.models._arguments import is_whole, read_arguments
 from paddock.runtime.models._building import Builder, new_call_id
 from paddock.runtime.models._content import text_of
+from paddock.runtime.models._counted import amount, details, tokens
 from paddock.runtime.models._failure import WITHOUT_REASON, BrokenStream, failure_in_body
 from paddock.runtime.models._opaque import gather
 
@@ -84,7 +84,7 @@ class AnswerBuilder(Builder):
         return self._add_chunk(event) if isinstance(event, dict) else ""
 
     def _add_chunk(self, chunk: dict[str, Any]) -> str:
-        if usage := chunk.get("usage"):
+        if usage := details(chunk.get("usage")):
             # Some services send a running total in every chunk: the last one counts.
             self._usage = dict(usage)
         choices = chunk.get("choices")
@@ -93,7 +93,7 @@ class AnswerBuilder(Builder):
         choice = choices[0]
         if choice.get("error"):
             raise failure_in_body(choice["error"])
-        reason = choice.get("finish_reason")
+        reason = str(choice.get("finish_reason") or "")
         if reason == "error":
             raise failure_in_body({"message": WITHOUT_REASON, "code": 502})
         self._finish_reason = reason or self._finish_reason
@@ -192,34 +192,24 @@ def _opaque(message: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, A
 
 
 def _usage(usage: dict[str, Any]) -> Usage:
-    prompt = usage.get("prompt_tokens_details") or {}
-    completion = usage.get("completion_tokens_details") or {}
+    prompt = details(usage.get("prompt_tokens_details"))
+    completion = details(usage.get("completion_tokens_details"))
     cached = prompt.get("cached_tokens") or usage.get("prompt_cache_hit_tokens")  # DeepSeek's
     written = prompt.get("cache_write_tokens") or usage.get("cache_creation_input_tokens")
     return Usage(
-        input_tokens=usage.get("prompt_tokens") or 0,
-        output_tokens=usage.get("completion_tokens") or 0,
-        cached_tokens=cached or 0,
-        cache_write_tokens=written or 0,
-        reasoning_tokens=completion.get("reasoning_tokens") or 0,
+        input_tokens=tokens(usage.get("prompt_tokens")),
+        output_tokens=tokens(usage.get("completion_tokens")),
+        cached_tokens=tokens(cached),
+        cache_write_tokens=tokens(written),
+        reasoning_tokens=tokens(completion.get("reasoning_tokens")),
         cost_usd=_cost(usage) or 0.0,
     )
 
 
 def _cost(usage: dict[str, Any]) -> float | None:
     """US dollars, where the service says what it costs."""
-    cost: Any = usage.get("cost")
-    if isinstance(cost, dict):  # Perplexity's
-        cost = cost.get("total_cost")
-    if not _is_amount(cost):
-        return None
-    details = usage.get("cost_details")
-    if usage.get("is_byok") and isinstance(details, dict):  # OpenRouter's: its fee alone is `cost`
-        upstream: Any = details.get("upstream_inference_cost")
-        cost += upstream if _is_amount(upstream) else 0.0
-    return float(cost)
-
-
-def _is_amount(value: object) -> bool:
-    """Whether it is a number that a budget can be compared with."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    told = usage.get("cost")
+    cost = amount(told.get("total_cost") if isinstance(told, dict) else told)  # Perplexity's
+    if cost is not None and usage.get("is_byok"):  # OpenRouter's: its fee alone is `cost`
+        cost += amount(details(usage.get("cost_details")).get("upstream_inference_cost")) or 0.0
+    return cost

@@ -12,6 +12,7 @@ from paddock.runtime.core.model import ModelResponse, ToolCall, Usage
 from paddock.runtime.models._arguments import is_whole, read_arguments
 from paddock.runtime.models._building import Builder
 from paddock.runtime.models._content import text_of
+from paddock.runtime.models._counted import details, tokens
 from paddock.runtime.models._failure import BrokenStream, failure_in_body
 from paddock.runtime.models._thoughts import kept_thoughts
 
@@ -146,7 +147,7 @@ class MessageBuilder(Builder):
 
     def _count(self, usage: dict[str, Any] | None) -> None:
         """Totals so far: what is told last counts, and what is not told stays."""
-        told = (usage or {}).items()
+        told = details(usage).items()
         self._counted.update({name: value for name, value in told if value is not None})
         self._usage = _usage(self._counted)
 
@@ -171,17 +172,17 @@ class MessageBuilder(Builder):
 
 
 def _usage(usage: dict[str, Any]) -> Usage:
-    read = usage.get("cache_read_input_tokens", 0)
-    written = usage.get("cache_creation_input_tokens", 0)
+    read = tokens(usage.get("cache_read_input_tokens"))
+    written = tokens(usage.get("cache_creation_input_tokens"))
     return Usage(
-        input_tokens=usage.get("input_tokens", 0) + read + written,  # it counts them apart
-        output_tokens=usage.get("output_tokens", 0),
+        input_tokens=tokens(usage.get("input_tokens")) + read + written,  # it counts them apart
+        output_tokens=tokens(usage.get("output_tokens")),
         cached_tokens=read,
         cache_write_tokens=written,
-        reasoning_tokens=(usage.get("output_tokens_details") or {}).get("thinking_tokens", 0),
+        reasoning_tokens=tokens(details(usage.get("output_tokens_details")).get("thinking_tokens")),
     )
 
 
-def _refusal(details: dict[str, Any]) -> str:
-    explanation = details.get("explanation")
+def _refusal(why: dict[str, Any]) -> str:
+    explanation = why.get("explanation")
     return explanation or "The service stopped the model's answer: it was refused."

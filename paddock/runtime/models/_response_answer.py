@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from paddock.runtime.core.model import ModelResponse, ToolCall, Usage
 from paddock.runtime.models._arguments import is_whole, read_arguments
 from paddock.runtime.models._building import Builder, new_call_id
+from paddock.runtime.models._counted import details, tokens
 from paddock.runtime.models._failure import WITHOUT_REASON, BrokenStream, failure_in_body
 from paddock.runtime.models._items import is_refusal, said
 
@@ -46,7 +47,9 @@ class ResponseBuilder(Builder):
         if self._ended is None:
             raise BrokenStream("the stream ended before the answer was finished")
         items = self._kept()
-        cut = (self._ended.get("incomplete_details") or {}).get("reason")
+        cut = details(self._ended.get("incomplete_details")).get("reason")
+        if self._ended.get("status") == "incomplete":
+            cut = cut or "max_output_tokens"
         calls = [_call(item, cut=cut is not None) for item in items if _is_call(item)]
         reason = _FINISH_REASONS.get(cut, cut) if cut else "tool_calls" if calls else "stop"
         if not calls and is_refusal(items):
@@ -115,14 +118,12 @@ def _call(item: Item, *, cut: bool) -> ToolCall:
 
 
 def _usage(usage: dict[str, Any]) -> Usage:
-    read, written = (
-        usage.get("input_tokens_details") or {},
-        usage.get("output_tokens_details") or {},
-    )
+    read = details(usage.get("input_tokens_details"))
+    written = details(usage.get("output_tokens_details"))
     return Usage(
-        input_tokens=usage.get("input_tokens") or 0,
-        output_tokens=usage.get("output_tokens") or 0,
-        cached_tokens=read.get("cached_tokens") or 0,
-        cache_write_tokens=read.get("cache_write_tokens") or 0,
-        reasoning_tokens=written.get("reasoning_tokens") or 0,
+        input_tokens=tokens(usage.get("input_tokens")),
+        output_tokens=tokens(usage.get("output_tokens")),
+        cached_tokens=tokens(read.get("cached_tokens")),
+        cache_write_tokens=tokens(read.get("cache_write_tokens")),
+        reasoning_tokens=tokens(written.get("reasoning_tokens")),
     )

@@ -170,6 +170,24 @@ def test_a_cost_that_no_budget_can_be_compared_with_is_not_known(cost: object) -
     assert (answer.usage.cost_usd, answer.is_priced) == (0.0, False)
 
 
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": "7", "completion_tokens": None},
+        {"prompt_tokens": 7.0, "prompt_tokens_details": "none", "completion_tokens": -1},
+        {"prompt_tokens": 7, "prompt_tokens_details": {"cached_tokens": {}}},
+    ],
+)
+def test_counts_of_odd_types_are_read_as_far_as_they_are_numbers(usage: Any) -> None:
+    answer = built(chunk(content="a"), STOP, {"choices": [], "usage": usage})
+    assert answer.usage == Usage(input_tokens=7)
+
+
+def test_usage_that_is_no_object_and_a_reason_that_is_no_text_are_passed_over() -> None:
+    answer = built({**chunk(content="a"), "usage": "some"}, chunk(1))  # type: ignore[arg-type]
+    assert (answer.text, answer.finish_reason, answer.usage) == ("a", "1", Usage())
+
+
 def test_an_error_without_a_reason_may_pass() -> None:
     with pytest.raises(Failure, match="without a reason") as raised:
         built(chunk("error"))
@@ -219,7 +237,6 @@ def test_an_answer_that_was_not_finished_is_a_broken_stream() -> None:
         b'{"choices": [3]}',
         b'{"choices": {"a": 1}}',
         b'{"choices": [{"delta": {"tool_calls": [4]}}]}',
-        b'{"usage": [1]}',
     ],
 )
 def test_what_is_not_a_chunk_is_a_broken_stream(data: bytes) -> None:
