@@ -217,14 +217,8 @@ class StoreGate:
 
     async def _record(self, call: PreparedCall, rules: Rules, decision: Decision) -> Decision:
         await self.out.emit(
-            ApprovalResolved(
-                call_id=call.id,
-                tool_name=call.name,
-                outcome=decision.outcome,
-                digest=_digest(call, rules),
-                feedback=decision.feedback,
-                partial=decision.partial,
-                by=decision.by,
+            ApprovalResolved.of(
+                decision, call_id=call.id, tool_name=call.name, digest=_digest(call, rules)
             )
         )
         return decision

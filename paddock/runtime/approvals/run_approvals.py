@@ -82,14 +82,8 @@ class RunApprovals:
             if known.decision is None:
                 raise SessionError(f"{call} cannot be decided any more: {known.answer.feedback}")
             raise SessionError(f"{call} was answered already: {known.decision.outcome}")
-        return ApprovalResolved(
-            call_id=item.tool_call_id,
-            tool_name=item.tool_name,
-            outcome=decision.outcome,
-            digest=digest,
-            feedback=decision.feedback,
-            partial=decision.partial,
-            by=decision.by,
+        return ApprovalResolved.of(
+            decision, call_id=item.tool_call_id, tool_name=item.tool_name, digest=digest
         )
 
     async def answer(

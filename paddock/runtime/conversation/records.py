@@ -180,17 +180,13 @@ def message_of(record: Record) -> dict[str, Any]:
 
 def decision_record(decided: ToolDecision) -> Record:
     """The record of a decision that was taken."""
-    decision = decided.decision
-    optional = {"feedback": decision.feedback, "partial": decision.partial, "by": decision.by}
-    return {
-        "type": "approval",
-        "tool_call_id": decided.tool_call_id,
-        "tool_name": decided.tool_name,
-        "approved": decision.runs,
-        "outcome": decision.outcome,
-        "arguments_sha256": decided.digest,
-        **{name: value for name, value in optional.items() if value is not None},
-    }
+    event = ApprovalResolved.of(
+        decided.decision,
+        call_id=decided.tool_call_id,
+        tool_name=decided.tool_name,
+        digest=decided.digest,
+    )
+    return records(event)[0]
 
 
 def decision_in(record: Record) -> Decision:

@@ -7,7 +7,7 @@ comes later are pure functions of these. Knows none of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from paddock.process import CommandFinished
 from paddock.runtime.core.approval import Decision
@@ -175,6 +175,18 @@ class ApprovalResolved:
     feedback: str | None = None
     partial: Mapping[str, Any] | None = None
     by: str | None = None
+
+    @classmethod
+    def of(cls, decision: Decision, *, call_id: str, tool_name: str, digest: str) -> Self:
+        return cls(
+            call_id=call_id,
+            tool_name=tool_name,
+            outcome=decision.outcome,
+            digest=digest,
+            feedback=decision.feedback,
+            partial=decision.partial,
+            by=decision.by,
+        )
 
     @property
     def decision(self) -> Decision:
