@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from paddock._concurrency import finish
 from paddock._directory import PrivateDirectory
@@ -205,9 +205,7 @@ class TraceWriter:
         self._new = False
 
     @classmethod
-    def open(
-        cls, path: Path, *, start: int = 0
-    ) -> tuple[TraceWriter, list[Record], TornTail | None]:
+    def open(cls, path: Path, *, start: int = 0) -> tuple[Self, list[Record], TornTail | None]:
         """Lock the trace, read it from byte `start`, and move a torn tail out of the way.
 
         The file is made (mode 0600) if it is missing. Raises

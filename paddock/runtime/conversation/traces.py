@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from paddock.runtime.conversation.records import Record
     from paddock.runtime.conversation.trace import TraceContent
 
 __all__ = ["DirectoryConversationStore", "session_locked"]
@@ -36,12 +35,14 @@ class DirectoryConversationStore:
         directory = SessionDirectory(self.path / conversation_id)
         try:
             directory.make()
-            return _TraceLog(directory, start)
+            log, found, torn = _TraceLog.open(directory.trace, start=start)
         except BlockingIOError as error:
             raise session_locked(conversation_id, directory) from error
         except OSError as error:
             place = error.filename or directory.trace
             raise TraceWriteError(f"cannot open {place}: {error.strerror}") from error
+        log.found, log.torn = found, torn
+        return log
 
     def pieces(self, conversation_id: str, *, start: int = 0) -> Iterator[TraceContent] | None:
         """See `ConversationStore.pieces`."""
@@ -61,25 +62,11 @@ class DirectoryConversationStore:
         return State.from_jsonl(data) if data else None
 
 
-class _TraceLog(ConversationLog):
-    def __init__(self, directory: SessionDirectory, start: int) -> None:
-        self._directory = directory
-        self._writer, self.found, self.torn = TraceWriter.open(directory.trace, start=start)
-
-    @property
-    def end(self) -> int:
-        return self._writer.end
-
-    def append(self, record: Record) -> None:
-        self._writer.append(record)
-
-    async def sync(self) -> None:
-        await self._writer.sync()
-
+class _TraceLog(TraceWriter, ConversationLog):
     def close(self, *, delete: bool = False) -> None:
         if delete:
-            self._directory.files.remove(TRACE)
-        self._writer.close()
+            self._files.remove(TRACE)
+        super().close()
 
 
 def _pieces(trace: BinaryIO, start: int) -> Iterator[TraceContent]:
