@@ -8,7 +8,6 @@ tool results, and is summarised only if that does not suffice. All that is kept 
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from paddock.runtime.conversation.shortening import (
 )
 from paddock.runtime.conversation.state import recent_prompts, summary_message
 from paddock.runtime.core.events import CompactionFinished, CompactionStarted
-from paddock.runtime.core.size import CHARS_PER_TOKEN, estimate_tokens
+from paddock.runtime.core.size import estimate_request, estimate_tokens
 from paddock.runtime.core.text import clean_text
 
 if TYPE_CHECKING:
@@ -94,13 +93,13 @@ class HistoryCompactor:
         """See `Compactor.after_overflow`. The history is halved, at least."""
         room = self.state.estimate_tokens() // 2
         if room < LEAST_ROOM:
-            raise _cannot_shrink(self._estimate(request), error)
+            raise _cannot_shrink(estimate_request(request), error)
         kept = await asyncio.to_thread(shorten, self.state.messages, room)
         has_answers = any(message["role"] == "assistant" for message in kept)
         if not has_answers:  # of earlier runs there are only prompts, which nobody answered
             kept = [*(shortened(message, SAID_TOKENS) for message in kept[:-1]), *kept[-1:]]
         if estimate_tokens(kept) > room and not has_answers:
-            raise _cannot_shrink(self._estimate(request), error)
+            raise _cannot_shrink(estimate_request(request), error)
         await caller.out.emit(CompactionStarted(trigger="auto"))
         if estimate_tokens(kept) <= room:
             await self._finish(caller, kept, "", "auto")
@@ -151,7 +150,7 @@ class HistoryCompactor:
             except ContextOverflow as error:
                 room = estimate_tokens(history) // 2
                 if room < LEAST_ROOM:
-                    raise _cannot_shrink(self._estimate(request), error) from error
+                    raise _cannot_shrink(estimate_request(request), error) from error
                 history = await asyncio.to_thread(fit, history, room)
         kept: list[Message] = []
         left = room // 4
@@ -219,14 +218,10 @@ class HistoryCompactor:
 
     def _room(self, request: ModelRequest, window: int) -> int:
         """How many estimated tokens of the history fit beside the system prompt and the tools."""
-        estimated = self._estimate(request)
+        estimated = max(1, estimate_request(request))
         rate = min(MOST_PER_ESTIMATED, max(1.0, self.state.context_tokens / estimated))
         others = estimated - self.state.estimate_tokens()
         return max(int(window / rate) - others, SMALLEST_WINDOW // 4)
-
-    def _estimate(self, request: ModelRequest) -> int:
-        tools = len(json.dumps([*request.tools])) // CHARS_PER_TOKEN
-        return max(1, estimate_tokens(request.messages) + tools)
 
 
 def _cannot_shrink(tokens: int, error: ContextOverflow) -> ModelError:

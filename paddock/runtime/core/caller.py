@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
@@ -13,7 +12,7 @@ from paddock.errors import ContextOverflow, ModelError
 from paddock.runtime.core.events import ModelFinished, ModelStarted
 from paddock.runtime.core.model import ModelResponse, ModelRetry, TextDelta, Usage, UsageSoFar
 from paddock.runtime.core.overflow import is_overflow
-from paddock.runtime.core.size import CHARS_PER_TOKEN, estimate_tokens
+from paddock.runtime.core.size import CHARS_PER_TOKEN, estimate_request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -118,10 +117,9 @@ class _Answer:
         """Return what the answer to `request` took as far as it came: what the service counted,
         or else an estimate."""
         counted = Usage() if self._counted is None else self._counted
-        tools = len(json.dumps([*request.tools])) // CHARS_PER_TOKEN
         return replace(
             counted,
-            input_tokens=counted.input_tokens or estimate_tokens(request.messages) + tools,
+            input_tokens=counted.input_tokens or estimate_request(request),
             output_tokens=max(counted.output_tokens, self._characters // CHARS_PER_TOKEN),
         )
 

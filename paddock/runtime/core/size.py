@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from paddock.runtime.core.model import Message
+    from paddock.runtime.core.model import Message, ModelRequest
 
-__all__ = ["CHARS_PER_TOKEN", "estimate_tokens", "message_characters", "message_text"]
+__all__ = [
+    "CHARS_PER_TOKEN",
+    "estimate_request",
+    "estimate_tokens",
+    "message_characters",
+    "message_text",
+]
 
 CHARS_PER_TOKEN = 4
 """A rough rate that holds for English text and source code."""
@@ -40,3 +47,8 @@ def message_characters(message: Message) -> int:
 
 def estimate_tokens(messages: Iterable[Message]) -> int:
     return sum(map(message_characters, messages)) // CHARS_PER_TOKEN
+
+
+def estimate_request(request: ModelRequest) -> int:
+    tools = len(json.dumps([*request.tools])) // CHARS_PER_TOKEN
+    return estimate_tokens(request.messages) + tools
