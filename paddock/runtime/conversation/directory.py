@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.conversation.state import State
 
-__all__ = ["CONFIG", "TRACE", "SessionDirectory", "Writer"]
+__all__ = ["CONFIG", "TRACE", "SessionDirectory", "Writer", "noted"]
 
 TRACE = "trace.jsonl"
 CONFIG = "config.yaml"
@@ -117,22 +117,6 @@ class SessionDirectory:
             created_at=known.get("created_at") or now,
             first_prompt=known.get("first_prompt") or prompt,
         )
-
-    @contextlib.contextmanager
-    def noting(self, state: State, prompt: str | None = None) -> Iterator[None]:
-        """Note that this process writes the session while the block runs, and then how that ended.
-
-        With a `prompt`, it runs that.
-        """
-        if prompt is None:
-            self.clear_cancel()
-            self.note_writer()
-        else:
-            self.claim(state.session_id or self.path.name, prompt)
-        try:
-            yield
-        finally:
-            self.disclaim("error" if state.status == "running" else state.status)
 
     def note_writer(self) -> None:
         """Note that this process writes the session, for those who find it locked."""
@@ -254,3 +238,23 @@ def _directive(line: str) -> str:
     if isinstance(value, dict) and isinstance(value.get("text"), str):
         return str(value["text"])
     return line
+
+
+@contextlib.contextmanager
+def noted(
+    directory: SessionDirectory | None, state: State, *, prompt: str | None = None
+) -> Iterator[None]:
+    """Note in `directory` that this process writes the session while the block runs, and then how
+    that ended. With a `prompt`, it runs that."""
+    if directory is None:
+        yield
+        return
+    if prompt is None:
+        directory.clear_cancel()
+        directory.note_writer()
+    else:
+        directory.claim(state.session_id or directory.path.name, prompt)
+    try:
+        yield
+    finally:
+        directory.disclaim("error" if state.status == "running" else state.status)

@@ -5,11 +5,11 @@ It is noted in the directory, can be cancelled, and counts for the session's bud
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from paddock.errors import SessionError
+from paddock.runtime.conversation.directory import noted
 from paddock.runtime.conversation.results import CompactResult
 from paddock.runtime.core.ending import Undertaking
 from paddock.runtime.session.run import NOT_APPROVED
@@ -42,7 +42,8 @@ class Compaction(Undertaking):
     async def execute(self, instructions: str, trigger: CompactionTrigger) -> CompactResult:
         """From the wish to the summary. See `Session.compact`."""
         async with self.journal.holding(self.out, self.token.cancel):
-            with self._noted():
+            self._check()
+            with noted(self.directory, self.journal.state):
                 async with self.scope:
                     done = await self._compact(instructions, trigger)
         if self.scope.cancelled:
@@ -54,14 +55,12 @@ class Compaction(Undertaking):
             trigger=done.trigger,
         )
 
-    def _noted(self) -> contextlib.AbstractContextManager[None]:
-        """The directory tells of it while the block runs."""
+    def _check(self) -> None:
         state = self.journal.state
         if not state.messages:
             raise SessionError("there is nothing to compact")
         if state.pending_approvals:
             raise SessionError("calls wait for an approval: decide, or prompt, before this")
-        return contextlib.nullcontext() if self.directory is None else self.directory.noting(state)
 
     async def _compact(self, instructions: str, trigger: CompactionTrigger) -> CompactionFinished:
         for event in self.journal.settled(started=NOT_APPROVED, waiting=NOT_APPROVED):

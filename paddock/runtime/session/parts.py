@@ -55,6 +55,7 @@ class SessionParts:
     settings: SessionSettings
     resources: SessionResources
     directory: SessionDirectory | None
+    deps: Any
     approvals: RunApprovals
     open_session: type[Session]
 
@@ -143,7 +144,7 @@ class SessionParts:
     def _context(self, meter: UsageMeter, out: Emitter) -> RunContext[Any]:
         endpoint = self.agent().endpoint
         return RunContext(
-            deps=self.settings.deps,
+            deps=self.deps,
             session_id=self.state.session_id or "",
             agent_path=out.origin.agent_path,
             redactor=out.redactor,

@@ -14,7 +14,7 @@ from paddock.errors import ConfigError, SessionError
 from paddock.runtime.agents.agent import own_copy
 from paddock.runtime.approvals.directory_store import DirectoryApprovalStore
 from paddock.runtime.approvals.run_approvals import RunApprovals
-from paddock.runtime.conversation.directory import SessionDirectory
+from paddock.runtime.conversation.directory import SessionDirectory, noted
 from paddock.runtime.conversation.journal import Journal
 from paddock.runtime.conversation.results import AgentEvents
 from paddock.runtime.conversation.state import State
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         RunResult,
     )
     from paddock.runtime.conversation.store import ConversationStore
-    from paddock.runtime.core.approval import ApprovalStore, Decision, OnRefusal
+    from paddock.runtime.core.approval import Decision, OnRefusal
     from paddock.runtime.core.budget import Budget, UsageMeter
     from paddock.runtime.core.cancellation import CancellationToken
     from paddock.runtime.core.content import Prompt
@@ -98,17 +98,15 @@ class Session(SessionSettings):
         self._state.session_id = session_id or self._state.session_id or uuid.uuid4().hex[:8]
         if store is not None and session_dir is not None:
             raise ConfigError("a session is kept in session_dir or in a store, not in both")
+        key = self.id
+        self.directory: SessionDirectory | None = None
         if session_dir is not None:
-            self.approval_store: ApprovalStore = DirectoryApprovalStore(session_dir)
-        self.directory: SessionDirectory | None = (
-            None if session_dir is None else SessionDirectory(session_dir)
-        )
+            self.directory = SessionDirectory(session_dir)
+            self.approval_store = DirectoryApprovalStore(session_dir)
         _require_apart(agent, self.directory, store)
         if self.directory is not None:
             where = self.directory.path
             store, key = DirectoryConversationStore(where.parent), where.name
-        else:
-            key = self.id
         self._journal = Journal(self._state, store, key)
         self._resources = SessionResources(
             self, self._agent, client=client, sandbox=sandbox, secrets=secrets
@@ -418,19 +416,21 @@ class Session(SessionSettings):
         deps: Any = None,
     ) -> AsyncIterator[Run]:
         """A run that can be cancelled while the block runs, and is noted in the directory."""
-        with self._claimed(), self._lending(deps), self._resources.secrets.keeping(secrets or {}):
+        with self._claimed(), self._resources.secrets.keeping(secrets or {}):
             meter = self.open_meter(budget)
             shown = AgentEvents(on_event, origin=self.origin)
             out = self._emitter([shown, *sinks])
-            run = self._work = self._parts(on_refusal).new_run(out, shown, meter, max_turns)
+            run = self._work = self._parts(on_refusal, deps).new_run(out, shown, meter, max_turns)
             forget = run.token.follow(token)
             try:
                 await self._journal.catch_up()  # `close` has a run to wait for already
                 await self._check_approval_store()
-                noted = self._noted(self.redactor.text(prompt))
                 async with self._journal.holding(run.out, run.token.cancel):
                     self._is_behind = False
-                    with noted, part_of(run.task):
+                    with (
+                        noted(self.directory, self._state, prompt=self.redactor.text(prompt)),
+                        part_of(run.task),
+                    ):
                         yield run
             finally:
                 forget()
@@ -453,22 +453,6 @@ class Session(SessionSettings):
                 advice="choose a file elsewhere",
             )
 
-    @contextlib.contextmanager
-    def _lending(self, deps: Any) -> Iterator[None]:
-        """While the block runs, tools get `deps`, or those of the session if it is None."""
-        before = self.deps
-        self.deps = before if deps is None else deps
-        try:
-            yield
-        finally:
-            self.deps: Any = before
-
-    def _noted(self, prompt: str) -> contextlib.AbstractContextManager[None]:
-        """The directory tells of the run while the block runs."""
-        if self.directory is None:
-            return contextlib.nullcontext()
-        return self.directory.noting(self._state, prompt)
-
     def _emitter(self, sinks: Sequence[EventSink] = ()) -> Emitter:
         return Emitter(
             [self._journal, *self._attached, *self.sinks, *sinks],
@@ -477,13 +461,14 @@ class Session(SessionSettings):
             redactor=self.redactor,
         )
 
-    def _parts(self, on_refusal: OnRefusal | None = None) -> SessionParts:
+    def _parts(self, on_refusal: OnRefusal | None = None, deps: Any = None) -> SessionParts:
         return SessionParts(
             agent=lambda: self._agent,
             journal=self._journal,
             settings=self,
             resources=self._resources,
             directory=self.directory,
+            deps=self.deps if deps is None else deps,
             approvals=RunApprovals(
                 store=self.approval_store,
                 session_id=self.approval_session or self.id,

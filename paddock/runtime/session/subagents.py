@@ -110,7 +110,7 @@ class AgentRunner:
         session.approval_timeout = settings.approval_timeout
         session.on_refusal = parts.approvals.on_refusal
         session.cancel_check = task.cancel_check
-        session.deps = settings.deps
+        session.deps = parts.deps
         session.auto_compact = settings.auto_compact
         session.context_window = settings.context_window
         session.on_provision = settings.on_provision
