@@ -13,7 +13,7 @@ import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from paddock.errors import ConfigError
 from paddock.image import Image, steps
@@ -31,24 +31,7 @@ __all__ = ["TEXTS", "read_recipe", "write_recipe"]
 TEXTS = (("env_vars", "*"), ("labels", "*"), ("user",), ("uv_version",))
 """Where in a recipe a number as it is written is meant as text."""
 
-_STEPS = {
-    kind.verb: kind
-    for kind in (
-        steps.FromRegistry,
-        steps.FromDockerfile,
-        steps.AptInstall,
-        steps.PipInstall,
-        steps.PipInstallFromRequirements,
-        steps.PipInstallFromPyproject,
-        steps.UvSync,
-        steps.RunCommands,
-        steps.Env,
-        steps.Workdir,
-        steps.AddLocalFile,
-        steps.AddLocalDir,
-        steps.User,
-    )
-}
+_STEPS: Mapping[str, type[steps.Step]] = {kind.verb: kind for kind in get_args(steps.Step)}
 _ACCOUNT_SECRETS = frozenset({"api_key", "jwt_token"})
 _PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]*@")
 """In an address, before the host."""

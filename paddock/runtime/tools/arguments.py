@@ -141,6 +141,7 @@ def _article(kind: str) -> str:
     return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
 
 
-def shown(value: object) -> str:
+def shown(value: object, length: int = _SHOWN_LENGTH) -> str:
+    """Return `value` as JSON, or the first `length` characters of that."""
     text = json.dumps(value, default=repr)
-    return text if len(text) <= _SHOWN_LENGTH else text[:_SHOWN_LENGTH] + "..."
+    return text if len(text) <= length else text[:length] + "..."

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING, Any
 
 from paddock._logs import get_logger
 from paddock.errors import ConfigError, ToolError
 from paddock.runtime.core.tool import InvalidCall, RunAborted, ToolOutput
+from paddock.runtime.tools.arguments import shown
 from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.tools.child import ChildTool
 
@@ -159,7 +159,8 @@ class ToolRegistry:
         except Exception as error:
             _log.debug("tool %s failed", name, exc_info=True)
             kind = type(error.cause if isinstance(error, RunAborted) else error).__name__
-            text = f"Tool '{name}' failed: {kind}: {error}\nArguments: {_shown(arguments)}"
+            told = shown(arguments, _SHOWN_ARGUMENTS)
+            text = f"Tool '{name}' failed: {kind}: {error}\nArguments: {told}"
             return _failure(text, error)
 
 
@@ -176,8 +177,3 @@ def _handler(given: ToolHandler | Callable[..., Any]) -> ToolHandler:
 def _failure(content: str, error: Exception, kind: str | None = None) -> ToolOutput:
     metadata = {"error": kind or type(error).__name__}
     return ToolOutput(content=content, success=False, metadata=metadata, error=error)
-
-
-def _shown(arguments: dict[str, Any]) -> str:
-    text = json.dumps(arguments, default=repr)
-    return text if len(text) <= _SHOWN_ARGUMENTS else text[:_SHOWN_ARGUMENTS] + "..."
