@@ -46,7 +46,7 @@ FENCE = "restricted shell's fence"
 FENCE_TIMEOUT = 10.0
 """Seconds for `true` to end in a sandbox that is there: it takes milliseconds."""
 LANDLOCK_KERNEL = (5, 13)
-ENGINE_PATIENCE = 5
+ENGINE_TIMEOUT = 5
 """Seconds for an engine to say its version: one that is busy answers within one."""
 
 
@@ -188,7 +188,7 @@ def _docker() -> Iterator[Finding]:
     from paddock.backends.docker import DockerBackend
 
     try:
-        found = asyncio.run(DockerBackend().engine_found(deadline=ENGINE_PATIENCE))
+        found = asyncio.run(DockerBackend().engine_found(deadline=ENGINE_TIMEOUT))
     except PaddockError as error:
         yield Finding(
             name="Docker",

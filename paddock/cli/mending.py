@@ -17,6 +17,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from paddock.cli.canary import Canary
 from paddock.cli.errors import explain
 from paddock.cli.provisioning import provisioning
 from paddock.cli.recipes import make_backend
@@ -24,7 +25,6 @@ from paddock.cli.render import Narrator, describe_usage
 from paddock.cli.sandbox_options import SandboxOptions
 from paddock.cli.text import one_line
 from paddock.cli.trees import diff, snapshot
-from paddock.cli.witness import Witness
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.service.dispatch import dispatch
@@ -104,7 +104,7 @@ async def _one(agent: Agent, directory: Path | None, console: Console) -> bool:
         with provisioning() as session.on_provision:
             sandbox = await session.get_sandbox()
         _tell_sandbox(console, sandbox, time.monotonic() - started)
-        witness = await Witness.start(sandbox)
+        canary = await Canary.start(sandbox)
         before = await snapshot(sandbox)
         narrator = Narrator(console)
         result = await session.run(prompt=PROMPT, max_turns=MAX_TURNS, on_event=narrator)
@@ -114,7 +114,7 @@ async def _one(agent: Agent, directory: Path | None, console: Console) -> bool:
     console.print(Rule("what it changed", style="dim"))
     console.print(Text("\n").join(changes) if changes else Text("nothing"), soft_wrap=True)
     console.print(Rule("afterwards", style="dim"))
-    for name, value in _facts(session, result, mended=mended, gone=await witness.is_gone()):
+    for name, value in _facts(session, result, mended=mended, gone=await canary.is_gone()):
         console.print(Text.assemble((f"{name:<9}", "bold"), value), soft_wrap=True)
     return mended
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["connect"]
 
-EXPORT_PATIENCE = 5.0
+EXPORT_TIMEOUT = 5.0
 """Seconds for one request to the collector, its retries included."""
 
 
@@ -33,9 +33,9 @@ def connect(backend: OtlpBackend) -> Providers:
     resource = _resource()
     headers = dict(backend.headers)
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
-    spans = OTLPSpanExporter(backend.url("traces"), headers=headers, timeout=EXPORT_PATIENCE)
+    spans = OTLPSpanExporter(backend.url("traces"), headers=headers, timeout=EXPORT_TIMEOUT)
     tracers.add_span_processor(BatchSpanProcessor(spans))
-    points = OTLPMetricExporter(backend.url("metrics"), headers=headers, timeout=EXPORT_PATIENCE)
+    points = OTLPMetricExporter(backend.url("metrics"), headers=headers, timeout=EXPORT_TIMEOUT)
     reader = PeriodicExportingMetricReader(points)
     meters = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
     if backend.set_global:
@@ -44,7 +44,7 @@ def connect(backend: OtlpBackend) -> Providers:
 
     def shut_down() -> None:
         tracers.shutdown()
-        meters.shutdown(timeout_millis=EXPORT_PATIENCE * 1000)
+        meters.shutdown(timeout_millis=EXPORT_TIMEOUT * 1000)
 
     return Providers(tracers=tracers, meters=meters, shut_down=shut_down)
 

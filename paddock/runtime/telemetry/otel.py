@@ -33,7 +33,7 @@ __all__ = ["Providers", "Spans"]
 
 SCOPE = "paddock"
 
-CLOSE_PATIENCE = 10.0
+CLOSE_TIMEOUT = 10.0
 """Seconds for getting the last spans and metrics out; a collector may be gone."""
 
 _log = get_logger(__name__)
@@ -96,7 +96,7 @@ class Spans:
         loop, done = asyncio.get_running_loop(), asyncio.Event()
         thread = self._in_thread(lambda: loop.call_soon_threadsafe(done.set))
         try:
-            async with asyncio.timeout(CLOSE_PATIENCE):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
                 await done.wait()
         except TimeoutError:
             _log.warning("%s: the last spans and metrics could not be sent", thread.name)

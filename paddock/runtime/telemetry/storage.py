@@ -26,7 +26,7 @@ __all__ = ["Statement", "TelemetryStorage"]
 Statement = tuple[str, dict[str, Any]]
 """One write: SQL, and the values of its named places."""
 
-LOCK_PATIENCE = 5.0
+LOCK_TIMEOUT = 5.0
 """Seconds to wait for another process's write to end; one takes about a millisecond."""
 
 _SCHEMA = """
@@ -198,7 +198,7 @@ class TelemetryStorage:
             files.prepare_database(self.path.name)
             place = self.path.resolve().as_uri()
         connection = sqlite3.connect(
-            place, uri=True, timeout=LOCK_PATIENCE, isolation_level=None, check_same_thread=False
+            place, uri=True, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
         )
         try:
             connection.row_factory = sqlite3.Row

@@ -30,7 +30,7 @@ QUEUE_LIMIT = 10_000
 BATCH_LIMIT = 500
 """Statements of one transaction, so that other processes' writes come in between."""
 
-CLOSE_PATIENCE = 10.0
+CLOSE_TIMEOUT = 10.0
 """Seconds for the last batches: more than one wait for a lock."""
 
 _log = get_logger(__name__)
@@ -79,11 +79,11 @@ class TelemetryWriter:
             self._news.notify()
 
     async def close(self) -> None:
-        """Write the rest, for `CLOSE_PATIENCE` seconds at most. Idempotent."""
+        """Write the rest, for `CLOSE_TIMEOUT` seconds at most. Idempotent."""
         self.end()
         if self._thread is None:
             return
-        await asyncio.to_thread(self._thread.join, CLOSE_PATIENCE)
+        await asyncio.to_thread(self._thread.join, CLOSE_TIMEOUT)
         if self._thread.is_alive():
             self._warn("it takes too long")
 

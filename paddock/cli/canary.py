@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from paddock.sandbox import Sandbox
 
-__all__ = ["Witness"]
+__all__ = ["Canary"]
 
 HOURS = 24
-"""How long the witness would stay if nobody took it down."""
-PATIENCE = 5.0
+"""How long the canary would stay if nobody took it down."""
+REMOVAL_TIMEOUT = 5.0
+"""Seconds for a service to remove a sandbox after it has said that it will."""
 LOOK_AGAIN = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Witness:
+class Canary:
     """A process that was left behind in a sandbox, in a session of its own, to be found or missed.
 
     `mark` is on its command line. `visible` tells whether this machine shows it at all:
@@ -45,7 +46,7 @@ class Witness:
         """
         if not self.visible:
             return None
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + REMOVAL_TIMEOUT
         while _is_running(self.mark):
             if time.monotonic() > end:
                 return False
