@@ -132,8 +132,8 @@ async def test_a_collector_gets_the_spans_and_the_metrics_of_a_run() -> None:
 async def test_a_collector_that_is_gone_or_silent_keeps_a_session_only_for_a_moment(
     silent: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporters, "EXPORT_PATIENCE", 0.5)
-    monkeypatch.setattr(otel, "CLOSE_PATIENCE", 2.0)
+    monkeypatch.setattr(exporters, "EXPORT_TIMEOUT", 0.5)
+    monkeypatch.setattr(otel, "CLOSE_TIMEOUT", 2.0)
     async with collecting(silent=silent) as collector:
         address = collector.address if silent else "http://127.0.0.1:9"
         before = time.monotonic()

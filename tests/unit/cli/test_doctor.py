@@ -99,7 +99,7 @@ def test_a_context_that_is_damaged_is_told(
 def test_an_engine_that_hangs_costs_little_time(
     finding: Callable[[], dict[str, str]], config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "ENGINE_PATIENCE", 0.2)
+    monkeypatch.setattr(doctor, "ENGINE_TIMEOUT", 0.2)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(os.fspath(config / "engine.sock"))
         silent.listen()
