@@ -51,7 +51,7 @@ class Reply:
         self._http = http
         encoded = "content-encoding" in http.headers
         self._body = http.aiter_bytes() if encoded else http.aiter_raw()
-        self._patience = _Patience()
+        self._limit = _WaitLimit()
         self._first, self._idle = first, idle
         self._events = SSEParser()
         self._whole: bytearray | None = None
@@ -61,7 +61,7 @@ class Reply:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._patience.close()
+        self._limit.close()
         if not self._http.is_closed:
             await finish(self.aclose())
 
@@ -94,7 +94,7 @@ class Reply:
         return self._answer.counted
 
     async def aclose(self) -> None:
-        self._patience.close()
+        self._limit.close()
         await self._body.aclose()
         await self._http.aclose()
 
@@ -128,11 +128,11 @@ class Reply:
 
     async def _read_body(self) -> bytes | None:
         limit = self._idle if self._answer.begun else self._first
-        self._patience.begin(limit)
+        self._limit.begin(limit)
         try:
             return await anext(self._body, None)
         except asyncio.CancelledError:
-            if self._patience.is_over():
+            if self._limit.is_over():
                 raise _silence(limit) from None
             raise
         except Exception as error:
@@ -141,7 +141,7 @@ class Reply:
             # Whatever else the transport, TLS or decompression raises: the stream is broken.
             raise BrokenStream(f"the stream broke: {described(error)}") from error
         finally:
-            self._patience.end()
+            self._limit.end()
 
     async def _drain(self) -> None:
         """Read the end of the body, without which the connection cannot be used again."""
@@ -151,7 +151,7 @@ class Reply:
                     continue
 
 
-class _Patience:
+class _WaitLimit:
     """Bounds waits that come one after the other, as `asyncio.timeout` does, by one timer for all:
     a timer for each piece of a stream costs more than to read the piece."""
 
@@ -173,12 +173,15 @@ class _Patience:
             self._set_timer()
 
     def end(self) -> None:
+        if self._is_spent and self._waiting is not None:  # another error came of the cancellation
+            self._waiting.uncancel()
         self._waiting = None
 
     def is_over(self) -> bool:
         """Whether the task was cancelled for its wait, and by nobody else. Asked once."""
         if not self._is_spent or self._waiting is None:
             return False
+        self._is_spent = False
         return self._waiting.uncancel() <= self._cancelling
 
     def close(self) -> None:
