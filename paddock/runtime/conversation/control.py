@@ -1,6 +1,6 @@
-"""What others want of a run that goes on: that it ends, waits, or hears something.
+"""Requests of other processes to a run: to end, to wait, or to read a message.
 
-They say it by files in the session's directory, from any process.
+They make them by files in the session's directory.
 Knows no agent and no model.
 """
 
@@ -32,18 +32,19 @@ PAUSE_INTERVAL = 0.5
 
 @dataclass(kw_only=True)
 class Control:
-    """Of one run."""
+    """Reads the requests to one run."""
 
     directory: SessionDirectory | None
     _next_look: float = 0.0
 
     @property
     def poll(self) -> Callable[[], str | None] | None:
-        """Tells why the run is to be cancelled, or None; None itself if nobody can say so."""
+        """A function that returns why the run is to be cancelled, or None; None without a
+        directory."""
         return None if self.directory is None else self._poll
 
     async def before_call(self, out: Emitter, check: Callable[[], Awaitable[None]]) -> None:
-        """Do what others want between two model calls: wait, and emit their messages as the user's.
+        """Wait while the session is paused, then emit the waiting messages as the user's.
 
         `check` is awaited while the run waits. A message is removed after it was recorded: a
         process that dies in between leaves it to be taken once more.

@@ -89,16 +89,12 @@ class CancellationToken:
     def follow(self, other: CancellationToken | None) -> Callable[[], None]:
         """Be cancelled when `other` is, which more may follow; what is returned undoes it."""
         if other is None:
-            return _nothing
+            return lambda: None
         return other.on_cancel(lambda: self.cancel(other.reason or "requested"))
 
     def _forget(self, key: object) -> None:
         with self._lock:
             self._callbacks.pop(key, None)
-
-
-def _nothing() -> None:
-    """There is nothing to undo."""
 
 
 class CancelScope:

@@ -1,4 +1,4 @@
-"""What a session does that may take a while, and what its end is to those who wait for it."""
+"""A run or a compaction that goes on, and waiting for its end."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Undertaking:
 
 
 class Ending:
-    """May be awaited, for the end of what was cancelled, or not.
+    """Await it to wait until `work` has ended, or drop it.
 
-    Who is part of that is cancelled by it, or has nothing to wait for.
+    A part of `work` that awaits it is cancelled; once `work` is closing, it does not wait.
     """
 
     def __init__(self, work: Undertaking | None) -> None:

@@ -70,8 +70,8 @@ CompactionTrigger = Literal["auto", "manual"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
     """`run_id` counts the session's runs from 1. One that is `resumed` has no prompt: it
-    goes on with the calls that waited for an approval. For its calls holds what `RulesChanged`
-    would tell. `provider` is whose protocol is spoken, where the configuration says so."""
+    continues with the calls that waited for an approval. `profile`, `approvals` and `terms` are as
+    in `RulesChanged`. `provider` is whose protocol is spoken, where the configuration says so."""
 
     session_id: str
     run_id: int
@@ -87,8 +87,8 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RulesChanged:
-    """In the middle of a run: from here on other rules hold, for the next call on. `terms` is
-    the SHA-256 of the profile's contents and the kind of backend."""
+    """The rules for tool calls changed during a run; these apply from the next call on. `terms`
+    is the SHA-256 of the profile's contents and the kind of backend."""
 
     profile: str
     approvals: Approvals

@@ -109,7 +109,7 @@ class SessionParts:
         control: Control,
     ) -> LoopSpec:
         """Return the spec of one run, whose model calls are counted in `meter`."""
-        # A prompt file takes a process to render, and a format imports what checks answers.
+        # A prompt file may take seconds to render, and a format imports what checks answers.
         request, wanted = await asyncio.to_thread(self._asked)
         client = await self.resources.connect()
         return LoopSpec(

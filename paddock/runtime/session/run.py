@@ -1,7 +1,7 @@
 """One run of a session: the frame around the loop.
 
-It begins the run, hears cancellation, watches the budget, and ends the run so that the
-history is valid, whatever happened in between. Knows no files and no sandbox.
+It begins the run, stops it when it is cancelled or its budget is used up, and ends it so that
+the history is valid, whatever happened in between. Knows no files and no sandbox.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ NOT_APPROVED = "Not run: nobody had approved it when the next prompt came."
 CUT_SHORT = "Your answer was cut short. Go on."
 
 _UNFINISHED = frozenset({"error", "cancelled", "budget", "max_turns", "interrupted", "truncated"})
-"""How a run may have ended that can be gone on with although nothing waits."""
+"""How a run may have ended that can be resumed although no call waits for an approval."""
 
 _log = get_logger(__name__)
 
@@ -86,9 +86,9 @@ class Run(Undertaking):
     _resumed: bool = False
     _loop: AgentLoop | None = None
     _held: Rules | None = None
-    """What was recorded as holding when the run's start was."""
+    """The rules that were recorded at the run's start."""
     _begun: list[Envelope] = field(default_factory=list)
-    """What was kept of the start, to be shown when there is a loop."""
+    """The events of the start, which are shown when there is a loop."""
 
     def _begin(self, prompt: str, content: PromptContent) -> None:
         """Record the run's start; what an earlier one left open gets results."""
@@ -249,7 +249,7 @@ class Run(Undertaking):
     async def _show_last(self, *envelopes: Envelope) -> None:
         self.closing = True
         try:
-            with part_of():  # in place of the run's own task
+            with part_of():  # instead of the run's own task
                 async with asyncio.timeout(SHOW_PATIENCE):
                     for envelope in envelopes:
                         await self.out.show(envelope)

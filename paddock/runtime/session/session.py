@@ -178,7 +178,7 @@ class Session(SessionSettings):
         token: CancellationToken | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult:
-        """Go on with a run that was interrupted, also in another process than its own.
+        """Continue a run that was interrupted, also one of another process.
 
         `decisions` say of calls in `RunResult.interruptions` (after a restart:
         ``state.pending_approvals``), by their ids, whether they may run. A decision is
@@ -187,15 +187,15 @@ class Session(SessionSettings):
         runs before all its calls are decided. The first that is refused ends the turn as
         a refusal of the callback does: the calls before it run, those after it do not.
 
-        Where the run ends early, for whatever reason, calls that wait go on waiting, and
-        it is ``interrupted``; before it has its model, nothing is changed at all.
+        If the run ends early, for whatever reason, calls that wait continue to wait, and it is
+        ``interrupted``; until the model is ready, nothing is changed at all.
 
-        A run that ended without an answer while nothing waits, such as one that failed, goes
-        on without decisions: the model is asked again, and no call that has a result is run
+        A run that ended without an answer while no call waits, such as one that failed, is
+        continued without decisions: the model is asked again, and no call that has a result runs
         again.
 
         The rest is as with `run`. Raises `SessionError`, with nothing changed, for a decision
-        about a call that does not wait, and where there is nothing to go on with.
+        about a call that does not wait, and if there is nothing to continue.
         """
         async with self._running("", on_event, token, **options) as run:
             return await run.resume(decisions)

@@ -67,32 +67,32 @@ class SessionSettings:
     `cancel_check`
         Polled; True cancels the run. May be async; one that is not runs in a thread.
     `auto_compact`, `context_window`
-        Whether the history is summarised when it fills most of so many tokens: of as
-        many as the model is known to take, where `context_window` is None.
+        Whether the history is summarised when it fills most of `context_window` tokens; None is
+        the size that the model is known to have.
     `budget`
         Bounds all runs from then on together: a `Budget`, or a `UsageMeter` that others
         share. A run that reaches it ends as ``budget``.
     `deps`
         What tools get as `RunContext.deps`.
     `budget_gate`
-        Given the last input tokens after each turn with tools; a text that it returns
-        is told to the agent.
+        Called with the last input tokens after each turn with tools. A text that it returns is
+        added to the conversation as the user's.
     `on_provision`
-        Told each step of making the sandbox, on the event loop. There is no `ready`
-        after a step that fails.
+        Called on the event loop with each step of making the sandbox. After a step that fails
+        there is no `ready`.
     `system_prompt`
-        Takes the place of the agent's, where it is not None.
+        Replaces the agent's, unless it is None.
     `sinks`
         Get the events of all runs in envelopes, from the next run on.
     `approval_session`
-        The id of the session under which requests are kept, where it is not the own one.
+        The id of the session under which requests are kept; None is this session's own.
     `origin`
-        Which agent it is, of those that work for each other.
+        Which agent this is among those that work for each other.
     `max_agent_depth`
-        How many agents may work for each other, one below the other. A tool that would run one
-        more fails with a `ConfigError`, which the model reads.
+        How deep agents may be nested. A tool that would run one deeper fails with a `ConfigError`,
+        which the model reads.
     `oversight`
-        Given what would hold for a call, says what does: for agents that work for another.
+        Maps the session's rules for tool calls to those that apply; used for sub-agents.
     """
 
     approval_callback: ApprovalCallback | None = None
