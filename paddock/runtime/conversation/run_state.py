@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self
 
 from paddock.errors import TraceError
 from paddock.runtime.conversation.records import approval_record, decision_record
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.approval import Decision, ToolApprovalItem, ToolDecision
-from paddock.runtime.core.events import RunStatus, SessionStatus
+from paddock.runtime.core.events import RUN_STATUSES, SessionStatus
 from paddock.runtime.core.model import tool_message
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["RunState"]
 
 UNKNOWN = "Unknown: the run ended while it ran. It may have had its effect, wholly or in part."
-
-_STATUSES = frozenset({"created", "running", *get_args(RunStatus)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +100,7 @@ class RunState:
             state.replay([{"type": "message", **message} for message in self.history])
             state.replay([approval_record(item) for item in self.pending_approvals])
             state.replay([decision_record(decision) for decision in self.decisions])
-            if self.status not in _STATUSES:
+            if self.status not in {"created", "running", *RUN_STATUSES}:
                 raise TypeError(f"{self.status!r} is no status of a run")
             state.replay([{"type": "usage", **self.totals, "status": self.status}])
         except TypeError as error:

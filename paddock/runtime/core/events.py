@@ -7,7 +7,7 @@ comes later are pure functions of these. Knows none of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from paddock.process import CommandFinished
 from paddock.runtime.core.approval import Decision
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from paddock.runtime.core.model import Message, Usage
 
 __all__ = [
+    "RUN_STATUSES",
     "AnswerCut",
     "ApprovalRequested",
     "ApprovalResolved",
@@ -60,6 +61,8 @@ RunStatus = Literal[
 on model calls was reached with work left.
 `budget`: so was a bound of its `Budget`.
 `interrupted`: it waits for an approval, or its process died."""
+
+RUN_STATUSES: frozenset[str] = frozenset(get_args(RunStatus))
 
 SessionStatus = Literal["created", "running"] | RunStatus
 """What became of a session: `created` before its first run, then as that run is or ended."""

@@ -1,4 +1,4 @@
-"""Doing many things at once, a bounded number at a time. Knows no agent and no sandbox.
+"""Run many jobs, a bounded number of them at a time. Knows no agent and no sandbox.
 
 What is dispatched is any async function, such as one that makes a session and runs a
 prompt in it.
@@ -15,7 +15,7 @@ from paddock.runtime.core.cancellation import CancellationToken, CancelScope
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-__all__ = ["CancellationToken", "TaskResult", "TaskUpdate", "dispatch"]
+__all__ = ["TaskResult", "TaskUpdate", "dispatch"]
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""A prompt that runs beside: how it is, how it is cancelled, how it is waited for."""
+"""A prompt that runs in the background: its status, cancelling it, waiting for it."""
 
 from __future__ import annotations
 

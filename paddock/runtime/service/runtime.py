@@ -11,7 +11,7 @@ import contextlib
 import os
 import uuid
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Never, Self, get_args
+from typing import TYPE_CHECKING, Any, Never, Self
 
 from paddock._concurrency import finish
 from paddock.errors import ConfigError, SessionError
@@ -20,7 +20,7 @@ from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.conversation.records import usage_fields
 from paddock.runtime.conversation.run_state import RunState
 from paddock.runtime.core.cancellation import CancellationToken
-from paddock.runtime.core.events import RunStatus
+from paddock.runtime.core.events import RUN_STATUSES
 from paddock.runtime.permissions.profile import PermissionProfile, load_profile
 from paddock.runtime.service.handle import AgentHandle
 from paddock.runtime.service.options import RuntimeOptions
@@ -62,8 +62,6 @@ _OF_A_SPEC = (
     "interpreter",
 )
 """The keywords of a runtime that is made from a specification of several agents."""
-
-_STATUSES = frozenset(get_args(RunStatus))
 
 
 @dataclass(kw_only=True)
@@ -363,8 +361,8 @@ async def close_runtime(runtime: AgentRuntime, status: str = "completed") -> Non
 
 
 def _check_status(status: str) -> None:
-    if status not in _STATUSES:
-        raise ValueError(f"{status!r} is no status; there are: {', '.join(sorted(_STATUSES))}")
+    if status not in RUN_STATUSES:
+        raise ValueError(f"{status!r} is no status; there are: {', '.join(sorted(RUN_STATUSES))}")
 
 
 async def _close(runtime: AgentRuntime, status: str) -> None:

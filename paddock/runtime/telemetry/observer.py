@@ -10,7 +10,7 @@ import json
 import sqlite3
 import weakref
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
 from paddock._logs import get_logger
@@ -20,7 +20,7 @@ from paddock.errors import (
     ObservabilityInitializationError,
 )
 from paddock.runtime.core.emitter import EventSink
-from paddock.runtime.core.events import RunStatus
+from paddock.runtime.core.events import RUN_STATUSES
 from paddock.runtime.core.reach import require_out_of_reach
 from paddock.runtime.telemetry.config import ObservabilityConfig, OtlpBackend, SqliteBackend
 from paddock.runtime.telemetry.subject import Subject
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Observability", "attach"]
 
-STATUSES = frozenset(get_args(RunStatus))
 
 _log = get_logger(__name__)
 
@@ -164,8 +163,10 @@ class Observability(EventSink):
         Waits some seconds at most for what is not written yet; runs to its end if cancelled.
         Raises `ValueError` for a status that is none.
         """
-        if status not in STATUSES:
-            raise ValueError(f"{status!r} is no status; there are: {', '.join(sorted(STATUSES))}")
+        if status not in RUN_STATUSES:
+            raise ValueError(
+                f"{status!r} is no status; there are: {', '.join(sorted(RUN_STATUSES))}"
+            )
         if not self._started or self._closed:
             return
         self._closed = True

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock.errors import RunNotCompleted
-from paddock.runtime.core.cancellation import CancelScope
-from paddock.runtime.service.dispatch import CancellationToken, TaskUpdate, dispatch
+from paddock.runtime.core.cancellation import CancellationToken, CancelScope
+from paddock.runtime.service.dispatch import TaskUpdate, dispatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
