@@ -44,10 +44,10 @@ class ImagePart:
     def __post_init__(self) -> None:
         found = _media_type(self.data)
         if found is None or self.media_type not in ("", found):
+            said = f", and here {self.media_type}" if self.media_type else ""
             raise ValueError(
-                f"an image has to be PNG, JPEG, GIF or WebP, and what its media_type says; "
-                f"these {len(self.data)} bytes ({self.media_type or 'no media_type'}) begin "
-                f"with {self.data[:8]!r}"
+                f"an image has to be PNG, JPEG, GIF or WebP{said}; these {len(self.data)} bytes "
+                f"begin with {self.data[:8]!r}"
             )
         object.__setattr__(self, "media_type", found)
 

@@ -81,8 +81,12 @@ def unusable(response: ModelResponse) -> str | None:
         return f"the model's answer lacks its tool call ({response.finish_reason})"
     if said:
         return None
-    thought = " but its reasoning" if response.usage.reasoning_tokens or response.opaque else ""
-    return f"the model's answer was empty{thought} ({response.finish_reason})"
+    what = "was nothing but reasoning" if _reasoned(response) else "was empty"
+    return f"the model's answer {what} ({response.finish_reason})"
+
+
+def _reasoned(response: ModelResponse) -> bool:
+    return bool(response.usage.reasoning_tokens or response.opaque)
 
 
 def _words(response: ModelResponse) -> set[str]:

@@ -122,4 +122,4 @@ def _first_problem(error: ValidationError) -> str:
     key = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key!r}"
-    return f"{key!r}: {problem['msg']}"
+    return f"{key!r}: {problem['msg'].removeprefix('Value error, ')}"
