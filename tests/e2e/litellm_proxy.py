@@ -43,8 +43,8 @@ MOCK_TEXT = "The gateway made this up."
 
 @dataclass(frozen=True, kw_only=True)
 class LiteLLM:
-    """A proxy that runs. Its models: ``chat`` and ``claude`` are served by what `upstream` makes,
-    by OpenAI's and by Anthropic's protocol."""
+    """A proxy that runs. What `upstream` makes serves its models ``chat`` and ``responses`` by
+    OpenAI's protocols, and ``claude`` by Anthropic's."""
 
     base_url: str
     api_key: str
@@ -114,15 +114,17 @@ class _Log(threading.Thread):
 
 def _configuration(proxy: LiteLLM) -> dict[str, object]:
     behind = f"http://127.0.0.1:{proxy.port_behind}"
+    openai = {
+        "model": "openai/scripted",
+        "api_base": f"{behind}/v1",
+        "api_key": proxy.key_behind,
+        "input_cost_per_token": 0.01,
+        "output_cost_per_token": 0.1,
+    }
     served = {
         MOCKED: {"model": "openai/gpt-4o-mini", "api_key": "none", "mock_response": MOCK_TEXT},
-        "chat": {
-            "model": "openai/scripted",
-            "api_base": f"{behind}/v1",
-            "api_key": proxy.key_behind,
-            "input_cost_per_token": 0.01,
-            "output_cost_per_token": 0.1,
-        },
+        "chat": openai,
+        "responses": openai,
         "claude": {
             "model": "anthropic/claude-sonnet-4-5",
             "api_base": behind,

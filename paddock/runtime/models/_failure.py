@@ -218,6 +218,9 @@ def _status_of(value: Any) -> int | None:
 
 
 def _parsed(body: bytes) -> Any:
+    """What is in a body of JSON, or in the first event of one that is a stream all the same."""
+    if body.startswith(b"data:"):
+        body = body.removeprefix(b"data:").partition(b"\n")[0]
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -43,6 +43,7 @@ def response(body: object, status: int = 400, **headers: str) -> Failure:
         ),
         (b"<html><head><title>502 Bad Gateway</title></head></html>", "502 Bad Gateway"),
         (b"<html><body><h1>Not  here</h1></body></html>", "Not here"),
+        (b'data: {"error": {"message": "Bad start"}}\n\ndata: [DONE]\n\n', "Bad start"),
         (b"upstream connect error", "upstream connect error"),
         (b"", "status 400"),
         ({"odd": 1}, "status 400"),
