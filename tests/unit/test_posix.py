@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -21,6 +24,9 @@ from paddock.backends.posix.marks import Mark, Marks
 from paddock.backends.posix.sandbox import ShellSandbox
 from paddock.backends.posix.table import Entry, members, parse
 from paddock.sandbox import Command
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEY = "0123456789abcdef"
 END = f"\0{KEY} end 0\0".encode()
@@ -151,3 +157,33 @@ def test_what_is_cut_off_before_its_header_is_whole_does_not_run() -> None:
 def test_an_author_of_a_backend_that_can_only_start_programs_owes_three_methods() -> None:
     assert Backend.__abstractmethods__ == {"_make"}
     assert ShellSandbox.__abstractmethods__ == {"_open", "_close"}
+
+
+def test_what_one_look_misses_is_found_by_the_next(tmp_path: Path) -> None:
+    grep = tmp_path / "grep"
+    grep.write_text(BLIND_AT_FIRST.format(looks=tmp_path / "looks"))
+    grep.chmod(0o755)
+    argv = ["sh", "-c", WRAPPER, "paddock", "sh", str(grep), "/", "sh", "-c", "sleep 3600 & true"]
+    with subprocess.Popen(
+        argv,
+        env={"PATH": os.environ["PATH"], "PADDOCK_EXEC": KEY},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as wrapper:
+        assert wrapper.stdout is not None
+        try:
+            told = b""
+            while not (ends := re.findall(rb"\x00%s end ([0-9 ]+)\x00" % KEY.encode(), told)):
+                told += os.read(wrapper.stdout.fileno(), 4096)
+        finally:
+            os.killpg(wrapper.pid, signal.SIGKILL)
+    assert ends == [b"0 0"], "the exit code, and that something is left"
+
+
+BLIND_AT_FIRST = """\
+#!/bin/sh
+echo >>{looks}
+[ "$(wc -l <{looks})" -gt 2 ] || exit 1
+exec grep "$@"
+"""

@@ -159,7 +159,7 @@ exec 3>&2 2>/dev/null
 code=$?
 printf '\0%s end %s\0' "$PADDOCK_EXEC" $code >&3
 exec 3>&-
-left() {
+look() {
   environs= stats=
   for p in /proc/[0-9]*; do
     [ "$p" = /proc/$$ ] || environs="$environs $p/environ" stats="$stats $p/stat"
@@ -167,6 +167,7 @@ left() {
   "$grep" -qsF "PADDOCK_EXEC=$PADDOCK_EXEC" $environs ||
     "$grep" -qs ") [^Z] [0-9]* [0-9]* $$ " $stats
 }
+left() { look || look; }
 left
 printf '\0%s end %s %s\0' "$PADDOCK_EXEC" $code $?
 while [ ! "$told" ] && left; do sleep 5; done
@@ -174,6 +175,9 @@ while [ ! "$told" ] && left; do sleep 5; done
 """Runs a command, tells on both its streams when it has ended, and stays for as long as
 something of it is left: an engine stops reading what a command's children print two seconds
 after the process that it started has ended.
+
+It looks twice before it says that nothing is left: a process that just executes another program
+has no environment for a moment.
 
 Its arguments are a shell, a grep, a directory and the command's words. A trapped signal does
 not end it while the command runs, and is not trapped in what it starts."""
