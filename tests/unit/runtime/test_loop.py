@@ -15,6 +15,7 @@ from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.tools.factory import build_registry
 from paddock.runtime.tools.registry import ToolRegistry
 from paddock.sandbox import ExecResult
+from tests.unit.runtime.answering import RawModel
 from tests.unit.runtime.conftest import FunctionTool, let_run_at_once
 
 if TYPE_CHECKING:
@@ -42,24 +43,6 @@ def results(messages: Sequence[Message]) -> list[str]:
 
 def kinds(events: Sequence[AgentEvent]) -> list[str]:
     return [event.type for event in events]
-
-
-class RawModel:
-    """Answers with these responses, whatever is asked; keeps the requests."""
-
-    def __init__(self, *responses: ModelResponse) -> None:
-        self.responses = list(responses)
-        self.requests: list[ModelRequest] = []
-
-    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
-        self.requests.append(request)
-        response = self.responses[len(self.requests) - 1]
-        if response.text:
-            yield TextDelta(text=response.text)
-        yield response
-
-    async def aclose(self) -> None:
-        """Nothing is open."""
 
 
 @pytest.mark.rows("S-18")

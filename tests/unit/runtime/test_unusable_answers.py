@@ -7,35 +7,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.runtime.core.loop import MAX_UNUSABLE
-from paddock.runtime.core.model import ModelRequest, ModelResponse, TextDelta, ToolCall, Usage
+from paddock.runtime.core.model import ModelResponse, ToolCall, Usage
+from tests.unit.runtime.answering import RawModel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
-    from paddock.runtime.core.model import Message, ModelEvent
+    from paddock.runtime.core.model import Message
     from tests.unit.runtime.conftest import OpenSession
 
 CALL = ToolCall(id="a", name="echo", arguments='{"text": "x"}')
 CUT_CALL = ToolCall(id="b", name="echo", arguments='{"text": "y')
 DONE = ModelResponse(text="Done.")
-
-
-class Saying:
-    """Answers with these responses in their order."""
-
-    def __init__(self, *responses: ModelResponse) -> None:
-        self.responses = responses
-        self.requests: list[ModelRequest] = []
-
-    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
-        self.requests.append(request)
-        response = self.responses[len(self.requests) - 1]
-        if response.text:
-            yield TextDelta(text=response.text)
-        yield response
-
-    async def aclose(self) -> None:
-        pass
 
 
 def echo(text: str = "") -> str:
@@ -64,7 +47,7 @@ UNUSABLE = [
 async def test_an_unusable_answer_is_asked_for_again_and_is_not_in_the_history(
     open_session: OpenSession, response: ModelResponse
 ) -> None:
-    model = Saying(response, DONE)
+    model = RawModel(response, DONE)
     session = open_session([], echo, client=model)
     result = await session.run("Go.")
     assert (result.status, result.text) == ("completed", "Done.")
@@ -78,7 +61,7 @@ async def test_an_unusable_answer_is_asked_for_again_and_is_not_in_the_history(
 async def test_a_model_that_gives_only_unusable_answers_is_an_error_that_says_why(
     open_session: OpenSession, response: ModelResponse
 ) -> None:
-    model = Saying(*[response] * 9)
+    model = RawModel(*[response] * 9)
     result = await open_session([], echo, client=model).run("Go.")
     assert result.status == "error"
     assert response.finish_reason in str(result.reason)
@@ -86,7 +69,7 @@ async def test_a_model_that_gives_only_unusable_answers_is_an_error_that_says_wh
 
 
 async def test_unusable_answers_count_as_turns(open_session: OpenSession) -> None:
-    result = await open_session([], client=Saying(unanswered("stop"))).run("Go.", max_turns=1)
+    result = await open_session([], client=RawModel(unanswered("stop"))).run("Go.", max_turns=1)
     assert result.status == "max_turns"
 
 
@@ -95,7 +78,7 @@ async def test_unusable_answers_count_as_turns(open_session: OpenSession) -> Non
 async def test_a_filtered_answer_is_an_error_that_names_the_filter(
     open_session: OpenSession, reason: str, fields: dict[str, Any]
 ) -> None:
-    model = Saying(unanswered(reason, **fields))
+    model = RawModel(unanswered(reason, **fields))
     session = open_session([], echo, client=model)
     result = await session.run("Go.")
     assert result.status == "error"
@@ -108,7 +91,7 @@ async def test_a_filtered_answer_is_an_error_that_names_the_filter(
 async def test_a_text_that_is_cut_off_shows_in_the_status_and_in_an_event(
     open_session: OpenSession, reason: str
 ) -> None:
-    session = open_session([], client=Saying(unanswered(reason, text="It begins"), DONE))
+    session = open_session([], client=RawModel(unanswered(reason, text="It begins"), DONE))
     result = await session.run("Go.")
     assert (result.status, result.text) == ("truncated", "It begins")
     assert "truncated" in [event.type for event in result.events]
@@ -120,7 +103,7 @@ async def test_a_call_that_is_cut_off_is_told_so_and_the_run_continues(
     open_session: OpenSession, check_history: Any, arguments: str
 ) -> None:
     cut = ToolCall(id="b", name="echo", arguments=arguments)
-    model = Saying(unanswered("length", tool_calls=(CALL, cut)), DONE)
+    model = RawModel(unanswered("length", tool_calls=(CALL, cut)), DONE)
     session = open_session([], echo, client=model)
     assert (await session.run("Go.")).status == "completed"
     check_history(session.state.messages)

@@ -195,20 +195,26 @@ def test_a_decision_that_means_nothing_is_an_error() -> None:
 # ----------------------------------------------------------------------- callbacks
 
 
+class Blocking:
+    """A callback that approves when it is set free."""
+
+    def __init__(self) -> None:
+        self.free, self.asked = threading.Event(), threading.Event()
+
+    def __call__(self, name: str, arguments: dict[str, Any]) -> bool:
+        self.asked.set()
+        return self.free.wait(DEADLINE)
+
+
 async def test_a_callback_that_blocks_holds_up_nothing_else(
     open_session: OpenSession, asking: Asking, deploys: Deploys
 ) -> None:
-    free, asked = threading.Event(), threading.Event()
-
-    def block(name: str, arguments: dict[str, Any]) -> bool:
-        asked.set()
-        return free.wait(DEADLINE)
-
+    block = Blocking()
     session = open_session([DEPLOY, {"text": "Ok."}], asking(deploys.deploy))
     session.approval_callback = block
     running = asyncio.create_task(session.run("Go."))
-    await until(asked.is_set)  # the loop runs while the callback blocks
-    free.set()
+    await until(block.asked.is_set)  # the loop runs while the callback blocks
+    block.free.set()
     async with asyncio.timeout(DEADLINE):
         assert (await running).text == "Ok."
 
@@ -216,22 +222,17 @@ async def test_a_callback_that_blocks_holds_up_nothing_else(
 async def test_a_run_is_cancelled_while_a_callback_blocks(
     open_session: OpenSession, asking: Asking, deploys: Deploys
 ) -> None:
-    free, asked = threading.Event(), threading.Event()
-
-    def block(name: str, arguments: dict[str, Any]) -> bool:
-        asked.set()
-        return free.wait(DEADLINE)
-
+    block = Blocking()
     session = open_session([DEPLOY], asking(deploys.deploy))
     session.approval_callback = block
     running = asyncio.create_task(session.run("Go."))
     try:
-        await until(asked.is_set)
+        await until(block.asked.is_set)
         session.cancel()
         async with asyncio.timeout(DEADLINE / 2):
             assert (await running).status == "cancelled"
     finally:
-        free.set()
+        block.free.set()
     assert not deploys.done
 
 
