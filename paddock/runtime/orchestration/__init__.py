@@ -1,0 +1,1 @@
+"""Many agents with roles, plans, references and approvals, on the one loop of the runtime."""
