@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 from pydantic.errors import PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticUndefined
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 from typing_extensions import TypedDict
 
 from paddock.errors import ConfigError
@@ -19,12 +23,15 @@ from paddock.runtime.core.response_format import schema_validator
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-__all__ = ["TaggedUnion", "glimpse", "normalize_schema", "problems_of"]
+__all__ = ["TaggedUnion", "glimpse", "normalize_schema", "problems_of", "resolved", "shown"]
 
 MAX_PROBLEMS = 5
 """Problems of one value that are reported: the first ones are what matters."""
 MAX_PROBLEM_LENGTH = 300
 """Characters of one problem: it quotes the value, which may be long."""
+
+MAX_REFERENCES = 10
+"""References to follow from one to the next: more of them go round."""
 
 _KEYWORDS = frozenset(
     {
@@ -57,16 +64,26 @@ def normalize_schema(schema: Any) -> dict[str, Any]:
 
 
 def _described(schema: Any) -> dict[str, Any]:
+    described: dict[str, Any]
     if isinstance(schema, Mapping):
         if _has_types(schema):
-            return TypeAdapter(_typed_dict(schema, ())).json_schema()
-        copy = _json_copy(schema, "$")
-        if copy and not copy.keys() & _KEYWORDS:
+            adapter = TypeAdapter(_typed_dict(schema, ()))
+            described = adapter.json_schema(schema_generator=_Untitled)
+            del described["title"]
+            return described
+        described = _json_copy(schema, "$")
+        if described and not described.keys() & _KEYWORDS:
             raise TypeError(f"{shown(schema)} has no keyword of JSON Schema; {_TAKEN}")
-        return copy
+        return described
     if not _is_type(schema):
         raise TypeError(f"{shown(schema)} is not a schema; {_TAKEN}")
-    return TypeAdapter(schema).json_schema()
+    described = TypeAdapter(schema).json_schema()
+    return described
+
+
+class _Untitled(GenerateJsonSchema):
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
 
 
 def _has_types(schema: Mapping[Any, Any]) -> bool:
@@ -116,10 +133,6 @@ def _json_copy(value: Any, path: str) -> Any:
 
 def _check_references(schema: dict[str, Any]) -> None:
     """Raise `TypeError` for a reference to another document, or to nothing."""
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-    from referencing.jsonschema import DRAFT202012
-
     resolver = Registry().resolver_with_root(DRAFT202012.create_resource(schema))
     for reference in _references(schema):
         if not reference.startswith("#"):
@@ -142,6 +155,18 @@ def _references(value: Any) -> Iterable[str]:
             yield from _references(each)
 
 
+def resolved(part: Any, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `part` of a normalized `schema` refers to; `part` if it is no reference."""
+    for _ in range(MAX_REFERENCES):
+        if not isinstance(part, dict):
+            return {}
+        if not isinstance(part.get("$ref"), str):
+            return part
+        resolver = Registry().resolver_with_root(DRAFT202012.create_resource(dict(schema)))
+        part = resolver.lookup(part["$ref"]).contents
+    return {}
+
+
 def problems_of(value: Any, schema: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with `value` by a normalized `schema`; nothing if it fits."""
     validator = schema_validator(schema, source="schema")
@@ -162,7 +187,7 @@ def glimpse(value: Any, max_items: int = 3) -> Any:
     return {"count": len(value), "sample": list(islice(value, max_items))}
 
 
-def TaggedUnion(*models: type[BaseModel], discriminator: str = "kind") -> Any:  # noqa: N802
+def TaggedUnion(*models: Any, discriminator: str = "kind") -> Any:  # noqa: N802
     """Return the type of a value of one of `models`, told apart by their field `discriminator`.
 
     The field is a `Literal`, or has a default, as in ``kind: str = "price_change"``, which then
@@ -184,7 +209,7 @@ def TaggedUnion(*models: type[BaseModel], discriminator: str = "kind") -> Any:  
                 )
             owners[value] = model.__name__
         members.append(_tagged(model, discriminator, values))
-    return Annotated[Union[tuple(members)], Field(discriminator=discriminator)]
+    return Annotated[Union[tuple(members)], Field(discriminator=discriminator)]  # noqa: UP007
 
 
 def _tags(model: type[BaseModel], discriminator: str) -> tuple[Any, ...]:
@@ -205,12 +230,13 @@ def _tagged(model: type[BaseModel], discriminator: str, values: tuple[Any, ...])
     """Return `model` with the field as a literal that has to be given."""
     field: FieldInfo = model.model_fields[discriminator]
     required = Field(alias=field.alias, description=field.description)
+    fields: dict[str, Any] = {discriminator: (Literal[values], required)}
     return create_model(
         model.__name__,
         __base__=model,
         __module__=model.__module__,
         __doc__=model.__doc__,
-        **{discriminator: (Literal[values], required)},
+        **fields,
     )
 
 
