@@ -15,6 +15,7 @@ from paddock._logs import get_logger
 from paddock.errors import SessionError, SessionLocked
 from paddock.runtime.conversation.records import records
 from paddock.runtime.conversation.state import stamped
+from paddock.runtime.core.claims import RENEWALS
 from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.core.events import MessageAdded, RunFinished, ToolFinished, TraceRepaired
 from paddock.runtime.core.model import Usage, tool_message
@@ -35,9 +36,6 @@ __all__ = ["Journal"]
 UNKNOWN = (
     "Unknown: the process died while this call ran. It may have had its effect, wholly or in part."
 )
-RENEWALS = 3
-"""How often a hold is renewed in the time for which it lasts."""
-
 NEVER_RAN = "Not run: the process died before this call began."
 
 _log = get_logger(__name__)

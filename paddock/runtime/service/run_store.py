@@ -8,15 +8,16 @@ import json
 from typing import TYPE_CHECKING
 
 from paddock.errors import SessionError
-from paddock.runtime.conversation import sqlite
+from paddock.runtime.conversation import claimed
 from paddock.runtime.conversation.run_state import RunState
-from paddock.runtime.conversation.sqlite import SqliteConversationStore
+from paddock.runtime.conversation.sqlite import SqliteConversationRows, SqliteConversationStore
 from paddock.runtime.service.runtime import run_prompt
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping
 
+    from paddock.runtime.conversation.claimed import ConversationRows
     from paddock.runtime.conversation.results import EventCallback, RunResult
     from paddock.runtime.conversation.state import State
     from paddock.runtime.conversation.store import ConversationStore
@@ -51,8 +52,9 @@ class SqliteRunStore(SqliteConversationStore):
         restored.system_prompt = state.system_prompt
 
         def save(connection: sqlite3.Connection) -> None:
-            sqlite.store(connection, run_id, restored.snapshot())
-            self.on_close(connection, run_id)
+            rows = SqliteConversationRows(connection)
+            claimed.store(rows, run_id, restored.snapshot())
+            self.on_close(rows, run_id)
 
         await self.database.do(save)
 
@@ -61,8 +63,10 @@ class SqliteRunStore(SqliteConversationStore):
         state = await asyncio.to_thread(self.read, run_id)
         return None if state is None else _run_state(state)
 
-    def on_close(self, connection: sqlite3.Connection, conversation_id: str) -> None:
-        state = sqlite.load(connection, conversation_id)
+    def on_close(self, rows: ConversationRows, conversation_id: str) -> None:
+        assert isinstance(rows, SqliteConversationRows), "they are those of this store"
+        connection = rows.connection
+        state = claimed.load(rows, conversation_id)
         if state is None:
             connection.execute(_HIDE, (conversation_id,))
             return

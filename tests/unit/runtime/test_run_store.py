@@ -28,7 +28,8 @@ from paddock import (
     create_runtime,
     run_prompt_stored,
 )
-from paddock.runtime.conversation import journal, sqlite
+from paddock.runtime.conversation import claimed, journal
+from paddock.runtime.core.claims import CLAIM
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -100,8 +101,17 @@ def work(tmp_path: Path, store: SqliteRunStore) -> Callable[..., Any]:
 
 def expire(store: SqliteRunStore) -> None:
     """The time for which the claims hold is over."""
+    change_claims(store, "until = 0")
+
+
+def move(store: SqliteRunStore) -> None:
+    """The claims are those of a process of another machine."""
+    change_claims(store, "holder = 'elsewhere/' || holder")
+
+
+def change_claims(store: SqliteRunStore, change: str) -> None:
     with contextlib.closing(sqlite3.connect(store.path)) as connection:
-        connection.execute("UPDATE conversation_claims SET until = 0")
+        connection.execute(f"UPDATE conversation_claims SET {change}")
         connection.commit()
 
 
@@ -112,8 +122,14 @@ def expire(store: SqliteRunStore) -> None:
         pytest.param("tool_end", ["system", "user", "assistant", "tool"], id="after it"),
     ],
 )
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
 async def test_a_worker_that_is_killed_loses_nothing_and_nothing_runs_again(
-    work: Callable[..., Any], store: SqliteRunStore, tmp_path: Path, end: str, kept: list[str]
+    work: Callable[..., Any],
+    store: SqliteRunStore,
+    tmp_path: Path,
+    end: str,
+    kept: list[str],
+    elsewhere: bool,
 ) -> None:
     (tmp_path / "model.yaml").write_text(
         "- text: I do it.\n  tool_calls: [{name: bash, arguments: {command: echo x >> ran}}]\n"
@@ -123,9 +139,11 @@ async def test_a_worker_that_is_killed_loses_nothing_and_nothing_runs_again(
         subprocess.run, [sys.executable, "-c", WORKER, end], cwd=tmp_path, check=False
     )
     assert died.returncode == 9
-    with pytest.raises(RunClaimed, match=r"the run '7'; if it has died, try again in \d+ s"):
-        await work(DONE)
-    expire(store)
+    if elsewhere:  # nobody here can see that it died
+        move(store)
+        with pytest.raises(RunClaimed, match=r"the run '7'; if it has died, try again in \d+ s"):
+            await work(DONE)
+        expire(store)
     asked: list[str] = []
 
     def answer(request: Any) -> dict[str, str]:
@@ -143,9 +161,9 @@ async def test_a_worker_that_is_killed_loses_nothing_and_nothing_runs_again(
 async def test_the_claim_of_a_worker_that_works_is_renewed(
     work: Callable[..., Any], store: SqliteRunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced, sync = asyncio.Event(), sqlite._SqliteLog.sync
+    synced, sync = asyncio.Event(), claimed._ClaimedLog.sync
 
-    async def noting(self: sqlite._SqliteLog) -> None:
+    async def noting(self: claimed._ClaimedLog) -> None:
         await sync(self)
         synced.set()
 
@@ -157,8 +175,8 @@ async def test_the_claim_of_a_worker_that_works_is_renewed(
             await asyncio.to_thread(store.open, "7")
         return ModelResponse(text="It is out.")
 
-    monkeypatch.setattr(sqlite._SqliteLog, "sync", noting)
-    monkeypatch.setattr(journal, "RENEWALS", sqlite.CLAIM / 0.05)
+    monkeypatch.setattr(claimed._ClaimedLog, "sync", noting)
+    monkeypatch.setattr(journal, "RENEWALS", CLAIM / 0.05)
     assert (await work(model=Answering(answer))).status == "completed"
 
 
