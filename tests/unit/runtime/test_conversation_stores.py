@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,8 +22,11 @@ from paddock import (
     SqliteConversationStore,
     State,
 )
+from paddock.runtime.conversation.claimed import ClaimedConversationStore
 from paddock.runtime.conversation.state import stamped
 from paddock.runtime.conversation.traces import DirectoryConversationStore
+from paddock.runtime.orchestration.store import TenantStore
+from paddock.runtime.orchestration.stores.memory import MemoryRuntimeStore
 from tests.unit.runtime.conftest import FunctionTool
 from tests.unit.runtime.deploying import TURNS, Deploys, echo
 
@@ -39,6 +40,9 @@ STORES = [
     pytest.param(lambda _: MemoryConversationStore(), id="memory"),
     pytest.param(DirectoryConversationStore, id="directory"),
     pytest.param(lambda path: SqliteConversationStore(path / "c.db"), id="sqlite"),
+    pytest.param(
+        lambda _: TenantStore(MemoryRuntimeStore(), "acme").conversations, id="tenant, memory"
+    ),
 ]
 
 texts = st.text(max_size=20)
@@ -142,9 +146,8 @@ async def test_what_a_dead_writer_leaves_is_a_beginning_that_can_be_continued(
 
 def die(store: ConversationStore, log: ConversationLog) -> None:
     """End the process that has `log`, as far as others can see."""
-    if isinstance(store, SqliteConversationStore):
-        with contextlib.closing(sqlite3.connect(store.path)) as connection, connection:
-            connection.execute("UPDATE conversation_claims SET until = 0")
+    if isinstance(store, ClaimedConversationStore):
+        store.transact(lambda rows: rows.set_claim("one", None))
     else:
         log.close()
 

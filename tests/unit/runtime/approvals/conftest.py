@@ -11,6 +11,8 @@ from paddock.runtime.approvals.directory_store import DirectoryApprovalStore
 from paddock.runtime.approvals.sqlite_store import SqliteApprovalStore
 from paddock.runtime.approvals.stores import MemoryApprovalStore
 from paddock.runtime.core.approval import ApprovalRequest, ApprovalStore
+from paddock.runtime.orchestration.store import TenantStore
+from paddock.runtime.orchestration.stores.memory import MemoryRuntimeStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +43,7 @@ def request(name: str = "one", **fields: Any) -> ApprovalRequest:
     return ApprovalRequest(**values | fields)
 
 
-@pytest.fixture(params=["memory", "sqlite", "directory"])
+@pytest.fixture(params=["memory", "sqlite", "directory", "tenant"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Reopen:
     """``reopen()`` is the store as somebody else sees it: of another process, where it lasts."""
     match request.param:
@@ -50,6 +52,9 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Reopen:
             return lambda: only
         case "sqlite":
             return lambda: SqliteApprovalStore(tmp_path / "approvals.db")
+        case "tenant":
+            kept = MemoryRuntimeStore()
+            return lambda: TenantStore(kept, "acme").approvals
         case _:
             return lambda: DirectoryApprovalStore(tmp_path / "session")
 

@@ -1,0 +1,111 @@
+"""Runs in a store: begun, claimed by the process that works on them, and continued by another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import uuid
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from paddock._concurrency import cancel
+from paddock._logs import get_logger
+from paddock.errors import RunClaimed, SessionError
+from paddock.runtime.core.claims import CLAIM, RENEWALS, Claim
+from paddock.runtime.orchestration.records import Run
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from paddock.runtime.orchestration.records import RunStatus
+    from paddock.runtime.orchestration.store import Collection
+
+__all__ = ["Runs"]
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The runs of one tenant."""
+
+    kept: Collection[Run]
+
+    async def list(self, thread_id: str | None = None) -> Sequence[Run]:
+        """Return the runs of a thread, or of all, oldest first."""
+        return await self.kept.list(thread_id)
+
+    async def begin(self, *, thread_id: str, agent: str, prompt: str) -> Run:
+        """Note a new run, which this process works on."""
+        now = dt.datetime.now(dt.UTC)
+        run = Run(
+            run_id=uuid.uuid4().hex[:12],
+            thread_id=thread_id,
+            agent=agent,
+            prompt=prompt,
+            started_at=now,
+            updated_at=now,
+            claim=Claim.take(),
+        )
+        await self.kept.change(run.run_id, lambda _: run, group=thread_id)
+        return run
+
+    async def claim(self, run_id: str) -> Run:
+        """Take a run that waits or has died, to continue it in this process.
+
+        Raises `RunClaimed` if a process works on it, and `SessionError` if there is none of this
+        id or it has ended.
+        """
+        claim = Claim.take()
+
+        def take(run: Run | None) -> Run:
+            if run is None:
+                raise SessionError(f"there is no run {run_id!r}")
+            if run.status == "running" and run.claim is not None:
+                raise RunClaimed(run_id, seconds=run.claim.left)
+            if run.status not in ("waiting", "died"):
+                raise SessionError(f"run {run_id!r} cannot be continued: it is {run.status}")
+            return replace(run, state="running", claim=claim, updated_at=dt.datetime.now(dt.UTC))
+
+        run = await self.kept.change(run_id, take)
+        assert run is not None, "it was there"
+        return run
+
+    async def end(self, run: Run, state: RunStatus) -> None:
+        """Note how a run of this process ended, unless another one has taken it."""
+
+        def end(known: Run | None) -> Run | None:
+            if known is None or not _same(known, run):
+                return known
+            return replace(known, state=state, claim=None, updated_at=dt.datetime.now(dt.UTC))
+
+        await self.kept.change(run.run_id, end)
+
+    @contextlib.asynccontextmanager
+    async def renewed(self, run: Run) -> AsyncIterator[None]:
+        """Renew the claim of a run while the block works on it."""
+        task = asyncio.create_task(self._renew(run), name=f"claim of run {run.run_id}")
+        try:
+            yield
+        finally:
+            await cancel(task)
+
+    async def _renew(self, run: Run) -> None:
+        def renew(known: Run | None) -> Run | None:
+            if known is None or known.claim is None or not _same(known, run):
+                return known
+            return replace(known, claim=known.claim.renewed())
+
+        while True:
+            await asyncio.sleep(CLAIM / RENEWALS)
+            try:
+                await self.kept.change(run.run_id, renew)
+            except SessionError as error:
+                _log.warning("the claim of run %s could not be renewed: %s", run.run_id, error)
+
+
+def _same(known: Run, run: Run) -> bool:
+    """Whether the claim is still this process's."""
+    held, own = known.claim, run.claim
+    return held is not None and own is not None and held.token == own.token

@@ -1,0 +1,115 @@
+"""What one tenant keeps in a `RuntimeStore`: plans, references, runs, approvals, histories.
+
+Every row is its tenant's. Another tenant finds none of them, whatever ids it tries.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from paddock.errors import ConfigError
+from paddock.runtime.orchestration.adapters import TenantApprovalStore, TenantConversationStore
+from paddock.runtime.orchestration.records import (
+    Run,
+    StoredPlan,
+    StoredReference,
+    decode,
+    encode,
+)
+from paddock.runtime.orchestration.stores.memory import MemoryRuntimeStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from paddock.runtime.conversation.store import ConversationStore
+    from paddock.runtime.core.approval import ApprovalStore
+    from paddock.runtime.orchestration.stores.base import Rows, RuntimeStore
+
+__all__ = ["Collection", "TenantStore", "open_store"]
+
+T = TypeVar("T")
+
+
+def open_store(where: str) -> RuntimeStore:
+    """Return the store at `where`: ``memory:``, or ``sqlite:`` and the path of a file.
+
+    Nothing is made yet. Raises `ConfigError` for anything else.
+    """
+    scheme, colon, rest = where.partition(":")
+    match scheme, rest:
+        case "memory", "" if colon:
+            return MemoryRuntimeStore()
+        case (("postgres" | "postgresql" | "redis" | "rediss"), _):
+            raise ConfigError(f"store={scheme + ':...'!r}: stores on {scheme} are not built yet")
+        case _:
+            raise ConfigError(f"store={where!r}: give 'memory:' or 'sqlite:PATH'")
+
+
+class TenantStore:
+    """What the tenant `tenant` keeps in `store`.
+
+    `plans` are listed by no group, `runs` by their thread, and `references` are found by
+    `reference_key`.
+    """
+
+    def __init__(self, store: RuntimeStore, tenant: str) -> None:
+        self.store = store
+        self.tenant = tenant
+        self.plans: Collection[StoredPlan] = Collection(store, tenant, "plans", StoredPlan)
+        self.references: Collection[StoredReference] = Collection(
+            store, tenant, "references", StoredReference
+        )
+        self.runs: Collection[Run] = Collection(store, tenant, "runs", Run)
+        self.approvals: ApprovalStore = TenantApprovalStore(store, tenant)
+        self.conversations: ConversationStore = TenantConversationStore(store, tenant)
+
+
+class Collection(Generic[T]):
+    """Records of one kind of one tenant."""
+
+    def __init__(self, store: RuntimeStore, tenant: str, table: str, kind: type[T]) -> None:
+        self._store = store
+        self._tenant = tenant
+        self._table = table
+        self._kind = kind
+
+    async def get(self, key: str) -> T | None:
+        """Return the record of this key; None if there is none."""
+        return await self._store.do(
+            self._tenant, lambda rows: self._read(rows.get(self._table, key)), writing=False
+        )
+
+    async def list(self, group: str | None = None) -> Sequence[T]:
+        """Return the records of a group, or all, oldest first."""
+        found = await self._store.do(
+            self._tenant, lambda rows: [*rows.all(self._table, group)], writing=False
+        )
+        return [decode(self._kind, data) for _, data in found]
+
+    async def change(
+        self, key: str, change: Callable[[T | None], T | None], *, group: str = ""
+    ) -> T | None:
+        """Let `change` make what is kept of what is there, and return that.
+
+        It gets None where nothing is there, and leaves it at that by returning None. Of several
+        who change a record at once each sees what the one before has made. `change` may be called
+        again, so it does nothing else; what it raises leaves all as it was.
+        """
+
+        def work(rows: Rows) -> T | None:
+            known = self._read(rows.get(self._table, key))
+            made = change(known)
+            if made is not None and made != known:
+                rows.put(self._table, key, encode(made), group=group)
+            return made
+
+        return await self._store.do(self._tenant, work, writing=True)
+
+    async def is_elsewhere(self, key: str) -> bool:
+        """Return whether another tenant has a record of this key."""
+        return await self._store.do(
+            self._tenant, lambda rows: rows.is_elsewhere(self._table, key), writing=False
+        )
+
+    def _read(self, data: bytes | None) -> T | None:
+        return None if data is None else decode(self._kind, data)

@@ -1,0 +1,1 @@
+"""Where the multi-agent runtime keeps plans, references, runs, approvals and histories."""
