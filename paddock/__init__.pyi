@@ -166,6 +166,36 @@ from .runtime.telemetry import (
     TelemetryStorage as TelemetryStorage,
 )
 from .runtime.service.options import RuntimeOptions as RuntimeOptions
+from .runtime.orchestration.define import (
+    define_coordinator as define_coordinator,
+    define_executor as define_executor,
+    define_plan as define_plan,
+    define_planner as define_planner,
+    define_reference as define_reference,
+    define_runtime as define_runtime,
+    define_specialist as define_specialist,
+    define_tenant as define_tenant,
+    define_tool as define_tool,
+)
+from .runtime.orchestration.prompts import (
+    LayeredPrompt as LayeredPrompt,
+    layered_prompt as layered_prompt,
+)
+from .runtime.orchestration.schemas import (
+    TaggedUnion as TaggedUnion,
+    glimpse as glimpse,
+    normalize_schema as normalize_schema,
+)
+from .runtime.orchestration.spec import (
+    AgentSpec as AgentSpec,
+    ModelSpec as ModelSpec,
+    PlanDisplayAlias as PlanDisplayAlias,
+    PlanSpec as PlanSpec,
+    ReferenceSpec as ReferenceSpec,
+    RuntimeSpec as RuntimeSpec,
+    TenantIdentity as TenantIdentity,
+    ToolSpec as ToolSpec,
+)
 from .runtime.permissions.profile import (
     ApprovalMode as ApprovalMode,
     CapabilityProfile as CapabilityProfile,

@@ -33,15 +33,7 @@ MAX_PROBLEM_LENGTH = 300
 MAX_REFERENCES = 10
 """References to follow from one to the next: more of them go round."""
 
-_KEYWORDS = frozenset(
-    {
-        "$schema", "$id", "$ref", "$defs", "$comment", "type", "properties", "items", "enum",
-        "const", "anyOf", "oneOf", "allOf", "not", "required", "additionalProperties",
-        "patternProperties", "propertyNames", "prefixItems", "contains", "if", "format",
-        "pattern", "title", "description", "default", "minimum", "maximum", "minLength",
-        "maxLength", "minItems", "maxItems", "minProperties", "maxProperties",
-    }
-)  # fmt: skip
+_ANNOTATIONS = frozenset({"$schema", "$id", "$defs", "$comment", "title", "description", "default"})
 _TAKEN = "give a JSON Schema, a pydantic model, a mapping such as {'name': str}, or a type"
 
 
@@ -72,13 +64,19 @@ def _described(schema: Any) -> dict[str, Any]:
             del described["title"]
             return described
         described = _json_copy(schema, "$")
-        if described and not described.keys() & _KEYWORDS:
+        if described and not described.keys() & _keywords():
             raise TypeError(f"{shown(schema)} has no keyword of JSON Schema; {_TAKEN}")
         return described
     if not _is_type(schema):
         raise TypeError(f"{shown(schema)} is not a schema; {_TAKEN}")
     described = TypeAdapter(schema).json_schema()
     return described
+
+
+def _keywords() -> frozenset[str]:
+    from jsonschema import Draft202012Validator
+
+    return _ANNOTATIONS.union(Draft202012Validator.VALIDATORS)
 
 
 class _Untitled(GenerateJsonSchema):

@@ -156,28 +156,32 @@ class _Spec(BaseModel):
         return hash(self.model_dump_json())
 
 
-class _Positional(_Spec):
-    """Takes its fields by position, too."""
-
-    def __init__(self, *values: Any, **fields: Any) -> None:
-        names = tuple(type(self).model_fields)
-        if len(values) > len(names):
-            raise TypeError(f"{type(self).__name__} takes {', '.join(names)}, not {values!r}")
-        super().__init__(**dict(zip(names, values, strict=False)), **fields)
+def _by_name(model: type[_Spec], values: tuple[Any, ...]) -> dict[str, Any]:
+    """Return the fields of `model` that are given by position."""
+    names = tuple(model.model_fields)
+    if len(values) > len(names):
+        raise TypeError(f"{model.__name__} takes {', '.join(names)}, not {values!r}")
+    return dict(zip(names, values, strict=False))
 
 
-class TenantIdentity(_Positional):
+class TenantIdentity(_Spec):
     """Whose data this is: two tenants see nothing of each other. `version` is the program's."""
 
     resource_id: Name
     version: Name
 
+    def __init__(self, *values: Any, **fields: Any) -> None:
+        super().__init__(**_by_name(type(self), values), **fields)
 
-class ModelSpec(_Positional):
+
+class ModelSpec(_Spec):
     """A model by its `id`; without `provider` the id says whose it is. Text is taken as an id."""
 
     id: Name
     provider: Name | None = None
+
+    def __init__(self, *values: Any, **fields: Any) -> None:
+        super().__init__(**_by_name(type(self), values), **fields)
 
 
 class ProviderSpec(_Spec):
@@ -244,11 +248,14 @@ class ToolSpec(_Spec):
         return self.bind(handler)
 
 
-class PlanDisplayAlias(_Positional):
+class PlanDisplayAlias(_Spec):
     """What people read for a status of a plan."""
 
     status: PlanStatus
     alias: Name
+
+    def __init__(self, *values: Any, **fields: Any) -> None:
+        super().__init__(**_by_name(type(self), values), **fields)
 
 
 class PlanSpec(_Spec):
@@ -332,6 +339,9 @@ class AgentSpec(_Spec):
     limits: AgentLimits = AgentLimits()
     backend: BackendSpec = None
     sandbox: SandboxScope | None = None
+
+    def __init__(self, **fields: Any) -> None:  # type checkers take text for a model, and lists
+        super().__init__(**fields)
 
     @model_validator(mode="after")
     def _is_sound(self) -> Self:
