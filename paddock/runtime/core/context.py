@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from paddock.runtime.core.approval import ApprovalCallback
+    from paddock.runtime.core.budget import Budget
     from paddock.runtime.core.cancellation import CancelCheck
     from paddock.runtime.core.subagent import AgentDefinition, AgentReport, RunAgent
     from paddock.sandbox import Sandbox
@@ -70,6 +71,7 @@ class RunContext(Generic[Deps]):
         self,
         instruction: str,
         *,
+        name: str | None = None,
         agent: AgentDefinition | None = None,
         system_prompt: str | None = None,
         full_context: bool = False,
@@ -77,6 +79,7 @@ class RunContext(Generic[Deps]):
         without: frozenset[str] = frozenset(),
         approval_callback: ApprovalCallback | None = None,
         cancel_check: CancelCheck | None = None,
+        budget: Budget | None = None,
     ) -> AgentReport:
         """Have an agent follow `instruction`, and return how it ended; see `AgentTask`.
 
@@ -89,6 +92,7 @@ class RunContext(Generic[Deps]):
             instruction=instruction,
             call_id=self.call_id,
             tool_name=self.tool_name,
+            name=name,
             agent=agent,
             system_prompt=system_prompt,
             full_context=full_context,
@@ -96,6 +100,7 @@ class RunContext(Generic[Deps]):
             without=without,
             approval_callback=approval_callback,
             cancel_check=cancel_check,
+            budget=budget,
         )
         return await self.agents.run_agent(task)
 

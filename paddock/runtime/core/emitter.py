@@ -25,16 +25,17 @@ __all__ = ["TOP", "Emitter", "Envelope", "EventSink", "Origin"]
 class Origin:
     """Whose events they are: of an agent that a person prompts, or of one that works for it.
 
-    `agent_path` has the names of the tools by which agents were asked, from the top, and
-    `parent_call_id` is the call of the last one. Both are empty for the agent at the top.
+    `agent_path` has the names of the agents from the top, or of the tools by which those were
+    asked that have none, and `parent_call_id` is the call of the last one. Both are empty for the
+    agent at the top of a session.
     """
 
     agent_path: tuple[str, ...] = ()
     parent_call_id: str | None = None
 
-    def below(self, tool_name: str, call_id: str) -> Origin:
-        """The origin of an agent that the call `call_id` of `tool_name` runs."""
-        return Origin(agent_path=(*self.agent_path, tool_name), parent_call_id=call_id)
+    def below(self, name: str, call_id: str) -> Origin:
+        """The origin of the agent `name` that the call `call_id` runs."""
+        return Origin(agent_path=(*self.agent_path, name), parent_call_id=call_id)
 
 
 TOP = Origin()

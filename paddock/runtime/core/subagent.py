@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from paddock.runtime.core.approval import ApprovalCallback, ToolApprovalItem
+    from paddock.runtime.core.budget import Budget
     from paddock.runtime.core.cancellation import CancelCheck
     from paddock.runtime.core.events import RunStatus
 
@@ -28,12 +29,14 @@ class AgentTask:
     Without an `agent` it is the calling agent again: model, profile, tools, secrets, sandbox.
     With one it has only what its definition says. `system_prompt` replaces that of either. With
     `full_context` it knows the conversation up to the call. An `approval_callback` is asked
-    instead of the caller's; `cancel_check` ends it early. It lacks the tools `without`.
+    instead of the caller's; `cancel_check` ends it early. It lacks the tools `without`. In agent
+    paths it is called `name`, or by the tool. It may use up `budget`, and no more than the caller.
     """
 
     instruction: str
     call_id: str
     tool_name: str
+    name: str | None = None
     agent: AgentDefinition | None = None
     system_prompt: str | None = None
     full_context: bool = False
@@ -41,6 +44,7 @@ class AgentTask:
     without: frozenset[str] = frozenset()
     approval_callback: ApprovalCallback | None = None
     cancel_check: CancelCheck | None = None
+    budget: Budget | None = None
 
     @property
     def shares_sandbox(self) -> bool:

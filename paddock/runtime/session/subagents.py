@@ -18,6 +18,7 @@ from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.approvals.oversight import Oversight
 from paddock.runtime.conversation.results import RunResult, run_usage
 from paddock.runtime.conversation.state import State
+from paddock.runtime.core.budget import Budget, UsageMeter
 from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.core.events import ChildModelFinished, ModelFinished
 from paddock.runtime.core.reach import require_out_of_reach
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.core.emitter import Emitter, Envelope
     from paddock.runtime.core.model import Message
     from paddock.runtime.core.subagent import AgentTask
@@ -94,13 +94,13 @@ class AgentRunner:
             agent,
             state=_state(conversation(parts.state.messages) if task.full_context else []),
             client=await parts.resources.connect() if agent.endpoint == self.endpoint else None,
-            budget=self.meter,
+            budget=UsageMeter(task.budget or Budget(), parent=self.meter),
             secrets=parts.resources.secrets.lent_to(
                 agent, whole=task.agent is None, shared=task.shares_sandbox
             ),
             sandbox=parts.resources.sandbox if task.shares_sandbox else None,
         )
-        session.origin = self.out.origin.below(task.tool_name, task.call_id)
+        session.origin = self.out.origin.below(task.name or task.tool_name, task.call_id)
         session.sinks = [_RunAbove(self.out, task.call_id)]
         session.oversight = Oversight(task, parts.rules, self._asking)
         if settings.approval_wait:  # without, nobody could resume what waits
