@@ -63,15 +63,17 @@ from .network import (
 from .process import CommandFinished as CommandFinished
 from .redaction import Redactor as Redactor
 from .runtime.agents.agent import Agent as Agent
-from .runtime.service.runtime import (
-    AgentRuntime as AgentRuntime,
+from .runtime.create import (
     close_runtime as close_runtime,
     create_runtime as create_runtime,
+    start_runtime as start_runtime,
+)
+from .runtime.service.runtime import (
+    AgentRuntime as AgentRuntime,
     dispatch_prompt as dispatch_prompt,
     reconfigure_runtime as reconfigure_runtime,
     run_prompt as run_prompt,
     session_usage as session_usage,
-    start_runtime as start_runtime,
 )
 from .runtime.approvals.directory_store import DirectoryApprovalStore as DirectoryApprovalStore
 from .runtime.approvals.policies import (

@@ -11,7 +11,7 @@ import contextlib
 import os
 import uuid
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Never, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from paddock._concurrency import finish
 from paddock.errors import ConfigError, SessionError
@@ -49,19 +49,6 @@ __all__ = [
     "session_usage",
     "start_runtime",
 ]
-
-_OF_A_SPEC = (
-    "tool_bindings",
-    "services",
-    "approval_predicates",
-    "action_dispatcher",
-    "event_hooks",
-    "data_environment",
-    "target_database_url",
-    "testing",
-    "interpreter",
-)
-"""The keywords of a runtime that is made from a specification of several agents."""
 
 
 @dataclass(kw_only=True)
@@ -110,24 +97,8 @@ def create_runtime(
     session: Session | None = None,
     approval_callback: ApprovalCallback | None = None,
     cancel_check: CancelCheck | None = None,
-    **others: Never,
 ) -> AgentRuntime:
-    """A runtime for an agent that is told `system_prompt`.
-
-    `session` goes on with its own history, agent and system prompt, and stays the caller's
-    to close; of the tools of its agent, ``delegate`` is taken away if `options` say so. The
-    runtime's options then have the profile and the working directory of its agent, and,
-    where `options` are not given, its `auto_approve`.
-    `approval_callback` is asked when a call needs approval; without one the callback of
-    `session` is, if it has one, and otherwise `options.auto_approve` approves all or rejects
-    all, or `options.approval_store` is where requests wait. `cancel_check` also takes the place
-    of the session's only if it is given. Telemetry is kept from `start_runtime` on, where a team
-    and a project are known.
-
-    Raises `ConfigError` for a profile that is none, and for `secrets` or a `budget` with a
-    session that is there already; and `ObservabilityInitializationError`.
-    """
-    _check_form(system_prompt, others)
+    """Return a runtime for an agent that is told `system_prompt`; see `create.create_runtime`."""
     owned = session is None
     if session is None:
         options = _named(RuntimeOptions() if options is None else options)
@@ -155,21 +126,6 @@ def create_runtime(
         observability=_observability(session, options),
         _owns_session=owned,
     )
-
-
-def _check_form(system_prompt: object, others: Mapping[str, object]) -> None:
-    """Raise `TypeError` for a call that is not of this form, told apart by the first argument."""
-    if foreign := [name for name in others if name in _OF_A_SPEC]:
-        raise TypeError(
-            f"create_runtime(system_prompt, *, options, session, approval_callback, cancel_check) "
-            f"has no {', '.join(foreign)}; that is of create_runtime(spec, *, "
-            f"{', '.join(_OF_A_SPEC)})"
-        )
-    if others:
-        raise TypeError(f"create_runtime() has no {', '.join(others)}")
-    if not isinstance(system_prompt, str):
-        kind = type(system_prompt).__name__
-        raise TypeError(f"create_runtime() takes the text of a system prompt, not a {kind}")
 
 
 def _observability(session: Session, options: RuntimeOptions) -> Observability | None:
@@ -271,10 +227,7 @@ def _reject_all(name: str, arguments: dict[str, Any]) -> bool:
 
 
 async def start_runtime(runtime: AgentRuntime) -> None:
-    """Begin to keep telemetry, where there is some. Idempotent.
-
-    Raises `ObservabilityInitializationError` if it has no place to go to.
-    """
+    """Begin to keep telemetry, where there is some; see `create.start_runtime`."""
     if runtime.observability is not None:
         await runtime.observability.start()
 
@@ -344,15 +297,7 @@ def dispatch_prompt(
 
 
 async def close_runtime(runtime: AgentRuntime, status: str = "completed") -> None:
-    """Cancel what runs, take the sandbox down, and end the telemetry with `status`, which is
-    one that `RunResult` may have. A session that the runtime was given is left as it is, a
-    run of it and its sandbox included.
-
-    Idempotent, and fine for a runtime that was never started. A prompt that is run later
-    makes a new sandbox, which closing once more takes down. Runs to its end if cancelled; in a
-    callback or a tool of a run it is as `Session.close` there.
-    Raises `ValueError`, with nothing closed, for a status that is none.
-    """
+    """Close what the runtime has made; see `create.close_runtime`."""
     _check_status(status)
     if runtime.session.is_inside_run:
         await _close(runtime, status)

@@ -92,7 +92,7 @@ def test_a_runtime_is_made_without_a_loop_and_leaves_the_callers_options_alone()
     with pytest.raises(ConfigError):
         create_runtime("x", options=RuntimeOptions(profile="nothing"))
     with pytest.raises(TypeError):
-        create_runtime("x", options)  # type: ignore[call-arg]
+        create_runtime("x", options)  # type: ignore[call-overload]
 
 
 @pytest.mark.rows("O-8")

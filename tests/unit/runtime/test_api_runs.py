@@ -195,12 +195,17 @@ def test_an_agent_of_a_given_session_is_never_given_the_delegate_tool_unasked() 
 
 def test_a_call_of_another_form_says_which_forms_there_are() -> None:
     create: Any = create_runtime
-    with pytest.raises(TypeError, match=r"system_prompt, .* has no testing; .*\(spec, \*, tool_b"):
+    with pytest.raises(TypeError, match=r"system_prompt, .* has no testing; .*\(spec, \*, inter"):
         create("x", testing={})
     with pytest.raises(TypeError, match="has no colour"):
         create("x", colour="red")
-    with pytest.raises(TypeError, match="the text of a system prompt, not a dict"):
-        create({"agents": []})
+    with pytest.raises(TypeError, match=r"spec, .* has no options; .*\(system_prompt, \*, opt"):
+        create({"agents": []}, options=None)
+    with pytest.raises(TypeError, match="a system prompt or a RuntimeSpec, not a int"):
+        create(5)
+    with pytest.raises(TypeError, match="one argument before its keywords"):
+        create()
+    assert create(system_prompt="x").profile_name == "readonly"
 
 
 # -------------------------------------------------------------- runs that are waited for

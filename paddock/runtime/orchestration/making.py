@@ -1,0 +1,126 @@
+"""Making a runtime of its specification: all that can be wrong is said here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from paddock.runtime.orchestration.context import check_services
+from paddock.runtime.orchestration.interpreters import (
+    Interpreter,
+    Mock,
+    Models,
+    Noop,
+    Scripted,
+    TestingConfig,
+)
+from paddock.runtime.orchestration.policy import predicates_of, warn_about_ungated_tools
+from paddock.runtime.orchestration.providers import (
+    ANTHROPIC,
+    OPENAI_COMPATIBLE,
+    ProviderModel,
+    check_providers,
+    model_of,
+)
+from paddock.runtime.orchestration.runtime import Runtime
+from paddock.runtime.orchestration.spec import RuntimeSpec
+from paddock.runtime.orchestration.store import TenantStore, open_store
+from paddock.runtime.orchestration.team import Team
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from paddock.runtime.core.model import ModelClient
+    from paddock.runtime.orchestration.spec import ToolApprovalPredicate
+    from paddock.runtime.orchestration.stream import EventHook
+
+__all__ = ["make_runtime"]
+
+APPROVAL_TTL = 24 * 3600.0
+"""Seconds for which an approval waits for somebody to answer: a day, as people work."""
+
+_NEEDS = {"anthropic": ANTHROPIC, "openai": OPENAI_COMPATIBLE}
+"""The providers that the interpreters of this name need."""
+
+
+def make_runtime(
+    spec: RuntimeSpec | Mapping[str, Any],
+    *,
+    interpreter: str | ModelClient = "noop",
+    testing: TestingConfig | Mapping[str, Any] | None = None,
+    services: Mapping[str, Any] | None = None,
+    data_environment: Mapping[str, Any] | None = None,
+    action_dispatcher: Callable[..., Any] | None = None,
+    approval_predicates: Mapping[str, ToolApprovalPredicate] | None = None,
+    event_hooks: Sequence[EventHook] = (),
+    store: str = "memory:",
+    approval_ttl: float = APPROVAL_TTL,
+) -> Runtime:
+    """See `create_runtime`."""
+    spec = spec if isinstance(spec, RuntimeSpec) else RuntimeSpec.model_validate(spec)
+    if data_environment is not None:
+        raise ValueError("data_environment is not built yet")
+    check_providers(spec)
+    _check_handlers(spec)
+    models = {name: ProviderModel(name, each) for name, each in spec.providers.items()}
+    team = Team(
+        spec=spec,
+        store=TenantStore(open_store(store), spec.tenant.resource_id),
+        interpreters=_interpreters(spec, interpreter, testing, models),
+        predicates=predicates_of(spec, approval_predicates),
+        services=check_services(services),
+        approval_ttl=approval_ttl,
+    )
+    warn_about_ungated_tools(spec)
+    return Runtime(team, models=list(models.values()), hooks=_hooks(event_hooks))
+
+
+def _interpreters(
+    spec: RuntimeSpec,
+    interpreter: str | ModelClient,
+    testing: TestingConfig | Mapping[str, Any] | None,
+    models: Mapping[str, ProviderModel],
+) -> dict[str, Interpreter]:
+    """Return what answers each agent."""
+    if testing is not None:
+        config = TestingConfig.of(testing)
+        if interpreter != "noop":
+            raise ValueError(f"testing= and interpreter={interpreter!r} exclude each other")
+        return {agent.name: Mock(config.mock_response) for agent in spec.agents}
+    match interpreter:
+        case "noop":
+            return {agent.name: Noop() for agent in spec.agents}
+        case "scripted":
+            return {agent.name: Scripted() for agent in spec.agents}
+        case "anthropic" | "openai":
+            needed = _NEEDS[interpreter]
+            if needed not in spec.providers:
+                raise ValueError(
+                    f"interpreter={interpreter!r} needs the provider {needed!r} in "
+                    "define_runtime(providers=)"
+                )
+            return {agent.name: Models(models[str(model_of(agent)[0])]) for agent in spec.agents}
+        case str():
+            raise ValueError(
+                f"interpreter={interpreter!r}: give 'noop', 'scripted', 'anthropic', 'openai' or "
+                "a ModelClient"
+            )
+    if not callable(getattr(interpreter, "stream", None)):
+        raise TypeError(f"interpreter: give a name or a ModelClient, not {interpreter!r}")
+    return {agent.name: Models(interpreter) for agent in spec.agents}
+
+
+def _check_handlers(spec: RuntimeSpec) -> None:
+    for agent in spec.agents:
+        for tool in agent.tools:
+            if tool.handler is None:
+                raise ValueError(
+                    f"agent {agent.name!r}: the tool {tool.name!r} has no handler; bind one"
+                )
+
+
+def _hooks(given: Sequence[EventHook] | EventHook | None) -> Sequence[EventHook]:
+    hooks = [given] if callable(given) else list(given or ())
+    for hook in hooks:
+        if not callable(hook):
+            raise TypeError(f"event_hooks: {hook!r} is not a function")
+    return hooks

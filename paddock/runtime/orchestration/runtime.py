@@ -1,0 +1,127 @@
+"""The handle of a multi-agent runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING, Self
+
+from paddock._concurrency import finish
+from paddock.errors import SessionError
+from paddock.runtime.orchestration.drive import drive, error_event
+from paddock.runtime.orchestration.run import TeamRun
+from paddock.runtime.orchestration.stream import EventStream, Outlet
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from paddock.runtime.orchestration.providers import ProviderModel
+    from paddock.runtime.orchestration.spec import AgentSpec, RuntimeSpec
+    from paddock.runtime.orchestration.stream import EventHook
+    from paddock.runtime.orchestration.team import Team
+
+__all__ = ["Runtime"]
+
+
+class Runtime:
+    """The agents of a `RuntimeSpec`, ready to be prompted. See `create_runtime`.
+
+    Use it as ``async with``, which ends its runs and all that they use. Without that, what a run
+    uses ends with its stream. For one event loop.
+    """
+
+    def __init__(
+        self, team: Team, *, models: Sequence[ProviderModel], hooks: Sequence[EventHook] = ()
+    ) -> None:
+        self._team = team
+        self._models = models
+        self._hooks = tuple(hooks)
+        self._active: dict[asyncio.Task[object], Outlet] = {}
+        self._is_entered = False
+        self._is_closed = False
+
+    @property
+    def spec(self) -> RuntimeSpec:
+        return self._team.spec
+
+    def query(self, prompt: str, thread_id: str) -> EventStream:
+        """Have the coordinator answer `prompt`, and return the events to iterate.
+
+        The thread remembers its earlier prompts. Nothing runs before the first event is asked for.
+        """
+        return self._stream(self.spec.coordinator, prompt, thread_id, _NO_COORDINATOR)
+
+    def run_specialist(self, name: str, prompt: str, thread_id: str | None = None) -> EventStream:
+        """Have the specialist `name` answer `prompt`, without the coordinator."""
+        specialists = [each for each in self.spec.agents if each.role == "specialist"]
+        agent = next((each for each in specialists if each.name == name), None)
+        known = ", ".join(each.name for each in specialists) or "none"
+        told = error_event(
+            f"there is no specialist {name!r}; there are {known}", "unknown_specialist"
+        )
+        return self._stream(agent, prompt, thread_id or uuid.uuid4().hex, told)
+
+    async def aclose(self) -> None:
+        """Cancel what runs, and close all that the runtime has opened. Idempotent."""
+        self._is_closed = True
+        await finish(self._close())
+
+    async def __aenter__(self) -> Self:
+        self._is_entered = True
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.aclose()
+
+    async def _close(self) -> None:
+        for outlet in self._active.values():
+            outlet.cancel("the runtime was closed")
+        if self._active:
+            await asyncio.wait(self._active)
+        await self._release()
+        await self._team.store.store.aclose()
+
+    async def _release(self) -> None:
+        for model in self._models:
+            await model.aclose()
+
+    def _stream(
+        self, agent: AgentSpec | None, prompt: str, thread_id: str, otherwise: dict[str, object]
+    ) -> EventStream:
+        _require_text(prompt, "prompt")
+        _require_text(thread_id, "thread_id")
+        outlet = Outlet(hooks=self._hooks)
+        run = TeamRun(run_id=uuid.uuid4().hex, thread_id=thread_id, team=self._team, outlet=outlet)
+
+        async def work() -> None:
+            if agent is None:
+                await outlet.emit(otherwise)
+            else:
+                await drive(run, agent, prompt)
+
+        return EventStream(run.run_id, outlet, lambda: self._active_while(outlet, work))
+
+    async def _active_while(self, outlet: Outlet, work: Callable[[], Awaitable[None]]) -> None:
+        if self._is_closed:
+            raise SessionError("the runtime is closed")
+        task = asyncio.current_task()
+        assert task is not None, "async code runs in a task"
+        self._active[task] = outlet
+        try:
+            await work()
+        finally:
+            del self._active[task]
+            if not self._active and not self._is_entered:
+                await finish(self._release())
+
+
+def _require_text(value: object, name: str) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: give a text, not {type(value).__name__}")
+    if not value.strip():
+        raise ValueError(f"{name}: give a text that says something, not {value!r}")
+
+
+_NO_COORDINATOR = error_event(
+    "this runtime has no coordinator; define one, or use run_specialist", "no_coordinator"
+)

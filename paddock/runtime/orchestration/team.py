@@ -1,0 +1,113 @@
+"""The agents of a runtime, as agents of the core."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from paddock.runtime.agents.agent import Agent
+from paddock.runtime.agents.config import AgentConfig
+from paddock.runtime.conversation.records import usage_of
+from paddock.runtime.orchestration.policy import ToolApprovals
+from paddock.runtime.orchestration.providers import model_of
+from paddock.runtime.orchestration.summaries import usage_fields
+from paddock.runtime.orchestration.tools import CallAgent, PythonTool
+from paddock.runtime.tools.registry import ToolRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from paddock.runtime.core.approval import ApprovalPolicy, ProposedCall
+    from paddock.runtime.core.tool import ToolInvocation
+    from paddock.runtime.orchestration.interpreters import Interpreter
+    from paddock.runtime.orchestration.run import TeamRun
+    from paddock.runtime.orchestration.spec import AgentSpec, RuntimeSpec, ToolApprovalPredicate
+    from paddock.runtime.orchestration.store import TenantStore
+    from paddock.runtime.tools.base import ToolHandler
+
+__all__ = ["Team"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Team:
+    """What all runs of a runtime have in common. `interpreters` answer its agents, by name."""
+
+    spec: RuntimeSpec
+    store: TenantStore
+    interpreters: Mapping[str, Interpreter]
+    predicates: Mapping[str, ToolApprovalPredicate] = field(default_factory=dict)
+    services: Mapping[str, Any] = field(default_factory=dict)
+    references: Any = None
+    approval_ttl: float | None = None
+    _registries: dict[str, ToolRegistry] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for agent in self.spec.agents:
+            self._registries[agent.name] = ToolRegistry(self._tools(agent))
+
+    def interpreter(self, name: str) -> Interpreter:
+        """Return what answers the agent `name`."""
+        return self.interpreters[name]
+
+    def agent(self, name: str, run: TeamRun) -> Agent:
+        """Return the agent `name`, for one run."""
+        spec = self.spec_of(name)
+        config = AgentConfig(
+            system_prompt=_as_text(spec.system_prompt),
+            model=model_of(spec)[1],
+            auto_approve=False,
+            on_refusal="continue",
+        )
+        agent = Agent(config, model=self.interpreter(name).client(run))
+        return agent.copy(registry=self._registries[name])
+
+    def spec_of(self, name: str) -> AgentSpec:
+        spec = self.spec.agent(name)
+        assert spec is not None, "routes and entries are checked before"
+        return spec
+
+    def policy(self) -> ApprovalPolicy:
+        """Return which calls need an approval, whichever agent makes them."""
+        return _Policies(
+            {
+                agent.name: ToolApprovals(spec=self.spec, agent=agent, predicates=self.predicates)
+                for agent in self.spec.agents
+            }
+        )
+
+    async def call_agent(self, name: str, prompt: str, invocation: ToolInvocation) -> Any:
+        """Have the agent `name` answer `prompt` for the agent that makes this call."""
+        run: TeamRun = invocation.context.deps
+        agent = self.agent(name, run)
+        bracket = {"type": "tool-agent", "agentName": name, "toolInvocationId": uuid.uuid4().hex}
+        await run.emit(bracket | {"state": "call"})
+        report = await invocation.context.run_agent(prompt, name=name, agent=agent)
+        await run.emit(bracket | {"state": "result"})
+        usage = usage_fields(usage_of(report.usage))
+        data = {"agentName": name, "model": agent.config.model, "usage": usage}
+        await run.emit({"type": "data-tool-agent", "data": data})
+        if report.status != "completed":
+            because = f": {report.reason}" if report.reason else ""
+            return {"error": f"the agent {name!r} did not finish ({report.status}{because})"}
+        return {"agent": name, "response": report.text}
+
+    def _tools(self, agent: AgentSpec) -> list[ToolHandler]:
+        makers = {CallAgent.name: CallAgent}
+        given = [makers[name](agent) for name in agent.builtin_tools() if name in makers]
+        return [*given, *map(PythonTool, agent.tools)]
+
+
+@dataclass(frozen=True)
+class _Policies:
+    """Asks the policy of the agent that makes a call."""
+
+    policies: Mapping[str, ApprovalPolicy]
+
+    async def requires_approval(self, call: ProposedCall) -> bool:
+        return await self.policies[call.agent_path[-1]].requires_approval(call)
+
+
+def _as_text(prompt: str) -> str:
+    """Return `prompt` so that a configuration takes it for a text, and not for a file's name."""
+    return f"{prompt}\n" if not prompt or prompt.endswith(".md") else prompt

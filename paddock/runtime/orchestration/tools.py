@@ -1,0 +1,158 @@
+"""The tools of a runtime's agents, as handlers of the core's tools: Python tools, and what agents
+have by their roles."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+import json
+from abc import abstractmethod
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from paddock._logs import get_logger
+from paddock.errors import ConfigError, PaddockError
+from paddock.runtime.core.calling import is_async
+from paddock.runtime.core.response_format import schema_validator
+from paddock.runtime.core.threads import run_in_thread
+from paddock.runtime.core.tool import InvalidCall, ToolOutput
+from paddock.runtime.orchestration.context import ToolContext
+from paddock.runtime.tools.arguments import fit_arguments, object_schema
+from paddock.runtime.tools.base import ToolHandler
+from paddock.runtime.tools.child import ChildTool
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+
+    from paddock.runtime.core.tool import ToolInvocation
+    from paddock.runtime.orchestration.run import TeamRun
+    from paddock.runtime.orchestration.spec import AgentSpec, ToolSpec
+
+__all__ = ["CallAgent", "PythonTool", "RuntimeTool"]
+
+MAX_PROBLEMS = 5
+"""Faults of a value that a message lists: more are seldom read."""
+
+_log = get_logger(__name__)
+
+
+class RuntimeTool(ToolHandler):
+    """A tool whose result is JSON, or ``{"error": ...}``, and is in the stream as it is."""
+
+    @abstractmethod
+    async def work(self, arguments: dict[str, Any], invocation: ToolInvocation) -> Any:
+        """Do it, and return the result. What this raises is the result's error."""
+
+    async def handle(self, invocation: ToolInvocation) -> ToolOutput:
+        run: TeamRun = invocation.context.deps
+        try:
+            result = await self.work(invocation.arguments, invocation)
+        except InvalidCall:
+            raise
+        except Exception as error:
+            _log.debug("tool %s failed", self.name, exc_info=True)
+            result = {"error": _told(error)}
+        except SystemExit as error:
+            result = {"error": f"it called sys.exit({error.code!r})"}
+        result = invocation.context.redactor.value(result)
+        run.results[invocation.context.session_id, invocation.call_id] = result
+        failed = isinstance(result, dict) and "error" in result
+        return ToolOutput(content=_text(result), success=not failed)
+
+
+class PythonTool(RuntimeTool):
+    """A tool of the user's: a `ToolSpec` with its handler."""
+
+    def __init__(self, spec: ToolSpec) -> None:
+        assert spec.handler is not None, "checked when the runtime was made"
+        self.name = spec.name
+        self.description = spec.description
+        self.parameters = spec.input_schema
+        self._handler = spec.handler
+        self._input = _validator(spec.input_schema, f"tool {spec.name!r}: input_schema")
+        self._output = (
+            None
+            if spec.output_schema is None
+            else _validator(spec.output_schema, f"tool {spec.name!r}: output_schema")
+        )
+
+    def read_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        fitted = fit_arguments(self.parameters, arguments)
+        if problems := _problems(self._input, fitted):
+            raise InvalidCall(problems)
+        return copy.deepcopy(fitted)  # the handler may change it, and events have it too
+
+    async def work(self, arguments: dict[str, Any], invocation: ToolInvocation) -> Any:
+        context = invocation.context
+        result = _plain(await self._call(arguments, ToolContext(context.deps, context)))
+        if self._output is not None and (problems := _problems(self._output, result)):
+            return {"error": f"the result does not fit the tool's output_schema: {problems}"}
+        return result
+
+    async def _call(self, arguments: dict[str, Any], context: ToolContext) -> Any:
+        try:
+            if is_async(self._handler):
+                return await self._handler(arguments, context)
+            result = await run_in_thread(
+                lambda: self._handler(arguments, context), name=f"tool {self.name}"
+            )
+            return await result if inspect.isawaitable(result) else result
+        except asyncio.CancelledError:
+            context.give_up()
+            raise
+
+
+class CallAgent(RuntimeTool, ChildTool):
+    """Has another agent answer a prompt, along the routes of the agent `caller`."""
+
+    name = "call_agent"
+    description = "Have another agent work on a prompt, and return its answer."
+
+    def __init__(self, caller: AgentSpec) -> None:
+        self._routes = caller.routes
+        self.parameters = object_schema(
+            required=["agent", "prompt"],
+            agent={"type": "string", "description": f"One of {', '.join(caller.routes)}."},
+            prompt={"type": "string", "description": "What the agent is to do."},
+        )
+
+    async def work(self, arguments: dict[str, Any], invocation: ToolInvocation) -> Any:
+        name, prompt = arguments["agent"], arguments["prompt"]
+        if name not in self._routes:
+            known = ", ".join(self._routes) or "none"
+            raise ConfigError(f"there is no route to an agent {name!r}; the routes are {known}")
+        if not prompt.strip():
+            raise ConfigError("the prompt is empty: say what the agent is to do")
+        run: TeamRun = invocation.context.deps
+        return await run.team.call_agent(name, prompt, invocation)
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, PaddockError) else f"{type(error).__name__}: {error}"
+
+
+def _validator(schema: dict[str, Any], source: str) -> Validator:
+    return schema_validator(schema, source=source)
+
+
+def _problems(validator: Validator, value: Any) -> str:
+    """Return what is wrong with `value`; empty if nothing is."""
+    found = islice(validator.iter_errors(value), MAX_PROBLEMS)
+    return "; ".join(f"{each.json_path}: {each.message}" for each in found)
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` as JSON has it; raise `TypeError` if it cannot be."""
+    from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+    try:
+        plain = to_jsonable_python(value)
+        json.dumps(plain, allow_nan=False)
+    except (PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"the tool returned what JSON cannot hold: {error}") from None
+    return plain
+
+
+def _text(result: Any) -> str:
+    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
