@@ -12,7 +12,7 @@ to stdout and the other to stderr is not joined.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, TypeVar, overload
 
@@ -30,6 +30,9 @@ MOST = 8 * 1024
 
 MAX_DEPTH = 100
 """Levels of a value that are looked through; what is below is left out."""
+
+MARK = "[secret NAME]"
+"""What is put in place of a secret."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _TOO_DEEP = "..."
@@ -99,6 +102,19 @@ class Redactor:
 
     def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
         self._secrets = frozenset(Secrets(secrets).items())
+        self._mark = MARK
+
+    @classmethod
+    def marking(cls, values: Iterable[str], mark: str) -> Redactor:
+        """Return one that puts `mark` for each of `values`, which have no names.
+
+        Of one that is shorter than `LEAST` bytes or longer than `MOST` only the value itself is
+        found, not its encodings. White space alone is no secret.
+        """
+        made = cls()
+        made._secrets = frozenset(("", value) for value in values if value.strip())
+        made._mark = mark
+        return made
 
     def __repr__(self) -> str:
         return f"Redactor({', '.join(sorted({name for name, _ in self._secrets}))})"
@@ -119,7 +135,7 @@ class Redactor:
         if more <= self._secrets:
             return self
         both = Redactor()
-        both._secrets = self._secrets | more
+        both._secrets, both._mark = self._secrets | more, self._mark
         return both
 
     @cached_property
@@ -134,7 +150,8 @@ class Redactor:
     def _words(self) -> dict[bytes, str]:
         """What is looked for; of names with one value the first of the alphabet counts."""
         ordered = sorted(self._secrets, reverse=True)
-        return {word: name for name, value in ordered for word in spellings(value)}
+        spelt = spellings if self._mark is MARK else _spelt_where_it_is_telling
+        return {word: name for name, value in ordered for word in spelt(value)}
 
     def data(self, data: bytes) -> bytes:
         """`data` without secrets."""
@@ -190,7 +207,7 @@ class Redactor:
 
     def stream(self) -> Stream:
         """For bytes that come in pieces."""
-        return Stream(self._automaton if self else None)
+        return Stream(self._automaton if self else None, self._mark)
 
     def text_stream(self) -> TextStream:
         """For text that comes in pieces."""
@@ -216,6 +233,11 @@ class Redactor:
         return stream.feed(data) + stream.close()
 
 
+def _spelt_where_it_is_telling(value: str) -> frozenset[bytes]:
+    data = _encoded(value)
+    return spellings(value) if LEAST <= len(data) <= MOST else frozenset({data})
+
+
 class Stream:
     """Bytes in, bytes without secrets out; how they are cut into pieces does not matter.
 
@@ -223,8 +245,9 @@ class Stream:
     has in its longest encoding. Without an automaton there are no secrets.
     """
 
-    def __init__(self, automaton: Automaton | None) -> None:
+    def __init__(self, automaton: Automaton | None, mark: str = MARK) -> None:
         self._automaton = automaton
+        self._mark = mark
         self._state = ROOT
         self._held = b""
         self._places: list[tuple[int, int, str]] = []
@@ -268,7 +291,7 @@ class Stream:
                 kept.append((begin - settled, end - settled, name))
                 continue
             if begin >= 0:
-                told += (buffer[place:begin], f"[secret {name}]".encode())
+                told += (buffer[place:begin], self._mark.replace("NAME", name).encode())
             place = end
             if end > settled:
                 kept.append((-1, end - settled, name))
