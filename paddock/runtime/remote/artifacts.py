@@ -1,0 +1,332 @@
+"""Artifacts of a run: which files are new, where the client wants them, and that they arrive.
+
+The folders are read when the request begins and once more before its end, so nothing depends on
+an event or on a moment. Each file is known by its path, never by its name alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import mimetypes
+import os
+import posixpath
+import stat
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from paddock.runtime.remote.failures import RequestFailed
+from paddock.runtime.remote.folders import Change, FileState, Reading, changes, read_folder
+from paddock.runtime.remote.messages import ArtifactUploadFailedMessage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    import httpx
+
+    from paddock.runtime.remote.frames import RunFrames
+    from paddock.runtime.remote.messages import ArtifactUploadResponseMessageInterface
+    from paddock.runtime.remote.settings import ServerSettings
+
+__all__ = ["Artifact", "Artifacts"]
+
+MAX_ARTIFACT = 5 * 1024**3
+"""Bytes of one artifact: what stores take in one request."""
+MAX_ASKED = 16
+"""Artifacts that are asked for and not answered at a time: a client answers one after another."""
+MAX_UPLOADS = 8
+"""Uploads at a time: more do not make one connection to a store faster."""
+PIECE = 256 * 1024
+"""Bytes that are read at a time."""
+MAX_LISTED = 1000
+"""Artifacts and changes that the metadata names; all are counted."""
+RETRIED = frozenset({408, 425, 429})
+"""Answers of a store, beside 5xx, after which the same upload may succeed."""
+
+Status = Literal["uploaded", "failed", "unanswered", "ignored_too_big"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Artifact:
+    """A file on its way out. `names` are what the client was told: without secrets, and unique."""
+
+    path: str
+    relative_path: str
+    size: int = 0
+    sha256: str = ""
+    status: Status | None = None
+    error: str | None = None
+    names: tuple[str, str] = ("", "")
+    answer: asyncio.Future[tuple[str, str]] = field(repr=False, default_factory=asyncio.Future)
+
+    def told(self) -> dict[str, Any]:
+        """Return what the metadata of the terminal message says of it."""
+        found = {
+            "path": self.path,
+            "relative_path": self.relative_path,
+            "size": self.size,
+            "sha256": self.sha256,
+            "status": self.status,
+        }
+        return found if self.error is None else {**found, "error": self.error}
+
+
+class Artifacts:
+    """The artifacts of one run, in `folders`."""
+
+    def __init__(
+        self,
+        folders: Sequence[str],
+        ignore: str | None,
+        frames: RunFrames,
+        settings: ServerSettings,
+    ) -> None:
+        self._folders = list(folders)
+        self._ignore = ignore
+        self._frames = frames
+        self._settings = settings
+        self._before: dict[str, Reading] = {}
+        self._asked: dict[tuple[str, str], Artifact] = {}
+        self._answered_at = 0.0
+        self.all: list[Artifact] = []
+        self.changes: list[Change] = []
+
+    async def begin(self) -> None:
+        """Make the folders, and read how they are now. Raise `RequestFailed` if they cannot be."""
+        for folder in self._folders:
+            try:
+                await asyncio.to_thread(os.makedirs, folder, exist_ok=True)
+                self._before[folder] = await asyncio.to_thread(read_folder, folder, self._ignore)
+            except (OSError, ValueError) as error:
+                why = error.strerror if isinstance(error, OSError) else str(error)
+                raise RequestFailed(f"artifacts_dirs: {folder}: {why}") from error
+
+    async def bring_out(self, extra: Sequence[Artifact] = ()) -> None:
+        """Ask where the files go that are new or changed, and upload them.
+
+        Never raises for a file that does not arrive: it says so in `all`.
+        """
+        wanted = [*await self._new_files(), *extra]
+        if not wanted:
+            return
+        import httpx
+
+        asking, uploading = asyncio.Semaphore(MAX_ASKED), asyncio.Semaphore(MAX_UPLOADS)
+        self._answered_at = time.monotonic()
+        self.all += wanted
+        async with (
+            httpx.AsyncClient(timeout=self._settings.upload_timeout) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for artifact in wanted:
+                group.create_task(self._bring_one(artifact, client, asking, uploading))
+
+    async def _new_files(self) -> list[Artifact]:
+        found = []
+        for folder, before in self._before.items():
+            try:
+                after = await asyncio.to_thread(read_folder, folder, self._ignore)
+            except (OSError, ValueError) as error:
+                found.append(_failed(folder, str(error)))
+                continue
+            changed = changes(folder, before, after)
+            self.changes += changed
+            self._before[folder] = after
+            found += [
+                Artifact(path=each.path, relative_path=each.relative_path, size=each.size)
+                for each in changed
+                if each.kind != "deleted" and each.size
+            ]
+        return found
+
+    # ------------------------------------------------------------------------- asking
+
+    def answer(
+        self, message: ArtifactUploadResponseMessageInterface | ArtifactUploadFailedMessage
+    ) -> bool:
+        """Take an answer; False if nothing was asked for under these names."""
+        artifact = self._asked.pop((message.filename, message.filepath), None)
+        if artifact is None or artifact.answer.done():
+            return False
+        self._answered_at = time.monotonic()
+        if isinstance(message, ArtifactUploadFailedMessage):
+            artifact.answer.set_exception(_Unanswered(message.error))
+        else:
+            artifact.answer.set_result((message.presigned_url, message.content_type))
+        return True
+
+    async def _bring_one(
+        self,
+        artifact: Artifact,
+        client: httpx.AsyncClient,
+        asking: asyncio.Semaphore,
+        uploading: asyncio.Semaphore,
+    ) -> None:
+        if artifact.status is not None:
+            return
+        try:
+            async with asking:
+                url, content_type = await self._ask(artifact)
+            async with uploading:
+                await self._upload(artifact, client, url, content_type)
+            artifact.status = "uploaded"
+        except _Unanswered as error:
+            artifact.status, artifact.error = "unanswered", str(error)
+        except _TooBig as error:
+            artifact.status, artifact.error = "ignored_too_big", str(error)
+        except (_NotUploaded, OSError) as error:
+            artifact.status = "failed"
+            artifact.error = error.strerror if isinstance(error, OSError) else str(error)
+
+    async def _ask(self, artifact: Artifact) -> tuple[str, str]:
+        await self._read(artifact)
+        silence = time.monotonic() - self._answered_at
+        left = min(self._settings.ask_timeout, self._settings.asks_timeout - silence)
+        if left <= 0:
+            raise _Unanswered(f"the client answered nothing for {silence:.0f} s")
+        artifact.names = self._names(artifact)
+        self._asked[artifact.names] = artifact
+        guess, _ = mimetypes.guess_type(artifact.relative_path)
+        self._frames.ask(
+            {
+                "filename": artifact.names[0],
+                "filepath": artifact.names[1],
+                "relative_path": self._frames.redactor.text(artifact.relative_path),
+                "size": artifact.size,
+                "sha256": artifact.sha256,
+                "content_type_guess": guess or "application/octet-stream",
+            }
+        )
+        try:
+            async with asyncio.timeout(left):
+                return await artifact.answer
+        except TimeoutError:
+            raise _Unanswered(f"the client did not answer within {left:.0f} s") from None
+        finally:
+            self._asked.pop(artifact.names, None)
+
+    def _names(self, artifact: Artifact) -> tuple[str, str]:
+        """Return the name and the path that the client is told: two never have the same."""
+        redact = self._frames.redactor.text
+        stem, names = posixpath.basename(artifact.path), set(self._told_names())
+        name, path = redact(stem), redact(artifact.path)
+        count = 1
+        while (name, path) in names:
+            count += 1
+            name, path = f"{redact(stem)}~{count}", f"{redact(artifact.path)}~{count}"
+        return name, path
+
+    def _told_names(self) -> list[tuple[str, str]]:
+        return [each.names for each in self.all if each.names[1]]
+
+    async def _read(self, artifact: Artifact) -> FileState:
+        state, artifact.size, artifact.sha256 = await asyncio.to_thread(_digest, artifact.path)
+        if artifact.size > MAX_ARTIFACT:
+            raise _TooBig(f"it has more than {MAX_ARTIFACT} bytes")
+        return state
+
+    # ---------------------------------------------------------------------- uploading
+
+    async def _upload(
+        self, artifact: Artifact, client: httpx.AsyncClient, url: str, content_type: str
+    ) -> None:
+        """PUT the file until it has arrived as it is. Raise `_NotUploaded`."""
+        failure = ""
+        for pause in (0.0, *self._settings.upload_pauses):
+            await asyncio.sleep(pause)
+            state = await self._read(artifact)
+            failure, may_retry = await self._attempt(artifact, client, url, content_type)
+            if failure:
+                if not may_retry:
+                    break
+            elif await asyncio.to_thread(_state, artifact.path) == state:
+                return
+            else:
+                failure = "it changed while it was uploaded"
+        raise _NotUploaded(failure)
+
+    async def _attempt(
+        self, artifact: Artifact, client: httpx.AsyncClient, url: str, content_type: str
+    ) -> tuple[str, bool]:
+        """Return why an attempt failed, if it did, and whether another may succeed."""
+        import httpx
+
+        headers = {"Content-Type": content_type, "Content-Length": str(artifact.size)}
+        try:
+            async with asyncio.timeout(self._settings.upload_timeout):
+                response = await client.put(
+                    url, content=_pieces(artifact.path, artifact.size), headers=headers
+                )
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError):
+            return "presigned_url is no URL with http or https, or content_type no header", False
+        except TimeoutError:
+            return f"the upload took more than {self._settings.upload_timeout:g} s", True
+        except httpx.HTTPError as error:
+            return f"the store could not be reached: {type(error).__name__}", True
+        if response.is_success:
+            return "", False
+        status = response.status_code
+        told = f"the store answered {status} {response.reason_phrase}".strip()
+        return told, status >= 500 or status in RETRIED
+
+    # -------------------------------------------------------------------------- the end
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what the terminal message says of artifacts, if there are folders."""
+        if not self._folders and not self.all:
+            return {}
+        found: dict[str, Any] = {"artifacts": [each.told() for each in self.all[:MAX_LISTED]]}
+        if len(self.all) > MAX_LISTED:
+            found["artifacts_total"] = len(self.all)
+        return found
+
+    @property
+    def missing(self) -> list[Artifact]:
+        """Those that did not arrive."""
+        return [each for each in self.all if each.status != "uploaded"]
+
+
+class _NotUploaded(Exception):
+    """Says why."""
+
+
+class _Unanswered(Exception):
+    """Says why."""
+
+
+class _TooBig(Exception):
+    """Says how much would have been taken."""
+
+
+def _failed(folder: str, why: str) -> Artifact:
+    return Artifact(path=folder, relative_path="", status="failed", error=why)
+
+
+def _open(path: str) -> int:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FileNotFoundError(0, "it is no regular file any more", path)
+    return fd
+
+
+def _digest(path: str) -> tuple[FileState, int, str]:
+    with open(_open(path), "rb") as file:
+        state, digest, size = FileState.of(os.fstat(file.fileno())), hashlib.sha256(), 0
+        while (piece := file.read(PIECE)) and size <= MAX_ARTIFACT:
+            digest.update(piece)
+            size += len(piece)
+    return state, size, digest.hexdigest()
+
+
+def _state(path: str) -> FileState:
+    return FileState.of(os.stat(path, follow_symlinks=False))
+
+
+async def _pieces(path: str, size: int) -> AsyncIterator[bytes]:
+    """Read so many bytes: what is appended meanwhile is not a part of this request."""
+    with os.fdopen(await asyncio.to_thread(_open, path), "rb") as file:
+        while size and (piece := await asyncio.to_thread(file.read, min(size, PIECE))):
+            size -= len(piece)
+            yield piece

@@ -1,0 +1,134 @@
+"""Files that a request wants in the sandbox before anything runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import posixpath
+import secrets
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from paddock.runtime.remote.failures import RequestFailed
+from paddock.runtime.remote.unpacking import is_archive, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import httpx
+
+    from paddock.runtime.remote.messages import RuntimeEnvironmentDownloadableInterface
+
+__all__ = ["MAX_DOWNLOAD", "download_all", "file_name"]
+
+MAX_DOWNLOAD = 2 * 1024**3
+"""Bytes of one file: more than that belongs into the sandbox's image."""
+PIECE = 256 * 1024
+"""Bytes that are written at a time."""
+CONNECT_TIMEOUT = 30.0
+"""Seconds until a connection stands, and without a byte after that."""
+
+
+async def download_all(
+    wanted: Sequence[RuntimeEnvironmentDownloadableInterface],
+    *,
+    working_dir: str,
+    timeout: float,  # noqa: ASYNC109 - it is one download's, and its error says so
+) -> None:
+    """Download files, one after the other; unpack archives where they are, and remove them.
+
+    If cancelled, nothing of the current one is left. Raises `RequestFailed`, which shows no URL:
+    those have keys in them.
+    """
+    if not wanted:
+        return
+    import httpx
+
+    limits = httpx.Timeout(CONNECT_TIMEOUT)
+    async with httpx.AsyncClient(timeout=limits, follow_redirects=True) as client:
+        for each in wanted:
+            name = file_name(each.download_url)
+            folder = os.path.join(working_dir, each.working_dir)
+            try:
+                async with asyncio.timeout(timeout):
+                    await _download(client, each, folder, name)
+            except TimeoutError:
+                raise RequestFailed(f"Download of {name} took more than {timeout:g} s") from None
+            except httpx.HTTPError as error:
+                kind = type(error).__name__
+                raise RequestFailed(f"Download failed: {name}: {kind}") from error
+            except OSError as error:
+                raise RequestFailed(f"Download failed: {name}: {error.strerror}") from error
+
+
+def file_name(url: str) -> str:
+    """Return the name of the file that `url` is saved as: the last part of its path, decoded.
+
+    Raise `RequestFailed` for one that is no plain name, and for other than HTTP.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise RequestFailed("download_url: it is no URL") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise RequestFailed("download_url: give a URL with http or https")
+    name = unquote(posixpath.basename(parts.path))
+    if name in ("", ".", "..") or "/" in name or "\\" in name or not name.isprintable():
+        raise RequestFailed(f"download_url: its path ends in {name!r}, which is no file name")
+    return name
+
+
+async def _download(
+    client: httpx.AsyncClient,
+    wanted: RuntimeEnvironmentDownloadableInterface,
+    folder: str,
+    name: str,
+) -> None:
+    target = os.path.join(folder, name)
+    beside = os.path.join(folder, f".{secrets.token_hex(8)}.download")
+    await asyncio.to_thread(os.makedirs, folder, exist_ok=True)
+    try:
+        async with client.stream(
+            "GET", wanted.download_url, headers=dict(wanted.headers or {})
+        ) as response:
+            if not response.is_success:
+                told = f"{response.status_code} {response.reason_phrase}".strip()
+                raise RequestFailed(f"Download failed: {told}")
+            digest = await _save(response, beside, name)
+        if wanted.sha256 is not None and digest != wanted.sha256.lower():
+            raise RequestFailed(f"Download failed: {name}: its SHA-256 is {digest}")
+        if is_archive(name):
+            await _unpack(beside, folder, name)
+        else:
+            await asyncio.to_thread(os.replace, beside, target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+
+
+async def _save(response: httpx.Response, path: str, name: str) -> str:
+    """Write the body to `path`; return its SHA-256."""
+    digest, size = hashlib.sha256(), 0
+    file = await asyncio.to_thread(open, path, "xb")
+    with file:
+        async for piece in response.aiter_bytes(PIECE):
+            size += len(piece)
+            if size > MAX_DOWNLOAD:
+                raise RequestFailed(f"Download failed: {name} has more than {MAX_DOWNLOAD} bytes")
+            digest.update(piece)
+            await asyncio.to_thread(file.write, piece)
+    return digest.hexdigest()
+
+
+async def _unpack(archive: str, folder: str, name: str) -> None:
+    """Unpack where it is, all of it or nothing. A cancellation waits for the thread."""
+    working = asyncio.ensure_future(asyncio.to_thread(unpack, archive, folder, name))
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        raise
+    except ValueError as error:
+        raise RequestFailed(f"Download failed: {name}: {error}") from error

@@ -1,0 +1,99 @@
+"""How runs ended, on disk, for clients that lost their connection and servers that restart."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import stat
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from paddock.runtime.remote.framelog import FrameLog
+
+__all__ = ["Endings"]
+
+_RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Endings:
+    """Files of a directory that only this user can read. What they have holds no secrets.
+
+    Without a `folder` one is made in the directory for temporary files, by the user's id. It is
+    made when it is first needed. All methods block.
+    """
+
+    def __init__(self, folder: str | None, *, kept: float) -> None:
+        name = f"paddock-serve-{os.getuid()}"
+        self._folder = Path(folder or os.path.join(tempfile.gettempdir(), name))
+        self._kept = kept
+        self._is_ready = False
+
+    def save(self, run_id: str, log: FrameLog) -> None:
+        """Keep the last frame of a run."""
+        found = log.after(log.last - 1)
+        if found is not None:
+            self._write(f"{run_id}.json", json.dumps(found))
+
+    def load(self, run_id: str) -> tuple[int, str] | None:
+        """Return the last frame of a run and its number, if it is kept."""
+        path = self._folder / f"{run_id}.json"
+        if not _RUN_ID.fullmatch(run_id) or not _is_private(self._folder):
+            return None
+        try:
+            number, text = json.loads(path.read_text())
+        except (OSError, ValueError):
+            return None
+        return number, text
+
+    def save_text(self, text: str) -> str:
+        """Keep what is too long for a frame; return the path of the file."""
+        return str(self._write(f"result-{uuid.uuid4()}.json", text))
+
+    def _write(self, name: str, text: str) -> Path:
+        self._prepare()
+        path = self._folder / name
+        beside = path.with_suffix(".new")
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with open(fd, "w") as file:
+            file.write(text)
+        beside.replace(path)
+        return path
+
+    def _prepare(self) -> None:
+        if not self._is_ready:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not _is_private(self._folder):  # another user's, who could read and forge
+                self._folder = Path(tempfile.mkdtemp(prefix="paddock-serve-"))
+            self._is_ready = True
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        oldest = time.time() - self._kept
+        for path in self._folder.glob("*-*-*-*-*.json"):
+            if not _RUN_ID.fullmatch(path.stem):
+                continue  # a result, which somebody may want later
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+
+    def close(self) -> None:
+        """Remove the directory if nothing is kept."""
+        if self._is_ready:
+            self._remove_old()
+            with contextlib.suppress(OSError):  # something is kept
+                self._folder.rmdir()
+
+
+def _is_private(folder: Path) -> bool:
+    try:
+        info = folder.lstat()
+    except OSError:
+        return False
+    is_own = info.st_uid == os.getuid() and stat.S_ISDIR(info.st_mode)
+    return is_own and not stat.S_IMODE(info.st_mode) & 0o077
