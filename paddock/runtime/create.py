@@ -11,6 +11,7 @@ from paddock.runtime.service import runtime as service
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from paddock.backends.base import Backend
     from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.core.cancellation import CancelCheck
     from paddock.runtime.core.model import ModelClient
@@ -49,6 +50,7 @@ def create_runtime(
     event_hooks: EventHook | Sequence[EventHook] | None = None,
     store: str = "memory:",
     approval_ttl: float = 24 * 3600.0,
+    backend: str | Backend | None = None,
 ) -> Runtime: ...
 
 
@@ -82,6 +84,8 @@ def create_runtime(*args: Any, **given: Any) -> Any:
     - `store`: where plans, references, approvals, histories and runs are kept: ``memory:``, or
       ``sqlite:`` and the path of a file.
     - `approval_ttl`: seconds until an approval that nobody answers is rejected.
+    - `backend`: makes the sandboxes of all agents that have none of their own, instead of that of
+      the spec; ``local`` where neither says one.
 
     Raises `ValueError` or `TypeError` for what cannot work, before anything is made.
 

@@ -80,6 +80,7 @@ class RunContext(Generic[Deps]):
         approval_callback: ApprovalCallback | None = None,
         cancel_check: CancelCheck | None = None,
         budget: Budget | None = None,
+        max_turns: int | None = None,
     ) -> AgentReport:
         """Have an agent follow `instruction`, and return how it ended; see `AgentTask`.
 
@@ -101,6 +102,7 @@ class RunContext(Generic[Deps]):
             approval_callback=approval_callback,
             cancel_check=cancel_check,
             budget=budget,
+            max_turns=max_turns,
         )
         return await self.agents.run_agent(task)
 

@@ -30,7 +30,8 @@ class AgentTask:
     With one it has only what its definition says. `system_prompt` replaces that of either. With
     `full_context` it knows the conversation up to the call. An `approval_callback` is asked
     instead of the caller's; `cancel_check` ends it early. It lacks the tools `without`. In agent
-    paths it is called `name`, or by the tool. It may use up `budget`, and no more than the caller.
+    paths it is called `name`, or by the tool. It may use up `budget`, and no more than the caller,
+    and makes at most `max_turns` model calls itself.
     """
 
     instruction: str
@@ -45,6 +46,7 @@ class AgentTask:
     approval_callback: ApprovalCallback | None = None
     cancel_check: CancelCheck | None = None
     budget: Budget | None = None
+    max_turns: int | None = None
 
     @property
     def shares_sandbox(self) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paddock.runtime.core.context import RunContext
     from paddock.runtime.orchestration.run import TeamRun
-    from paddock.sandbox import Sandbox
+    from paddock.runtime.orchestration.sandboxes import SandboxAccess
 
 __all__ = ["ToolContext", "check_services"]
 
@@ -22,15 +22,17 @@ class ToolContext:
 
     - `tool_use_id`: the id of the call, as the events have it.
     - `references`: creates and reads references of the tenant.
+    - `sandbox`: the agent's, made when it is first used; see `SandboxAccess`.
     - `agent`, `thread_id`: whose call it is, and in which thread that agent works.
     - `cancelled`: whether nobody waits for the result any more.
     - `idempotency_key`: the same whenever this call is run, also by another process. No other
       call has it.
     """
 
-    def __init__(self, run: TeamRun, context: RunContext[Any]) -> None:
+    def __init__(self, run: TeamRun, context: RunContext[Any], sandbox: SandboxAccess) -> None:
         self._run = run
         self._context = context
+        self.sandbox = sandbox
         self.services = run.services
         self.references = run.references
 
@@ -59,10 +61,6 @@ class ToolContext:
     def give_up(self) -> None:
         """Note that nobody waits for the result any more."""
         self._context.cancellation.cancel("nobody waits for the result")
-
-    async def sandbox(self) -> Sandbox:
-        """Return the agent's sandbox, which is made when it is first asked for."""
-        return await self._context.sandbox()
 
     async def progress(
         self, label: str, index: int, total: int, *, milestone: str | None = None
@@ -111,7 +109,7 @@ class ToolContext:
 
 _METHODS = ("as_dict", "get", "give_up", "keys")
 _OWN = {name for name in dir(ToolContext) if not name.startswith("_")}
-_NAMES = (*sorted(_OWN.difference(_METHODS)), "references", "services")
+_NAMES = (*sorted(_OWN.difference(_METHODS)), "references", "sandbox", "services")
 """What a tool context has besides the services."""
 
 

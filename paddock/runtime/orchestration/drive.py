@@ -10,7 +10,9 @@ from urllib.parse import quote
 
 from paddock._logs import get_logger
 from paddock.errors import PaddockError, SessionLocked
+from paddock.runtime.core.budget import UsageMeter
 from paddock.runtime.core.emitter import Origin
+from paddock.runtime.orchestration.limits import agent_budget
 from paddock.runtime.orchestration.summaries import Summaries, usage_fields
 from paddock.runtime.orchestration.wire import Wire
 from paddock.runtime.session.session import Session
@@ -48,7 +50,9 @@ async def drive(run: TeamRun, agent: AgentSpec, prompt: str) -> None:
     try:
         async with _session(run, agent, summaries) as session:
             with _kept(session, run, agent):
-                result = await session.run(prompt, token=run.outlet.token)
+                result = await session.run(
+                    prompt, token=run.outlet.token, max_turns=agent.max_turns
+                )
             if result.status not in _FINISHED:
                 await run.emit(_failed(result))
                 return
@@ -72,7 +76,12 @@ async def _sum_up(
 def _session(run: TeamRun, agent: AgentSpec, summaries: Summaries) -> Session:
     team = run.team
     store = team.store.conversations if agent.stateful else None
-    session = Session(team.agent(agent.name, run), session_id=_key(run, agent), store=store)
+    session = Session(
+        team.agent(agent.name, run),
+        session_id=_key(run, agent),
+        store=store,
+        budget=UsageMeter(agent_budget(agent), parent=run.meter),
+    )
     session.origin = Origin(agent_path=(agent.name,))
     session.sinks = [Wire(run), summaries]
     session.deps = run

@@ -22,6 +22,7 @@ from paddock.runtime.orchestration.providers import (
     model_of,
 )
 from paddock.runtime.orchestration.runtime import Runtime
+from paddock.runtime.orchestration.sandboxes import Sandboxes
 from paddock.runtime.orchestration.spec import RuntimeSpec
 from paddock.runtime.orchestration.store import TenantStore, open_store
 from paddock.runtime.orchestration.team import Team
@@ -29,6 +30,7 @@ from paddock.runtime.orchestration.team import Team
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from paddock.backends.base import Backend
     from paddock.runtime.core.model import ModelClient
     from paddock.runtime.orchestration.spec import ToolApprovalPredicate
     from paddock.runtime.orchestration.stream import EventHook
@@ -54,6 +56,7 @@ def make_runtime(
     event_hooks: Sequence[EventHook] = (),
     store: str = "memory:",
     approval_ttl: float = APPROVAL_TTL,
+    backend: str | Backend | None = None,
 ) -> Runtime:
     """See `create_runtime`."""
     spec = spec if isinstance(spec, RuntimeSpec) else RuntimeSpec.model_validate(spec)
@@ -65,6 +68,7 @@ def make_runtime(
     team = Team(
         spec=spec,
         store=TenantStore(open_store(store), spec.tenant.resource_id),
+        sandboxes=Sandboxes(spec, backend),
         interpreters=_interpreters(spec, interpreter, testing, models),
         predicates=predicates_of(spec, approval_predicates),
         services=check_services(services),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.orchestration.stream import Outlet, WireEvent
     from paddock.runtime.orchestration.team import Team
 
@@ -46,13 +47,15 @@ class CallIds:
 class TeamRun:
     """One run of a runtime's agents for one prompt: the `deps` of all their tools.
 
-    `results` has what tools have returned, by session and call, until the stream has it.
+    `meter` counts what all its agents use. `results` has what tools have returned, by session and
+    call, until the stream has it.
     """
 
     run_id: str
     thread_id: str
     team: Team
     outlet: Outlet
+    meter: UsageMeter
     ids: CallIds = field(default_factory=CallIds)
     results: dict[tuple[str, str], Any] = field(default_factory=dict)
     scripted_calls: int = 0

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from typing import TYPE_CHECKING, Self
 
 from paddock._concurrency import finish
 from paddock.errors import SessionError
 from paddock.runtime.orchestration.drive import drive, error_event
+from paddock.runtime.orchestration.limits import run_meter
 from paddock.runtime.orchestration.run import TeamRun
 from paddock.runtime.orchestration.stream import EventStream, Outlet
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from paddock.runtime.orchestration.limits import Limits
     from paddock.runtime.orchestration.providers import ProviderModel
     from paddock.runtime.orchestration.spec import AgentSpec, RuntimeSpec
     from paddock.runtime.orchestration.stream import EventHook
@@ -44,22 +47,31 @@ class Runtime:
     def spec(self) -> RuntimeSpec:
         return self._team.spec
 
-    def query(self, prompt: str, thread_id: str) -> EventStream:
+    def query(self, prompt: str, thread_id: str, *, limits: Limits | None = None) -> EventStream:
         """Have the coordinator answer `prompt`, and return the events to iterate.
 
         The thread remembers its earlier prompts. Nothing runs before the first event is asked for.
+        The run ends as one that was cut short when it meets one of `limits`, of the runtime's or of
+        the agent's.
         """
-        return self._stream(self.spec.coordinator, prompt, thread_id, _NO_COORDINATOR)
+        return self._stream(self.spec.coordinator, prompt, thread_id, _NO_COORDINATOR, limits)
 
-    def run_specialist(self, name: str, prompt: str, thread_id: str | None = None) -> EventStream:
-        """Have the specialist `name` answer `prompt`, without the coordinator."""
+    def run_specialist(
+        self,
+        name: str,
+        prompt: str,
+        thread_id: str | None = None,
+        *,
+        limits: Limits | None = None,
+    ) -> EventStream:
+        """Have the specialist `name` answer `prompt`, without the coordinator. See `query`."""
         specialists = [each for each in self.spec.agents if each.role == "specialist"]
         agent = next((each for each in specialists if each.name == name), None)
         known = ", ".join(each.name for each in specialists) or "none"
         told = error_event(
             f"there is no specialist {name!r}; there are {known}", "unknown_specialist"
         )
-        return self._stream(agent, prompt, thread_id or uuid.uuid4().hex, told)
+        return self._stream(agent, prompt, thread_id or uuid.uuid4().hex, told, limits)
 
     async def aclose(self) -> None:
         """Cancel what runs, and close all that the runtime has opened. Idempotent."""
@@ -67,7 +79,7 @@ class Runtime:
         await finish(self._close())
 
     async def __aenter__(self) -> Self:
-        self._is_entered = True
+        self._is_entered = self._team.sandboxes.keeps = True
         return self
 
     async def __aexit__(self, *_error: object) -> None:
@@ -78,26 +90,40 @@ class Runtime:
             outlet.cancel("the runtime was closed")
         if self._active:
             await asyncio.wait(self._active)
-        await self._release()
-        await self._team.store.store.aclose()
+        async with contextlib.AsyncExitStack() as everything:
+            everything.push_async_callback(self._team.store.store.aclose)
+            everything.push_async_callback(self._release)
+            await self._team.sandboxes.aclose()
 
     async def _release(self) -> None:
         for model in self._models:
             await model.aclose()
 
     def _stream(
-        self, agent: AgentSpec | None, prompt: str, thread_id: str, otherwise: dict[str, object]
+        self,
+        agent: AgentSpec | None,
+        prompt: str,
+        thread_id: str,
+        otherwise: dict[str, object],
+        limits: Limits | None,
     ) -> EventStream:
         _require_text(prompt, "prompt")
         _require_text(thread_id, "thread_id")
         outlet = Outlet(hooks=self._hooks)
-        run = TeamRun(run_id=uuid.uuid4().hex, thread_id=thread_id, team=self._team, outlet=outlet)
+        run = TeamRun(
+            run_id=uuid.uuid4().hex,
+            thread_id=thread_id,
+            team=self._team,
+            outlet=outlet,
+            meter=run_meter(self.spec, limits),
+        )
 
         async def work() -> None:
             if agent is None:
                 await outlet.emit(otherwise)
             else:
-                await drive(run, agent, prompt)
+                async with self._team.sandboxes.during_run(thread_id):
+                    await drive(run, agent, prompt)
 
         return EventStream(run.run_id, outlet, lambda: self._active_while(outlet, work))
 

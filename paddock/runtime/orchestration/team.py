@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.conversation.records import usage_of
+from paddock.runtime.orchestration.limits import agent_budget
 from paddock.runtime.orchestration.policy import ToolApprovals
 from paddock.runtime.orchestration.providers import model_of
 from paddock.runtime.orchestration.summaries import usage_fields
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from paddock.runtime.core.tool import ToolInvocation
     from paddock.runtime.orchestration.interpreters import Interpreter
     from paddock.runtime.orchestration.run import TeamRun
+    from paddock.runtime.orchestration.sandboxes import Sandboxes
     from paddock.runtime.orchestration.spec import AgentSpec, RuntimeSpec, ToolApprovalPredicate
     from paddock.runtime.orchestration.store import TenantStore
     from paddock.runtime.tools.base import ToolHandler
@@ -35,6 +37,7 @@ class Team:
 
     spec: RuntimeSpec
     store: TenantStore
+    sandboxes: Sandboxes
     interpreters: Mapping[str, Interpreter]
     predicates: Mapping[str, ToolApprovalPredicate] = field(default_factory=dict)
     services: Mapping[str, Any] = field(default_factory=dict)
@@ -56,6 +59,7 @@ class Team:
         config = AgentConfig(
             system_prompt=_as_text(spec.system_prompt),
             model=model_of(spec)[1],
+            backend=self.sandboxes.recipe(name),
             auto_approve=False,
             on_refusal="continue",
         )
@@ -79,10 +83,12 @@ class Team:
     async def call_agent(self, name: str, prompt: str, invocation: ToolInvocation) -> Any:
         """Have the agent `name` answer `prompt` for the agent that makes this call."""
         run: TeamRun = invocation.context.deps
-        agent = self.agent(name, run)
+        agent, spec = self.agent(name, run), self.spec_of(name)
         bracket = {"type": "tool-agent", "agentName": name, "toolInvocationId": uuid.uuid4().hex}
         await run.emit(bracket | {"state": "call"})
-        report = await invocation.context.run_agent(prompt, name=name, agent=agent)
+        report = await invocation.context.run_agent(
+            prompt, name=name, agent=agent, budget=agent_budget(spec), max_turns=spec.max_turns
+        )
         await run.emit(bracket | {"state": "result"})
         usage = usage_fields(usage_of(report.usage))
         data = {"agentName": name, "model": agent.config.model, "usage": usage}

@@ -84,8 +84,9 @@ class PythonTool(RuntimeTool):
         return copy.deepcopy(fitted)  # the handler may change it, and events have it too
 
     async def work(self, arguments: dict[str, Any], invocation: ToolInvocation) -> Any:
-        context = invocation.context
-        result = _plain(await self._call(arguments, ToolContext(context.deps, context)))
+        context, run = invocation.context, invocation.context.deps
+        async with run.team.sandboxes.during_call(context.agent_path[-1], run.thread_id) as sandbox:
+            result = _plain(await self._call(arguments, ToolContext(run, context, sandbox)))
         if self._output is not None and (problems := _problems(self._output, result)):
             return {"error": f"the result does not fit the tool's output_schema: {problems}"}
         return result

@@ -175,7 +175,7 @@ class _RunAbove(EventSink):
 
 async def _run(session: Session, task: AgentTask) -> RunResult:
     try:
-        return await session.run(task.instruction)
+        return await session.run(task.instruction, max_turns=task.max_turns)
     except SandboxLost as error:
         if task.shares_sandbox:
             raise

@@ -1,0 +1,139 @@
+"""What a run, and an agent in it, may use up."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from paddock import (
+    ScriptedModel,
+    create_runtime,
+    define_coordinator,
+    define_runtime,
+    define_specialist,
+    define_tenant,
+)
+from tests.unit.runtime.orchestration.teams import (
+    MODEL,
+    PROVIDERS,
+    call,
+    echo_tool,
+    of_type,
+    read,
+    results,
+    script,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from paddock import ModelEvent, ModelRequest, RuntimeSpec
+
+ECHOES = script(*(call("echo", value=f"{at}") for at in range(5)))
+CALLS_WORKER = script(call("call_agent", agent="worker", prompt=ECHOES))
+
+
+def team(*, lead: Any = None, worker: Any = None, **fields: Any) -> RuntimeSpec:
+    return define_runtime(
+        define_tenant("acme", "v1"),
+        agents=[
+            define_coordinator("lead", model=MODEL, prompt="x", routes=["worker"], **lead or {}),
+            define_specialist(
+                "worker", model=MODEL, prompt="x", tools=[echo_tool()], **worker or {}
+            ),
+        ],
+        providers=PROVIDERS,
+        **fields,
+    )
+
+
+async def queried(spec: RuntimeSpec, prompt: str = CALLS_WORKER, **options: Any) -> Any:
+    runtime = create_runtime(spec, interpreter="scripted")
+    return await read(runtime.query(prompt, thread_id="t", **options))
+
+
+def reason(events: Any) -> str:
+    (finish,) = of_type(events, "finish")
+    assert not of_type(events, "error")
+    assert events[-1]["type"] == "tool-agent"
+    return str(finish["finishReason"])
+
+
+@pytest.mark.rows("F-40")
+@pytest.mark.parametrize(
+    ("of_runtime", "of_query"),
+    [({"turns": 3}, None), ({}, {"turns": 3}), ({"turns": 3}, {"turns": 9})],
+)
+async def test_a_run_that_meets_its_limit_ends_as_cut_short(of_runtime: Any, of_query: Any) -> None:
+    events = await queried(team(limits=of_runtime), limits=of_query)
+    assert reason(events) == "length"
+    *echoes, called = results(events)
+    assert echoes == [{"echo": "0"}, {"echo": "1"}]
+    assert "worker" in called["error"]
+
+
+@pytest.mark.rows("F-40")
+async def test_limits_are_those_of_each_run() -> None:
+    runtime = create_runtime(team(limits={"turns": 7}), interpreter="scripted")
+    for thread in "ab":
+        assert reason(await read(runtime.query(CALLS_WORKER, thread_id=thread))) == "length"
+        assert reason(await read(runtime.query("Hello.", thread_id=thread))) == "stop"
+
+
+@pytest.mark.rows("F-5", "F-40")
+@pytest.mark.parametrize("worker", [{"limits": {"turns": 2}}, {"max_turns": 2}])
+async def test_an_agent_that_meets_its_limit_is_an_error_for_its_caller(worker: Any) -> None:
+    twice = script(*(call("call_agent", agent="worker", prompt=ECHOES) for _ in range(2)))
+    events = await queried(team(worker=worker), twice)
+    assert reason(events) == "stop"
+    errors = [each["error"] for each in results(events) if "error" in each]
+    assert len(errors) == 2  # each call of the agent is a run of its own
+    assert all("worker" in error for error in errors)
+    assert len(results(events)) == 6
+
+
+@pytest.mark.rows("F-5", "F-40")
+async def test_the_turns_of_an_agent_are_its_own_and_its_limit_counts_those_below() -> None:
+    assert reason(await queried(team(lead={"max_turns": 3}))) == "stop"
+    assert reason(await queried(team(lead={"max_turns": 1}))) == "length"
+    assert reason(await queried(team(lead={"limits": {"turns": 3}}))) == "length"
+
+
+@pytest.mark.rows("F-40")
+@pytest.mark.parametrize("limit", [{"usd": 0.5}, {"tokens": 5}])
+async def test_tokens_and_dollars_are_known_when_a_call_has_ended(limit: Any) -> None:
+    echo = {"tool_calls": [{"name": "echo", "arguments": {"value": "x"}}]}
+    usage = {"input_tokens": 6, "output_tokens": 4, "cost_usd": 1.0}
+    model = ScriptedModel([{**echo, "usage": usage} for _ in range(3)])
+    runtime = create_runtime(team(), interpreter=model)
+    events = await read(runtime.run_specialist("worker", "Echo.", limits=limit))
+    assert reason(events) == "length"
+    assert results(events) == [{"echo": "x"}]
+
+
+class Hanging:
+    """A model that never answers."""
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        await asyncio.Event().wait()
+        yield  # type: ignore[misc]
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.rows("F-40")
+async def test_time_ends_what_is_going_on() -> None:
+    runtime = create_runtime(team(), interpreter=Hanging())
+    events = await read(runtime.query("Hello.", thread_id="t", limits={"seconds": 0.05}))
+    assert reason(events) == "length"
+
+
+@pytest.mark.rows("F-40")
+@pytest.mark.parametrize("limits", [{"dollars": 1}, {"turns": -1}, {"turns": "many"}])
+def test_limits_that_are_none_are_refused(limits: Any) -> None:
+    runtime = create_runtime(team())
+    with pytest.raises(ValueError, match=r"dollars|turns"):
+        runtime.query("Hello.", thread_id="t", limits=limits)
