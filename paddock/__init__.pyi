@@ -36,6 +36,8 @@ from .errors import (
     ModelError as ModelError,
     ObservabilityInitializationError as ObservabilityInitializationError,
     PaddockError as PaddockError,
+    PlanError as PlanError,
+    ReferenceFailed as ReferenceFailed,
     RunClaimed as RunClaimed,
     RunNotCompleted as RunNotCompleted,
     SandboxClosed as SandboxClosed,
@@ -188,6 +190,8 @@ from .runtime.orchestration.schemas import (
     glimpse as glimpse,
     normalize_schema as normalize_schema,
 )
+from .runtime.orchestration.store import open_store as open_store
+from .runtime.orchestration.stores.base import RuntimeStore as RuntimeStore
 from .runtime.orchestration.spec import (
     AgentSpec as AgentSpec,
     ModelSpec as ModelSpec,

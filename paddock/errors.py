@@ -22,6 +22,8 @@
     ├── ModelError               the model's service failed for good, after retries
     │   └── ContextOverflow      the request has more tokens than the model takes
     ├── ObservabilityInitializationError  telemetry was asked for and cannot be (RuntimeError)
+    ├── PlanError                a plan cannot be stored or executed (RuntimeError)
+    ├── ReferenceFailed          a reference cannot be made or resolved (RuntimeError)
     └── SessionError
         ├── ApprovalError        an approval cannot be answered so
         ├── BudgetExceeded       the budget of a run is used up
@@ -62,6 +64,8 @@ __all__ = [
     "ModelError",
     "ObservabilityInitializationError",
     "PaddockError",
+    "PlanError",
+    "ReferenceFailed",
     "RunClaimed",
     "RunNotCompleted",
     "SandboxClosed",
@@ -329,6 +333,45 @@ class ObservabilityInitializationError(PaddockError, RuntimeError):
 
     def __str__(self) -> str:
         return f"telemetry cannot be kept: {self.details}"
+
+
+class PlanError(PaddockError, RuntimeError):
+    """A plan cannot be stored or executed as asked; `code` says why."""
+
+    def __init__(
+        self,
+        plan_id: str,
+        code: Literal["unknown", "invalid", "not_draft", "changed", "busy", "ended", "dispatcher"],
+        reason: str,
+    ) -> None:
+        super().__init__(plan_id, code, reason)
+        self.plan_id = plan_id
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"plan {self.plan_id!r}: {self.reason}"
+
+
+class ReferenceFailed(PaddockError, RuntimeError):
+    """A reference of the kind `kind` cannot be made or resolved; `code` says why.
+
+    Models read the same text for the last three codes, so that nobody learns of other tenants.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        code: Literal["unknown_kind", "schema", "gone", "expired", "other_tenant"],
+        reason: str,
+    ) -> None:
+        super().__init__(kind, code, reason)
+        self.kind = kind
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"reference of kind {self.kind!r}: {self.reason}"
 
 
 _UNITS = {

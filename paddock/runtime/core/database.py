@@ -55,10 +55,14 @@ class PrivateDatabase:
             files.make()
             files.prepare_database(self.path.name)
             with contextlib.closing(sqlite3.connect(self.path, timeout=PATIENCE)) as connection:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.executescript(self._schema)
+                self._prepare(connection)
                 connection.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
                 with connection:
                     yield connection
         except (OSError, sqlite3.Error) as error:
             raise SessionError(f"cannot use the {self._what} {self.path}: {error}") from error
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Make what of the schema is missing."""
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(self._schema)

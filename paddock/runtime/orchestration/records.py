@@ -13,8 +13,9 @@ from paddock.runtime.core.claims import Claim
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from paddock.runtime.orchestration.spec import PlanStatus
+
 __all__ = [
-    "PlanStatus",
     "Run",
     "RunStatus",
     "StoredPlan",
@@ -26,8 +27,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-PlanStatus = Literal["draft", "approved", "executing", "executed", "failed"]
-
 RunStatus = Literal["running", "waiting", "died", "finished", "failed", "cancelled"]
 """`waiting`: for an approval, and no process works on it. `died`: its process ended meanwhile."""
 
@@ -37,7 +36,8 @@ class StoredPlan:
     """A plan as it is now.
 
     `digest` is the SHA-256 of what is approved: this revision, whole. `approval` says how it was
-    approved, and `outcome` how its execution ended; `claim` is that of the execution.
+    approved, and `outcome` how its execution ended; `claim` is that of the execution, and
+    `idempotency_key` names it for whoever carries out the actions.
     """
 
     id: str
@@ -45,6 +45,7 @@ class StoredPlan:
     actions: Sequence[Mapping[str, Any]]
     context: Mapping[str, Any]
     digest: str
+    idempotency_key: str
     revision: int = 1
     status: PlanStatus = "draft"
     approval: Mapping[str, Any] | None = None

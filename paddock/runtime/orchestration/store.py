@@ -17,6 +17,7 @@ from paddock.runtime.orchestration.records import (
     encode,
 )
 from paddock.runtime.orchestration.stores.memory import MemoryRuntimeStore
+from paddock.runtime.orchestration.stores.sqlite import SqliteRuntimeStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,23 +34,26 @@ T = TypeVar("T")
 def open_store(where: str) -> RuntimeStore:
     """Return the store at `where`: ``memory:``, or ``sqlite:`` and the path of a file.
 
-    Nothing is made yet. Raises `ConfigError` for anything else.
+    The path may be written as in a URL, ``sqlite:///var/team.db``; it is absolute then. Nothing
+    is made yet. Raises `ConfigError` for anything else.
     """
     scheme, colon, rest = where.partition(":")
     match scheme, rest:
         case "memory", "" if colon:
             return MemoryRuntimeStore()
+        case "sqlite", path if path.strip("/"):
+            return SqliteRuntimeStore(f"/{path.lstrip('/')}" if path.startswith("//") else path)
         case (("postgres" | "postgresql" | "redis" | "rediss"), _):
-            raise ConfigError(f"store={scheme + ':...'!r}: stores on {scheme} are not built yet")
-        case _:
-            raise ConfigError(f"store={where!r}: give 'memory:' or 'sqlite:PATH'")
+            raise ConfigError(f"store={scheme}:...: stores on {scheme} are not built yet")
+        case _:  # what follows the scheme may have a password
+            given = f"{scheme}:..." if colon else repr(where)
+            raise ConfigError(f"store={given}: give 'memory:' or 'sqlite:PATH'")
 
 
 class TenantStore:
     """What the tenant `tenant` keeps in `store`.
 
-    `plans` are listed by no group, `runs` by their thread, and `references` are found by
-    `reference_key`.
+    Runs are listed by their thread.
     """
 
     def __init__(self, store: RuntimeStore, tenant: str) -> None:
@@ -62,6 +66,17 @@ class TenantStore:
         self.runs: Collection[Run] = Collection(store, tenant, "runs", Run)
         self.approvals: ApprovalStore = TenantApprovalStore(store, tenant)
         self.conversations: ConversationStore = TenantConversationStore(store, tenant)
+
+    async def secret(self, name: str, fresh: bytes) -> bytes:
+        """Return the secret of this name; it is `fresh` from now on if there was none."""
+
+        def work(rows: Rows) -> bytes:
+            known = rows.get("secrets", name)
+            if known is None:
+                rows.put("secrets", name, fresh)
+            return fresh if known is None else known
+
+        return await self.store.do(self.tenant, work, writing=True)
 
 
 class Collection(Generic[T]):
