@@ -181,10 +181,13 @@ from .runtime.orchestration.define import (
     define_tenant as define_tenant,
     define_tool as define_tool,
 )
+from .runtime.orchestration.approvals import RuntimeApproval as RuntimeApproval
+from .runtime.orchestration.interpreters import TestingConfig as TestingConfig
 from .runtime.orchestration.prompts import (
     LayeredPrompt as LayeredPrompt,
     layered_prompt as layered_prompt,
 )
+from .runtime.orchestration.runtime import Runtime as Runtime
 from .runtime.orchestration.schemas import (
     TaggedUnion as TaggedUnion,
     glimpse as glimpse,
@@ -202,6 +205,7 @@ from .runtime.orchestration.spec import (
     TenantIdentity as TenantIdentity,
     ToolSpec as ToolSpec,
 )
+from .runtime.orchestration.stream import EventStream as EventStream
 from .runtime.permissions.profile import (
     ApprovalMode as ApprovalMode,
     CapabilityProfile as CapabilityProfile,

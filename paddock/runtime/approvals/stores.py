@@ -112,7 +112,7 @@ class TransactionalStore(ABC):
 
         def withdraw(rows: Rows) -> None:
             for known in map(rows.get, wanted):
-                if known is not None and known.decision is None and not known.withdrawn:
+                if known is not None and known.status == "pending":
                     rows.put(replace(known, withdrawn=True))
 
         if wanted:

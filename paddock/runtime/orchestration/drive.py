@@ -12,6 +12,7 @@ from paddock._logs import get_logger
 from paddock.errors import PaddockError, SessionLocked
 from paddock.runtime.core.budget import UsageMeter
 from paddock.runtime.core.emitter import Origin
+from paddock.runtime.orchestration.approvals import ToolApprovalStore
 from paddock.runtime.orchestration.limits import agent_budget
 from paddock.runtime.orchestration.summaries import Summaries, usage_fields
 from paddock.runtime.orchestration.wire import Wire
@@ -86,7 +87,7 @@ def _session(run: TeamRun, agent: AgentSpec, summaries: Summaries) -> Session:
     session.sinks = [Wire(run), summaries]
     session.deps = run
     session.approval_policy = team.policy()
-    session.approval_store = team.store.approvals
+    session.approval_store = ToolApprovalStore(team.store.approvals)
     session.approval_session = run.run_id
     session.approval_wait = True
     session.approval_timeout = team.approval_ttl

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from paddock._concurrency import finish
 from paddock.errors import SessionError
+from paddock.runtime.orchestration.approvals import RuntimeApproval, respond
 from paddock.runtime.orchestration.drive import drive, error_event
 from paddock.runtime.orchestration.limits import run_meter
 from paddock.runtime.orchestration.run import TeamRun
 from paddock.runtime.orchestration.stream import EventStream, Outlet
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from paddock.runtime.core.approval import ApprovalOutcome, ApprovalStatus
     from paddock.runtime.orchestration.limits import Limits
     from paddock.runtime.orchestration.providers import ProviderModel
     from paddock.runtime.orchestration.spec import AgentSpec, RuntimeSpec
@@ -72,6 +74,32 @@ class Runtime:
             f"there is no specialist {name!r}; there are {known}", "unknown_specialist"
         )
         return self._stream(agent, prompt, thread_id or uuid.uuid4().hex, told, limits)
+
+    async def respond_to_approval(
+        self,
+        approval_id: str,
+        outcome: ApprovalOutcome,
+        feedback: str | None = None,
+        *,
+        partial: Mapping[str, Any] | None = None,
+        by: str | None = None,
+    ) -> RuntimeApproval:
+        """Answer an approval that waits: "approve", "reject" or "revise".
+
+        `feedback` reaches the agent, and so does what `partial` says of a plan that is to be
+        revised. `by` is who answers. The same answer again changes nothing. Raises `ValueError`
+        for another outcome, and `ApprovalError` with a `code` for an approval that is ``unknown``,
+        ``answered`` otherwise, ``expired`` or ``withdrawn``.
+        """
+        store = self._team.store.approvals
+        return await respond(store, approval_id, outcome, feedback=feedback, partial=partial, by=by)
+
+    async def approvals(
+        self, status: ApprovalStatus | None = "pending"
+    ) -> Sequence[RuntimeApproval]:
+        """Return the approvals of the tenant that have this status, or all, oldest first."""
+        found = await self._team.store.approvals.list(status=status)
+        return [RuntimeApproval.of(each) for each in found]
 
     async def aclose(self) -> None:
         """Cancel what runs, and close all that the runtime has opened. Idempotent."""
