@@ -382,7 +382,7 @@ _UNITS = {
 }
 
 
-class SessionError(PaddockError):
+class SessionError(PaddockError, RuntimeError):
     """A session could not be opened, written or read."""
 
 

@@ -67,7 +67,8 @@ class ModelCaller:
             raise
         response = _priced(response, request)
         unpriced = None if response.is_priced else request.model
-        return response, self._count(request, response.usage, unpriced=unpriced)
+        finished = self._count(request, response.usage, unpriced=unpriced)
+        return response, replace(finished, finish_reason=response.finish_reason)
 
     async def _keep_part(self, request: ModelRequest, answer: _Answer) -> None:
         """Count an answer that was cut short."""

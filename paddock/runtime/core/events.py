@@ -123,11 +123,13 @@ class TextAdded:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFinished:
     """`call_index` counts the run's model calls from 1. With `is_cut_short` the answer was
-    cancelled or broke off, and `usage` is an estimate where the service said nothing."""
+    cancelled or broke off, and `usage` is an estimate where the service said nothing.
+    `finish_reason` is in the service's words."""
 
     model: str
     usage: Usage
     call_index: int
+    finish_reason: str = ""
     is_cut_short: bool = False
 
 

@@ -59,12 +59,12 @@ _CALLS = frozenset({"tool_calls", "tool_use", "function_call"})
 
 def is_cut(response: ModelResponse) -> bool:
     """Whether the answer met the limit of its length."""
-    return bool(_words(response) & _CUT)
+    return bool(_words(response.finish_reason) & _CUT)
 
 
-def was_filtered(response: ModelResponse) -> bool:
+def was_filtered(finish_reason: str) -> bool:
     """Whether the service, or the model, refused to answer."""
-    return bool(_words(response) & _FILTERED)
+    return bool(_words(finish_reason) & _FILTERED)
 
 
 def unusable(response: ModelResponse) -> str | None:
@@ -72,7 +72,7 @@ def unusable(response: ModelResponse) -> str | None:
 
     The same request may get a better one.
     """
-    words, said = _words(response), bool(response.text.strip())
+    words, said = _words(response.finish_reason), bool(response.text.strip())
     if words & _FAILED:
         return f"the model's answer failed ({response.finish_reason})"
     if response.tool_calls:
@@ -89,7 +89,7 @@ def _reasoned(response: ModelResponse) -> bool:
     return bool(response.usage.reasoning_tokens or response.opaque)
 
 
-def _words(response: ModelResponse) -> set[str]:
+def _words(finish_reason: str) -> set[str]:
     """The finish reason, and its parts where a gateway put another one's before it."""
-    reason = response.finish_reason.strip().lower()
+    reason = finish_reason.strip().lower()
     return {reason, *re.split(r"[:/]\s*", reason)}

@@ -129,7 +129,7 @@ class AgentLoop:
                 self.text = "".join(pieces)
                 self.spec.out.keep(MessageAdded(message=assistant_message(self.text)))
             raise
-        filtered = was_filtered(response)
+        filtered = was_filtered(response.finish_reason)
         problem = None if filtered else unusable(response)
         if not filtered and problem is None:
             self._unusable = 0
