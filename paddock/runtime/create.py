@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from paddock.runtime.core.approval import ApprovalCallback
     from paddock.runtime.core.cancellation import CancelCheck
     from paddock.runtime.core.model import ModelClient
+    from paddock.runtime.orchestration.dispatching import ActionDispatcher
     from paddock.runtime.orchestration.interpreters import TestingConfig
     from paddock.runtime.orchestration.runtime import Runtime
     from paddock.runtime.orchestration.spec import RuntimeSpec, ToolApprovalPredicate
@@ -45,7 +46,7 @@ def create_runtime(
     testing: TestingConfig | Mapping[str, Any] | None = None,
     services: Mapping[str, Any] | None = None,
     data_environment: Mapping[str, Any] | None = None,
-    action_dispatcher: Callable[..., Any] | None = None,
+    action_dispatcher: ActionDispatcher | None = None,
     approval_predicates: Mapping[str, ToolApprovalPredicate] | None = None,
     event_hooks: EventHook | Sequence[EventHook] | None = None,
     store: str = "memory:",

@@ -12,6 +12,7 @@ from paddock._logs import get_logger
 from paddock.errors import PaddockError, SessionLocked
 from paddock.runtime.core.budget import UsageMeter
 from paddock.runtime.core.emitter import Origin
+from paddock.runtime.core.finish import was_filtered
 from paddock.runtime.orchestration.approvals import ToolApprovalStore
 from paddock.runtime.orchestration.limits import agent_budget
 from paddock.runtime.orchestration.summaries import Summaries, usage_fields
@@ -47,31 +48,36 @@ async def drive(run: TeamRun, agent: AgentSpec, prompt: str) -> None:
     """
     bracket = {"type": "tool-agent", "agentName": agent.name, "toolInvocationId": uuid.uuid4().hex}
     await run.emit(bracket | {"state": "call"})
-    began, summaries = time.monotonic(), Summaries()
+    began, summaries, is_finished = time.monotonic(), Summaries(), False
     try:
         async with _session(run, agent, summaries) as session:
             with _kept(session, run, agent):
                 result = await session.run(
                     prompt, token=run.outlet.token, max_turns=agent.max_turns
                 )
-            if result.status not in _FINISHED:
+            reason = _FINISHED.get(result.status)
+            if result.status == "error" and was_filtered(summaries.finish_reason):
+                reason = "content-filter"
+            if reason is None:
                 await run.emit(_failed(result))
                 return
-            await _sum_up(run, agent, result.status, summaries, time.monotonic() - began)
+            await _sum_up(run, agent, summaries, time.monotonic() - began)
+            usage = usage_fields(summaries.usage)
+            await run.emit({"type": "finish", "finishReason": reason, "usage": usage})
+            is_finished = True
             await run.emit(bracket | {"state": "result"})
     except Exception as error:
-        await run.emit(_fault(error))
+        if is_finished:
+            _log.exception("what run %s used could not be closed", run.run_id)
+        else:
+            await run.emit(_fault(error))
 
 
-async def _sum_up(
-    run: TeamRun, agent: AgentSpec, status: RunStatus, summaries: Summaries, seconds: float
-) -> None:
+async def _sum_up(run: TeamRun, agent: AgentSpec, summaries: Summaries, seconds: float) -> None:
     if (cost := summaries.cost()) is not None:
         await run.emit(cost)
     if run.team.interpreter(agent.name).sums_up:
-        await run.emit(summaries.latency(seconds, timed_out=False))
-    usage = usage_fields(summaries.usage)
-    await run.emit({"type": "finish", "finishReason": _FINISHED[status], "usage": usage})
+        await run.emit(summaries.latency(seconds))
 
 
 def _session(run: TeamRun, agent: AgentSpec, summaries: Summaries) -> Session:

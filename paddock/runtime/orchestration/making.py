@@ -13,6 +13,7 @@ from paddock.runtime.orchestration.interpreters import (
     Scripted,
     TestingConfig,
 )
+from paddock.runtime.orchestration.plans import Plans
 from paddock.runtime.orchestration.policy import predicates_of, warn_about_ungated_tools
 from paddock.runtime.orchestration.providers import (
     ANTHROPIC,
@@ -21,6 +22,7 @@ from paddock.runtime.orchestration.providers import (
     check_providers,
     model_of,
 )
+from paddock.runtime.orchestration.references import References
 from paddock.runtime.orchestration.runtime import Runtime
 from paddock.runtime.orchestration.sandboxes import Sandboxes
 from paddock.runtime.orchestration.spec import RuntimeSpec
@@ -28,10 +30,11 @@ from paddock.runtime.orchestration.store import TenantStore, open_store
 from paddock.runtime.orchestration.team import Team
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from paddock.backends.base import Backend
     from paddock.runtime.core.model import ModelClient
+    from paddock.runtime.orchestration.dispatching import ActionDispatcher
     from paddock.runtime.orchestration.spec import ToolApprovalPredicate
     from paddock.runtime.orchestration.stream import EventHook
 
@@ -51,7 +54,7 @@ def make_runtime(
     testing: TestingConfig | Mapping[str, Any] | None = None,
     services: Mapping[str, Any] | None = None,
     data_environment: Mapping[str, Any] | None = None,
-    action_dispatcher: Callable[..., Any] | None = None,
+    action_dispatcher: ActionDispatcher | None = None,
     approval_predicates: Mapping[str, ToolApprovalPredicate] | None = None,
     event_hooks: Sequence[EventHook] = (),
     store: str = "memory:",
@@ -64,11 +67,20 @@ def make_runtime(
         raise ValueError("data_environment is not built yet")
     check_providers(spec)
     _check_handlers(spec)
+    kept = TenantStore(open_store(store), spec.tenant.resource_id)
+    references = References(kept, spec.references)
     models = {name: ProviderModel(name, each) for name, each in spec.providers.items()}
     team = Team(
         spec=spec,
-        store=TenantStore(open_store(store), spec.tenant.resource_id),
         sandboxes=Sandboxes(spec, backend),
+        store=kept,
+        references=references,
+        plans=Plans(
+            store=kept,
+            references=references,
+            specs={plan.name: plan for plan in spec.plans},
+            dispatcher=action_dispatcher,
+        ),
         interpreters=_interpreters(spec, interpreter, testing, models),
         predicates=predicates_of(spec, approval_predicates),
         services=check_services(services),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paddock.runtime.core.budget import UsageMeter
+    from paddock.runtime.orchestration.references import References
     from paddock.runtime.orchestration.stream import Outlet, WireEvent
     from paddock.runtime.orchestration.team import Team
 
@@ -70,7 +71,7 @@ class TeamRun:
         return self.team.services
 
     @property
-    def references(self) -> Any:
+    def references(self) -> References:
         """Creates and reads references of the tenant."""
         return self.team.references
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from paddock.runtime.core.approval import ApprovalOutcome, ApprovalStatus
     from paddock.runtime.orchestration.limits import Limits
     from paddock.runtime.orchestration.providers import ProviderModel
-    from paddock.runtime.orchestration.spec import AgentSpec, RuntimeSpec
+    from paddock.runtime.orchestration.spec import AgentSpec, ReferenceSpec, RuntimeSpec
     from paddock.runtime.orchestration.stream import EventHook
     from paddock.runtime.orchestration.team import Team
 
@@ -74,6 +74,20 @@ class Runtime:
             f"there is no specialist {name!r}; there are {known}", "unknown_specialist"
         )
         return self._stream(agent, prompt, thread_id or uuid.uuid4().hex, told, limits)
+
+    async def create_reference(
+        self, spec_or_kind: ReferenceSpec | str, value: Any, glimpse: Any = None
+    ) -> dict[str, Any]:
+        """Keep `value`, and return its kind, its id and its glimpse; see `References.create`."""
+        return await self._team.references.create(spec_or_kind, value, glimpse)
+
+    async def resolve_reference(self, reference: object) -> Any:
+        """Return the whole value of a reference: a mapping, or an object, with `kind` and `id`."""
+        return await self._team.references.resolve(reference)
+
+    async def reference_glimpse(self, reference: object) -> Any:
+        """Return the glimpse of a reference, which is kept with its value."""
+        return await self._team.references.glimpse(reference)
 
     async def respond_to_approval(
         self,

@@ -31,6 +31,8 @@ class Summaries(EventSink):
     """Counts the events of a run and of all agents below it."""
 
     usage: Usage = field(default_factory=Usage)
+    finish_reason: str = ""
+    """Of the last answer, in the service's words."""
     _agents: dict[str, tuple[str, Usage]] = field(default_factory=dict)
     """The model of each agent by its path, and what it took."""
     _tools: defaultdict[str, _Timing] = field(default_factory=lambda: defaultdict(_Timing))
@@ -59,6 +61,7 @@ class Summaries(EventSink):
         self._model.calls += 1
         self._model.seconds += (envelope.at - began).total_seconds()
         self.usage += finished.usage
+        self.finish_reason = finished.finish_reason
         path = "/".join(envelope.origin.agent_path)
         _, before = self._agents.get(path, ("", Usage()))
         self._agents[path] = finished.model, before + finished.usage
@@ -80,7 +83,7 @@ class Summaries(EventSink):
         }
         return {"type": "data-cost-summary", "data": data}
 
-    def latency(self, seconds: float, *, timed_out: bool) -> WireEvent:
+    def latency(self, seconds: float) -> WireEvent:
         """Return the event of what took how long in a run of so many `seconds`."""
         agents = self._tools.get(CALL_AGENT, _Timing()).seconds
         tools = sum(each.seconds for name, each in self._tools.items() if name != CALL_AGENT)
@@ -99,7 +102,7 @@ class Summaries(EventSink):
             "phases": phases,
             "retryCount": self._retries,
             "toolTimings": timings,
-            "hadTimeout": timed_out or self._timed_out,
+            "hadTimeout": self._timed_out,
         }
         return {"type": "data-latency-summary", "data": data}
 

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.conversation.records import usage_of
+from paddock.runtime.orchestration import roles
 from paddock.runtime.orchestration.limits import agent_budget
+from paddock.runtime.orchestration.plan_tools import (
+    ExecutePlan,
+    GetPlan,
+    GlimpseRef,
+    ResolveRef,
+    StorePlan,
+)
 from paddock.runtime.orchestration.policy import ToolApprovals
 from paddock.runtime.orchestration.providers import model_of
 from paddock.runtime.orchestration.summaries import usage_fields
@@ -17,11 +25,13 @@ from paddock.runtime.orchestration.tools import CallAgent, PythonTool
 from paddock.runtime.tools.registry import ToolRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from paddock.runtime.core.approval import ApprovalPolicy, ProposedCall
     from paddock.runtime.core.tool import ToolInvocation
     from paddock.runtime.orchestration.interpreters import Interpreter
+    from paddock.runtime.orchestration.plans import Plans
+    from paddock.runtime.orchestration.references import References
     from paddock.runtime.orchestration.run import TeamRun
     from paddock.runtime.orchestration.sandboxes import Sandboxes
     from paddock.runtime.orchestration.spec import AgentSpec, RuntimeSpec, ToolApprovalPredicate
@@ -29,6 +39,17 @@ if TYPE_CHECKING:
     from paddock.runtime.tools.base import ToolHandler
 
 __all__ = ["Team"]
+
+
+_MAKERS: Mapping[str, Callable[[AgentSpec], ToolHandler]] = {
+    roles.CALL_AGENT: CallAgent,
+    roles.STORE_PLAN: StorePlan,
+    roles.GET_PLAN: lambda _: GetPlan(),
+    roles.EXECUTE_PLAN: ExecutePlan,
+    roles.RESOLVE_REF: lambda _: ResolveRef(),
+    roles.GLIMPSE_REF: lambda _: GlimpseRef(),
+}
+"""The built-in tools of an agent, by their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +60,11 @@ class Team:
     store: TenantStore
     sandboxes: Sandboxes
     interpreters: Mapping[str, Interpreter]
-    predicates: Mapping[str, ToolApprovalPredicate] = field(default_factory=dict)
-    services: Mapping[str, Any] = field(default_factory=dict)
-    references: Any = None
-    approval_ttl: float | None = None
+    references: References
+    plans: Plans
+    predicates: Mapping[str, ToolApprovalPredicate]
+    services: Mapping[str, Any]
+    approval_ttl: float | None
     _registries: dict[str, ToolRegistry] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -99,8 +121,7 @@ class Team:
         return {"agent": name, "response": report.text}
 
     def _tools(self, agent: AgentSpec) -> list[ToolHandler]:
-        makers = {CallAgent.name: CallAgent}
-        given = [makers[name](agent) for name in agent.builtin_tools() if name in makers]
+        given = [_MAKERS[name](agent) for name in self.spec.builtin_tools(agent)]
         return [*given, *map(PythonTool, agent.tools)]
 
 

@@ -19,6 +19,7 @@ from paddock.runtime.core.events import (
 )
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Iterator, Mapping
 
     from paddock.runtime.core.approval import Decision
@@ -81,7 +82,7 @@ class Wire(EventSink):
                     payload=asked.arguments,
                     run=self._run,
                     agent_path=envelope.origin.agent_path,
-                    expires_at=None if asked.expires_at is None else asked.expires_at.isoformat(),
+                    expires_at=asked.expires_at,
                     digest=asked.digest,
                 )
             case ApprovalResolved() as resolved:
@@ -139,7 +140,7 @@ def approval_required(
     payload: Mapping[str, Any],
     run: TeamRun,
     agent_path: tuple[str, ...],
-    expires_at: str | None,
+    expires_at: dt.datetime | None,
     digest: str,
 ) -> WireEvent:
     """Return the event that an approval is waited for."""
@@ -154,7 +155,7 @@ def approval_required(
         "digest": digest,
     }
     if expires_at is not None:
-        data["expiresAt"] = expires_at
+        data["expiresAt"] = expires_at.isoformat()
     return {"type": "approval-required", "data": data}
 
 
