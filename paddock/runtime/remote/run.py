@@ -218,14 +218,15 @@ class Run:
         return self._failure(error)
 
     def _failure(self, error: BaseException) -> _Failure:
+        by_handler = isinstance(error, _HandlerFailed)
+        if isinstance(error, _HandlerFailed):
+            error = error.cause
         if not isinstance(error, RequestFailed | PaddockError):
             _log.error("run %s failed", self.id, exc_info=error)
         told, metadata = describe(error)
-        if isinstance(error, _HandlerFailed):
-            told, metadata = describe(error.cause)
-            if self._reported:
-                told, reported = self._reported.pop()
-                metadata = {**metadata, **bounded(reported)}
+        if by_handler and self._reported:
+            told, reported = self._reported.pop()
+            metadata = {**metadata, **bounded(reported)}
         if self._agent_gave is not None:
             metadata = {**metadata, "result": _told_result(self._agent_gave)}
         return _Failure(error=told, metadata=metadata)

@@ -70,6 +70,16 @@ class Lab:
         await self._pause(milliseconds)
         return f"wrote {path}"
 
+    async def write_structured(self, _: AgentInvocation, __: Sender, rest: str) -> Any:
+        path, text, found = rest.split("|")
+        Path(path).write_text(text)  # noqa: ASYNC240
+        return json.loads(found)
+
+    async def say_and_wait(self, _: AgentInvocation, sender: Sender, rest: str) -> Any:
+        await sender.send_assistant_message(["I wait."])
+        await self._pause(rest)
+        return "waited"
+
     async def throw(self, _: AgentInvocation, __: Sender, rest: str) -> Any:
         error = Error(rest, metadata={"phase": "lab"}, code="E_LAB")
         raise error from Error("root cause")
