@@ -93,5 +93,8 @@ class ProviderModel:
         key = None if variable is None else os.environ.get(variable)
         if variable is not None and not key:
             raise MissingCredentials(f"provider {self.name!r}: set its key in {variable}")
-        protocol = "anthropic" if self.name == ANTHROPIC else "openai"
-        return create_model("", provider=protocol, base_url=self.spec.base_url, api_key=key)
+        if self.name == ANTHROPIC:
+            from paddock.runtime.models.anthropic import AnthropicModel
+
+            return AnthropicModel(base_url=self.spec.base_url, api_key=key)
+        return create_model("", provider="openai", base_url=self.spec.base_url, api_key=key)

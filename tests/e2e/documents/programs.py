@@ -1,4 +1,4 @@
-"""The programs of two documents, as they are there: only their import line is this package's.
+"""The programs of three documents, as they are there: only their import line is this package's.
 
 The documents are in ``tests/documents``, with their whitespace mended and nothing else. A
 program is cut out by its first and last line. What the documents take for granted (a tool
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["BASH", "cut", "names_imported", "printed", "wrapped"]
 
 DOCUMENTS = Path(__file__).parents[2] / "documents"
+THEIRS = "(?:rho_agent|flowai_harness)"
+"""The packages of the documents."""
 PATIENCE = 60
 BASH: dict[str, Any] = {"tool_calls": [{"name": "bash", "arguments": {"command": "pwd"}}]}
 COMMON = """
@@ -38,7 +40,7 @@ from paddock import close_runtime, create_runtime
 def names_imported(document: str) -> list[str]:
     """Every name that the programs of a document import."""
     text = (DOCUMENTS / document).read_text()
-    imported = re.findall(r"from rho_agent import \(?([\w,\s]+?)(?:\)|\n[^ ])", text)
+    imported = re.findall(rf"from {THEIRS} import \(?([\w,\s]+?)(?:\)|\n[^ ])", text)
     return [name for names in imported for name in re.findall(r"\w+", names)]
 
 
@@ -49,7 +51,7 @@ def cut(document: str, first: str, last: str, *, number: int = 0) -> str:
     end = next(at for at in range(begin, len(lines)) if lines[at].startswith(last))
     program = "\n".join(lines[begin : end + 1])
     return re.sub(
-        r"^(\s*)from rho_agent import", r"\1from paddock import", program, flags=re.MULTILINE
+        rf"^(\s*)from {THEIRS} import", r"\1from paddock import", program, flags=re.MULTILINE
     )
 
 
