@@ -19,8 +19,9 @@ demo: venv ## an agent mends a broken project in a sandbox, then in eight at onc
 test: venv ## run the tests, two files at a time; skips, and says why, what this machine lacks; ARGS="-k name" picks some
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-stress: venv ## what takes minutes: forged frames for 30 s in each kind of sandbox, with the numbers
+stress: venv ## what takes minutes: forged frames for 30 s in each kind of sandbox, and a SIGKILL at every operation
 	PADDOCK_SPRAY_SECONDS=30 $(BIN)/python -m pytest --timeout 300 -o log_cli_level=INFO tests/hostile/test_spraying.py $(ARGS)
+	PADDOCK_KILL_EVERY=1 $(BIN)/python -m pytest --timeout 300 tests/unit/runtime/test_kill_nested.py $(ARGS)
 
 lint: venv ## style and likely mistakes
 	$(BIN)/ruff check .

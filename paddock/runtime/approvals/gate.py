@@ -64,6 +64,9 @@ class StoreGate:
         undecided: list[PreparedCall] = []
         why: str | None = None
         for call in calls:
+            if call.resumed:  # it was allowed to begin
+                given |= self._begun(call)
+                continue
             if not await self._needs_approval(call, rules):
                 continue
             await self.check()
@@ -82,6 +85,11 @@ class StoreGate:
                 return Ruling(waits=True)
             given |= await self._answers(undecided, rules)
         return self._ruling(calls, given)
+
+    def _begun(self, call: PreparedCall) -> dict[str, Decision]:
+        """Return the decision by which a call began, if it took one."""
+        known = self.history.open_call(call.id)
+        return {} if known is None or known.decision is None else {call.id: known.decision}
 
     def _stops(self, decision: Decision) -> bool:
         return self.approvals.on_refusal == "end_turn" and not decision.runs
@@ -147,7 +155,7 @@ class StoreGate:
         """The answer of the rules' callback, or why there is none now."""
         if rules.callback is None:
             return None, WAITS if self.approvals.wait else NOBODY_TO_ASK
-        await self._tell(self._new_request(call, rules), None)
+        await self.out.emit(_asked(self._new_request(call, rules), None))
         try:
             decision = await ask(rules.callback, call.name, call.arguments)
         except ApprovalInterrupt as interrupt:
@@ -166,12 +174,14 @@ class StoreGate:
             if known is not None and known.approval_id and known.digest == _digest(call, rules):
                 kept = await self.approvals.store.get(known.approval_id)
                 if kept is not None and kept.status == "pending":
-                    await self._tell(kept.request, why)
+                    await self.out.emit(_asked(kept.request, why))
                     continue
             request = self._new_request(call, rules)
             self.approvals.asked.add(request.id)
-            await self.approvals.store.ask(request)  # who hears of it can answer it
-            await self._tell(request, why)
+            asked = self.out.keep(_asked(request, why))
+            await self.out.sync()  # a run that dies now is resumed by the same request
+            await self.approvals.store.ask(request)
+            await self.out.show(asked)  # who hears of it can answer it
 
     async def _answers(self, calls: Sequence[PreparedCall], rules: Rules) -> dict[str, Decision]:
         """Wait for the answers to `calls`, in their order, up to the first that ends the turn."""
@@ -202,19 +212,6 @@ class StoreGate:
             parameters=parameters_of(rules.registry, call.name),
         )
 
-    async def _tell(self, request: ApprovalRequest, note: str | None) -> None:
-        await self.out.emit(
-            ApprovalRequested(
-                approval_id=request.id,
-                call_id=request.call_id,
-                tool_name=request.tool,
-                arguments=request.args,
-                digest=request.digest,
-                expires_at=request.expires_at,
-                note=note,
-            )
-        )
-
     async def _record(self, call: PreparedCall, rules: Rules, decision: Decision) -> Decision:
         await self.out.emit(
             ApprovalResolved.of(
@@ -222,6 +219,18 @@ class StoreGate:
             )
         )
         return decision
+
+
+def _asked(request: ApprovalRequest, note: str | None) -> ApprovalRequested:
+    return ApprovalRequested(
+        approval_id=request.id,
+        call_id=request.call_id,
+        tool_name=request.tool,
+        arguments=request.args,
+        digest=request.digest,
+        expires_at=request.expires_at,
+        note=note,
+    )
 
 
 def _digest(call: PreparedCall, rules: Rules) -> str:

@@ -26,7 +26,7 @@ class RunApprovals:
 
     Requests are kept in `store` under `session_id`, and expire after `timeout` seconds. With
     `wait` the run waits for the answers; without, it ends and is resumed. `asked` has the ids
-    of requests that may be pending.
+    of its requests that may be pending, and `below` those of agents that work for it.
     """
 
     store: ApprovalStore
@@ -35,13 +35,14 @@ class RunApprovals:
     timeout: float | None = None
     on_refusal: OnRefusal = "end_turn"
     asked: set[str] = field(default_factory=set)
+    below: set[str] = field(default_factory=set)
 
     async def withdraw(self, *, but: Iterable[str], left: bool) -> None:
         """Note that nobody waits any more for what was asked, except for the ids `but`.
 
         With `left`, that includes what a process had asked for that died.
         """
-        asked = set(self.asked)
+        asked = self.asked | self.below
         if left:
             found = await self.store.list(session_id=self.session_id, status="pending")
             asked.update(each.request.id for each in found)

@@ -14,14 +14,20 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from paddock._concurrency import finish
 from paddock.errors import RunClaimed, SessionError, TraceWriteError
 from paddock.runtime.conversation.state import State
-from paddock.runtime.conversation.store import ConversationLog
+from paddock.runtime.conversation.store import (
+    ConversationLog,
+    ConversationsBelow,
+    range_below,
+)
 from paddock.runtime.conversation.trace import encode_record, read_records
 from paddock.runtime.core.claims import CLAIM, Claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from paddock.runtime.conversation.records import Record
+    from paddock.runtime.conversation.store import ConversationStore
     from paddock.runtime.conversation.trace import TraceContent
 
 __all__ = ["ClaimedConversationStore", "ConversationRows", "load", "store"]
@@ -53,7 +59,7 @@ class ConversationRows(Protocol):
         ...
 
     def delete(self, conversation_id: str) -> None:
-        """Remove all records."""
+        """Remove all records, and those of the conversations below; see `range_below`."""
         ...
 
 
@@ -63,6 +69,11 @@ class ClaimedConversationStore(ABC):
     Positions are numbers of records. A conversation that another worker has claimed raises
     `RunClaimed`. All methods raise `SessionError` if the store cannot be read or written.
     """
+
+    @property
+    @abstractmethod
+    def path(self) -> Path | None:
+        """See `ConversationStore`."""
 
     @abstractmethod
     def transact(self, work: Callable[[ConversationRows], T], *, writing: bool = True) -> T:
@@ -81,6 +92,10 @@ class ClaimedConversationStore(ABC):
     def read(self, conversation_id: str) -> State | None:
         """See `ConversationStore.read`."""
         return self.transact(lambda rows: load(rows, conversation_id), writing=False)
+
+    def below(self, conversation_id: str) -> ConversationStore:
+        """See `ConversationStore.below`."""
+        return ConversationsBelow(self, range_below(conversation_id)[0])
 
     def on_close(self, rows: ConversationRows, conversation_id: str) -> None:  # noqa: B027 - a hook
         """Note, in the same transaction, that a writer let go of a conversation."""

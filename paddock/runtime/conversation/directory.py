@@ -7,6 +7,7 @@
     meta.json         what a list of sessions shows
     cancel, pause     ask the session to stop, to wait
     directives.jsonl  texts for the agent, one a line
+    agents            the same for each agent that worked for it; only traces
 
 Knows no agent and no run.
 """

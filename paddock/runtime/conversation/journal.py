@@ -58,11 +58,15 @@ class Journal(EventSink):
     ) -> None:
         self.state = state
         self.store = store
-        self._key = key
+        self.key = key
         self._of_a_run = of_a_run
         self._log: ConversationLog | None = None
         self.found_dead = False
         """Whether the process of the run before has died."""
+        self.starts_anew = False
+        """Whether what the store has under this id is to be removed first."""
+        self.keeps_open = False
+        """Whether calls that can still be made, or entered again, wait for a later run."""
 
     async def catch_up(self) -> None:
         """Bring the state near the trace's end, piece by piece, without holding up the loop.
@@ -71,7 +75,7 @@ class Journal(EventSink):
         """
         if self.store is None:
             return
-        pieces = self.store.pieces(self._key, start=self.state.trace_end)
+        pieces = self.store.pieces(self.key, start=self.state.trace_end)
         if pieces is None:
             return
         while (content := await asyncio.to_thread(next, pieces, None)) is not None:
@@ -96,7 +100,7 @@ class Journal(EventSink):
             with self._writing(None, out):
                 yield
             return
-        log = self.store.open(self._key, start=self.state.trace_end)
+        log = self.store.open(self.key, start=self.state.trace_end)
         try:
             with self._writing(log, out):
                 yield
@@ -113,8 +117,7 @@ class Journal(EventSink):
             with self._writing(None, out):
                 yield
             return
-        opening = asyncio.to_thread(self.store.open, self._key, start=self.state.trace_end)
-        log = await acquire(opening, _closed)
+        log = await acquire(asyncio.to_thread(self._open, self.store), _closed)
         completed = False
         try:
             if self._begins(log):  # a long history takes a while to write
@@ -125,6 +128,15 @@ class Journal(EventSink):
                 completed = self._of_a_run and self.state.status == "completed"
         finally:
             await finish(_closed(log, delete=completed))
+
+    def _open(self, store: ConversationStore) -> ConversationLog:
+        log = store.open(self.key, start=self.state.trace_end)
+        if self.starts_anew:
+            self.starts_anew = False
+            if log.end:
+                log.close(delete=True)
+                log = store.open(self.key)
+        return log
 
     @contextlib.contextmanager
     def _writing(self, log: ConversationLog | None, out: Emitter) -> Iterator[None]:
@@ -155,16 +167,20 @@ class Journal(EventSink):
             self.state.apply(record)
             self.state.notify(record)
 
-    def settled(self, *, started: str, waiting: str | None) -> list[Event]:
-        """Events that give each open call a result: `started` to those that may have run, else
-        `waiting`, or none if that is None. They are the caller's to keep."""
-        events: list[Event] = []
-        for call in self.state.open_calls:
-            if call.started:
-                events.append(_failed(call, started))
-            elif waiting is not None:
-                events.append(MessageAdded(message=tool_message(call.id, waiting)))
-        return events
+    def settled(self, *, started: str, waiting: str) -> list[Event]:
+        """Return events that give each open call a result: `started` to those that may have run,
+        `waiting` to the others. They are the caller's to keep."""
+        return [
+            _failed(call, started)
+            if call.started
+            else MessageAdded(message=tool_message(call.id, waiting))
+            for call in self.state.open_calls
+        ]
+
+    def lost(self, *, started: str) -> list[Event]:
+        """Return events that give a result to those open calls that cannot be resumed."""
+        calls = self.state.open_calls
+        return [_failed(call, started) for call in calls if call.started and not call.resumable]
 
     async def sync(self) -> None:
         """Return when everything kept would survive the end of the machine."""
@@ -177,7 +193,7 @@ class Journal(EventSink):
             self._write_snapshot(log)
         self.state.trace_end = log.end
         if log.torn is not None:
-            _log.warning("the trace of %s ended in %d torn bytes", self._key, log.torn.size)
+            _log.warning("the trace of %s ended in %d torn bytes", self.key, log.torn.size)
 
     def _begins(self, log: ConversationLog) -> bool:
         """Whether `log` is new and has to say first what the state holds."""
@@ -194,9 +210,11 @@ class Journal(EventSink):
         if torn is not None:
             yield TraceRepaired(torn_bytes=torn.size, quarantine=torn.quarantine.name)
         self.found_dead = state.status == "running"
+        if not self._is_waiting:
+            yield from self.settled(started=UNKNOWN, waiting=NEVER_RAN)
+        elif self.found_dead:
+            yield from self.lost(started=UNKNOWN)
         if self.found_dead:
-            waiting = None if self._resumable else NEVER_RAN
-            yield from self.settled(started=UNKNOWN, waiting=waiting)
             yield RunFinished(
                 run_id=state.runs_started,
                 status="interrupted",
@@ -204,16 +222,18 @@ class Journal(EventSink):
                 total=state.total,
                 run_count=state.run_count,
             )
-        elif not self._resumable:
-            # Its process died while it gave results to what nobody had approved.
-            yield from self.settled(started=UNKNOWN, waiting=NEVER_RAN)
 
     @property
-    def _resumable(self) -> bool:
-        """Whether open calls wait for approvals, or were decided and have not begun. Nothing of
-        a turn runs before all its approvals are there, so the turn can still be gone on with."""
-        decided = (call for call in self.state.open_calls if call.decision and not call.started)
-        return bool(self.state.pending_approvals) or any(decided)
+    def _is_waiting(self) -> bool:
+        """Whether the turn of the open calls can still be continued.
+
+        It can if they wait for approvals, or were decided and have not begun, since nothing of a
+        turn runs before all its approvals are there; and if one can be entered again.
+        """
+        calls = self.state.open_calls
+        if self.keeps_open or self.state.pending_approvals:
+            return True
+        return any(call.resumable if call.started else call.decision for call in calls)
 
 
 def _failed(call: OpenCall, content: str) -> ToolFinished:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from paddock.runtime.conversation.claimed import ClaimedConversationStore
+from paddock.runtime.conversation.store import range_below
 from paddock.runtime.core.claims import Claim
 from paddock.runtime.core.database import PrivateDatabase
 
@@ -40,7 +41,10 @@ SELECT record FROM conversation_records
 WHERE conversation_id = ? AND number >= ? ORDER BY number
 """
 _COUNT = "SELECT count(*) FROM conversation_records WHERE conversation_id = ?"
-_DELETE = "DELETE FROM conversation_records WHERE conversation_id = ?"
+_DELETE = """
+DELETE FROM conversation_records
+WHERE conversation_id = ?1 OR (conversation_id >= ?2 AND conversation_id < ?3)
+"""
 _CLAIM = """
 INSERT OR REPLACE INTO conversation_claims (conversation_id, token, holder, until)
 VALUES (?, ?, ?, ?)
@@ -101,4 +105,4 @@ class SqliteConversationRows:
         self.connection.executemany(_ADD, rows)
 
     def delete(self, conversation_id: str) -> None:
-        self.connection.execute(_DELETE, (conversation_id,))
+        self.connection.execute(_DELETE, (conversation_id, *range_below(conversation_id)))

@@ -71,12 +71,19 @@ class State:
         self.status: SessionStatus = "created"
         self.run_count: int = 0
         self.runs_started: int = 0
+        self.task_id: str = ""
+        """What the last run worked on for another agent."""
+        self.has_answer: bool = False
+        """Whether the last message is an answer of the model's, whole and without calls."""
+        self.unsaid: str = ""
+        """The prompt of a run that died before its message was recorded."""
         self.total: Usage = Usage()
         self.last_input_tokens: int = 0
         self.system_prompt: str | None = None
         """What the conversation began with, where its store keeps it."""
         self.trace_end = 0
         """The position in its store up to which this state has seen it."""
+        self._answers = False  # whether a model call has ended whose message comes next
         self._characters = 0
         self._characters_sent = 0  # of the last model call
         self._characters_compacted = 0  # what the last compaction left
@@ -212,6 +219,7 @@ class State:
         self._characters = sum(map(message_characters, self.messages))
         self._characters_compacted = self._characters
         self._open.clear()
+        self.has_answer = False
         self.last_input_tokens = 0
 
     def replay(self, records: Iterable[Record]) -> None:
@@ -239,6 +247,7 @@ class State:
 
     def _add_message(self, record: Record) -> None:
         message = message_of(record)
+        self.unsaid = ""
         if message["role"] == "tool":
             self._insert_result(message)
             return
@@ -246,6 +255,8 @@ class State:
             self._insert_result(tool_message(call_id, NO_RESULT))
         self._append(message)
         calls = message.get("tool_calls")
+        self.has_answer = self._answers and message["role"] == "assistant" and not calls
+        self._answers = False
         if calls:
             self._expect(calls)
 
@@ -279,7 +290,8 @@ class State:
     def _start_tool(self, record: Record) -> None:
         call = self._open.get(record["tool_call_id"])
         if call is not None:
-            self._open[call.id] = replace(call, started=True)
+            resumable = record.get("resumable") is True
+            self._open[call.id] = replace(call, started=True, resumable=resumable)
 
     def _ask(self, record: Record) -> None:
         call = self._open.get(record["tool_call_id"])
@@ -304,6 +316,8 @@ class State:
     def _start_run(self, record: Record) -> None:
         self.status = "running"
         self.runs_started += 1
+        self.task_id = record.get("task_id", "")
+        self.unsaid = record.get("prompt") or ""
         self.session_id = record.get("session_id", self.session_id)
 
     def _end_run(self, record: Record) -> None:
@@ -314,6 +328,7 @@ class State:
         usage = usage_of({"cached_tokens": record.get("cache_read_tokens"), **record})
         self.total += usage
         self.last_input_tokens = usage.input_tokens
+        self._answers = record.get("cut_short") is not True
         self._characters_sent = self._characters
 
     def _end_child_model(self, record: Record) -> None:
@@ -325,6 +340,9 @@ class State:
         self.run_count = record.get("run_count", self.run_count)
         self.runs_started = max(self.runs_started, self.run_count)
         self.session_id = record.get("session_id", self.session_id)
+
+    def _cut(self, record: Record) -> None:
+        self.has_answer = False
 
     def _compact(self, record: Record) -> None:
         if "kept" in record:  # other programs do not write it
@@ -343,6 +361,7 @@ _HANDLERS: Mapping[str, Callable[[State, Record], None]] = {
     "llm_end": State._end_model,
     "child_llm_end": State._end_child_model,
     "usage": State._restore_usage,
+    "truncated": State._cut,
     "compact": State._compact,
 }
 
@@ -367,4 +386,5 @@ def _start_record(call: OpenCall) -> Record:
         "tool_call_id": call.id,
         "tool_name": call.name,
         "tool_args": parse_arguments(call.arguments)[0],
+        **({"resumable": True} if call.resumable else {}),
     }

@@ -5,6 +5,7 @@ gives the same `State` back.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from paddock.errors import SessionLocked
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
     from paddock.runtime.conversation.records import Record
     from paddock.runtime.conversation.trace import TornTail, TraceContent
 
-__all__ = ["ConversationLog", "ConversationStore", "MemoryConversationStore"]
+__all__ = [
+    "ConversationLog",
+    "ConversationStore",
+    "ConversationsBelow",
+    "MemoryConversationStore",
+    "range_below",
+]
 
 
 class ConversationLog(ABC):
@@ -51,7 +58,7 @@ class ConversationLog(ABC):
 
     @abstractmethod
     def close(self, *, delete: bool = False) -> None:
-        """Let go of the conversation, or remove it. Blocks; idempotent."""
+        """Let go of the conversation, or remove it and those below it. Blocks; idempotent."""
 
 
 class ConversationStore(Protocol):
@@ -80,6 +87,47 @@ class ConversationStore(Protocol):
     def read(self, conversation_id: str) -> State | None:
         """Return a conversation as it is now; None if there is none. Holds nothing."""
         ...
+
+    def below(self, conversation_id: str) -> ConversationStore:
+        """Return where the conversations are kept of agents that work for this one.
+
+        They have ids of their own, and are removed with this one.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ConversationsBelow:
+    """The conversations of a store whose ids begin with `prefix`, by the rest of their ids."""
+
+    store: ConversationStore
+    prefix: str
+
+    @property
+    def path(self) -> Path | None:
+        return self.store.path
+
+    def open(self, conversation_id: str, *, start: int = 0) -> ConversationLog:
+        """See `ConversationStore.open`."""
+        return self.store.open(self.prefix + conversation_id, start=start)
+
+    def pieces(self, conversation_id: str, *, start: int = 0) -> Iterator[TraceContent] | None:
+        """See `ConversationStore.pieces`."""
+        return self.store.pieces(self.prefix + conversation_id, start=start)
+
+    def read(self, conversation_id: str) -> State | None:
+        """See `ConversationStore.read`."""
+        return self.store.read(self.prefix + conversation_id)
+
+    def below(self, conversation_id: str) -> ConversationStore:
+        """See `ConversationStore.below`."""
+        return self.store.below(self.prefix + conversation_id)
+
+
+def range_below(conversation_id: str) -> tuple[str, str]:
+    """Return how the ids begin of the conversations below one, in a store that has only ids, and
+    the first id after all of those."""
+    return f"{conversation_id}/agents/", f"{conversation_id}/agents0"
 
 
 class MemoryConversationStore:
@@ -110,6 +158,10 @@ class MemoryConversationStore:
         state.trace_end = len(lines)
         return state
 
+    def below(self, conversation_id: str) -> ConversationStore:
+        """See `ConversationStore.below`."""
+        return ConversationsBelow(self, range_below(conversation_id)[0])
+
 
 class _MemoryLog(ConversationLog):
     def __init__(
@@ -138,3 +190,7 @@ class _MemoryLog(ConversationLog):
         self._held.discard(self._id)
         if delete or not self._lines:
             del self._kept[self._id]
+        if delete:
+            first, end = range_below(self._id)
+            for below in [each for each in self._kept if first <= each < end]:
+                del self._kept[below]

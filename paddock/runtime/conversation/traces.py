@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
+    from paddock.runtime.conversation.store import ConversationStore
     from paddock.runtime.conversation.trace import TraceContent
 
 __all__ = ["DirectoryConversationStore", "session_locked"]
+
+AGENTS = "agents"
+"""The directory with the conversations of agents that work for the one of its parent."""
 
 
 class DirectoryConversationStore:
@@ -61,10 +66,15 @@ class DirectoryConversationStore:
         data = SessionDirectory(self.path / conversation_id).read_trace()
         return State.from_jsonl(data) if data else None
 
+    def below(self, conversation_id: str) -> ConversationStore:
+        """See `ConversationStore.below`."""
+        return DirectoryConversationStore(self.path / conversation_id / AGENTS)
+
 
 class _TraceLog(TraceWriter, ConversationLog):
     def close(self, *, delete: bool = False) -> None:
         if delete:
+            shutil.rmtree(self._files.path / AGENTS, ignore_errors=True)
             self._files.remove(TRACE)
         super().close()
 

@@ -40,7 +40,8 @@ _MAX_NAME = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenCall:
-    """A tool call without a result. It may have had an effect only if it was `started`.
+    """A tool call without a result. It may have had an effect only if it was `started`; then it is
+    entered again only if it is `resumable`.
 
     Where an approval was asked for, or given, `digest` is what for, `approval_id` its name in
     the store, and `decision` the answer, None while it is waited for.
@@ -50,6 +51,7 @@ class OpenCall:
     name: str
     arguments: str
     started: bool = False
+    resumable: bool = False
     digest: str | None = None
     approval_id: str = ""
     decision: Decision | None = None
@@ -60,7 +62,8 @@ class PreparedCall:
     """One call. With a `problem` it is not to be run: that is its result.
 
     `arguments` are those that it runs with, `raw` those that the model gave. `note` is for the
-    model, before the result: what somebody said or changed who approved the call.
+    model, before the result: what somebody said or changed who approved the call. One that is
+    `resumed` had begun in an earlier run.
     """
 
     id: str
@@ -69,6 +72,7 @@ class PreparedCall:
     raw: str
     problem: str | None = None
     note: str = ""
+    resumed: bool = False
 
     def as_sent(self) -> ToolCall:
         """The call as history keeps it."""
@@ -118,6 +122,7 @@ def reopened(calls: Iterable[OpenCall]) -> list[PreparedCall]:
                 arguments=arguments,
                 raw=call.arguments,
                 problem=problem,
+                resumed=call.started,
             )
         )
     return prepared

@@ -33,6 +33,8 @@ class RunContext(Generic[Deps]):
     - `deps` is what the run was given: `Session.run(deps=...)`.
     - `call_id`, `tool_name`, `session_id`, `run_id` and `agent_path` (see `Origin`) identify the
       call.
+    - `is_resumed`: an earlier run ended in the middle of this call, which is entered again; see
+      `ToolHandler.is_resumable`.
     - `redactor` hides the secrets of the run; results are redacted without it.
     - `cancellation` tells a synchronous function, which cannot be stopped, that nobody waits
       for its result any more.
@@ -44,6 +46,7 @@ class RunContext(Generic[Deps]):
     session_id: str = ""
     run_id: int = 0
     agent_path: tuple[str, ...] = ()
+    is_resumed: bool = False
     redactor: Redactor = NOTHING_SECRET
     cancellation: CancellationToken = field(default_factory=CancellationToken)
     get_sandbox: Callable[[], Awaitable[Sandbox]] | None = None
@@ -77,12 +80,17 @@ class RunContext(Generic[Deps]):
         full_context: bool = False,
         own_sandbox: bool = False,
         without: frozenset[str] = frozenset(),
+        conversation: str | None = None,
         approval_callback: ApprovalCallback | None = None,
         cancel_check: CancelCheck | None = None,
         budget: Budget | None = None,
         max_turns: int | None = None,
     ) -> AgentReport:
         """Have an agent follow `instruction`, and return how it ended; see `AgentTask`.
+
+        Where the session is kept, so is the agent's conversation. A call that is resumed has to run
+        the same agents in the same order again: each continues where it was, and one that had
+        ended returns what it said.
 
         When this is cancelled, the agent has ended before the cancellation passes on. Raises
         `RuntimeError` outside a session.
@@ -94,6 +102,8 @@ class RunContext(Generic[Deps]):
             call_id=self.call_id,
             tool_name=self.tool_name,
             name=name,
+            is_resumed=self.is_resumed,
+            conversation=conversation,
             agent=agent,
             system_prompt=system_prompt,
             full_context=full_context,

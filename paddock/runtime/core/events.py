@@ -74,7 +74,8 @@ CompactionTrigger = Literal["auto", "manual"]
 class RunStarted:
     """`run_id` counts the session's runs from 1. One that is `resumed` has no prompt: it
     continues with the calls that waited for an approval. `profile`, `approvals` and `terms` are as
-    in `RulesChanged`. `provider` is whose protocol is spoken, where the configuration says so."""
+    in `RulesChanged`. `provider` is whose protocol is spoken, where the configuration says so.
+    `task_id` is what an agent works on for another one; it is empty at the top."""
 
     session_id: str
     run_id: int
@@ -86,6 +87,7 @@ class RunStarted:
     provider: str | None = None
     backend: str = ""
     resumed: bool = False
+    task_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,11 +204,13 @@ class ApprovalResolved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolStarted:
-    """The intent: from here on the call may have had an effect."""
+    """The intent: from here on the call may have had an effect. One that is `resumable` may be
+    entered again in a later run."""
 
     call_id: str
     tool_name: str
     arguments: Mapping[str, Any]
+    resumable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

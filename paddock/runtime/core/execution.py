@@ -51,6 +51,11 @@ dropped: a tool may report faster than a terminal shows."""
 MAX_PROGRESS_TEXT = 2000
 """Characters of one report: a line or two for a person."""
 
+NOT_RESUMED = (
+    "Unknown: an earlier run ended while this call ran, and the tool cannot continue it. It may "
+    "have had its effect, wholly or in part."
+)
+
 _log = get_logger(__name__)
 
 
@@ -72,12 +77,17 @@ class Execution:
     _errors: dict[str, Exception | None] = field(default_factory=dict)
     """What the calls of the turn have raised, by their ids."""
 
-    async def announce(self, calls: Sequence[PreparedCall]) -> None:
+    async def announce(self, calls: Sequence[PreparedCall], registry: ToolCatalog) -> None:
         """Get the intents of `calls` to the disk: from then on they may have had an effect."""
         for call in calls:
             await self.check()
             self._begun[call.id] = self.out.keep(
-                ToolStarted(call_id=call.id, tool_name=call.name, arguments=call.arguments)
+                ToolStarted(
+                    call_id=call.id,
+                    tool_name=call.name,
+                    arguments=call.arguments,
+                    resumable=registry.is_resumable(call.name),
+                )
             )
         await self.out.sync()  # before anybody sees them, who may end the process
         for call in calls:
@@ -134,6 +144,7 @@ class Execution:
             self.context,
             call_id=call.id,
             tool_name=call.name,
+            is_resumed=call.resumed,
             run_id=self.out.run_id,
             cancellation=CancellationToken(),
             on_progress=report,
@@ -147,6 +158,8 @@ class Execution:
             output = ToolOutput(
                 content=call.problem, success=False, metadata=failure, error=problem
             )
+        elif call.resumed and not registry.is_resumable(call.name):
+            output = ToolOutput(content=NOT_RESUMED, success=False)
         else:
             invocation = ToolInvocation(
                 call_id=call.id,

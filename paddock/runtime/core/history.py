@@ -34,6 +34,11 @@ class History(Protocol):
         """The last answer's tool calls that have no result yet, in its order."""
         ...
 
+    @property
+    def has_answer(self) -> bool:
+        """Whether the last message is an answer of the model's, whole and without calls."""
+        ...
+
     def open_call(self, call_id: str) -> OpenCall | None: ...
 
     def has_call(self, call_id: str) -> bool:

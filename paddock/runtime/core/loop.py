@@ -27,6 +27,7 @@ from paddock.runtime.core.execution import Execution, groups
 from paddock.runtime.core.finish import is_cut, unusable, was_filtered
 from paddock.runtime.core.model import ModelRetry, assistant_message, tool_message
 from paddock.runtime.core.response_format import InvalidAnswer
+from paddock.runtime.core.size import message_text
 from paddock.runtime.core.text import clean_text
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ class AgentLoop:
         self._held = held
         calls = reopened(self.spec.history.open_calls)
         turn = 0
+        if self.spec.history.has_answer:  # its process died, or failed, before the run had ended
+            self.text = message_text(self.spec.history.messages[-1])
+            if await self._accept_answer():
+                await self._finish_turn()
+                return "completed"
         while True:
             if calls:
                 status = await self._act(calls)
@@ -256,7 +262,7 @@ class AgentLoop:
         results = []
         for group in groups(calls, rules.registry):
             self.phase = "before tool execution"
-            await self._execution.announce(group)
+            await self._execution.announce(group, rules.registry)
             self.phase = "during tool execution"
             results += await self._execution.run(group, rules.registry)
         self._execution.judge(results)

@@ -25,6 +25,7 @@ _IDENTITIES = frozenset(
         "session_id",
         "sandbox_id",
         "run_id",
+        "task_id",
         "digest",
         "outcome",
         "terms",

@@ -27,7 +27,9 @@ class AgentTask:
     """What an agent is to do for the agent whose call `call_id` of `tool_name` it answers.
 
     Without an `agent` it is the calling agent again: model, profile, tools, secrets, sandbox.
-    With one it has only what its definition says. `system_prompt` replaces that of either. With
+    With one it has only what its definition says. `system_prompt` replaces that of either. If the
+    call `is_resumed`, the agent continues what it did for the call before. `conversation` names a
+    conversation that it continues, and that others of that name continue after it. With
     `full_context` it knows the conversation up to the call. An `approval_callback` is asked
     instead of the caller's; `cancel_check` ends it early. It lacks the tools `without`. In agent
     paths it is called `name`, or by the tool. It may use up `budget`, and no more than the caller,
@@ -38,6 +40,8 @@ class AgentTask:
     call_id: str
     tool_name: str
     name: str | None = None
+    is_resumed: bool = False
+    conversation: str | None = None
     agent: AgentDefinition | None = None
     system_prompt: str | None = None
     full_context: bool = False

@@ -101,6 +101,10 @@ class ToolCatalog(Protocol):
         """Return whether a call runs another agent, which ends in bounded time when cancelled."""
         ...
 
+    def is_resumable(self, name: str) -> bool:
+        """Return whether a call that was begun in an earlier run may be entered again."""
+        ...
+
     def without(self, names: Collection[str]) -> ToolCatalog:
         """Return a copy that lacks the tools `names`."""
         ...

@@ -10,6 +10,7 @@ from paddock.errors import SessionError
 from paddock.runtime.approvals.records import approval_from, approval_to
 from paddock.runtime.approvals.stores import TransactionalStore
 from paddock.runtime.conversation.claimed import ClaimedConversationStore
+from paddock.runtime.conversation.store import range_below
 from paddock.runtime.core.claims import Claim
 
 if TYPE_CHECKING:
@@ -109,10 +110,13 @@ class _ConversationRows:
         self._set_head(conversation_id, self.claim(conversation_id), number + len(lines))
 
     def delete(self, conversation_id: str) -> None:
-        claim, count = self._head(conversation_id)
-        for n in range(count):
-            self._rows.delete(self._table, _key(conversation_id, n))
-        self._set_head(conversation_id, claim, 0)
+        first, end = range_below(conversation_id)
+        beside = [key for key, _ in self._rows.all(self._heads, _top(conversation_id))]
+        for each in [conversation_id, *(key for key in beside if first <= key < end)]:
+            claim, count = self._head(each)
+            for n in range(count):
+                self._rows.delete(self._table, _key(each, n))
+            self._set_head(each, claim, 0)
 
     def _head(self, conversation_id: str) -> tuple[Claim | None, int]:
         data = self._rows.get(self._heads, conversation_id)
@@ -130,7 +134,13 @@ class _ConversationRows:
             self._rows.delete(self._heads, conversation_id)
             return
         head = {"claim": None if claim is None else asdict(claim), "count": count}
-        self._rows.put(self._heads, conversation_id, json.dumps(head).encode())
+        top = _top(conversation_id)
+        self._rows.put(self._heads, conversation_id, json.dumps(head).encode(), group=top)
+
+
+def _top(conversation_id: str) -> str:
+    """Return the conversation that this one is below of, at any depth, or itself."""
+    return conversation_id.partition(range_below("")[0])[0] or conversation_id
 
 
 def _key(conversation_id: str, number: int) -> str:

@@ -46,6 +46,10 @@ class SqliteRunStore(SqliteConversationStore):
 
     schema: str = SqliteConversationStore.schema + _CREATE
 
+    def below(self, conversation_id: str) -> ConversationStore:
+        """See `ConversationStore.below`: those are no runs of their own."""
+        return SqliteConversationStore(self.path).below(conversation_id)
+
     async def save(self, run_id: str, state: RunState) -> None:
         """Keep `state`, and replace an earlier one, whoever has claimed the run."""
         restored = state.to_state()

@@ -80,6 +80,7 @@ class SessionParts:
             rules=self.rules,
             config=self.agent().config,
             approvals=self.approvals,
+            task_id=self.settings.task_id,
         )
 
     def new_compaction(self, out: Emitter, meter: UsageMeter) -> Compaction:

@@ -56,6 +56,10 @@ __all__ = ["NOT_APPROVED", "Run"]
 SHOW_PATIENCE = 5.0
 """Seconds that a callback may take with the last events of a run that ended early."""
 
+LEFT = (
+    "Not resumed: its run ended while it ran, and the next prompt came. It may have had its "
+    "effect, wholly or in part."
+)
 STOPPED = "Cancelled while it ran. It may have had its effect, wholly or in part."
 NOT_RUN = "Not run: the run ended before this call began."
 NOT_APPROVED = "Not run: nobody had approved it when the next prompt came."
@@ -83,7 +87,10 @@ class Run(Undertaking):
     rules: Callable[[], Rules]
     config: AgentConfig
     approvals: RunApprovals
+    task_id: str
     _resumed: bool = False
+    _left_calls: bool = False
+    """Whether the prompt came instead of calls being resumed."""
     _loop: AgentLoop | None = None
     _held: Rules | None = None
     """The rules that were recorded at the run's start."""
@@ -94,7 +101,8 @@ class Run(Undertaking):
         """Record the run's start; what an earlier one left open gets results."""
         pending = self.journal.state.pending_approvals
         self.approvals.asked.update(item.approval_id for item in pending)
-        for event in self.journal.settled(started=NOT_APPROVED, waiting=NOT_APPROVED):
+        self._left_calls = any(call.started for call in self.journal.state.open_calls)
+        for event in self.journal.settled(started=LEFT, waiting=NOT_APPROVED):
             self.out.keep(event)
         self._held = self._record_start(prompt)
         self._say(content)
@@ -109,7 +117,7 @@ class Run(Undertaking):
         Raises `SessionError` for one that cannot be, and where there is nothing to go on with.
         """
         state = self.journal.state
-        unanswered = bool(state.messages) and state.status in _UNFINISHED
+        unanswered = bool(state.messages or state.unsaid) and state.status in _UNFINISHED
         if not state.pending_approvals and (decisions or not unanswered):
             raise SessionError("no call of this session waits for an approval")
         given = {call_id: decision_of(answer) for call_id, answer in decisions.items()}
@@ -118,10 +126,15 @@ class Run(Undertaking):
     def _take_up(self, decided: Sequence[ApprovalResolved]) -> None:
         """Record the start of a run that goes on with what waited, or with what failed."""
         self._resumed = True
+        state = self.journal.state
+        unsaid = state.unsaid
         self._held = self._record_start("")
         self._begun += map(self.out.keep, decided)
-        state = self.journal.state
-        if not state.open_calls and state.messages[-1]["role"] == "assistant":
+        if unsaid:
+            self._say(unsaid)
+        elif state.messages[-1]["role"] == "assistant" and not (
+            state.open_calls or state.has_answer
+        ):
             self._say(CUT_SHORT)
 
     async def execute(self, prompt: str, content: PromptContent) -> RunResult:
@@ -190,6 +203,7 @@ class Run(Undertaking):
             provider=self.config.provider,
             backend=rules.backend,
             resumed=self._resumed,
+            task_id=self.task_id,
         )
         self._begun.append(self.out.keep(started))
         return rules
@@ -208,17 +222,18 @@ class Run(Undertaking):
         """Record the end at once, get it to the disk, then show it. Returns what it was.
 
         While calls wait for approval none of their turn has run, so they can still be
-        decided, whatever ended the run.
+        decided, whatever ended the run. See `SessionSettings.keeps_open` for other calls.
         """
         self.closing = True
         state = self.journal.state
         if self._held is None:
             return "interrupted"
-        if state.pending_approvals:
+        keeps_open = self.journal.keeps_open
+        events = self.journal.lost(started=STOPPED) if keeps_open else []
+        if state.pending_approvals or (keeps_open and len(state.open_calls) > len(events)):
             status = "interrupted"
-        events: list[Event] = []
-        if status != "interrupted":
-            events += self.journal.settled(started=STOPPED, waiting=NOT_RUN)
+        elif not keeps_open:
+            events = self.journal.settled(started=STOPPED, waiting=NOT_RUN)
         if last is not None:
             events.append(last)
         kept = [self.out.keep(event) for event in events]
@@ -238,11 +253,14 @@ class Run(Undertaking):
 
     async def _withdraw(self) -> None:
         """Withdraw the requests that no call of this session waits for any more."""
-        pending = self.journal.state.pending_approvals
+        state = self.journal.state
+        waiting = {item.approval_id for item in state.pending_approvals}
+        if state.open_calls:
+            waiting |= self.approvals.below
+        nobody_waits = self.out.origin.parent_call_id is None and not state.open_calls
+        left = nobody_waits and (self.journal.found_dead or self._left_calls)
         try:
-            await self.approvals.withdraw(
-                but=[item.approval_id for item in pending], left=self.journal.found_dead
-            )
+            await self.approvals.withdraw(but=waiting, left=left)
         except SessionError:
             _log.exception("approvals of an ended run could not be withdrawn")
 

@@ -250,6 +250,10 @@ class Session(SessionSettings):
             self._tell_others_of_cancel()
         return Ending(work)
 
+    def start_anew(self) -> None:
+        """Let the next run remove what the store has under this session's id."""
+        self._journal.starts_anew = True
+
     def recover(self, *, later: bool = False) -> None:
         """Bring the state up to what the trace says, and close a run whose process died. Blocks.
 
@@ -454,8 +458,10 @@ class Session(SessionSettings):
             )
 
     def _emitter(self, sinks: Sequence[EventSink] = ()) -> Emitter:
+        self._journal.keeps_open = self.keeps_open and self._journal.store is not None
+        above = () if self.above is None else (self.above,)
         return Emitter(
-            [self._journal, *self._attached, *self.sinks, *sinks],
+            [*above, self._journal, *self._attached, *self.sinks, *sinks],
             session_id=self.id,
             origin=self.origin,
             redactor=self.redactor,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from paddock.backends.base import ProgressCallback
+    from paddock.runtime.conversation.store import ConversationStore
     from paddock.runtime.core.approval import (
         ApprovalCallback,
         ApprovalPolicy,
@@ -86,8 +87,18 @@ class SessionSettings:
         Get the events of all runs in envelopes, from the next run on.
     `approval_session`
         The id of the session under which requests are kept; None is this session's own.
-    `origin`
-        Which agent this is among those that work for each other.
+    `origin`, `task_id`
+        Which agent this is among those that work for each other, and what it works on.
+    `above`
+        Gets the events of all runs before this session keeps them; used for sub-agents.
+    `keeps_open`
+        Whether a run that ends early, or whose process dies, is to be resumed. Then calls that
+        had not begun, and those that ran of tools that are resumable, stay open for `resume`,
+        where the conversation is kept in a store. Otherwise a call that had begun stays open only
+        if the process died, and the others get results that say why they did not run.
+    `conversations`
+        Where conversations are kept that `RunContext.run_agent` names; None is the store of this
+        session.
     `max_agent_depth`
         How deep agents may be nested. A tool that would run one deeper fails with a `ConfigError`,
         which the model reads.
@@ -111,6 +122,10 @@ class SessionSettings:
     sinks: Sequence[EventSink] = ()
     approval_session: str | None = None
     origin: Origin = TOP
+    task_id: str = ""
+    above: EventSink | None = None
+    keeps_open: bool = False
+    conversations: ConversationStore | None = None
     max_agent_depth: int = 5
     oversight: Callable[[Rules], Rules] | None = None
     _meter: UsageMeter | None = None

@@ -1,16 +1,20 @@
 """Running agents for the tools of a run, at any depth.
 
 What they use is counted by the run's meter and kept in the run's own trace, call by call, so
-nothing of it is lost when either ends early.
+nothing of it is lost when either ends early. Their conversations are kept where the run's is, so
+that a call which is resumed continues them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
+import hashlib
+import json
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from paddock.errors import ConfigError, PaddockError, SandboxLost
 from paddock.runtime.agents.agent import Agent
@@ -20,8 +24,9 @@ from paddock.runtime.conversation.results import RunResult, run_usage
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.budget import Budget, UsageMeter
 from paddock.runtime.core.emitter import EventSink
-from paddock.runtime.core.events import ChildModelFinished, ModelFinished
+from paddock.runtime.core.events import ApprovalRequested, ChildModelFinished, ModelFinished
 from paddock.runtime.core.reach import require_out_of_reach
+from paddock.runtime.core.size import message_text
 from paddock.runtime.core.subagent import AgentReport
 from paddock.runtime.core.tool import RunAborted
 
@@ -29,13 +34,49 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
+    from paddock.runtime.conversation.store import ConversationStore
     from paddock.runtime.core.emitter import Emitter, Envelope
+    from paddock.runtime.core.events import RunStatus
     from paddock.runtime.core.model import Message
     from paddock.runtime.core.subagent import AgentTask
     from paddock.runtime.session.parts import SessionParts
     from paddock.runtime.session.session import Session
 
 __all__ = ["AgentRunner", "conversation"]
+
+_ENDED = frozenset({"completed", "truncated", "max_turns", "budget"})
+"""How an agent may have ended that is not to be continued."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What an agent does for one call: a `task`, of the id `task_id`, in a conversation that is
+    kept as `key` in `store`. `known` is how far an earlier run got with it."""
+
+    task: AgentTask
+    task_id: str
+    key: str
+    store: ConversationStore | None
+    known: State | None
+
+    @property
+    def turns_left(self) -> int | None:
+        """How many turns may follow those that are known."""
+        if self.known is None or self.task.max_turns is None:
+            return self.task.max_turns
+        roles = [message["role"] for message in self.known.messages]
+        since = roles[::-1].index("user") if "user" in roles else len(roles)
+        made = roles[len(roles) - since :].count("assistant")
+        return max(0, self.task.max_turns - made)
+
+    def begin(self, messages: Sequence[Message]) -> State:
+        """Return what the agent begins with, if its caller has `messages`."""
+        if self.known is not None:
+            return self.known
+        state = State()
+        if self.task.full_context and self.task.conversation is None:
+            state.replay([{"type": "message", **each} for each in conversation(messages)])
+        return state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +92,19 @@ class AgentRunner:
     out: Emitter
     endpoint: object
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _begun: Counter[str] = field(default_factory=Counter)
+    """How many agents each call has run."""
 
     async def run_agent(self, task: AgentTask) -> AgentReport:
         """See `RunAgent.run_agent`."""
         self._require_depth()
         started = time.monotonic()
+        work = await self._work(task)
+        if work.known is not None and work.known.status in _ENDED:
+            return _ended(work.key, work.known)
         try:
-            async with await self._open(task) as session:
-                result = await _run(session, task)
+            async with await self._open(work) as session:
+                result = await _run(session, work)
         except PaddockError as error:
             if task.shares_sandbox:  # what one could not make, nobody here can
                 raise RunAborted(error) from error
@@ -82,17 +128,39 @@ class AgentRunner:
                 f"and {depth} are in use: do this part of the work yourself"
             )
 
-    async def _open(self, task: AgentTask) -> Session:
-        """Return the session of the agent that does `task`, which begins with what the calling
+    async def _work(self, task: AgentTask) -> _Work:
+        """Return the next work for the call of `task`, as far as it is known."""
+        journal, number = self.parts.journal, self._begun[task.call_id]
+        self._begun[task.call_id] += 1
+        task_id = _digest(journal.key, task.call_id, number)
+        store, key = self._conversations, task.conversation
+        if key is None:
+            store, key = journal.store and journal.store.below(journal.key), task_id
+        known = None
+        if task.is_resumed and store is not None:
+            known = await asyncio.to_thread(store.read, key)
+            if known is not None and known.task_id != task_id:
+                known = None  # the agent had not begun
+        return _Work(task=task, task_id=task_id, key=key, store=store, known=known)
+
+    @property
+    def _conversations(self) -> ConversationStore | None:
+        """Where conversations are kept that tasks name."""
+        return self.parts.settings.conversations or self.parts.journal.store
+
+    async def _open(self, work: _Work) -> Session:
+        """Return the session of the agent that does `work`, which begins with what the calling
         session lends it."""
-        parts, settings = self.parts, self.parts.settings
+        task, parts, settings = work.task, self.parts, self.parts.settings
         agent = await asyncio.to_thread(self._agent, task)
         if parts.directory is not None:
             place = parts.directory.path
             require_out_of_reach(place, agent.config, what="the session directory")
         session = parts.open_session(
             agent,
-            state=_state(conversation(parts.state.messages) if task.full_context else []),
+            session_id=None if work.store is None else work.key,
+            state=work.begin(parts.state.messages),
+            store=work.store,
             client=await parts.resources.connect() if agent.endpoint == self.endpoint else None,
             budget=UsageMeter(task.budget or Budget(), parent=self.meter),
             secrets=parts.resources.secrets.lent_to(
@@ -101,7 +169,12 @@ class AgentRunner:
             sandbox=parts.resources.sandbox if task.shares_sandbox else None,
         )
         session.origin = self.out.origin.below(task.name or task.tool_name, task.call_id)
-        session.sinks = [_RunAbove(self.out, task.call_id)]
+        session.above = _RunAbove(self.out, task.call_id, parts.approvals.below)
+        session.task_id = work.task_id
+        session.conversations = self._conversations
+        session.keeps_open = settings.keeps_open
+        if work.known is None and task.conversation is None:
+            session.start_anew()
         session.oversight = Oversight(task, parts.rules, self._asking)
         if settings.approval_wait:  # without, nobody could resume what waits
             session.approval_store = settings.approval_store
@@ -142,15 +215,18 @@ class AgentRunner:
 @dataclass(frozen=True)
 class _RunAbove(EventSink):
     """Passes on to the sinks above what an agent does and those below it, and keeps there what
-    their model calls used."""
+    their model calls used. What waits for an approval is added to `below`."""
 
     out: Emitter
     call_id: str
+    below: set[str]
     _passing: dict[int, Envelope] = field(default_factory=dict)
     """What was kept above and is not shown there yet, by its number below."""
 
     def keep(self, envelope: Envelope) -> None:
         self._passing[envelope.seq] = self.out.keep_below(envelope)
+        if isinstance(envelope.event, ApprovalRequested) and envelope.event.note is not None:
+            self.below.add(envelope.event.approval_id)
         if len(envelope.origin.agent_path) > len(self.out.origin.agent_path) + 1:
             return  # the agent tells by an event of its own what those below it used
         match envelope.event:
@@ -172,12 +248,17 @@ class _RunAbove(EventSink):
     def around(self, envelope: Envelope) -> AbstractContextManager[object]:
         return self.out.around(envelope)
 
+    async def sync(self) -> None:
+        await self.out.sync()
 
-async def _run(session: Session, task: AgentTask) -> RunResult:
+
+async def _run(session: Session, work: _Work) -> RunResult:
     try:
-        return await session.run(task.instruction, max_turns=task.max_turns)
+        if work.known is None:
+            return await session.run(work.task.instruction, max_turns=work.task.max_turns)
+        return await session.resume(max_turns=work.turns_left)
     except SandboxLost as error:
-        if task.shares_sandbox:
+        if work.task.shares_sandbox:
             raise
         total = session.state.total  # the run above works in another sandbox, and continues
         usage = run_usage(total, total, session.state.estimate_tokens())
@@ -198,7 +279,17 @@ def conversation(messages: Sequence[Message]) -> list[Message]:
     return copy.deepcopy(kept)
 
 
-def _state(history: Sequence[Message]) -> State:
-    state = State()
-    state.replay([{"type": "message", **message} for message in history])
-    return state
+def _ended(session_id: str, state: State) -> AgentReport:
+    """Return the report about an agent that had ended when its caller's run did."""
+    last = state.messages[-1]
+    return AgentReport(
+        session_id=session_id,
+        status=cast("RunStatus", state.status),
+        text=message_text(last) if last["role"] == "assistant" else "",
+        usage=run_usage(state.total, state.total, state.estimate_tokens()),
+        duration=0.0,
+    )
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -33,6 +33,10 @@ class ToolHandler(ABC):
     `is_concurrent`
         Whether a call may run at the same time as others of the same answer, as those may that
         change nothing. The other calls run one after the other, in the order given.
+    `is_resumable`
+        Whether a call may be entered again, with the same id and arguments, after its run ended in
+        the middle of it. `handle` then continues what it began (`RunContext.is_resumed`). A call
+        of another tool that was begun gets a result that says so, and never runs again.
     """
 
     if TYPE_CHECKING:
@@ -43,6 +47,7 @@ class ToolHandler(ABC):
         is_enabled = True
         requires_approval = False
         is_concurrent = False
+        is_resumable = False
 
     @abstractmethod
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:

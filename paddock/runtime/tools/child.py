@@ -22,7 +22,10 @@ SHOWN_ARGUMENTS = 300
 
 
 class ChildTool(ToolHandler):
-    """A tool that has another agent do the work."""
+    """A tool that has another agent do the work, and continues that agent when its own call is
+    entered again."""
+
+    is_resumable = True
 
     def output(self, report: AgentReport) -> ToolOutput:
         """Return what the agent says."""

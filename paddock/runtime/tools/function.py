@@ -45,6 +45,7 @@ class FunctionTool(ToolHandler, Generic[P, R]):
         name: str | None = None,
         description: str | None = None,
         concurrent: bool = False,
+        resumable: bool = False,
         requires_approval: bool = False,
         timeout: float | None = None,
     ) -> None:
@@ -71,6 +72,7 @@ class FunctionTool(ToolHandler, Generic[P, R]):
         self.description: str = described.text if description is None else description
         self.parameters: dict[str, Any] = self._signature.schema
         self.is_concurrent = concurrent
+        self.is_resumable = resumable
         self.requires_approval = requires_approval
         self._timeout = timeout
         self._is_async = inspect.iscoroutinefunction(target)
@@ -152,6 +154,7 @@ def tool(
     name: str | None = None,
     description: str | None = None,
     concurrent: bool = False,
+    resumable: bool = False,
     requires_approval: bool = False,
     timeout: float | None = None,
 ) -> FunctionTool[P, R]: ...
@@ -163,6 +166,7 @@ def tool(
     name: str | None = None,
     description: str | None = None,
     concurrent: bool = False,
+    resumable: bool = False,
     requires_approval: bool = False,
     timeout: float | None = None,
 ) -> Callable[[Callable[P, R]], FunctionTool[P, R]]: ...
@@ -193,6 +197,7 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
     - `name` and `description` default to those of the function and its docstring.
     - `concurrent`: a call may run at the same time as others; see `ToolHandler`.
+    - `resumable`: a call may be entered again in a later run; see `ToolHandler`.
     - `requires_approval`: each call has to be approved.
     - `timeout`: seconds after which a call fails.
 

@@ -124,6 +124,11 @@ class ToolRegistry:
         """Whether a call runs another agent, which ends in bounded time when cancelled."""
         return isinstance(self._handlers.get(name), ChildTool)
 
+    def is_resumable(self, name: str) -> bool:
+        """Whether a call that was begun in an earlier run may be entered again."""
+        handler = self._handlers.get(name)
+        return handler is not None and handler.is_resumable
+
     def without(self, names: Collection[str]) -> ToolRegistry:
         """Return a copy that lacks the tools `names`."""
         copied = ToolRegistry(profile=self.profile)

@@ -61,8 +61,11 @@ async def until(done: Callable[[], bool]) -> None:
 async def waiting_in(session: Session, count: int) -> Sequence[Approval]:
     """The requests that wait, once there are so many, as another process sees them."""
     assert session.directory is not None
-    await until(lambda: len(session.state.pending_approvals) == count)
-    return await DirectoryApprovalStore(session.directory.path).list(status="pending")
+    store = DirectoryApprovalStore(session.directory.path)
+    async with asyncio.timeout(DEADLINE):
+        while len(waiting := await store.list(status="pending")) < count:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+    return waiting
 
 
 # ------------------------------------------------------------------------ refusals
