@@ -79,9 +79,9 @@ class ToolContext:
 
     def __getattr__(self, name: str) -> Any:
         try:
-            return self.services[name]
+            return self.__dict__["services"][name]  # which is not there yet when it is copied
         except KeyError:
-            raise AttributeError(f"the tool context has no {name!r}: {_listed(self)}") from None
+            raise AttributeError(f"the tool context has no {name!r}{_listed(self)}") from None
 
     def __getitem__(self, name: str) -> Any:
         if name in _NAMES:
@@ -89,14 +89,17 @@ class ToolContext:
         try:
             return self.services[name]
         except KeyError:
-            raise KeyError(f"the tool context has no {name!r}: {_listed(self)}") from None
+            raise KeyError(f"the tool context has no {name!r}{_listed(self)}") from None
 
     def __contains__(self, name: object) -> bool:
         return name in _NAMES or name in self.services
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return what is called `name`, or `default`."""
-        return self.get(name, default)
+        try:
+            return self[name]
+        except KeyError:
+            return default
 
     def keys(self) -> list[str]:
         """Return the names of all that is here."""
@@ -114,8 +117,8 @@ _NAMES = (*sorted(_OWN.difference(_METHODS)), "references", "sandbox", "services
 
 
 def _listed(context: ToolContext) -> str:
-    known = ", ".join(context.services) or "none"
-    return f"the services of this runtime are {known}"
+    known = ", ".join(context.__dict__.get("services", ())) or "none"
+    return f"; the services of this runtime are {known}"
 
 
 def check_services(services: object) -> dict[str, Any]:

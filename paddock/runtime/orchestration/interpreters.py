@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock.runtime.core.model import ModelResponse, TextDelta, ToolCall
+from paddock.runtime.tools.registry import ToolRegistry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from paddock.runtime.core.model import Message, ModelClient, ModelEvent, ModelRequest
+    from paddock.runtime.core.tool import ToolInvocation, ToolOutput
     from paddock.runtime.orchestration.run import TeamRun
 
 __all__ = ["Interpreter", "Mock", "Models", "Noop", "Scripted", "TestingConfig"]
@@ -65,6 +67,7 @@ class Interpreter:
     steps: ClassVar[bool] = False
     sums_up: ClassVar[bool] = True
     """Whether the stream has a summary of how long things took."""
+    registry: ClassVar[type[ToolRegistry]] = ToolRegistry
 
     def client(self, run: TeamRun) -> ModelClient:
         """Return what answers an agent in `run`."""
@@ -91,9 +94,18 @@ class Noop(Interpreter):
         return _Fixed("")
 
 
+class _PatientTools(ToolRegistry):
+    """Tools for a script, which goes on however many of its calls are invalid."""
+
+    async def dispatch(self, invocation: ToolInvocation) -> ToolOutput:
+        return replace(await super().dispatch(invocation), error=None)
+
+
 @dataclass(frozen=True)
 class Scripted(Interpreter):
     """Makes the calls that the prompt lists: ``{"tool", "args"}``, or such ones as ``script``."""
+
+    registry: ClassVar[type[ToolRegistry]] = _PatientTools
 
     def client(self, run: TeamRun) -> ModelClient:
         return _Script(run)

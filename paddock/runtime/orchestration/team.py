@@ -22,7 +22,6 @@ from paddock.runtime.orchestration.policy import ToolApprovals
 from paddock.runtime.orchestration.providers import model_of
 from paddock.runtime.orchestration.summaries import usage_fields
 from paddock.runtime.orchestration.tools import CallAgent, PythonTool
-from paddock.runtime.tools.registry import ToolRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from paddock.runtime.orchestration.spec import AgentSpec, RuntimeSpec, ToolApprovalPredicate
     from paddock.runtime.orchestration.store import TenantStore
     from paddock.runtime.tools.base import ToolHandler
+    from paddock.runtime.tools.registry import ToolRegistry
 
 __all__ = ["Team"]
 
@@ -69,7 +69,8 @@ class Team:
 
     def __post_init__(self) -> None:
         for agent in self.spec.agents:
-            self._registries[agent.name] = ToolRegistry(self._tools(agent))
+            make = self.interpreter(agent.name).registry
+            self._registries[agent.name] = make(self._tools(agent))
 
     def interpreter(self, name: str) -> Interpreter:
         """Return what answers the agent `name`."""

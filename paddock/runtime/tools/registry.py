@@ -131,7 +131,7 @@ class ToolRegistry:
 
     def without(self, names: Collection[str]) -> ToolRegistry:
         """Return a copy that lacks the tools `names`."""
-        copied = ToolRegistry(profile=self.profile)
+        copied = type(self)(profile=self.profile)
         copied.include(self, without=names)
         return copied
 
