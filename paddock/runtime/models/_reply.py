@@ -18,6 +18,7 @@ from paddock.runtime.models._failure import BrokenStream, Failure
 from paddock.runtime.models._sse import EventTooLong, SSEParser
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Self
 
     import httpx2
@@ -56,6 +57,8 @@ class Reply:
         self._events = SSEParser()
         self._whole: bytearray | None = None
         self._is_empty = True
+        self._failure: Failure | None = None
+        """An error that came together with the text before it."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -78,12 +81,14 @@ class Reply:
 
         Raises `Failure` if it will not be.
         """
+        if self._failure is not None:
+            raise self._failure
         text = ""
         while not text and self.response is None:
             data = await self._read_body()
             text = self._end() if data is None else self._take(data)
             if data is None or self._answer.done:
-                self.response = self._finished()
+                self._finish(text)
             if data is not None and self._answer.done:
                 await self._drain()
         return text
@@ -107,7 +112,7 @@ class Reply:
                 events = self._events.feed(data)
             except EventTooLong as error:
                 raise Failure(str(error)) from error
-            return "".join([self._answer.add(event) for event in events])
+            return self._added(events)
         self._whole += data
         if len(self._whole) > MAX_BODY:
             raise Failure(f"the answer has more than {MAX_BODY} bytes")
@@ -116,15 +121,37 @@ class Reply:
     def _end(self) -> str:
         """Take what is left when the body has ended."""
         events = self._events.end() if self._whole is None else _texts_in(bytes(self._whole))
-        return "".join([self._answer.add(event) for event in events])
+        return self._added(events)
 
-    def _finished(self) -> ModelResponse:
+    def _added(self, events: Sequence[bytes]) -> str:
+        """Return the text in `events`, as far as there is no error among them."""
+        text = ""
+        for event in events:
+            try:
+                text += self._answer.add(event)
+            except Failure as failure:
+                self._fail(failure, text)
+                break
+        return text
+
+    def _finish(self, text: str) -> None:
+        """Take the whole answer; `text` is what of it is given out now."""
+        if self._failure is not None:
+            return
         try:
-            return self._answer.response()
+            self.response = self._answer.response()
         except BrokenStream as error:
             # What is no stream at all, such as a web page, is told by its type.
             kind = self._http.headers.get("content-type")
-            raise BrokenStream(f"{error} (content type {kind})") from error
+            failure = BrokenStream(f"{error} (content type {kind})")
+            failure.__cause__ = error
+            self._fail(failure, text)
+
+    def _fail(self, failure: Failure, text: str) -> None:
+        """Raise `failure`, but not before `text` is given out, which came together with it."""
+        if not text:
+            raise failure
+        self._failure = failure
 
     async def _read_body(self) -> bytes | None:
         limit = self._idle if self._answer.begun else self._first

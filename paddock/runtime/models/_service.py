@@ -7,13 +7,14 @@ When to try again is decided here, so that it can be told and cancelled.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import re
 import socket
 import ssl
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 
@@ -32,9 +33,10 @@ from paddock.runtime.models._failure import Failure, failure_of_response
 from paddock.runtime.models._history import quirk_in, repaired
 from paddock.runtime.models._reply import Reply, described, encode_json
 from paddock.runtime.models._shared import Shared
+from paddock.runtime.models._transport import HTTPClient, Post, proxies
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Hashable, Iterator, Mapping
 
     from paddock.runtime.core.model import ModelResponse
     from paddock.runtime.models._building import Builder
@@ -59,6 +61,10 @@ until it is whole."""
 CONNECT_TIMEOUT = 30.0
 """Seconds for a connection: a handshake that takes longer will not come."""
 
+MOST_BEHIND_PROXY = 64
+"""Users of one connection through a proxy, which is httpx's own. That looks at all sockets that it
+has open at each request: a thousand users of one would spend almost half of their time on it."""
+
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 8.0  # seconds between attempts, unless the service asks for another time
 
@@ -77,14 +83,16 @@ _CONNECTION_HELP = "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY and SSL_C
 
 @dataclass(eq=False)
 class Connection:
-    """A provider's client, and what was learnt about the service behind it.
+    """A provider's client, which sends by `http`, and what was learnt about the service behind it.
 
     `refused` has the fields of requests that a model refused, `quirks` what it wants of
-    histories.
+    histories. `posts` has what requests have in common but for their bodies.
     """
 
     client: Any
+    http: HTTPClient
     has_answered: bool = False
+    posts: dict[Hashable, Post] = field(default_factory=dict)
     refused: dict[str, set[str]] = field(default_factory=dict)
     quirks: dict[str, set[str]] = field(default_factory=dict)
 
@@ -96,9 +104,6 @@ class Connection:
 class ServiceModel(ABC):
     """A `ModelClient` for one service. Its connection is shared; see `Shared`."""
 
-    sdk: ClassVar[Any]
-    """The provider's package."""
-
     def __init__(
         self, endpoint: Endpoint, *, timeout: float, idle_timeout: float, max_retries: int
     ) -> None:
@@ -106,7 +111,8 @@ class ServiceModel(ABC):
         self.timeout = timeout
         self.idle_timeout = idle_timeout
         self.max_retries = max_retries
-        self._connection = Shared(endpoint, self._open)
+        most_users = MOST_BEHIND_PROXY if proxies() else math.inf
+        self._connection = Shared(endpoint, self._open, most_users=most_users)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """See `ModelClient.stream`."""
@@ -156,9 +162,9 @@ class ServiceModel(ABC):
 
     @abstractmethod
     async def _post(
-        self, client: Any, request: ModelRequest, body: bytes, options: Any
+        self, connection: Connection, request: ModelRequest, body: bytes, limits: httpx2.Timeout
     ) -> httpx2.Response:
-        """Send `request` as `body`; the response's body is not read yet."""
+        """Send `request` as `body`; the response's body is not read yet, if it is no error."""
 
     @abstractmethod
     def _body(self, request: ModelRequest) -> dict[str, Any]: ...
@@ -176,15 +182,12 @@ class ServiceModel(ABC):
 
     def _connect(self) -> Connection:
         try:
-            # No bound of its own on connections: who shares this bounds how many requests run.
-            http = self.sdk.DefaultAsyncHttpxClient(
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100)
-            )
+            http = HTTPClient()
         except (ImportError, ValueError, OSError, httpx2.InvalidURL) as error:
             raise ConfigError(
                 f"no connection to a model can be made: {described(error)}; {_CONNECTION_HELP}"
             ) from error
-        return Connection(self._make_client(http))
+        return Connection(self._make_client(http), http)
 
     async def _begin(self, connection: Connection, request: ModelRequest) -> tuple[Reply, str]:
         """Send the request and wait for the first text, or for the end if there is none."""
@@ -195,32 +198,30 @@ class ServiceModel(ABC):
         first = self._first_timeout(request)
         idle = request.idle_timeout or min(self.idle_timeout, first)
         limits = httpx2.Timeout(max(first, idle), connect=min(first, CONNECT_TIMEOUT), pool=None)
-        options: dict[str, Any] = {"timeout": limits}
-        if request.extra_headers:
-            options["headers"] = dict(request.extra_headers)
         try:
-            http = await self._post(connection.client, request, body, options)
+            http = await self._post(connection, request, body, limits)
+            if http.status_code >= 400:
+                await http.aread()
         except Exception as error:
             raise self._failure_of(connection, error, first) from error
         connection.has_answered = True
+        if http.status_code >= 400:
+            raise failure_of_response(http.status_code, http.headers, http.content)
         reply = Reply(http, self._answer(request), first=first, idle=idle)
         return reply, await reply.begin()
 
     def _failure_of(self, connection: Connection, error: Exception, first: float) -> Failure:
-        """Return what an error of the provider's package means."""
-        if isinstance(error, self.sdk.APIStatusError):
-            connection.has_answered = True
-            response = error.response
-            return failure_of_response(response.status_code, response.headers, response.content)
-        if not isinstance(error, self.sdk.APIConnectionError):
+        """Return what an error of httpx, or one of the provider's package that it led to, means."""
+        causes = [error, *_causes(error)]
+        lost = next((cause for cause in causes if isinstance(cause, httpx2.TransportError)), None)
+        if lost is None:
             return Failure(described(error))
-        causes = list(_causes(error))
         if any(isinstance(cause, httpx2.ReadTimeout) for cause in causes):
             # Not tried again: a model that thinks would be asked, and paid, twice.
             return Failure(
                 f"timeout: no answer within {first:g} s; `timeout` sets how long to wait"
             )
-        told = described(causes[0] if causes else error)
+        told = described(lost)
         passing = not any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
         if any(isinstance(cause, ConnectionRefusedError | socket.gaierror) for cause in causes):
             # A service that never answered is a wrong address, not one that starts again.

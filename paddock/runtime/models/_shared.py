@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import threading
 import weakref
 from dataclasses import dataclass, field
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Shared"]
 
 T = TypeVar("T", bound="Closable")
-
-
-USERS_MAX = 64
-"""Users of one connection. At each request it looks at all sockets that it has open: a thousand
-users of one would spend almost half of their time on that."""
 
 
 @dataclass(eq=False)
@@ -48,12 +44,16 @@ _lock = threading.RLock()  # loops run in threads, and a collection of garbage m
 class Shared(Generic[T]):
     """One user's part in the connections that `make` makes for `key`.
 
-    `key` has all that tells one connection from another, the account's key included. A user
-    that is forgotten without `aclose` gives its part up when it is collected.
+    `key` has all that tells one connection from another, the account's key included. With more
+    than `most_users` there are several. A user that is forgotten without `aclose` gives its part
+    up when it is collected.
     """
 
-    def __init__(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> None:
+    def __init__(
+        self, key: Hashable, make: Callable[[], Awaitable[T]], *, most_users: float = math.inf
+    ) -> None:
         self._key = key
+        self._most_users = most_users
         self._make = make
         self._mine: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Held[T]] = (
             weakref.WeakKeyDictionary()
@@ -84,7 +84,7 @@ class Shared(Generic[T]):
         with _lock:
             connections = _loops.setdefault(loop, {})
             held = connections.get(self._key)
-            if held is None or len(held.users) >= USERS_MAX:
+            if held is None or len(held.users) >= self._most_users:
                 # Of nobody's context: it outlives the run that happens to be first.
                 context = contextvars.Context()
                 keeper = Keeper(self._make, name="model connection", context=context)

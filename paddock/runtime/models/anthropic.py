@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ConfigError, MissingDependency, ModelError
 from paddock.runtime.models._content import is_answered
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.core.model import ModelRequest
     from paddock.runtime.models._messages import Block
+    from paddock.runtime.models._service import Connection
 
 __all__ = ["MAX_TOKENS", "AnthropicModel"]
 
@@ -91,8 +92,6 @@ class AnthropicModel(ServiceModel):
     prompt cache.
     """
 
-    sdk: ClassVar[Any] = anthropic
-
     def __init__(
         self,
         *,
@@ -119,16 +118,22 @@ class AnthropicModel(ServiceModel):
         return _make_client(self.endpoint, http)
 
     async def _post(
-        self, client: Any, _: ModelRequest, body: bytes, options: Any
+        self, connection: Connection, request: ModelRequest, body: bytes, limits: httpx2.Timeout
     ) -> httpx2.Response:
-        stream = await client.post(
-            "/v1/messages",
-            cast_to=object,
-            content=body,
-            options=options,
-            stream=True,
-            stream_cls=anthropic.AsyncStream[object],
-        )
+        options: dict[str, Any] = {"timeout": limits}
+        if request.extra_headers:
+            options["headers"] = dict(request.extra_headers)
+        try:
+            stream = await connection.client.post(
+                "/v1/messages",
+                cast_to=object,
+                content=body,
+                options=options,
+                stream=True,
+                stream_cls=anthropic.AsyncStream[object],
+            )
+        except anthropic.APIStatusError as error:
+            return error.response
         response: httpx2.Response = stream.response
         return response
 

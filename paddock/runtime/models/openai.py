@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
+import httpx2
 import openai  # noqa: TID253 - this is the module that needs it, and is imported when needed
 
 from paddock.errors import ConfigError
@@ -27,17 +28,22 @@ from paddock.runtime.models._service import (
     DEFAULT_TIMEOUT,
     ServiceModel,
 )
+from paddock.runtime.models._transport import Post
 
 if TYPE_CHECKING:
-    import httpx2
+    from collections.abc import Mapping
 
     from paddock.runtime.core.model import Message, ModelRequest
     from paddock.runtime.models._building import Builder
+    from paddock.runtime.models._service import Connection
 
 __all__ = ["DEFAULT_MAX_RETRIES", "DEFAULT_TIMEOUT", "FLEX_TIMEOUT", "OpenAIModel"]
 
 FLEX_TIMEOUT = 900.0
 """At least this for ``service_tier="flex"``, where requests wait for capacity."""
+
+MAX_POSTS = 64
+"""Different headers of requests that are kept ready: an agent's are the same each time."""
 
 _OWN_HOST = "api.openai.com"
 _THINKS = re.compile(r"(o\d|gpt-[5-9]|codex)(?!.*-chat)")
@@ -73,8 +79,6 @@ class OpenAIModel(ServiceModel):
     stream no calls, or stream them wrong. The default is True, but False where the address is
     one of Cerebras.
     """
-
-    sdk: ClassVar[Any] = openai
 
     def __init__(
         self,
@@ -119,20 +123,31 @@ class OpenAIModel(ServiceModel):
         )
 
     async def _post(
-        self, client: Any, request: ModelRequest, body: bytes, options: Any
+        self, connection: Connection, request: ModelRequest, body: bytes, limits: httpx2.Timeout
     ) -> httpx2.Response:
-        if azure := _azure_headers(self.endpoint):
-            options = options | {"headers": {**azure, **options.get("headers", {})}}
-        stream = await client.post(
-            "/responses" if self._by_responses(request) else "/chat/completions",
-            cast_to=object,
-            content=body,
-            options=options,
-            stream=True,  # in any case we read the body ourselves
-            stream_cls=openai.AsyncStream[object],
-        )
-        response: httpx2.Response = stream.response
-        return response
+        path, extra = self._path(request), request.extra_headers
+        key = (path, limits.read, *extra.items())
+        post = connection.posts.get(key)
+        if post is None:
+            told = {**extra, "x-stainless-read-timeout": str(limits.read)}
+            post = self._new_post(connection, path, told)
+            if len(connection.posts) < MAX_POSTS:
+                connection.posts[key] = post
+        return await post.send(body, limits)
+
+    def _new_post(self, connection: Connection, path: str, extra: Mapping[str, str]) -> Post:
+        """Return what the package would send, which takes it longer than all the rest."""
+        client: openai.AsyncOpenAI = connection.client
+        azure = _azure_headers(self.endpoint)
+        headers = httpx2.Headers()
+        given = {**client.auth_headers, **client.default_headers, **azure, **extra}
+        for name, value in given.items():
+            if isinstance(value, str):
+                headers[name] = value
+            else:
+                headers.pop(name, None)
+        url = client.base_url.join(path.removeprefix("/"))
+        return Post(connection.http, url.copy_merge_params(_address(self.endpoint)[1]), headers)
 
     def _first_timeout(self, request: ModelRequest) -> float:
         timeout = super()._first_timeout(request)
@@ -142,6 +157,9 @@ class OpenAIModel(ServiceModel):
         if self.wire is not None:
             return self.wire == "responses"
         return self._is_openai and _thinks(request) and not _CHAT_ONLY & request.options.keys()
+
+    def _path(self, request: ModelRequest) -> str:
+        return "/responses" if self._by_responses(request) else "/chat/completions"
 
     def _answer(self, request: ModelRequest) -> Builder:
         return ResponseBuilder() if self._by_responses(request) else AnswerBuilder()
@@ -243,7 +261,7 @@ def _message(message: Message, service: str) -> Message:
     return restored(plain, kept.get("message"))
 
 
-def _address(endpoint: Endpoint) -> tuple[str | None, dict[str, object]]:
+def _address(endpoint: Endpoint) -> tuple[str | None, dict[str, str]]:
     """The address without its query, and the query."""
     if endpoint.base_url is None:
         return None, {}

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from paddock.runtime.models._shared import USERS_MAX, Shared
+from paddock.runtime.models._shared import Shared
 
 
 class Connection:
@@ -47,13 +47,13 @@ async def test_all_users_of_one_key_get_one_connection_and_the_last_closes_it() 
 
 async def test_more_users_than_one_connection_serves_quickly_get_another_one() -> None:
     make = Maker()
-    users = [Shared("key", make) for _ in range(USERS_MAX + 2)]
+    users = [Shared("key", make, most_users=3) for _ in range(5)]
     found = await asyncio.gather(*(user.get() for user in users))
-    assert [found.count(each) for each in make.made] == [USERS_MAX, 2]
-    for user in users[:USERS_MAX]:
+    assert [found.count(each) for each in make.made] == [3, 2]
+    for user in users[:3]:
         await user.aclose()
     assert [each.closed.is_set() for each in make.made] == [True, False]
-    for user in users[USERS_MAX:]:
+    for user in users[3:]:
         await user.aclose()
     assert make.made[1].closed.is_set()
 
