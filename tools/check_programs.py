@@ -6,6 +6,7 @@ Under mypy, strict, and under pyright (basedpyright, which brings its own node).
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ def write_programs(folder: Path) -> None:
         (folder / f"{block.page.stem}_{block.line}.py".replace("-", "_")).write_text(block.text)
     for path in (ROOT / "examples").glob("*.py"):
         (folder / f"example_{path.name}").write_bytes(path.read_bytes())
+    shutil.copytree(ROOT / "examples" / "pricing_team", folder / "examples" / "pricing_team")
 
 
 def main() -> int:

@@ -12,15 +12,40 @@ import pytest
 if TYPE_CHECKING:
     from tests.e2e.conftest import Paddock
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 PROJECT = EXAMPLES / "broken-project"
 
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_an_example_runs(example: Path, paddock: Paddock) -> None:
+    assert shown(paddock, str(example)), "an example shows something"
+
+
+@pytest.mark.rows("F-21", "F-28", "F-29", "F-39")
+@pytest.mark.parametrize("options", [["--docker"], ["--served"]])
+def test_the_pricing_team_plans_asks_and_carries_out(
+    options: list[str], paddock: Paddock, request: pytest.FixtureRequest
+) -> None:
+    if "--docker" in options:
+        request.getfixturevalue("base_image")
+    lines = shown(paddock, "-m", "examples.pricing_team", *options, folder=ROOT).splitlines()
+    assert lines[-1] == "sku-000: 20.00 -> 21.00"
+    assert [line for line in lines if "plan spring" in line] == [
+        "  plan spring: draft -> pending_approval",
+        "  approve plan spring?",
+        "  plan spring: pending_approval -> approved",
+        "  plan spring: approved -> executing",
+        "  plan spring: executing -> executed",
+    ]
+    assert "  check_prices: {'checked': 20, 'below_cost': []}" in lines
+
+
+def shown(paddock: Paddock, *args: str, folder: Path | None = None) -> str:
+    """What a program prints that ends well."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", example],
-        cwd=paddock.cwd,
+        [sys.executable, "-W", "error", *args],
+        cwd=folder or paddock.cwd,
         env=paddock.environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -29,7 +54,7 @@ def test_an_example_runs(example: Path, paddock: Paddock) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.strip(), "an example shows something"
+    return done.stdout.strip()
 
 
 def test_the_broken_project_is_broken_in_one_place(tmp_path: Path) -> None:
