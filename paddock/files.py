@@ -6,26 +6,20 @@ working directory. Names that are not UTF-8 travel as Python's surrogate escapes
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
-from abc import ABC, abstractmethod
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol, get_args
+from abc import abstractmethod
+from typing import TYPE_CHECKING
 
 from paddock._arguments import (
     check_bytes,
-    check_callback,
-    check_choice,
-    check_local_path,
     check_one_user,
     check_optional_bytes,
     check_owner,
-    check_path,
-    check_patterns,
     check_text,
     check_whole,
 )
+from paddock._file_transfers import FileTransfers
 from paddock.errors import ConfigError
 from paddock.filetypes import (
     DOWNLOAD_LIMIT,
@@ -42,14 +36,11 @@ from paddock.filetypes import (
     TextLines,
     too_large,
 )
-from paddock.transfers import DEFAULT_IGNORE, SKIPPED, Links, Transfer, Tree
+from paddock.transfers import DEFAULT_IGNORE, SKIPPED
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import AsyncGenerator
     from contextlib import AbstractAsyncContextManager
-
-    from paddock.transfers import TransferCallback
 
 __all__ = [
     "DEFAULT_IGNORE",
@@ -70,15 +61,7 @@ __all__ = [
 ]
 
 
-class Root(Protocol):
-    """The part of a sandbox that its files depend on."""
-
-    def path(self, path: AnyPath) -> PurePosixPath: ...
-
-    def raise_if_closed(self) -> None: ...
-
-
-class FileSystem(ABC):
+class FileSystem(FileTransfers):
     """The files of one sandbox. Every method may be called by many tasks at once.
 
     A cancelled transfer leaves nothing running; a cancelled or failed write leaves
@@ -88,15 +71,6 @@ class FileSystem(ABC):
     sense, on every backend the same. A `limit` of 0 asks for nothing: it returns nothing, and
     the errors and totals are as with any other limit.
     """
-
-    def __init__(self, root: Root) -> None:
-        self._root = root
-
-    def _at(self, path: AnyPath, name: str = "path") -> PurePosixPath:
-        """Return the absolute path of a file of the sandbox. Raise `SandboxClosed`."""
-        found = check_path(name, path)
-        self._root.raise_if_closed()
-        return self._root.path(found)
 
     async def read_bytes(
         self, path: AnyPath, *, offset: int = 0, limit: int | None = None
@@ -282,6 +256,10 @@ class FileSystem(ABC):
         """
         return self._as_user(check_one_user("user", user))
 
+    @abstractmethod
+    def _as_user(self, user: str) -> FileSystem:
+        """For `as_user`; raises `Unsupported` where there is no `Capability.USER`."""
+
     async def chown(
         self, path: AnyPath, user: str | int | None = None, group: str | int | None = None
     ) -> None:
@@ -339,236 +317,6 @@ class FileSystem(ABC):
             limit=check_whole("limit", limit),
         )
 
-    async def upload_file(
-        self,
-        source: str | os.PathLike[str],
-        destination: AnyPath,
-        *,
-        on_progress: TransferCallback | None = None,
-    ) -> Transfer:
-        """Copy one file of this machine into the sandbox, by pieces, atomically."""
-        return await self._upload_file(
-            Path(check_local_path("source", source)),
-            self._at(destination, "destination"),
-            check_callback("on_progress", on_progress),
-        )
-
-    async def download_file(
-        self,
-        source: AnyPath,
-        destination: str | os.PathLike[str],
-        *,
-        on_progress: TransferCallback | None = None,
-    ) -> Transfer:
-        """Copy one file of the sandbox to this machine, by pieces, atomically.
-
-        Holes of a sparse file stay holes, as far as 256 KiB of zeros in a row are written as
-        one. Raises `OSError` with `errno.EFBIG` for more than `DOWNLOAD_LIMIT` bytes.
-        """
-        return await self._download_file(
-            self._at(source, "source"),
-            Path(check_local_path("destination", destination)),
-            check_callback("on_progress", on_progress),
-        )
-
-    async def upload(
-        self,
-        source: str | os.PathLike[str],
-        destination: AnyPath,
-        *,
-        ignore: Iterable[str] = DEFAULT_IGNORE,
-        gitignore: bool = False,
-        links: Links = "keep",
-        on_progress: TransferCallback | None = None,
-    ) -> Transfer:
-        """Copy a file or a tree of this machine into the sandbox, a tree as one tar stream.
-
-        A tree's contents are merged into the directory `destination`. Permission bits and
-        times of change are kept, owners are not.
-
-        - `ignore` are patterns as in a .gitignore file: a name is ignored at any depth, a
-          pattern with a slash in it begins at `source`, and the last one that matches decides.
-        - With `gitignore`, the .gitignore files in the tree apply too, after `ignore`.
-        - `links` says what happens to symbolic links. They are kept as they are by default:
-          inside a sandbox they lead nowhere else. With ``"skip"`` they are left out, and with
-          ``"refuse"`` a tree that has any raises `ValueError` before anything is sent.
-        - `on_progress` is called with the bytes of the stream that were sent.
-
-        Devices, named pipes, sockets, set-id bits and entries whose path would be longer than
-        4095 bytes are left out. The result says what was. Raises `ConfigError` for options that
-        make no sense.
-        """
-        here, there = Path(check_local_path("source", source)), self._at(destination, "destination")
-        tree = _tree(ignore, gitignore, links, on_progress)
-        if await asyncio.to_thread(here.is_dir):
-            return await self._upload_tree(here, there, tree)
-        return await self._upload_file(here, there, on_progress)
-
-    async def download(
-        self,
-        source: AnyPath,
-        destination: str | os.PathLike[str],
-        *,
-        ignore: Iterable[str] = (),
-        gitignore: bool = False,
-        links: Links = "keep",
-        on_progress: TransferCallback | None = None,
-    ) -> Transfer:
-        """Copy a file or a tree of the sandbox to this machine, a tree as one tar stream.
-
-        The options are those of `upload`. Of symbolic links only those are kept that lead to a
-        place in the tree; an absolute one into `source` becomes relative. Others are left out,
-        as are devices, named pipes, sockets, set-id bits, and paths that would be longer than
-        4095 bytes here. Hard links become copies. The result says what was left out.
-
-        What the sandbox sends is not trusted. A stream that a packer does not make, such as
-        one with ``..`` in a name, raises `ValueError`, and so does a tree of more than a million
-        entries or `DOWNLOAD_LIMIT` bytes; then nothing of the tree is left. A file of more
-        than these raises `OSError` (`errno.EFBIG`).
-        """
-        there, here = self._at(source, "source"), Path(check_local_path("destination", destination))
-        tree = _tree(ignore, gitignore, links, on_progress)
-        info = await self._stat(there, follow=True)
-        if info.kind == "directory":
-            return await self._download_tree(there, here, tree)
-        if info.size > DOWNLOAD_LIMIT:
-            raise OSError(
-                errno.EFBIG,
-                f"File has {info.size} bytes, and a download is limited to {DOWNLOAD_LIMIT}",
-                str(source),
-            )
-        return await self._download_one(there, info, here, on_progress)
-
-    # what a backend supplies: paths are absolute and arguments checked
-
-    @abstractmethod
-    async def _read_bytes(self, path: PurePosixPath, *, offset: int, limit: int | None) -> bytes:
-        """For `read_bytes`."""
-
-    @abstractmethod
-    async def _read_lines(
-        self, path: PurePosixPath, *, start: int, limit: int, width: int
-    ) -> TextLines:
-        """For `read_lines`."""
-
-    @abstractmethod
-    async def _write_bytes(
-        self, path: PurePosixPath, data: bytes, *, exclusive: bool, expect: bytes | None
-    ) -> None:
-        """For `write_bytes`."""
-
-    @abstractmethod
-    async def _append(self, path: PurePosixPath, data: bytes) -> None:
-        """For `append`."""
-
-    @abstractmethod
-    def _open_read(self, path: PurePosixPath, *, offset: int) -> AsyncGenerator[bytes]:
-        """For `open_read`: the pieces; the first `anext` raises if the file cannot be read."""
-
-    @abstractmethod
-    def _open_write(
-        self, path: PurePosixPath, *, append: bool, exclusive: bool
-    ) -> AbstractAsyncContextManager[FileWriter]:
-        """For `open_write`; closes the writer at the end of the block."""
-
-    @abstractmethod
-    async def _copy(self, source: PurePosixPath, destination: PurePosixPath) -> None:
-        """For `copy`."""
-
-    @abstractmethod
-    def _as_user(self, user: str) -> FileSystem:
-        """For `as_user`; raises `Unsupported` where there is no `Capability.USER`."""
-
-    @abstractmethod
-    async def _chown(self, path: PurePosixPath, user: str | None, group: str | None) -> None:
-        """For `chown`; one of the two is given."""
-
-    @abstractmethod
-    async def _chmod(self, path: PurePosixPath, mode: int) -> None:
-        """For `chmod`."""
-
-    @abstractmethod
-    async def _list(
-        self, path: PurePosixPath, *, depth: int, hidden: bool, limit: int | None
-    ) -> Sequence[FileInfo]:
-        """For `list`."""
-
-    @abstractmethod
-    async def _stat(self, path: PurePosixPath, *, follow: bool) -> FileInfo:
-        """For `stat` and `lstat`."""
-
-    @abstractmethod
-    async def _mkdir(self, path: PurePosixPath, *, parents: bool, exist_ok: bool) -> None:
-        """For `mkdir`."""
-
-    @abstractmethod
-    async def _remove(self, path: PurePosixPath, *, recursive: bool) -> None:
-        """For `remove`."""
-
-    @abstractmethod
-    async def _move(self, source: PurePosixPath, destination: PurePosixPath) -> None:
-        """For `move`."""
-
-    @abstractmethod
-    async def _glob(self, pattern: str, path: PurePosixPath, *, limit: int | None) -> GlobResult:
-        """For `glob`."""
-
-    @abstractmethod
-    async def _grep(
-        self,
-        pattern: str,
-        path: PurePosixPath,
-        *,
-        glob: str | None,
-        ignore_case: bool,
-        context: int,
-        limit: int,
-    ) -> GrepResult:
-        """For `grep`."""
-
-    @abstractmethod
-    async def _upload_file(
-        self, source: Path, destination: PurePosixPath, on_progress: TransferCallback | None
-    ) -> Transfer:
-        """For `upload_file`."""
-
-    @abstractmethod
-    async def _download_file(
-        self, source: PurePosixPath, destination: Path, on_progress: TransferCallback | None
-    ) -> Transfer:
-        """For `download_file`."""
-
-    @abstractmethod
-    async def _upload_tree(self, source: Path, destination: PurePosixPath, tree: Tree) -> Transfer:
-        """For `upload`."""
-
-    @abstractmethod
-    async def _download_tree(
-        self, source: PurePosixPath, destination: Path, tree: Tree
-    ) -> Transfer:
-        """For `download`."""
-
-    async def _download_one(
-        self,
-        source: PurePosixPath,
-        info: FileInfo,
-        destination: Path,
-        on_progress: TransferCallback | None,
-    ) -> Transfer:
-        """`download_file` of what is known already."""
-        return await self._download_file(source, destination, on_progress)
-
 
 def _check_limit(limit: object) -> int | None:
     return None if limit is None else check_whole("limit", limit)
-
-
-def _tree(
-    ignore: Iterable[str], gitignore: bool, links: Links, on_progress: TransferCallback | None
-) -> Tree:
-    return Tree(
-        ignore=check_patterns("ignore", ignore),
-        gitignore=gitignore,
-        links=check_choice("links", links, get_args(Links)),
-        on_progress=check_callback("on_progress", on_progress),
-    )
