@@ -241,9 +241,14 @@ class FileSystem(FileTransfers):
         await self._move(self._at(source, "source"), self._at(destination, "destination"))
 
     async def copy(self, source: AnyPath, destination: AnyPath) -> None:
-        """Copy a file inside the sandbox, as `write_bytes` writes one.
+        """Copy a file or a directory inside the sandbox; missing parents are made.
 
-        A new file gets the permissions of `source`. A directory is an `IsADirectoryError`.
+        A file is copied as `write_bytes` writes one, and a new one gets the permissions of
+        `source`. A directory is copied to a new one, all of it or nothing: one that is there is a
+        `FileExistsError`. Links in it are copied as they are and never followed. Permissions and
+        times of change are kept, owners, hard links and set-id bits are not. `OSError` with
+        `errno.EINVAL` is raised for a copy of a directory into itself, of a file onto itself, and
+        for a pipe, a socket or a device, in a directory too.
         """
         await self._copy(self._at(source, "source"), self._at(destination, "destination"))
 

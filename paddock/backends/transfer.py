@@ -68,10 +68,10 @@ class LocalTree:
     def _select(self) -> Selection:
         return Selection(links=self._tree.links, room=self._room)
 
-    async def blocks(self) -> AsyncGenerator[bytes]:
-        """The tree as pieces of a tar stream."""
+    async def blocks(self, names: archive.Names | None = None) -> AsyncGenerator[bytes]:
+        """The tree as pieces of a tar stream, in which entries may have other `names`."""
         self._selection = self._select()
-        blocks = archive.tar_blocks(self._root, _rules(self._tree), self._selection)
+        blocks = archive.tar_blocks(self._root, _rules(self._tree), self._selection, names)
         sent, tell = 0, self._tree.on_progress
         try:
             while (block := await finish(asyncio.to_thread(next, blocks, None))) is not None:

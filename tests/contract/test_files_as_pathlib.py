@@ -117,7 +117,13 @@ ON_PLACES: dict[str, Case] = {
         "Path('full/x').rename({path!r})", lambda fs, path: fs.move(_root(path) + "/full/x", path)
     ),
     "copy": Case(
-        "shutil.copy({path!r}, 'copied')", lambda fs, path: fs.copy(path, _root(path) + "/copied")
+        "shutil.copytree({path!r}, 'copied', symlinks=True) if Path({path!r}).is_dir()"
+        " else shutil.copy({path!r}, 'copied')",
+        lambda fs, path: fs.copy(path, _root(path) + "/copied"),
+    ),
+    "copy a directory": Case(
+        "Path({path!r}).parent.stat(); shutil.copytree('full', {path!r}, symlinks=True)",
+        lambda fs, path: fs.copy(_root(path) + "/full", path),
     ),
 }
 

@@ -18,7 +18,9 @@ from paddock.backends.guest.answers import grep_result, text_lines
 from paddock.backends.guest.inside import globs
 from paddock.backends.guest.inside.ignored import GITIGNORE, IgnoreRules
 from paddock.backends.posix import scripts
+from paddock.backends.posix.copying import COPY
 from paddock.backends.posix.search import search
+from paddock.backends.posix.shallow import ShallowNames
 from paddock.backends.posix.shell import ANSWER_MAX, Shell
 from paddock.backends.posix.writing import CLEAN, WRITE
 from paddock.backends.transfer import (
@@ -257,7 +259,7 @@ class PosixFileSystem(FileSystem):
         local = await LocalTree.open(source, destination, tree)
         where = str(destination)
         async with self._tagged(where) as tag:
-            await self._shell.feed(local.blocks(), scripts.UNPACK, where, tag)
+            await self._shell.feed(local.blocks(ShallowNames()), scripts.UNPACK, where, tag)
         return local.transfer()
 
     async def _download_tree(
@@ -300,9 +302,12 @@ class PosixFileSystem(FileSystem):
         await self._write(str(path), _once(data), size=len(data), condition="append")
 
     async def _copy(self, source: PurePosixPath, destination: PurePosixPath) -> None:
-        if (await self._stat(source, follow=True)).kind == "directory":
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(source))
-        await self._write(str(destination), _once(b""), source=str(source))
+        where = str(destination)
+        if (await self._stat(source, follow=True)).kind != "directory":
+            await self._write(where, _once(b""), source=str(source))
+            return
+        async with self._tagged(where) as tag:
+            await self._shell.run(COPY, where, str(source), tag)
 
     async def _write(
         self,

@@ -6,6 +6,8 @@ error's own words at the end of a line of stderr, and ends with 1.
 
 from __future__ import annotations
 
+from paddock.backends.posix.shallow import PLACES, TOP
+
 __all__ = [
     "CHMOD", "CHOWN", "CONTENTS", "DELETE", "FIND", "LSTAT", "MAKE", "MOVE", "PACK", "PARENTS",
     "PART", "REGULAR", "STAT", "STAT_FORMAT", "TEXTS", "UNPACK", "WHOLE",
@@ -201,22 +203,36 @@ merge() (
   done
   [ $# -eq 0 ] || mv -f "$@" "$there/"
 )
-if [ -d "$1" ]; then
-  folder=$1
+move() {
+  ! is_folder "$target/$3" || return 0
+  chmod u+rwx "$1" "${2%/*}" && mv "$1" "$2" || exit
+}
+check_moved() { ! is_folder "$1" || check "$stage/$1" "$target/$3" || exit; }
+merge_moved() { ! is_folder "$1" || merge "$stage/$1" "$target/$3" || exit; }
+for_each() {
+  step=$1
+  [ ! -e PLACES ] || . ./PLACES
+}
+target=$1
+if [ -d "$target" ]; then
+  folder=$target
 else
-  folder=${1%/*}
+  folder=${target%/*}
   mkdir -p "${folder:=/}" || exit
-  if [ -L "$1" ] || [ -e "$1" ]; then echo "$1: File exists" >&2; exit 1; fi
+  if [ -L "$target" ] || [ -e "$target" ]; then echo "$target: File exists" >&2; exit 1; fi
 fi
 stage=$folder/.paddock-$2
 trap 'rm -rf "$stage"' EXIT
-mkdir -m 700 "$stage" || exit
-tar -xpof - -C "$stage" || exit
-if [ -d "$1" ]; then
-  check "$stage" "$1" && merge "$stage" "$1"
+mkdir -m 700 "$stage" && mkdir "$stage/TOP" && cd "$stage" || exit
+tar -xpof - || exit
+for_each move
+if [ -d "$target" ]; then
+  check "$stage/TOP" "$target" && for_each check_moved &&
+    merge "$stage/TOP" "$target" && for_each merge_moved
 else
-  chmod =rwx "$stage" && mv "$stage" "$1"
+  mv "$stage/TOP" "$target"
 fi
-"""
-"""A tar stream from stdin below $1, extracted under a name with $2 first. What is in the way
-is found before anything moves."""
+""".replace("TOP", TOP).replace("PLACES", PLACES)
+"""A tar stream from stdin, with `ShallowNames`, below $1, extracted under a name with $2 first.
+What is in the way is found before anything moves. A directory of its own is moved into that above
+it, unless the target has one of its name: then it is merged by itself."""

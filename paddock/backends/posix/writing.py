@@ -108,6 +108,7 @@ the file is open. A new file gets mode $4. The condition $5 is `replace`, `exclu
 or the SHA-256 of what has to be there. With a source $7, its contents instead of stdin."""
 
 CLEAN = f"""{PLACE}
+[ ! -d "$temporary" ] || chmod -R u+rwx "$temporary"
 rm -rf "$temporary" "$elsewhere" "$path/.paddock-$2"
 """
 """Remove what a script that was ended has left of $1 under a name with $2."""

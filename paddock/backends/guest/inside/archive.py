@@ -9,14 +9,25 @@ import stat
 from .folders import Trail, join, opened
 from .ignored import GITIGNORE, GITIGNORE_MAX
 from .selection import KINDS, PATH_MAX
-from .tar import END, FILE, PIECE, SYMLINK, Member, header, padding
+from .tar import DIRECTORY, END, FILE, PIECE, SYMLINK, Member, header, padding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from typing import Protocol
 
     from .ignored import IgnoreRules
     from .selection import Selection
+
+    class Names(Protocol):
+        """The names that entries have in a stream, instead of their paths."""
+
+        def name(self, path: str, *, is_folder: bool) -> str:
+            """A directory is named before what is in it."""
+
+        def last(self) -> Iterator[bytes]:
+            """What comes after all entries."""
+
 
 __all__ = ["MAX_TREE_BYTES", "check_size", "open_entry", "refuse_links", "tar_blocks"]
 
@@ -33,16 +44,17 @@ def tar_blocks(
     root: str,
     rules: IgnoreRules | None = None,
     selection: Selection | None = None,
+    names: Names | None = None,
 ) -> Generator[bytes, None, None]:
     """The tree below `root` as pieces of a tar stream, less what `rules` ignore or is removed
     meanwhile.
 
     A `selection` decides what else is carried. Without one everything is named, special files
-    too, for the other end to decide. Raises `ValueError` for a tree of more than
-    `MAX_TREE_BYTES`, which nobody would extract.
+    too, for the other end to decide. Entries have the names that `names` gives, or else their
+    paths. Raises `ValueError` for a tree of more than `MAX_TREE_BYTES`, which nobody would extract.
     """
     pending = bytearray()
-    for piece in tar_pieces(root, rules, selection):
+    for piece in tar_pieces(root, rules, selection, names):
         pending += piece
         if len(pending) >= BLOCKS:
             yield bytes(pending)
@@ -51,7 +63,10 @@ def tar_blocks(
 
 
 def tar_pieces(
-    root: str, rules: IgnoreRules | None, selection: Selection | None
+    root: str,
+    rules: IgnoreRules | None,
+    selection: Selection | None,
+    names: Names | None = None,
 ) -> Iterator[bytes]:
     total = 0
     for folder, name, path, info in entries_below(root, rules):
@@ -61,7 +76,8 @@ def tar_pieces(
             if not selection.takes(path, kind, mode):
                 continue
             mode &= 0o777
-        member = Member(path, kind, mode=mode, mtime=mtime)
+        shown = names.name(path, is_folder=kind == DIRECTORY) if names is not None else path
+        member = Member(shown, kind, mode=mode, mtime=mtime)
         if kind == FILE:
             total += info.st_size
             check_size(total)
@@ -78,6 +94,8 @@ def tar_pieces(
                     raise
                 continue
         yield header(member)
+    if names is not None:
+        yield from names.last()
 
 
 def entries_below(

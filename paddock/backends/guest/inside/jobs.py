@@ -13,7 +13,7 @@ import sys
 
 from .files import entry, length_of, open_regular, write_all
 from .forks import take_signals
-from .light import contextmanager, dumps, signal, suppress
+from .light import contextmanager, dumps, signal
 from .wire import BULK, INLINE, message
 from .writing import Addition, Replacement
 
@@ -149,21 +149,10 @@ def call(args: Args) -> None:
     write_all(1, message(*OPERATIONS[args["op"]](args, blob)))
 
 
-def copy_file(args: Args) -> None:
-    """Copy contents; a new file gets the permissions of `path`, too, as cp(1) has it."""
-    source, target = args["path"], args["to"]
-    fd = open_regular(source)
-    info = os.fstat(fd)
-    with suppress(FileNotFoundError):
-        if os.path.samestat(info, os.stat(target)):
-            raise OSError(errno.EINVAL, "Source and destination are the same file", target)
-    writer = Replacement(target, mode=stat.S_IMODE(info.st_mode) & 0o777)
-    try:
-        for piece in pieces_of(fd, length_of(fd)):
-            writer.write(piece)
-        writer.commit()
-    finally:
-        writer.close()
+def copy(args: Args) -> None:
+    from .copying import copy
+
+    copy(args["path"], args["to"])
 
 
 def read_lines(args: Args) -> None:
@@ -306,6 +295,7 @@ def load_all() -> None:
 
 LOADED_LATE = {
     "call": ("requests",),
+    "copy": ("copying",),
     "remove": ("folders",),
     "glob": ("search",),
     "grep": ("search",),
@@ -318,7 +308,7 @@ JOBS: dict[str, Callable[[Args], None]] = {
     "send": send_file,
     "call": call,
     "receive": receive_file,
-    "copy": copy_file,
+    "copy": copy,
     "lines": read_lines,
     "list": list_tree,
     "remove": remove,
