@@ -8,6 +8,7 @@ Python may be another one, get the source, too (see `bundle`).
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import marshal
 import os
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 from paddock.backends.guest import inside
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "LOADER",
@@ -49,7 +50,7 @@ while len(text) < {size}:
         raise EOFError("its program cannot be read")
     text += piece
 posix.close({fd})
-loader, MODULES, EXTENSIONS = marshal.loads(text)
+loader, FIRST, MODULES, EXTENSIONS = marshal.loads(text)
 exec(loader)
 from {main} import main
 gc.freeze()
@@ -85,6 +86,47 @@ class Finder:
 
 sys.meta_path.insert(0, Finder)
 """
+SMALL_OS = """
+import posix
+
+os = sys.modules["os"] = type(sys)("os")
+import posixpath
+from _frozen_importlib import _find_spec
+
+
+def complete(name):
+    if "__getattr__" not in vars(os):
+        raise AttributeError("module 'os' has no attribute " + repr(name))
+    del os.__getattr__
+    os.__spec__ = _find_spec("os", None)
+    os.__spec__.loader.exec_module(os)
+    return getattr(os, name)
+
+
+os.__getattr__ = complete
+vars(os).update({name: value for name, value in vars(posix).items() if name[:2] != "__"})
+os.path = sys.modules["os.path"] = posixpath
+os.devnull, os.defpath = posixpath.devnull, posixpath.defpath
+"""
+MAKE_FIRST = """
+for name, is_package, code in FIRST:  # by hand: the import system takes longer than the code
+    module = sys.modules[name] = type(sys)(name)
+    above, _, last = name.rpartition(".")
+    module.__package__ = name if is_package else above
+    if is_package:
+        module.__path__ = []
+    if above:
+        setattr(sys.modules[above], last, module)
+    exec(code, module.__dict__)
+"""
+FIRST = (
+    *("__future__", "struct", "inside", "inside.light", "inside.wire", "inside.files"),
+    *("inside.pipes", "inside.poller", "inside.outbox", "inside.streams", "inside.shield"),
+    *("inside.forks", "inside.programs", "inside.trees", "inside.supervisor"),
+    *("inside.commands", "inside.table", "inside.hosts", "inside.spills", "inside.supervisors"),
+    *("inside.machine", "inside.loop"),
+)
+"""The guest's modules that every guest imports, each after what it imports itself."""
 STANDARD = (
     *("__future__", "struct", "_ctypes", "_heapq", "_json", "_operator", "_socket", "_struct"),
     *("errno", "resource", "select"),
@@ -103,14 +145,7 @@ class Program:
 
     def descriptor(self) -> int:
         """A new descriptor to read the modules from, for one process to inherit."""
-        if not hasattr(os, "memfd_create"):  # not Linux
-            with tempfile.TemporaryFile() as file:
-                file.write(self.text)
-                file.flush()
-                return os.dup(file.fileno())
-        fd = os.memfd_create("program")
-        os.write(fd, self.text)
-        return fd
+        return os.dup(_file_of(self.text))
 
     def command(self, fd: int, *arguments: str) -> list[str]:
         """The command line of a process that has inherited `fd`."""
@@ -119,8 +154,8 @@ class Program:
         return [python, "-I", "-S", "-B", "-X", "utf8", "-c", boot, *arguments]
 
 
-def packed(main: str, files: Mapping[str, Path]) -> Program:
-    """The program of these modules, given by name and file."""
+def packed(main: str, files: Mapping[str, Path], first: Iterable[str] = ()) -> Program:
+    """The program of these modules, given by name and file; `first` are made before `main`."""
     codes = {name: _code(name, path) for name, path in files.items()}
     extensions = {}
     for name in STANDARD:
@@ -129,8 +164,16 @@ def packed(main: str, files: Mapping[str, Path]) -> Program:
             codes[name] = _code(name, Path(spec.origin))
         elif spec is not None and isinstance(spec.loader, ExtensionFileLoader):
             extensions[name] = spec.loader.path
-    loader = compile(LOADER, "<loader>", "exec")
-    text = marshal.dumps((loader, codes, extensions))
+    loader = compile(LOADER + (SMALL_OS + MAKE_FIRST if first else ""), "<loader>", "exec")
+    made = [(name, *codes.pop(name)) for name in first]
+    text = marshal.dumps(
+        (
+            loader,
+            [(name, is_package, marshal.loads(code)) for name, is_package, code in made],
+            codes,
+            extensions,
+        )
+    )
     return Program(main=main, modules=tuple(files), text=text)
 
 
@@ -149,9 +192,24 @@ def _renamed(code: CodeType, filename: str) -> CodeType:
 
 
 @functools.cache
+def _file_of(text: bytes) -> int:
+    """A descriptor of a file without a name. Processes share it: none of them can change it."""
+    if not hasattr(os, "memfd_create"):  # not Linux
+        with tempfile.TemporaryFile() as file:
+            file.write(text)
+            file.flush()
+            return os.dup(file.fileno())
+    fd = os.memfd_create("program", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(fd, text)
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd
+
+
+@functools.cache
 def guest() -> Program:
     """The guest."""
-    return packed("inside.loop", guest_files())
+    return packed("inside.loop", guest_files(), FIRST)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from paddock.backends.guest.inside import (
     machine,
     outbox,
     requests,
+    seal,
     spills,
     streams,
     tar,
@@ -27,6 +28,7 @@ def test_the_tables_have_every_constant_of_the_wire() -> None:
         for name, value in re.findall(r"^\| `([A-Z_]+)` \| (\d+) ", PAGE, re.MULTILINE)
     }
     constants = {name: value for name, value in vars(wire).items() if isinstance(value, int)}
+    constants["TAG_BYTES"] = seal.TAG_BYTES
     del constants["TYPE_CHECKING"]
     assert told == constants
 

@@ -21,8 +21,6 @@ LIST_MAX = 4 * 1024 * 1024
 """Bytes that are read of a list: a command may have written it."""
 ID_MAX = 2**31 - 1
 """The largest that container engines take."""
-LOGIN = ("HOME", "USER", "LOGNAME")
-"""What a login sets."""
 LOADER = ("LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT")
 """Variables that name what is loaded into a program."""
 

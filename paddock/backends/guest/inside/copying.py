@@ -74,16 +74,16 @@ def copy_tree(source: str, target: str) -> Steps:
 def copy_by_stage(source: str, target: str, base: int, name: str) -> Steps:
     """Copy under another name in the directory `base` first."""
     stage = TEMPORARY + os.urandom(6).hex()
+    with about(target):
+        os.mkdir(stage, 0o700, dir_fd=base)
     try:
-        with about(target):
-            os.mkdir(stage, 0o700, dir_fd=base)
         with opened_below(base, stage) as staged:
             yield from fill(source, staged)
         refuse_target(source, target)  # somebody else may have made it meanwhile
         with about(target):
             os.rename(stage, name, src_dir_fd=base, dst_dir_fd=base)
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # it was renamed
             remove_tree(stage, dir_fd=base)
 
 

@@ -13,7 +13,6 @@ import sys
 from .files import describe
 from .outbox import Outbox
 from .table import Commands
-from .tunnels import Tunnels
 from .wire import (
     CREDIT,
     DATA,
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from .machine import Machine
     from .requests import Answer, Body
     from .seal import Seal
+    from .tunnels import Tunnels
 
     Operation = Callable[["Host", Body], Body]
 
@@ -87,7 +87,7 @@ class Host:
             on_broken=self.end,
         )
         self.commands = Commands(machine, self.outbox, keeps=keeps)
-        self.tunnels = Tunnels(machine, self.outbox)
+        self.made_tunnels: Tunnels | None = None
         os.set_blocking(inlet, False)
         os.set_blocking(outlet, False)
 
@@ -107,7 +107,17 @@ class Host:
 
     def balance(self) -> None:
         self.commands.balance()
-        self.tunnels.balance()
+        if self.made_tunnels is not None:
+            self.made_tunnels.balance()
+
+    @property
+    def tunnels(self) -> Tunnels:
+        """Made when they are needed first, as few sandboxes have any."""
+        if self.made_tunnels is None:
+            from .tunnels import Tunnels
+
+            self.made_tunnels = Tunnels(self.machine, self.outbox)
+        return self.made_tunnels
 
     # frames
 
@@ -180,7 +190,8 @@ class Host:
             self.listen(False)
         self.outbox.close()
         os.close(self.inlet)
-        self.tunnels.close()
+        if self.made_tunnels is not None:
+            self.made_tunnels.close()
         self.on_gone(self)
 
     def end_unless_proven(self) -> None:

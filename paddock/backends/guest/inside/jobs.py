@@ -278,6 +278,7 @@ def unpack(args: Args) -> None:
 
 def load(name: str) -> None:
     """Import what a job needs, for the processes that are forked from this one to do it."""
+    os.environ  # noqa: B018  # all of `os`, of which a guest that just started may have a part
     for module in LOADED_LATE.get(name, ()):
         __import__(f"{__package__}.{module}")
 

@@ -6,7 +6,6 @@ import os
 import sys
 
 from .hosts import Host
-from .joins import PROOF_DEADLINE, Listener
 from .light import signal
 from .machine import Machine
 from .shield import PR_SET_CHILD_SUBREAPER, OomScore, can_adopt, hide, prctl, take_wire
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from .files import Body
     from .hosts import Operation
+    from .joins import Listener
     from .seal import Seal
 
 LEASE_TICK = 1.0
@@ -35,6 +35,7 @@ class Guest:
         self.machine = Machine(oom_score)
         self.poller = self.machine.poller
         self.outlives = False
+        self.has_image = False
         self.switches = False
         self.env_vars: dict[str, str] = {}
         self.lease: float | None = None
@@ -69,7 +70,8 @@ class Guest:
         And, if other hosts may join, the token that they have to know, the variables that they
         learn, and whether the sandbox continues when the last host has gone.
         """
-        if "image_env" in body:
+        self.has_image = "image_env" in body
+        if self.has_image:
             self.switches = self.machine.log_in(body["user"], body["image_env"])
         if body.get("listen") is not None:
             host.tunnels.listen(body["listen"])
@@ -81,6 +83,8 @@ class Guest:
         if self.lease is not None:
             self.poller.after(LEASE_TICK, self.on_tick)
         if body.get("join_token"):
+            from .joins import Listener  # few sandboxes are shared
+
             most = self.machine.descriptors
             self.listener = Listener(self.poller, body["join_token"], most, self.on_joined)
             host.commands.keeps = True
@@ -93,7 +97,7 @@ class Guest:
             "protocol": PROTOCOL,
             "pid": os.getpid(),
             "tree_kill": can_adopt and os.path.isdir("/proc/self"),
-            "env": dict(os.environ),
+            "env": dict(os.environ) if self.has_image else {},
             "switches": self.switches,
             "env_vars": self.env_vars,
         }
@@ -113,6 +117,8 @@ class Guest:
         # Two numbers: each way is watched by itself.
         host = self.host(fd, os.dup(fd), (theirs, ours))
         self.hosts.append(host)
+        from .joins import PROOF_DEADLINE
+
         self.poller.after(PROOF_DEADLINE, host.end_unless_proven)
 
     def on_heard(self) -> None:
@@ -150,10 +156,14 @@ class Guest:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         self.watch_signals()
         while True:
+            self.flush()  # an answer does not wait for what is done after it
             timeout = self.poller.run_timers()
-            for host in tuple(self.hosts):
-                host.flush()
+            self.flush()
             self.poller.wait(timeout)
+
+    def flush(self) -> None:
+        for host in tuple(self.hosts):
+            host.flush()
 
     def watch_signals(self) -> None:
         # The host says when to end. What a terminal sends to its process group is not for us.

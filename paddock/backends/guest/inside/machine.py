@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from .accounts import LOGIN, UnknownUser, find_account, foundations
 from .light import suppress
 from .poller import Poller
 from .spills import Spills
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from .accounts import Account
     from .shield import OomScore
 
+LOGIN = ("HOME", "USER", "LOGNAME")
+"""What a login sets."""
 SPARE_DESCRIPTORS = 16
 """Kept from commands: without any the guest could neither look at processes nor kill them."""
 OOM_COUNTS = ("/sys/fs/cgroup/memory/memory.oom_control", "/sys/fs/cgroup/memory.events")
@@ -47,6 +48,8 @@ class Machine:
         A guest stays root only where `user` cannot replace what it is made of. Otherwise it
         becomes that user itself.
         """
+        from .accounts import UnknownUser, find_account, foundations  # only containers have users
+
         self.login = [name for name in LOGIN if name not in image_env]
         if user is None:
             with suppress(UnknownUser):

@@ -25,6 +25,8 @@ COUNT = struct.Struct("!Q")
 class Seal:
     """The tags of one direction of a stream, in the order of its frames."""
 
+    size = TAG_BYTES
+
     def __init__(self, key: bytes) -> None:
         self._key = key
         self._count = 0

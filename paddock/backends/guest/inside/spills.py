@@ -32,7 +32,8 @@ class Spills:
         """
         for place in (path, f"{path}-{os.urandom(8).hex()}"):
             with suppress(OSError):
-                os.makedirs(place, mode=0o711, exist_ok=True)
+                if not os.path.isdir(place):
+                    os.makedirs(place, mode=0o711, exist_ok=True)
                 folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
                 if is_ours(folder):
                     self._path, self._folder = place, folder

@@ -13,7 +13,6 @@ import os
 import resource
 import struct
 
-from .accounts import find_account
 from .files import describe, write_all
 from .forks import fork, take_signals
 from .light import dumps, loads, signal, socket, suppress
@@ -190,10 +189,17 @@ def make_folder(order: Order) -> Folder:
     """The temporary directory of a command that is to be fenced."""
     from .fence import Folder  # most sandboxes fence no command
 
+    account = account_of(order)
+    return Folder(order["env"], None if account is None else (account.uid, account.gid))
+
+
+def account_of(order: Order) -> Account | None:
+    """The user that an order names, if it names one. Raise `UnknownUser` if there is none such."""
     if order.get("user") is None:
-        return Folder(order["env"], None)
-    account = find_account(order["user"])
-    return Folder(order["env"], (account.uid, account.gid))
+        return None
+    from .accounts import find_account  # most sandboxes have one user
+
+    return find_account(order["user"])
 
 
 def launch(
@@ -248,7 +254,7 @@ def fork_command(
     Raise `UnknownUser` if there is no such user.
     """
     argv, env = order["argv"], order["env"]
-    account = None if order.get("user") is None else find_account(order["user"])
+    account = account_of(order)
     if account is not None:
         inherited = (name for name in order["login"] if env.get(name) == os.environ.get(name))
         account.log_in(env, inherited)
@@ -314,7 +320,7 @@ def fork_job(order: Order, streams: Sequence[int], connection: socket.socket) ->
     from .jobs import load, load_all, run_job
 
     load(order["job"])
-    account = None if order.get("user") is None else find_account(order["user"])
+    account = account_of(order)
     if account is not None:
         load_all()
     leader = fork()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from .light import suppress
 from .supervisor import Supervisor
 from .trees import KILL_ROUND, children_of, stop_and_kill
 
@@ -44,9 +45,14 @@ class Supervisors:
         self.killed: list[tuple[Supervisor, Callback]] = []
 
     def begin(self, limits: dict[int, int]) -> None:
-        """Have one ready; `limits` are for the commands of all."""
+        """Have one ready soon; `limits` are for the commands of all."""
         self.limits = limits
-        self.idle.append(self.new(self.account))
+        self.after(0, self.have_one)
+
+    def have_one(self) -> None:
+        if not self.all:
+            with suppress(OSError):  # the first command will say why
+                self.idle.append(self.new(self.account))
 
     def new(self, account: Account | None) -> Supervisor:
         self.oom_score.raise_to(FIRST_TO_GO)

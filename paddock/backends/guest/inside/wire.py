@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 
 from .light import dumps, loads
-from .seal import TAG_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ class Frames:
         buffer += data
         frames = []
         start = 0
-        trailer = 0 if self._seal is None else TAG_BYTES
+        trailer = 0 if self._seal is None else self._seal.size
         with memoryview(buffer) as view:
             while len(view) - start >= HEADER.size:
                 size, kind, channel = HEADER.unpack_from(view, start)
