@@ -170,6 +170,8 @@ class OwnedDirectory:
     def record(self, groups: Iterable[cgroups.Group]) -> None:
         """Let these control groups, which are not made yet, go with the directory."""
         paths = tuple(str(group.path) for group in groups)
+        if not paths:
+            return
         assert self._lock is not None, "the directory was removed"
         _write(self._lock, replace(_read(self._lock), groups=paths))
 

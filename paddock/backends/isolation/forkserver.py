@@ -136,16 +136,19 @@ class Server:
         with suppress(OSError):  # then the next order makes one
             if self.shown:  # forks find in memory what was read here
                 self.copies.of(_looks(json.loads(self.shown)["etc"]["copies"]), {})
-            self.spare = self.spare or self.new_spare()
+            self.spare = self.spare or self.new_spare(self.shown)
 
-    def new_spare(self) -> tuple[int, socket.socket]:
-        """A fork that waits for its orders: a fork takes longer than all that it does then."""
+    def new_spare(self, shown: bytes = b"") -> tuple[int, socket.socket]:
+        """A fork that waits for its orders: a fork takes longer than all that it does then.
+
+        It reads the order `shown` before, so that the memory which that takes is its own already.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()
         with theirs:
             pid = os.fork()
             if pid == 0:
-                be_child(theirs, self.copies, parent)
+                be_child(theirs, self.copies, parent, shown)
         return pid, ours
 
     def tell(self, report: int, kind: int, value: int) -> None:
@@ -184,13 +187,15 @@ class Server:
         os.close(report)
 
 
-def be_child(connection: socket.socket, copies: Copies, parent: int) -> NoReturn:
+def be_child(connection: socket.socket, copies: Copies, parent: int, shown: bytes) -> NoReturn:
     """The whole life of a fork."""
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()  # a terminal's Ctrl-C is for the host to act on
         close_all_but({connection.fileno()})
+        if shown:
+            copies.of(_looks(json.loads(shown)["etc"]["copies"]), {})
         packet, streams, _, _ = socket.recv_fds(connection, ORDER_BYTES, DESCRIPTORS)
         if packet:
             obey(json.loads(packet), streams, copies, parent)

@@ -6,6 +6,7 @@ owner removes all of it; it starts nothing.
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 from dataclasses import dataclass, field, replace
@@ -291,10 +292,16 @@ def _filter_descriptor(program: bytes) -> int:
     return fd
 
 
+@functools.cache
+def _mapped_uids() -> list[tuple[int, int]]:
+    """The first user id, and the number of them, of each range that this user namespace maps."""
+    lines = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return [(int(first), int(length)) for first, _, length in lines]
+
+
 def _free_uid() -> int:
     """A user id that nobody has: a random one of those this user namespace maps."""
-    for line in Path("/proc/self/uid_map").read_text().splitlines():
-        first, _, length = (int(word) for word in line.split())
+    for first, length in _mapped_uids():
         start, stop = max(first, FREE_UIDS.start), min(first + length, FREE_UIDS.stop)
         if stop - start > 1000:
             return start + secrets.randbelow(stop - start)
