@@ -1,0 +1,370 @@
+"""One call of a client: what comes is given to callbacks, until the terminal message.
+
+Every way out that is not the terminal message cancels the request inside and waits for its end, so
+that the next call on the connection finds nothing of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+
+from paddock._concurrency import cancel, finish
+from paddock.runtime.core.calling import call
+from paddock.runtime.remote.messages import (
+    TERMINALS,
+    ArtifactUploadRequestMessageInterface,
+    ArtifactUploadResult,
+    AssistantMessageInterface,
+    CommandOutputMessageInterface,
+    ErrorMessageInterface,
+)
+from paddock.runtime.remote.options import AgentRuntimeError, CancelledException
+from paddock.runtime.remote.transports import negotiation
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+
+    from paddock.runtime.remote.messages import Request
+
+__all__ = ["Call", "CallSpec", "answer_upload", "request_frame"]
+
+DRAIN_TIMEOUT = 10.0
+"""Seconds for the terminal message to come after a cancellation: a handler has as long to end."""
+CANCEL_POLL = 0.5
+"""Seconds between two questions whether the caller wants to cancel."""
+MAX_AHEAD = 256
+"""Messages that are read before their callbacks have run."""
+
+_ONLY_OURS = ("artifacts_required", "workspace_diff", "paddock")
+
+
+def request_frame(request: Request) -> dict[str, Any]:
+    """Return a request as our client writes it; one folder is named as old servers read it too."""
+    frame = request.model_dump(mode="json")
+    for name in _ONLY_OURS:
+        if not frame.get(name):
+            frame.pop(name, None)
+    folders = request.folders
+    frame["artifacts_dirs"] = folders or None
+    frame["artifacts_dir"] = folders[0] if len(folders) == 1 else None
+    frame["paddock"] = negotiation()
+    return frame
+
+
+@dataclass(kw_only=True)
+class CallSpec:
+    """What one call is: its request, who is told what, and how long it may take.
+
+    `on_error` of None raises an error; `terminal` is the type of message that has the result.
+    """
+
+    request: dict[str, Any]
+    terminal: str
+    cancelled: str
+    logger: logging.Logger
+    on_assistant: Callable[..., Any] | None = None
+    on_output: Callable[..., Any] | None = None
+    on_artifact: Callable[..., Any] | None = None
+    is_cancelled: Callable[..., Any] | None = None
+    timeout: float | None = None
+    idle_timeout: float | None = None
+    assistant_timeout: float | None = None
+    artifact_timeout: float | None = None
+    drain_timeout: float = field(default=DRAIN_TIMEOUT)
+
+
+class Call:
+    """A call that goes on. `abort` may be called by any task of its event loop."""
+
+    def __init__(self, spec: CallSpec) -> None:
+        self.spec = spec
+        self.send_queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.send_queue.put_nowait(spec.request)
+        self.is_clean = True
+        """Whether nothing of this call may come on its connection any more."""
+        self._aborted_at: float | None = None
+        self._stream: _Stream | None = None
+        self._count = 0
+        self._is_ours = False
+        self._last_type: str | None = None
+
+    def abort(self) -> None:
+        """Cancel the request; the call raises `CancelledException` when it has ended."""
+        if self._aborted_at is None:
+            self._aborted_at = time.monotonic()
+            self.send_queue.put_nowait({"message_type": "cancel_message"})
+            if self._stream is not None:
+                self._stream.wake()
+
+    async def run(self, messages: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any] | None:
+        """Return the terminal message; None if the stream ends without one."""
+        self._stream = _Stream(messages)
+        try:
+            async with asyncio.timeout(self.spec.timeout):
+                return await self._read(self._stream)
+        except BaseException:
+            if not self._stream.has_ended_well:
+                await finish(self._drain(self._stream))
+            raise
+        finally:
+            await finish(self._stream.aclose())
+
+    async def _drain(self, stream: _Stream) -> None:
+        """Cancel the request and read on to its end, without callbacks."""
+        if self._aborted_at is None:
+            self.abort()
+        ends = time.monotonic() + self.spec.drain_timeout
+        while not stream.has_ended_well and (left := ends - time.monotonic()) > 0:
+            with contextlib.suppress(StopAsyncIteration):
+                await stream.next(left)
+                continue
+            break
+        self.is_clean = stream.has_ended_well
+
+    # --------------------------------------------------------------------------- reading
+
+    async def _read(self, stream: _Stream) -> dict[str, Any] | None:
+        heard = time.monotonic()
+        while True:
+            await self._ask_if_cancelled()
+            try:
+                message = await stream.next(self._limit(heard))
+            except StopAsyncIteration:
+                self._raise_if_aborted()
+                return None
+            if message is None:
+                self._check_time(heard)
+                continue
+            heard = time.monotonic()
+            if await self._take(message):
+                self._raise_if_aborted()
+                return message
+
+    def _limit(self, heard: float) -> float | None:
+        """Return for how many seconds to wait for a message before something else is due."""
+        now, limits = time.monotonic(), []
+        if self._aborted_at is not None:
+            limits.append(self._aborted_at + self.spec.drain_timeout - now)
+        elif self.spec.idle_timeout is not None:
+            limits.append(heard + self.spec.idle_timeout - now)
+        if self.spec.is_cancelled is not None:
+            limits.append(CANCEL_POLL)
+        return max(0.0, min(limits)) if limits else None
+
+    def _check_time(self, heard: float) -> None:
+        now, idle = time.monotonic(), self.spec.idle_timeout
+        if self._aborted_at is not None:
+            if now - self._aborted_at >= self.spec.drain_timeout:
+                self.is_clean = False
+                raise CancelledException(self.spec.cancelled)
+        elif idle is not None and now - heard >= idle:
+            raise AgentRuntimeError(
+                f"No message received from agent runtime for {idle}s",
+                {
+                    "timeout_type": "idle_timeout",
+                    "idle_timeout": idle,
+                    "last_message_type": self._last_type,
+                    "message_count": self._count,
+                    "phase": "waiting_for_message",
+                },
+            )
+
+    def _raise_if_aborted(self) -> None:
+        if self._aborted_at is not None:
+            raise CancelledException(self.spec.cancelled)
+
+    async def _ask_if_cancelled(self) -> None:
+        if self.spec.is_cancelled is None or self._aborted_at is not None:
+            return
+        if await call(self.spec.is_cancelled):
+            self.abort()
+            # The cancellation has left when the queue is empty, or the connection is gone.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CANCEL_POLL):
+                    await self.send_queue.join()
+            raise CancelledException(self.spec.cancelled)
+
+    async def _take(self, message: dict[str, Any]) -> bool:
+        """Show a message to its callback; return whether it is the terminal one."""
+        self._count += 1
+        self._is_ours = self._is_ours or "seq" in message
+        kind = message.get("message_type")
+        self._last_type = kind if isinstance(kind, str) else None
+        if kind in TERMINALS:
+            if kind in (self.spec.terminal, "error_message"):
+                return True
+            self.spec.logger.error("the runtime sent a %s, which this call does not expect", kind)
+            return False
+        if self._aborted_at is not None or kind == "heartbeat_message":
+            return False
+        try:
+            await self._show(kind, message)
+        except pydantic.ValidationError as error:
+            self.spec.logger.error("malformed %s: %d problems", kind, error.error_count())
+        return False
+
+    async def _show(self, kind: object, message: Mapping[str, Any]) -> None:
+        spec = self.spec
+        match kind:
+            case "command_output_message":
+                if spec.on_output is not None:
+                    await call(
+                        spec.on_output, CommandOutputMessageInterface.model_validate(message)
+                    )
+            case "assistant_message":
+                if spec.on_assistant is not None:
+                    await self._show_assistant(AssistantMessageInterface.model_validate(message))
+            case "artifact_upload_request_message":
+                await self._answer(ArtifactUploadRequestMessageInterface.model_validate(message))
+            case "warning_message":
+                warned = ErrorMessageInterface.model_validate(
+                    {**message, "message_type": "error_message"}
+                )
+                spec.logger.warning("the agent reports: %s", warned.error)
+            case _:
+                spec.logger.error("a message of unknown type from the runtime: %s", kind)
+
+    async def _show_assistant(self, message: AssistantMessageInterface) -> None:
+        assert self.spec.on_assistant is not None
+        shown = call(self.spec.on_assistant, message)
+        details = {
+            "last_message_type": self._last_type,
+            "message_count": self._count,
+            "phase": "assistant_callback",
+        }
+        await _within(
+            self.spec.assistant_timeout,
+            shown,
+            "assistant",
+            "on_assistant_message",
+            details,
+        )
+
+    async def _answer(self, request: ArtifactUploadRequestMessageInterface) -> None:
+        if self.spec.on_artifact is None:
+            self.spec.logger.warning("no callback says where %s goes", request.filename)
+            self._refuse(request, "the client has no callback for it")
+            return
+        details = {"filename": request.filename, "filepath": request.filepath}
+        try:
+            answer = await _within(
+                self.spec.artifact_timeout,
+                answer_upload(self.spec.on_artifact, request),
+                "artifact_upload",
+                "on_artifact_upload_request",
+                details,
+            )
+        except Exception as error:
+            self._refuse(request, f"its callback: {type(error).__name__}")
+            raise
+        self.send_queue.put_nowait(answer)
+
+    def _refuse(self, request: ArtifactUploadRequestMessageInterface, why: str) -> None:
+        """Tell a server of ours that no answer comes. Others do not know such a message."""
+        if self._is_ours:
+            self.send_queue.put_nowait(
+                {
+                    "message_type": "artifact_upload_failed_message",
+                    "filename": request.filename,
+                    "filepath": request.filepath,
+                    "error": why,
+                }
+            )
+
+
+async def answer_upload(
+    callback: Callable[..., Any], request: ArtifactUploadRequestMessageInterface
+) -> dict[str, Any]:
+    """Return the response to a request for an upload, as `callback` says."""
+    told = await call(callback, request)
+    if isinstance(told, tuple):
+        url, content_type = told
+        told = ArtifactUploadResult(presigned_url=url, content_type=content_type)
+    return {
+        "message_type": "artifact_upload_response_message",
+        "filename": request.filename,
+        "filepath": request.filepath,
+        "presigned_url": told.presigned_url,
+        "content_type": told.content_type,
+    }
+
+
+async def _within(
+    limit: float | None, work: Awaitable[Any], kind: str, name: str, details: Mapping[str, Any]
+) -> Any:
+    """Await a callback. Raise `AgentRuntimeError` if it takes longer than `limit` seconds."""
+    clock = asyncio.timeout(limit)
+    try:
+        async with clock:
+            return await work
+    except TimeoutError as error:
+        if not clock.expired():
+            raise
+        metadata = {"timeout_type": f"{kind}_callback_timeout", "timeout": limit, **details}
+        raise AgentRuntimeError(f"{name} callback timed out", metadata) from error
+
+
+class _Stream:
+    """Messages of a generator that a task reads: a caller that stops waiting ends nothing."""
+
+    def __init__(self, messages: AsyncGenerator[dict[str, Any], None]) -> None:
+        self._messages = messages
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._is_over = False
+        self.has_ended_well = False
+        """Whether the terminal message was given out."""
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        try:
+            async for message in self._messages:
+                self._waiting.append(message)
+                self._changed.set()
+                while len(self._waiting) >= MAX_AHEAD:
+                    self._room.clear()
+                    await self._room.wait()
+        finally:
+            self._is_over = True
+            self._changed.set()
+
+    def wake(self) -> None:
+        """Have `next` return now."""
+        self._changed.set()
+
+    async def next(self, limit: float | None) -> dict[str, Any] | None:
+        """Return the next message; None if none came within `limit` seconds, or after `wake`.
+
+        Raise `StopAsyncIteration` at the end, or what ended the stream.
+        """
+        if not self._waiting and not self._is_over:
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limit):
+                    await self._changed.wait()
+        if self._waiting:
+            message = self._waiting.popleft()
+            self._room.set()
+            if message.get("message_type") in TERMINALS:
+                self.has_ended_well = True
+            return message
+        if self._is_over:
+            await asyncio.wait([self._reading])
+            if not self._reading.cancelled() and (error := self._reading.exception()) is not None:
+                raise error
+            raise StopAsyncIteration
+        return None
+
+    async def aclose(self) -> None:
+        """Stop reading, and close the generator."""
+        await cancel(self._reading)
+        await self._messages.aclose()
