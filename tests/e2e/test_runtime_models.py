@@ -20,7 +20,7 @@ from paddock.testing.model_server import ModelServer
 if TYPE_CHECKING:
     from paddock import EventStream, RuntimeSpec
 
-LEADING = [
+LEADING: list[dict[str, Any]] = [
     {
         "text": "I ask the worker.",
         "tool_calls": [
@@ -30,7 +30,7 @@ LEADING = [
     },
     {"text": "It said hello.", "expect": "hello", "usage": {"input_tokens": 120}},
 ]
-WORKING = [
+WORKING: list[dict[str, Any]] = [
     {"tool_calls": [{"name": "echo", "arguments": {"value": "hello"}}]},
     {"text": "hello", "expect": '{"echo": "hello"}', "usage": {"input_tokens": 7}},
 ]

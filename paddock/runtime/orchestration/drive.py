@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from paddock._logs import get_logger
-from paddock.errors import PaddockError, SessionLocked
+from paddock.errors import PaddockError, SessionError, SessionLocked
+from paddock.runtime.conversation.results import RunResult
 from paddock.runtime.core.budget import UsageMeter
 from paddock.runtime.core.emitter import Origin
 from paddock.runtime.core.finish import was_filtered
 from paddock.runtime.orchestration.approvals import ToolApprovalStore
 from paddock.runtime.orchestration.limits import agent_budget
+from paddock.runtime.orchestration.run import conversation_key
 from paddock.runtime.orchestration.summaries import Summaries, usage_fields
 from paddock.runtime.orchestration.wire import Wire
 from paddock.runtime.session.session import Session
@@ -22,12 +24,14 @@ from paddock.runtime.session.session import Session
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from paddock.runtime.conversation.results import RunResult
+    from paddock.runtime.core.emitter import EventSink
     from paddock.runtime.core.events import RunStatus
+    from paddock.runtime.orchestration.records import Run
+    from paddock.runtime.orchestration.records import RunStatus as RunOutcome
     from paddock.runtime.orchestration.run import TeamRun
     from paddock.runtime.orchestration.spec import AgentSpec
 
-__all__ = ["drive", "error_event"]
+__all__ = ["Drive", "error_event"]
 
 MAX_DEPTH = 8
 """Agents that work for each other, the first one included. Deeper, it is a circle."""
@@ -41,85 +45,116 @@ _FINISHED: dict[RunStatus, str] = {
 _log = get_logger(__name__)
 
 
-async def drive(run: TeamRun, agent: AgentSpec, prompt: str) -> None:
-    """Have `agent` answer `prompt`, and say in the stream of `run` all that happens.
+class Drive:
+    """Runs the agent of one run. `begun` gets the events before the stream does.
 
-    The last event is the end of the agent, or one error.
+    `outcome` is how the run stands when it has ended here.
     """
-    bracket = {"type": "tool-agent", "agentName": agent.name, "toolInvocationId": uuid.uuid4().hex}
-    await run.emit(bracket | {"state": "call"})
-    began, summaries, is_finished = time.monotonic(), Summaries(), False
-    try:
-        async with _session(run, agent, summaries) as session:
-            with _kept(session, run, agent):
-                result = await session.run(
-                    prompt, token=run.outlet.token, max_turns=agent.max_turns
-                )
-            reason = _FINISHED.get(result.status)
-            if result.status == "error" and was_filtered(summaries.finish_reason):
-                reason = "content-filter"
-            if reason is None:
-                await run.emit(_failed(result))
-                return
-            await _sum_up(run, agent, summaries, time.monotonic() - began)
-            usage = usage_fields(summaries.usage)
-            await run.emit({"type": "finish", "finishReason": reason, "usage": usage})
-            is_finished = True
-            await run.emit(bracket | {"state": "result"})
-    except Exception as error:
-        if is_finished:
-            _log.exception("what run %s used could not be closed", run.run_id)
-        else:
-            await run.emit(_fault(error))
 
+    def __init__(self, run: TeamRun, agent: AgentSpec, record: Run, *, begun: EventSink) -> None:
+        self.outcome: RunOutcome = "cancelled"
+        self._run = run
+        self._agent = agent
+        self._record = record
+        self._begun = begun
+        self._summaries = Summaries()
 
-async def _sum_up(run: TeamRun, agent: AgentSpec, summaries: Summaries, seconds: float) -> None:
-    if (cost := summaries.cost()) is not None:
-        await run.emit(cost)
-    if run.team.interpreter(agent.name).sums_up:
-        await run.emit(summaries.latency(seconds))
+    async def drive(self) -> None:
+        """Say in the stream of the run all that happens; the last event is the end of the agent,
+        or one error."""
+        run, name = self._run, self._agent.name
+        bracket = {"type": "tool-agent", "agentName": name, "toolInvocationId": uuid.uuid4().hex}
+        await run.emit(bracket | {"state": "call"})
+        began = time.monotonic()
+        try:
+            async with self._session() as session:
+                reason = await self._answer(session)
+                if reason is None:
+                    return
+                await self._sum_up(time.monotonic() - began)
+                usage = usage_fields(self._summaries.usage)
+                self.outcome = "finished"
+                await run.emit({"type": "finish", "finishReason": reason, "usage": usage})
+                await run.emit(bracket | {"state": "result"})
+        except Exception as error:
+            if self.outcome == "finished":
+                _log.exception("what run %s used could not be closed", run.run_id)
+            else:
+                await run.emit(_fault(error))
 
+    async def _answer(self, session: Session) -> str | None:
+        """Return why the agent has finished; None if it has not, which the stream then says."""
+        self.outcome = "failed"
+        with self._kept(session):
+            try:
+                result = await self._result(session)
+            except asyncio.CancelledError:
+                self.outcome = "waiting" if session.state.status == "interrupted" else "cancelled"
+                raise
+        if result.status in _FINISHED:
+            return _FINISHED[result.status]
+        if result.status == "error":
+            if was_filtered(self._summaries.finish_reason):
+                return "content-filter"
+            await self._run.emit(error_event(result.reason or "the model failed", "model"))
+            return None
+        self.outcome = "waiting" if result.status == "interrupted" else "cancelled"
+        told = f"the run was cancelled: {result.reason or 'requested'}"
+        await self._run.emit(error_event(told, "cancelled"))
+        return None
 
-def _session(run: TeamRun, agent: AgentSpec, summaries: Summaries) -> Session:
-    team = run.team
-    store = team.store.conversations if agent.stateful else None
-    session = Session(
-        team.agent(agent.name, run),
-        session_id=_key(run, agent),
-        store=store,
-        budget=UsageMeter(agent_budget(agent), parent=run.meter),
-    )
-    session.origin = Origin(agent_path=(agent.name,))
-    session.sinks = [Wire(run), summaries]
-    session.deps = run
-    session.approval_policy = team.policy()
-    session.approval_store = ToolApprovalStore(team.store.approvals)
-    session.approval_session = run.run_id
-    session.approval_wait = True
-    session.approval_timeout = team.approval_ttl
-    session.max_agent_depth = MAX_DEPTH
-    return session
+    async def _result(self, session: Session) -> RunResult:
+        """Have the agent answer the prompt, or continue with it."""
+        token, record = self._run.outlet.token, self._record
+        state = await session.load()
+        if state.task_id != record.run_id:
+            if record.has_begun:
+                raise SessionError("another prompt came in this thread since")
+            return await session.run(record.prompt, token=token, max_turns=self._agent.max_turns)
+        if state.status in _FINISHED:  # and nobody has noted it
+            return RunResult(status=state.status)
+        return await session.resume(token=token, max_turns=self._agent.max_turns)
 
+    async def _sum_up(self, seconds: float) -> None:
+        if (cost := self._summaries.cost()) is not None:
+            await self._run.emit(cost)
+        if self._run.team.interpreter(self._agent.name).sums_up:
+            await self._run.emit(self._summaries.latency(seconds))
 
-def _kept(session: Session, run: TeamRun, agent: AgentSpec) -> AbstractContextManager[Any]:
-    """Keep what an agent without a memory does as long as its run can be continued."""
-    if agent.stateful:
-        return contextlib.nullcontext()
-    return session.kept_in(run.team.store.conversations, session.id)
+    def _session(self) -> Session:
+        run, team, agent = self._run, self._run.team, self._agent
+        store = team.store.conversations
+        session = Session(
+            team.agent(agent.name, run),
+            session_id=self._key,
+            store=store if agent.stateful else None,
+            budget=UsageMeter(agent_budget(agent), parent=run.meter),
+        )
+        session.origin = Origin(agent_path=(agent.name,))
+        session.task_id = run.run_id
+        session.sinks = [self._begun, Wire(run), self._summaries]
+        session.deps = run
+        session.conversations = store
+        session.keeps_open = True
+        session.approval_policy = team.policy()
+        session.approval_store = ToolApprovalStore(team.store.approvals)
+        session.approval_session = run.run_id
+        session.approval_wait = True
+        session.approval_timeout = team.approval_ttl
+        session.max_agent_depth = MAX_DEPTH
+        return session
 
+    def _kept(self, session: Session) -> AbstractContextManager[Any]:
+        """Keep what an agent without a memory does as long as its run can be continued."""
+        if self._agent.stateful:
+            return contextlib.nullcontext()
+        return session.kept_in(self._run.team.store.conversations, session.id)
 
-def _key(run: TeamRun, agent: AgentSpec) -> str:
-    """Return the id of the agent's conversation."""
-    parts = (
-        [run.thread_id, agent.name] if agent.stateful else [run.thread_id, agent.name, run.run_id]
-    )
-    return "/".join(quote(part, safe="") for part in parts)
-
-
-def _failed(result: RunResult) -> dict[str, Any]:
-    if result.status == "error":
-        return error_event(result.reason or "the model failed", "model")
-    return error_event(f"the run was cancelled: {result.reason or 'requested'}", "cancelled")
+    @property
+    def _key(self) -> str:
+        """The id of the agent's conversation."""
+        thread_id, agent = self._run.thread_id, self._agent
+        return conversation_key(thread_id, agent.name, "" if agent.stateful else self._run.run_id)
 
 
 def _fault(error: Exception) -> dict[str, Any]:

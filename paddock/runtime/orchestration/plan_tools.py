@@ -66,6 +66,7 @@ class GetPlan(RuntimeTool):
 class ExecutePlan(RuntimeTool):
     name = roles.EXECUTE_PLAN
     description = "Have a stored plan approved, and execute it once. Return what came of it."
+    is_resumable = True
     parameters = object_schema(required=["planId"], planId=_PLAN_ID)
 
     def __init__(self, agent: AgentSpec) -> None:
@@ -113,6 +114,8 @@ class _Gate:
         continued by another process."""
         store, request = self.run.team.store.approvals, self._request(plan)
         known = await store.ask(request)
+        if known.answer is not None:
+            return known.answer
         await self.run.emit(
             approval_required(
                 request.id,

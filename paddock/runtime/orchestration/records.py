@@ -81,7 +81,10 @@ class StoredReference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run of an agent: what was asked, how it stands, and whose process works on it."""
+    """A run of an agent: what was asked, how it stands, and whose process works on it.
+
+    It `has_begun` when the agent's conversation has the prompt.
+    """
 
     run_id: str
     thread_id: str
@@ -91,6 +94,7 @@ class Run:
     updated_at: dt.datetime
     state: RunStatus = "running"
     claim: Claim | None = None
+    has_begun: bool = False
 
     @property
     def status(self) -> RunStatus:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from paddock.runtime.orchestration.stream import Outlet, WireEvent
     from paddock.runtime.orchestration.team import Team
 
-__all__ = ["CallIds", "TeamRun"]
+__all__ = ["CallIds", "TeamRun", "conversation_key"]
 
 _SCRIPTED = re.compile(r"(scripted-tool-\d+)-\d+")
 """An id of the scripted interpreter that a conversation had before: then it has a new ending."""
@@ -42,6 +43,11 @@ class CallIds:
             candidate, number = f"{wanted}-{number}", number + 1
         self._used.add(candidate)
         return candidate
+
+
+def conversation_key(thread_id: str, agent: str, run_id: str = "") -> str:
+    """Return the id of an agent's conversation in a thread, or in one run there."""
+    return "/".join(quote(part, safe="") for part in (thread_id, agent, run_id) if part)
 
 
 @dataclass(kw_only=True, eq=False)

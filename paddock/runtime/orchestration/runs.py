@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -36,11 +35,11 @@ class Runs:
         """Return the runs of a thread, or of all, oldest first."""
         return await self.kept.list(thread_id)
 
-    async def begin(self, *, thread_id: str, agent: str, prompt: str) -> Run:
+    async def begin(self, run_id: str, *, thread_id: str, agent: str, prompt: str) -> Run:
         """Note a new run, which this process works on."""
         now = dt.datetime.now(dt.UTC)
         run = Run(
-            run_id=uuid.uuid4().hex[:12],
+            run_id=run_id,
             thread_id=thread_id,
             agent=agent,
             prompt=prompt,
@@ -71,6 +70,24 @@ class Runs:
         run = await self.kept.change(run_id, take)
         assert run is not None, "it was there"
         return run
+
+    async def note_begun(self, run: Run) -> None:
+        """Note that the conversation of the run's agent has its prompt."""
+
+        def begin(known: Run | None) -> Run | None:
+            return None if known is None else replace(known, has_begun=True)
+
+        await self.kept.change(run.run_id, begin)
+
+    async def supersede(self, run: Run) -> None:
+        """Note that a run which waits or has died cannot be continued any more."""
+
+        def supersede(known: Run | None) -> Run | None:
+            if known is None or known.status not in ("waiting", "died"):
+                return known
+            return replace(known, state="cancelled", claim=None)
+
+        await self.kept.change(run.run_id, supersede)
 
     async def end(self, run: Run, state: RunStatus) -> None:
         """Note how a run of this process ended, unless another one has taken it."""

@@ -8,9 +8,11 @@ import uuid
 from typing import TYPE_CHECKING, Any, Self
 
 from paddock._concurrency import finish
-from paddock.errors import SessionError
+from paddock._logs import get_logger
+from paddock.errors import PaddockError, SessionError
 from paddock.runtime.orchestration.approvals import RuntimeApproval, respond
-from paddock.runtime.orchestration.drive import drive, error_event
+from paddock.runtime.orchestration.drive import error_event
+from paddock.runtime.orchestration.lifecycle import begin, take_up
 from paddock.runtime.orchestration.limits import run_meter
 from paddock.runtime.orchestration.run import TeamRun
 from paddock.runtime.orchestration.stream import EventStream, Outlet
@@ -21,11 +23,14 @@ if TYPE_CHECKING:
     from paddock.runtime.core.approval import ApprovalOutcome, ApprovalStatus
     from paddock.runtime.orchestration.limits import Limits
     from paddock.runtime.orchestration.providers import ProviderModel
+    from paddock.runtime.orchestration.records import Run
     from paddock.runtime.orchestration.spec import AgentSpec, ReferenceSpec, RuntimeSpec
     from paddock.runtime.orchestration.stream import EventHook
     from paddock.runtime.orchestration.team import Team
 
 __all__ = ["Runtime"]
+
+_log = get_logger(__name__)
 
 
 class Runtime:
@@ -49,14 +54,38 @@ class Runtime:
     def spec(self) -> RuntimeSpec:
         return self._team.spec
 
-    def query(self, prompt: str, thread_id: str, *, limits: Limits | None = None) -> EventStream:
+    def query(
+        self,
+        prompt: str | None,
+        thread_id: str,
+        resume: str | Run | None = None,
+        *,
+        limits: Limits | None = None,
+    ) -> EventStream:
         """Have the coordinator answer `prompt`, and return the events to iterate.
 
         The thread remembers its earlier prompts. Nothing runs before the first event is asked for.
         The run ends as one that was cut short when it meets one of `limits`, of the runtime's or of
         the agent's.
+
+        `resume`, instead of a prompt, continues a run that waits or whose process has died: its id,
+        or what `runs` lists. No call that has a result runs again; the result of one that had begun
+        is that its outcome is unknown.
         """
-        return self._stream(self.spec.coordinator, prompt, thread_id, _NO_COORDINATOR, limits)
+        if resume is None:
+            return self._stream(self.spec.coordinator, prompt, thread_id, _NO_COORDINATOR, limits)
+        if prompt:
+            raise ValueError("a run that is resumed has its prompt; give None for another one")
+        run_id = resume if isinstance(resume, str) else resume.run_id
+        run = self._run(run_id, thread_id, limits)
+        return self._events(run, lambda: take_up(run))
+
+    async def runs(self, thread_id: str | None = None) -> Sequence[Run]:
+        """Return the runs of a thread, or all of the tenant, oldest first.
+
+        Those whose `status` is "waiting" or "died" can be resumed; see `query`.
+        """
+        return await self._team.runs.list(thread_id)
 
     def run_specialist(
         self,
@@ -144,50 +173,52 @@ class Runtime:
     def _stream(
         self,
         agent: AgentSpec | None,
-        prompt: str,
+        prompt: str | None,
         thread_id: str,
         otherwise: dict[str, object],
         limits: Limits | None,
     ) -> EventStream:
-        _require_text(prompt, "prompt")
-        _require_text(thread_id, "thread_id")
-        outlet = Outlet(hooks=self._hooks)
-        run = TeamRun(
-            run_id=uuid.uuid4().hex,
-            thread_id=thread_id,
+        asked = _require_text(prompt, "prompt")
+        run = self._run(uuid.uuid4().hex, thread_id, limits)
+        if agent is None:
+            return self._events(run, lambda: run.emit(otherwise))
+        return self._events(run, lambda: begin(run, agent, asked))
+
+    def _run(self, run_id: str, thread_id: str, limits: Limits | None) -> TeamRun:
+        return TeamRun(
+            run_id=run_id,
+            thread_id=_require_text(thread_id, "thread_id"),
             team=self._team,
-            outlet=outlet,
+            outlet=Outlet(hooks=self._hooks),
             meter=run_meter(self.spec, limits),
         )
 
-        async def work() -> None:
-            if agent is None:
-                await outlet.emit(otherwise)
-            else:
-                async with self._team.sandboxes.during_run(thread_id):
-                    await drive(run, agent, prompt)
+    def _events(self, run: TeamRun, work: Callable[[], Awaitable[None]]) -> EventStream:
+        return EventStream(run.run_id, run.outlet, lambda: self._active_while(run, work))
 
-        return EventStream(run.run_id, outlet, lambda: self._active_while(outlet, work))
-
-    async def _active_while(self, outlet: Outlet, work: Callable[[], Awaitable[None]]) -> None:
+    async def _active_while(self, run: TeamRun, work: Callable[[], Awaitable[None]]) -> None:
         if self._is_closed:
             raise SessionError("the runtime is closed")
         task = asyncio.current_task()
         assert task is not None, "async code runs in a task"
-        self._active[task] = outlet
+        self._active[task] = run.outlet
         try:
-            await work()
+            async with self._team.sandboxes.during_run(run.thread_id):
+                await work()
+        except PaddockError:
+            _log.exception("what run %s used could not be closed", run.run_id)
         finally:
             del self._active[task]
             if not self._active and not self._is_entered:
                 await finish(self._release())
 
 
-def _require_text(value: object, name: str) -> None:
+def _require_text(value: object, name: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name}: give a text, not {type(value).__name__}")
     if not value.strip():
         raise ValueError(f"{name}: give a text that says something, not {value!r}")
+    return value
 
 
 _NO_COORDINATOR = error_event(

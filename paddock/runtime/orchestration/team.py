@@ -20,6 +20,8 @@ from paddock.runtime.orchestration.plan_tools import (
 )
 from paddock.runtime.orchestration.policy import ToolApprovals
 from paddock.runtime.orchestration.providers import model_of
+from paddock.runtime.orchestration.run import conversation_key
+from paddock.runtime.orchestration.runs import Runs
 from paddock.runtime.orchestration.summaries import usage_fields
 from paddock.runtime.orchestration.tools import CallAgent, PythonTool
 
@@ -72,6 +74,11 @@ class Team:
             make = self.interpreter(agent.name).registry
             self._registries[agent.name] = make(self._tools(agent))
 
+    @property
+    def runs(self) -> Runs:
+        """The runs of the tenant."""
+        return Runs(self.store.runs)
+
     def interpreter(self, name: str) -> Interpreter:
         """Return what answers the agent `name`."""
         return self.interpreters[name]
@@ -109,8 +116,14 @@ class Team:
         agent, spec = self.agent(name, run), self.spec_of(name)
         bracket = {"type": "tool-agent", "agentName": name, "toolInvocationId": uuid.uuid4().hex}
         await run.emit(bracket | {"state": "call"})
+        thread_id = run.thread_of((*invocation.context.agent_path, name))
         report = await invocation.context.run_agent(
-            prompt, name=name, agent=agent, budget=agent_budget(spec), max_turns=spec.max_turns
+            prompt,
+            name=name,
+            agent=agent,
+            conversation=conversation_key(thread_id, name) if spec.stateful else None,
+            budget=agent_budget(spec),
+            max_turns=spec.max_turns,
         )
         await run.emit(bracket | {"state": "result"})
         usage = usage_fields(usage_of(report.usage))

@@ -109,6 +109,7 @@ class CallAgent(RuntimeTool, ChildTool):
 
     name = "call_agent"
     description = "Have another agent work on a prompt, and return its answer."
+    is_resumable = True
 
     def __init__(self, caller: AgentSpec) -> None:
         self._routes = caller.routes

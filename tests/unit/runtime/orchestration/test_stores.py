@@ -195,7 +195,7 @@ class TestTenants:
 
     async def test_neither_sees_or_takes_the_others_runs(self, reopen: Reopen) -> None:
         ours, theirs = Runs(TenantStore(reopen(), "acme").runs), runs(reopen(), "evil")
-        run = await ours.begin(thread_id="t-1", agent="lead", prompt="Go.")
+        run = await ours.begin("r-1", thread_id="t-1", agent="lead", prompt="Go.")
         await ours.end(run, "waiting")
         assert list(await theirs.list()) == list(await theirs.list("t-1")) == []
         with pytest.raises(SessionError, match="there is no run"):
@@ -209,8 +209,8 @@ def runs(store: Any, tenant: str = "acme") -> Runs:
 
 class TestRuns:
     async def test_a_run_is_of_one_process_until_it_waits_or_ends(self, reopen: Reopen) -> None:
-        run = await runs(reopen()).begin(thread_id="t-1", agent="lead", prompt="Go.")
-        await runs(reopen()).begin(thread_id="t-2", agent="lead", prompt="Go.")
+        run = await runs(reopen()).begin("r-1", thread_id="t-1", agent="lead", prompt="Go.")
+        await runs(reopen()).begin("r-2", thread_id="t-2", agent="lead", prompt="Go.")
         assert [each.run_id for each in await runs(reopen()).list("t-1")] == [run.run_id]
         with pytest.raises(RunClaimed):
             await runs(reopen()).claim(run.run_id)
@@ -226,7 +226,7 @@ class TestRuns:
     async def test_a_run_whose_process_has_died_is_listed_so_and_can_be_taken(
         self, reopen: Reopen
     ) -> None:
-        run = await runs(reopen()).begin(thread_id="t-1", agent="lead", prompt="Go.")
+        run = await runs(reopen()).begin("r-1", thread_id="t-1", agent="lead", prompt="Go.")
         await expire(reopen, run)
         assert [each.status for each in await runs(reopen()).list("t-1")] == ["died"]
         taken = [runs(reopen()).claim(run.run_id) for _ in range(5)]
@@ -238,7 +238,7 @@ class TestRuns:
         self, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("paddock.runtime.orchestration.runs.RENEWALS", 6000)
-        run = await runs(reopen()).begin(thread_id="t-1", agent="lead", prompt="Go.")
+        run = await runs(reopen()).begin("r-1", thread_id="t-1", agent="lead", prompt="Go.")
         async with runs(reopen()).renewed(run), asyncio.timeout(60):
             await expire(reopen, run)
             while [each.status for each in await runs(reopen()).list()] != ["running"]:  # noqa: ASYNC110
