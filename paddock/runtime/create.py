@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from paddock.runtime.orchestration.dispatching import ActionDispatcher
     from paddock.runtime.orchestration.interpreters import TestingConfig
     from paddock.runtime.orchestration.runtime import Runtime
-    from paddock.runtime.orchestration.spec import RuntimeSpec, ToolApprovalPredicate
+    from paddock.runtime.orchestration.spec import (
+        AgentLimits,
+        RuntimeSpec,
+        SandboxScope,
+        ToolApprovalPredicate,
+    )
     from paddock.runtime.orchestration.stream import EventHook
     from paddock.runtime.service.options import RuntimeOptions
     from paddock.runtime.service.runtime import AgentRuntime
@@ -52,6 +57,8 @@ def create_runtime(
     store: str = "memory:",
     approval_ttl: float = 24 * 3600.0,
     backend: str | Backend | None = None,
+    sandbox: SandboxScope | None = None,
+    limits: AgentLimits | Mapping[str, Any] | None = None,
 ) -> Runtime: ...
 
 
@@ -85,8 +92,9 @@ def create_runtime(*args: Any, **given: Any) -> Any:
     - `store`: where plans, references, approvals, histories and runs are kept: ``memory:``, or
       ``sqlite:`` and the path of a file.
     - `approval_ttl`: seconds until an approval that nobody answers is rejected.
-    - `backend`: makes the sandboxes of all agents that have none of their own, instead of that of
-      the spec; ``local`` where neither says one.
+    - `backend`: makes the sandboxes of all agents that have none of their own; ``local`` where
+      neither this nor the spec says one. `sandbox` says what shares one: ``thread``, ``agent`` or
+      ``call``. `limits` bound each run. All three replace what the spec says.
 
     Raises `ValueError` or `TypeError` for what cannot work, before anything is made.
 

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from paddock.backends.base import Backend
     from paddock.runtime.core.model import ModelClient
     from paddock.runtime.orchestration.dispatching import ActionDispatcher
-    from paddock.runtime.orchestration.spec import ToolApprovalPredicate
+    from paddock.runtime.orchestration.limits import Limits
+    from paddock.runtime.orchestration.spec import SandboxScope, ToolApprovalPredicate
     from paddock.runtime.orchestration.stream import EventHook
 
 __all__ = ["make_runtime"]
@@ -60,9 +61,11 @@ def make_runtime(
     store: str = "memory:",
     approval_ttl: float = APPROVAL_TTL,
     backend: str | Backend | None = None,
+    sandbox: SandboxScope | None = None,
+    limits: Limits | None = None,
 ) -> Runtime:
     """See `create_runtime`."""
-    spec = spec if isinstance(spec, RuntimeSpec) else RuntimeSpec.model_validate(spec)
+    spec = _as_spec(spec, backend=backend, sandbox=sandbox, limits=limits)
     if data_environment is not None:
         raise ValueError("data_environment is not built yet")
     check_providers(spec)
@@ -72,7 +75,7 @@ def make_runtime(
     models = {name: ProviderModel(name, each) for name, each in spec.providers.items()}
     team = Team(
         spec=spec,
-        sandboxes=Sandboxes(spec, backend),
+        sandboxes=Sandboxes(spec),
         store=kept,
         references=references,
         plans=Plans(
@@ -88,6 +91,13 @@ def make_runtime(
     )
     warn_about_ungated_tools(spec)
     return Runtime(team, models=list(models.values()), hooks=_hooks(event_hooks))
+
+
+def _as_spec(given: RuntimeSpec | Mapping[str, Any], **changes: Any) -> RuntimeSpec:
+    """Return the spec that is given, with those of `changes` that are not None."""
+    spec = given if isinstance(given, RuntimeSpec) else RuntimeSpec.model_validate(given)
+    made = {name: value for name, value in changes.items() if value is not None}
+    return RuntimeSpec.model_validate({**dict(spec), **made}) if made else spec
 
 
 def _interpreters(

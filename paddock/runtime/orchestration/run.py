@@ -65,6 +65,8 @@ class TeamRun:
     meter: UsageMeter
     ids: CallIds = field(default_factory=CallIds)
     results: dict[tuple[str, str], Any] = field(default_factory=dict)
+    thread_ends: bool = False
+    """Whether its thread has no other run, so that nothing of it is kept."""
     scripted_calls: int = 0
     """How many calls the scripted interpreter has made."""
 

@@ -95,14 +95,20 @@ class Runtime:
         *,
         limits: Limits | None = None,
     ) -> EventStream:
-        """Have the specialist `name` answer `prompt`, without the coordinator. See `query`."""
+        """Have the specialist `name` answer `prompt`, without the coordinator. See `query`.
+
+        Without a `thread_id` it is in a thread of its own, which ends with the run.
+        """
         specialists = [each for each in self.spec.agents if each.role == "specialist"]
         agent = next((each for each in specialists if each.name == name), None)
         known = ", ".join(each.name for each in specialists) or "none"
         told = error_event(
             f"there is no specialist {name!r}; there are {known}", "unknown_specialist"
         )
-        return self._stream(agent, prompt, thread_id or uuid.uuid4().hex, told, limits)
+        ends = thread_id is None
+        return self._stream(
+            agent, prompt, thread_id or uuid.uuid4().hex, told, limits, thread_ends=ends
+        )
 
     async def create_reference(
         self, spec_or_kind: ReferenceSpec | str, value: Any, glimpse: Any = None
@@ -144,13 +150,20 @@ class Runtime:
         found = await self._team.store.approvals.list(status=status)
         return [RuntimeApproval.of(each) for each in found]
 
+    async def end_sandboxes(self, thread_id: str) -> None:
+        """End the sandboxes of a thread, which are otherwise kept as long as the runtime.
+
+        The next tool that needs one has a new one. Raises `SessionError` while a run goes on there.
+        """
+        await self._team.sandboxes.release(thread_id)
+
     async def aclose(self) -> None:
         """Cancel what runs, and close all that the runtime has opened. Idempotent."""
         self._is_closed = True
         await finish(self._close())
 
     async def __aenter__(self) -> Self:
-        self._is_entered = self._team.sandboxes.keeps = True
+        self._is_entered = True
         return self
 
     async def __aexit__(self, *_error: object) -> None:
@@ -177,9 +190,12 @@ class Runtime:
         thread_id: str,
         otherwise: dict[str, object],
         limits: Limits | None,
+        *,
+        thread_ends: bool = False,
     ) -> EventStream:
         asked = _require_text(prompt, "prompt")
         run = self._run(uuid.uuid4().hex, thread_id, limits)
+        run.thread_ends = thread_ends
         if agent is None:
             return self._events(run, lambda: run.emit(otherwise))
         return self._events(run, lambda: begin(run, agent, asked))
@@ -203,7 +219,8 @@ class Runtime:
         assert task is not None, "async code runs in a task"
         self._active[task] = run.outlet
         try:
-            async with self._team.sandboxes.during_run(run.thread_id):
+            keep = self._is_entered and not run.thread_ends
+            async with self._team.sandboxes.during_run(run.thread_id, keep=keep):
                 await work()
         except PaddockError:
             _log.exception("what run %s used could not be closed", run.run_id)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from paddock._concurrency import finish
 from paddock.backends.base import Backend, get_backend
-from paddock.errors import ConfigError, SandboxClosed
+from paddock.errors import ConfigError, SandboxClosed, SessionError
 from paddock.runtime.core.keeper import Keeper
 from paddock.runtime.orchestration.spec import RECIPE
 
@@ -39,15 +39,15 @@ class _Key(NamedTuple):
 class Sandboxes:
     """Makes a sandbox when a tool first needs it, and ends it with what it belongs to.
 
-    A sandbox of a thread, or of an agent in a thread, ends with the last run of that thread, or
-    with the runtime if `keeps` is set. That of a call ends with the call. Agents with the same
-    recipe share a sandbox, those with another one do not.
+    A sandbox of a thread, or of an agent in a thread, is there until a run ends that does not keep
+    it, or until it is released. That of a call ends with the call. Agents with the same recipe
+    share a sandbox, those with another one do not.
 
     Raises `ConfigError` for a backend that there is not.
     """
 
-    def __init__(self, spec: RuntimeSpec, backend: str | Backend | None = None) -> None:
-        shared = _recipe(backend or spec.backend or DEFAULT_BACKEND, "the runtime")
+    def __init__(self, spec: RuntimeSpec) -> None:
+        shared = _recipe(spec.backend or DEFAULT_BACKEND, "the runtime")
         self._recipes = {
             each.name: _recipe(each.backend, f"agent {each.name!r}") if each.backend else shared
             for each in spec.agents
@@ -55,7 +55,6 @@ class Sandboxes:
         self._scopes = {
             agent.name: agent.sandbox or spec.sandbox or DEFAULT_SCOPE for agent in spec.agents
         }
-        self.keeps = False
         self._kept: dict[_Key, Keeper[Sandbox]] = {}
         self._runs: Counter[str] = Counter()
 
@@ -64,8 +63,9 @@ class Sandboxes:
         return self._recipes[agent]
 
     @contextlib.asynccontextmanager
-    async def during_run(self, thread_id: str) -> AsyncIterator[None]:
-        """Have a run in a thread; its sandboxes end with the block unless they are kept."""
+    async def during_run(self, thread_id: str, *, keep: bool) -> AsyncIterator[None]:
+        """Have a run in a thread. If it is the last there, its sandboxes end with the block unless
+        it says `keep`."""
         self._runs[thread_id] += 1
         try:
             yield
@@ -73,9 +73,17 @@ class Sandboxes:
             self._runs[thread_id] -= 1
             if not self._runs[thread_id]:
                 del self._runs[thread_id]
-                if not self.keeps:
-                    ended = [key for key in self._kept if key.thread_id == thread_id]
-                    await finish(self._end(ended))
+                if not keep:
+                    await self.release(thread_id)
+
+    async def release(self, thread_id: str) -> None:
+        """End the sandboxes of a thread. Raise `SessionError` while a run uses them.
+
+        Runs to its end if cancelled.
+        """
+        if self._runs[thread_id]:
+            raise SessionError(f"a run goes on in the thread {thread_id!r}")
+        await finish(self._end([key for key in self._kept if key.thread_id == thread_id]))
 
     @contextlib.asynccontextmanager
     async def during_call(self, agent: str, thread_id: str) -> AsyncIterator[SandboxAccess]:

@@ -75,6 +75,13 @@ async def test_a_run_that_meets_its_limit_ends_as_cut_short(of_runtime: Any, of_
 
 
 @pytest.mark.rows("F-40")
+async def test_limits_of_create_runtime_replace_those_of_the_spec() -> None:
+    spec = team(limits={"turns": 1})
+    runtime = create_runtime(spec, interpreter="scripted", limits={"turns": 30})
+    assert reason(await read(runtime.query(CALLS_WORKER, thread_id="t"))) == "stop"
+
+
+@pytest.mark.rows("F-40")
 async def test_limits_are_those_of_each_run() -> None:
     runtime = create_runtime(team(limits={"turns": 7}), interpreter="scripted")
     for thread in "ab":

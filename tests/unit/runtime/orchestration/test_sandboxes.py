@@ -11,6 +11,7 @@ import pytest
 from paddock import (
     LocalBackend,
     SandboxClosed,
+    SessionError,
     create_runtime,
     define_coordinator,
     define_runtime,
@@ -114,6 +115,23 @@ async def test_a_runtime_that_is_entered_keeps_the_sandbox_of_a_thread() -> None
 
 
 @pytest.mark.rows("F-39")
+async def test_the_sandboxes_of_a_thread_can_be_ended_and_those_of_no_thread_end() -> None:
+    used = Used()
+    spec = team(used, {}, {}, sandbox="call")
+    options: Any = {"backend": CountingBackend(), "sandbox": "agent"}
+    async with create_runtime(spec, interpreter="scripted", **options) as runtime:
+        await read(runtime.query(ask("one", "other"), thread_id="t"))
+        await read(runtime.run_specialist("one", script(call("where"))))
+        assert used.numbers == [0, 0, 1, 1, 2]
+        assert used.open == [True] * 4 + [False]
+        await runtime.end_sandboxes("t")
+        await runtime.end_sandboxes("t")
+        assert not any(used.open)
+        await read(runtime.query(ask("one"), thread_id="t"))
+        assert used.numbers[-1] == 3
+
+
+@pytest.mark.rows("F-39")
 async def test_a_sandbox_that_was_lost_is_made_again() -> None:
     used = Used()
     spec = team(used, {}, {})
@@ -142,6 +160,8 @@ async def test_the_sandbox_of_a_thread_outlives_the_first_of_two_runs_in_it() ->
     first = asyncio.create_task(read(runtime.run_specialist("slow", script(call("wait")), "t")))
     async with asyncio.timeout(PATIENCE):
         await begun.wait()
+    with pytest.raises(SessionError, match="'t'"):
+        await runtime.end_sandboxes("t")
     await read(runtime.run_specialist("one", script(call("where")), "t"))
     assert used.open == [True, True]
     go_on.set()
@@ -205,6 +225,22 @@ async def test_a_tool_works_in_the_sandbox_as_if_it_was_there() -> None:
     runtime = create_runtime(spec, interpreter="scripted", backend=backend)
     events = await read(runtime.run_specialist("worker", script(call("work"))))
     assert results(events) == [["hello", "hello"]]
+
+
+@pytest.mark.rows("F-39")
+async def test_a_secret_of_the_backend_reaches_the_sandbox_and_no_event() -> None:
+    @define_tool("leak", {})
+    async def leak(args: Any, ctx: Any) -> Any:
+        result = await ctx.sandbox.exec('printf %s "$TOKEN"')
+        return {"length": len(result.stdout), "token": result.stdout}
+
+    worker = define_specialist("worker", model=MODEL, prompt="x", tools=[leak])
+    spec = define_runtime(define_tenant("acme", "v1"), agents=[worker], providers=PROVIDERS)
+    backend = LocalBackend(isolation="none", secrets={"TOKEN": "hidden-token"})
+    runtime = create_runtime(spec, interpreter="scripted", backend=backend)
+    events = await read(runtime.run_specialist("worker", script(call("leak"))))
+    assert results(events)[0]["length"] == len("hidden-token")
+    assert "hidden-token" not in str(events)
 
 
 @pytest.mark.rows("F-39")
