@@ -17,6 +17,7 @@ from paddock.cli.exec import exec_
 from paddock.cli.export import export
 from paddock.cli.image import image
 from paddock.cli.init import init
+from paddock.cli.mcp import mcp
 from paddock.cli.monitor import monitor
 from paddock.cli.run import run
 from paddock.cli.sandboxes import gc, ls, rm
@@ -86,6 +87,7 @@ app.command()(ps)
 app.command()(cancel)
 app.command()(monitor)
 app.add_typer(image, name="image")
+app.add_typer(mcp, name="mcp")
 app.command()(ls)
 app.command()(rm)
 app.command()(gc)

@@ -1,0 +1,120 @@
+"""Asking a client's user to approve a call, by MCP's elicitation, in both eras of the protocol.
+
+Until revision 2025-11-25 the server sends a request while the call waits. From 2026-07-28 on the
+call ends with an `InputRequiredResult`, and the client calls again with the answer; what it was
+asked travels with it, sealed by the server (see `RequestStateBoundary`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from mcp import types
+from mcp.shared.exceptions import MCPError
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from paddock.runtime.core.text import clean_text
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from mcp.server.context import ServerRequestContext
+
+__all__ = ["STATE_LIFETIME", "Refused", "ask"]
+
+ANSWER_TIMEOUT = 600.0
+"""Seconds that a person may take to answer while the call waits: they may be elsewhere, and most
+clients give a call up before."""
+
+STATE_LIFETIME = 3600.0
+"""Seconds for which an answer counts that comes with a call of its own."""
+
+SHOWN_ARGUMENTS = 4000
+"""Characters of the arguments that a person is shown. Of more, the end is shown too, since a
+command may be hidden in the middle of nothing."""
+
+_KEY = "approval"
+_FEEDBACK = {"type": "string", "title": "Comment", "description": "What the model is told."}
+_SCHEMA: dict[str, Any] = {"type": "object", "properties": {"feedback": _FEEDBACK}}
+
+if TYPE_CHECKING:
+    Context: TypeAlias = ServerRequestContext[Any, Any]
+
+
+class Refused(Exception):
+    """The call was not approved; the text says so to the model."""
+
+
+async def ask(
+    ctx: Context, params: types.CallToolRequestParams, server: str
+) -> types.InputRequiredResult | None:
+    """Return None when the client's user has approved the call, or what to answer instead.
+
+    Raise `Refused` for a refusal, and at once for a client that cannot ask anybody.
+    """
+    if not _can_be_asked(ctx):
+        raise Refused(
+            f"Not run: a call of '{params.name}' with these arguments needs an approval, and this "
+            "client cannot ask its user for one (it lacks MCP's elicitation)."
+        )
+    message = _message(params, server)
+    if ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+        _require(await _elicit(ctx, message))
+        return None
+    asked = _digest(params)
+    answer = (params.input_responses or {}).get(_KEY)
+    if params.request_state == asked and isinstance(answer, types.ElicitResult):
+        _require(answer)
+        return None
+    form = types.ElicitRequestFormParams(message=message, requested_schema=_SCHEMA)
+    return types.InputRequiredResult(
+        input_requests={_KEY: types.ElicitRequest(params=form)}, request_state=asked
+    )
+
+
+def _can_be_asked(ctx: Context) -> bool:
+    capabilities = ctx.session.client_capabilities
+    elicitation = None if capabilities is None else capabilities.elicitation
+    if elicitation is None or (elicitation.form is None and elicitation.url is not None):
+        return False
+    return ctx.protocol_version in MODERN_PROTOCOL_VERSIONS or ctx.session.can_send_request
+
+
+async def _elicit(ctx: Context, message: str) -> types.ElicitResult:
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            return await ctx.session.elicit_form(message, _SCHEMA, ctx.request_id)
+    except TimeoutError:
+        raise Refused("Not run: nobody answered the request to approve this call.") from None
+    except (MCPError, ValueError) as error:
+        raise Refused(f"Not run: the client could not ask its user to approve: {error}") from error
+
+
+def _require(answer: types.ElicitResult) -> None:
+    """Raise `Refused` unless the user has approved."""
+    if answer.action == "accept":
+        return
+    feedback = (answer.content or {}).get("feedback")
+    told = f": {clean_text(feedback)}" if isinstance(feedback, str) and feedback.strip() else "."
+    raise Refused(f"Not run: the user did not approve this call{told}")
+
+
+def _digest(params: types.CallToolRequestParams) -> str:
+    call = json.dumps([params.name, params.arguments or {}], sort_keys=True)
+    return hashlib.sha256(call.encode()).hexdigest()
+
+
+def _message(params: types.CallToolRequestParams, server: str) -> str:
+    shown = "\n".join(f"{name}: {_text(value)}" for name, value in (params.arguments or {}).items())
+    if len(shown) > SHOWN_ARGUMENTS:
+        half = SHOWN_ARGUMENTS // 2
+        left_out = len(shown) - 2 * half
+        shown = f"{shown[:half]}\n[... {left_out} characters left out ...]\n{shown[-half:]}"
+    return f"{server} asks to run the tool '{params.name}' with\n{clean_text(shown)}"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
