@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from paddock import (
     define_tenant,
     define_tool,
 )
+from paddock.runtime.orchestration.providers import NO_KEY
 from paddock.testing.model_server import ModelServer
 
 if TYPE_CHECKING:
@@ -74,10 +76,10 @@ async def test_each_agent_is_answered_by_its_own_provider(
         left = [task.get_name() for task in asyncio.all_tasks() - before]
         assert not [name for name in left if name.startswith(("run", "model"))]
     kinds = [(each["type"], each.get("state")) for each in events]
-    assert kinds == [
+    assert [kind for kind, _ in itertools.groupby(kinds)] == [  # a text comes in any pieces
         ("tool-agent", "call"),
         ("step-start", None),
-        *[("text", None)] * 4,
+        ("text", None),
         ("tool-invocation", "call"),
         ("tool-agent", "call"),
         ("step-start", None),
@@ -89,7 +91,7 @@ async def test_each_agent_is_answered_by_its_own_provider(
         ("data-tool-agent", None),
         ("tool-invocation", "result"),
         ("step-start", None),
-        *[("text", None)] * 3,
+        ("text", None),
         ("data-cost-summary", None),
         ("data-latency-summary", None),
         ("finish", None),
@@ -111,3 +113,20 @@ async def test_a_key_that_is_not_set_is_an_error_that_names_it() -> None:
         events = await read(runtime.query("Say hello.", thread_id="thread-1"))
     assert events[-1]["type"] == "error"
     assert "TEAM_ANTHROPIC_KEY" in events[-1]["error"]["message"]
+
+
+@pytest.mark.rows("F-15")
+async def test_a_key_of_the_environment_is_not_sent_to_a_service_of_ones_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "not for you")
+    async with ModelServer([{"text": "Hi"}], api_key=NO_KEY) as server:
+        spec = define_runtime(
+            define_tenant("acme", "v1"),
+            agents=[define_specialist("worker", model="local/qwen", prompt="Work.")],
+            providers={"local": {"baseUrl": server.base_url}, "openai-compatible": {}},
+        )
+        runtime = create_runtime(spec, interpreter="openai")
+        events = await read(runtime.run_specialist("worker", "Hi"))
+    assert [each["text"] for each in events if each["type"] == "text"] == ["Hi"]
+    assert server.requests[0].body["model"] == "qwen"

@@ -25,6 +25,12 @@ __all__ = ["ANTHROPIC", "OPENAI_COMPATIBLE", "ProviderModel", "check_providers",
 ANTHROPIC = "anthropic"
 OPENAI_COMPATIBLE = "openai-compatible"
 
+_AT_HOME = {ANTHROPIC, OPENAI_COMPATIBLE, "openai"}
+"""Providers whose address is known."""
+
+NO_KEY = "none"
+"""What is sent to a service that needs no key."""
+
 _OPENAI = re.compile(r"gpt-|o\d")
 
 
@@ -56,6 +62,9 @@ def check_providers(spec: RuntimeSpec) -> None:
                 f"{where} is {provider!r}, which is not declared in define_runtime(providers=); "
                 f"declared: {known}"
             )
+    for name, each in spec.providers.items():
+        if each.base_url is None and name not in _AT_HOME:
+            raise ValueError(f"provider {name!r}: give baseUrl, where its models are served")
 
 
 @dataclass
@@ -89,12 +98,15 @@ class ProviderModel:
         return await asyncio.to_thread(self._create)
 
     def _create(self) -> ModelClient:
-        variable = self.spec.api_key_env
-        key = None if variable is None else os.environ.get(variable)
-        if variable is not None and not key:
-            raise MissingCredentials(f"provider {self.name!r}: set its key in {variable}")
+        variable, base_url = self.spec.api_key_env, self.spec.base_url
+        if variable is None:
+            key = NO_KEY if base_url else None  # a key of the environment is for its own service
+        else:
+            key = os.environ.get(variable)
+            if not key:
+                raise MissingCredentials(f"provider {self.name!r}: set its key in {variable}")
         if self.name == ANTHROPIC:
             from paddock.runtime.models.anthropic import AnthropicModel
 
-            return AnthropicModel(base_url=self.spec.base_url, api_key=key)
-        return create_model("", provider="openai", base_url=self.spec.base_url, api_key=key)
+            return AnthropicModel(base_url=base_url, api_key=key)
+        return create_model("", provider="openai", base_url=base_url, api_key=key)

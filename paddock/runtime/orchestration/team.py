@@ -117,14 +117,18 @@ class Team:
         bracket = {"type": "tool-agent", "agentName": name, "toolInvocationId": uuid.uuid4().hex}
         await run.emit(bracket | {"state": "call"})
         thread_id = run.thread_of((*invocation.context.agent_path, name))
-        report = await invocation.context.run_agent(
-            prompt,
-            name=name,
-            agent=agent,
-            conversation=conversation_key(thread_id, name) if spec.stateful else None,
-            budget=agent_budget(spec),
-            max_turns=spec.max_turns,
-        )
+        try:
+            report = await invocation.context.run_agent(
+                prompt,
+                name=name,
+                agent=agent,
+                conversation=conversation_key(thread_id, name) if spec.stateful else None,
+                budget=agent_budget(spec),
+                max_turns=spec.max_turns,
+            )
+        except Exception:
+            await run.emit(bracket | {"state": "result"})
+            raise
         await run.emit(bracket | {"state": "result"})
         usage = usage_fields(usage_of(report.usage))
         data = {"agentName": name, "model": agent.config.model, "usage": usage}

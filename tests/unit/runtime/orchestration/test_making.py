@@ -121,6 +121,13 @@ def test_a_model_of_a_provider_that_is_not_declared_is_refused(mode: Any) -> Non
         create_runtime(one("olympus"), **mode)
 
 
+@pytest.mark.rows("F-15")
+def test_a_provider_of_ones_own_has_an_address() -> None:
+    with pytest.raises(ValueError, match="provider 'local': give baseUrl"):
+        create_runtime(one("local/qwen", {"local": {}}))
+    create_runtime(one("local/qwen", {"local": {"baseUrl": "http://127.0.0.1:1/v1"}}))
+
+
 @pytest.mark.rows("F-8", "F-15")
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(ValueError, match="interpreter='magic': give 'noop', 'scripted'"):
