@@ -136,12 +136,18 @@ class PrivateDirectory:
     def prepare_database(self, name: str) -> None:
         """Make the file of an SQLite database, or check one that is there.
 
-        SQLite opens it by its name, and the files that it keeps beside it. Raises as `open`.
+        SQLite opens it by its name, and the files that it keeps beside it. Raises as `open`. No
+        file that is there is opened: closing it would drop the locks that SQLite holds on it in
+        other threads of this process (fcntl(2)), and two processes would write at once.
         """
-        os.close(self.open(name, os.O_RDWR | os.O_CREAT))
-        for suffix in _SQLITE_SUFFIXES:
-            with contextlib.suppress(FileNotFoundError):
-                os.close(self.open(name + suffix, os.O_RDWR))
+        with self._opened(writing=True) as directory:
+            with contextlib.suppress(FileExistsError):
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE_FLAGS
+                os.close(os.open(name, flags, FILE_MODE, dir_fd=directory))
+            for each in (name, *(name + suffix for suffix in _SQLITE_SUFFIXES)):
+                with contextlib.suppress(FileNotFoundError):
+                    found = os.stat(each, dir_fd=directory, follow_symlinks=False)
+                    self._check_file(each, found, writing=True)
 
     def sync(self) -> None:
         """Return when the names of the files are on the disk."""

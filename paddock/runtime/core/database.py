@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,12 +17,15 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
-__all__ = ["PrivateDatabase"]
+__all__ = ["PrivateDatabase", "use_wal"]
 
 T = TypeVar("T")
 
 PATIENCE = 10.0
 """Seconds to wait for another process that writes the file: its transactions are some rows."""
+
+WAL_INTERVAL = 0.01
+"""Seconds between two tries to change the mode of a file: others do it in some milliseconds."""
 
 
 class PrivateDatabase:
@@ -64,5 +68,23 @@ class PrivateDatabase:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Make what of the schema is missing."""
-        connection.execute("PRAGMA journal_mode = WAL")
+        use_wal(connection)
         connection.executescript(self._schema)
+
+
+def use_wal(connection: sqlite3.Connection) -> None:
+    """Let readers and one writer use the file at the same time, from now on.
+
+    SQLite does not wait for other connections that do the same, as a new file's first ones do.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() >= deadline:
+                raise
+            time.sleep(WAL_INTERVAL)
+        else:
+            return

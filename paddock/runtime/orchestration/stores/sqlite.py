@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from paddock.errors import SessionError
 from paddock.runtime.approvals.stores import stamp_of
-from paddock.runtime.core.database import PrivateDatabase
+from paddock.runtime.core.database import PrivateDatabase, use_wal
 from paddock.runtime.orchestration.stores.base import Rows, RuntimeStore
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ APPLICATION = 0x5041444B
 VERSION = 1
 """Of the tables (`PRAGMA user_version`)."""
 
+_HEADER = """
+SELECT count(*), (SELECT * FROM pragma_application_id), (SELECT * FROM pragma_user_version)
+FROM sqlite_master
+"""
 _CREATE = """
 CREATE TABLE kept (
     number INTEGER PRIMARY KEY,
@@ -88,7 +92,7 @@ class _Database(PrivateDatabase):
     def _prepare(self, connection: sqlite3.Connection) -> None:
         if self._is_made(connection):
             return
-        connection.execute("PRAGMA journal_mode = WAL")
+        use_wal(connection)
         with contextlib.closing(connection.cursor()) as cursor, connection:
             cursor.execute("BEGIN IMMEDIATE")
             if not self._is_made(connection):  # nobody else was faster
@@ -99,13 +103,12 @@ class _Database(PrivateDatabase):
 
     def _is_made(self, connection: sqlite3.Connection) -> bool:
         """Return whether the file has our tables; False if it is empty, else raise."""
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        tables, application, version = connection.execute(_HEADER).fetchone()
         if (application, version) == (APPLICATION, VERSION):
             return True
         if application == APPLICATION:
             reason = f"it has version {version} of the tables, and this Paddock reads {VERSION}"
-        elif application or version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        elif tables or application or version:
             reason = "it is the database of another program; give the store a file of its own"
         else:
             return False
