@@ -195,14 +195,16 @@ from .runtime.orchestration.schemas import (
 )
 from .runtime.orchestration.store import open_store as open_store
 from .runtime.orchestration.stores.base import RuntimeStore as RuntimeStore
-from .runtime.orchestration.spec import (
-    AgentSpec as AgentSpec,
+from .runtime.orchestration.fields import (
     ModelSpec as ModelSpec,
     PlanDisplayAlias as PlanDisplayAlias,
+    TenantIdentity as TenantIdentity,
+)
+from .runtime.orchestration.spec import (
+    AgentSpec as AgentSpec,
     PlanSpec as PlanSpec,
     ReferenceSpec as ReferenceSpec,
     RuntimeSpec as RuntimeSpec,
-    TenantIdentity as TenantIdentity,
     ToolSpec as ToolSpec,
 )
 from .runtime.orchestration.stream import EventStream as EventStream

@@ -16,14 +16,10 @@ if TYPE_CHECKING:
     from paddock.runtime.core.cancellation import CancelCheck
     from paddock.runtime.core.model import ModelClient
     from paddock.runtime.orchestration.dispatching import ActionDispatcher
+    from paddock.runtime.orchestration.fields import AgentLimits, SandboxScope
     from paddock.runtime.orchestration.interpreters import TestingConfig
     from paddock.runtime.orchestration.runtime import Runtime
-    from paddock.runtime.orchestration.spec import (
-        AgentLimits,
-        RuntimeSpec,
-        SandboxScope,
-        ToolApprovalPredicate,
-    )
+    from paddock.runtime.orchestration.spec import RuntimeSpec, ToolApprovalPredicate
     from paddock.runtime.orchestration.stream import EventHook
     from paddock.runtime.service.options import RuntimeOptions
     from paddock.runtime.service.runtime import AgentRuntime

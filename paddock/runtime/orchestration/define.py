@@ -5,27 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from paddock.runtime.orchestration.fields import ModelSpec, PlanDisplayAlias, TenantIdentity
 from paddock.runtime.orchestration.prompts import LayeredPrompt
 from paddock.runtime.orchestration.schemas import normalize_schema
 from paddock.runtime.orchestration.spec import (
     AgentSpec,
-    ModelSpec,
-    PlanDisplayAlias,
     PlanSpec,
     ReferenceSpec,
     RuntimeSpec,
-    TenantIdentity,
     ToolSpec,
 )
 
 if TYPE_CHECKING:
     from paddock.backends.base import Backend
+    from paddock.runtime.orchestration.fields import SandboxScope
     from paddock.runtime.orchestration.roles import Role
-    from paddock.runtime.orchestration.spec import (
-        Glimpse,
-        SandboxScope,
-        ToolApprovalPredicate,
-    )
+    from paddock.runtime.orchestration.spec import Glimpse, ToolApprovalPredicate
 
 __all__ = [
     "define_coordinator",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from paddock.runtime.core.budget import Budget, UsageMeter
-from paddock.runtime.orchestration.spec import AgentLimits
+from paddock.runtime.orchestration.fields import AgentLimits
 
 if TYPE_CHECKING:
     from paddock.runtime.orchestration.spec import AgentSpec, RuntimeSpec

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from paddock.backends.base import Backend
     from paddock.runtime.core.model import ModelClient
     from paddock.runtime.orchestration.dispatching import ActionDispatcher
+    from paddock.runtime.orchestration.fields import SandboxScope
     from paddock.runtime.orchestration.limits import Limits
-    from paddock.runtime.orchestration.spec import SandboxScope, ToolApprovalPredicate
+    from paddock.runtime.orchestration.spec import ToolApprovalPredicate
     from paddock.runtime.orchestration.stream import EventHook
 
 __all__ = ["make_runtime"]

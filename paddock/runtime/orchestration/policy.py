@@ -7,21 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, assert_never
 
 from paddock.runtime.approvals.policies import AskWhen
+from paddock.runtime.orchestration.fields import ApprovalRule, ApprovalRules, DynamicApproval
 from paddock.runtime.orchestration.roles import EXECUTE_PLAN
-from paddock.runtime.orchestration.spec import (
-    AgentSpec,
-    ApprovalRule,
-    ApprovalRules,
-    DynamicApproval,
-    RuntimeSpec,
-    ToolApprovalPredicate,
-    ToolSpec,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from paddock.runtime.core.approval import ProposedCall
+    from paddock.runtime.orchestration.spec import (
+        AgentSpec,
+        RuntimeSpec,
+        ToolApprovalPredicate,
+        ToolSpec,
+    )
 
 __all__ = [
     "ToolApprovals",

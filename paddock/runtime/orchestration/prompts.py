@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from paddock.runtime.orchestration.fields import DynamicApproval
 from paddock.runtime.orchestration.schemas import shown
-from paddock.runtime.orchestration.spec import DynamicApproval, ToolSpec
+from paddock.runtime.orchestration.spec import ToolSpec
 
 __all__ = ["LayeredPrompt", "PromptTool", "layered_prompt"]
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from paddock.runtime.core.model import ModelClient, ModelEvent, ModelRequest
-    from paddock.runtime.orchestration.spec import AgentSpec, ProviderSpec, RuntimeSpec
+    from paddock.runtime.orchestration.fields import ProviderSpec
+    from paddock.runtime.orchestration.spec import AgentSpec, RuntimeSpec
 
 __all__ = ["ANTHROPIC", "OPENAI_COMPATIBLE", "ProviderModel", "check_providers", "model_of"]
 

@@ -13,7 +13,7 @@ from paddock.runtime.core.claims import Claim
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from paddock.runtime.orchestration.spec import PlanStatus
+    from paddock.runtime.orchestration.fields import PlanStatus
 
 __all__ = [
     "Run",

@@ -12,13 +12,14 @@ from paddock._concurrency import finish
 from paddock.backends.base import Backend, get_backend
 from paddock.errors import ConfigError, SandboxClosed, SessionError
 from paddock.runtime.core.keeper import Keeper
-from paddock.runtime.orchestration.spec import RECIPE
+from paddock.runtime.orchestration.fields import RECIPE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 
     from paddock.process import Process
-    from paddock.runtime.orchestration.spec import RuntimeSpec, SandboxScope
+    from paddock.runtime.orchestration.fields import SandboxScope
+    from paddock.runtime.orchestration.spec import RuntimeSpec
     from paddock.sandbox import ExecResult, Sandbox
 
 __all__ = ["SandboxAccess", "Sandboxes"]

@@ -9,60 +9,50 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    StringConstraints,
-    model_validator,
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from paddock.runtime.orchestration.fields import (
+    AgentLimits,
+    ApprovalRule,
+    ApprovalRules,
+    BackendSpec,
+    JsonSchema,
+    ModelSpec,
+    Name,
+    PlanDisplayAlias,
+    ProviderSpec,
+    Rules,
+    SandboxScope,
+    Spec,
+    TenantIdentity,
+    Toolkit,
+    ToolkitSpec,
+    as_aliases,
+    as_id,
+    check_agent_name,
+    check_tool_name,
 )
-from pydantic.alias_generators import to_camel
-
-from paddock.backends.base import Backend
-from paddock.runtime.core.tool import TOOL_NAME
 from paddock.runtime.orchestration.roles import (
     RESERVED,
     STATEFUL,
     TOOLKITS,
     Role,
     builtin_tools,
-    check_toolkit,
 )
-from paddock.runtime.orchestration.schemas import normalize_schema, resolved
+from paddock.runtime.orchestration.schemas import resolved
 
 __all__ = [
-    "AgentLimits",
     "AgentSpec",
-    "ApprovalRule",
-    "ApprovalRules",
-    "DynamicApproval",
     "Glimpse",
-    "ModelSpec",
-    "PlanDisplayAlias",
     "PlanSpec",
-    "PlanStatus",
-    "ProviderSpec",
     "ReferenceSpec",
-    "Role",
     "RuntimeSpec",
-    "SandboxScope",
-    "TenantIdentity",
     "ToolApprovalPredicate",
     "ToolSpec",
     "ToolSpecHandler",
-    "ToolkitConfig",
-    "ToolkitSpec",
 ]
-
-PlanStatus = Literal["draft", "approved", "executing", "executed", "failed"]
-
-SandboxScope = Literal["thread", "agent", "call"]
-"""What shares one sandbox: all agents of a thread, the calls of one agent there, or nothing."""
 
 Glimpse = Callable[[Any], Any]
 """Given a reference's value, return what a prompt shows of it. JSON."""
@@ -74,156 +64,14 @@ ToolApprovalPredicate = Callable[[dict[str, Any], Mapping[str, Any]], Awaitable[
 """Given a call's arguments and a mapping of `kind`, `target`, `tenant` and `agent`. True asks for
 an approval."""
 
-Name = Annotated[str, StringConstraints(pattern=r"\S")]
 
-RECIPE = "recipe:"
-"""Begins what a dump has for a backend that is a recipe, and not a name."""
-
-
-def _as_schema(value: object) -> dict[str, Any]:
-    try:
-        return normalize_schema(value)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-
-
-def _as_id(value: object) -> object:
-    return {"id": value} if isinstance(value, str) else value
-
-
-def _as_rules(value: object) -> object:
-    """Take one word for both rules, and "default" for one that says nothing."""
-    if isinstance(value, str):
-        value = {"plans": value, "tools": value}
-    if not isinstance(value, Mapping):
-        return value
-    return {key: None if rule == "default" else rule for key, rule in value.items()}
-
-
-def _as_aliases(value: object) -> object:
-    if not isinstance(value, Mapping):
-        return value
-    return tuple({"status": status, "alias": alias} for status, alias in value.items())
-
-
-def _check_tool_name(name: str) -> str:
-    if not TOOL_NAME.fullmatch(name):
-        raise ValueError(f"the name {name!r}: at most 64 letters, digits, '_' and '-'")
-    return name
-
-
-def _check_agent_name(name: str) -> str:
-    if not name.strip() or "/" in name or not name.isprintable():
-        raise ValueError(f"the name {name!r}: printable text without '/'")
-    return name
-
-
-def _check_backend(backend: object) -> object:
-    if backend is not None and not isinstance(backend, str | Backend):
-        raise ValueError(
-            f"a backend is a name or a recipe such as DockerBackend(), not {backend!r}"
-        )
-    return backend
-
-
-def _dump_backend(backend: str | Backend | None) -> str | None:
-    return f"{RECIPE}{backend.name}" if isinstance(backend, Backend) else backend
-
-
-JsonSchema = Annotated[dict[str, Any], BeforeValidator(_as_schema)]
-BackendSpec = Annotated[
-    Any, AfterValidator(_check_backend), PlainSerializer(_dump_backend, return_type=str | None)
-]
-"""The name of a backend, or its recipe, of which a dump has the name only."""
-
-
-class _Spec(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-    )
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Spec) or type(self) is not type(other):
-            return NotImplemented
-        return self.model_dump() == other.model_dump()
-
-    def __hash__(self) -> int:
-        return hash(self.model_dump_json())
-
-
-def _by_name(model: type[_Spec], values: tuple[Any, ...]) -> dict[str, Any]:
-    """Return the fields of `model` that are given by position."""
-    names = tuple(model.model_fields)
-    if len(values) > len(names):
-        raise TypeError(f"{model.__name__} takes {', '.join(names)}, not {values!r}")
-    return dict(zip(names, values, strict=False))
-
-
-class TenantIdentity(_Spec):
-    """Whose data this is: two tenants see nothing of each other. `version` is the program's."""
-
-    resource_id: Name
-    version: Name
-
-    def __init__(self, *values: Any, **fields: Any) -> None:
-        super().__init__(**_by_name(type(self), values), **fields)
-
-
-class ModelSpec(_Spec):
-    """A model by its `id`; without `provider` the id says whose it is. Text is taken as an id."""
-
-    id: Name
-    provider: Name | None = None
-
-    def __init__(self, *values: Any, **fields: Any) -> None:
-        super().__init__(**_by_name(type(self), values), **fields)
-
-
-class ProviderSpec(_Spec):
-    """Where a provider's models are served, and the variable that has the key."""
-
-    api_key_env: Name | None = None
-    base_url: Name | None = None
-
-
-class DynamicApproval(_Spec):
-    """Ask the predicate `value`, which a tool or `create_runtime(approval_predicates=)` has."""
-
-    kind: Literal["dynamic"] = "dynamic"
-    value: Name
-
-
-ApprovalRule = Literal["never", "always"] | DynamicApproval
-
-
-class ApprovalRules(_Spec):
-    """Rules for the execution of plans and for calls of tools; None says nothing."""
-
-    plans: Literal["never", "always"] | None = None
-    tools: ApprovalRule | None = None
-
-
-class AgentLimits(_Spec):
-    """What a run may use up; None is no limit. `usd` needs models whose prices are known."""
-
-    usd: float | None = Field(default=None, ge=0)
-    tokens: int | None = Field(default=None, ge=0)
-    turns: int | None = Field(default=None, ge=0)
-    seconds: float | None = Field(default=None, ge=0)
-
-
-class ToolSpec(_Spec):
+class ToolSpec(Spec):
     """A tool that an agent may call, and its handler if it has one. See `define_tool`.
 
     A tool whose `approval` was not given says "never".
     """
 
-    name: Annotated[str, AfterValidator(_check_tool_name)]
+    name: Annotated[str, AfterValidator(check_tool_name)]
     input_schema: JsonSchema
     description: str = ""
     approval: ApprovalRule = "never"
@@ -248,22 +96,12 @@ class ToolSpec(_Spec):
         return self.bind(handler)
 
 
-class PlanDisplayAlias(_Spec):
-    """What people read for a status of a plan."""
-
-    status: PlanStatus
-    alias: Name
-
-    def __init__(self, *values: Any, **fields: Any) -> None:
-        super().__init__(**_by_name(type(self), values), **fields)
-
-
-class PlanSpec(_Spec):
+class PlanSpec(Spec):
     """A kind of plan: the JSON Schema of its body, with an array `actions`."""
 
     name: Name
     json_schema: JsonSchema = Field(alias="schema")
-    display_aliases: Annotated[tuple[PlanDisplayAlias, ...], BeforeValidator(_as_aliases)] = ()
+    display_aliases: Annotated[tuple[PlanDisplayAlias, ...], BeforeValidator(as_aliases)] = ()
 
     @model_validator(mode="after")
     def _has_actions(self) -> Self:
@@ -279,7 +117,7 @@ class PlanSpec(_Spec):
         return self.json_schema
 
 
-class ReferenceSpec(_Spec):
+class ReferenceSpec(Spec):
     """A kind of reference: the JSON Schema of its values, how long one is kept, its glimpse."""
 
     name: Name
@@ -293,29 +131,7 @@ class ReferenceSpec(_Spec):
         return self.json_schema
 
 
-class ToolkitConfig(_Spec):
-    """Which tools of a toolkit are taken; None is all."""
-
-    tools: tuple[Name, ...] | None = None
-
-
-class ToolkitSpec(_Spec):
-    """A built-in toolkit by its `id`. Text is taken as an id."""
-
-    id: Name
-    config: ToolkitConfig = ToolkitConfig()
-
-    @model_validator(mode="after")
-    def _is_known(self) -> Self:
-        check_toolkit(self.id, self.config.tools)
-        return self
-
-
-Toolkit = Annotated[ToolkitSpec, BeforeValidator(_as_id)]
-Rules = Annotated[ApprovalRules, BeforeValidator(_as_rules)]
-
-
-class AgentSpec(_Spec):
+class AgentSpec(Spec):
     """An agent. `define_coordinator` and its like make one of a role.
 
     - `approval` has rules for all its calls, and `tool_approvals` for tools by name.
@@ -324,16 +140,16 @@ class AgentSpec(_Spec):
     - `backend`, `sandbox` and `limits`: where they say nothing, those of the runtime apply.
     """
 
-    name: Annotated[Name, AfterValidator(_check_agent_name)]
+    name: Annotated[Name, AfterValidator(check_agent_name)]
     role: Role
-    model: Annotated[ModelSpec, BeforeValidator(_as_id)]
+    model: Annotated[ModelSpec, BeforeValidator(as_id)]
     system_prompt: str = ""
     routes: tuple[Name, ...] = ()
     plan: PlanSpec | Name | None = None
     tools: tuple[ToolSpec, ...] = ()
     toolkits: tuple[Toolkit, ...] = ()
     approval: Rules = ApprovalRules()
-    tool_approvals: dict[str, ApprovalRule] = {}
+    tool_approvals: dict[str, ApprovalRule] = Field(default_factory=dict)
     stateful: bool | None = None
     max_turns: int | None = Field(default=None, gt=0)
     limits: AgentLimits = AgentLimits()
@@ -372,7 +188,7 @@ class AgentSpec(_Spec):
         return tuple(each for each in tools if _is_left(each, narrowed))
 
 
-class RuntimeSpec(_Spec):
+class RuntimeSpec(Spec):
     """A tenant, its agents and all that they use. See `define_runtime`.
 
     Plans and toolkits of the agents are among its own.
@@ -384,7 +200,7 @@ class RuntimeSpec(_Spec):
     plans: tuple[PlanSpec, ...] = ()
     toolkits: tuple[Toolkit, ...] = ()
     approval_policies: ApprovalRules | None = None
-    providers: dict[Name, ProviderSpec] = {}
+    providers: dict[Name, ProviderSpec] = Field(default_factory=dict)
     mcp_servers: tuple[Any, ...] = ()
     backend: BackendSpec = None
     sandbox: SandboxScope | None = None
@@ -475,6 +291,6 @@ def _once(what: str, given: Iterable[T]) -> tuple[T, ...]:
     return tuple(found.values())
 
 
-def _callables(spec: _Spec) -> list[Any]:
+def _callables(spec: Spec) -> list[Any]:
     fields = type(spec).model_fields.items()
     return [getattr(spec, name) for name, field in fields if field.exclude]
