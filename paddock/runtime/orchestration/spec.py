@@ -122,7 +122,7 @@ class ReferenceSpec(Spec):
 
     name: Name
     json_schema: JsonSchema = Field(alias="schema")
-    ttl_ms: int | None = Field(default=None, gt=0)
+    ttl_ms: int | None = Field(default=None, ge=0)
     glimpse: Glimpse | None = Field(default=None, exclude=True, repr=False)
 
     @property

@@ -407,7 +407,7 @@ def test_a_reference_has_a_schema_a_time_and_a_glimpse() -> None:
     }  # fmt: skip
     assert ReferenceSpec.model_validate(reference.model_dump()) == reference
     with pytest.raises(ValueError, match="ttl_ms"):
-        define_reference("Skus", list[str], ttl_ms=0)
+        define_reference("Skus", list[str], ttl_ms=-1)
 
 
 @pytest.mark.rows("F-7", "F-30")
