@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -121,11 +122,12 @@ def _listed(context: ToolContext) -> str:
     return f"; the services of this runtime are {known}"
 
 
-def check_services(services: object) -> dict[str, Any]:
-    """Return `services`. Raise `TypeError` or `ValueError` for names that a tool context cannot
-    have."""
-    if services is None:
-        return {}
+def check_services(services: object) -> Mapping[str, Any]:
+    """Return `services`, to be read only.
+
+    Raise `TypeError` or `ValueError` for names that a tool context cannot have.
+    """
+    services = {} if services is None else services
     if not isinstance(services, Mapping):
         raise TypeError(f"services: give a mapping of names, not {type(services).__name__}")
     for name in services:
@@ -135,4 +137,4 @@ def check_services(services: object) -> dict[str, Any]:
             raise ValueError(
                 f"services: {name!r} is what the tool context has itself; choose another name"
             )
-    return dict(services)
+    return MappingProxyType(dict(services))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from paddock.runtime.core.approval import ApprovalOutcome, ApprovalStatus
+    from paddock.runtime.core.cancellation import CancellationToken
     from paddock.runtime.orchestration.limits import Limits
     from paddock.runtime.orchestration.providers import ProviderModel
     from paddock.runtime.orchestration.records import Run
@@ -61,23 +62,25 @@ class Runtime:
         resume: str | Run | None = None,
         *,
         limits: Limits | None = None,
+        token: CancellationToken | None = None,
     ) -> EventStream:
         """Have the coordinator answer `prompt`, and return the events to iterate.
 
         The thread remembers its earlier prompts. Nothing runs before the first event is asked for.
         The run ends as one that was cut short when it meets one of `limits`, of the runtime's or of
-        the agent's.
+        the agent's. `token` cancels it, too.
 
         `resume`, instead of a prompt, continues a run that waits or whose process has died: its id,
         or what `runs` lists. No call that has a result runs again; the result of one that had begun
         is that its outcome is unknown.
         """
         if resume is None:
-            return self._stream(self.spec.coordinator, prompt, thread_id, _NO_COORDINATOR, limits)
+            run = self._run(uuid.uuid4().hex, thread_id, limits, token)
+            return self._stream(run, self.spec.coordinator, prompt, _NO_COORDINATOR)
         if prompt:
             raise ValueError("a run that is resumed has its prompt; give None for another one")
         run_id = resume if isinstance(resume, str) else resume.run_id
-        run = self._run(run_id, thread_id, limits)
+        run = self._run(run_id, thread_id, limits, token)
         return self._events(run, lambda: take_up(run))
 
     async def runs(self, thread_id: str | None = None) -> Sequence[Run]:
@@ -94,6 +97,7 @@ class Runtime:
         thread_id: str | None = None,
         *,
         limits: Limits | None = None,
+        token: CancellationToken | None = None,
     ) -> EventStream:
         """Have the specialist `name` answer `prompt`, without the coordinator. See `query`.
 
@@ -105,10 +109,9 @@ class Runtime:
         told = error_event(
             f"there is no specialist {name!r}; there are {known}", "unknown_specialist"
         )
-        ends = thread_id is None
-        return self._stream(
-            agent, prompt, thread_id or uuid.uuid4().hex, told, limits, thread_ends=ends
-        )
+        run = self._run(uuid.uuid4().hex, thread_id or uuid.uuid4().hex, limits, token)
+        run.thread_ends = thread_id is None
+        return self._stream(run, agent, prompt, told)
 
     async def create_reference(
         self, spec_or_kind: ReferenceSpec | str, value: Any, glimpse: Any = None
@@ -185,27 +188,24 @@ class Runtime:
 
     def _stream(
         self,
+        run: TeamRun,
         agent: AgentSpec | None,
         prompt: str | None,
-        thread_id: str,
         otherwise: dict[str, object],
-        limits: Limits | None,
-        *,
-        thread_ends: bool = False,
     ) -> EventStream:
         asked = _require_text(prompt, "prompt")
-        run = self._run(uuid.uuid4().hex, thread_id, limits)
-        run.thread_ends = thread_ends
         if agent is None:
             return self._events(run, lambda: run.emit(otherwise))
         return self._events(run, lambda: begin(run, agent, asked))
 
-    def _run(self, run_id: str, thread_id: str, limits: Limits | None) -> TeamRun:
+    def _run(
+        self, run_id: str, thread_id: str, limits: Limits | None, token: CancellationToken | None
+    ) -> TeamRun:
         return TeamRun(
             run_id=run_id,
             thread_id=_require_text(thread_id, "thread_id"),
             team=self._team,
-            outlet=Outlet(hooks=self._hooks),
+            outlet=Outlet(hooks=self._hooks, follows=token),
             meter=run_meter(self.spec, limits),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -40,10 +41,12 @@ _log = get_logger(__name__)
 class Outlet:
     """Where the events of one run go: to the `hooks`, then to the reader, in one order.
 
-    `token` cancels the run. From then on the run waits for no reader: what it still says is little.
+    `token` cancels the run, and so does `follows` while it goes on. From then on the run waits for
+    no reader: what it still says is little.
     """
 
     hooks: Sequence[EventHook] = ()
+    follows: CancellationToken | None = None
     token: CancellationToken = field(default_factory=CancellationToken)
     _events: deque[WireEvent] = field(default_factory=deque)
     _order: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -51,6 +54,7 @@ class Outlet:
     _room: asyncio.Event = field(default_factory=asyncio.Event)
     _left: bool = False
     _ended: bool = False
+    _forget: Callable[[], object] = lambda: None
 
     async def emit(self, event: WireEvent) -> None:
         """Give `event` out; wait while the reader is too far behind. After `leave`, drop it."""
@@ -85,10 +89,21 @@ class Outlet:
         self._events.clear()
         self.cancel("the stream was closed")
 
+    def begin(self) -> None:
+        """Note that the run begins."""
+        above, loop = self.follows, asyncio.get_running_loop()
+        if above is not None:
+            told = functools.partial(loop.call_soon_threadsafe, self._follow)
+            self._forget = above.on_cancel(told)
+
     def end(self) -> None:
         """Note that no event comes any more."""
+        self._forget()
         self._ended = True
         self._news.set()
+
+    def _follow(self) -> None:
+        self.cancel((self.follows and self.follows.reason) or "requested")
 
 
 async def _tell(hook: EventHook, event: WireEvent) -> None:
@@ -152,6 +167,7 @@ class EventStream:
 
     def _start(self) -> asyncio.Task[None]:
         outlet = self._outlet
+        outlet.begin()
         task = self._task = asyncio.create_task(self._run(), name=f"run {self.run_id}")
         task.add_done_callback(lambda _: outlet.end())
         # Only a word to the run, which cleans up; this object may be forgotten before its end.

@@ -65,8 +65,12 @@ def script(*calls: Mapping[str, Any]) -> str:
 
 
 async def read(stream: AsyncIterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events of `stream`, which JSON can hold, with one end."""
     async with asyncio.timeout(PATIENCE):
-        return [event async for event in stream]
+        events = [event async for event in stream]
+    assert json.loads(json.dumps(events, allow_nan=False)) == events
+    assert len(of_type(events, "finish") + of_type(events, "error")) == 1
+    return events
 
 
 def of_type(events: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock import ModelError, SessionError, create_runtime
+from paddock import CancellationToken, ModelError, SessionError, create_runtime
 from paddock.runtime.core.model import ModelResponse, TextDelta, Usage
 from paddock.runtime.orchestration.stream import BACKLOG
 from tests.unit.runtime.orchestration.teams import (
@@ -128,6 +128,21 @@ async def test_a_cancelled_run_ends_its_stream_with_one_error() -> None:
         "error": {"message": "the run was cancelled: enough", "code": "cancelled"},
     }
     assert not of_type(events, "finish")
+
+
+@pytest.mark.rows("F-18")
+@pytest.mark.parametrize("early", [True, False])
+async def test_a_token_cancels_the_runs_that_follow_it(early: bool) -> None:
+    model, token = hanging(), CancellationToken()
+    runtime = create_runtime(team(), interpreter=model)
+    if early:
+        token.cancel("enough")
+    reading = asyncio.create_task(read(runtime.query("Think", thread_id="t", token=token)))
+    if not early:
+        await asyncio.wait_for(model.begun.wait(), PATIENCE)
+        await asyncio.to_thread(token.cancel, "enough")
+    events = await reading
+    assert events[-1]["error"] == {"message": "the run was cancelled: enough", "code": "cancelled"}
 
 
 @pytest.mark.rows("F-18")
