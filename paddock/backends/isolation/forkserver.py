@@ -20,7 +20,7 @@ import signal
 import socket
 import struct
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..guest.inside.light import suppress
 from ..guest.inside.poller import Poller
@@ -141,7 +141,7 @@ class Server:
     def new_spare(self, shown: bytes = b"") -> tuple[int, socket.socket]:
         """A fork that waits for its orders: a fork takes longer than all that it does then.
 
-        It reads the order `shown` before, so that the memory which that takes is its own already.
+        It makes ahead what an order like the one `shown` needs.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()
@@ -194,11 +194,10 @@ def be_child(connection: socket.socket, copies: Copies, parent: int, shown: byte
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()  # a terminal's Ctrl-C is for the host to act on
         close_all_but({connection.fileno()})
-        if shown:
-            copies.of(_looks(json.loads(shown)["etc"]["copies"]), {})
+        ahead = make_ahead(shown, copies) if shown else None
         packet, streams, _, _ = socket.recv_fds(connection, ORDER_BYTES, DESCRIPTORS)
         if packet:
-            obey(json.loads(packet), streams, copies, parent)
+            obey(json.loads(packet), streams, copies, parent, ahead)
     except OSError as failure:
         what = f"{failure.filename or 'starting'}: {failure.strerror or failure}"
         os.write(2, f"paddock: {what}\n".encode())
@@ -208,17 +207,48 @@ def be_child(connection: socket.socket, copies: Copies, parent: int, shown: byte
         os._exit(1)
 
 
-def obey(orders: dict[str, Any], streams: Sequence[int], copies: Copies, parent: int) -> NoReturn:
+class Ahead(NamedTuple):
+    """A stage that was made before there were orders, and the /etc that it has."""
+
+    etc: dict[str, Any]
+    tree: int
+
+
+def make_ahead(shown: bytes, copies: Copies) -> Ahead | None:
+    """Make what takes some time, and is the same for most sandboxes; nobody uses it but one."""
+    etc = json.loads(shown)["etc"]
+    try:
+        return Ahead(etc, launcher.new_stage(contents(etc, copies)))
+    except OSError:  # then it is tried when it is needed, and the error is told
+        return None
+
+
+def contents(etc: dict[str, Any], copies: Copies) -> dict[str, Any]:
+    """An /etc as `copies.write` takes it."""
+    files = copies.of(_looks(etc["copies"]), etc["texts"])
+    return {"files": files, "folders": etc["folders"], "links": etc["links"]}
+
+
+def obey(
+    orders: dict[str, Any],
+    streams: Sequence[int],
+    copies: Copies,
+    parent: int,
+    ahead: Ahead | None,
+) -> NoReturn:
     """Become what the orders say."""
     wire, stderr, *passed = streams
-    arrange({0: wire, 1: wire, 2: stderr, **dict(zip(orders["passed"], passed, strict=True))})
+    wanted = {0: wire, 1: wire, 2: stderr, **dict(zip(orders["passed"], passed, strict=True))}
+    if ahead is not None and ahead.etc == orders.get("etc"):
+        orders["stage"] = max(wanted) + 1
+        wanted[orders["stage"]] = ahead.tree
+    arrange(wanted)
     if "argv" not in orders:
         from . import warden
 
         (warden.be_plain_guest if "umask" in orders else warden.guard)(orders, parent)
-    if "etc" in orders:
-        etc = orders["etc"]
-        etc["files"] = copies.of(_looks(etc.pop("copies")), etc.pop("texts"))
+    if "etc" in orders and "stage" not in orders:
+        orders["etc"] = contents(orders["etc"], copies)
     launcher.launch(orders)
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 OPEN_TREE, MOVE_MOUNT, MOUNT_SETATTR = 428, 429, 442
+FSOPEN, FSCONFIG, FSMOUNT = 430, 431, 432
+FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 1, 6
+FS_CLOEXEC = 1
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_REC, MS_SLAVE = 0x4000, 0x80000
 OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC, AT_RECURSIVE, AT_EMPTY_PATH = 1, 0o2000000, 0x8000, 0x1000
@@ -114,10 +117,29 @@ def become(uid: int, gid: int) -> None:
     checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
-def stage(mounts: list[tuple[str, str, bool]], etc: dict[str, Any], uid: int) -> None:
+def new_stage(etc: dict[str, Any]) -> int:
+    """A detached mount of a new file system in memory.
+
+    It has an `etc` of new files, and with places for what is mounted in it.
+    """
+    context = checked(libc.syscall(FSOPEN, b"tmpfs", FS_CLOEXEC), "fsopen")
+    try:
+        for key, value in ((b"mode", b"755"), (b"size", b"4m")):
+            setting = (context, FSCONFIG_SET_STRING, key, value, 0)
+            checked(libc.syscall(FSCONFIG, *setting), "fsconfig")
+        made = libc.syscall(FSCONFIG, context, FSCONFIG_CMD_CREATE, None, None, 0)
+        checked(made, "a file system in memory")
+        tree = checked(libc.syscall(FSMOUNT, context, FS_CLOEXEC, 0), "fsmount")
+    finally:
+        os.close(context)
+    copies.write(f"/proc/self/fd/{tree}/etc", **etc)
+    return tree
+
+
+def stage(mounts: list[tuple[str, str, bool]], made: int, uid: int) -> None:
     """Mount each source at its name below `STAGE`, with its owner mapped to `uid` if so told.
 
-    There is an `etc`, too, of new files, and with places for what is mounted in it.
+    What else is there is what `new_stage` has made.
     """
     checked(libc.unshare(CLONE_NEWNS), "unshare")
     checked(libc.mount(None, b"/", None, MS_REC | MS_SLAVE, None), "mount")
@@ -129,8 +151,7 @@ def stage(mounts: list[tuple[str, str, bool]], etc: dict[str, Any], uid: int) ->
             mapping = id_mapping(info.st_uid, info.st_gid, uid)
         trees[name] = picked(source, mapping)
     # Sources may lie below the stage, so it is covered only now.
-    checked(libc.mount(b"stage", os.fsencode(STAGE), b"tmpfs", 0, b"mode=755,size=4m"), STAGE)
-    copies.write(f"{STAGE}/etc", **etc)
+    put(made, STAGE)
     for name, tree in trees.items():
         target = f"{STAGE}/{name}"
         if not os.path.exists(target):
@@ -143,7 +164,8 @@ def launch(orders: dict[str, Any]) -> NoReturn:
     for group in orders["groups"]:
         join(group)
     if orders["uid"] is not None:
-        stage(orders["mounts"], orders["etc"], orders["uid"])
+        made = orders["stage"] if "stage" in orders else new_stage(orders["etc"])
+        stage(orders["mounts"], made, orders["uid"])
         become(orders["uid"], orders["uid"])
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which this interpreter ignores
         signal.signal(number, signal.SIG_DFL)
