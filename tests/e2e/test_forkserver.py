@@ -68,6 +68,21 @@ async def test_no_sandbox_has_a_descriptor_of_the_server_or_of_another(level: Is
         assert not (held[0] | held[1]) & server
 
 
+async def test_each_sandbox_has_the_etc_that_it_is_to_have(require: Require) -> None:
+    require("bubblewrap", bubblewrap.program(), "it is not installed")
+    look = "cat /etc/hosts; ls /etc/resolv.conf; touch /etc/x || mount | grep ' /etc '"
+    told: dict[str, set[str]] = {"none": set(), "full": set()}
+    for network in ("none", "none", "full", "full", "none", "full", "none"):
+        backend = LocalBackend(isolation="bubblewrap", network=network)
+        async with backend.sandbox() as sandbox:
+            told[network].add((await sandbox.exec(look)).stdout)
+    assert [len(answers) for answers in told.values()] == [1, 1], told
+    assert "resolv.conf" in told["full"].pop()
+    hidden = told["none"].pop()
+    assert "resolv.conf" not in hidden
+    assert "(ro," in hidden
+
+
 async def test_what_killed_the_server_ends_its_sandboxes_and_no_later_one(
     level: Isolation,
 ) -> None:

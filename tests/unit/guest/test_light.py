@@ -95,15 +95,52 @@ SLOW = {
 
 
 def test_a_guest_starts_without_the_modules_that_take_long_to_import() -> None:
-    program = precompiled.guest()
-    fd = program.descriptor()
-    command = program.command(fd)
-    command[-1] = command[-1].replace("\nmain()", "\nimport sys; print(*sys.modules)")
+    loaded = _in_a_guest("import sys; print(*sys.modules)").split()
+    assert "inside.loop" in loaded
+    assert not SLOW & set(loaded)
+
+
+def test_a_guest_has_all_of_os_as_soon_as_it_uses_it() -> None:
+    told = _in_a_guest(
+        "import os, sys; first = set(sys.modules); import inside.loop\n"
+        "print(os.path.join('a', 'b'), '_collections_abc' in first, os is inside.loop.os)\n"
+        "import os.path, collections.abc\n"
+        "print(isinstance(os.environ, collections.abc.MutableMapping), os.fsencode('a'))\n"
+        "print(os is sys.modules['os'] is inside.loop.os, os.sep, os.SEEK_END, os.__spec__.name)\n"
+        "print(os.environ['NAME'], os.path is sys.modules['os.path'], hasattr(os, 'nothing'))"
+    )
+    assert told.splitlines() == [
+        "a/b False True",
+        "True b'a'",
+        "True / 2 os",
+        "value True False",
+    ]
+
+
+def test_what_guests_read_cannot_be_changed() -> None:
+    fd = precompiled.guest().descriptor()
     try:
-        loaded = subprocess.run(
-            command, pass_fds=[fd], stdout=subprocess.PIPE, check=True, text=True
-        )
+        for change in (lambda: os.pwrite(fd, b"x", 0), lambda: os.ftruncate(fd, 0)):
+            with pytest.raises(PermissionError):
+                change()
     finally:
         os.close(fd)
-    assert "inside.loop" in loaded.stdout.split()
-    assert not SLOW & set(loaded.stdout.split())
+
+
+def _in_a_guest(program: str) -> str:
+    """What is printed by a program that takes the place of a guest that has started."""
+    guest = precompiled.guest()
+    fd = guest.descriptor()
+    command = guest.command(fd)
+    command[-1] = command[-1].replace("\nmain()", f"\n{program}")
+    try:
+        return subprocess.run(
+            command,
+            pass_fds=[fd],
+            stdout=subprocess.PIPE,
+            check=True,
+            text=True,
+            env={"NAME": "value"},
+        ).stdout
+    finally:
+        os.close(fd)
