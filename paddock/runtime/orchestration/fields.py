@@ -119,6 +119,8 @@ BackendSpec = Annotated[
 
 
 class Spec(BaseModel):
+    """Frozen, and equal to another one if their dumps are: what can be called does not count."""
+
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",

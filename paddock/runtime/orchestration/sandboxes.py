@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import inspect
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from paddock._concurrency import finish
 from paddock.backends.base import Backend, get_backend
 from paddock.errors import ConfigError, SandboxClosed, SessionError
+from paddock.files import FileSystem
 from paddock.runtime.core.keeper import Keeper
 from paddock.runtime.orchestration.fields import RECIPE
 
@@ -111,10 +113,12 @@ class Sandboxes:
         if keeper is None:
             keeper = self._kept[key] = self._keeper(agent)
         sandbox = await keeper.get()
-        if sandbox.lost:
-            keeper.renew()
-            sandbox = await keeper.get()
-        return sandbox
+        if not sandbox.lost:
+            return sandbox
+        if self._kept.get(key) is keeper:  # nobody else has seen it yet
+            self._kept[key] = self._keeper(agent)
+        await keeper.aclose()
+        return await self._kept[key].get()
 
     def _keeper(self, agent: str) -> Keeper[Sandbox]:
         return Keeper(self._recipes[agent].create, name=f"sandbox of agent {agent!r}")
@@ -175,6 +179,11 @@ class _Files:
         self._access = access
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        if not inspect.iscoroutinefunction(getattr(FileSystem, name, None)):
+            raise AttributeError(
+                f"ctx.sandbox.fs has no {name!r}; (await ctx.sandbox()).fs is the whole file system"
+            )
+
         async def method(*args: Any, **options: Any) -> Any:
             return await getattr((await self._access()).fs, name)(*args, **options)
 

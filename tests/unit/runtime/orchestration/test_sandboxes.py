@@ -19,6 +19,7 @@ from paddock import (
     define_tenant,
     define_tool,
 )
+from paddock.runtime.orchestration.sandboxes import Sandboxes
 from tests.unit.runtime.conftest import CountingBackend
 from tests.unit.runtime.orchestration.teams import (
     MODEL,
@@ -143,6 +144,20 @@ async def test_a_sandbox_that_was_lost_is_made_again() -> None:
 
 
 @pytest.mark.rows("F-39")
+async def test_calls_that_see_a_lost_sandbox_at_once_have_one_new_one() -> None:
+    backend = CountingBackend()
+    sandboxes = Sandboxes(team(Used(), {}, {}, backend=backend))
+    async with sandboxes.during_run("t", keep=True), sandboxes.during_call("one", "t") as access:
+        await (await access()).aclose()
+        found = await asyncio.gather(access(), access(), access())
+    assert len({id(each) for each in found}) == 1
+    assert not found[0].closed
+    await sandboxes.aclose()
+    assert len(backend.made) == 2
+    assert backend.live == []
+
+
+@pytest.mark.rows("F-39")
 async def test_the_sandbox_of_a_thread_outlives_the_first_of_two_runs_in_it() -> None:
     used, begun, go_on = Used(), asyncio.Event(), asyncio.Event()
 
@@ -217,14 +232,15 @@ async def test_a_tool_works_in_the_sandbox_as_if_it_was_there() -> None:
         await ctx.sandbox.fs.write_text("note", "hello")
         result = await ctx.sandbox.exec(["cat", "note"])
         sandbox = await ctx.sandbox
-        return [result.stdout, await sandbox.fs.read_text("note")]
+        whole = [name for name in ("open_read", "nothing") if hasattr(ctx.sandbox.fs, name)]
+        return [result.stdout, await sandbox.fs.read_text("note"), whole]
 
     worker = define_specialist("worker", model=MODEL, prompt="x", tools=[work])
     spec = define_runtime(define_tenant("acme", "v1"), agents=[worker], providers=PROVIDERS)
     backend = LocalBackend(isolation="none")
     runtime = create_runtime(spec, interpreter="scripted", backend=backend)
     events = await read(runtime.run_specialist("worker", script(call("work"))))
-    assert results(events) == [["hello", "hello"]]
+    assert results(events) == [["hello", "hello", []]]
 
 
 @pytest.mark.rows("F-39")
