@@ -21,6 +21,11 @@ __all__ = ["main"]
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for a failure, 2 for wrong usage."""
+    given = sys.argv[1:] if args is None else list(args)
+    if given[:1] == ["serve"]:  # in a sandbox, where the rest has nothing to stand on
+        from paddock.runtime.remote.command import main as serve
+
+        return serve(given[1:])
     from paddock.cli.app import app
     from paddock.cli.errors import is_expected, report, report_defect, report_warning
     from paddock.cli.settings import Settings, begin

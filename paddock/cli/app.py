@@ -21,6 +21,7 @@ from paddock.cli.mcp import mcp
 from paddock.cli.monitor import monitor
 from paddock.cli.run import run
 from paddock.cli.sandboxes import gc, ls, rm
+from paddock.cli.serve import PASSED_ON, serve
 from paddock.cli.sessions import sessions
 from paddock.cli.settings import Settings
 from paddock.cli.steering import cancel, ps
@@ -91,6 +92,7 @@ app.add_typer(mcp, name="mcp")
 app.command()(ls)
 app.command()(rm)
 app.command()(gc)
+app.command(context_settings=PASSED_ON)(serve)
 app.command()(init)
 app.command()(trust)
 app.command()(doctor)

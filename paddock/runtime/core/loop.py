@@ -63,7 +63,7 @@ class AgentLoop:
     phase: str = "before model call"
     text: str = ""
     output: Any = None
-    _repairing: bool = False
+    _repairs: int = 0
     _refused_turns: int = 0
     _held: Rules | None = None
     _unusable: int = 0
@@ -194,15 +194,15 @@ class AgentLoop:
         return "truncated"
 
     async def _accept_answer(self) -> bool:
-        """Whether the answer is what was asked for. If not, the model is told, once."""
+        """Whether the answer is what was asked for. If not, the model is told."""
         if self.spec.answer_format is None:
             return True
         try:
             self.output = self.spec.answer_format.read(self.text)
         except InvalidAnswer as error:
-            if self._repairing:
+            if self._repairs >= self.spec.answer_repairs:
                 raise ModelError(f"the answer is not of the response format: {error}") from error
-            self._repairing = True
+            self._repairs += 1
             message = {"role": "user", "content": clean_text(error.request)}
             await self.spec.out.emit(MessageAdded(message=message))
             return False

@@ -56,7 +56,8 @@ class LoopSpec:
     - `context` is what tools get, but for what is different in each call.
     - `before_call` is awaited before each model call.
     - `price` returns a usage with its cost, for answers that were cut short.
-    - `answer_format` is what the final answer has to be.
+    - `answer_format` is what the final answer has to be, and `answer_repairs` how often the model
+      may answer again that did not answer so.
     """
 
     client: ModelClient
@@ -72,6 +73,7 @@ class LoopSpec:
     price: PriceUsage
     compactor: Compactor | None = None
     answer_format: AnswerFormat | None = None
+    answer_repairs: int = 1
     budget_gate: BudgetGate | None = None
 
     def make_caller(self) -> ModelCaller:

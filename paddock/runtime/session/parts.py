@@ -126,6 +126,7 @@ class SessionParts:
             before_call=functools.partial(control.before_call, out, check),
             compactor=self.compactor(check) if self.settings.auto_compact else None,
             answer_format=wanted,
+            answer_repairs=self.settings.answer_repairs,
             budget_gate=self.settings.budget_gate,
             price=_priced,
         )

@@ -70,6 +70,8 @@ class SessionSettings:
     `auto_compact`, `context_window`
         Whether the history is summarised when it fills most of `context_window` tokens; None is
         the size that the model is known to have.
+    `answer_repairs`
+        How often the model may answer again whose final answer is not of the response format.
     `budget`
         Bounds all runs from then on together: a `Budget`, or a `UsageMeter` that others
         share. A run that reaches it ends as ``budget``.
@@ -115,6 +117,7 @@ class SessionSettings:
     cancel_check: CancelCheck | None = None
     auto_compact: bool = True
     context_window: int | None = None
+    answer_repairs: int = 1
     deps: Any = None
     budget_gate: BudgetGate | None = None
     on_provision: ProgressCallback | None = None
