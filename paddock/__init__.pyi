@@ -218,6 +218,58 @@ from .runtime.permissions.profile import (
     ShellMode as ShellMode,
     load_profile as load_profile,
 )
+from .runtime.remote.client import (
+    RuntimeUseClient as RuntimeUseClient,
+    RuntimeUseSession as RuntimeUseSession,
+)
+from .runtime.remote.handler import (
+    AgentInvocation as AgentInvocation,
+    Sender as Sender,
+)
+from .runtime.remote.messages import (
+    AgentRuntimeMessageInterface as AgentRuntimeMessageInterface,
+    ArtifactUploadRequestMessageInterface as ArtifactUploadRequestMessageInterface,
+    ArtifactUploadResponseMessageInterface as ArtifactUploadResponseMessageInterface,
+    ArtifactUploadResult as ArtifactUploadResult,
+    AssistantMessageInterface as AssistantMessageInterface,
+    CancelMessage as CancelMessage,
+    CommandExecutionMessage as CommandExecutionMessage,
+    CommandExecutionResultMessageInterface as CommandExecutionResultMessageInterface,
+    CommandInterface as CommandInterface,
+    CommandOutputMessageInterface as CommandOutputMessageInterface,
+    CommandResultItem as CommandResultItem,
+    EndSessionConfirmMessage as EndSessionConfirmMessage,
+    EndSessionMessage as EndSessionMessage,
+    ErrorMessageInterface as ErrorMessageInterface,
+    HeartbeatMessageInterface as HeartbeatMessageInterface,
+    InvocationMessage as InvocationMessage,
+    ResultMessageInterface as ResultMessageInterface,
+    RuntimeEnvironmentDownloadableInterface as RuntimeEnvironmentDownloadableInterface,
+    StructuredOutputResult as StructuredOutputResult,
+    TextResult as TextResult,
+)
+from .runtime.remote.options import (
+    AgentRuntimeError as AgentRuntimeError,
+    CancelledException as CancelledException,
+    CommandExecutionResult as CommandExecutionResult,
+    ExecuteCommandsOptions as ExecuteCommandsOptions,
+    IsCancelledCallback as IsCancelledCallback,
+    OnArtifactUploadRequestCallback as OnArtifactUploadRequestCallback,
+    OnAssistantMessageCallback as OnAssistantMessageCallback,
+    OnCommandOutputCallback as OnCommandOutputCallback,
+    QueryOptions as QueryOptions,
+    QueryResult as QueryResult,
+)
+from .runtime.remote.outside import serve as serve
+from .runtime.remote.server import RuntimeServer as RuntimeServer
+from .runtime.remote.settings import ServerSettings as ServerSettings
+from .runtime.remote.transports import (
+    ConnectedTransport as ConnectedTransport,
+    ConnectedWebSocketTransport as ConnectedWebSocketTransport,
+    PersistentTransport as PersistentTransport,
+    Transport as Transport,
+    WebSocketTransport as WebSocketTransport,
+)
 from .runtime.conversation.results import (
     AgentEvent as AgentEvent,
     AgentEventType as AgentEventType,

@@ -7,6 +7,7 @@ warns of; anything else is a defect of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import sys
@@ -26,6 +27,16 @@ def main(args: Sequence[str] | None = None) -> int:
         from paddock.runtime.remote.command import main as serve
 
         return serve(given[1:])
+    if given == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"paddock {version('paddock')}")
+        return 0
+    if importlib.util.find_spec("typer") is None:
+        print(
+            "paddock: of the command line only `paddock serve` is installed here", file=sys.stderr
+        )
+        return 1
     from paddock.cli.app import app
     from paddock.cli.errors import is_expected, report, report_defect, report_warning
     from paddock.cli.settings import Settings, begin

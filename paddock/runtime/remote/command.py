@@ -37,7 +37,7 @@ printed once, in the URL; {TOKEN_VARIABLE} in the environment is the same as --t
 
 
 def main(args: Sequence[str]) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code: 0, 1 for a failure, 2 for wrong usage."""
+    """Serve until SIGTERM or SIGINT; return the exit code, 1 for a failure, 2 for wrong usage."""
     try:
         given = _parser().parse_args(args)
     except SystemExit as stop:

@@ -319,13 +319,18 @@ async def test_a_recipe_may_say_what_is_in_its_image(engine: Engine) -> None:
 async def test_the_agent_image_works_as_a_ci_user_starts_it(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a container of testcontainers, which is not ours, Paddock runs by itself."""
+    """In a container of testcontainers, which is not ours, with nothing else installed."""
     monkeypatch.setattr(testcontainers_config, "ryuk_disabled", True)  # it would be pulled
     agent = await ensure(engine, "paddock:agent")
-    command = "paddock exec --isolation none -- sh -c 'echo inside; exit 3'; echo code $?"
+    command = (
+        "paddock --version | cut -c 1-7; paddock doctor; npx -y left-pad; npx -y runtimeuse -h"
+    )
 
     def run() -> str:
         with DockerContainer(agent, entrypoint="sleep", command="60") as container:
             return str(container.exec(["sh", "-c", command]).output, "utf-8")
 
-    assert await asyncio.to_thread(run) == "inside\ncode 3\n"
+    said = await asyncio.to_thread(run)
+    assert said.startswith("paddock\npaddock: of the command line only `paddock serve`")
+    assert "npx: this image has no Node.js" in said
+    assert "usage: paddock serve" in said

@@ -1,0 +1,220 @@
+"""Sandboxes for synchronous code: the same ones, over one event loop in a thread.
+
+::
+
+    from paddock.sync import Sandbox
+
+    with Sandbox.create(backend=LocalBackend()) as sandbox:
+        print(sandbox.exec("echo hello").stdout)
+
+Nothing is implemented twice: each method runs the coroutine of `paddock.Sandbox` of that name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+import re
+import secrets
+import threading
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from paddock.backends.base import Backend, get_backend
+from paddock.errors import ConfigError, SandboxError
+from paddock.runtime.remote.outside import address, websocket_url
+from paddock.runtime.remote.workplace import TOKEN_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from pathlib import PurePosixPath
+
+    from paddock.process import ExecResult, Process
+    from paddock.sandbox import Sandbox as AsyncSandbox
+
+__all__ = ["Running", "Sandbox"]
+
+T = TypeVar("T")
+
+READY_TIMEOUT = 30.0
+"""Seconds for which `run` waits for a command to end or to say that it listens."""
+READY = re.compile(r"\b(?:listening|running|serving) (?:on|at)\b", re.IGNORECASE)
+"""What servers say when they can take connections."""
+AGENT_IMAGE = "paddock:agent"
+"""Where `Sandbox.create()` runs commands: an image that has `npx runtimeuse`."""
+_STARTING = threading.Lock()
+
+
+class _Loop:
+    """The event loop of this process's synchronous sandboxes, in a thread that ends with it."""
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` there, and wait for it. Ctrl-C cancels it."""
+        future = asyncio.run_coroutine_threadsafe(work, self._started())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with _STARTING:
+            if self._loop is None or self._loop.is_closed():
+                self._loop = asyncio.new_event_loop()
+                thread = threading.Thread(
+                    target=self._loop.run_forever, name="paddock-sync", daemon=True
+                )
+                thread.start()
+            return self._loop
+
+
+_LOOP = _Loop()
+
+
+class _Synchronous:
+    """The coroutine methods of `of`, for synchronous code."""
+
+    def __init__(self, of: object) -> None:
+        self._of = of
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._of, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+        return _synchronous(found)
+
+
+def _synchronous(method: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., T]:
+    def run(*args: Any, **kwargs: Any) -> T:
+        return _LOOP.run(method(*args, **kwargs))
+
+    run.__name__, run.__doc__ = method.__name__, method.__doc__
+    return run
+
+
+class Running:
+    """A command that runs on after `Sandbox.run`; `said` is what it has printed so far."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._output = bytearray()
+        self._ready = asyncio.Event()
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        try:
+            async for _, data in self._process.output():
+                if len(self._output) < 1024 * 1024:
+                    self._output += data
+                if READY.search(self.said):
+                    self._ready.set()
+        except SandboxError:
+            pass  # the sandbox says so to whoever asks next
+        finally:
+            self._ready.set()
+
+    @property
+    def said(self) -> str:
+        return bytes(self._output).decode(errors="replace")
+
+    def stop(self) -> None:
+        """End its whole tree."""
+        _LOOP.run(self._process.aclose())
+
+    async def until_ready(self, limit: float) -> bool:
+        """Wait until it listens or has ended, at most `limit` seconds; return whether it ended."""
+        await asyncio.wait(
+            [asyncio.create_task(self._ready.wait()), self._reading],
+            timeout=limit,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        return self._reading.done()
+
+
+class Sandbox:
+    """A sandbox for synchronous code; close it, or use it as ``with``. See `paddock.Sandbox`."""
+
+    def __init__(self, sandbox: AsyncSandbox, token: str) -> None:
+        self._sandbox = sandbox
+        self._token = token
+
+    @classmethod
+    def create(cls, backend: Backend | str | None = None) -> Self:
+        """Make a sandbox by `backend`: a recipe, or the name of a kind.
+
+        Without one it is a Docker container of the image ``paddock:agent``, which has
+        ``npx runtimeuse``.
+        """
+        return _LOOP.run(cls._create(backend))
+
+    @classmethod
+    async def _create(cls, backend: Backend | str | None) -> Self:
+        recipe = _recipe(backend)
+        token = recipe.env_vars.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
+        env = {**recipe.env_vars, TOKEN_VARIABLE: token}
+        return cls(await dataclasses.replace(recipe, env_vars=env).create(), token)
+
+    @property
+    def id(self) -> str:
+        return self._sandbox.id
+
+    @property
+    def working_dir(self) -> PurePosixPath:
+        return self._sandbox.working_dir
+
+    @property
+    def fs(self) -> Any:
+        """The files: the methods of `paddock.FileSystem`, which return when they are done."""
+        return _Synchronous(self._sandbox.fs)
+
+    def exec(self, command: str | Sequence[str], **options: Any) -> ExecResult:
+        """Run a command to its end; see `paddock.Sandbox.exec` for the options."""
+        return _LOOP.run(self._sandbox.exec(command, **options))
+
+    def run(
+        self, command: str | Sequence[str], *, wait: float = READY_TIMEOUT, **options: Any
+    ) -> ExecResult | Running:
+        """Start a command, and return its result, or the command that is still `Running`.
+
+        It is that when it says that it listens, as servers do, or has run for `wait` seconds.
+        """
+        return _LOOP.run(self._run(command, wait, options))
+
+    async def _run(
+        self, command: str | Sequence[str], wait: float, options: dict[str, Any]
+    ) -> ExecResult | Running:
+        process = await self._sandbox.start(command, **options)
+        await process.send_eof()
+        running = Running(process)
+        if not await running.until_ready(wait):
+            return running
+        result = await process.wait()
+        return dataclasses.replace(result, out=type(result.out)(head=running.said.encode()))
+
+    def get_url(self, port: int) -> str:
+        """Return the ``ws://`` URL of a runtime that `run` started at that port."""
+        return websocket_url(_LOOP.run(address(self._sandbox, port)), self._token)
+
+    def close(self) -> None:
+        """Take the sandbox down."""
+        _LOOP.run(self._sandbox.aclose())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _recipe(backend: Backend | str | None) -> Backend:
+    if isinstance(backend, Backend):
+        return backend
+    if backend is not None and not isinstance(backend, str):
+        raise ConfigError(f"backend: give a recipe or a name, not {type(backend).__name__}")
+    if backend in (None, "docker"):
+        from paddock.backends.docker import DockerBackend
+
+        return DockerBackend(image=AGENT_IMAGE)
+    return get_backend(backend or "")()
