@@ -56,8 +56,8 @@ async def serve(
     `agent` is one of ours, or `handler` a file or module in the sandbox; see ``paddock serve
     --help``, also for `arguments`. `env` is added to the server's environment: a model's key
     reaches an agent only there, or by `agent_env` of a request. Where Paddock is not installed, as
-    it is in the image ``paddock:agent``, it is carried into the sandbox, if Python there is the same
-    as here. `command` runs it if it is not ``paddock``.
+    it is in the image ``paddock:agent``, it is carried into the sandbox, if Python there is the
+    same as here. `command` runs it if it is not ``paddock``.
 
     The server stops at the end of the block. Raises `ConfigError` if the sandbox has no Paddock,
     and `ExecFailed` if the server does not start.
