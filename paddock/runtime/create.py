@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from paddock.runtime.orchestration.interpreters import TestingConfig
     from paddock.runtime.orchestration.runtime import Runtime
     from paddock.runtime.orchestration.spec import RuntimeSpec, ToolApprovalPredicate
+    from paddock.runtime.orchestration.stores.base import RuntimeStore
     from paddock.runtime.orchestration.stream import EventHook
     from paddock.runtime.service.options import RuntimeOptions
     from paddock.runtime.service.runtime import AgentRuntime
@@ -50,8 +51,8 @@ def create_runtime(
     action_dispatcher: ActionDispatcher | None = None,
     approval_predicates: Mapping[str, ToolApprovalPredicate] | None = None,
     event_hooks: EventHook | Sequence[EventHook] | None = None,
-    store: str = "memory:",
-    approval_ttl: float = 24 * 3600.0,
+    store: str | RuntimeStore = "memory:",
+    approval_ttl: float | None = 24 * 3600.0,
     backend: str | Backend | None = None,
     sandbox: SandboxScope | None = None,
     limits: AgentLimits | Mapping[str, Any] | None = None,
@@ -85,9 +86,9 @@ def create_runtime(*args: Any, **given: Any) -> Any:
     - `action_dispatcher`: carries out the actions of an approved plan.
     - `approval_predicates`: functions by the ids that ``{"kind": "dynamic"}`` rules name.
     - `event_hooks`: called with a copy of each event before it is given out.
-    - `store`: where plans, references, approvals, histories and runs are kept: ``memory:``, or
-      ``sqlite:`` and the path of a file.
-    - `approval_ttl`: seconds until an approval that nobody answers is rejected.
+    - `store`: where plans, references, approvals, histories and runs are kept: ``memory:``,
+      ``sqlite:`` and the path of a file, or a `RuntimeStore`, which stays the caller's to close.
+    - `approval_ttl`: seconds until an approval that nobody answers is rejected; None for never.
     - `backend`: makes the sandboxes of all agents that have none of their own; ``local`` where
       neither this nor the spec says one. `sandbox` says what shares one: ``thread``, ``agent`` or
       ``call``. `limits` bound each run. All three replace what the spec says.

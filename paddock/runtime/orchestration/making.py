@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from paddock.runtime.orchestration.fields import SandboxScope
     from paddock.runtime.orchestration.limits import Limits
     from paddock.runtime.orchestration.spec import ToolApprovalPredicate
+    from paddock.runtime.orchestration.stores.base import RuntimeStore
     from paddock.runtime.orchestration.stream import EventHook
 
 __all__ = ["make_runtime"]
@@ -59,8 +60,8 @@ def make_runtime(
     action_dispatcher: ActionDispatcher | None = None,
     approval_predicates: Mapping[str, ToolApprovalPredicate] | None = None,
     event_hooks: Sequence[EventHook] = (),
-    store: str = "memory:",
-    approval_ttl: float = APPROVAL_TTL,
+    store: str | RuntimeStore = "memory:",
+    approval_ttl: float | None = APPROVAL_TTL,
     backend: str | Backend | None = None,
     sandbox: SandboxScope | None = None,
     limits: Limits | None = None,
@@ -71,7 +72,8 @@ def make_runtime(
         raise ValueError("data_environment is not built yet")
     check_providers(spec)
     _check_handlers(spec)
-    kept = TenantStore(open_store(store), spec.tenant.resource_id)
+    opened = open_store(store) if isinstance(store, str) else store
+    kept = TenantStore(opened, spec.tenant.resource_id)
     references = References(kept, spec.references)
     models = {name: ProviderModel(name, each) for name, each in spec.providers.items()}
     team = Team(
@@ -91,7 +93,12 @@ def make_runtime(
         approval_ttl=approval_ttl,
     )
     warn_about_ungated_tools(spec)
-    return Runtime(team, models=list(models.values()), hooks=_hooks(event_hooks))
+    return Runtime(
+        team,
+        models=list(models.values()),
+        owned_store=opened if isinstance(store, str) else None,
+        hooks=_hooks(event_hooks),
+    )
 
 
 def _as_spec(given: RuntimeSpec | Mapping[str, Any], **changes: Any) -> RuntimeSpec:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from paddock.runtime.orchestration.providers import ProviderModel
     from paddock.runtime.orchestration.records import Run
     from paddock.runtime.orchestration.spec import AgentSpec, ReferenceSpec, RuntimeSpec
+    from paddock.runtime.orchestration.stores.base import RuntimeStore
     from paddock.runtime.orchestration.stream import EventHook
     from paddock.runtime.orchestration.team import Team
 
@@ -42,10 +43,16 @@ class Runtime:
     """
 
     def __init__(
-        self, team: Team, *, models: Sequence[ProviderModel], hooks: Sequence[EventHook] = ()
+        self,
+        team: Team,
+        *,
+        models: Sequence[ProviderModel],
+        owned_store: RuntimeStore | None,
+        hooks: Sequence[EventHook] = (),
     ) -> None:
         self._team = team
         self._models = models
+        self._owned_store = owned_store
         self._hooks = tuple(hooks)
         self._active: dict[asyncio.Task[object], Outlet] = {}
         self._is_entered = False
@@ -178,7 +185,8 @@ class Runtime:
         if self._active:
             await asyncio.wait(self._active)
         async with contextlib.AsyncExitStack() as everything:
-            everything.push_async_callback(self._team.store.store.aclose)
+            if self._owned_store is not None:
+                everything.push_async_callback(self._owned_store.aclose)
             everything.push_async_callback(self._release)
             await self._team.sandboxes.aclose()
 

@@ -77,6 +77,19 @@ class Dispatcher:
 QUEUED = {"entitiesAffected": 1, "summary": "queued 1", "details": {"order": "o-1"}}
 
 
+def plan_flow(action: Any) -> str:
+    """The prompt that has a plan with this action drafted and executed."""
+    body = {"why": "stock is low", "actions": [action]}
+    planning = script(
+        call("search", query="low"),
+        call("storePlan", specName="StockPlan", planId="plan-1", body=body),
+    )
+    return script(
+        call("call_agent", agent="planner", prompt=planning),
+        call("call_agent", agent="executor", prompt=script(call("executePlan", planId="plan-1"))),
+    )
+
+
 async def carried_out(
     runtime: Runtime, outcome: Any, feedback: str | None = None, **more: Any
 ) -> list[dict[str, Any]]:
@@ -84,15 +97,7 @@ async def carried_out(
     reference = await runtime.create_reference(SKUS, ["s-1"])
     named = {"kind": "SkuSet", "id": reference["id"]}
     action = {"kind": "reorder", "sku": "s-1", "count": 5, "references": [named]}
-    body = {"why": "stock is low", "actions": [action]}
-    planning = script(
-        call("search", query="low"),
-        call("storePlan", specName="StockPlan", planId="plan-1", body=body),
-    )
-    prompt = script(
-        call("call_agent", agent="planner", prompt=planning),
-        call("call_agent", agent="executor", prompt=script(call("executePlan", planId="plan-1"))),
-    )
+    prompt = plan_flow(action)
     events = []
     async with asyncio.timeout(PATIENCE):
         async for event in runtime.query(prompt, thread_id="thread-1"):

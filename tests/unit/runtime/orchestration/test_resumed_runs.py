@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock import create_runtime, define_tool
+from paddock import create_runtime, define_tool, open_store
 from tests.unit.runtime.orchestration.teams import (
     PATIENCE,
     call,
@@ -18,7 +18,12 @@ from tests.unit.runtime.orchestration.teams import (
     script,
     team,
 )
-from tests.unit.runtime.orchestration.test_plan_flow import QUEUED, Dispatcher, stock_team
+from tests.unit.runtime.orchestration.test_plan_flow import (
+    QUEUED,
+    Dispatcher,
+    plan_flow,
+    stock_team,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +56,7 @@ class Office:
         self.done: list[Any] = []
         self.keys: set[str] = set()
 
-    def open(self) -> Runtime:
+    def open(self, **given: Any) -> Runtime:
         def tool(name: str, approval: Any) -> Any:
             def work(args: dict[str, Any], ctx: Any) -> Any:
                 self.done.append((name, args["value"]))
@@ -61,7 +66,7 @@ class Office:
             return define_tool(name, {"value": str}, approval=approval).bind(work)
 
         spec = team(tool("look", "never"), tool("send", "always"))
-        return create_runtime(spec, interpreter="scripted", store=self.store)
+        return create_runtime(spec, **{"interpreter": "scripted", "store": self.store} | given)
 
 
 LOOK_AND_SEND = script(call("look", value="a"), call("send", value="b"), call("look", value="c"))
@@ -126,17 +131,12 @@ async def test_the_approval_of_a_plan_survives_its_process(store: str) -> None:
             stock_team(), interpreter="scripted", action_dispatcher=dispatcher, store=store
         )
 
-    body = {"actions": [{"kind": "reorder", "sku": "s-1"}]}
-    storing = script(call("storePlan", specName="StockPlan", planId="p", body=body))
-    prompt = script(
-        call("call_agent", agent="planner", prompt=storing),
-        call("call_agent", agent="executor", prompt=script(call("executePlan", planId="p"))),
-    )
+    prompt = plan_flow({"kind": "reorder", "sku": "s-1"})
     async with open_runtime() as runtime:
         approval_id, _ = await left_waiting(runtime.query(prompt, thread_id="t"))
     async with open_runtime() as runtime:
         (waiting,) = await runtime.approvals()
-        assert (waiting.id, waiting.kind, waiting.target) == (approval_id, "plan", "p")
+        assert (waiting.id, waiting.kind, waiting.target) == (approval_id, "plan", "plan-1")
         (run,) = await runtime.runs()
         await runtime.respond_to_approval(approval_id, "approve", by="ann")
         events = await read(runtime.query("", "t", resume=run.run_id))
@@ -199,6 +199,53 @@ async def test_a_tool_that_began_before_the_run_was_left_is_not_run_again(store:
         events = await read(runtime.query(None, "t", resume=stream.run_id))
     assert len(calls) == 1
     assert of_type(events, "finish")
+
+
+@pytest.mark.rows("F-14", "F-36")
+async def test_two_runtimes_may_share_a_store_which_stays_open() -> None:
+    shared, office = open_store("memory:"), Office("memory:")
+    async with office.open(store=shared) as first, office.open(store=shared) as second:
+        stream = first.run_specialist("worker", LOOK_AND_SEND, "t")
+        approval_id, _ = await left_waiting(stream)
+        await first.aclose()
+        await second.respond_to_approval(approval_id, "reject")
+        events = await read(second.query(None, "t", resume=stream.run_id))
+    assert of_type(events, "finish")
+    assert office.done == [("look", "a"), ("look", "c")]
+
+
+@pytest.mark.rows("F-18", "F-28", "F-38")
+@pytest.mark.parametrize("last", [1, 4, 8, 10, 12, 14, 16, 18, 20, 22, 24, 27, 29])
+async def test_a_stream_may_be_left_at_any_event(last: int) -> None:
+    before = asyncio.all_tasks()
+    dispatcher = Dispatcher(QUEUED)
+    runtime = create_runtime(stock_team(), interpreter="scripted", action_dispatcher=dispatcher)
+    await followed(runtime, runtime.query(plan_flow({"kind": "reorder"}), "t"), last)
+    assert asyncio.all_tasks() == before
+    (run,) = await runtime.runs()
+    if run.status == "waiting":
+        events = await followed(runtime, runtime.query(None, "t", resume=run))
+        assert of_type(events, "finish")
+        assert [each.status for each in await runtime.runs()] == ["finished"]
+    assert list(await runtime.approvals()) == []
+    assert len(dispatcher.seen) <= 1
+    assert asyncio.all_tasks() == before
+
+
+async def followed(
+    runtime: Runtime, stream: EventStream, last: int | None = None
+) -> list[dict[str, Any]]:
+    """The first events of `stream`, up to number `last`, whose approvals are given."""
+    events: list[dict[str, Any]] = []
+    async with asyncio.timeout(PATIENCE):
+        async for event in stream:
+            events.append(event)
+            if event["type"] == "approval-required":
+                await runtime.respond_to_approval(event["data"]["id"], "approve")
+            if len(events) == last:
+                break
+        await stream.aclose()
+    return events
 
 
 @pytest.mark.rows("F-1", "F-36")
