@@ -1,8 +1,8 @@
 """Run the team: ``python -m examples.pricing_team [--docker] [--served]``.
 
-Its tools work in a local sandbox, or with ``--docker`` in a container of ``paddock:base``. Its
-agents follow a script, or with ``--served`` ask models over HTTP: those of a server in this
-process, which pretends.
+The executor's tools work in a local sandbox, or with ``--docker`` in a container of
+``paddock:base``. The agents follow a script, or with ``--served`` ask models over HTTP: those of
+a server in this process, which pretends.
 """
 
 import asyncio
@@ -33,11 +33,10 @@ async def main(*options: str) -> None:
         os.environ["PRICING_KEY"] = server.api_key
         runtime = await stack.enter_async_context(
             create_runtime(
-                make_team(server.base_url),
+                make_team(server.base_url, backend=backend),
                 interpreter="openai" if "--served" in options else "scripted",
                 services={"catalogue": catalogue},
                 action_dispatcher=dispatcher(catalogue),
-                backend=backend,
             )
         )
         await price(runtime, catalogue, served="--served" in options)

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from examples.pricing_team.catalogue import Catalogue
 from paddock import (
+    Backend,
     RuntimeSpec,
     define_coordinator,
     define_executor,
@@ -93,8 +94,11 @@ def dispatcher(catalogue: Catalogue) -> Any:
     return carry_out
 
 
-def make_team(base_url: str | None = None) -> RuntimeSpec:
-    """Return the team. Its models are served at `base_url`, or at OpenAI's."""
+def make_team(base_url: str | None = None, *, backend: Backend | None = None) -> RuntimeSpec:
+    """Return the team. Its models are served at `base_url`, or at OpenAI's.
+
+    `backend` makes the sandboxes in which the executor's tools work.
+    """
     coordinator = define_coordinator(
         "lead",
         model="gpt-5-mini",
@@ -125,6 +129,7 @@ def make_team(base_url: str | None = None) -> RuntimeSpec:
         plan=PLAN,
         tools=[check_prices],
         limits={"turns": 20, "seconds": 300},
+        backend=backend,
     )
     return define_runtime(
         define_tenant("acme", "v1"),
