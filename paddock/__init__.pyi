@@ -187,6 +187,7 @@ from .runtime.orchestration.prompts import (
     LayeredPrompt as LayeredPrompt,
     layered_prompt as layered_prompt,
 )
+from .runtime.orchestration.runs import RuntimeRun as RuntimeRun
 from .runtime.orchestration.runtime import Runtime as Runtime
 from .runtime.orchestration.schemas import (
     TaggedUnion as TaggedUnion,

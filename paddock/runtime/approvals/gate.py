@@ -149,7 +149,7 @@ class StoreGate:
         kept = await self.approvals.store.get(known.approval_id)
         if kept is None or kept.answer is None or kept.request.digest != known.digest:
             return None
-        return await self._record(call, rules, kept.answer)
+        return await self._record(call, rules, kept.answer, kept.request.id)
 
     async def _ask(self, call: PreparedCall, rules: Rules) -> tuple[Decision | None, str | None]:
         """The answer of the rules' callback, or why there is none now."""
@@ -191,7 +191,7 @@ class StoreGate:
             assert known is not None, "it waits for an approval"
             answer = await self.approvals.store.wait(known.approval_id)
             await self.check()
-            given[call.id] = await self._record(call, rules, answer)
+            given[call.id] = await self._record(call, rules, answer, known.approval_id)
             if self._stops(answer):
                 break
         return given
@@ -212,10 +212,16 @@ class StoreGate:
             parameters=parameters_of(rules.registry, call.name),
         )
 
-    async def _record(self, call: PreparedCall, rules: Rules, decision: Decision) -> Decision:
+    async def _record(
+        self, call: PreparedCall, rules: Rules, decision: Decision, approval_id: str = ""
+    ) -> Decision:
         await self.out.emit(
             ApprovalResolved.of(
-                decision, call_id=call.id, tool_name=call.name, digest=_digest(call, rules)
+                decision,
+                call_id=call.id,
+                tool_name=call.name,
+                digest=_digest(call, rules),
+                approval_id=approval_id,
             )
         )
         return decision

@@ -72,7 +72,9 @@ class State:
         self.run_count: int = 0
         self.runs_started: int = 0
         self.task_id: str = ""
-        """What the last run worked on for another agent."""
+        """What the last run worked on; see `SessionSettings.task_id`."""
+        self.task_ids: set[str] = set()
+        """The same of all runs."""
         self.has_answer: bool = False
         """Whether the last message is an answer of the model's, whole and without calls."""
         self.unsaid: str = ""
@@ -317,6 +319,7 @@ class State:
         self.status = "running"
         self.runs_started += 1
         self.task_id = record.get("task_id", "")
+        self.task_ids.add(self.task_id)
         self.unsaid = record.get("prompt") or ""
         self.session_id = record.get("session_id", self.session_id)
 

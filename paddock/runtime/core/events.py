@@ -75,7 +75,7 @@ class RunStarted:
     """`run_id` counts the session's runs from 1. One that is `resumed` has no prompt: it
     continues with the calls that waited for an approval. `profile`, `approvals` and `terms` are as
     in `RulesChanged`. `provider` is whose protocol is spoken, where the configuration says so.
-    `task_id` is what an agent works on for another one; it is empty at the top."""
+    `task_id` is what it works on, where somebody has to know it again."""
 
     session_id: str
     run_id: int
@@ -173,7 +173,8 @@ class ApprovalRequested:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalResolved:
     """A call was approved, refused or revised. `digest` binds the answer to the arguments that
-    were asked about; `partial` has those that replace some of them. `by` is who answered."""
+    were asked about; `partial` has those that replace some of them. `by` is who answered. One that
+    was answered in the store of approvals has an `approval_id`."""
 
     call_id: str
     tool_name: str
@@ -182,9 +183,12 @@ class ApprovalResolved:
     feedback: str | None = None
     partial: Mapping[str, Any] | None = None
     by: str | None = None
+    approval_id: str = ""
 
     @classmethod
-    def of(cls, decision: Decision, *, call_id: str, tool_name: str, digest: str) -> Self:
+    def of(
+        cls, decision: Decision, *, call_id: str, tool_name: str, digest: str, approval_id: str = ""
+    ) -> Self:
         return cls(
             call_id=call_id,
             tool_name=tool_name,
@@ -193,6 +197,7 @@ class ApprovalResolved:
             feedback=decision.feedback,
             partial=decision.partial,
             by=decision.by,
+            approval_id=approval_id,
         )
 
     @property

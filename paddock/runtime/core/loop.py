@@ -89,6 +89,7 @@ class AgentLoop:
         turn = 0
         if self.spec.history.has_answer:  # its process died, or failed, before the run had ended
             self.text = message_text(self.spec.history.messages[-1])
+            await self.spec.out.emit(TextAdded(text=self.text))
             if await self._accept_answer():
                 await self._finish_turn()
                 return "completed"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from paddock._logs import get_logger
 from paddock.errors import PaddockError, SessionError, SessionLocked
@@ -14,16 +13,17 @@ from paddock.runtime.conversation.results import RunResult
 from paddock.runtime.core.budget import UsageMeter
 from paddock.runtime.core.emitter import Origin
 from paddock.runtime.core.finish import was_filtered
+from paddock.runtime.core.size import message_text
 from paddock.runtime.orchestration.approvals import ToolApprovalStore
 from paddock.runtime.orchestration.limits import agent_budget
 from paddock.runtime.orchestration.run import conversation_key
+from paddock.runtime.orchestration.runs import ANOTHER_PROMPT
 from paddock.runtime.orchestration.summaries import Summaries, usage_fields
 from paddock.runtime.orchestration.wire import Wire
 from paddock.runtime.session.session import Session
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
+    from paddock.runtime.conversation.state import State
     from paddock.runtime.core.emitter import EventSink
     from paddock.runtime.core.events import RunStatus
     from paddock.runtime.orchestration.records import Run
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from paddock.runtime.orchestration.run import TeamRun
     from paddock.runtime.orchestration.spec import AgentSpec
 
-__all__ = ["Drive", "error_event"]
+__all__ = ["Drive", "entry_conversation", "error_event"]
 
 MAX_DEPTH = 8
 """Agents that work for each other, the first one included. Deeper, it is a circle."""
@@ -85,12 +85,14 @@ class Drive:
     async def _answer(self, session: Session) -> str | None:
         """Return why the agent has finished; None if it has not, which the stream then says."""
         self.outcome = "failed"
-        with self._kept(session):
-            try:
-                result = await self._result(session)
-            except asyncio.CancelledError:
-                self.outcome = "waiting" if session.state.status == "interrupted" else "cancelled"
-                raise
+        try:
+            result = await self._result(session)
+        except asyncio.CancelledError:
+            self._interrupt()
+            raise
+        except SessionLocked:
+            self.outcome = "waiting" if self._run.is_resumed else "failed"
+            raise
         if result.status in _FINISHED:
             return _FINISHED[result.status]
         if result.status == "error":
@@ -98,22 +100,33 @@ class Drive:
                 return "content-filter"
             await self._run.emit(error_event(result.reason or "the model failed", "model"))
             return None
-        self.outcome = "waiting" if result.status == "interrupted" else "cancelled"
+        self._interrupt()
         told = f"the run was cancelled: {result.reason or 'requested'}"
         await self._run.emit(error_event(told, "cancelled"))
         return None
 
+    def _interrupt(self) -> None:
+        """Note that the run was cancelled. One that asks for an approval waits for it."""
+        self.outcome = "waiting" if self._run.asked else "cancelled"
+
     async def _result(self, session: Session) -> RunResult:
         """Have the agent answer the prompt, or continue with it."""
-        token, record = self._run.outlet.token, self._record
-        state = await session.load()
-        if state.task_id != record.run_id:
-            if record.has_begun:
-                raise SessionError("another prompt came in this thread since")
-            return await session.run(record.prompt, token=token, max_turns=self._agent.max_turns)
-        if state.status in _FINISHED:  # and nobody has noted it
-            return RunResult(status=state.status)
-        return await session.resume(token=token, max_turns=self._agent.max_turns)
+        token, record, max_turns = self._run.outlet.token, self._record, self._agent.max_turns
+        if self._run.is_resumed:
+            state = await session.load()
+            if state.task_id == record.run_id:
+                if state.status in _FINISHED:  # and nobody has noted it
+                    return await self._said(state)
+                return await session.resume(token=token, max_turns=max_turns)
+            if record.run_id in state.task_ids:
+                raise SessionError(ANOTHER_PROMPT)
+        return await session.run(record.prompt, token=token, max_turns=max_turns)
+
+    async def _said(self, state: State) -> RunResult:
+        """Say the answer again that the agent had ended with."""
+        text = message_text(state.messages[-1])
+        await self._run.emit({"type": "text", "text": text})
+        return RunResult(text=text, status=cast("RunStatus", state.status))
 
     async def _sum_up(self, seconds: float) -> None:
         if (cost := self._summaries.cost()) is not None:
@@ -126,15 +139,14 @@ class Drive:
         store = team.store.conversations
         session = Session(
             team.agent(agent.name, run),
-            session_id=self._key,
-            store=store if agent.stateful else None,
+            session_id=entry_conversation(run, agent),
+            store=store,
             budget=UsageMeter(agent_budget(agent), parent=run.meter),
         )
         session.origin = Origin(agent_path=(agent.name,))
         session.task_id = run.run_id
         session.sinks = [self._begun, Wire(run), self._summaries]
         session.deps = run
-        session.conversations = store
         session.keeps_open = True
         session.approval_policy = team.policy()
         session.approval_store = ToolApprovalStore(team.store.approvals)
@@ -144,17 +156,11 @@ class Drive:
         session.max_agent_depth = MAX_DEPTH
         return session
 
-    def _kept(self, session: Session) -> AbstractContextManager[Any]:
-        """Keep what an agent without a memory does as long as its run can be continued."""
-        if self._agent.stateful:
-            return contextlib.nullcontext()
-        return session.kept_in(self._run.team.store.conversations, session.id)
 
-    @property
-    def _key(self) -> str:
-        """The id of the agent's conversation."""
-        thread_id, agent = self._run.thread_id, self._agent
-        return conversation_key(thread_id, agent.name, "" if agent.stateful else self._run.run_id)
+def entry_conversation(run: TeamRun, agent: AgentSpec) -> str:
+    """Return the id of the conversation of the agent that was prompted: that of its thread, or one
+    of this run alone."""
+    return conversation_key(run.thread_id, agent.name, "" if agent.stateful else run.run_id)
 
 
 def _fault(error: Exception) -> dict[str, Any]:

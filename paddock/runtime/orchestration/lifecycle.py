@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
-from paddock._concurrency import finish
+from paddock._concurrency import acquire, finish
 from paddock.errors import RunClaimed, SessionError
 from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.core.events import RunStarted
-from paddock.runtime.orchestration.drive import Drive, error_event
+from paddock.runtime.orchestration.drive import Drive, entry_conversation, error_event
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
     from paddock.runtime.core.emitter import Envelope
-    from paddock.runtime.orchestration.records import Run
+    from paddock.runtime.orchestration.records import Run, RunStatus
     from paddock.runtime.orchestration.run import TeamRun
     from paddock.runtime.orchestration.spec import AgentSpec
 
@@ -21,10 +25,11 @@ __all__ = ["begin", "take_up"]
 
 async def begin(run: TeamRun, agent: AgentSpec, prompt: str) -> None:
     """Have `agent` answer `prompt`. The stream of `run` has all that happens."""
+    beginning = run.team.runs.begin(
+        run.run_id, thread_id=run.thread_id, agent=agent.name, prompt=prompt
+    )
     try:
-        record = await run.team.runs.begin(
-            run.run_id, thread_id=run.thread_id, agent=agent.name, prompt=prompt
-        )
+        record = await _taken(run, beginning)
     except SessionError as error:
         await run.emit(error_event(str(error), "store"))
         return
@@ -32,10 +37,11 @@ async def begin(run: TeamRun, agent: AgentSpec, prompt: str) -> None:
 
 
 async def take_up(run: TeamRun) -> None:
-    """Continue a run that waits or whose process has died. Nothing that has a result is done
-    again."""
+    """Continue a run that nobody works on and that has not finished. Nothing that has a result is
+    done again."""
+    run.is_resumed = True
     try:
-        record = await run.team.runs.claim(run.run_id)
+        record = await _taken(run, run.team.runs.claim(run.run_id))
     except RunClaimed as error:
         await run.emit(error_event(str(error), "run_claimed"))
         return
@@ -52,18 +58,30 @@ async def take_up(run: TeamRun) -> None:
     await _live(run, record, agent)
 
 
+async def _taken(run: TeamRun, taking: Coroutine[Any, Any, Run]) -> Run:
+    """Return the run that this process has now, and may work on."""
+    return await acquire(taking, lambda record: run.team.runs.end(record, "cancelled"))
+
+
 async def _live(run: TeamRun, record: Run, agent: AgentSpec) -> None:
     runs = run.team.runs
     drive = Drive(run, agent, record, begun=_Begun(run, record, agent))
     try:
-        async with runs.renewed(record):
+        async with runs.renewed(record, run.outlet.cancel):
             await drive.drive()
     finally:
-        await finish(runs.end(record, drive.outcome))
+        await finish(_end(run, record, agent, drive.outcome))
+
+
+async def _end(run: TeamRun, record: Run, agent: AgentSpec, outcome: RunStatus) -> None:
+    await run.team.runs.end(record, outcome)
+    if outcome == "finished" and not agent.stateful:
+        store, key = run.team.store.conversations, entry_conversation(run, agent)
+        await asyncio.to_thread(lambda: store.open(key).close(delete=True))
 
 
 class _Begun(EventSink):
-    """Notes that a run has begun, and that the runs are over which its prompt puts an end to."""
+    """Notes that the runs are over which the prompt of a run puts an end to."""
 
     def __init__(self, run: TeamRun, record: Run, agent: AgentSpec) -> None:
         self._run = run
@@ -71,16 +89,16 @@ class _Begun(EventSink):
         self._agent = agent
 
     async def show(self, envelope: Envelope) -> None:
-        if isinstance(envelope.event, RunStarted) and envelope.origin.parent_call_id is None:
-            await self._run.team.runs.note_begun(self._record)
-            if self._agent.stateful and not envelope.event.resumed:
-                await self._end_earlier()
+        event, is_own = envelope.event, envelope.origin.parent_call_id is None
+        begins = isinstance(event, RunStarted) and is_own and not event.resumed
+        if begins and self._agent.stateful:
+            await self._end_earlier()
 
     async def _end_earlier(self) -> None:
         """End the runs that waited when this prompt came: nobody can continue them any more."""
         team, own = self._run.team, self._record
         for earlier in await team.runs.list(own.thread_id):
-            left = earlier.status in ("waiting", "died") and earlier.run_id != own.run_id
+            left = earlier.status not in ("running", "finished") and earlier.run_id != own.run_id
             if left and earlier.agent == own.agent:
                 await team.runs.supersede(earlier)
                 waiting = await team.store.approvals.list(

@@ -35,6 +35,7 @@ _REFERENCE = object_schema(
 
 class StorePlan(RuntimeTool):
     name = roles.STORE_PLAN
+    is_resumable = True
     description = "Store a plan as a draft, or a new revision of a draft."
 
     def __init__(self, agent: AgentSpec) -> None:
@@ -49,12 +50,14 @@ class StorePlan(RuntimeTool):
         )
 
     async def work(self, arguments: dict[str, Any], invocation: ToolInvocation) -> Any:
-        plans = _run(invocation).team.plans
-        return await plans.save(arguments["specName"], arguments["planId"], arguments["body"])
+        plans, plan_id = _run(invocation).team.plans, arguments["planId"]
+        again = invocation.context.is_resumed
+        return await plans.save(arguments["specName"], plan_id, arguments["body"], again=again)
 
 
 class GetPlan(RuntimeTool):
     name = roles.GET_PLAN
+    is_resumable = True
     description = "Return a stored plan with its status; null if there is none."
     parameters = object_schema(required=["planId"], planId=_PLAN_ID)
     is_concurrent = True
@@ -65,8 +68,8 @@ class GetPlan(RuntimeTool):
 
 class ExecutePlan(RuntimeTool):
     name = roles.EXECUTE_PLAN
-    description = "Have a stored plan approved, and execute it once. Return what came of it."
     is_resumable = True
+    description = "Have a stored plan approved, and execute it once. Return what came of it."
     parameters = object_schema(required=["planId"], planId=_PLAN_ID)
 
     def __init__(self, agent: AgentSpec) -> None:
@@ -80,6 +83,7 @@ class ExecutePlan(RuntimeTool):
 
 class ResolveRef(RuntimeTool):
     name = roles.RESOLVE_REF
+    is_resumable = True
     description = "Return the whole value of a reference."
     parameters = _REFERENCE
     is_concurrent = True
@@ -90,6 +94,7 @@ class ResolveRef(RuntimeTool):
 
 class GlimpseRef(RuntimeTool):
     name = roles.GLIMPSE_REF
+    is_resumable = True
     description = "Return the summary of a reference, without its value."
     parameters = _REFERENCE
     is_concurrent = True
@@ -114,23 +119,24 @@ class _Gate:
         continued by another process."""
         store, request = self.run.team.store.approvals, self._request(plan)
         known = await store.ask(request)
-        if known.answer is not None:
-            return known.answer
-        await self.run.emit(
-            approval_required(
-                request.id,
-                kind="plan",
-                target=plan.id,
-                payload=known.request.args,
-                run=self.run,
-                agent_path=request.agent_path,
-                expires_at=known.request.expires_at,
-                digest=request.digest,
-            )
-        )
+        if known.answer is None:
+            await self._say(request, known.request)
         decision = await store.wait(request.id)
         await self.run.emit(approval_decision(request.id, decision))
         return decision
+
+    async def _say(self, asked: ApprovalRequest, kept: ApprovalRequest) -> None:
+        event = approval_required(
+            asked.id,
+            kind="plan",
+            target=str(kept.args["id"]),
+            payload=kept.args,
+            run=self.run,
+            agent_path=asked.agent_path,
+            expires_at=kept.expires_at,
+            digest=asked.digest,
+        )
+        await self.run.emit(event)
 
     async def changed(self, plan_id: str, before: str, after: str) -> None:
         """Say that the status of a plan has changed."""

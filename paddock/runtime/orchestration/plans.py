@@ -74,9 +74,13 @@ class Plans:
     specs: Mapping[str, PlanSpec]
     dispatcher: ActionDispatcher | None = None
 
-    async def save(self, spec_name: str, plan_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def save(
+        self, spec_name: str, plan_id: str, body: Mapping[str, Any], *, again: bool = False
+    ) -> dict[str, Any]:
         """Keep a draft, or a new revision of one, and return it as agents see it.
 
+        If it is to be kept `again`, by a caller that does not know whether it was, and is there as
+        the last revision, nothing is changed.
         Raises `PlanError` for a spec that is unknown, a body that does not fit it, and a plan
         that is not a draft any more.
         """
@@ -91,6 +95,8 @@ class Plans:
         key = secrets.token_hex(16)
 
         def save(known: StoredPlan | None) -> StoredPlan:
+            if again and known is not None and _has(known, spec, actions, context):
+                return known
             if known is not None and known.status != "draft":
                 raise PlanError(plan_id, "not_draft", _not_draft(known))
             revision = 1 if known is None else known.revision + 1
@@ -298,6 +304,11 @@ def _there(plan_id: str, plan: StoredPlan | None) -> StoredPlan:
     if plan is None:
         raise PlanError(plan_id, "unknown", "there is no such plan")
     return plan
+
+
+def _has(plan: StoredPlan, spec: PlanSpec, actions: Any, context: Any) -> bool:
+    given = [plan.id, spec.name, plan.revision, actions, context]
+    return plan.digest == _digest(given)
 
 
 def _digest(revision: list[Any]) -> str:

@@ -27,8 +27,9 @@ __all__ = [
 
 T = TypeVar("T")
 
-RunStatus = Literal["running", "waiting", "died", "finished", "failed", "cancelled"]
-"""`waiting`: for an approval, and no process works on it. `died`: its process ended meanwhile."""
+RunStatus = Literal["running", "waiting", "died", "finished", "failed", "cancelled", "superseded"]
+"""`waiting`: for an approval, and no process works on it. `died`: its process ended meanwhile.
+`superseded`: another prompt came in its thread, so it cannot be continued."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +82,7 @@ class StoredReference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run of an agent: what was asked, how it stands, and whose process works on it.
-
-    It `has_begun` when the agent's conversation has the prompt.
-    """
+    """A run of an agent: what was asked, how it stands, and whose process works on it."""
 
     run_id: str
     thread_id: str
@@ -94,7 +92,6 @@ class Run:
     updated_at: dt.datetime
     state: RunStatus = "running"
     claim: Claim | None = None
-    has_begun: bool = False
 
     @property
     def status(self) -> RunStatus:

@@ -67,6 +67,9 @@ class TeamRun:
     results: dict[tuple[str, str], Any] = field(default_factory=dict)
     thread_ends: bool = False
     """Whether its thread has no other run, so that nothing of it is kept."""
+    is_resumed: bool = False
+    asked: set[str] = field(default_factory=set)
+    """The ids of the approvals that it waits for."""
     scripted_calls: int = 0
     """How many calls the scripted interpreter has made."""
 
@@ -89,4 +92,9 @@ class TeamRun:
 
     async def emit(self, event: WireEvent) -> None:
         """Give `event` out to who reads the run."""
+        match event["type"]:
+            case "approval-required":
+                self.asked.add(event["data"]["id"])
+            case "approval-decision":
+                self.asked.discard(event["data"]["id"])
         await self.outlet.emit(event)

@@ -15,14 +15,47 @@ from paddock.runtime.core.claims import CLAIM, RENEWALS, Claim
 from paddock.runtime.orchestration.records import Run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from paddock.runtime.orchestration.records import RunStatus
     from paddock.runtime.orchestration.store import Collection
 
-__all__ = ["Runs"]
+__all__ = ["ANOTHER_PROMPT", "Runs", "RuntimeRun"]
+
+ANOTHER_PROMPT = "another prompt came in its thread since"
 
 _log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeRun:
+    """A run of a runtime, as it was when it was looked at.
+
+    `status` is ``running``, ``waiting`` (for an approval, and no process works on it), ``died``
+    (its process did), ``cancelled``, ``failed``, ``finished``, or ``superseded`` (another prompt
+    came in its thread). Runs that are waiting, died, cancelled or failed can be continued:
+    ``runtime.query(None, run.thread_id, resume=run)``. Times are in UTC.
+    """
+
+    run_id: str
+    thread_id: str
+    agent: str
+    prompt: str
+    status: RunStatus
+    started_at: dt.datetime
+    updated_at: dt.datetime
+
+    @classmethod
+    def of(cls, run: Run) -> RuntimeRun:
+        return cls(
+            run_id=run.run_id,
+            thread_id=run.thread_id,
+            agent=run.agent,
+            prompt=run.prompt,
+            status=run.status,
+            started_at=run.started_at,
+            updated_at=run.updated_at,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +84,7 @@ class Runs:
         return run
 
     async def claim(self, run_id: str) -> Run:
-        """Take a run that waits or has died, to continue it in this process.
+        """Take a run that nobody works on and that has not finished, to continue it here.
 
         Raises `RunClaimed` if a process works on it, and `SessionError` if there is none of this
         id or it has ended.
@@ -63,29 +96,22 @@ class Runs:
                 raise SessionError(f"there is no run {run_id!r}")
             if run.status == "running" and run.claim is not None:
                 raise RunClaimed(run_id, seconds=run.claim.left)
-            if run.status not in ("waiting", "died"):
-                raise SessionError(f"run {run_id!r} cannot be continued: it is {run.status}")
+            if run.status in ("finished", "superseded"):
+                why = "it is finished" if run.status == "finished" else ANOTHER_PROMPT
+                raise SessionError(f"run {run_id!r} cannot be continued: {why}")
             return replace(run, state="running", claim=claim, updated_at=dt.datetime.now(dt.UTC))
 
         run = await self.kept.change(run_id, take)
         assert run is not None, "it was there"
         return run
 
-    async def note_begun(self, run: Run) -> None:
-        """Note that the conversation of the run's agent has its prompt."""
-
-        def begin(known: Run | None) -> Run | None:
-            return None if known is None else replace(known, has_begun=True)
-
-        await self.kept.change(run.run_id, begin)
-
     async def supersede(self, run: Run) -> None:
-        """Note that a run which waits or has died cannot be continued any more."""
+        """Note that a run which nobody works on cannot be continued any more."""
 
         def supersede(known: Run | None) -> Run | None:
-            if known is None or known.status not in ("waiting", "died"):
+            if known is None or known.status in ("running", "finished"):
                 return known
-            return replace(known, state="cancelled", claim=None)
+            return replace(known, state="superseded", claim=None)
 
         await self.kept.change(run.run_id, supersede)
 
@@ -100,15 +126,20 @@ class Runs:
         await self.kept.change(run.run_id, end)
 
     @contextlib.asynccontextmanager
-    async def renewed(self, run: Run) -> AsyncIterator[None]:
-        """Renew the claim of a run while the block works on it."""
-        task = asyncio.create_task(self._renew(run), name=f"claim of run {run.run_id}")
+    async def renewed(
+        self, run: Run, lost: Callable[[str], object] | None = None
+    ) -> AsyncIterator[None]:
+        """Renew the claim of a run while the block works on it.
+
+        `lost` is called with the reason when another process has taken the run meanwhile.
+        """
+        task = asyncio.create_task(self._renew(run, lost), name=f"claim of run {run.run_id}")
         try:
             yield
         finally:
             await cancel(task)
 
-    async def _renew(self, run: Run) -> None:
+    async def _renew(self, run: Run, lost: Callable[[str], object] | None) -> None:
         def renew(known: Run | None) -> Run | None:
             if known is None or known.claim is None or not _same(known, run):
                 return known
@@ -117,9 +148,13 @@ class Runs:
         while True:
             await asyncio.sleep(CLAIM / RENEWALS)
             try:
-                await self.kept.change(run.run_id, renew)
+                known = await self.kept.change(run.run_id, renew)
             except SessionError as error:
                 _log.warning("the claim of run %s could not be renewed: %s", run.run_id, error)
+                continue
+            if lost is not None and (known is None or not _same(known, run)):
+                lost("another process works on this run")
+                return
 
 
 def _same(known: Run, run: Run) -> bool:

@@ -15,6 +15,8 @@ from paddock.runtime.orchestration.drive import error_event
 from paddock.runtime.orchestration.lifecycle import begin, take_up
 from paddock.runtime.orchestration.limits import run_meter
 from paddock.runtime.orchestration.run import TeamRun
+from paddock.runtime.orchestration.runs import RuntimeRun
+from paddock.runtime.orchestration.serving import ApprovalWorker, Workers
 from paddock.runtime.orchestration.stream import EventStream, Outlet
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from paddock.runtime.core.cancellation import CancellationToken
     from paddock.runtime.orchestration.limits import Limits
     from paddock.runtime.orchestration.providers import ProviderModel
-    from paddock.runtime.orchestration.records import Run
     from paddock.runtime.orchestration.spec import AgentSpec, ReferenceSpec, RuntimeSpec
     from paddock.runtime.orchestration.stores.base import RuntimeStore
     from paddock.runtime.orchestration.stream import EventHook
@@ -55,6 +56,7 @@ class Runtime:
         self._owned_store = owned_store
         self._hooks = tuple(hooks)
         self._active: dict[asyncio.Task[object], Outlet] = {}
+        self._workers = Workers()
         self._is_entered = False
         self._is_closed = False
 
@@ -66,7 +68,7 @@ class Runtime:
         self,
         prompt: str | None,
         thread_id: str,
-        resume: str | Run | None = None,
+        resume: str | RuntimeRun | None = None,
         *,
         limits: Limits | None = None,
         token: CancellationToken | None = None,
@@ -77,25 +79,22 @@ class Runtime:
         The run ends as one that was cut short when it meets one of `limits`, of the runtime's or of
         the agent's. `token` cancels it, too.
 
-        `resume`, instead of a prompt, continues a run that waits or whose process has died: its id,
-        or what `runs` lists. No call that has a result runs again; the result of one that had begun
-        is that its outcome is unknown.
+        `resume`, instead of a prompt, continues a run that was left, or whose process has died: its
+        id, or what `runs` lists. No call that has a result runs again; the result of one that had
+        begun is that its outcome is unknown. What waits for an approval waits for the same one.
         """
         if resume is None:
             run = self._run(uuid.uuid4().hex, thread_id, limits, token)
             return self._stream(run, self.spec.coordinator, prompt, _NO_COORDINATOR)
         if prompt:
             raise ValueError("a run that is resumed has its prompt; give None for another one")
-        run_id = resume if isinstance(resume, str) else resume.run_id
-        run = self._run(run_id, thread_id, limits, token)
+        run_id = resume.run_id if isinstance(resume, RuntimeRun) else resume
+        run = self._run(_require_text(run_id, "resume"), thread_id, limits, token)
         return self._events(run, lambda: take_up(run))
 
-    async def runs(self, thread_id: str | None = None) -> Sequence[Run]:
-        """Return the runs of a thread, or all of the tenant, oldest first.
-
-        Those whose `status` is "waiting" or "died" can be resumed; see `query`.
-        """
-        return await self._team.runs.list(thread_id)
+    async def runs(self, thread_id: str | None = None) -> Sequence[RuntimeRun]:
+        """Return the runs of a thread, or all of the tenant, oldest first."""
+        return [RuntimeRun.of(each) for each in await self._team.runs.list(thread_id)]
 
     def run_specialist(
         self,
@@ -160,6 +159,18 @@ class Runtime:
         found = await self._team.store.approvals.list(status=status)
         return [RuntimeApproval.of(each) for each in found]
 
+    async def serve_approvals(self) -> None:
+        """Continue runs that wait, or whose process died, once their approvals are answered or
+        have expired, until this is cancelled or the runtime is closed.
+
+        Any number of processes may do this over one store: each run is continued by one of them.
+        The events go to the `event_hooks`.
+        """
+        if self._is_closed:
+            raise SessionError("the runtime is closed")
+        worker = ApprovalWorker(self._team, lambda run: self.query(None, run.thread_id, run.run_id))
+        await self._workers.run(worker.serve())
+
     async def end_sandboxes(self, thread_id: str) -> None:
         """End the sandboxes of a thread, which are otherwise kept as long as the runtime.
 
@@ -180,6 +191,7 @@ class Runtime:
         await self.aclose()
 
     async def _close(self) -> None:
+        await self._workers.aclose()
         for outlet in self._active.values():
             outlet.cancel("the runtime was closed")
         if self._active:

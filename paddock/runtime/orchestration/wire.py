@@ -40,6 +40,8 @@ class Wire(EventSink):
         self._arguments: dict[str, dict[str, Any]] = {}
         """Of the calls that the stream has, and not their results."""
         self._approvals: dict[str, str] = {}
+        self._answered: dict[str, ApprovalResolved] = {}
+        """What was answered while no process worked on the run, and the stream does not have."""
         self._decisions: dict[str, Decision] = {}
 
     async def show(self, envelope: Envelope) -> None:
@@ -90,12 +92,16 @@ class Wire(EventSink):
                 self._decisions[call_id] = resolved.decision
                 if approval_id := self._approvals.pop(call_id, ""):
                     yield approval_decision(approval_id, resolved.decision)
+                elif resolved.approval_id:
+                    self._answered[call_id] = resolved
 
     def _tool(self, envelope: Envelope) -> Iterator[WireEvent]:
         event: Any = envelope.event
         call_id = self._id(envelope, event.call_id)
         if not isinstance(event, ToolFinished):
             yield from self._call(call_id, event.tool_name, event.arguments)
+            if (resolved := self._answered.pop(call_id, None)) is not None:
+                yield approval_decision(resolved.approval_id, resolved.decision)
         match event:
             case ToolFinished():
                 results, key = self._run.results, (envelope.session_id, event.call_id)

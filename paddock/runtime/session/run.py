@@ -228,7 +228,7 @@ class Run(Undertaking):
         state = self.journal.state
         if self._held is None:
             return "interrupted"
-        keeps_open = self.journal.keeps_open
+        keeps_open = self.journal.keeps_open and status != "budget"
         events = self.journal.lost(started=STOPPED) if keeps_open else []
         if state.pending_approvals or (keeps_open and len(state.open_calls) > len(events)):
             status = "interrupted"
@@ -258,9 +258,10 @@ class Run(Undertaking):
         if state.open_calls:
             waiting |= self.approvals.below
         nobody_waits = self.out.origin.parent_call_id is None and not state.open_calls
-        left = nobody_waits and (self.journal.found_dead or self._left_calls)
+        journal = self.journal
+        left = journal.found_dead or journal.keeps_open or self._left_calls
         try:
-            await self.approvals.withdraw(but=waiting, left=left)
+            await self.approvals.withdraw(but=waiting, left=left and nobody_waits)
         except SessionError:
             _log.exception("approvals of an ended run could not be withdrawn")
 

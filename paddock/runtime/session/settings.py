@@ -90,7 +90,8 @@ class SessionSettings:
     `approval_session`
         The id of the session under which requests are kept; None is this session's own.
     `origin`, `task_id`
-        Which agent this is among those that work for each other, and what it works on.
+        Which agent this is among those that work for each other, and what it works on: a
+        conversation knows by it which of its runs is to be resumed.
     `above`
         Gets the events of all runs before this session keeps them; used for sub-agents.
     `keeps_open`
