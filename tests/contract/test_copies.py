@@ -58,6 +58,7 @@ async def test_a_directory_is_copied_whole_or_not_at_all(sandbox: Sandbox) -> No
         ("a", "dangling", FileExistsError(errno.EEXIST, "")),
         ("a", "file/below", NotADirectoryError(errno.ENOTDIR, "")),
         ("a", "a", FileExistsError(errno.EEXIST, "")),
+        ("a", "a/f/below/this", NotADirectoryError(errno.ENOTDIR, "")),
         ("a", "a/b/c/d", OSError(errno.EINVAL, "")),
         ("a", "in/c", OSError(errno.EINVAL, "")),
         ("in", "a/b/c", OSError(errno.EINVAL, "")),

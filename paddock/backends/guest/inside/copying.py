@@ -90,8 +90,11 @@ def copy_by_stage(source: str, target: str, base: int, name: str) -> Steps:
 def refuse_target(source: str, target: str) -> None:
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+    above = os.path.dirname(target)
+    while not os.path.lexists(above):  # of the root, which is there, at the latest
+        above = os.path.dirname(above)
     top = os.path.realpath(source).rstrip("/")
-    if f"{os.path.realpath(target)}/".startswith(f"{top}/"):
+    if os.path.isdir(above) and f"{os.path.realpath(above)}/".startswith(f"{top}/"):
         raise OSError(errno.EINVAL, "A directory cannot be copied into itself", target)
 
 
