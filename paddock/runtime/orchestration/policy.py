@@ -85,7 +85,7 @@ def warn_about_ungated_tools(spec: RuntimeSpec) -> None:
             "for tools ask for one: a Python tool without `approval` says 'never'. Give it "
             "approval='always' or 'never', or name it in the agent's tool_approvals",
             UserWarning,
-            stacklevel=2,
+            stacklevel=4,  # the line that calls `create_runtime`
         )
 
 

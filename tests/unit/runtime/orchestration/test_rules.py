@@ -13,6 +13,7 @@ from paddock import (
     ProposedCall,
     RuntimeSpec,
     ToolSpec,
+    create_runtime,
     define_coordinator,
     define_plan,
     define_runtime,
@@ -137,6 +138,19 @@ def test_a_tool_that_says_nothing_under_a_stricter_rule_is_warned_about_once() -
         warn_about_ungated_tools(team(agent))
         lenient = worker(tools=[silent()], approval={"tools": "never"})
         warn_about_ungated_tools(team(lenient, floor={"tools": "always"}))
+
+
+@pytest.mark.rows("F-13")
+def test_a_runtime_warns_when_it_is_made() -> None:
+    spec = define_runtime(
+        define_tenant("acme", "v1"),
+        agents=[worker(model="claude-x", tools=[silent().bind(lambda args, ctx: 1)])],
+        approval_policies={"tools": "always"},
+        providers={"anthropic": {}},
+    )
+    with pytest.warns(UserWarning, match="'silent' of agent 'worker' runs without") as warned:
+        create_runtime(spec)
+    assert [each.filename for each in warned] == [__file__]
 
 
 async def asks(agent: AgentSpec, tool: str, args: Any = None, **predicates: Any) -> bool:
