@@ -78,7 +78,11 @@ class Agent(AgentDefinition):
         return self._prompt.text
 
     def copy(
-        self, *, config: AgentConfig | None = None, registry: ToolRegistry | None = None
+        self,
+        *,
+        config: AgentConfig | None = None,
+        registry: ToolRegistry | None = None,
+        model: ModelClient | None = None,
     ) -> Self:
         """Return an agent with a registry of its own and otherwise equal, but for what is given.
 
@@ -88,6 +92,8 @@ class Agent(AgentDefinition):
         copied._registry = self._registry.copy() if registry is None else registry
         if config is not None:
             copied._config, copied._prompt = config, _SystemPrompt(config)
+        if model is not None:
+            copied._model = model
         return copied
 
     def replace(self, config: AgentConfig) -> Self:

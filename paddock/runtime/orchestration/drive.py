@@ -154,6 +154,7 @@ class Drive:
         session.approval_wait = True
         session.approval_timeout = team.approval_ttl
         session.max_agent_depth = MAX_DEPTH
+        session.auto_compact = team.interpreter(agent.name).steps  # others need the whole prompt
         return session
 
 

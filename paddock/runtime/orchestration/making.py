@@ -68,7 +68,7 @@ def make_runtime(
 ) -> Runtime:
     """See `create_runtime`."""
     spec = _as_spec(spec, backend=backend, sandbox=sandbox, limits=limits)
-    if data_environment is not None:
+    if data_environment:
         raise ValueError("data_environment is not built yet")
     check_providers(spec)
     _check_handlers(spec)

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from paddock.runtime.orchestration.spec import AgentSpec, RuntimeSpec, ToolApprovalPredicate
     from paddock.runtime.orchestration.store import TenantStore
     from paddock.runtime.tools.base import ToolHandler
-    from paddock.runtime.tools.registry import ToolRegistry
 
 __all__ = ["Team"]
 
@@ -67,12 +66,10 @@ class Team:
     predicates: Mapping[str, ToolApprovalPredicate]
     services: Mapping[str, Any]
     approval_ttl: float | None
-    _registries: dict[str, ToolRegistry] = field(init=False, default_factory=dict)
+    _agents: dict[str, Agent] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        for agent in self.spec.agents:
-            make = self.interpreter(agent.name).registry
-            self._registries[agent.name] = make(self._tools(agent))
+        self._agents.update({spec.name: self._make(spec) for spec in self.spec.agents})
 
     @property
     def runs(self) -> Runs:
@@ -85,16 +82,26 @@ class Team:
 
     def agent(self, name: str, run: TeamRun) -> Agent:
         """Return the agent `name`, for one run."""
-        spec = self.spec_of(name)
+        return self._agents[name].copy(model=self.interpreter(name).client(run))
+
+    def _make(self, spec: AgentSpec) -> Agent:
+        """Return the agent of `spec`, with its own tools and no others.
+
+        What the environment says of agents at a terminal does not apply to it.
+        """
         config = AgentConfig(
             system_prompt=_as_text(spec.system_prompt),
             model=model_of(spec)[1],
-            backend=self.sandboxes.recipe(name),
+            profile="readonly",
+            backend=self.sandboxes.recipe(spec.name),
+            base_url=None,
+            service_tier=None,
+            reasoning_effort=None,
             auto_approve=False,
             on_refusal="continue",
         )
-        agent = Agent(config, model=self.interpreter(name).client(run))
-        return agent.copy(registry=self._registries[name])
+        registry = self.interpreter(spec.name).registry(self._tools(spec))
+        return Agent(config).copy(registry=registry)
 
     def spec_of(self, name: str) -> AgentSpec:
         spec = self.spec.agent(name)

@@ -143,7 +143,7 @@ def test_what_is_missing_is_named() -> None:
         create_runtime(team(dynamic))
     create_runtime(team(dynamic), approval_predicates={"big": lambda args, ctx: True})
     with pytest.raises(ValueError, match="data_environment is not built yet"):
-        create_runtime(team(), data_environment={})
+        create_runtime(team(), data_environment={"tenant_id": "acme"})
     with pytest.raises(TypeError, match="event_hooks: 5 is not a function"):
         create_runtime(team(), event_hooks=[5])  # type: ignore[list-item]
 
