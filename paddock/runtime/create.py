@@ -87,7 +87,8 @@ def create_runtime(*args: Any, **given: Any) -> Any:
     - `approval_predicates`: functions by the ids that ``{"kind": "dynamic"}`` rules name.
     - `event_hooks`: called with a copy of each event before it is given out.
     - `store`: where plans, references, approvals, histories and runs are kept: ``memory:``,
-      ``sqlite:`` and the path of a file, or a `RuntimeStore`, which stays the caller's to close.
+      ``sqlite:`` and the path of a file, the URL of a PostgreSQL or Redis server, or a
+      `RuntimeStore`, which stays the caller's to close.
     - `approval_ttl`: seconds until an approval that nobody answers is rejected; None for never.
     - `backend`: makes the sandboxes of all agents that have none of their own; ``local`` where
       neither this nor the spec says one. `sandbox` says what shares one: ``thread``, ``agent`` or

@@ -169,9 +169,9 @@ def mariadb(require: Require) -> Iterator[MariaDB]:
     """A server where the tool has a user of its own; skips where there is no such program."""
     install, program = shutil.which("mariadb-install-db"), shutil.which("mariadbd")
     require("mariadb", install and program, "there is no mariadbd; install mariadb-server")
-    with _home() as home:
+    with short_home() as home:
         data = ["--no-defaults", f"--datadir={home / 'data'}"]
-        with _running(
+        with running(
             home,
             [str(install), *data, "--auth-root-authentication-method=normal", "--skip-test-db"],
             [
@@ -200,8 +200,8 @@ def postgresql(require: Require) -> Iterator[PostgreSQL]:
     initdb, program = _of_postgresql("initdb"), _of_postgresql("postgres")
     require("postgres", initdb and program, "there is no initdb; install postgresql")
     with (
-        _home() as home,
-        _running(
+        short_home() as home,
+        running(
             home,
             [str(initdb), "-D", "data", "-U", "admin", "--auth=trust", "--no-sync", "-E", "UTF8"],
             [str(program), "-D", "data", "-k", str(home), "-F", "-c", "listen_addresses="],
@@ -233,14 +233,14 @@ def _of_postgresql(program: str) -> Path | None:
 
 
 @contextlib.contextmanager
-def _home() -> Iterator[Path]:
+def short_home() -> Iterator[Path]:
     """A directory whose name is short enough for a socket's in it."""
     with tempfile.TemporaryDirectory(prefix="sql", dir="/tmp") as folder:
         yield Path(folder)
 
 
 @contextlib.contextmanager
-def _running(
+def running(
     home: Path, install: Sequence[str], serve: Sequence[str], *, ready: str, stop: signal.Signals
 ) -> Iterator[None]:
     """Install a server in `home` and run it until the block ends. It says that it is `ready`."""

@@ -30,12 +30,15 @@ __all__ = ["Collection", "TenantStore", "open_store"]
 
 T = TypeVar("T")
 
+_FORMS = "give 'memory:', 'sqlite:PATH', or the URL of a PostgreSQL or Redis server"
+
 
 def open_store(where: str) -> RuntimeStore:
-    """Return the store at `where`: ``memory:``, or ``sqlite:`` and the path of a file.
+    """Return the store at `where`. Nothing is made yet.
 
-    The path may be written as in a URL, ``sqlite:///var/team.db``; it is absolute then. Nothing
-    is made yet. Raises `ConfigError` for anything else.
+    `where` is ``memory:``, ``sqlite:`` and the path of a file, or the URL of a PostgreSQL or
+    Redis server. A path may be written as in a URL, ``sqlite:///var/team.db``; it is absolute
+    then. Raises `ConfigError` for anything else, and `MissingDependency`.
     """
     scheme, colon, rest = where.partition(":")
     match scheme, rest:
@@ -43,11 +46,17 @@ def open_store(where: str) -> RuntimeStore:
             return MemoryRuntimeStore()
         case "sqlite", path if path.strip("/"):
             return SqliteRuntimeStore(f"/{path.lstrip('/')}" if path.startswith("//") else path)
-        case (("postgres" | "postgresql" | "redis" | "rediss"), _):
-            raise ConfigError(f"store={scheme}:...: stores on {scheme} are not built yet")
+        case (("postgres" | "postgresql"), _):
+            from paddock.runtime.orchestration.stores.postgres import PostgresRuntimeStore
+
+            return PostgresRuntimeStore(where, ensure_schema=True)
+        case (("redis" | "rediss"), _):
+            from paddock.runtime.orchestration.stores.redis import RedisRuntimeStore
+
+            return RedisRuntimeStore(where)
         case _:  # what follows the scheme may have a password
             given = f"{scheme}:..." if colon else repr(where)
-            raise ConfigError(f"store={given}: give 'memory:' or 'sqlite:PATH'")
+            raise ConfigError(f"store={given}: {_FORMS}")
 
 
 class TenantStore:

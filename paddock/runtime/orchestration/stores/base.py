@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-__all__ = ["Rows", "RuntimeStore"]
+__all__ = ["Rows", "RuntimeStore", "from_bytes", "to_bytes"]
 
 T = TypeVar("T")
 
@@ -89,3 +89,13 @@ class RuntimeStore(ABC):
 
     async def aclose(self) -> None:  # noqa: B027 - memory and files have none
         """Let go of connections. Idempotent."""
+
+
+def to_bytes(text: str) -> bytes:
+    """Return `text` as databases take any: a model may write lone surrogates and zeros."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def from_bytes(data: bytes) -> str:
+    """Return what `to_bytes` was given."""
+    return data.decode("utf-8", "surrogatepass")

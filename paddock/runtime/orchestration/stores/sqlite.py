@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from paddock.errors import SessionError
 from paddock.runtime.approvals.stores import stamp_of
 from paddock.runtime.core.database import PrivateDatabase, use_wal
-from paddock.runtime.orchestration.stores.base import Rows, RuntimeStore
+from paddock.runtime.orchestration.stores.base import Rows, RuntimeStore, from_bytes, to_bytes
 
 if TYPE_CHECKING:
     import os
@@ -80,7 +80,7 @@ class SqliteRuntimeStore(RuntimeStore):
 
     def tenants(self) -> Sequence[str]:
         return self._database.transact(
-            lambda connection: [_text(tenant) for (tenant,) in connection.execute(_TENANTS)],
+            lambda connection: [from_bytes(tenant) for (tenant,) in connection.execute(_TENANTS)],
             writing=False,
         )
 
@@ -118,10 +118,10 @@ class _Database(PrivateDatabase):
 class _SqliteRows:
     def __init__(self, connection: sqlite3.Connection, tenant: str) -> None:
         self._connection = connection
-        self._tenant = _bytes(tenant)
+        self._tenant = to_bytes(tenant)
 
     def get(self, table: str, key: str) -> bytes | None:
-        row = self._connection.execute(_GET, (self._tenant, table, _bytes(key))).fetchone()
+        row = self._connection.execute(_GET, (self._tenant, table, to_bytes(key))).fetchone()
         return None if row is None else row[0]
 
     def all(
@@ -130,25 +130,16 @@ class _SqliteRows:
         if group is None:
             found = self._connection.execute(_ALL, (self._tenant, table, skip))
         else:
-            found = self._connection.execute(_GROUP, (self._tenant, table, _bytes(group), skip))
-        return [(_text(key), value) for key, value in found]
+            found = self._connection.execute(_GROUP, (self._tenant, table, to_bytes(group), skip))
+        return [(from_bytes(key), value) for key, value in found]
 
     def put(self, table: str, key: str, value: bytes, *, group: str = "") -> None:
-        row = (self._tenant, table, _bytes(key), _bytes(group), value)
+        row = (self._tenant, table, to_bytes(key), to_bytes(group), value)
         self._connection.execute(_PUT, row)
 
     def delete(self, table: str, key: str) -> None:
-        self._connection.execute(_DELETE, (self._tenant, table, _bytes(key)))
+        self._connection.execute(_DELETE, (self._tenant, table, to_bytes(key)))
 
     def is_elsewhere(self, table: str, key: str) -> bool:
-        row = (self._tenant, table, _bytes(key))
+        row = (self._tenant, table, to_bytes(key))
         return self._connection.execute(_ELSEWHERE, row).fetchone() is not None
-
-
-def _bytes(text: str) -> bytes:
-    """A model may write lone surrogates and zeros, which databases take for no text."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogatepass")

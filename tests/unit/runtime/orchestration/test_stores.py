@@ -267,14 +267,8 @@ class TestOpening:
         "where", ["", "memory", "sqlite:", "sqlite:/", "team.db", "mysql://u:secret@h/d"]
     )
     def test_another_one_is_refused(self, where: str) -> None:
-        with pytest.raises(ConfigError, match="give 'memory:' or 'sqlite:PATH'") as caught:
+        with pytest.raises(ConfigError, match="give 'memory:', 'sqlite:PATH', or") as caught:
             open_store(where)
-        assert "secret" not in str(caught.value)
-
-    @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "redis", "rediss"])
-    def test_stores_that_are_not_built_yet_say_so(self, scheme: str) -> None:
-        with pytest.raises(ConfigError, match=f"stores on {scheme} are not built yet") as caught:
-            open_store(f"{scheme}://u:secret@h/d")
         assert "secret" not in str(caught.value)
 
 
