@@ -182,6 +182,7 @@ def _is_call(entry: object) -> bool:
         isinstance(entry, Mapping)
         and entry.keys() <= {"tool", "args"}
         and isinstance(entry.get("tool"), str)
+        and isinstance(entry.get("args", {}), Mapping)
     )
 
 

@@ -201,7 +201,13 @@ async def test_a_script_goes_on_after_calls_that_fail() -> None:
 @pytest.mark.rows("F-21")
 async def test_a_prompt_that_is_no_script_is_answered_with_itself() -> None:
     runtime = create_runtime(team(), interpreter="scripted")
-    for prompt in ("Say hello.", "[1, 2]", '{"tool": 5}', '{"script": [{"args": {}}]}'):
+    for prompt in (
+        "Say hello.",
+        "[1, 2]",
+        '{"tool": 5}',
+        '{"script": [{"args": {}}]}',
+        '{"tool": "a", "args": 1}',
+    ):
         events = await read(runtime.run_specialist("worker", prompt))
         assert [each["text"] for each in of_type(events, "text")] == [prompt]
 
