@@ -65,8 +65,8 @@ class TeamRun:
     meter: UsageMeter
     ids: CallIds = field(default_factory=CallIds)
     results: dict[tuple[str, str], Any] = field(default_factory=dict)
-    thread_ends: bool = False
-    """Whether its thread has no other run, so that nothing of it is kept."""
+    keeps_sandboxes: bool = True
+    """Whether a runtime that keeps sandboxes keeps those of its thread for later runs."""
     is_resumed: bool = False
     asked: set[str] = field(default_factory=set)
     """The ids of the approvals that it waits for."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from paddock.runtime.core.cancellation import CancellationToken
     from paddock.runtime.orchestration.limits import Limits
     from paddock.runtime.orchestration.providers import ProviderModel
+    from paddock.runtime.orchestration.records import Run
     from paddock.runtime.orchestration.spec import AgentSpec, ReferenceSpec, RuntimeSpec
     from paddock.runtime.orchestration.stores.base import RuntimeStore
     from paddock.runtime.orchestration.stream import EventHook
@@ -116,7 +117,7 @@ class Runtime:
             f"there is no specialist {name!r}; there are {known}", "unknown_specialist"
         )
         run = self._run(uuid.uuid4().hex, thread_id or uuid.uuid4().hex, limits, token)
-        run.thread_ends = thread_id is None
+        run.keeps_sandboxes = thread_id is not None
         return self._stream(run, agent, prompt, told)
 
     async def create_reference(
@@ -168,7 +169,13 @@ class Runtime:
         """
         if self._is_closed:
             raise SessionError("the runtime is closed")
-        worker = ApprovalWorker(self._team, lambda run: self.query(None, run.thread_id, run.run_id))
+
+        def resumed(run: Run) -> EventStream:
+            again = self._run(run.run_id, run.thread_id, None, None)
+            again.keeps_sandboxes = False  # who prompts the thread next may be another process
+            return self._events(again, lambda: take_up(again))
+
+        worker = ApprovalWorker(self._team, resumed)
         await self._workers.run(worker.serve())
 
     async def end_sandboxes(self, thread_id: str) -> None:
@@ -239,7 +246,7 @@ class Runtime:
         assert task is not None, "async code runs in a task"
         self._active[task] = run.outlet
         try:
-            keep = self._is_entered and not run.thread_ends
+            keep = self._is_entered and run.keeps_sandboxes
             async with self._team.sandboxes.during_run(run.thread_id, keep=keep):
                 await work()
         except PaddockError:

@@ -42,8 +42,8 @@ class _Key(NamedTuple):
 class Sandboxes:
     """Makes a sandbox when a tool first needs it, and ends it with what it belongs to.
 
-    A sandbox of a thread, or of an agent in a thread, is there until a run ends that does not keep
-    it, or until it is released. That of a call ends with the call. Agents with the same recipe
+    A sandbox of a thread, or of an agent in a thread, ends with the last run there, or where a run
+    keeps it, when it is released. That of a call ends with the call. Agents with the same recipe
     share a sandbox, those with another one do not.
 
     Raises `ConfigError` for a backend that there is not.
@@ -60,6 +60,7 @@ class Sandboxes:
         }
         self._kept: dict[_Key, Keeper[Sandbox]] = {}
         self._runs: Counter[str] = Counter()
+        self._keeping: set[str] = set()
 
     def recipe(self, agent: str) -> Backend:
         """Return the recipe of the sandboxes of `agent`."""
@@ -67,16 +68,18 @@ class Sandboxes:
 
     @contextlib.asynccontextmanager
     async def during_run(self, thread_id: str, *, keep: bool) -> AsyncIterator[None]:
-        """Have a run in a thread. If it is the last there, its sandboxes end with the block unless
-        it says `keep`."""
+        """Have a run in a thread. The sandboxes of the thread end with its last run, unless this or
+        another run there says `keep`."""
         self._runs[thread_id] += 1
+        if keep:
+            self._keeping.add(thread_id)
         try:
             yield
         finally:
             self._runs[thread_id] -= 1
             if not self._runs[thread_id]:
                 del self._runs[thread_id]
-                if not keep:
+                if thread_id not in self._keeping:
                     await self.release(thread_id)
 
     async def release(self, thread_id: str) -> None:
@@ -86,6 +89,7 @@ class Sandboxes:
         """
         if self._runs[thread_id]:
             raise SessionError(f"a run goes on in the thread {thread_id!r}")
+        self._keeping.discard(thread_id)
         await finish(self._end([key for key in self._kept if key.thread_id == thread_id]))
 
     @contextlib.asynccontextmanager

@@ -144,6 +144,24 @@ async def test_a_sandbox_that_was_lost_is_made_again() -> None:
 
 
 @pytest.mark.rows("F-39")
+@pytest.mark.parametrize(
+    ("first", "second", "left"), [(False, False, 0), (True, False, 1), (False, True, 1)]
+)
+async def test_a_sandbox_is_kept_if_one_of_the_runs_of_its_thread_keeps_it(
+    first: bool, second: bool, left: int
+) -> None:
+    backend = CountingBackend()
+    sandboxes = Sandboxes(team(Used(), {}, {}, backend=backend))
+    for keep in (first, second):
+        run, used = sandboxes.during_run("t", keep=keep), sandboxes.during_call("one", "t")
+        async with run, used as access:
+            await access()
+    assert len(backend.live) == left
+    await sandboxes.release("t")
+    assert backend.live == []
+
+
+@pytest.mark.rows("F-39")
 async def test_calls_that_see_a_lost_sandbox_at_once_have_one_new_one() -> None:
     backend = CountingBackend()
     sandboxes = Sandboxes(team(Used(), {}, {}, backend=backend))
