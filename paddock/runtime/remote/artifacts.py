@@ -58,7 +58,7 @@ class Artifact:
     status: Status | None = None
     error: str | None = None
     names: tuple[str, str] = ("", "")
-    answer: asyncio.Future[tuple[str, str]] = field(repr=False, default_factory=asyncio.Future)
+    answer: asyncio.Future[tuple[str, str]] | None = field(repr=False, default=None)
 
     def told(self) -> dict[str, Any]:
         """Return what the metadata of the terminal message says of it."""
@@ -147,7 +147,7 @@ class Artifacts:
     ) -> bool:
         """Take an answer; False if nothing was asked for under these names."""
         artifact = self._asked.pop((message.filename, message.filepath), None)
-        if artifact is None or artifact.answer.done():
+        if artifact is None or artifact.answer is None or artifact.answer.done():
             return False
         self._answered_at = time.monotonic()
         if isinstance(message, ArtifactUploadFailedMessage):
@@ -185,6 +185,7 @@ class Artifacts:
         left = min(self._settings.ask_timeout, self._settings.asks_timeout - silence)
         if left <= 0:
             raise _Unanswered(f"the client answered nothing for {silence:.0f} s")
+        artifact.answer = asyncio.get_running_loop().create_future()
         artifact.names = self._names(artifact)
         self._asked[artifact.names] = artifact
         guess, _ = mimetypes.guess_type(artifact.relative_path)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pydantic
@@ -78,7 +78,6 @@ class CallSpec:
     idle_timeout: float | None = None
     assistant_timeout: float | None = None
     artifact_timeout: float | None = None
-    drain_timeout: float = field(default=DRAIN_TIMEOUT)
 
 
 class Call:
@@ -121,7 +120,7 @@ class Call:
         """Cancel the request and read on to its end, without callbacks."""
         if self._aborted_at is None:
             self.abort()
-        ends = time.monotonic() + self.spec.drain_timeout
+        ends = time.monotonic() + DRAIN_TIMEOUT
         while not stream.has_ended_well and (left := ends - time.monotonic()) > 0:
             with contextlib.suppress(StopAsyncIteration):
                 await stream.next(left)
@@ -152,7 +151,7 @@ class Call:
         """Return for how many seconds to wait for a message before something else is due."""
         now, limits = time.monotonic(), []
         if self._aborted_at is not None:
-            limits.append(self._aborted_at + self.spec.drain_timeout - now)
+            limits.append(self._aborted_at + DRAIN_TIMEOUT - now)
         elif self.spec.idle_timeout is not None:
             limits.append(heard + self.spec.idle_timeout - now)
         if self.spec.is_cancelled is not None:
@@ -162,7 +161,7 @@ class Call:
     def _check_time(self, heard: float) -> None:
         now, idle = time.monotonic(), self.spec.idle_timeout
         if self._aborted_at is not None:
-            if now - self._aborted_at >= self.spec.drain_timeout:
+            if now - self._aborted_at >= DRAIN_TIMEOUT:
                 self.is_clean = False
                 raise CancelledException(self.spec.cancelled)
         elif idle is not None and now - heard >= idle:

@@ -211,7 +211,7 @@ class Run:
         await asyncio.wait([self._step])
         if self._step.cancelled():
             told, metadata = cancelled(self._cancelled or None)
-            return _Failure(error=told, metadata=metadata)
+            return _Failure(error=told, metadata={**metadata, **self._given()})
         error = self._step.exception()
         if error is None:
             return self._step.result()  # type: ignore[no-any-return]
@@ -227,9 +227,11 @@ class Run:
         if by_handler and self._reported:
             told, reported = self._reported.pop()
             metadata = {**metadata, **bounded(reported)}
-        if self._agent_gave is not None:
-            metadata = {**metadata, "result": _told_result(self._agent_gave)}
-        return _Failure(error=told, metadata=metadata)
+        return _Failure(error=told, metadata={**metadata, **self._given()})
+
+    def _given(self) -> dict[str, Any]:
+        """Return what an error says of a result that the agent gave before it."""
+        return {} if self._agent_gave is None else {"result": _told_result(self._agent_gave)}
 
     async def _work(self) -> _Ending:
         request = self.request
@@ -306,6 +308,8 @@ class Run:
     async def _after(self, ending: _Ending) -> _Ending:
         """Bring artifacts out; that the client cancels now is how the run ends."""
         self._may_ask, self._cancelled = False, None
+        if isinstance(ending, _Result):
+            self._agent_gave = ending.outcome  # which is told, whatever happens from here on
         return await self._outcome(self._bring_out(ending))
 
     async def _bring_out(self, ending: _Ending) -> _Ending:
@@ -315,8 +319,7 @@ class Run:
         if self.request.artifacts_required and missing and not isinstance(ending, _Failure):
             first = missing[0]
             told = f"artifact {first.relative_path} did not arrive: {first.status}, {first.error}"
-            result = {"result": _told_result(ending.outcome)} if isinstance(ending, _Result) else {}
-            return _Failure(error=told, metadata={"code": "artifacts_missing", **result})
+            return _Failure(error=told, metadata={"code": "artifacts_missing", **self._given()})
         return ending
 
     def _end(self, ending: _Ending) -> None:

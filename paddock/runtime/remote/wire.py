@@ -49,6 +49,8 @@ MAX_FRAME_STRANGER = 1024 * 1024
 closes its connection, and the result is lost."""
 MAX_FRAME_OURS = 64 * 1024 * 1024
 """Bytes of a frame to a client that negotiated, at most."""
+NUMBERING = 256
+"""Bytes that a frame's number and the id of its run take."""
 MAX_PROBLEMS = 5
 """Of one frame that are named; the first ones are what matters."""
 
@@ -178,7 +180,8 @@ class Peer:
 
     def takes(self, text: str) -> bool:
         """Whether a frame is small enough."""
-        return len(text) * 3 <= self.max_frame or len(text.encode()) <= self.max_frame
+        most = self.max_frame - NUMBERING if self.negotiated else self.max_frame
+        return len(text) * 4 <= most or len(text.encode()) <= most
 
 
 def encode(frame: Mapping[str, Any]) -> str:

@@ -1,0 +1,457 @@
+"""The client: its two surfaces, its errors, and what it leaves behind on a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_sockets
+
+from paddock.runtime.remote import calls
+from paddock.runtime.remote.client import RuntimeUseClient
+from paddock.runtime.remote.messages import (
+    ArtifactUploadResult,
+    CommandInterface,
+    InvocationMessage,
+    ResultMessageInterface,
+    StructuredOutputResult,
+    TextResult,
+)
+from paddock.runtime.remote.options import (
+    AgentRuntimeError,
+    CancelledException,
+    ExecuteCommandsOptions,
+    QueryOptions,
+)
+from tests.unit.runtime.remote.lab import Lab
+from tests.unit.runtime.remote.talking import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from paddock.runtime.remote.messages import (
+        ArtifactUploadRequestMessageInterface,
+        AssistantMessageInterface,
+        ErrorMessageInterface,
+    )
+    from tests.unit.runtime.remote.conftest import Serve
+    from tests.unit.runtime.remote.store import Store
+
+
+def options(**more: Any) -> QueryOptions:
+    return QueryOptions("s", "m", **({"timeout": PATIENCE} | more))
+
+
+def asks(prompt: str, **more: Any) -> InvocationMessage:
+    """As the document does."""
+    return InvocationMessage(
+        message_type="invocation_message",
+        source_id="my-run-001",
+        model="gpt-4.1",
+        system_prompt="You are a helpful assistant.",
+        user_prompt=prompt,
+        **more,
+    )
+
+
+async def ignore(_: Any) -> None:
+    """A callback."""
+
+
+@contextlib.asynccontextmanager
+async def stranger(
+    talk: Callable[[ServerConnection], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """A server that is not ours."""
+
+    async def quietly(socket: ServerConnection) -> None:
+        with contextlib.suppress(Exception):
+            await talk(socket)
+
+    async with serve_sockets(quietly, "127.0.0.1", 0) as server:
+        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+
+
+# ------------------------------------------------------------------- the document's surface
+
+
+@pytest.mark.rows("U-1")
+def test_a_client_needs_a_url_or_a_transport() -> None:
+    with pytest.raises(ValueError, match="Either ws_url or transport must be provided"):
+        RuntimeUseClient()
+
+
+@pytest.mark.rows("U-1", "U-16")
+async def test_a_transport_takes_precedence() -> None:
+    async def transport(
+        send_queue: asyncio.Queue[dict[str, Any]],
+    ) -> AsyncGenerator[dict[str, Any]]:
+        request = await send_queue.get()
+        yield {"message_type": "assistant_message", "text_blocks": ["hi"]}
+        text = {"type": "text", "text": request["user_prompt"]}
+        yield {"message_type": "result_message", "data": text}
+
+    client = RuntimeUseClient("ws://127.0.0.1:1", transport)
+    assert (await client.query("mine", options())).data == TextResult(text="mine")
+    with pytest.raises(TypeError, match="does not support persistent sessions"):
+        async with client.session():
+            pass
+
+
+@pytest.mark.rows("U-2", "U-5", "U-6")
+async def test_invoke_gives_everything_to_callbacks(serve: Serve) -> None:
+    class Mine(ResultMessageInterface):
+        custom_score: float | None = None
+
+    results: list[Mine] = []
+    said: list[str] = []
+
+    async def on_result(result: Mine) -> None:
+        results.append(result)
+
+    async def on_assistant(message: AssistantMessageInterface) -> None:
+        said.extend(message.text_blocks)
+
+    async with serve() as server:
+        client = RuntimeUseClient(ws_url=server.url)
+        await client.invoke(
+            invocation=asks('STRUCTURED:{"success": true}'),
+            on_result_message=on_result,
+            result_message_cls=Mine,
+        )
+        await client.invoke(asks("STREAM:2"), on_result, Mine, on_assistant_message=on_assistant)
+    assert results[0].structured_output == {"success": True}
+    assert results[0].data == StructuredOutputResult(structured_output={"success": True})
+    assert results[0].custom_score is None
+    assert results[1].structured_output == {}
+    assert said == ["message 1 of 2", "message 2 of 2"]
+
+
+@pytest.mark.rows("U-2")
+async def test_an_error_is_given_to_its_callback_or_logged(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors: list[str] = []
+
+    async def on_error(message: ErrorMessageInterface) -> None:
+        errors.append(message.error)
+
+    async with serve() as server:
+        client = RuntimeUseClient(server.url)
+        prompt = asks("THROW:it broke")
+        await client.invoke(prompt, ignore, ResultMessageInterface, on_error_message=on_error)
+        await client.invoke(prompt, ignore, ResultMessageInterface)
+    assert errors == ["it broke"]
+    assert "error from the runtime: it broke" in caplog.text
+
+
+@pytest.mark.rows("U-2", "N-1")
+async def test_a_stream_without_an_end_is_logged_and_returns(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def talk(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(json.dumps({"message_type": "strange_message"}))
+        await socket.send("not json")
+
+    async with stranger(talk) as url:
+        client = RuntimeUseClient(url)
+        await client.invoke(asks("x"), ignore, ResultMessageInterface, timeout=PATIENCE)
+        with pytest.raises(AgentRuntimeError, match="No result message received"):
+            await client.query("x", options())
+    assert "ended without a result" in caplog.text
+    assert "unknown type from the runtime: strange_message" in caplog.text
+
+
+@pytest.mark.rows("U-2")
+async def test_invoke_ends_at_the_terminal_message_of_a_server_that_stays() -> None:
+    async def talk(socket: ServerConnection) -> None:
+        await socket.recv()
+        data = {"type": "text", "text": "t"}
+        await socket.send(json.dumps({"message_type": "result_message", "data": data}))
+        await socket.wait_closed()
+
+    async with stranger(talk) as url:
+        await RuntimeUseClient(url).invoke(
+            asks("x"), ignore, ResultMessageInterface, timeout=PATIENCE
+        )
+
+
+@pytest.mark.rows("U-2", "U-15", "N-3")
+async def test_invoke_times_out_and_cancels_inside(serve: Serve) -> None:
+    lab = Lab()
+    async with serve(lab) as server:
+        with pytest.raises(TimeoutError):
+            await RuntimeUseClient(server.url).invoke(
+                asks("SLOW:600000"), ignore, ResultMessageInterface, timeout=0.2
+            )
+        assert all(run.ended for run in server._runs.values())
+
+
+@pytest.mark.rows("U-3", "N-3")
+async def test_is_cancelled_is_asked_while_nothing_comes(serve: Serve) -> None:
+    lab = Lab()
+
+    async def is_cancelled() -> bool:
+        return lab.started.is_set()
+
+    async with serve(lab) as server:
+        with pytest.raises(CancelledException, match="Invocation was cancelled"):
+            async with asyncio.timeout(PATIENCE):
+                await RuntimeUseClient(server.url).invoke(
+                    asks("SLOW:600000"), ignore, ResultMessageInterface, is_cancelled=is_cancelled
+                )
+        assert all(run.ended for run in server._runs.values())
+
+
+@pytest.mark.rows("U-4")
+@pytest.mark.parametrize("as_tuple", [True, False])
+async def test_an_artifact_goes_where_the_callback_says(
+    as_tuple: bool, serve: Serve, store: Store, tmp_path: Path
+) -> None:
+    async def where(request: ArtifactUploadRequestMessageInterface) -> Any:
+        url = f"{store.url}/{request.filename}"
+        if as_tuple:
+            return url, "text/x"
+        return ArtifactUploadResult(presigned_url=url, content_type="text/x")
+
+    async with serve() as server:
+        await RuntimeUseClient(server.url).invoke(
+            asks(f"WRITE:{tmp_path}/art/a.txt|hello|0", artifacts_dir=str(tmp_path / "art")),
+            ignore,
+            ResultMessageInterface,
+            on_artifact_upload_request=where,
+        )
+    assert [(put.path, put.data, put.content_type) for put in store.puts] == [
+        ("/a.txt", b"hello", "text/x")
+    ]
+
+
+@pytest.mark.rows("U-7", "U-31")
+async def test_what_is_sent_old_servers_understand() -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def talk(socket: ServerConnection) -> None:
+        async for text in socket:
+            sent.append(json.loads(text))
+            data = {"type": "text", "text": "t"}
+            await socket.send(json.dumps({"message_type": "result_message", "data": data}))
+
+    async with stranger(talk) as url:
+        client = RuntimeUseClient(url)
+        one = {"on_artifact_upload_request": ignore}
+        await client.query("x", options(artifacts_dirs=["/a"], **one))
+        await client.query("x", options(artifacts_dirs=["/a", "/b"], **one))
+        await client.query("x", options())
+    assert [(frame["artifacts_dir"], frame["artifacts_dirs"]) for frame in sent] == [
+        ("/a", ["/a"]),
+        (None, ["/a", "/b"]),
+        (None, None),
+    ]
+    assert {frame["message_type"] for frame in sent} == {"invocation_message"}
+
+
+# ---------------------------------------------------------------------- the later surface
+
+
+@pytest.mark.rows("U-10")
+async def test_an_error_has_its_metadata_in_its_text() -> None:
+    error = AgentRuntimeError("broke", {"b": 1, "a": [2]})
+    assert str(error) == 'broke\nmetadata: {"a": [2], "b": 1}'
+    assert str(AgentRuntimeError("broke")) == "broke"
+
+
+@pytest.mark.rows("U-11")
+def test_folders_and_their_callback_are_given_together() -> None:
+    text = "artifacts_dirs and on_artifact_upload_request must be specified together"
+    given: list[dict[str, Any]] = [
+        {"artifacts_dirs": ["/a"]},
+        {"on_artifact_upload_request": ignore},
+    ]
+    for wrong in given:
+        with pytest.raises(ValueError, match=text):
+            QueryOptions("s", "m", **wrong)
+        with pytest.raises(ValueError, match=text):
+            ExecuteCommandsOptions(**wrong)
+    QueryOptions("s", "m", artifacts_dirs=[])
+
+
+@pytest.mark.rows("U-13", "U-14", "U-15", "N-3")
+async def test_no_call_of_a_session_gets_what_another_one_left(serve: Serve) -> None:
+    async def hang(_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def fail(_: Any) -> None:
+        raise KeyError("mine")
+
+    lab = Lab()
+    async with serve(lab) as server, RuntimeUseClient(server.url).session() as session:
+        with pytest.raises(TimeoutError):
+            await session.query("SLOW:600000", options(timeout=0.1))
+        with pytest.raises(AgentRuntimeError, match="No message received"):
+            await session.query("SLOW:600000", options(idle_timeout=0.1))
+        with pytest.raises(AgentRuntimeError, match="on_assistant_message callback timed out"):
+            await session.query(
+                "SAY_AND_WAIT:600000",
+                options(on_assistant_message=hang, assistant_callback_timeout=0.1),
+            )
+        with pytest.raises(KeyError, match="mine"):
+            await session.query("SAY_AND_WAIT:600000", options(on_assistant_message=fail))
+        lab.started.clear()
+        calling = asyncio.create_task(session.query("SLOW:600000", options()))
+        await lab.started.wait()
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+        lab.started.clear()
+        calling = asyncio.create_task(session.query("SLOW:600000", options()))
+        await lab.started.wait()
+        session.abort()
+        with pytest.raises(CancelledException, match="Query was cancelled"):
+            await calling
+        assert (await session.query("ECHO:mine", options())).data == TextResult(text="mine")
+
+
+@pytest.mark.rows("U-13")
+async def test_calls_of_a_session_wait_for_each_other(serve: Serve) -> None:
+    async with serve() as server, RuntimeUseClient(server.url).session() as session:
+        results = await asyncio.gather(
+            session.query("SLOW:100", options()),
+            session.query("ECHO:two", options()),
+            session.execute_commands(
+                [CommandInterface(command="echo 3")], ExecuteCommandsOptions()
+            ),
+        )
+    assert [results[0].data, results[1].data] == [
+        TextResult(text="slow done"),
+        TextResult(text="two"),
+    ]
+    assert results[2].results[0].stdout == "3\n"
+
+
+@pytest.mark.rows("U-14")
+async def test_an_abort_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session's connection is opened again for the next call."""
+    connections = 0
+
+    async def talk(socket: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        async for text in socket:
+            frame = json.loads(text)
+            if frame.get("user_prompt") == "answer":
+                data = {"type": "text", "text": "answered"}
+                await socket.send(json.dumps({"message_type": "result_message", "data": data}))
+            elif frame["message_type"] == "end_session_message":
+                confirm = {"message_type": "end_session_confirm_message"}
+                await socket.send(json.dumps(confirm))
+            else:
+                started.set()
+
+    started = asyncio.Event()
+    monkeypatch.setattr(calls, "DRAIN_TIMEOUT", 0.1)
+    async with stranger(talk) as url, RuntimeUseClient(url).session() as session:
+        calling = asyncio.create_task(session.query("x", options()))
+        await started.wait()
+        session.abort()
+        with pytest.raises(CancelledException):
+            async with asyncio.timeout(PATIENCE):
+                await calling
+        answered = await session.query("answer", options())
+        assert answered.data == TextResult(text="answered")
+    assert connections == 2
+
+
+@pytest.mark.rows("N-21")
+async def test_abort_reaches_every_call_or_the_one_that_is_named(serve: Serve) -> None:
+    async with serve() as server:
+        client = RuntimeUseClient(server.url)
+        said = [asyncio.Event(), asyncio.Event(), asyncio.Event()]
+
+        def call(number: int) -> asyncio.Task[Any]:
+            async def on_assistant(_: Any) -> None:
+                said[number].set()
+
+            return asyncio.create_task(
+                client.query("SAY_AND_WAIT:600000", options(on_assistant_message=on_assistant))
+            )
+
+        calling = [call(number) for number in range(3)]
+        for each in said:
+            await each.wait()
+        client.abort(calling[1])
+        with pytest.raises(CancelledException):
+            await calling[1]
+        assert not calling[0].done()
+        client.abort()
+        for each_call in (calling[0], calling[2]):
+            with pytest.raises(CancelledException):
+                await each_call
+
+
+@pytest.mark.rows("U-15")
+async def test_a_callback_for_artifacts_that_hangs_or_fails_is_told(
+    serve: Serve, tmp_path: Path
+) -> None:
+    folder = str(tmp_path / "art")
+
+    async def hang(_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async def fail(_: Any) -> Any:
+        raise KeyError("mine")
+
+    async with serve() as server, RuntimeUseClient(server.url).session() as session:
+        with pytest.raises(AgentRuntimeError) as caught:
+            await session.query(
+                f"WRITE:{folder}/a|x|0",
+                options(
+                    artifacts_dirs=[folder],
+                    on_artifact_upload_request=hang,
+                    artifact_upload_callback_timeout=0.1,
+                ),
+            )
+        assert caught.value.metadata == {
+            "timeout_type": "artifact_upload_callback_timeout",
+            "timeout": 0.1,
+            "filename": "a",
+            "filepath": f"{folder}/a",
+        }
+        with pytest.raises(KeyError):
+            await session.query(
+                f"WRITE:{folder}/b|x|0",
+                options(artifacts_dirs=[folder], on_artifact_upload_request=fail),
+            )
+        assert (await session.query("ECHO:on", options())).data == TextResult(text="on")
+
+
+async def test_a_callback_may_be_a_plain_function_that_blocks(serve: Serve) -> None:
+    said: list[str] = []
+
+    def on_assistant(message: Any) -> None:
+        said.extend(message.text_blocks)
+
+    async with serve() as server:
+        client = RuntimeUseClient(server.url)
+        await client.query("STREAM:2", options(on_assistant_message=on_assistant))
+    assert said == ["message 1 of 2", "message 2 of 2"]
+
+
+@pytest.mark.rows("U-16", "N-9")
+async def test_a_large_result_arrives(serve: Serve) -> None:
+    async with serve() as server:
+        result = await RuntimeUseClient(server.url).query("BIG:3000000", options())
+    assert isinstance(result.data, TextResult)
+    assert len(result.data.text) == 3_000_000
+
+
+async def test_a_server_that_is_not_there_is_an_error_at_once(serve: Serve) -> None:
+    async with serve() as server:
+        url = server.url
+    with pytest.raises(OSError, match=r"Connect call failed|refused"):
+        await RuntimeUseClient(url).query("x", options())
