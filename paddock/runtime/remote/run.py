@@ -39,6 +39,7 @@ from paddock.runtime.remote.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from paddock.runtime.remote.framelog import FrameLog
     from paddock.runtime.remote.settings import ServerSettings
     from paddock.runtime.remote.wire import Peer
     from paddock.runtime.remote.workplace import Workplace
@@ -99,6 +100,7 @@ class Run:
         workplace: Workplace,
         settings: ServerSettings,
         save: Callable[[str], str],
+        keep: Callable[[str, FrameLog], None],
     ) -> None:
         self.id = run_id
         self.request = request
@@ -126,6 +128,7 @@ class Run:
         self._uses_sandbox = uses_sandbox
         self._workplace = workplace
         self._settings = settings
+        self._keep = keep
         self._room = asyncio.Event()
         self._began = time.monotonic()
         self._step: asyncio.Task[Any] | None = None
@@ -140,12 +143,13 @@ class Run:
         self._task = asyncio.create_task(self._execute())
 
     async def wait(self) -> None:
-        """Wait until the terminal message is among the frames."""
+        """Wait until the terminal message is among the frames, and kept."""
         if self._task is not None:
             await asyncio.wait([self._task])
 
     @property
     def ended(self) -> bool:
+        """Whether the terminal message is among the frames."""
         return self.frames.ended
 
     def cancel(self, code: str = "", *, bring_out: bool = False) -> None:
@@ -195,6 +199,8 @@ class Run:
         finally:
             await cancel(beating)
         self._end(ending)
+        if self.frames.peer.negotiated:
+            await asyncio.to_thread(self._keep, self.id, self.frames.log)
 
     async def _beat(self) -> None:
         if self.frames.peer.negotiated:

@@ -173,6 +173,7 @@ class RuntimeServer(AsyncResource):
             workplace=self._workplace,
             settings=self.settings,
             save=self._endings.save_text,
+            keep=self._endings.save,
         )
         self._runs[run_id] = run
         run.start()
@@ -183,7 +184,6 @@ class RuntimeServer(AsyncResource):
         """Keep a run until it has ended, and its client has had time to come back for the end."""
         await run.wait()
         if run.frames.peer.negotiated:
-            await asyncio.to_thread(self._endings.save, run.id, run.frames.log)
             await asyncio.sleep(self.settings.resume_grace)
         self._runs.pop(run.id, None)
         self._waits.pop(run.id, None)
@@ -224,7 +224,7 @@ class RuntimeServer(AsyncResource):
         await asyncio.to_thread(self._endings.close)
 
     async def _end_runs(self) -> None:
-        active = [run for run in self._runs.values() if not run.ended]
+        active = list(self._runs.values())
         if not active:
             return
         waits = [asyncio.create_task(run.wait()) for run in active]
