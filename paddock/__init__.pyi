@@ -316,6 +316,7 @@ from .runtime.tools.function import (
     FunctionTool as FunctionTool,
     tool as tool,
 )
+from .runtime.tools.mcp.config import McpServer as McpServer
 from .runtime.tools.registry import ToolRegistry as ToolRegistry
 from .runtime.tools.search import (
     GlobHandler as GlobHandler,

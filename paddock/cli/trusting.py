@@ -180,10 +180,19 @@ def is_own(path: Path) -> bool:
 
 def _unfenced_setup(config: AgentConfig, isolation: str | None) -> Iterator[Wish]:
     recipe = config.backend
-    if isinstance(recipe, str) or not recipe.setup:
+    if isinstance(recipe, str):
+        unfenced = recipe == "local" and requested(None) == "none"
+        setup: Sequence[str] = ()
+    else:
+        unfenced, setup = runs_unfenced(recipe), recipe.setup
+    if not (isolation == "none" or (isolation is None and unfenced)):
         return
-    if isolation == "none" or (isolation is None and runs_unfenced(recipe)):
-        yield Wish(key="backend.setup", value="; ".join(recipe.setup), meaning=UNFENCED)
+    if setup:
+        yield Wish(key="backend.setup", value="; ".join(setup), meaning=UNFENCED)
+    for server in config.servers:
+        if server.command is not None and server.where == "sandbox":
+            command = shlex.join(server.command)
+            yield Wish(key=f"{server.place}.command", value=command, meaning=UNFENCED)
 
 
 def _ask(path: Path, found: Sequence[Wish]) -> bool:

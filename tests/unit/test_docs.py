@@ -43,6 +43,7 @@ def load_databases(path: Path) -> None:
 
 LOADERS: dict[str, Callable[[Path], object]] = {
     "data-tools.md": load_databases,
+    "mcp.md": load_agent,
     "models.md": ScriptedModel.from_file,
     "observability.md": ObservabilityConfig.from_file,
     "profiles.md": load_profile,

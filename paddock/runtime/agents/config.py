@@ -11,7 +11,7 @@ import difflib
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,6 +24,7 @@ from paddock.runtime.core.response_format import answer_format, is_model
 from paddock.runtime.core.subagent import AgentDefinition
 from paddock.runtime.core.text import clean_text
 from paddock.runtime.models import WIRES
+from paddock.runtime.tools.mcp.config import McpServer, parse_mcp_servers
 
 if TYPE_CHECKING:
     from paddock.backends.base import Backend
@@ -53,6 +54,7 @@ _FILE_TYPES: Mapping[str, tuple[type, ...]] = {
     "context_window": (int,),
     "response_format": (Mapping,),
     "databases": (Mapping,),
+    "mcp_servers": (list,),
     **OPTION_TYPES,
     "auto_approve": (bool,),
     "on_refusal": (str,),
@@ -68,7 +70,7 @@ _TYPE_NAMES: Mapping[type, str] = {
     list: "a list",
 }
 _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
-_NEVER_NONE = frozenset({"vars", "model", "backend", "auto_approve", "secrets"})
+_NEVER_NONE = frozenset({"vars", "model", "backend", "auto_approve", "secrets", "mcp_servers"})
 
 
 def _env(name: str) -> str | None:
@@ -95,6 +97,8 @@ class AgentConfig(AgentDefinition, ModelOptions):
       or a format as OpenAI takes it. See `RunResult.output`.
     - `databases`: those that the tools may use, by name, as they stand in the file. No repr
       shows them, and a password is written to a file only as ``${NAME}``.
+    - `mcp_servers`: MCP servers whose tools the agent has, as ``SERVER__TOOL``: each an
+      `McpServer`, or a mapping of its fields.
     - `temperature`, `top_p`, `max_tokens`, `seed`, `stop`, `tool_choice` (``auto``, ``none``,
       ``required`` or the name of a tool, until one was called) and `parallel_tool_calls`: sent to
       the model if they are set; `extra_body` and `extra_headers` too, as they are.
@@ -133,6 +137,7 @@ class AgentConfig(AgentDefinition, ModelOptions):
     context_window: int | None = None
     response_format: Mapping[str, Any] | type[Any] | None = None
     databases: Mapping[str, Any] | None = field(default=None, repr=False)
+    mcp_servers: Sequence[McpServer | Mapping[str, Any]] = ()
     auto_approve: bool = True
     on_refusal: OnRefusal | None = None
     secrets: Mapping[str, str] = field(default_factory=Secrets, repr=False)
@@ -144,6 +149,7 @@ class AgentConfig(AgentDefinition, ModelOptions):
             object.__setattr__(self, name, getattr(self, name) or None)
         object.__setattr__(self, "vars", _texts(self.vars))
         object.__setattr__(self, "secrets", Secrets(self.secrets))
+        object.__setattr__(self, "mcp_servers", parse_mcp_servers(self.mcp_servers))
         if self.context_window is not None and self.context_window < 0:
             raise ConfigError(f"context_window: {self.context_window} is not a number of tokens")
         given = self.response_format
@@ -152,6 +158,11 @@ class AgentConfig(AgentDefinition, ModelOptions):
         check_on_refusal(self.on_refusal)
         if self.wire not in (None, *WIRES):
             raise ConfigError(f"wire: {self.wire!r} is not one of {', '.join(WIRES)}")
+
+    @property
+    def servers(self) -> tuple[McpServer, ...]:
+        """Its `mcp_servers`, all of them as `McpServer`."""
+        return parse_mcp_servers(self.mcp_servers)
 
     @property
     def backend_name(self) -> str:
@@ -321,6 +332,8 @@ def _field(name: str, value: Any, place: str) -> Any:
         return read_recipe(value, source=place)
     if name == "vars" and isinstance(value, Mapping):
         return _texts(value, f"{place}: vars")
+    if name == "mcp_servers":
+        return parse_mcp_servers(value, source=f"{place}: ")
     return value
 
 
@@ -377,7 +390,7 @@ def _is_written(config: AgentConfig, name: str) -> bool:
     if value is None:
         default = type(config).__dataclass_fields__[name].default_factory
         return callable(default) and default() is not None
-    return bool(value != {})
+    return value not in ({}, ())
 
 
 def _written(name: str, value: Any) -> Any:
@@ -389,6 +402,8 @@ def _written(name: str, value: Any) -> Any:
         return _plain(write_recipe(value), name)
     if name == "databases" and isinstance(value, Mapping):
         value = {n: _discreet(each, f"{name}.{n}") for n, each in value.items()}
+    if name == "mcp_servers":
+        value = [server.to_dict() for server in value]
     return _plain(value.to_dict() if isinstance(value, PermissionProfile) else value, name)
 
 
@@ -413,6 +428,8 @@ def _instead(name: str, value: Any, error: ConfigError) -> Any:
             return _plain(kept, name)
     if isinstance(value, Backend):
         return clean_text(f"{value.name} ({error})")
+    if name == "mcp_servers":
+        return [_plain(server.to_dict(partial=True), name) for server in value]
     if isinstance(value, type) and (wanted := answer_format(value)) is not None:
         return wanted.wire  # a model's schema, without its class
     return clean_text(value) if isinstance(value, str) else None

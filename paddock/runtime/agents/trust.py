@@ -11,11 +11,13 @@ import dataclasses
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock.image import Image
+from paddock.runtime.tools.mcp.config import parse_mcp_servers
 
 if TYPE_CHECKING:
     from paddock.backends.base import Backend
@@ -76,6 +78,11 @@ _KNOWN_FIELDS: Mapping[str, str] = {
 }
 
 
+_ELSEWHERE = "a server that this machine connects to, and that is sent what the agent says"
+_ON_THE_HOST = "a program that runs as you, outside of the sandbox"
+_VARIABLES = "variables of your environment that a server gets"
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """A key of a file that needs trust, with its value as text, and what it decides."""
@@ -97,6 +104,8 @@ def wishes(
     for key, value in document.items():
         if key == "backend" and isinstance(value, Mapping):
             found += _of_recipe(value, backend, folder)
+        elif key == "mcp_servers":
+            found += _of_servers(value)
         elif key in known and value not in (None, [], {}) and not _is_free(key, value, folder):
             found.append(_wish(key, value, _KNOWN_KEYS))
     return found
@@ -158,6 +167,18 @@ def _is_free_field(key: str, value: Any, backend: Backend | str, folder: Path) -
             return all(_is_within(path, folder) for path in _image_paths(backend))
         case _:
             return value in _FREE_VALUES.get(key, ())
+
+
+def _of_servers(document: Any) -> Iterator[Wish]:
+    for server in parse_mcp_servers(document):
+        place = f"mcp_servers.{server.name}"
+        if server.url is not None:
+            yield Wish(key=f"{place}.url", value=server.url, meaning=_ELSEWHERE)
+        if server.where == "host":
+            command = shlex.join(server.command or ())
+            yield Wish(key=f"{place}.command", value=command, meaning=_ON_THE_HOST)
+        if names := server.references:
+            yield Wish(key=place, value=", ".join(names), meaning=_VARIABLES)
 
 
 def _image_paths(backend: Backend | str) -> list[Path]:

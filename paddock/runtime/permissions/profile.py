@@ -41,6 +41,9 @@ DANGEROUS_PATTERNS: Final = (
     "TRUNCATE", "DELETE FROM", "> /dev/", ":(){ :|:& };:", "mkfs", "dd if=",
 )  # fmt: skip
 
+MCP_MARK: Final = "__"
+"""Between the name of an MCP server and that of its tool. Nobody here knows what that does."""
+
 _FILE_TOOLS = frozenset({"read", "write", "edit", "list", "glob", "grep", "read_excel"})
 _WRITING_TOOLS = frozenset({"write", "edit"})
 _HARMLESS_DEVICES = re.compile(r"> ?/dev/(?:null|stdout|stderr|tty)(?![\w/])")
@@ -175,13 +178,15 @@ class PermissionProfile:
 
         ``all`` asks for every call and ``none`` for no call. ``granular`` asks for
         `required_tools`, for a dangerous pattern in the arguments, and for a write
-        to a protected file. ``dangerous`` asks for these and for `DANGEROUS_TOOLS`.
+        to a protected file. ``dangerous`` asks for these, for `DANGEROUS_TOOLS` and for tools of
+        MCP servers.
         """
         if self.approval is ApprovalMode.NONE:
             return False
         if self.approval is ApprovalMode.ALL or tool_name in self.required_tools:
             return True
-        if self.approval is ApprovalMode.DANGEROUS and tool_name in DANGEROUS_TOOLS:
+        is_dangerous = tool_name in DANGEROUS_TOOLS or MCP_MARK in tool_name
+        if self.approval is ApprovalMode.DANGEROUS and is_dangerous:
             return True
         if tool_name in _FILE_TOOLS:  # their text is data; only where it goes matters
             return tool_name in _WRITING_TOOLS and _writes_protected(arguments)

@@ -113,6 +113,7 @@ class SessionParts:
         # A prompt file may take seconds to render, and a format imports what checks answers.
         request, wanted = await asyncio.to_thread(self._asked)
         client = await self.resources.connect()
+        await self.resources.connect_mcp_servers()
         return LoopSpec(
             client=RedactingModelClient(client, out.redactor) if out.redactor else client,
             request=request,
@@ -135,7 +136,7 @@ class SessionParts:
         """Return the rules for tool calls now; they may change in the middle of a run."""
         agent, settings = self.agent(), self.settings
         own = Rules(
-            registry=agent.registry,
+            registry=self.resources.with_mcp_tools(agent.registry),
             callback=settings.approval_callback,
             auto_approve=agent.config.auto_approve,
             backend=agent.config.backend_name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from paddock.runtime.agents.secret_scope import SecretScope
 from paddock.runtime.core.keeper import Keeper
 from paddock.runtime.session.provisioning import provision
+from paddock.runtime.session.servers import SessionServers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from paddock.runtime.agents.agent import Agent
     from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.core.model import ModelClient
+    from paddock.runtime.tools.registry import ToolRegistry
     from paddock.sandbox import Sandbox
 
 __all__ = ["ResourceOwner", "SessionResources"]
@@ -57,12 +60,23 @@ class SessionResources:
         self._own_sandbox: Keeper[Sandbox] = Keeper(making, name="sandbox")
         self.sandbox = self._own_sandbox if sandbox is None else sandbox
         self._stale: set[Keeper[Any]] = set()
+        self._mcp = SessionServers(scope, self.get_sandbox)
+        weakref.finalize(owner, self._mcp.release).atexit = False
         for keeper in (self._client, self._own_sandbox):
             # Only a word to the task that owns the thing; that one closes it.
             weakref.finalize(owner, keeper.release).atexit = False
 
     async def connect(self) -> ModelClient:
         return self.given_client or await self._client.get()
+
+    async def connect_mcp_servers(self) -> None:
+        """Connect to the servers of the agent. Raises `ConfigError` for one that cannot be
+        reached."""
+        await self._mcp.connect()
+
+    def with_mcp_tools(self, registry: ToolRegistry) -> ToolRegistry:
+        """Return `registry` with the tools of the servers that it is connected to."""
+        return self._mcp.added_to(registry)
 
     async def get_sandbox(self) -> Sandbox:
         """Return the sandbox, whose commands get the secrets that there are now."""
@@ -86,10 +100,10 @@ class SessionResources:
             self._stale.pop().renew()
 
     async def aclose(self) -> None:
-        try:
-            await self._own_sandbox.aclose()
-        finally:
-            await self._client.aclose()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._client.aclose)
+            stack.push_async_callback(self._own_sandbox.aclose)
+            await self._mcp.aclose()
 
 
 async def _connect(scope: SecretScope) -> ModelClient:

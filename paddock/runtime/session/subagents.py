@@ -202,6 +202,7 @@ class AgentRunner:
             case None:
                 agent = self.parts.agent()
                 changes["response_format"] = None  # that is for the last answer of the caller
+                changes["mcp_servers"] = ()  # it is lent the caller's tools
             case Agent() as agent:
                 pass
             case AgentConfig() as config:

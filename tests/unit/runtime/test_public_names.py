@@ -112,7 +112,8 @@ def test_a_configuration_has_the_documented_fields_and_defaults(
     }  # fmt: skip
     assert {name: getattr(config, name) for name in documented} == documented
     assert {field.name for field in dataclasses.fields(config)} == {
-        *documented, "provider", "wire", "secrets", "context_window", "on_refusal", *OPTION_TYPES,
+        *documented, "provider", "wire", "secrets", "context_window", "on_refusal", "mcp_servers",
+        *OPTION_TYPES,
     }  # fmt: skip
 
 
