@@ -228,7 +228,7 @@ def define_runtime(
     - `toolkits` are ids, or ``{"id": ..., "config": {"tools": [...]}}`` to narrow one for all.
     - `approval_policies`: rules for "plans" and "tools" beneath those of agents and tools. By
       default those of the coordinator, then "always" for plans and "never" for tools.
-    - `providers`: by name, the ``apiKeyEnv`` and ``baseUrl`` of each.
+    - `providers`: by name, the ``apiKeyEnv``, ``baseUrl`` and perhaps ``prices`` of each.
     - `backend`, `sandbox` and `limits` of agents go before these.
 
     Raise `pydantic.ValidationError`, a `ValueError`, that names the agent and the route.

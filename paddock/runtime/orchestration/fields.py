@@ -168,10 +168,14 @@ class ModelSpec(Spec):
 
 
 class ProviderSpec(Spec):
-    """Where a provider's models are served, and the variable that has the key."""
+    """Where a provider's models are served, and the variable that has the key.
+
+    `prices` are what its models cost, by name; see `AgentConfig.prices`.
+    """
 
     api_key_env: Name | None = None
     base_url: Name | None = None
+    prices: dict[Name, dict[str, float]] | None = None
 
 
 class DynamicApproval(Spec):

@@ -89,9 +89,11 @@ class Team:
 
         What the environment says of agents at a terminal does not apply to it.
         """
+        provider, model = model_of(spec)
         config = AgentConfig(
             system_prompt=_as_text(spec.system_prompt),
-            model=model_of(spec)[1],
+            model=model,
+            prices=None if provider is None else self.spec.providers[provider].prices,
             profile="readonly",
             backend=self.sandboxes.recipe(spec.name),
             base_url=None,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from paddock import (
+    ModelResponse,
     ScriptedModel,
+    Usage,
     create_runtime,
     define_coordinator,
     define_runtime,
@@ -27,7 +30,7 @@ from tests.unit.runtime.orchestration.teams import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from paddock import ModelEvent, ModelRequest, RuntimeSpec
 
@@ -118,6 +121,38 @@ async def test_tokens_and_dollars_are_known_when_a_call_has_ended(limit: Any) ->
     events = await read(runtime.run_specialist("worker", "Echo.", limits=limit))
     assert reason(events) == "length"
     assert results(events) == [{"echo": "x"}]
+
+
+class Unpriced(ScriptedModel):
+    """Uses a million tokens, and does not know what they cost."""
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        async for event in super().stream(request):
+            if isinstance(event, ModelResponse):
+                usage = Usage(input_tokens=1_000_000)
+                yield dataclasses.replace(event, usage=usage, is_priced=False)
+            else:
+                yield event
+
+
+@pytest.mark.rows("F-40")
+@pytest.mark.parametrize(
+    ("prices", "last"),
+    [(None, "error"), ({"mine": {"input": 3, "output": 0}}, "finish")],
+)
+async def test_dollars_are_counted_by_the_prices_of_the_provider(prices: Any, last: str) -> None:
+    worker = define_specialist("worker", model="local/mine", prompt="x", tools=[echo_tool()])
+    spec = define_runtime(
+        define_tenant("acme", "v1"),
+        agents=[worker],
+        providers={"local": {"baseUrl": "http://localhost:1/v1", "prices": prices}},
+    )
+    echo = {"tool_calls": [{"name": "echo", "arguments": {"value": "x"}}]}
+    runtime = create_runtime(spec, interpreter=Unpriced([echo, echo]))
+    events = await read(runtime.run_specialist("worker", "Echo.", limits={"usd": 2}))
+    (ended,) = [event for event in events if event["type"] in ("error", "finish")]
+    assert ended["type"] == last
+    assert "prices" in str(ended) or ended["finishReason"] == "length"
 
 
 class Hanging:
