@@ -131,6 +131,7 @@ async def test_a_guest_that_the_oom_killer_ended_is_told_so(
     places: tuple[cgroups.Place, ...], made: list[Path]
 ) -> None:
     async with _limited(Resources(memory=MEMORY)).sandbox() as sandbox:
+        await sandbox.exec("true")  # afterwards the guest changes its own score no more
         _prefer(_guest(sandbox))
         modest = 'echo 0 > /proc/self/oom_score_adj; exec "$@"'
         with pytest.raises(SandboxLost, match="OOM killer"):
