@@ -170,6 +170,9 @@ from .runtime.telemetry import (
     TelemetryStorage as TelemetryStorage,
 )
 from .runtime.service.options import RuntimeOptions as RuntimeOptions
+from .runtime.orchestration.data_environment import (
+    normalize_data_environment as normalize_data_environment,
+)
 from .runtime.orchestration.define import (
     define_coordinator as define_coordinator,
     define_executor as define_executor,

@@ -51,7 +51,7 @@ def create_runtime(
     action_dispatcher: ActionDispatcher | None = None,
     approval_predicates: Mapping[str, ToolApprovalPredicate] | None = None,
     event_hooks: EventHook | Sequence[EventHook] | None = None,
-    store: str | RuntimeStore = "memory:",
+    store: str | RuntimeStore | None = None,
     approval_ttl: float | None = 24 * 3600.0,
     backend: str | Backend | None = None,
     sandbox: SandboxScope | None = None,
@@ -88,7 +88,8 @@ def create_runtime(*args: Any, **given: Any) -> Any:
     - `event_hooks`: called with a copy of each event before it is given out.
     - `store`: where plans, references, approvals, histories and runs are kept: ``memory:``,
       ``sqlite:`` and the path of a file, the URL of a PostgreSQL or Redis server, or a
-      `RuntimeStore`, which stays the caller's to close.
+      `RuntimeStore`, which stays the caller's to close. Else it is the `kv` of
+      `data_environment`, else ``memory:``.
     - `approval_ttl`: seconds until an approval that nobody answers is rejected; None for never.
     - `backend`: makes the sandboxes of all agents that have none of their own; ``local`` where
       neither this nor the spec says one. `sandbox` says what shares one: ``thread``, ``agent`` or

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from paddock.runtime.orchestration.context import check_services
+from paddock.runtime.orchestration.data_environment import read_data_environment
 from paddock.runtime.orchestration.interpreters import (
     Interpreter,
     Mock,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from paddock.backends.base import Backend
     from paddock.runtime.core.model import ModelClient
+    from paddock.runtime.orchestration.data_environment import DataEnvironment
     from paddock.runtime.orchestration.dispatching import ActionDispatcher
     from paddock.runtime.orchestration.fields import SandboxScope
     from paddock.runtime.orchestration.limits import Limits
@@ -60,7 +62,7 @@ def make_runtime(
     action_dispatcher: ActionDispatcher | None = None,
     approval_predicates: Mapping[str, ToolApprovalPredicate] | None = None,
     event_hooks: Sequence[EventHook] = (),
-    store: str | RuntimeStore = "memory:",
+    store: str | RuntimeStore | None = None,
     approval_ttl: float | None = APPROVAL_TTL,
     backend: str | Backend | None = None,
     sandbox: SandboxScope | None = None,
@@ -68,11 +70,10 @@ def make_runtime(
 ) -> Runtime:
     """See `create_runtime`."""
     spec = _as_spec(spec, backend=backend, sandbox=sandbox, limits=limits)
-    if data_environment:
-        raise ValueError("data_environment is not built yet")
+    environment = read_data_environment(data_environment or {}, tenant=spec.tenant.resource_id)
     check_providers(spec)
     _check_handlers(spec)
-    opened = open_store(store) if isinstance(store, str) else store
+    opened = _opened(store, environment)
     kept = TenantStore(opened, spec.tenant.resource_id)
     references = References(kept, spec.references)
     models = {name: ProviderModel(name, each) for name, each in spec.providers.items()}
@@ -96,9 +97,16 @@ def make_runtime(
     return Runtime(
         team,
         models=list(models.values()),
-        owned_store=opened if isinstance(store, str) else None,
+        owned_store=None if opened is store else opened,
         hooks=_hooks(event_hooks),
     )
+
+
+def _opened(store: str | RuntimeStore | None, environment: DataEnvironment) -> RuntimeStore:
+    """Return `store`, else the one that `environment` describes, else one in memory."""
+    if store is None:
+        return open_store("memory:") if environment.kv is None else environment.kv.open()
+    return open_store(store) if isinstance(store, str) else store
 
 
 def _as_spec(given: RuntimeSpec | Mapping[str, Any], **changes: Any) -> RuntimeSpec:

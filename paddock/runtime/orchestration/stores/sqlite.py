@@ -62,27 +62,32 @@ _TENANTS = "SELECT DISTINCT tenant FROM kept ORDER BY tenant"
 class SqliteRuntimeStore(RuntimeStore):
     """Rows in a database file of its own, which is its owner's alone (mode 0600).
 
-    The file is made when it is first used, with its directories. A file that another program
-    made is not touched.
+    The file is made when it is first used, with its directories; without `ensure_schema` it has
+    to be there. A file that another program made is not touched.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, ensure_schema: bool = True) -> None:
         self._database = _Database(path, _CREATE, what="store of the runtime")
+        self._ensure = ensure_schema
 
     @property
     def path(self) -> Path:
         return self._database.path
 
     def transact(self, tenant: str, work: Callable[[Rows], T], *, writing: bool) -> T:
-        return self._database.transact(
-            lambda connection: work(_SqliteRows(connection, tenant)), writing=writing
-        )
+        return self._do(lambda found: work(_SqliteRows(found, tenant)), writing=writing)
 
     def tenants(self) -> Sequence[str]:
-        return self._database.transact(
-            lambda connection: [from_bytes(tenant) for (tenant,) in connection.execute(_TENANTS)],
+        return self._do(
+            lambda found: [from_bytes(tenant) for (tenant,) in found.execute(_TENANTS)],
             writing=False,
         )
+
+    def _do(self, work: Callable[[sqlite3.Connection], T], *, writing: bool) -> T:
+        if not self._ensure and not self.path.exists():
+            reason = "there is no such file; make it once with ensure_schema"
+            raise SessionError(f"cannot use the store of the runtime {self.path}: {reason}")
+        return self._database.transact(work, writing=writing)
 
     def stamp(self) -> object:
         return stamp_of(self.path), stamp_of(self.path.with_name(f"{self.path.name}-wal"))

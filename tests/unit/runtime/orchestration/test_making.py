@@ -142,8 +142,6 @@ def test_what_is_missing_is_named() -> None:
     with pytest.raises(ValueError, match="there is no predicate 'big'"):
         create_runtime(team(dynamic))
     create_runtime(team(dynamic), approval_predicates={"big": lambda args, ctx: True})
-    with pytest.raises(ValueError, match="data_environment is not built yet"):
-        create_runtime(team(), data_environment={"tenant_id": "acme"})
     with pytest.raises(TypeError, match="event_hooks: 5 is not a function"):
         create_runtime(team(), event_hooks=[5])  # type: ignore[list-item]
 

@@ -1,0 +1,246 @@
+"""`data_environment`: where a runtime keeps what it remembers, and the data that its agents read.
+
+A URL may be named by an environment variable. None is in an error or a representation; only
+`normalize_data_environment` gives back those that it was given.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from paddock.errors import ConfigError
+from paddock.runtime.orchestration.store import open_store
+from paddock.runtime.orchestration.stores.memory import MemoryRuntimeStore
+from paddock.runtime.orchestration.stores.sqlite import SqliteRuntimeStore
+
+if TYPE_CHECKING:
+    from paddock.runtime.orchestration.stores.base import RuntimeStore
+
+__all__ = ["DataEnvironment", "normalize_data_environment", "read_data_environment"]
+
+Name = Annotated[str, StringConstraints(pattern=r"\S")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+        hide_input_in_errors=True,
+    )
+
+
+class _Located(_Part):
+    """What is at a URL: the `url` itself, or the environment variable `url_env` has it."""
+
+    url: Name | None = Field(default=None, repr=False)
+    url_env: Name | None = None
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> Self:
+        if (self.url is None) == (self.url_env is None):
+            raise ValueError("give one of url and url_env")
+        return self
+
+    def location(self, what: str) -> str:
+        """Return the URL. Raises `ConfigError` naming the variable if that is not set."""
+        if self.url is not None:
+            return self.url
+        assert self.url_env is not None, "one of the two is there"
+        found = os.environ.get(self.url_env)
+        if not found:
+            raise ConfigError(f"{what}: the environment variable {self.url_env} is not set")
+        return found
+
+
+class MemoryKv(_Part):
+    """What is kept ends with the runtime."""
+
+    kind: Literal["memory"]
+
+    def open(self) -> RuntimeStore:
+        return MemoryRuntimeStore()
+
+
+class SqliteKv(_Located):
+    """A file. It is made when it is first used, unless `ensure_schema` is False."""
+
+    kind: Literal["sqlite"]
+    ensure_schema: bool = True
+
+    def open(self) -> RuntimeStore:
+        store = open_store(_of_scheme(self, "sqlite"))
+        assert store.path is not None, "it is a file"
+        return SqliteRuntimeStore(store.path, ensure_schema=self.ensure_schema)
+
+
+class PostgresKv(_Located):
+    """A table of a database. It is made only with `ensure_schema`."""
+
+    kind: Literal["postgres"]
+    table: Name = "paddock_kept"
+    ensure_schema: bool = False
+
+    def open(self) -> RuntimeStore:
+        from paddock.runtime.orchestration.stores.postgres import PostgresRuntimeStore
+
+        where = _of_scheme(self, "postgres", "postgresql")
+        return PostgresRuntimeStore(where, table=self.table, ensure_schema=self.ensure_schema)
+
+
+class RedisKv(_Located):
+    """Keys that begin with `prefix`. There is no schema to ensure."""
+
+    kind: Literal["redis"]
+    prefix: Name = "paddock"
+    ensure_schema: bool = False
+
+    def open(self) -> RuntimeStore:
+        from paddock.runtime.orchestration.stores.redis import RedisRuntimeStore
+
+        return RedisRuntimeStore(_of_scheme(self, "redis", "rediss"), prefix=self.prefix)
+
+
+class SqliteDatabase(_Located):
+    kind: Literal["sqlite"]
+
+
+class PostgresDatabase(_Located):
+    kind: Literal["postgres"]
+    database_schema: Name | None = Field(default=None, alias="schema")
+
+
+class EmptyCatalog(_Part):
+    kind: Literal["empty"]
+
+
+class InlineCatalog(_Part):
+    """`entries` stay as they are given."""
+
+    kind: Literal["inline"]
+    entries: tuple[dict[str, Any], ...]
+
+
+class SqliteCatalog(_Located):
+    kind: Literal["sqlite"]
+    ensure_schema: bool = False
+
+
+class PostgresCatalog(_Located):
+    kind: Literal["postgres"]
+    table: Name | None = None
+    ensure_schema: bool = False
+
+
+class CatalogSearch(_Part):
+    index_path: Name
+    rebuild_on_start: bool = False
+    write_through: bool = False
+
+
+def _as_kind(value: object) -> object:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Kv = Annotated[
+    MemoryKv | SqliteKv | PostgresKv | RedisKv,
+    Field(discriminator="kind"),
+]
+TargetDatabase = Annotated[SqliteDatabase | PostgresDatabase, Field(discriminator="kind")]
+Catalog = Annotated[
+    EmptyCatalog | InlineCatalog | SqliteCatalog | PostgresCatalog, Field(discriminator="kind")
+]
+
+
+class DataEnvironment(_Part):
+    """See the module. `kv` is where plans, references, approvals, histories and runs are kept."""
+
+    tenant_id: Name | None = None
+    workspace_id: Name | None = None
+    kv: Annotated[Kv | None, BeforeValidator(_as_kind)] = None
+    target_database: TargetDatabase | None = None
+    target_database_url: Name | None = Field(default=None, repr=False)
+    target_database_schema: Name | None = None
+    catalog: Annotated[Catalog | None, BeforeValidator(_as_kind)] = None
+    catalog_search: CatalogSearch | None = None
+
+    @model_validator(mode="after")
+    def _has_one_target(self) -> Self:
+        if self.target_database is not None and self.target_database_url is not None:
+            raise ValueError("give one of target_database and target_database_url")
+        return self
+
+    @property
+    def not_built(self) -> str | None:
+        """The first of the keys that nothing reads yet; None if there is none of them."""
+        later = (
+            "target_database",
+            "target_database_url",
+            "target_database_schema",
+            "catalog",
+            "catalog_search",
+        )
+        return next((name for name in later if getattr(self, name) is not None), None)
+
+
+def read_data_environment(given: object, *, tenant: str) -> DataEnvironment:
+    """Return what `given` says. Raises `ValueError` or `TypeError` for what cannot be used.
+
+    Its `tenant_id`, where it has one, has to be `tenant`.
+    """
+    environment = _read(given)
+    if environment.tenant_id not in (None, tenant):
+        raise ValueError(
+            f"data_environment.tenant_id is {environment.tenant_id!r}, "
+            f"and the runtime's tenant is {tenant!r}"
+        )
+    if environment.not_built is not None:
+        raise ValueError(f"data_environment.{environment.not_built} is not built yet")
+    return environment
+
+
+def normalize_data_environment(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return `given` with camelCase keys; None if it says nothing.
+
+    Raises `ValueError` for what a data environment has not, and `TypeError` for no mapping.
+    """
+    if given is None:
+        return None
+    found = _read(given).model_dump(by_alias=True, exclude_unset=True, mode="json")
+    return {key: value for key, value in found.items() if value is not None} or None
+
+
+def _read(given: object) -> DataEnvironment:
+    if isinstance(given, DataEnvironment):
+        return given
+    if not isinstance(given, Mapping):
+        raise TypeError(f"data_environment is a mapping, not {type(given).__name__}")
+    try:
+        return DataEnvironment.model_validate(dict(given))
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        told = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in problems)
+        raise ConfigError(f"data_environment: {told}") from None
+
+
+def _of_scheme(kv: SqliteKv | PostgresKv | RedisKv, *schemes: str) -> str:
+    where = kv.location("data_environment.kv")
+    if where.partition(":")[0] not in schemes:
+        raise ConfigError(f"data_environment.kv: the URL of {kv.kind} begins with {schemes[0]}:")
+    return where
