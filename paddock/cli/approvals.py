@@ -1,13 +1,14 @@
 """``paddock approvals``: the calls that wait for somebody, and answering them, from any process.
 
-They are in the directories of the sessions, or in a file that a program keeps them in.
+They are in the directories of the sessions, in a file that a program keeps them in, or in the
+store of a multi-agent runtime.
 """
 
 from __future__ import annotations
 
 import getpass
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["approvals"]
 
+_RESUME = "runtime.query(None, thread_id, resume=run), or a runtime that serves approvals"
+
 approvals = typer.Typer(
     no_args_is_help=True,
     help="List, look at and answer calls that wait for an approval, from any process.",
@@ -41,14 +44,13 @@ approvals = typer.Typer(
 ApprovalId = Annotated[
     str, typer.Argument(metavar="ID", help="An approval's id, or the beginning of one.")
 ]
-StoreFile = Annotated[
-    Path | None,
+Store = Annotated[
+    str | None,
     typer.Option(
         "--store",
         metavar="FILE",
-        exists=True,
-        dir_okay=False,
-        help="The file of a SqliteApprovalStore, instead of the sessions' directories.",
+        help="The file of a SqliteApprovalStore or of a multi-agent runtime's store (also as "
+        "sqlite:FILE), instead of the sessions' directories.",
     ),
 ]
 Status = Annotated[
@@ -59,11 +61,13 @@ Status = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """An approval, where it is kept, and the session whose directory that is."""
+    """An approval, where it is kept, and the session whose directory that is, or the tenant whose
+    runtime asks."""
 
     approval: Approval
     store: ApprovalStore
-    session: str | None
+    session: str | None = None
+    tenant: str | None = None
 
     @property
     def id(self) -> str:
@@ -77,7 +81,7 @@ def list_(
     ] = "",
     status: Status = "pending",
     session_dir: options.SessionDir = None,
-    store: StoreFile = None,
+    store: Store = None,
     as_json: options.AsJson = False,
 ) -> None:
     """List approvals, oldest first: those that wait, unless told otherwise.
@@ -87,13 +91,15 @@ def list_(
     paddock approvals list --status all --session 3f2a
 
     paddock approvals list --store runs.db --json
+
+    paddock approvals list --store sqlite:team.db
     """
     found = run(_find(session_dir, store))
     found = [each for each in found if each.approval.request.session_id.startswith(session)]
     if status != "all":
         found = [each for each in found if each.approval.status == status]
     if as_json:
-        print(json.dumps([_data(each.approval) for each in found], indent=2))
+        print(json.dumps([_data(each) for each in found], indent=2))
     elif found:
         table_console().print(_table(found))
     else:
@@ -105,7 +111,7 @@ def list_(
 def show(
     approval: ApprovalId,
     session_dir: options.SessionDir = None,
-    store: StoreFile = None,
+    store: Store = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Show what is to be approved, whole: the tool, its arguments, and who asks.
@@ -114,9 +120,9 @@ def show(
     """
     found = run(_one(session_dir, store, approval))
     if as_json:
-        print(json.dumps(_data(found.approval), indent=2))
+        print(json.dumps(_data(found), indent=2))
     else:
-        for line in _described(found.approval):
+        for line in _described(found):
             print(plain(line))
 
 
@@ -141,7 +147,7 @@ def answer(
         str | None, typer.Option("--by", metavar="NAME", help="Who answers. Default: your name.")
     ] = None,
     session_dir: options.SessionDir = None,
-    store: StoreFile = None,
+    store: Store = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Answer a call that waits. Of several answers the first one counts.
@@ -161,25 +167,31 @@ def answer(
     )
     found = run(_answer(session_dir, store, approval, decision))
     if as_json:
-        print(json.dumps(_data(found.approval), indent=2))
+        print(json.dumps(_data(found), indent=2))
         return
     request = found.approval.request
     print(f"{outcome}: {_call(found.approval, 80)}")
+    if found.tenant is not None:
+        typer.echo(f"continue run {request.session_id} with: {_RESUME}", err=True)
     if found.session is not None and not _runs(existing_store(session_dir).base_dir, found.session):
         typer.echo(f"continue with: paddock sessions resume {request.session_id}", err=True)
 
 
 async def _answer(
-    session_dir: Path | None, file: Path | None, prefix: str, decision: Decision
+    session_dir: Path | None, where: str | None, prefix: str, decision: Decision
 ) -> _Found:
-    found = await _one(session_dir, file, prefix)
-    answered = await found.store.resolve(found.id, decision)
-    return _Found(approval=answered, store=found.store, session=found.session)
+    found = await _one(session_dir, where, prefix)
+    if found.tenant is not None and decision.partial is not None:
+        from paddock.runtime.orchestration.approvals import NO_PARTIAL, kind_of
+
+        if kind_of(found.approval.request) == "tool":
+            raise ConfigError(f"--revise: {NO_PARTIAL}")
+    return replace(found, approval=await found.store.resolve(found.id, decision))
 
 
-async def _one(session_dir: Path | None, file: Path | None, prefix: str) -> _Found:
+async def _one(session_dir: Path | None, where: str | None, prefix: str) -> _Found:
     """The approval of this id, or the only one whose id begins so."""
-    found = await _find(session_dir, file)
+    found = await _find(session_dir, where)
     matches = [each for each in found if each.id == prefix]
     matches = matches or [each for each in found if prefix and each.id.startswith(prefix)]
     if len(matches) == 1:
@@ -192,37 +204,62 @@ async def _one(session_dir: Path | None, file: Path | None, prefix: str) -> _Fou
     raise SessionError(f"no approval {prefix!r}; those that wait are:{_lines(waiting)}")
 
 
-async def _find(session_dir: Path | None, file: Path | None) -> list[_Found]:
+async def _find(session_dir: Path | None, where: str | None) -> list[_Found]:
     """All approvals, oldest first. A session whose approvals cannot be read is told of, and
     left out."""
     found: list[_Found] = []
-    for store, session in _stores(session_dir, file):
+    for place in _places(session_dir, where):
         try:
-            known = await store.list()
+            known = await place.store.list()
         except SessionError as error:
-            if session is None:
+            if place.session is None:
                 raise
-            typer.echo(f"paddock: session {session}: {plain(str(error))}", err=True)
+            typer.echo(f"paddock: session {place.session}: {plain(str(error))}", err=True)
             continue
-        found += [_Found(approval=each, store=store, session=session) for each in known]
+        found += [place.found(each) for each in known]
     return sorted(found, key=lambda each: each.approval.request.asked_at)
 
 
-def _stores(
-    session_dir: Path | None, file: Path | None
-) -> Sequence[tuple[ApprovalStore, str | None]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """A store of approvals; see `_Found`."""
+
+    store: ApprovalStore
+    session: str | None = None
+    tenant: str | None = None
+
+    def found(self, approval: Approval) -> _Found:
+        return _Found(approval=approval, store=self.store, session=self.session, tenant=self.tenant)
+
+
+def _places(session_dir: Path | None, where: str | None) -> Sequence[_Place]:
     from paddock._directory import PrivateDirectory
     from paddock.runtime.approvals.directory_store import DirectoryApprovalStore
-    from paddock.runtime.approvals.sqlite_store import SqliteApprovalStore
 
-    if file is not None:
-        return [(SqliteApprovalStore(file), None)]
+    if where is not None:
+        return _places_in(Path(where.removeprefix("sqlite:")).expanduser())
     base = existing_store(session_dir).base_dir
     try:
         names = sorted(PrivateDirectory(base, shared=True).directories())
     except FileNotFoundError:
         return []
-    return [(DirectoryApprovalStore(base / name), name) for name in names]
+    return [_Place(store=DirectoryApprovalStore(base / name), session=name) for name in names]
+
+
+def _places_in(file: Path) -> Sequence[_Place]:
+    from paddock.runtime.approvals.sqlite_store import SqliteApprovalStore
+    from paddock.runtime.orchestration.store import TenantStore
+    from paddock.runtime.orchestration.stores.sqlite import SqliteRuntimeStore, is_runtime_store
+
+    if not file.is_file():
+        raise ConfigError(f"--store {file}: there is no such file")
+    if not is_runtime_store(file):
+        return [_Place(store=SqliteApprovalStore(file))]
+    store = SqliteRuntimeStore(file)
+    return [
+        _Place(store=TenantStore(store, tenant).approvals, tenant=tenant)
+        for tenant in store.tenants()
+    ]
 
 
 def _outcome(approve: bool, reject: bool, revise: str | None) -> ApprovalOutcome:
@@ -261,10 +298,11 @@ def _runs(base: Path, session: str) -> bool:
     return SessionDirectory(base / session).locked()
 
 
-def _data(approval: Approval) -> dict[str, Any]:
+def _data(found: _Found) -> dict[str, Any]:
     from paddock.runtime.approvals.records import approval_to
 
-    return {"status": approval.status, **approval_to(approval)}
+    tenant = {} if found.tenant is None else {"tenant": found.tenant}
+    return {"status": found.approval.status, **tenant, **approval_to(found.approval)}
 
 
 def _call(approval: Approval, width: int) -> str:
@@ -301,11 +339,15 @@ def _status(approval: Approval) -> str:
     return approval.status if approval.decision is None else approval.decision.outcome
 
 
-def _described(approval: Approval) -> list[str]:
+def _described(found: _Found) -> list[str]:
+    approval = found.approval
     request, decision = approval.request, approval.decision
+    whose = f"session   {request.session_id}, run {request.run_id}"
+    if found.tenant is not None:
+        whose = f"run       {request.session_id} of tenant {found.tenant}"
     lines = [
         f"approval  {request.id}: {_status(approval)}",
-        f"session   {request.session_id}, run {request.run_id}",
+        whose,
         f"asked     {request.asked_at.astimezone():%F %T %z}",
     ]
     if request.agent_path:

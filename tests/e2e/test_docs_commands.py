@@ -37,6 +37,7 @@ NOT_RUN = {
     "tools/docker-in-vm": "it makes virtual machines, which takes half an hour",
     "paddock approvals show": "nothing waits; test_cli_approvals.py runs it where something does",
     "paddock approvals answer": "nothing waits; test_cli_approvals.py runs it",
+    "paddock approvals list --store": "there is no store; test_runtime_killed.py runs it",
     "export DAYTONA_API_KEY": "it takes an account",
     "PADDOCK_REQUIRE=daytona pytest": "it runs these tests",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
 from paddock.errors import SessionError
@@ -12,11 +13,10 @@ from paddock.runtime.orchestration.stores.base import Rows, RuntimeStore, from_b
 
 if TYPE_CHECKING:
     import os
-    import sqlite3
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-__all__ = ["SqliteRuntimeStore"]
+__all__ = ["SqliteRuntimeStore", "is_runtime_store"]
 
 T = TypeVar("T")
 
@@ -57,6 +57,16 @@ ON CONFLICT (tenant, name, key) DO UPDATE SET value = excluded.value
 _DELETE = "DELETE FROM kept WHERE tenant = ? AND name = ? AND key = ?"
 _ELSEWHERE = "SELECT 1 FROM kept WHERE tenant <> ? AND name = ? AND key = ? LIMIT 1"
 _TENANTS = "SELECT DISTINCT tenant FROM kept ORDER BY tenant"
+
+
+def is_runtime_store(path: Path) -> bool:
+    """Return whether `path` is the file of a `SqliteRuntimeStore`. Blocks."""
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+    except sqlite3.Error:  # who opens it as something else says what is wrong
+        return False
+    return bool(application == APPLICATION)
 
 
 class SqliteRuntimeStore(RuntimeStore):
