@@ -15,6 +15,7 @@ from paddock._logs import get_logger
 from paddock.errors import SessionError, SessionLocked
 from paddock.runtime.conversation.records import records
 from paddock.runtime.conversation.state import stamped
+from paddock.runtime.core.calls import parse_arguments
 from paddock.runtime.core.claims import RENEWALS
 from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.core.events import MessageAdded, RunFinished, ToolFinished, TraceRepaired
@@ -238,7 +239,12 @@ class Journal(EventSink):
 
 def _failed(call: OpenCall, content: str) -> ToolFinished:
     return ToolFinished(
-        call_id=call.id, tool_name=call.name, content=content, success=False, duration=0.0
+        call_id=call.id,
+        tool_name=call.name,
+        content=content,
+        success=False,
+        duration=0.0,
+        metadata={"arguments": parse_arguments(call.arguments)[0]},
     )
 
 

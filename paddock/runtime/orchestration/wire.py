@@ -43,10 +43,19 @@ class Wire(EventSink):
         self._answered: dict[str, ApprovalResolved] = {}
         """What was answered while no process worked on the run, and the stream does not have."""
         self._decisions: dict[str, Decision] = {}
+        self._lost: list[Envelope] = []
+        """The results of calls whose process died, which are kept and never shown."""
+
+    def keep(self, envelope: Envelope) -> None:
+        event = envelope.event
+        if isinstance(event, ToolFinished) and "arguments" in event.metadata:
+            self._lost.append(envelope)
 
     async def show(self, envelope: Envelope) -> None:
-        for event in self._events(envelope):
-            await self._run.emit(event)
+        lost, self._lost = self._lost, []
+        for each in [*(each for each in lost if each is not envelope), envelope]:
+            for event in self._events(each):
+                await self._run.emit(event)
 
     def _events(self, envelope: Envelope) -> Iterator[WireEvent]:
         match envelope.event:
@@ -104,6 +113,9 @@ class Wire(EventSink):
                 yield approval_decision(resolved.approval_id, resolved.decision)
         match event:
             case ToolFinished():
+                lost = event.metadata.get("arguments")
+                if lost is not None:
+                    yield from self._call(call_id, event.tool_name, lost)
                 results, key = self._run.results, (envelope.session_id, event.call_id)
                 result = results.pop(key) if key in results else _result_of(event)
                 yield self._result(call_id, event.tool_name, result)

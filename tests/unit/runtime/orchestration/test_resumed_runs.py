@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,8 +28,6 @@ from tests.unit.runtime.orchestration.test_plan_flow import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from paddock import EventStream, Runtime
 
 
@@ -199,6 +199,51 @@ async def test_a_tool_that_began_before_the_run_was_left_is_not_run_again(store:
         events = await read(runtime.query(None, "t", resume=stream.run_id))
     assert len(calls) == 1
     assert of_type(events, "finish")
+
+
+@pytest.mark.rows("F-38")
+async def test_a_call_whose_process_died_is_in_the_stream_as_unknown(store: str) -> None:
+    def program(db: str) -> str:
+        return f"""
+import asyncio, os
+from paddock import create_runtime
+from tests.unit.runtime.orchestration.test_resumed_runs import dying
+from tests.unit.runtime.orchestration.teams import read
+
+async def main():
+    runtime, prompt = dying({db!r}, lambda args, ctx: os.kill(os.getpid(), 9))
+    await read(runtime.query(prompt, "t"))
+
+asyncio.run(main())
+"""
+
+    died = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program(store), cwd=Path(__file__).parents[4]
+    )
+    assert await asyncio.wait_for(died.wait(), PATIENCE) == -9
+    calls: list[Any] = []
+    runtime, _ = dying(store, lambda args, ctx: calls.append(args))
+    async with runtime:
+        (run,) = await runtime.runs()
+        assert run.status == "died"
+        events = await read(runtime.query(None, "t", resume=run))
+    lost = [each for each in of_type(events, "tool-invocation") if each["toolName"] == "echo"]
+    assert [(each["state"], each["args"]["value"]) for each in lost] == [
+        ("call", "a"),
+        ("result", "a"),
+        ("call", "b"),
+        ("result", "b"),
+    ]
+    assert "It may have had its effect" in lost[1]["result"]["error"]
+    assert calls == [{"value": "b"}]
+
+
+def dying(store: str, handler: Any) -> tuple[Runtime, str]:
+    """A runtime whose worker has `handler` for its tool, and a prompt that has it called twice."""
+    spec = team(echo_tool().bind(handler))
+    inner = script(call("echo", value="a"), call("echo", value="b"))
+    prompt = script(call("call_agent", agent="worker", prompt=inner))
+    return create_runtime(spec, interpreter="scripted", store=store), prompt
 
 
 @pytest.mark.rows("F-14", "F-36")
