@@ -14,7 +14,7 @@ import httpx2
 from paddock.runtime.models._exchange import BadAnswer, Exchange
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 __all__ = ["HTTPConnection", "Origin", "Pool", "Stale"]
 
@@ -114,17 +114,16 @@ class HTTPConnection(asyncio.Protocol):
             self._timer = None
         self._transport.abort()
 
-    async def send(self, data: bytes, limit: float | None) -> httpx2.Response:
-        """Send a request; the body of what is returned is not read yet. `limit` bounds each wait,
-        in seconds.
+    async def send(self, whole: Callable[[], bytes], limit: float | None) -> httpx2.Response:
+        """Send the request that `whole` returns; the body of the answer is not read yet.
 
-        Raises `Stale` if the service had closed the connection.
+        `limit` bounds each wait, in seconds. Raises `Stale` if the service had closed it.
         """
         exchange = self._exchange = Exchange()
         begun = self._loop.time()
         try:
-            # Not awaited: it is in memory in any case, and nothing is answered before it has gone.
-            self._transport.write(data)
+            # Not awaited: nothing is answered before it has gone.
+            self._transport.write(whole())
             while exchange.head is None:
                 await self._wait(limit)
         except BaseException as error:

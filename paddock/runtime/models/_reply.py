@@ -13,6 +13,8 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
+import pydantic_core
+
 from paddock._concurrency import finish
 from paddock.runtime.models._failure import BrokenStream, Failure
 from paddock.runtime.models._sse import EventTooLong, SSEParser
@@ -233,6 +235,10 @@ class _WaitLimit:
 
 def encode_json(body: dict[str, Any]) -> bytes:
     """A request's body."""
+    try:
+        return pydantic_core.to_json(body)
+    except ValueError:
+        pass  # it has half a surrogate pair, or what only the other one can encode
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     # Half a surrogate pair, from a file name that is not UTF-8, would make the body invalid.
     return text.encode("utf-8", errors="replace")

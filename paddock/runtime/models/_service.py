@@ -7,6 +7,7 @@ When to try again is decided here, so that it can be told and cancelled.
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import random
 import re
@@ -36,7 +37,7 @@ from paddock.runtime.models._shared import Shared
 from paddock.runtime.models._transport import HTTPClient, Post, proxies
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Hashable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Hashable, Iterator, Mapping
 
     from paddock.runtime.core.model import ModelResponse
     from paddock.runtime.models._building import Builder
@@ -162,9 +163,14 @@ class ServiceModel(ABC):
 
     @abstractmethod
     async def _post(
-        self, connection: Connection, request: ModelRequest, body: bytes, limits: httpx2.Timeout
+        self,
+        connection: Connection,
+        request: ModelRequest,
+        body: Callable[[], bytes],
+        limits: httpx2.Timeout,
     ) -> httpx2.Response:
-        """Send `request` as `body`; the response's body is not read yet, if it is no error."""
+        """Send `request` as the `body` returns it; the response's body is not read yet, if it is
+        no error. While the service thinks, nobody needs to hold a long body in memory."""
 
     @abstractmethod
     def _body(self, request: ModelRequest) -> dict[str, Any]: ...
@@ -194,11 +200,12 @@ class ServiceModel(ABC):
         quirks = connection.quirks.get(request.model, set())
         messages = repaired(request.messages, quirks)
         fit = replace(request, messages=messages)
-        body = encode_json(_without(self._body(fit), connection.refused.get(request.model)))
+        fields = _without(self._body(fit), connection.refused.get(request.model))
         first = self._first_timeout(request)
         idle = request.idle_timeout or min(self.idle_timeout, first)
         limits = httpx2.Timeout(max(first, idle), connect=min(first, CONNECT_TIMEOUT), pool=None)
         try:
+            body = functools.partial(encode_json, fields)
             http = await self._post(connection, request, body, limits)
             if http.status_code >= 400:
                 await http.aread()

@@ -8,6 +8,7 @@ body is one piece. Proxies are left to httpx's own. Knows no model.
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import urllib.request
 from collections import defaultdict, deque
@@ -21,7 +22,7 @@ from paddock.runtime.models._http_connection import HTTPConnection, Stale
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from paddock.runtime.models._http_connection import Origin
 
@@ -67,12 +68,15 @@ class Post:
         self._origin = _origin(request.url)
         self._head = encode_head("POST", request.url.raw_path, request.headers.raw)[:-2]
 
-    async def send(self, body: bytes, limits: httpx2.Timeout) -> httpx2.Response:
-        """Send it; the body of what is returned is not read yet. Raises `httpx2.HTTPError`."""
+    async def send(self, body: Callable[[], bytes], limits: httpx2.Timeout) -> httpx2.Response:
+        """Send what `body` returns, which is asked again if it has to be sent again.
+
+        The body of what is returned is not read yet. Raises `httpx2.HTTPError`.
+        """
         direct, timeouts = self._http.direct, limits.as_dict()
         if direct is not None:
-            head = b"%sContent-Length: %d\r\n\r\n" % (self._head, len(body))
-            response = await direct.exchange(self._origin, head + body, timeouts)
+            whole = functools.partial(self._whole, body)
+            response = await direct.exchange(self._origin, whole, timeouts)
             if not response.has_redirect_location:
                 return response
             await response.aclose()
@@ -81,10 +85,14 @@ class Post:
             "POST",
             given.url,
             headers=given.headers,
-            content=body,
+            content=body(),
             extensions={"timeout": timeouts},
         )
         return await self._http.send(request, stream=True)
+
+    def _whole(self, body: Callable[[], bytes]) -> bytes:
+        content = body()
+        return b"%sContent-Length: %d\r\n\r\n%s" % (self._head, len(content), content)
 
 
 class DirectTransport(httpx2.AsyncBaseTransport):
@@ -111,23 +119,23 @@ class DirectTransport(httpx2.AsyncBaseTransport):
         except h11.LocalProtocolError as error:
             raise httpx2.LocalProtocolError(str(error)) from error
         timeouts = request.extensions.get("timeout", {})
-        return await self.exchange(_origin(request.url), head + content, timeouts)
+        return await self.exchange(_origin(request.url), lambda: head + content, timeouts)
 
     async def exchange(
-        self, origin: Origin, data: bytes, timeouts: Mapping[str, float | None]
+        self, origin: Origin, whole: Callable[[], bytes], timeouts: Mapping[str, float | None]
     ) -> httpx2.Response:
-        """Send `data`, a whole request; the body of what is returned is not read yet.
+        """Send the request that `whole` returns; the body of what is returned is not read yet.
 
         A connection that the service had closed while it was idle is no error.
         """
         connection = self._take(origin)
         if connection is not None:
             try:
-                return await connection.send(data, timeouts.get("read"))
+                return await connection.send(whole, timeouts.get("read"))
             except Stale:
                 pass
         connection = await self._connect(origin, timeouts.get("connect"))
-        return await connection.send(data, timeouts.get("read"))
+        return await connection.send(whole, timeouts.get("read"))
 
     async def aclose(self) -> None:
         for connection in list(self._connections):

@@ -30,7 +30,7 @@ except ImportError as error:
     raise MissingDependency(error.name or "anthropic", "anthropic") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import httpx2
 
@@ -118,7 +118,11 @@ class AnthropicModel(ServiceModel):
         return _make_client(self.endpoint, http)
 
     async def _post(
-        self, connection: Connection, request: ModelRequest, body: bytes, limits: httpx2.Timeout
+        self,
+        connection: Connection,
+        request: ModelRequest,
+        body: Callable[[], bytes],
+        limits: httpx2.Timeout,
     ) -> httpx2.Response:
         options: dict[str, Any] = {"timeout": limits}
         if request.extra_headers:
@@ -127,7 +131,7 @@ class AnthropicModel(ServiceModel):
             stream = await connection.client.post(
                 "/v1/messages",
                 cast_to=object,
-                content=body,
+                content=body(),
                 options=options,
                 stream=True,
                 stream_cls=anthropic.AsyncStream[object],

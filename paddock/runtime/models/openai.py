@@ -31,7 +31,7 @@ from paddock.runtime.models._service import (
 from paddock.runtime.models._transport import Post
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from paddock.runtime.core.model import Message, ModelRequest
     from paddock.runtime.models._building import Builder
@@ -123,7 +123,11 @@ class OpenAIModel(ServiceModel):
         )
 
     async def _post(
-        self, connection: Connection, request: ModelRequest, body: bytes, limits: httpx2.Timeout
+        self,
+        connection: Connection,
+        request: ModelRequest,
+        body: Callable[[], bytes],
+        limits: httpx2.Timeout,
     ) -> httpx2.Response:
         path, extra = self._path(request), request.extra_headers
         key = (path, limits.read, *extra.items())

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ToolHandler"]
 
+_SPEC = "_paddock_spec"
+"""Where a handler keeps its spec: a thousand sessions that share it need no thousand specs."""
+
 
 class ToolHandler(ABC):
     """A tool that an agent may call. Holds no state of a session.
@@ -72,12 +75,14 @@ class ToolHandler(ABC):
             raise ConfigError(f"tool {name!r}: parameters must be a JSON schema of type 'object'")
 
     def to_spec(self) -> dict[str, Any]:
-        """The tool in OpenAI function format."""
-        return {
-            "type": "function",
-            "function": {
-                "name": self.name,
-                "description": self.description,
-                "parameters": self.parameters,
-            },
-        }
+        """The tool in OpenAI function format: one object for all requests, as long as it is so."""
+        name, description, parameters = self.name, self.description, self.parameters
+        spec: dict[str, Any] | None = self.__dict__.get(_SPEC)
+        if spec is None or (
+            spec["function"]["name"] != name
+            or spec["function"]["description"] != description
+            or spec["function"]["parameters"] is not parameters
+        ):
+            function = {"name": name, "description": description, "parameters": parameters}
+            spec = self.__dict__[_SPEC] = {"type": "function", "function": function}
+        return spec

@@ -94,7 +94,7 @@ async def silence(_: Server, __: int, ___: asyncio.StreamWriter) -> bool:
 
 
 async def ask(post: Post, limits: httpx2.Timeout = LIMITS) -> bytes:
-    response = await post.send(b"{}", limits)
+    response = await post.send(lambda: b"{}", limits)
     return await response.aread()
 
 
@@ -179,7 +179,7 @@ async def test_an_answer_that_is_closed_before_its_end_closes_its_connection() -
         return True
 
     async with serving(half) as (server, post):
-        response = await post.send(b"{}", LIMITS)
+        response = await post.send(lambda: b"{}", LIMITS)
         await response.aclose()
         await server.ended[0].wait()
 
@@ -197,7 +197,7 @@ async def test_a_long_answer_waits_for_its_reader() -> None:
         return True
 
     async with serving(long) as (_, post):
-        response = await post.send(b"{}", LIMITS)
+        response = await post.send(lambda: b"{}", LIMITS)
         for _ in range(100):
             await asyncio.sleep(0)
         assert not sent.is_set()
