@@ -21,6 +21,7 @@ __all__ = [
     "AsyncResource",
     "Interrupted",
     "Shared",
+    "Signal",
     "acquire",
     "cancel",
     "finish",
@@ -34,6 +35,41 @@ T = TypeVar("T")
 CANCEL_TIMEOUT = 3.0
 """Seconds that a call which may hang has left when its caller was cancelled: a person who presses
 Ctrl-C waits for it, and an engine under load takes 2 s to remove a container."""
+
+
+class Signal:
+    """An `asyncio.Event` of a tenth of its size, of which each session has half a dozen."""
+
+    __slots__ = ("_is_set", "_waiting")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiting: list[asyncio.Future[None]] | None = None
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+        for waiting in self._waiting or ():
+            if not waiting.done():
+                waiting.set_result(None)
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    async def wait(self) -> None:
+        """Return once it was set, also if it was cleared meanwhile."""
+        if self._is_set:
+            return
+        waiting = asyncio.get_running_loop().create_future()
+        if self._waiting is None:
+            self._waiting = []
+        self._waiting.append(waiting)
+        try:
+            await waiting
+        finally:
+            self._waiting.remove(waiting)
 
 
 class Interrupted(Exception):

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from paddock._concurrency import Signal
 from paddock.errors import CommandLost, SandboxClosed, SandboxLost
 from paddock.process import ExecResult, Output, Process
 
@@ -32,7 +33,7 @@ class BufferedProcess(Process):
         self._reader: asyncio.Task[object] | None = None
         """The task that last asked `output()` for more, until that iterator has ended."""
         self._discarding = not streamed
-        self._changed = asyncio.Event()
+        self._changed = Signal()
         self._result: asyncio.Future[ExecResult] = asyncio.get_running_loop().create_future()
         self._result.add_done_callback(_retrieve)
 

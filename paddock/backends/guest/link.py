@@ -18,6 +18,7 @@ import asyncio
 import enum
 from collections.abc import Awaitable, Callable
 
+from paddock._concurrency import Signal
 from paddock.errors import SandboxClosed, SandboxLost
 
 __all__ = ["Link", "Liveness", "Probe", "State"]
@@ -68,7 +69,7 @@ class Link:
         self._beats_sent = 0
         self._beats_before_pause = 0
         self._state = State.RUNNING
-        self._changed = asyncio.Event()
+        self._changed = Signal()
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -161,7 +162,7 @@ class Link:
         if self.over:
             return
         self._state = state
-        changed, self._changed = self._changed, asyncio.Event()
+        changed, self._changed = self._changed, Signal()
         changed.set()
         if state in FINAL:
             for listener in self._listeners:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 
+from paddock._concurrency import Signal
+
 __all__ = ["TAIL_BYTES", "GuestStderr", "printable"]
 
 TAIL_BYTES = 2000
@@ -19,7 +21,7 @@ class GuestStderr(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._tail = bytearray()
-        self._ended = asyncio.Event()
+        self._ended = Signal()
         self._transport: asyncio.BaseTransport | None = None
 
     @classmethod

@@ -17,6 +17,7 @@ from paddock.runtime.core.model import Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from contextlib import AbstractAsyncContextManager
 
 __all__ = ["Budget", "UsageMeter"]
 
@@ -125,10 +126,14 @@ class UsageMeter:
         ]
         return min(left, default=None)
 
-    @contextlib.asynccontextmanager
-    async def in_time(self) -> AsyncIterator[None]:
+    def in_time(self) -> AbstractAsyncContextManager[None]:
         """The block is cancelled when time is up, here or above; raises `BudgetExceeded` then."""
-        clock = asyncio.timeout(self.seconds_left())
+        left = self.seconds_left()
+        return contextlib.nullcontext() if left is None else self._within(left)
+
+    @contextlib.asynccontextmanager
+    async def _within(self, seconds: float) -> AsyncIterator[None]:
+        clock = asyncio.timeout(seconds)
         try:
             async with clock:
                 yield

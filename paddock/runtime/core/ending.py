@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from paddock._concurrency import Signal
 from paddock.runtime.core.inside import Task, current, is_awaited_by
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Undertaking:
 
     token: CancellationToken
     out: Emitter
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: Signal = field(default_factory=Signal)
     closing: bool = False
     task: Task = field(default_factory=current)
 

@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from paddock._concurrency import finish
+from paddock._concurrency import Signal, finish
 from paddock._logs import get_logger
 from paddock.errors import ModelError, SandboxLost
 from paddock.runtime.core.cancellation import CancellationToken
@@ -69,7 +69,7 @@ class Execution:
     out: Emitter
     check: Callable[[], Awaitable[None]]
     _progress: deque[ToolProgress] = field(default_factory=lambda: deque(maxlen=MAX_PROGRESS))
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _news: Signal = field(default_factory=Signal)
     """Set when there is progress to show, or a call has ended."""
     _invalid_turns: int = 0
     _begun: dict[str, Envelope] = field(default_factory=dict)

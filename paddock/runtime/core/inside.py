@@ -6,12 +6,8 @@ A run is known by its task, the one in which `Session.run` was awaited. Knows no
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Any
 
 __all__ = ["Task", "current", "is_awaited_by", "is_inside", "part_of"]
 
@@ -28,16 +24,22 @@ def current() -> Task:
     return task
 
 
-@contextlib.contextmanager
-def part_of(run: Task | None = None) -> Iterator[None]:
+class part_of:  # noqa: N801 - used as a function
     """While the block runs, `run` waits for the current task, beside those that did before."""
-    runs = _runs.set(_runs.get() if run is None else _runs.get() | {run})
-    awaited = _awaited.set(current())
-    try:
-        yield
-    finally:
-        _awaited.reset(awaited)
-        _runs.reset(runs)
+
+    __slots__ = ("_awaited", "_run", "_runs")
+
+    def __init__(self, run: Task | None = None) -> None:
+        self._run = run
+
+    def __enter__(self) -> None:
+        before = _runs.get()
+        self._runs = _runs.set(before if self._run is None else before | {self._run})
+        self._awaited = _awaited.set(current())
+
+    def __exit__(self, *_error: object) -> None:
+        _awaited.reset(self._awaited)
+        _runs.reset(self._runs)
 
 
 def is_inside(run: Task) -> bool:

@@ -12,7 +12,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from paddock._concurrency import cancel, finish
+from paddock._concurrency import Signal, cancel, finish
 from paddock.errors import SessionError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class _Kept(Generic[T]):
 
     loop: asyncio.AbstractEventLoop
     ready: asyncio.Future[T]
-    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    closing: Signal = field(default_factory=Signal)
     waiting: int = 0
     renewed: bool = False
     task: asyncio.Task[None] = field(init=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from paddock.runtime.approvals.stores import MemoryApprovalStore
@@ -45,9 +44,10 @@ class RunOptions(TypedDict, total=False):
     deps: Any
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
 class SessionSettings:
     """The attributes of a `Session` that its user may set between runs.
+
+    They are attributes of the class until they are set: a session takes no room for the others.
 
     `approval_callback`
         Asked when a call needs approval. Without one, `AgentConfig.auto_approve`
@@ -111,7 +111,7 @@ class SessionSettings:
 
     approval_callback: ApprovalCallback | None = None
     approval_policy: ApprovalPolicy | None = None
-    approval_store: ApprovalStore = field(default_factory=MemoryApprovalStore)
+    approval_store: ApprovalStore
     approval_wait: bool = False
     approval_timeout: float | None = None
     on_refusal: OnRefusal | None = None
@@ -133,7 +133,10 @@ class SessionSettings:
     max_agent_depth: int = 5
     oversight: Callable[[Rules], Rules] | None = None
     _meter: UsageMeter | None = None
-    _attached: list[EventSink] = field(default_factory=list)
+
+    def __init__(self) -> None:
+        self.approval_store = MemoryApprovalStore()
+        self._attached: list[EventSink] = []
 
     @property
     def budget(self) -> Budget | None:

@@ -35,8 +35,9 @@ class ToolRegistry:
         self, handlers: Iterable[ToolHandler] = (), *, profile: PermissionProfile | None = None
     ) -> None:
         self.profile = profile
-        self._handlers: dict[str, ToolHandler] = {}
-        self._concurrent: dict[str, bool] = {}
+        # Replaced and never changed: copies share them.
+        self._handlers: Mapping[str, ToolHandler] = {}
+        self._concurrent: Mapping[str, bool] = {}
         for handler in handlers:
             self.register(handler)
 
@@ -52,34 +53,35 @@ class ToolRegistry:
         handler = _handler(handler)
         handler.check_definition()
         self.unregister(handler.name)
-        self._handlers[handler.name] = handler
+        self._handlers = {**self._handlers, handler.name: handler}
         if concurrent is not None:
-            self._concurrent[handler.name] = concurrent
+            self._concurrent = {**self._concurrent, handler.name: concurrent}
         return handler
 
     def unregister(self, name: str) -> ToolHandler | None:
         """Take the handler `name` out and return it; None if there was none."""
-        self._concurrent.pop(name, None)
-        return self._handlers.pop(name, None)
+        found = self._handlers.get(name)
+        self._keep(each for each in self._handlers if each != name)
+        return found
 
     def clear(self) -> None:
-        self._concurrent.clear()
-        self._handlers.clear()
+        self._keep(())
 
     def get(self, name: str) -> ToolHandler | None:
         return self._handlers.get(name)
 
     def copy(self) -> ToolRegistry:
         """A registry of its own with the same handlers and profile."""
-        return self.without(())
+        copied = type(self)(profile=self.profile)
+        copied._handlers, copied._concurrent = self._handlers, self._concurrent
+        return copied
 
     def include(self, other: ToolRegistry, *, without: Collection[str] = ()) -> None:
         """Register the handlers of `other`, except those whose names are in `without`."""
-        for name in other._handlers.keys() - without:
-            self.unregister(name)
-            self._handlers[name] = other._handlers[name]  # which was checked there
-            if name in other._concurrent:
-                self._concurrent[name] = other._concurrent[name]
+        added = other.without(without)  # whose handlers were checked there
+        self._keep(self._handlers.keys() - added._handlers.keys())
+        self._handlers = {**self._handlers, **added._handlers}
+        self._concurrent = {**self._concurrent, **added._concurrent}
 
     def __contains__(self, name: object) -> bool:
         return name in self._handlers
@@ -131,9 +133,15 @@ class ToolRegistry:
 
     def without(self, names: Collection[str]) -> ToolRegistry:
         """Return a copy that lacks the tools `names`."""
-        copied = type(self)(profile=self.profile)
-        copied.include(self, without=names)
+        copied = self.copy()
+        copied._keep(self._handlers.keys() - names)
         return copied
+
+    def _keep(self, names: Iterable[str]) -> None:
+        """Take all handlers out but those called `names`."""
+        kept = frozenset(names)
+        self._handlers = {name: each for name, each in self._handlers.items() if name in kept}
+        self._concurrent = {name: each for name, each in self._concurrent.items() if name in kept}
 
     async def dispatch(self, invocation: ToolInvocation) -> ToolOutput:
         """Run one call and return its result, which is a result also when the call fails.
