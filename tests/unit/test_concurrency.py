@@ -10,6 +10,7 @@ from paddock import _concurrency
 from paddock._concurrency import (
     Interrupted,
     Shared,
+    Signal,
     acquire,
     cancel,
     finish,
@@ -184,3 +185,19 @@ async def test_a_task_that_outlives_the_work_is_not_interrupted_with_it() -> Non
 
 async def _hang() -> None:
     await interruptible(asyncio.get_running_loop().create_future())
+
+
+async def test_a_signal_wakes_all_who_wait_though_it_is_cleared_at_once() -> None:
+    signal = Signal()
+    waiting = [asyncio.create_task(signal.wait()) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    signal.set()
+    signal.clear()
+    await asyncio.wait(waiting, timeout=DEADLINE)
+    assert [task.cancelled() for task in waiting] == [True, False, False]
+    assert all(task.done() for task in waiting)
+    assert not signal.is_set()
+    signal.set()
+    await signal.wait()
+    assert signal.is_set()

@@ -70,6 +70,9 @@ def test_a_copy_has_the_same_handlers_and_lives_its_own_life() -> None:
     other = registry.copy()
     other.clear()
     assert "echo" in registry
+    third = registry.copy()
+    registry.register(Echo("another"), concurrent=False)
+    assert [*third] == ["echo"]
     assert other.profile is registry.profile
 
 
@@ -81,6 +84,17 @@ def test_only_enabled_tools_are_offered_sorted_by_name() -> None:
         "type": "function",
         "function": {"name": "a", "description": "Echoes.", "parameters": Echo.parameters},
     }
+
+
+def test_one_spec_serves_all_requests_until_the_tool_changes() -> None:
+    tool = Echo()
+    (first,) = ToolRegistry([tool]).get_specs()
+    (again,) = ToolRegistry([tool]).copy().get_specs()
+    assert again is first
+    tool.description = "Echoes more."
+    (changed,) = ToolRegistry([tool]).get_specs()
+    assert changed["function"]["description"] == "Echoes more."
+    assert first["function"]["description"] == "Echoes."
 
 
 async def test_a_call_reaches_the_handler_with_its_arguments_mended() -> None:
