@@ -12,7 +12,12 @@ from paddock.runtime.orchestration.stores.postgres import PostgresRuntimeStore
 from paddock.runtime.orchestration.stores.redis import RedisRuntimeStore
 from tests.e2e.sql_served import PASSWORD
 from tests.e2e.stores_served import postgres_server, redis_server
-from tests.unit.runtime.orchestration import test_plans, test_references, test_stores
+from tests.unit.runtime.orchestration import (
+    test_plans,
+    test_references,
+    test_resumed_runs,
+    test_stores,
+)
 from tests.unit.runtime.orchestration.racing import (
     STEPS,
     check_that_one_of_eight_executes,
@@ -55,12 +60,21 @@ def reopen(server: StoreServer) -> Iterator[Callable[[], RuntimeStore]]:
         asyncio.run(store.aclose())
 
 
+@pytest.fixture
+def store(server: StoreServer) -> str:
+    return server.fresh()
+
+
 TestRows = test_stores.TestRows
 TestTenants = test_stores.TestTenants
 TestRuns = test_stores.TestRuns
 TestLife = test_plans.TestLife
 TestInterrupted = test_plans.TestInterrupted
 test_values = test_references.test_a_value_is_given_back_whole_and_its_glimpse_alone
+test_resumed = (
+    test_resumed_runs.test_a_run_that_was_left_at_an_approval_is_continued_and_does_nothing_twice
+)
+test_approved = test_resumed_runs.test_the_approval_of_a_plan_survives_its_process
 test_errors = test_references.test_there_are_five_errors_and_of_three_nobody_can_tell_which
 
 
