@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from paddock.errors import SessionError
 from paddock.runtime.core.claims import Claim
@@ -26,6 +26,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+FOREVER = 100 * 365 * 24 * 3600 * 1000
+"""Milliseconds for which nothing is kept: a hundred years. Dates end in the year 9999."""
 
 RunStatus = Literal["running", "waiting", "died", "finished", "failed", "cancelled", "superseded"]
 """`waiting`: for an approval, and no process works on it. `died`: its process ended meanwhile.
@@ -67,17 +70,22 @@ class StoredPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredReference:
-    """A value too big for a prompt, with the summary that stands for it."""
+    """The summary that stands for a value too big for a prompt, and how long it does."""
 
-    kind: str
-    id: str
-    value: Any
     glimpse: Any
     expires_at: dt.datetime | None = None
 
-    @property
-    def is_expired(self) -> bool:
-        return self.expires_at is not None and self.expires_at <= dt.datetime.now(dt.UTC)
+    @classmethod
+    def of(cls, glimpse: Any, *, ttl_ms: int | None) -> Self:
+        """Return one that begins now."""
+        if ttl_ms is None or ttl_ms >= FOREVER:
+            return cls(glimpse=glimpse)
+        end = dt.datetime.now(dt.UTC) + dt.timedelta(milliseconds=ttl_ms)
+        return cls(glimpse=glimpse, expires_at=end)
+
+    def has_expired(self, *, since: dt.timedelta = dt.timedelta()) -> bool:
+        """Whether it ended, at least so long ago."""
+        return self.expires_at is not None and self.expires_at + since <= dt.datetime.now(dt.UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

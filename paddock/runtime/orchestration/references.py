@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import datetime as dt
 import hmac
+import json
 import re
 import secrets
+import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from paddock.errors import ReferenceFailed
+from paddock._logs import get_logger
+from paddock.errors import ReferenceFailed, SessionError
 from paddock.runtime.core.calling import call
-from paddock.runtime.orchestration.records import StoredReference, canonical
+from paddock.runtime.orchestration.records import StoredReference, canonical, decode, encode
 from paddock.runtime.orchestration.schemas import problems_of, shown
 from paddock.runtime.orchestration.spec import ReferenceSpec
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from paddock.runtime.orchestration.store import TenantStore
+    from paddock.runtime.orchestration.stores.base import Rows
 
 __all__ = ["References"]
 
@@ -34,6 +38,17 @@ _ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 MAX_VALUE = 64 << 20
 """Bytes of a value as JSON: the largest record that a store reads back."""
 
+_TABLE, _VALUES = "references", "values"
+"""What is kept of references, and the values themselves, which are big."""
+
+LOOKS = 3600.0
+"""Seconds between two looks for references that have expired: each reads all but their values."""
+
+REMEMBERED = dt.timedelta(days=1)
+"""How long after its end a reference is known to have expired, which programs are told."""
+
+_log = get_logger(__name__)
+
 
 class References:
     """Makes and reads the references of one tenant, of the kinds `specs`."""
@@ -42,6 +57,8 @@ class References:
         self._store = store
         self._specs = {spec.name: spec for spec in specs}
         self._key: bytes | None = None
+        self._next_look = 0.0
+        """When to look for references that have expired, by the monotonic clock."""
 
     async def create(
         self, kind: ReferenceSpec | str, value: Any, glimpse: Any = None
@@ -60,17 +77,16 @@ class References:
         if isinstance(kind, ReferenceSpec) and kind.glimpse is not None:
             glimpse = await call(kind.glimpse, value)
         shown_as, _ = _plain(spec.name, {} if glimpse is None else glimpse)
-        ttl = spec.ttl_ms
-        now = dt.datetime.now(dt.UTC)
-        made = StoredReference(
-            kind=spec.name,
-            id=hmac.digest(await self._tenant_key(), text, "sha256").hex()[:ID_LENGTH],
-            value=plain,
-            glimpse=shown_as,
-            expires_at=None if ttl is None else now + dt.timedelta(milliseconds=ttl),
-        )
-        await self._store.references.change(_row(made.kind, made.id), lambda _: made)
-        return {"kind": made.kind, "id": made.id, "glimpse": shown_as}
+        identity = hmac.digest(await self._tenant_key(), text, "sha256").hex()[:ID_LENGTH]
+        row = _row(spec.name, identity)
+
+        def keep(rows: Rows) -> None:
+            rows.put(_TABLE, row, encode(StoredReference.of(shown_as, ttl_ms=spec.ttl_ms)))
+            rows.put(_VALUES, row, text)
+
+        await self._store.do(keep, writing=True)
+        await self._forget_old()
+        return {"kind": spec.name, "id": identity, "glimpse": shown_as}
 
     async def resolve(self, reference: object) -> Any:
         """Return the whole value.
@@ -79,11 +95,13 @@ class References:
         kind that is unknown, and for a reference that is not there, has expired, or is another
         tenant's, and `TypeError` for what is no reference.
         """
-        return (await self._find(reference)).value
+        _, value = await self._find(reference, whole=True)
+        return json.loads(value)
 
     async def glimpse(self, reference: object) -> Any:
         """Return the glimpse alone. Raises as `resolve` does."""
-        return (await self._find(reference)).glimpse
+        known, _ = await self._find(reference, whole=False)
+        return known.glimpse
 
     def _spec(self, kind: ReferenceSpec | str) -> ReferenceSpec:
         if not isinstance(kind, ReferenceSpec | str):
@@ -96,18 +114,44 @@ class References:
             raise ReferenceFailed(name, "unknown_kind", reason)
         return known
 
-    async def _find(self, reference: object) -> StoredReference:
+    async def _find(self, reference: object, *, whole: bool) -> tuple[StoredReference, bytes]:
+        """Return what is kept of a reference, and its value if that is wanted `whole`."""
         kind, identity = kind_and_id(reference)
         self._spec(kind)
         row = _row(kind, identity)
-        known = await self._store.references.get(row) if _ID.fullmatch(identity) else None
-        if known is not None and not known.is_expired:
-            return known
-        reason = f"{identity!r} cannot be resolved: it was never created, or is not kept any more"
+
+        def find(rows: Rows) -> tuple[bytes | None, bytes, bool]:
+            known, value = rows.get(_TABLE, row), rows.get(_VALUES, row) if whole else None
+            return known, value or b"", known is None and rows.is_elsewhere(_TABLE, row)
+
+        known, value, elsewhere = None, b"", False
+        if _ID.fullmatch(identity):
+            known, value, elsewhere = await self._store.do(find, writing=False)
+        code: Literal["gone", "expired", "other_tenant"] = "other_tenant" if elsewhere else "gone"
         if known is not None:
-            raise ReferenceFailed(kind, "expired", reason)
-        elsewhere = await self._store.references.is_elsewhere(row)
-        raise ReferenceFailed(kind, "other_tenant" if elsewhere else "gone", reason)
+            found = decode(StoredReference, known)
+            if not found.has_expired():
+                return found, value
+            code = "expired"
+        reason = f"{identity!r} cannot be resolved: it was never created, or is not kept any more"
+        raise ReferenceFailed(kind, code, reason)
+
+    async def _forget_old(self) -> None:
+        """Remove what expired a while ago, if that was not done lately."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOKS
+
+        def forget(rows: Rows) -> None:
+            for row, data in rows.all(_TABLE):
+                if decode(StoredReference, data).has_expired(since=REMEMBERED):
+                    rows.delete(_TABLE, row)
+                    rows.delete(_VALUES, row)
+
+        try:
+            await self._store.do(forget, writing=True)
+        except SessionError as error:  # the reference itself is kept
+            _log.warning("expired references could not be removed: %s", error)
 
     async def _tenant_key(self) -> bytes:
         if self._key is None:

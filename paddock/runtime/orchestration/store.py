@@ -12,7 +12,6 @@ from paddock.runtime.orchestration.adapters import TenantApprovalStore, TenantCo
 from paddock.runtime.orchestration.records import (
     Run,
     StoredPlan,
-    StoredReference,
     decode,
     encode,
 )
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Collection", "TenantStore", "open_store"]
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _FORMS = "give 'memory:', 'sqlite:PATH', or the URL of a PostgreSQL or Redis server"
 
@@ -69,9 +69,6 @@ class TenantStore:
         self.store = store
         self.tenant = tenant
         self.plans: Collection[StoredPlan] = Collection(store, tenant, "plans", StoredPlan)
-        self.references: Collection[StoredReference] = Collection(
-            store, tenant, "references", StoredReference
-        )
         self.runs: Collection[Run] = Collection(store, tenant, "runs", Run)
         self.approvals: ApprovalStore = TenantApprovalStore(store, tenant)
         self.conversations: ConversationStore = TenantConversationStore(store, tenant)
@@ -85,7 +82,11 @@ class TenantStore:
                 rows.put("secrets", name, fresh)
             return fresh if known is None else known
 
-        return await self.store.do(self.tenant, work, writing=True)
+        return await self.do(work, writing=True)
+
+    async def do(self, work: Callable[[Rows], R], *, writing: bool) -> R:
+        """Do `work` over the rows of the tenant; see `RuntimeStore.do`."""
+        return await self.store.do(self.tenant, work, writing=writing)
 
 
 class Collection(Generic[T]):
@@ -128,12 +129,6 @@ class Collection(Generic[T]):
             return made
 
         return await self._store.do(self._tenant, work, writing=True)
-
-    async def is_elsewhere(self, key: str) -> bool:
-        """Return whether another tenant has a record of this key."""
-        return await self._store.do(
-            self._tenant, lambda rows: rows.is_elsewhere(self._table, key), writing=False
-        )
 
     def _read(self, data: bytes | None) -> T | None:
         return None if data is None else decode(self._kind, data)

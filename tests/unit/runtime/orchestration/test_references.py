@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import threading
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from paddock import PaddockError, ReferenceFailed
 from paddock.runtime.orchestration.define import define_reference
-from paddock.runtime.orchestration.store import TenantStore
+from paddock.runtime.orchestration.references import References
 from paddock.runtime.orchestration.stores.memory import MemoryRuntimeStore
 from tests.unit.runtime.orchestration.storing import SKU_SET, STORES, Reopen, references, reopener
 
@@ -120,6 +121,13 @@ async def test_created_again_it_has_the_glimpse_and_the_time_of_the_last_time(
     assert await brief.glimpse(ref) == 3
 
 
+async def test_a_reference_may_last_for_longer_than_dates_do() -> None:
+    kept = references(
+        MemoryRuntimeStore(), define_reference("SkuSet", {"skus": list[str]}, ttl_ms=10**30)
+    )
+    assert await kept.resolve(await kept.create("SkuSet", VALUE)) == VALUE
+
+
 async def test_there_are_five_errors_and_of_three_nobody_can_tell_which(reopen: Reopen) -> None:
     spec = define_reference("SkuSet", {"skus": list[str]}, ttl_ms=1)
     brief, kept = references(reopen(), spec), references(reopen())
@@ -155,7 +163,8 @@ async def test_nothing_is_kept_of_a_value_that_does_not_fit(value: Any, reopen: 
     with pytest.raises(ReferenceFailed) as caught:
         await references(store).create(SKU_SET, value)
     assert caught.value.code == "schema"
-    assert list(await TenantStore(store, "acme").references.list()) == []
+    found = store.transact("acme", lambda rows: [*rows.all("references")], writing=False)
+    assert (found, store.tenants()) == ([], [])
 
 
 @pytest.mark.parametrize("reference", [None, "SkuSet", {}, {"kind": "SkuSet"}, {"id": "x"}, 5])
@@ -175,3 +184,24 @@ async def test_a_kind_that_is_neither_a_spec_nor_text_is_refused() -> None:
     kind: Any = Mapping
     with pytest.raises(TypeError, match="a reference's kind is its spec or its name"):
         await references(MemoryRuntimeStore()).create(kind, VALUE)
+
+
+async def test_what_has_expired_is_removed_when_others_are_created(
+    reopen: Reopen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kept() -> list[int]:
+        store = reopen()
+        tables = ("references", "values")
+        return store.transact(
+            "acme", lambda rows: [len([*rows.all(table)]) for table in tables], writing=False
+        )
+
+    spec = define_reference("SkuSet", {"skus": list[str]}, ttl_ms=0)
+    brief, lasting = references(reopen(), spec), references(reopen())
+    await brief.create("SkuSet", {"skus": ["a"]})
+    assert kept() == [1, 1]
+    monkeypatch.setattr(f"{References.__module__}.REMEMBERED", dt.timedelta())
+    await lasting.create("SkuSet", {"skus": ["b"]})
+    assert kept() == [1, 1]
+    await brief.create("SkuSet", {"skus": ["c"]})
+    assert kept() == [2, 2], "it looked a moment ago"
