@@ -111,7 +111,7 @@ async def test_a_key_that_is_not_set_is_an_error_that_names_it() -> None:
     async with ModelServer(LEADING) as anthropic, ModelServer(WORKING) as openai:
         runtime = create_runtime(team(anthropic, openai), interpreter="anthropic")
         events = await read(runtime.query("Say hello.", thread_id="thread-1"))
-    assert events[-1]["type"] == "error"
+    assert events[-1]["error"]["code"] == "missing_credentials"
     assert "TEAM_ANTHROPIC_KEY" in events[-1]["error"]["message"]
 
 

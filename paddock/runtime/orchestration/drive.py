@@ -7,6 +7,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, cast
 
+from pydantic.alias_generators import to_snake
+
 from paddock._logs import get_logger
 from paddock.errors import PaddockError, SessionError, SessionLocked
 from paddock.runtime.conversation.results import RunResult
@@ -168,7 +170,7 @@ def _fault(error: Exception) -> dict[str, Any]:
     if isinstance(error, SessionLocked):
         return error_event("another run of this agent goes on in this thread", "thread_busy")
     if isinstance(error, PaddockError):
-        return error_event(str(error), type(error).__name__)
+        return error_event(str(error), to_snake(type(error).__name__))
     _log.error("a run failed by a fault of ours", exc_info=error)
     return error_event(f"{type(error).__name__}: {error}", "internal")
 
