@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -336,10 +335,8 @@ def test_synchronous_code_uses_the_same_sandboxes() -> None:
         failed = sandbox.run("echo out; exit 3")
         assert not isinstance(failed, Running)
         assert (failed.exit_code, failed.stdout) == (3, "out\n")
-        began = time.monotonic()
         running = sandbox.run(f"{sys.executable} -m paddock serve --agent echo --port 18931")
         assert isinstance(running, Running)
-        assert time.monotonic() - began < PATIENCE
         url = sandbox.get_url(18931)
         assert url.startswith("ws://127.0.0.1:")
         assert "token=" in url
