@@ -46,19 +46,20 @@ class RuntimeTool(ToolHandler):
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
         run: TeamRun = invocation.context.deps
+        failed: dict[str, Any] = {}
         try:
             result = await self.work(invocation.arguments, invocation)
         except InvalidCall:
             raise
         except Exception as error:
             _log.debug("tool %s failed", self.name, exc_info=True)
-            result = {"error": _told(error)}
+            result, failed = {"error": _told(error)}, {"error": type(error).__name__}
         except SystemExit as error:
             result = {"error": f"it called sys.exit({error.code!r})"}
         result = invocation.context.redactor.value(result)
         run.results[invocation.context.session_id, invocation.call_id] = result
-        failed = isinstance(result, dict) and "error" in result
-        return ToolOutput(content=_text(result), success=not failed)
+        success = not (isinstance(result, dict) and "error" in result)
+        return ToolOutput(content=_text(result), success=success, metadata=failed)
 
 
 class PythonTool(RuntimeTool):

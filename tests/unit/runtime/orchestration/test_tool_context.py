@@ -165,6 +165,20 @@ async def test_a_handler_that_fails_never_ends_the_stream(handler: Any, told: st
     assert of_type(events, "finish")
 
 
+@pytest.mark.rows("F-21")
+@pytest.mark.parametrize(("error", "timed_out"), [(TimeoutError(), True), (ValueError(), False)])
+async def test_the_summary_says_how_long_tools_took_and_whether_one_timed_out(
+    error: Exception, timed_out: bool
+) -> None:
+    def fail(args: dict[str, Any], ctx: Any) -> None:
+        raise error
+
+    (summary,) = of_type(await handled(fail), "data-latency-summary")
+    assert summary["data"]["hadTimeout"] is timed_out
+    assert summary["data"]["toolTimings"]["echo"]["calls"] == 1
+    assert summary["data"]["phases"]["llmCalls"] == 2
+
+
 @pytest.mark.rows("F-17")
 async def test_arguments_are_checked_before_and_results_after() -> None:
     def count(args: dict[str, Any], ctx: Any) -> Any:
