@@ -21,7 +21,8 @@ test: venv ## run the tests, two files at a time; skips, and says why, what this
 
 stress: venv ## what takes minutes: forged frames for 30 s in each kind of sandbox, and a SIGKILL at every operation
 	PADDOCK_SPRAY_SECONDS=30 $(BIN)/python -m pytest --timeout 300 -o log_cli_level=INFO tests/hostile/test_spraying.py $(ARGS)
-	PADDOCK_KILL_EVERY=1 $(BIN)/python -m pytest --timeout 300 tests/unit/runtime/test_kill_nested.py $(ARGS)
+	PADDOCK_KILL_EVERY=1 $(BIN)/python -m pytest --timeout 300 tests/unit/runtime/test_kill_nested.py \
+		tests/unit/runtime/orchestration/test_kill_plan_flow.py $(ARGS)
 
 lint: venv ## style and likely mistakes
 	$(BIN)/ruff check .

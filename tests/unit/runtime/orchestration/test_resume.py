@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -305,6 +306,43 @@ def planning() -> str:
         call("call_agent", agent="planner", prompt=drafting),
         call("call_agent", agent="executor", prompt=script(call("executePlan", planId="plan-1"))),
     )
+
+
+@pytest.mark.rows("F-18", "F-28", "F-38")
+async def test_a_flow_that_is_left_at_any_event_ends_with_one_execution() -> None:
+    left_at = 0
+    while True:
+        dispatcher = Dispatcher(QUEUED)
+        runtime = create_runtime(stock_team(), interpreter="scripted", action_dispatcher=dispatcher)
+        ended = await approving(runtime, runtime.query(planning(), "t-1"), leave_after=left_at)
+        for _ in range(2):
+            run = await one_run(runtime)
+            if run.status != "finished":
+                await approving(runtime, runtime.query(None, "t-1", run))
+        assert (await one_run(runtime)).status == "finished"
+        plan = await runtime._team.plans.get("plan-1")
+        assert plan is not None
+        if not (plan.get("outcome") or {}).get("unknown"):
+            assert (plan["status"], len(dispatcher.seen)) == ("executed", 1)
+        assert len(dispatcher.seen) <= 1
+        assert {each.status for each in await runtime.approvals(None)} == {"answered"}
+        if ended:
+            break
+        left_at += 1
+    assert left_at > 20
+
+
+async def approving(runtime: Runtime, stream: Any, leave_after: int | None = None) -> bool:
+    """Read `stream` and approve all, but leave it after some events; return whether it ended."""
+    number = 0
+    async with asyncio.timeout(PATIENCE), contextlib.aclosing(stream) as events:
+        async for event in events:
+            if number == leave_after:
+                return False
+            number += 1
+            if event["type"] == "approval-required":
+                await runtime.respond_to_approval(event["data"]["id"], "approve")
+    return True
 
 
 class Turns:
