@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import hashlib
 import secrets
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,6 +47,13 @@ PENDING = "pending_approval"
 
 MAX_ID = 200
 """Characters of a plan's id: a person has to read it."""
+
+OTHERS = 30.0
+"""Seconds for which a call waits while another one executes the plan: most dispatchers call some
+services. An end has to come of it, since a dispatcher may ask for its own plan."""
+
+LOOK_INTERVAL = 0.1
+"""Seconds between two looks whether the other one has ended."""
 
 UNKNOWN = (
     "its execution began and did not end; it may have had its effect, wholly or in part, "
@@ -170,9 +178,20 @@ class _Execution:
                 return refusal
         if plan.status == "approved":
             return await self._execute(plan)
-        if _is_abandoned(plan):
-            plan = await self._plans._give_up(self._id)
-            await self._changed(self._id, "executing", "failed")
+        return await self._result_of_another(plan)
+
+    async def _result_of_another(self, plan: StoredPlan) -> dict[str, Any]:
+        """Return the result of the call that executes the plan, or has; wait a while for it."""
+        deadline = time.monotonic() + OTHERS
+        while plan.status == "executing":
+            if _is_abandoned(plan):
+                plan = await self._plans._give_up(self._id)
+                await self._changed(self._id, "executing", "failed")
+            elif time.monotonic() >= deadline:
+                break
+            else:
+                await asyncio.sleep(LOOK_INTERVAL)
+                plan = _there(self._id, await self._plans.store.plans.get(self._id))
         return _result(plan)
 
     async def _prepare(self, plan: StoredPlan) -> dict[str, dict[str, Any]]:
@@ -236,7 +255,7 @@ class _Execution:
 
         plan = await self._plans._change(self._id, begin)
         if plan.claim is None or plan.claim.token != claim.token:
-            return _result(plan)  # another one was first
+            return await self._result_of_another(plan)
         try:
             await self._changed(self._id, "approved", "executing")
         except BaseException:  # nothing has begun

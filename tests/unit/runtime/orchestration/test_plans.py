@@ -261,9 +261,23 @@ class TestLife:
         results = await asyncio.gather(*asked)
         assert len(done.calls) == 1
         ran = {"planId": "plan-1", "status": "executed", "entitiesAffected": 0}
-        busy = {"error": "plan 'plan-1' is executed by another call", "planId": "plan-1"}
-        assert ran in results
-        assert all(result in (ran, busy) for result in results)
+        assert results == [ran] * 20
+
+    async def test_who_asks_for_a_plan_that_is_executed_for_long_is_told_so(
+        self, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("paddock.runtime.orchestration.plans.OTHERS", 0.0)
+
+        async def ask_again(actions: Any, ctx: Any) -> dict[str, Any]:
+            inner = await execute(plans(reopen(), Dispatcher()), Gate(APPROVE))
+            return {"entitiesAffected": 1, "details": inner}
+
+        await plans(reopen()).save("StockPlan", "plan-1", BODY)
+        result = await execute(plans(reopen(), ask_again), Gate(APPROVE))
+        assert result["details"] == {
+            "error": "plan 'plan-1' is executed by another call",
+            "planId": "plan-1",
+        }
 
 
 @pytest.mark.rows("F-29")
