@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,11 +18,13 @@ from paddock.cli.running import run
 from paddock.cli.sandbox_options import SandboxOptions
 from paddock.cli.trusting import require_trusted_setup
 from paddock.errors import ConfigError
-from paddock.mcp import serve_sandbox
+from paddock.mcp import create_mcp_runtime, serve_http, serve_sandbox, serve_stdio
+from paddock.runtime.core.calling import call
 from paddock.runtime.permissions.profile import load_profile
 
 if TYPE_CHECKING:
     from paddock.backends.base import Backend
+    from paddock.runtime.orchestration.runtime import Runtime
     from paddock.runtime.permissions.profile import PermissionProfile
 
 __all__ = ["mcp"]
@@ -80,3 +85,178 @@ async def _serve_sandbox(
         await serve_sandbox(
             recipe, profile=profile, shared=share, auto_approve=auto_approve, on_progress=tell
         )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ServingOptions:
+    """How the tools of a runtime are served."""
+
+    transport: Annotated[
+        str,
+        typer.Option(
+            "--transport",
+            help="stdio, for one client that starts this command, or streamable-http, for any "
+            "number of them.",
+        ),
+    ] = "stdio"
+    host: Annotated[str, typer.Option("--host", help="The address to serve HTTP on.")] = "127.0.0.1"
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The port; 0 is a free one.")
+    ] = 8765
+    path: Annotated[str, typer.Option("--path", help="The path of the URL.")] = "/mcp"
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-origin",
+            metavar="ORIGIN",
+            help="A web page's origin that may send requests. Repeatable. Default: those of this "
+            "machine, on a loopback address.",
+        ),
+    ] = None
+    token_env: Annotated[
+        str,
+        typer.Option(
+            "--token-env",
+            metavar="NAME",
+            help="The variable with the token that clients have to send as 'Authorization: Bearer "
+            "TOKEN'; needed on other addresses than loopback ones.",
+        ),
+    ] = "PADDOCK_MCP_TOKEN"
+    thread_id: Annotated[
+        str | None, typer.Option("--thread-id", help="The thread of all calls. Default: its own.")
+    ] = None
+    call_timeout: Annotated[
+        float, typer.Option("--call-timeout", min=0, metavar="SECONDS", help="For each call.")
+    ] = 30.0
+
+    async def serve(self, runtime: Runtime, agent: str) -> None:
+        """Serve `agent`, and close `runtime` at the end."""
+        async with runtime:
+            if self.transport == "stdio":
+                await serve_stdio(
+                    runtime,
+                    agent=agent,
+                    thread_id=self.thread_id,
+                    call_timeout_secs=self.call_timeout,
+                )
+                return
+            await serve_http(
+                runtime,
+                agent=agent,
+                thread_id=self.thread_id,
+                call_timeout_secs=self.call_timeout,
+                host=self.host,
+                port=self.port,
+                path=self.path,
+                transport=self.transport,
+                allowed_origins=self.allow_origin,
+                token=os.environ.get(self.token_env) or None,
+                on_ready=lambda url: typer.echo(f"paddock: serving MCP at {url}", err=True),
+            )
+
+
+Agent = Annotated[
+    str, typer.Option("--agent", metavar="NAME", help="The agent whose tools are served.")
+]
+
+
+@mcp.command()
+@options.with_option_groups
+def python(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:OBJECT",
+            help="A runtime in a Python module, or a function that returns one.",
+        ),
+    ],
+    agent: Agent,
+    *,
+    serving: ServingOptions,
+) -> None:
+    """Serve the tools of an agent of a multi-agent runtime.
+
+    The module is imported here, with the current directory on its path: it runs with your rights.
+
+        paddock mcp python shop:runtime --agent assistant
+
+        paddock mcp python shop:make --agent assistant --transport streamable-http --port 0
+    """
+    run(_serve_python(source, agent, serving))
+
+
+async def _serve_python(source: str, agent: str, serving: ServingOptions) -> None:
+    await serving.serve(await _runtime_of(source), agent)
+
+
+async def _runtime_of(source: str) -> Runtime:
+    """Return what ``MODULE:OBJECT`` names. Raise `ConfigError` that says what is not there."""
+    from paddock.runtime.orchestration.runtime import Runtime
+
+    module_name, colon, name = source.partition(":")
+    if not (module_name and colon and name):
+        raise ConfigError(f"{source}: give MODULE:OBJECT, such as shop:runtime")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name.partition(".")[0]:
+            raise
+        raise ConfigError(f"{source}: there is no module {module_name!r}") from None
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise ConfigError(f"{source}: there is no {part!r} in {module_name}")
+        found = getattr(found, part)
+    if callable(found) and not isinstance(found, Runtime):
+        found = await call(found)
+    if not isinstance(found, Runtime):
+        raise ConfigError(
+            f"{source} is a {type(found).__name__}: give a Runtime, as create_runtime(spec) "
+            "returns it, or a function that returns one"
+        )
+    return found
+
+
+@mcp.command()
+@options.with_option_groups
+def toolkit(
+    toolkit: Annotated[
+        list[str],
+        typer.Option("--toolkit", metavar="NAME", help="A built-in toolkit to serve. Repeatable."),
+    ],
+    data_environment: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-environment",
+            metavar="FILE",
+            help="The data environment of the toolkits, in a YAML or JSON file.",
+        ),
+    ] = None,
+    agent: Agent = "mcp",
+    tenant_id: Annotated[
+        str, typer.Option("--tenant-id", metavar="ID", help="Whose data it is.")
+    ] = "paddock-mcp",
+    *,
+    serving: ServingOptions,
+) -> None:
+    """Serve built-in toolkits, without a program.
+
+    paddock mcp toolkit --toolkit references --tenant-id acme
+
+    paddock mcp toolkit --toolkit catalog --data-environment data.yaml --tenant-id acme
+    """
+    environment = None if data_environment is None else _read_mapping(data_environment)
+    runtime = create_mcp_runtime(
+        toolkits=toolkit, agent=agent, tenant=tenant_id, data_environment=environment
+    )
+    run(serving.serve(runtime, agent))
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    from paddock.runtime.core.yamltext import decode, read_yaml
+
+    source = str(path)
+    found = read_yaml(decode(path.read_bytes(), source=source), source=source).data
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: a data environment is a mapping")
+    return found

@@ -8,6 +8,7 @@ asked travels with it, sealed by the server (see `RequestStateBoundary`).
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 
     from mcp.server.context import ServerRequestContext
 
-__all__ = ["STATE_LIFETIME", "Refused", "ask"]
+    from paddock.runtime.mcp.toolbox import Ask
+
+    Context: TypeAlias = ServerRequestContext[Any, Any]
+
+__all__ = ["STATE_LIFETIME", "Refused", "asker", "require_approval"]
 
 ANSWER_TIMEOUT = 600.0
 """Seconds that a person may take to answer while the call waits: they may be elsewhere, and most
@@ -32,24 +37,17 @@ clients give a call up before."""
 STATE_LIFETIME = 3600.0
 """Seconds for which an answer counts that comes with a call of its own."""
 
-SHOWN_ARGUMENTS = 4000
-"""Characters of the arguments that a person is shown. Of more, the end is shown too, since a
-command may be hidden in the middle of nothing."""
-
 _KEY = "approval"
 _FEEDBACK = {"type": "string", "title": "Comment", "description": "What the model is told."}
 _SCHEMA: dict[str, Any] = {"type": "object", "properties": {"feedback": _FEEDBACK}}
-
-if TYPE_CHECKING:
-    Context: TypeAlias = ServerRequestContext[Any, Any]
 
 
 class Refused(Exception):
     """The call was not approved; the text says so to the model."""
 
 
-async def ask(
-    ctx: Context, params: types.CallToolRequestParams, server: str
+async def require_approval(
+    ctx: Context, params: types.CallToolRequestParams, question: str
 ) -> types.InputRequiredResult | None:
     """Return None when the client's user has approved the call, or what to answer instead.
 
@@ -60,19 +58,33 @@ async def ask(
             f"Not run: a call of '{params.name}' with these arguments needs an approval, and this "
             "client cannot ask its user for one (it lacks MCP's elicitation)."
         )
-    message = _message(params, server)
     if ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
-        _require(await _elicit(ctx, message))
+        _require(await _elicit(ctx, question))
         return None
-    asked = _digest(params)
+    asked = _digest(params, question)
     answer = (params.input_responses or {}).get(_KEY)
     if params.request_state == asked and isinstance(answer, types.ElicitResult):
         _require(answer)
         return None
-    form = types.ElicitRequestFormParams(message=message, requested_schema=_SCHEMA)
+    form = types.ElicitRequestFormParams(message=question, requested_schema=_SCHEMA)
     return types.InputRequiredResult(
         input_requests={_KEY: types.ElicitRequest(params=form)}, request_state=asked
     )
+
+
+def asker(ctx: Context, server: str) -> Ask | None:
+    """Return what asks the client's user while a call runs; None for a client where that cannot
+    be done."""
+    if not _can_be_asked(ctx) or ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        return None
+    return functools.partial(_approves, ctx, server)
+
+
+async def _approves(ctx: Context, server: str, what: str) -> bool:
+    try:
+        return (await _elicit(ctx, f"{server} asks {what}")).action == "accept"
+    except Refused:
+        return False
 
 
 def _can_be_asked(ctx: Context) -> bool:
@@ -83,10 +95,10 @@ def _can_be_asked(ctx: Context) -> bool:
     return ctx.protocol_version in MODERN_PROTOCOL_VERSIONS or ctx.session.can_send_request
 
 
-async def _elicit(ctx: Context, message: str) -> types.ElicitResult:
+async def _elicit(ctx: Context, question: str) -> types.ElicitResult:
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT):
-            return await ctx.session.elicit_form(message, _SCHEMA, ctx.request_id)
+            return await ctx.session.elicit_form(question, _SCHEMA, ctx.request_id)
     except TimeoutError:
         raise Refused("Not run: nobody answered the request to approve this call.") from None
     except (MCPError, ValueError) as error:
@@ -102,19 +114,6 @@ def _require(answer: types.ElicitResult) -> None:
     raise Refused(f"Not run: the user did not approve this call{told}")
 
 
-def _digest(params: types.CallToolRequestParams) -> str:
-    call = json.dumps([params.name, params.arguments or {}], sort_keys=True)
+def _digest(params: types.CallToolRequestParams, question: str) -> str:
+    call = json.dumps([params.name, params.arguments or {}, question], sort_keys=True)
     return hashlib.sha256(call.encode()).hexdigest()
-
-
-def _message(params: types.CallToolRequestParams, server: str) -> str:
-    shown = "\n".join(f"{name}: {_text(value)}" for name, value in (params.arguments or {}).items())
-    if len(shown) > SHOWN_ARGUMENTS:
-        half = SHOWN_ARGUMENTS // 2
-        left_out = len(shown) - 2 * half
-        shown = f"{shown[:half]}\n[... {left_out} characters left out ...]\n{shown[-half:]}"
-    return f"{server} asks to run the tool '{params.name}' with\n{clean_text(shown)}"
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

@@ -11,7 +11,7 @@ from paddock.errors import PaddockError, SandboxLost, ToolError
 from paddock.runtime.core.context import RunContext
 from paddock.runtime.core.keeper import Keeper
 from paddock.runtime.core.tool import ToolInvocation
-from paddock.runtime.mcp.toolbox import ServedTool
+from paddock.runtime.mcp.toolbox import ServedTool, shown_call
 from paddock.runtime.permissions.profile import FileWriteMode, load_profile
 from paddock.runtime.tools.factory import build_registry
 from paddock.runtime.tools.transfer import DownloadHandler, UploadHandler, UrlHandler
@@ -83,9 +83,11 @@ class SandboxToolbox(AsyncResource):
             )
         return found
 
-    async def requires_approval(self, name: str, arguments: dict[str, Any]) -> bool:
+    async def approval(self, name: str, arguments: dict[str, Any]) -> str | None:
         kind = "write" if name == UploadHandler.name else name
-        return not self._auto_approve and self._registry.requires_approval(kind, arguments)
+        if self._auto_approve or not self._registry.requires_approval(kind, arguments):
+            return None
+        return shown_call(name, arguments)
 
     async def call(self, request: ToolRequest) -> ToolOutput:
         redactor = self._backend.redactor

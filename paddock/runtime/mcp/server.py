@@ -13,7 +13,7 @@ from mcp.shared.exceptions import MCPError
 
 from paddock._concurrency import cancel
 from paddock._logs import get_logger
-from paddock.runtime.mcp.asking import STATE_LIFETIME, Refused, ask
+from paddock.runtime.mcp.asking import STATE_LIFETIME, Refused, asker, require_approval
 from paddock.runtime.mcp.progress import reporting
 from paddock.runtime.mcp.results import as_result, failure
 from paddock.runtime.mcp.toolbox import ToolRequest
@@ -33,7 +33,6 @@ __all__ = ["make_server"]
 MAX_CALLS = 32
 """Calls that run at once, of all clients of one server; others wait. Models make fewer."""
 
-_SESSION_HEADER = "mcp-session-id"
 _log = get_logger(__name__)
 
 
@@ -84,10 +83,11 @@ class _Served:
     ) -> types.CallToolResult | types.InputRequiredResult:
         name, arguments = params.name, params.arguments or {}
         async with reporting(ctx.session.report_progress) as report:
-            gated = await self._toolbox.requires_approval(name, arguments)
-            if gated:
+            needed = await self._toolbox.approval(name, arguments)
+            if needed is not None:
+                question = f"{self._toolbox.name} asks {needed}"
                 try:
-                    asked = await ask(ctx, params, self._toolbox.name)
+                    asked = await require_approval(ctx, params, question)
                 except Refused as refused:
                     return failure(str(refused))
                 if asked is not None:
@@ -96,8 +96,8 @@ class _Served:
                 name=name,
                 arguments=arguments,
                 report=report,
-                client=_session(ctx),
-                approved=gated,
+                approved=needed,
+                ask=asker(ctx, self._toolbox.name),
             )
             return await self._run(request)
 
@@ -136,12 +136,6 @@ def _as_tool(tool: ServedTool) -> types.Tool:
         input_schema=dict(tool.parameters),
         annotations=types.ToolAnnotations(read_only_hint=tool.reads_only),
     )
-
-
-def _session(ctx: Context) -> str:
-    """Return the id of the client's session over HTTP; empty for a client without one."""
-    headers = getattr(ctx.request, "headers", {})
-    return str(headers.get(_SESSION_HEADER, ""))
 
 
 def _version() -> str:

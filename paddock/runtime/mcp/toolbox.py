@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+from paddock.runtime.core.text import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paddock.runtime.core.tool import ToolOutput
 
-__all__ = ["Report", "ServedTool", "ToolRequest", "Toolbox"]
+__all__ = ["Ask", "Report", "ServedTool", "ToolRequest", "Toolbox", "shown_call"]
+
+SHOWN_ARGUMENTS = 4000
+"""Characters of the arguments that a person is shown. Of more, the end is shown too, since a
+command may be hidden in the middle of nothing."""
 
 Report = Callable[[str], None]
 """Called with what a tool does now, in any thread."""
+
+Ask = Callable[[str], Awaitable[bool]]
+"""Asks the client's user to approve what is said; False also if nobody answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,14 +39,15 @@ class ServedTool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolRequest:
-    """One call of a client. `client` is the same for all calls of a client that has a session
-    over HTTP, and empty for others. `approved` says that the client's user has approved it."""
+    """One call of a client. `approved` is what the client's user has approved, as
+    `Toolbox.approval` has said it. `ask` asks them for more while the call runs; None where that
+    cannot be done."""
 
     name: str
     arguments: dict[str, Any]
     report: Report
-    client: str = ""
-    approved: bool = False
+    approved: str | None = None
+    ask: Ask | None = None
 
 
 class Toolbox(Protocol):
@@ -56,11 +67,25 @@ class Toolbox(Protocol):
         """Return the tools, always in the same order."""
         ...
 
-    async def requires_approval(self, name: str, arguments: dict[str, Any]) -> bool:
-        """Return whether this call has to be approved by somebody."""
+    async def approval(self, name: str, arguments: dict[str, Any]) -> str | None:
+        """Return what a person has to approve before this call; None if it may run."""
         ...
 
     async def call(self, request: ToolRequest) -> ToolOutput:
         """Run one call. Return its result also when it fails; cancellation passes through, once
         all that the call has begun is ended."""
         ...
+
+
+def shown_call(name: str, arguments: Mapping[str, Any]) -> str:
+    """Return a call as a person is asked about it."""
+    shown = "\n".join(f"{key}: {_text(value)}" for key, value in arguments.items())
+    if len(shown) > SHOWN_ARGUMENTS:
+        half = SHOWN_ARGUMENTS // 2
+        left_out = len(shown) - 2 * half
+        shown = f"{shown[:half]}\n[... {left_out} characters left out ...]\n{shown[-half:]}"
+    return clean_text(f"to run the tool '{name}' with\n{shown}")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -16,6 +16,7 @@ from paddock.runtime.orchestration.lifecycle import begin, take_up
 from paddock.runtime.orchestration.limits import run_meter
 from paddock.runtime.orchestration.run import TeamRun
 from paddock.runtime.orchestration.runs import RuntimeRun
+from paddock.runtime.orchestration.served import RuntimeToolbox, list_tools
 from paddock.runtime.orchestration.serving import ApprovalWorker, Workers
 from paddock.runtime.orchestration.stream import EventStream, Outlet
 
@@ -177,6 +178,98 @@ class Runtime:
 
         worker = ApprovalWorker(self._team, resumed)
         await self._workers.run(worker.serve())
+
+    def list_mcp_tools(
+        self, *, agent: str, expose_agent_tools: bool = False
+    ) -> list[dict[str, Any]]:
+        """Return ``name``, ``description`` and ``inputSchema`` of the tools of `agent` that MCP
+        clients may call.
+
+        Those that have other agents work are among them only if `expose_agent_tools`. Raises
+        `ValueError` for an agent that there is not.
+        """
+        return list_tools(self._team, agent, expose_agent_tools=expose_agent_tools)
+
+    async def serve_mcp_stdio(
+        self,
+        *,
+        agent: str,
+        thread_id: str | None = None,
+        call_timeout_secs: float = 30.0,
+        expose_agent_tools: bool = False,
+    ) -> None:
+        """Serve the tools of `agent` to the MCP client at this process's stdin and stdout, until it
+        closes its end or this is cancelled.
+
+        All calls are in the thread `thread_id`, or in one of their own, whose sandbox ends with
+        this. A call that takes longer than `call_timeout_secs` is an error. One that needs an
+        approval is asked of the client's user, or is an error at once. Raises `MissingDependency`
+        without the extra ``mcp``.
+        """
+        from paddock.runtime.mcp.server import make_server
+        from paddock.runtime.mcp.stdio import serve_over_stdio
+
+        async with self._toolbox(agent, thread_id, expose_agent_tools) as toolbox:
+            await serve_over_stdio(make_server(toolbox, call_timeout=call_timeout_secs))
+
+    async def serve_mcp_http(
+        self,
+        *,
+        agent: str,
+        thread_id: str | None = None,
+        call_timeout_secs: float = 30.0,
+        expose_agent_tools: bool = False,
+        host: str = "127.0.0.1",
+        port: int = 8765,
+        path: str = "/mcp",
+        transport: str = "streamable-http",
+        allowed_origins: Sequence[str] | None = None,
+        token: str | None = None,
+        on_ready: Callable[[str], None] | None = None,
+    ) -> None:
+        """Serve the same over HTTP to any number of clients, until this is cancelled.
+
+        `allowed_origins` are the web pages that may send requests; without them those of this
+        machine may, where `host` is a loopback address. Elsewhere a `token` is required, which
+        clients send as ``Authorization: Bearer``. `on_ready` is called with the URL; with port 0
+        the system chooses one.
+        """
+        from paddock.runtime.mcp.http import HttpAddress, serve_over_http
+        from paddock.runtime.mcp.server import make_server
+
+        if transport != "streamable-http":
+            raise ValueError(f"transport {transport!r}: there is 'streamable-http'")
+        address = HttpAddress(
+            host=host, port=port, path=path, allowed_origins=allowed_origins, token=token
+        )
+        async with self._toolbox(agent, thread_id, expose_agent_tools) as toolbox:
+            server = make_server(toolbox, call_timeout=call_timeout_secs)
+            await serve_over_http(server, address, on_ready=on_ready)
+
+    def _toolbox(
+        self, agent: str, thread_id: str | None, expose_agent_tools: bool
+    ) -> RuntimeToolbox:
+        return RuntimeToolbox(
+            self._team,
+            agent,
+            thread_id=thread_id,
+            expose_agent_tools=expose_agent_tools,
+            start=self._start_served,
+        )
+
+    def _start_served(
+        self, team: Team, thread_id: str, work: Callable[[TeamRun], Awaitable[None]]
+    ) -> EventStream:
+        """Begin a run of `team`, a variant of this runtime's."""
+        run = TeamRun(
+            run_id=uuid.uuid4().hex,
+            thread_id=thread_id,
+            team=team,
+            outlet=Outlet(hooks=self._hooks),
+            meter=run_meter(self.spec, None),
+            keeps_sandboxes=False,
+        )
+        return self._events(run, lambda: work(run))
 
     async def end_sandboxes(self, thread_id: str) -> None:
         """End the sandboxes of a thread, which are otherwise kept as long as the runtime.

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from paddock.runtime.orchestration.spec import AgentSpec, RuntimeSpec, ToolApprovalPredicate
     from paddock.runtime.orchestration.store import TenantStore
     from paddock.runtime.tools.base import ToolHandler
+    from paddock.runtime.tools.registry import ToolRegistry
 
 __all__ = ["Team"]
 
@@ -79,6 +80,10 @@ class Team:
     def interpreter(self, name: str) -> Interpreter:
         """Return what answers the agent `name`."""
         return self.interpreters[name]
+
+    def registry(self, name: str) -> ToolRegistry:
+        """Return the tools of the agent `name`."""
+        return self._agents[name].registry
 
     def agent(self, name: str, run: TeamRun) -> Agent:
         """Return the agent `name`, for one run."""

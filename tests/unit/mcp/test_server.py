@@ -62,7 +62,9 @@ async def test_a_gated_call_runs_when_the_clients_user_approves_it(era: str) -> 
     async with Client(make_server(box), mode=era, elicitation_callback=person) as client:
         result = await client.call_tool("work", {"text": "rm -rf"})
     assert not result.is_error
-    assert [request.approved for request in box.requests] == [True]
+    assert [request.approved for request in box.requests] == [
+        "to run the tool 'work' with\ntext: rm -rf"
+    ]
     assert person.asked == ["test-box asks to run the tool 'work' with\ntext: rm -rf"]
 
 

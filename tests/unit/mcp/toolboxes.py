@@ -9,7 +9,7 @@ from typing import Any
 from mcp import types
 
 from paddock.runtime.core.tool import ToolOutput
-from paddock.runtime.mcp.toolbox import ServedTool, ToolRequest
+from paddock.runtime.mcp.toolbox import ServedTool, ToolRequest, shown_call
 
 ERAS = ["2026-07-28", "legacy"]
 """What a client calls them: stateless, and with a handshake."""
@@ -42,8 +42,8 @@ class OneTool:
             )
         ]
 
-    async def requires_approval(self, name: str, arguments: dict[str, Any]) -> bool:
-        return self.gated
+    async def approval(self, name: str, arguments: dict[str, Any]) -> str | None:
+        return shown_call(name, arguments) if self.gated else None
 
     async def call(self, request: ToolRequest) -> ToolOutput:
         self.requests.append(request)
