@@ -52,6 +52,7 @@ FILES = {
     ),
     "team.yaml": "team: storage\nlanguage: C\n",
     "task.txt": "Which tests fail, and why?\n",
+    "shop.py": "from paddock import mcp\n\nruntime = mcp.create_mcp_runtime(agent='clerk')\n",
     "src/one.txt": "one\n",
     "test_sums.py": (
         "import unittest\n\n\nclass Sums(unittest.TestCase):\n"

@@ -133,7 +133,7 @@ def _as_tool(tool: ServedTool) -> types.Tool:
     return types.Tool(
         name=tool.name,
         description=tool.description,
-        input_schema=dict(tool.parameters),
+        input_schema={**tool.parameters, "type": "object"},  # which some leave out
         annotations=types.ToolAnnotations(read_only_hint=tool.reads_only),
     )
 

@@ -47,7 +47,7 @@ def list_tools(team: Team, agent: str, *, expose_agent_tools: bool) -> list[dict
         {
             "name": spec["function"]["name"],
             "description": spec["function"]["description"],
-            "inputSchema": copy.deepcopy(dict(spec["function"]["parameters"])),
+            "inputSchema": copy.deepcopy({**spec["function"]["parameters"], "type": "object"}),
         }
         for spec in _registry(team, agent, expose_agent_tools=expose_agent_tools).get_specs()
     ]
@@ -118,12 +118,8 @@ class RuntimeToolbox:
     async def approval(self, name: str, arguments: dict[str, Any]) -> str | None:
         from paddock.runtime.mcp.toolbox import shown_call
 
-        handler = self._registry.get(name)
-        assert handler is not None, "the server knows the tools"
-        try:
-            handler.read_arguments(copy.deepcopy(arguments))
-        except InvalidCall:
-            return None  # the call says what is wrong with them
+        if self._problem(name, arguments) is not None:
+            return None  # the call says it
         proposed = ProposedCall(
             tool=name,
             args=copy.deepcopy(arguments),
@@ -137,7 +133,20 @@ class RuntimeToolbox:
             return None if plan is None else _shown_plan(plan)
         return None
 
+    def _problem(self, name: str, arguments: dict[str, Any]) -> str | None:
+        """Return what is wrong with the arguments of a call, if anything is."""
+        handler = self._registry.get(name)
+        assert handler is not None, "the server knows the tools"
+        try:
+            handler.read_arguments(copy.deepcopy(arguments))
+        except InvalidCall as error:
+            return f"Invalid arguments for tool '{name}': {error}"
+        return None
+
     async def call(self, request: ToolRequest) -> ToolOutput:
+        problem = self._problem(request.name, request.arguments)
+        if problem is not None:
+            return ToolOutput(content=problem, success=False)
         prompt = json.dumps({"tool": request.name, "args": request.arguments})
         stream = self._start(
             self._team, self._thread_id, lambda run: begin(run, self._agent, prompt)
