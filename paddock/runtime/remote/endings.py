@@ -13,11 +13,17 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from paddock._logs import get_logger
+
 if TYPE_CHECKING:
     from paddock.runtime.remote.framelog import FrameLog
 
 __all__ = ["Endings"]
 
+_log = get_logger(__name__)
+
+CLEANING_INTERVAL = 60.0
+"""Seconds between two looks for files that are old: they are small, and kept for an hour."""
 _RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -33,23 +39,31 @@ class Endings:
         self._folder = Path(folder or os.path.join(tempfile.gettempdir(), name))
         self._kept = kept
         self._is_ready = False
+        self._cleaned = 0.0
 
     def save(self, run_id: str, log: FrameLog) -> None:
-        """Keep the last frame of a run."""
+        """Keep the last frame of a run; where that cannot be done, say so in the log."""
         found = log.after(log.last - 1)
-        if found is not None:
-            self._write(f"{run_id}.json", json.dumps(found))
+        try:
+            if found is not None:
+                self._write(f"{run_id}.json", json.dumps(found))
+        except OSError as error:
+            _log.warning("the end of run %s cannot be kept: %s", run_id, error)
 
     def load(self, run_id: str) -> tuple[int, str] | None:
         """Return the last frame of a run and its number, if it is kept."""
         path = self._folder / f"{run_id}.json"
-        if not _RUN_ID.fullmatch(run_id) or not _is_private(self._folder):
+        if not self.has(run_id) or not _is_private(self._folder):
             return None
         try:
             number, text = json.loads(path.read_text())
         except (OSError, ValueError):
             return None
         return number, text
+
+    def has(self, run_id: str) -> bool:
+        """Whether the end of a run may be kept; this does not block for long."""
+        return bool(_RUN_ID.fullmatch(run_id)) and (self._folder / f"{run_id}.json").exists()
 
     def save_text(self, text: str) -> str:
         """Keep what is too long for a frame; return the path of the file."""
@@ -71,9 +85,11 @@ class Endings:
             if not _is_private(self._folder):  # another user's, who could read and forge
                 self._folder = Path(tempfile.mkdtemp(prefix="paddock-serve-"))
             self._is_ready = True
-        self._remove_old()
+        if time.monotonic() - self._cleaned > CLEANING_INTERVAL:
+            self._remove_old()
 
     def _remove_old(self) -> None:
+        self._cleaned = time.monotonic()
         oldest = time.time() - self._kept
         for path in self._folder.glob("*-*-*-*-*.json"):
             if not _RUN_ID.fullmatch(path.stem):

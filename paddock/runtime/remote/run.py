@@ -196,9 +196,14 @@ class Run:
             self.is_working = False
             if self._may_ask:
                 ending = await self._after(ending)
+            await cancel(beating)
+            self._end(ending)
+        except Exception:
+            _log.exception("run %s: a defect of the runtime", self.id)
+            self.frames.error("the runtime failed", {"error_name": "Error", "code": "internal"})
         finally:
             await cancel(beating)
-        self._end(ending)
+            self._workspace.close()
         if self.frames.peer.negotiated:
             await asyncio.to_thread(self._keep, self.id, self.frames.log)
 
@@ -339,7 +344,6 @@ class Run:
             self._tell_end(ending, more)
         except ValueError as error:
             self.frames.error(f"the result cannot be sent: {error}", {"error_name": "Error"})
-        self._workspace.close()
 
     def _tell_end(self, ending: _Ending, more: Mapping[str, Any]) -> None:
         match ending:

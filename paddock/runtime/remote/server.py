@@ -194,6 +194,8 @@ class RuntimeServer(AsyncResource):
 
     async def find_ending(self, run_id: str) -> tuple[int, str] | None:
         """Return the last frame of a run that has ended, also of an earlier server's."""
+        if not self._endings.has(run_id):
+            return None
         return await asyncio.to_thread(self._endings.load, run_id)
 
     async def _leave(self, run: Run) -> None:

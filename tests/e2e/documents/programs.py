@@ -1,4 +1,4 @@
-"""The programs of three documents, as they are there: only their import line is this package's.
+"""The programs of four documents, as they are there: only their import line is this package's.
 
 The documents are in ``tests/documents``, with their whitespace mended and nothing else. A
 program is cut out by its first and last line. What the documents take for granted (a tool
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["BASH", "cut", "names_imported", "printed", "wrapped"]
 
 DOCUMENTS = Path(__file__).parents[2] / "documents"
-THEIRS = "(?:rho_agent|flowai_harness)"
+THEIRS = "(?:rho_agent|flowai_harness|runtimeuse)"
 """The packages of the documents."""
 PATIENCE = 60
 BASH: dict[str, Any] = {"tool_calls": [{"name": "bash", "arguments": {"command": "pwd"}}]}
