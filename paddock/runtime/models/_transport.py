@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import ipaddress
 import re
 import urllib.request
 from collections import defaultdict, deque
@@ -174,7 +175,7 @@ class DirectTransport(httpx2.AsyncBaseTransport):
                     host,
                     port or (443 if secure else 80),
                     ssl=self._context if secure else None,
-                    happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY,
+                    happy_eyeballs_delay=None if _is_address(host) else HAPPY_EYEBALLS_DELAY,
                 )
         except TimeoutError as error:
             raise httpx2.ConnectTimeout(f"no connection within {limit} s") from error
@@ -200,6 +201,14 @@ class DirectTransport(httpx2.AsyncBaseTransport):
 
 def _origin(url: httpx2.URL) -> Origin:
     return url.scheme, url.host, url.port
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _apart(error: Exception) -> BaseException:
