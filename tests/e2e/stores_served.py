@@ -66,13 +66,24 @@ class RedisServer:
         self.url = f"redis://:{PASSWORD}@127.0.0.1:{port}"
 
     def fresh(self) -> str:
-        with contextlib.closing(redis.Redis.from_url(self.url)) as client:
+        with self._client() as client:
             client.flushall()
         return self.url
 
     def cut(self) -> None:
-        with contextlib.closing(redis.Redis.from_url(self.url)) as client:
+        with self._client() as client:
             client.client_kill_filter(_type="normal", skipme=True)
+
+    def configure(self, name: str, value: str) -> None:
+        with self._client() as client:
+            client.config_set(name, value)
+
+    def put(self, key: str, value: str) -> None:
+        with self._client() as client:
+            client.set(key, value)
+
+    def _client(self) -> contextlib.closing[redis.Redis]:
+        return contextlib.closing(redis.Redis.from_url(self.url))
 
 
 @contextlib.contextmanager

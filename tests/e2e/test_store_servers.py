@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from paddock import RuntimeStore
     from tests.conftest import Require
-    from tests.e2e.stores_served import PostgresServer, StoreServer
+    from tests.e2e.stores_served import PostgresServer, RedisServer, StoreServer
 
 pytestmark = pytest.mark.rows("F-33")
 
@@ -165,6 +165,38 @@ class TestPostgres:
     def test_a_name_that_is_no_table_is_refused(self, table: str) -> None:
         with pytest.raises(ConfigError, match="give a name of letters"):
             PostgresRuntimeStore("postgresql:///db", table=table)
+
+
+@pytest.fixture(scope="module")
+def redis(require: Require) -> Iterator[RedisServer]:
+    with redis_server(require) as server:
+        yield server
+
+
+class TestRedis:
+    async def test_a_server_that_may_evict_rows_is_refused(self, redis: RedisServer) -> None:
+        store = RedisRuntimeStore(redis.fresh())
+        redis.configure("maxmemory", "100mb")
+        redis.configure("maxmemory-policy", "allkeys-lru")
+        with pytest.raises(SessionError, match="set its maxmemory-policy to noeviction"):
+            store.transact("acme", test_stores.write, writing=True)
+        redis.configure("maxmemory-policy", "noeviction")
+        store.transact("acme", test_stores.write, writing=True)
+        await store.aclose()
+
+    async def test_rows_of_another_version_and_of_another_prefix_stay(
+        self, redis: RedisServer
+    ) -> None:
+        where = redis.fresh()
+        one, two = RedisRuntimeStore(where), RedisRuntimeStore(where, prefix="other")
+        redis.put("other:version", "7")
+        one.transact("acme", test_stores.write, writing=True)
+        with pytest.raises(SessionError, match="have version b'7'"):
+            two.tenants()
+        third = RedisRuntimeStore(where, prefix="third")
+        assert third.tenants() == []
+        for each in (one, two, third):
+            await each.aclose()
 
 
 @pytest.mark.parametrize("prefix", ["", "a b", "*", "x" * 101])

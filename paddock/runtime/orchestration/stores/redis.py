@@ -3,7 +3,7 @@
 A row is a hash with its value, its group and its number. Two sorted sets have the keys of a table
 and of a group in their order. A transaction watches all that it reads, and is done again if some
 of that was written meanwhile. How much survives a crash of the server is the server's setting:
-``appendfsync always`` keeps all that was written. It has to have ``maxmemory-policy noeviction``.
+``appendfsync always`` keeps all that was written. One that may evict our rows is refused.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ TRYING = 20.0
 PAUSE = 0.02
 """Seconds at most between two tries, so that those who meet do not meet again."""
 
+VERSION = b"1"
+"""Of the rows."""
+
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _VALUE, _GROUP = b"v", b"g"
 
@@ -72,6 +75,7 @@ class RedisRuntimeStore(RuntimeStore):
             raise ConfigError("the URL of the Redis store cannot be read") from None
         self._redactor = Redactor.marking([url, password, unquote(password)], "***")
         self._prefix = prefix
+        self._is_checked = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(prefix={self._prefix!r})"
@@ -83,6 +87,7 @@ class RedisRuntimeStore(RuntimeStore):
         while True:
             try:
                 with self._translated(), self._client.pipeline() as pipe:
+                    self._check()
                     rows = _RedisRows(self._client, pipe, self._prefix, tenant)
                     result = work(rows)
                     rows.commit()
@@ -95,11 +100,28 @@ class RedisRuntimeStore(RuntimeStore):
 
     def tenants(self) -> Sequence[str]:
         with self._translated():
+            self._check()
             found: Any = self._client.smembers(f"{self._prefix}:tenants")
             return sorted(_unquoted(name) for name in found)
 
     async def aclose(self) -> None:
         self._client.close()
+
+    def _check(self) -> None:
+        """Raise `SessionError` for a server that may forget, and for rows of another version."""
+        if self._is_checked:
+            return
+        memory: Any = self._client.info("memory")
+        policy = str(memory.get("maxmemory_policy"))
+        if memory.get("maxmemory") and policy.startswith("allkeys"):
+            reason = f"the server may evict rows: set its maxmemory-policy to noeviction ({policy})"
+            raise SessionError(f"cannot use the store on Redis: {reason}")
+        self._client.setnx(f"{self._prefix}:version", VERSION)
+        found: Any = self._client.get(f"{self._prefix}:version")
+        if found != VERSION:
+            reason = f"the rows below {self._prefix!r} have version {found!r}, not {VERSION!r}"
+            raise SessionError(f"cannot use the store on Redis: {reason}")
+        self._is_checked = True
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
