@@ -15,7 +15,7 @@ from paddock.runtime.remote.wire import encode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from paddock.redaction import Redactor
+    from paddock.redaction import Redactor, TextStream
     from paddock.runtime.remote.wire import Peer
 
 __all__ = ["CommandOutput", "RunFrames"]
@@ -51,12 +51,14 @@ class RunFrames:
         """Whether the terminal message is among the frames."""
         self._tell = tell
         self._save = save
-        self._said = redactor.text_stream()
+        self._said: TextStream | None = None
 
     # ------------------------------------------------------------------ while it runs
 
     def assistant(self, blocks: Sequence[str]) -> None:
         """Show what the agent says. The end of it is held back while it may begin a secret."""
+        if self._said is None:
+            self._said = self.redactor.text_stream()
         shown = [self._said.feed(block) for block in blocks]
         for piece in self._fitting(shown):
             self._add({"message_type": "assistant_message", "text_blocks": piece})
@@ -175,7 +177,7 @@ class RunFrames:
     def _end(self, frame: Mapping[str, Any]) -> None:
         if self.ended:
             return
-        if rest := self._said.close():
+        if self._said is not None and (rest := self._said.close()):
             self._add({"message_type": "assistant_message", "text_blocks": [rest]})
         self.log.add(frame)
         self.ended = True

@@ -48,8 +48,8 @@ __all__ = ["MARK", "Follower", "Run"]
 
 MARK = "[REDACTED]"
 """What stands for a secret, as the published programs have it."""
-MAX_SECRET_BYTES = 256 * 1024
-"""Bytes of all secrets of a request: what finds them takes some 100 times as much memory."""
+MAX_SECRET_BYTES = 64 * 1024
+"""Bytes of all secrets of a request: what finds them takes some 2,000 times as much memory."""
 MAX_BEHIND = 256
 """Frames that a client may be behind before the output of commands waits for it."""
 MAX_UNREAD = 128 * 1024 * 1024
@@ -104,7 +104,9 @@ class Run:
     ) -> None:
         self.id = run_id
         self.request = request
-        self.redactor = Redactor.marking(request.secrets_to_redact, MARK)
+        self._too_many_secrets = sum(map(len, request.secrets_to_redact)) > MAX_SECRET_BYTES
+        secrets = () if self._too_many_secrets else request.secrets_to_redact
+        self.redactor = Redactor.marking(secrets, MARK)
         redact_logs(self)
         self.changed = asyncio.Event()
         """Set when there is a new frame."""
@@ -246,7 +248,9 @@ class Run:
 
     async def _work(self) -> _Ending:
         request = self.request
-        _check_secrets(request.secrets_to_redact)
+        if self._too_many_secrets:
+            raise RequestFailed(f"secrets_to_redact: more than {MAX_SECRET_BYTES} bytes in all")
+        await asyncio.to_thread(self.redactor.text, "")  # what finds them takes time to make
         wanted = None
         if isinstance(request, InvocationMessage):
             wanted = output_format(request.output_format_json_schema_str)
@@ -392,8 +396,3 @@ class _Posted:
 
 def _told_result(outcome: Outcome) -> dict[str, Any]:
     return {**outcome.data, "metadata": dict(outcome.metadata)}
-
-
-def _check_secrets(secrets: Sequence[str]) -> None:
-    if sum(map(len, secrets)) > MAX_SECRET_BYTES:
-        raise RequestFailed(f"secrets_to_redact: more than {MAX_SECRET_BYTES} bytes in all")

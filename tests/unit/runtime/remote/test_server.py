@@ -520,3 +520,13 @@ async def test_a_run_is_not_held_up_by_a_client_that_does_not_read(serve: Serve)
             await talker.ask(invocation("x"))
         socket.transport.abort()
         await socket.wait_closed()
+
+
+@pytest.mark.rows("U-20")
+async def test_what_an_error_has_that_is_not_json_does_not_keep_the_end_back(serve: Serve) -> None:
+    async def handler(_: Any, __: Any) -> Any:
+        return {"a": object()}
+
+    request = invocation("x", post_agent_invocation_commands=[{"command": "exit 1"}])
+    async with serve(handler) as server, Talker(server.url) as talker:
+        assert (await talker.ask(request))["error"] == "the runtime failed"
