@@ -99,7 +99,8 @@ class Plans:
         if spec is None:
             known = ", ".join(sorted(self.specs)) or "none"
             raise PlanError(plan_id, "invalid", f"unknown spec {spec_name!r}; there is {known}")
-        actions, context = actions_and_context(plan_id, spec, body)
+        # It may be big.
+        actions, context = await asyncio.to_thread(actions_and_context, plan_id, spec, body)
         key = secrets.token_hex(16)
 
         def save(known: StoredPlan | None) -> StoredPlan:

@@ -6,6 +6,7 @@ ids of two tenants have nothing to do with each other.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import hmac
 import json
@@ -71,9 +72,7 @@ class References:
         for an unknown kind and for a value that does not fit the kind's schema.
         """
         spec = self._spec(kind)
-        plain, text = _plain(spec.name, value)
-        if problems := problems_of(plain, spec.schema):
-            raise ReferenceFailed(spec.name, "schema", f"invalid value: {'; '.join(problems)}")
+        text = await asyncio.to_thread(_checked, spec, value)  # it may be big
         if isinstance(kind, ReferenceSpec) and kind.glimpse is not None:
             glimpse = await call(kind.glimpse, value)
         shown_as, _ = _plain(spec.name, {} if glimpse is None else glimpse)
@@ -96,7 +95,7 @@ class References:
         tenant's, and `TypeError` for what is no reference.
         """
         _, value = await self._find(reference, whole=True)
-        return json.loads(value)
+        return await asyncio.to_thread(json.loads, value)
 
     async def glimpse(self, reference: object) -> Any:
         """Return the glimpse alone. Raises as `resolve` does."""
@@ -172,6 +171,14 @@ def kind_and_id(reference: object) -> tuple[str, str]:
 
 def _row(kind: str, identity: str) -> str:
     return f"{identity}/{kind}"
+
+
+def _checked(spec: ReferenceSpec, value: Any) -> bytes:
+    """Return `value` as canonical JSON. Raise `ReferenceFailed` if it does not fit the schema."""
+    plain, text = _plain(spec.name, value)
+    if problems := problems_of(plain, spec.schema):
+        raise ReferenceFailed(spec.name, "schema", f"invalid value: {'; '.join(problems)}")
+    return text
 
 
 def _plain(kind: str, value: Any) -> tuple[Any, bytes]:

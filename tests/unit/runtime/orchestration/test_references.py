@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_serializer
 
 from paddock import PaddockError, ReferenceFailed
 from paddock.runtime.orchestration.define import define_reference
@@ -87,6 +87,22 @@ async def test_the_callback_gets_the_value_as_it_was_given_once_in_a_thread() ->
     [(given, thread)] = seen
     assert given is value
     assert thread is not threading.main_thread()
+
+
+async def test_a_value_that_may_be_big_is_checked_in_a_thread() -> None:
+    threads = []
+
+    class Noting(BaseModel):
+        skus: list[str]
+
+        @model_serializer
+        def note(self) -> dict[str, Any]:
+            threads.append(threading.current_thread())
+            return {"skus": self.skus}
+
+    await references(MemoryRuntimeStore()).create("SkuSet", Noting(skus=["s-1"]))
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 async def test_a_callback_may_be_async_and_what_it_raises_keeps_nothing() -> None:
