@@ -18,7 +18,7 @@ from paddock.runtime.tools.registry import ToolRegistry
 from paddock.runtime.tools.sql.config import parse_databases
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from paddock.backends.base import Backend, ProgressCallback
     from paddock.process import CommandCallback
@@ -53,6 +53,7 @@ class Agent(AgentDefinition):
     ) -> None:
         self._config = AgentConfig() if config is None else config
         self._model = model
+        self.servers_in: Callable[[], Awaitable[Sandbox]] | None = None
         self._registry = _registry(self._config)
         self._of_profile = self._registry.copy()
         own = ToolRegistry()
@@ -83,10 +84,12 @@ class Agent(AgentDefinition):
         config: AgentConfig | None = None,
         registry: ToolRegistry | None = None,
         model: ModelClient | None = None,
+        servers_in: Callable[[], Awaitable[Sandbox]] | None = None,
     ) -> Self:
         """Return an agent with a registry of its own and otherwise equal, but for what is given.
 
-        Another `config` changes no tool; see `replace`.
+        Another `config` changes no tool; see `replace`. `servers_in` returns the sandbox in which
+        its MCP servers run, instead of the session's.
         """
         copied = copy.copy(self)
         copied._registry = self._registry.copy() if registry is None else registry
@@ -94,6 +97,8 @@ class Agent(AgentDefinition):
             copied._config, copied._prompt = config, _SystemPrompt(config)
         if model is not None:
             copied._model = model
+        if servers_in is not None:
+            copied.servers_in = servers_in
         return copied
 
     def replace(self, config: AgentConfig) -> Self:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from paddock.runtime.orchestration.fields import SandboxScope
     from paddock.runtime.orchestration.roles import Role
     from paddock.runtime.orchestration.spec import Glimpse, ToolApprovalPredicate
+    from paddock.runtime.tools.mcp.config import McpServer
 
 __all__ = [
     "define_coordinator",
@@ -218,7 +219,7 @@ def define_runtime(
     toolkits: Iterable[str | JsonMapping] = (),
     approval_policies: JsonMapping | None = None,
     providers: JsonMapping | None = None,
-    mcp_servers: Iterable[JsonMapping] = (),
+    mcp_servers: Iterable[McpServer | JsonMapping] = (),
     backend: str | Backend | None = None,
     sandbox: SandboxScope | None = None,
     limits: JsonMapping | None = None,
@@ -228,6 +229,8 @@ def define_runtime(
     - `toolkits` are ids, or ``{"id": ..., "config": {"tools": [...]}}`` to narrow one for all.
     - `approval_policies`: rules for "plans" and "tools" beneath those of agents and tools. By
       default those of the coordinator, then "always" for plans and "never" for tools.
+    - `mcp_servers`: MCP servers whose tools all agents have, as ``SERVER__TOOL``: each an
+      `McpServer`, or a mapping of its fields.
     - `providers`: by name, the ``apiKeyEnv``, ``baseUrl`` and perhaps ``prices`` of each.
     - `backend`, `sandbox` and `limits` of agents go before these.
 

@@ -24,6 +24,7 @@ from paddock.backends.base import Backend
 from paddock.runtime.core.tool import TOOL_NAME
 from paddock.runtime.orchestration.roles import check_toolkit
 from paddock.runtime.orchestration.schemas import normalize_schema
+from paddock.runtime.tools.mcp.config import McpServer, parse_mcp_servers
 
 __all__ = [
     "RECIPE",
@@ -33,6 +34,7 @@ __all__ = [
     "BackendSpec",
     "DynamicApproval",
     "JsonSchema",
+    "McpServerSpec",
     "ModelSpec",
     "Name",
     "PlanDisplayAlias",
@@ -110,6 +112,25 @@ def _check_backend(backend: object) -> object:
 def _dump_backend(backend: str | Backend | None) -> str | None:
     return f"{RECIPE}{backend.name}" if isinstance(backend, Backend) else backend
 
+
+def _as_server(server: object) -> McpServer:
+    if isinstance(server, Mapping):
+        server = {_snake(str(name)): value for name, value in server.items()}
+    return parse_mcp_servers([server])[0]
+
+
+def _dump_server(server: McpServer) -> dict[str, Any]:
+    return {to_camel(name): value for name, value in server.to_dict(partial=True).items()}
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{char.lower()}" if char.isupper() else char for char in name)
+
+
+McpServerSpec = Annotated[
+    Any, BeforeValidator(_as_server), PlainSerializer(_dump_server, return_type=dict[str, Any])
+]
+"""An `McpServer`. A dump lacks headers whose values are not taken from the environment."""
 
 JsonSchema = Annotated[dict[str, Any], BeforeValidator(_as_schema)]
 BackendSpec = Annotated[

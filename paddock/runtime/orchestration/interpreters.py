@@ -68,6 +68,8 @@ class Interpreter:
     sums_up: ClassVar[bool] = True
     """Whether the stream has a summary of how long things took."""
     registry: ClassVar[type[ToolRegistry]] = ToolRegistry
+    uses_servers: ClassVar[bool] = True
+    """Whether the agent has the tools of MCP servers, which are then connected for its run."""
 
     def client(self, run: TeamRun) -> ModelClient:
         """Return what answers an agent in `run`."""
@@ -79,6 +81,7 @@ class Mock(Interpreter):
     """Answers `text`."""
 
     text: str
+    uses_servers: ClassVar[bool] = False
 
     def client(self, run: TeamRun) -> ModelClient:
         return _Fixed(self.text)
@@ -89,6 +92,7 @@ class Noop(Interpreter):
     """Answers nothing."""
 
     sums_up: ClassVar[bool] = False
+    uses_servers: ClassVar[bool] = False
 
     def client(self, run: TeamRun) -> ModelClient:
         return _Fixed("")

@@ -97,7 +97,7 @@ class Sandboxes:
         """Yield the sandbox of one call by `agent`."""
         own = self._keeper(agent) if self._scopes[agent] == "call" else None
         access = SandboxAccess(
-            functools.partial(self._get, agent, thread_id) if own is None else own.get
+            functools.partial(self.get, agent, thread_id) if own is None else own.get
         )
         try:
             yield access
@@ -110,7 +110,8 @@ class Sandboxes:
         """End all sandboxes. Idempotent; runs to its end if cancelled."""
         await finish(self._end([*self._kept]))
 
-    async def _get(self, agent: str, thread_id: str) -> Sandbox:
+    async def get(self, agent: str, thread_id: str) -> Sandbox:
+        """Return the sandbox of `agent` in a thread, also if each of its calls has another one."""
         owner = agent if self._scopes[agent] == "agent" else None
         key = _Key(thread_id, owner, [*self._recipes.values()].index(self._recipes[agent]))
         keeper = self._kept.get(key)

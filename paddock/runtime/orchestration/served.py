@@ -84,7 +84,7 @@ class RuntimeToolbox:
             team,
             # What waits here is answered here at once: no worker is to continue it.
             store=TenantStore(self._store, team.spec.tenant.resource_id),
-            interpreters={**team.interpreters, agent: Scripted()},
+            interpreters={**team.interpreters, agent: _OneCall()},
         )
         self._thread_id = thread_id or f"mcp-{uuid.uuid4().hex}"
         self._start = start
@@ -159,6 +159,12 @@ class RuntimeToolbox:
             await stream.aclose()
             await self._team.runs.kept.change(stream.run_id, lambda _: None)
         return call.output
+
+
+class _OneCall(Scripted):
+    """Makes one call of a tool that is served, which none of an MCP server is."""
+
+    uses_servers = False
 
 
 def _forgetful(team: Team, agent: str) -> AgentSpec:

@@ -19,6 +19,7 @@ from paddock.runtime.orchestration.fields import (
     ApprovalRules,
     BackendSpec,
     JsonSchema,
+    McpServerSpec,
     ModelSpec,
     Name,
     PlanDisplayAlias,
@@ -42,6 +43,7 @@ from paddock.runtime.orchestration.roles import (
     builtin_tools,
 )
 from paddock.runtime.orchestration.schemas import resolved
+from paddock.runtime.permissions.profile import MCP_MARK
 
 __all__ = [
     "AgentSpec",
@@ -169,7 +171,7 @@ class AgentSpec(Spec):
                 raise ValueError(f"{agent}: {tool.name!r} is the name of a built-in tool")
         known = {*self.builtin_tools(), *(tool.name for tool in self.tools)}
         for name in self.tool_approvals:
-            if name not in known:
+            if name not in known and MCP_MARK not in name:  # which the runtime knows
                 raise ValueError(
                     f"{agent}: tool_approvals names {name!r}, which is not one of its tools "
                     f"({', '.join(sorted(known)) or 'it has none'})"
@@ -201,26 +203,36 @@ class RuntimeSpec(Spec):
     toolkits: tuple[Toolkit, ...] = ()
     approval_policies: ApprovalRules | None = None
     providers: dict[Name, ProviderSpec] = Field(default_factory=dict)
-    mcp_servers: tuple[Any, ...] = ()
+    mcp_servers: tuple[McpServerSpec, ...] = ()
     backend: BackendSpec = None
     sandbox: SandboxScope | None = None
     limits: AgentLimits = AgentLimits()
 
     @model_validator(mode="after")
     def _is_sound(self) -> Self:
-        if self.mcp_servers:
-            raise ValueError("mcp_servers are not built yet")
         _refuse_twice("this runtime", "agent", (each.name for each in self.agents))
         _refuse_twice("this runtime", "toolkit", (each.id for each in self.toolkits))
+        _refuse_twice("this runtime", "MCP server", (each.name for each in self.mcp_servers))
         coordinators = [each.name for each in self.agents if each.role == "coordinator"]
         if len(coordinators) > 1:
             raise ValueError(f"more than one coordinator: {', '.join(map(repr, coordinators))}")
         for agent in self.agents:
             self._check_routes(agent)
+            self._check_server_tools(agent)
         self._attach()
         for agent in self.agents:
             self._check_plan(agent)
         return self
+
+    def _check_server_tools(self, agent: AgentSpec) -> None:
+        """Raise `ValueError` for a rule for a tool of a server that there is not."""
+        servers = {each.name for each in self.mcp_servers}
+        for name in agent.tool_approvals:
+            if MCP_MARK in name and name.partition(MCP_MARK)[0] not in servers:
+                raise ValueError(
+                    f"agent {agent.name!r}: tool_approvals names {name!r}, and there is no MCP "
+                    f"server of that name ({', '.join(sorted(servers)) or 'there is none'})"
+                )
 
     def _check_routes(self, agent: AgentSpec) -> None:
         if agent.role == "coordinator" and not agent.routes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,10 @@ class Team:
 
     def agent(self, name: str, run: TeamRun) -> Agent:
         """Return the agent `name`, for one run."""
-        return self._agents[name].copy(model=self.interpreter(name).client(run))
+        return self._agents[name].copy(
+            model=self.interpreter(name).client(run),
+            servers_in=functools.partial(self.sandboxes.get, name, run.thread_id),
+        )
 
     def _make(self, spec: AgentSpec) -> Agent:
         """Return the agent of `spec`, with its own tools and no others.
@@ -95,6 +99,7 @@ class Team:
         What the environment says of agents at a terminal does not apply to it.
         """
         provider, model = model_of(spec)
+        interpreter = self.interpreter(spec.name)
         config = AgentConfig(
             system_prompt=_as_text(spec.system_prompt),
             model=model,
@@ -106,8 +111,9 @@ class Team:
             reasoning_effort=None,
             auto_approve=False,
             on_refusal="continue",
+            mcp_servers=self.spec.mcp_servers if interpreter.uses_servers else (),
         )
-        registry = self.interpreter(spec.name).registry(self._tools(spec))
+        registry = interpreter.registry(self._tools(spec))
         return Agent(config).copy(registry=registry)
 
     def spec_of(self, name: str) -> AgentSpec:

@@ -23,6 +23,7 @@ from paddock.runtime.permissions.protected import protected_reason
 __all__ = [
     "DANGEROUS_PATTERNS",
     "DANGEROUS_TOOLS",
+    "MCP_MARK",
     "ApprovalMode",
     "CapabilityProfile",
     "DatabaseMode",

@@ -46,7 +46,8 @@ class SessionServers:
             return
         if self._connected is None:
             kind = await asyncio.to_thread(_load)  # the SDK takes a while to import
-            self._connected = kind(wanted, sandbox=self._get_sandbox, host=self._host.get)
+            sandbox = self._scope.agent.servers_in or self._get_sandbox
+            self._connected = kind(wanted, sandbox=sandbox, host=self._host.get)
         self._tools = await self._connected.connect()
 
     def added_to(self, registry: ToolRegistry) -> ToolRegistry:

@@ -25,6 +25,11 @@ def echo(text: str) -> list[dict[str, str]]:
     return [{"type": "text", "text": shown}]
 
 
+def file(path: str) -> list[dict[str, str]]:
+    with open(path) as found:
+        return [{"type": "text", "text": found.read()}]
+
+
 def leave(_text: str) -> list[dict[str, str]]:
     sys.stderr.write("out of paper\n")
     sys.stderr.flush()
@@ -63,6 +68,7 @@ def noise(text: str) -> list[dict[str, str]]:
 
 TOOLS: dict[str, Callable[[str], list[dict[str, str]]]] = {
     "echo": echo,
+    "file": file,
     "exit": leave,
     "hang": hang,
     "line": long_line,

@@ -175,7 +175,8 @@ def test_what_agents_bring_along_belongs_to_the_runtime_once() -> None:
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"mcp_servers": [{"command": "x"}]}, "not built yet"),
+        ({"mcp_servers": [{"command": ["x"]}]}, "a server needs a name"),
+        ({"mcp_servers": [{"name": "a", "command": ["x"]}] * 2}, "MCP server 'a' twice"),
         ({"storage": "x"}, "storage"),
         ({"toolkits": ["plans", "plans"]}, "'plans' twice"),
         ({"approval_policies": {"plans": "default"}}, "never"),
