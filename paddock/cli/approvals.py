@@ -6,6 +6,7 @@ store of a multi-agent runtime.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 from dataclasses import dataclass, replace
@@ -25,9 +26,10 @@ from paddock.errors import ConfigError, SessionError
 from paddock.runtime.core.approval import Decision
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from paddock.runtime.core.approval import Approval, ApprovalOutcome, ApprovalStore
+    from paddock.runtime.orchestration.stores.base import RuntimeStore
 
 __all__ = ["approvals"]
 
@@ -50,7 +52,7 @@ Store = Annotated[
         "--store",
         metavar="FILE",
         help="The file of a SqliteApprovalStore or of a multi-agent runtime's store (also as "
-        "sqlite:FILE), instead of the sessions' directories.",
+        "sqlite:FILE, or the URL of another one), instead of the sessions' directories.",
     ),
 ]
 Status = Annotated[
@@ -94,7 +96,7 @@ def list_(
 
     paddock approvals list --store sqlite:team.db
     """
-    found = run(_find(session_dir, store))
+    found = run(_list(session_dir, store))
     found = [each for each in found if each.approval.request.session_id.startswith(session)]
     if status != "all":
         found = [each for each in found if each.approval.status == status]
@@ -118,7 +120,7 @@ def show(
 
     paddock approvals show 8c1f
     """
-    found = run(_one(session_dir, store, approval))
+    found = run(_show(session_dir, store, approval))
     if as_json:
         print(json.dumps(_data(found), indent=2))
     else:
@@ -177,21 +179,32 @@ def answer(
         typer.echo(f"continue with: paddock sessions resume {request.session_id}", err=True)
 
 
+async def _list(session_dir: Path | None, where: str | None) -> list[_Found]:
+    async with _opened(session_dir, where) as places:
+        return await _find(places)
+
+
+async def _show(session_dir: Path | None, where: str | None, prefix: str) -> _Found:
+    async with _opened(session_dir, where) as places:
+        return await _one(places, prefix)
+
+
 async def _answer(
     session_dir: Path | None, where: str | None, prefix: str, decision: Decision
 ) -> _Found:
-    found = await _one(session_dir, where, prefix)
-    if found.tenant is not None and decision.partial is not None:
-        from paddock.runtime.orchestration.approvals import NO_PARTIAL, kind_of
+    async with _opened(session_dir, where) as places:
+        found = await _one(places, prefix)
+        if found.tenant is not None and decision.partial is not None:
+            from paddock.runtime.orchestration.approvals import NO_PARTIAL, kind_of
 
-        if kind_of(found.approval.request) == "tool":
-            raise ConfigError(f"--revise: {NO_PARTIAL}")
-    return replace(found, approval=await found.store.resolve(found.id, decision))
+            if kind_of(found.approval.request) == "tool":
+                raise ConfigError(f"--revise: {NO_PARTIAL}")
+        return replace(found, approval=await found.store.resolve(found.id, decision))
 
 
-async def _one(session_dir: Path | None, where: str | None, prefix: str) -> _Found:
+async def _one(places: Sequence[_Place], prefix: str) -> _Found:
     """The approval of this id, or the only one whose id begins so."""
-    found = await _find(session_dir, where)
+    found = await _find(places)
     matches = [each for each in found if each.id == prefix]
     matches = matches or [each for each in found if prefix and each.id.startswith(prefix)]
     if len(matches) == 1:
@@ -204,11 +217,11 @@ async def _one(session_dir: Path | None, where: str | None, prefix: str) -> _Fou
     raise SessionError(f"no approval {prefix!r}; those that wait are:{_lines(waiting)}")
 
 
-async def _find(session_dir: Path | None, where: str | None) -> list[_Found]:
+async def _find(places: Sequence[_Place]) -> list[_Found]:
     """All approvals, oldest first. A session whose approvals cannot be read is told of, and
     left out."""
     found: list[_Found] = []
-    for place in _places(session_dir, where):
+    for place in places:
         try:
             known = await place.store.list()
         except SessionError as error:
@@ -232,34 +245,49 @@ class _Place:
         return _Found(approval=approval, store=self.store, session=self.session, tenant=self.tenant)
 
 
-def _places(session_dir: Path | None, where: str | None) -> Sequence[_Place]:
+@contextlib.asynccontextmanager
+async def _opened(session_dir: Path | None, where: str | None) -> AsyncIterator[Sequence[_Place]]:
+    """Yield the stores of the sessions, or that at `where`, which is closed afterwards."""
+    if where is None:
+        yield _of_sessions(session_dir)
+        return
+    from paddock.runtime.orchestration.store import TenantStore
+    from paddock.runtime.orchestration.stores.base import RuntimeStore
+
+    store = _store_at(where)
+    if not isinstance(store, RuntimeStore):
+        yield [_Place(store=store)]
+        return
+    async with contextlib.aclosing(store):
+        yield [
+            _Place(store=TenantStore(store, tenant).approvals, tenant=tenant)
+            for tenant in store.tenants()
+        ]
+
+
+def _store_at(where: str) -> RuntimeStore | ApprovalStore:
+    from paddock.runtime.approvals.sqlite_store import SqliteApprovalStore
+    from paddock.runtime.orchestration.store import open_store
+    from paddock.runtime.orchestration.stores.sqlite import is_runtime_store
+
+    if "://" in where:
+        return open_store(where)
+    file = Path(where.removeprefix("sqlite:")).expanduser()
+    if not file.is_file():
+        raise ConfigError(f"--store {file}: there is no such file")
+    return open_store(f"sqlite:{file}") if is_runtime_store(file) else SqliteApprovalStore(file)
+
+
+def _of_sessions(session_dir: Path | None) -> Sequence[_Place]:
     from paddock._directory import PrivateDirectory
     from paddock.runtime.approvals.directory_store import DirectoryApprovalStore
 
-    if where is not None:
-        return _places_in(Path(where.removeprefix("sqlite:")).expanduser())
     base = existing_store(session_dir).base_dir
     try:
         names = sorted(PrivateDirectory(base, shared=True).directories())
     except FileNotFoundError:
         return []
     return [_Place(store=DirectoryApprovalStore(base / name), session=name) for name in names]
-
-
-def _places_in(file: Path) -> Sequence[_Place]:
-    from paddock.runtime.approvals.sqlite_store import SqliteApprovalStore
-    from paddock.runtime.orchestration.store import TenantStore
-    from paddock.runtime.orchestration.stores.sqlite import SqliteRuntimeStore, is_runtime_store
-
-    if not file.is_file():
-        raise ConfigError(f"--store {file}: there is no such file")
-    if not is_runtime_store(file):
-        return [_Place(store=SqliteApprovalStore(file))]
-    store = SqliteRuntimeStore(file)
-    return [
-        _Place(store=TenantStore(store, tenant).approvals, tenant=tenant)
-        for tenant in store.tenants()
-    ]
 
 
 def _outcome(approve: bool, reject: bool, revise: str | None) -> ApprovalOutcome:

@@ -69,6 +69,11 @@ class Journal(EventSink):
         self.keeps_open = False
         """Whether calls that can still be made, or entered again, wait for a later run."""
 
+    @property
+    def identity(self) -> str:
+        """What this conversation is known by, wherever it is moved and whoever continues it."""
+        return self.key if self._of_a_run else self.state.session_id or self.key
+
     async def catch_up(self) -> None:
         """Bring the state near the trace's end, piece by piece, without holding up the loop.
 

@@ -12,7 +12,7 @@ from paddock.errors import SessionError
 from paddock.runtime.conversation.directory import noted
 from paddock.runtime.conversation.results import CompactResult
 from paddock.runtime.core.ending import Undertaking
-from paddock.runtime.session.run import NOT_APPROVED
+from paddock.runtime.session.run import LEFT, NOT_APPROVED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -63,7 +63,7 @@ class Compaction(Undertaking):
             raise SessionError("calls wait for an approval: decide, or prompt, before this")
 
     async def _compact(self, instructions: str, trigger: CompactionTrigger) -> CompactionFinished:
-        for event in self.journal.settled(started=NOT_APPROVED, waiting=NOT_APPROVED):
+        for event in self.journal.settled(started=LEFT, waiting=NOT_APPROVED):
             self.out.keep(event)
         with self.meter.running():
             async with self.meter.in_time():

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from paddock.runtime.core.rules import Rules
     from paddock.runtime.core.spec import LoopSpec
 
-__all__ = ["NOT_APPROVED", "Run"]
+__all__ = ["LEFT", "NOT_APPROVED", "Run"]
 
 SHOW_PATIENCE = 5.0
 """Seconds that a callback may take with the last events of a run that ended early."""

@@ -133,11 +133,12 @@ class SessionStore:
         """The session `session_id` (or the only one whose id begins so), to go on with.
 
         Without `agent` and `agent_config` the agent is the one that was saved with it.
-        A call that was running when its process died gets a result that says so; it
-        is not run again. A long trace is read when the next run begins, without holding up the
-        event loop, or when `Session.state` is first used. Raises `FileNotFoundError`,
-        `SessionLocked` if another process runs it, `TraceError` if its trace is damaged (a long
-        one: when it is read), and `TypeError` where both `agent` and `agent_config` are given.
+        A call that was running when its process died gets a result that says so; it is not run
+        again, unless its tool can continue it and the run is resumed. A long trace is read when
+        the next run begins, without holding up the event loop, or when `Session.state` is first
+        used. Raises `FileNotFoundError`, `SessionLocked` if another process runs it, `TraceError`
+        if its trace is damaged (a long one: when it is read), and `TypeError` where both `agent`
+        and `agent_config` are given.
         """
         if agent is not None and agent_config is not None:
             raise TypeError("resume() takes an agent or the configuration of one, not both")

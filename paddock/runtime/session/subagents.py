@@ -132,7 +132,7 @@ class AgentRunner:
         """Return the next work for the call of `task`, as far as it is known."""
         journal, number = self.parts.journal, self._begun[task.call_id]
         self._begun[task.call_id] += 1
-        task_id = _digest(journal.key, task.call_id, number)
+        task_id = _digest(journal.identity, task.call_id, number)
         store, key = self._conversations, task.conversation
         if key is None:
             store, key = journal.store and journal.store.below(journal.key), task_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shutil
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -366,6 +367,48 @@ def _effect(name: str, done: list[str]) -> Callable[..., str]:
         return f"{name} {x}"
 
     return effect
+
+
+@pytest.mark.rows("F-36", "F-38")
+async def test_an_agent_that_waits_when_its_process_dies_is_resumed_elsewhere(
+    tmp_path: Path,
+) -> None:
+    done: list[str] = []
+
+    def opened(place: str) -> tuple[Session, Model]:
+        effect = tool(name="effect", requires_approval=True)(_effect("w", done))
+        below = Model(calls("effect"))
+        worker = Agent(AgentConfig(system_prompt="w", auto_approve=False), model=below)
+        worker.registry.clear()
+        worker.registry.register(effect)
+        handler = AgentToolHandler(tool_name="worker", tool_description=".", config=worker)
+        top = Model(
+            lambda request: (
+                {"text": said(request)[0]}
+                if said(request)
+                else {"tool_calls": [call("worker", "c", instruction="Go.")]}
+            )
+        )
+        session = Session(agent(handler), session_dir=tmp_path / place, client=top)
+        session.approval_wait = True
+        return session, below
+
+    session, _ = opened("one")
+    event = asked(session, 1)
+    async with session, asyncio.timeout(PATIENCE):
+        run = asyncio.create_task(session.run("Go."))
+        await event.wait()
+        shutil.copytree(tmp_path / "one", tmp_path / "two")  # what a kill would have left
+        session.cancel()
+        assert (await run).status == "cancelled"
+    session, below = opened("two")
+    (waiting,) = await session.approval_store.list(status="pending")
+    assert waiting.request.agent_path == ("worker",)
+    await session.approval_store.resolve(waiting.request.id, Decision(outcome="approve"))
+    async with session:
+        result = await session.resume()
+    assert (result.status, result.text) == ("completed", "w 1")
+    assert (done, below.answers) == (["w"], 1)
 
 
 @pytest.mark.rows("F-37")

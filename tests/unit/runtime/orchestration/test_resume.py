@@ -142,13 +142,19 @@ async def test_a_worker_continues_the_runs_whose_approvals_are_answered(outcome:
 
 
 @pytest.mark.rows("F-36")
-async def test_an_approval_that_expires_is_a_rejection_that_a_worker_carries_on() -> None:
+async def test_an_approval_that_expires_while_nobody_works_is_a_rejection() -> None:
     sent: list[Any] = []
-    async with sender(sent, approval_ttl=0.0) as runtime:
-        stream = runtime.query(VIA_LEAD, "t-1")
-        events = await read(stream)
-        assert results(events)[0]["error"] == "rejected"
-        assert "nobody answered before" in results(events)[0]["feedback"]
+    async with sender(sent, approval_ttl=0.5) as runtime:
+        await left(runtime)
+        worker = asyncio.create_task(runtime.serve_approvals())
+        async with asyncio.timeout(PATIENCE):
+            while (await one_run(runtime)).status != "finished":  # noqa: ASYNC110 - a store
+                await asyncio.sleep(0)
+        (approval,) = await runtime.approvals(None)
+    await asyncio.wait_for(worker, PATIENCE)
+    assert approval.status == "expired"
+    assert approval.decision is not None
+    assert "nobody answered before" in str(approval.decision.feedback)
     assert sent == []
 
 
