@@ -433,6 +433,19 @@ class TestInterrupted:
         await self.begin_and_die(reopen)
         await self.check_unknown(reopen)
 
+    async def test_one_that_was_given_up_meanwhile_stays_failed(self, reopen: Reopen) -> None:
+        async def be_late(actions: Any, ctx: Any) -> None:
+            await expire(reopen)
+            other = await execute(plans(reopen(), Dispatcher()), Gate(APPROVE))
+            assert other["outcome"] == {"unknown": True}
+
+        await plans(reopen()).save("StockPlan", "plan-1", BODY)
+        gate = Gate()
+        result = await execute(plans(reopen(), be_late), gate)
+        assert result["outcome"] == {"unknown": True}
+        assert gate.steps[-1] == "executing -> failed"
+        await self.check_unknown(reopen)
+
     async def test_the_claim_is_renewed_while_it_runs(
         self, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
     ) -> None:
