@@ -136,18 +136,28 @@ class PrivateDirectory:
     def prepare_database(self, name: str) -> None:
         """Make the file of an SQLite database, or check one that is there.
 
-        SQLite opens it by its name, and the files that it keeps beside it. Raises as `open`. No
-        file that is there is opened: closing it would drop the locks that SQLite holds on it in
-        other threads of this process (fcntl(2)), and two processes would write at once.
+        SQLite opens it by its name, and the files that it keeps beside it. Raises as `open`.
         """
-        with self._opened(writing=True) as directory:
-            with contextlib.suppress(FileExistsError):
-                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE_FLAGS
-                os.close(os.open(name, flags, FILE_MODE, dir_fd=directory))
-            for each in (name, *(name + suffix for suffix in _SQLITE_SUFFIXES)):
-                with contextlib.suppress(FileNotFoundError):
-                    found = os.stat(each, dir_fd=directory, follow_symlinks=False)
-                    self._check_file(each, found, writing=True)
+        with self._opened(writing=True) as directory, contextlib.suppress(FileExistsError):
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE_FLAGS
+            os.close(os.open(name, flags, FILE_MODE, dir_fd=directory))
+        self.check_database(name, writing=True)
+
+    def check_database(self, name: str, *, writing: bool = False) -> None:
+        """Check the file of an SQLite database, and those beside it. Raises as `open`.
+
+        Opens none of them: closing it would drop the locks that SQLite holds on it in other
+        threads of this process (fcntl(2)), and two processes would write at once.
+        """
+        with self._opened(writing=writing) as directory:
+            for suffix in ("", *_SQLITE_SUFFIXES):
+                try:
+                    found = os.stat(name + suffix, dir_fd=directory, follow_symlinks=False)
+                except FileNotFoundError:
+                    if not suffix:
+                        raise
+                else:
+                    self._check_file(name + suffix, found, writing=writing)
 
     def sync(self) -> None:
         """Return when the names of the files are on the disk."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -155,6 +158,28 @@ def test_a_shared_directory_may_be_sticky_and_not_writable_by_everybody(tmp_path
     shared.path.chmod(0o777)
     with pytest.raises(PermissionError, match="chmod o-w"):
         shared.prepare_database("runs.db")
+
+
+LOCK = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+"""
+
+
+@pytest.mark.parametrize("suffix", ["", "-shm"])
+def test_checking_a_database_keeps_the_locks_on_its_files(tmp_path: Path, suffix: str) -> None:
+    files = PrivateDirectory(tmp_path, shared=True)
+    files.prepare_database("runs.db")
+    path = tmp_path / f"runs.db{suffix}"
+    with path.open("ab") as locked:
+        fcntl.lockf(locked, fcntl.LOCK_EX)
+        files.prepare_database("runs.db")
+        files.check_database("runs.db")
+        other = subprocess.run(
+            [sys.executable, "-c", LOCK, str(path)], capture_output=True, text=True, check=False
+        )
+    assert "BlockingIOError" in other.stderr
 
 
 def test_a_link_beside_a_database_is_refused(tmp_path: Path, victim: Path) -> None:

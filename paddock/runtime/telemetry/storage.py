@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
-import os
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from paddock._directory import PrivateDirectory
+from paddock.runtime.core.database import use_wal
 from paddock.runtime.core.model import Usage
 from paddock.runtime.models.pricing import cost_usd
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Sequence
 
 __all__ = ["Statement", "TelemetryStorage"]
@@ -191,7 +192,7 @@ class TelemetryStorage:
         if self.read_only:
             if not self.path.is_file():
                 raise FileNotFoundError(2, "no telemetry database", str(self.path))
-            os.close(files.open(self.path.name))
+            files.check_database(self.path.name)
             place = f"{self.path.resolve().as_uri()}?mode=ro"
         else:
             files.make()
@@ -203,7 +204,7 @@ class TelemetryStorage:
         try:
             connection.row_factory = sqlite3.Row
             if not self.read_only:
-                connection.execute("PRAGMA journal_mode = WAL")
+                use_wal(connection)
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
         except BaseException:
