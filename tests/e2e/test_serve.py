@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Require
+    from tests.e2e.conftest import Daytona
 
 PATIENCE = 60.0
 SCRIPT = """\
@@ -346,3 +347,10 @@ def test_synchronous_code_uses_the_same_sandboxes() -> None:
             sandbox.fs.read_text("missing")
     with pytest.raises(ConfigError, match="give a recipe or a name"):
         Sandbox.create(backend=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.rows("U-9", "U-30")
+async def test_a_daytona_sandbox_serves(daytona: Daytona) -> None:
+    """Over its signed address, which takes no header."""
+    async with daytona.recipe.sandbox() as sandbox, serve(sandbox, agent="echo") as client:
+        assert text_of(await client.query("ECHO:there", options())) == "there"

@@ -22,6 +22,7 @@ __all__ = ["Endings"]
 
 _log = get_logger(__name__)
 
+IN_HOME = "~/.local/state/paddock/serve"
 CLEANING_INTERVAL = 60.0
 """Seconds between two looks for files that are old: they are small, and kept for an hour."""
 _RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -30,13 +31,12 @@ _RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 class Endings:
     """Files of a directory that only this user can read. What they have holds no secrets.
 
-    Without a `folder` one is made in the directory for temporary files, by the user's id. It is
-    made when it is first needed. All methods block.
+    Without a `folder` they are in the user's home, or if that cannot be written, in a directory of
+    their own for temporary files. It is made when it is first needed. All methods block.
     """
 
     def __init__(self, folder: str | None, *, kept: float) -> None:
-        name = f"paddock-serve-{os.getuid()}"
-        self._folder = Path(folder or os.path.join(tempfile.gettempdir(), name))
+        self._folder = Path(os.path.expanduser(folder or IN_HOME))
         self._kept = kept
         self._is_ready = False
         self._cleaned = 0.0
@@ -81,8 +81,9 @@ class Endings:
 
     def _prepare(self) -> None:
         if not self._is_ready:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not _is_private(self._folder):  # another user's, who could read and forge
+            with contextlib.suppress(OSError):
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not _is_private(self._folder):  # or nobody's to write
                 self._folder = Path(tempfile.mkdtemp(prefix="paddock-serve-"))
             self._is_ready = True
         if time.monotonic() - self._cleaned > CLEANING_INTERVAL:
@@ -102,7 +103,7 @@ class Endings:
         """Remove the directory if nothing is kept."""
         if self._is_ready:
             self._remove_old()
-            with contextlib.suppress(OSError):  # something is kept
+            with contextlib.suppress(OSError):  # something is kept there
                 self._folder.rmdir()
 
 

@@ -288,3 +288,25 @@ async def test_what_a_run_changed_is_told_and_sent_as_a_diff(
     assert "+++ /dev/null" in diff
     assert "--- /dev/null" in diff
     assert "Binary or large file bin was added" in diff
+
+
+@pytest.mark.rows("U-24", "N-8c")
+async def test_a_client_that_cannot_answer_is_not_waited_for(
+    serve: Serve, store: Store, folder: Path
+) -> None:
+    class Refusing(Answers):
+        def __call__(self, request: dict[str, Any]) -> dict[str, Any] | None:
+            return {
+                "message_type": "artifact_upload_failed_message",
+                "filename": request["filename"],
+                "filepath": request["filepath"],
+                "error": "no store",
+            }
+
+    ours = {"v": 1, "run_id": "12345678-1234-1234-1234-123456789abc"}
+    async with serve() as server, Talker(server.url, Refusing(store)) as talker:
+        ended = await talker.ask(
+            command_request(f"echo x > {folder}/x", artifacts_dirs=[str(folder)], paddock=ours)
+        )
+    (told,) = ended["metadata"]["artifacts"]
+    assert (told["status"], told["error"]) == ("unanswered", "no store")

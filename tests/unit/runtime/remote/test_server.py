@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import random
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -530,3 +532,40 @@ async def test_what_an_error_has_that_is_not_json_does_not_keep_the_end_back(ser
     request = invocation("x", post_agent_invocation_commands=[{"command": "exit 1"}])
     async with serve(handler) as server, Talker(server.url) as talker:
         assert (await talker.ask(request))["error"] == "the runtime failed"
+
+
+@pytest.mark.rows("U-21", "N-17")
+async def test_no_order_of_frames_breaks_a_server(serve: Serve) -> None:
+    chance = random.Random(17)
+    run_id = "12345678-1234-1234-1234-123456789abc"
+    ours = {"v": 1, "run_id": run_id, "max_frame": 5000}
+    frames = [
+        "nonsense",
+        "{}",
+        "\x00",
+        json.dumps({"message_type": "cancel_message"}),
+        json.dumps({"message_type": "end_session_message", "more": [1]}),
+        json.dumps({"message_type": "ack_message", "run_id": run_id, "seq": 10**30}),
+        json.dumps({"message_type": "ack_message", "run_id": run_id, "seq": -1}),
+        json.dumps({"message_type": "attach_message", "run_id": "../../x", "after": -5}),
+        json.dumps({"message_type": "attach_message", "run_id": run_id, "after": 2}),
+        json.dumps(invocation("STREAM:3")),
+        json.dumps(invocation("STREAM:3", paddock=ours)),
+        json.dumps(invocation("SLOW:5", preferred_model="old")),
+        json.dumps(invocation("BIG:9000", paddock=ours)),
+        json.dumps(invocation("UNKNOWN:", agent_env={"A": "b"})),
+        json.dumps(command_request("echo x", "exit 3")),
+    ]
+    async with serve() as server:
+        for _ in range(60):
+            socket = await websockets.connect(server.url, compression=None)
+            with contextlib.suppress(websockets.ConnectionClosed):
+                for _ in range(chance.randrange(1, 8)):
+                    await socket.send(chance.choice(frames))
+            if chance.random() < 0.5:
+                socket.transport.abort()
+            else:
+                await socket.close()
+            await socket.wait_closed()
+        async with Talker(server.url) as talker:
+            assert (await talker.ask(invocation("ECHO:on")))["data"]["text"] == "on"
