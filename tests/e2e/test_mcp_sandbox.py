@@ -75,6 +75,10 @@ async def test_a_client_works_in_a_sandbox_of_its_own(era: str, paddock: Paddock
         assert file.resource.blob == "AAEC"
         await call("download", path="a.txt", shared_path="got.txt")
         assert (paddock.cwd / "shared/got.txt").read_text() == "one\nthree\n"
+        again = await call("download", path="b.bin", shared_path="got.txt")
+        assert "exists already" in text_of(again)
+        hook = await call("download", path="b.bin", shared_path=".git/hooks/pre-commit")
+        assert "protected path" in text_of(hook)
         outside = await call("upload", path="c", shared_path="../cwd/paddock.toml")
         assert outside.is_error
         assert "not in the shared directory" in text_of(outside)

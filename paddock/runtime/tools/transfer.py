@@ -107,7 +107,8 @@ class DownloadHandler(ToolHandler):
             path={"type": "string", "description": "What to get from the sandbox."},
             shared_path={
                 "type": "string",
-                "description": "Where to copy it, relative to the shared directory.",
+                "description": "Where to copy it, relative to the shared directory. Nothing may "
+                "be there yet.",
             },
         )
 
@@ -140,8 +141,11 @@ class DownloadHandler(ToolHandler):
     async def _copy(self, invocation: ToolInvocation, path: str) -> ToolOutput:
         given = invocation.arguments["shared_path"]
         target = _shared_place(self._shared, given)
-        if reason := protected_reason(given):
+        assert self._shared is not None, "it has a place in it"
+        if reason := protected_reason(str(target.relative_to(self._shared.resolve()))):
             return failed(f"Not copied to a protected path: {show_path(given)} is {reason}")
+        if target.exists():  # whoever works there has not asked for other contents
+            return failed(f"{show_path(given)} exists already; choose another name")
         sandbox = await invocation.context.sandbox()
         try:
             transfer = await sandbox.fs.download(path, target)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from paddock._logs import get_logger
-from paddock.errors import ConfigError, PaddockError, ToolError
+from paddock.errors import PaddockError, ToolError
 from paddock.redaction import Redactor
 from paddock.runtime.core.keeper import Keeper
 from paddock.runtime.tools.mcp.session import ServerSession
@@ -139,9 +139,10 @@ class Connection:
             )
         except Exception as error:
             self._note_death()
-            if isinstance(error, ConfigError):
-                raise
-            raise ToolError(self._told_of_start(error, words)) from error
+            cause = _cause(error)
+            if isinstance(cause, PaddockError) and not isinstance(cause, ToolError):
+                raise cause from None  # of the sandbox, or of the configuration
+            raise ToolError(self._told_of_start(cause, words)) from error
 
     def _transport(self, words: LastWords) -> AbstractAsyncContextManager[TransportStreams]:
         server = self.server
@@ -175,18 +176,23 @@ class Connection:
         words = str(session.words)
         return self.redactor.text(f"{self._called} {what}" + (f": {words}" if words else ""))
 
-    def _told_of_start(self, error: Exception, words: LastWords | None = None) -> str:
+    def _told_of_start(self, error: BaseException, words: LastWords | None = None) -> str:
         if isinstance(error, TimeoutError):
             reason = f"no answer within {self.server.start_timeout:g} s"
         else:
-            reason = _reason(error)
+            reason = str(error) or type(error).__name__
         more = str(words or "")
         told = f"{self._called} cannot be reached: {reason}" + (f"; {more}" if more else "")
         return self.redactor.text(told)
 
 
-def _reason(error: BaseException) -> str:
+def _cause(error: BaseException) -> BaseException:
     """Return what went wrong, out of the groups that the SDK's scopes raise."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return str(error) or type(error).__name__
+    return error
+
+
+def _reason(error: BaseException) -> str:
+    cause = _cause(error)
+    return str(cause) or type(cause).__name__
