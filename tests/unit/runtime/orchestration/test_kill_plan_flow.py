@@ -123,7 +123,9 @@ def attempt(folder, point):
         asyncio.run(first(folder, point))
         os._exit(0)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code == -signal.SIGKILL, (point, code)
+    # Records that come close together are one transaction or two, so there may be one less.
+    reached = (-signal.SIGKILL, 0) if "transaction" in point else (-signal.SIGKILL,)
+    assert code in reached, (point, code)
     return asyncio.run(rest(folder))
 
 whole = base / "whole"
