@@ -13,6 +13,7 @@ Nothing is implemented twice: each method runs the coroutine of `paddock.Sandbox
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import inspect
 import re
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from paddock.backends.base import Backend, get_backend
 from paddock.errors import ConfigError, SandboxError
+from paddock.process import Output
 from paddock.runtime.remote.outside import address, websocket_url
 from paddock.runtime.remote.workplace import TOKEN_VARIABLE
 
@@ -40,6 +42,8 @@ READY_TIMEOUT = 30.0
 """Seconds for which `run` waits for a command to end or to say that it listens."""
 READY = re.compile(r"\b(?:listening|running|serving) (?:on|at)\b", re.IGNORECASE)
 """What servers say when they can take connections."""
+MAX_SAID = 1024 * 1024
+"""Bytes of each of stdout and stderr that are kept of a command of `run`."""
 AGENT_IMAGE = "paddock:agent"
 """Where `Sandbox.create()` runs commands: an image that has `npx runtimeuse`."""
 _STARTING = threading.Lock()
@@ -99,38 +103,41 @@ class Running:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self._output = bytearray()
-        self._ready = asyncio.Event()
+        self._output = {"stdout": bytearray(), "stderr": bytearray()}
+        self._changed = asyncio.Event()
+        self._has_ended = False
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         try:
-            async for _, data in self._process.output():
-                if len(self._output) < 1024 * 1024:
-                    self._output += data
+            async for stream, data in self._process.output():
+                kept = self._output[stream]
+                kept += data[: MAX_SAID - len(kept)]
                 if READY.search(self.said):
-                    self._ready.set()
+                    self._changed.set()
         except SandboxError:
             pass  # the sandbox says so to whoever asks next
         finally:
-            self._ready.set()
+            self._has_ended = True
+            self._changed.set()
 
     @property
     def said(self) -> str:
-        return bytes(self._output).decode(errors="replace")
+        return "".join(bytes(each).decode(errors="replace") for each in self._output.values())
 
     def stop(self) -> None:
         """End its whole tree."""
         _LOOP.run(self._process.aclose())
 
-    async def until_ready(self, limit: float) -> bool:
-        """Wait until it listens or has ended, at most `limit` seconds; return whether it ended."""
-        await asyncio.wait(
-            [asyncio.create_task(self._ready.wait()), self._reading],
-            timeout=limit,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        return self._reading.done()
+    async def result(self, limit: float) -> ExecResult | None:
+        """Wait until it listens or has ended, at most `limit` seconds; return how it ended."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._changed.wait()
+        if not self._has_ended:
+            return None
+        out, err = (Output(head=bytes(each)) for each in self._output.values())
+        return dataclasses.replace(await self._process.wait(), out=out, err=err)
 
 
 class Sandbox:
@@ -188,10 +195,7 @@ class Sandbox:
         process = await self._sandbox.start(command, **options)
         await process.send_eof()
         running = Running(process)
-        if not await running.until_ready(wait):
-            return running
-        result = await process.wait()
-        return dataclasses.replace(result, out=type(result.out)(head=running.said.encode()))
+        return await running.result(wait) or running
 
     def get_url(self, port: int) -> str:
         """Return the ``ws://`` URL of a runtime that `run` started at that port."""

@@ -333,9 +333,9 @@ def test_synchronous_code_uses_the_same_sandboxes() -> None:
         sandbox.fs.write_text("a.txt", "hello")
         assert sandbox.exec(["cat", "a.txt"]).stdout == "hello"
         assert sandbox.fs.read_text("a.txt") == "hello"
-        failed = sandbox.run("echo out; exit 3")
+        failed = sandbox.run("echo out; echo err >&2; exit 3")
         assert not isinstance(failed, Running)
-        assert (failed.exit_code, failed.stdout) == (3, "out\n")
+        assert (failed.exit_code, failed.stdout, failed.stderr) == (3, "out\n", "err\n")
         running = sandbox.run(f"{sys.executable} -m paddock serve --agent echo --port 18931")
         assert isinstance(running, Running)
         url = sandbox.get_url(18931)

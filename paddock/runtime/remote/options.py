@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
+from paddock.errors import PaddockError
 from paddock.runtime.remote.messages import (
     ArtifactUploadRequestMessageInterface,
     ArtifactUploadResult,
@@ -51,7 +52,7 @@ class CancelledException(Exception):
     """A call was cancelled by its caller."""
 
 
-class AgentRuntimeError(Exception):
+class AgentRuntimeError(PaddockError):
     """The runtime reported an error, or the call failed for the reason that `error` says."""
 
     def __init__(self, error: str, metadata: dict[str, Any] | None = None) -> None:
