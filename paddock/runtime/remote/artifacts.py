@@ -1,12 +1,14 @@
 """Artifacts of a run: which files are new, where the client wants them, and that they arrive.
 
 The folders are read when the request begins and once more before its end, so nothing depends on
-an event or on a moment. Each file is known by its path, never by its name alone.
+an event or on a moment; looks in between bring out early what is finished by then. Each file is
+known by its path, never by its name alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import mimetypes
 import os
@@ -35,6 +37,8 @@ MAX_ARTIFACT = 5 * 1024**3
 """Bytes of one artifact: what stores take in one request."""
 MAX_ASKED = 16
 """Artifacts that are asked for and not answered at a time: a client answers one after another."""
+LOOK_SHARE = 20
+"""Times as long as a look took that the next one waits, at least."""
 MAX_UPLOADS = 8
 """Uploads at a time: more do not make one connection to a store faster."""
 PIECE = 256 * 1024
@@ -53,6 +57,7 @@ class Artifact:
 
     path: str
     relative_path: str
+    folder: str = ""
     size: int = 0
     sha256: str = ""
     status: Status | None = None
@@ -86,59 +91,105 @@ class Artifacts:
         self._ignore = ignore
         self._frames = frames
         self._settings = settings
-        self._before: dict[str, Reading] = {}
+        self._first: dict[str, Reading] = {}
+        """How the folders were when the request began."""
+        self._taken: dict[str, Reading] = {}
+        """The same, with the files that are on their way out."""
+        self._seen: dict[str, Reading] = {}
+        """How they were at the last look."""
+        self._is_stopped = asyncio.Event()
+        self._by_path: dict[str, Artifact] = {}
         self._asked: dict[tuple[str, str], Artifact] = {}
         self._answered_at = 0.0
-        self.all: list[Artifact] = []
         self.changes: list[Change] = []
+
+    @property
+    def all(self) -> list[Artifact]:
+        """Those of which anything is known, the last state of each file."""
+        return list(self._by_path.values())
 
     async def begin(self) -> None:
         """Make the folders, and read how they are now. Raise `RequestFailed` if they cannot be."""
         for folder in self._folders:
             try:
                 await asyncio.to_thread(os.makedirs, folder, exist_ok=True)
-                self._before[folder] = await asyncio.to_thread(read_folder, folder, self._ignore)
+                self._first[folder] = await asyncio.to_thread(read_folder, folder, self._ignore)
             except (OSError, ValueError) as error:
                 why = error.strerror if isinstance(error, OSError) else str(error)
                 raise RequestFailed(f"artifacts_dirs: {folder}: {why}") from error
+        self._taken = {folder: dict(found) for folder, found in self._first.items()}
+
+    async def watch(self) -> None:
+        """Bring out, until `stop`, what did not change between two looks.
+
+        Nothing depends on it: what it misses is brought out in the end.
+        """
+        interval = self._settings.look_interval
+        while self._folders and not self._is_stopped.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(interval):
+                    await self._is_stopped.wait()
+                    return
+            began = time.monotonic()
+            settled = [each for folder in self._folders for each in await self._settled(folder)]
+            # Folders that take long to read are looked at less often.
+            interval = max(interval, LOOK_SHARE * (time.monotonic() - began))
+            await self._bring(settled)
+
+    def stop(self) -> None:
+        """Have `watch` return when what it brings out now has left."""
+        self._is_stopped.set()
 
     async def bring_out(self, extra: Sequence[Artifact] = ()) -> None:
         """Ask where the files go that are new or changed, and upload them.
 
-        Never raises for a file that does not arrive: it says so in `all`.
+        Never raises for a file that does not arrive: it says so in `all`. One that did not
+        arrive before is tried again.
         """
-        wanted = [*await self._new_files(), *extra]
+        for artifact in self.all:
+            if artifact.status in ("failed", "unanswered"):
+                self._taken[artifact.folder].pop(artifact.relative_path, None)
+        wanted = [each for folder in self._folders for each in await self._rest(folder)]
+        await self._bring([*wanted, *extra])
+
+    async def _settled(self, folder: str) -> list[Artifact]:
+        """Take the files that are new or changed, and as they were at the last look."""
+        try:
+            now = await asyncio.to_thread(read_folder, folder, self._ignore)
+        except (OSError, ValueError):
+            return []  # it is told in the end
+        seen, self._seen[folder] = self._seen.get(folder, {}), now
+        found = [
+            each
+            for each in changes(folder, self._taken[folder], now)
+            if each.kind != "deleted" and seen.get(each.relative_path) == now[each.relative_path]
+        ]
+        self._taken[folder] |= {each.relative_path: now[each.relative_path] for each in found}
+        return _artifacts(found)
+
+    async def _rest(self, folder: str) -> list[Artifact]:
+        """Take all files that are new or changed, and note what the run changed."""
+        try:
+            now = await asyncio.to_thread(read_folder, folder, self._ignore)
+        except (OSError, ValueError) as error:
+            return [_failed(folder, str(error))]
+        self.changes += changes(folder, self._first[folder], now)
+        return _artifacts(changes(folder, self._taken[folder], now))
+
+    async def _bring(self, wanted: Sequence[Artifact]) -> None:
         if not wanted:
             return
         import httpx
 
         asking, uploading = asyncio.Semaphore(MAX_ASKED), asyncio.Semaphore(MAX_UPLOADS)
         self._answered_at = time.monotonic()
-        self.all += wanted
+        self._by_path |= {artifact.path: artifact for artifact in wanted}
         async with (
             httpx.AsyncClient(timeout=self._settings.upload_timeout) as client,
             asyncio.TaskGroup() as group,
         ):
             for artifact in wanted:
                 group.create_task(self._bring_one(artifact, client, asking, uploading))
-
-    async def _new_files(self) -> list[Artifact]:
-        found = []
-        for folder, before in self._before.items():
-            try:
-                after = await asyncio.to_thread(read_folder, folder, self._ignore)
-            except (OSError, ValueError) as error:
-                found.append(_failed(folder, str(error)))
-                continue
-            changed = changes(folder, before, after)
-            self.changes += changed
-            self._before[folder] = after
-            found += [
-                Artifact(path=each.path, relative_path=each.relative_path, size=each.size)
-                for each in changed
-                if each.kind != "deleted" and each.size
-            ]
-        return found
 
     # ------------------------------------------------------------------------- asking
 
@@ -300,8 +351,19 @@ class _TooBig(Exception):
     """Says how much would have been taken."""
 
 
+def _artifacts(found: Sequence[Change]) -> list[Artifact]:
+    """Return what is to be brought out of changes: empty files are not, as they always were."""
+    return [
+        Artifact(
+            path=each.path, relative_path=each.relative_path, folder=each.folder, size=each.size
+        )
+        for each in found
+        if each.kind != "deleted" and each.size
+    ]
+
+
 def _failed(folder: str, why: str) -> Artifact:
-    return Artifact(path=folder, relative_path="", status="failed", error=why)
+    return Artifact(path=folder, relative_path="", folder=folder, status="failed", error=why)
 
 
 def _open(path: str) -> int:

@@ -7,9 +7,7 @@ where the client can come back for it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,6 +27,7 @@ from paddock.runtime.remote.handler import (
     HandlerFunction,
     HandlerThread,
     Outcome,
+    Posted,
     Sender,
     outcome_of,
 )
@@ -134,6 +133,7 @@ class Run:
         self._room = asyncio.Event()
         self._began = time.monotonic()
         self._step: asyncio.Task[Any] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._cancelled: str | None = None
         self._may_ask = True
         self._reported: list[tuple[str, Mapping[str, Any]]] = []
@@ -204,7 +204,7 @@ class Run:
             _log.exception("run %s: a defect of the runtime", self.id)
             self.frames.error("the runtime failed", {"error_name": "Error", "code": "internal"})
         finally:
-            await cancel(beating)
+            await cancel(beating, *([] if self._watching is None else [self._watching]))
             self._workspace.close()
         if self.frames.peer.negotiated:
             await asyncio.to_thread(self._keep, self.id, self.frames.log)
@@ -255,6 +255,7 @@ class Run:
         if isinstance(request, InvocationMessage):
             wanted = output_format(request.output_format_json_schema_str)
         await self.artifacts.begin()
+        self._watching = asyncio.create_task(self.artifacts.watch())
         await self._workspace.begin()
         await download_all(
             request.downloads,
@@ -298,7 +299,7 @@ class Run:
         return outcome if wanted is None else check_output(outcome, wanted)
 
     def _sender(self) -> Sender:
-        loop, posted = asyncio.get_running_loop(), _Posted(self._said)
+        loop, posted = asyncio.get_running_loop(), Posted(self._said)
 
         def post(kind: str, first: Any, second: Any) -> None:
             posted.add(loop, (kind, first, second))
@@ -328,6 +329,9 @@ class Run:
         return await self._outcome(self._bring_out(ending))
 
     async def _bring_out(self, ending: _Ending) -> _Ending:
+        if self._watching is not None:
+            self.artifacts.stop()
+            await asyncio.wait([self._watching])
         extra = await self._workspace.finish(self.redactor)
         await self.artifacts.bring_out(extra)
         missing = self.artifacts.missing
@@ -365,33 +369,6 @@ class _HandlerFailed(Exception):
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
         self.cause = cause
-
-
-class _Posted:
-    """What a thread hands to the loop, in order, with one wake-up for many."""
-
-    def __init__(self, take: Callable[[str, Any, Any], None]) -> None:
-        self._take = take
-        self._items: list[tuple[str, Any, Any]] = []
-        self._lock = threading.Lock()
-
-    @property
-    def count(self) -> int:
-        return len(self._items)
-
-    def add(self, loop: asyncio.AbstractEventLoop, item: tuple[str, Any, Any]) -> None:
-        with self._lock:
-            self._items.append(item)
-            is_first = len(self._items) == 1
-        if is_first:
-            with contextlib.suppress(RuntimeError):  # the server's loop has ended
-                loop.call_soon_threadsafe(self._drain)
-
-    def _drain(self) -> None:
-        with self._lock:
-            items, self._items = self._items, []
-        for item in items:
-            self._take(*item)
 
 
 def _told_result(outcome: Outcome) -> dict[str, Any]:

@@ -21,6 +21,9 @@ class ServerSettings:
     """For a client that negotiated to come back, before its run is cancelled."""
     handler_grace: float = 10.0
     """For a handler to end that was cancelled, before it is left behind."""
+    look_interval: float = 2.0
+    """Between two looks for artifacts while a run goes on. Those that did not change between them
+    are brought out then, and the others when it ends."""
     ask_timeout: float = 30.0
     """For a client to answer where an artifact goes: it signs a URL, or asks who can."""
     asks_timeout: float = 60.0

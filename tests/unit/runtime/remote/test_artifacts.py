@@ -290,6 +290,30 @@ async def test_what_a_run_changed_is_told_and_sent_as_a_diff(
     assert "Binary or large file bin was added" in diff
 
 
+@pytest.mark.rows("U-24")
+async def test_what_is_finished_arrives_while_the_run_goes_on(
+    serve: Serve, store: Store, folder: Path
+) -> None:
+    """And once, if it does not change any more."""
+    store.answers = [500, 500, 500]  # for the first one, whose next try comes in the end
+    settings = ServerSettings(look_interval=0.02, upload_pauses=(0.0, 0.0))
+    command = (
+        f"echo 1 > {folder}/early; while [ ! -e {folder}/../go ]; do sleep 0.02; done; "
+        f"echo 2 > {folder}/late"
+    )
+    async with serve(Lab(), settings) as server, Talker(server.url, Answers(store)) as talker:
+        await talker.send(command_request(command, artifacts_dirs=[str(folder)]))
+        while len(store.puts) < 3:  # noqa: ASYNC110 - the store has no event
+            await asyncio.sleep(0.01)
+        assert not talker.of("command_execution_result_message")
+        (folder.parent / "go").touch()
+        ended = await talker.terminal()
+    assert store.stored == {"/early": b"1\n", "/late": b"2\n"}
+    assert sorted(put.path for put in store.puts) == ["/early"] * 4 + ["/late"]
+    told = {each["relative_path"]: each["status"] for each in ended["metadata"]["artifacts"]}
+    assert told == {"early": "uploaded", "late": "uploaded"}
+
+
 @pytest.mark.rows("U-24", "N-8c")
 async def test_a_client_that_cannot_answer_is_not_waited_for(
     serve: Serve, store: Store, folder: Path
