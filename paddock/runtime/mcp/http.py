@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from mcp.server.lowlevel import Server
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["HttpAddress", "serve_over_http"]
 
@@ -121,12 +121,15 @@ async def serve_over_http(
         streamable_http_path=address.path,
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
+    stopping = asyncio.Event()
     with _listening(address) as listening:
         config = uvicorn.Config(
-            _guarded(app, address),
+            _guarded(_ending(app, stopping), address),
             log_config=None,
             access_log=False,
             lifespan="on",
+            ws="none",
+            proxy_headers=False,
             timeout_graceful_shutdown=STOP_TIMEOUT,
         )
         serving = _Server(config, lambda: _tell(address, listening, on_ready))
@@ -134,6 +137,7 @@ async def serve_over_http(
         try:
             await asyncio.shield(task)
         finally:
+            stopping.set()
             serving.should_exit = True
             await finish(_ended(task))
 
@@ -198,6 +202,56 @@ def _guarded(app: ASGIApp, address: HttpAddress) -> ASGIApp:
             await inner(scope, receive, send)
 
     return guarded
+
+
+def _ending(app: ASGIApp, stopping: asyncio.Event) -> ASGIApp:
+    """Return `app`, to which it seems from `stopping` on that clients have gone: streams that are
+    open for messages of the server would never end."""
+
+    async def ending(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        exchange = _Exchange(receive, send, stopping)
+        await app(scope, exchange.receive, exchange.send)
+        await exchange.complete(scope)
+
+    return ending
+
+
+class _Exchange:
+    """One request and its response, which is cut short when the server stops."""
+
+    def __init__(self, receive: Receive, send: Send, stopping: asyncio.Event) -> None:
+        self._receive = receive
+        self._send = send
+        self._stopping = stopping
+        self._is_begun = self._is_complete = False
+
+    async def receive(self) -> Message:
+        coming = asyncio.ensure_future(self._receive())
+        stop = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait([coming, stop], return_when=asyncio.FIRST_COMPLETED)
+            return coming.result() if coming.done() else {"type": "http.disconnect"}
+        finally:
+            coming.cancel()
+            stop.cancel()
+
+    async def send(self, message: Message) -> None:
+        self._is_begun = True
+        is_body = message["type"] == "http.response.body"
+        self._is_complete = is_body and not message.get("more_body", False)
+        await self._send(message)
+
+    async def complete(self, scope: Scope) -> None:
+        """Answer what was left without an answer because the server stops."""
+        if not self._stopping.is_set() or self._is_complete:
+            return
+        if self._is_begun:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await Response("The server stops", 503)(scope, self._receive, self._send)
 
 
 def _refusal(scope: Scope, address: HttpAddress) -> Response | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from mcp import Client, types
+from mcp.shared.exceptions import MCPError
 
 from paddock import create_runtime, mcp
 from paddock.runtime.mcp.server import make_server
@@ -287,6 +288,31 @@ async def test_both_eras_are_served_on_one_address(era: str) -> None:
         assert await called(client, "echo", value="a") == {"echo": "a"}
         assert await called(other, "say", value="b") == {"echo": "b"}
         assert client.protocol_version != other.protocol_version
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_server_that_stops_ends_calls_and_streams_of_its_clients(
+    era: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    @define_tool("slow", {})
+    async def slow(args: dict[str, Any], ctx: Any) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with contextlib.AsyncExitStack() as clients:
+        async with served(create_runtime(shop(slow))) as url:
+            client = await clients.enter_async_context(Client(url, mode=era))
+            call = asyncio.create_task(client.call_tool("slow", {}))
+            await asyncio.wait_for(begun.wait(), PATIENCE)
+        assert ended.is_set()
+        with pytest.raises(MCPError):
+            await asyncio.wait_for(call, PATIENCE)
+    assert not [each for each in caplog.records if each.levelname in ("ERROR", "CRITICAL")]
 
 
 @pytest.mark.rows("F-41")
