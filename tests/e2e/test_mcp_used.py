@@ -13,6 +13,7 @@ from paddock.backends.local import probe
 
 if TYPE_CHECKING:
     from tests.conftest import Require
+    from tests.e2e.conftest import Paddock
 
 SERVER = Path(__file__).parents[1] / "unit/mcp/plain_server.py"
 
@@ -60,3 +61,45 @@ async def test_a_server_whose_sandbox_was_renewed_runs_in_the_new_one() -> None:
             await session.run("Go.")
         told = [each["content"] for each in session.state.messages if each["role"] == "tool"]
     assert told == ["x", "x"]
+
+
+AGENT = """\
+model: scripted:script.yaml
+profile: unrestricted
+backend: {{type: local, isolation: none}}
+mcp_servers:
+- name: plain
+  command: [python3, {server}]
+  where: {where}
+"""
+SCRIPT = """\
+- tool_calls: [{name: plain__echo, arguments: {text: hello-from-a-server}}]
+- text: Done.
+"""
+
+
+def write_agent(paddock: Paddock, where: str) -> None:
+    (paddock.cwd / "agent.yaml").write_text(AGENT.format(server=SERVER, where=where))
+    (paddock.cwd / "script.yaml").write_text(SCRIPT)
+
+
+@pytest.mark.parametrize("where", ["sandbox", "host"])
+def test_a_file_of_an_agent_lists_servers_once_it_is_trusted(paddock: Paddock, where: str) -> None:
+    write_agent(paddock, where)
+    refused = paddock("run", "-c", "agent.yaml", "Say hello.")
+    assert refused.returncode == 1
+    assert "mcp_servers.plain.command" in refused.stderr
+    done = paddock("run", "-c", "agent.yaml", "--trust", "Say hello.", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "hello-from-a-server" in done.stdout
+
+
+def test_a_file_may_list_servers_of_a_fenced_sandbox_without_trust(paddock: Paddock) -> None:
+    (paddock.cwd / "agent.yaml").write_text(
+        "model: scripted:script.yaml\nmcp_servers: [{name: plain, command: [no-such-server]}]\n"
+    )
+    (paddock.cwd / "script.yaml").write_text(SCRIPT)
+    done = paddock("run", "-c", "agent.yaml", "Say hello.")
+    assert done.returncode == 1
+    assert "the MCP server 'plain' cannot be reached" in done.stderr
+    assert "not trusted" not in done.stderr
