@@ -65,18 +65,18 @@ class Change:
         return posixpath.join(self.folder, self.relative_path)
 
 
-def read_folder(folder: str, ignore: str | None = None, *, also: Sequence[str] = ()) -> Reading:
+def read_folder(folder: str, ignore: str | None = None, *, most: int = MAX_ENTRIES) -> Reading:
     """Return the files of `folder` that its rules do not ignore.
 
     The rules are `ignore`, in the syntax of a .gitignore file, or else the folder's own
-    ``.artifactignore``, or else `DEFAULT_IGNORE`; and `also`. A folder that is not there has no
-    files. Raises `OSError` and, for a folder with too many entries, `ValueError`.
+    ``.artifactignore``, or else `DEFAULT_IGNORE`. A folder that is not there has no files. Raises
+    `OSError` and, for a folder with more entries than `most`, `ValueError`.
     """
-    rules = IgnoreRules([*_patterns(folder, ignore), *also])
+    rules = IgnoreRules(_patterns(folder, ignore))
     found: Reading = {}
     for count, (path, entry) in enumerate(_walk(folder, rules), 1):
-        if count > MAX_ENTRIES:
-            raise ValueError(f"{folder} has more than {MAX_ENTRIES} entries")
+        if count > most:
+            raise ValueError(f"{folder} has more than {most} entries")
         info = entry.stat(follow_symlinks=False)
         if stat.S_ISREG(info.st_mode):
             found[path] = FileState.of(info)

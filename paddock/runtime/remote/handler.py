@@ -44,6 +44,22 @@ POLL = 0.01
 """Seconds between two looks whether the client has caught up."""
 
 
+class Cancellation(asyncio.Event):
+    """Set when an invocation is cancelled. `is_set` says so at once and in any thread: a handler
+    that blocks its event loop can ask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_announced = False
+
+    def announce(self) -> None:
+        """Say so, from any thread; those who wait are woken by `set`, in their event loop."""
+        self._is_announced = True
+
+    def is_set(self) -> bool:
+        return self._is_announced or super().is_set()
+
+
 @dataclass(kw_only=True)
 class AgentInvocation:
     """What a handler is asked for.
@@ -62,7 +78,7 @@ class AgentInvocation:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     source_id: str | None = None
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: Cancellation = field(default_factory=Cancellation)
     working_dir: str = "."
     agent_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     _sandbox: Sandbox | None = field(default=None, repr=False)
@@ -241,6 +257,7 @@ class HandlerThread:
             raise
 
     def _cancel(self) -> None:
+        self._invocation.cancelled.announce()
         with self._lock:
             self._is_cancelled = True
             loop, task = self._loop, self._task
@@ -275,7 +292,6 @@ class HandlerThread:
             self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
             if self._is_cancelled:
                 raise asyncio.CancelledError
-        self._invocation.cancelled = asyncio.Event()
         if not self._uses_sandbox:
             return await self._call()
         async with await recipe(

@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -339,6 +340,25 @@ async def test_a_handler_that_ignores_its_cancellation_is_left_behind(serve: Ser
         assert ended["error"] == "Request cancelled"
         released.set()
         assert not talker.of("assistant_message")
+
+
+@pytest.mark.rows("U-19")
+async def test_a_handler_that_blocks_can_ask_whether_it_is_cancelled(serve: Serve) -> None:
+    started, asked = asyncio.Event(), threading.Event()
+    home = asyncio.get_running_loop()
+
+    def blocking(invocation: Any, _: Any) -> str:
+        home.call_soon_threadsafe(started.set)
+        while not invocation.cancelled.is_set():
+            time.sleep(0.01)
+        asked.set()
+        return ""
+
+    async with serve(blocking) as server, Talker(server.url) as talker:
+        await talker.send(invocation("x"))
+        await started.wait()
+        await talker.ask({"message_type": "cancel_message"})
+        assert await asyncio.to_thread(asked.wait, PATIENCE)
 
 
 @pytest.mark.rows("U-19")
