@@ -15,11 +15,14 @@ import paddock
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from paddock.sandbox import Sandbox
 
-__all__ = ["carry"]
+__all__ = ["SERVICES", "carry"]
+
+SERVICES = frozenset({"anthropic", "openai"})
+"""Packages of the list that only their agents need. They are the larger half of it."""
 
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 FOLDER = ".paddock-inside"
@@ -29,8 +32,10 @@ ABI = "import sysconfig as s; print(s.get_config_var('SOABI'), s.get_platform())
 UNWANTED = shutil.ignore_patterns("__pycache__", "*.pyi", "tests", "*.dist-info")
 
 
-async def carry(sandbox: Sandbox) -> str:
-    """Upload what ``paddock serve`` needs; return the directory, for ``PYTHONPATH``.
+async def carry(sandbox: Sandbox, services: Collection[str]) -> str:
+    """Upload what ``paddock serve`` needs, with the packages of these services, out of `SERVICES`.
+
+    Return the directory, for ``PYTHONPATH``.
 
     Raise `ConfigError` if the sandbox has no Python that can run it.
     """
@@ -43,20 +48,20 @@ async def carry(sandbox: Sandbox) -> str:
             "Paddock, such as paddock:agent, or say by command=[...] how it is run"
         )
     base = await sandbox.exec("cd && pwd", check=True)
-    target = f"{base.stdout.strip()}/{FOLDER}"
+    target = "-".join([f"{base.stdout.strip()}/{FOLDER}", *sorted(services)])
     if not await sandbox.fs.exists(target):
         with tempfile.TemporaryDirectory() as folder:
-            await asyncio.to_thread(_collect, Path(folder))
+            await asyncio.to_thread(_collect, Path(folder), SERVICES.difference(services))
             await sandbox.fs.upload(folder, target, ignore=())
     return target
 
 
-def _collect(folder: Path) -> None:
+def _collect(folder: Path, without: Collection[str]) -> None:
     """Copy the package and the distributions that it needs; blocks."""
     shutil.copytree(Path(paddock.__file__).parent, folder / "paddock", ignore=UNWANTED)
     for path in Path(paddock.__file__).parent.glob("*.pyi"):
         shutil.copy(path, folder / "paddock")
-    for distribution in _needed():
+    for distribution in _needed(without):
         for file in distribution.files or ():
             source, top = Path(str(distribution.locate_file(file))), file.parts[0]
             if top == ".." or file.suffix == ".pyc" or not source.is_file():
@@ -66,9 +71,9 @@ def _collect(folder: Path) -> None:
             shutil.copy(source, target)
 
 
-def _needed() -> Iterator[metadata.Distribution]:
+def _needed(without: Collection[str]) -> Iterator[metadata.Distribution]:
     """Yield the distributions of the list of requirements, and those that they need."""
-    waiting, known = list(_listed()), set[str]()
+    waiting, known = [name for name in _listed() if name not in without], set[str]()
     while waiting:
         name = waiting.pop()
         if _folded(name) in known:

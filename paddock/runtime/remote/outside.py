@@ -15,13 +15,13 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from paddock._concurrency import cancel, finish
 from paddock._logs import get_logger
 from paddock.errors import ExecFailed, SandboxError
-from paddock.runtime.remote.carried import carry
+from paddock.runtime.remote.carried import SERVICES, carry
 from paddock.runtime.remote.client import RuntimeUseClient
 from paddock.runtime.remote.workplace import TOKEN_VARIABLE
 from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from paddock.process import Process
     from paddock.sandbox import Sandbox
@@ -63,7 +63,8 @@ async def serve(
     and `ExecFailed` if the server does not start.
     """
     token = secrets.token_urlsafe(32)
-    program, path = await _program(sandbox, command)
+    services = SERVICES if handler is not None else SERVICES & {_provider(agent or "openai")}
+    program, path = await _program(sandbox, command, services)
     given = [*program, "serve", "--port", "0"]
     given += ["--handler", handler] if handler is not None else ["--agent", agent or "openai"]
     if Capability.TCP not in sandbox.capabilities:
@@ -84,8 +85,12 @@ async def serve(
         await process.aclose()
 
 
+def _provider(agent: str) -> str:
+    return "anthropic" if agent == "claude" else agent
+
+
 async def _program(
-    sandbox: Sandbox, command: Sequence[str] | None
+    sandbox: Sandbox, command: Sequence[str] | None, services: Collection[str]
 ) -> tuple[list[str], dict[str, str]]:
     """Return what runs Paddock in the sandbox: its program there, this one if it is there, or
     one that is carried there; and variables that it needs."""
@@ -100,7 +105,7 @@ async def _program(
             return [sys.executable, "-m", "paddock"], {}
         case [program, *_]:
             return [program], {}
-    return ["python3", "-m", "paddock"], {"PYTHONPATH": await carry(sandbox)}
+    return ["python3", "-m", "paddock"], {"PYTHONPATH": await carry(sandbox, services)}
 
 
 async def address(sandbox: Sandbox, port: int) -> str:
