@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from paddock.runtime.orchestration.runtime import Runtime
     from paddock.runtime.permissions.profile import PermissionProfile
 
-__all__ = ["mcp"]
+__all__ = ["ServingOptions", "find_runtime", "mcp", "read_mapping"]
 
 mcp = typer.Typer(help="Serve MCP clients: a sandbox, or the tools of a multi-agent runtime.")
 
@@ -186,10 +186,10 @@ def python(
 
 
 async def _serve_python(source: str, agent: str, serving: ServingOptions) -> None:
-    await serving.serve(await _runtime_of(source), agent)
+    await serving.serve(await find_runtime(source), agent)
 
 
-async def _runtime_of(source: str) -> Runtime:
+async def find_runtime(source: str) -> Runtime:
     """Return what ``MODULE:OBJECT`` names. Raise `ConfigError` that says what is not there."""
     from paddock.runtime.orchestration.runtime import Runtime
 
@@ -245,14 +245,15 @@ def toolkit(
 
     paddock mcp toolkit --toolkit catalog --data-environment data.yaml --tenant-id acme
     """
-    environment = None if data_environment is None else _read_mapping(data_environment)
+    environment = None if data_environment is None else read_mapping(data_environment)
     runtime = create_mcp_runtime(
         toolkits=toolkit, agent=agent, tenant=tenant_id, data_environment=environment
     )
     run(serving.serve(runtime, agent))
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML or JSON file. Raise `ConfigError` for anything else."""
     from paddock.runtime.core.yamltext import decode, read_yaml
 
     source = str(path)
