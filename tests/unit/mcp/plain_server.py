@@ -89,7 +89,7 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
             "serverInfo": {"name": "plain", "version": "1"},
         }
     if method == "tools/list":
-        schema = {"type": "object", "properties": {"text": {"type": "string"}}}
+        schema = {"type": "object", "properties": {"text": {}, "the text": {}}}
         tools = [{"name": name, "description": name, "inputSchema": schema} for name in TOOLS]
         return {"tools": tools}
     if method == "tools/call":
@@ -97,7 +97,8 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
             told = {"progress": 1, "total": 2, "message": "half"}
             token = params["_meta"]["progressToken"]
             send(method="notifications/progress", params={"progressToken": token, **told})
-        content = TOOLS[params["name"]](params.get("arguments", {}).get("text", ""))
+        given = params.get("arguments", {})
+        content = TOOLS[params["name"]](given.get("text", given.get("the text", "")))
         return {"content": content, "isError": params["name"] == "fail"}
     return None
 

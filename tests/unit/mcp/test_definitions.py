@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
-from paddock.runtime.tools.mcp.definitions import fit_description, fit_name, fit_schema
+from paddock.runtime.tools.mcp.definitions import (
+    fit_description,
+    fit_name,
+    fit_schema,
+    rename_arguments,
+)
 
 
 def test_a_tool_is_named_after_its_server() -> None:
@@ -74,6 +79,46 @@ def test_a_reference_to_elsewhere_allows_anything() -> None:
         "properties": {"a": {"$ref": "https://example.org/a.json"}},
     }
     assert fit_schema(schema) == {"type": "object", "properties": {"a": {}}}
+
+
+def test_a_reference_that_leads_to_nothing_allows_anything() -> None:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {
+            "a": {"$ref": "#/$defs/gone"},
+            "b": {"$ref": "#anchor"},
+            "c": {"items": {"$ref": "#/$defs/a~1b"}},
+            "d": {"$ref": "#"},
+            "e": {"$ref": "#/anyOf/0"},
+            "f": {"$ref": 7},
+        },
+        "anyOf": [{"type": "object"}],
+        "$defs": {"a/b": {"type": "integer"}},
+    }
+    properties = fit_schema(schema)["properties"]
+    assert properties == {
+        "a": {},
+        "b": {},
+        "c": {"items": {"$ref": "#/$defs/a~1b"}},
+        "d": {"$ref": "#"},
+        "e": {},
+        "f": {},
+    }
+
+
+def test_names_of_arguments_that_services_do_not_take_are_changed() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"ok.name": {}, "no name": {"type": "string"}, "no/name": {}},
+        "required": ["no name", "ok.name"],
+    }
+    renamed, changed = rename_arguments(schema)
+    assert sorted(changed.values()) == ["no name", "no/name"]
+    assert len(renamed["properties"]) == 3
+    for name in renamed["properties"]:
+        assert re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name)
+    assert [changed.get(name, name) for name in renamed["required"]] == ["no name", "ok.name"]
+    assert rename_arguments({"type": "object", "properties": {"a": {}}})[1] == {}
 
 
 @pytest.mark.parametrize("depth", [30, 500])

@@ -12,6 +12,7 @@ import pytest
 from paddock import ConfigError, ScriptedModel, Session
 from paddock.runtime.core.events import ToolProgress, ToolStarted
 from paddock.runtime.tools.mcp import connection, transports
+from paddock.runtime.tools.mcp.definitions import rename_arguments
 from tests.unit.mcp.agents import Call, agent_of, results, script_of
 
 if TYPE_CHECKING:
@@ -57,6 +58,12 @@ async def test_the_model_is_offered_the_tools_and_a_list_of_some_narrows_them() 
     assert names[1].startswith("plain__odd_name_")
     assert len(names) == 2
     assert not [name for name in session.registry if "plain" in name], "the agent has its own only"
+
+
+async def test_an_argument_of_another_name_reaches_the_server_under_its_own() -> None:
+    schema = {"type": "object", "properties": {"the text": {}}}
+    ((name, _),) = rename_arguments(schema)[1].items()
+    assert await results(agent_of(plain()), ("plain__echo", {name: "x"})) == ["x"]
 
 
 async def test_a_tool_that_there_is_not_is_said_before_the_run() -> None:

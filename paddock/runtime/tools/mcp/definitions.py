@@ -10,11 +10,12 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from paddock.runtime.core.text import clean_text
 from paddock.runtime.core.tool import TOOL_NAME
 
-__all__ = ["fit_description", "fit_name", "fit_schema"]
+__all__ = ["fit_description", "fit_name", "fit_schema", "rename_arguments"]
 
 MAX_NAME = 64
 MAX_DESCRIPTION = 4000
@@ -29,6 +30,7 @@ MAX_DEPTH = 24
 _COMBINED = ("oneOf", "anyOf", "allOf")
 _DROPPED = frozenset({"$schema", "$id", "$comment", "$anchor", "$dynamicAnchor", "$vocabulary"})
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_-]")
+_ARGUMENT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def fit_name(server: str, tool: str) -> str:
@@ -50,7 +52,7 @@ def fit_description(text: str | None) -> str:
 def fit_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a schema of an object that services take and that allows what `schema` allows.
 
-    A reference out of the schema becomes one that allows anything.
+    A reference that leads to nothing in the schema becomes a schema that allows anything.
     """
     fitted: dict[str, Any] = _fit(schema, 0)
     for word in _COMBINED:  # no service takes them at the top
@@ -61,6 +63,7 @@ def fit_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     fitted["properties"] = properties if isinstance(properties, dict) else {}
     if not _is_list_of_names(fitted.get("required")):
         fitted.pop("required", None)
+    fitted = _with_sound_references(fitted, fitted)
     if len(json.dumps(fitted)) > MAX_SCHEMA:
         names = list(fitted["properties"])[:100]
         return {"type": "object", "properties": {clean_text(name[:64]): {} for name in names}}
@@ -72,9 +75,6 @@ def _fit(value: Any, depth: int) -> Any:
         return {}
     match value:
         case Mapping():
-            reference = value.get("$ref")
-            if reference is not None and not str(reference).startswith("#"):
-                return {}
             return {
                 clean_text(str(name)): _fit(each, depth + 1)
                 for name, each in value.items()
@@ -86,6 +86,55 @@ def _fit(value: Any, depth: int) -> Any:
             return clean_text(value)
         case _:
             return value
+
+
+def _with_sound_references(value: Any, root: dict[str, Any]) -> Any:
+    """Return `value`, a part of `root`, with ``{}`` for each reference that leads to nothing."""
+    if isinstance(value, list):
+        return [_with_sound_references(each, root) for each in value]
+    if not isinstance(value, dict):
+        return value
+    references = [value[word] for word in ("$ref", "$dynamicRef") if word in value]
+    if not all(_leads_somewhere(each, root) for each in references):
+        return {}
+    return {name: _with_sound_references(each, root) for name, each in value.items()}
+
+
+def _leads_somewhere(reference: Any, root: dict[str, Any]) -> bool:
+    if reference == "#":
+        return True
+    if not isinstance(reference, str) or not reference.startswith("#/"):
+        return False
+    found: Any = root
+    for part in unquote(reference[2:]).split("/"):
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict) and name in found:
+            found = found[name]
+        elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+            found = found[int(name)]
+        else:
+            return False
+    return isinstance(found, dict | bool)
+
+
+def rename_arguments(schema: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return `schema` with names of arguments that services take, and the changed ones by these."""
+    changed: dict[str, str] = {}
+    properties: dict[str, Any] = {}
+    for name, each in schema["properties"].items():
+        fit = name
+        if not _ARGUMENT.fullmatch(name):
+            digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]
+            fit = f"{_NOT_IN_NAME.sub('_', name)[: MAX_NAME - 9]}_{digest}"
+            changed[fit] = name
+        properties[fit] = each
+    if not changed:
+        return schema, {}
+    renamed = {**schema, "properties": properties}
+    if "required" in schema:
+        given = {name: fit for fit, name in changed.items()}
+        renamed["required"] = [given.get(name, name) for name in schema["required"]]
+    return renamed, changed
 
 
 def _merge(fitted: dict[str, Any], variants: list[Any], *, every: bool) -> None:

@@ -139,7 +139,7 @@ async def _all_tools(client: Client) -> list[types.Tool]:
         page = await client.list_tools(cursor=cursor)
         found += page.tools
         cursor = page.next_cursor
-        if cursor is None:
+        if cursor is None or len(found) > MAX_TOOLS:
             break
     if len(found) > MAX_TOOLS or cursor is not None:
         raise ToolError(f"the server has more than {MAX_TOOLS} tools; name those you need")

@@ -12,7 +12,12 @@ from paddock.errors import ConfigError, ToolError
 from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.tools.mcp.answers import as_output
 from paddock.runtime.tools.mcp.connection import Connection
-from paddock.runtime.tools.mcp.definitions import fit_description, fit_name, fit_schema
+from paddock.runtime.tools.mcp.definitions import (
+    fit_description,
+    fit_name,
+    fit_schema,
+    rename_arguments,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,7 +40,7 @@ class McpTool(ToolHandler):
         server = connection.server
         self.name = fit_name(server.name, tool.name)
         self.description = fit_description(tool.description or tool.title)
-        self.parameters = fit_schema(tool.input_schema)
+        self.parameters, self._renamed = rename_arguments(fit_schema(tool.input_schema))
         self.requires_approval = server.approval == "always"
         hints = tool.annotations
         self.is_concurrent = hints is not None and bool(hints.read_only_hint)
@@ -43,9 +48,10 @@ class McpTool(ToolHandler):
         self._tool = tool.name
 
     async def handle(self, invocation: ToolInvocation) -> ToolOutput:
-        result = await self._connection.call(
-            self._tool, invocation.arguments, invocation.context.progress
-        )
+        arguments = {
+            self._renamed.get(name, name): value for name, value in invocation.arguments.items()
+        }
+        result = await self._connection.call(self._tool, arguments, invocation.context.progress)
         output = as_output(result)
         output.content = self._connection.redactor.text(output.content)
         return output
