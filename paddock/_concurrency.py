@@ -84,7 +84,8 @@ class Shared(Generic[T]):
         """Done when a caller that waits was cancelled."""
         context = contextvars.copy_context()
         context.run(_current.set, self)
-        self._task = asyncio.create_task(_forgetting(work), context=context)
+        self._task = asyncio.create_task(work, context=context)
+        self._task.add_done_callback(_forget, context=context)
 
     async def wait(self) -> T:
         """Return the work's result, or raise its error.
@@ -177,13 +178,10 @@ _current: contextvars.ContextVar[Shared[Any] | None] = contextvars.ContextVar(
 )
 
 
-async def _forgetting(work: Coroutine[Any, Any, T]) -> T:
-    """Do `work`, and have its task's context forget whose work it is: else they, and all that they
+def _forget(_ended: asyncio.Future[Any]) -> None:
+    """Have the context of a task that ended forget whose work it was: else they, and all that they
     know, would keep each other in memory until the next collection of garbage."""
-    try:
-        return await work
-    finally:
-        _current.set(None)
+    _current.set(None)
 
 
 async def finish(work: Coroutine[Any, Any, T], *, cancelled: bool = False) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -201,3 +202,20 @@ async def test_a_signal_wakes_all_who_wait_though_it_is_cleared_at_once() -> Non
     signal.set()
     await signal.wait()
     assert signal.is_set()
+
+
+async def test_work_that_is_cancelled_before_it_began_was_awaited(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    async def work() -> None:
+        raise AssertionError("it never begins")
+
+    ending = asyncio.create_task(finish(work()))
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:  # as the end of a loop does
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    del ending, task
+    gc.collect()
+    assert not [str(warning.message) for warning in recwarn]
