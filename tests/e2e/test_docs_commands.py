@@ -34,6 +34,7 @@ NOT_RUN = {
     "paddock image bootstrap": "it replaces an image of the machine; the tests use what it makes",
     "paddock image build": "it replaces an image of the machine, and takes a package index",
     "paddock image rm": "it removes an image of the machine",
+    "paddock serve": "it serves until it is stopped; test_serve.py runs it",
     "tools/docker-in-vm": "it makes virtual machines, which takes half an hour",
     "paddock approvals show": "nothing waits; test_cli_approvals.py runs it where something does",
     "paddock approvals answer": "nothing waits; test_cli_approvals.py runs it",
