@@ -209,7 +209,7 @@ class Execution:
             if isinstance(error, SandboxLost):
                 raise SandboxLost(result.content) from error
 
-    def judge(self, results: Sequence[ToolFinished]) -> None:
+    def judge(self, results: Sequence[ToolFinished], registry: ToolCatalog) -> None:
         """Raise `ModelError` when for too long no call of a turn could be tried; `results` are
         a turn's."""
         errors = [self._errors.get(result.call_id) for result in results]
@@ -217,7 +217,7 @@ class Execution:
         self._invalid_turns += 1
         if not all(isinstance(error, InvalidCall) for error in errors):
             self._invalid_turns = 0
-        if self._invalid_turns == MAX_INVALID_TURNS:
+        if self._invalid_turns == MAX_INVALID_TURNS and not registry.is_patient:
             raise ModelError(f"no valid tool call in {MAX_INVALID_TURNS} turns")
 
 

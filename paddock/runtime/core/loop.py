@@ -252,7 +252,8 @@ class AgentLoop:
         for call, told in ruling.skipped:
             await self.spec.out.emit(MessageAdded(message=tool_message(call.id, told)))
         self._refused_turns = 0 if ruling.allowed else self._refused_turns + 1
-        if not ruling.ends_turn and self._refused_turns < MAX_REFUSED_TURNS:
+        is_bounded = not rules.registry.is_patient and self._refused_turns >= MAX_REFUSED_TURNS
+        if not ruling.ends_turn and not is_bounded:
             return None
         await self._finish_turn()
         return "completed"
@@ -266,7 +267,7 @@ class AgentLoop:
             await self._execution.announce(group, rules.registry)
             self.phase = "during tool execution"
             results += await self._execution.run(group, rules.registry)
-        self._execution.judge(results)
+        self._execution.judge(results, rules.registry)
 
     async def _finish_turn(self) -> None:
         await self.spec.out.emit(

@@ -85,6 +85,12 @@ class ToolCatalog(Protocol):
     @property
     def profile(self) -> Profile | None: ...
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether a run continues however many turns in a row have no call that is valid and
+        approved."""
+        ...
+
     def get_specs(self) -> list[dict[str, Any]]:
         """Return the tools in OpenAI function format, always in the same order."""
         ...

@@ -66,7 +66,16 @@ class ToolContext:
     async def progress(
         self, label: str, index: int, total: int, *, milestone: str | None = None
     ) -> None:
-        """Report that phase `index` of `total` has begun, as a ``tool-progress`` event."""
+        """Report that phase `index` of `total` has begun, as a ``tool-progress`` event.
+
+        Raises `TypeError` for texts and numbers that are none.
+        """
+        for text in (label, milestone or ""):
+            if not isinstance(text, str):
+                raise TypeError(f"progress: give a text, not {type(text).__name__}")
+        for number in (index, total):
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise TypeError(f"progress: give whole numbers, not {number!r}")
         event = {
             "type": "tool-progress",
             "toolName": self._context.tool_name,

@@ -43,6 +43,8 @@ def define_tenant(
 ) -> TenantIdentity:
     """Return a tenant by its id and version, or by a mapping of both."""
     if not isinstance(resource_id, str):
+        if version is not None:
+            raise TypeError("define_tenant: the mapping has the version; give one of the two")
         return TenantIdentity.model_validate(resource_id)
     return TenantIdentity.model_validate({"resource_id": resource_id, "version": version})
 
@@ -204,7 +206,10 @@ def define_specialist(
 
 def _agent(role: Role, *, prompt: str | LayeredPrompt, **given: Any) -> AgentSpec:
     fields = {name: value for name, value in given.items() if value is not None}
-    fields["tools"] = tuple(fields["tools"])
+    tools = fields.pop("tools", ())
+    if isinstance(tools, ToolSpec) or not isinstance(tools, Iterable):
+        raise TypeError(f"tools: give a list of ToolSpecs, not {type(tools).__name__}")
+    fields["tools"] = tuple(tools)
     if isinstance(prompt, LayeredPrompt):
         prompt = prompt.with_tools(fields["tools"]).text
     return AgentSpec.model_validate({"role": role, "system_prompt": prompt, **fields})

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from pydantic_core import to_jsonable_python
-
+from paddock._logs import get_logger
 from paddock.errors import PlanError
 from paddock.runtime.core.calling import call
-from paddock.runtime.orchestration.records import canonical
-from paddock.runtime.orchestration.schemas import shown
+from paddock.runtime.orchestration.values import as_json, shown, told
 
 __all__ = ["ActionDispatcher", "outcome_of"]
 
@@ -18,14 +17,24 @@ ActionDispatcher = Callable[[list[dict[str, Any]], dict[str, Any]], Awaitable[An
 """Given a plan's actions and a context, carry them out. May be async; one that is not runs in a
 thread. Returns None, or a mapping with `entitiesAffected` and perhaps `summary` and `details`."""
 
+_log = get_logger(__name__)
+
 _FIELDS = ("entitiesAffected", "summary", "details")
 
 
 async def outcome_of(
     dispatcher: ActionDispatcher, actions: list[dict[str, Any]], context: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what `dispatcher` says it has done. Raise `PlanError` if that cannot be read."""
-    returned = await call(dispatcher, actions, context)
+    """Return what `dispatcher` says it has done. Raise `PlanError` if it fails, or if that cannot
+    be read."""
+    try:
+        returned = await call(dispatcher, actions, context)
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            raise
+        _log.warning("the action dispatcher failed on plan %r", context["plan_id"], exc_info=error)
+        reason = f"the action dispatcher failed: {told(error)}"
+        raise PlanError(context["plan_id"], "dispatcher", reason) from error
     if returned is None:
         return {"entitiesAffected": 0}
     if problem := _problem(returned):
@@ -33,12 +42,17 @@ async def outcome_of(
         raise PlanError(context["plan_id"], "dispatcher", reason)
     found = {name: returned[name] for name in _FIELDS if returned.get(name) is not None}
     try:
-        plain: dict[str, Any] = to_jsonable_python(found, by_alias=True)
-        canonical(plain)
-    except (TypeError, ValueError, RecursionError) as error:
+        plain, _ = as_json(found)
+    except TypeError as error:
         reason = f"the action dispatcher returned details that are not JSON: {error}"
         raise PlanError(context["plan_id"], "dispatcher", reason) from error
-    return plain
+    return dict(plain)
+
+
+def _is_cancelled() -> bool:
+    """Return whether this task was cancelled, and the dispatcher did not cancel itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _problem(returned: object) -> str | None:

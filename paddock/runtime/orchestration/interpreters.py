@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock.runtime.core.model import ModelResponse, TextDelta, ToolCall
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from paddock.runtime.core.model import Message, ModelClient, ModelEvent, ModelRequest
-    from paddock.runtime.core.tool import ToolInvocation, ToolOutput
     from paddock.runtime.orchestration.run import TeamRun
 
 __all__ = ["Interpreter", "Mock", "Models", "Noop", "Scripted", "TestingConfig"]
@@ -99,10 +98,9 @@ class Noop(Interpreter):
 
 
 class _PatientTools(ToolRegistry):
-    """Tools for a script, which goes on however many of its calls are invalid."""
+    """Tools for a script, which ends by itself."""
 
-    async def dispatch(self, invocation: ToolInvocation) -> ToolOutput:
-        return replace(await super().dispatch(invocation), error=None)
+    is_patient = True
 
 
 @dataclass(frozen=True)

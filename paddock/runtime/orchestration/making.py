@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from paddock.runtime.orchestration.context import check_services
@@ -28,6 +29,7 @@ from paddock.runtime.orchestration.runtime import Runtime
 from paddock.runtime.orchestration.sandboxes import Sandboxes
 from paddock.runtime.orchestration.spec import RuntimeSpec
 from paddock.runtime.orchestration.store import TenantStore, open_store
+from paddock.runtime.orchestration.stores.base import RuntimeStore
 from paddock.runtime.orchestration.team import Team
 
 if TYPE_CHECKING:
@@ -40,13 +42,14 @@ if TYPE_CHECKING:
     from paddock.runtime.orchestration.fields import SandboxScope
     from paddock.runtime.orchestration.limits import Limits
     from paddock.runtime.orchestration.spec import ToolApprovalPredicate
-    from paddock.runtime.orchestration.stores.base import RuntimeStore
     from paddock.runtime.orchestration.stream import EventHook
 
 __all__ = ["make_runtime"]
 
 APPROVAL_TTL = 24 * 3600.0
 """Seconds for which an approval waits for somebody to answer: a day, as people work."""
+MAX_TTL = 100 * 365 * 24 * 3600.0
+"""A hundred years: dates end in the year 9999. None waits for ever."""
 
 _NEEDS = {"anthropic": ANTHROPIC, "openai": OPENAI_COMPATIBLE}
 """The providers that the interpreters of this name need."""
@@ -61,7 +64,7 @@ def make_runtime(
     data_environment: Mapping[str, Any] | None = None,
     action_dispatcher: ActionDispatcher | None = None,
     approval_predicates: Mapping[str, ToolApprovalPredicate] | None = None,
-    event_hooks: Sequence[EventHook] = (),
+    event_hooks: EventHook | Sequence[EventHook] | None = None,
     store: str | RuntimeStore | None = None,
     approval_ttl: float | None = APPROVAL_TTL,
     backend: str | Backend | None = None,
@@ -69,6 +72,8 @@ def make_runtime(
     limits: Limits | None = None,
 ) -> Runtime:
     """See `create_runtime`."""
+    _check_dispatcher(action_dispatcher)
+    _check_ttl(approval_ttl)
     spec = _as_spec(spec, backend=backend, sandbox=sandbox, limits=limits)
     environment = read_data_environment(data_environment or {}, tenant=spec.tenant.resource_id)
     check_providers(spec)
@@ -106,7 +111,25 @@ def _opened(store: str | RuntimeStore | None, environment: DataEnvironment) -> R
     """Return `store`, else the one that `environment` describes, else one in memory."""
     if store is None:
         return open_store("memory:") if environment.kv is None else environment.kv.open()
-    return open_store(store) if isinstance(store, str) else store
+    if isinstance(store, str):
+        return open_store(store)
+    if not isinstance(store, RuntimeStore):
+        raise TypeError(f"store: give a text or a RuntimeStore, not {type(store).__name__}")
+    return store
+
+
+def _check_dispatcher(dispatcher: object) -> None:
+    if dispatcher is not None and not callable(dispatcher):
+        raise TypeError(f"action_dispatcher: give a function, not {type(dispatcher).__name__}")
+
+
+def _check_ttl(seconds: object) -> None:
+    if seconds is None:
+        return
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"approval_ttl: give seconds or None, not {type(seconds).__name__}")
+    if not 0 <= seconds <= MAX_TTL:
+        raise ValueError(f"approval_ttl: give 0 to {MAX_TTL:.0f} seconds, not {seconds}")
 
 
 def _as_spec(given: RuntimeSpec | Mapping[str, Any], **changes: Any) -> RuntimeSpec:
@@ -161,6 +184,8 @@ def _check_handlers(spec: RuntimeSpec) -> None:
 
 
 def _hooks(given: Sequence[EventHook] | EventHook | None) -> Sequence[EventHook]:
+    if given is not None and not callable(given) and not isinstance(given, Iterable):
+        raise TypeError(f"event_hooks: give functions, not {type(given).__name__}")
     hooks = [given] if callable(given) else list(given or ())
     for hook in hooks:
         if not callable(hook):

@@ -287,12 +287,8 @@ class _Execution:
             outcome = await outcome_of(self._plans.dispatcher, plan.shown()["actions"], context)
         except PlanError as error:
             reason = str(error)
-        except Exception as error:
-            _log.warning("the action dispatcher failed on plan %r: %s", plan.id, error)
-            reason = f"the action dispatcher failed: {type(error).__name__}: {error}"
-        else:
-            return lambda known: replace(known, status="executed", outcome=outcome, claim=None)
-        return lambda known: _failed(known, reason)
+            return lambda known: _failed(known, reason)
+        return lambda known: replace(known, status="executed", outcome=outcome, claim=None)
 
     async def _end(self, claim: Claim, ended: Callable[[StoredPlan], StoredPlan]) -> StoredPlan:
         """Note how the execution ended, unless it was given up meanwhile."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, assert_never
 
@@ -11,8 +12,6 @@ from paddock.runtime.orchestration.fields import ApprovalRule, ApprovalRules, Dy
 from paddock.runtime.orchestration.roles import EXECUTE_PLAN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from paddock.runtime.core.approval import ProposedCall
     from paddock.runtime.orchestration.spec import (
         AgentSpec,
@@ -110,6 +109,8 @@ def predicates_of(
                 f"tool {tool.name!r}: another tool's predicate has the id "
                 f"{tool.approval.value!r}, too; give binding_id"
             )
+    if not isinstance(given, Mapping | None):
+        raise TypeError(f"approval_predicates: give a mapping, not {type(given).__name__}")
     for name, predicate in (given or {}).items():
         if not callable(predicate):
             raise ValueError(f"approval_predicates[{name!r}] is not a function: {predicate!r}")

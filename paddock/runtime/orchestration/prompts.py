@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from paddock.runtime.orchestration.fields import DynamicApproval
-from paddock.runtime.orchestration.schemas import shown
 from paddock.runtime.orchestration.spec import ToolSpec
+from paddock.runtime.orchestration.values import shown
 
 __all__ = ["LayeredPrompt", "PromptTool", "layered_prompt"]
 

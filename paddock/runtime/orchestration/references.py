@@ -16,14 +16,13 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic_core import PydanticSerializationError, to_jsonable_python
-
 from paddock._logs import get_logger
 from paddock.errors import ReferenceFailed, SessionError
 from paddock.runtime.core.calling import call
-from paddock.runtime.orchestration.records import StoredReference, canonical, decode, encode
-from paddock.runtime.orchestration.schemas import problems_of, shown
+from paddock.runtime.orchestration.records import StoredReference, decode, encode
+from paddock.runtime.orchestration.schemas import problems_of
 from paddock.runtime.orchestration.spec import ReferenceSpec
+from paddock.runtime.orchestration.values import as_json, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -184,9 +183,8 @@ def _checked(spec: ReferenceSpec, value: Any) -> bytes:
 def _plain(kind: str, value: Any) -> tuple[Any, bytes]:
     """Return `value` as JSON values, models by their aliases, and as canonical JSON."""
     try:
-        plain = to_jsonable_python(value, by_alias=True, inf_nan_mode="constants")
-        text = canonical(plain)
-    except (PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
+        plain, text = as_json(value)
+    except TypeError as error:
         raise ReferenceFailed(kind, "schema", f"the value is not JSON: {error}") from error
     if len(text) > MAX_VALUE:
         reason = f"the value has {len(text)} bytes; the most that is kept is {MAX_VALUE}"

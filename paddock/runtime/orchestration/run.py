@@ -47,7 +47,8 @@ class CallIds:
 
 def conversation_key(thread_id: str, agent: str, run_id: str = "") -> str:
     """Return the id of an agent's conversation in a thread, or in one run there."""
-    return "/".join(quote(part, safe="") for part in (thread_id, agent, run_id) if part)
+    parts = (part for part in (thread_id, agent, run_id) if part)
+    return "/".join(quote(part, safe="", errors="surrogatepass") for part in parts)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 from paddock._concurrency import finish
 from paddock._logs import get_logger
 from paddock.errors import PaddockError, SessionError
+from paddock.runtime.core.approval import ApprovalStatus
 from paddock.runtime.orchestration.approvals import RuntimeApproval, respond
 from paddock.runtime.orchestration.drive import error_event
 from paddock.runtime.orchestration.lifecycle import begin, take_up
@@ -23,7 +24,7 @@ from paddock.runtime.orchestration.stream import EventStream, Outlet
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from paddock.runtime.core.approval import ApprovalOutcome, ApprovalStatus
+    from paddock.runtime.core.approval import ApprovalOutcome
     from paddock.runtime.core.cancellation import CancellationToken
     from paddock.runtime.orchestration.limits import Limits
     from paddock.runtime.orchestration.providers import ProviderModel
@@ -117,7 +118,9 @@ class Runtime:
         told = error_event(
             f"there is no specialist {name!r}; there are {known}", "unknown_specialist"
         )
-        run = self._run(uuid.uuid4().hex, thread_id or uuid.uuid4().hex, limits, token)
+        run = self._run(
+            uuid.uuid4().hex, uuid.uuid4().hex if thread_id is None else thread_id, limits, token
+        )
         run.keeps_sandboxes = thread_id is not None
         return self._stream(run, agent, prompt, told)
 
@@ -157,7 +160,12 @@ class Runtime:
     async def approvals(
         self, status: ApprovalStatus | None = "pending"
     ) -> Sequence[RuntimeApproval]:
-        """Return the approvals of the tenant that have this status, or all, oldest first."""
+        """Return the approvals of the tenant that have this status, or all, oldest first.
+
+        Raises `ValueError` for another status.
+        """
+        if status is not None and status not in (known := get_args(ApprovalStatus)):
+            raise ValueError(f"status {status!r}: give one of {', '.join(known)}, or None for all")
         found = await self._team.store.approvals.list(status=status)
         return [RuntimeApproval.of(each) for each in found]
 
@@ -168,8 +176,7 @@ class Runtime:
         Any number of processes may do this over one store: each run is continued by one of them.
         The events go to the `event_hooks`.
         """
-        if self._is_closed:
-            raise SessionError("the runtime is closed")
+        self._check_open()
 
         def resumed(run: Run) -> EventStream:
             again = self._run(run.run_id, run.thread_id, None, None)
@@ -284,6 +291,7 @@ class Runtime:
         await finish(self._close())
 
     async def __aenter__(self) -> Self:
+        self._check_open()
         self._is_entered = True
         return self
 
@@ -301,6 +309,10 @@ class Runtime:
                 everything.push_async_callback(self._owned_store.aclose)
             everything.push_async_callback(self._release)
             await self._team.sandboxes.aclose()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise SessionError("the runtime is closed")
 
     async def _release(self) -> None:
         for model in self._models:
@@ -333,8 +345,7 @@ class Runtime:
         return EventStream(run.run_id, run.outlet, lambda: self._active_while(run, work))
 
     async def _active_while(self, run: TeamRun, work: Callable[[], Awaitable[None]]) -> None:
-        if self._is_closed:
-            raise SessionError("the runtime is closed")
+        self._check_open()
         task = asyncio.current_task()
         assert task is not None, "async code runs in a task"
         self._active[task] = run.outlet

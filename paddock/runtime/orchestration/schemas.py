@@ -19,11 +19,13 @@ from typing_extensions import TypedDict
 
 from paddock.errors import ConfigError
 from paddock.runtime.core.response_format import schema_validator
+from paddock.runtime.orchestration.values import shown
 
 if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
     from pydantic.fields import FieldInfo
 
-__all__ = ["TaggedUnion", "glimpse", "normalize_schema", "problems_of", "resolved", "shown"]
+__all__ = ["TaggedUnion", "glimpse", "normalize_schema", "problems_of", "resolved"]
 
 MAX_PROBLEMS = 5
 """Problems of one value that are reported: the first ones are what matters."""
@@ -165,9 +167,9 @@ def resolved(part: Any, schema: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def problems_of(value: Any, schema: Mapping[str, Any]) -> list[str]:
+def problems_of(value: Any, schema: Mapping[str, Any] | Validator) -> list[str]:
     """Return what is wrong with `value` by a normalized `schema`; nothing if it fits."""
-    validator = schema_validator(schema, source="schema")
+    validator = schema_validator(schema, source="schema") if isinstance(schema, Mapping) else schema
     found = islice(validator.iter_errors(value), MAX_PROBLEMS)
     return [f"{each.json_path}: {each.message}"[:MAX_PROBLEM_LENGTH] for each in found]
 
@@ -236,9 +238,3 @@ def _tagged(model: type[BaseModel], discriminator: str, values: tuple[Any, ...])
         __doc__=model.__doc__,
         **fields,
     )
-
-
-def shown(value: object) -> str:
-    """Return the start of the representation of `value`, for an error."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:80] + "..."

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from paddock.runtime.orchestration.fields import (
     AgentLimits,
@@ -79,8 +80,12 @@ class ToolSpec(Spec):
     approval: ApprovalRule = "never"
     output_schema: JsonSchema | None = None
     binding_id: Name | None = None
-    handler: ToolSpecHandler | None = Field(default=None, exclude=True, repr=False)
-    approval_predicate: ToolApprovalPredicate | None = Field(default=None, exclude=True, repr=False)
+    handler: Annotated[ToolSpecHandler | None, SkipJsonSchema()] = Field(
+        default=None, exclude=True, repr=False
+    )
+    approval_predicate: Annotated[ToolApprovalPredicate | None, SkipJsonSchema()] = Field(
+        default=None, exclude=True, repr=False
+    )
 
     @model_validator(mode="after")
     def _takes_an_object(self) -> Self:
@@ -90,7 +95,9 @@ class ToolSpec(Spec):
         return self
 
     def bind(self, handler: ToolSpecHandler) -> ToolSpec:
-        """Return a copy that runs `handler`."""
+        """Return a copy that runs `handler`. Raise `TypeError` if that cannot be called."""
+        if not callable(handler):
+            raise TypeError(f"tool {self.name!r}: give a function, not {type(handler).__name__}")
         return self.model_copy(update={"handler": handler})
 
     def __call__(self, handler: ToolSpecHandler) -> ToolSpec:
@@ -125,7 +132,9 @@ class ReferenceSpec(Spec):
     name: Name
     json_schema: JsonSchema = Field(alias="schema")
     ttl_ms: int | None = Field(default=None, ge=0)
-    glimpse: Glimpse | None = Field(default=None, exclude=True, repr=False)
+    glimpse: Annotated[Glimpse | None, SkipJsonSchema()] = Field(
+        default=None, exclude=True, repr=False
+    )
 
     @property
     def schema(self) -> dict[str, Any]:  # type: ignore[override]
@@ -201,7 +210,7 @@ class RuntimeSpec(Spec):
     references: tuple[ReferenceSpec, ...] = ()
     plans: tuple[PlanSpec, ...] = ()
     toolkits: tuple[Toolkit, ...] = ()
-    approval_policies: ApprovalRules | None = None
+    approval_policies: Rules | None = None
     providers: dict[Name, ProviderSpec] = Field(default_factory=dict)
     mcp_servers: tuple[McpServerSpec, ...] = ()
     backend: BackendSpec = None

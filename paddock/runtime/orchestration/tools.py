@@ -8,16 +8,17 @@ import copy
 import inspect
 import json
 from abc import abstractmethod
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from paddock._logs import get_logger
-from paddock.errors import ConfigError, PaddockError
+from paddock.errors import ConfigError
 from paddock.runtime.core.calling import is_async
 from paddock.runtime.core.response_format import schema_validator
 from paddock.runtime.core.threads import run_in_thread
 from paddock.runtime.core.tool import InvalidCall, ToolOutput
 from paddock.runtime.orchestration.context import ToolContext
+from paddock.runtime.orchestration.schemas import problems_of
+from paddock.runtime.orchestration.values import as_json, told
 from paddock.runtime.tools.arguments import fit_arguments, object_schema
 from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.tools.child import ChildTool
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from paddock.runtime.orchestration.spec import AgentSpec, ToolSpec
 
 __all__ = ["CallAgent", "PythonTool", "RuntimeTool"]
-
-MAX_PROBLEMS = 5
-"""Faults of a value that a message lists: more are seldom read."""
 
 _log = get_logger(__name__)
 
@@ -53,7 +51,7 @@ class RuntimeTool(ToolHandler):
             raise
         except Exception as error:
             _log.debug("tool %s failed", self.name, exc_info=True)
-            result, failed = {"error": _told(error)}, {"error": type(error).__name__}
+            result, failed = {"error": told(error)}, {"error": type(error).__name__}
         except SystemExit as error:
             result = {"error": f"it called sys.exit({error.code!r})"}
         result = invocation.context.redactor.value(result)
@@ -80,16 +78,16 @@ class PythonTool(RuntimeTool):
 
     def read_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
         fitted = fit_arguments(self.parameters, arguments)
-        if problems := _problems(self._input, fitted):
-            raise InvalidCall(problems)
+        if problems := problems_of(fitted, self._input):
+            raise InvalidCall("; ".join(problems))
         return copy.deepcopy(fitted)  # the handler may change it, and events have it too
 
     async def work(self, arguments: dict[str, Any], invocation: ToolInvocation) -> Any:
         context, run = invocation.context, invocation.context.deps
         async with run.team.sandboxes.during_call(context.agent_path[-1], run.thread_id) as sandbox:
             result = _plain(await self._call(arguments, ToolContext(run, context, sandbox)))
-        if self._output is not None and (problems := _problems(self._output, result)):
-            return {"error": f"the result does not fit the tool's output_schema: {problems}"}
+        if self._output is not None and (problems := problems_of(result, self._output)):
+            return {"error": f"the result does not fit its output_schema: {'; '.join(problems)}"}
         return result
 
     async def _call(self, arguments: dict[str, Any], context: ToolContext) -> Any:
@@ -131,28 +129,15 @@ class CallAgent(RuntimeTool, ChildTool):
         return await run.team.call_agent(name, prompt, invocation)
 
 
-def _told(error: Exception) -> str:
-    return str(error) if isinstance(error, PaddockError) else f"{type(error).__name__}: {error}"
-
-
 def _validator(schema: dict[str, Any], source: str) -> Validator:
     return schema_validator(schema, source=source)
 
 
-def _problems(validator: Validator, value: Any) -> str:
-    """Return what is wrong with `value`; empty if nothing is."""
-    found = islice(validator.iter_errors(value), MAX_PROBLEMS)
-    return "; ".join(f"{each.json_path}: {each.message}" for each in found)
-
-
 def _plain(value: Any) -> Any:
     """Return `value` as JSON has it; raise `TypeError` if it cannot be."""
-    from pydantic_core import PydanticSerializationError, to_jsonable_python
-
     try:
-        plain = to_jsonable_python(value)
-        json.dumps(plain, allow_nan=False)
-    except (PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
+        plain, _ = as_json(value)
+    except TypeError as error:
         raise TypeError(f"the tool returned what JSON cannot hold: {error}") from None
     return plain
 

@@ -31,6 +31,8 @@ class ToolRegistry:
     handlers that ask for it themselves.
     """
 
+    is_patient = False
+
     def __init__(
         self, handlers: Iterable[ToolHandler] = (), *, profile: PermissionProfile | None = None
     ) -> None:
