@@ -80,6 +80,12 @@ class State:
         self.unsaid: str = ""
         """The prompt of a run that died before its message was recorded."""
         self.total: Usage = Usage()
+        self.task_usage: Usage = Usage()
+        """What was used since the last task began, with the agents that worked for it."""
+        self.task_turns: int = 0
+        """The same of its own model calls."""
+        self.task_turns_below: int = 0
+        """The same of those of other agents."""
         self.last_input_tokens: int = 0
         self.system_prompt: str | None = None
         """What the conversation began with, where its store keeps it."""
@@ -318,7 +324,10 @@ class State:
     def _start_run(self, record: Record) -> None:
         self.status = "running"
         self.runs_started += 1
-        self.task_id = record.get("task_id", "")
+        task_id = record.get("task_id", "")
+        if not record.get("resumed") or task_id != self.task_id:
+            self.task_usage, self.task_turns, self.task_turns_below = Usage(), 0, 0
+        self.task_id = task_id
         self.task_ids.add(self.task_id)
         self.unsaid = record.get("prompt") or ""
         self.session_id = record.get("session_id", self.session_id)
@@ -330,12 +339,17 @@ class State:
     def _end_model(self, record: Record) -> None:
         usage = usage_of({"cached_tokens": record.get("cache_read_tokens"), **record})
         self.total += usage
+        self.task_usage += usage
+        self.task_turns += 1
         self.last_input_tokens = usage.input_tokens
         self._answers = record.get("cut_short") is not True
         self._characters_sent = self._characters
 
     def _end_child_model(self, record: Record) -> None:
-        self.total += usage_of(record)
+        usage = usage_of(record)
+        self.total += usage
+        self.task_usage += usage
+        self.task_turns_below += 1
 
     def _restore_usage(self, record: Record) -> None:
         self.total = usage_of(record)

@@ -102,6 +102,13 @@ class UsageMeter:
             meter._usage += usage
             meter._unpriced = meter._unpriced or unpriced
 
+    def enter(self, usage: Usage, *, turns: int, seconds: float = 0.0) -> None:
+        """Enter, here and above, what was used before: a run that is resumed has used it."""
+        for meter in self._upwards():
+            meter._usage += usage
+            meter._turns += turns
+            meter._seconds += seconds
+
     def check_prices(self) -> None:
         """Raise `ConfigError` if a cost is bounded, here or above, and was not known."""
         for meter in self._upwards():

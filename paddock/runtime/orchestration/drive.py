@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic.alias_generators import to_snake
 
 from paddock._logs import get_logger
-from paddock.errors import PaddockError, SessionError, SessionLocked
+from paddock.errors import BudgetExceeded, PaddockError, SessionError, SessionLocked
 from paddock.runtime.conversation.results import RunResult
 from paddock.runtime.core.budget import UsageMeter
 from paddock.runtime.core.emitter import Origin
 from paddock.runtime.core.finish import was_filtered
+from paddock.runtime.core.model import Usage
 from paddock.runtime.core.size import message_text
 from paddock.runtime.orchestration.approvals import ToolApprovalStore
 from paddock.runtime.orchestration.limits import agent_budget
@@ -59,6 +60,7 @@ class Drive:
         self._agent = agent
         self._record = record
         self._begun = begun
+        self._meter = UsageMeter(agent_budget(agent), parent=run.meter)
         self._summaries = Summaries()
 
     async def drive(self) -> None:
@@ -102,10 +104,20 @@ class Drive:
                 return "content-filter"
             await self._run.emit(error_event(result.reason or "the model failed", "model"))
             return None
+        if result.status == "interrupted" and self._has_met_limit():  # while an approval waited
+            await self._run.team.store.approvals.withdraw(self._run.asked)
+            return "length"
         self._interrupt()
         told = f"the run was cancelled: {result.reason or 'requested'}"
         await self._run.emit(error_event(told, "cancelled"))
         return None
+
+    def _has_met_limit(self) -> bool:
+        try:
+            self._meter.check()
+        except BudgetExceeded:
+            return not self._run.outlet.token.is_cancelled()
+        return False
 
     def _interrupt(self) -> None:
         """Note that the run was cancelled. One that asks for an approval waits for it."""
@@ -114,12 +126,16 @@ class Drive:
     async def _result(self, session: Session) -> RunResult:
         """Have the agent answer the prompt, or continue with it."""
         token, record, max_turns = self._run.outlet.token, self._record, self._agent.max_turns
+        self._meter.enter(Usage(), turns=0, seconds=record.seconds)
         if self._run.is_resumed:
             state = await session.load()
             if state.task_id == record.run_id:
                 if state.status in _FINISHED:  # and nobody has noted it
                     return await self._said(state)
-                return await session.resume(token=token, max_turns=max_turns)
+                turns = state.task_turns
+                self._meter.enter(state.task_usage, turns=turns + state.task_turns_below)
+                left = None if max_turns is None else max(0, max_turns - turns)
+                return await session.resume(token=token, max_turns=left)
             if record.run_id in state.task_ids:
                 raise SessionError(ANOTHER_PROMPT)
         return await session.run(record.prompt, token=token, max_turns=max_turns)
@@ -143,7 +159,7 @@ class Drive:
             team.agent(agent.name, run),
             session_id=entry_conversation(run, agent),
             store=store,
-            budget=UsageMeter(agent_budget(agent), parent=run.meter),
+            budget=self._meter,
         )
         session.origin = Origin(agent_path=(agent.name,))
         session.task_id = run.run_id

@@ -10,6 +10,8 @@ from paddock.errors import RunClaimed, SessionError
 from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.core.events import RunStarted
 from paddock.runtime.orchestration.drive import Drive, entry_conversation, error_event
+from paddock.runtime.orchestration.fields import AgentLimits
+from paddock.runtime.orchestration.limits import run_meter
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -26,7 +28,11 @@ __all__ = ["begin", "take_up"]
 async def begin(run: TeamRun, agent: AgentSpec, prompt: str) -> None:
     """Have `agent` answer `prompt`. The stream of `run` has all that happens."""
     beginning = run.team.runs.begin(
-        run.run_id, thread_id=run.thread_id, agent=agent.name, prompt=prompt
+        run.run_id,
+        thread_id=run.thread_id,
+        agent=agent.name,
+        prompt=prompt,
+        limits=None if run.limits is None else run.limits.model_dump(exclude_none=True),
     )
     try:
         record = await _taken(run, beginning)
@@ -55,6 +61,9 @@ async def take_up(run: TeamRun) -> None:
         await run.emit(error_event(told, "not_resumable"))
         await run.team.runs.end(record, "waiting")
         return
+    if run.limits is None and record.limits is not None:
+        run.limits = AgentLimits.model_validate(record.limits)
+        run.meter = run_meter(run.team.spec, run.limits)
     await _live(run, record, agent)
 
 
@@ -67,14 +76,14 @@ async def _live(run: TeamRun, record: Run, agent: AgentSpec) -> None:
     runs = run.team.runs
     drive = Drive(run, agent, record, begun=_Begun(run, record, agent))
     try:
-        async with runs.renewed(record, run.outlet.cancel):
+        async with runs.renewed(record, run.outlet.cancel, spent=lambda: run.meter.seconds):
             await drive.drive()
     finally:
         await finish(_end(run, record, agent, drive.outcome))
 
 
 async def _end(run: TeamRun, record: Run, agent: AgentSpec, outcome: RunStatus) -> None:
-    await run.team.runs.end(record, outcome)
+    await run.team.runs.end(record, outcome, seconds=run.meter.seconds)
     if outcome == "finished" and not agent.stateful:
         store, key = run.team.store.conversations, entry_conversation(run, agent)
         await asyncio.to_thread(lambda: store.open(key).close(delete=True))

@@ -17,13 +17,9 @@ Limits = AgentLimits | Mapping[str, Any]
 """`usd`, `tokens`, `turns` and `seconds`, each optional."""
 
 
-def run_meter(spec: RuntimeSpec, limits: Limits | None) -> UsageMeter:
-    """Return what counts one run of all its agents: within `limits`, and within the runtime's.
-
-    Raise `pydantic.ValidationError` for limits that are none.
-    """
-    given = AgentLimits() if limits is None else AgentLimits.model_validate(limits)
-    return UsageMeter(_budget(given), parent=UsageMeter(_budget(spec.limits)))
+def run_meter(spec: RuntimeSpec, limits: AgentLimits | None) -> UsageMeter:
+    """Return what counts one run of all its agents: within `limits`, and within the runtime's."""
+    return UsageMeter(_budget(limits or AgentLimits()), parent=UsageMeter(_budget(spec.limits)))
 
 
 def agent_budget(agent: AgentSpec) -> Budget:

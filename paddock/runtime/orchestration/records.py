@@ -90,7 +90,11 @@ class StoredReference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run of an agent: what was asked, how it stands, and whose process works on it."""
+    """A run of an agent: what was asked, how it stands, and whose process works on it.
+
+    `limits` are those that it was begun with, and `seconds` is for how long processes worked on
+    it, as far as that is noted.
+    """
 
     run_id: str
     thread_id: str
@@ -100,6 +104,8 @@ class Run:
     updated_at: dt.datetime
     state: RunStatus = "running"
     claim: Claim | None = None
+    limits: Mapping[str, Any] | None = None
+    seconds: float = 0.0
 
     @property
     def status(self) -> RunStatus:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paddock.runtime.core.budget import UsageMeter
+    from paddock.runtime.orchestration.fields import AgentLimits
     from paddock.runtime.orchestration.references import References
     from paddock.runtime.orchestration.stream import Outlet, WireEvent
     from paddock.runtime.orchestration.team import Team
@@ -64,6 +65,8 @@ class TeamRun:
     team: Team
     outlet: Outlet
     meter: UsageMeter
+    limits: AgentLimits | None = None
+    """What was given for this run alone."""
     ids: CallIds = field(default_factory=CallIds)
     results: dict[tuple[str, str], Any] = field(default_factory=dict)
     keeps_sandboxes: bool = True

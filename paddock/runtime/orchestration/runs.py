@@ -15,7 +15,8 @@ from paddock.runtime.core.claims import CLAIM, RENEWALS, Claim
 from paddock.runtime.orchestration.records import Run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from typing import Any
 
     from paddock.runtime.orchestration.records import RunStatus
     from paddock.runtime.orchestration.store import Collection
@@ -68,7 +69,15 @@ class Runs:
         """Return the runs of a thread, or of all, oldest first."""
         return await self.kept.list(thread_id)
 
-    async def begin(self, run_id: str, *, thread_id: str, agent: str, prompt: str) -> Run:
+    async def begin(
+        self,
+        run_id: str,
+        *,
+        thread_id: str,
+        agent: str,
+        prompt: str,
+        limits: Mapping[str, Any] | None = None,
+    ) -> Run:
         """Note a new run, which this process works on."""
         now = dt.datetime.now(dt.UTC)
         run = Run(
@@ -79,6 +88,7 @@ class Runs:
             started_at=now,
             updated_at=now,
             claim=Claim.take(),
+            limits=limits,
         )
         await self.kept.change(run.run_id, lambda _: run, group=thread_id)
         return run
@@ -115,35 +125,46 @@ class Runs:
 
         await self.kept.change(run.run_id, supersede)
 
-    async def end(self, run: Run, state: RunStatus) -> None:
-        """Note how a run of this process ended, unless another one has taken it."""
+    async def end(self, run: Run, state: RunStatus, *, seconds: float = 0.0) -> None:
+        """Note how a run of this process ended, unless another one has taken it.
+
+        `seconds` is for how long processes have worked on it.
+        """
 
         def end(known: Run | None) -> Run | None:
             if known is None or not _same(known, run):
                 return known
-            return replace(known, state=state, claim=None, updated_at=dt.datetime.now(dt.UTC))
+            now, spent = dt.datetime.now(dt.UTC), max(seconds, known.seconds)
+            return replace(known, state=state, claim=None, updated_at=now, seconds=spent)
 
         await self.kept.change(run.run_id, end)
 
     @contextlib.asynccontextmanager
     async def renewed(
-        self, run: Run, lost: Callable[[str], object] | None = None
+        self,
+        run: Run,
+        lost: Callable[[str], object] | None = None,
+        *,
+        spent: Callable[[], float] = lambda: 0.0,
     ) -> AsyncIterator[None]:
-        """Renew the claim of a run while the block works on it.
+        """Renew the claim of a run while the block works on it, and note the seconds `spent`.
 
         `lost` is called with the reason when another process has taken the run meanwhile.
         """
-        task = asyncio.create_task(self._renew(run, lost), name=f"claim of run {run.run_id}")
+        work = self._renew(run, lost, spent)
+        task = asyncio.create_task(work, name=f"claim of run {run.run_id}")
         try:
             yield
         finally:
             await cancel(task)
 
-    async def _renew(self, run: Run, lost: Callable[[str], object] | None) -> None:
+    async def _renew(
+        self, run: Run, lost: Callable[[str], object] | None, spent: Callable[[], float]
+    ) -> None:
         def renew(known: Run | None) -> Run | None:
             if known is None or known.claim is None or not _same(known, run):
                 return known
-            return replace(known, claim=known.claim.renewed())
+            return replace(known, claim=known.claim.renewed(), seconds=spent())
 
         while True:
             await asyncio.sleep(CLAIM / RENEWALS)

@@ -13,6 +13,7 @@ from paddock.errors import PaddockError, SessionError
 from paddock.runtime.core.approval import ApprovalStatus
 from paddock.runtime.orchestration.approvals import RuntimeApproval, respond
 from paddock.runtime.orchestration.drive import error_event
+from paddock.runtime.orchestration.fields import AgentLimits
 from paddock.runtime.orchestration.lifecycle import begin, take_up
 from paddock.runtime.orchestration.limits import run_meter
 from paddock.runtime.orchestration.run import TeamRun
@@ -85,6 +86,8 @@ class Runtime:
         `resume`, instead of a prompt, continues a run that was left, or whose process has died: its
         id, or what `runs` lists. No call that has a result runs again; the result of one that had
         begun is that its outcome is unknown. What waits for an approval waits for the same one.
+        The limits that the run was begun with apply, unless there are new `limits`; what it has
+        used counts.
         """
         if resume is None:
             run = self._run(uuid.uuid4().hex, thread_id, limits, token)
@@ -333,12 +336,14 @@ class Runtime:
     def _run(
         self, run_id: str, thread_id: str, limits: Limits | None, token: CancellationToken | None
     ) -> TeamRun:
+        given = None if limits is None else AgentLimits.model_validate(limits)
         return TeamRun(
             run_id=run_id,
             thread_id=_require_text(thread_id, "thread_id"),
             team=self._team,
             outlet=Outlet(hooks=self._hooks, follows=token),
-            meter=run_meter(self.spec, limits),
+            meter=run_meter(self.spec, given),
+            limits=given,
         )
 
     def _events(self, run: TeamRun, work: Callable[[], Awaitable[None]]) -> EventStream:

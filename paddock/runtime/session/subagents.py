@@ -64,10 +64,15 @@ class _Work:
         """How many turns may follow those that are known."""
         if self.known is None or self.task.max_turns is None:
             return self.task.max_turns
-        roles = [message["role"] for message in self.known.messages]
-        since = roles[::-1].index("user") if "user" in roles else len(roles)
-        made = roles[len(roles) - since :].count("assistant")
-        return max(0, self.task.max_turns - made)
+        return max(0, self.task.max_turns - self.known.task_turns)
+
+    def meter(self, above: UsageMeter) -> UsageMeter:
+        """Return what counts the agent. What it has used is counted by `above` already."""
+        meter = UsageMeter(self.task.budget or Budget())
+        if (known := self.known) is not None:
+            meter.enter(known.task_usage, turns=known.task_turns + known.task_turns_below)
+        meter.parent = above
+        return meter
 
     def begin(self, messages: Sequence[Message]) -> State:
         """Return what the agent begins with, if its caller has `messages`."""
@@ -162,7 +167,7 @@ class AgentRunner:
             state=work.begin(parts.state.messages),
             store=work.store,
             client=await parts.resources.connect() if agent.endpoint == self.endpoint else None,
-            budget=UsageMeter(task.budget or Budget(), parent=self.meter),
+            budget=work.meter(self.meter),
             secrets=parts.resources.secrets.lent_to(
                 agent, whole=task.agent is None, shared=task.shares_sandbox
             ),

@@ -18,6 +18,8 @@ from paddock import (
     define_specialist,
     define_tenant,
 )
+from paddock.runtime.orchestration.store import TenantStore
+from paddock.runtime.orchestration.stores.memory import MemoryRuntimeStore
 from tests.unit.runtime.orchestration.teams import (
     MODEL,
     PROVIDERS,
@@ -28,23 +30,25 @@ from tests.unit.runtime.orchestration.teams import (
     results,
     script,
 )
+from tests.unit.runtime.orchestration.test_resumed_runs import left_waiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
+    from pathlib import Path
 
-    from paddock import ModelEvent, ModelRequest, RuntimeSpec
+    from paddock import ModelEvent, ModelRequest, Runtime, RuntimeSpec
 
 ECHOES = script(*(call("echo", value=f"{at}") for at in range(5)))
 CALLS_WORKER = script(call("call_agent", agent="worker", prompt=ECHOES))
 
 
-def team(*, lead: Any = None, worker: Any = None, **fields: Any) -> RuntimeSpec:
+def team(*, lead: Any = None, worker: Any = None, tools: Any = None, **fields: Any) -> RuntimeSpec:
     return define_runtime(
         define_tenant("acme", "v1"),
         agents=[
             define_coordinator("lead", model=MODEL, prompt="x", routes=["worker"], **lead or {}),
             define_specialist(
-                "worker", model=MODEL, prompt="x", tools=[echo_tool()], **worker or {}
+                "worker", model=MODEL, prompt="x", tools=tools or [echo_tool()], **worker or {}
             ),
         ],
         providers=PROVIDERS,
@@ -179,3 +183,87 @@ def test_limits_that_are_none_are_refused(limits: Any) -> None:
     runtime = create_runtime(team())
     with pytest.raises(ValueError, match=r"dollars|turns"):
         runtime.query("Hello.", thread_id="t", limits=limits)
+
+
+TO_SEND = [call("look", value="a"), call("send", value="b")]
+THEN = [call("look", value=value) for value in "cde"]
+
+
+@pytest.mark.rows("F-40", "F-18")
+@pytest.mark.parametrize(
+    ("of_query", "of_worker", "nested"),
+    [
+        ({"turns": 3}, {}, False),
+        ({"turns": 4}, {}, True),
+        (None, {"limits": {"turns": 3}}, False),
+        (None, {"limits": {"turns": 3}}, True),
+        (None, {"max_turns": 3}, False),
+        (None, {"max_turns": 3}, True),
+    ],
+)
+async def test_a_run_that_is_continued_has_used_what_it_used_before(
+    tmp_path: Path, of_query: Any, of_worker: Any, nested: bool
+) -> None:
+    tools = [echo_tool("look"), echo_tool("send", approval="always")]
+    spec = team(worker=of_worker, tools=tools)
+
+    def reopened() -> Runtime:
+        return create_runtime(spec, interpreter="scripted", store=f"sqlite:{tmp_path / 'team.db'}")
+
+    prompt = script(*TO_SEND, *THEN)
+    if nested:
+        prompt = script(call("call_agent", agent="worker", prompt=prompt))
+        stream = reopened().query(prompt, "t", limits=of_query)
+    else:
+        stream = reopened().run_specialist("worker", prompt, "t", limits=of_query)
+    approval, _ = await left_waiting(stream)
+    other = reopened()
+    await other.respond_to_approval(approval, "approve")
+    events = await read(other.query(None, "t", resume=stream.run_id))
+    echoed = [each["echo"] for each in results(events) if "echo" in each]
+    assert echoed == ["b", "c"]
+    if nested and of_query is None:
+        assert "worker" in results(events)[-1]["error"]
+    else:
+        assert reason(events) == "length"
+
+
+@pytest.mark.rows("F-40")
+async def test_new_limits_replace_those_of_the_run_that_is_continued(tmp_path: Path) -> None:
+    spec = team(tools=[echo_tool("send", approval="always")])
+    runtime = create_runtime(spec, interpreter="scripted")
+    stream = runtime.run_specialist("worker", script(TO_SEND[1]), "t", limits={"turns": 1})
+    approval, _ = await left_waiting(stream)
+    await runtime.respond_to_approval(approval, "approve")
+    again = runtime.query(None, "t", resume=stream.run_id, limits={"turns": 2})
+    assert reason(await read(again)) == "stop"
+
+
+@pytest.mark.rows("F-40")
+async def test_the_time_that_a_run_took_is_kept_and_counts_when_it_is_continued() -> None:
+    spec = team(tools=[echo_tool("send", approval="always")])
+    runtime = create_runtime(spec, interpreter="scripted", store=(kept := MemoryRuntimeStore()))
+    stream = runtime.run_specialist("worker", script(TO_SEND[1]), "t", limits={"seconds": 1000})
+    approval, _ = await left_waiting(stream)
+    await runtime.respond_to_approval(approval, "approve")
+    runs = TenantStore(kept, "acme").runs
+    (run,) = await runs.list()
+    assert 0 < run.seconds < 1000
+    await runs.change(run.run_id, lambda known: known and dataclasses.replace(known, seconds=2000))
+    assert reason(await read(runtime.query(None, "t", resume=stream.run_id))) == "length"
+
+
+@pytest.mark.rows("F-40", "F-36")
+@pytest.mark.parametrize("limits", ["of the run", "of the agent"])
+async def test_time_that_is_over_while_an_approval_waits_ends_the_run(limits: str) -> None:
+    short = {"seconds": 0.05}
+    tools = [echo_tool("send", approval="always")]
+    spec = team(tools=tools, worker={"limits": short} if limits == "of the agent" else {})
+    runtime = create_runtime(spec, interpreter="scripted")
+    prompt = script(call("call_agent", agent="worker", prompt=script(TO_SEND[1])))
+    given = short if limits == "of the run" else None
+    events = await read(runtime.query(prompt, "t", limits=given))
+    assert reason(events) == ("stop" if given is None else "length")
+    (run,) = await runtime.runs()
+    assert run.status == "finished"
+    assert await runtime.approvals() == []

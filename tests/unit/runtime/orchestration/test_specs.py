@@ -179,7 +179,7 @@ def test_what_agents_bring_along_belongs_to_the_runtime_once() -> None:
         ({"mcp_servers": [{"name": "a", "command": ["x"]}] * 2}, "MCP server 'a' twice"),
         ({"storage": "x"}, "storage"),
         ({"toolkits": ["plans", "plans"]}, "'plans' twice"),
-        ({"approval_policies": {"plans": "default"}}, "never"),
+        ({"approval_policies": {"plans": "maybe"}}, "never"),
         ({"approval_policies": {"plans": {"kind": "dynamic", "value": "x"}}}, "never"),
         ({"limits": {"usd": -1}}, "greater than or equal to 0"),
         ({"sandbox": "run"}, "thread"),
