@@ -41,6 +41,7 @@ class DirectoryApprovalStore(TransactionalStore):
     """The approvals of the session in the directory `path`, agents that work for it included."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
         self._files = PrivateDirectory(path)
 
     @property

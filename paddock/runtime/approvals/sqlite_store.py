@@ -47,6 +47,7 @@ class SqliteApprovalStore(TransactionalStore):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
         self._database = PrivateDatabase(path, _CREATE, what="approval store")
 
     @property

@@ -6,6 +6,7 @@ A store says how a transaction is made. What is decided in it is the same for al
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import itertools
 import threading
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from paddock.errors import ApprovalError
 from paddock.runtime.approvals.revising import check_revision
+from paddock.runtime.approvals.waiters import Waiters
 from paddock.runtime.core.approval import Approval, ApprovalStatus, Decision
 from paddock.runtime.tools.arguments import ArgumentError
 
@@ -29,7 +31,7 @@ __all__ = ["MemoryApprovalStore", "Rows", "Table", "TransactionalStore", "stamp_
 T = TypeVar("T")
 
 POLL_INTERVAL = 0.25
-"""Seconds between two looks at a request that is waited for. A person does not feel it, and a
+"""Seconds between two looks whether another process has answered. A person does not feel it, and a
 thousand that wait at once cost some per cent of a core: most looks are at the file's size."""
 
 LOOKS = 20
@@ -54,7 +56,14 @@ class Rows(Protocol):
 
 
 class TransactionalStore(ABC):
-    """An `ApprovalStore` over transactions that exclude each other."""
+    """An `ApprovalStore` over transactions that exclude each other.
+
+    Who waits is woken at once by an answer that is given to this object, or to one with the same
+    `waiters`, and looks for those of other processes.
+    """
+
+    def __init__(self, waiters: Waiters | None = None) -> None:
+        self._waiters = Waiters() if waiters is None else waiters
 
     @abstractmethod
     async def _do(self, work: Callable[[Rows], T], *, writing: bool) -> T:
@@ -104,7 +113,10 @@ class TransactionalStore(ABC):
             rows.put(answered)
             return answered
 
-        return await self._do(resolve, writing=True)
+        try:
+            return await self._do(resolve, writing=True)
+        finally:  # it may be kept although this was cancelled
+            self._waiters.wake(approval_id)
 
     async def withdraw(self, approval_ids: Iterable[str]) -> None:
         """See `ApprovalStore.withdraw`."""
@@ -116,19 +128,26 @@ class TransactionalStore(ABC):
                     rows.put(replace(known, withdrawn=True))
 
         if wanted:
-            await self._do(withdraw, writing=True)
+            try:
+                await self._do(withdraw, writing=True)
+            finally:
+                self._waiters.wake(*wanted)
 
     async def wait(self, approval_id: str) -> Decision:
         """See `ApprovalStore.wait`."""
         known, seen, polls = None, None, itertools.count()
-        while True:
-            stamp = self._stamp()
-            if next(polls) % LOOKS == 0 or stamp is None or stamp != seen:
-                known, seen = await self.get(approval_id), stamp
-            if known is not None and known.answer is not None:
-                return known.answer
-            _open(approval_id, known)
-            await asyncio.sleep(POLL_INTERVAL)
+        with self._waiters.waiting(approval_id) as woken:
+            while True:
+                stamp, is_due = self._stamp(), next(polls) % LOOKS == 0
+                if is_due or woken.is_set() or stamp is None or stamp != seen:
+                    woken.clear()
+                    known, seen = await self.get(approval_id), stamp
+                if known is not None and known.answer is not None:
+                    return known.answer
+                _open(approval_id, known)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_INTERVAL):
+                        await woken.wait()
 
 
 def _check(request: ApprovalRequest, decision: Decision) -> None:
@@ -195,6 +214,7 @@ class MemoryApprovalStore(TransactionalStore):
     """Approvals in this process, for any of its threads."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._known: dict[str, Approval] = {}
         self._lock = threading.Lock()
 

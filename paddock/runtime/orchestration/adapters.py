@@ -31,6 +31,7 @@ class TenantApprovalStore(TransactionalStore):
     """The approvals of one tenant; an `ApprovalStore`."""
 
     def __init__(self, store: RuntimeStore, tenant: str) -> None:
+        super().__init__(store.waiters)
         self._store = store
         self._tenant = tenant
 

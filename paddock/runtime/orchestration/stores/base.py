@@ -7,10 +7,12 @@ it, is written once, above `Rows`.
 from __future__ import annotations
 
 import asyncio
+import functools
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from paddock._concurrency import finish
+from paddock.runtime.approvals.waiters import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -59,6 +61,11 @@ class RuntimeStore(ABC):
     It may be used from any number of tasks, threads and, where it lasts, processes. Each method
     bounds its own waits, and raises `SessionError` where the store cannot be read or written.
     """
+
+    @functools.cached_property
+    def waiters(self) -> Waiters:
+        """Who waits in this process for approvals that are kept here."""
+        return Waiters()
 
     @property
     def path(self) -> Path | None:

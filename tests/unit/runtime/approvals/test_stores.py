@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock.errors import ApprovalError
+from paddock.runtime.approvals import stores
 from paddock.runtime.core.approval import Decision
 from tests.unit.runtime.approvals.conftest import request
 
@@ -168,3 +169,24 @@ async def compete(
         else:
             won.append(name)
     return won
+
+
+@pytest.mark.parametrize("answer", [APPROVE, None])
+async def test_who_waits_is_woken_by_an_answer_or_a_withdrawal_in_the_same_process(
+    store: ApprovalStore, monkeypatch: pytest.MonkeyPatch, answer: Decision | None
+) -> None:
+    monkeypatch.setattr(stores, "POLL_INTERVAL", 3600.0)
+    await store.ask(request())
+    waiting = asyncio.create_task(store.wait("one"))
+    await asyncio.sleep(0)
+
+    async def elsewhere() -> None:
+        await (store.withdraw(["one"]) if answer is None else store.resolve("one", answer))
+
+    await asyncio.to_thread(asyncio.run, elsewhere())
+    async with asyncio.timeout(30):
+        if answer is not None:
+            assert await waiting == answer
+            return
+        with pytest.raises(ApprovalError, match="nobody waits"):
+            await waiting
