@@ -204,7 +204,19 @@ def postgresql(require: Require) -> Iterator[PostgreSQL]:
         running(
             home,
             [str(initdb), "-D", "data", "-U", "admin", "--auth=trust", "--no-sync", "-E", "UTF8"],
-            [str(program), "-D", "data", "-k", str(home), "-F", "-c", "listen_addresses="],
+            [
+                str(program),
+                "-D",
+                "data",
+                "-k",
+                str(home),
+                "-F",
+                "-c",
+                "listen_addresses=",
+                # Nobody reads what it says from then on, and a pipe that is full holds it up.
+                "-c",
+                "log_min_messages=log",
+            ],
             ready="ready to accept connections",
             stop=signal.SIGINT,
         ),
