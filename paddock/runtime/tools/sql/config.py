@@ -44,7 +44,8 @@ class ServerDatabase:
     """A PostgreSQL or MySQL database. A `host` that begins with a slash is a Unix socket.
 
     For PostgreSQL that is the socket's directory, for MySQL the socket itself. `tls_ca`
-    is a file of certificates; with it the server has to prove who it is.
+    is a file of certificates; with it the server has to prove who it is. `schema` is where
+    PostgreSQL looks for names, and `parameters` are others of its driver's.
     """
 
     type: Literal["postgres", "mysql"]
@@ -56,6 +57,8 @@ class ServerDatabase:
     password: str | None = field(default=None, repr=False)
     tls_ca: str | None = None
     timeout: float = DEFAULT_TIMEOUT
+    schema: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +174,9 @@ def _make(alias: str, kind: str, values: dict[str, object]) -> DatabaseConfig:
     place = f"databases.{alias}"
     timeout = _number(values.pop("timeout", DEFAULT_TIMEOUT), f"{place}.timeout", 3600)
     port = int(_number(values.pop("port", _PORTS.get(kind, 1)), f"{place}.port", 65535))
-    texts = {name: _text(value, f"{place}.{name}") for name, value in values.items()}
+    texts: dict[str, Any] = {
+        name: _text(value, f"{place}.{name}") for name, value in values.items()
+    }
     if kind == "sqlite":
         path = Path(texts["path"]).expanduser()
         if not path.is_file():

@@ -6,12 +6,10 @@ driver.
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import sqlite3
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
-from paddock.errors import ConfigError, MissingDependency
+from paddock.errors import ConfigError
 from paddock.runtime.core.output import truncate_output
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
@@ -19,12 +17,11 @@ from paddock.runtime.permissions.protected import protected_reason
 from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.tools.files import failed, refused, seen_from_inside
 from paddock.runtime.tools.sql.catalog import describe_table, list_tables
-from paddock.runtime.tools.sql.line import Line, Rows
-from paddock.runtime.tools.sql.policy import Kind
-from paddock.runtime.tools.sql.servers import Server, server_for
+from paddock.runtime.tools.sql.line import Line, Rows, said_by_database, use_line
+from paddock.runtime.tools.sql.policy import NAMES, Kind
+from paddock.runtime.tools.sql.servers import Server, require_sql, server_for
 from paddock.runtime.tools.sql.statement import StatementRefused, read_statement
 from paddock.runtime.tools.table import CsvText, draw_table, shown_row
-from paddock.runtime.tools.worker import run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -43,12 +40,6 @@ MAX_ROWS: Final = 100
 MAX_EXPORT: Final = 32 * 1024 * 1024
 """Characters of an exported file: it passes through the memory of this process."""
 
-GRACE: Final = 0.5
-"""Seconds for a server to end a statement by itself, before we have it cancelled."""
-
-_NAMES: Final[Mapping[Kind, str]] = {
-    "sqlite": "SQLite", "postgres": "PostgreSQL", "mysql": "MySQL", "oracle": "Oracle",
-}  # fmt: skip
 _TEXT: Final = {"type": "string"}
 
 
@@ -63,9 +54,7 @@ def database_handlers(
 
     Raises `MissingDependency` where what they need is not installed.
     """
-    for package in ("sqlalchemy", "sqlglot"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingDependency(package, "sql")
+    require_sql()
     for kind in get_args(Kind):
         chosen = {alias: each for alias, each in databases.items() if each.type == kind}
         if chosen:
@@ -91,7 +80,7 @@ class DatabaseHandler(ToolHandler):
         }
         may = "read and change" if mutations else "read only"
         self.description = (
-            f"Ask a {_NAMES[kind]} database ({may}). Operations: query (one SQL statement; "
+            f"Ask a {NAMES[kind]} database ({may}). Operations: query (one SQL statement; "
             f"at most {MAX_ROWS} rows are shown), list_tables, describe (one table), export_query "
             "(all rows of a query, as a new CSV file in the sandbox)."
         )
@@ -105,10 +94,10 @@ class DatabaseHandler(ToolHandler):
             if arguments["operation"] == "export_query":
                 return await self._export(alias, invocation, redactor)
             text = await self._answer(alias, arguments, redactor)
-        except (StatementRefused, _Unfit, sqlite3.Error, TimeoutError) as error:
+        except (StatementRefused, _Unfit, TimeoutError) as error:
             return failed(self._told(alias, error, redactor))
         except Exception as error:
-            if not _from_database(error):
+            if said_by_database(error) is None:
                 raise
             return failed(self._told(alias, error, redactor))
         return ToolOutput(content=redactor.text(text))
@@ -141,11 +130,10 @@ class DatabaseHandler(ToolHandler):
 
     async def _ask(self, alias: str, work: Callable[[Line], T]) -> T:
         limit = self._databases[alias].timeout
-        line = Line(self._servers[alias], timeout=limit)
         try:
-            return await run_in_thread(lambda: work(line), stop=line, limit=limit + GRACE)
+            return await use_line(self._servers[alias], work, limit=limit)
         except ConnectionError as error:  # of a driver: no trouble with a file of the sandbox
-            raise _Unfit(f"{_NAMES[self._kind]} says: {error}") from error
+            raise _Unfit(f"{NAMES[self._kind]} says: {error}") from error
 
     async def _look(self, alias: str, work: Callable[[Connection], T]) -> T:
         def look(line: Line) -> T:
@@ -195,7 +183,7 @@ class DatabaseHandler(ToolHandler):
             case _Unfit():
                 text = str(error)
             case _:
-                text = f"{_NAMES[self._kind]} says: {getattr(error, 'orig', None) or error}"
+                text = f"{NAMES[self._kind]} says: {said_by_database(error)}"
         return truncate_output(redactor.text(text), max_tokens=500)
 
 
@@ -203,12 +191,6 @@ def _needed(arguments: Mapping[str, Any], name: str) -> str:
     if not (value := arguments.get(name)):
         raise _Unfit(f"The operation {arguments['operation']} needs '{name}'")
     return str(value)
-
-
-def _from_database(error: Exception) -> bool:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return isinstance(error, SQLAlchemyError)
 
 
 def _shown(rows: Rows, redactor: Redactor) -> str:

@@ -6,14 +6,16 @@ Knows nothing of tools and of what is asked.
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from paddock.runtime.tools.sql.servers import FETCHED
+from paddock.runtime.tools.worker import run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection, CursorResult
 
@@ -21,7 +23,12 @@ if TYPE_CHECKING:
     from paddock.runtime.tools.sql.servers import Server
     from paddock.runtime.tools.sql.statement import Statement
 
-__all__ = ["Line", "Rows"]
+__all__ = ["Line", "Rows", "said_by_database", "use_line"]
+
+T = TypeVar("T")
+
+GRACE: Final = 0.5
+"""Seconds for a server to end a statement by itself, before we have it cancelled."""
 
 
 class Stopped(Exception):
@@ -74,13 +81,16 @@ class Line:
         """
         self.check()
         self._server.check(connection, statement)
-        # Without parameters, a percent sign is a percent sign.
         sending = connection.execution_options(
-            no_parameters=True, stream_results=statement.streams, max_row_buffer=FETCHED
+            # Without parameters, a percent sign is a percent sign.
+            no_parameters=statement.values is None,
+            stream_results=statement.streams,
+            max_row_buffer=FETCHED,
         )
-        shortened = self._server.shortened(connection, statement.sql) if statement.streams else None
+        shortened = self._server.shortened(connection, statement) if statement.streams else None
         self.check()
-        result = sending.exec_driver_sql(statement.sql if shortened is None else shortened.sql)
+        sql = statement.sql if shortened is None else shortened.sql
+        result = sending.exec_driver_sql(sql, statement.values)
         try:
             if result.returns_rows:
                 self._rows_left = statement.streams
@@ -124,3 +134,22 @@ class Line:
         raw = self._raw  # a lock would wait for whoever asks in vain
         if raw is not None:
             self._server.cut(raw)
+
+
+async def use_line(server: Server[Any], work: Callable[[Line], T], *, limit: float) -> T:
+    """Do `work` with a line of its own, in a thread.
+
+    When it takes longer than `limit` seconds or the caller is cancelled, the server ends its
+    query, and the connection is closed, before this returns. Raises `TimeoutError`.
+    """
+    line = Line(server, timeout=limit)
+    return await run_in_thread(lambda: work(line), stop=line, limit=limit + GRACE)
+
+
+def said_by_database(error: Exception) -> str | None:
+    """What a database or its driver says, without the statement; None if it is another error."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if not isinstance(error, SQLAlchemyError | sqlite3.Error | ConnectionError):
+        return None
+    return str(getattr(error, "orig", None) or error)

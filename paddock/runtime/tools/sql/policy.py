@@ -8,10 +8,14 @@ account for an agent should be allowed to call only what it needs.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "ENGINES",
+    "NAMES",
     "READING_PRAGMAS",
     "Kind",
     "forbidden_function",
@@ -20,6 +24,11 @@ __all__ = [
 ]
 
 Kind = Literal["sqlite", "postgres", "mysql", "oracle"]
+
+NAMES: Final[Mapping[Kind, str]] = {
+    "sqlite": "SQLite", "postgres": "PostgreSQL", "mysql": "MySQL", "oracle": "Oracle",
+}  # fmt: skip
+"""As people write them."""
 
 _FUNCTIONS: Final[dict[Kind, frozenset[str]]] = {
     "sqlite": frozenset({

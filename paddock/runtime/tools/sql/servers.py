@@ -7,6 +7,7 @@ than the session's own. Drivers and SQLAlchemy are imported when a database is u
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import socket
 from abc import ABC, abstractmethod
@@ -28,6 +29,7 @@ from paddock.runtime.tools.sql.config import (
     SqliteDatabase,
 )
 from paddock.runtime.tools.sql.effects import refuse_effects
+from paddock.runtime.tools.sql.privileges import refuse_writers
 from paddock.runtime.tools.sql.sqlite_process import SqliteConnection
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.tools.sql.statement import Statement
 
-__all__ = ["Server", "server_for"]
+__all__ = ["Server", "require_sql", "server_for"]
 
 Config = TypeVar("Config", bound=DatabaseConfig)
 
@@ -99,9 +101,9 @@ class Server(ABC, Generic[Config]):
         """Raise `StatementRefused` for what only the server knows to have effects."""
         return
 
-    def shortened(self, connection: Connection, sql: str) -> Shortened | None:
-        """What to send in place of the query `sql`, so that no long value comes; None where it
-        will do. Asks the server what columns there would be."""
+    def shortened(self, connection: Connection, query: Statement) -> Shortened | None:
+        """What to send instead of `query`, so that no long value comes; None where it will do.
+        Asks the server what columns there would be."""
         return None
 
     def row(self, values: Sequence[Any]) -> tuple[Any, ...]:
@@ -113,13 +115,25 @@ class Server(ABC, Generic[Config]):
         result.close()
 
 
-def server_for(config: DatabaseConfig, *, mutations: bool) -> Server[Any]:
-    """The server of `config`; nothing is connected. Its sessions write only with `mutations`."""
+def require_sql() -> None:
+    """Raise `MissingDependency` where what all databases need is not installed."""
+    for package in ("sqlalchemy", "sqlglot"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependency(package, "sql")
+
+
+def server_for(
+    config: DatabaseConfig, *, mutations: bool, refuse_writers: bool = False
+) -> Server[Any]:
+    """The server of `config`; nothing is connected. Its sessions write only with `mutations`.
+
+    With `refuse_writers`, no session is opened for a role of PostgreSQL that could write.
+    """
     match config:
         case SqliteDatabase():
             return _Sqlite(config, mutations=mutations)
         case ServerDatabase(type="postgres"):
-            return _Postgres(config, mutations=mutations)
+            return _Postgres(config, mutations=mutations, refuse_writers=refuse_writers)
         case ServerDatabase():
             return _MySql(config, mutations=mutations)
         case OracleDatabase():
@@ -171,6 +185,10 @@ class _Sqlite(Server[SqliteDatabase]):
 
 
 class _Postgres(Server[ServerDatabase]):
+    def __init__(self, config: ServerDatabase, *, mutations: bool, refuse_writers: bool) -> None:
+        super().__init__(config, mutations=mutations)
+        self._refuse_writers = refuse_writers
+
     def _make_engine(self) -> Engine:
         import psycopg  # noqa: F401 - its absence is told apart from that of SQLAlchemy
         import sqlalchemy
@@ -182,6 +200,7 @@ class _Postgres(Server[ServerDatabase]):
             "prepare_threshold": 0,
             "application_name": "paddock",
             "keepalives_idle": 30,
+            **config.parameters,
         }
         if config.tls_ca is not None:
             arguments |= {"sslmode": "verify-full", "sslrootcert": config.tls_ca}
@@ -204,18 +223,22 @@ class _Postgres(Server[ServerDatabase]):
             " set_config('standard_conforming_strings', 'on', true)",
             (str(int(timeout * 1000)), str(int(timeout * 1000))),
         )
+        if self._config.schema is not None:
+            path = connection.dialect.identifier_preparer.quote_identifier(self._config.schema)
+            connection.exec_driver_sql("SELECT set_config('search_path', %s, true)", (path,))
+        if self._refuse_writers:
+            refuse_writers(connection)
 
     def check(self, connection: Connection, statement: Statement) -> None:
         refuse_effects(connection, statement.calls)
 
-    def shortened(self, connection: Connection, sql: str) -> Shortened | None:
+    def shortened(self, connection: Connection, query: Statement) -> Shortened | None:
         # SQLAlchemy fetches a first row of what it streams, and that may be too long already.
-        empty = connection.execution_options(no_parameters=True).exec_driver_sql(
-            f"SELECT * FROM ({sql}\n) AS q LIMIT 0"
-        )
+        asking = connection.execution_options(no_parameters=query.values is None)
+        empty = asking.exec_driver_sql(f"SELECT * FROM ({query.sql}\n) AS q LIMIT 0", query.values)
         columns: Any = empty.cursor.description
         empty.close()
-        return shortened_for_postgres(sql, [(each.name, each.type_code) for each in columns])
+        return shortened_for_postgres(query.sql, [(each.name, each.type_code) for each in columns])
 
     def cancel(self, raw: Any) -> None:
         raw.cancel_safe(timeout=CANCELLING)

@@ -85,7 +85,7 @@ class Session:
         self._guard_session(self._raw, mutations=mutations, wait=wait)
         return {}
 
-    def do_execute(self, cursor: int, sql: str, parameters: list[Any]) -> dict[str, Any]:
+    def do_execute(self, cursor: int, sql: str, parameters: Any) -> dict[str, Any]:
         assert self._raw is not None, "not connected"
         found = self._cursors[cursor] = self._raw.cursor()
         found.execute(sql, parameters)

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 from paddock.runtime.tools.worker import child_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    Values = Sequence[Any] | Mapping[str, Any]
 
 __all__ = ["SqliteConnection"]
 
@@ -162,10 +164,8 @@ class SqliteCursor:
         self.rowcount = -1
         self.lastrowid: int | None = None
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> SqliteCursor:
-        told = self._connection.ask(
-            "execute", cursor=self._number, sql=sql, parameters=list(parameters)
-        )
+    def execute(self, sql: str, parameters: Values = ()) -> SqliteCursor:
+        told = self._connection.ask("execute", cursor=self._number, sql=sql, parameters=parameters)
         names = told["names"]
         self._rows, self._more = [], names is not None
         self.description = None if names is None else tuple((name, *[None] * 6) for name in names)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from paddock.runtime.tools.sql.policy import (
     ENGINES,
@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     from sqlglot.expressions import Expr
     from sqlglot.tokenizer_core import Token
 
-__all__ = ["MAX_STATEMENT", "Statement", "StatementRefused", "read_statement"]
+__all__ = [
+    "MAX_STATEMENT",
+    "Statement",
+    "StatementRefused",
+    "first_word",
+    "read_statement",
+    "words_of",
+]
 
 MAX_STATEMENT: Final = 50_000
 """Characters: more than people write, and less than takes a second to parse."""
@@ -72,6 +79,7 @@ _QUOTED: Final[dict[Kind, re.Pattern[str]]] = {
 """What a string or a quoted name looks like to the database, in the session that we open."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_PARAMETER = re.compile(r"\$[0-9]+")
 _UNICODE_ESCAPES = re.compile(r"[uU]&[\"']")
 
 
@@ -84,9 +92,11 @@ class Statement:
     """`sql` is what is sent. A query `streams`; not so what explains or shows. Or it `changes`.
 
     `calls` has the names in it that may be functions of PostgreSQL, as written and in lower case.
+    `values` are those of its parameters, as its driver takes them.
     """
 
     sql: str
+    values: dict[str, Any] | tuple[Any, ...] | None = None
     calls: frozenset[str] = frozenset()
     streams: bool = False
     changes: bool = False
@@ -102,7 +112,7 @@ def read_statement(sql: str, kind: Kind, *, mutations: bool = False) -> Statemen
         raise StatementRefused(f"it is longer than {MAX_STATEMENT} characters")
     if _CONTROL.search(sql):
         raise StatementRefused("it holds a control character")
-    first = _scan(sql, kind)[0]
+    first = words_of(sql, kind)[0]
     word, rest = _word(first), sql[first.end + 1 :]
     if word == "PRAGMA" and kind == "sqlite":
         return Statement(sql=_pragma(rest))
@@ -120,6 +130,11 @@ def read_statement(sql: str, kind: Kind, *, mutations: bool = False) -> Statemen
     raise StatementRefused(f"{word[:40]} is not a statement that this tool sends")
 
 
+def first_word(sql: str, kind: Kind) -> str:
+    """The keyword or sign that it begins with, in upper case; empty for a name or a string."""
+    return _word(words_of(sql, kind)[0])
+
+
 def _word(token: Token) -> str:
     """A keyword or sign in upper case; a quoted name or a string is no word."""
     return "" if _is_string(token) or _is(token, "IDENTIFIER") else token.text.upper()
@@ -133,7 +148,7 @@ def _is_string(token: Token) -> bool:
     return token.token_type.name.endswith("STRING")
 
 
-def _scan(sql: str, kind: Kind) -> list[Token]:
+def words_of(sql: str, kind: Kind) -> list[Token]:
     """At least one word. After some first words the scanner takes all the rest for one string."""
     from sqlglot.dialects.dialect import Dialect
     from sqlglot.errors import SqlglotError
@@ -152,7 +167,7 @@ def _scan(sql: str, kind: Kind) -> list[Token]:
 
 def _tokens(sql: str, kind: Kind) -> list[Token]:
     """The words of the one statement, none of which is what it should not be."""
-    tokens = _scan(sql, kind)
+    tokens = words_of(sql, kind)
     if any(_is(token, "SEMICOLON") for token in tokens):
         raise StatementRefused("it is more than one statement; send one at a time")
     for token, before, after in _between(tokens):
@@ -187,7 +202,8 @@ def _calls(tokens: Sequence[Token], kind: Kind) -> frozenset[str]:
 def _check_quoting(sql: str, token: Token, kind: Kind) -> None:
     """That the database sees this string, or this name, as it was seen here."""
     raw = sql[token.start : token.end + 1]
-    if not _PLAIN.fullmatch(raw) and not _QUOTED[kind].fullmatch(raw):
+    is_parameter = kind == "postgres" and _PARAMETER.match(sql, token.start)
+    if not (is_parameter or _PLAIN.fullmatch(raw) or _QUOTED[kind].fullmatch(raw)):
         raise StatementRefused(f"this cannot be told from other text: {raw[:40]}")
     if kind != "postgres" or raw[0] not in "'\"$":
         return
