@@ -29,7 +29,18 @@ from paddock.runtime.orchestration.stores.sqlite import SqliteRuntimeStore
 if TYPE_CHECKING:
     from paddock.runtime.orchestration.stores.base import RuntimeStore
 
-__all__ = ["DataEnvironment", "normalize_data_environment", "read_data_environment"]
+__all__ = [
+    "CatalogSearch",
+    "DataEnvironment",
+    "EmptyCatalog",
+    "InlineCatalog",
+    "PostgresCatalog",
+    "PostgresDatabase",
+    "SqliteCatalog",
+    "SqliteDatabase",
+    "normalize_data_environment",
+    "read_data_environment",
+]
 
 Name = Annotated[str, StringConstraints(pattern=r"\S")]
 
@@ -138,17 +149,24 @@ class InlineCatalog(_Part):
 
 
 class SqliteCatalog(_Located):
+    """The table `paddock_catalog` of a file. It is made only with `ensure_schema`."""
+
     kind: Literal["sqlite"]
     ensure_schema: bool = False
 
 
 class PostgresCatalog(_Located):
+    """A table of a database, `paddock_catalog` if absent. It is made only with `ensure_schema`."""
+
     kind: Literal["postgres"]
     table: Name | None = None
     ensure_schema: bool = False
 
 
 class CatalogSearch(_Part):
+    """Where the index of a catalog is kept; PostgreSQL searches its own table. With
+    `rebuild_on_start` a runtime builds it anew, with `write_through` it follows the entries."""
+
     index_path: Name
     rebuild_on_start: bool = False
     write_through: bool = False
@@ -186,18 +204,6 @@ class DataEnvironment(_Part):
             raise ValueError("give one of target_database and target_database_url")
         return self
 
-    @property
-    def not_built(self) -> str | None:
-        """The first of the keys that nothing reads yet; None if there is none of them."""
-        later = (
-            "target_database",
-            "target_database_url",
-            "target_database_schema",
-            "catalog",
-            "catalog_search",
-        )
-        return next((name for name in later if getattr(self, name) is not None), None)
-
 
 def read_data_environment(given: object, *, tenant: str) -> DataEnvironment:
     """Return what `given` says. Raises `ValueError` or `TypeError` for what cannot be used.
@@ -210,8 +216,6 @@ def read_data_environment(given: object, *, tenant: str) -> DataEnvironment:
             f"data_environment.tenant_id is {environment.tenant_id!r}, "
             f"and the runtime's tenant is {tenant!r}"
         )
-    if environment.not_built is not None:
-        raise ValueError(f"data_environment.{environment.not_built} is not built yet")
     return environment
 
 

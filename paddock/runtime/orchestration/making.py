@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from paddock.runtime.orchestration.catalog.data import open_data
 from paddock.runtime.orchestration.context import check_services
 from paddock.runtime.orchestration.data_environment import read_data_environment
 from paddock.runtime.orchestration.interpreters import (
@@ -93,6 +94,7 @@ def make_runtime(
             specs={plan.name: plan for plan in spec.plans},
             dispatcher=action_dispatcher,
         ),
+        data=open_data(environment, tenant=spec.tenant.resource_id),
         interpreters=_interpreters(spec, interpreter, testing, models),
         predicates=predicates_of(spec, approval_predicates),
         services=check_services(services),

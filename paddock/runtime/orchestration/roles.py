@@ -11,10 +11,17 @@ if TYPE_CHECKING:
 __all__ = [
     "CALL_AGENT",
     "EXECUTE_PLAN",
+    "EXECUTE_QUERY",
+    "GET_CATALOG_ENTITIES",
+    "GET_CATALOG_RELATIONS",
     "GET_PLAN",
+    "GET_RELATION_PATHS_BETWEEN",
     "GLIMPSE_REF",
+    "LIST_SCHEMA_FIELDS",
     "RESERVED",
     "RESOLVE_REF",
+    "SAMPLE_TABLE_DATA",
+    "SEARCH_CATALOG",
     "STATEFUL",
     "STORE_PLAN",
     "TOOLKITS",
@@ -31,12 +38,28 @@ GET_PLAN = "getPlan"
 EXECUTE_PLAN = "executePlan"
 RESOLVE_REF = "resolveRef"
 GLIMPSE_REF = "glimpseRef"
+SEARCH_CATALOG = "search_catalog"
+GET_CATALOG_ENTITIES = "get_catalog_entities"
+LIST_SCHEMA_FIELDS = "list_schema_fields"
+GET_CATALOG_RELATIONS = "get_catalog_relations"
+GET_RELATION_PATHS_BETWEEN = "get_relation_paths_between"
+SAMPLE_TABLE_DATA = "sample_table_data"
+EXECUTE_QUERY = "execute_query"
 
 TOOLKITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "agents": (CALL_AGENT,),
         "plans": (STORE_PLAN, GET_PLAN, EXECUTE_PLAN),
         "references": (RESOLVE_REF, GLIMPSE_REF),
+        "catalog": (
+            SEARCH_CATALOG,
+            GET_CATALOG_ENTITIES,
+            LIST_SCHEMA_FIELDS,
+            GET_CATALOG_RELATIONS,
+            GET_RELATION_PATHS_BETWEEN,
+            SAMPLE_TABLE_DATA,
+            EXECUTE_QUERY,
+        ),
     }
 )
 """The tools of each toolkit, in the order in which a model sees them."""
@@ -53,14 +76,12 @@ _OF_ROLE: Mapping[Role, frozenset[str]] = {
     "executor": frozenset({GET_PLAN, EXECUTE_PLAN, RESOLVE_REF, GLIMPSE_REF}),
     "specialist": frozenset(),
 }
-_FOR_ANY_ROLE = frozenset({CALL_AGENT, GET_PLAN, RESOLVE_REF, GLIMPSE_REF})
+_FOR_ANY_ROLE = frozenset({CALL_AGENT, GET_PLAN, RESOLVE_REF, GLIMPSE_REF, *TOOLKITS["catalog"]})
 """What an agent gets of a toolkit that it takes, beyond the tools of its role."""
 
 
 def check_toolkit(toolkit: str, tools: Collection[str] | None) -> None:
     """Raise `ValueError` for a toolkit that there is not, or that has not these `tools`."""
-    if toolkit == "catalog":
-        raise ValueError("the toolkit 'catalog' is not built yet")
     if toolkit not in TOOLKITS:
         raise ValueError(f"unknown toolkit {toolkit!r}: there are {', '.join(TOOLKITS)}")
     known = TOOLKITS[toolkit]

@@ -320,6 +320,7 @@ class Runtime:
     async def _release(self) -> None:
         for model in self._models:
             await model.aclose()
+        await self._team.data.aclose()
 
     def _stream(
         self,

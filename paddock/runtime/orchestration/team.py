@@ -11,6 +11,7 @@ from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.conversation.records import usage_of
 from paddock.runtime.orchestration import roles
+from paddock.runtime.orchestration.catalog.tools import CATALOG_TOOLS
 from paddock.runtime.orchestration.limits import agent_budget
 from paddock.runtime.orchestration.plan_tools import (
     ExecutePlan,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.core.approval import ApprovalPolicy, ProposedCall
     from paddock.runtime.core.tool import ToolInvocation
+    from paddock.runtime.orchestration.catalog.data import AgentData
     from paddock.runtime.orchestration.interpreters import Interpreter
     from paddock.runtime.orchestration.plans import Plans
     from paddock.runtime.orchestration.references import References
@@ -52,7 +54,7 @@ _MAKERS: Mapping[str, Callable[[AgentSpec], ToolHandler]] = {
     roles.RESOLVE_REF: lambda _: ResolveRef(),
     roles.GLIMPSE_REF: lambda _: GlimpseRef(),
 }
-"""The built-in tools of an agent, by their names."""
+"""The built-in tools of an agent, by their names, but for those that read data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,7 @@ class Team:
     interpreters: Mapping[str, Interpreter]
     references: References
     plans: Plans
+    data: AgentData
     predicates: Mapping[str, ToolApprovalPredicate]
     services: Mapping[str, Any]
     approval_ttl: float | None
@@ -158,8 +161,11 @@ class Team:
             return {"error": f"the agent {name!r} did not finish ({report.status}{because})"}
         return {"agent": name, "response": report.text}
 
+    def _builtin(self, name: str, agent: AgentSpec) -> ToolHandler:
+        return CATALOG_TOOLS[name]() if name in CATALOG_TOOLS else _MAKERS[name](agent)
+
     def _tools(self, agent: AgentSpec) -> list[ToolHandler]:
-        given = [_MAKERS[name](agent) for name in self.spec.builtin_tools(agent)]
+        given = [self._builtin(name, agent) for name in self.spec.builtin_tools(agent)]
         return [*given, *map(PythonTool, agent.tools)]
 
 

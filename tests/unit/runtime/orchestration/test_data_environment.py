@@ -1,4 +1,4 @@
-"""`data_environment`: F-33, as far as it says where a runtime keeps what it remembers."""
+"""`data_environment`: F-33, but for what the catalog reads, which is in `test_catalog.py`."""
 
 from __future__ import annotations
 
@@ -150,9 +150,51 @@ class TestRuntimes:
             create_runtime(team(), data_environment={"tenant_id": "evil"})
 
     @pytest.mark.parametrize(
-        "key", ["catalog", "catalog_search", "target_database", "target_database_url"]
+        ("given", "problem"),
+        [
+            ({"target_database_url": "mysql://admin:secret@host/db"}, "target_database_url: give"),
+            (
+                {"target_database": {"kind": "sqlite", "url": "postgresql://admin:secret@host"}},
+                "data_environment.target_database: give sqlite:PATH",
+            ),
+            ({"target_database_schema": "public"}, "there is no target_database that has it"),
+            (
+                {"target_database_url": "sqlite:a.db", "target_database_schema": "public"},
+                "a SQLite database has no schema",
+            ),
+            (
+                {
+                    "target_database": {
+                        "kind": "postgres",
+                        "url": "postgresql://admin:secret@host/db",
+                        "schema": "a",
+                    },
+                    "target_database_schema": "b",
+                },
+                "differ; give one",
+            ),
+            (
+                {"target_database_url": "postgresql://admin:secret@host:x/db"},
+                "target_database_url: ",
+            ),
+            (
+                {"target_database": {"kind": "postgres", "url_env": "PADDOCK_TEST_UNSET"}},
+                "the environment variable PADDOCK_TEST_UNSET is not set",
+            ),
+            (
+                {"catalog": {"kind": "postgres", "url": "mysql://admin:secret@host/db"}},
+                "data_environment.catalog: give the URL of a PostgreSQL database",
+            ),
+            (
+                {"catalog": {"kind": "postgres", "url": "postgresql://host/db", "table": 'a"b'}},
+                "data_environment.catalog.table: ",
+            ),
+        ],
     )
-    def test_what_is_not_built_yet_is_refused(self, key: str) -> None:
-        given = {"target_database_url": "sqlite:a.db"} | WHOLE
-        with pytest.raises(ValueError, match=f"data_environment.{key} is not built yet"):
-            create_runtime(team(), data_environment={key: given[key]})
+    def test_data_that_cannot_be_used_is_an_error_without_the_url(
+        self, given: Any, problem: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=problem) as caught:
+            create_runtime(team(), data_environment=given)
+        assert "secret" not in f"{caught.value} {caught.value!r}"
+        assert caught.value.__cause__ is None

@@ -464,7 +464,7 @@ def test_a_runtime_narrows_a_toolkit_for_all_its_agents() -> None:
         ({"tools": [define_tool("getPlan", {"n": int})]}, "'getPlan' is the name of a built-in"),
         ({"tools": [define_tool("call_agent", {"n": int})]}, "agent 'worker': 'call_agent'"),
         ({"toolkits": ["mail"]}, "unknown toolkit 'mail'"),
-        ({"toolkits": ["catalog"]}, "'catalog' is not built yet"),
+        ({"tools": [define_tool("execute_query", {"sql": str})]}, "'execute_query' is the name"),
         ({"toolkits": ["plans", "plans"]}, "'plans' twice"),
         ({"toolkits": [{"id": "plans", "config": {"tools": ["x"]}}]}, "has no tool 'x'"),
         ({"toolkits": [{"id": "plans", "config": {"only": ["getPlan"]}}]}, "only"),

@@ -1,0 +1,473 @@
+"""The toolkit `catalog`: F-32 over entries that are given or in a file, and a SQLite database."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from paddock import ConfigError, ToolError, create_runtime
+from paddock.runtime.orchestration.catalog.data import open_data
+from paddock.runtime.orchestration.catalog.target import TargetDatabase
+from paddock.runtime.orchestration.data_environment import read_data_environment
+from paddock.runtime.orchestration.define import (
+    define_coordinator,
+    define_runtime,
+    define_specialist,
+    define_tenant,
+)
+from paddock.runtime.tools.sql.urls import sqlite_at
+from tests.unit.runtime.orchestration.teams import MODEL, PROVIDERS, call, read, results, script
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from paddock.runtime.orchestration.spec import RuntimeSpec
+
+pytestmark = pytest.mark.rows("F-32")
+
+ENTRIES: list[dict[str, Any]] = [
+    {
+        "id": "table:orders",
+        "itemType": "table",
+        "name": "orders",
+        "qualified_name": "main.orders",
+        "content": "What customers have bought, one row for each order.",
+        "tags": ["sales"],
+        "related": ["metric:revenue", {"id": "table:customers", "by": "customer_id"}],
+        "metadata": {"schemaName": "main", "tableName": "orders"},
+    },
+    {
+        "id": "table:customers",
+        "item_type": "table",
+        "name": "customers",
+        "qualifiedName": "main.customers",
+        "content": "Who buys.",
+    },
+    {"id": "column:orders.price", "itemType": "column", "name": "price",
+     "qualified_name": "main.orders.price", "related": ["table:orders"]},
+    {"id": "column:orders.id", "itemType": "column", "name": "id",
+     "metadata": {"schemaName": "main", "tableName": "orders"}},
+    {"id": "metric:revenue", "itemType": "metric", "name": "revenue",
+     "content": "The sum of all prices.", "related": ["document:finance"]},
+    {"id": "document:finance", "itemType": "document", "name": "Finance handbook"},
+    {"id": "knowledge:alone", "itemType": "knowledge", "name": "nothing leads here"},
+]  # fmt: skip
+INLINE = {"catalog": {"kind": "inline", "entries": ENTRIES}}
+SUMMARY = {"id", "itemType", "name", "qualified_name"}
+
+
+def team(toolkit: Any = "catalog") -> RuntimeSpec:
+    return define_runtime(
+        define_tenant("acme", "v1"),
+        agents=[
+            define_coordinator("lead", model=MODEL, prompt="Lead.", routes=["analyst"]),
+            define_specialist("analyst", model=MODEL, prompt="Look.", toolkits=[toolkit]),
+        ],
+        providers=PROVIDERS,
+    )
+
+
+async def answers(environment: Any, *calls: tuple[str, dict[str, Any]]) -> list[Any]:
+    """What the tools return to a specialist, by way of the stream."""
+    async with create_runtime(
+        team(), interpreter="scripted", data_environment=environment
+    ) as runtime:
+        prompt = script(*(call(tool, **arguments) for tool, arguments in calls))
+        return results(await read(runtime.run_specialist("analyst", prompt)))
+
+
+async def answer(environment: Any, tool: str, **arguments: Any) -> Any:
+    (found,) = await answers(environment, (tool, arguments))
+    return found
+
+
+def ids(found: Sequence[dict[str, Any]]) -> list[str]:
+    return [each["id"] for each in found]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> dict[str, Any]:
+    """A database, and what says where it is."""
+    path = tmp_path / "shop.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(
+            "CREATE TABLE orders (id INTEGER, price REAL, note TEXT, image BLOB);"
+            "INSERT INTO orders VALUES (1, 9.5, 'rope', x'00ff'), (2, 4, NULL, NULL);"
+            'CREATE TABLE "we`ird; name" (a); INSERT INTO "we`ird; name" VALUES (9007199254740993);'
+        )
+    return {"target_database_url": f"sqlite:{path}"}
+
+
+class TestSearching:
+    async def test_entries_are_found_by_their_words_the_best_first(self) -> None:
+        found = await answer(INLINE, "search_catalog", query="Which revenue did ORDERS bring?")
+        assert set(ids(found["results"][:2])) == {"metric:revenue", "table:orders"}
+        assert found["results"][0].keys() == SUMMARY | {"content", "tags", "score"}
+        scores = [each["score"] for each in found["results"]]
+        assert scores == sorted(scores, reverse=True)
+        assert not found["truncated"]
+
+    @pytest.mark.parametrize(
+        ("query", "kinds", "found"),
+        [
+            ("price", None, {"column:orders.price", "metric:revenue"}),
+            ("price", ["metric"], {"metric:revenue"}),
+            ("customer", [], {"table:customers", "table:orders"}),
+            ("hand", None, {"document:finance"}),
+            ('"main" OR (orders NEAR -', ["table"], {"table:orders", "table:customers"}),
+            ("zebra", None, set()),
+        ],
+    )
+    async def test_kinds_beginnings_and_signs(
+        self, query: str, kinds: list[str] | None, found: set[str]
+    ) -> None:
+        given = {"query": query} if kinds is None else {"query": query, "kinds": kinds}
+        assert set(ids((await answer(INLINE, "search_catalog", **given))["results"])) == found
+
+    async def test_a_limit_is_kept_and_said(self) -> None:
+        found = await answer(INLINE, "search_catalog", query="orders customers", limit=1)
+        assert len(found["results"]) == 1
+        assert found["truncated"]
+
+    @pytest.mark.parametrize(
+        ("given", "problem"),
+        [
+            ({"query": " ?! "}, "at least one word"),
+            ({"query": "a", "kinds": ["tables"]}, "there is no kind 'tables'; the kinds are table"),
+        ],
+    )
+    async def test_what_cannot_be_searched_is_an_error(self, given: Any, problem: str) -> None:
+        assert problem in (await answer(INLINE, "search_catalog", **given))["error"]
+
+
+class TestEntities:
+    async def test_entries_come_whole_in_one_spelling_with_those_that_are_missing(self) -> None:
+        refs = [{"id": "table:customers"}, "table:nowhere", {"id": "main.orders"}]
+        found = await answer(INLINE, "get_catalog_entities", refs=refs)
+        assert found == {
+            "entities": [
+                {
+                    "id": "table:customers",
+                    "itemType": "table",
+                    "name": "customers",
+                    "qualified_name": "main.customers",
+                    "content": "Who buys.",
+                    "tags": [],
+                    "related": [],
+                    "metadata": {},
+                },
+                ENTRIES[0],
+            ],
+            "missing": [{"id": "table:nowhere"}],
+            "warnings": ["'main.orders' is no id; it is the qualified name of 'table:orders'"],
+        }
+
+    async def test_long_content_is_cut_with_a_warning(self) -> None:
+        entry = {"id": "d", "itemType": "document", "name": "d", "content": "x" * 50_000}
+        given = {"catalog": {"kind": "inline", "entries": [entry]}}
+        found = await answer(given, "get_catalog_entities", refs=[{"id": "d"}])
+        assert len(found["entities"][0]["content"]) == 20_000
+        assert found["warnings"] == ["d: only the first 20000 of 50000 characters"]
+
+    @pytest.mark.parametrize("refs", [[], [5], [{"name": "x"}], ["x"] * 101])
+    async def test_other_references_are_an_error(self, refs: list[Any]) -> None:
+        assert (await answer(INLINE, "get_catalog_entities", refs=refs)).keys() == {"error"}
+
+    async def test_the_columns_of_tables(self) -> None:
+        given = {"tables": ["main.orders", "table:customers", "metric:revenue", "nowhere"]}
+        found = await answer(INLINE, "list_schema_fields", **given)
+        assert set(ids(found["fields"])) == {"column:orders.price", "column:orders.id"}
+        assert {each["table"] for each in found["fields"]} == {"main.orders"}
+        assert found["missing"] == [{"id": "nowhere"}]
+        assert "metric:revenue is no table but a metric" in found["warnings"]
+        assert "table:customers: the catalog has none of its columns" in found["warnings"]
+        cut = await answer(INLINE, "list_schema_fields", tables=["main.orders"], limit=1)
+        assert (len(cut["fields"]), cut["truncated"]) == (1, True)
+
+
+class TestRelations:
+    async def test_relations_are_found_from_both_ends(self) -> None:
+        found = await answer(INLINE, "get_catalog_relations", refs=["metric:revenue", "nothing"])
+        assert found["relations"] == [
+            {"source": "table:orders", "target": "metric:revenue", "about": {}},
+            {"source": "metric:revenue", "target": "document:finance", "about": {}},
+        ]
+        assert found["entities"][0].keys() == SUMMARY
+        assert found["missing"] == [{"id": "nothing"}]
+        orders = await answer(INLINE, "get_catalog_relations", refs=["table:orders"], limit=2)
+        assert orders["truncated"]
+        assert orders["relations"][1]["about"] == {"by": "customer_id"}
+
+    async def test_paths_are_the_shortest(self) -> None:
+        given = {"start": {"id": "table:customers"}, "end": "document:finance"}
+        found = await answer(INLINE, "get_relation_paths_between", **given)
+        way = ["table:customers", "table:orders", "metric:revenue", "document:finance"]
+        assert found["paths"] == [way]
+        assert ids(found["entities"]) == way
+        short = await answer(INLINE, "get_relation_paths_between", **given, max_depth=2)
+        assert short["paths"] == []
+
+    @pytest.mark.parametrize(
+        ("start", "end", "paths", "missing"),
+        [
+            ("table:orders", "table:orders", [["table:orders"]], []),
+            ("table:orders", "knowledge:alone", [], []),
+            ("table:orders", "nowhere", [], [{"id": "nowhere"}]),
+        ],
+    )
+    async def test_ends_that_are_the_same_apart_or_missing(
+        self, start: str, end: str, paths: Any, missing: Any
+    ) -> None:
+        found = await answer(INLINE, "get_relation_paths_between", start=start, end=end)
+        assert (found["paths"], found["missing"]) == (paths, missing)
+
+    async def test_a_catalog_in_which_all_leads_everywhere_is_bounded(self) -> None:
+        names = [f"t{number}" for number in range(60)]
+        entries: list[dict[str, Any]] = [
+            {"id": each, "itemType": "table", "name": each, "related": [*{*names} - {each, "t59"}]}
+            for each in names
+        ]
+        given = {"catalog": {"kind": "inline", "entries": entries}}
+        found = await answer(given, "get_relation_paths_between", start="t0", end="t59")
+        assert found["paths"] == [["t0", "t59"]]
+        del entries[59]["related"][entries[59]["related"].index("t0")]
+        found = await answer(given, "get_relation_paths_between", start="t0", end="t59")
+        assert (len(found["paths"]), found["truncated"]) == (10, True)
+
+
+class TestTheDatabase:
+    async def test_rows_come_as_json(self, shop: Any) -> None:
+        found = await answer(shop, "execute_query", sql="SELECT * FROM orders ORDER BY id")
+        assert found == {
+            "columns": ["id", "price", "note", "image"],
+            "rows": [[1, 9.5, "rope", "0x00ff"], [2, 4.0, None, None]],
+            "row_count": 2,
+            "truncated": False,
+        }
+
+    @pytest.mark.parametrize(
+        ("sql", "params"),
+        [
+            ("SELECT id FROM orders WHERE price > :least AND note = :note",
+             {"least": 5, "note": "rope"}),
+            ("SELECT id FROM orders WHERE price > ? AND note = ?", [5, "rope"]),
+            ("WITH x AS (SELECT id FROM orders) SELECT id FROM x LIMIT :n", {"n": 1}),
+        ],
+    )  # fmt: skip
+    async def test_parameters_are_values(self, shop: Any, sql: str, params: Any) -> None:
+        assert (await answer(shop, "execute_query", sql=sql, params=params))["rows"] == [[1]]
+        note = {"note": "x'; DELETE FROM orders; --"}
+        asked = "SELECT count(*) FROM orders WHERE note = :note"
+        assert (await answer(shop, "execute_query", sql=asked, params=note))["rows"] == [[0]]
+
+    async def test_a_limit_cuts_rows(self, shop: Any) -> None:
+        found = await answer(shop, "execute_query", sql="SELECT id FROM orders", limit=1)
+        assert (found["row_count"], found["truncated"]) == (1, True)
+
+    @pytest.mark.parametrize(
+        ("sql", "problem"),
+        [
+            ("DELETE FROM orders", "Query blocked: DELETE changes the database"),
+            ("PRAGMA user_version", "Query blocked: PRAGMA is not sent: write SELECT or WITH"),
+            ("EXPLAIN SELECT 1", "Query blocked: EXPLAIN is not sent"),
+            ("VALUES (1)", "Query blocked: VALUES is not sent"),
+            ("SELECT 1; SELECT 2", "Query blocked: it is more than one statement"),
+            ("SELECT missing FROM orders", "SQLite says: no such column: missing"),
+        ],
+    )
+    async def test_what_is_no_query_is_refused(self, shop: Any, sql: str, problem: str) -> None:
+        found = await answer(shop, "execute_query", sql=sql)
+        assert found["error"].startswith(problem)
+
+    @pytest.mark.parametrize("params", [{"a b": 1}, {"a": [1]}, {"a": {"b": 1}}])
+    async def test_other_parameters_are_refused(self, shop: Any, params: Any) -> None:
+        found = await answer(shop, "execute_query", sql="SELECT :a", params=params)
+        assert "parameter" in found["error"]
+
+    async def test_tables_are_sampled_by_their_entry_or_name(self, shop: Any) -> None:
+        first = [[1, 9.5, "rope", "0x00ff"]]
+        for table in ("table:orders", "main.orders", "orders"):
+            found = await answer(shop | INLINE, "sample_table_data", table=table, limit=1)
+            assert (found["rows"], found["truncated"]) == (first, True)
+        found = await answer(shop, "sample_table_data", table="orders", columns=["note", "id"])
+        assert found["columns"] == ["note", "id"]
+        odd = await answer(shop, "sample_table_data", table="we`ird; name")
+        assert odd["rows"] == [["9007199254740993"]]
+
+    @pytest.mark.parametrize(
+        ("given", "problem"),
+        [
+            ({"table": "nothing"}, "no such table: nothing"),
+            ({"table": "orders; DELETE FROM orders"}, "no such table"),
+            ({"table": "orders", "columns": ["id FROM orders --"]}, "no such column"),
+            ({"table": "metric:revenue"}, "metric:revenue is no table but a metric"),
+            ({"table": ""}, "is empty"),
+        ],
+    )
+    async def test_what_is_no_table_is_an_error(self, shop: Any, given: Any, problem: str) -> None:
+        found = await answer(shop | INLINE, "sample_table_data", **given)
+        assert problem in found["error"]
+
+    async def test_long_results_are_cut(self, shop: Any) -> None:
+        long = "SELECT replace(hex(zeroblob(30000)), '00', 'abcd') AS a, 1 AS b"
+        rows = f"WITH n(n) AS (VALUES (1), (2), (3)) SELECT q.* FROM n, ({long}) AS q"
+        found = await answer(shop, "execute_query", sql=rows)
+        assert found["truncated"]
+        assert len(json.dumps(found)) < 300_000
+
+    async def test_endless_queries_end(self, shop: Any) -> None:
+        url = shop["target_database_url"]
+        config = dataclasses.replace(sqlite_at(url, what="test"), timeout=1)
+        target = TargetDatabase(config, url=url, key="target_database_url")
+        endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+        found = await target.query(f"{endless} SELECT x FROM c", None, 10)
+        assert (found["row_count"], found["truncated"]) == (10, True)
+        with pytest.raises(ToolError, match="Stopped after 1 s: it took too long"):
+            await target.query(f"{endless} SELECT count(*) FROM c", None, 10)
+
+
+class TestWhatIsMissing:
+    @pytest.mark.parametrize(
+        ("tool", "arguments"),
+        [
+            ("search_catalog", {"query": "x"}),
+            ("get_catalog_entities", {"refs": ["x"]}),
+            ("list_schema_fields", {"tables": ["x"]}),
+            ("get_catalog_relations", {"refs": ["x"]}),
+            ("get_relation_paths_between", {"start": "x", "end": "y"}),
+        ],
+    )
+    async def test_a_tool_names_the_key_of_the_catalog(
+        self, shop: Any, tool: str, arguments: Any
+    ) -> None:
+        found = await answer(shop, tool, **arguments)
+        wanted = f"{tool} needs data_environment.catalog, which this runtime was not given"
+        assert found == {"error": wanted}
+        assert "error" not in await answer({"catalog": "empty"}, tool, **arguments)
+
+    @pytest.mark.parametrize(
+        ("tool", "arguments"),
+        [("sample_table_data", {"table": "x"}), ("execute_query", {"sql": "SELECT 1"})],
+    )
+    async def test_a_tool_names_the_key_of_the_database(self, tool: str, arguments: Any) -> None:
+        found = await answer(INLINE, tool, **arguments)
+        assert found["error"].startswith(f"{tool} needs data_environment.target_database,")
+
+    @pytest.mark.parametrize(
+        ("entry", "problem"),
+        [
+            ({"itemType": "table", "name": "a"}, r"entries\[1\]: id: Field required"),
+            ({"id": "b", "itemType": "tables", "name": "a"}, r"entries\[1\]: itemType: "),
+            ({"id": "b", "itemType": "table", "name": "a", "more": 1}, r"entries\[1\]: more: "),
+            ({"id": "a", "itemType": "table", "name": "a"}, "the id 'a' is there twice"),
+            (
+                {"id": "b", "itemType": "table", "name": "a", "metadata": {"a": float("nan")}},
+                "JSON cannot hold it",
+            ),
+        ],
+    )
+    def test_a_wrong_entry_is_an_error_that_says_which(self, entry: Any, problem: str) -> None:
+        entries = [{"id": "a", "itemType": "table", "name": "a"}, entry]
+        with pytest.raises(ConfigError, match=problem):
+            create_runtime(
+                team(), data_environment={"catalog": {"kind": "inline", "entries": entries}}
+            )
+
+
+class TestToolkits:
+    def test_the_toolkit_can_be_narrowed_and_its_names_are_reserved(self) -> None:
+        narrow = team({"id": "catalog", "config": {"tools": ["search_catalog"]}})
+        assert narrow.builtin_tools(narrow.agents[1]) == ("search_catalog",)
+        assert len(team().builtin_tools(team().agents[1])) == 7
+        with pytest.raises(ValueError, match="has no tool 'drop_table'"):
+            team({"id": "catalog", "config": {"tools": ["drop_table"]}})
+
+
+class TestFiles:
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        return tmp_path / "data" / "catalog.db"
+
+    def environment(self, file: Path, **changes: Any) -> dict[str, Any]:
+        catalog = {"kind": "sqlite", "url": f"sqlite:{file}", "ensureSchema": True}
+        return {"catalog": catalog, "workspaceId": "w", **changes}
+
+    def add(self, file: Path, name: str, *, tenant: str = "acme", workspace: str = "w") -> None:
+        with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute(
+                "INSERT INTO paddock_catalog (tenant, workspace, id, item_type, name, related)"
+                " VALUES (?, ?, ?, 'table', ?, '[\"x\"]')",
+                (tenant, workspace, name, name),
+            )
+
+    async def found(self, environment: Any, query: str = "table") -> list[str]:
+        return ids((await answer(environment, "search_catalog", query=query))["results"])
+
+    async def test_a_file_is_made_and_has_the_entries_of_each_tenant_and_workspace(
+        self, file: Path
+    ) -> None:
+        given = self.environment(file)
+        assert await self.found(given) == []
+        self.add(file, "table one")
+        self.add(file, "table two", tenant="evil")
+        self.add(file, "table three", workspace="other")
+        assert await self.found(given) == ["table one"]
+        assert os.stat(file).st_mode & 0o777 == 0o600
+
+    async def test_without_ensure_schema_it_has_to_be_there(self, file: Path) -> None:
+        given = self.environment(file)
+        given["catalog"]["ensureSchema"] = False
+        found = await answer(given, "search_catalog", query="x")
+        assert "there is no such file; make it once with ensure_schema" in found["error"]
+        assert os.listdir(file.parent.parent) == []
+
+    async def test_a_wrong_row_is_named(self, file: Path) -> None:
+        given = self.environment(file)
+        await self.found(given)
+        self.add(file, "table one")
+        with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute("UPDATE paddock_catalog SET tags = 'sales'")
+        found = await answer(given, "search_catalog", query="x")
+        assert "the entry 'table one': its tags, related and metadata are JSON" in found["error"]
+
+    @pytest.mark.parametrize("write_through", [False, True])
+    async def test_the_index_follows_the_entries_if_it_is_to(
+        self, file: Path, tmp_path: Path, write_through: bool
+    ) -> None:
+        search = {"index_path": str(tmp_path / "index"), "write_through": write_through}
+        environment = read_data_environment(
+            self.environment(file, catalog_search=search), tenant="acme"
+        )
+        catalog = open_data(environment, tenant="acme").needed_catalog("test")
+        assert await catalog.get(["one"]) == {}
+        self.add(file, "one")
+        assert [*await catalog.get(["one"])] == (["one"] if write_through else [])
+        again = open_data(environment, tenant="acme").needed_catalog("test")
+        assert [*await again.get(["one"])] == ["one"]
+
+    async def test_the_index_is_built_anew_if_it_is_to(self, tmp_path: Path) -> None:
+        where = tmp_path / "index"
+        search = {"index_path": str(where)}
+        given: dict[str, Any] = INLINE | {"catalog_search": search}
+        assert await self.found(given, "finance") == ["document:finance"]
+        with contextlib.closing(sqlite3.connect(where)) as connection, connection:
+            connection.execute("DELETE FROM catalog_words")
+        assert await self.found(given, "finance") == []
+        given["catalog_search"] = search | {"rebuild_on_start": True}
+        assert await self.found(given, "finance") == ["document:finance"]
+
+    async def test_an_index_is_shared_by_workspaces(self, tmp_path: Path) -> None:
+        search = {"catalog_search": {"index_path": str(tmp_path)}}  # a directory gets a file
+        other = [{"id": "o", "itemType": "metric", "name": "finance"}]
+        other_catalog = {"catalog": {"kind": "inline", "entries": other}, "workspace_id": "b"}
+        for _ in range(2):
+            assert await self.found(INLINE | search, "finance") == ["document:finance"]
+            assert await self.found(other_catalog | search, "finance") == ["o"]
+        assert (tmp_path / "catalog.db").exists()
