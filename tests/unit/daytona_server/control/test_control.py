@@ -62,6 +62,7 @@ async def test_a_sandbox_is_created_as_asked_and_runs_commands(
             network_allow_list="10.0.0.0/8",
         )
     )
+    await sandbox.refresh_data()  # an answer older than the event may have come after it
     assert (sandbox.name, sandbox.state) == ("one", "started")
     assert sandbox.labels == {"k": "v", "code-toolbox-language": "python"}
     assert (sandbox.env, sandbox.auto_stop_interval) == ({"A": "1"}, 0)
