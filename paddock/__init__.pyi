@@ -106,11 +106,21 @@ from .runtime.core.budget import (
 )
 from .runtime.core.cancellation import CancellationToken as CancellationToken
 from .runtime.agents.config import AgentConfig as AgentConfig
-from .runtime.service.dispatch import (
+from .runtime.fleet.dispatch import (
     TaskUpdate as TaskUpdate,
-    TaskResult as TaskResult,
     dispatch as dispatch,
 )
+from .runtime.fleet.drive import Retries as Retries
+from .runtime.fleet.faults import (
+    BatchGaveUp as BatchGaveUp,
+    TaskFailed as TaskFailed,
+)
+from .runtime.fleet.fleet import (
+    BatchReport as BatchReport,
+    Fleet as Fleet,
+    FleetProgress as FleetProgress,
+)
+from .runtime.fleet.results import TaskResult as TaskResult
 from .runtime.service.handle import AgentHandle as AgentHandle
 from .runtime.core.emitter import (
     Envelope as Envelope,

@@ -17,6 +17,7 @@ from paddock.cli.exec import exec_
 from paddock.cli.export import export
 from paddock.cli.image import image
 from paddock.cli.init import init
+from paddock.cli.map import map_
 from paddock.cli.mcp import mcp
 from paddock.cli.monitor import monitor
 from paddock.cli.run import run
@@ -81,6 +82,7 @@ app.command()(demo)
 app.command()(run)
 # What follows the program is for the program, with or without a `--` before it.
 app.command(name="exec", context_settings={"allow_interspersed_args": False})(exec_)
+app.command(name="map")(map_)
 app.add_typer(sessions, name="sessions")
 app.add_typer(approvals, name="approvals")
 app.command()(export)

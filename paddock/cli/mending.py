@@ -27,7 +27,7 @@ from paddock.cli.text import one_line
 from paddock.cli.trees import diff, snapshot
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
-from paddock.runtime.service.dispatch import dispatch
+from paddock.runtime.fleet.dispatch import dispatch
 from paddock.runtime.session.session import Session
 from paddock.runtime.session.store import SessionStore
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from paddock.runtime.conversation.results import RunResult
-    from paddock.runtime.service.dispatch import TaskResult
+    from paddock.runtime.fleet.results import TaskResult
     from paddock.sandbox import Sandbox
 
 __all__ = ["make_agent", "mend"]

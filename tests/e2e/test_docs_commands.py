@@ -52,6 +52,8 @@ FILES = {
         "You review {{ language }} for {{ team }}.\n"
     ),
     "team.yaml": "team: storage\nlanguage: C\n",
+    "solve.py": "import sys\n\nprint(2 * int(sys.argv[1]))\n",
+    "tasks.jsonl": '{"input": 1, "prompt": "Look."}\n{"input": 2, "prompt": "Look."}\n',
     "task.txt": "Which tests fail, and why?\n",
     "shop.py": "from paddock import mcp\n\nruntime = mcp.create_mcp_runtime(agent='clerk')\n",
     "src/one.txt": "one\n",

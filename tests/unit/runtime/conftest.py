@@ -73,8 +73,8 @@ class CountingBackend(Backend):
 
     name: ClassVar[str] = "counting"
 
-    live: list[Sandbox] = field(default_factory=list)
-    made: list[Sandbox] = field(default_factory=list)
+    live: list[Sandbox] = field(default_factory=list, repr=False)
+    made: list[Sandbox] = field(default_factory=list, repr=False)
     error: Exception | None = None
 
     async def _make(self, on_progress: ProgressCallback) -> Sandbox:

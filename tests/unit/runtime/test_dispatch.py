@@ -10,7 +10,7 @@ import pytest
 
 from paddock.errors import RunNotCompleted
 from paddock.runtime.core.cancellation import CancellationToken, CancelScope
-from paddock.runtime.service.dispatch import TaskUpdate, dispatch
+from paddock.runtime.fleet.dispatch import TaskUpdate, dispatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -1,0 +1,191 @@
+"""One attempt of a task: a fresh sandbox, the work, its artifacts, and their verification."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from paddock.errors import ConfigError
+from paddock.runtime.fleet.faults import TaskFailed, classify
+from paddock.runtime.fleet.work import Place
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from paddock.backends.base import Backend, Progress
+    from paddock.runtime.fleet.faults import Stage
+    from paddock.runtime.fleet.tasks import Task
+    from paddock.runtime.fleet.work import Work
+    from paddock.sandbox import Sandbox
+
+__all__ = ["RUN_LABEL", "AttemptRun", "Plan"]
+
+RUN_LABEL, TASK_LABEL, ATTEMPT_LABEL = "paddock.batch", "paddock.task", "paddock.attempt"
+
+ARTIFACTS = "artifacts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is done for each task of the batch `run_id`.
+
+    `timeout` is in seconds, for everything from the sandbox's creation on; with `verify`, the
+    share `verify_share` of it is kept for the verification.
+    """
+
+    run_id: str
+    backend: Backend
+    work: Work
+    verify: Work | None = None
+    artifacts: Sequence[str] = ()
+    timeout: float | None = None
+    verify_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not self.timeout > 0:
+            raise ConfigError(f"timeout={self.timeout!r}: give seconds above 0")
+        if not 0 < self.verify_share < 1:
+            raise ConfigError(f"verify_share={self.verify_share!r}: give a share between 0 and 1")
+        for path in self.artifacts:
+            named = PurePosixPath(path)
+            if named.is_absolute() or not named.parts or ".." in named.parts:
+                raise ConfigError(f"artifact {path!r}: give a path below the working directory")
+
+
+@dataclass(slots=True, kw_only=True)
+class AttemptRun:
+    """Attempt `number` of `task`, which writes its files into `folder`.
+
+    `on_made` is called with the sandbox when it is ready.
+    """
+
+    plan: Plan
+    task: Task
+    number: int
+    folder: Path
+    on_made: Callable[[Sandbox], Awaitable[None]]
+
+    stage: Stage = "create"
+    stages: dict[str, float] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
+    _since: float = field(default_factory=time.monotonic)
+    _lost: bool = False
+
+    async def run(self) -> Any:
+        """Do the work and have it verified; return what it returned. Raise `TaskFailed`.
+
+        All sandboxes are gone when this returns, raises or is cancelled.
+        """
+        try:
+            async with asyncio.timeout(self._left(for_verify=False)):
+                result = await self._work()
+            if self.plan.verify is not None:
+                async with asyncio.timeout(self._left(for_verify=True)):
+                    await self._verify(self.plan.verify)
+        except Exception as error:
+            raise self._failed(error) from error
+        finally:
+            self._enter("queue")
+        return result
+
+    async def _work(self) -> Any:
+        async with self._made("work") as sandbox:
+            self._enter("run")
+            result = await self.plan.work(sandbox, self.task, self._place(for_verify=False))
+            self._enter("collect")
+            for path in self.plan.artifacts:
+                await self._collect(sandbox, path)
+        return result
+
+    async def _verify(self, verify: Work) -> None:
+        """Verify the artifacts in a sandbox in which nothing of the task has run."""
+        folder = self.folder / "verify"
+        folder.mkdir()
+        artifacts = self.folder / ARTIFACTS
+        if await asyncio.to_thread(_hashes, artifacts) != self.hashes:
+            raise TaskFailed("task.failed", "an artifact changed after it was collected")
+        async with self._made("verify") as sandbox:
+            self._enter("verify")
+            if artifacts.exists():
+                await sandbox.fs.upload(artifacts, ".", ignore=())
+            place = replace(self._place(for_verify=True), folder=folder)
+            if await verify(sandbox, self.task, place) is False:
+                raise TaskFailed("task.failed", "it was not verified")
+
+    @contextlib.asynccontextmanager
+    async def _made(self, role: str) -> AsyncIterator[Sandbox]:
+        plan = self.plan
+        labels = {
+            **plan.backend.labels,
+            RUN_LABEL: plan.run_id,
+            TASK_LABEL: self.task.key,
+            ATTEMPT_LABEL: f"{self.number}" if role == "work" else f"{self.number} {role}",
+        }
+        recipe = replace(plan.backend, labels=labels)
+        self._enter("create")
+        async with recipe.sandbox(on_progress=self._follow) as sandbox:
+            await self.on_made(sandbox)
+            try:
+                yield sandbox
+            except BaseException:
+                self._lost = sandbox.lost and not sandbox.closed
+                raise
+
+    async def _collect(self, sandbox: Sandbox, path: str) -> None:
+        to = self.folder / ARTIFACTS / path
+        to.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            await sandbox.fs.download(path, to, links="skip")
+        except FileNotFoundError:
+            raise TaskFailed("task.failed", f"there is no artifact {path!r}") from None
+        self.hashes = await asyncio.to_thread(_hashes, self.folder / ARTIFACTS)
+
+    def _follow(self, progress: Progress) -> None:
+        if progress.step in ("upload", "setup") and self.stage == "create":
+            self._enter("setup")
+
+    def _enter(self, stage: Stage) -> None:
+        now = time.monotonic()
+        self.stages[self.stage] = self.stages.get(self.stage, 0.0) + now - self._since
+        self._since = now
+        if stage != "queue":  # the last stage stays known, to tell where it failed
+            self.stage = stage
+
+    def _place(self, *, for_verify: bool) -> Place:
+        return Place(folder=self.folder, seconds=self._left(for_verify=for_verify))
+
+    def _left(self, *, for_verify: bool) -> float | None:
+        plan = self.plan
+        if plan.timeout is None:
+            return None
+        kept = plan.timeout * plan.verify_share if plan.verify and not for_verify else 0.0
+        return max(0.0, self.began + plan.timeout - kept - time.monotonic())
+
+    def _failed(self, error: Exception) -> TaskFailed:
+        if isinstance(error, TimeoutError) and not str(error):
+            message = f"it took longer than {self.plan.timeout:g} s, in stage {self.stage!r}"
+            error = TimeoutError(message)
+        failed = classify(error, self.stage, lost=self._lost)
+        failed.message = self.plan.backend.redactor.text(failed.message)
+        return failed
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file below `folder`, by its path there."""
+    return {str(path.relative_to(folder)): _hash(path) for path in _files(folder)}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,320 @@
+"""The life of a batch: takes tasks, makes attempts, decides about failures, ends or gives up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from paddock._concurrency import finish
+from paddock._logs import get_logger
+from paddock.errors import ConfigError, PaddockError
+from paddock.runtime.fleet.admission import Admission
+from paddock.runtime.fleet.attempts import AttemptRun, Plan
+from paddock.runtime.fleet.faults import BatchGaveUp, TaskFailed, fingerprint, is_infrastructure
+from paddock.runtime.fleet.ledger import Attempt, Entry, LedgerError
+from paddock.runtime.fleet.results import TaskResult, status_of
+from paddock.runtime.fleet.sweeping import engine_answers, remove_labelled
+from paddock.runtime.fleet.task_queue import TaskQueue
+from paddock.runtime.fleet.work import as_json
+from paddock.runtime.fleet.workers import work_off
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from paddock.runtime.fleet.batch import Batch
+    from paddock.runtime.fleet.faults import Fault
+    from paddock.runtime.fleet.tasks import Task
+    from paddock.sandbox import Sandbox
+
+__all__ = ["Driver", "Retries"]
+
+STRIKES = 2
+"""Times that an engine may go down while a task runs, among others, before it runs alone."""
+
+_MAKING: frozenset[Fault] = frozenset({"infra.provision", "infra.lost"})
+_MODEL: frozenset[Fault] = frozenset({"infra.model"})
+_OWN: frozenset[Fault] = frozenset({"task.failed", "task.timeout", "task.oom"})
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """How often a task begins again after a failure, by whose fault it was."""
+
+    infrastructure: int = 3
+    model: int = 2
+    own: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.infrastructure, self.model, self.own) < 0:
+            raise ConfigError("retries: give 0 or more")
+
+    def of(self, fault: Fault) -> tuple[int, frozenset[Fault]]:
+        """Return the retries after `fault`, and the faults that they are for."""
+        if fault in _MAKING:
+            return self.infrastructure, _MAKING
+        if fault in _MODEL:
+            return self.model, _MODEL
+        return (self.own, _OWN) if fault in _OWN else (0, frozenset())
+
+
+@dataclass(slots=True, kw_only=True)
+class _Ended:
+    """How an attempt ended: with a `value`, or failed."""
+
+    run: AttemptRun
+    attempt: Attempt
+    value: Any = None
+    failed: TaskFailed | None = None
+    began: float = field(default_factory=time.time)
+
+
+class Driver:
+    """Works off the tasks of a batch; `show` gets each result when it is accepted."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        plan: Plan,
+        *,
+        limit: int,
+        retries: Retries,
+        patience: float,
+        show: Callable[[TaskResult[Any]], Awaitable[None]],
+    ) -> None:
+        self._batch = batch
+        self._plan = plan
+        self._limit = limit
+        self._retries = retries
+        self._show = show
+        self.admission = Admission(patience=patience)
+        self.queue = TaskQueue(self._pending, self.admission)
+        self._worked = False
+        self._strikes: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Work off all tasks. Raises `BatchGaveUp`, and the error of a recipe that cannot work.
+
+        No sandbox is left when this returns, raises or is cancelled, except what an engine that
+        cannot be reached keeps.
+        """
+        if self._batch.is_resumed:
+            await self._sweep()
+        try:
+            await work_off(self.queue.take, self._work, limit=self._limit)
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        finally:
+            await finish(self._sweep_quietly())
+
+    async def _sweep(self) -> None:
+        removed = await remove_labelled(self._plan.backend, self._plan.run_id)
+        if removed:
+            _log.info("removed %d sandboxes that were left behind", len(removed))
+
+    async def _sweep_quietly(self) -> None:
+        try:
+            await self._sweep()
+        except (PaddockError, OSError) as error:
+            _log.warning("sandboxes may be left, which --resume removes: %s", error)
+
+    async def _pending(self, after: int, count: int) -> list[tuple[int, Task]]:
+        return await self._batch.do(lambda ledger: ledger.pending(after, count))
+
+    async def _work(self, task: Task) -> None:
+        try:
+            await self._attempt(task)
+        except LedgerError as error:
+            raise BatchGaveUp(str(error)) from error
+        except OSError as error:
+            raise BatchGaveUp(f"cannot write the results: {error}") from error
+
+    async def _attempt(self, task: Task) -> None:
+        number = await self._batch.do(lambda ledger: ledger.begin(task.key))
+        folder = await self._batch.in_thread(lambda: self._batch.directory.draft(task.key, number))
+        run = AttemptRun(
+            plan=self._plan,
+            task=task,
+            number=number,
+            folder=folder,
+            on_made=lambda sandbox: self._made(task, number, sandbox),
+        )
+        ended = await self._run(run)
+        await self._decide(task, ended)
+
+    async def _made(self, task: Task, number: int, sandbox: Sandbox) -> None:
+        self._worked = True
+        await self._batch.do(lambda ledger: ledger.place(task.key, number, sandbox.id))
+        cause = self.admission.cause
+        if cause is not None and not cause.startswith("infra.model"):
+            self._resume_admission()
+
+    async def _run(self, run: AttemptRun) -> _Ended:
+        key, number = run.task.key, run.number
+        began = time.time()
+        failed: TaskFailed | None = None
+        value, text = None, "null"
+        try:
+            value = await run.run()
+            text = as_json(value)
+        except TaskFailed as error:
+            failed = error
+        except ConfigError as error:
+            failed = TaskFailed("config", str(error))
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is None or current.cancelling():
+                await finish(self._cancelled(run))
+                raise
+            failed = TaskFailed("cancelled", "it was cancelled from inside")
+        attempt = Attempt(
+            key=key,
+            number=number,
+            fault=None if failed is None else failed.fault,
+            message="" if failed is None else failed.message,
+            result=text,
+            details={"stages": run.stages, "artifacts": run.hashes},
+        )
+        return _Ended(run=run, attempt=attempt, value=value, failed=failed, began=began)
+
+    async def _cancelled(self, run: AttemptRun) -> None:
+        attempt = Attempt(key=run.task.key, number=run.number, message="the batch was stopped")
+        await self._batch.do(lambda ledger: ledger.give_back(attempt, state="cancelled"))
+        await self._batch.in_thread(lambda: shutil.rmtree(run.folder, ignore_errors=True))
+
+    # ------------------------------------------------------------------ decisions
+
+    async def _decide(self, task: Task, ended: _Ended) -> None:
+        failed = ended.failed
+        if failed is None or not is_infrastructure(failed.fault):
+            await self._decide_own(task, ended)
+        else:
+            await self._decide_infrastructure(task, ended, failed)
+
+    async def _decide_own(self, task: Task, ended: _Ended) -> None:
+        """The infrastructure worked, or the recipe cannot."""
+        failed = ended.failed
+        if failed is not None and failed.fault in ("config", "image") and not self._worked:
+            await self._give_back(ended, counted=False)
+            raise failed.__cause__ or failed
+        if failed is None or failed.fault not in ("config", "image"):
+            self._resume_admission()
+        self.admission.withdraw()
+        if failed is not None and await self._may_retry(task, failed.fault):
+            await self._give_back(ended, counted=True)
+            self.queue.put_back(task)
+            return
+        await self._accept(task, ended)
+
+    async def _decide_infrastructure(self, task: Task, ended: _Ended, failed: TaskFailed) -> None:
+        down = failed.fault == "infra.lost" and not await engine_answers(self._plan.backend)
+        if down:
+            self._strikes[task.key] = self._strikes.get(task.key, 0) + 1
+            if self.queue.is_alone(task.key):
+                ended.attempt = _as_poison(ended.attempt)
+                await self._accept(task, ended)
+                return
+        now = time.monotonic()
+        outage = self.admission.on_failed(
+            fingerprint(failed),
+            (task.key, ended.run.number),
+            now,
+            alone=failed.fault == "infra.provision",
+            down=down,
+        )
+        if outage:
+            if streak := self.admission.take_streak():
+                _log.warning("paused: %s", failed)
+                await self._batch.do(lambda ledger: ledger.uncount(streak))
+            await self._give_back(ended, counted=False)
+            if self.admission.hopeless(now):
+                raise BatchGaveUp(f"{failed} (for {now - self.admission.since:.0f} s)")
+        elif await self._may_retry(task, failed.fault):
+            await self._give_back(ended, counted=True)
+        else:
+            await self._accept(task, ended)
+            return
+        self.queue.put_back(task, quarantined=self._strikes.get(task.key, 0) >= STRIKES)
+
+    async def _may_retry(self, task: Task, fault: Fault) -> bool:
+        most, faults = self._retries.of(fault)
+        if not most:
+            return False
+        return await self._batch.do(lambda ledger: ledger.tries(task.key, faults)) < most
+
+    def _resume_admission(self) -> None:
+        if self.admission.on_good():
+            _log.warning("continues: the infrastructure works again")
+        self.queue.look_again()
+
+    # ----------------------------------------------------------------- the ledger
+
+    async def _give_back(self, ended: _Ended, *, counted: bool) -> None:
+        await self._publish(ended)
+        await self._batch.do(lambda ledger: ledger.give_back(ended.attempt, counted=counted))
+
+    async def _accept(self, task: Task, ended: _Ended) -> None:
+        await self._publish(ended)
+        accepted = await self._batch.do(lambda ledger: ledger.finish(ended.attempt))
+        self.queue.done(task)
+        if not accepted:
+            return
+        attempt, now = ended.attempt, time.time()
+        entry = Entry(task=task, attempt=attempt, began=ended.began, ended=now)
+        await self._batch.publish(entry)
+        await self._show(
+            TaskResult(
+                status=status_of(attempt.fault),
+                result=ended.value,
+                error=ended.failed,
+                key=task.key,
+                attempt=attempt.number,
+                fault=attempt.fault,
+                seconds=now - ended.began,
+                directory=self._folder(attempt),
+            )
+        )
+
+    async def _publish(self, ended: _Ended) -> None:
+        """Give the files of an attempt their place, before the ledger names them."""
+        attempt, draft = ended.attempt, ended.run.folder
+        told = {
+            "key": attempt.key,
+            "attempt": attempt.number,
+            "fault": attempt.fault,
+            "message": attempt.message,
+            "result": json.loads(attempt.result),
+            **attempt.details,
+        }
+
+        def publish() -> None:
+            (draft / "result.json").write_text(json.dumps(told, indent=2) + "\n")
+            self._batch.directory.publish(draft, attempt.key, attempt.number)
+
+        await finish(self._batch.in_thread(publish))
+
+    def _folder(self, attempt: Attempt) -> Path:
+        return self._batch.directory.folder(attempt.key, attempt.number)
+
+
+def _as_poison(attempt: Attempt) -> Attempt:
+    return Attempt(
+        key=attempt.key,
+        number=attempt.number,
+        fault="poison",
+        message=f"the engine goes down when it runs: {attempt.message}",
+        details=attempt.details,
+    )
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the first error of nested groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

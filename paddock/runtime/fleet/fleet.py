@@ -1,0 +1,241 @@
+"""Many sandboxes at once: `Fleet`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+from paddock._concurrency import AsyncResource, cancel
+from paddock.errors import ConfigError
+from paddock.runtime.core.reach import require_out_of_reach
+from paddock.runtime.fleet.attempts import Plan
+from paddock.runtime.fleet.batch import Batch, Opening
+from paddock.runtime.fleet.drive import Driver, Retries
+from paddock.runtime.fleet.frozen import freeze
+from paddock.runtime.fleet.reports import junit, summary
+from paddock.runtime.fleet.results import GAVE_UP, exit_code, restored
+from paddock.runtime.fleet.run_directory import RunDirectory
+from paddock.runtime.fleet.work import as_work
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+    from paddock.backends.base import Backend
+    from paddock.runtime.fleet.ledger import Entry
+    from paddock.runtime.fleet.results import TaskResult
+
+__all__ = ["BatchReport", "Fleet", "FleetProgress"]
+
+PATIENCE = 600.0
+"""Seconds that a batch waits for its infrastructure by default: an engine or a node restarts, and
+a service recovers, within some minutes."""
+
+
+class Fleet(AsyncResource):
+    """Runs one batch: a sandbox of `backend` for each task, at most `limit` at once::
+
+        async with Fleet(backend, out="runs/a", limit=64) as fleet:
+            async for result in fleet.map(solve, tasks):
+                print(result.key, result.status)
+
+    Everything is kept in the directory `out`, which has to be its user's alone and out of reach
+    of the sandboxes. Without it, nothing is left afterwards. A task runs at least once, and one
+    result of it is accepted; with `resume` a batch whose process ended continues, and what is
+    finished does not run again, except what `rerun` names. See `docs/fleet.md`.
+
+    - `timeout`: seconds for all that an attempt does, of which `verify_share` is kept for `verify`.
+    - `artifacts`: paths below the working directory that are copied out of each sandbox.
+    - `verify`: work as in `map`, in a fresh sandbox that has the artifacts and nothing else; a
+      task whose verification fails, or returns False, is failed.
+    - `retries`: how often a task begins again, by whose fault it failed.
+    - `give_up_after`: seconds after which an outage ends the batch, with `BatchGaveUp`.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        limit: int = 8,
+        timeout: float | None = None,
+        artifacts: Sequence[str] = (),
+        verify: object = None,
+        verify_share: float = 0.2,
+        retries: Retries | None = None,
+        give_up_after: float = PATIENCE,
+        resume: bool = False,
+        rerun: Sequence[str] = (),
+        rerun_changed: bool = False,
+        repeat: int = 1,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        if limit < 1:
+            raise ConfigError("limit has to be at least 1")
+        if isinstance(artifacts, str) or isinstance(rerun, str):
+            raise ConfigError("artifacts and rerun take a list, not one string")
+        if out is None and resume:
+            raise ConfigError("a batch is resumed in its directory; give out")
+        self._opening = Opening(
+            resume=resume, rerun=tuple(rerun), rerun_changed=rerun_changed, repeat=repeat
+        )
+        self._out = out
+        self._limit = limit
+        self._retries = Retries() if retries is None else retries
+        self._patience = give_up_after
+        self._extra = {} if extra is None else extra
+        self._settings: dict[str, Any] = {
+            "backend": backend,
+            "verify": None if verify is None else as_work(verify),
+            "artifacts": tuple(artifacts),
+            "timeout": timeout,
+            "verify_share": verify_share,
+        }
+        self._stack = contextlib.AsyncExitStack()
+        self._batch: Batch | None = None
+        self._driver: Driver | None = None
+        self._driving: asyncio.Task[None] | None = None
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What to know about how the batch was opened, such as what was lost."""
+        return () if self._batch is None else tuple(self._batch.notes)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a batch that has begun."""
+        return self._driver is not None and not self.closed
+
+    async def report(self, *, fail_under: float = 1.0, gave_up: str | None = None) -> BatchReport:
+        """Write summary.json and junit.xml, and return how the batch stands."""
+        batch = self._opened()
+        counts = await batch.do(lambda ledger: ledger.counts())
+        entries = await batch.finished()
+        states = await batch.do(lambda ledger: ledger.states())
+        code = GAVE_UP if gave_up is not None else exit_code(counts, fail_under=fail_under)
+        unfinished = [key for key, state, _ in states if state in ("pending", "running")]
+        name = batch.directory.path.name
+        files = {
+            "summary.json": summary(counts, code, gave_up),
+            "junit.xml": junit(name, entries, unfinished),
+        }
+        for each, text in files.items():
+            await batch.in_thread(functools.partial(batch.directory.write, each, text))
+        return BatchReport(exit_code=code, counts=counts, entries=entries)
+
+    def _opened(self) -> Batch:
+        if self._batch is None or not self.is_open:
+            raise ConfigError("the fleet has no batch that is open; call map")
+        return self._batch
+
+    async def progress(self) -> FleetProgress:
+        """Return how far the batch is."""
+        counts = await self._opened().do(lambda ledger: ledger.counts())
+        paused = None if self._driver is None else self._driver.admission.cause
+        return FleetProgress(counts=counts, paused=paused)
+
+    async def map(
+        self, work: object, tasks: Iterable[object] | None = None
+    ) -> AsyncIterator[TaskResult[Any]]:
+        """Do `work` for each of `tasks`, and yield each result when it is accepted.
+
+        `work` is a function ``async def solve(sandbox, task)``, an `Agent`, whose prompt is the
+        task, or a command, in which ``{input}`` stands for the task. `tasks` are any JSON values;
+        those that a batch to resume has need not be given again. What is finished already comes
+        first.
+
+        Raises `BatchGaveUp` when the infrastructure does not come back or nothing can be written
+        any more, and the error of a recipe that makes no sandbox at all. Leaving the loop early
+        cancels what runs; close the iterator (`aclose`) or the fleet to await that.
+        """
+        if self._batch is not None:
+            raise ConfigError("a fleet runs one batch; make another fleet")
+        batch = self._batch = Batch(RunDirectory(self._place()))
+        plan = Plan(run_id="", work=as_work(work), **self._settings)
+        _require_apart(batch, plan.backend)
+        await batch.open(self._opening, freeze(plan), tasks, self._extra)
+        self._stack.push_async_callback(batch.aclose)
+        for entry in await batch.finished():
+            yield restored(entry, batch.directory.folder(entry.task.key, entry.attempt.number))
+        async for result in self._drive(batch, dataclasses.replace(plan, run_id=batch.run_id)):
+            yield result
+
+    async def _drive(self, batch: Batch, plan: Plan) -> AsyncIterator[TaskResult[Any]]:
+        shown: asyncio.Queue[TaskResult[Any] | None] = asyncio.Queue(self._limit)
+        driver = self._driver = Driver(
+            batch,
+            plan,
+            limit=self._limit,
+            retries=self._retries,
+            patience=self._patience,
+            show=shown.put,
+        )
+
+        async def drive() -> None:
+            try:
+                await driver.run()
+            except asyncio.CancelledError:
+                while not shown.empty():  # the ledger has them
+                    shown.get_nowait()
+                shown.put_nowait(None)
+                raise
+            except Exception:
+                await shown.put(None)
+                raise
+            await shown.put(None)
+
+        driving = self._driving = asyncio.create_task(drive())
+        try:
+            while (result := await shown.get()) is not None:
+                yield result
+            await driving
+        finally:
+            await cancel(driving)
+
+    def _place(self) -> str | os.PathLike[str]:
+        if self._out is not None:
+            return self._out
+        folder = tempfile.TemporaryDirectory(prefix="paddock-fleet-", ignore_cleanup_errors=True)
+        self._stack.callback(folder.cleanup)
+        return folder.name
+
+    async def _close(self) -> None:
+        if self._driving is not None:
+            await cancel(self._driving)
+        await self._stack.aclose()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FleetProgress:
+    """How far a batch is. `counts` are tasks: pending, running, completed, and failed by fault.
+
+    While `paused`, it says why no task begins.
+    """
+
+    counts: Mapping[str, int]
+    paused: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BatchReport:
+    """How a batch ended: the exit code that CI reads, counts as in `FleetProgress`, and the
+    finished tasks."""
+
+    exit_code: int
+    counts: Mapping[str, int]
+    entries: Sequence[Entry]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Placed:
+    backend: Backend
+    given_working_dir: str | None
+
+
+def _require_apart(batch: Batch, backend: Backend) -> None:
+    placed = _Placed(backend=backend, given_working_dir=backend.working_dir)
+    require_out_of_reach(batch.directory.path, placed, what="the directory of the batch")

@@ -1,0 +1,366 @@
+"""The ledger of a batch: which tasks there are, which attempts were made, what was accepted.
+
+One process writes it, see `RunDirectory`. Each transition is one transaction with a name. An
+attempt's number is its fencing token: `finish` accepts a result only while the task is running
+and this attempt is its current one, so a task has at most one accepted result, whatever comes
+late. Everything here blocks; `Fleet` calls it in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from paddock._directory import PrivateDirectory
+from paddock.errors import SessionError
+from paddock.runtime.core.database import use_wal
+from paddock.runtime.fleet.filesystems import is_on_network
+from paddock.runtime.fleet.tasks import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from paddock.runtime.fleet.faults import Fault
+
+__all__ = ["Attempt", "Entry", "Ledger", "LedgerError"]
+
+T = TypeVar("T")
+
+APPLICATION = 0x50414446
+"""Marks the file as a ledger (`PRAGMA application_id`): the letters PADF."""
+
+VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE tasks (
+    position INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    body TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'pending',
+    attempt INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX tasks_by_state ON tasks (state, position);
+CREATE TABLE attempts (
+    key TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    began REAL NOT NULL,
+    ended REAL,
+    sandbox TEXT,
+    fault TEXT,
+    message TEXT,
+    result TEXT,
+    details TEXT,
+    counted INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (key, number)
+) WITHOUT ROWID;
+"""
+_FINISHED = """
+SELECT t.position, t.key, t.body, a.number, a.state, a.began, a.ended, a.fault, a.message,
+       a.result, a.details
+FROM tasks t JOIN attempts a ON a.key = t.key AND a.number = t.attempt
+WHERE t.state = 'done' ORDER BY t.position
+"""
+
+
+class LedgerError(SessionError):
+    """The ledger of a batch cannot be read or written; nothing more is accepted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """How attempt `number` of the task `key` ended. Without a `fault` it has a `result`, as JSON.
+
+    `details` are times of its stages and what it cost.
+    """
+
+    key: str
+    number: int
+    fault: Fault | None = None
+    message: str = ""
+    result: str = "null"
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A finished task, and its accepted attempt; `began` and `ended` are seconds since 1970."""
+
+    task: Task
+    attempt: Attempt
+    began: float
+    ended: float
+
+
+class Ledger:
+    """The database file of one batch, opened by the one process that writes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.journal = "DELETE" if is_on_network(path.parent) else "WAL"
+        self._connection = self._open()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # ---------------------------------------------------------------- transitions
+
+    def add(self, tasks: Iterable[Task]) -> int:
+        """Add the tasks, all or none; return how many."""
+        rows = ((task.key, task.body) for task in tasks)
+        query = "INSERT INTO tasks (key, body) VALUES (?, ?)"
+        return self.write("tasks added", lambda db: db.executemany(query, rows).rowcount)
+
+    def begin(self, key: str) -> int:
+        """Begin an attempt of a pending task and return its number.
+
+        It is written before a sandbox is made, so that what carries the number as a label is
+        found whatever happens next.
+        """
+
+        def work(db: sqlite3.Connection) -> int:
+            query = """
+            UPDATE tasks SET state = 'running', attempt = attempt + 1
+            WHERE key = ? AND state = 'pending' RETURNING attempt
+            """
+            found = db.execute(query, (key,)).fetchone()
+            if found is None:
+                raise LedgerError(f"task {key!r} is not pending in {self.path}")
+            number = int(found[0])
+            db.execute(
+                "INSERT INTO attempts (key, number, state, began) VALUES (?, ?, 'begun', ?)",
+                (key, number, time.time()),
+            )
+            return number
+
+        return self.write("attempt begun", work, durable=False)
+
+    def place(self, key: str, number: int, sandbox: str) -> None:
+        """Note the sandbox of an attempt."""
+        query = "UPDATE attempts SET state = 'running', sandbox = ? WHERE key = ? AND number = ?"
+        self.write(
+            "attempt placed", lambda db: db.execute(query, (sandbox, key, number)), durable=False
+        )
+
+    def finish(self, attempt: Attempt) -> bool:
+        """Accept what came of an attempt as what came of its task, for good.
+
+        Return False, and keep it as superseded, unless the task is running and this is its
+        current attempt.
+        """
+
+        def work(db: sqlite3.Connection) -> bool:
+            query = """
+            UPDATE tasks SET state = 'done' WHERE key = ? AND attempt = ? AND state = 'running'
+            """
+            accepted = db.execute(query, (attempt.key, attempt.number)).rowcount == 1
+            self._end(db, attempt, "accepted" if accepted else "superseded", counted=accepted)
+            return accepted
+
+        return self.write("attempt accepted", work)
+
+    def give_back(self, attempt: Attempt, *, state: str = "failed", counted: bool = False) -> None:
+        """End an attempt that decides nothing: its task is pending again.
+
+        One that is `counted` is one of the tries that the task has for its fault.
+        """
+
+        def work(db: sqlite3.Connection) -> None:
+            query = """
+            UPDATE tasks SET state = 'pending' WHERE key = ? AND attempt = ? AND state = 'running'
+            """
+            db.execute(query, (attempt.key, attempt.number))
+            self._end(db, attempt, state, counted=counted)
+
+        self.write("attempt given back", work, durable=False)
+
+    def uncount(self, attempts: Iterable[tuple[str, int]]) -> None:
+        """Let attempts use no try: what failed was not theirs."""
+        query = "UPDATE attempts SET counted = 0 WHERE key = ? AND number = ?"
+        rows = list(attempts)
+        self.write("attempts uncounted", lambda db: db.executemany(query, rows), durable=False)
+
+    def lose_running(self) -> int:
+        """Take what runs for lost, as its owner is gone; return how many attempts that were."""
+
+        def work(db: sqlite3.Connection) -> int:
+            db.execute(
+                "UPDATE attempts SET state = 'lost', ended = ? WHERE state IN ('begun', 'running')",
+                (time.time(),),
+            )
+            query = "UPDATE tasks SET state = 'pending' WHERE state = 'running'"
+            return db.execute(query).rowcount
+
+        return self.write("attempts lost", work)
+
+    def reopen(self, keys: Iterable[str]) -> int:
+        """Let finished tasks be pending again, with all their tries; return how many.
+
+        What was accepted of them is superseded.
+        """
+        rows = [(key,) for key in keys]
+
+        def work(db: sqlite3.Connection) -> int:
+            done = "SELECT 1 FROM tasks WHERE key = ? AND state = 'done'"
+            known = [row for row in rows if db.execute(done, row).fetchone()]
+            db.executemany("UPDATE tasks SET state = 'pending' WHERE key = ?", known)
+            db.executemany(
+                "UPDATE attempts SET counted = 0, "
+                "state = iif(state = 'accepted', 'superseded', state) WHERE key = ?",
+                known,
+            )
+            return len(known)
+
+        return self.write("tasks reopened", work)
+
+    def change(self, tasks: Iterable[Task]) -> tuple[int, int]:
+        """Make these the tasks of the batch; return how many are new or changed, and removed.
+
+        Those that have not changed keep what came of them.
+        """
+        given = list(tasks)
+
+        def work(db: sqlite3.Connection) -> tuple[int, int]:
+            known = dict(db.execute("SELECT key, body FROM tasks").fetchall())
+            changed = [task for task in given if known.get(task.key) != task.body]
+            gone = [(key,) for key in known.keys() - {task.key for task in given}]
+            db.executemany("DELETE FROM tasks WHERE key = ?", gone)
+            db.executemany(
+                "INSERT INTO tasks (key, body, attempt) VALUES (?, ?, "
+                "(SELECT coalesce(max(number), 0) FROM attempts WHERE key = ?)) "
+                "ON CONFLICT (key) DO UPDATE SET body = excluded.body, state = 'pending'",
+                [(task.key, task.body, task.key) for task in changed],
+            )
+            db.executemany(
+                "UPDATE attempts SET counted = 0, state = 'superseded' WHERE key = ?",
+                [*gone, *((task.key,) for task in changed)],
+            )
+            return len(changed), len(gone)
+
+        return self.write("tasks changed", work)
+
+    # --------------------------------------------------------------------- reading
+
+    def pending(self, after: int, count: int) -> list[tuple[int, Task]]:
+        """Return up to `count` pending tasks that stand after a position, with theirs."""
+        query = """
+        SELECT position, key, body FROM tasks WHERE state = 'pending' AND position > ?
+        ORDER BY position LIMIT ?
+        """
+        found = self._read(query, (after, count))
+        return [(position, Task(key=key, body=body)) for position, key, body in found]
+
+    def tries(self, key: str, faults: Collection[Fault]) -> int:
+        """Count the tries that a task has used for one of `faults`."""
+        query = "SELECT fault FROM attempts WHERE key = ? AND counted AND state = 'failed'"
+        return sum(fault in faults for (fault,) in self._read(query, (key,)))
+
+    def counts(self) -> dict[str, int]:
+        """Count the tasks: pending, running, completed, and the others by their fault."""
+        query = """
+        SELECT iif(t.state = 'done', coalesce(a.fault, 'completed'), t.state), count(*)
+        FROM tasks t LEFT JOIN attempts a ON a.key = t.key AND a.number = t.attempt GROUP BY 1
+        """
+        return dict(self._read(query))
+
+    def states(self) -> list[tuple[str, str, int]]:
+        """Return key, state and number of attempts of each task; done ones have their fault."""
+        query = """
+        SELECT t.key, iif(t.state = 'done', coalesce(a.fault, 'completed'), t.state), t.attempt
+        FROM tasks t LEFT JOIN attempts a ON a.key = t.key AND a.number = t.attempt
+        ORDER BY t.position
+        """
+        return self._read(query)
+
+    def finished(self) -> Iterator[Entry]:
+        """Return the finished tasks with what was accepted of them, in their order."""
+        with self._reported(), contextlib.closing(self._connection.execute(_FINISHED)) as rows:
+            for row in rows:
+                yield _entry(row)
+
+    # -------------------------------------------------------------------- internal
+
+    def write(
+        self, transition: str, work: Callable[[sqlite3.Connection], T], *, durable: bool = True
+    ) -> T:
+        """Do `work` in one transaction called `transition`.
+
+        One that is `durable` is on the disk when this returns, even if the power fails; the others
+        survive the end of this process.
+        """
+        with self._reported(), self._transaction(durable):
+            return work(self._connection)
+
+    @contextlib.contextmanager
+    def _transaction(self, durable: bool) -> Iterator[None]:
+        db = self._connection
+        db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        db.execute("BEGIN IMMEDIATE")
+        with db:
+            yield
+
+    def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        with self._reported():
+            return self._connection.execute(query, values).fetchall()
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            raise LedgerError(f"cannot use the ledger {self.path}: {error}") from error
+
+    def _end(self, db: sqlite3.Connection, attempt: Attempt, state: str, *, counted: bool) -> None:
+        query = """
+        UPDATE attempts SET state = ?, ended = ?, fault = ?, message = ?, result = ?, details = ?,
+               counted = ? WHERE key = ? AND number = ? AND state IN ('begun', 'running', 'lost')
+        """
+        details = json.dumps(dict(attempt.details))
+        ended = (state, time.time(), attempt.fault, attempt.message, attempt.result, details)
+        db.execute(query, (*ended, counted, attempt.key, attempt.number))
+
+    def _open(self) -> sqlite3.Connection:
+        with self._reported():
+            files = PrivateDirectory(self.path.parent)
+            files.make()
+            files.prepare_database(self.path.name)
+            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if (application, version) == (APPLICATION, VERSION):
+            return
+        if tables or application:
+            raise LedgerError(f"cannot use the ledger {self.path}: another program made it")
+        if self.journal == "WAL":
+            use_wal(connection)
+        connection.executescript(
+            f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION}; "
+            f"PRAGMA user_version = {VERSION}; COMMIT"
+        )
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    _, key, body, number, _, began, ended, fault, message, result, details = row
+    attempt = Attempt(
+        key=key,
+        number=number,
+        fault=cast("Fault | None", fault),
+        message=message or "",
+        result=result or "null",
+        details=json.loads(details or "{}"),
+    )
+    return Entry(task=Task(key=key, body=body), attempt=attempt, began=began, ended=ended or began)
