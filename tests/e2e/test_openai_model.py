@@ -49,22 +49,6 @@ async def test_what_is_set_is_sent_and_flex_waits_longer() -> None:
     assert server.requests[0].headers["x-stainless-read-timeout"] == "900.0"
 
 
-async def test_the_variables_of_openais_own_package_make_the_headers(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
-    monkeypatch.setenv("OPENAI_PROJECT_ID", "")
-    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "x-team: a:b \nno header\nUSER-AGENT: mine")
-    async with OPENAI.served([HELLO]) as (model, server):
-        await collect(model)
-    headers = server.requests[0].headers
-    assert headers["authorization"] == f"Bearer {server.api_key}"
-    assert headers["openai-organization"] == "org-1"
-    assert "openai-project" not in headers
-    assert headers["x-team"] == "a:b"
-    assert headers["user-agent"] == "mine"
-
-
 async def test_the_cost_comes_from_the_price_list() -> None:
     turn = {"text": "Hi.", "usage": {"input_tokens": 1_000_000, "output_tokens": 0}}
     request = ModelRequest(model="gpt-5-mini", messages=REQUEST.messages)

@@ -1,7 +1,7 @@
 """What the clients of all services have in common: connections, attempts, retries, time.
 
-The client of a service makes one attempt at a time. When to try again is decided here, so that
-it can be told and cancelled.
+A provider's package gives authentication and connections; it makes one attempt at a time.
+When to try again is decided here, so that it can be told and cancelled.
 """
 
 from __future__ import annotations
@@ -84,9 +84,8 @@ _CONNECTION_HELP = "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY and SSL_C
 
 @dataclass(eq=False)
 class Connection:
-    """What requests are sent by, and what was learnt about the service behind it.
+    """A provider's client, which sends by `http`, and what was learnt about the service behind it.
 
-    `client` is that of the provider's package, where that is used, and sends by `http`.
     `refused` has the fields of requests that a model refused, `quirks` what it wants of
     histories. `posts` has what requests have in common but for their bodies.
     """
@@ -99,7 +98,7 @@ class Connection:
     quirks: dict[str, set[str]] = field(default_factory=dict)
 
     async def aclose(self) -> None:
-        await self.http.aclose()
+        await self.client.close()
         await asyncio.sleep(0)  # asyncio closes the sockets in the next round of the loop
 
 
@@ -158,10 +157,9 @@ class ServiceModel(ABC):
         """See `ModelClient.aclose`."""
         await self._connection.aclose()
 
+    @abstractmethod
     def _make_client(self, http: httpx2.AsyncClient) -> Any:
-        """Return a client of the provider's package that sends by `http` and never retries; None
-        where requests need none."""
-        return None
+        """Return a client of `sdk` that sends by `http` and never retries."""
 
     @abstractmethod
     async def _post(

@@ -1,18 +1,18 @@
 """Models behind OpenAI's chat completions protocol, whoever serves it, or its Responses API.
 
-The `openai` package is not used: to import it takes 27 MiB and half a second, for five headers. The
-stream is read as bytes by `_reply` and put together in `_answer`, or `_response_answer`; `_items`
-translates the conversation for the Responses API.
+Authentication and connections are those of the `openai` package. The stream is read as bytes
+by `_reply` and put together in `_answer`, or `_response_answer`; `_items` translates the
+conversation for the Responses API.
 """
 
 from __future__ import annotations
 
 import re
 import urllib.parse
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import httpx2
+import openai  # noqa: TID253 - this is the module that needs it, and is imported when needed
 
 from paddock.errors import ConfigError
 from paddock.runtime.models import WIRES
@@ -46,12 +46,6 @@ MAX_POSTS = 64
 """Different headers of requests that are kept ready: an agent's are the same each time."""
 
 _OWN_HOST = "api.openai.com"
-_OWN_ADDRESS = f"https://{_OWN_HOST}/v1"
-_SET_BY = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
-"""Headers for a part of an account, by the variables of OpenAI's own package."""
-_CUSTOM = "OPENAI_CUSTOM_HEADERS"
-"""A variable of OpenAI's own package, for gateways: lines of ``name: value``."""
-
 _THINKS = re.compile(r"(o\d|gpt-[5-9]|codex)(?!.*-chat)")
 """OpenAI's models that think: those of its page "Reasoning models". The ``-chat`` ones do not."""
 
@@ -112,10 +106,20 @@ class OpenAIModel(ServiceModel):
             service="openai",
             base_url=base_url,
             api_key=api_key,
-            environment=connection_settings(*_SET_BY, _CUSTOM),
+            environment=connection_settings("OPENAI_ORG", "OPENAI_PROJECT"),
         )
         super().__init__(
             endpoint, timeout=timeout, idle_timeout=idle_timeout, max_retries=max_retries
+        )
+
+    def _make_client(self, http: httpx2.AsyncClient) -> openai.AsyncOpenAI:
+        base_url, query = _address(self.endpoint)
+        return openai.AsyncOpenAI(
+            base_url=base_url,
+            api_key=self.endpoint.api_key or "none",  # the client insists on one
+            default_query=query,
+            max_retries=0,
+            http_client=http,
         )
 
     async def _post(
@@ -136,11 +140,18 @@ class OpenAIModel(ServiceModel):
         return await post.send(body, limits)
 
     def _new_post(self, connection: Connection, path: str, extra: Mapping[str, str]) -> Post:
-        parts = urllib.parse.urlsplit(self.endpoint.base_url or _OWN_ADDRESS)
-        whole = parts._replace(path=parts.path.rstrip("/") + path, fragment="")
-        headers = _headers(self.endpoint)
-        headers.update(extra)
-        return Post(connection.http, httpx2.URL(whole.geturl()), headers)
+        """Return what the package would send, which takes it longer than all the rest."""
+        client: openai.AsyncOpenAI = connection.client
+        azure = _azure_headers(self.endpoint)
+        headers = httpx2.Headers()
+        given = {**client.auth_headers, **client.default_headers, **azure, **extra}
+        for name, value in given.items():
+            if isinstance(value, str):
+                headers[name] = value
+            else:
+                headers.pop(name, None)
+        url = client.base_url.join(path.removeprefix("/"))
+        return Post(connection.http, url.copy_merge_params(_address(self.endpoint)[1]), headers)
 
     def _first_timeout(self, request: ModelRequest) -> float:
         timeout = super()._first_timeout(request)
@@ -254,31 +265,19 @@ def _message(message: Message, service: str) -> Message:
     return restored(plain, kept.get("message"))
 
 
-def _headers(endpoint: Endpoint) -> httpx2.Headers:
-    """What each request of an account begins with."""
-    environment = dict(endpoint.environment)
-    headers = httpx2.Headers(
-        {
-            "Accept": "application/json",
-            "Content-Type": "application/json",
-            "User-Agent": f"paddock/{version('paddock')}",
-        }
-    )
-    if endpoint.api_key and _is_azure(endpoint):
-        headers["api-key"] = endpoint.api_key
-    else:
-        headers["Authorization"] = f"Bearer {endpoint.api_key or 'none'}"
-    for name, header in _SET_BY.items():
-        if value := environment.get(name):
-            headers[header] = value
-    for line in environment.get(_CUSTOM, "").splitlines():
-        name, colon, value = line.partition(":")
-        if colon:
-            headers[name.strip()] = value.strip()
-    return headers
+def _address(endpoint: Endpoint) -> tuple[str | None, dict[str, str]]:
+    """The address without its query, and the query."""
+    if endpoint.base_url is None:
+        return None, {}
+    parts = urllib.parse.urlsplit(endpoint.base_url)
+    bare = urllib.parse.urlunsplit(parts._replace(query="", fragment=""))
+    return bare, dict(urllib.parse.parse_qsl(parts.query))
 
 
-def _is_azure(endpoint: Endpoint) -> bool:
-    """Whether the service wants the key in a header of its own."""
+def _azure_headers(endpoint: Endpoint) -> dict[str, Any]:
+    """What Azure wants in place of the usual header with the key."""
     parts = urllib.parse.urlsplit(endpoint.base_url or "")
-    return "api-version=" in parts.query or (parts.hostname or "").endswith(_AZURE)
+    is_azure = "api-version=" in parts.query or (parts.hostname or "").endswith(_AZURE)
+    if not is_azure or not endpoint.api_key:
+        return {}
+    return {"api-key": endpoint.api_key, "Authorization": openai.Omit()}
