@@ -60,6 +60,11 @@ INSERT INTO words (words) VALUES ('optimize')
 INSERT INTO words (words, rank) VALUES ('pgsz', 64)
 UPDATE words_data SET block = x'00'
 UPDATE sqlite_master SET sql = ''
+DELETE FROM sqlite_master
+SELECT optimize(older) FROM older
+INSERT INTO older (older) VALUES ('optimize')
+UPDATE pragma_user_version SET user_version = 7
+UPDATE json_each SET value = 1
 UPDATE sqlite_dbpage SET data = x'00' WHERE pgno = 1
 ATTACH 'FOLDER/other.db' AS other
 ATTACH ':memory:' AS other
@@ -192,6 +197,9 @@ class File:
                 INSERT INTO counted DEFAULT VALUES;
                 CREATE VIRTUAL TABLE words USING fts5 (x);
                 INSERT INTO words VALUES ('hello');
+                CREATE VIRTUAL TABLE older USING fts4 (x);
+                INSERT INTO older VALUES ('hello');
+                INSERT INTO older VALUES ('world');
                 CREATE VIEW watched AS SELECT * FROM items;
                 CREATE TRIGGER watching INSTEAD OF UPDATE ON watched
                     BEGIN DELETE FROM items; END;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 import tracemalloc
@@ -192,6 +193,24 @@ async def test_tables_are_listed_and_described(file: Path) -> None:
     )
 
 
+@pytest.mark.rows("S-49")
+@pytest.mark.parametrize(
+    ("sql", "shown"),
+    [
+        ("SELECT value AS v FROM json_each('[\"rope\"]')", "rope"),
+        ("SELECT x FROM words WHERE words MATCH 'bell'", "a bell"),
+        ("SELECT highlight(words, 0, '<', '>') AS h FROM words WHERE words MATCH 'bell'", "<bell>"),
+        ("SELECT user_version AS v FROM pragma_user_version", "| 0 |"),
+    ],
+)
+async def test_virtual_tables_are_read(file: Path, sql: str, shown: str) -> None:
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        connection.executescript(
+            "CREATE VIRTUAL TABLE words USING fts5 (x); INSERT INTO words VALUES ('a bell');"
+        )
+    assert shown in (await _query(_registry(file), sql)).content
+
+
 WRITES = [
     "INSERT INTO people (name) VALUES ('x')",
     "DELETE FROM people",
@@ -206,6 +225,8 @@ WRITES = [
     "REINDEX",
     "SELECT load_extension('x')",
     "SELECT 'a' REGEXP '(a+)+$'",
+    "SELECT writefile('x', 'y')",
+    "SELECT readfile('/etc/passwd')",
     "SELECT fts3_tokenizer('simple')",
     "BEGIN IMMEDIATE",
 ]

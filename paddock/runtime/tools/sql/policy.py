@@ -31,10 +31,7 @@ NAMES: Final[Mapping[Kind, str]] = {
 """As people write them."""
 
 _FUNCTIONS: Final[dict[Kind, frozenset[str]]] = {
-    "sqlite": frozenset({
-        "edit", "fts3_tokenizer", "load_extension", "lsmode", "readfile", "regexp", "sqlite_log",
-        "writefile",
-    }),
+    "sqlite": frozenset({"fts3_tokenizer", "load_extension", "sqlite_log"}),
     "postgres": frozenset({
         "connectby", "crosstab", "crosstab2", "crosstab3", "crosstab4", "crosstabn",
         "database_to_xml", "database_to_xml_and_xmlschema", "schema_to_xml",
@@ -52,8 +49,7 @@ _FUNCTIONS: Final[dict[Kind, frozenset[str]]] = {
         "xdburitype",
     }),
 }  # fmt: skip
-"""SQLite's `regexp` would be Python's, which one bad pattern holds up for hours, the whole
-process with it. Those of PostgreSQL run SQL or read whole schemas, and are not said there to be
+"""Those of PostgreSQL run SQL or read whole schemas, and are not said there to be
 volatile (`effects` asks the server for the others). Those of MySQL are its own, and those of the
 plugins that come with it or MariaDB. `extractvalue` and the URI types of Oracle fetch what a
 document names; EXTERNAL reads a file as a table."""
@@ -83,6 +79,7 @@ _POSTGRES_VIEWS: Final = frozenset(
 READING_PRAGMAS: Final[dict[str, bool]] = {
     "collation_list": False,
     "compile_options": False,
+    "data_version": False,
     "database_list": False,
     "encoding": False,
     "foreign_key_check": True,

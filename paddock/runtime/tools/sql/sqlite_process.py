@@ -135,7 +135,7 @@ class SqliteConnection:
             self.ask("rollback")
 
     def create_function(self, *_: object, **__: object) -> None:
-        """Take SQLAlchemy's `regexp`, which no statement may call."""
+        """Ignore the `regexp` of SQLAlchemy: one bad pattern holds it up for hours."""
 
     def close(self) -> None:
         """End the process, whatever it does."""
