@@ -134,7 +134,8 @@ def read_config(
     Raises as `AgentConfig.from_file` and `require_trust`, and `ConfigError` for what would be
     found out later, when nobody knows the file any more.
     """
-    from paddock.runtime.agents.config import AgentConfig, read_file
+    from paddock.runtime.agents.config import AgentConfig
+    from paddock.runtime.agents.config_file import read_file
     from paddock.runtime.core.response_format import answer_format
     from paddock.runtime.models import PROVIDERS
     from paddock.runtime.tools.sql.config import parse_databases

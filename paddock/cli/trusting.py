@@ -144,7 +144,8 @@ def trust_file(path: Path, store: TrustStore) -> list[Wish]:
     if path.suffix == ".toml":
         store.remember(path, _file_digest(path))
         return []
-    from paddock.runtime.agents.config import AgentConfig, read_file
+    from paddock.runtime.agents.config import AgentConfig
+    from paddock.runtime.agents.config_file import read_file
 
     data = read_file(path)
     config = AgentConfig.from_yaml(data, source=str(path))
