@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import ModelError
-from paddock.runtime.core.model import TextDelta, Usage, UsageSoFar
+from paddock.runtime.core.model import ReasoningDelta, TextDelta, Usage, UsageSoFar
 from paddock.testing.model_server import (
     Body,
     Cut,
@@ -179,8 +179,9 @@ async def _text_before_the_error(model: Model, said: str) -> str:
             if isinstance(event, UsageSoFar):
                 assert event.usage.input_tokens
                 continue
-            assert isinstance(event, TextDelta)
-            text += event.text
+            if not isinstance(event, ReasoningDelta):
+                assert isinstance(event, TextDelta)
+                text += event.text
     return text
 
 

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 from paddock._concurrency import finish
 from paddock._logs import redact_logs
 from paddock.redaction import Redactor, Secrets
-from paddock.runtime.core.model import ModelResponse, ModelRetry, TextDelta, UsageSoFar
+from paddock.runtime.core.model import (
+    ModelResponse,
+    ModelRetry,
+    ReasoningDelta,
+    TextDelta,
+    UsageSoFar,
+)
 from paddock.runtime.core.redacted import redacted_arguments, redacted_message
 
 if TYPE_CHECKING:
@@ -108,11 +114,16 @@ class RedactingModelClient:
         """See `ModelClient.stream`. A piece of text may come with the next one."""
         messages = [redacted_message(message, self._redactor) for message in request.messages]
         events = self._client.stream(dataclasses.replace(request, messages=messages))
-        pieces = self._redactor.text_stream()
+        pieces, thoughts = self._redactor.text_stream(), self._redactor.text_stream()
         try:
             async for event in events:
                 if isinstance(event, ModelRetry | UsageSoFar):
                     yield event  # the emitter redacts events
+                    continue
+                thinks = isinstance(event, ReasoningDelta)
+                if text := thoughts.feed(event.text) if thinks else thoughts.close():
+                    yield ReasoningDelta(text=text)
+                if thinks:
                     continue
                 more = isinstance(event, TextDelta)
                 if text := pieces.feed(event.text) if more else pieces.close():

@@ -25,6 +25,7 @@ from paddock.runtime.core.events import (
     ModelStarted,
     ProvisionFinished,
     ProvisionStarted,
+    ReasoningAdded,
     RulesChanged,
     RunCancelled,
     RunFailed,
@@ -134,7 +135,7 @@ def records(event: Event) -> tuple[Record, ...]:
             return _run_finished(event)
         case ApprovalRequested(note=None):
             return ()
-        case TextAdded() | ToolProgress() | CompactionStarted() | TurnFinished():
+        case ReasoningAdded() | TextAdded() | ToolProgress() | CompactionStarted() | TurnFinished():
             return ()
         case ProvisionStarted() | ProvisionFinished() | CommandFinished():
             return ()

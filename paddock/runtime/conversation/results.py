@@ -25,6 +25,7 @@ from paddock.runtime.core.events import (
     ModelStarted,
     ProvisionFinished,
     ProvisionStarted,
+    ReasoningAdded,
     RulesChanged,
     RunCancelled,
     RunFailed,
@@ -212,9 +213,9 @@ def agent_event(event: Event) -> AgentEvent | None:  # noqa: C901 - one case for
             return AgentEvent("error", content=event.message)
         case RunCancelled():
             return AgentEvent("cancelled", content=event.message)
-        case (
-            ToolProgress() | MessageAdded() | ModelStarted() | ApprovalResolved() | TraceRepaired()
-        ):
+        case ReasoningAdded() | ToolProgress() | MessageAdded() | ModelStarted():
+            return None
+        case ApprovalResolved() | TraceRepaired():
             return None
         case RunStarted() | RulesChanged() | RunFinished() | ChildModelFinished():
             return None

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, assert_never
 
 from paddock._concurrency import finish
 from paddock.errors import ContextOverflow, ModelError
-from paddock.runtime.core.events import ModelFinished, ModelStarted
-from paddock.runtime.core.model import ModelResponse, ModelRetry, TextDelta, Usage, UsageSoFar
+from paddock.runtime.core.events import ModelFinished, ModelStarted, ReasoningAdded
+from paddock.runtime.core.model import (
+    ModelResponse,
+    ModelRetry,
+    ReasoningDelta,
+    TextDelta,
+    Usage,
+    UsageSoFar,
+)
 from paddock.runtime.core.overflow import is_overflow
 from paddock.runtime.core.size import CHARS_PER_TOKEN, estimate_request
+from paddock.runtime.core.text import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -102,10 +110,11 @@ def _priced(response: ModelResponse, request: ModelRequest) -> ModelResponse:
 
 @dataclass
 class _Answer:
-    """An answer as it comes. `take` gets its text, and `report` each retry."""
+    """An answer as it comes. `take` gets its text, and `report` each retry and what the model
+    thinks."""
 
     take: TakeText
-    report: Callable[[ModelRetry], Awaitable[object]]
+    report: Callable[[ModelRetry | ReasoningAdded], Awaitable[object]]
     _characters: int = 0
     _counted: Usage | None = None
 
@@ -133,6 +142,9 @@ class _Answer:
                     case TextDelta():
                         self._characters += len(event.text)
                         await self.take(event.text)
+                    case ReasoningDelta():
+                        self._characters += len(event.text)
+                        await self.report(ReasoningAdded(text=clean_text(event.text)))
                     case UsageSoFar():
                         self._counted = event.usage
                     case ModelRetry():

@@ -38,6 +38,7 @@ __all__ = [
     "ModelStarted",
     "ProvisionFinished",
     "ProvisionStarted",
+    "ReasoningAdded",
     "RulesChanged",
     "RunCancelled",
     "RunFailed",
@@ -118,6 +119,13 @@ class ModelStarted:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextAdded:
     """A piece of the answer's text. It is not in the trace; the whole message is."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningAdded:
+    """A piece of what the model thinks, where its service shows that. It is not in the trace."""
 
     text: str
 
@@ -337,6 +345,7 @@ Event = (
     | RulesChanged
     | MessageAdded
     | ModelStarted
+    | ReasoningAdded
     | TextAdded
     | ModelRetry
     | AnswerCut

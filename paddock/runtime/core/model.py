@@ -21,6 +21,7 @@ __all__ = [
     "ModelResponse",
     "ModelRetry",
     "Price",
+    "ReasoningDelta",
     "TextDelta",
     "ToolCall",
     "Usage",
@@ -123,6 +124,13 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningDelta:
+    """A piece of what the model thinks, where its service shows that. No part of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelResponse:
     """The whole answer, after its last piece. Tool calls appear only here.
 
@@ -162,18 +170,18 @@ class UsageSoFar:
     usage: Usage
 
 
-ModelEvent = UsageSoFar | TextDelta | ModelRetry | ModelResponse
+ModelEvent = UsageSoFar | ReasoningDelta | TextDelta | ModelRetry | ModelResponse
 
 
 class ModelClient(Protocol):
     """A connection to a model's service. May serve many requests at once."""
 
     def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
-        """Yield `TextDelta`s, then exactly one `ModelResponse`, and end. A `UsageSoFar` may come
-        between them.
+        """Yield `TextDelta`s, then exactly one `ModelResponse`, and end. A `UsageSoFar` and
+        `ReasoningDelta`s may come between them.
 
         Retries by itself what is safe to retry, and yields a `ModelRetry` before it waits: a
-        stream that broke after its first delta was yielded is not begun again. Raises
+        stream that broke after its first `TextDelta` was yielded is not begun again. Raises
         `ModelError` when it gives up.
         Closing or cancelling the iterator closes the HTTP stream.
         """

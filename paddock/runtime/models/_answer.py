@@ -101,6 +101,7 @@ class AnswerBuilder(Builder):
         return self._add_delta(delta) if delta else ""
 
     def _add_delta(self, delta: dict[str, Any]) -> str:
+        self._think(delta.get("reasoning_content") or delta.get("reasoning"))
         gather(self._opaque, delta, known=_KNOWN)
         for call in delta.get("tool_calls") or ():
             self._add_call(call)

@@ -30,6 +30,7 @@ class Builder(ABC):
         """Whether the service has said that nothing more comes."""
         self.begun = False
         """Whether anything of the answer has come."""
+        self._thought = ""
 
     @property
     @abstractmethod
@@ -52,6 +53,21 @@ class Builder(ABC):
         except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
             shown = data[:200].decode(errors="replace")
             raise BrokenStream(f"not {self.expected}: {shown}") from error
+
+    @property
+    def has_thought(self) -> bool:
+        """Whether there is something to `take_thought`."""
+        return bool(self._thought)
+
+    def take_thought(self) -> str:
+        """Return what the model has thought since this was called before."""
+        thought, self._thought = self._thought, ""
+        return thought
+
+    def _think(self, piece: object) -> None:
+        """Note what the model thinks, where `piece` has some of it."""
+        if isinstance(piece, str):
+            self._thought += piece
 
     @abstractmethod
     def response(self) -> ModelResponse:

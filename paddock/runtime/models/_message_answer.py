@@ -111,6 +111,7 @@ class MessageBuilder(Builder):
         text = text_of([block]) if block["type"] == "text" else ""
         self._begun[index] = {"type": "text", "text": text} if block["type"] == "text" else block
         self._pieces[index] = {}
+        self._think(block.get("thinking"))
         self.begun = True
         return text
 
@@ -122,6 +123,8 @@ class MessageBuilder(Builder):
         if not isinstance(piece, str):
             raise TypeError(f"a piece of {field} that is no text")
         pieces.setdefault(field, []).append(piece)
+        if field == "thinking":
+            self._think(piece)
         return piece if field == "text" else ""
 
     def _whole_blocks(self) -> list[Block]:

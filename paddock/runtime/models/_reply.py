@@ -70,23 +70,20 @@ class Reply:
         if not self._http.is_closed:
             await finish(self.aclose())
 
-    async def begin(self) -> str:
-        """As `read`, for the first time; closes what is open when it fails."""
-        try:
-            return await self.read()
-        except BaseException:
-            await finish(self.aclose())
-            raise
+    def take_thought(self) -> str:
+        """Return what the model has thought since this was called before."""
+        return self._answer.take_thought()
 
     async def read(self) -> str:
-        """Return the next piece of text, and none if the answer is complete.
+        """Return the next piece of text. Without one, there is a thought to take, or the answer is
+        complete.
 
         Raises `Failure` if it will not be.
         """
         if self._failure is not None:
             raise self._failure
         text = ""
-        while not text and self.response is None:
+        while not text and not self._answer.has_thought and self.response is None:
             data = await self._read_body()
             text = self._end() if data is None else self._take(data)
             if data is None or self._answer.done:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ResponseBuilder"]
 
 _TEXTS = frozenset({"response.output_text.delta", "response.refusal.delta"})
+_THOUGHTS = frozenset({"response.reasoning_summary_text.delta", "response.reasoning_text.delta"})
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _FINISH_REASONS = {"max_output_tokens": "length"}
 _OUTPUT = ("message", "function_call", "reasoning")
@@ -71,7 +72,9 @@ class ResponseBuilder(Builder):
             self.begun = True
             self._given += len(event["delta"])
             return str(event["delta"])
-        if kind == "response.function_call_arguments.delta":
+        if kind in _THOUGHTS:
+            self._think(event["delta"])
+        elif kind == "response.function_call_arguments.delta":
             self.begun = True
         elif kind == "response.output_item.done":
             self._items[event["output_index"]] = event["item"]

@@ -7,6 +7,7 @@ When to try again is decided here, so that it can be told and cancelled.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import math
 import random
@@ -24,6 +25,7 @@ from paddock.runtime.core.model import (
     ModelEvent,
     ModelRequest,
     ModelRetry,
+    ReasoningDelta,
     TextDelta,
     Usage,
     UsageSoFar,
@@ -119,15 +121,22 @@ class ServiceModel(ABC):
         """See `ModelClient.stream`."""
         connection = await self._connection.get()
         attempt = 0
-        begun: tuple[Reply, str] | None = None
-        while begun is None:
+        while True:
+            has_said = False
             try:
-                begun = await self._begin(connection, request)
-                continue
+                async with (
+                    await self._begin(connection, request) as reply,
+                    contextlib.aclosing(_read(reply)) as events,
+                ):
+                    async for event in events:
+                        has_said |= isinstance(event, TextDelta)
+                        yield event
             except Failure as failure:
+                error = failure.as_model_error()
+                if has_said:
+                    raise error from failure
                 if self._do_without(connection, request, failure):
                     continue
-                error = failure.as_model_error()
                 passing = failure.is_passing and not is_overflow(error)
                 if not passing or attempt >= self.max_retries:
                     raise error from failure
@@ -138,20 +147,12 @@ class ServiceModel(ABC):
                     attempt=attempt,
                     limit=self.max_retries,
                 )
+            else:
+                assert reply.response is not None, "it was read to its end"
+                yield await self._complete(reply.response, request, reply.headers)
+                return
             yield retry
             await asyncio.sleep(retry.wait)
-        reply, text = begun
-        try:
-            async with reply:
-                if reply.response is None and reply.counted != Usage():
-                    yield UsageSoFar(usage=reply.counted)
-                while text:
-                    yield TextDelta(text=text)
-                    text = await reply.read()
-        except Failure as failure:
-            raise failure.as_model_error() from failure
-        assert reply.response is not None
-        yield await self._complete(reply.response, request, reply.headers)
 
     async def aclose(self) -> None:
         """See `ModelClient.aclose`."""
@@ -195,8 +196,8 @@ class ServiceModel(ABC):
             ) from error
         return Connection(self._make_client(http), http)
 
-    async def _begin(self, connection: Connection, request: ModelRequest) -> tuple[Reply, str]:
-        """Send the request and wait for the first text, or for the end if there is none."""
+    async def _begin(self, connection: Connection, request: ModelRequest) -> Reply:
+        """Send the request, and return the answer once it is on its way."""
         quirks = connection.quirks.get(request.model, set())
         messages = repaired(request.messages, quirks)
         fit = replace(request, messages=messages)
@@ -214,8 +215,7 @@ class ServiceModel(ABC):
         connection.has_answered = True
         if http.status_code >= 400:
             raise failure_of_response(http.status_code, http.headers, http.content)
-        reply = Reply(http, self._answer(request), first=first, idle=idle)
-        return reply, await reply.begin()
+        return Reply(http, self._answer(request), first=first, idle=idle)
 
     def _failure_of(self, connection: Connection, error: Exception, first: float) -> Failure:
         """Return what an error of httpx, or one of the provider's package that it led to, means."""
@@ -279,6 +279,19 @@ def _without(body: dict[str, Any], refused: set[str] | None) -> dict[str, Any]:
         if name in body and name in refused and other not in refused:
             left[other] = body[name]
     return left
+
+
+async def _read(reply: Reply) -> AsyncGenerator[ModelEvent, None]:
+    """Yield what comes before the whole answer."""
+    text = await reply.read()
+    if reply.response is None and reply.counted != Usage():
+        yield UsageSoFar(usage=reply.counted)
+    while (thought := reply.take_thought()) or text:
+        if thought:
+            yield ReasoningDelta(text=thought)
+        if text:
+            yield TextDelta(text=text)
+        text = await reply.read()
 
 
 def _wait(failure: Failure, attempt: int) -> float:

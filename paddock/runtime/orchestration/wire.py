@@ -12,6 +12,7 @@ from paddock.runtime.core.events import (
     CompactionFinished,
     CompactionStarted,
     ModelStarted,
+    ReasoningAdded,
     TextAdded,
     ToolBlocked,
     ToolFinished,
@@ -67,6 +68,8 @@ class Wire(EventSink):
                 yield from self._step(envelope.origin)
             case TextAdded(text=text):
                 yield {"type": "text", "text": text}
+            case ReasoningAdded(text=text) if envelope.origin not in self._compacting:
+                yield {"type": "reasoning", "text": text}
             case ApprovalRequested() | ApprovalResolved():
                 yield from self._approval(envelope)
             case ToolStarted() | ToolFinished() | ToolBlocked():

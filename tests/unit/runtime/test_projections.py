@@ -29,6 +29,7 @@ from paddock.runtime.core.events import (
     ModelStarted,
     ProvisionFinished,
     ProvisionStarted,
+    ReasoningAdded,
     RulesChanged,
     RunCancelled,
     RunFailed,
@@ -261,7 +262,7 @@ def test_no_other_event_is_shown() -> None:
     assert {kind.__name__ for kind in set(get_args(Event)) - told} == {
         "RunStarted", "RulesChanged", "RunFinished", "MessageAdded", "ModelStarted",
         "ApprovalResolved", "TraceRepaired", "ChildModelFinished", "ToolProgress",
-        "ProvisionStarted", "ProvisionFinished", "CommandFinished",
+        "ProvisionStarted", "ProvisionFinished", "CommandFinished", "ReasoningAdded",
     }  # fmt: skip
     hidden: list[Event] = [
         BEGUN,
@@ -275,6 +276,7 @@ def test_no_other_event_is_shown() -> None:
         CHILD_ANSWERED,
         *SANDBOX,
         ToolProgress(call_id="a", tool_name="bash", text="Half of it."),
+        ReasoningAdded(text="Hm."),
     ]
     assert [agent_event(event) for event in hidden] == [None] * len(hidden)
 
@@ -313,7 +315,8 @@ def test_an_event_that_is_in_the_trace_is_read_back_from_it(event: Event) -> Non
 
 
 def test_each_event_leaves_a_record_that_is_read_back_or_none() -> None:
-    unrecorded = {TextAdded, ToolProgress, CompactionStarted, TurnFinished, *map(type, SANDBOX)}
+    unrecorded = {ReasoningAdded, TextAdded, ToolProgress, CompactionStarted, TurnFinished}
+    unrecorded |= {*map(type, SANDBOX)}
     assert set(get_args(Event)) == {type(event) for event in STORED} | unrecorded
 
 
