@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paddock.errors import ConfigError, ToolError
 from paddock.redaction import Redactor
+from paddock.runtime.tools.sql.config import SqliteDatabase
 from paddock.runtime.tools.sql.line import said_by_database, use_line
 from paddock.runtime.tools.sql.policy import NAMES
 from paddock.runtime.tools.sql.privileges import RoleRefused
@@ -23,7 +24,7 @@ from paddock.runtime.tools.table import Beginning
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from paddock.runtime.tools.sql.config import ServerDatabase, SqliteDatabase
+    from paddock.runtime.tools.sql.config import ServerDatabase
     from paddock.runtime.tools.sql.line import Line, Rows
     from paddock.runtime.tools.sql.query import Parameters
 
@@ -83,6 +84,8 @@ class TargetDatabase:
         config = self._config
 
         def work(line: Line) -> dict[str, Any]:
+            if isinstance(config, SqliteDatabase) and not config.path.exists():
+                raise ConfigError(f"data_environment.{self._key}: there is no such file")
             with line.open() as connection, line.execute(connection, statement) as rows:
                 return _collected(rows, limit)
 

@@ -22,7 +22,15 @@ from paddock.runtime.orchestration.define import (
     define_tenant,
 )
 from paddock.runtime.tools.sql.urls import sqlite_at
-from tests.unit.runtime.orchestration.teams import MODEL, PROVIDERS, call, read, results, script
+from tests.unit.runtime.orchestration.teams import (
+    MODEL,
+    PROVIDERS,
+    call,
+    of_type,
+    read,
+    results,
+    script,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -360,6 +368,12 @@ class TestWhatIsMissing:
         found = await answer(INLINE, tool, **arguments)
         assert found["error"].startswith(f"{tool} needs data_environment.target_database,")
 
+    async def test_a_file_that_is_missing_is_not_made(self, tmp_path: Path) -> None:
+        given = {"target_database_url": f"sqlite:{tmp_path}/shop.db"}
+        found = await answer(given, "execute_query", sql="SELECT 1")
+        assert found == {"error": "data_environment.target_database_url: there is no such file"}
+        assert os.listdir(tmp_path) == []
+
     @pytest.mark.parametrize(
         ("entry", "problem"),
         [
@@ -388,6 +402,21 @@ class TestToolkits:
         assert len(team().builtin_tools(team().agents[1])) == 7
         with pytest.raises(ValueError, match="has no tool 'drop_table'"):
             team({"id": "catalog", "config": {"tools": ["drop_table"]}})
+
+    async def test_its_tools_can_be_gated(self, shop: Any) -> None:
+        spec = team()
+        gated = spec.agents[1].model_copy(update={"tool_approvals": {"execute_query": "always"}})
+        spec = spec.model_copy(update={"agents": (spec.agents[0], gated)})
+        events = []
+        async with create_runtime(spec, interpreter="scripted", data_environment=shop) as runtime:
+            prompt = script(call("execute_query", sql="SELECT 1 AS n"))
+            async for event in runtime.run_specialist("analyst", prompt):
+                events.append(event)
+                if event["type"] == "approval-required":
+                    assert event["data"]["payload"] == {"sql": "SELECT 1 AS n"}
+                    await runtime.respond_to_approval(event["data"]["id"], "approve")
+        assert results(events)[0]["rows"] == [[1]]
+        assert len(of_type(events, "approval-decision")) == 1
 
 
 class TestFiles:
