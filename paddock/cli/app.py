@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from paddock.cli.approvals import approvals
+from paddock.cli.batch import batch
 from paddock.cli.demo import demo
 from paddock.cli.doctor import doctor
 from paddock.cli.exec import exec_
@@ -83,6 +84,7 @@ app.command()(run)
 # What follows the program is for the program, with or without a `--` before it.
 app.command(name="exec", context_settings={"allow_interspersed_args": False})(exec_)
 app.command(name="map")(map_)
+app.add_typer(batch, name="batch")
 app.add_typer(sessions, name="sessions")
 app.add_typer(approvals, name="approvals")
 app.command()(export)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from paddock.errors import ConfigError
+from paddock._logs import get_logger
+from paddock.errors import ConfigError, PaddockError
 from paddock.runtime.fleet.faults import TaskFailed, classify
 from paddock.runtime.fleet.work import Place
 
@@ -29,6 +30,8 @@ __all__ = ["RUN_LABEL", "AttemptRun", "Plan"]
 RUN_LABEL, TASK_LABEL, ATTEMPT_LABEL = "paddock.batch", "paddock.task", "paddock.attempt"
 
 ARTIFACTS = "artifacts"
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,13 +133,15 @@ class AttemptRun:
         }
         recipe = replace(plan.backend, labels=labels)
         self._enter("create")
-        async with recipe.sandbox(on_progress=self._follow) as sandbox:
+        sandbox = await recipe.create(on_progress=self._follow)
+        try:
             await self.on_made(sandbox)
-            try:
-                yield sandbox
-            except BaseException:
-                self._lost = sandbox.lost and not sandbox.closed
-                raise
+            yield sandbox
+        except BaseException:
+            self._lost = sandbox.lost and not sandbox.closed
+            raise
+        finally:
+            await _remove(sandbox)
 
     async def _collect(self, sandbox: Sandbox, path: str) -> None:
         to = self.folder / ARTIFACTS / path
@@ -175,6 +180,14 @@ class AttemptRun:
         failed = classify(error, self.stage, lost=self._lost)
         failed.message = self.plan.backend.redactor.text(failed.message)
         return failed
+
+
+async def _remove(sandbox: Sandbox) -> None:
+    """Remove a sandbox; one that cannot be is left to the sweep at the end, and decides nothing."""
+    try:
+        await sandbox.aclose()
+    except (PaddockError, OSError) as error:
+        _log.warning("sandbox %s is not removed yet: %s", sandbox.id, error)
 
 
 def _hashes(folder: Path) -> dict[str, str]:

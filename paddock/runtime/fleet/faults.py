@@ -8,15 +8,16 @@ from typing import Literal
 from paddock.errors import (
     BudgetExceeded,
     BuildFailed,
-    CommandLost,
     ConfigError,
     ExecFailed,
     ExecTimeout,
+    FileChanged,
     MissingDependency,
     ModelError,
     PaddockError,
     RunNotCompleted,
-    SandboxLost,
+    SandboxClosed,
+    SandboxError,
     SetupFailed,
     Unsupported,
 )
@@ -104,14 +105,18 @@ def _fault(error: BaseException, stage: Stage, *, lost: bool) -> Fault:
             return "image"
         case _ if stage in ("create", "setup"):
             return _fault_of_making(error)
-        case SandboxLost() | CommandLost():
-            return "infra.lost"
-        case _ if lost:
+        case _ if lost or _is_of_sandbox(error):
             return "infra.lost"
         case ConfigError() | Unsupported() | MissingDependency():
             return "config"
         case _:
             return _fault_of_task(error)
+
+
+def _is_of_sandbox(error: BaseException) -> bool:
+    """Return whether the sandbox or its engine failed, and no command in it nor its caller."""
+    own = (ExecFailed, ExecTimeout, FileChanged, SandboxClosed, SetupFailed, BuildFailed)
+    return isinstance(error, SandboxError) and not isinstance(error, own)
 
 
 def _fault_of_making(error: BaseException) -> Fault:

@@ -120,7 +120,7 @@ class Fleet(AsyncResource):
         unfinished = [key for key, state, _ in states if state in ("pending", "running")]
         name = batch.directory.path.name
         files = {
-            "summary.json": summary(counts, code, gave_up),
+            "summary.json": summary(counts, None if unfinished and not gave_up else code, gave_up),
             "junit.xml": junit(name, entries, unfinished),
         }
         for each, text in files.items():

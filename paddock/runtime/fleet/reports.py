@@ -26,8 +26,8 @@ _UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 """What XML 1.0 cannot hold."""
 
 
-def summary(counts: Mapping[str, int], code: int, gave_up: str | None) -> str:
-    """Return summary.json: how many tasks ended how, and the exit code."""
+def summary(counts: Mapping[str, int], code: int | None, gave_up: str | None) -> str:
+    """Return summary.json: how many tasks ended how, and the exit code, unless it was stopped."""
     told = {
         "total": sum(counts.values()),
         "completed": counts.get("completed", 0),

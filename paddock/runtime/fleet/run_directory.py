@@ -61,6 +61,20 @@ class RunDirectory:
         if fd is not None:
             os.close(fd)
 
+    def is_locked(self) -> bool:
+        """Return whether a process owns it."""
+        try:
+            fd = self._files.open(LOCK)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
     @property
     def ledger(self) -> Path:
         return self.path / LEDGER
