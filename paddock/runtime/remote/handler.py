@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import logging
 import threading
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -17,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
 
+from paddock._logs import get_logger
 from paddock.runtime.remote.failures import RequestFailed
 from paddock.runtime.remote.messages import StructuredOutputResult, TextResult
 from paddock.runtime.remote.workplace import recipe
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Sequence
 
     from paddock.sandbox import Sandbox
@@ -42,6 +43,8 @@ MAX_WAITING = 1000
 """Messages that a handler may be ahead of the client before awaiting one makes it wait."""
 POLL = 0.01
 """Seconds between two looks whether the client has caught up."""
+
+_log = get_logger(__name__)
 
 
 class Cancellation(asyncio.Event):
@@ -77,7 +80,7 @@ class AgentInvocation:
     secrets: Sequence[str] = field(default=(), repr=False)
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     source_id: str | None = None
-    logger: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
+    logger: logging.Logger = _log
     cancelled: Cancellation = field(default_factory=Cancellation)
     working_dir: str = "."
     agent_env: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -285,7 +285,6 @@ class Run:
             env={**own, **(request.agent_env or {})},
             agent_env=request.agent_env or {},
             source_id=request.source_id,
-            logger=get_logger(f"{__name__}.{self.id[:8]}"),
             working_dir=self._workplace.working_dir,
         )
         thread = HandlerThread(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 import os
 import secrets
 import uuid
@@ -45,8 +44,8 @@ STOP_TIMEOUT = 150.0
 """Seconds for cancelled runs to bring out their artifacts when the server stops."""
 
 _log = get_logger(__name__)
-_wire_log = logging.getLogger(f"{__name__}.wire")
-_wire_log.setLevel(logging.WARNING)  # websockets logs handshakes, and URLs have the token
+_wire_log = get_logger(f"{__name__}.wire")
+_wire_log.setLevel("WARNING")  # websockets logs handshakes, and URLs have the token
 
 
 class RuntimeServer(AsyncResource):
