@@ -7,7 +7,7 @@ sandbox.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -61,7 +61,19 @@ class CommandFinished:
     error: str | None = None
 
 
-CommandCallback = Callable[[CommandFinished], None]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandReport:
+    """What `Sandbox.on_command` gets: `finished`, and the command with its result, if it has one.
+
+    Both may hold secrets; the sandbox's `redactor` takes them out.
+    """
+
+    finished: CommandFinished
+    command: str | Sequence[str]
+    result: ExecResult | None
+
+
+CommandCallback = Callable[[CommandReport], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

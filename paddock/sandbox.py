@@ -38,6 +38,7 @@ from paddock.process import (
     Command,
     CommandCallback,
     CommandFinished,
+    CommandReport,
     ExecResult,
     Fence,
     Output,
@@ -180,9 +181,9 @@ class Sandbox(AsyncResource):
                 redactor=self.redactor,
             )
         except BaseException as error:
-            self._report(began, error=type(error).__name__)
+            self._report(began, command, error=type(error).__name__)
             raise
-        self._report(began, exit_code=result.exit_code)
+        self._report(began, command, result=result)
         if check and not result.ok:
             raise ExecFailed(command, result, redactor=self.redactor)
         return result
@@ -288,18 +289,23 @@ class Sandbox(AsyncResource):
         return PurePosixPath(found[1:] if found.startswith("//") else found)
 
     def _report(
-        self, began: float, *, exit_code: int | None = None, error: str | None = None
+        self,
+        began: float,
+        command: str | Sequence[str],
+        *,
+        result: ExecResult | None = None,
+        error: str | None = None,
     ) -> None:
-        if self.on_command is not None:
-            self.on_command(
-                CommandFinished(
-                    backend=self.backend,
-                    sandbox_id=self.id,
-                    duration=time.monotonic() - began,
-                    exit_code=exit_code,
-                    error=error,
-                )
-            )
+        if self.on_command is None:
+            return
+        finished = CommandFinished(
+            backend=self.backend,
+            sandbox_id=self.id,
+            duration=time.monotonic() - began,
+            exit_code=None if result is None else result.exit_code,
+            error=error,
+        )
+        self.on_command(CommandReport(finished=finished, command=command, result=result))
 
     def _command(
         self,

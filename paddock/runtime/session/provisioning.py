@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paddock.backends.base import ProgressCallback
-    from paddock.process import CommandFinished
+    from paddock.process import CommandReport
     from paddock.runtime.agents.secret_scope import SecretScope
     from paddock.runtime.core.emitter import Emitter
     from paddock.sandbox import Sandbox
@@ -30,9 +30,9 @@ async def provision(
     are none where it returns None.
     """
 
-    def on_command(event: CommandFinished) -> None:
+    def on_command(report: CommandReport) -> None:
         if (out := current()) is not None:
-            out.note(event)
+            out.note(report.finished)
 
     make = functools.partial(
         secrets.agent.provision,
