@@ -41,6 +41,18 @@ def test_the_pricing_team_plans_asks_and_carries_out(
     assert "  check_prices: {'checked': 20, 'below_cost': []}" in lines
 
 
+@pytest.mark.parametrize("backend", ["local", "docker"])
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["serially", "workers"])
+def test_the_tests_of_a_project_run_in_sandboxes(
+    backend: str, workers: list[str], paddock: Paddock, request: pytest.FixtureRequest
+) -> None:
+    if backend == "docker":
+        request.getfixturevalue("base_image")
+    options = ["-p", "no:cacheprovider", "--sandbox-backend", backend]
+    told = shown(paddock, "-m", "pytest", *options, *workers, folder=EXAMPLES / "ci_project")
+    assert "= 3 passed in" in told
+
+
 def shown(paddock: Paddock, *args: str, folder: Path | None = None) -> str:
     """What a program prints that ends well."""
     done = subprocess.run(

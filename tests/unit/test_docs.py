@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, get_args
 
 import pytest
+import yaml
 
 from paddock import Agent, AgentConfig, Event, ObservabilityConfig, ScriptedModel, load_profile
 from paddock.cli.databases import FILE_VARIABLE, with_databases
@@ -41,7 +42,17 @@ def load_databases(path: Path) -> None:
     assert with_databases(AgentConfig(), file=None, saved=False).databases
 
 
+def load_workflow(path: Path) -> None:
+    """It runs pytest, by the variable that the plugin reads."""
+    jobs = yaml.safe_load(path.read_text())["jobs"]
+    runs = [
+        step for job in jobs.values() for step in job["steps"] if "pytest " in step.get("run", "")
+    ]
+    assert runs[-1]["env"].keys() == {"PADDOCK_SANDBOX_BACKEND"}
+
+
 LOADERS: dict[str, Callable[[Path], object]] = {
+    "ci.md": load_workflow,
     "data-tools.md": load_databases,
     "mcp.md": load_agent,
     "models.md": ScriptedModel.from_file,
