@@ -112,6 +112,8 @@ class _Display:
         total = sum(counts.values())
         failed = total - left - counts.get("completed", 0)
         about = f"{counts.get('running', 0)} running, {failed} failed"
+        if progress.throttled is not None:
+            about = f"{about}; throttled: {progress.throttled}"
         if progress.paused is not None:
             about = f"paused: {progress.paused}"
         self._bar.update(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.fleet.batch import Batch
     from paddock.runtime.fleet.faults import Fault
+    from paddock.runtime.fleet.limits import MemoryLimit
     from paddock.runtime.fleet.tasks import Task
     from paddock.sandbox import Sandbox
 
@@ -84,6 +85,7 @@ class Driver:
         plan: Plan,
         *,
         limit: int,
+        memory: MemoryLimit,
         retries: Retries,
         patience: float,
         show: Callable[[TaskResult[Any]], Awaitable[None]],
@@ -94,7 +96,7 @@ class Driver:
         self._retries = retries
         self._show = show
         self.admission = Admission(patience=patience)
-        self.queue = TaskQueue(self._pending, self.admission)
+        self.queue = TaskQueue(self._pending, self.admission, memory)
         self._worked = False
         self._strikes: dict[str, int] = {}
 
@@ -143,14 +145,15 @@ class Driver:
             task=task,
             number=number,
             folder=folder,
-            on_made=lambda sandbox: self._made(task, number, sandbox),
+            on_made=lambda sandbox: self._made(run, sandbox),
         )
         ended = await self._run(run)
         await self._decide(task, ended)
 
-    async def _made(self, task: Task, number: int, sandbox: Sandbox) -> None:
+    async def _made(self, run: AttemptRun, sandbox: Sandbox) -> None:
         self._worked = True
-        await self._batch.do(lambda ledger: ledger.place(task.key, number, sandbox.id))
+        self.queue.made(run.task, time.monotonic() - run.began)
+        await self._batch.do(lambda ledger: ledger.place(run.task.key, run.number, sandbox.id))
         cause = self.admission.cause
         if cause is not None and not cause.startswith("infra.model"):
             self._resume_admission()

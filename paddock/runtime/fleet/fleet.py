@@ -16,6 +16,7 @@ from paddock.runtime.fleet.attempts import Plan
 from paddock.runtime.fleet.batch import Batch, Opening
 from paddock.runtime.fleet.drive import Driver, Retries
 from paddock.runtime.fleet.frozen import freeze
+from paddock.runtime.fleet.memory import memory_limit
 from paddock.runtime.fleet.reports import junit, summary
 from paddock.runtime.fleet.results import GAVE_UP, exit_code, restored
 from paddock.runtime.fleet.run_directory import RunDirectory
@@ -48,6 +49,8 @@ class Fleet(AsyncResource):
     result of it is accepted; with `resume` a batch whose process ended continues, and what is
     finished does not run again, except what `rerun` names. See `docs/fleet.md`.
 
+    - `memory`: bytes for all sandboxes together, of which each takes what the recipe declares
+      (`Resources.memory`). By default it is what this machine has available, for local sandboxes.
     - `timeout`: seconds for all that an attempt does, of which `verify_share` is kept for `verify`.
     - `artifacts`: paths below the working directory that are copied out of each sandbox.
     - `verify`: work as in `map`, in a fresh sandbox that has the artifacts and nothing else; a
@@ -62,6 +65,7 @@ class Fleet(AsyncResource):
         *,
         out: str | os.PathLike[str] | None = None,
         limit: int = 8,
+        memory: int | None = None,
         timeout: float | None = None,
         artifacts: Sequence[str] = (),
         verify: object = None,
@@ -85,6 +89,7 @@ class Fleet(AsyncResource):
         )
         self._out = out
         self._limit = limit
+        self._memory = memory
         self._retries = Retries() if retries is None else retries
         self._patience = give_up_after
         self._extra = {} if extra is None else extra
@@ -135,8 +140,12 @@ class Fleet(AsyncResource):
     async def progress(self) -> FleetProgress:
         """Return how far the batch is."""
         counts = await self._opened().do(lambda ledger: ledger.counts())
-        paused = None if self._driver is None else self._driver.admission.cause
-        return FleetProgress(counts=counts, paused=paused)
+        driver = self._driver
+        if driver is None:
+            return FleetProgress(counts=counts)
+        return FleetProgress(
+            counts=counts, paused=driver.admission.cause, throttled=driver.queue.throttled
+        )
 
     async def map(
         self, work: object, tasks: Iterable[object] | None = None
@@ -170,6 +179,7 @@ class Fleet(AsyncResource):
             batch,
             plan,
             limit=self._limit,
+            memory=await batch.in_thread(lambda: memory_limit(plan.backend, self._memory)),
             retries=self._retries,
             patience=self._patience,
             show=shown.put,
@@ -213,11 +223,12 @@ class Fleet(AsyncResource):
 class FleetProgress:
     """How far a batch is. `counts` are tasks: pending, running, completed, and failed by fault.
 
-    While `paused`, it says why no task begins.
+    While `paused`, it says why no task begins; `throttled` which limit holds back the next one.
     """
 
     counts: Mapping[str, int]
     paused: str | None = None
+    throttled: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

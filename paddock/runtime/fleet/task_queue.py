@@ -8,10 +8,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from paddock.runtime.fleet.limits import StartLimit
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from paddock.runtime.fleet.admission import Admission
+    from paddock.runtime.fleet.limits import MemoryLimit
     from paddock.runtime.fleet.tasks import Task
 
 __all__ = ["TaskQueue"]
@@ -28,10 +31,15 @@ class TaskQueue:
     """
 
     def __init__(
-        self, read: Callable[[int, int], Awaitable[list[tuple[int, Task]]]], admission: Admission
+        self,
+        read: Callable[[int, int], Awaitable[list[tuple[int, Task]]]],
+        admission: Admission,
+        memory: MemoryLimit,
     ) -> None:
         self._read = read
         self._admission = admission
+        self._memory = memory
+        self.starts = StartLimit()
         self._page: deque[tuple[int, Task]] = deque()
         self._read_to = 0
         self._at_end = False
@@ -39,6 +47,8 @@ class TaskQueue:
         self._quarantine: deque[Task] = deque()
         self._running: set[str] = set()
         self._alone: str | None = None
+        self.throttled: str | None = None
+        """Why no further task begins, though one waits and a worker is free."""
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
 
@@ -59,17 +69,25 @@ class TaskQueue:
                 if not (self._page or self._again or self._quarantine or self._running):
                     return None
                 delay = self._delay()
-                if delay == 0 and (task := self._next()) is not None:
+                self.throttled = self._throttled()
+                if delay == 0 and not self.throttled and (task := self._next()) is not None:
                     self._admission.admit()
                     self._running.add(task.key)
+                    self.starts.begin(task.key)
                     return task
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay or None):
                         await self._changed.wait()
 
+    def made(self, task: Task, seconds: float) -> None:
+        """The sandbox of the task is ready."""
+        self.starts.made(task.key, seconds)
+        self._changed.set()
+
     def done(self, task: Task) -> None:
         """The task is finished."""
         self._running.discard(task.key)
+        self.starts.ended(task.key)
         if self._alone == task.key:
             self._alone = None
         self._changed.set()
@@ -82,6 +100,12 @@ class TaskQueue:
     def look_again(self) -> None:
         """What admission says may have changed."""
         self._changed.set()
+
+    def _throttled(self) -> str | None:
+        """Return which limit holds back tasks that wait."""
+        if not (self._page or self._again):
+            return None
+        return self.starts.reason() or self._memory.reason(self.running)
 
     def _delay(self) -> float | None:
         if self._alone is not None:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock import BatchGaveUp, ConfigError, Fleet, Retries, SandboxLost, SessionLocked
+from paddock import (
+    BatchGaveUp,
+    ConfigError,
+    Fleet,
+    Resources,
+    Retries,
+    SandboxLost,
+    SessionLocked,
+)
 from paddock.errors import ModelError, SandboxError, SetupFailed
 from paddock.process import ExecResult
 from paddock.runtime.fleet import admission
+from paddock.runtime.fleet.limits import StartLimit
 from tests.unit.runtime.conftest import CountingBackend
 
 if TYPE_CHECKING:
@@ -275,3 +285,82 @@ async def test_a_full_disk_ends_the_batch_which_can_be_resumed(
     assert [each.earlier for each in results.values()] == [True] * 3 + [False] * 2
     lines = [json.loads(line)["key"] for line in (out / "results.jsonl").read_text().splitlines()]
     assert lines == [f"t{n}" for n in range(5)]
+
+
+async def test_sandboxes_run_only_as_far_as_their_memory_goes() -> None:
+    @dataclass(frozen=True, kw_only=True, eq=False)
+    class Declared(CountingBackend):
+        resources: Resources = field(default_factory=lambda: Resources(memory=512 * 2**20))
+
+    backend, most = Declared(), 0
+    throttled: set[str | None] = set()
+
+    async def solve(sandbox: Sandbox, task: Any) -> None:
+        nonlocal most
+        most = max(most, len(backend.live))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        throttled.add((await fleet.progress()).throttled)
+
+    fleet = Fleet(backend, limit=64, memory=4 * 2**30)
+    results = await run(fleet, solve, named(100))
+    assert [each.status for each in results.values()] == ["completed"] * 100
+    assert 1 < most <= 8
+    assert "8 sandboxes of 512 MiB fit into 4,096 MiB" in throttled
+
+
+def test_fewer_sandboxes_start_when_they_take_longer_and_more_when_they_do_not() -> None:
+    limit = StartLimit()
+
+    def start(seconds: float) -> None:
+        keys = [f"{n}" for n in range(int(limit.limit))]
+        for key in keys:
+            limit.begin(key)
+        assert limit.reason() == f"{len(keys)} sandboxes are starting"
+        for key in keys:
+            limit.made(key, seconds)
+        assert limit.reason() is None
+
+    for _ in range(10):
+        start(0.1)
+    assert limit.limit > 16
+    high = limit.limit
+    for _ in range(3):
+        start(1.0)
+    assert limit.limit < high / 4
+    for _ in range(100):
+        start(10.0)
+    assert limit.limit == 2
+    limit.begin("a")
+    limit.ended("a")
+    assert limit.reason() is None
+
+
+async def test_a_task_that_takes_the_engine_down_again_and_again_is_poison() -> None:
+    down = False
+
+    class Engine(CountingBackend):
+        async def list(self, labels: Any = None) -> Any:
+            if down:
+                raise SandboxError("the engine is gone")
+            return []
+
+        async def _make(self, on_progress: Any) -> Any:
+            nonlocal down
+            down = False  # somebody starts it again
+            return await super()._make(on_progress)
+
+    ran: list[str] = []
+
+    async def solve(sandbox: Sandbox, task: Any) -> None:
+        nonlocal down
+        ran.append(task["id"])
+        if task["n"] == 1:
+            down = True
+        if down:
+            raise SandboxLost("the engine is gone")
+
+    results = await run(Fleet(Engine(), limit=2), solve, named(8))
+    assert {key: each.fault for key, each in results.items() if each.fault} == {"t1": "poison"}
+    assert ran.count("t1") == 3
+    assert ran[-1] == "t1", "it ran at the end, by itself"
