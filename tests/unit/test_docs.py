@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, get_args
 
 import pytest
+import sqlglot
 import yaml
 
 from paddock import Agent, AgentConfig, Event, ObservabilityConfig, ScriptedModel, load_profile
@@ -89,6 +90,11 @@ def test_a_toml_file_in_the_docs_is_a_project_file(block: Block, tmp_path: Path)
     assert project.setup
 
 
+@pytest.mark.parametrize("block", as_parameters(blocks("sql")))
+def test_statements_in_the_docs_are_postgresqls(block: Block) -> None:
+    assert all(sqlglot.parse(block.text, dialect="postgres"))
+
+
 def test_what_a_tree_shows_is_there() -> None:
     """A name is told apart from what is said of it by two blanks, and from the next by one."""
     (tree,) = blocks("text")
@@ -106,7 +112,7 @@ def test_every_block_is_run_or_read_by_a_test(page: Path) -> None:
     """A language that is added here has a test that takes all blocks of it."""
     for block in blocks():
         if block.page == page:
-            assert block.language in {"python", "sh", "yaml", "toml", "text"}, block.place
+            assert block.language in {"python", "sh", "sql", "yaml", "toml", "text"}, block.place
     assert not OTHER_BLOCK.search(FENCE.sub("", page.read_text())), "fence it, with its language"
 
 
