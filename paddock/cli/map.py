@@ -246,8 +246,7 @@ def _begin(
         )
     if rerun_changed or settings["rerun"]:
         raise ConfigError("--rerun and --rerun-changed need --resume DIR")
-    arguments = {**given.written(), "tasks": str(tasks), "directory": os.getcwd()}
-    settings |= {"out": out, "repeat": repeat, "extra": {"arguments": arguments}}
+    settings |= {"out": out, "repeat": repeat, "extra": _arguments(given, tasks)}
     return _fleet(given, settings, retries, read_tasks(tasks))
 
 
@@ -273,7 +272,15 @@ def _resume(
         given_tasks = Path(arguments["tasks"])
     settings |= {"out": place.path, "resume": True, "rerun_changed": rerun_changed}
     values = None if given_tasks is None else read_tasks(given_tasks)
-    return _fleet(given.over(arguments), settings, retries, values)
+    given = given.over(arguments)
+    settings["extra"] = _arguments(given, given_tasks or Path(arguments["tasks"]))
+    return _fleet(given, settings, retries, values)
+
+
+def _arguments(given: _Given, tasks: Path) -> dict[str, Any]:
+    """Return what run.json keeps of the command line."""
+    arguments = {**given.written(), "tasks": str(tasks), "directory": os.getcwd()}
+    return {"arguments": arguments}
 
 
 def _refuse(**given: object) -> None:

