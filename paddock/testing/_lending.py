@@ -11,6 +11,7 @@ import hashlib
 import shlex
 import tempfile
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from paddock.network import Allow
 from paddock.resources import Resources
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from paddock.backends.base import Backend
     from paddock.image import Image
@@ -90,6 +91,9 @@ class Wanted:
         if unknown := sorted(values.keys() - set(names)):
             told = f"unknown: {', '.join(unknown)}; there are: {', '.join(names)}"
             raise ConfigError(f"what a sandbox of a test is like: {told}")
+        for name in ("files", "env"):
+            if not isinstance(values.get(name, {}), Mapping):
+                raise ConfigError(f"{name}={values[name]!r}: give a dictionary")
         added = {
             name: {**getattr(self, name), **values[name]}
             for name in ("files", "env")
@@ -104,7 +108,7 @@ class Wanted:
             network = Allow(hosts=list(network))
         resources = self.resources
         if resources is not None and not isinstance(resources, Resources):
-            resources = Resources(**resources)  # type: ignore[arg-type]
+            resources = _resources(resources)
         asked = {"image": self.image, "network": network, "resources": resources}
         given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         known = {each.name for each in dataclasses.fields(base)}
@@ -123,13 +127,25 @@ class Wanted:
         found = []
         for number, (name, content) in enumerate(self.files.items()):
             path = folder / str(number)
-            if isinstance(content, Path):
-                path = content
-            else:
-                data = content.encode() if isinstance(content, str) else content
-                path.write_bytes(data)
+            match content:
+                case Path():
+                    path = content
+                case str():
+                    path.write_bytes(content.encode())
+                case bytes():
+                    path.write_bytes(content)
+                case _:
+                    raise ConfigError(f"files[{name!r}]={content!r}: give text, bytes or a Path")
             found.append((str(path), name))
         return found
+
+
+def _resources(given: object) -> Resources:
+    names = {each.name for each in dataclasses.fields(Resources)}
+    if not isinstance(given, Mapping) or not given.keys() <= names:
+        told = f"give Resources, or a dictionary of {', '.join(sorted(names))}"
+        raise ConfigError(f"resources={given!r}: {told}")
+    return Resources(**given)
 
 
 class SandboxFactory(AsyncResource):

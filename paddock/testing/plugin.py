@@ -8,7 +8,6 @@ asks for one.
 from __future__ import annotations
 
 import os
-import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,7 +44,7 @@ class Run:
     def __init__(self, config: pytest.Config) -> None:
         worker = getattr(config, "workerinput", None)
         self.is_controller = worker is None
-        self.id: str = secrets.token_hex(6) if worker is None else worker[RUN_ID]
+        self.id: str = os.urandom(6).hex() if worker is None else worker[RUN_ID]
         self.worker: str = "main" if worker is None else worker["workerid"]
         self.used = False
         self.kept: set[str] = set()
@@ -169,6 +168,12 @@ def sandbox_factory(request: pytest.FixtureRequest, sandbox_recipe: Backend) -> 
 def _on_the_tests_loop(request: pytest.FixtureRequest, what: str) -> str:
     """Return the name of the fixture that works on the event loop that will run the test."""
     marker = request.node.get_closest_marker("asyncio")
+    if marker is not None and "anyio_backend" in request.fixturenames:
+        pytest.fail(
+            "pytest-asyncio would run this test, and AnyIO's plugin its fixtures, on another event "
+            "loop: drop the anyio marker and anyio_backend, or set asyncio_mode = strict",
+            pytrace=False,
+        )
     if marker is not None:
         default = request.config.getini("asyncio_default_test_loop_scope")
         scope = marker.kwargs.get("loop_scope") or marker.kwargs.get("scope") or default
