@@ -15,20 +15,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import inspect
 import re
 import secrets
 import threading
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from paddock._concurrency import finish
 from paddock.backends.base import Backend, get_backend
 from paddock.errors import ConfigError, SandboxError
+from paddock.files import FileReader, FileSystem, FileWriter
 from paddock.process import Output
+from paddock.runtime.core.calling import call
 from paddock.runtime.remote.outside import address, websocket_url
 from paddock.runtime.remote.workplace import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
     from pathlib import PurePosixPath
 
     from paddock.process import ExecResult, Process
@@ -40,8 +45,12 @@ T = TypeVar("T")
 
 READY_TIMEOUT = 30.0
 """Seconds for which `run` waits for a command to end or to say that it listens."""
-READY = re.compile(r"\b(?:listening|running|serving) (?:on|at)\b", re.IGNORECASE)
+READY = re.compile(rb"\b(?:listening|running|serving) (?:on|at)\b", re.IGNORECASE)
 """What servers say when they can take connections."""
+MAX_READY = 32
+"""Bytes before a piece of output in which that may have begun."""
+CANCEL_TIMEOUT = 30.0
+"""Seconds for what Ctrl-C cancelled to clean up: an engine takes some to remove a container."""
 MAX_SAID = 1024 * 1024
 """Bytes of each of stdout and stderr that are kept of a command of `run`."""
 AGENT_IMAGE = "paddock:agent"
@@ -52,25 +61,43 @@ _STARTING = threading.Lock()
 class _Loop:
     """The event loop of this process's synchronous sandboxes, in a thread that ends with it."""
 
-    _loop: asyncio.AbstractEventLoop | None = None
+    _loop: asyncio.AbstractEventLoop
+    _thread: threading.Thread | None = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` there, and wait for it. Ctrl-C cancels it."""
-        future = asyncio.run_coroutine_threadsafe(work, self._started())
+        """Run `work` there, and wait for it. Ctrl-C cancels it, and waits until it has ended."""
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError(
+                "paddock.sync was called from its own event loop, which would wait for itself: "
+                "pass a plain function as a callback, or use paddock.Sandbox"
+            )
+        loop, ended, tasks = self._started(), threading.Event(), list[asyncio.Task[T]]()
+
+        def begin() -> None:
+            tasks.append(loop.create_task(work))
+            tasks[0].add_done_callback(lambda _: ended.set())
+
+        def cancel() -> None:
+            tasks[0].cancel()
+
+        loop.call_soon_threadsafe(begin)
         try:
-            return future.result()
+            ended.wait()
         except BaseException:
-            future.cancel()
+            loop.call_soon_threadsafe(cancel)
+            ended.wait(CANCEL_TIMEOUT)
             raise
+        return tasks[0].result()
 
     def _started(self) -> asyncio.AbstractEventLoop:
         with _STARTING:
-            if self._loop is None or self._loop.is_closed():
+            if self._thread is None or not self._thread.is_alive():  # as in a process after a fork
                 self._loop = asyncio.new_event_loop()
-                thread = threading.Thread(
+                self._thread = threading.Thread(
                     target=self._loop.run_forever, name="paddock-sync", daemon=True
                 )
-                thread.start()
+                self._thread.start()
             return self._loop
 
 
@@ -78,24 +105,45 @@ _LOOP = _Loop()
 
 
 class _Synchronous:
-    """The coroutine methods of `of`, for synchronous code."""
+    """What `of` has, for synchronous code: coroutine methods, ``async with`` and ``async for``."""
 
-    def __init__(self, of: object) -> None:
+    def __init__(self, of: Any) -> None:
         self._of = of
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._of, name)
-        if not inspect.iscoroutinefunction(found):
-            return found
-        return _synchronous(found)
+        return _synchronous(found) if callable(found) else found
+
+    def __enter__(self) -> Any:
+        return _shown(_LOOP.run(self._of.__aenter__()))
+
+    def __exit__(self, *error: object) -> Any:
+        return _LOOP.run(self._of.__aexit__(*error))
+
+    def __iter__(self) -> Iterator[Any]:
+        pieces = aiter(self._of)
+        while (piece := _LOOP.run(_next(pieces))) is not None:
+            yield piece
 
 
-def _synchronous(method: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., T]:
-    def run(*args: Any, **kwargs: Any) -> T:
-        return _LOOP.run(method(*args, **kwargs))
+def _synchronous(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        result = method(*args, **kwargs)
+        return _shown(_LOOP.run(result) if inspect.iscoroutine(result) else result)
 
-    run.__name__, run.__doc__ = method.__name__, method.__doc__
     return run
+
+
+def _shown(result: Any) -> Any:
+    is_async = isinstance(
+        result, FileSystem | FileReader | FileWriter | AbstractAsyncContextManager
+    )
+    return _Synchronous(result) if is_async else result
+
+
+async def _next(pieces: AsyncIterator[Any]) -> Any:
+    return await anext(pieces, None)
 
 
 class Running:
@@ -104,22 +152,30 @@ class Running:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._output = {"stdout": bytearray(), "stderr": bytearray()}
+        self._dropped = {"stdout": 0, "stderr": 0}
         self._changed = asyncio.Event()
         self._has_ended = False
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
+        ends = {"stdout": b"", "stderr": b""}
         try:
             async for stream, data in self._process.output():
-                kept = self._output[stream]
-                kept += data[: MAX_SAID - len(kept)]
-                if READY.search(self.said):
+                self._keep(stream, data)
+                if READY.search(ends[stream] + data):
                     self._changed.set()
+                ends[stream] = (ends[stream] + data)[-MAX_READY:]
         except SandboxError:
             pass  # the sandbox says so to whoever asks next
         finally:
             self._has_ended = True
             self._changed.set()
+
+    def _keep(self, stream: str, data: bytes) -> None:
+        kept = self._output[stream]
+        room = MAX_SAID - len(kept)
+        kept += data[:room]
+        self._dropped[stream] += max(0, len(data) - room)
 
     @property
     def said(self) -> str:
@@ -136,7 +192,10 @@ class Running:
                 await self._changed.wait()
         if not self._has_ended:
             return None
-        out, err = (Output(head=bytes(each)) for each in self._output.values())
+        out, err = (
+            Output(head=bytes(kept), dropped=self._dropped[stream])
+            for stream, kept in self._output.items()
+        )
         return dataclasses.replace(await self._process.wait(), out=out, err=err)
 
 
@@ -177,7 +236,12 @@ class Sandbox:
         return _Synchronous(self._sandbox.fs)
 
     def exec(self, command: str | Sequence[str], **options: Any) -> ExecResult:
-        """Run a command to its end; see `paddock.Sandbox.exec` for the options."""
+        """Run a command to its end; see `paddock.Sandbox.exec` for the options.
+
+        A plain function as `on_output` is called in a thread: it may block, and use this sandbox.
+        """
+        if (on_output := options.get("on_output")) is not None:
+            options["on_output"] = functools.partial(call, on_output)
         return _LOOP.run(self._sandbox.exec(command, **options))
 
     def run(
@@ -193,9 +257,13 @@ class Sandbox:
         self, command: str | Sequence[str], wait: float, options: dict[str, Any]
     ) -> ExecResult | Running:
         process = await self._sandbox.start(command, **options)
-        await process.send_eof()
-        running = Running(process)
-        return await running.result(wait) or running
+        try:
+            await process.send_eof()
+            running = Running(process)
+            return await running.result(wait) or running
+        except BaseException:  # Ctrl-C, too: nobody has the command to stop it
+            await finish(process.aclose())
+            raise
 
     def get_url(self, port: int) -> str:
         """Return the ``ws://`` URL of a runtime that `run` started at that port."""
