@@ -17,6 +17,7 @@ import stat
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from paddock.runtime.remote.failures import RequestFailed
 from paddock.runtime.remote.folders import Change, FileState, Reading, changes, read_folder
@@ -53,7 +54,7 @@ Status = Literal["uploaded", "failed", "unanswered", "ignored_too_big"]
 
 @dataclass(slots=True, kw_only=True)
 class Artifact:
-    """A file on its way out. `names` are what the client was told: without secrets, and unique."""
+    """A file on its way out."""
 
     path: str
     relative_path: str
@@ -62,7 +63,6 @@ class Artifact:
     sha256: str = ""
     status: Status | None = None
     error: str | None = None
-    names: tuple[str, str] = ("", "")
     answer: asyncio.Future[tuple[str, str]] | None = field(repr=False, default=None)
 
     def told(self) -> dict[str, Any]:
@@ -92,14 +92,16 @@ class Artifacts:
         self._frames = frames
         self._settings = settings
         self._first: dict[str, Reading] = {}
-        """How the folders were when the request began."""
+        """How the folders were when the request began, those that could be read then."""
         self._taken: dict[str, Reading] = {}
         """The same, with the files that are on their way out."""
-        self._seen: dict[str, Reading] = {}
-        """How they were at the last look."""
+        self._seen: dict[str, Reading] = {}  # how they were at the last look
         self._is_stopped = asyncio.Event()
         self._by_path: dict[str, Artifact] = {}
         self._asked: dict[tuple[str, str], Artifact] = {}
+        self._names: dict[str, tuple[str, str]] = {}
+        """What the client is told of each path: two never have the same."""
+        self._used: set[tuple[str, str]] = set()
         self._answered_at = 0.0
         self.changes: list[Change] = []
 
@@ -113,11 +115,11 @@ class Artifacts:
         for folder in self._folders:
             try:
                 await asyncio.to_thread(os.makedirs, folder, exist_ok=True)
-                self._first[folder] = await asyncio.to_thread(read_folder, folder, self._ignore)
+                found = await asyncio.to_thread(read_folder, folder, self._ignore)
             except (OSError, ValueError) as error:
                 why = error.strerror if isinstance(error, OSError) else str(error)
                 raise RequestFailed(f"artifacts_dirs: {folder}: {why}") from error
-        self._taken = {folder: dict(found) for folder, found in self._first.items()}
+            self._first[folder], self._taken[folder] = found, dict(found)
 
     async def watch(self) -> None:
         """Bring out, until `stop`, what did not change between two looks.
@@ -149,7 +151,7 @@ class Artifacts:
         for artifact in self.all:
             if artifact.status in ("failed", "unanswered"):
                 self._taken[artifact.folder].pop(artifact.relative_path, None)
-        wanted = [each for folder in self._folders for each in await self._rest(folder)]
+        wanted = [each for folder in self._first for each in await self._rest(folder)]
         await self._bring([*wanted, *extra])
 
     async def _settled(self, folder: str) -> list[Artifact]:
@@ -172,7 +174,9 @@ class Artifacts:
         try:
             now = await asyncio.to_thread(read_folder, folder, self._ignore)
         except (OSError, ValueError) as error:
-            return [_failed(folder, str(error))]
+            lost = Artifact(path=folder, relative_path="", folder=folder, status="failed")
+            lost.error = str(error)
+            return [lost]
         self.changes += changes(folder, self._first[folder], now)
         return _artifacts(changes(folder, self._taken[folder], now))
 
@@ -183,12 +187,13 @@ class Artifacts:
 
         asking, uploading = asyncio.Semaphore(MAX_ASKED), asyncio.Semaphore(MAX_UPLOADS)
         self._answered_at = time.monotonic()
-        self._by_path |= {artifact.path: artifact for artifact in wanted}
+        found = {artifact.path: artifact for artifact in wanted}  # one folder may be in another
+        self._by_path |= found
         async with (
             httpx.AsyncClient(timeout=self._settings.upload_timeout) as client,
             asyncio.TaskGroup() as group,
         ):
-            for artifact in wanted:
+            for artifact in found.values():
                 group.create_task(self._bring_one(artifact, client, asking, uploading))
 
     # ------------------------------------------------------------------------- asking
@@ -228,7 +233,7 @@ class Artifacts:
             artifact.status, artifact.error = "ignored_too_big", str(error)
         except (_NotUploaded, OSError) as error:
             artifact.status = "failed"
-            artifact.error = error.strerror if isinstance(error, OSError) else str(error)
+            artifact.error = getattr(error, "strerror", None) or str(error)
 
     async def _ask(self, artifact: Artifact) -> tuple[str, str]:
         await self._read(artifact)
@@ -237,14 +242,14 @@ class Artifacts:
         if left <= 0:
             raise _Unanswered(f"the client answered nothing for {silence:.0f} s")
         artifact.answer = asyncio.get_running_loop().create_future()
-        artifact.names = self._names(artifact)
-        self._asked[artifact.names] = artifact
+        names = self._names_of(artifact.path)
+        self._asked[names] = artifact
         guess, _ = mimetypes.guess_type(artifact.relative_path)
         self._frames.ask(
             {
-                "filename": artifact.names[0],
-                "filepath": artifact.names[1],
-                "relative_path": self._frames.redactor.text(artifact.relative_path),
+                "filename": names[0],
+                "filepath": names[1],
+                "relative_path": self._shown(artifact.relative_path),
                 "size": artifact.size,
                 "sha256": artifact.sha256,
                 "content_type_guess": guess or "application/octet-stream",
@@ -256,21 +261,24 @@ class Artifacts:
         except TimeoutError:
             raise _Unanswered(f"the client did not answer within {left:.0f} s") from None
         finally:
-            self._asked.pop(artifact.names, None)
+            self._asked.pop(names, None)
 
-    def _names(self, artifact: Artifact) -> tuple[str, str]:
-        """Return the name and the path that the client is told: two never have the same."""
-        redact = self._frames.redactor.text
-        stem, names = posixpath.basename(artifact.path), set(self._told_names())
-        name, path = redact(stem), redact(artifact.path)
-        count = 1
-        while (name, path) in names:
-            count += 1
-            name, path = f"{redact(stem)}~{count}", f"{redact(artifact.path)}~{count}"
-        return name, path
+    def _names_of(self, path: str) -> tuple[str, str]:
+        """Return the name and the path that the client is told, always the same of one file."""
+        if path not in self._names:
+            stem, whole = self._shown(posixpath.basename(path)), self._shown(path)
+            names, count = (stem, whole), 1
+            while names in self._used:
+                count += 1
+                names = f"{stem}~{count}", f"{whole}~{count}"
+            self._names[path] = names
+            self._used.add(names)
+        return self._names[path]
 
-    def _told_names(self) -> list[tuple[str, str]]:
-        return [each.names for each in self.all if each.names[1]]
+    def _shown(self, path: str) -> str:
+        """Return a path without secrets, and without bytes that are no UTF-8: no frame has them."""
+        text = path.encode(errors="surrogateescape").decode(errors="replace")
+        return self._frames.redactor.text(text)
 
     async def _read(self, artifact: Artifact) -> FileState:
         state, artifact.size, artifact.sha256 = await asyncio.to_thread(_digest, artifact.path)
@@ -306,6 +314,7 @@ class Artifacts:
 
         headers = {"Content-Type": content_type, "Content-Length": str(artifact.size)}
         try:
+            _ = urlsplit(url).port  # one that is out of range is no error to httpx
             async with asyncio.timeout(self._settings.upload_timeout):
                 response = await client.put(
                     url, content=_pieces(artifact.path, artifact.size), headers=headers
@@ -360,10 +369,6 @@ def _artifacts(found: Sequence[Change]) -> list[Artifact]:
         for each in found
         if each.kind != "deleted" and each.size
     ]
-
-
-def _failed(folder: str, why: str) -> Artifact:
-    return Artifact(path=folder, relative_path="", folder=folder, status="failed", error=why)
 
 
 def _open(path: str) -> int:

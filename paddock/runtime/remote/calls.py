@@ -18,12 +18,12 @@ import pydantic
 from paddock._concurrency import cancel, finish
 from paddock.runtime.core.calling import call
 from paddock.runtime.remote.messages import (
-    TERMINALS,
     ArtifactUploadRequestMessageInterface,
     ArtifactUploadResult,
     AssistantMessageInterface,
     CommandOutputMessageInterface,
     ErrorMessageInterface,
+    is_terminal,
 )
 from paddock.runtime.remote.options import AgentRuntimeError, CancelledException
 from paddock.runtime.remote.transports import negotiation
@@ -61,9 +61,10 @@ def request_frame(request: Request) -> dict[str, Any]:
 
 @dataclass(kw_only=True)
 class CallSpec:
-    """What one call is: its request, who is told what, and how long it may take.
+    """What one call is: its request, its callbacks, and how long it may take.
 
-    `on_error` of None raises an error; `terminal` is the type of message that has the result.
+    `terminal` is the type of message that has the result, and `cancelled` the text of the
+    exception for a call that was cancelled.
     """
 
     request: dict[str, Any]
@@ -197,7 +198,7 @@ class Call:
         self._is_ours = self._is_ours or "seq" in message
         kind = message.get("message_type")
         self._last_type = kind if isinstance(kind, str) else None
-        if kind in TERMINALS:
+        if is_terminal(message):
             if kind in (self.spec.terminal, "error_message"):
                 return True
             self.spec.logger.error("the runtime sent a %s, which this call does not expect", kind)
@@ -353,7 +354,7 @@ class _Stream:
         if self._waiting:
             message = self._waiting.popleft()
             self._room.set()
-            if message.get("message_type") in TERMINALS:
+            if is_terminal(message):
                 self.has_ended_well = True
             return message
         if self._is_over:

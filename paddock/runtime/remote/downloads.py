@@ -60,7 +60,11 @@ async def download_all(
                 kind = type(error).__name__
                 raise RequestFailed(f"Download failed: {name}: {kind}") from error
             except OSError as error:
-                raise RequestFailed(f"Download failed: {name}: {error.strerror}") from error
+                why = error.strerror or str(error)
+                raise RequestFailed(f"Download failed: {name}: {why}") from error
+            except (httpx.InvalidURL, ValueError):
+                told = f"Download failed: {name}: its URL, a header or working_dir is not valid"
+                raise RequestFailed(told) from None
 
 
 def file_name(url: str) -> str:
@@ -70,6 +74,7 @@ def file_name(url: str) -> str:
     """
     try:
         parts = urlsplit(url)
+        _ = parts.port  # one that is out of range is an error only now
     except ValueError:
         raise RequestFailed("download_url: it is no URL") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:

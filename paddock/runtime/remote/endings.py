@@ -74,9 +74,13 @@ class Endings:
         path = self._folder / name
         beside = path.with_suffix(".new")
         fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with open(fd, "w") as file:
-            file.write(text)
-        beside.replace(path)
+        try:
+            with open(fd, "w", encoding="utf-8") as file:
+                file.write(text)
+            beside.replace(path)
+        except OSError:
+            beside.unlink(missing_ok=True)  # a disk that is full has no room for half of it
+            raise
         return path
 
     def _prepare(self) -> None:

@@ -35,9 +35,9 @@ def output_format(given: str | None) -> Mapping[str, Any] | None:
         raise RequestFailed(f"{FIELD}: it is not JSON: {error}") from None
     if not isinstance(found, Mapping):
         raise RequestFailed(f"{FIELD}: give an object")
-    schema = found
+    schema: object = found
     if found.get("type") == "json_schema":
-        schema = found.get("schema") or found.get("json_schema", {}).get("schema")
+        schema = found.get("schema") or _schema_inside(found.get("json_schema"))
     if not isinstance(schema, Mapping):
         raise RequestFailed(f"{FIELD}: its schema is not an object")
     try:
@@ -45,6 +45,10 @@ def output_format(given: str | None) -> Mapping[str, Any] | None:
     except ConfigError as error:
         raise RequestFailed(str(error)) from None
     return {"type": "json_schema", "schema": schema}
+
+
+def _schema_inside(given: object) -> object:
+    return given.get("schema") if isinstance(given, Mapping) else None
 
 
 def check_output(outcome: Outcome, wanted: Mapping[str, Any]) -> Outcome:

@@ -44,11 +44,6 @@ class FrameLog:
         """Bytes of what is kept, roughly."""
         return self._size
 
-    @property
-    def is_over(self) -> bool:
-        """Whether more is kept than should be, and none of it can be dropped."""
-        return self._size > self._max_kept
-
     def add(self, frame: Mapping[str, Any]) -> None:
         """Add a frame. Raise `ValueError` or `TypeError` for one that is not JSON."""
         number = self.last + 1

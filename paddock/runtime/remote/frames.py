@@ -24,7 +24,7 @@ MAX_OUTPUT_TEXT = 64 * 1024
 """Bytes of a command's output in one frame."""
 MAX_CHARACTERS = MAX_OUTPUT_TEXT // 4
 """Characters that are never more bytes than that."""
-ROOM = 4096
+ROOM = 1024
 """Bytes of a frame that its fields have beside the text which is made to fit."""
 
 
@@ -106,10 +106,6 @@ class RunFrames:
             frame = {"error": error, "metadata": bounded(metadata)}
             self._add({"message_type": "warning_message", **self.redactor.value(frame)})
 
-    def refuse(self, error: str, metadata: Mapping[str, Any]) -> None:
-        """Answer another request of the same client; the run goes on."""
-        self._add({"message_type": "error_message", "error": error, "metadata": dict(metadata)})
-
     def _add(self, frame: Mapping[str, Any]) -> None:
         if self.ended:
             return
@@ -123,11 +119,18 @@ class RunFrames:
         frame = self.peer.result(self._redacted_data(data), self.redactor.value(dict(metadata)))
         text = _encoded(frame)
         if not self.peer.takes(text):
-            where = self._save(text)
-            told = f"Result of {len(text.encode())} bytes is larger than this client takes"
-            self.error(told, {"error_name": "Error", "code": "result_too_large", "path": where})
+            self._too_large(text)
             return
         self._end(frame)
+
+    def _too_large(self, text: str) -> None:
+        told = f"Result of {len(text.encode())} bytes is larger than this client takes"
+        metadata: dict[str, Any] = {"error_name": "Error", "code": "result_too_large"}
+        try:
+            metadata["path"] = self._save(text)
+        except OSError as error:
+            told = f"{told}, and cannot be kept: {error.strerror}"
+        self.error(told, metadata)
 
     def _redacted_data(self, data: Mapping[str, Any]) -> dict[str, Any]:
         return {

@@ -38,10 +38,18 @@ __all__ = [
     "StructuredOutputResult",
     "TextResult",
     "WarningMessageInterface",
+    "is_terminal",
 ]
 
 TERMINALS = frozenset({"result_message", "command_execution_result_message", "error_message"})
 """The types of message that end a request."""
+
+
+def is_terminal(frame: Mapping[str, Any]) -> bool:
+    """Whether `frame` ends a request; its type may be anything that JSON has."""
+    kind = frame.get("message_type")
+    return isinstance(kind, str) and kind in TERMINALS
+
 
 MOST_COMMANDS = 1000
 """Commands, downloads or folders of one request: more than that is a script's work."""

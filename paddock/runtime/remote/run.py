@@ -32,7 +32,7 @@ from paddock.runtime.remote.handler import (
     outcome_of,
 )
 from paddock.runtime.remote.messages import CommandExecutionMessage, InvocationMessage
-from paddock.runtime.remote.workplace import TOKEN_VARIABLE
+from paddock.runtime.remote.workplace import server_environment
 from paddock.runtime.remote.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -110,8 +110,12 @@ class Run:
         self.changed = asyncio.Event()
         """Set when there is a new frame."""
         self.frames = RunFrames(peer, self.redactor, run_id=run_id, tell=self._told, save=save)
-        folders = [os.path.join(workplace.working_dir, each) for each in request.folders]
-        self.artifacts = Artifacts(folders, request.artifacts_ignore_content, self.frames, settings)
+        folders = dict.fromkeys(
+            os.path.normpath(os.path.join(workplace.working_dir, each)) for each in request.folders
+        )
+        self.artifacts = Artifacts(
+            list(folders), request.artifacts_ignore_content, self.frames, settings
+        )
         self.sent = 0
         """The number of the last frame that was written to the client."""
         self.follower: Follower | None = None
@@ -275,14 +279,13 @@ class Run:
     async def _invoke(
         self, request: InvocationMessage, wanted: Mapping[str, Any] | None
     ) -> Outcome:
-        own = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
         invocation = AgentInvocation(
             system_prompt=request.system_prompt,
             user_prompt=request.user_prompt,
             model=request.model,
             output_format=wanted,
             secrets=tuple(request.secrets_to_redact),
-            env={**own, **(request.agent_env or {})},
+            env={**server_environment(), **(request.agent_env or {})},
             agent_env=request.agent_env or {},
             source_id=request.source_id,
             working_dir=self._workplace.working_dir,

@@ -21,7 +21,7 @@ from paddock.runtime.remote.endings import Endings
 from paddock.runtime.remote.handler import as_handler
 from paddock.runtime.remote.run import Run
 from paddock.runtime.remote.settings import ServerSettings
-from paddock.runtime.remote.wire import MAX_FRAME_IN
+from paddock.runtime.remote.wire import MAX_FRAME_IN, OURS
 from paddock.runtime.remote.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -32,14 +32,12 @@ if TYPE_CHECKING:
     from paddock.runtime.remote.messages import CommandExecutionMessage, InvocationMessage
     from paddock.runtime.remote.wire import Peer
 
-__all__ = ["OURS", "RuntimeServer"]
+__all__ = ["RuntimeServer"]
 
 DEFAULT_PORT = 8080
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 MAX_CONNECTIONS = 256
 """Connections at a time: a sandbox has one client, or a few."""
-OURS = "Paddock-Runtime"
-"""The header by which a client knows, before it sends anything, that it can come back."""
 STOP_TIMEOUT = 150.0
 """Seconds for cancelled runs to bring out their artifacts when the server stops."""
 
@@ -145,7 +143,7 @@ class RuntimeServer(AsyncResource):
             if scheme.lower() == "bearer":
                 given.append(value.strip())
         wanted = (self.token or "").encode()
-        found = [hmac.compare_digest(each.encode(), wanted) for each in given]
+        found = [hmac.compare_digest(each.encode(errors="replace"), wanted) for each in given]
         return any(found)
 
     async def _serve(self, socket: ServerConnection) -> None:
@@ -215,8 +213,8 @@ class RuntimeServer(AsyncResource):
         if self._server is not None:
             self._server.close(close_connections=False)
         await self._end_runs()
-        for connection in list(self._connections):
-            await connection.close(1001, "the server stops")
+        stops = [each.close(1001, "the server stops") for each in self._connections]
+        await asyncio.gather(*stops, return_exceptions=True)  # each waits for its client
         if self._server is not None:
             await self._server.wait_closed()
         if self._waits:

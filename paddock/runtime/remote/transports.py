@@ -19,8 +19,8 @@ import websockets
 
 from paddock._concurrency import cancel
 from paddock._logs import get_logger
-from paddock.runtime.remote.messages import TERMINALS
-from paddock.runtime.remote.wire import MAX_FRAME_OURS
+from paddock.runtime.remote.messages import is_terminal
+from paddock.runtime.remote.wire import MAX_FRAME_OURS, OURS
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -47,8 +47,6 @@ MAX_PAUSE = 2.0
 """Seconds between two attempts to connect again, at most."""
 ACK_EVERY = 32
 """Frames after which the server is told that they have arrived."""
-OURS = "Paddock-Runtime"
-"""The header by which a server says that a client can come back."""
 
 Messages = AsyncGenerator[dict[str, Any], None]
 EndSessionMessageHandler = Callable[[dict[str, Any]], Awaitable[dict[str, Any] | None]]
@@ -107,7 +105,7 @@ class _Request:
             if number <= self.last:
                 return False
             self.last = number
-        if frame.get("message_type") in TERMINALS:
+        if is_terminal(frame):
             self.has_ended = True
         return True
 
@@ -125,7 +123,6 @@ class ConnectedWebSocketTransport:
         self._socket = socket
         self._reopen = reopen
         self._resume_timeout = resume_timeout
-
         self._negotiated = False
 
     @property
@@ -163,9 +160,6 @@ class ConnectedWebSocketTransport:
                     return
                 continue
             frame = _decoded(text)
-            if _is_unknown(frame) and not request.last:
-                await self._send_opening(request)
-                continue
             self._negotiated = self._negotiated or "paddock" in frame
             if request.takes(frame):
                 await self._acknowledge(request)
@@ -316,11 +310,6 @@ def _decoded(text: str | bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     return found if isinstance(found, dict) else {"raw": text}
-
-
-def _is_unknown(frame: Mapping[str, Any]) -> bool:
-    metadata = frame.get("metadata")
-    return isinstance(metadata, dict) and metadata.get("code") == "run_unknown"
 
 
 def _is_refusal(error: Exception) -> bool:

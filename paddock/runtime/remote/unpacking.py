@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import importlib
+import lzma
 import stat
 import tarfile
 import tempfile
@@ -23,7 +24,16 @@ __all__ = ["is_archive", "unpack"]
 MAX_UNPACKED = 8 * 1024**3
 """Bytes of what an archive may hold: four times the largest download."""
 _KINDS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst")
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, NotImplementedError)
+MAX_LINK = 4096
+"""Bytes of what a symbolic link refers to: the system takes no longer path."""
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    gzip.BadGzipFile,
+    NotImplementedError,
+)
 _ZSTD = ("compression.zstd", "backports.zstd", "zstandard")
 """Modules that read zstd: Python's own from 3.14 on, the same for older ones, and another."""
 
@@ -89,6 +99,8 @@ def _add(writer: tarfile.TarFile, found: zipfile.ZipFile, entry: zipfile.ZipInfo
         member.type = tarfile.DIRTYPE
         writer.addfile(member)
     elif stat.S_ISLNK(mode):
+        if entry.file_size > MAX_LINK:
+            raise ValueError("it holds a symbolic link that is too long")
         member.type = tarfile.SYMTYPE
         member.linkname = found.read(entry).decode("utf-8", "surrogateescape")
         writer.addfile(member)

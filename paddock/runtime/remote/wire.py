@@ -32,6 +32,7 @@ __all__ = [
     "MAX_FRAME_IN",
     "MAX_FRAME_OURS",
     "MAX_FRAME_STRANGER",
+    "OURS",
     "BadFrame",
     "Closing",
     "Incoming",
@@ -49,6 +50,8 @@ MAX_FRAME_STRANGER = 1024 * 1024
 closes its connection, and the result is lost."""
 MAX_FRAME_OURS = 64 * 1024 * 1024
 """Bytes of a frame to a client that negotiated, at most."""
+OURS = "Paddock-Runtime"
+"""The header by which a server says, before anything is sent, that a client can come back."""
 NUMBERING = 256
 """Bytes that a frame's number and the id of its run take."""
 MAX_PROBLEMS = 5

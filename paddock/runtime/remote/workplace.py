@@ -14,18 +14,21 @@ if TYPE_CHECKING:
 
     from paddock.sandbox import Sandbox
 
-__all__ = ["TOKEN_VARIABLE", "Workplace", "recipe"]
+__all__ = ["TOKEN_VARIABLE", "Workplace", "recipe", "server_environment"]
 
 TOKEN_VARIABLE = "PADDOCK_TOKEN"
 """Has the server's token; commands do not get it."""
 
 
+def server_environment() -> dict[str, str]:
+    """Return the variables of the server that its agents and commands see."""
+    return {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
+
+
 def recipe(working_dir: str, env: Mapping[str, str] | None = None) -> LocalBackend:
     """Return the recipe of sandboxes that are this container, with the server's environment."""
-    own = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
-    return LocalBackend(
-        isolation="none", working_dir=working_dir, env_vars=_valid({**own, **(env or {})})
-    )
+    env_vars = _valid({**server_environment(), **(env or {})})
+    return LocalBackend(isolation="none", working_dir=working_dir, env_vars=env_vars)
 
 
 def _valid(env: Mapping[str, str]) -> dict[str, str]:

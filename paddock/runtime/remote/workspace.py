@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import io
 import os
 import shutil
 import tempfile
@@ -81,7 +82,7 @@ class Workspace:
             return ()
         self._made = tempfile.mkdtemp(prefix="paddock-diff-")
         path = os.path.join(self._made, DIFF_NAME)
-        with open(path, "w", errors="surrogateescape") as file:
+        with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(diff)
         return (Artifact(path=path, relative_path=DIFF_NAME, size=len(diff)),)
 
@@ -94,7 +95,8 @@ class Workspace:
                 if change.kind == "deleted" or change.size > MAX_TEXT
                 else _contents(change.path)
             )
-            if b"\0" in old or b"\0" in new or change.size > MAX_TEXT:
+            is_known = change.kind == "added" or path in self._texts
+            if not is_known or b"\0" in old or b"\0" in new or change.size > MAX_TEXT:
                 yield f"Binary or large file {path} was {change.kind}\n"
                 continue
             before = "/dev/null" if change.kind == "added" else f"a/{path}"
@@ -134,4 +136,4 @@ def _contents(path: str) -> bytes:
 
 
 def _lines(data: bytes) -> list[str]:
-    return data.decode("utf-8", "surrogateescape").splitlines(keepends=True)
+    return [line.decode("utf-8", "surrogateescape") for line in io.BytesIO(data)]

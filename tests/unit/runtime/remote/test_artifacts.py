@@ -334,3 +334,98 @@ async def test_a_client_that_cannot_answer_is_not_waited_for(
         )
     (told,) = ended["metadata"]["artifacts"]
     assert (told["status"], told["error"]) == ("unanswered", "no store")
+
+
+@pytest.mark.rows("U-24", "N-6")
+async def test_names_that_are_not_utf8_are_asked_for_and_arrive(
+    serve: Serve, store: Store, folder: Path
+) -> None:
+    names = [b"a-\xff.txt", b"a-\xfe.txt"]
+    for number, name in enumerate(names):
+        (folder.parent / f"from{number}").write_text(str(number))
+        os.rename(folder.parent / f"from{number}", os.path.join(os.fsencode(folder.parent), name))
+    answers = Answers(store, by_name=True)
+    async with serve() as server, Talker(server.url, answers) as talker:
+        ended = await talker.ask(
+            command_request(f"mv {folder.parent}/a-* {folder}", artifacts_dirs=[str(folder)])
+        )
+    assert [each["status"] for each in ended["metadata"]["artifacts"]] == ["uploaded"] * 2
+    assert len({(each["filename"], each["filepath"]) for each in answers.asked}) == 2
+    assert sorted(put.data for put in store.puts) == [b"0", b"1"]
+
+
+@pytest.mark.rows("U-24", "N-7")
+async def test_a_file_of_two_folders_arrives_once(serve: Serve, store: Store, folder: Path) -> None:
+    folders = [str(folder), f"{folder}/", f"{folder}/inner", f"{folder}/../art/inner"]
+    async with serve() as server, Talker(server.url, Answers(store)) as talker:
+        ended = await talker.ask(
+            command_request(f"echo 1 > {folder}/inner/a", artifacts_dirs=folders)
+        )
+    assert len(store.puts) == 1
+    assert len(ended["metadata"]["artifacts"]) == 1
+
+
+@pytest.mark.rows("U-35")
+async def test_a_diff_shows_lines_as_they_are_and_none_against_what_was_not_kept(
+    serve: Serve, store: Store, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    (work / "large.txt").write_text("x\n" * 1024 * 1024)
+    (work / "feed.txt").write_bytes(b"one\x0ctwo\r\nthree\n")
+    command = "echo small > large.txt; printf 'one\\fTWO\\r\\nthree\\n' > feed.txt"
+    async with serve() as server, Talker(server.url, Answers(store)) as talker:
+        await talker.ask(command_request(command, workspace_diff=True))
+    diff = store.stored["/workspace.diff"]
+    assert b"Binary or large file large.txt was modified" in diff
+    assert b"-one\x0ctwo\r\n+one\x0cTWO\r\n three\n" in diff
+    assert b"No newline" not in diff
+
+
+@pytest.mark.rows("U-21", "U-24")
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"artifacts_dirs": ["art", "/dev/null"]}, "artifacts_dirs: /dev/null: File exists"),
+        ({"artifacts_dirs": ["a\0b"]}, "embedded null byte"),
+        ({"output_format_json_schema_str": "[]"}, "output_format_json_schema_str: give an object"),
+        (
+            {"output_format_json_schema_str": '{"type": "json_schema", "json_schema": 5}'},
+            "output_format_json_schema_str: its schema is not an object",
+        ),
+        (
+            {
+                "pre_agent_downloadables": [
+                    {"download_url": "http://127.0.0.1:99999/a", "working_dir": "."}
+                ]
+            },
+            "download_url: it is no URL",
+        ),
+    ],
+)
+async def test_a_request_that_fails_before_its_folders_were_read_says_why(
+    serve: Serve, more: dict[str, Any], told: str
+) -> None:
+    async with serve() as server, Talker(server.url) as talker:
+        ended = await talker.ask(invocation("ECHO:x", **({"artifacts_dirs": ["art"]} | more)))
+    assert told in ended["error"]
+    assert ended["metadata"]["error_name"] == "Error"
+
+
+@pytest.mark.rows("U-24")
+async def test_a_port_out_of_range_fails_one_artifact_and_no_other(
+    serve: Serve, store: Store, folder: Path
+) -> None:
+    right = Answers(store)
+
+    def answer(request: dict[str, Any]) -> dict[str, Any] | None:
+        response = right(request)
+        if response is not None and request["relative_path"] == "bad":
+            response["presigned_url"] = "http://127.0.0.1:99999/bad"
+        return response
+
+    async with serve() as server, Talker(server.url, answer) as talker:
+        ended = await talker.ask(
+            command_request(f"cd {folder}; echo 1 > bad; echo 2 > ok", artifacts_dirs=[str(folder)])
+        )
+    told = {each["relative_path"]: each["status"] for each in ended["metadata"]["artifacts"]}
+    assert told == {"bad": "failed", "ok": "uploaded"}

@@ -455,3 +455,37 @@ async def test_a_server_that_is_not_there_is_an_error_at_once(serve: Serve) -> N
         url = server.url
     with pytest.raises(OSError, match=r"Connect call failed|refused"):
         await RuntimeUseClient(url).query("x", options())
+
+
+@pytest.mark.rows("U-2", "U-10")
+@pytest.mark.parametrize("kind", [[], {}, None, 5, True])
+async def test_a_type_of_message_that_is_no_text_is_skipped(kind: Any) -> None:
+    async def transport(
+        send_queue: asyncio.Queue[dict[str, Any]],
+    ) -> AsyncGenerator[dict[str, Any]]:
+        await send_queue.get()
+        yield {"message_type": kind}
+        yield {"message_type": "result_message", "data": {"type": "text", "text": "on"}}
+
+    found = await RuntimeUseClient(transport=transport).query("x", options())
+    assert found.data == TextResult(text="on")
+
+
+@pytest.mark.rows("U-31")
+async def test_a_server_that_knows_no_run_is_asked_once() -> None:
+    requests = 0
+
+    async def unknown(socket: ServerConnection) -> None:
+        nonlocal requests
+        async for _ in socket:
+            requests += 1
+            metadata = {"code": "run_unknown"}
+            await socket.send(
+                json.dumps({"message_type": "error_message", "error": "no", "metadata": metadata})
+            )
+
+    async with serve_sockets(unknown, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+        with pytest.raises(AgentRuntimeError, match="no"):
+            await RuntimeUseClient(url).query("x", options())
+    assert requests == 1

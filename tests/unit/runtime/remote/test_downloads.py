@@ -158,3 +158,37 @@ async def test_no_url_is_in_an_error(serve: Serve, store: Store) -> None:
         listed = [{"download_url": "http://127.0.0.1:1/a?key=very-secret", "working_dir": "dl"}]
         await talker.ask(command_request("true", pre_execution_downloadables=listed))
     assert "very-secret" not in str(talker.frames)
+
+
+@pytest.mark.rows("U-23", "N-17")
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"headers": {"A": "\u00e9\u20ac"}},
+        {"headers": {"A": "a\r\nb: c"}},
+        {"working_dir": "a\0b"},
+    ],
+)
+async def test_what_no_request_can_have_is_told_and_not_quoted(
+    serve: Serve, store: Store, more: dict[str, Any]
+) -> None:
+    async with serve() as server, Talker(server.url) as talker:
+        given = {"download_url": f"{store.url}/name.txt", "working_dir": "dl", **more}
+        ended = await talker.ask(command_request("true", pre_execution_downloadables=[given]))
+    assert ended["error"].startswith("Download failed: name.txt: ")
+    assert ended["metadata"]["error_name"] == "Error"
+
+
+@pytest.mark.rows("U-23")
+async def test_a_link_of_a_zip_that_is_longer_than_any_path_is_refused(
+    serve: Serve, store: Store
+) -> None:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        link = zipfile.ZipInfo("link")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, b"x" * 5000)
+    store.files = {"/1.zip": made.getvalue()}
+    async with serve() as server, Talker(server.url) as talker:
+        ended = await talker.ask(wants(store, "/1.zip"))
+    assert "symbolic link that is too long" in ended["error"]

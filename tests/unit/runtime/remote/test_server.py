@@ -37,6 +37,21 @@ async def refused(url: str, **options: Any) -> int:
     return int(caught.value.response.status_code)
 
 
+async def refused_raw(port: int, header: bytes) -> int:
+    """The status for a header that no library of clients sends."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+        + header
+        + b"\r\n\r\n"
+    )
+    status = int((await reader.readline()).split()[1])
+    writer.close()
+    await writer.wait_closed()
+    return status
+
+
 @pytest.mark.rows("U-30", "N-16")
 async def test_only_who_has_the_token_gets_in(serve: Serve) -> None:
     async with serve() as server:
@@ -45,6 +60,8 @@ async def test_only_who_has_the_token_gets_in(serve: Serve) -> None:
         assert len(server.token) > 30
         assert await refused(bare) == 401
         assert await refused(f"{bare}/?token=wrong") == 401
+        assert await refused(f"{bare}/?token=%E9%ff") == 401
+        assert await refused_raw(server.port, b"Authorization: Bearer \xff\xfe") == 401
         assert await refused(bare, additional_headers={"Authorization": "Bearer wrong"}) == 401
         async with Talker(f"{bare}/any/path?token={server.token}") as talker:
             assert (await talker.ask(invocation("ECHO:in")))["data"]["text"] == "in"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import Any
 
@@ -226,3 +227,29 @@ def test_an_error_tells_what_is_known_of_it_cut_to_a_size() -> None:
 @given(JSON)
 def test_what_an_error_carries_is_json_and_small(value: Any) -> None:
     encode({"value": bounded(value)})
+
+
+@pytest.mark.rows("U-29")
+def test_a_result_that_is_too_large_is_told_where_the_disk_is_full() -> None:
+    def full(_: str) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    made = RunFrames(
+        Peer(max_frame=4096),
+        Redactor.marking([], "[REDACTED]"),
+        run_id="r",
+        tell=lambda: None,
+        save=full,
+    )
+    made.result({"type": "text", "text": "x" * 5000}, {})
+    (ended,) = written(made)
+    assert "is larger than this client takes, and cannot be kept: No space left" in ended["error"]
+    assert ended["metadata"]["code"] == "result_too_large"
+
+
+@pytest.mark.rows("U-29")
+def test_the_smallest_frame_that_a_client_may_name_has_room_for_a_message() -> None:
+    made = frames([], max_frame=4096, negotiated=True)
+    made.assistant(["\x01" * 3000])
+    assert "".join(each["text_blocks"][0] for each in written(made)) == "\x01" * 3000
+    assert all(len(encode(each)) <= 4096 for each in written(made))
