@@ -1,25 +1,43 @@
-"""Servers that keep what runtimes remember, which the tests start for themselves."""
+"""Servers that keep what runtimes remember, each in a container of an image that we build."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
-import shutil
-import signal
-import socket
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 import psycopg
+import pytest
 import redis
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-from tests.e2e.sql_served import PASSWORD, postgresql, running, short_home
+from paddock import BuildFailed, Image
+from paddock.backends.docker.engine.client import Engine
+from paddock.backends.docker.images.build import ensure
+from tests.e2e.sql_served import PASSWORD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import Require
-    from tests.e2e.sql_served import PostgreSQL
+
+STARTING = 120
+"""Seconds for a server to start, on a machine ten times as busy as ours."""
+
+POSTGRES = """
+set -e
+bin=$(echo /usr/lib/postgresql/*/bin)
+cd /tmp
+echo "$PASSWORD" > password
+"$bin/initdb" -D data -U admin --auth=scram-sha-256 --pwfile=password --no-sync -E UTF8
+echo "host all all all scram-sha-256" >> data/pg_hba.conf
+exec "$bin/postgres" -D data -F -c listen_addresses=* -c unix_socket_directories=
+"""
+REDIS = 'exec redis-server --bind 0.0.0.0 --requirepass "$PASSWORD" --save "" --appendonly no'
 
 _numbers = itertools.count(1)
 
@@ -37,38 +55,34 @@ class StoreServer(Protocol):
 
 
 class PostgresServer:
-    def __init__(self, server: PostgreSQL) -> None:
-        self._server = server
+    def __init__(self, port: int) -> None:
+        self._url = f"postgresql://admin:{PASSWORD}@127.0.0.1:{port}/postgres"
 
     def fresh(self) -> str:
         name = f"store_{next(_numbers)}"
-        self._server.admin(f"CREATE SCHEMA {name}")
-        return f"{self.url}&options={quote(f'-csearch_path={name}')}"
+        self.execute(self._url, f"CREATE SCHEMA {name}")
+        return f"{self._url}?options={quote(f'-csearch_path={name}')}"
 
     def cut(self) -> None:
-        self._server.admin(
+        self.execute(
+            self._url,
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE application_name = 'paddock'"
+            " WHERE application_name = 'paddock'",
         )
 
     def execute(self, where: str, sql: str) -> None:
         with psycopg.connect(where, autocommit=True) as connection:
             connection.execute(sql.encode())
 
-    @property
-    def url(self) -> str:
-        where = f"host={quote(str(self._server.home), safe='')}&user=admin&password={PASSWORD}"
-        return f"postgresql:///postgres?{where}"
-
 
 class RedisServer:
     def __init__(self, port: int) -> None:
-        self.url = f"redis://:{PASSWORD}@127.0.0.1:{port}"
+        self._url = f"redis://:{PASSWORD}@127.0.0.1:{port}"
 
     def fresh(self) -> str:
         with self._client() as client:
             client.flushall()
-        return self.url
+        return self._url
 
     def cut(self) -> None:
         with self._client() as client:
@@ -83,34 +97,52 @@ class RedisServer:
             client.set(key, value)
 
     def _client(self) -> contextlib.closing[redis.Redis]:
-        return contextlib.closing(redis.Redis.from_url(self.url))
+        return contextlib.closing(redis.Redis.from_url(self._url))
 
 
-@contextlib.contextmanager
-def postgres_server(require: Require) -> Iterator[PostgresServer]:
-    """A server that trusts all who reach its socket; skips where there is no such program."""
-    with postgresql(require) as server:
-        yield PostgresServer(server)
+@pytest.fixture(scope="session")
+def postgres(base_image: str, require: Require) -> Iterator[PostgresServer]:
+    image = _built(base_image, "postgresql", require)
+    with _running(image, POSTGRES, user="postgres", port=5432) as port:
+        yield PostgresServer(port)
 
 
-@contextlib.contextmanager
-def redis_server(require: Require) -> Iterator[RedisServer]:
-    """A server that keeps nothing; skips where there is no such program."""
-    program = shutil.which("redis-server") or shutil.which("valkey-server")
-    require("redis", program, "there is no redis-server; install redis-server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    serve = [str(program), "--port", str(port), "--bind", "127.0.0.1", "--requirepass", PASSWORD]
-    serve += ["--save", '""', "--appendonly", "no"]
-    with (
-        short_home() as home,
-        running(
-            home,
-            ["true"],
-            ["sh", "-c", 'exec "$@" >&2', "sh", *serve],
-            ready="Ready to accept connections",
-            stop=signal.SIGTERM,
-        ),
-    ):
+@pytest.fixture(scope="session")
+def redis_server(base_image: str, require: Require) -> Iterator[RedisServer]:
+    image = _built(base_image, "redis-server", require)
+    with _running(image, REDIS, user="redis", port=6379) as port:
         yield RedisServer(port)
+
+
+def _built(base: str, package: str, require: Require) -> str:
+    """Return an image with a Debian package; `base_image` removes it after the last test."""
+
+    async def build() -> str:
+        return await ensure(await Engine.connect(), Image.from_registry(base).apt_install(package))
+
+    try:
+        return asyncio.run(build())
+    except BuildFailed as error:
+        require(package, False, f"its Debian package cannot be installed in an image: {error}")
+        raise
+
+
+@contextlib.contextmanager
+def _running(image: str, script: str, *, user: str, port: int) -> Iterator[int]:
+    """Run a container until the block ends; yield the port of this machine that reaches it."""
+    container = DockerContainer(
+        image,
+        env={"PASSWORD": PASSWORD},
+        _wait_strategy=LogMessageWaitStrategy(
+            "(?i)ready to accept connections"
+        ).with_startup_timeout(STARTING),
+        entrypoint=["sh", "-c", script],
+        user=user,
+    )
+    loopback: Any = ("127.0.0.1", None)
+    container.ports[f"{port}/tcp"] = loopback
+    with pytest.MonkeyPatch.context() as patch:
+        # The image of its reaper cannot be pulled; the end of the block removes the container.
+        patch.setattr(testcontainers_config, "ryuk_disabled", True)
+        with container:
+            yield container.get_exposed_port(port)

@@ -11,7 +11,7 @@ from paddock import ConfigError, SessionError, open_store
 from paddock.runtime.orchestration.stores.postgres import PostgresRuntimeStore
 from paddock.runtime.orchestration.stores.redis import RedisRuntimeStore
 from tests.e2e.sql_served import PASSWORD
-from tests.e2e.stores_served import postgres_server, redis_server
+from tests.e2e.stores_served import postgres, redis_server
 from tests.unit.runtime.orchestration import (
     test_plans,
     test_references,
@@ -26,25 +26,20 @@ from tests.unit.runtime.orchestration.racing import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from paddock import RuntimeStore
-    from tests.conftest import Require
     from tests.e2e.stores_served import PostgresServer, RedisServer, StoreServer
 
 pytestmark = pytest.mark.rows("F-33")
 
-SERVERS: dict[str, Callable[[Require], AbstractContextManager[StoreServer]]] = {
-    "postgres": postgres_server,
-    "redis": redis_server,
-}
+__all__ = ["postgres", "redis_server"]
 
 
-@pytest.fixture(scope="module", params=SERVERS)
-def server(request: pytest.FixtureRequest, require: Require) -> Iterator[StoreServer]:
-    with SERVERS[request.param](require) as server:
-        yield server
+@pytest.fixture(scope="module", params=["postgres", "redis_server"])
+def server(request: pytest.FixtureRequest) -> StoreServer:
+    found: StoreServer = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture
@@ -127,12 +122,6 @@ async def test_a_store_goes_on_when_the_server_has_closed_its_connections(
     assert store.tenants() == ["acme"]
 
 
-@pytest.fixture(scope="module")
-def postgres(require: Require) -> Iterator[PostgresServer]:
-    with postgres_server(require) as server:
-        yield server
-
-
 class TestPostgres:
     async def test_the_table_is_made_only_where_that_is_asked_for(
         self, postgres: PostgresServer
@@ -167,29 +156,23 @@ class TestPostgres:
             PostgresRuntimeStore("postgresql:///db", table=table)
 
 
-@pytest.fixture(scope="module")
-def redis(require: Require) -> Iterator[RedisServer]:
-    with redis_server(require) as server:
-        yield server
-
-
 class TestRedis:
-    async def test_a_server_that_may_evict_rows_is_refused(self, redis: RedisServer) -> None:
-        store = RedisRuntimeStore(redis.fresh())
-        redis.configure("maxmemory", "100mb")
-        redis.configure("maxmemory-policy", "allkeys-lru")
+    async def test_a_server_that_may_evict_rows_is_refused(self, redis_server: RedisServer) -> None:
+        store = RedisRuntimeStore(redis_server.fresh())
+        redis_server.configure("maxmemory", "100mb")
+        redis_server.configure("maxmemory-policy", "allkeys-lru")
         with pytest.raises(SessionError, match="set its maxmemory-policy to noeviction"):
             store.transact("acme", test_stores.write, writing=True)
-        redis.configure("maxmemory-policy", "noeviction")
+        redis_server.configure("maxmemory-policy", "noeviction")
         store.transact("acme", test_stores.write, writing=True)
         await store.aclose()
 
     async def test_rows_of_another_version_and_of_another_prefix_stay(
-        self, redis: RedisServer
+        self, redis_server: RedisServer
     ) -> None:
-        where = redis.fresh()
+        where = redis_server.fresh()
         one, two = RedisRuntimeStore(where), RedisRuntimeStore(where, prefix="other")
-        redis.put("other:version", "7")
+        redis_server.put("other:version", "7")
         one.transact("acme", test_stores.write, writing=True)
         with pytest.raises(SessionError, match="have version b'7'"):
             two.tenants()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock import open_store
@@ -15,8 +16,7 @@ from paddock.runtime.orchestration.store import TenantStore
 from tests.unit.runtime.orchestration.storing import APPROVE, BODY, Gate, execute, plans
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable
 
     from paddock import RuntimeStore
 
@@ -27,40 +27,70 @@ PATIENCE = 120.0
 STEPS = ["plans draft", "plans approved", "plans executing", "plans executed"]
 """What a plan that is executed writes."""
 
-SCRIPT = """
+RACER = """
 import asyncio, json, sys
+from paddock import create_runtime
+from tests.unit.runtime.orchestration.racing import noting
+from tests.unit.runtime.orchestration.teams import call, results, script
+from tests.unit.runtime.orchestration.test_plan_flow import stock_team
+
+where, done, thread = sys.argv[1:]
+ASK = script(
+    call("call_agent", agent="executor", prompt=script(call("executePlan", planId="plan-1")))
+)
+
+async def main():
+    spec, events = stock_team(), []
+    async with create_runtime(
+        spec, interpreter="scripted", action_dispatcher=noting(done), store=where
+    ) as runtime:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        async for event in runtime.query(ASK, thread_id=thread):
+            events.append(event)
+            if event["type"] == "approval-required":
+                await runtime.respond_to_approval(event["data"]["id"], "approve")
+    print(json.dumps(results(events)[0]))
+
+asyncio.run(main())
+"""
+
+KILLED = """
+import asyncio, sys
 from paddock import open_store
 from tests.unit.runtime.orchestration.faults import FaultyStore
+from tests.unit.runtime.orchestration.racing import noting
 from tests.unit.runtime.orchestration.storing import APPROVE, BODY, Gate, execute, plans
 
 where, done, point = sys.argv[1:]
 
-def dispatch(actions, ctx):
-    with open(done, "a") as file:
-        print(ctx["idempotency_key"], file=file)
-    return {"entitiesAffected": len(actions)}
-
 async def main():
-    store = FaultyStore(open_store(where), point)
-    ours = plans(store, dispatch)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    if point:
-        await ours.save("StockPlan", "plan-1", BODY)
-    print(json.dumps(await execute(ours, Gate(APPROVE))))
-    await store.aclose()
+    ours = plans(FaultyStore(open_store(where), point), noting(done))
+    await ours.save("StockPlan", "plan-1", BODY)
+    await execute(ours, Gate(APPROVE))
 
 asyncio.run(main())
 """
 
 
-def begin(where: str, folder: Path, point: str = "") -> subprocess.Popen[str]:
+def begin(program: str, where: str, folder: Path, what: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, where, str(folder / "done"), point],
+        [sys.executable, "-c", program, where, str(folder / "done"), what],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+def noting(done: str | Path) -> Callable[[Any, Any], Any]:
+    """Return a dispatcher that notes in a file what it was called for."""
+
+    def dispatch(actions: Any, ctx: Any) -> Any:
+        with Path(done).open("a") as file:
+            print(ctx["idempotency_key"], file=file)
+        return {"entitiesAffected": len(actions)}
+
+    return dispatch
 
 
 def dispatched(folder: Path) -> int:
@@ -81,7 +111,7 @@ def check_that_one_of_eight_executes(where: str, folder: Path) -> None:
             await plans(store).save("StockPlan", "plan-1", BODY)
 
     asyncio.run(prepare())
-    racers = [begin(where, folder) for _ in range(RACERS)]
+    racers = [begin(RACER, where, folder, f"thread-{number}") for number in range(RACERS)]
     for racer in racers:
         assert racer.stdout is not None
         assert racer.stdout.readline() == "ready\n"
@@ -98,19 +128,15 @@ def check_that_one_of_eight_executes(where: str, folder: Path) -> None:
 
 def check_what_a_kill_leaves(where: str, folder: Path, point: str) -> None:
     """Have a process killed at `point`, and others ask for the plan afterwards."""
-    killed = begin(where, folder, point)
-    killed.communicate("go\n", timeout=PATIENCE)
+    killed = begin(KILLED, where, folder, point)
+    killed.communicate(timeout=PATIENCE)
     assert killed.returncode == -signal.SIGKILL
     asyncio.run(_check_what_is_left(where, folder, point))
 
 
 async def _check_what_is_left(where: str, folder: Path, point: str) -> None:
-    def dispatch(actions: Any, ctx: Any) -> None:
-        with (folder / "done").open("a") as file:
-            print(ctx["idempotency_key"], file=file)
-
     async with opened(where) as store:
-        ours, gate = plans(store, dispatch), Gate(APPROVE)
+        ours, gate = plans(store, noting(folder / "done")), Gate(APPROVE)
         before = await ours.get("plan-1")
         assert (before is None) == (point == "before plans draft")
         if before is None:
