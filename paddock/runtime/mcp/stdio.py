@@ -21,6 +21,7 @@ from mcp.shared.message import SessionMessage
 
 from paddock._concurrency import cancel
 from paddock._logs import get_logger
+from paddock.runtime.core.lines import LineBuffer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -80,23 +81,20 @@ async def _streams() -> AsyncIterator[
 
 
 async def _read(wire: _Wire, messages: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
-    buffer = bytearray()
+    buffer = LineBuffer()
     async with messages:
         while data := await _in_thread(wire.read):
-            buffer += data
-            *lines, rest = buffer.split(b"\n")
-            for line in lines:
+            for line in buffer.feed(data):
                 if line.strip():
                     await messages.send(_parsed(line))
-            buffer = rest
             if len(buffer) > MAX_MESSAGE:
                 _log.error("the client sent a message of more than %d bytes", MAX_MESSAGE)
                 return
 
 
-def _parsed(line: bytearray) -> SessionMessage | Exception:
+def _parsed(line: bytes) -> SessionMessage | Exception:
     try:
-        message = types.jsonrpc_message_adapter.validate_json(bytes(line), by_name=False)
+        message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
     except ValueError as error:
         _log.warning("the client sent a line that is no message")
         return error

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from paddock._concurrency import cancel, finish
 from paddock._logs import get_logger
 from paddock.errors import MissingDependency, PaddockError, ToolError
+from paddock.runtime.core.lines import LineBuffer
 
 try:
     import anyio
@@ -106,16 +107,14 @@ class _Wire:
 
     async def read(self, messages: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
         """Pass on what the server says, until it ends or says too much."""
-        buffer = bytearray()
+        buffer = LineBuffer()
         async with messages:
             try:
                 async for stream, data in self._process.output():
                     if stream == "stderr":
                         self._words.add(data)
                         continue
-                    buffer += data
-                    *lines, buffer = buffer.split(b"\n")
-                    for line in lines:
+                    for line in buffer.feed(data):
                         await self._pass_on(line, messages)
                     if len(buffer) > MAX_MESSAGE:
                         raise _Flood(f"it sent a message of more than {MAX_MESSAGE} bytes")
@@ -136,7 +135,7 @@ class _Wire:
                 pass
 
     async def _pass_on(
-        self, line: bytearray, messages: MemoryObjectSendStream[SessionMessage | Exception]
+        self, line: bytes, messages: MemoryObjectSendStream[SessionMessage | Exception]
     ) -> None:
         if not line.strip():
             return
@@ -144,9 +143,9 @@ class _Wire:
         if self._unasked > MAX_UNASKED:
             raise _Flood(f"it sent more than {MAX_UNASKED} messages that nobody asked for")
         try:
-            message = types.jsonrpc_message_adapter.validate_json(bytes(line), by_name=False)
+            message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
         except ValueError:
-            self._words.add(bytes(line[:200]) + b"\n")  # a program that prints an error there
+            self._words.add(line[:200] + b"\n")  # a program that prints an error there
             return
         if isinstance(message, types.JSONRPCResponse | types.JSONRPCError):
             self._unasked = 0
