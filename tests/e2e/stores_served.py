@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 STARTING = 120
 """Seconds for a server to start, on a machine ten times as busy as ours."""
 
+LIFETIME = 1800
+"""Seconds after which a server ends by itself, and its container with it, if the tests were killed:
+longer than all tests take."""
+
 POSTGRES = """
 set -e
 bin=$(echo /usr/lib/postgresql/*/bin)
@@ -136,7 +140,8 @@ def _running(image: str, script: str, *, user: str, port: int) -> Iterator[int]:
         _wait_strategy=LogMessageWaitStrategy(
             "(?i)ready to accept connections"
         ).with_startup_timeout(STARTING),
-        entrypoint=["sh", "-c", script],
+        entrypoint=["timeout", str(LIFETIME), "sh", "-c", script],
+        auto_remove=True,
         user=user,
     )
     loopback: Any = ("127.0.0.1", None)
