@@ -254,9 +254,9 @@ class HandlerThread:
             return await asyncio.shield(self._ended)
         except asyncio.CancelledError:
             self._cancel()
+            # It was cancelled: what it ends with, now or when it was left behind, is nobody's.
+            self._ended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             await asyncio.wait([self._ended], timeout=grace)
-            if self._ended.done() and not self._ended.cancelled():
-                self._ended.exception()  # it was cancelled: what it ends with is nobody's
             raise
 
     def _cancel(self) -> None:

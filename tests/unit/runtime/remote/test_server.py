@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import random
 import threading
@@ -15,6 +16,7 @@ import websockets
 from pydantic import BaseModel
 
 from paddock.errors import ConfigError
+from paddock.runtime.remote.handler import AgentInvocation, HandlerThread, Sender
 from paddock.runtime.remote.server import RuntimeServer
 from paddock.runtime.remote.settings import ServerSettings
 from tests.unit.runtime.remote.lab import Lab
@@ -357,6 +359,35 @@ async def test_a_handler_that_ignores_its_cancellation_is_left_behind(serve: Ser
         assert ended["error"] == "Request cancelled"
         released.set()
         assert not talker.of("assistant_message")
+
+
+@pytest.mark.rows("U-19", "N-20")
+async def test_what_a_handler_raises_that_was_left_behind_is_not_reported() -> None:
+    released, started, reported = threading.Event(), asyncio.Event(), list[Any]()
+    home = asyncio.get_running_loop()
+    home.set_exception_handler(lambda _, context: reported.append(context))
+    threads: list[threading.Thread] = []
+
+    def deaf(_: Any, __: Any) -> str:
+        threads.append(threading.current_thread())
+        home.call_soon_threadsafe(started.set)
+        released.wait(PATIENCE)
+        raise ValueError("too late")
+
+    asked = AgentInvocation(system_prompt="", user_prompt="", model="")
+    sender = Sender(lambda *_: None, lambda: 0)
+    left = HandlerThread(deaf, asked, sender, uses_sandbox=False)
+    running = asyncio.create_task(left.run(0.0))
+    await started.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    released.set()
+    await asyncio.to_thread(threads[0].join, PATIENCE)
+    await asyncio.sleep(0)
+    del left, running
+    gc.collect()
+    assert not reported
 
 
 @pytest.mark.rows("U-19")
