@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hmac
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ STOP_TIMEOUT = 3
 MIN_TOKEN = 16
 """Characters of a token: what is shorter can be found by trying."""
 
+_TOKEN = re.compile(r"[!-~]+")
+_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+/?|/")
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _MCP_HEADERS = ("mcp-session-id", "mcp-protocol-version")
 
@@ -61,8 +64,10 @@ class HttpAddress:
     token: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.path.startswith("/") or "?" in self.path or "{" in self.path:
-            raise ConfigError(f"path {self.path!r}: give one that begins with /")
+        if not _PATH.fullmatch(self.path):
+            raise ConfigError(
+                f"path {self.path!r}: give one such as /mcp, of ASCII letters, digits and . _ ~ -"
+            )
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port {self.port}: give a number up to 65535")
         for origin in self.allowed_origins or ():
@@ -73,6 +78,11 @@ class HttpAddress:
                 )
         if self.token is not None and len(self.token) < MIN_TOKEN:
             raise ConfigError(f"the token has to have at least {MIN_TOKEN} characters")
+        if self.token is not None and not _TOKEN.fullmatch(self.token):
+            raise ConfigError(
+                "the token has a character that no header can carry: give one of ASCII letters, "
+                "digits and punctuation, without spaces and line ends"
+            )
         if self.token is None and not self.is_loopback:
             raise ConfigError(
                 f"serving on {self.host}, which others can reach, needs a token: clients send it "

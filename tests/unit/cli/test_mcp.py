@@ -72,7 +72,7 @@ async def test_a_module_that_lacks_something_says_what() -> None:
     [
         ({"transport": "sse"}, "there is 'streamable-http'"),
         ({"transport": "streamable-http", "host": "0.0.0.0"}, "needs a token"),
-        ({"transport": "streamable-http", "path": "x"}, "begins with /"),
+        ({"transport": "streamable-http", "path": "x"}, "such as /mcp"),
     ],
 )
 async def test_a_way_to_serve_that_cannot_be_is_said(options: dict[str, Any], told: str) -> None:

@@ -29,9 +29,15 @@ def test_another_address_needs_one(host: str) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"path": "mcp"}, "begins with /"),
+        ({"path": "mcp"}, "such as /mcp"),
+        ({"path": "/mcp#a"}, "such as /mcp"),
+        ({"path": "/m p"}, "such as /mcp"),
+        ({"path": "//mcp"}, "such as /mcp"),
         ({"port": 70_000}, "up to 65535"),
         ({"token": "short"}, "at least 16"),
+        ({"token": f"{TOKEN}\n"}, "no header can carry"),
+        ({"token": f"{TOKEN} and more"}, "no header can carry"),
+        ({"token": f"{TOKEN}\N{LATIN SMALL LETTER E WITH ACUTE}"}, "no header can carry"),
         ({"allowed_origins": ["app.example.org"]}, "without a path"),
         ({"allowed_origins": ["https://app.example.org/"]}, "without a path"),
         ({"allowed_origins": ["*"]}, "without a path"),
