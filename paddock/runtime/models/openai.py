@@ -106,7 +106,7 @@ class OpenAIModel(ServiceModel):
             service="openai",
             base_url=base_url,
             api_key=api_key,
-            environment=connection_settings("OPENAI_ORG", "OPENAI_PROJECT"),
+            environment=connection_settings("OPENAI_ORG", "OPENAI_PROJECT", "OPENAI_CUSTOM"),
         )
         super().__init__(
             endpoint, timeout=timeout, idle_timeout=idle_timeout, max_retries=max_retries
