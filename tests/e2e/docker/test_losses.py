@@ -114,7 +114,7 @@ async def test_memory_that_does_not_hold_a_guest_is_told(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     boot = plan.boot  # a guest fits into the least memory that an engine gives
-    monkeypatch.setattr(plan, "boot", lambda code: f"hold = bytes(64 << 20)\n{boot(code)}")
+    monkeypatch.setattr(plan, "boot", lambda code: f"hold = b'x' * (64 << 20)\n{boot(code)}")
     recipe = DockerBackend(network="none", resources=Resources(memory=6 * 1024**2))
     with pytest.raises(SandboxLost, match="its guest did not start: its memory ran out"):
         await recipe.create()
