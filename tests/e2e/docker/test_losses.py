@@ -10,9 +10,9 @@ import pytest
 
 from paddock import CommandLost, SandboxLost
 from paddock.backends.docker import DockerBackend
-from paddock.backends.docker.containers import plan
 from paddock.backends.docker.containers.sandbox import DockerSandbox
 from paddock.backends.docker.engine.client import Engine, EngineError
+from paddock.backends.guest.bundle import boot
 from paddock.backends.guest.link import State
 from paddock.sandbox import Resources
 from tests.e2e.docker.ours import RECIPE, names
@@ -113,8 +113,10 @@ async def test_what_ended_a_sandbox_is_not_the_memory_that_ran_out_in_a_command(
 async def test_memory_that_does_not_hold_a_guest_is_told(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    boot = plan.boot  # a guest fits into the least memory that an engine gives
-    monkeypatch.setattr(plan, "boot", lambda code: f"hold = b'x' * (64 << 20)\n{boot(code)}")
+    greedy = "hold = b'x' * (64 << 20)\n"  # a guest fits into the least memory that an engine gives
+    monkeypatch.setattr(
+        "paddock.backends.docker.containers.plan.boot", lambda code: greedy + boot(code)
+    )
     recipe = DockerBackend(network="none", resources=Resources(memory=6 * 1024**2))
     with pytest.raises(SandboxLost, match="its guest did not start: its memory ran out"):
         await recipe.create()
