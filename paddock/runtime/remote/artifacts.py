@@ -26,7 +26,7 @@ from paddock.runtime.remote.messages import ArtifactUploadFailedMessage
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    import httpx
+    import httpx2
 
     from paddock.runtime.remote.frames import RunFrames
     from paddock.runtime.remote.messages import ArtifactUploadResponseMessageInterface
@@ -183,14 +183,14 @@ class Artifacts:
     async def _bring(self, wanted: Sequence[Artifact]) -> None:
         if not wanted:
             return
-        import httpx
+        import httpx2
 
         asking, uploading = asyncio.Semaphore(MAX_ASKED), asyncio.Semaphore(MAX_UPLOADS)
         self._answered_at = time.monotonic()
         found = {artifact.path: artifact for artifact in wanted}  # one folder may be in another
         self._by_path |= found
         async with (
-            httpx.AsyncClient(timeout=self._settings.upload_timeout) as client,
+            httpx2.AsyncClient(timeout=self._settings.upload_timeout) as client,
             asyncio.TaskGroup() as group,
         ):
             for artifact in found.values():
@@ -215,7 +215,7 @@ class Artifacts:
     async def _bring_one(
         self,
         artifact: Artifact,
-        client: httpx.AsyncClient,
+        client: httpx2.AsyncClient,
         asking: asyncio.Semaphore,
         uploading: asyncio.Semaphore,
     ) -> None:
@@ -289,7 +289,7 @@ class Artifacts:
     # ---------------------------------------------------------------------- uploading
 
     async def _upload(
-        self, artifact: Artifact, client: httpx.AsyncClient, url: str, content_type: str
+        self, artifact: Artifact, client: httpx2.AsyncClient, url: str, content_type: str
     ) -> None:
         """PUT the file until it has arrived as it is. Raise `_NotUploaded`."""
         failure = ""
@@ -307,23 +307,23 @@ class Artifacts:
         raise _NotUploaded(failure)
 
     async def _attempt(
-        self, artifact: Artifact, client: httpx.AsyncClient, url: str, content_type: str
+        self, artifact: Artifact, client: httpx2.AsyncClient, url: str, content_type: str
     ) -> tuple[str, bool]:
         """Return why an attempt failed, if it did, and whether another may succeed."""
-        import httpx
+        import httpx2
 
         headers = {"Content-Type": content_type, "Content-Length": str(artifact.size)}
         try:
-            _ = urlsplit(url).port  # one that is out of range is no error to httpx
+            _ = urlsplit(url).port  # one that is out of range is no error to httpx2
             async with asyncio.timeout(self._settings.upload_timeout):
                 response = await client.put(
                     url, content=_pieces(artifact.path, artifact.size), headers=headers
                 )
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError):
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, ValueError):
             return "presigned_url is no URL with http or https, or content_type no header", False
         except TimeoutError:
             return f"the upload took more than {self._settings.upload_timeout:g} s", True
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             return f"the store could not be reached: {type(error).__name__}", True
         if response.is_success:
             return "", False

@@ -17,7 +17,7 @@ from paddock.runtime.remote.unpacking import is_archive, unpack
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import httpx
+    import httpx2
 
     from paddock.runtime.remote.messages import RuntimeEnvironmentDownloadableInterface
 
@@ -44,10 +44,10 @@ async def download_all(
     """
     if not wanted:
         return
-    import httpx
+    import httpx2
 
-    limits = httpx.Timeout(CONNECT_TIMEOUT)
-    async with httpx.AsyncClient(timeout=limits, follow_redirects=True) as client:
+    limits = httpx2.Timeout(CONNECT_TIMEOUT)
+    async with httpx2.AsyncClient(timeout=limits, follow_redirects=True) as client:
         for each in wanted:
             name = file_name(each.download_url)
             folder = os.path.join(working_dir, each.working_dir)
@@ -56,13 +56,13 @@ async def download_all(
                     await _download(client, each, folder, name)
             except TimeoutError:
                 raise RequestFailed(f"Download of {name} took more than {timeout:g} s") from None
-            except httpx.HTTPError as error:
+            except httpx2.HTTPError as error:
                 kind = type(error).__name__
                 raise RequestFailed(f"Download failed: {name}: {kind}") from error
             except OSError as error:
                 why = error.strerror or str(error)
                 raise RequestFailed(f"Download failed: {name}: {why}") from error
-            except (httpx.InvalidURL, ValueError):
+            except (httpx2.InvalidURL, ValueError):
                 told = f"Download failed: {name}: its URL, a header or working_dir is not valid"
                 raise RequestFailed(told) from None
 
@@ -86,7 +86,7 @@ def file_name(url: str) -> str:
 
 
 async def _download(
-    client: httpx.AsyncClient,
+    client: httpx2.AsyncClient,
     wanted: RuntimeEnvironmentDownloadableInterface,
     folder: str,
     name: str,
@@ -113,7 +113,7 @@ async def _download(
             os.unlink(beside)
 
 
-async def _save(response: httpx.Response, path: str, name: str) -> str:
+async def _save(response: httpx2.Response, path: str, name: str) -> str:
     """Write the body to `path`; return its SHA-256."""
     digest, size = hashlib.sha256(), 0
     file = await asyncio.to_thread(open, path, "xb")
