@@ -8,6 +8,7 @@ import hashlib
 import os
 import posixpath
 import secrets
+import threading
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -128,12 +129,14 @@ async def _save(response: httpx2.Response, path: str, name: str) -> str:
 
 
 async def _unpack(archive: str, folder: str, name: str) -> None:
-    """Unpack where it is, all of it or nothing. A cancellation waits for the thread."""
-    working = asyncio.ensure_future(asyncio.to_thread(unpack, archive, folder, name))
+    """Unpack where it is, all of it or nothing. A cancellation waits for the current piece."""
+    stopped = threading.Event()
+    working = asyncio.ensure_future(asyncio.to_thread(unpack, archive, folder, name, stopped))
     try:
         await asyncio.shield(working)
     except asyncio.CancelledError:
-        await asyncio.wait([working])
+        stopped.set()
+        await asyncio.gather(working, return_exceptions=True)
         raise
     except ValueError as error:
         raise RequestFailed(f"Download failed: {name}: {error}") from error

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import io
 import tarfile
+import threading
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import pytest
 import zstandard
 
 from paddock.runtime.remote import downloads
+from paddock.runtime.remote.unpacking import Stopped, unpack
 from tests.unit.runtime.remote.talking import Talker, command_request
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.unit.runtime.remote.conftest import Serve
     from tests.unit.runtime.remote.store import Store
+
+DEADLINE = 60.0  # seconds for what takes milliseconds
 
 
 def tar(files: dict[str, bytes]) -> bytes:
@@ -148,6 +153,44 @@ async def test_a_cancellation_does_not_wait_for_a_download(
         assert ended["error"] == "Request cancelled"
         assert list((tmp_path / "work" / "dl").iterdir()) == []
         assert (await talker.ask(command_request("echo on")))["results"][0]["stdout"] == "on\n"
+
+
+@pytest.mark.rows("U-23", "N-20")
+async def test_a_cancellation_does_not_wait_for_an_archive(
+    serve: Serve, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold(archive: str, folder: str, name: str, stopped: threading.Event) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        assert stopped.wait(DEADLINE)
+
+    monkeypatch.setattr(downloads, "unpack", hold)
+    store.files = {"/a.tar": b""}
+    async with serve() as server, Talker(server.url) as talker:
+        await talker.send(wants(store, "/a.tar"))
+        await begun.wait()
+        ended = await talker.ask({"message_type": "cancel_message"})
+        assert ended["error"] == "Request cancelled"
+        assert list((tmp_path / "work" / "dl").iterdir()) == []
+
+
+@pytest.mark.rows("N-20")
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
+def test_what_nobody_wants_is_not_unpacked(name: str, tmp_path: Path) -> None:
+    archive, folder = tmp_path / name, tmp_path / "into"
+    folder.mkdir()
+    made = zipped({"file": b"text"}) if name.endswith(".zip") else tar({"file": b"text"})
+    archive.write_bytes(gzip.compress(made) if name.endswith(".gz") else made)
+    stopped = threading.Event()
+    stopped.set()
+    with pytest.raises(Stopped):
+        unpack(str(archive), str(folder), name, stopped)
+    assert list(folder.iterdir()) == []
+    stopped.clear()
+    unpack(str(archive), str(folder), name, stopped)
+    assert [each.name for each in folder.iterdir()] == ["file"]
 
 
 @pytest.mark.rows("U-23")
