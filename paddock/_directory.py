@@ -128,6 +128,20 @@ class PrivateDirectory:
                 os.unlink(draft, dir_fd=directory)
                 raise
 
+    def is_locked(self, name: str) -> bool:
+        """Whether a process holds the file `name` at this moment; not if that cannot be seen."""
+        try:
+            fd = self.open(name)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
     def directories(self) -> list[str]:
         """The names of the directories in this one, links left out."""
         with self._opened() as directory, os.scandir(directory) as entries:

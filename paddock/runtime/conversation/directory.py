@@ -153,17 +153,7 @@ class SessionDirectory:
 
     def locked(self) -> bool:
         """Whether a process writes the session at this moment; not if that cannot be seen."""
-        try:
-            fd = self.files.open(TRACE)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return self.files.is_locked(TRACE)
 
     def cancel_requested(self) -> bool:
         return self.files.exists(_CANCEL)

@@ -63,17 +63,7 @@ class RunDirectory:
 
     def is_locked(self) -> bool:
         """Return whether a process owns it."""
-        try:
-            fd = self._files.open(LOCK)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return self._files.is_locked(LOCK)
 
     @property
     def ledger(self) -> Path:
