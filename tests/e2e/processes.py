@@ -8,12 +8,17 @@ import re
 import select
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "LEAVING",
     "descendants",
     "parent_of",
     "processes_with",
+    "wait_until",
     "wait_until_gone",
     "wait_until_there",
 ]
@@ -45,11 +50,16 @@ def wait_until_gone(mark: str) -> None:
             assert ended, f"process {process} is still there"
 
 
-def wait_until_there(mark: str) -> None:
-    end = time.monotonic() + LEAVING
-    while not processes_with(mark):
-        assert time.monotonic() < end, "it was not started"
+def wait_until(condition: Callable[[], bool], *, within: float, otherwise: str) -> None:
+    """Wait for what no event tells; after `within` seconds fail as `otherwise` says. Blocks."""
+    end = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < end, otherwise
         time.sleep(0.01)
+
+
+def wait_until_there(mark: str) -> None:
+    wait_until(lambda: bool(processes_with(mark)), within=LEAVING, otherwise="it was not started")
 
 
 def descendants(process: int) -> set[int]:

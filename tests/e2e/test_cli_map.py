@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.e2e.processes import wait_until
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Paddock
@@ -99,10 +100,7 @@ def test_ctrl_c_stops_in_order_and_the_batch_is_resumed(paddock: Paddock) -> Non
     process = paddock.start("map", "tasks.jsonl", "--out", "run", *options)
     with process:
         results = paddock.cwd / "run/results.jsonl"
-        end = time.monotonic() + PATIENCE
-        while not results.exists():
-            assert time.monotonic() < end, "the first task did not end"
-            time.sleep(0.01)
+        wait_until(results.exists, within=PATIENCE, otherwise="the first task did not end")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=50)
     assert process.returncode == 130

@@ -8,16 +8,15 @@ import json
 import os
 import signal
 import subprocess
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from mcp import Client, StdioServerParameters, types
 
-from tests.e2e.processes import processes_with
+from tests.e2e.processes import processes_with, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.e2e.conftest import Paddock
 
@@ -93,11 +92,11 @@ async def test_a_cancelled_call_kills_its_command(era: str, paddock: Paddock) ->
     mark = f"31.{os.getpid()}"
     async with connect(paddock, *LOCAL, mode=era) as client:
         call = asyncio.create_task(client.call_tool("bash", {"command": f"sleep {mark}"}))
-        await asyncio.to_thread(_wait_for, lambda: bool(processes_with(mark)))
+        await asyncio.to_thread(_wait_until_there, mark)
         call.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await call
-        await asyncio.to_thread(_wait_for, lambda: not processes_with(mark))
+        await asyncio.to_thread(_wait_until_gone, mark)
         assert output_of(await client.call_tool("bash", {"command": "echo alive"})) == "alive"
 
 
@@ -155,7 +154,7 @@ def wire(paddock: Paddock) -> Iterator[Wire]:
 def test_the_sandbox_goes_when_the_client_goes(wire: Wire, paddock: Paddock, ending: str) -> None:
     mark = f"32.{os.getpid()}"
     wire.begin(f"sleep {mark}")
-    _wait_for(lambda: bool(processes_with(mark)))
+    _wait_until_there(mark)
     assert wire.process.stdin is not None
     if ending == "stdin":
         wire.process.stdin.close()
@@ -163,7 +162,7 @@ def test_the_sandbox_goes_when_the_client_goes(wire: Wire, paddock: Paddock, end
     else:
         wire.process.send_signal(signal.Signals[ending])  # and stdin stays open
         assert wire.process.wait(PATIENCE) == 128 + signal.Signals[ending]
-    _wait_for(lambda: not processes_with(mark))
+    _wait_until_gone(mark)
     assert not paddock("ls", "--quiet").stdout.strip()
 
 
@@ -174,11 +173,12 @@ def test_what_is_no_message_is_passed_over(wire: Wire) -> None:
     assert "fine" in wire.answer()["result"]["content"][0]["text"]
 
 
-def _wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def _wait_until_there(mark: str) -> None:
+    wait_until(lambda: bool(processes_with(mark)), within=PATIENCE, otherwise="it did not begin")
+
+
+def _wait_until_gone(mark: str) -> None:
+    wait_until(lambda: not processes_with(mark), within=PATIENCE, otherwise="it is still there")
 
 
 def test_a_backend_that_there_is_not_is_said_at_once(paddock: Paddock) -> None:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ import pytest
 from paddock import DockerBackend, LocalBackend
 from paddock.testing._lending import CurrentTest, built_once
 from tests.conftest import make_passable
-from tests.e2e.processes import processes_with
+from tests.e2e.processes import processes_with, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -282,11 +281,8 @@ def test_nothing_is_left_of_a_controller_that_is_killed(project: pytest.Pytester
     assert not asyncio.run(LocalBackend().list())
 
 
-def _wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def _wait_until(condition: Callable[[], bool]) -> None:
+    wait_until(condition, within=DEADLINE, otherwise="it is not as it has to be in the end")
 
 
 WITHOUT = """
