@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from paddock._logs import get_logger
 from paddock.errors import ConfigError, PaddockError
 from paddock.runtime.fleet.faults import TaskFailed, classify
+from paddock.runtime.fleet.metering import AgentMeter
 from paddock.runtime.fleet.work import Place
 
 if TYPE_CHECKING:
@@ -76,9 +77,15 @@ class AttemptRun:
 
     stage: Stage = "create"
     stages: dict[str, float] = field(default_factory=dict)
+    """Seconds by what they were spent on: a `Stage`, or an agent's ``model`` and ``tools``, which
+    are not part of ``run`` then. All that is done for the verification is ``verify``."""
+    cost: float = 0.0
+    """Of models, in US dollars."""
     hashes: dict[str, str] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
+    _spending: str = "create"
     _since: float = field(default_factory=time.monotonic)
+    _verifying: bool = False
     _lost: bool = False
 
     async def run(self) -> Any:
@@ -87,21 +94,22 @@ class AttemptRun:
         All sandboxes are gone when this returns, raises or is cancelled.
         """
         try:
-            async with asyncio.timeout(self._left(for_verify=False)):
+            async with asyncio.timeout(self._left()):
                 result = await self._work()
             if self.plan.verify is not None:
-                async with asyncio.timeout(self._left(for_verify=True)):
+                self._verifying = True
+                async with asyncio.timeout(self._left()):
                     await self._verify(self.plan.verify)
         except Exception as error:
             raise self._failed(error) from error
         finally:
-            self._enter("queue")
+            self._spend("queue")
         return result
 
     async def _work(self) -> Any:
         async with self._made("work") as sandbox:
             self._enter("run")
-            result = await self.plan.work(sandbox, self.task, self._place(for_verify=False))
+            result = await self._metered(self.plan.work, sandbox)
             self._enter("collect")
             for path in self.plan.artifacts:
                 await self._collect(sandbox, path)
@@ -118,9 +126,20 @@ class AttemptRun:
             self._enter("verify")
             if artifacts.exists():
                 await sandbox.fs.upload(artifacts, ".", ignore=())
-            place = replace(self._place(for_verify=True), folder=folder)
-            if await verify(sandbox, self.task, place) is False:
+            if await self._metered(verify, sandbox, folder=folder) is False:
                 raise TaskFailed("task.failed", "it was not verified")
+
+    async def _metered(self, work: Work, sandbox: Sandbox, folder: Path | None = None) -> Any:
+        """Do the work, and note what it cost and how long its models and tools took."""
+        meter = AgentMeter()
+        place = Place(folder=folder or self.folder, seconds=self._left(), meter=meter)
+        try:
+            return await work(sandbox, self.task, place)
+        finally:
+            self.cost += meter.cost
+            self._spend(self._spending)
+            if not self._verifying:
+                self._split_run(meter.seconds)
 
     @contextlib.asynccontextmanager
     async def _made(self, role: str) -> AsyncIterator[Sandbox]:
@@ -141,6 +160,7 @@ class AttemptRun:
             self._lost = sandbox.lost and not sandbox.closed
             raise
         finally:
+            self._spend("remove")
             await _remove(sandbox)
 
     async def _collect(self, sandbox: Sandbox, path: str) -> None:
@@ -157,20 +177,26 @@ class AttemptRun:
             self._enter("setup")
 
     def _enter(self, stage: Stage) -> None:
+        self._spend(stage)
+        self.stage = stage
+
+    def _spend(self, on: str) -> None:
+        """Spend the time from now on `on`."""
         now = time.monotonic()
-        self.stages[self.stage] = self.stages.get(self.stage, 0.0) + now - self._since
-        self._since = now
-        if stage != "queue":  # the last stage stays known, to tell where it failed
-            self.stage = stage
+        self.stages[self._spending] = self.stages.get(self._spending, 0.0) + now - self._since
+        self._since, self._spending = now, "verify" if self._verifying else on
 
-    def _place(self, *, for_verify: bool) -> Place:
-        return Place(folder=self.folder, seconds=self._left(for_verify=for_verify))
+    def _split_run(self, seconds: dict[str, float]) -> None:
+        """Take the time of an agent's models and tools out of that of its run."""
+        used = {name: spent for name, spent in seconds.items() if spent}
+        self.stages |= used
+        self.stages["run"] = max(0.0, self.stages["run"] - sum(used.values()))
 
-    def _left(self, *, for_verify: bool) -> float | None:
+    def _left(self) -> float | None:
         plan = self.plan
         if plan.timeout is None:
             return None
-        kept = plan.timeout * plan.verify_share if plan.verify and not for_verify else 0.0
+        kept = plan.timeout * plan.verify_share if plan.verify and not self._verifying else 0.0
         return max(0.0, self.began + plan.timeout - kept - time.monotonic())
 
     def _failed(self, error: Exception) -> TaskFailed:

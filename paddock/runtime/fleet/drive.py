@@ -97,8 +97,13 @@ class Driver:
         self._show = show
         self.admission = Admission(patience=patience)
         self.queue = TaskQueue(self._pending, self.admission, memory)
+        self.cost = 0.0
+        """What models have cost in all attempts, in US dollars."""
         self._worked = False
         self._strikes: dict[str, int] = {}
+        self._began = time.monotonic()
+        self._put_back: dict[str, float] = {}
+        """When tasks that wait for another attempt became ready for it."""
 
     async def run(self) -> None:
         """Work off all tasks. Raises `BatchGaveUp`, and the error of a recipe that cannot work.
@@ -107,6 +112,7 @@ class Driver:
         cannot be reached keeps.
         """
         if self._batch.is_resumed:
+            self.cost = await self._batch.do(lambda ledger: ledger.cost())
             await self._sweep()
         try:
             await work_off(self.queue.take, self._work, limit=self._limit)
@@ -147,6 +153,7 @@ class Driver:
             folder=folder,
             on_made=lambda sandbox: self._made(run, sandbox),
         )
+        run.stages["queue"] = run.began - self._put_back.pop(task.key, self._began)
         ended = await self._run(run)
         await self._decide(task, ended)
 
@@ -182,14 +189,23 @@ class Driver:
             fault=None if failed is None else failed.fault,
             message="" if failed is None else failed.message,
             result=text,
-            details={"stages": run.stages, "artifacts": run.hashes},
+            details=self._details(run),
         )
         return _Ended(run=run, attempt=attempt, value=value, failed=failed, began=began)
 
     async def _cancelled(self, run: AttemptRun) -> None:
-        attempt = Attempt(key=run.task.key, number=run.number, message="the batch was stopped")
+        attempt = Attempt(
+            key=run.task.key,
+            number=run.number,
+            message="the batch was stopped",
+            details=self._details(run),
+        )
         await self._batch.do(lambda ledger: ledger.give_back(attempt, state="cancelled"))
         await self._batch.in_thread(lambda: shutil.rmtree(run.folder, ignore_errors=True))
+
+    def _details(self, run: AttemptRun) -> dict[str, Any]:
+        self.cost += run.cost
+        return {"stages": run.stages, "artifacts": run.hashes, "cost": run.cost}
 
     # ------------------------------------------------------------------ decisions
 
@@ -211,7 +227,7 @@ class Driver:
         self.admission.withdraw()
         if failed is not None and await self._may_retry(task, failed.fault):
             await self._give_back(ended, counted=True)
-            self.queue.put_back(task)
+            self._wait_again(task)
             return
         await self._accept(task, ended)
 
@@ -243,13 +259,17 @@ class Driver:
         else:
             await self._accept(task, ended)
             return
-        self.queue.put_back(task, quarantined=self._strikes.get(task.key, 0) >= STRIKES)
+        self._wait_again(task)
 
     async def _may_retry(self, task: Task, fault: Fault) -> bool:
         most, faults = self._retries.of(fault)
         if not most:
             return False
         return await self._batch.do(lambda ledger: ledger.tries(task.key, faults)) < most
+
+    def _wait_again(self, task: Task) -> None:
+        self._put_back[task.key] = time.monotonic()
+        self.queue.put_back(task, quarantined=self._strikes.get(task.key, 0) >= STRIKES)
 
     def _resume_admission(self) -> None:
         if self.admission.on_good():

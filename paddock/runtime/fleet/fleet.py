@@ -144,7 +144,10 @@ class Fleet(AsyncResource):
         if driver is None:
             return FleetProgress(counts=counts)
         return FleetProgress(
-            counts=counts, paused=driver.admission.cause, throttled=driver.queue.throttled
+            counts=counts,
+            cost=driver.cost,
+            paused=driver.admission.cause,
+            throttled=driver.queue.throttled,
         )
 
     async def map(
@@ -223,10 +226,12 @@ class Fleet(AsyncResource):
 class FleetProgress:
     """How far a batch is. `counts` are tasks: pending, running, completed, and failed by fault.
 
+    `cost` is what models have cost in attempts that ended, failed ones too, in US dollars.
     While `paused`, it says why no task begins; `throttled` which limit holds back the next one.
     """
 
     counts: Mapping[str, int]
+    cost: float = 0.0
     paused: str | None = None
     throttled: str | None = None
 

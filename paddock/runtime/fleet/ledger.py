@@ -268,6 +268,11 @@ class Ledger:
         """
         return dict(self._read(query))
 
+    def cost(self) -> float:
+        """Return what the models of all attempts have cost, in US dollars."""
+        query = "SELECT coalesce(sum(json_extract(details, '$.cost')), 0.0) FROM attempts"
+        return float(self._read(query)[0][0])
+
     def states(self) -> list[tuple[str, str, int]]:
         """Return key, state and number of attempts of each task; done ones have their fault."""
         query = """

@@ -16,6 +16,7 @@ from paddock.runtime.agents.agent import Agent
 from paddock.runtime.conversation.results import RunResult
 from paddock.runtime.core.calling import call
 from paddock.runtime.core.keeper import Keeper
+from paddock.runtime.fleet.metering import AgentMeter
 from paddock.runtime.fleet.results import judged
 from paddock.runtime.session.session import Session
 
@@ -38,10 +39,11 @@ INPUT, KEY = "{input}", "{key}"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where work writes its files, and how many seconds it has."""
+    """Where work writes its files, how many seconds it has, and who notes what agents use."""
 
     folder: Path
     seconds: float | None = None
+    meter: AgentMeter = dataclasses.field(default_factory=AgentMeter)
 
 
 class Work(Protocol):
@@ -93,8 +95,13 @@ class AgentWork:
 
     async def __call__(self, sandbox: Sandbox, task: Task, place: Place) -> Any:
         session = Session(self._agent, session_dir=place.folder, sandbox=_Given(sandbox))
+        session.attach(place.meter)
         async with session:
-            return judged(await session.run(_prompt(task)))
+            try:
+                return judged(await session.run(_prompt(task)))
+            finally:
+                place.meter.stop()
+                place.meter.cost = session.state.usage["cost_usd"]
 
     def describe(self) -> dict[str, Any]:
         return {"agent": self._agent.config.to_yaml(partial=True).decode()}
