@@ -24,7 +24,8 @@ from paddock.backends.docker.engine.client import Engine
 from paddock.backends.docker.fallback.sandbox import FallbackSandbox
 from paddock.backends.docker.images.build import ensure
 from paddock.backends.guest.inside import landlock
-from paddock.backends.local import LocalBackend, LocalSandbox, probe
+from paddock.backends.local import LocalBackend, probe
+from paddock.backends.local.sandbox import LocalSandbox
 from paddock.image import Image
 from tests.conftest import make_passable
 from tests.contract.tool_calls import caller

@@ -25,6 +25,7 @@ from tests.e2e.processes import descendants
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from paddock.backends.isolation.levels import Isolation
     from paddock.sandbox import Sandbox
 
 PROBE = r"""
@@ -245,7 +246,7 @@ async def test_network_full_is_had_only_when_asked_for(fenced: Sandbox) -> None:
 @pytest.mark.rows("C30")
 @pytest.mark.parametrize("level", ["none", "bubblewrap"])
 async def test_no_process_of_a_sandbox_has_the_hosts_files_or_variables(
-    level: local.Isolation, require: Callable[[str, object, str], None], tmp_path: Path
+    level: Isolation, require: Callable[[str, object, str], None], tmp_path: Path
 ) -> None:
     if level == "bubblewrap":
         found = await local.probe()

@@ -20,7 +20,7 @@ import pytest
 from paddock import LocalBackend, SandboxLost
 from paddock.backends import lease, local
 from paddock.backends.isolation import cgroups, levels, plan
-from paddock.backends.local import LocalSandbox
+from paddock.backends.local.sandbox import LocalSandbox
 from paddock.sandbox import Capability, Resources, Sandbox
 from tests.e2e.processes import descendants
 

@@ -13,8 +13,9 @@ import pytest
 
 from paddock import LocalBackend, SandboxLost
 from paddock.backends import local
-from paddock.backends.guest import monitor, precompiled
+from paddock.backends.guest import monitor, precompiled, program
 from paddock.backends.isolation import processes
+from paddock.backends.local.sandbox import LocalSandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,8 +91,8 @@ async def test_a_guest_that_a_command_stopped_is_lost_and_holds_nothing_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(monitor, "ANSWER_TIMEOUT", 0.5)
-    monkeypatch.setattr(local, "HEARTBEAT_INTERVAL", 0.1)
-    monkeypatch.setattr(local, "STOP_GRACE", 0.1)
+    monkeypatch.setattr(LocalSandbox, "heartbeat_interval", 0.1)
+    monkeypatch.setattr(program, "STOP_GRACE", 0.1)
     stop = "g=$(awk '/^PPid/{print $2}' /proc/$PPID/status); kill -STOP $g; sleep 100"
     async with LocalBackend(isolation="none").sandbox() as sandbox:
         stopping = asyncio.create_task(sandbox.exec(stop))

@@ -22,6 +22,7 @@ from paddock.backends import local
 from paddock.backends.guest.inside import landlock
 from paddock.backends.isolation import bubblewrap
 from paddock.backends.isolation.probe import Prober
+from paddock.backends.local import probing
 from paddock.sandbox import Resources
 from tests.conftest import make_passable
 
@@ -49,7 +50,7 @@ async def test_a_bubblewrap_that_does_not_work_is_found_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     broken = _script(tmp_path / "bwrap", "echo 'setting up uid map: Permission denied' >&2; exit 1")
-    monkeypatch.setattr(local, "_prober", Prober(local._try))
+    monkeypatch.setattr(probing, "prober", Prober(probing.try_level))
     monkeypatch.setattr(bubblewrap, "program", lambda: str(broken))
     with pytest.raises(IsolationUnavailable, match="does not work here"):
         await LocalBackend(isolation="bubblewrap").create()
@@ -141,18 +142,18 @@ MEMORY = 96 * 1024**2
 ASK = """
 import asyncio, os
 from paddock import LocalBackend, Unsupported
-from paddock.backends import local
+from paddock.backends import lease, local
 from paddock.sandbox import Resources
 async def main():
     found = await local.probe()
     print(found.level, *sorted(found.limits))
     for resources in (Resources(memory=2**30), Resources(cpu=1.0)):
-        before = os.listdir(local.lease.base_directory())
+        before = os.listdir(lease.base_directory())
         try:
             await LocalBackend(resources=resources).create()
         except Unsupported as error:
             print(error)
-        assert os.listdir(local.lease.base_directory()) == before
+        assert os.listdir(lease.base_directory()) == before
     async with LocalBackend(resources=Resources(pids=50)).sandbox() as sandbox:
         print(*sorted(sandbox.capabilities & found.limits))
 asyncio.run(main())

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from paddock import Sandbox
-    from paddock.backends.local import Isolation
+    from paddock.backends.isolation.levels import Isolation
 
 SECONDS = 3.0
 MANY = 10

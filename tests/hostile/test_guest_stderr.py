@@ -10,7 +10,8 @@ import pytest
 
 from paddock import LocalBackend
 from paddock.backends.guest.stderr import TAIL_BYTES, GuestStderr, printable
-from paddock.backends.local import LocalSandbox, probe
+from paddock.backends.local import probe
+from paddock.backends.local.sandbox import LocalSandbox
 from paddock.errors import SandboxLost
 
 if TYPE_CHECKING:

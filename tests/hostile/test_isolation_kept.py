@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock import ConfigError, IsolationUnavailable, LocalBackend, SandboxLost, Unsupported
-from paddock.backends import lease, local
+from paddock.backends import lease
 from paddock.backends.guest.inside import landlock
 from paddock.backends.isolation import bubblewrap, cgroups
 from paddock.backends.isolation.probe import Prober
+from paddock.backends.local import probing
 from paddock.network import Allow
 from paddock.sandbox import Capability
 from tests.conftest import make_passable
@@ -28,7 +29,8 @@ from tests.conftest import make_passable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from paddock.backends.isolation.levels import Enforced
+    from paddock.backends.isolation.levels import Enforced, Isolation
+    from paddock.backends.local.starting import Network
     from tests.conftest import Require
 
 FENCES = {Capability.ISOLATION, Capability.FILE_ISOLATION}
@@ -40,7 +42,7 @@ def _own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "tmp").mkdir()
     make_passable(tmp_path / "tmp")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    monkeypatch.setattr(local, "_prober", Prober(local._try))
+    monkeypatch.setattr(probing, "prober", Prober(probing.try_level))
 
 
 # ---------------------------------------------------------------- a passing failure
@@ -105,7 +107,7 @@ def test_a_lack_of_descriptors_never_lowers_the_fence(left: int, require: Requir
 )
 @pytest.mark.parametrize("level", ["bubblewrap", "landlock", "auto"])
 async def test_a_passing_failure_is_an_error_and_is_forgotten(
-    failure: Exception, level: local.Isolation, monkeypatch: pytest.MonkeyPatch
+    failure: Exception, level: Isolation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bubblewrap, "program", lambda: "/usr/bin/bwrap")
     monkeypatch.setattr(landlock, "abi", lambda: 7)
@@ -206,7 +208,7 @@ async def test_a_setting_that_is_no_level_is_an_error(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("network", ["none", Allow(hosts=["example.org"])], ids=str)
 async def test_landlock_refuses_networks_that_it_cannot_close(
-    network: local.Network, require: Require
+    network: Network, require: Require
 ) -> None:
     require("landlock", landlock.abi(), "the kernel has no Landlock")
     with pytest.raises(Unsupported, match="UDP"):

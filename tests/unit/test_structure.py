@@ -6,7 +6,7 @@ import grimp
 import pytest
 
 
-@pytest.mark.parametrize("package", ["daytona", "docker", "guest", "isolation"])
+@pytest.mark.parametrize("package", ["daytona", "docker", "guest", "isolation", "local"])
 def test_there_is_no_circle_type_checking_imports_included(package: str) -> None:
     graph = grimp.build_graph("paddock", exclude_type_checking_imports=False, cache_dir=None)
     modules = [name for name in graph.modules if name.startswith(f"paddock.backends.{package}")]

@@ -15,7 +15,7 @@ from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.backend import EngineFound
 from paddock.backends.docker.engine.endpoint import Endpoint
 from paddock.backends.guest.inside import landlock
-from paddock.backends.local import LocalSandbox
+from paddock.backends.local.sandbox import LocalSandbox
 from paddock.cli import doctor, main
 from paddock.errors import FenceUnavailable
 
