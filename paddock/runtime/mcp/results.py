@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import mimetypes
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -29,7 +30,9 @@ def as_result(output: ToolOutput) -> types.CallToolResult:
     ]
     if isinstance(output, FileOutput):
         resource = types.BlobResourceContents(
-            uri=f"file://{quote(output.path)}", blob=_base64(output.data)
+            uri=f"file://{quote(output.path)}",
+            mime_type=mimetypes.guess_type(output.path)[0] or "application/octet-stream",
+            blob=_base64(output.data),
         )
         content.append(types.EmbeddedResource(resource=resource))
     return types.CallToolResult(content=content, is_error=not output.success)
