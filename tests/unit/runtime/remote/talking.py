@@ -8,13 +8,16 @@ import json
 from typing import TYPE_CHECKING, Any, Self
 
 import websockets
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_sockets
 
 from paddock.runtime.remote.messages import TERMINALS
+from paddock.runtime.remote.options import QueryOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
-__all__ = ["PATIENCE", "Talker", "command_request", "invocation"]
+__all__ = ["PATIENCE", "Talker", "command_request", "invocation", "options", "stranger"]
 
 PATIENCE = 60.0
 """Seconds for what takes less than one, on a machine that is busy."""
@@ -36,6 +39,10 @@ def invocation(prompt: str, **more: Any) -> dict[str, Any]:
     }
 
 
+def options(**more: Any) -> QueryOptions:
+    return QueryOptions("s", "m", **({"timeout": PATIENCE} | more))
+
+
 def command_request(*commands: str | dict[str, Any], **more: Any) -> dict[str, Any]:
     listed = [{"command": each} if isinstance(each, str) else each for each in commands]
     return {
@@ -45,6 +52,20 @@ def command_request(*commands: str | dict[str, Any], **more: Any) -> dict[str, A
         "artifacts_dirs": None,
         **more,
     }
+
+
+@contextlib.asynccontextmanager
+async def stranger(
+    talk: Callable[[ServerConnection], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """A server that is not ours."""
+
+    async def quietly(socket: ServerConnection) -> None:
+        with contextlib.suppress(Exception):
+            await talk(socket)
+
+    async with serve_sockets(quietly, "127.0.0.1", 0) as server:
+        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
 
 
 class Talker:

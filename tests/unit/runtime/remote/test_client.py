@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +10,9 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_sockets
 
-from paddock.runtime.remote import calls
 from paddock.runtime.remote.client import RuntimeUseClient
 from paddock.runtime.remote.messages import (
     ArtifactUploadResult,
-    CommandInterface,
     InvocationMessage,
     ResultMessageInterface,
     StructuredOutputResult,
@@ -28,10 +25,10 @@ from paddock.runtime.remote.options import (
     QueryOptions,
 )
 from tests.unit.runtime.remote.lab import Lab
-from tests.unit.runtime.remote.talking import PATIENCE
+from tests.unit.runtime.remote.talking import PATIENCE, options, stranger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from paddock.runtime.remote.messages import (
@@ -41,10 +38,6 @@ if TYPE_CHECKING:
     )
     from tests.unit.runtime.remote.conftest import Serve
     from tests.unit.runtime.remote.store import Store
-
-
-def options(**more: Any) -> QueryOptions:
-    return QueryOptions("s", "m", **({"timeout": PATIENCE} | more))
 
 
 def asks(prompt: str, **more: Any) -> InvocationMessage:
@@ -61,20 +54,6 @@ def asks(prompt: str, **more: Any) -> InvocationMessage:
 
 async def ignore(_: Any) -> None:
     """A callback."""
-
-
-@contextlib.asynccontextmanager
-async def stranger(
-    talk: Callable[[ServerConnection], Awaitable[None]],
-) -> AsyncIterator[str]:
-    """A server that is not ours."""
-
-    async def quietly(socket: ServerConnection) -> None:
-        with contextlib.suppress(Exception):
-            await talk(socket)
-
-    async with serve_sockets(quietly, "127.0.0.1", 0) as server:
-        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
 
 
 # ------------------------------------------------------------------- the document's surface
@@ -279,155 +258,6 @@ def test_folders_and_their_callback_are_given_together() -> None:
         with pytest.raises(ValueError, match=text):
             ExecuteCommandsOptions(**wrong)
     QueryOptions("s", "m", artifacts_dirs=[])
-
-
-@pytest.mark.rows("U-13", "U-14", "U-15", "N-3")
-async def test_no_call_of_a_session_gets_what_another_one_left(serve: Serve) -> None:
-    async def hang(_: Any) -> None:
-        await asyncio.Event().wait()
-
-    async def fail(_: Any) -> None:
-        raise KeyError("mine")
-
-    lab = Lab()
-    async with serve(lab) as server, RuntimeUseClient(server.url).session() as session:
-        with pytest.raises(TimeoutError):
-            await session.query("SLOW:600000", options(timeout=0.1))
-        with pytest.raises(AgentRuntimeError, match="No message received"):
-            await session.query("SLOW:600000", options(idle_timeout=0.1))
-        with pytest.raises(AgentRuntimeError, match="on_assistant_message callback timed out"):
-            await session.query(
-                "SAY_AND_WAIT:600000",
-                options(on_assistant_message=hang, assistant_callback_timeout=0.1),
-            )
-        with pytest.raises(KeyError, match="mine"):
-            await session.query("SAY_AND_WAIT:600000", options(on_assistant_message=fail))
-        lab.started.clear()
-        calling = asyncio.create_task(session.query("SLOW:600000", options()))
-        await lab.started.wait()
-        calling.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await calling
-        lab.started.clear()
-        calling = asyncio.create_task(session.query("SLOW:600000", options()))
-        await lab.started.wait()
-        session.abort()
-        with pytest.raises(CancelledException, match="Query was cancelled"):
-            await calling
-        assert (await session.query("ECHO:mine", options())).data == TextResult(text="mine")
-
-
-@pytest.mark.rows("U-13")
-async def test_calls_of_a_session_wait_for_each_other(serve: Serve) -> None:
-    async with serve() as server, RuntimeUseClient(server.url).session() as session:
-        results = await asyncio.gather(
-            session.query("SLOW:100", options()),
-            session.query("ECHO:two", options()),
-            session.execute_commands(
-                [CommandInterface(command="echo 3")], ExecuteCommandsOptions()
-            ),
-        )
-    assert [results[0].data, results[1].data] == [
-        TextResult(text="slow done"),
-        TextResult(text="two"),
-    ]
-    assert results[2].results[0].stdout == "3\n"
-
-
-@pytest.mark.rows("U-14")
-async def test_an_abort_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The session's connection is opened again for the next call."""
-    connections = 0
-
-    async def talk(socket: ServerConnection) -> None:
-        nonlocal connections
-        connections += 1
-        async for text in socket:
-            frame = json.loads(text)
-            if frame.get("user_prompt") == "answer":
-                data = {"type": "text", "text": "answered"}
-                await socket.send(json.dumps({"message_type": "result_message", "data": data}))
-            elif frame["message_type"] == "end_session_message":
-                confirm = {"message_type": "end_session_confirm_message"}
-                await socket.send(json.dumps(confirm))
-            else:
-                started.set()
-
-    started = asyncio.Event()
-    monkeypatch.setattr(calls, "DRAIN_TIMEOUT", 0.1)
-    async with stranger(talk) as url, RuntimeUseClient(url).session() as session:
-        calling = asyncio.create_task(session.query("x", options()))
-        await started.wait()
-        session.abort()
-        with pytest.raises(CancelledException):
-            async with asyncio.timeout(PATIENCE):
-                await calling
-        answered = await session.query("answer", options())
-        assert answered.data == TextResult(text="answered")
-    assert connections == 2
-
-
-@pytest.mark.rows("N-21")
-async def test_abort_reaches_every_call_or_the_one_that_is_named(serve: Serve) -> None:
-    async with serve() as server:
-        client = RuntimeUseClient(server.url)
-        said = [asyncio.Event(), asyncio.Event(), asyncio.Event()]
-
-        def call(number: int) -> asyncio.Task[Any]:
-            async def on_assistant(_: Any) -> None:
-                said[number].set()
-
-            return asyncio.create_task(
-                client.query("SAY_AND_WAIT:600000", options(on_assistant_message=on_assistant))
-            )
-
-        calling = [call(number) for number in range(3)]
-        for each in said:
-            await each.wait()
-        client.abort(calling[1])
-        with pytest.raises(CancelledException):
-            await calling[1]
-        assert not calling[0].done()
-        client.abort()
-        for each_call in (calling[0], calling[2]):
-            with pytest.raises(CancelledException):
-                await each_call
-
-
-@pytest.mark.rows("U-15")
-async def test_a_callback_for_artifacts_that_hangs_or_fails_is_told(
-    serve: Serve, tmp_path: Path
-) -> None:
-    folder = str(tmp_path / "art")
-
-    async def hang(_: Any) -> Any:
-        await asyncio.Event().wait()
-
-    async def fail(_: Any) -> Any:
-        raise KeyError("mine")
-
-    async with serve() as server, RuntimeUseClient(server.url).session() as session:
-        with pytest.raises(AgentRuntimeError) as caught:
-            await session.query(
-                f"WRITE:{folder}/a|x|0",
-                options(
-                    artifacts_dirs=[folder],
-                    on_artifact_upload_request=hang,
-                    artifact_upload_callback_timeout=0.1,
-                ),
-            )
-        assert caught.value.metadata == {
-            "timeout_type": "artifact_upload_callback_timeout",
-            "timeout": 0.1,
-            "filename": "a",
-            "filepath": f"{folder}/a",
-        }
-        with pytest.raises(KeyError):
-            await session.query(
-                f"WRITE:{folder}/b|x|0",
-                options(artifacts_dirs=[folder], on_artifact_upload_request=fail),
-            )
-        assert (await session.query("ECHO:on", options())).data == TextResult(text="on")
 
 
 async def test_a_callback_may_be_a_plain_function_that_blocks(serve: Serve) -> None:
