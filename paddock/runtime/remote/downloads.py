@@ -28,6 +28,9 @@ MAX_DOWNLOAD = 2 * 1024**3
 """Bytes of one file: more than that belongs into the sandbox's image."""
 PIECE = 256 * 1024
 """Bytes that are written at a time."""
+DEFAULT_PORTS = {"http": 80, "https": 443}
+FOR = "paddock_download"
+"""The key under which a request has what it downloads."""
 CONNECT_TIMEOUT = 30.0
 """Seconds until a connection stands, and without a byte after that."""
 
@@ -48,7 +51,10 @@ async def download_all(
     import httpx2
 
     limits = httpx2.Timeout(CONNECT_TIMEOUT)
-    async with httpx2.AsyncClient(timeout=limits, follow_redirects=True) as client:
+    hooks = {"request": [_keep_headers_at_home]}
+    async with httpx2.AsyncClient(
+        timeout=limits, follow_redirects=True, event_hooks=hooks
+    ) as client:
         for each in wanted:
             name = file_name(each.download_url)
             folder = os.path.join(working_dir, each.working_dir)
@@ -96,8 +102,9 @@ async def _download(
     beside = os.path.join(folder, f".{secrets.token_hex(8)}.download")
     await asyncio.to_thread(os.makedirs, folder, exist_ok=True)
     try:
+        headers = dict(wanted.headers or {})
         async with client.stream(
-            "GET", wanted.download_url, headers=dict(wanted.headers or {})
+            "GET", wanted.download_url, headers=headers, extensions={FOR: wanted}
         ) as response:
             if not response.is_success:
                 told = f"{response.status_code} {response.reason_phrase}".strip()
@@ -112,6 +119,23 @@ async def _download(
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(beside)
+
+
+async def _keep_headers_at_home(request: httpx2.Request) -> None:
+    """Take the headers of a download from a request that was sent on to another server.
+
+    They are keys of the server that the download's URL names.
+    """
+    wanted: RuntimeEnvironmentDownloadableInterface = request.extensions[FOR]
+    if _server(wanted.download_url) != _server(str(request.url)):
+        for name in wanted.headers or {}:
+            if name.lower() != "host":
+                request.headers.pop(name, None)
+
+
+def _server(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
 
 
 async def _save(response: httpx2.Response, path: str, name: str) -> str:

@@ -30,6 +30,10 @@ class Store:
     puts: list[Put] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     gets: list[str] = field(default_factory=list)
+    asked: list[dict[str, str]] = field(default_factory=list)
+    """The headers of each GET."""
+    moved: dict[str, str] = field(default_factory=dict)
+    """Where requests for a path are sent on to."""
     hold: asyncio.Event = field(default_factory=asyncio.Event)
     held: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a request for ``/hold`` has come, which is answered when `hold` is set."""
@@ -65,13 +69,17 @@ class Store:
             status = self.answers.pop(0) if self.answers else 200
         else:
             self.gets.append(path)
+            self.asked.append(headers)
             if path.startswith("/hold"):
                 self.held.set()
                 await self.hold.wait()
             found = self.files.get(path.partition("?")[0])
             status, answer = (404, b"") if found is None else (200, found)
+        more = ""
+        if path in self.moved:
+            status, answer, more = 302, b"", f"Location: {self.moved[path]}\r\n"
         reason = {200: "OK", 404: "Not Found"}.get(status, "Odd")
-        head = f"HTTP/1.1 {status} {reason}\r\nContent-Length: {len(answer)}\r\n\r\n"
+        head = f"HTTP/1.1 {status} {reason}\r\nContent-Length: {len(answer)}\r\n{more}\r\n"
         writer.write(head.encode() + answer)
         await writer.drain()
         return True

@@ -16,6 +16,7 @@ import zstandard
 
 from paddock.runtime.remote import downloads
 from paddock.runtime.remote.unpacking import Stopped, unpack
+from tests.unit.runtime.remote.store import open_store
 from tests.unit.runtime.remote.talking import Talker, command_request
 
 if TYPE_CHECKING:
@@ -235,3 +236,21 @@ async def test_a_link_of_a_zip_that_is_longer_than_any_path_is_refused(
     async with serve() as server, Talker(server.url) as talker:
         ended = await talker.ask(wants(store, "/1.zip"))
     assert "symbolic link that is too long" in ended["error"]
+
+
+@pytest.mark.rows("U-22")
+async def test_headers_are_for_the_server_of_the_url_alone(serve: Serve, store: Store) -> None:
+    """Those who are sent on do not get the keys; the server itself does, under another path."""
+    headers = {"X-Key": "mine", "Authorization": "Bearer mine"}
+    async with open_store() as other, serve() as server, Talker(server.url) as talker:
+        other.files["/there"] = store.files["/here"] = b"x"
+        other.moved["/back"] = f"{store.url}/here"
+        store.moved = {"/near": "/here", "/far": f"{other.url}/there"}
+        store.moved["/round"] = f"{other.url}/back"
+        await talker.ask(wants(store, "/near", "/far", "/round", headers=headers))
+    keys = [{name: found.get(name.lower()) for name in headers} for found in store.asked]
+    none = dict.fromkeys(headers)
+    assert store.gets == ["/near", "/here", "/far", "/round", "/here"]
+    assert keys == [headers, headers, headers, headers, none]
+    assert [found.get("x-key") for found in other.asked] == [None, None]
+    assert other.gets == ["/there", "/back"]
