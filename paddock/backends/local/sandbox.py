@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -60,6 +62,15 @@ class LocalSandbox(ProgramSandbox):
         if status in KILLED and (oom_kills := cgroups.oom_kills(self._groups)):
             cause += f"; out of memory: the OOM killer ended {oom_kills} of its processes"
         return cause
+
+    def kill(self) -> None:
+        """End all that runs here, for an event loop that is blocked; `aclose` removes the rest.
+
+        May be called from any thread.
+        """
+        if self._process.returncode is None and self._process.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGTERM)  # as at `aclose`
 
     async def _remove(self) -> None:
         await asyncio.to_thread(self._directory.remove)

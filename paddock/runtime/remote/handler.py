@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import BaseModel
 
 from paddock._logs import get_logger
+from paddock.backends.local.sandbox import LocalSandbox
 from paddock.runtime.remote.failures import RequestFailed
 from paddock.runtime.remote.messages import StructuredOutputResult, TextResult
 from paddock.runtime.remote.workplace import recipe
@@ -84,7 +85,7 @@ class AgentInvocation:
     cancelled: Cancellation = field(default_factory=Cancellation)
     working_dir: str = "."
     agent_env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    _sandbox: Sandbox | None = field(default=None, repr=False)
+    _sandbox: LocalSandbox | None = field(default=None, repr=False)
 
     @property
     def sandbox(self) -> Sandbox:
@@ -246,8 +247,8 @@ class HandlerThread:
     async def run(self, grace: float) -> Any:
         """Return what the handler returns, or raise what it raises.
 
-        If cancelled, the handler is cancelled, and left behind if it has not ended after `grace`
-        seconds.
+        If cancelled, the handler is cancelled. If it has not ended after `grace` seconds, then it
+        is left behind, and all that runs in its sandbox is killed.
         """
         threading.Thread(target=self._run, name="paddock-handler", daemon=True).start()
         try:
@@ -257,6 +258,8 @@ class HandlerThread:
             # It was cancelled: what it ends with, now or when it was left behind, is nobody's.
             self._ended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             await asyncio.wait([self._ended], timeout=grace)
+            if not self._ended.done() and self._invocation._sandbox is not None:
+                self._invocation._sandbox.kill()
             raise
 
     def _cancel(self) -> None:
@@ -300,6 +303,7 @@ class HandlerThread:
         async with await recipe(
             self._invocation.working_dir, self._invocation.agent_env
         ).create() as sandbox:
+            assert isinstance(sandbox, LocalSandbox), "the recipe is a LocalBackend"
             self._invocation._sandbox = sandbox
             return await self._call()
 

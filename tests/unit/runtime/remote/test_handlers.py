@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
+import os
+import select
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -65,6 +68,42 @@ async def test_a_handler_that_ignores_its_cancellation_is_left_behind(serve: Ser
         assert ended["error"] == "Request cancelled"
         released.set()
         assert not talker.of("assistant_message")
+
+
+@pytest.mark.rows("U-19", "N-20")
+@pytest.mark.parametrize("is_blocked", [True, False])
+async def test_what_runs_in_the_sandbox_of_a_handler_that_is_left_behind_ends(
+    is_blocked: bool, serve: Serve, tmp_path: Path
+) -> None:
+    """Whether its event loop is blocked, or it is a coroutine that will not be cancelled."""
+    released, started = threading.Event(), asyncio.Event()
+    home = asyncio.get_running_loop()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(reader, True)
+
+    async def deaf(invocation: Any, _: Any) -> str:
+        await invocation.sandbox.start(["sh", "-c", f"exec 9>{pipe}; sleep 600"])
+        await invocation.sandbox.exec(f"exec 9>{pipe}; setsid sleep 600 >/dev/null 2>&1 &")
+        home.call_soon_threadsafe(started.set)
+        while not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                if is_blocked:
+                    released.wait(PATIENCE)
+                else:
+                    await asyncio.sleep(0.01)
+        return "too late"
+
+    settings = ServerSettings(handler_grace=0.1)
+    async with serve(deaf, settings) as server, Talker(server.url) as talker:
+        await talker.send(invocation("x"))
+        await started.wait()
+        await talker.ask({"message_type": "cancel_message"})
+        ended, _, _ = await asyncio.to_thread(select.select, [reader], [], [], PATIENCE)
+        assert ended, "something holds the pipe"
+        released.set()
+    os.close(reader)
 
 
 @pytest.mark.rows("U-19", "N-20")
