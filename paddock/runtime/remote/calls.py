@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ from paddock.runtime.remote.transports import negotiation
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 
     from paddock.runtime.remote.messages import Request
 
@@ -40,8 +41,10 @@ DRAIN_TIMEOUT = 10.0
 """Seconds for the terminal message to come after a cancellation: a handler has as long to end."""
 CANCEL_POLL = 0.5
 """Seconds between two questions whether the caller wants to cancel."""
-MAX_AHEAD = 256
-"""Messages that are read before their callbacks have run."""
+MAX_AHEAD = 16 * 1024 * 1024
+"""Bytes of messages, about, that are read before their callbacks have run. One may be larger."""
+VALUE_SIZE = 100
+"""Bytes that a value takes in memory beside its characters, about."""
 
 _ONLY_OURS = ("artifacts_required", "workspace_diff", "paddock")
 
@@ -91,6 +94,7 @@ class Call:
         self.is_clean = True
         """Whether nothing of this call may come on its connection any more."""
         self._aborted_at: float | None = None
+        self._waiting: asyncio.Timeout | None = None
         self._stream: _Stream | None = None
         self._count = 0
         self._is_ours = False
@@ -103,6 +107,23 @@ class Call:
             self.send_queue.put_nowait({"message_type": "cancel_message"})
             if self._stream is not None:
                 self._stream.wake()
+            if self._waiting is not None:
+                self._waiting.reschedule(0)
+
+    @asynccontextmanager
+    async def turn(self, lock: asyncio.Lock) -> AsyncIterator[None]:
+        """Hold `lock`. Raise `CancelledException` if `abort` comes before it can be had."""
+        try:
+            async with asyncio.timeout(None) as self._waiting:
+                await lock.acquire()
+        except TimeoutError:
+            raise CancelledException(self.spec.cancelled) from None
+        finally:
+            self._waiting = None
+        try:
+            yield
+        finally:
+            lock.release()
 
     async def run(self, messages: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any] | None:
         """Return the terminal message; None if the stream ends without one."""
@@ -313,11 +334,15 @@ async def _within(
 
 
 class _Stream:
-    """Messages of a generator that a task reads: a caller that stops waiting ends nothing."""
+    """Messages of a generator that a task reads: a caller that stops waiting ends nothing.
+
+    The task reads `MAX_AHEAD` bytes ahead of the caller and no more.
+    """
 
     def __init__(self, messages: AsyncGenerator[dict[str, Any], None]) -> None:
         self._messages = messages
-        self._waiting: deque[dict[str, Any]] = deque()
+        self._waiting: deque[tuple[dict[str, Any], int]] = deque()
+        self._ahead = 0
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._is_over = False
@@ -328,9 +353,11 @@ class _Stream:
     async def _read(self) -> None:
         try:
             async for message in self._messages:
-                self._waiting.append(message)
+                size = _size(message)
+                self._waiting.append((message, size))
+                self._ahead += size
                 self._changed.set()
-                while len(self._waiting) >= MAX_AHEAD:
+                while self._ahead >= MAX_AHEAD:
                     self._room.clear()
                     await self._room.wait()
         finally:
@@ -352,7 +379,8 @@ class _Stream:
                 async with asyncio.timeout(limit):
                     await self._changed.wait()
         if self._waiting:
-            message = self._waiting.popleft()
+            message, size = self._waiting.popleft()
+            self._ahead -= size
             self._room.set()
             if is_terminal(message):
                 self.has_ended_well = True
@@ -368,3 +396,19 @@ class _Stream:
         """Stop reading, and close the generator."""
         await cancel(self._reading)
         await self._messages.aclose()
+
+
+def _size(message: object) -> int:
+    """Return about how many bytes of memory a message takes. Its nesting may be deep."""
+    total, found = 0, [message]
+    while found:
+        value = found.pop()
+        total += VALUE_SIZE
+        if isinstance(value, str):
+            total += len(value)
+        elif isinstance(value, dict):
+            found.extend(value)
+            found.extend(value.values())
+        elif isinstance(value, list):
+            found.extend(value)
+    return total

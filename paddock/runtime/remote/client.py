@@ -74,13 +74,15 @@ class _Caller:
         task = asyncio.current_task()
         self._calls[task] = made
         try:
-            return made, await made.run(open_messages(made))
+            async with self._turn(made):
+                return made, await made.run(open_messages(made))
         finally:
             self._calls.pop(task, None)
-            await self._after(made)
 
-    async def _after(self, call: Call) -> None:
-        """Take note of the end of a call."""
+    @asynccontextmanager
+    async def _turn(self, call: Call) -> AsyncIterator[None]:
+        """Enter when `call` may begin; it has ended when this is left."""
+        yield
 
     def _messages(self, call: Call) -> AsyncGenerator[dict[str, Any], None]:
         raise TypeError("this caller has no connection")
@@ -132,20 +134,19 @@ class RuntimeUseSession(_Caller):
         self._timeout = end_session_timeout
         self._on_artifact: Callable[..., Any] | None = None
 
-    async def _perform(
-        self, spec: CallSpec, open_messages: Callable[[Call], AsyncGenerator[dict[str, Any], None]]
-    ) -> tuple[Call, dict[str, Any] | None]:
-        async with self._lock:
-            if spec.on_artifact is not None:
-                self._on_artifact = spec.on_artifact
-            return await super()._perform(spec, open_messages)
+    @asynccontextmanager
+    async def _turn(self, call: Call) -> AsyncIterator[None]:
+        async with call.turn(self._lock):
+            if call.spec.on_artifact is not None:
+                self._on_artifact = call.spec.on_artifact
+            try:
+                yield
+            finally:
+                if not call.is_clean:
+                    await self._connected.close()  # what may still come is not for the next call
 
     def _messages(self, call: Call) -> AsyncGenerator[dict[str, Any], None]:
         return self._connected.request(call.send_queue)
-
-    async def _after(self, call: Call) -> None:
-        if not call.is_clean:
-            await self._connected.close()  # what may still come is not for the next call
 
     async def end(self) -> None:
         """Tell the runtime that no request follows; late requests for uploads are answered."""

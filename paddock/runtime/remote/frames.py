@@ -63,8 +63,13 @@ class RunFrames:
         for piece in self._fitting(shown):
             self._add({"message_type": "assistant_message", "text_blocks": piece})
 
+    @property
+    def _most_characters(self) -> int:
+        """How many surely fit into a frame: JSON may take six bytes for one."""
+        return (self.peer.max_frame - ROOM) // 6
+
     def _fitting(self, blocks: list[str]) -> Iterator[list[str]]:
-        most = (self.peer.max_frame - ROOM) // 6  # JSON may take so many bytes for a character
+        most = self._most_characters
         if sum(map(len, blocks)) <= most:
             yield blocks
             return
@@ -74,14 +79,15 @@ class RunFrames:
 
     def output(self, stream: str, text: str, command: str) -> None:
         """Show a piece of a command's output, from which secrets were taken."""
-        shown = self.redactor.text(command)
-        for start in range(0, len(text), MAX_CHARACTERS):
+        most = min(MAX_CHARACTERS, self._most_characters // 2)
+        shown = self.redactor.text(command)[:most]
+        for start in range(0, len(text), most):
             self._add(
                 {
                     "message_type": "command_output_message",
                     "stream": stream,
-                    "text": text[start : start + MAX_CHARACTERS],
-                    "command": shown[:MAX_CHARACTERS],
+                    "text": text[start : start + most],
+                    "command": shown,
                 }
             )
 
@@ -103,8 +109,7 @@ class RunFrames:
     def warning(self, error: str, metadata: Mapping[str, Any]) -> None:
         """Show an error that may not be the end, to a client that knows such messages."""
         if self.peer.negotiated:
-            frame = {"error": error, "metadata": bounded(metadata)}
-            self._add({"message_type": "warning_message", **self.redactor.value(frame)})
+            self._add(self._failure("warning_message", error, bounded(metadata)))
 
     def _add(self, frame: Mapping[str, Any]) -> None:
         if self.ended:
@@ -116,7 +121,7 @@ class RunFrames:
 
     def result(self, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
         """End the run with the agent's result. Raise `ValueError` for what is not JSON."""
-        frame = self.peer.result(self._redacted_data(data), self.redactor.value(dict(metadata)))
+        frame = self.peer.result(self._redacted_data(data), self._metadata(metadata))
         text = _encoded(frame)
         if not self.peer.takes(text):
             self._too_large(text)
@@ -147,7 +152,7 @@ class RunFrames:
             "results": [self._redacted_item(item) for item in results],
         }
         if metadata or self.peer.negotiated:
-            frame["metadata"] = self.redactor.value(dict(metadata))
+            frame["metadata"] = self._metadata(metadata)
         self._end(self._shortened(frame))
 
     def _redacted_item(self, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,14 +173,22 @@ class RunFrames:
 
     def error(self, error: str, metadata: Mapping[str, Any]) -> None:
         """End the run with an error."""
-        shown = self.redactor.value({"error": error, "metadata": dict(metadata)})
-        frame: dict[str, Any] = {"message_type": "error_message", **shown}
-        most = self.peer.max_frame // 8
-        if not self.peer.takes(encode(frame)):
-            frame["error"] = _head_and_tail(frame["error"], most)
-        if not self.peer.takes(encode(frame)):
-            frame["metadata"] = {"metadata_truncated": True}
-        self._end(frame)
+        self._end(self._failure("error_message", error, metadata))
+
+    def _failure(self, kind: str, error: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        told, most = self.redactor.text(error), self._most_characters // 2
+        if len(told) > most:
+            told = _head_and_tail(told, most)
+        return {"message_type": kind, "error": told, "metadata": self._metadata(metadata)}
+
+    def _metadata(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Return metadata without secrets, or a mark that it takes more than half of a frame.
+
+        Raise `ValueError` for what is not JSON.
+        """
+        shown: dict[str, Any] = self.redactor.value(dict(metadata))
+        fits = len(_encoded(shown).encode()) <= (self.peer.max_frame - ROOM) // 2
+        return shown if fits else {"metadata_truncated": True}
 
     def _end(self, frame: Mapping[str, Any]) -> None:
         if self.ended:

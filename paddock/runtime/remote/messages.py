@@ -51,6 +51,9 @@ def is_terminal(frame: Mapping[str, Any]) -> bool:
     return isinstance(kind, str) and kind in TERMINALS
 
 
+LEAST_FRAME = 1024 * 1024
+"""Bytes of a frame that each client takes: the limit of the library of those that say nothing of
+it. A larger one closes their connection, and the result is lost."""
 MOST_COMMANDS = 1000
 """Commands, downloads or folders of one request: more than that is a script's work."""
 MOST_SECRETS = 1000
@@ -95,7 +98,7 @@ class Negotiation(_Message):
 
     v: int = 1
     run_id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-    max_frame: int = Field(default=1024 * 1024, ge=4096)
+    max_frame: int = Field(default=LEAST_FRAME, ge=LEAST_FRAME)
 
 
 _Commands = Annotated[list[CommandInterface], Field(max_length=MOST_COMMANDS)]

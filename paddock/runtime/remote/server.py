@@ -21,7 +21,7 @@ from paddock.runtime.remote.endings import Endings
 from paddock.runtime.remote.handler import as_handler
 from paddock.runtime.remote.run import Run
 from paddock.runtime.remote.settings import ServerSettings
-from paddock.runtime.remote.wire import MAX_FRAME_IN, OURS
+from paddock.runtime.remote.wire import MAX_FRAME_IN, MAX_QUEUE, OURS
 from paddock.runtime.remote.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ class RuntimeServer(AsyncResource):
             process_request=self._admit,
             process_response=_say_ours,
             max_size=MAX_FRAME_IN,
+            max_queue=MAX_QUEUE,
             compression=None,
             logger=_wire_log,
             server_header=None,

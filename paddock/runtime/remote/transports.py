@@ -20,7 +20,7 @@ import websockets
 from paddock._concurrency import cancel
 from paddock._logs import get_logger
 from paddock.runtime.remote.messages import is_terminal
-from paddock.runtime.remote.wire import MAX_FRAME_OURS, OURS
+from paddock.runtime.remote.wire import MAX_FRAME_OURS, MAX_QUEUE, OURS
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -295,6 +295,7 @@ class WebSocketTransport:
             additional_headers=self._headers,
             open_timeout=self._open_timeout,
             max_size=MAX_FRAME_OURS,
+            max_queue=MAX_QUEUE,
             compression=None,
         )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from paddock.runtime.remote.messages import (
+    LEAST_FRAME,
     AckMessage,
     ArtifactUploadFailedMessage,
     ArtifactUploadResponseMessageInterface,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_FRAME_IN",
     "MAX_FRAME_OURS",
-    "MAX_FRAME_STRANGER",
+    "MAX_QUEUE",
     "OURS",
     "BadFrame",
     "Closing",
@@ -45,11 +46,10 @@ __all__ = [
 
 MAX_FRAME_IN = 16 * 1024 * 1024
 """Bytes of a frame to the server: a prompt with a repository in it has a few million."""
-MAX_FRAME_STRANGER = 1024 * 1024
-"""Bytes of a frame to a client that did not negotiate: the limit of its library. A larger one
-closes its connection, and the result is lost."""
 MAX_FRAME_OURS = 64 * 1024 * 1024
 """Bytes of a frame to a client that negotiated, at most."""
+MAX_QUEUE = 2
+"""Frames that have arrived on a connection and are not read yet: each may be of full size."""
 OURS = "Paddock-Runtime"
 """The header by which a server says, before anything is sent, that a client can come back."""
 NUMBERING = 256
@@ -153,7 +153,7 @@ class Peer:
     closing: Closing = Closing.NEVER
     old_result: bool = False
     negotiated: bool = False
-    max_frame: int = MAX_FRAME_STRANGER
+    max_frame: int = LEAST_FRAME
 
     @classmethod
     def of(

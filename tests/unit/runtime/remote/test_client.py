@@ -10,6 +10,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_sockets
 
+from paddock.runtime.remote import calls
 from paddock.runtime.remote.client import RuntimeUseClient
 from paddock.runtime.remote.messages import (
     ArtifactUploadResult,
@@ -319,3 +320,61 @@ async def test_a_server_that_knows_no_run_is_asked_once() -> None:
         with pytest.raises(AgentRuntimeError, match="no"):
             await RuntimeUseClient(url).query("x", options())
     assert requests == 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"message_type": "assistant_message", "text_blocks": ["x" * 4_000_000]},
+        {"message_type": "assistant_message", "text_blocks": [""] * 40_000},
+        {
+            "message_type": "assistant_message",
+            "text_blocks": [],
+            "more": dict.fromkeys("abc", 0),
+        },
+    ],
+)
+async def test_no_more_is_read_ahead_than_memory_allows(
+    message: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The callback does not return; what is read meanwhile is a bounded number of bytes."""
+    read, stopped, go_on = 0, asyncio.Event(), asyncio.Event()
+
+    async def transport(
+        send_queue: asyncio.Queue[dict[str, Any]],
+    ) -> AsyncGenerator[dict[str, Any]]:
+        nonlocal read
+        await send_queue.get()
+        while not go_on.is_set():
+            read += 1
+            yield message
+            await asyncio.sleep(0)
+        yield {"message_type": "result_message", "data": {"type": "text", "text": "on"}}
+
+    async def on_assistant(_: Any) -> None:
+        if go_on.is_set():
+            return
+        before = -1
+        while before < read:  # the reader stops while this callback runs
+            before = read
+            for _ in range(100):
+                await asyncio.sleep(0)
+        stopped.set()
+        go_on.set()
+
+    monkeypatch.setattr(calls, "MAX_AHEAD", 10 * calls._size(message))
+    client = RuntimeUseClient(transport=transport)
+    found = await client.query("x", options(on_assistant_message=on_assistant))
+    assert found.data == TextResult(text="on")
+    assert stopped.is_set()
+    assert read <= 12
+
+
+def test_the_size_of_a_message_is_that_of_all_it_has() -> None:
+    long = "x" * 1000
+    for message in ({"a": long}, {long: 1}, {"a": [[long]]}, {"a": {"b": [{"c": long}]}}):
+        assert calls._size(message) > 1000
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert calls._size({"a": deep}) > 100_000

@@ -177,3 +177,37 @@ async def test_a_callback_for_artifacts_that_hangs_or_fails_is_told(
                 options(artifacts_dirs=[folder], on_artifact_upload_request=fail),
             )
         assert (await session.query("ECHO:on", options())).data == TextResult(text="on")
+
+
+@pytest.mark.rows("U-13", "N-21")
+async def test_an_abort_ends_the_calls_that_wait_for_their_turn(serve: Serve) -> None:
+    lab = Lab()
+    async with serve(lab) as server, RuntimeUseClient(server.url).session() as session:
+        first = asyncio.create_task(session.query("SLOW:600000", options()))
+        await lab.started.wait()
+        waiting = [asyncio.create_task(session.query("ECHO:x", options())) for _ in range(3)]
+        await asyncio.sleep(0)
+        session.abort(waiting[0])
+        with pytest.raises(CancelledException, match="Query was cancelled"):
+            await waiting[0]
+        assert not first.done()
+        session.abort()
+        for each in (first, *waiting[1:]):
+            with pytest.raises(CancelledException, match="Query was cancelled"):
+                await each
+        assert (await session.query("ECHO:mine", options())).data == TextResult(text="mine")
+
+
+@pytest.mark.rows("U-13")
+async def test_a_call_that_is_cancelled_while_it_waits_leaves_its_turn(serve: Serve) -> None:
+    lab = Lab()
+    async with serve(lab) as server, RuntimeUseClient(server.url).session() as session:
+        first = asyncio.create_task(session.query("SLOW:100", options()))
+        await lab.started.wait()
+        waiting = asyncio.create_task(session.query("ECHO:x", options()))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert (await first).data == TextResult(text="slow done")
+        assert (await session.query("ECHO:mine", options())).data == TextResult(text="mine")

@@ -162,9 +162,11 @@ def test_no_way_to_cut_output_shows_a_secret(pieces: list[str], size: int) -> No
 @pytest.mark.rows("U-29")
 @given(st.integers(1, 30), st.sampled_from(["x", "é", "\n", "\x01", "😀"]), st.integers(0, 9000))
 def test_no_frame_is_larger_than_the_client_takes(count: int, char: str, length: int) -> None:
-    most = 8192
-    made = frames([], max_frame=most)
+    most = 16384
+    made = frames([], max_frame=most, negotiated=True)
     made.assistant([char * length] * count)
+    made.output("stdout", char * length, char * length)
+    made.warning(char * length, {"more": char * length})
     item = {"command": char * 50, "exit_code": 0, "stdout": char * length, "stderr": char * length}
     made.command_results([dict(item) for _ in range(count)], {})
     other = frames([], max_frame=most)
@@ -248,8 +250,21 @@ def test_a_result_that_is_too_large_is_told_where_the_disk_is_full() -> None:
 
 
 @pytest.mark.rows("U-29")
-def test_the_smallest_frame_that_a_client_may_name_has_room_for_a_message() -> None:
-    made = frames([], max_frame=4096, negotiated=True)
-    made.assistant(["\x01" * 3000])
-    assert "".join(each["text_blocks"][0] for each in written(made)) == "\x01" * 3000
-    assert all(len(encode(each)) <= 4096 for each in written(made))
+def test_no_client_may_name_a_frame_that_is_too_small_for_a_message() -> None:
+    run_id = "12345678-1234-1234-1234-123456789abc"
+    asked = invocation("x", paddock={"v": 1, "run_id": run_id, "max_frame": 2**20 - 1})
+    with pytest.raises(BadFrame, match=r"paddock.max_frame: .* greater than or equal to 1048576"):
+        read(json.dumps(asked))
+
+
+@pytest.mark.rows("U-29")
+def test_metadata_too_large_for_a_frame_leave_room_for_the_rest() -> None:
+    metadata = {"artifacts": [{"path": "x" * 4000, "status": "arrived"}] * 1000}
+    ended = [frames([]) for _ in range(3)]
+    ended[0].result({"type": "text", "text": "mine"}, metadata)
+    ended[1].command_results([{"command": "echo", "exit_code": 0, "stdout": "mine"}], metadata)
+    ended[2].error("mine", metadata)
+    for each in ended:
+        (frame,) = written(each)
+        assert frame["metadata"] == {"metadata_truncated": True}
+        assert "mine" in json.dumps(frame)
