@@ -23,8 +23,11 @@ __all__ = ["Endings"]
 _log = get_logger(__name__)
 
 IN_HOME = "~/.local/state/paddock/serve"
+RESULT_KEPT = 24 * 3600.0
+"""Seconds for which a result is kept that was too large for its client."""
 CLEANING_INTERVAL = 60.0
 """Seconds between two looks for files that are old: they are small, and kept for an hour."""
+RESULT = "result-"
 _RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -66,8 +69,8 @@ class Endings:
         return bool(_RUN_ID.fullmatch(run_id)) and (self._folder / f"{run_id}.json").exists()
 
     def save_text(self, text: str) -> str:
-        """Keep what is too long for a frame; return the path of the file."""
-        return str(self._write(f"result-{uuid.uuid4()}.json", text))
+        """Keep what is too long for a frame for a day; return the path of the file."""
+        return str(self._write(f"{RESULT}{uuid.uuid4()}.json", text))
 
     def _write(self, name: str, text: str) -> Path:
         self._prepare()
@@ -95,12 +98,14 @@ class Endings:
 
     def _remove_old(self) -> None:
         self._cleaned = time.monotonic()
-        oldest = time.time() - self._kept
+        now = time.time()
         for path in self._folder.glob("*-*-*-*-*.json"):
-            if not _RUN_ID.fullmatch(path.stem):
-                continue  # a result, which somebody may want later
+            is_result = path.name.startswith(RESULT)
+            if not _RUN_ID.fullmatch(path.stem.removeprefix(RESULT)):
+                continue  # not ours
             with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime < oldest:
+                age = now - path.stat().st_mtime
+                if age > (RESULT_KEPT if is_result else self._kept):
                     path.unlink()
 
     def close(self) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from paddock.runtime.remote.client import RuntimeUseClient
+from paddock.runtime.remote.endings import RESULT_KEPT, Endings
+from paddock.runtime.remote.framelog import FrameLog
 from paddock.runtime.remote.messages import ArtifactUploadResult, CommandInterface
 from paddock.runtime.remote.options import (
     CancelledException,
@@ -21,8 +26,6 @@ from tests.unit.runtime.remote.lab import Lab
 from tests.unit.runtime.remote.talking import PATIENCE, Talker, invocation
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from paddock.runtime.remote.messages import (
         ArtifactUploadRequestMessageInterface,
         AssistantMessageInterface,
@@ -199,3 +202,27 @@ async def test_a_dropped_stranger_ends_the_run(serve: Serve) -> None:
             await talker.until(lambda: bool(talker.of("assistant_message")))
         async with asyncio.timeout(PATIENCE):
             await gone.wait()
+
+
+@pytest.mark.rows("U-29", "U-31")
+def test_the_ends_of_runs_are_removed_when_nobody_can_want_them(tmp_path: Path) -> None:
+    """Ends after the time that is given, results that were too large after a day."""
+    folder = tmp_path / "ends"
+    log = FrameLog(run_id=RUN)
+    log.add({"message_type": "result_message"})
+    kept = Endings(str(folder), kept=3600.0)
+    kept.save(RUN, log)
+    result = Path(kept.save_text("{}"))
+    foreign = folder / "a-b-c-d-e.json"
+    foreign.touch()
+    ended = folder / f"{RUN}.json"
+
+    def left(age: float) -> set[Path]:
+        for path in folder.iterdir():
+            os.utime(path, times=(time.time() - age,) * 2)
+        kept.close()
+        return set(folder.iterdir())
+
+    assert left(3500) == {ended, result, foreign}
+    assert left(3700) == {result, foreign}
+    assert left(RESULT_KEPT + 100) == {foreign}
