@@ -19,7 +19,10 @@ from paddock.image.ignore import IgnoreRules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
+
+    from paddock.image.steps import FromDockerfile
 
 __all__ = ["Bundle", "Member", "bytes_member", "directory_member", "read_member", "read_tree"]
 
@@ -66,6 +69,28 @@ class Member:
         yield info.tobuf(tarfile.PAX_FORMAT, errors="surrogateescape")
         if stat.S_ISREG(self.mode):
             yield from self._data()
+            yield bytes(-self.size % BLOCK)
+
+    def write(self, path: Path) -> None:
+        """Make it at `path`; `ConfigError` if the file is another by now. Raises OSError.
+
+        The permissions of a directory are left to `settle`: it has to be filled first.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if stat.S_ISLNK(self.mode):
+            path.symlink_to(self.content)
+        elif stat.S_ISDIR(self.mode):
+            path.mkdir(exist_ok=True)
+        else:
+            with path.open("wb") as file:
+                file.writelines(self._data())
+            self.settle(path)
+
+    def settle(self, path: Path) -> None:
+        """Give what was written to `path` its permissions and time."""
+        if not stat.S_ISLNK(self.mode):
+            path.chmod(stat.S_IMODE(self.mode))
+            os.utime(path, (self.modified, self.modified))
 
     def _data(self) -> Iterator[bytes]:
         sent, digest = 0, hashlib.sha256()
@@ -77,27 +102,31 @@ class Member:
             yield data
         if sent != self.size or digest.hexdigest() != self.content:
             raise ConfigError(f"{self.source!s} was changed while the image was being built")
-        yield bytes(-self.size % BLOCK)
 
 
 @dataclass(frozen=True)
 class Bundle:
     """`dockerfile` is its text, `name` what it is called in the context, where it is too.
 
-    `base` is the image that steps are done on; None where somebody else wrote the text.
+    `base` is the image that steps are done on, and None for a Dockerfile of the user's, whose step
+    is `origin`. The members called `ignored` are only there because the classic builder wants them.
     """
 
     dockerfile: str
     members: tuple[Member, ...]
     name: str
     base: str | None = None
+    origin: FromDockerfile | None = None
+    ignored: AbstractSet[str] = frozenset()
 
     @functools.cached_property
     def digest(self) -> str:
         """32 hex digits that stand for the content."""
         digest = hashlib.sha256(FORMAT)
         members = sorted(member.record for member in self.members)
-        for record in (self.dockerfile.encode(), *members):
+        chosen = self.origin.digested if self.origin is not None else {}
+        options = sorted(f"{name}={value}".encode() for name, value in chosen.items())
+        for record in (self.dockerfile.encode(), *members, *options):
             digest.update(len(record).to_bytes(8) + record)
         return digest.hexdigest()[:DIGITS]
 
@@ -111,6 +140,15 @@ class Bundle:
         for member in self.members:
             yield from member.tar()
         yield bytes(2 * BLOCK)
+
+    def write_context(self, folder: Path) -> None:
+        """Make the context as a directory; blocks. Raises as `Member.write`."""
+        members = [member for member in self.members if member.name not in self.ignored]
+        for member in members:
+            member.write(folder / member.name)
+        for member in reversed(members):  # what is in a directory comes after it
+            if stat.S_ISDIR(member.mode):
+                member.settle(folder / member.name)
 
 
 def directory_member(name: str) -> Member:

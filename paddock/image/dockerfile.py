@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from paddock.image.bundle import Member
 
-__all__ = ["INDEX_VARIABLES", "dockerfile_bundle", "steps_bundle"]
+__all__ = ["INDEX_VARIABLES", "dockerfile_bundle", "own_ignore_file", "steps_bundle"]
 
 INDEX_VARIABLES = (
     "PIP_INDEX_URL",
@@ -82,34 +82,43 @@ def steps_bundle(base: str, steps: Sequence[Step]) -> Bundle:
     return Bundle(text, members, NAME, base)
 
 
-def dockerfile_bundle(path: Path, context: Path) -> Bundle:
-    """A Dockerfile and its context, as the docker CLI sends them. Raises `ConfigError`."""
+def dockerfile_bundle(step: FromDockerfile) -> Bundle:
+    """Return a Dockerfile and what of its context is not ignored. Raises `ConfigError`."""
+    source = own_ignore_file(step.path)
+    if not source.exists():
+        source = step.context / IGNORE
     try:
-        text = path.read_text()
-        return _with_context(text, path, context)
+        text = step.path.read_text()
+        ignore = source.read_text() if source.exists() else ""
+        return _with_context(text, step, ignore)
     except OSError as error:
-        raise _unreadable(FromDockerfile.verb, error) from error
+        raise _unreadable(step.verb, error) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"from_dockerfile: {path} is not text ({error})") from error
+        raise ConfigError(f"from_dockerfile: {step.path} is not text ({error})") from error
     except ConfigError as error:
-        raise ConfigError(f"from_dockerfile: {context / IGNORE}: {error}") from None
+        raise ConfigError(f"from_dockerfile: {source}: {error}") from None
 
 
-def _with_context(text: str, path: Path, context: Path) -> Bundle:
-    """The engine wants the Dockerfile and .dockerignore, ignored or not; it then takes those
-    that are ignored out of the context itself."""
-    ignore_file = context / IGNORE
-    ignore = ignore_file.read_text() if ignore_file.exists() else ""
-    members = {member.name: member for member in read_tree("", context, read_patterns(ignore))}
-    if path.is_relative_to(context):
-        name = path.relative_to(context).as_posix()
+def own_ignore_file(path: Path) -> Path:
+    """Return where the ignore file that belongs to one Dockerfile would be."""
+    return path.with_name(f"{path.name}{IGNORE}")
+
+
+def _with_context(text: str, step: FromDockerfile, ignore: str) -> Bundle:
+    """The classic builder wants the Dockerfile and .dockerignore, ignored or not; it then removes
+    those that are ignored from the context itself."""
+    tree = read_tree("", step.context, read_patterns(ignore))
+    members = {member.name: member for member in tree}
+    theirs = frozenset(members)
+    if step.path.is_relative_to(step.context):
+        name = step.path.relative_to(step.context).as_posix()
         if ignore:
             members.setdefault(IGNORE, bytes_member(IGNORE, ignore.encode()))
     else:
         name = OWN_NAME
         members[IGNORE] = bytes_member(IGNORE, f"{ignore or IGNORE}\n{OWN_NAME}\n".encode())
     members.setdefault(name, bytes_member(name, text.encode()))
-    return Bundle(text, tuple(members.values()), name)
+    return Bundle(text, tuple(members.values()), name, origin=step, ignored=members.keys() - theirs)
 
 
 def _unreadable(verb: str, error: OSError) -> ConfigError:

@@ -1,4 +1,8 @@
-"""What a ``.dockerignore`` keeps out of a context, by the docker CLI's own rules."""
+"""What a ``.dockerignore`` keeps out of a context, by the rules of BuildKit as of Docker 23.
+
+Each name is checked by itself, also below a directory that is ignored. Older builders do not look
+there for what an exception with a wildcard (``!**/*.go``) brings back.
+"""
 
 from __future__ import annotations
 
@@ -40,21 +44,33 @@ class IgnoreRules:
         self._patterns = [_parsed(text) for text in patterns]
 
     def walk(self, root: Path) -> Iterator[str]:
-        """The names below `root` that are not ignored. Raises OSError."""
-        return self._walk(root, "", [False] * len(self._patterns))
+        """Yield the names below `root` that are not ignored, and the directories that these are in.
 
-    def _walk(self, folder: Path, prefix: str, above: list[bool]) -> Iterator[str]:
-        """`above` tells which patterns match the folder: they match all that is in it."""
+        Raises OSError.
+        """
+        return self._walk(root, "", [False] * len(self._patterns), [])
+
+    def _walk(
+        self, folder: Path, prefix: str, above: list[bool], entered: list[str]
+    ) -> Iterator[str]:
+        """`above` says which patterns match the folder: they match all that is in it. `entered`
+        are the ignored directories around it that have not been yielded."""
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
         for entry in entries:
             name = prefix + entry.name
             matches, ignored = self._matches(name, above)
             if not ignored:
+                yield from entered
+                entered.clear()
                 yield name
             below = f"{name}/"
             if entry.is_dir(follow_symlinks=False) and not (ignored and self._ends_at(below)):
-                yield from self._walk(folder / entry.name, below, matches)
+                if ignored:
+                    entered.append(name)
+                yield from self._walk(folder / entry.name, below, matches, entered)
+                if entered and entered[-1] == name:
+                    entered.pop()
 
     def _matches(self, name: str, above: list[bool]) -> tuple[list[bool], bool]:
         """Which patterns match, and whether the name is ignored."""
@@ -69,9 +85,11 @@ class IgnoreRules:
         return matches, ignored
 
     def _ends_at(self, folder: str) -> bool:
-        """Whether no exception names what is in an ignored folder."""
+        """Return whether no exception can match what is in an ignored folder."""
         return not any(
-            pattern.negative and f"{pattern.text}/".startswith(folder) for pattern in self._patterns
+            pattern.negative
+            and (SPECIAL.search(pattern.text) or f"{pattern.text}/".startswith(folder))
+            for pattern in self._patterns
         )
 
 

@@ -57,15 +57,43 @@ class Image:
 
     @classmethod
     def from_dockerfile(
-        cls, path: str | os.PathLike[str], context: str | os.PathLike[str] | None = None
+        cls,
+        path: str | os.PathLike[str],
+        context: str | os.PathLike[str] | None = None,
+        *,
+        target: str | None = None,
+        build_args: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str | os.PathLike[str]] | None = None,
+        platform: str | None = None,
     ) -> Self:
         """Begin with what a Dockerfile makes of its `context`, by default the folder it is in.
 
-        A ``.dockerignore`` in the context is honoured.
+        The Dockerfile's own ignore file (``NAME.dockerignore`` beside it) takes precedence over
+        the ``.dockerignore`` in the context.
+
+        - `target`: the stage to build; by default the last.
+        - `build_args`: values for its ARGs. Everyone who has the image can read them.
+        - `secrets`: what ``RUN --mount=type=secret,id=NAME`` reads, by id: text, or the path of a
+          file. They reach neither the image nor any log or error, and do not change the digest.
+        - `platform`: such as ``linux/arm64``; by default the engine's own.
         """
-        file = steps.local_path("from_dockerfile", path)
-        folder = steps.local_path("from_dockerfile", file.parent if context is None else context)
-        return cls((steps.FromDockerfile(path=file, context=folder),))
+        verb = steps.FromDockerfile.verb
+        file = steps.local_path(verb, path)
+        return cls(
+            (
+                steps.FromDockerfile(
+                    path=file,
+                    context=steps.local_path(verb, file.parent if context is None else context),
+                    target=target,
+                    build_args=build_args or {},
+                    secrets={
+                        name: value if isinstance(value, str) else steps.local_path(verb, value)
+                        for name, value in (secrets or {}).items()
+                    },
+                    platform=platform,
+                ),
+            )
+        )
 
     def apt_install(self, *packages: str) -> Self:
         """Install Debian packages, without what they recommend."""
@@ -203,7 +231,7 @@ class Image:
         """Everything that a build needs, as it is on disk now."""
         first = self.steps[0]
         if isinstance(first, steps.FromDockerfile) and self.parent is None:
-            return dockerfile_bundle(first.path, first.context)
+            return dockerfile_bundle(first)
         return steps_bundle((self.parent or self).reference(), self.steps[1:])
 
     def _with(self, step: Step) -> Self:

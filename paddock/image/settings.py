@@ -10,18 +10,35 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from paddock._frozen import FrozenMapping
+from paddock.errors import ConfigError
 from paddock.image.dockerfile import INDEX_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["BuildSettings"]
+__all__ = ["BuildSettings", "RegistryLogin"]
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 ARGUMENT = re.compile(r"^\s*ARG\s+(\w+)", re.MULTILINE | re.IGNORECASE)
 USER_INFO = re.compile(r"^(\w[\w+.-]*://)?[^/]*@")
 """A user and perhaps a password, at the beginning of a proxy's address."""
 INDEX_NAME = re.compile(r"^[\w.-]+=(?=[\w+.-]+:)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryLogin:
+    """Who pulls from a registry: `username` with `password`, or an identity `token`.
+
+    Its repr shows neither password nor token. Raises `ConfigError` unless it is one of the two.
+    """
+
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if (self.token is None) == (self.username is None or self.password is None):
+            raise ConfigError("a RegistryLogin is a username with a password, or a token")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +51,18 @@ class BuildSettings:
       history.
     - `authorities`: a PEM file; ``paddock:base`` is made to trust the certificates in it that
       are not among Mozilla's.
+    - `auth`: logins by registry (``registry.example.com:5000``, ``docker.io``). They take
+      precedence over those of the docker CLI's config.json and its credential helpers.
     """
 
     network: str | None = None
     args: Mapping[str, str] = field(default_factory=FrozenMapping)
     authorities: Path | None = None
+    auth: Mapping[str, RegistryLogin] = field(default_factory=FrozenMapping, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "args", FrozenMapping(self.args))
+        object.__setattr__(self, "auth", FrozenMapping(self.auth))
 
     @classmethod
     def from_environment(cls) -> BuildSettings:

@@ -43,6 +43,12 @@ PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?([=/][a-zA-Z0-9.+:~-]+)
 """A Debian package, with an architecture, a version or a release if need be."""
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
+STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+PLATFORM = re.compile(r"[a-z0-9]+(/[a-z0-9_]+){1,2}")
+"""An operating system, an architecture, and its variant if need be."""
+SECRET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+LONGEST_SECRET = 100_000
+"""Bytes of a secret's text: it is a variable of a process, which a kernel limits to 128 KiB."""
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 """Of an extra or a dependency group."""
 
@@ -60,11 +66,40 @@ class FromRegistry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FromDockerfile:
-    """Begin with what a Dockerfile makes of its context."""
+    """Begin with what a Dockerfile makes of its context.
+
+    `secrets` are text, or files of this machine, by the ids that ``RUN --mount=type=secret`` names.
+    They are no part of the image.
+    """
 
     verb: ClassVar[str] = "from_dockerfile"
     path: Path
     context: Path
+    target: str | None = None
+    build_args: Mapping[str, str] = field(default_factory=FrozenMapping)
+    secrets: Mapping[str, str | Path] = field(default_factory=FrozenMapping, repr=False)
+    platform: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.target is not None:
+            _matching(self.verb, STAGE, self.target, "the name of a stage")
+        if self.platform is not None:
+            _matching(self.verb, PLATFORM, self.platform, "a platform such as linux/arm64")
+        for name, value in self.build_args.items():
+            _matching(self.verb, VARIABLE, name, "a build argument's name")
+            _check_argument(name, value)
+        for name, secret in self.secrets.items():
+            _matching(self.verb, SECRET, name, "the id of a secret")
+            if isinstance(secret, str):
+                _check_secret(name, secret)
+        _set(self, build_args=FrozenMapping(self.build_args), secrets=FrozenMapping(self.secrets))
+
+    @property
+    def digested(self) -> dict[str, str]:
+        """What of it is the image's, besides the Dockerfile and its context."""
+        chosen = {"target": self.target, "platform": self.platform}
+        args = {f"build_args.{name}": value for name, value in self.build_args.items()}
+        return {name: value for name, value in chosen.items() if value is not None} | args
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +316,24 @@ def _text(verb: str, value: object, what: str) -> str:
         else:
             return value
     raise ConfigError(f"{verb}: {value!r} is not {what}")
+
+
+def _check_argument(name: str, value: object) -> None:
+    if not isinstance(value, str) or value.strip():
+        _text(FromDockerfile.verb, value, f"a value of the build argument {name}")
+
+
+def _check_secret(name: str, value: str) -> None:
+    """Raise `ConfigError`, without the value, for text that cannot be given to a build."""
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise ConfigError(f"from_dockerfile: the secret {name} is not valid Unicode") from None
+    if "\0" in value or size > LONGEST_SECRET:
+        raise ConfigError(
+            f"from_dockerfile: the secret {name} holds a NUL character or has more than "
+            f"{LONGEST_SECRET} bytes; give the path of a file"
+        )
 
 
 def _line(verb: str, value: object, what: str) -> str:

@@ -1,4 +1,4 @@
-"""Patterns of files to ignore: each case is what the docker CLI sends of the same files."""
+"""Patterns of files to ignore: each case is what BuildKit of Docker 23 sends of the same files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
         ("***x", "ax d/bx d/y", "d/y"),
         ("d\n!d/keep", "d/keep d/no", "d/keep"),
         ("d\n!d/*.k", "d/x.k d/no d/e/y.k", "d/x.k"),
-        ("d/*\n!d/**/keep", "d/e/keep d/keep", "d/keep"),
+        ("d/*\n!d/**/keep", "d/e/keep d/keep d/e/x", "d/e/keep d/keep"),
+        ("*\n!**/*.go\n!go.mod", "m.go a/b/c.go a/b/n.txt s.env go.mod", "m.go a/b/c.go go.mod"),
+        ("**\n!a\n**/*.pyc", "a/x.py a/b/x.py a/b/x.pyc b/x.py", "a/x.py a/b/x.py"),
         ("**/x\n!d", "x d/x d/e", "d/e"),
         ("../a\n.\n/", "a", "a"),
     ],

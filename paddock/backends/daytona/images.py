@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import re
 import shutil
-import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import acquire, finish
 from paddock.backends.daytona.service import sdk
-from paddock.errors import ConfigError
+from paddock.errors import ConfigError, Unsupported
 from paddock.image import Image
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ async def _removed(folder: Path) -> None:
 def _compiled(image: Image, folder: Path) -> Any:
     text, members = _whole(image)
     for member in members:
-        _write(member, folder / member.name)
+        member.write(folder / member.name)
     dockerfile = folder / "Dockerfile.paddock"
     dockerfile.write_text(text)
     native = sdk().Image.from_dockerfile(dockerfile)
@@ -69,6 +68,10 @@ def _whole(image: Image) -> tuple[str, list[Member]]:
     """Dockerfile and context of an image, with those of the Dockerfile that it goes on from:
     there is nowhere to build that one first."""
     bundle = image.bundle()
+    if (origin := bundle.origin) is not None and (origin.digested or origin.secrets):
+        raise Unsupported(
+            "target, build_args, secrets and platform of a Dockerfile", backend="daytona"
+        )
     if image.parent is None:
         return bundle.dockerfile, list(bundle.members)
     text, members = _whole(image.parent)
@@ -77,16 +80,3 @@ def _whole(image: Image) -> tuple[str, list[Member]]:
     if clash := {member.name for member in members} & {member.name for member in more}:
         raise ConfigError(f"{clash.pop()} is copied by the Dockerfile and by the steps after it")
     return "\n".join([text.rstrip(), *own, ""]), [*members, *more]
-
-
-def _write(member: Member, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if stat.S_ISLNK(member.mode):
-        path.symlink_to(member.content)
-    elif stat.S_ISDIR(member.mode):
-        path.mkdir(exist_ok=True)
-    else:
-        path.write_bytes(
-            member.source if isinstance(member.source, bytes) else member.source.read_bytes()
-        )
-        path.chmod(stat.S_IMODE(member.mode))

@@ -107,7 +107,7 @@ def _written_fields(value: Any, place: str) -> dict[str, Any]:
     return {
         each.name: _written(getattr(value, each.name), f"{place}.{each.name}")
         for each in dataclasses.fields(value)
-        if not _is_default(each, getattr(value, each.name))
+        if each.repr and not _is_default(each, getattr(value, each.name))
     }
 
 

@@ -141,18 +141,14 @@ async def test_a_failing_step_is_named_with_its_last_lines(bench: Bench) -> None
     assert not await bench.running("so far; echo so bad")
 
 
-@pytest.mark.parametrize(
-    ("line", "told"),
-    [("NOSUCH x", "line 2: unknown"), ("RUN <<EOF\necho x\nEOF", "line 3: unknown")],
-)
 async def test_a_dockerfile_that_cannot_be_read_is_a_build_that_failed(
-    line: str, told: str, bench: Bench, tmp_path: Path
+    bench: Bench, tmp_path: Path
 ) -> None:
-    (tmp_path / "Dockerfile").write_text(f"FROM {bench.base}\n{line}\n")
+    (tmp_path / "Dockerfile").write_text(f"FROM {bench.base}\nNOSUCH x\n")
     with pytest.raises(BuildFailed) as caught:
         await bench.ensure(Image.from_dockerfile(tmp_path / "Dockerfile"))
     assert caught.value.step == "(before the first step)"
-    assert told in caught.value.reason
+    assert "line 2: unknown instruction" in caught.value.reason
 
 
 async def test_all_who_wait_for_a_build_share_its_error(bench: Bench) -> None:

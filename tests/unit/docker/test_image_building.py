@@ -7,7 +7,6 @@ import base64
 import contextlib
 import hashlib
 import io
-import json
 import os
 import zipfile
 from pathlib import Path
@@ -20,12 +19,14 @@ import pytest
 from paddock.backends.docker.engine.client import Engine, EngineError
 from paddock.backends.docker.engine.endpoint import Endpoint
 from paddock.backends.docker.engine.stream import post
-from paddock.backends.docker.images import once, operations, recipes
+from paddock.backends.docker.images import once, recipes
 from paddock.backends.docker.images.bootstrap import DebianSource
 from paddock.backends.docker.images.build import build_recipe
 from paddock.backends.docker.images.once import Once, locked
 from paddock.backends.docker.images.wheel import running_wheel
 from paddock.errors import BuildFailed, ConfigError
+from paddock.image.instructions import read_source
+from paddock.image.needs import images_of
 from paddock.image.settings import BuildSettings
 
 if TYPE_CHECKING:
@@ -253,8 +254,8 @@ def test_every_recipe_is_there_and_begins_with_one_that_is() -> None:
     assert recipes.names() == ["agent", "base", "python"]
     for name in recipes.names():
         text = recipes.recipe_bundle(name, None).dockerfile
-        for base in recipes.bases_of(text):
-            assert recipes.recipe_of(base) in recipes.names()
+        for base in images_of(read_source(text), {}):
+            assert base.startswith("debian:") or recipes.recipe_of(base) in recipes.names()
 
 
 def test_only_our_references_are_recipes() -> None:
@@ -263,13 +264,6 @@ def test_only_our_references_are_recipes() -> None:
     assert recipes.recipe_of("paddock:debian") is None
     with pytest.raises(ConfigError, match="there are: agent, base, python"):
         recipes.recipe_of("paddock:nope")
-
-
-def test_bases_are_found_wherever_a_dockerfile_names_them() -> None:
-    text = (
-        "ARG X\nFROM --platform=linux/amd64 paddock:base AS one\nfrom debian\nFROM paddock:python"
-    )
-    assert recipes.bases_of(text) == ["paddock:base", "paddock:python"]
 
 
 def test_the_base_is_told_only_of_authorities_that_are_this_machine_s_own(tmp_path: Path) -> None:
@@ -338,16 +332,3 @@ def test_a_build_does_not_see_the_password_of_a_proxy_unless_it_is_given_one(
     assert args["https_proxy"] == passed
     assert "UV_INDEX" not in args
     assert BuildSettings(args={"https_proxy": proxy}).args_for("FROM a\n") == {"https_proxy": proxy}
-
-
-def test_a_build_has_the_credentials_of_the_registries_that_it_needs_and_no_others(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    hosts = ("needed.example", "copied.example", "other.example")
-    auths = {host: {"auth": base64.b64encode(f"me:{host}".encode()).decode()} for host in hosts}
-    (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    dockerfile = "ARG HOST=needed.example\nFROM ${HOST}/a:1\nCOPY --from=copied.example/b /c /c\n"
-    header = operations._build_credentials(dockerfile, {})["X-Registry-Config"]
-    known = json.loads(base64.urlsafe_b64decode(header))
-    assert sorted(known) == ["copied.example", "needed.example"]

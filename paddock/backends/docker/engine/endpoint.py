@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from docker.tls import TLSConfig
 
-__all__ = ["Endpoint"]
+__all__ = ["Endpoint", "read_settings", "settings_folder"]
 
 DEFAULT = "unix:///var/run/docker.sock"
 FORMS = "unix:///PATH, tcp://HOST:PORT or ssh://HOST"
@@ -55,7 +55,7 @@ class Endpoint:
         told = os.environ.get("DOCKER_CERT_PATH")
         if not url.startswith("tcp://") or not (verify or told):
             return cls(url)
-        folder = _settings_folder(told)
+        folder = settings_folder(told)
         files = [folder / name for name in ("ca.pem", "cert.pem", "key.pem")]
         for file in files if verify else files[1:]:
             if not file.is_file():
@@ -66,14 +66,14 @@ class Endpoint:
     @classmethod
     def _from_context(cls) -> Endpoint:
         """Find the engine of the current context, or raise `ConfigError`; never take another."""
-        folder = _settings_folder(os.environ.get("DOCKER_CONFIG"))
-        config = _read(folder / "config.json") or {}
+        folder = settings_folder(os.environ.get("DOCKER_CONFIG"))
+        config = read_settings(folder / "config.json") or {}
         name = os.environ.get("DOCKER_CONTEXT") or config.get("currentContext") or "default"
         if name == "default":
             return cls(DEFAULT)
         place = hashlib.sha256(str(name).encode()).hexdigest()
         meta = folder / "contexts" / "meta" / place / "meta.json"
-        told = _read(meta)
+        told = read_settings(meta)
         if told is None:
             raise ConfigError(f"the docker context {name} does not exist; see `docker context ls`")
         try:
@@ -132,7 +132,7 @@ def _checked(url: object, source: str) -> str:
     return url
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_settings(path: Path) -> dict[str, Any] | None:
     """Return a JSON object from a file of the docker CLI; None if there is no file."""
     try:
         found = json.loads(path.read_bytes())
@@ -145,7 +145,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def _settings_folder(told: str | None) -> Path:
+def settings_folder(told: str | None) -> Path:
     """Return the directory that was `told`, or the docker CLI's own."""
     try:
         return Path(told or "~/.docker").expanduser()

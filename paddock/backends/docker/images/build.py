@@ -15,12 +15,17 @@ from paddock._frozen import FrozenMapping
 from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.images import recipes
 from paddock.backends.docker.images.bootstrap import DebianSource, import_debian
+from paddock.backends.docker.images.builders import BuildRequest, builder_for
+from paddock.backends.docker.images.buildkit import build_with_buildkit
+from paddock.backends.docker.images.logins import find_logins
 from paddock.backends.docker.images.once import Once, locked
 from paddock.backends.docker.images.operations import build_bundle, pull
 from paddock.backends.docker.images.store import identity, inspect, remove_unnamed
 from paddock.backends.images import unwatched
 from paddock.errors import BuildFailed, ConfigError
 from paddock.image import Image
+from paddock.image.instructions import read_source
+from paddock.image.needs import images_of
 from paddock.image.settings import BuildSettings
 
 if TYPE_CHECKING:
@@ -66,7 +71,7 @@ async def ensure(
         build = functools.partial(_build_recipe, engine, name, settings)
         await _once_missing(engine, image, is_there, build, tell)
     else:
-        fetch = functools.partial(_pull, engine, image)
+        fetch = functools.partial(_pull, engine, image, settings)
         await _once_missing(engine, image, is_there, fetch, tell)
     return image
 
@@ -152,21 +157,25 @@ async def _build(
     settings: BuildSettings,
     tell: ImageProgressCallback,
 ) -> None:
-    for base in recipes.bases_of(bundle.dockerfile):
-        await ensure(engine, base, on_progress=tell, settings=settings)
+    args = settings.args_for(bundle.dockerfile)
+    if bundle.origin is not None:
+        args |= bundle.origin.build_args
+    source = read_source(bundle.dockerfile)
+    images = images_of(source, args)
+    logins = await find_logins([*images, *filter(None, [source.syntax])], settings.auth)
+    cli = await builder_for(engine, bundle, source, logins)
+    for base in images:
+        if base.startswith(f"{recipes.REPOSITORY}:") and base != recipes.DEBIAN:
+            await ensure(engine, base, on_progress=tell, settings=settings)
+    request = BuildRequest(tag=tag, labels=labels, args=args, network=settings.network)
     try:
-        await build_bundle(
-            engine,
-            bundle,
-            tag=tag,
-            labels=labels,
-            args=settings.args_for(bundle.dockerfile),
-            network=settings.network,
-            tell=tell,
-        )
+        if cli is None:
+            await build_bundle(engine, bundle, request, logins, tell)
+        else:
+            await build_with_buildkit(engine, cli, bundle, request, logins, tell)
     except BuildFailed as error:
         if error.step.upper().startswith("FROM "):
-            error.hint = NO_REGISTRY
+            error.hint = f"{logins}; {NO_REGISTRY}"
         raise
 
 
@@ -179,11 +188,14 @@ async def _replacing(engine: Engine, reference: str) -> AsyncIterator[None]:
         await remove_unnamed(engine, before)
 
 
-async def _pull(engine: Engine, image: str, tell: ImageProgressCallback) -> None:
+async def _pull(
+    engine: Engine, image: str, settings: BuildSettings, tell: ImageProgressCallback
+) -> None:
+    logins = await find_logins([image], settings.auth)
     try:
-        await pull(engine, image, tell)
+        await pull(engine, image, logins, tell)
     except EngineError as error:
-        raise EngineError(f"{error}; {NO_REGISTRY}", status=error.status) from None
+        raise EngineError(f"{error}; {logins}; {NO_REGISTRY}", status=error.status) from None
 
 
 async def _once_missing(

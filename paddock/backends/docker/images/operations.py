@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 from collections import deque
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.engine.stream import post
+from paddock.backends.docker.images.logins import registry_of
+from paddock.backends.docker.images.progress import FIRST, LAST_LINES
 from paddock.backends.images import Output, Step, Transfer
 from paddock.errors import BuildFailed
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping
 
     from paddock.backends.docker.engine.client import Engine
+    from paddock.backends.docker.images.builders import BuildRequest
+    from paddock.backends.docker.images.logins import Logins
     from paddock.backends.images import ImageProgressCallback
     from paddock.image.bundle import Bundle
 
@@ -29,45 +32,37 @@ COLOURS = re.compile("\x1b\\[(91|0)m")
 """The engine colours what a command writes to stderr."""
 OWN = re.compile(r" ---> .*|Removing intermediate container \w+")
 """Lines of the engine's own between those of a command."""
-FIRST = "(before the first step)"
 BAD_REQUEST = 400
 """The status for a Dockerfile that the engine cannot read."""
-IMAGE = re.compile(
-    r"^\s*(?:FROM\s+(?:--\S+\s+)*(\S+)|COPY\s.*?--from=(\S+))", re.MULTILINE | re.IGNORECASE
-)
-DEFAULT = re.compile(r"^\s*ARG\s+(\w+)=[\"']?([^\s\"']+)", re.MULTILINE | re.IGNORECASE)
-VARIABLE = re.compile(r"\$\{?(\w+)(?::-[^}]*)?\}?")
-LAST_LINES = 40
-"""Lines of a failed step that its error keeps."""
 
 
 async def build_bundle(
     engine: Engine,
     bundle: Bundle,
-    *,
-    tag: str,
-    labels: Mapping[str, str],
-    args: Mapping[str, str],
-    network: str | None,
+    request: BuildRequest,
+    logins: Logins,
     tell: ImageProgressCallback,
 ) -> None:
-    """Build and tag an image.
+    """Build and tag an image by the classic builder.
 
     Raise `BuildFailed` for a Dockerfile that cannot be read and for a step that fails, and
     `EngineError` if the engine fails. On cancellation the engine ends the build and removes its
     container.
     """
+    tag = request.tag
     what = f"building {tag}"
+    target = bundle.origin.target if bundle.origin is not None else None
     query = {
         "t": tag,
         "dockerfile": bundle.name,
-        "labels": json.dumps(labels),
-        "buildargs": json.dumps(args),
+        "labels": json.dumps(dict(request.labels)),
+        "buildargs": json.dumps(dict(request.args)),
         "rm": "1",
         "forcerm": "1",
-        **({"networkmode": network} if network else {}),
+        **({"networkmode": request.network} if request.network else {}),
+        **({"target": target} if target else {}),
     }
-    headers = await asyncio.to_thread(_build_credentials, bundle.dockerfile, args)
+    headers = logins.build_headers()
     answers = _Answers(tag, tell)
     body = _told(_threaded(bundle.tar()), tag, "context", tell)
     try:
@@ -85,12 +80,19 @@ async def build_bundle(
     answers.finish()
 
 
-async def pull(engine: Engine, image: str, tell: ImageProgressCallback) -> None:
+async def pull(
+    engine: Engine,
+    image: str,
+    logins: Logins,
+    tell: ImageProgressCallback,
+    *,
+    platform: str | None = None,
+) -> None:
     """Fetch `image` from its registry. Raise `EngineError`."""
     name, tag = _name_and_tag(image)
     what = f"pulling {image}"
-    headers = await asyncio.to_thread(_pull_credentials, name)
-    query = {"fromImage": name, "tag": tag}
+    headers = logins.pull_headers(registry_of(image))
+    query = {"fromImage": name, "tag": tag, **({"platform": platform} if platform else {})}
     async with post(engine, what, "/images/create", query=query, headers=headers) as events:
         async for event in events:
             if "error" in event:
@@ -223,33 +225,3 @@ def _name_and_tag(image: str) -> tuple[str, str]:
         return name, digest
     name, colon, tag = image.rpartition(":")
     return (name, tag) if colon and "/" not in tag else (image, "latest")
-
-
-def _build_credentials(dockerfile: str, args: Mapping[str, str]) -> dict[str, str]:
-    """Return the credentials of the registries from which a Dockerfile takes images; no others."""
-    from docker import auth
-    from docker.errors import InvalidRepository
-
-    config = auth.load_config()
-    known = {}
-    for image in _images_of(dockerfile, args):
-        with contextlib.suppress(InvalidRepository):  # the engine reports what is wrong with it
-            registry, _ = auth.resolve_repository_name(image)
-            if found := config.resolve_authconfig(registry):
-                known[auth.INDEX_URL if registry == auth.INDEX_NAME else registry] = found
-    return {"X-Registry-Config": auth.encode_header(known).decode()} if known else {}
-
-
-def _images_of(dockerfile: str, args: Mapping[str, str]) -> set[str]:
-    """Return what a Dockerfile begins with and copies from, its arguments put in."""
-    values = {**dict(DEFAULT.findall(dockerfile)), **args}
-    found = {name for names in IMAGE.findall(dockerfile) for name in names if name}
-    return {VARIABLE.sub(lambda match: values.get(match[1], ""), name) for name in found}
-
-
-def _pull_credentials(name: str) -> dict[str, str]:
-    from docker import auth
-
-    registry, _ = auth.resolve_repository_name(name)
-    known = auth.load_config().resolve_authconfig(registry)
-    return {"X-Registry-Auth": auth.encode_header(known).decode()} if known else {}

@@ -27,7 +27,6 @@ __all__ = [
     "LABEL",
     "REPOSITORY",
     "base_packages",
-    "bases_of",
     "folder",
     "names",
     "recipe_bundle",
@@ -45,7 +44,6 @@ DEBIAN = "paddock:debian"
 DEBIAN_SUITE = "bookworm"
 DEBIANS_OWN = Path("/usr/share/ca-certificates/mozilla")
 """The certificates that Debian trusts, if this machine runs it: Mozilla's, as of the release."""
-FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.MULTILINE | re.IGNORECASE)
 CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -71,12 +69,6 @@ def recipe_of(reference: str) -> str | None:
     if name not in names():
         raise ConfigError(f"there is no recipe {reference!r}; there are: {', '.join(names())}")
     return name
-
-
-def bases_of(dockerfile: str) -> list[str]:
-    """Return the recipes' images that a Dockerfile begins with."""
-    found = dict.fromkeys(FROM.findall(dockerfile))
-    return [name for name in found if name.startswith(f"{REPOSITORY}:") and name != DEBIAN]
 
 
 def base_packages() -> list[str]:
