@@ -17,6 +17,7 @@ from paddock.runtime.fleet.batch import Batch, Opening
 from paddock.runtime.fleet.drive import Driver, Retries
 from paddock.runtime.fleet.frozen import freeze
 from paddock.runtime.fleet.memory import memory_limit
+from paddock.runtime.fleet.page.building import REPORT, report_page
 from paddock.runtime.fleet.reports import junit, summary
 from paddock.runtime.fleet.results import GAVE_UP, exit_code, restored
 from paddock.runtime.fleet.run_directory import RunDirectory
@@ -116,7 +117,7 @@ class Fleet(AsyncResource):
         return self._driver is not None and not self.closed
 
     async def report(self, *, fail_under: float = 1.0, gave_up: str | None = None) -> BatchReport:
-        """Write summary.json and junit.xml, and return how the batch stands."""
+        """Write summary.json, junit.xml and report.html, and return how the batch stands."""
         batch = self._opened()
         counts = await batch.do(lambda ledger: ledger.counts())
         entries = await batch.finished()
@@ -124,9 +125,13 @@ class Fleet(AsyncResource):
         code = GAVE_UP if gave_up is not None else exit_code(counts, fail_under=fail_under)
         unfinished = [key for key, state, _ in states if state in ("pending", "running")]
         name = batch.directory.path.name
+        ended = None if unfinished and not gave_up else code
         files = {
-            "summary.json": summary(counts, None if unfinished and not gave_up else code, gave_up),
+            "summary.json": summary(counts, ended, gave_up),
             "junit.xml": junit(name, entries, unfinished),
+            REPORT: await batch.do(
+                lambda ledger: report_page(ledger, batch.directory, code=ended, gave_up=gave_up)
+            ),
         }
         for each, text in files.items():
             await batch.in_thread(functools.partial(batch.directory.write, each, text))

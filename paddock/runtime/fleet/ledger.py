@@ -66,6 +66,11 @@ SELECT t.position, t.key, t.body, a.number, a.state, a.began, a.ended, a.fault, 
 FROM tasks t JOIN attempts a ON a.key = t.key AND a.number = t.attempt
 WHERE t.state = 'done' ORDER BY t.position
 """
+_HISTORY = """
+SELECT t.position, t.key, t.body, a.number, a.state, a.began, a.ended, a.fault, a.message,
+       a.result, a.details
+FROM tasks t JOIN attempts a ON a.key = t.key ORDER BY t.position, a.number
+"""
 
 
 class LedgerError(SessionError):
@@ -76,7 +81,7 @@ class LedgerError(SessionError):
 class Attempt:
     """How attempt `number` of the task `key` ended. Without a `fault` it has a `result`, as JSON.
 
-    `details` are times of its stages and what it cost.
+    `details` are times of its stages and what it cost. `state` is what the ledger says of it.
     """
 
     key: str
@@ -85,11 +90,12 @@ class Attempt:
     message: str = ""
     result: str = "null"
     details: Mapping[str, Any] = field(default_factory=dict)
+    state: str = "accepted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A finished task, and its accepted attempt; `began` and `ended` are seconds since 1970."""
+    """A task and one of its attempts; `began` and `ended` are seconds since 1970."""
 
     task: Task
     attempt: Attempt
@@ -284,11 +290,18 @@ class Ledger:
 
     def finished(self) -> Iterator[Entry]:
         """Return the finished tasks with what was accepted of them, in their order."""
-        with self._reported(), contextlib.closing(self._connection.execute(_FINISHED)) as rows:
-            for row in rows:
-                yield _entry(row)
+        return self._entries(_FINISHED)
+
+    def history(self) -> Iterator[Entry]:
+        """Return all attempts of all tasks that are there, in the tasks' order."""
+        return self._entries(_HISTORY)
 
     # -------------------------------------------------------------------- internal
+
+    def _entries(self, query: str) -> Iterator[Entry]:
+        with self._reported(), contextlib.closing(self._connection.execute(query)) as rows:
+            for row in rows:
+                yield _entry(row)
 
     def write(
         self, transition: str, work: Callable[[sqlite3.Connection], T], *, durable: bool = True
@@ -359,7 +372,7 @@ class Ledger:
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    _, key, body, number, _, began, ended, fault, message, result, details = row
+    _, key, body, number, state, began, ended, fault, message, result, details = row
     attempt = Attempt(
         key=key,
         number=number,
@@ -367,5 +380,6 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         message=message or "",
         result=result or "null",
         details=json.loads(details or "{}"),
+        state=state,
     )
     return Entry(task=Task(key=key, body=body), attempt=attempt, began=began, ended=ended or began)
