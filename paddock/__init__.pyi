@@ -343,6 +343,7 @@ from .sandbox import (
     Fence as Fence,
     Output as Output,
     Process as Process,
+    Pty as Pty,
     Resources as Resources,
     Sandbox as Sandbox,
     Stats as Stats,

@@ -9,10 +9,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from paddock._arguments import check_bytes, check_seconds, check_signal
+from paddock._arguments import (
+    check_bytes,
+    check_choice,
+    check_seconds,
+    check_signal,
+    check_text,
+    check_whole,
+)
 from paddock._concurrency import AsyncResource, finish
+from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,6 +39,8 @@ __all__ = [
     "Output",
     "OutputCallback",
     "Process",
+    "Pty",
+    "SignalTarget",
     "Stream",
 ]
 
@@ -41,7 +51,12 @@ KILL_GRACE = 0.5
 """Seconds between SIGTERM and SIGKILL when a tree of processes is ended: long
 enough for a tool to remove its lock file, short enough not to be felt."""
 
+TERMINAL_MAX = 2**16 - 1
+"""Most rows or columns that a terminal has."""
+
 Stream = Literal["stdout", "stderr"]
+SignalTarget = Literal["command", "group", "tree"]
+"""Whom `Process.signal` reaches."""
 OutputCallback = Callable[[Stream, bytes], Awaitable[None] | None]
 """Called with each piece of output as it comes; a slow callback slows the command."""
 
@@ -183,12 +198,34 @@ class Fence:
     network: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Pty:
+    """A terminal for a command: its size, and the value of ``TERM``."""
+
+    rows: int = 24
+    cols: int = 80
+    term: str = "xterm-256color"
+
+    def __post_init__(self) -> None:
+        _check_size(self.rows, self.cols)
+        if not check_text("term", self.term):
+            raise ConfigError("term: give the name of a kind of terminal, such as 'xterm'")
+
+
+def _check_size(rows: object, cols: object) -> tuple[int, int]:
+    return (
+        check_whole("rows", rows, least=1, most=TERMINAL_MAX),
+        check_whole("cols", cols, least=1, most=TERMINAL_MAX),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """A command with everything settled: what a backend is asked to start.
 
     `keep` bytes of each stream are kept by whoever collects the output; with
-    `streamed` every byte is wanted on the host, else only what is kept.
+    `streamed` every byte is wanted on the host, else only what is kept. With `merge_output`, or
+    a terminal, stderr goes where stdout goes.
     """
 
     argv: tuple[str, ...]
@@ -199,6 +236,8 @@ class Command:
     streamed: bool = True
     keep: int = DEFAULT_MAX_OUTPUT
     fence: Fence | None = None
+    merge_output: bool = False
+    pty: Pty | None = None
 
 
 class Process(AsyncResource):
@@ -223,14 +262,25 @@ class Process(AsyncResource):
 
     @abstractmethod
     async def send_eof(self) -> None:
-        """Close stdin."""
+        """Close stdin. Into a terminal, type its end-of-file character (Ctrl-D) instead: what
+        reads lines finds the end of its input there, and more may be sent to what reads next."""
 
-    async def signal(self, number: int) -> None:
-        """Send signal `number` (1 to 64) to the command's leading process.
+    async def signal(self, number: int, *, to: SignalTarget = "command") -> None:
+        """Send signal `number` (1 to 64) to the command; a no-op for what has ended.
 
-        A no-op once it has ended.
+        ``"command"`` is its leading process; with a terminal it is the foreground group, as for
+        Ctrl-C. ``"group"`` is the process group of the leading process, ``"tree"`` all of its
+        processes, those that it has left behind included.
         """
-        await self._signal(check_signal(number))
+        target = check_choice("to", to, get_args(SignalTarget))
+        await self._signal(check_signal(number), target)
+
+    async def resize(self, rows: int, cols: int) -> None:
+        """Change the size of the command's terminal; its foreground group gets SIGWINCH.
+
+        A no-op once the command has ended. `ConfigError` for one that has no terminal.
+        """
+        await self._resize(*_check_size(rows, cols))
 
     async def kill(self, *, grace: float = KILL_GRACE) -> None:
         """End the whole tree: SIGTERM, `grace` seconds, SIGKILL; returns when none is left.
@@ -256,8 +306,12 @@ class Process(AsyncResource):
         """For `send`."""
 
     @abstractmethod
-    async def _signal(self, number: int) -> None:
+    async def _signal(self, number: int, to: SignalTarget) -> None:
         """For `signal`."""
+
+    async def _resize(self, rows: int, cols: int) -> None:
+        """For `resize`, of a command with a terminal."""
+        raise ConfigError("resize: the command has no terminal; start it with pty=Pty()")
 
     @abstractmethod
     async def _kill(self, grace: float) -> None:

@@ -27,6 +27,7 @@ from paddock._arguments import (
 from paddock._concurrency import AsyncResource
 from paddock._exec import run_to_end
 from paddock.errors import (
+    ConfigError,
     ExecFailed,
     FenceUnavailable,
     SandboxClosed,
@@ -44,6 +45,7 @@ from paddock.process import (
     Output,
     OutputCallback,
     Process,
+    Pty,
     Stream,
 )
 from paddock.redaction import NOTHING_SECRET, Redactor, Secrets
@@ -66,6 +68,7 @@ __all__ = [
     "Output",
     "OutputCallback",
     "Process",
+    "Pty",
     "Resources",
     "Sandbox",
     "Stats",
@@ -83,6 +86,8 @@ class Capability(enum.StrEnum):
     FORK = "fork"
     PAUSE = "pause"
     USER = "user"
+    PTY = "pty"
+    """`start` gives commands a terminal."""
     TREE_KILL = "tree_kill"
     """Children that left their session die with their command."""
     ISOLATION = "isolation"
@@ -123,6 +128,8 @@ class Sandbox(AsyncResource):
 
     unfenced: ClassVar[str] = "commands of this backend cannot be fenced"
     """Why `exec` takes no `fence` here. Empty where each command tells whether it can be fenced."""
+    no_terminals: ClassVar[str] = "it only starts commands with pipes"
+    """Why `start` takes no `pty`, where `Capability.PTY` is missing."""
 
     async def exec(
         self,
@@ -137,6 +144,7 @@ class Sandbox(AsyncResource):
         on_output: OutputCallback | None = None,
         check: bool = False,
         fence: Fence | None = None,
+        merge_output: bool = False,
     ) -> ExecResult:
         """Run a command to its end.
 
@@ -146,6 +154,7 @@ class Sandbox(AsyncResource):
         or ``uid:gid`` (see `Capability.USER`). `timeout` is in seconds; None and infinity set
         no limit, and with 0 nothing is started. `max_output` is in bytes for each stream,
         beyond which head and tail are kept; 0 keeps nothing. `on_output` sees every byte.
+        `merge_output` puts stderr into stdout, in the order in which the command wrote both.
 
         A non-zero exit is a result unless `check`, then it is `ExecFailed`. A child
         that stays behind with stdout open does not keep the call. A timeout
@@ -169,6 +178,7 @@ class Sandbox(AsyncResource):
             streamed=on_output is not None,
             keep=max_output,
             fence=fence,
+            merge_output=merge_output,
         )
         began = time.monotonic()
         try:
@@ -196,16 +206,33 @@ class Sandbox(AsyncResource):
         env: Mapping[str, str] | None = None,
         user: str | None = None,
         max_output: int = DEFAULT_MAX_OUTPUT,
+        merge_output: bool = False,
+        pty: Pty | None = None,
     ) -> Process:
         """Start a command and return at once; its stdin is open. See `exec` for the arguments.
 
         ``async with await sandbox.start([...]) as process:`` ends the tree on the way out.
+
+        With a `pty` the command has a terminal for all three streams: `output()` yields all of
+        it as stdout, and what is sent is typed (see `Capability.PTY`).
         """
-        return await self._start(
-            self._command(
-                command, cwd=cwd, env=env, user=user, stdin=True, streamed=True, keep=max_output
-            )
+        if pty is not None:
+            if not isinstance(pty, Pty):
+                raise ConfigError(f"pty={pty!r}: give Pty(rows=24, cols=80), or None")
+            if Capability.PTY not in self.capabilities:
+                raise Unsupported("pty=", backend=self.backend, hint=self.no_terminals)
+        request = self._command(
+            command,
+            cwd=cwd,
+            env=env,
+            user=user,
+            stdin=True,
+            streamed=True,
+            keep=max_output,
+            merge_output=merge_output,
+            pty=pty,
         )
+        return await self._start(request)
 
     async def snapshot(self, name: str) -> Image:
         """Keep the sandbox's files as an image called `name`, for recipes to begin with.
@@ -318,17 +345,22 @@ class Sandbox(AsyncResource):
         streamed: bool,
         keep: int,
         fence: Fence | None = None,
+        merge_output: bool = False,
+        pty: Pty | None = None,
     ) -> Command:
         self.raise_if_closed()
+        terminal = {} if pty is None else {"TERM": pty.term}
         return Command(
             argv=check_command(command),
             cwd=self.working_dir if cwd is None else self.path(check_path("cwd", cwd)),
-            env={**self.env, **self.secrets, **check_variables("env", env)},
+            env={**self.env, **terminal, **self.secrets, **check_variables("env", env)},
             user=check_user(user),
             stdin=stdin,
             streamed=streamed,
             keep=check_whole("max_output", keep),
             fence=fence,
+            merge_output=merge_output,
+            pty=pty,
         )
 
     @abstractmethod

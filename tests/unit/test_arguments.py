@@ -10,10 +10,10 @@ import pytest
 
 from paddock._arguments import check_timeout
 from paddock.backends.local import LocalBackend
-from paddock.errors import ConfigError, ExecTimeout
+from paddock.errors import ConfigError, ExecTimeout, Unsupported
 from paddock.files import FileSystem
-from paddock.process import Process
-from paddock.sandbox import Sandbox
+from paddock.process import Process, Pty
+from paddock.sandbox import Capability, Sandbox
 
 if TYPE_CHECKING:
     from abc import ABCMeta
@@ -40,6 +40,7 @@ class Asking(_asking(Sandbox)):  # type: ignore[misc]
 
     id = backend = "asking"
     working_dir = PurePosixPath("/work")
+    capabilities = frozenset[Capability]()
     env: dict[str, str] = {}  # noqa: RUF012 - nobody writes to it
 
     def __init__(self) -> None:
@@ -285,3 +286,23 @@ def test_values_of_variables_are_not_shown() -> None:
     with pytest.raises(ConfigError) as caught:
         LocalBackend(env_vars={"TOKEN": "secret\0"})
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [(0, 80), (24, 0), (65536, 80), (24, True), ("24", 80)])
+def test_the_size_of_a_terminal_has_bounds(size: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^(rows|cols)=.*: give a whole number, 1 to 65535"):
+        Pty(*size)
+
+
+@pytest.mark.parametrize("term", ["", "a\0b", None])
+def test_the_kind_of_a_terminal_is_text(term: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^term"):
+        Pty(term=term)
+
+
+async def test_a_terminal_is_refused_where_there_is_none(sandbox: Asking) -> None:
+    with pytest.raises(Unsupported, match=r"pty=.*it only starts commands with pipes"):
+        await sandbox.start("true", pty=Pty())
+    with pytest.raises(ConfigError, match="pty=True: give Pty"):
+        await sandbox.start("true", pty=True)
+    assert not sandbox.commands

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -22,11 +22,13 @@ from paddock.backends.posix.command import header, wrapped
 from paddock.backends.posix.inside import LAUNCH, WRAPPER, Inside
 from paddock.backends.posix.marks import Mark, Marks
 from paddock.backends.posix.sandbox import ShellSandbox
-from paddock.backends.posix.table import Entry, members, parse
+from paddock.backends.posix.table import Entry, members, parse, targets
 from paddock.sandbox import Command
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from paddock.process import SignalTarget
 
 KEY = "0123456789abcdef"
 END = f"\0{KEY} end 0\0".encode()
@@ -68,12 +70,45 @@ def test_what_only_begins_like_a_mark_is_output() -> None:
 def test_a_process_is_read_whatever_its_name_holds() -> None:
     numbers = "1 40 30 0 -1 4194304 79 0 0 0 0 0 0 0 20 0 1 0 514153 2560000 343"
     (entry,) = parse([f"{KEY} 41 (a) S 9 9 9 (b) S {numbers}", f"- 42 (gone) Z {numbers}", "junk"])
-    assert entry == Entry(key=KEY, pid=41, parent=1, group=40, session=30, started=514153)
+    assert entry == Entry(
+        key=KEY, pid=41, parent=1, group=40, session=30, foreground=-1, started=514153
+    )
+
+
+def _entry(pid: int, **known: Any) -> Entry:
+    usual: dict[str, Any] = {
+        "key": "-",
+        "parent": 1,
+        "group": 1,
+        "session": 1,
+        "foreground": -1,
+        "started": pid,
+    }
+    return Entry(pid=pid, **usual | known)
+
+
+def test_a_signal_spares_the_wrapper_and_reaches_group_tree_or_foreground() -> None:
+    ours = {"key": KEY, "session": 2, "foreground": 4}
+    table = [
+        _entry(1),
+        _entry(2, group=2, **ours),
+        _entry(3, parent=2, group=2, **ours),
+        _entry(4, parent=3, group=4, **ours),
+        _entry(5, key=KEY, session=5, group=5),
+    ]
+
+    def reached(to: SignalTarget, leader: int = 3) -> list[int]:
+        return targets(table, to, key=KEY, root=2, leader=leader)
+
+    assert sorted(reached("tree")) == [3, 4, 5]
+    assert reached("group") == [3]
+    assert reached("command") == [4]
+    assert reached("command", leader=99) == []
 
 
 def test_a_tree_is_found_by_key_session_parents_and_memory() -> None:
     def one(pid: int, parent: int = 1, session: int = 1, key: str = "-") -> Entry:
-        return Entry(key=key, pid=pid, parent=parent, group=1, session=session, started=pid)
+        return _entry(pid, parent=parent, session=session, key=key)
 
     table = [one(1), one(9, 8, 8), one(2, 1, 2, KEY), one(3, 1, 2), one(4, 3, 4), one(5), one(6, 5)]
     found = members(table, key=KEY, root=2, known=[(5, 5), (1, 99)])

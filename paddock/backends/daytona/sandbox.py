@@ -39,6 +39,7 @@ __all__ = ["DaytonaSandbox", "Preview"]
 CAPABILITIES = frozenset(
     {
         Capability.ISOLATION,
+        Capability.PTY,
         Capability.TREE_KILL,
         Capability.URL,
         Capability.NETWORK_NONE,

@@ -12,10 +12,10 @@ from paddock.backends.guest.tunnel import Tunnels
 from paddock.sandbox import KILL_GRACE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from paddock.backends.guest.connection import Connection
-    from paddock.process import Fence
+    from paddock.process import Command
 
 __all__ = ["GuestClient"]
 
@@ -77,24 +77,23 @@ class GuestClient:
         payload = wire.message({"op": operation, **arguments}, blob)
         return await Request(self.channels, operation, payload, reply_bytes).answer(first=first)
 
-    def exec(
-        self,
-        argv: Sequence[str],
-        *,
-        cwd: str,
-        env: Mapping[str, str],
-        stdin: bool,
-        streamed: bool,
-        keep: int,
-        user: str | None = None,
-        fence: Fence | None = None,
-    ) -> GuestProcess:
+    def exec(self, command: Command) -> GuestProcess:
         """Start a command; does not wait for the guest."""
-        order: dict[str, Any] = {"op": "exec", "argv": list(argv), "env": dict(env)}
-        order |= {"cwd": cwd, "user": user}
-        if fence is not None:  # an operation of its own: a guest that knows none runs nothing
-            order |= {"op": "fenced", "fence": {"network": fence.network}}
-        return self._start(order, KILL_GRACE, stdin=stdin, streamed=streamed, keep=keep)
+        order: dict[str, Any] = {"op": "exec", "argv": list(command.argv), "env": dict(command.env)}
+        order |= {"cwd": str(command.cwd), "user": command.user}
+        if command.merge_output:
+            order["merge_output"] = True
+        if command.pty is not None:
+            order["pty"] = {"rows": command.pty.rows, "cols": command.pty.cols}
+        if command.fence is not None:  # an operation of its own: who knows no fence runs nothing
+            order |= {"op": "fenced", "fence": {"network": command.fence.network}}
+        return self._start(
+            order,
+            KILL_GRACE,
+            stdin=command.stdin,
+            streamed=command.streamed,
+            keep=command.keep,
+        )
 
     def job(
         self,

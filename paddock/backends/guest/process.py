@@ -22,6 +22,8 @@ from paddock.sandbox import ExecResult, Output, Stream
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from paddock.process import SignalTarget
+
 __all__ = ["GuestProcess"]
 
 UNACKNOWLEDGED_MAX = wire.WINDOW + wire.BULK
@@ -30,6 +32,11 @@ NUMBERS = (int, float)
 EXIT_CODE_MAX = 255
 DROPPED_MAX = 2**63 - 1
 OUTPUT_FRAMES: dict[int, Stream] = {wire.STDOUT: "stdout", wire.STDERR: "stderr"}
+SCOPES: dict[SignalTarget, int] = {
+    "command": wire.FOREGROUND,
+    "group": wire.GROUP,
+    "tree": wire.TREE,
+}
 LOST_OUTPUT = "the stream to the sandbox broke, and output was lost; the command is killed"
 
 
@@ -70,6 +77,7 @@ class GuestProcess(BufferedProcess):
         self._unacknowledged = 0
         self._stdin_window = wire.WINDOW
         self._stdin_closed = False
+        self._has_terminal = "pty" in order
         self._order = wire.message(dict(order))
         self._number = channels.open(self)
         channels.send(wire.REQUEST, self._number, self._order)
@@ -235,9 +243,16 @@ class GuestProcess(BufferedProcess):
         if not self._result.done():
             self._channels.send(wire.EOF, self._number)
 
-    async def _signal(self, number: int) -> None:
-        if not self._result.done():
-            self._channels.send(wire.SIGNAL, self._number, wire.LENGTH.pack(number))
+    async def _signal(self, number: int, to: SignalTarget) -> None:
+        if not self._gone.done():
+            payload = wire.PAIR.pack(number, SCOPES[to])
+            self._channels.send(wire.SIGNAL, self._number, payload)
+
+    async def _resize(self, rows: int, cols: int) -> None:
+        if not self._has_terminal:
+            await super()._resize(rows, cols)
+        if not self._gone.done():
+            self._channels.send(wire.RESIZE, self._number, wire.PAIR.pack(cols, rows))
 
     async def _close(self) -> None:
         await self.kill(grace=self._grace)

@@ -70,13 +70,4 @@ class GuestSandbox(Sandbox):
         if command.user is not None and Capability.USER not in self.capabilities:
             what = f"user={command.user!r}"
             raise Unsupported(what, backend=self.backend, hint=self.one_user)
-        return self._client.exec(
-            command.argv,
-            cwd=str(command.cwd),
-            env=command.env,
-            stdin=command.stdin,
-            streamed=command.streamed,
-            keep=command.keep,
-            user=command.user,
-            fence=command.fence,
-        )
+        return self._client.exec(command)

@@ -17,6 +17,7 @@ from paddock.backends.guest import precompiled
 from paddock.backends.guest.inside.landlock import TRUNCATE_ABI
 from paddock.backends.isolation import bubblewrap, cgroups, copies, etc, launcher, seccomp
 from paddock.errors import ConfigError, IsolationUnavailable
+from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
     from paddock.backends.lease import OwnedDirectory
@@ -36,8 +37,10 @@ READABLE = (
 )
 """What a confined sandbox reads of this machine. resolv.conf is often a link to elsewhere."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+TERMINALS = ("/dev/ptmx", "/dev/pts", "/dev/tty")
+"""The machine's, which only a user may write to who has none of them."""
 _copies = copies.Copies()
-NEEDED_LATER = ("encodings.idna", "fcntl", "grp", "hashlib", "pwd")
+NEEDED_LATER = ("encodings.idna", "fcntl", "grp", "hashlib", "pwd", "termios")
 """What a guest imports when it needs it: under Landlock its user may not reach the files."""
 
 
@@ -55,6 +58,8 @@ class Plan:
     passed: tuple[int, ...] = ()
     """Descriptors that the process inherits; ours are open until `close`."""
     groups: tuple[cgroups.Group, ...] = ()
+    missing: frozenset[Capability] = frozenset()
+    """What every local sandbox can do but this one."""
 
     def close(self) -> None:
         """Close what was to be inherited."""
@@ -194,6 +199,7 @@ def confined(
         for path in (*made.fresh, temporary):
             os.chown(path, *user)
         _check_passable(made.work.parent, directory.path)
+    terminals = TERMINALS if user is not None and made.work in made.fresh else ()
     pids = resources.pids or DEFAULT_PIDS
     groups = cgroups.plan(places, directory.path.name, replace(resources, pids=pids))
     directory.record(groups)
@@ -207,7 +213,11 @@ def confined(
         "groups": [str(group.path) for group in groups],
         "user": user,
         "readable": [*READABLE, *([str(prefix)] if prefix else [])],
-        "writable": [*DEVICES, *map(str, (made.work, made.home, made.output, temporary))],
+        "writable": [
+            *DEVICES,
+            *terminals,
+            *map(str, (made.work, made.home, made.output, temporary)),
+        ],
         "filter": filter_fd,
     }
     return Plan(
@@ -221,6 +231,7 @@ def confined(
         output=str(made.output),
         passed=(filter_fd,),
         groups=groups,
+        missing=frozenset() if terminals else frozenset({Capability.PTY}),
     )
 
 

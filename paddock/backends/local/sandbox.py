@@ -31,6 +31,10 @@ class LocalSandbox(ProgramSandbox):
     """Owns a directory, a guest's process and the stream to it."""
 
     one_user = "a local sandbox has one user; DockerBackend runs commands as others"
+    no_terminals = (
+        "under Landlock a sandbox of your own user could write to your other terminals; "
+        "install bubblewrap"
+    )
 
     def __init__(
         self,

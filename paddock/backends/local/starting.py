@@ -28,7 +28,7 @@ __all__ = ["Network", "Wanted", "start"]
 Network = Literal["auto", "none", "full"] | Allow
 
 ALWAYS = frozenset({Capability.URL, Capability.TCP}) | (
-    {Capability.TREE_KILL} if sys.platform == "linux" else frozenset()
+    {Capability.PTY, Capability.TREE_KILL} if sys.platform == "linux" else frozenset()
 )
 
 
@@ -65,7 +65,7 @@ async def start(wanted: Wanted, found: Enforced) -> LocalSandbox:
         working_dir=plan.working_dir,
         env={**plan.env, **way_out.variables, **wanted.env_vars},
         labels=wanted.labels,
-        capabilities=found.capabilities(ALWAYS),
+        capabilities=found.capabilities(ALWAYS - plan.missing),
         gate=way_out,
         groups=plan.groups,
     )

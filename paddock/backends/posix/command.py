@@ -31,6 +31,9 @@ while [ $n -gt 0 ]; do
 done
 """
 """Takes the escapes of `_escaped` back; the dot keeps newlines at a word's end."""
+MERGE = 'exec "$@" 2>&1'
+SIZED = 'stty rows "$1" cols "$2" 2>/dev/null; shift 2; exec "$@"'
+"""Sets a terminal's size, which what carries it may set later than the command asks for it."""
 
 
 def wrapped(command: Command, inside: Inside) -> list[str]:
@@ -71,7 +74,10 @@ def environment(command: Command, inside: Inside) -> dict[str, str]:
 
 def _argv(command: Command) -> Sequence[str]:
     odd = [f"{name}={value}" for name, value in command.env.items() if not _kept(name, value)]
-    return ["env", *odd, *command.argv] if odd else command.argv
+    argv = ["env", *odd, *command.argv] if odd else command.argv
+    if command.pty is not None:
+        return ["sh", "-c", SIZED, "sh", str(command.pty.rows), str(command.pty.cols), *argv]
+    return ["sh", "-c", MERGE, "sh", *argv] if command.merge_output else argv
 
 
 def _kept(name: str, value: str) -> bool:

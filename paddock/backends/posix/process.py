@@ -20,7 +20,7 @@ from paddock.backends.guest.link import State
 from paddock.backends.guest.monitor import until_gone
 from paddock.backends.posix.inside import KEY_LENGTH
 from paddock.backends.posix.marks import Mark, Marks
-from paddock.backends.posix.table import members
+from paddock.backends.posix.table import members, targets
 from paddock.buffered import BufferedProcess, captured
 from paddock.errors import CommandLost, SandboxClosed, SandboxError, SandboxLost
 from paddock.process import ExecResult
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from paddock.backends.posix.control import ControlShell
-    from paddock.process import Command, Stream
+    from paddock.process import Command, SignalTarget, Stream
 
-__all__ = ["ShellProcess"]
+__all__ = ["ShellProcess", "end_of_file"]
 
 KILL_TIMEOUT = 20.0
 """Seconds, beyond the grace, after which a sandbox whose processes do not end is given up:
@@ -40,7 +40,11 @@ KILL_ROUND = 0.02
 """Seconds between two looks at a tree that is being ended; a look takes as long."""
 REFUSAL_MAX = 4096
 EXIT_CODE_MAX = 255
-STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
+STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
+TERMINAL: tuple[Stream, ...] = ("stdout",)
+"""The streams of a command that has a terminal."""
+END_OF_FILE = b"\x04"
+"""What ends the input of a terminal, unless a program has chosen another character."""
 
 
 class ShellProcess(BufferedProcess):
@@ -55,7 +59,8 @@ class ShellProcess(BufferedProcess):
         self._control = control
         self._command = command
         self._key = prefix + secrets.token_hex((KEY_LENGTH - len(prefix)) // 2)
-        self._marks = {stream: Marks(self._key) for stream in STREAMS}
+        self._streams = STREAMS if command.pty is None else TERMINAL
+        self._marks = {stream: Marks(self._key) for stream in self._streams}
         self._captures = {stream: Capture(command.keep) for stream in STREAMS}
         self._ended: dict[Stream, int] = {}
         """The exit code, by the streams on which the command's end was told."""
@@ -140,10 +145,12 @@ class ShellProcess(BufferedProcess):
             case ("cwd", name) if not self.begun.done():
                 number = getattr(errno, name, errno.EIO)
                 self._fail(OSError(number, os.strerror(number), str(self._command.cwd)))
+            case ("end", _) if self._streams is TERMINAL:
+                pass  # this one is for stderr, and the other one says more
             case ("end", code, *left) if _is_number(code) and stream not in self._ended:
                 self._ended[stream] = min(int(code), EXIT_CODE_MAX)
                 self._left = self._left or left == ["0"]
-                if len(self._ended) == len(STREAMS):
+                if len(self._ended) == len(self._streams):
                     self._finish(self._ended[stream], background=self._left)
             case _:
                 pass  # the command's own idea of a mark
@@ -218,11 +225,18 @@ class ShellProcess(BufferedProcess):
         if self._unread_bytes <= WINDOW:
             self._read(more=True)
 
-    async def _signal(self, number: int) -> None:
+    async def _signal(self, number: int, to: SignalTarget) -> None:
         await asyncio.wait([self.begun])
         begun = self.begun.result()
-        if begun is not None and not self._result.done():
-            await self._send_signal(number, [begun[1]])
+        if begun is None or (self._result.done() and to != "tree"):
+            return
+        root, leader = begun
+        if to == "command" and self._command.pty is None:
+            await self._send_signal(number, [leader])
+            return
+        table = await self._control.scan()
+        if pids := targets(table, to, key=self._key, root=root, leader=leader):
+            await self._send_signal(number, pids)
 
     async def _kill(self, grace: float) -> None:
         if self.gone:
@@ -280,6 +294,15 @@ class ShellProcess(BufferedProcess):
         if group:
             await self._send_signal(signal.SIGCONT, group)
         return bool(found)
+
+
+def end_of_file(last: bytes) -> bytes:
+    """What to type to end a terminal's input after `last`.
+
+    In the middle of a line the first only hands on what was typed, and a second is the end.
+    """
+    in_line = last[-1:] not in (b"", b"\n", b"\r", END_OF_FILE)
+    return END_OF_FILE * (2 if in_line else 1)
 
 
 def _is_number(word: str) -> bool:

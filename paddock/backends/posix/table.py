@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-__all__ = ["Entry", "members", "parse"]
+    from paddock.process import SignalTarget
 
-STAT = re.compile(r"(\S+) (\d+) \(.*\) (\S) (\d+) (\d+) (\d+) (?:\S+ ){15}(\d+) .*", re.DOTALL)
+__all__ = ["Entry", "members", "parse", "targets"]
+
+STAT = re.compile(
+    r"(\S+) (\d+) \(.*\) (\S) (\d+) (\d+) (\d+) \S+ (-?\d+) (?:\S+ ){13}(\d+) .*", re.DOTALL
+)
 """A key and a line of ``/proc/PID/stat``: of its fields the number, the state, parent, group,
-session and the time of its start. The name, which may hold anything, ends at the last `)`."""
+session, the foreground group of its terminal and the time of its start. The name, which may hold
+anything, ends at the last `)`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +30,8 @@ class Entry:
     parent: int
     group: int
     session: int
+    foreground: int
+    """The foreground group of its terminal; not positive without one."""
     started: int
 
 
@@ -35,10 +42,18 @@ def parse(lines: Iterable[str]) -> list[Entry]:
         match = STAT.fullmatch(line)
         if match is None or match[3] == "Z":
             continue
-        pid, parent, group, session, started = (int(match[n]) for n in (2, 4, 5, 6, 7))
+        pid, parent, group, session, foreground, started = (
+            int(match[n]) for n in (2, 4, 5, 6, 7, 8)
+        )
         found.append(
             Entry(
-                key=match[1], pid=pid, parent=parent, group=group, session=session, started=started
+                key=match[1],
+                pid=pid,
+                parent=parent,
+                group=group,
+                session=session,
+                foreground=foreground,
+                started=started,
             )
         )
     return found
@@ -66,3 +81,20 @@ def members(
         found += new
         pids |= {one.pid for one in new}
         rest = [one for one in rest if one.pid not in pids]
+
+
+def targets(
+    table: Collection[Entry], to: SignalTarget, *, key: str, root: int, leader: int
+) -> list[int]:
+    """Whom a signal to a command reaches, of which `leader` leads and `root` is the wrapper.
+
+    The wrapper is spared: it has to say how the command ends.
+    """
+    tree = [one for one in members(table, key=key, root=root, known=()) if one.pid != root]
+    if to == "tree":
+        return [one.pid for one in tree]
+    found = {one.pid: one for one in tree}
+    if leader not in found:
+        return []
+    group = found[leader].group if to == "group" else found[leader].foreground
+    return [one.pid for one in tree if one.group == group] or [leader]

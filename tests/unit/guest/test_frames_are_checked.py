@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from paddock.backends.guest.channels import FROM_GUEST
 from paddock.backends.guest.inside import wire
 from paddock.backends.guest.process import UNACKNOWLEDGED_MAX, GuestProcess
 from paddock.errors import CommandLost, SandboxClosed, SandboxError, SandboxLost
+from paddock.process import Command
 from tests.unit.guest.puppet import Puppet, ended
 
 DEADLINE = 60.0
@@ -21,7 +23,14 @@ DEADLINE = 60.0
 
 def command(guest: Puppet, *, streamed: bool = False, stdin: bool = False) -> GuestProcess:
     return guest.client.exec(
-        ["program"], cwd="/", env={}, stdin=stdin, streamed=streamed, keep=1024
+        Command(
+            argv=("program",),
+            cwd=PurePosixPath("/"),
+            env={},
+            stdin=stdin,
+            streamed=streamed,
+            keep=1024,
+        )
     )
 
 

@@ -237,7 +237,7 @@ def test_a_job_spills_nothing(guest: RawGuest) -> None:
 def test_a_signal_right_after_the_start_is_not_lost(guest: RawGuest) -> None:
     for _ in range(20):
         channel = guest.exec("sleep", "100")
-        guest.send(wire.SIGNAL, channel, wire.LENGTH.pack(signal.SIGUSR1))
+        guest.send(wire.SIGNAL, channel, wire.PAIR.pack(signal.SIGUSR1, wire.FOREGROUND))
         assert guest.reply(channel)["exit_code"] == 128 + signal.SIGUSR1
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import settings
@@ -21,6 +22,7 @@ from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.inside import wire
 from paddock.backends.guest.link import State
 from paddock.errors import CommandLost, SandboxClosed, SandboxError
+from paddock.process import Command
 from tests.unit.guest.honest import HonestGuest, Stream
 from tests.unit.guest.puppet import RecordingTransport
 
@@ -89,7 +91,7 @@ class Conversation(RuleBasedStateMachine):
 
     async def starting(self, name: str, *, streamed: bool) -> None:
         process = self.client.exec(
-            [name], cwd="/", env={}, stdin=False, streamed=streamed, keep=100
+            Command(argv=(name,), cwd=PurePosixPath("/"), env={}, streamed=streamed, keep=100)
         )
         self.processes[name] = process
         self.waiting[name] = asyncio.ensure_future(process.wait())

@@ -49,6 +49,7 @@ ALWAYS = frozenset(
     {
         Capability.ISOLATION,
         Capability.NETWORK_NONE,
+        Capability.PTY,
     }
 )
 KEEPING = frozenset({Capability.SNAPSHOT, Capability.FORK})

@@ -68,10 +68,13 @@ class Packets:
 class HijackedStream(asyncio.Protocol):
     """Asks for a stream, then passes on what comes from it.
 
-    `what` names the request in errors.
+    `what` names the request in errors. The stream of a `terminal` is not in packets, and all of
+    it is stdout.
     """
 
-    def __init__(self, what: str, engine: Engine, path: str, body: bytes = b"") -> None:
+    def __init__(
+        self, what: str, engine: Engine, path: str, body: bytes = b"", *, terminal: bool = False
+    ) -> None:
         self._what = what
         self._request = h11.Request(
             method="POST",
@@ -88,7 +91,7 @@ class HijackedStream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._http: h11.Connection | None = h11.Connection(h11.CLIENT)
         self._refusal = bytearray()
-        self._packets = Packets()
+        self._packets = None if terminal else Packets()
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @abstractmethod
@@ -113,8 +116,11 @@ class HijackedStream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._http is not None:
             data = self._read_answer(self._http, data)
-        for stream, piece in self._packets.feed(data):
-            self.on_output(stream, piece)
+        if self._packets is not None:
+            for stream, piece in self._packets.feed(data):
+                self.on_output(stream, piece)
+        elif data:
+            self.on_output(STDOUT, data)
 
     def _read_answer(self, http: h11.Connection, data: bytes) -> bytes:
         """Return what of the stream came with the answer's end, if the engine agrees."""

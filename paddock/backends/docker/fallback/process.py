@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import acquire
@@ -12,7 +13,7 @@ from paddock.backends.docker.engine.hijack import STDERR, STDOUT, HijackedStream
 from paddock.backends.guest.inside.wire import PIECE
 from paddock.backends.posix.command import environment, wrapped
 from paddock.backends.posix.inside import KEY
-from paddock.backends.posix.process import ShellProcess
+from paddock.backends.posix.process import ShellProcess, end_of_file
 from paddock.backends.users import UNKNOWN_TO_ENGINE, unknown_user
 from paddock.errors import SandboxError
 
@@ -33,7 +34,9 @@ class _ExecStream(HijackedStream):
     """The stream of one exec; all that it says goes to its process."""
 
     def __init__(self, what: str, engine: Engine, exec_id: str, process: ExecProcess) -> None:
-        super().__init__(what, engine, f"/exec/{exec_id}/start", b'{"Detach":false,"Tty":false}')
+        terminal = process.has_terminal
+        body = json.dumps({"Detach": False, "Tty": terminal}).encode()
+        super().__init__(what, engine, f"/exec/{exec_id}/start", body, terminal=terminal)
         self._process = process
 
     def on_open(self, transport: asyncio.Transport) -> None:
@@ -66,6 +69,12 @@ class ExecProcess(ShellProcess):
         self._transport: asyncio.Transport | None = None
         self._writable = asyncio.Event()
         self._writable.set()
+        self._exec_id = ""
+        self._typed = b""
+
+    @property
+    def has_terminal(self) -> bool:
+        return self._command.pty is not None
 
     async def begin(self) -> None:
         """Start the command. If cancelled, nothing of it is left."""
@@ -78,9 +87,11 @@ class ExecProcess(ShellProcess):
                 self._container,
                 wrapped(command, self._inside),
                 stdin=command.stdin,
+                tty=self.has_terminal,
                 user=command.user or "",
                 environment=environment(command, self._inside) | {KEY: self._key},
             )
+            self._exec_id = made["Id"]
             # The engine may start what it was asked to after we have hung up, so we do not.
             await acquire(
                 open_hijacked(
@@ -91,6 +102,15 @@ class ExecProcess(ShellProcess):
         except BaseException as error:
             self._fail(SandboxError(f"{command.argv[0]!r} was not started: {error}"))
             raise
+        if command.pty is not None:
+            await self._resize(command.pty.rows, command.pty.cols)
+
+    async def _resize(self, rows: int, cols: int) -> None:
+        if not self.has_terminal:
+            await super()._resize(rows, cols)
+        resize = self._engine.client.exec_resize
+        with contextlib.suppress(EngineError):  # it has ended
+            await self._engine.call("resizing a terminal", resize, self._exec_id, rows, cols)
 
     def _read(self, *, more: bool) -> None:
         if self._transport is not None:
@@ -135,7 +155,11 @@ class ExecProcess(ShellProcess):
                 continue
             self._transport.write(view[:PIECE])
             view = view[PIECE:]
+        self._typed = data[-1:] or self._typed
 
     async def send_eof(self) -> None:
-        if not self._result.done() and self._transport is not None:
+        if self.has_terminal:
+            with contextlib.suppress(BrokenPipeError):
+                await self._send(end_of_file(self._typed))
+        elif not self._result.done() and self._transport is not None:
             self._transport.write_eof()

@@ -14,9 +14,23 @@ from abc import ABC, abstractmethod
 from .light import loads, signal, socket
 from .pipes import close_streams, make_streams, set_pipe_size
 from .streams import Inlet, Outlet, Sink
-from .supervisor import EMPTY, FAILED
+from .supervisor import EMPTY, FAILED, account_of
 from .trees import KILL_ROUND, children_of, descendants, send_signal, stop_and_kill
-from .wire import BULK, GONE, LENGTH, PIECE, REPLY, STDERR, STDOUT, WINDOW, frame, message
+from .wire import (
+    BULK,
+    FOREGROUND,
+    GONE,
+    GROUP,
+    LENGTH,
+    PIECE,
+    REPLY,
+    STDERR,
+    STDOUT,
+    TREE,
+    WINDOW,
+    frame,
+    message,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +45,9 @@ DRAIN_GRACE = 0.1
 """Seconds for which output is awaited that a command's children still hold open."""
 START_ROUND = 0.001
 """Seconds between two looks for the process of a command that is just being started."""
+ENDING = (signal.SIGTERM, signal.SIGCONT)
+HANGING_UP = (signal.SIGHUP, *ENDING)
+"""What asks the processes of a terminal to end: an interactive shell ignores SIGTERM."""
 
 
 class Owner(ABC):
@@ -66,6 +83,7 @@ class Command(Sink):
         self.spills = machine.spills
         account = machine.supervisors.account_for(order)
         self.readers = None if account is None else account.gid
+        self.has_terminal = "pty" in order
         self.owner = owner
         self.channel = channel
         self.started = time.monotonic()
@@ -80,7 +98,7 @@ class Command(Sink):
         self.window = WINDOW
         self.report = bytearray()
         self.reply = b""
-        near, far = make_streams(stdin, machine.descriptors)
+        near, far = self.make_streams(order, stdin=stdin)
         try:
             self.supervisor: Supervisor | None = machine.supervisors.employ(order, far)
         except BaseException:
@@ -89,11 +107,12 @@ class Command(Sink):
         finally:
             close_streams(far)
         stdin_fd, stdout, stderr = near
-        self.inlet: Inlet = Inlet(self, stdin_fd)
+        self.inlet = self.make_inlet(stdin_fd)
         spills = "job" not in order
         self.outlets = [
             Outlet(self, fd, kind, keep=keep, streamed=streamed, spills=spills)
             for fd, kind in ((stdout, STDOUT), (stderr, STDERR))
+            if fd is not None
         ]
         self.bulk = streamed and "job" in order
         if self.bulk:
@@ -102,6 +121,25 @@ class Command(Sink):
             set_pipe_size(stdin_fd, BULK)
         self.poller.watch(self.supervisor.socket.fileno(), self.on_report)
         self.balance()
+
+    def make_streams(
+        self, order: Order, *, stdin: bool
+    ) -> tuple[tuple[int | None, int, int | None], list[int]]:
+        """Our ends of its streams, and the far ones."""
+        most = self.machine.descriptors
+        if not self.has_terminal:
+            return make_streams(stdin, bool(order.get("merge_output")), most)
+        from .terminals import make_terminal  # few commands have one
+
+        account = account_of(order) or self.machine.account
+        return make_terminal(order["pty"]["rows"], order["pty"]["cols"], account, most)
+
+    def make_inlet(self, fd: int | None) -> Inlet:
+        if not self.has_terminal or fd is None:
+            return Inlet(self, fd)
+        from .terminals import TerminalInlet
+
+        return TerminalInlet(self, fd)
 
     # output
 
@@ -251,6 +289,7 @@ class Command(Sink):
         }
         for name, outlet in zip(("stdout", "stderr"), self.outlets):
             body[name] = outlet.finish()
+        body.setdefault("stderr", {"dropped": 0})
         if self.failure is not None:
             body["error"] = self.failure
         elif os.WIFSIGNALED(self.status):
@@ -282,16 +321,35 @@ class Command(Sink):
 
     # the host's wishes
 
-    def signal(self, number: int) -> None:
-        """Signal the leading process, also if it is only just being started."""
+    def signal(self, number: int, scope: int) -> None:
+        """Signal the command, also if it is only just being started; `scope` is of `wire`."""
         self.on_report()  # its end may have been told already, and its children be others
-        if self.supervisor is None or self.status is not None:
+        if self.supervisor is None or (self.status is not None and scope != TREE):
             return
         leader = children_of(self.supervisor.pid)[:1]
-        for pid in leader:
-            send_signal(pid, number)
         if not leader:
-            self.poller.after(START_ROUND, lambda: self.signal(number))
+            self.poller.after(START_ROUND, lambda: self.signal(number, scope))
+        elif scope == TREE:
+            for pid in descendants(self.supervisor.pid):
+                send_signal(pid, number)
+        elif not (scope == FOREGROUND and self.signal_foreground(number)):
+            send_signal(-leader[0] if scope == GROUP else leader[0], number)
+
+    def signal_foreground(self, number: int) -> bool:
+        """Signal the terminal's foreground group; False where there is none."""
+        near = self.outlets[0].fd
+        if not self.has_terminal or near is None:
+            return False
+        from .terminals import signal_foreground
+
+        return signal_foreground(near, number)
+
+    def resize(self, cols: int, rows: int) -> None:
+        near = self.outlets[0].fd
+        if self.has_terminal and near is not None:
+            from .terminals import set_size
+
+            set_size(near, rows, cols)
 
     def orphan(self) -> None:
         """Its host has gone and it stays: nobody reads what it prints, nobody writes to it."""
@@ -317,8 +375,8 @@ class Command(Sink):
             return
         pids = descendants(self.supervisor.pid)
         for pid in pids:
-            send_signal(pid, signal.SIGTERM)
-            send_signal(pid, signal.SIGCONT)
+            for number in HANGING_UP if self.has_terminal else ENDING:
+                send_signal(pid, number)
         left = deadline - time.monotonic()
         if pids or left <= 0:
             self.poller.after(max(0.0, left), self.kill_round)

@@ -13,10 +13,13 @@ F_SETPIPE_SZ = 1031
 """As Linux has it; the module has the name only since Python 3.10."""
 
 
-def make_streams(stdin: bool, most: int) -> tuple[tuple[int | None, int, int], list[int]]:
+def make_streams(
+    stdin: bool, merged: bool, most: int
+) -> tuple[tuple[int | None, int, int | None], list[int]]:
     """Pipes for a command: our ends of stdin (None without), stdout, stderr; and the far ends.
 
-    Raises `OSError` when descriptors from `most` on would be needed.
+    `merged` makes one pipe of stdout and stderr; our end of stderr is None then. Raises
+    `OSError` when descriptors from `most` on would be needed.
     """
     opened: list[int] = []
     try:
@@ -26,14 +29,19 @@ def make_streams(stdin: bool, most: int) -> tuple[tuple[int | None, int, int], l
         else:
             opened.append(os.open(os.devnull, os.O_RDONLY))
         opened += os.pipe()
-        opened += os.pipe()
+        if not merged:
+            opened += os.pipe()
         if max(opened) >= most:
             raise OSError(errno.EMFILE, "Too many commands at once")
     except OSError:
         close_streams(opened)
         raise
+    near_stdin = opened[1] if stdin else None
+    if merged:
+        out, far = opened[-2:]
+        return (near_stdin, out, None), [opened[0], far, far]
     out, out_far, err, err_far = opened[-4:]
-    return (opened[1] if stdin else None, out, err), [opened[0], out_far, err_far]
+    return (near_stdin, out, err), [opened[0], out_far, err_far]
 
 
 def set_pipe_size(fd: int, size: int) -> int:
@@ -50,6 +58,7 @@ def set_pipe_size(fd: int, size: int) -> int:
 
 
 def close_streams(fds: Iterable[int | None]) -> None:
-    for fd in fds:
+    """Close each once, however often it is named."""
+    for fd in set(fds):
         if fd is not None:
             os.close(fd)

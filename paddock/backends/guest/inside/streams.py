@@ -170,6 +170,8 @@ class Outlet:
             data = os.read(self.fd, self.most)
         except BlockingIOError:
             return None
+        except OSError:  # a terminal whose last process has closed it
+            return False
         if not data:
             return False
         if not self.discarding:

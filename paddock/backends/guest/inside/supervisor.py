@@ -210,6 +210,10 @@ def launch(
         return fork_job(order, streams, connection)
     if folder is not None:
         return fork_fenced(order, streams, folder)
+    if "pty" in order:
+        from .terminals import take_terminal  # few commands have one
+
+        return fork_command(order, streams, take_terminal)
     if order.get("user") is not None:
         return fork_command(order, streams)
     argv, env = order["argv"], order["env"]

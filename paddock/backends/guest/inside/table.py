@@ -36,6 +36,7 @@ class Commands(Owner):
         if body["op"] != "job":
             order.update(argv=body["argv"], env=body["env"])
             order["login"] = self.machine.login
+            order.update({name: body[name] for name in ("pty", "merge_output") if name in body})
             if body["op"] == "fenced":
                 order["fence"] = body["fence"]
         else:

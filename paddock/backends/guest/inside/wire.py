@@ -23,6 +23,10 @@ JOIN_ADDRESS = "\0paddock-guest"
 HEADER = struct.Struct("!IBI")
 """Payload length, kind, channel."""
 LENGTH = struct.Struct("!I")
+PAIR = struct.Struct("!II")
+FOREGROUND, GROUP, TREE = 0, 1, 2
+"""Whom a `SIGNAL` reaches: the foreground group of the command's terminal (without one the
+leading process), the leading process's group, or all processes."""
 MAX_FRAME = 8 * 1024 * 1024
 """A longer payload is a broken peer. Bulk data travels in pieces of at most `PIECE`."""
 FIRST_SEALED = 1024
@@ -45,13 +49,13 @@ GUEST_CHANNELS = 0x80000000
 """The bit of a channel that the guest opened; those of the host are without."""
 
 # host -> guest
-REQUEST, DATA, EOF, CREDIT, KILL, SIGNAL = 1, 2, 3, 4, 5, 6
+REQUEST, DATA, EOF, CREDIT, KILL, SIGNAL, RESIZE = 1, 2, 3, 4, 5, 6, 7
 # guest -> host
 REPLY, STDOUT, STDERR, STDIN_CREDIT, STDIN_CLOSED, GONE = 17, 18, 19, 20, 21, 22
 # both ways: TCP connections
 OPEN, OPENED, BYTES, END, GRANT, RESET = 33, 34, 35, 36, 37, 38
 # reserved: a peer that sends one breaks the protocol
-RESIZE, ADOPT, REPLAY = 7, 8, 23
+ADOPT, REPLAY = 8, 23
 TUNNEL_KINDS = frozenset((OPEN, OPENED, BYTES, END, GRANT, RESET))
 
 

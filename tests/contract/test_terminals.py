@@ -1,0 +1,172 @@
+"""`Sandbox.start(pty=...)`: programs that need a terminal, typed at and looked at."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from paddock import Pty
+from paddock.errors import ConfigError
+from tests.terminal import terminal
+
+if TYPE_CHECKING:
+    from paddock.sandbox import Sandbox
+
+SHELL = ["sh", "-c", "PS1='$ ' ENV= exec sh -i"]
+
+
+async def test_a_command_has_one_terminal_for_all_three_streams(sandbox: Sandbox) -> None:
+    program = "import os; print([os.isatty(n) for n in (0, 1, 2)], os.environ['TERM'])"
+    pty = Pty(rows=10, cols=60, term="vt100")
+    async with terminal(
+        sandbox, ["python3", "-c", f"{program}; os.write(2, b'error')"], pty
+    ) as tty:
+        result = await tty.process.wait()
+    assert result.ok
+    assert result.stdout == "[True, True, True] vt100\r\nerror"
+    assert result.stderr == ""
+
+
+async def test_its_size_is_there_from_the_beginning_and_can_be_changed(sandbox: Sandbox) -> None:
+    command = "stty size; trap 'stty size; exit 3' WINCH; echo ready; while :; do read x; done"
+    async with terminal(sandbox, command, Pty(rows=30, cols=100)) as tty:
+        await tty.until("ready")
+        assert tty.lines[0] == "30 100"
+        await tty.resize(40, 120)
+        await tty.until("40 120")
+        assert (await tty.process.wait()).exit_code == 3
+        await tty.resize(10, 10)  # which is too late, and harms nobody
+
+
+async def test_what_is_typed_is_shown_and_edited_by_the_terminal(sandbox: Sandbox) -> None:
+    async with terminal(sandbox, 'read line; echo "got $line"') as tty:
+        await tty.type("wrong\x7f\x7f\x7f\x7f\x7fright\r")
+        await tty.until("got right")
+    assert tty.lines[0] == "right"
+
+
+async def test_a_signal_reaches_the_foreground_and_not_the_shell_behind_it(
+    sandbox: Sandbox,
+) -> None:
+    async with terminal(sandbox, SHELL) as tty:
+        await tty.until("$ ")
+        await tty.type('sleep 986100 & echo begun; sleep 986101; echo "ended $?"\r')
+        await tty.until("\nbegun")
+        while not (await sandbox.exec("pgrep -f 'slee[p] 986101'")).ok:
+            pass  # it is being started
+        await tty.process.signal(signal.SIGINT)
+        await tty.until(lambda text: text.count("$ ") == 2)
+        await tty.type("echo alive\r")
+        await tty.until("\nalive")
+        assert (await sandbox.exec("pgrep -f 'slee[p] 986100'")).ok
+        assert not (await sandbox.exec("pgrep -f 'slee[p] 986101'")).ok
+
+
+async def test_the_end_of_a_file_is_typed_and_more_may_follow(sandbox: Sandbox) -> None:
+    async with terminal(sandbox, "cat; echo; echo between; cat; exit 4") as tty:
+        await tty.type("a whole line\r")
+        await tty.process.send_eof()
+        await tty.until("between")
+        await tty.type("half")
+        await tty.process.send_eof()
+        assert (await tty.process.wait()).exit_code == 4
+
+
+async def test_leaving_ends_an_interactive_shell_and_all_that_it_started(sandbox: Sandbox) -> None:
+    async with terminal(sandbox, SHELL) as tty:
+        await tty.until("$ ")
+        await tty.type("setsid sleep 986102 & sleep 986103 & echo begun\r")
+        await tty.until("\nbegun")
+    assert not (await sandbox.exec("pgrep -f 'slee[p] 98610[23]'")).ok
+
+
+async def test_a_pythons_prompt_is_used_line_by_line(sandbox: Sandbox) -> None:
+    async with terminal(sandbox, ["python3", "-q", "-i", "-S", "-E"]) as tty:
+        await tty.until(">>> ")
+        await tty.type("def double(x):\r    return 2 * x\r\r")
+        await tty.until(lambda text: text.count(">>> ") == 2)
+        await tty.type("double(21)\r")
+        await tty.until("\n42")
+        await tty.type("import time; print('o' 'n'); time.sleep(1000)\r")
+        await tty.until("\non")
+        await tty.type("\x03")
+        await tty.until("KeyboardInterrupt")
+        await tty.type("print(6 * 7, 'again')\r")
+        await tty.until("42 again")
+        await tty.process.send_eof()
+        await tty.process.wait()
+
+
+async def test_a_program_that_draws_the_screen_is_driven_by_keys(sandbox: Sandbox) -> None:
+    async with terminal(sandbox, ["top", "-d", "600"], Pty(rows=30, cols=90)) as tty:
+        await tty.until("PID")
+        assert tty.lines[0].startswith("top - ")
+        await tty.type("h")
+        await tty.until("Help for Interactive Commands")
+        await tty.type("q")
+        await tty.until(lambda text: "Help for" not in text)
+        await tty.type("q")
+        assert (await tty.process.wait()).ok
+
+
+async def test_a_program_that_is_missing_says_so_on_the_terminal(sandbox: Sandbox) -> None:
+    async with terminal(sandbox, ["nosuchprogram"]) as tty:
+        result = await tty.process.wait()
+    assert result.exit_code == 127
+    assert "nosuchprogram" in result.stdout
+
+
+async def test_a_command_without_a_terminal_has_no_size(sandbox: Sandbox) -> None:
+    async with await sandbox.start("cat") as process:
+        with pytest.raises(ConfigError, match=r"start it with pty=Pty\(\)"):
+            await process.resize(40, 120)
+        with pytest.raises(ConfigError, match="rows=0: give a whole number, 1 to 65535"):
+            await process.resize(0, 120)
+
+
+async def test_a_signal_may_be_for_the_group_or_for_the_tree(sandbox: Sandbox) -> None:
+    command = (
+        "trap 'echo leader' USR1; (trap 'echo group; exit' USR1; while :; do sleep 0.05; done) & "
+        "setsid sh -c \"trap 'echo far; exit' USR1; echo on; while :; do sleep 0.05; done\" & "
+        "while read x; do :; done; wait"
+    )
+    async with await sandbox.start(command) as process:
+        said = ""
+
+        async def until(*words: str) -> None:
+            nonlocal said
+            async for _, data in process.output():
+                said += data.decode()
+                if all(word in said for word in words):
+                    return
+
+        await until("on")
+        await process.signal(signal.SIGUSR1, to="group")
+        await until("group")
+        assert "far" not in said
+        await process.signal(signal.SIGUSR1, to="tree")
+        await until("far")
+        with pytest.raises(ConfigError, match="to='all': give"):
+            await process.signal(signal.SIGUSR1, to="all")  # type: ignore[arg-type]
+
+
+async def test_merged_output_is_in_the_order_in_which_it_was_written(sandbox: Sandbox) -> None:
+    command = "for n in 1 2 3 4 5; do echo out $n; echo err $n >&2; done; nosuchprogram"
+    result = await sandbox.exec(command, merge_output=True)
+    expected = "".join(f"out {n}\nerr {n}\n" for n in range(1, 6))
+    assert result.stdout.startswith(expected)
+    assert "nosuchprogram" in result.stdout.removeprefix(expected)
+    assert (result.stderr, result.exit_code) == ("", 127)
+    async with await sandbox.start(command, merge_output=True) as process:
+        pieces = [piece async for piece in process.output()]
+    assert {stream for stream, _ in pieces} == {"stdout"}
+    assert b"".join(data for _, data in pieces).decode().startswith(expected)
+
+
+async def test_merged_output_is_bounded_as_one_stream(sandbox: Sandbox) -> None:
+    command = "head -c 300000 /dev/zero; head -c 300000 /dev/zero >&2"
+    result = await sandbox.exec(command, merge_output=True, max_output=1000)
+    assert (result.out.total, result.err.total) == (600_000, 0)
+    assert len(bytes(result.out)) == 1000
