@@ -155,7 +155,7 @@ class StoreGate:
         """The answer of the rules' callback, or why there is none now."""
         if rules.callback is None:
             return None, WAITS if self.approvals.wait else NOBODY_TO_ASK
-        await self.out.emit(_asked(self._new_request(call, rules), None))
+        await self.out.emit(ApprovalRequested.of(self._new_request(call, rules), None))
         try:
             decision = await ask(rules.callback, call.name, call.arguments)
         except ApprovalInterrupt as interrupt:
@@ -174,11 +174,11 @@ class StoreGate:
             if known is not None and known.approval_id and known.digest == _digest(call, rules):
                 kept = await self.approvals.store.get(known.approval_id)
                 if kept is not None and kept.status == "pending":
-                    await self.out.emit(_asked(kept.request, why))
+                    await self.out.emit(ApprovalRequested.of(kept.request, why))
                     continue
             request = self._new_request(call, rules)
             self.approvals.asked.add(request.id)
-            asked = self.out.keep(_asked(request, why))
+            asked = self.out.keep(ApprovalRequested.of(request, why))
             await self.out.sync()  # a run that dies now is resumed by the same request
             await self.approvals.store.ask(request)
             await self.out.show(asked)  # who hears of it can answer it
@@ -225,18 +225,6 @@ class StoreGate:
             )
         )
         return decision
-
-
-def _asked(request: ApprovalRequest, note: str | None) -> ApprovalRequested:
-    return ApprovalRequested(
-        approval_id=request.id,
-        call_id=request.call_id,
-        tool_name=request.tool,
-        arguments=request.args,
-        digest=request.digest,
-        expires_at=request.expires_at,
-        note=note,
-    )
 
 
 def _digest(call: PreparedCall, rules: Rules) -> str:

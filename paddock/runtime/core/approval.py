@@ -28,6 +28,7 @@ __all__ = [
     "Decision",
     "OnRefusal",
     "ProposedCall",
+    "Question",
     "ToolApprovalItem",
     "ToolDecision",
     "check_on_refusal",
@@ -101,7 +102,8 @@ class Decision:
 class ApprovalRequest:
     """A call that waits for an approval, as somebody sees it who was not there.
 
-    The same call asked for again has the same `id`. `agent_path` has the names of the tools by
+    One without a `call_id` is a `Question` that a tool asks in the middle of a call. The same call
+    asked for again has the same `id`. `agent_path` has the names of the tools by
     which the agent was asked that makes the call; it is empty for a session's own. `digest` is
     the SHA-256 of what is approved: this tool, these arguments, in this kind of sandbox under
     this profile. `parameters` is the JSON schema of the arguments, where the tool is known.
@@ -119,6 +121,24 @@ class ApprovalRequest:
     agent_path: tuple[str, ...] = ()
     expires_at: dt.datetime | None = None
     parameters: Mapping[str, Any] | None = None
+
+    @property
+    def is_question(self) -> bool:
+        """Whether a tool asks in the middle of a call, and not the model for a call."""
+        return not self.call_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a tool asks those who approve calls, in the middle of a call of its own.
+
+    It is shown like a call of the tool `name` with the arguments `args`. A decision that revises
+    it replaces some of them; `parameters` is the JSON schema that they then have to fit.
+    """
+
+    name: str
+    args: Mapping[str, Any]
+    parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from paddock.runtime.core.subagent import AgentTask
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from paddock.runtime.core.approval import ApprovalCallback
+    from paddock.runtime.core.approval import ApprovalCallback, Decision, Question
     from paddock.runtime.core.budget import Budget
     from paddock.runtime.core.cancellation import CancelCheck
     from paddock.runtime.core.subagent import AgentDefinition, AgentReport, RunAgent
@@ -52,6 +52,7 @@ class RunContext(Generic[Deps]):
     get_sandbox: Callable[[], Awaitable[Sandbox]] | None = None
     agents: RunAgent | None = None
     on_progress: Callable[[str], object] | None = None
+    on_question: Callable[[Question], Awaitable[Decision | None]] | None = None
 
     async def sandbox(self) -> Sandbox:
         """Return the session's sandbox, which is made at the first call.
@@ -69,6 +70,13 @@ class RunContext(Generic[Deps]):
         """
         if self.on_progress is not None:
             self.on_progress(text)
+
+    async def ask(self, question: Question) -> Decision | None:
+        """Ask whoever approves calls, and wait for the answer; None where nobody can be asked now.
+
+        When this is cancelled, the question is withdrawn.
+        """
+        return None if self.on_question is None else await self.on_question(question)
 
     async def run_agent(
         self,

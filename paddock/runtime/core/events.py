@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Mapping, Sequence
 
-    from paddock.runtime.core.approval import ApprovalOutcome, Approvals
+    from paddock.runtime.core.approval import ApprovalOutcome, ApprovalRequest, Approvals
     from paddock.runtime.core.content import ImagePart
     from paddock.runtime.core.model import Message, Usage
 
@@ -163,7 +163,8 @@ class ChildModelFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalRequested:
-    """A call needs an approval. Without a `note` a callback is asked, and the run goes on.
+    """A call needs an approval. Without a `note` a callback is asked, and the run goes on. Without
+    a `call_id` it is a question of a tool, in the middle of a call.
 
     With one the request waits in the store of approvals, as `approval_id`, until it is answered
     or `expires_at` (UTC). `note` says why. `digest` says what exactly is to be approved.
@@ -176,6 +177,18 @@ class ApprovalRequested:
     digest: str
     expires_at: dt.datetime | None = None
     note: str | None = None
+
+    @classmethod
+    def of(cls, request: ApprovalRequest, note: str | None) -> Self:
+        return cls(
+            approval_id=request.id,
+            call_id=request.call_id,
+            tool_name=request.tool,
+            arguments=request.args,
+            digest=request.digest,
+            expires_at=request.expires_at,
+            note=note,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

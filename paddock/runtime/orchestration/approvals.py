@@ -71,6 +71,11 @@ def kind_of(request: ApprovalRequest) -> Literal["tool", "plan"]:
     return "plan" if request.tool == EXECUTE_PLAN else "tool"
 
 
+def _runs_as_asked(request: ApprovalRequest) -> bool:
+    """Whether it is for a call that runs with these arguments, or not at all."""
+    return kind_of(request) == "tool" and not request.is_question
+
+
 async def respond(
     store: ApprovalStore,
     approval_id: str,
@@ -83,7 +88,7 @@ async def respond(
     """Answer a request in `store`; see `Runtime.respond_to_approval`."""
     decision = Decision(outcome=outcome, feedback=feedback, partial=partial, by=by)
     known = await store.get(approval_id)
-    if partial is not None and known is not None and kind_of(known.request) == "tool":
+    if partial is not None and known is not None and _runs_as_asked(known.request):
         raise ApprovalError(approval_id, "arguments", NO_PARTIAL)
     return RuntimeApproval.of(await store.resolve(approval_id, decision))
 
@@ -115,13 +120,17 @@ class ToolApprovalStore:
         await self.store.withdraw(approval_ids)
 
     async def wait(self, approval_id: str) -> Decision:
-        return _refusal(await self.store.wait(approval_id))
+        decision = await self.store.wait(approval_id)
+        known = await self.store.get(approval_id)
+        return decision if known is None else _refusal(known.request, decision)
 
 
 def _refusing(approval: Approval) -> Approval:
     decision = approval.decision
-    return approval if decision is None else replace(approval, decision=_refusal(decision))
+    if decision is None:
+        return approval
+    return replace(approval, decision=_refusal(approval.request, decision))
 
 
-def _refusal(decision: Decision) -> Decision:
-    return decision if decision.partial is None else replace(decision, partial=None)
+def _refusal(request: ApprovalRequest, decision: Decision) -> Decision:
+    return replace(decision, partial=None) if _runs_as_asked(request) else decision

@@ -86,9 +86,10 @@ class Wire(EventSink):
     def _approval(self, envelope: Envelope) -> Iterator[WireEvent]:
         match envelope.event:
             case ApprovalRequested() as asked:
-                call_id = self._id(envelope, asked.call_id)
-                yield from self._call(call_id, asked.tool_name, asked.arguments)
-                self._approvals[call_id] = asked.approval_id
+                if asked.call_id:
+                    call_id = self._id(envelope, asked.call_id)
+                    yield from self._call(call_id, asked.tool_name, asked.arguments)
+                    self._approvals[call_id] = asked.approval_id
                 yield approval_required(
                     asked.approval_id,
                     kind="tool",
@@ -99,6 +100,8 @@ class Wire(EventSink):
                     expires_at=asked.expires_at,
                     digest=asked.digest,
                 )
+            case ApprovalResolved(call_id="") as resolved:  # a question of a tool's
+                yield approval_decision(resolved.approval_id, resolved.decision)
             case ApprovalResolved() as resolved:
                 call_id = self._id(envelope, resolved.call_id)
                 self._decisions[call_id] = resolved.decision

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock.runtime.agents.secret_scope import RedactingModelClient
 from paddock.runtime.approvals.gate import StoreGate
+from paddock.runtime.approvals.questions import Questions
 from paddock.runtime.conversation.compaction import HistoryCompactor
 from paddock.runtime.conversation.control import Control
 from paddock.runtime.core.cancellation import CancellationToken, CancelScope
@@ -153,6 +154,7 @@ class SessionParts:
             redactor=out.redactor,
             get_sandbox=self._lent_sandbox,
             agents=AgentRunner(parts=self, meter=meter, out=out, endpoint=endpoint),
+            on_question=Questions(out=out, rules=self.rules, approvals=self.approvals).ask,
         )
 
     async def _lent_sandbox(self) -> Sandbox:

@@ -22,9 +22,10 @@ def script_of(calls: Sequence[Call]) -> ScriptedModel:
     return ScriptedModel([*turns, {"text": "done"}])
 
 
-async def results(agent: Agent, *calls: Call, **options: Any) -> list[Any]:
+async def results(agent: Agent, *calls: Call, approval_callback: Any = None) -> list[Any]:
     """What the model reads of `calls`, made one after the other in one run."""
-    async with Session(agent, client=script_of(calls), **options) as session:
+    async with Session(agent, client=script_of(calls)) as session:
+        session.approval_callback = approval_callback
         result = await session.run("Go.")
         assert (result.status, result.reason) == ("completed", None)
         return [

@@ -12,6 +12,7 @@ from paddock._logs import get_logger
 from paddock.errors import PaddockError, ToolError
 from paddock.redaction import Redactor
 from paddock.runtime.core.keeper import Keeper
+from paddock.runtime.tools.mcp.questions import ANSWER_TIMEOUT, CallClock
 from paddock.runtime.tools.mcp.session import ServerSession
 from paddock.runtime.tools.mcp.transports import LastWords, by_http, by_process
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mcp.client._transport import TransportStreams
 
     from paddock.runtime.tools.mcp.config import McpServer
+    from paddock.runtime.tools.mcp.questions import Ask
     from paddock.sandbox import Sandbox
 
 __all__ = ["Connection", "GetSandbox"]
@@ -63,16 +65,19 @@ class Connection:
         return (await self._get()).tools
 
     async def call(
-        self, name: str, arguments: dict[str, Any], report: Callable[[str], None]
+        self, name: str, arguments: dict[str, Any], *, report: Callable[[str], None], ask: Ask
     ) -> types.CallToolResult:
-        """Call a tool. Raise `ToolError` if there is no answer: a call is never made twice."""
+        """Call a tool. Raise `ToolError` if there is no answer: a call is never made twice.
+
+        What the server asks a person is answered by `ask`, outside the time of the call.
+        """
         session = await self._get()
-        limit = asyncio.timeout(self.server.call_timeout)
+        clock = CallClock(self.server.call_timeout)
         try:
-            async with limit:
-                return await session.call(name, arguments, report)
+            async with clock.limit:
+                return await session.call(name, arguments, report=report, ask=ask, clock=clock)
         except Exception as error:
-            if limit.expired():
+            if clock.limit.expired():
                 await self._check(session)
                 raise ToolError(
                     f"{self._called}: '{name}' took longer than {self.server.call_timeout:g} s and "
@@ -150,7 +155,7 @@ class Connection:
             return self._process(words)
         headers = server.resolve(server.headers)
         self._learn()
-        return by_http(server.url, headers, silence=server.call_timeout)
+        return by_http(server.url, headers, silence=server.call_timeout + ANSWER_TIMEOUT)
 
     @contextlib.asynccontextmanager
     async def _process(self, words: LastWords) -> AsyncIterator[TransportStreams]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from paddock._concurrency import cancel, finish
 from paddock._logs import get_logger
 from paddock.errors import MissingDependency, ToolError
+from paddock.runtime.tools.mcp.questions import OpenCalls
 
 try:
     from mcp import Client
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mcp import types
     from mcp.client._transport import TransportStreams
 
+    from paddock.runtime.tools.mcp.questions import Ask, CallClock
     from paddock.runtime.tools.mcp.transports import LastWords
 
 __all__ = ["ServerSession"]
@@ -48,6 +50,7 @@ class ServerSession:
     def __init__(self, words: LastWords) -> None:
         self.words = words
         self.tools: list[types.Tool] = []
+        self._calls = OpenCalls()
         self._closing = asyncio.Event()
         self._client: Client | None = None
         self._task: asyncio.Task[None] | None = None
@@ -80,7 +83,12 @@ class ServerSession:
     async def _run(
         self, transport: AbstractAsyncContextManager[TransportStreams], ready: asyncio.Future[None]
     ) -> None:
-        client = Client(transport, client_info=_client_info(), cache=None)
+        client = Client(
+            transport,
+            client_info=_client_info(),
+            cache=None,
+            elicitation_callback=self._calls.answer,
+        )
         async with client:
             self._client = client
             self.tools = await _all_tools(client)
@@ -99,16 +107,26 @@ class ServerSession:
         return self.words.ended.is_set() or self._task is None or self._task.done()
 
     async def call(
-        self, name: str, arguments: dict[str, Any], report: Callable[[str], None]
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        *,
+        report: Callable[[str], None],
+        ask: Ask,
+        clock: CallClock,
     ) -> types.CallToolResult:
-        """Call a tool. Raises what the SDK raises. When cancelled, the server is told so."""
+        """Call a tool. Raises what the SDK raises. When cancelled, the server is told so.
+
+        What the server asks meanwhile is answered by `ask`, while `clock` stands still.
+        """
         assert self._client is not None, "it is open"
 
         async def hear(progress: float, total: float | None, message: str | None) -> None:
             of = "" if total is None else f" of {total:g}"
             report(message or f"{progress:g}{of}")
 
-        return await self._client.call_tool(name, arguments, progress_callback=hear)
+        async with self._calls.during(ask, clock):
+            return await self._client.call_tool(name, arguments, progress_callback=hear)
 
     async def answers(self, within: float) -> bool:
         """Return whether the server answers at all within so many seconds."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import finish
@@ -18,6 +19,7 @@ from paddock.runtime.tools.mcp.definitions import (
     fit_schema,
     rename_arguments,
 )
+from paddock.runtime.tools.mcp.questions import ask_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -51,7 +53,13 @@ class McpTool(ToolHandler):
         arguments = {
             self._renamed.get(name, name): value for name, value in invocation.arguments.items()
         }
-        result = await self._connection.call(self._tool, arguments, invocation.context.progress)
+        context, server = invocation.context, self._connection.server.name
+        result = await self._connection.call(
+            self._tool,
+            arguments,
+            report=context.progress,
+            ask=functools.partial(ask_user, context, server, self.name),
+        )
         output = as_output(result)
         output.content = self._connection.redactor.text(output.content)
         return output

@@ -1,0 +1,99 @@
+"""Questions of tools, in the middle of a call, for those who approve calls.
+
+They are asked like approvals, and wait in the same store; but a call that has begun cannot wait for
+another process, so a question ends with its call.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from paddock._concurrency import finish
+from paddock.errors import ApprovalError
+from paddock.runtime.approvals.responders import ask
+from paddock.runtime.core.approval import ApprovalInterrupt, ApprovalRequest
+from paddock.runtime.core.events import ApprovalRequested, ApprovalResolved
+from paddock.runtime.core.rules import call_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from paddock.runtime.approvals.run_approvals import RunApprovals
+    from paddock.runtime.core.approval import Decision, Question
+    from paddock.runtime.core.emitter import Emitter
+    from paddock.runtime.core.rules import Rules
+
+__all__ = ["Questions"]
+
+WAITS = "a tool asks this in the middle of its call, and waits for the answer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """Asks the questions of one run's tools, under the rules of that moment."""
+
+    out: Emitter
+    rules: Callable[[], Rules]
+    approvals: RunApprovals
+
+    async def ask(self, question: Question) -> Decision | None:
+        """See `RunContext.ask`. Nobody is asked where calls are approved automatically: an answer
+        would claim that a person gave it."""
+        rules = self.rules()
+        if rules.approvals == "automatic":
+            return None
+        request = self._request(question, rules)
+        decision: Decision | None = None
+        if rules.callback is not None:
+            await self.out.emit(ApprovalRequested.of(request, None))
+            try:
+                decision = await ask(rules.callback, question.name, question.args)
+            except ApprovalInterrupt:
+                decision = None  # it waits, if it can
+        if decision is None and self.approvals.wait:
+            decision = await self._wait(request)
+        if decision is not None:
+            await self.out.emit(_resolved(request, decision))
+        return decision
+
+    async def _wait(self, request: ApprovalRequest) -> Decision | None:
+        """Return the answer that is given in the store; None if somebody withdrew the request."""
+        self.approvals.asked.add(request.id)
+        await self.approvals.store.ask(request)
+        try:
+            await self.out.emit(ApprovalRequested.of(request, WAITS))
+            return await self.approvals.store.wait(request.id)
+        except ApprovalError:
+            return None
+        except BaseException:
+            await finish(self.approvals.store.withdraw([request.id]))
+            raise
+
+    def _request(self, question: Question, rules: Rules) -> ApprovalRequest:
+        now, timeout = dt.datetime.now(dt.UTC), self.approvals.timeout
+        return ApprovalRequest(
+            id=uuid.uuid4().hex[:12],
+            call_id="",
+            tool=question.name,
+            args=self.out.redactor.value(dict(question.args)),
+            session_id=self.approvals.session_id,
+            run_id=self.out.run_id,
+            digest=call_digest(question.name, question.args, rules.terms),
+            asked_at=now,
+            agent_path=self.out.origin.agent_path,
+            expires_at=None if timeout is None else now + dt.timedelta(seconds=timeout),
+            parameters=question.parameters,
+        )
+
+
+def _resolved(request: ApprovalRequest, decision: Decision) -> ApprovalResolved:
+    return ApprovalResolved.of(
+        decision,
+        call_id="",
+        tool_name=request.tool,
+        digest=request.digest,
+        approval_id=request.id,
+    )

@@ -1,0 +1,214 @@
+"""What a server asks a person in the middle of a call, by MCP's elicitation.
+
+A server is not trusted: it may ask when no call runs, ask without end, and send any form. Whoever
+approves the agent's calls is shown the server's name and its words, and answers or declines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from paddock._concurrency import cancel
+from paddock._logs import get_logger
+from paddock.errors import MissingDependency
+from paddock.runtime.core.approval import Question
+from paddock.runtime.core.text import clean_text
+from paddock.runtime.tools.arguments import ArgumentError, fit_arguments, object_schema
+
+try:
+    import mcp_types as types
+except ImportError as error:
+    raise MissingDependency(error.name or "mcp", "mcp") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from paddock.runtime.core.context import RunContext
+
+__all__ = ["CallClock", "OpenCalls", "ask_user"]
+
+NAME = "mcp_elicitation"
+"""What a question is called where calls are approved. It is the name of no tool, so that nothing
+that approves a tool by its name answers it."""
+
+ANSWER_TIMEOUT = 600.0
+"""Seconds that a person may take: the call waits meanwhile, and so may the server's own client."""
+
+MAX_QUESTIONS = 10
+"""Of one call; a server that asks more often asks without end."""
+
+MAX_MESSAGE = 4000
+"""Characters of a question that are shown."""
+
+MAX_FIELDS = 50
+"""Of a form: a person fills it in."""
+
+MAX_CHOICES = 100
+"""Of one field."""
+
+_TYPES = frozenset({"string", "number", "integer", "boolean", "array"})
+_TEXTS = frozenset({"title", "description", "const"})
+_LISTS = frozenset({"enum", "enumNames", "oneOf", "anyOf"})
+
+_log = get_logger(__name__)
+
+Ask = Callable[["types.ElicitRequestFormParams"], Awaitable["types.ElicitResult"]]
+
+
+def _declined() -> types.ElicitResult:
+    return types.ElicitResult(action="decline")
+
+
+class CallClock:
+    """How long one call may take, without the time in which a person is asked."""
+
+    def __init__(self, seconds: float) -> None:
+        self.limit = asyncio.timeout(seconds)
+        self._pauses = 0
+        self._left = 0.0
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the clock during the block. Enter it only while the call runs."""
+        loop, ends = asyncio.get_running_loop(), self.limit.when()
+        if ends is not None and not self.limit.expired():
+            self._left = ends - loop.time()
+            self.limit.reschedule(None)
+        self._pauses += 1
+        try:
+            yield
+        finally:
+            self._pauses -= 1
+            if not self._pauses and not self.limit.expired():
+                self.limit.reschedule(loop.time() + self._left)
+
+
+class OpenCalls:
+    """The calls that run on one connection: a server may ask only for one of them."""
+
+    def __init__(self) -> None:
+        self._calls: list[_OpenCall] = []
+
+    @contextlib.asynccontextmanager
+    async def during(self, ask: Ask, clock: CallClock) -> AsyncIterator[None]:
+        """Let the server ask by `ask` during the block. What it asks then ends with the block."""
+        call = _OpenCall(ask, clock)
+        self._calls.append(call)
+        try:
+            yield
+        finally:
+            self._calls.remove(call)
+            await call.end()
+
+    async def answer(
+        self, context: object, params: types.ElicitRequestParams
+    ) -> types.ElicitResult:
+        """Answer a request of the server; decline it if no call runs that it could be for."""
+        if not self._calls or not isinstance(params, types.ElicitRequestFormParams):
+            return _declined()
+        return await self._calls[-1].answer(params)
+
+
+class _OpenCall:
+    def __init__(self, ask: Ask, clock: CallClock) -> None:
+        self._questions: set[asyncio.Task[types.ElicitResult]] = set()
+        self._ask = ask
+        self._clock = clock
+        self._asked = 0
+        self._turn = asyncio.Lock()
+
+    async def answer(self, params: types.ElicitRequestFormParams) -> types.ElicitResult:
+        self._asked += 1
+        if self._asked > MAX_QUESTIONS:
+            return _declined()
+        task = asyncio.create_task(self._answer(params), name="question of an MCP server")
+        self._questions.add(task)
+        try:
+            await asyncio.wait([task])
+        finally:
+            await cancel(task)
+            self._questions.discard(task)
+        return _declined() if task.cancelled() else task.result()
+
+    async def end(self) -> None:
+        """Withdraw what is asked now."""
+        if self._questions:
+            await cancel(*self._questions)
+
+    async def _answer(self, params: types.ElicitRequestFormParams) -> types.ElicitResult:
+        with self._clock.paused():
+            try:
+                async with self._turn, asyncio.timeout(ANSWER_TIMEOUT):
+                    return await self._ask(params)
+            except Exception as error:
+                _log.warning(
+                    "the question of an MCP server was declined: %s", str(error) or "no answer"
+                )
+                return _declined()
+
+
+async def ask_user(
+    context: RunContext[Any], server: str, tool: str, params: types.ElicitRequestFormParams
+) -> types.ElicitResult:
+    """Ask whoever approves the calls of this run. Decline where nobody can be asked, and for an
+    answer that does not fit the form."""
+    form = _fit_form(params.requested_schema)
+    defaults = {n: each["default"] for n, each in form["properties"].items() if "default" in each}
+    text = {"type": "string"}
+    args = {
+        "server": server,
+        "tool": tool,
+        "message": clean_text(params.message[:MAX_MESSAGE]),
+        "answer": defaults,
+    }
+    names = list(args)
+    parameters = object_schema(required=names, server=text, tool=text, message=text, answer=form)
+    decision = await context.ask(Question(name=NAME, args=args, parameters=parameters))
+    if decision is None or not decision.runs:
+        return _declined()
+    answer = {**args, **(decision.partial or {})}["answer"]
+    try:
+        return types.ElicitResult(action="accept", content=fit_arguments(form, answer))
+    except (ArgumentError, ValueError) as error:
+        _log.warning("the answer to %s does not fit its form, and is declined: %s", server, error)
+        return _declined()
+
+
+def _fit_form(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the form that `schema` describes: fields of plain values, by their names."""
+    found = schema.get("properties")
+    fields = found if isinstance(found, dict) else {}
+    properties = {
+        clean_text(str(name)): _fit_field(field)
+        for name, field in list(fields.items())[:MAX_FIELDS]
+        if isinstance(field, dict)
+    }
+    required = schema.get("required")
+    names = required if isinstance(required, list) else []
+    return object_schema(required=[each for each in names if each in properties], **properties)
+
+
+def _fit_field(field: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a person needs of a field, and what an answer is checked against."""
+    fitted: dict[str, Any] = {}
+    for word, value in field.items():
+        if word in _TEXTS and isinstance(value, str):
+            fitted[word] = clean_text(value[:MAX_MESSAGE])
+        elif word == "type" and value in _TYPES:
+            fitted[word] = value
+        elif word in _LISTS and isinstance(value, list):
+            fitted[word] = [_fit_choice(each) for each in value[:MAX_CHOICES]]
+        elif word == "items" and isinstance(value, dict):
+            fitted[word] = _fit_field(value)
+        elif word == "default":
+            fitted[word] = value
+    return fitted
+
+
+def _fit_choice(choice: object) -> object:
+    if isinstance(choice, dict):
+        return {word: choice[word] for word in _TEXTS if isinstance(choice.get(word), str)}
+    return clean_text(str(choice)[:MAX_MESSAGE])
