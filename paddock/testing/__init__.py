@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from paddock.runtime.models.scripted import ScriptedModel
     from paddock.testing._lending import SandboxFactory
+    from paddock.testing.conformance import BackendConformance
 
-__all__ = ["SandboxFactory", "ScriptedModel"]
+__all__ = ["BackendConformance", "SandboxFactory", "ScriptedModel"]
 
 _MODULES = {
+    "BackendConformance": "paddock.testing.conformance",
     "SandboxFactory": "paddock.testing._lending",
     "ScriptedModel": "paddock.runtime.models.scripted",
 }

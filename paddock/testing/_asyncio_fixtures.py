@@ -9,7 +9,11 @@ import pytest_asyncio
 from paddock.testing.plugin import SCOPES
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from paddock.backends.base import Backend
     from paddock.testing._lending import SandboxFactory
+    from paddock.testing.conformance.sharing import SharedSandbox
 
 __all__: list[str] = []
 
@@ -32,3 +36,25 @@ def _define(scope: Any) -> None:
 
 for _scope in SCOPES:
     _define(_scope)
+
+
+# The kit's, which are here because pytest wants no fixture of a class's scope to be a method.
+
+
+@pytest_asyncio.fixture(scope="class", loop_scope="class")
+async def _paddock_shared(backend: Backend) -> AsyncIterator[SharedSandbox]:
+    """The sandbox that the tests of a class of the kit share."""
+    from paddock.testing.conformance.sharing import SharedSandbox
+
+    shared = SharedSandbox(backend)
+    yield shared
+    await shared.aclose()
+
+
+@pytest_asyncio.fixture(scope="class", loop_scope="class")
+async def _paddock_offered(backend: Backend, _paddock_shared: SharedSandbox) -> frozenset[str]:
+    """What a backend can do, and what there is in its sandboxes."""
+    from paddock.testing.conformance.base import look
+
+    async with _paddock_shared.lend() as sandbox:
+        return await look(backend, sandbox)

@@ -8,12 +8,13 @@ asks for one.
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator
+    from collections.abc import AsyncIterator, Generator, Sequence
 
     from paddock.backends.base import Backend
     from paddock.sandbox import Sandbox
@@ -48,12 +49,17 @@ class Run:
         self.worker: str = "main" if worker is None else worker["workerid"]
         self.used = False
         self.kept: set[str] = set()
+        self.conformance: dict[str, Sequence[Any]] = {}
+        """The entries of the matrix, by test."""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Remember what tests have used and kept; the reports of workers arrive here, too."""
         if (kept := getattr(report, "paddock_kept", None)) is not None:
             self.used = True
             self.kept.update(kept)
+        entry = getattr(report, "paddock_conformance", None)
+        if entry is not None and (report.when == "call" or not report.passed):
+            self.conformance[report.nodeid] = entry
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -253,7 +259,24 @@ def pytest_runtest_makereport(
     if test is not None:
         test.failed = test.failed or report.failed
         report.paddock_kept = list(test.kept)  # type: ignore[attr-defined]
+    if "paddock.testing.conformance" in sys.modules:
+        from paddock.testing._matrix import entry_of
+
+        if (entry := entry_of(item, report.outcome)) is not None:
+            report.paddock_conformance = tuple(entry)  # type: ignore[attr-defined]
     return report
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print what each backend passed of the kit."""
+    if entries := config.stash[_run_key].conformance:
+        from paddock.testing._matrix import Entry, lines
+
+        terminalreporter.section("conformance of backends")
+        for line in lines(Entry(*entry) for entry in entries.values()):
+            terminalreporter.write_line(line)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
@@ -13,27 +11,25 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from examples.ssh_backend import SshBackend, SshSandbox
+from examples.ssh_backend import SshBackend
 from paddock.backends import lease, owner
 from paddock.backends.daytona import DaytonaBackend
-from paddock.backends.daytona.sandbox import DaytonaSandbox
 from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.containers.creation import create_container
-from paddock.backends.docker.containers.sandbox import DockerSandbox
 from paddock.backends.docker.engine.client import Engine
-from paddock.backends.docker.fallback.sandbox import FallbackSandbox
 from paddock.backends.docker.images.build import ensure
 from paddock.backends.guest.inside import landlock
 from paddock.backends.local import LocalBackend, probe
-from paddock.backends.local.sandbox import LocalSandbox
 from paddock.image import Image
+from paddock.testing.conformance import Conformance
+from paddock.testing.conformance.sharing import SharedSandbox, run_on_the_modules_loop
 from tests.conftest import make_passable
+from tests.contract.ours import Ours
+from tests.contract.rows import ROWS
 from tests.contract.tool_calls import caller
-from tests.e2e.processes import processes_with
-from tests.sharing import SharedSandbox, run_on_the_modules_loop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from paddock.backends.base import Backend, SandboxInfo
     from paddock.sandbox import Sandbox
@@ -58,7 +54,9 @@ BACKENDS: dict[str, Backend] = {
 environment that sshd gives, is the other machine."""
 
 
-OF_EXAMPLES = {"test_exec", "test_files", "test_lifecycle", "test_process", "test_transfers"}
+OF_EXAMPLES = {
+    *("test_exec", "test_files", "test_lifecycle", "test_process", "test_transfers", "test_trees")
+}
 """What the example is tested with: all that its author gets for three methods."""
 
 SPILL = "there is no spill file"
@@ -67,8 +65,8 @@ NOT_WITH_A_SHELL = {
     "test_process.test_stdin_of_a_command_that_has_ended_*": "the wrapper keeps stdin open",
 }
 NOT_OF_EXAMPLES = NOT_WITH_A_SHELL | {
-    "test_exec.test_a_command_killed_by_its_own_supervisor_hunt_*": "noticed after some looks",
-    "test_exec.test_a_fork_bomb_ends_and_the_sandbox_goes_on": "its recipe has no limits",
+    "test_trees.test_a_command_killed_by_its_own_supervisor_hunt_*": "noticed after some looks",
+    "test_trees.test_a_fork_bomb_ends_and_the_sandbox_goes_on": "its recipe has no limits",
 }
 NOT_WITHOUT_PYTHON = NOT_WITH_A_SHELL | {
     "test_tools_bash.test_bash_output_is_bounded_and_tells_*": SPILL,
@@ -91,8 +89,6 @@ HOLDS: dict[str, frozenset[str]] = {
     "ssh": frozenset(),
 }
 """The networks of `test_policies` that a backend holds to; any other it refuses to start with."""
-OVER_TCP = ["docker", "local-bubblewrap", "local-landlock", "local-none"]
-"""Backends whose addresses lead anything over TCP; the others' are for HTTP."""
 
 
 @pytest.fixture(autouse=True)
@@ -103,14 +99,16 @@ def _own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    run_on_the_modules_loop(items, "shared_sandbox")
     here = Path(__file__).parent
     ours = [item for item in items if here in item.path.parents]
+    run_on_the_modules_loop([item for item in ours if not _is_of_the_kit(item)], "shared_sandbox")
     beyond = [item for item in ours if _is_on(item, "ssh") and item.path.stem not in OF_EXAMPLES]
     items[:] = [item for item in items if item not in beyond]
     for item in ours:
         if reason := _why_not(item):
             item.add_marker(pytest.mark.skip(reason=reason))
+        if rows := ROWS.get(item.name.partition("[")[0]):
+            item.add_marker(pytest.mark.rows(*rows))
 
 
 @pytest_asyncio.fixture(
@@ -141,6 +139,11 @@ async def backend(
     yield BACKENDS[request.param]
 
 
+def _is_of_the_kit(item: pytest.Item) -> bool:
+    cls = item.getparent(pytest.Class)
+    return cls is not None and issubclass(cls.obj, Conformance)
+
+
 def _is_on(item: pytest.Item, backend: str) -> bool:
     return f"[{backend}" in item.name
 
@@ -151,12 +154,6 @@ def _why_not(item: pytest.Item) -> str | None:
     name = f"{item.path.stem}.{item.name.partition('[')[0]}"
     found = (why for pattern, why in given.items() if fnmatch(name, pattern))
     return next(found, None)
-
-
-@pytest.fixture
-def held(request: pytest.FixtureRequest) -> frozenset[str]:
-    """See `HOLDS`."""
-    return HOLDS[request.node.callspec.params["backend"]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -190,33 +187,7 @@ def call(sandbox: Sandbox) -> Call:
 @pytest.fixture
 def kill() -> Callable[[Sandbox], Awaitable[None]]:
     """End a sandbox's first process from outside, as an out-of-memory killer or a person would."""
-
-    async def kill(sandbox: Sandbox) -> None:
-        if isinstance(sandbox, DockerSandbox | FallbackSandbox):
-            await asyncio.to_thread(sandbox._engine.client.kill, sandbox.id)
-        elif isinstance(sandbox, LocalSandbox):
-            sandbox._process.kill()
-        elif isinstance(sandbox, DaytonaSandbox):
-            await sandbox.native.stop()
-        elif isinstance(sandbox, SshSandbox):
-            (control,) = processes_with(f"\0{sandbox._prefix}\0")
-            os.kill(control, signal.SIGKILL)
-        else:
-            raise TypeError(f"how is a {type(sandbox).__name__} killed?")
-
-    return kill
-
-
-@pytest.fixture
-def headers() -> Callable[[Sandbox, int], Awaitable[Mapping[str, str]]]:
-    """What requests to `sandbox.url(port)` have to bring."""
-
-    async def headers(sandbox: Sandbox, port: int) -> Mapping[str, str]:
-        if isinstance(sandbox, DaytonaSandbox):
-            return (await sandbox.preview(port)).headers
-        return {}
-
-    return headers
+    return Ours().kill
 
 
 @pytest.fixture

@@ -1,0 +1,64 @@
+"""The tests of the contract, for a backend of your own; see ``docs/writing-a-backend.md``."""
+
+from __future__ import annotations
+
+from paddock.testing.conformance.arguments import ArgumentTests
+from paddock.testing.conformance.base import Conformance, needs
+from paddock.testing.conformance.cancellation import CancellationTests
+from paddock.testing.conformance.commands import ExecTests
+from paddock.testing.conformance.copies import CopyTests
+from paddock.testing.conformance.file_streams import FileStreamTests
+from paddock.testing.conformance.file_users import FileUserTests
+from paddock.testing.conformance.files import FileTests
+from paddock.testing.conformance.lifecycle import LifecycleTests
+from paddock.testing.conformance.policies import PolicyTests
+from paddock.testing.conformance.ports import PortTests
+from paddock.testing.conformance.processes import ProcessTests
+from paddock.testing.conformance.tcp import TcpTests
+from paddock.testing.conformance.transfers import TransferTests
+from paddock.testing.conformance.trees import TreeTests
+
+__all__ = [
+    "ArgumentTests",
+    "BackendConformance",
+    "CancellationTests",
+    "Conformance",
+    "CopyTests",
+    "ExecTests",
+    "FileStreamTests",
+    "FileTests",
+    "FileUserTests",
+    "LifecycleTests",
+    "PolicyTests",
+    "PortTests",
+    "ProcessTests",
+    "TcpTests",
+    "TransferTests",
+    "TreeTests",
+    "needs",
+]
+
+
+class BackendConformance(
+    LifecycleTests,
+    ArgumentTests,
+    ExecTests,
+    TreeTests,
+    ProcessTests,
+    FileTests,
+    FileStreamTests,
+    FileUserTests,
+    CopyTests,
+    TransferTests,
+    CancellationTests,
+    PolicyTests,
+    PortTests,
+    TcpTests,
+):
+    """All tests of the contract.
+
+    Subclass it in a module that has a fixture `backend`, of scope module or wider, which gives
+    your recipe. The tests share one sandbox, except those that end or break theirs. A test that
+    needs a capability which the backend does not claim is skipped. A matrix at the end of the
+    run shows what each backend passed.
+    """
