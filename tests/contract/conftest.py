@@ -61,7 +61,6 @@ OF_EXAMPLES = {
 
 SPILL = "there is no spill file"
 NOT_WITH_A_SHELL = {
-    "test_exec.test_long_output_keeps_head_and_tail_and_spills_whole": SPILL,
     "test_process.test_stdin_of_a_command_that_has_ended_*": "the wrapper keeps stdin open",
 }
 NOT_OF_EXAMPLES = NOT_WITH_A_SHELL | {

@@ -22,3 +22,7 @@ class TestExec(Ours, ExecTests):
             result = await sandbox.exec("head -c 1G /dev/zero", timeout=120)
         assert result.out.total == 1024**3
         assert result.out.spill_truncated
+
+    @pytest.mark.parametrize("backend", ["docker", "local-none", "daytona"], indirect=True)
+    async def test_a_guest_spills_what_is_left_out(self, sandbox: Sandbox) -> None:
+        assert (await sandbox.exec("seq 1000", max_output=10)).out.spill is not None

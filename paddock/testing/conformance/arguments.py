@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock.errors import ConfigError, ExecTimeout
-from paddock.testing.conformance.base import Conformance, needs
+from paddock.testing.conformance.base import Conformance
 
 if TYPE_CHECKING:
     from paddock.sandbox import Sandbox
 
 
-@needs("shell")
 class ArgumentTests(Conformance):
     async def test_what_makes_no_sense_is_a_config_error_and_harms_nothing(
         self, sandbox: Sandbox

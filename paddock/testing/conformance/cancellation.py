@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from paddock.errors import ExecTimeout
-from paddock.testing.conformance.base import Conformance, needs
+from paddock.testing.conformance.base import Conformance
 from paddock.testing.conformance.watch import descriptors
 
 if TYPE_CHECKING:
@@ -118,7 +118,6 @@ def _tasks() -> set[asyncio.Task[Any]]:
     }
 
 
-@needs("shell")
 class CancellationTests(Conformance):
     @pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
     @pytest.mark.parametrize("scenario", SCENARIOS)

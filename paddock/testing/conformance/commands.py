@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from paddock.sandbox import Sandbox, Stream
 
 
-@needs("shell")
 class ExecTests(Conformance):
     async def test_exit_code_stdout_and_stderr_are_apart(self, sandbox: Sandbox) -> None:
         result = await sandbox.exec("echo out; echo err >&2; exit 3")
@@ -94,6 +93,7 @@ class ExecTests(Conformance):
         of_shells_and_logins = {"PWD", "SHLVL", "_", "OLDPWD", "USER", "LOGNAME"}
         assert names <= {*sandbox.env, "MINE", *of_shells_and_logins}
 
+    @needs("python")
     async def test_a_command_has_three_descriptors(self, sandbox: Sandbox) -> None:
         listed = await sandbox.exec(
             ["python3", "-c", "import os; print(os.listdir('/proc/self/fd'))"]
@@ -114,7 +114,7 @@ class ExecTests(Conformance):
             await sandbox.exec("echo why >&2; exit 4", check=True)
         assert caught.value.exit_code == 4
 
-    async def test_long_output_keeps_head_and_tail_and_spills_whole(self, sandbox: Sandbox) -> None:
+    async def test_long_output_keeps_head_and_tail_and_spills(self, sandbox: Sandbox) -> None:
         result = await sandbox.exec("seq 200000", max_output=1000)
         whole = "".join(f"{n}\n" for n in range(1, 200001)).encode()
         assert result.truncated
@@ -122,9 +122,9 @@ class ExecTests(Conformance):
         assert result.out.tail == whole[-500:]
         assert result.out.dropped == len(whole) - 1000
         assert result.out.total == len(whole)
-        assert result.out.spill is not None
-        assert str(result.out.spill) in result.stdout
-        assert await sandbox.fs.read_bytes(result.out.spill) == whole
+        if result.out.spill is not None:  # not every backend can keep the whole
+            assert str(result.out.spill) in result.stdout
+            assert await sandbox.fs.read_bytes(result.out.spill) == whole
 
     async def test_output_up_to_the_limit_is_whole(self, sandbox: Sandbox) -> None:
         for size in (0, 1, 999, 1000):
@@ -134,6 +134,7 @@ class ExecTests(Conformance):
             assert result.out.spill is None
         assert (await sandbox.exec("head -c 1001 /dev/zero", max_output=1000)).out.dropped == 1
 
+    @needs("shell")
     async def test_on_output_sees_every_byte_as_it_comes(self, sandbox: Sandbox) -> None:
         seen: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         first = asyncio.Event()

@@ -30,8 +30,8 @@ stat -c '%Y' . a/b; cat a/b/a*
 """
 
 
-@needs("shell")
 class CopyTests(Conformance):
+    @needs("shell")
     async def test_a_directory_is_copied_with_its_links_as_they_are(self, sandbox: Sandbox) -> None:
         fs = sandbox.fs
         await sandbox.exec(TREE, check=True)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from paddock.sandbox import Sandbox
 
 
-@needs("shell")
 class FileStreamTests(Conformance):
     async def test_what_is_written_by_pieces_is_read_by_pieces(self, sandbox: Sandbox) -> None:
         fs = sandbox.fs
@@ -62,6 +61,7 @@ class FileStreamTests(Conformance):
             await task
         assert (await sandbox.exec("ls -A")).stdout == "kept\n"
 
+    @needs("shell")
     async def test_a_reader_that_stops_holds_the_sender_up(
         self,
         sandbox: Sandbox,
@@ -98,6 +98,7 @@ class FileStreamTests(Conformance):
         await asyncio.gather(*(fs.append("lines", f"{number:05d}\n") for number in range(20)))
         assert sorted((await fs.read_text("lines")).split()) == [f"{n:05d}" for n in range(20)]
 
+    @needs("shell")
     async def test_a_write_keeps_mode_and_hard_links(self, sandbox: Sandbox) -> None:
         fs = sandbox.fs
         await sandbox.exec("printf old > f; chmod 640 f; ln f hard; printf x > g; chmod 710 g")
@@ -112,6 +113,7 @@ class FileStreamTests(Conformance):
         told = await sandbox.exec("stat -c '%a %h' f g copy; ls -A")
         assert told.stdout.split() == ["640", "2", "710", "1", "710", "1", "copy", "f", "g", "hard"]
 
+    @needs("shell")
     async def test_entries_tell_their_kind_mode_and_owner(self, sandbox: Sandbox) -> None:
         fs = sandbox.fs
         await sandbox.exec("echo > f; ln -s f link", check=True)

@@ -8,7 +8,7 @@ import pytest
 
 from paddock.errors import ConfigError, Unsupported
 from paddock.sandbox import Capability
-from paddock.testing.conformance.base import Conformance, needs
+from paddock.testing.conformance.base import Conformance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +52,6 @@ async def _use(sandbox: Sandbox, fs: FileSystem, top: str, tmp_path: Path) -> No
         await fs.stat(f"{top}/absent")
 
 
-@needs("shell")
 class FileUserTests(Conformance):
     async def test_calls_as_another_user_have_that_users_rights(
         self, sandbox: Sandbox, tmp_path: Path

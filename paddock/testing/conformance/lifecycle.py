@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,6 +40,11 @@ async def _cancel_at(task: asyncio.Task[Sandbox], step: int) -> bool:
 
 
 class LifecycleTests(Conformance):
+    @pytest.fixture(autouse=True)
+    def _own_temporary_directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What this test's sandboxes leave is told apart from what is everybody else's."""
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
     async def test_a_recipe_is_a_value(self, backend: Backend) -> None:
         varied = dataclasses.replace(backend, env_vars={"A": "1"}, setup=["true"])
         again = dataclasses.replace(backend, env_vars={"A": "1"}, setup=("true",))

@@ -22,8 +22,8 @@ async def _line(process: Process) -> bytes:
     return b""
 
 
-@needs("shell")
 class ProcessTests(Conformance):
+    @needs("shell")
     async def test_talk_to_a_process_and_wait_for_its_end(self, sandbox: Sandbox) -> None:
         async with await sandbox.start("while read x; do echo got $x; done; exit 7") as process:
             await process.send(b"one\n")
@@ -79,6 +79,7 @@ class ProcessTests(Conformance):
             assert await process.wait() == await process.wait()
         assert sorted(pieces) == [("stderr", b"b\n"), ("stdout", b"a\n")]
 
+    @needs("shell")
     async def test_a_signal_reaches_the_leading_process(self, sandbox: Sandbox) -> None:
         async with await sandbox.start("trap 'echo caught; exit 5' USR1; echo on; cat") as process:
             assert await _line(process) == b"on\n"
@@ -109,6 +110,7 @@ class ProcessTests(Conformance):
             await process.kill()
             await process.signal(signal.SIGTERM)
 
+    @needs("shell")
     async def test_stdin_of_a_command_that_has_ended_is_a_broken_pipe(
         self, sandbox: Sandbox
     ) -> None:

@@ -33,7 +33,6 @@ def _tree(root: Path) -> dict[bytes, tuple[int, bytes]]:
     return found
 
 
-@needs("shell")
 class TransferTests(Conformance):
     @pytest.fixture
     def tree(self, tmp_path: Path) -> Path:
@@ -161,6 +160,7 @@ class TransferTests(Conformance):
         got = await sandbox.fs.download("up", tmp_path / "down", links="skip")
         assert (got.left_out_total, os.listdir(tmp_path / "down")) == (1, ["f"])
 
+    @needs("shell")
     async def test_ignored_entries_stay_behind_in_both_directions(
         self, sandbox: Sandbox, tmp_path: Path
     ) -> None:
@@ -249,6 +249,7 @@ class TransferTests(Conformance):
         assert set(os.listdir(tmp_path)) <= {"up", "down"}
         assert list(_tree(tmp_path / "down")) == []
 
+    @needs("shell")
     async def test_a_thousand_small_files_are_one_stream(
         self, sandbox: Sandbox, tmp_path: Path
     ) -> None:

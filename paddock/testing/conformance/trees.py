@@ -33,8 +33,8 @@ echo ready
 """.replace("98700", MARK)
 
 
-@needs("shell")
 class TreeTests(Conformance):
+    @needs("shell")
     async def test_a_timeout_kills_the_whole_tree_before_it_is_told(self, sandbox: Sandbox) -> None:
         started = time.monotonic()
         with pytest.raises(ExecTimeout) as caught:
@@ -44,6 +44,7 @@ class TreeTests(Conformance):
         assert await alive(sandbox) == []
         assert overshoot < 20
 
+    @needs("shell")
     async def test_a_cancellation_kills_the_whole_tree_before_it_arrives(
         self, sandbox: Sandbox
     ) -> None:
@@ -60,6 +61,7 @@ class TreeTests(Conformance):
                 await task
         assert await alive(sandbox) == []
 
+    @needs("shell")
     async def test_a_command_that_ignores_sigterm_dies(self, sandbox: Sandbox) -> None:
         with pytest.raises(ExecTimeout):
             await sandbox.exec(
@@ -67,6 +69,7 @@ class TreeTests(Conformance):
             )
         assert await alive(sandbox) == []
 
+    @needs("shell")
     async def test_a_command_may_clean_up_after_sigterm(self, sandbox: Sandbox) -> None:
         with pytest.raises(ExecTimeout) as caught:
             await sandbox.exec(
@@ -99,6 +102,7 @@ class TreeTests(Conformance):
         if pid is not None:
             assert (await own_sandbox.exec(["kill", "-0", pid])).ok
 
+    @needs("shell")
     async def test_many_commands_run_at_once(self, sandbox: Sandbox) -> None:
         here = 0
         all_here = asyncio.Event()
