@@ -18,7 +18,7 @@ from paddock.testing.fake.shell import run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paddock.process import Command, Stream
+    from paddock.process import Command, SignalTarget, Stream
     from paddock.testing.fake.sandbox import FakeSandbox
 
 __all__ = ["FakeProcess"]
@@ -56,7 +56,7 @@ class FakeProcess(BufferedProcess):
         """Let the command run."""
         command, sandbox = self._command, self._sandbox
         swapped = self._strikes(Fault.STREAMS_SWAPPED)
-        merged = self._strikes(Fault.STREAMS_MERGED)
+        merged = command.merge_output or self._strikes(Fault.STREAMS_MERGED)
         context = Context(
             tree=sandbox.tree,
             table=sandbox.table,
@@ -140,9 +140,11 @@ class FakeProcess(BufferedProcess):
     async def send_eof(self) -> None:
         self._stdin.end()
 
-    async def _signal(self, number: int) -> None:
-        if number not in IGNORED:
-            self._leader.kill(number)
+    async def _signal(self, number: int, to: SignalTarget) -> None:
+        reached = [self._leader] if to == "command" else self._sandbox.table.of(self)
+        for job in reached:
+            if number not in IGNORED:
+                job.kill(number)
 
     async def _kill(self, grace: float) -> None:
         if self._strikes(Fault.CANCEL_IGNORED):
