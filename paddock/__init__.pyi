@@ -120,6 +120,7 @@ from .runtime.fleet.fleet import (
     Fleet as Fleet,
     FleetProgress as FleetProgress,
 )
+from .runtime.fleet.ordering import Ordering as Ordering
 from .runtime.fleet.results import TaskResult as TaskResult
 from .runtime.service.handle import AgentHandle as AgentHandle
 from .runtime.core.emitter import (

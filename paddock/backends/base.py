@@ -150,6 +150,14 @@ class Backend(ABC):
         """
         raise Unsupported("images", backend=self.name)
 
+    def engines(self) -> Sequence[Backend]:
+        """This recipe for each engine that it names."""
+        return (self,)
+
+    async def is_here(self) -> bool:
+        """Return whether the sandboxes run on this machine, and use its memory."""
+        return False
+
     @contextlib.asynccontextmanager
     async def sandbox(
         self, *, on_progress: ProgressCallback | None = None

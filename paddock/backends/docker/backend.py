@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock._concurrency import acquire
@@ -34,6 +34,7 @@ from paddock.backends.docker.containers.plan import (
 )
 from paddock.backends.docker.containers.sandbox import DockerSandbox
 from paddock.backends.docker.engine.client import Engine, EngineError
+from paddock.backends.docker.engine.endpoint import Endpoint
 from paddock.backends.docker.engine.features import features, refuse
 from paddock.backends.docker.images import recipes
 from paddock.backends.docker.images.access import DockerImages
@@ -87,7 +88,8 @@ class DockerBackend(Backend):
     - `hardening`: `"default"` drops all capabilities but those that package installs
       need; `"strict"` drops them all, makes the root read-only with a working directory
       in memory, and runs as nobody.
-    - `host`: the engine's address; found as the docker CLI finds it unless given.
+    - `host`: the engine's address; found as the docker CLI finds it unless given. With a list of
+      addresses the recipe is for a `Fleet`, which makes sandboxes on all of these engines.
     - `lease`: seconds, from 1, after which a sandbox whose maker is silent ends by itself.
       With None it outlives its maker, until somebody deletes it.
     """
@@ -101,11 +103,13 @@ class DockerBackend(Backend):
     user: str | None = None
     runtime: str | None = None
     hardening: Hardening = "default"
-    host: str | None = None
+    host: str | Sequence[str] | None = None
     lease: float | None = 60.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.host is not None and not isinstance(self.host, str):
+            object.__setattr__(self, "host", _hosts(self.host))
         if not isinstance(self.network, Allow) and self.network not in ("full", "none"):
             raise ConfigError(f"network={self.network!r}: give full, none or Allow(...)")
         if self.hardening not in ("default", "strict"):
@@ -127,16 +131,32 @@ class DockerBackend(Backend):
         own = {f"{recipes.REPOSITORY}:{name}" for name in recipes.names()}
         return self.working_dir or (WORKING_DIR if self.image in own else None)
 
+    def engines(self) -> Sequence[DockerBackend]:
+        if self.host is None or isinstance(self.host, str):
+            return (self,)
+        return tuple(replace(self, host=each) for each in self.host)
+
+    async def is_here(self) -> bool:
+        found = await asyncio.to_thread(Endpoint.find, self._one_host)
+        return found.url.startswith("unix://")
+
+    @property
+    def _one_host(self) -> str | None:
+        """The address of the engine. Raise `ConfigError` if there are several."""
+        if self.host is None or isinstance(self.host, str):
+            return self.host
+        raise ConfigError(f"a sandbox is made on one engine, and host has {len(self.host)}")
+
     @property
     def images(self) -> DockerImages:
-        return DockerImages(self.host)
+        return DockerImages(self._one_host)
 
     async def engine_found(self, *, deadline: float) -> EngineFound:
         """Return which engine makes the sandboxes.
 
         Raise `SandboxError` if none answers within `deadline` seconds.
         """
-        engine = await Engine.connect(self.host, deadline=deadline)
+        engine = await Engine.connect(self._one_host, deadline=deadline)
         told = await engine.call("asking for the version", engine.client.version, deadline=deadline)
         return EngineFound(
             version=str(told["Version"]),
@@ -147,7 +167,7 @@ class DockerBackend(Backend):
     async def attach(self, sandbox_id: str) -> Sandbox:
         if not _is(NAME, sandbox_id):
             raise ConfigError(f"{sandbox_id!r} is not a sandbox's id")
-        engine = await Engine.connect(self.host)
+        engine = await Engine.connect(self._one_host)
         return await acquire(self._join(engine, sandbox_id), DockerSandbox.detach)
 
     async def _join(self, engine: Engine, sandbox_id: str) -> DockerSandbox:
@@ -167,13 +187,13 @@ class DockerBackend(Backend):
         return self.set_secrets(sandbox)
 
     async def delete(self, sandbox_id: str) -> bool:
-        return await inventory.delete(await Engine.connect(self.host), sandbox_id)
+        return await inventory.delete(await Engine.connect(self._one_host), sandbox_id)
 
     async def gc(self) -> Sequence[str]:
-        return await inventory.collect(await Engine.connect(self.host))
+        return await inventory.collect(await Engine.connect(self._one_host))
 
     async def list(self, labels: Mapping[str, str] | None = None) -> Sequence[SandboxInfo]:
-        return await inventory.listing(await Engine.connect(self.host), labels or {})
+        return await inventory.listing(await Engine.connect(self._one_host), labels or {})
 
     async def _make(self, on_progress: ProgressCallback) -> Sandbox:
         if self.resources.disk is not None and self.hardening != "strict":
@@ -182,7 +202,7 @@ class DockerBackend(Backend):
                 backend=self.name,
                 hint="hardening='strict' keeps all that is written in memory, within it",
             )
-        engine = await Engine.connect(self.host)
+        engine = await Engine.connect(self._one_host)
         found = await features(engine)
         refuse(self.resources, found)
         await _sweep_once(engine)
@@ -253,6 +273,15 @@ class DockerBackend(Backend):
             hardening=self.hardening,
             features=found,
         )
+
+
+def _hosts(given: Sequence[str]) -> tuple[str, ...]:
+    hosts = tuple(given)
+    if not hosts or not all(isinstance(each, str) for each in hosts):
+        raise ConfigError(f"host={given!r}: give an address, or a list of addresses")
+    if len(set(hosts)) < len(hosts):
+        raise ConfigError(f"host={list(given)!r}: give each address once")
+    return hosts
 
 
 def _is(pattern: re.Pattern[str], value: object) -> bool:

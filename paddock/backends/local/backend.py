@@ -86,6 +86,9 @@ class LocalBackend(Backend):
             )
         return removed
 
+    async def is_here(self) -> bool:
+        return True
+
     async def gc(self) -> Sequence[str]:
         return [path.name for path in await asyncio.to_thread(lease.sweep)]
 

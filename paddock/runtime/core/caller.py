@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 from paddock._concurrency import finish
 from paddock.errors import ContextOverflow, ModelError
 from paddock.runtime.core.events import ModelFinished, ModelStarted, ReasoningAdded
+from paddock.runtime.core.gate import MODEL_GATE
 from paddock.runtime.core.model import (
     ModelResponse,
     ModelRetry,
@@ -36,6 +37,9 @@ PriceUsage = Callable[["ModelRequest", Usage], Awaitable[Usage]]
 
 TakeText = Callable[[str], Awaitable[None]]
 """Given each piece of an answer's text, as it comes."""
+
+TOO_MANY = 429
+"""The HTTP status of a service that has too many requests."""
 
 
 @dataclass(kw_only=True)
@@ -66,7 +70,7 @@ class ModelCaller:
         answer = _Answer(take, self.out.emit)
         try:
             with self.out.around(started):
-                response = await answer.read(self.client.stream(request))
+                response = await self._answered(request, answer)
         except BaseException as error:
             if answer.has_begun or isinstance(error, asyncio.CancelledError):
                 await finish(self._keep_part(request, answer))
@@ -77,6 +81,20 @@ class ModelCaller:
         unpriced = None if response.is_priced else request.model
         finished = self._count(request, response.usage, unpriced=unpriced)
         return response, replace(finished, finish_reason=response.finish_reason)
+
+    async def _answered(self, request: ModelRequest, answer: _Answer) -> ModelResponse:
+        """Make the call when it is its turn."""
+        gate = MODEL_GATE.get()
+        if gate is None:
+            return await answer.read(self.client.stream(request))
+        async with gate.turn() as turn:
+            answer.on_limited = turn.limited
+            try:
+                return await answer.read(self.client.stream(request))
+            except ModelError as error:
+                if error.status == TOO_MANY:
+                    turn.limited()
+                raise
 
     async def _keep_part(self, request: ModelRequest, answer: _Answer) -> None:
         """Count an answer that was cut short."""
@@ -115,6 +133,8 @@ class _Answer:
 
     take: TakeText
     report: Callable[[ModelRetry | ReasoningAdded], Awaitable[object]]
+    on_limited: Callable[[], None] = lambda: None
+    """Called when the service has too many requests."""
     _characters: int = 0
     _counted: Usage | None = None
 
@@ -133,6 +153,11 @@ class _Answer:
             output_tokens=max(counted.output_tokens, self._characters // CHARS_PER_TOKEN),
         )
 
+    async def _retry(self, event: ModelRetry) -> None:
+        if event.status == TOO_MANY:
+            self.on_limited()
+        await self.report(event)
+
     async def read(self, stream: AsyncIterator[ModelEvent]) -> ModelResponse:
         """Read a model's stream to its end, or close it."""
         response = None
@@ -148,7 +173,7 @@ class _Answer:
                     case UsageSoFar():
                         self._counted = event.usage
                     case ModelRetry():
-                        await self.report(event)
+                        await self._retry(event)
                     case ModelResponse():
                         response = event
                     case _:

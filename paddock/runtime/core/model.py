@@ -151,13 +151,14 @@ class ModelResponse:
 class ModelRetry:
     """A request failed for `reason`, and is sent again after `wait` seconds.
 
-    It is retry number `attempt` of at most `limit`.
+    It is retry number `attempt` of at most `limit`. `status` is HTTP's, None without an answer.
     """
 
     reason: str
     wait: float
     attempt: int
     limit: int
+    status: int | None = None
 
     def __str__(self) -> str:
         return f"{self.reason}, retrying in {self.wait:.3g} s ({self.attempt} of {self.limit})"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock._logs import get_logger
 from paddock.errors import ConfigError, PaddockError
+from paddock.runtime.core.gate import MODEL_GATE
 from paddock.runtime.fleet.faults import TaskFailed, classify
 from paddock.runtime.fleet.metering import AgentMeter
 from paddock.runtime.fleet.work import Place
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from paddock.backends.base import Backend, Progress
+    from paddock.runtime.core.gate import ModelGate
     from paddock.runtime.fleet.faults import Stage
     from paddock.runtime.fleet.tasks import Task
     from paddock.runtime.fleet.work import Work
@@ -66,14 +68,17 @@ class Plan:
 class AttemptRun:
     """Attempt `number` of `task`, which writes its files into `folder`.
 
-    `on_made` is called with the sandbox when it is ready.
+    `image` is that of its sandboxes, instead of the recipe's. `on_made` is called with the id of
+    a sandbox when it is ready. Calls of models wait for their turn at `models`.
     """
 
     plan: Plan
     task: Task
     number: int
     folder: Path
-    on_made: Callable[[Sandbox], Awaitable[None]]
+    image: str | None = None
+    models: ModelGate
+    on_made: Callable[[str], Awaitable[None]]
 
     stage: Stage = "create"
     stages: dict[str, float] = field(default_factory=dict)
@@ -133,9 +138,11 @@ class AttemptRun:
         """Do the work, and note what it cost and how long its models and tools took."""
         meter = AgentMeter()
         place = Place(folder=folder or self.folder, seconds=self._left(), meter=meter)
+        before = MODEL_GATE.set(self.models)
         try:
             return await work(sandbox, self.task, place)
         finally:
+            MODEL_GATE.reset(before)
             self.cost += meter.cost
             self._spend(self._spending)
             if not self._verifying:
@@ -150,11 +157,14 @@ class AttemptRun:
             TASK_LABEL: self.task.key,
             ATTEMPT_LABEL: f"{self.number}" if role == "work" else f"{self.number} {role}",
         }
-        recipe = replace(plan.backend, labels=labels)
+        varied: dict[str, Any] = {"labels": labels}
+        if self.image is not None:
+            varied["image"] = self.image
+        recipe = replace(plan.backend, **varied)
         self._enter("create")
         sandbox = await recipe.create(on_progress=self._follow)
         try:
-            await self.on_made(sandbox)
+            await self.on_made(sandbox.id)
             yield sandbox
         except BaseException:
             self._lost = sandbox.lost and not sandbox.closed

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from paddock.runtime.fleet.ledger import Entry
+    from paddock.runtime.fleet.ordering import Ordering
     from paddock.runtime.fleet.tasks import Task
 
 __all__ = ["Batch", "Opening", "selected"]
@@ -82,10 +83,16 @@ class Batch:
         configuration: Mapping[str, Any],
         tasks: Iterable[object] | None,
         extra: Mapping[str, Any],
+        ordering: Ordering,
     ) -> None:
         """Open it; raises `ConfigError` and `SessionLocked`, and leaves nothing locked then."""
+
+        def opened() -> None:
+            found = self._open(opening, configuration, tasks, extra)
+            self._order(found, ordering)
+
         try:
-            await finish(self.in_thread(lambda: self._open(opening, configuration, tasks, extra)))
+            await finish(self.in_thread(opened))
         except BaseException:
             await self.aclose()
             raise
@@ -105,11 +112,10 @@ class Batch:
         configuration: Mapping[str, Any],
         values: Iterable[object] | None,
         extra: Mapping[str, Any],
-    ) -> None:
+    ) -> list[Task]:
         self.directory.lock()
         if opening.resume:
-            self._resume(opening, configuration, values, extra)
-            return
+            return self._resume(opening, configuration, values, extra)
         if self.directory.exists():
             raise ConfigError(
                 f"there is a batch in {self.directory.path}; resume it, or choose another directory"
@@ -118,6 +124,13 @@ class Batch:
             raise ConfigError("there are no tasks")
         tasks = list(repeated(parse_tasks(values), opening.repeat))
         self._begin(opening, configuration, tasks, extra)
+        return tasks
+
+    def _order(self, tasks: list[Task], ordering: Ordering) -> None:
+        assert self._ledger is not None, "the batch was opened"
+        seconds = self._ledger.seconds()
+        plain = ordering.is_plain and not seconds
+        self._ledger.order(None if plain else ordering.ranked(tasks, seconds))
 
     def _begin(
         self,
@@ -161,7 +174,7 @@ class Batch:
         configuration: Mapping[str, Any],
         values: Iterable[object] | None,
         extra: Mapping[str, Any],
-    ) -> None:
+    ) -> list[Task]:
         known = self.directory.configuration()
         self.run_id, self.is_resumed = known["run_id"], True
         repeat = known["tasks"]["repeat"]
@@ -186,6 +199,7 @@ class Batch:
         if read_lines(self.directory.results)[1]:
             self.notes.append("the last line of results.jsonl was torn; it is written anew")
         self.directory.rebuild(map(line_of, ledger.finished()))
+        return tasks
 
     def _change(
         self,

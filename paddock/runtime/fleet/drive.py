@@ -9,15 +9,17 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from paddock._concurrency import finish
+from paddock._concurrency import cancel, finish
 from paddock._logs import get_logger
 from paddock.errors import ConfigError, PaddockError
 from paddock.runtime.fleet.admission import Admission
 from paddock.runtime.fleet.attempts import AttemptRun, Plan
 from paddock.runtime.fleet.faults import BatchGaveUp, TaskFailed, fingerprint, is_infrastructure
 from paddock.runtime.fleet.ledger import Attempt, Entry, LedgerError
+from paddock.runtime.fleet.memory import declared_memory
+from paddock.runtime.fleet.model_limit import ModelLimit
+from paddock.runtime.fleet.nodes import Nodes
 from paddock.runtime.fleet.results import TaskResult, status_of
-from paddock.runtime.fleet.sweeping import engine_answers, remove_labelled
 from paddock.runtime.fleet.task_queue import TaskQueue
 from paddock.runtime.fleet.work import as_json
 from paddock.runtime.fleet.workers import work_off
@@ -28,14 +30,19 @@ if TYPE_CHECKING:
 
     from paddock.runtime.fleet.batch import Batch
     from paddock.runtime.fleet.faults import Fault
-    from paddock.runtime.fleet.limits import MemoryLimit
+    from paddock.runtime.fleet.ordering import Ordering
+    from paddock.runtime.fleet.placement import Placement
+    from paddock.runtime.fleet.task_queue import Taken
     from paddock.runtime.fleet.tasks import Task
-    from paddock.sandbox import Sandbox
 
 __all__ = ["Driver", "Retries"]
 
 STRIKES = 2
 """Times that an engine may go down while a task runs, among others, before it runs alone."""
+
+LOOK = 1.0
+"""Seconds between two looks at the memory of the nodes: a sandbox takes about as long to be made
+and to begin to use some."""
 
 _MAKING: frozenset[Fault] = frozenset({"infra.provision", "infra.lost"})
 _MODEL: frozenset[Fault] = frozenset({"infra.model"})
@@ -85,7 +92,9 @@ class Driver:
         plan: Plan,
         *,
         limit: int,
-        memory: MemoryLimit,
+        placement: Placement,
+        ordering: Ordering,
+        memory: int | None,
         retries: Retries,
         patience: float,
         show: Callable[[TaskResult[Any]], Awaitable[None]],
@@ -95,8 +104,17 @@ class Driver:
         self._limit = limit
         self._retries = retries
         self._show = show
-        self.admission = Admission(patience=patience)
-        self.queue = TaskQueue(self._pending, self.admission, memory)
+        self._placement = placement
+        self.models = ModelLimit()
+        self._services = Admission(patience=patience)
+        """Whether the services of models work. Each node has an admission of its own."""
+        self._nodes = Nodes(
+            self._look_again,
+            patience=patience,
+            memory=memory,
+            each=declared_memory(plan.backend),
+        )
+        self._queue = TaskQueue(self._pending, ordering, self._nodes, self._services)
         self.cost = 0.0
         """What models have cost in all attempts, in US dollars."""
         self._worked = False
@@ -111,20 +129,52 @@ class Driver:
         No sandbox is left when this returns, raises or is cancelled, except what an engine that
         cannot be reached keeps.
         """
-        if self._batch.is_resumed:
-            self.cost = await self._batch.do(lambda ledger: ledger.cost())
-            await self._sweep()
-        try:
-            await work_off(self.queue.take, self._work, limit=self._limit)
-        except BaseExceptionGroup as group:
-            raise _first(group) from None
-        finally:
-            await finish(self._sweep_quietly())
+        async with self._placement.open(self._plan, self.models, self._nodes):
+            if self._batch.is_resumed:
+                self.cost = await self._batch.do(lambda ledger: ledger.cost())
+                await self._sweep()
+            watching = asyncio.create_task(self._watch_memory())
+            try:
+                await work_off(self._queue.take, self._work, limit=self._limit)
+            except BaseExceptionGroup as group:
+                raise _first(group) from None
+            finally:
+                await cancel(watching)
+                await finish(self._sweep_quietly())
+
+    @property
+    def paused(self) -> str | None:
+        """Why no task begins; None while tasks do."""
+        return self._services.cause or self._nodes.paused()
+
+    @property
+    def throttled(self) -> str | None:
+        """Which limits hold back the next task or a call of a model; None if none does."""
+        reasons = (self._queue.throttled, self.models.reason())
+        return "; ".join(each for each in reasons if each) or None
+
+    def _look_again(self) -> None:
+        self._queue.look_again()
+
+    async def _watch_memory(self) -> None:
+        """Look at the memory of all nodes now and then."""
+        while True:
+            for state in self._nodes.states:
+                try:
+                    found = await state.node.memory()
+                except (PaddockError, OSError) as error:
+                    _log.debug("the memory of %s is not known: %s", state.node.name, error)
+                    continue
+                if found is not None:
+                    state.observe(found)
+            self._look_again()
+            await asyncio.sleep(LOOK)
 
     async def _sweep(self) -> None:
-        removed = await remove_labelled(self._plan.backend, self._plan.run_id)
-        if removed:
-            _log.info("removed %d sandboxes that were left behind", len(removed))
+        for state in self._nodes.states:
+            removed = await state.node.sweep(self._plan.run_id)
+            if removed:
+                _log.info("removed %d sandboxes that were left behind", len(removed))
 
     async def _sweep_quietly(self) -> None:
         try:
@@ -132,18 +182,19 @@ class Driver:
         except (PaddockError, OSError) as error:
             _log.warning("sandboxes may be left, which --resume removes: %s", error)
 
-    async def _pending(self, after: int, count: int) -> list[tuple[int, Task]]:
-        return await self._batch.do(lambda ledger: ledger.pending(after, count))
+    async def _pending(self, lane: str, after: int, count: int) -> list[tuple[int, Task]]:
+        return await self._batch.do(lambda ledger: ledger.pending(lane, after, count))
 
-    async def _work(self, task: Task) -> None:
+    async def _work(self, taken: Taken) -> None:
         try:
-            await self._attempt(task)
+            await self._attempt(taken)
         except LedgerError as error:
             raise BatchGaveUp(str(error)) from error
         except OSError as error:
             raise BatchGaveUp(f"cannot write the results: {error}") from error
 
-    async def _attempt(self, task: Task) -> None:
+    async def _attempt(self, taken: Taken) -> None:
+        task = taken.task
         number = await self._batch.do(lambda ledger: ledger.begin(task.key))
         folder = await self._batch.in_thread(lambda: self._batch.directory.draft(task.key, number))
         run = AttemptRun(
@@ -151,27 +202,28 @@ class Driver:
             task=task,
             number=number,
             folder=folder,
-            on_made=lambda sandbox: self._made(run, sandbox),
+            image=taken.image,
+            models=self.models,
+            on_made=lambda sandbox: self._made(taken, run, sandbox),
         )
         run.stages["queue"] = run.began - self._put_back.pop(task.key, self._began)
-        ended = await self._run(run)
-        await self._decide(task, ended)
+        ended = await self._run(taken, run)
+        await self._decide(taken, ended)
 
-    async def _made(self, run: AttemptRun, sandbox: Sandbox) -> None:
+    async def _made(self, taken: Taken, run: AttemptRun, sandbox: str) -> None:
         self._worked = True
-        self.queue.made(run.task, time.monotonic() - run.began)
-        await self._batch.do(lambda ledger: ledger.place(run.task.key, run.number, sandbox.id))
-        cause = self.admission.cause
-        if cause is not None and not cause.startswith("infra.model"):
-            self._resume_admission()
+        self._queue.made(taken, time.monotonic() - run.began)
+        await self._batch.do(lambda ledger: ledger.place(run.task.key, run.number, sandbox))
+        if taken.node.admission.paused:
+            self._resume(taken.node.admission)
 
-    async def _run(self, run: AttemptRun) -> _Ended:
+    async def _run(self, taken: Taken, run: AttemptRun) -> _Ended:
         key, number = run.task.key, run.number
         began = time.time()
         failed: TaskFailed | None = None
         value, text = None, "null"
         try:
-            value = await run.run()
+            value = await taken.node.node.run(run)
             text = as_json(value)
         except TaskFailed as error:
             failed = error
@@ -209,57 +261,79 @@ class Driver:
 
     # ------------------------------------------------------------------ decisions
 
-    async def _decide(self, task: Task, ended: _Ended) -> None:
+    async def _decide(self, taken: Taken, ended: _Ended) -> None:
         failed = ended.failed
         if failed is None or not is_infrastructure(failed.fault):
-            await self._decide_own(task, ended)
+            await self._decide_own(taken, ended)
         else:
-            await self._decide_infrastructure(task, ended, failed)
+            await self._decide_infrastructure(taken, ended, failed)
 
-    async def _decide_own(self, task: Task, ended: _Ended) -> None:
+    async def _decide_own(self, taken: Taken, ended: _Ended) -> None:
         """The infrastructure worked, or the recipe cannot."""
         failed = ended.failed
         if failed is not None and failed.fault in ("config", "image") and not self._worked:
             await self._give_back(ended, counted=False)
             raise failed.__cause__ or failed
-        if failed is None or failed.fault not in ("config", "image"):
-            self._resume_admission()
-        self.admission.withdraw()
-        if failed is not None and await self._may_retry(task, failed.fault):
+        for admission in (self._services, taken.node.admission):
+            if failed is None or failed.fault not in ("config", "image"):
+                self._resume(admission)
+            admission.withdraw()
+        if failed is not None and await self._may_retry(taken.task, failed.fault):
             await self._give_back(ended, counted=True)
-            self._wait_again(task)
+            self._wait_again(taken)
             return
-        await self._accept(task, ended)
+        await self._accept(taken, ended)
 
-    async def _decide_infrastructure(self, task: Task, ended: _Ended, failed: TaskFailed) -> None:
-        down = failed.fault == "infra.lost" and not await engine_answers(self._plan.backend)
+    async def _decide_infrastructure(self, taken: Taken, ended: _Ended, failed: TaskFailed) -> None:
+        node, key = taken.node, taken.task.key
+        down = failed.fault == "infra.lost" and (node.is_lost or not await node.node.answers())
         if down:
-            self._strikes[task.key] = self._strikes.get(task.key, 0) + 1
-            if self.queue.is_alone(task.key):
+            self._strikes[key] = self._strikes.get(key, 0) + 1
+            if self._queue.is_alone(key):
                 ended.attempt = _as_poison(ended.attempt)
-                await self._accept(task, ended)
+                await self._accept(taken, ended)
                 return
-        now = time.monotonic()
-        outage = self.admission.on_failed(
+        if await self._is_outage(taken, ended, failed, down=down):
+            await self._give_back(ended, counted=False)
+            why = self._hopeless(time.monotonic())
+            if why is not None:
+                raise BatchGaveUp(f"{failed} ({why})")
+        elif await self._may_retry(taken.task, failed.fault):
+            await self._give_back(ended, counted=True)
+        else:
+            await self._accept(taken, ended)
+            return
+        self._wait_again(taken)
+
+    async def _is_outage(
+        self, taken: Taken, ended: _Ended, failed: TaskFailed, *, down: bool
+    ) -> bool:
+        """Return whether a failure is part of an outage; then those before it use no try."""
+        node = taken.node
+        if node.is_lost:
+            self._services.withdraw()
+            return True
+        admission, other = node.admission, self._services
+        if failed.fault == "infra.model":
+            admission, other = other, admission
+        other.withdraw()
+        outage = admission.on_failed(
             fingerprint(failed),
-            (task.key, ended.run.number),
-            now,
+            (taken.task.key, ended.run.number),
+            time.monotonic(),
             alone=failed.fault == "infra.provision",
             down=down,
         )
-        if outage:
-            if streak := self.admission.take_streak():
-                _log.warning("paused: %s", failed)
-                await self._batch.do(lambda ledger: ledger.uncount(streak))
-            await self._give_back(ended, counted=False)
-            if self.admission.hopeless(now):
-                raise BatchGaveUp(f"{failed} (for {now - self.admission.since:.0f} s)")
-        elif await self._may_retry(task, failed.fault):
-            await self._give_back(ended, counted=True)
-        else:
-            await self._accept(task, ended)
-            return
-        self._wait_again(task)
+        if outage and (streak := admission.take_streak()):
+            _log.warning("paused: %s: %s", node.node.name, failed)
+            await self._batch.do(lambda ledger: ledger.uncount(streak))
+        return outage
+
+    def _hopeless(self, now: float) -> str | None:
+        """Return why no task can be done any more; None if one may."""
+        if self._services.hopeless(now):
+            return f"for {now - self._services.since:.0f} s"
+        return self._nodes.hopeless(now)
 
     async def _may_retry(self, task: Task, fault: Fault) -> bool:
         most, faults = self._retries.of(fault)
@@ -267,14 +341,15 @@ class Driver:
             return False
         return await self._batch.do(lambda ledger: ledger.tries(task.key, faults)) < most
 
-    def _wait_again(self, task: Task) -> None:
-        self._put_back[task.key] = time.monotonic()
-        self.queue.put_back(task, quarantined=self._strikes.get(task.key, 0) >= STRIKES)
+    def _wait_again(self, taken: Taken) -> None:
+        key = taken.task.key
+        self._put_back[key] = time.monotonic()
+        self._queue.put_back(taken, quarantined=self._strikes.get(key, 0) >= STRIKES)
 
-    def _resume_admission(self) -> None:
-        if self.admission.on_good():
+    def _resume(self, admission: Admission) -> None:
+        if admission.on_good():
             _log.warning("continues: the infrastructure works again")
-        self.queue.look_again()
+        self._look_again()
 
     # ----------------------------------------------------------------- the ledger
 
@@ -282,21 +357,21 @@ class Driver:
         await self._publish(ended)
         await self._batch.do(lambda ledger: ledger.give_back(ended.attempt, counted=counted))
 
-    async def _accept(self, task: Task, ended: _Ended) -> None:
+    async def _accept(self, taken: Taken, ended: _Ended) -> None:
         await self._publish(ended)
         accepted = await self._batch.do(lambda ledger: ledger.finish(ended.attempt))
-        self.queue.done(task)
+        self._queue.done(taken)
         if not accepted:
             return
         attempt, now = ended.attempt, time.time()
-        entry = Entry(task=task, attempt=attempt, began=ended.began, ended=now)
+        entry = Entry(task=taken.task, attempt=attempt, began=ended.began, ended=now)
         await self._batch.publish(entry)
         await self._show(
             TaskResult(
                 status=status_of(attempt.fault),
                 result=ended.value,
                 error=ended.failed,
-                key=task.key,
+                key=attempt.key,
                 attempt=attempt.number,
                 fault=attempt.fault,
                 seconds=now - ended.began,

@@ -10,14 +10,16 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import AsyncResource, cancel
+from paddock.backends.base import Backend
 from paddock.errors import ConfigError
 from paddock.runtime.core.reach import require_out_of_reach
 from paddock.runtime.fleet.attempts import Plan
 from paddock.runtime.fleet.batch import Batch, Opening
 from paddock.runtime.fleet.drive import Driver, Retries
 from paddock.runtime.fleet.frozen import freeze
-from paddock.runtime.fleet.memory import memory_limit
+from paddock.runtime.fleet.ordering import Ordering
 from paddock.runtime.fleet.page.building import REPORT, report_page
+from paddock.runtime.fleet.placement import Engines
 from paddock.runtime.fleet.reports import junit, summary
 from paddock.runtime.fleet.results import GAVE_UP, exit_code, restored
 from paddock.runtime.fleet.run_directory import RunDirectory
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-    from paddock.backends.base import Backend
     from paddock.runtime.fleet.ledger import Entry
+    from paddock.runtime.fleet.placement import Placement
     from paddock.runtime.fleet.results import TaskResult
 
 __all__ = ["BatchReport", "Fleet", "FleetProgress"]
@@ -50,8 +52,12 @@ class Fleet(AsyncResource):
     result of it is accepted; with `resume` a batch whose process ended continues, and what is
     finished does not run again, except what `rerun` names. See `docs/fleet.md`.
 
-    - `memory`: bytes for all sandboxes together, of which each takes what the recipe declares
-      (`Resources.memory`). By default it is what this machine has available, for local sandboxes.
+    - `backend`: the recipe of the sandboxes; several that differ in nothing but in the engine
+      are used together, as is a recipe that names several (`DockerBackend(host=[...])`).
+    - `placement`: where attempts run, such as `RayPlacement`; by default in this process.
+    - `ordering`: which tasks begin first, how many of a group run at once, on which image.
+    - `memory`: bytes for all sandboxes of a node together, of which each takes what the recipe
+      declares (`Resources.memory`). By default it is what a node has available.
     - `timeout`: seconds for all that an attempt does, of which `verify_share` is kept for `verify`.
     - `artifacts`: paths below the working directory that are copied out of each sandbox.
     - `verify`: work as in `map`, in a fresh sandbox that has the artifacts and nothing else; a
@@ -62,10 +68,12 @@ class Fleet(AsyncResource):
 
     def __init__(
         self,
-        backend: Backend,
+        backend: Backend | Sequence[Backend],
         *,
         out: str | os.PathLike[str] | None = None,
         limit: int = 8,
+        placement: Placement | None = None,
+        ordering: Ordering | None = None,
         memory: int | None = None,
         timeout: float | None = None,
         artifacts: Sequence[str] = (),
@@ -91,11 +99,16 @@ class Fleet(AsyncResource):
         self._out = out
         self._limit = limit
         self._memory = memory
+        self._ordering = Ordering() if ordering is None else ordering
+        backends = (backend,) if isinstance(backend, Backend) else tuple(backend)
+        engines = tuple(engine for each in backends for engine in each.engines())
+        self._placement = Engines(engines) if placement is None else placement
+        _require_alike(backends, placement, self._ordering)
         self._retries = Retries() if retries is None else retries
         self._patience = give_up_after
         self._extra = {} if extra is None else extra
         self._settings: dict[str, Any] = {
-            "backend": backend,
+            "backend": backends[0],
             "verify": None if verify is None else as_work(verify),
             "artifacts": tuple(artifacts),
             "timeout": timeout,
@@ -151,8 +164,8 @@ class Fleet(AsyncResource):
         return FleetProgress(
             counts=counts,
             cost=driver.cost,
-            paused=driver.admission.cause,
-            throttled=driver.queue.throttled,
+            paused=driver.paused,
+            throttled=driver.throttled,
         )
 
     async def map(
@@ -174,7 +187,7 @@ class Fleet(AsyncResource):
         batch = self._batch = Batch(RunDirectory(self._place()))
         plan = Plan(run_id="", work=as_work(work), **self._settings)
         _require_apart(batch, plan.backend)
-        await batch.open(self._opening, freeze(plan), tasks, self._extra)
+        await batch.open(self._opening, freeze(plan), tasks, self._extra, self._ordering)
         self._stack.push_async_callback(batch.aclose)
         for entry in await batch.finished():
             yield restored(entry, batch.directory.folder(entry.task.key, entry.attempt.number))
@@ -187,7 +200,9 @@ class Fleet(AsyncResource):
             batch,
             plan,
             limit=self._limit,
-            memory=await batch.in_thread(lambda: memory_limit(plan.backend, self._memory)),
+            placement=self._placement,
+            ordering=self._ordering,
+            memory=self._memory,
             retries=self._retries,
             patience=self._patience,
             show=shown.put,
@@ -255,6 +270,24 @@ class BatchReport:
 class _Placed:
     backend: Backend
     given_working_dir: str | None
+
+
+def _require_alike(
+    backends: tuple[Backend, ...], placement: Placement | None, ordering: Ordering
+) -> None:
+    if not backends:
+        raise ConfigError("give a backend")
+    if placement is not None and len(backends) > 1:
+        raise ConfigError("a placement has its own engines; give one backend")
+    if len({_but_host(each) for each in backends}) > 1:
+        raise ConfigError("the backends of a batch may differ in their host and in nothing else")
+    if ordering.image is not None and not hasattr(backends[0], "image"):
+        raise ConfigError(f"tasks choose an image, and sandboxes of {backends[0].name} have none")
+
+
+def _but_host(backend: Backend) -> str:
+    anywhere: dict[str, Any] = {"host": None} if hasattr(backend, "host") else {}
+    return repr(dataclasses.replace(backend, **anywhere))
 
 
 def _require_apart(batch: Batch, backend: Backend) -> None:

@@ -42,9 +42,11 @@ CREATE TABLE tasks (
     key TEXT NOT NULL UNIQUE,
     body TEXT NOT NULL,
     state TEXT NOT NULL DEFAULT 'pending',
-    attempt INTEGER NOT NULL DEFAULT 0
+    attempt INTEGER NOT NULL DEFAULT 0,
+    rank INTEGER NOT NULL DEFAULT 0,
+    lane TEXT NOT NULL DEFAULT ''
 );
-CREATE INDEX tasks_by_state ON tasks (state, position);
+CREATE INDEX tasks_by_state ON tasks (state, lane, rank);
 CREATE TABLE attempts (
     key TEXT NOT NULL,
     number INTEGER NOT NULL,
@@ -121,6 +123,21 @@ class Ledger:
         rows = ((task.key, task.body) for task in tasks)
         query = "INSERT INTO tasks (key, body) VALUES (?, ?)"
         return self.write("tasks added", lambda db: db.executemany(query, rows).rowcount)
+
+    def order(self, ranked: Iterable[tuple[int, str, str]] | None) -> None:
+        """Let tasks begin by the ranks and in the lanes that are given with their keys.
+
+        None is the order in which they were added, in one lane.
+        """
+        plain = "UPDATE tasks SET rank = position, lane = '' WHERE rank != position OR lane != ''"
+
+        def work(db: sqlite3.Connection) -> None:
+            if ranked is None:
+                db.execute(plain)
+            else:
+                db.executemany("UPDATE tasks SET rank = ?, lane = ? WHERE key = ?", ranked)
+
+        self.write("tasks ordered", work, durable=False)
 
     def begin(self, key: str) -> int:
         """Begin an attempt of a pending task and return its number.
@@ -252,14 +269,22 @@ class Ledger:
 
     # --------------------------------------------------------------------- reading
 
-    def pending(self, after: int, count: int) -> list[tuple[int, Task]]:
-        """Return up to `count` pending tasks that stand after a position, with theirs."""
+    def pending(self, lane: str, after: int, count: int) -> list[tuple[int, Task]]:
+        """Return up to `count` pending tasks of a lane that stand after a rank, with theirs."""
         query = """
-        SELECT position, key, body FROM tasks WHERE state = 'pending' AND position > ?
-        ORDER BY position LIMIT ?
+        SELECT rank, key, body FROM tasks WHERE state = 'pending' AND lane = ? AND rank > ?
+        ORDER BY rank LIMIT ?
         """
-        found = self._read(query, (after, count))
-        return [(position, Task(key=key, body=body)) for position, key, body in found]
+        found = self._read(query, (lane, after, count))
+        return [(rank, Task(key=key, body=body)) for rank, key, body in found]
+
+    def seconds(self) -> dict[str, float]:
+        """Return how long the longest attempt of each task took that ended by itself."""
+        query = """
+        SELECT key, max(ended - began) FROM attempts
+        WHERE state IN ('accepted', 'superseded', 'failed') AND ended IS NOT NULL GROUP BY key
+        """
+        return dict(self._read(query))
 
     def tries(self, key: str, faults: Collection[Fault]) -> int:
         """Count the tries that a task has used for one of `faults`."""

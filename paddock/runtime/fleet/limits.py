@@ -2,13 +2,18 @@
 
 Starts follow the gradient of the time that a sandbox takes to be made: while it stays near the
 shortest that was seen, more may start; when an engine has more than it can do, fewer. Running
-sandboxes are limited by the memory that their recipe declares. The load of the CPU plays no part.
+sandboxes are limited by the memory that their recipe declares, or that they are seen to use, and
+by how short of memory the machine is. The load of the CPU plays no part.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from paddock.runtime.fleet.memory import MachineMemory
 
 __all__ = ["MemoryLimit", "StartLimit"]
 
@@ -22,6 +27,16 @@ TOLERANCE = 2.0
 
 SMOOTHING = 0.2
 """Weight of the last start in the limit: one that was slow by chance changes little."""
+
+SHARE = 0.9
+"""Of the memory that is available; the rest is for this process and for engines."""
+
+PRESSURE = 10.0
+"""Percentage of the time that some process waits for memory. A machine with enough of it is at 0;
+one that swaps all the time, or reads its programs again and again, is far above."""
+
+FORGETTING = 0.95
+"""What is left, after each look, of the memory that sandboxes were seen to use."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,6 +52,10 @@ class StartLimit:
         if len(self._starting) < int(self.limit):
             return None
         return f"{len(self._starting)} sandboxes are starting"
+
+    @property
+    def starting(self) -> int:
+        return len(self._starting)
 
     def begin(self, key: str) -> None:
         self._starting.add(key)
@@ -60,24 +79,59 @@ class StartLimit:
         self._starting.discard(key)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class MemoryLimit:
-    """Limits sandboxes that may use `each` bytes to what fits into `total`; None is no limit."""
+    """Limits the sandboxes that run on one machine.
+
+    Those that declare `each` bytes, to what fits into `total`. Those that declare nothing, by what
+    they were seen to use and what is available. All of them, while the machine is short of memory.
+    """
 
     total: int | None
     each: int | None
 
-    def reason(self, running: int) -> str | None:
+    observed: float = 0.0
+    """The most bytes that a sandbox was seen to use, on an average of those that ran together."""
+    now: MachineMemory | None = None
+    _before: int = 0
+    """What was available while none ran."""
+
+    def observe(self, now: MachineMemory, running: int) -> None:
+        """Note how the memory of the machine is, while so many sandboxes run."""
+        self.now = now
+        if running == 0 or not self._before:
+            self._before = now.available
+            if self.total is None and self.each is not None:
+                self.total = int(now.available * SHARE)
+        elif self._before > now.available:
+            used = (self._before - now.available) / running
+            self.observed = max(self.observed * FORGETTING, used)
+
+    def reason(self, running: int, starting: int) -> str | None:
         """Return why no further sandbox may run beside `running` ones; None if one may.
 
-        One may always run: it fits, or fails by itself.
+        `starting` ones do not use their memory yet. One may always run: it fits, or fails by
+        itself.
         """
-        if self.total is None or self.each is None or not running:
+        if not running:
             return None
-        if (running + 1) * self.each <= self.total:
+        if self._is_full(running):
+            return f"{running} sandboxes of {_mib(self.each or 0)} fit into {_mib(self.total or 0)}"
+        if self.now is None:
             return None
-        return f"{running} sandboxes of {_mib(self.each)} fit into {_mib(self.total)}"
+        if self.now.pressure >= PRESSURE:
+            return f"processes wait for memory {self.now.pressure:.0f} % of the time"
+        needed = self.observed * (starting + 1) + self._before * (1 - SHARE)
+        if self.each is None and needed > self.now.available:
+            used, left = _mib(self.observed), _mib(self.now.available)
+            return f"sandboxes use {used} each, and {left} are available"
+        return None
+
+    def _is_full(self, running: int) -> bool:
+        if self.each is None or self.total is None:
+            return False
+        return (running + 1) * self.each > self.total
 
 
-def _mib(size: int) -> str:
+def _mib(size: float) -> str:
     return f"{size / 2**20:,.0f} MiB"

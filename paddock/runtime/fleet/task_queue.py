@@ -1,4 +1,5 @@
-"""Which task is next: those of the ledger in their order, and those that were given back."""
+"""Which task is next, and on which node: those of the ledger in their order, and those that were
+given back."""
 
 from __future__ import annotations
 
@@ -6,21 +7,49 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from paddock.runtime.fleet.limits import StartLimit
+from paddock.runtime.fleet.faults import BatchGaveUp
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from paddock.runtime.fleet.admission import Admission
-    from paddock.runtime.fleet.limits import MemoryLimit
+    from paddock.runtime.fleet.nodes import Nodes, NodeState
+    from paddock.runtime.fleet.ordering import Ordering
     from paddock.runtime.fleet.tasks import Task
 
-__all__ = ["TaskQueue"]
+__all__ = ["Taken", "TaskQueue"]
 
 PAGE = 256
 """Tasks that are read from the ledger at a time: a batch of any length takes little memory."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Lane:
+    """The tasks of one capped group, or all others: those that were read of them."""
+
+    name: str
+    cap: int | None
+    page: deque[tuple[int, Task]] = field(default_factory=deque)
+    read_to: int = 0
+    at_end: bool = False
+    running: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.cap is not None and self.running >= self.cap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Taken:
+    """A task that may begin on a node. `image` is the one that it asks for."""
+
+    task: Task
+    node: NodeState
+    lane: _Lane
+    image: str | None
 
 
 class TaskQueue:
@@ -32,19 +61,19 @@ class TaskQueue:
 
     def __init__(
         self,
-        read: Callable[[int, int], Awaitable[list[tuple[int, Task]]]],
-        admission: Admission,
-        memory: MemoryLimit,
+        read: Callable[[str, int, int], Awaitable[list[tuple[int, Task]]]],
+        ordering: Ordering,
+        nodes: Nodes,
+        models: Admission,
     ) -> None:
         self._read = read
-        self._admission = admission
-        self._memory = memory
-        self.starts = StartLimit()
-        self._page: deque[tuple[int, Task]] = deque()
-        self._read_to = 0
-        self._at_end = False
-        self._again: deque[Task] = deque()
-        self._quarantine: deque[Task] = deque()
+        self._ordering = ordering
+        self._nodes = nodes
+        self._models = models
+        caps: Mapping[str, int | None] = {"": None, **ordering.caps}
+        self._lanes = [_Lane(name=name, cap=cap) for name, cap in caps.items()]
+        self._again: deque[tuple[_Lane, Task]] = deque()
+        self._quarantine: deque[tuple[_Lane, Task]] = deque()
         self._running: set[str] = set()
         self._alone: str | None = None
         self.throttled: str | None = None
@@ -60,74 +89,109 @@ class TaskQueue:
         """Return whether the task runs in quarantine."""
         return self._alone == key
 
-    async def take(self) -> Task | None:
-        """Return the next task once one may begin; None when there are no more."""
+    async def take(self) -> Taken | None:
+        """Return the next task once one may begin; None when there are no more.
+
+        Raise `BatchGaveUp` if there has been no node for too long.
+        """
         async with self._lock:
             while True:
                 self._changed.clear()
                 await self._fill()
-                if not (self._page or self._again or self._quarantine or self._running):
+                if not (self._waits() or self._quarantine or self._running):
                     return None
-                delay = self._delay()
+                now = time.monotonic()
+                if not self._nodes.states and (why := self._nodes.hopeless(now)):
+                    raise BatchGaveUp(why)
                 self.throttled = self._throttled()
-                if delay == 0 and not self.throttled and (task := self._next()) is not None:
-                    self._admission.admit()
-                    self._running.add(task.key)
-                    self.starts.begin(task.key)
-                    return task
+                if (taken := self._begin(now)) is not None:
+                    return taken
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(delay or None):
+                    async with asyncio.timeout(self._delay(now)):
                         await self._changed.wait()
 
-    def made(self, task: Task, seconds: float) -> None:
+    def made(self, taken: Taken, seconds: float) -> None:
         """The sandbox of the task is ready."""
-        self.starts.made(task.key, seconds)
+        taken.node.starts.made(taken.task.key, seconds)
+        if taken.image is not None:
+            taken.node.images.add(taken.image)
         self._changed.set()
 
-    def done(self, task: Task) -> None:
+    def done(self, taken: Taken) -> None:
         """The task is finished."""
-        self._running.discard(task.key)
-        self.starts.ended(task.key)
-        if self._alone == task.key:
+        key = taken.task.key
+        self._running.discard(key)
+        taken.lane.running -= 1
+        taken.node.end(key)
+        if self._alone == key:
             self._alone = None
         self._changed.set()
 
-    def put_back(self, task: Task, *, quarantined: bool = False) -> None:
+    def put_back(self, taken: Taken, *, quarantined: bool = False) -> None:
         """The task is to begin again: soon, or at the end by itself."""
-        (self._quarantine if quarantined else self._again).append(task)
-        self.done(task)
+        (self._quarantine if quarantined else self._again).append((taken.lane, taken.task))
+        self.done(taken)
 
     def look_again(self) -> None:
-        """What admission says may have changed."""
+        """What limits or admission say may have changed."""
         self._changed.set()
+
+    def _waits(self) -> bool:
+        return bool(self._again) or any(lane.page for lane in self._lanes)
 
     def _throttled(self) -> str | None:
         """Return which limit holds back tasks that wait."""
-        if not (self._page or self._again):
+        if not self._waits():
             return None
-        return self.starts.reason() or self._memory.reason(self.running)
+        ready = [lane for lane in self._lanes if lane.page] + [lane for lane, _ in self._again]
+        if all(lane.is_full for lane in ready):
+            full = ", ".join(sorted({f"{lane.name} ({lane.cap})" for lane in ready}))
+            return f"groups at their caps: {full}"
+        return self._nodes.reason()
 
-    def _delay(self) -> float | None:
+    def _delay(self, now: float) -> float | None:
         if self._alone is not None:
             return None
-        return self._admission.wait(time.monotonic())
+        return self._models.wait(now) or self._nodes.delay(now)
 
-    def _next(self) -> Task | None:
-        if self._again and not (self._page and self._admission.suspicious):
-            return self._again.popleft()
-        if self._page:  # another task tells whether it was the last one's fault
-            return self._page.popleft()[1]
-        if self._running or not self._quarantine:
+    def _begin(self, now: float) -> Taken | None:
+        """Give out the next task, if one may begin on some node now."""
+        if self._alone is not None or self._models.wait(now) != 0:
             return None
-        task = self._quarantine.popleft()
+        where = self._nodes.choose(None, now)
+        found = None if where is None else self._next(suspicious=where.admission.suspicious)
+        if where is None or found is None:
+            return None
+        lane, task = found
+        image = self._ordering.image_of(task)
+        where = where if image is None else self._nodes.choose(image, now) or where
+        lane.running += 1
+        self._running.add(task.key)
+        self._models.admit()
+        where.begin(task.key)
+        return Taken(task=task, node=where, lane=lane, image=image)
+
+    def _next(self, *, suspicious: bool) -> tuple[_Lane, Task] | None:
+        fresh = [lane for lane in self._lanes if lane.page and not lane.is_full]
+        again = next((each for each in self._again if not each[0].is_full), None)
+        if again is not None and not (fresh and (suspicious or self._models.suspicious)):
+            self._again.remove(again)
+            return again
+        if fresh:  # another task tells whether it was the last one's fault
+            lane = min(fresh, key=lambda lane: lane.page[0][0])
+            return lane, lane.page.popleft()[1]
+        if self._running or not self._quarantine or self._waits():
+            return None
+        lane, task = self._quarantine.popleft()
         self._alone = task.key
-        return task
+        return lane, task
 
     async def _fill(self) -> None:
-        if self._page or self._at_end:
-            return
-        found = await self._read(self._read_to, PAGE)
-        self._page.extend(found)
-        self._at_end = not found
-        if found:
-            self._read_to = found[-1][0]
+        for lane in self._lanes:
+            if lane.page or lane.at_end:
+                continue
+            found = await self._read(lane.name, lane.read_to, PAGE)
+            lane.page.extend(found)
+            lane.at_end = not found
+            if found:
+                lane.read_to = found[-1][0]

@@ -146,6 +146,7 @@ class ServiceModel(ABC):
                     wait=_wait(failure, attempt),
                     attempt=attempt,
                     limit=self.max_retries,
+                    status=failure.status,
                 )
             else:
                 assert reply.response is not None, "it was read to its end"

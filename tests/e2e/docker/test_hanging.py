@@ -146,6 +146,7 @@ async def test_an_engine_that_hangs_keeps_no_other_engine_waiting(
 async def test_calls_beyond_those_that_hang_keep_their_deadline(
     engine: Engine, hanging: EngineProxy, recipe: DockerBackend
 ) -> None:
+    assert isinstance(recipe.host, str)
     there = await Engine.connect(recipe.host)
     hanging.hang(".")
     calls = [there.call("asking", there.client.version, deadline=0.5) for _ in range(60)]
@@ -174,7 +175,7 @@ asyncio.run(main())
 async def test_what_a_process_could_not_remove_before_it_ended_its_reaper_does(
     engine: Engine, hanging: EngineProxy, recipe: DockerBackend
 ) -> None:
-    assert recipe.host is not None
+    assert isinstance(recipe.host, str)
     hanging.hang("containers/create")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", ENDING, recipe.host),

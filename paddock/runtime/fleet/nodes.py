@@ -1,0 +1,147 @@
+"""The nodes of a batch, and which of them may begin an attempt now."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from paddock.runtime.fleet.admission import Admission
+from paddock.runtime.fleet.limits import MemoryLimit, StartLimit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from paddock.runtime.fleet.memory import MachineMemory
+    from paddock.runtime.fleet.placement import Node
+
+__all__ = ["NodeState", "Nodes"]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class NodeState:
+    """What the batch knows about a node. `is_lost`: it is gone, with all that ran there."""
+
+    node: Node
+    admission: Admission
+    memory: MemoryLimit
+    starts: StartLimit = field(default_factory=StartLimit)
+    running: set[str] = field(default_factory=set)
+    images: set[str] = field(default_factory=set)
+    """Those that it has made sandboxes of."""
+    is_lost: bool = False
+
+    def begin(self, key: str) -> None:
+        self.admission.admit()
+        self.running.add(key)
+        self.starts.begin(key)
+
+    def end(self, key: str) -> None:
+        self.running.discard(key)
+        self.starts.ended(key)
+
+    def observe(self, memory: MachineMemory) -> None:
+        self.memory.observe(memory, len(self.running))
+
+    def reason(self) -> str | None:
+        """Return which limit holds back the next attempt here; None if none does."""
+        slots, running = self.node.slots, len(self.running)
+        if slots is not None and running >= slots:
+            return f"{running} sandboxes run in {slots} slots"
+        return self.starts.reason() or self.memory.reason(running, self.starts.starting)
+
+    def load(self) -> float:
+        """Return how busy it is, to compare it with other nodes."""
+        return len(self.running) / (self.node.slots or 1)
+
+
+class Nodes:
+    """A `Roster`. `changed` is called when a node comes or goes."""
+
+    def __init__(
+        self,
+        changed: Callable[[], None],
+        *,
+        patience: float,
+        memory: int | None,
+        each: int | None,
+    ) -> None:
+        self._changed = changed
+        self._patience = patience
+        self._memory = memory
+        self._each = each
+        self._states: dict[Node, NodeState] = {}
+        self._empty_since = time.monotonic()
+
+    @property
+    def states(self) -> list[NodeState]:
+        return list(self._states.values())
+
+    def add(self, node: Node) -> None:
+        self._states[node] = NodeState(
+            node=node,
+            admission=Admission(patience=self._patience),
+            memory=MemoryLimit(total=self._memory, each=self._each),
+        )
+        self._changed()
+
+    def remove(self, node: Node) -> None:
+        state = self._states.pop(node, None)
+        if state is None:
+            return
+        state.is_lost = True
+        if not self._states:
+            self._empty_since = time.monotonic()
+        self._changed()
+
+    def choose(self, image: str | None, now: float) -> NodeState | None:
+        """Return the node for a task that needs `image`; None if none may begin one.
+
+        One that has the image comes first, then the one with the least to do.
+        """
+        free = [
+            state
+            for state in self._states.values()
+            if state.admission.wait(now) == 0 and state.reason() is None
+        ]
+        if not free:
+            return None
+        return min(free, key=lambda state: (image not in state.images, state.load()))
+
+    def delay(self, now: float) -> float | None:
+        """Return the seconds until time alone may let a node begin; None for never."""
+        waits = [state.admission.wait(now) for state in self._states.values()]
+        known = [each for each in waits if each]
+        if not self._states:
+            return max(0.001, self._empty_since + self._patience - now)
+        return min(known, default=None)
+
+    def reason(self) -> str | None:
+        """Return which limit holds back the next task, on all nodes that are not paused."""
+        reasons = {
+            state.node.name: state.reason()
+            for state in self._states.values()
+            if not state.admission.paused
+        }
+        if not reasons or None in reasons.values():
+            return None
+        if len(self._states) == 1:
+            return next(iter(reasons.values()))
+        return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+
+    def paused(self) -> str | None:
+        """Return why no node begins anything, if it is so."""
+        if not self._states:
+            return "there is no node"
+        causes = [state.admission.cause for state in self._states.values()]
+        return None if None in causes else causes[0]
+
+    def hopeless(self, now: float) -> str | None:
+        """Return why there is nothing to wait for any more; None if there is."""
+        if not self._states:
+            waited = now - self._empty_since
+            return f"no node for {waited:.0f} s" if waited >= self._patience else None
+        if not all(state.admission.hopeless(now) for state in self._states.values()):
+            return None
+        since = max(state.admission.since for state in self._states.values())
+        return f"for {now - since:.0f} s"
