@@ -6,16 +6,18 @@ import asyncio
 import dataclasses
 import os
 import secrets
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from paddock.backends.base import Backend
 from paddock.errors import SandboxLost, Unsupported
+from paddock.testing.conformance import ListingTests
+from paddock.testing.conformance.listing import ids
+from tests.contract.ours import Ours
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from paddock.backends.base import ProgressCallback, SandboxInfo
     from paddock.sandbox import Sandbox
@@ -23,22 +25,14 @@ if TYPE_CHECKING:
     Abandon = Callable[[Backend], Awaitable[str]]
 
 
+class TestListing(Ours, ListingTests):
+    pass
+
+
 @pytest.fixture
 def recipe(backend: Backend) -> Backend:
     """A recipe whose sandboxes can be told from all others."""
     return dataclasses.replace(backend, labels={"test": secrets.token_hex(6), "kind": "a=b c"})
-
-
-async def test_a_sandbox_is_listed_while_it_lives(recipe: Backend) -> None:
-    assert await recipe.list(recipe.labels) == []
-    async with recipe.sandbox() as sandbox:
-        (info,) = await recipe.list(recipe.labels)
-        assert (info.id, info.backend) == (sandbox.id, sandbox.backend)
-        assert (info.state, info.owner) == ("running", "alive")
-        assert info.labels == recipe.labels
-        assert abs(datetime.now(UTC) - info.created) < timedelta(minutes=5)
-        assert info in await recipe.list()
-    assert await recipe.list(recipe.labels) == []
 
 
 async def test_it_is_told_what_a_sandbox_is_made_of(
@@ -49,18 +43,6 @@ async def test_it_is_told_what_a_sandbox_is_made_of(
     assert (info.image, info.working_dir) == made_of(recipe, info)
 
 
-async def test_only_what_has_all_the_labels_is_listed_oldest_first(recipe: Backend) -> None:
-    other = dataclasses.replace(recipe, labels={**recipe.labels, "more": "1"})
-    async with recipe.sandbox() as first, other.sandbox() as second:
-        assert await _ids(recipe, recipe.labels) == [first.id, second.id]
-        assert await _ids(recipe, other.labels) == [second.id]
-        assert await _ids(recipe, {**recipe.labels, "more": "2"}) == []
-
-
-async def _ids(recipe: Backend, labels: Mapping[str, str]) -> list[str]:
-    return [info.id for info in await recipe.list(labels)]
-
-
 async def test_what_an_owner_left_is_told_and_collected_and_nothing_else(
     recipe: Backend, abandon: Abandon
 ) -> None:
@@ -69,7 +51,7 @@ async def test_what_an_owner_left_is_told_and_collected_and_nothing_else(
         owners = {info.id: info.owner for info in await recipe.list(recipe.labels)}
         assert owners == {left: "gone", sandbox.id: "alive"}
         assert left in await recipe.gc()
-        assert await _ids(recipe, recipe.labels) == [sandbox.id]
+        assert await ids(recipe, recipe.labels) == [sandbox.id]
         assert await recipe.gc() == []
         assert (await sandbox.exec("true")).ok
 
@@ -80,13 +62,6 @@ async def test_what_an_owner_left_is_deleted_by_id_once(recipe: Backend, abandon
     assert await recipe.delete(left) is False
     assert await recipe.list(recipe.labels) == []
     assert await recipe.gc() == []
-
-
-async def test_deleting_what_is_not_there_is_false(recipe: Backend) -> None:
-    async with recipe.sandbox() as sandbox:
-        for name in ("", "nothing", "..", "../docker", "*", "a=b", "paddock-"):
-            assert await recipe.delete(name) is False, name
-        assert (await sandbox.exec("true")).ok
 
 
 async def test_deleting_takes_a_container_from_its_owner_and_a_local_one_goes_with_its_owner(

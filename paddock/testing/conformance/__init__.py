@@ -11,6 +11,7 @@ from paddock.testing.conformance.file_streams import FileStreamTests
 from paddock.testing.conformance.file_users import FileUserTests
 from paddock.testing.conformance.files import FileTests
 from paddock.testing.conformance.lifecycle import LifecycleTests
+from paddock.testing.conformance.listing import ListingTests
 from paddock.testing.conformance.policies import PolicyTests
 from paddock.testing.conformance.ports import PortTests
 from paddock.testing.conformance.processes import ProcessTests
@@ -29,6 +30,7 @@ __all__ = [
     "FileTests",
     "FileUserTests",
     "LifecycleTests",
+    "ListingTests",
     "PolicyTests",
     "PortTests",
     "ProcessTests",
@@ -41,6 +43,7 @@ __all__ = [
 
 class BackendConformance(
     LifecycleTests,
+    ListingTests,
     ArgumentTests,
     ExecTests,
     TreeTests,

@@ -166,3 +166,10 @@ class LifecycleTests(Conformance):
         results = await asyncio.gather(*(one(number) for number in range(12)))
         assert results == [str(number) for number in range(12)]
         assert traces() == before
+
+    async def test_sandboxes_do_not_see_each_others_environment(self, backend: Backend) -> None:
+        variables = {**backend.env_vars, "ONLY_IN_THE_FIRST": "1"}
+        first = dataclasses.replace(backend, env_vars=variables)
+        async with first.sandbox() as one, backend.sandbox() as other:
+            assert (await one.exec("echo $ONLY_IN_THE_FIRST")).stdout == "1\n"
+            assert (await other.exec("echo $ONLY_IN_THE_FIRST")).stdout == "\n"

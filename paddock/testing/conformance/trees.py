@@ -10,7 +10,7 @@ import pytest
 
 from paddock.errors import ExecTimeout, Unsupported
 from paddock.sandbox import Capability, Resources
-from paddock.testing.conformance.base import Conformance, needs, vary
+from paddock.testing.conformance.base import DEADLINE, Conformance, needs, vary
 from paddock.testing.conformance.watch import MARK, alive
 
 if TYPE_CHECKING:
@@ -34,6 +34,23 @@ echo ready
 
 
 class TreeTests(Conformance):
+    async def test_a_timeout_ends_what_runs_in_the_background_too(self, sandbox: Sandbox) -> None:
+        with pytest.raises(ExecTimeout):
+            await sandbox.exec(f"sleep {MARK}1 & sleep {MARK}2", timeout=0.3)
+        assert await alive(sandbox) == []
+
+    async def test_a_cancelled_command_has_ended(self, sandbox: Sandbox) -> None:
+        started = asyncio.Event()
+        task = asyncio.create_task(
+            sandbox.exec(f"echo on; exec sleep {MARK}1", on_output=lambda *_: started.set())
+        )
+        async with asyncio.timeout(DEADLINE):
+            await started.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert await alive(sandbox) == []
+
     @needs("shell")
     async def test_a_timeout_kills_the_whole_tree_before_it_is_told(self, sandbox: Sandbox) -> None:
         started = time.monotonic()
