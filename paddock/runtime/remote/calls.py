@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from paddock._concurrency import cancel, finish
+from paddock._concurrency import finish
 from paddock.runtime.core.calling import call
 from paddock.runtime.remote.messages import (
     ArtifactUploadRequestMessageInterface,
@@ -27,6 +26,7 @@ from paddock.runtime.remote.messages import (
     is_terminal,
 )
 from paddock.runtime.remote.options import AgentRuntimeError, CancelledException
+from paddock.runtime.remote.reading import ReadAhead
 from paddock.runtime.remote.transports import negotiation
 
 if TYPE_CHECKING:
@@ -41,10 +41,6 @@ DRAIN_TIMEOUT = 10.0
 """Seconds for the terminal message to come after a cancellation: a handler has as long to end."""
 CANCEL_POLL = 0.5
 """Seconds between two questions whether the caller wants to cancel."""
-MAX_AHEAD = 16 * 1024 * 1024
-"""Bytes of messages, about, that are read before their callbacks have run. One may be larger."""
-VALUE_SIZE = 100
-"""Bytes that a value takes in memory beside its characters, about."""
 
 _ONLY_OURS = ("artifacts_required", "workspace_diff", "paddock")
 
@@ -95,7 +91,7 @@ class Call:
         """Whether nothing of this call may come on its connection any more."""
         self._aborted_at: float | None = None
         self._waiting: asyncio.Timeout | None = None
-        self._stream: _Stream | None = None
+        self._stream: ReadAhead | None = None
         self._count = 0
         self._is_ours = False
         self._last_type: str | None = None
@@ -127,7 +123,7 @@ class Call:
 
     async def run(self, messages: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any] | None:
         """Return the terminal message; None if the stream ends without one."""
-        self._stream = _Stream(messages)
+        self._stream = ReadAhead(messages)
         try:
             async with asyncio.timeout(self.spec.timeout):
                 return await self._read(self._stream)
@@ -138,7 +134,7 @@ class Call:
         finally:
             await finish(self._stream.aclose())
 
-    async def _drain(self, stream: _Stream) -> None:
+    async def _drain(self, stream: ReadAhead) -> None:
         """Cancel the request and read on to its end, without callbacks."""
         if self._aborted_at is None:
             self.abort()
@@ -152,7 +148,7 @@ class Call:
 
     # --------------------------------------------------------------------------- reading
 
-    async def _read(self, stream: _Stream) -> dict[str, Any] | None:
+    async def _read(self, stream: ReadAhead) -> dict[str, Any] | None:
         heard = time.monotonic()
         while True:
             await self._ask_if_cancelled()
@@ -331,84 +327,3 @@ async def _within(
             raise
         metadata = {"timeout_type": f"{kind}_callback_timeout", "timeout": limit, **details}
         raise AgentRuntimeError(f"{name} callback timed out", metadata) from error
-
-
-class _Stream:
-    """Messages of a generator that a task reads: a caller that stops waiting ends nothing.
-
-    The task reads `MAX_AHEAD` bytes ahead of the caller and no more.
-    """
-
-    def __init__(self, messages: AsyncGenerator[dict[str, Any], None]) -> None:
-        self._messages = messages
-        self._waiting: deque[tuple[dict[str, Any], int]] = deque()
-        self._ahead = 0
-        self._changed = asyncio.Event()
-        self._room = asyncio.Event()
-        self._is_over = False
-        self.has_ended_well = False
-        """Whether the terminal message was given out."""
-        self._reading = asyncio.create_task(self._read())
-
-    async def _read(self) -> None:
-        try:
-            async for message in self._messages:
-                size = _size(message)
-                self._waiting.append((message, size))
-                self._ahead += size
-                self._changed.set()
-                while self._ahead >= MAX_AHEAD:
-                    self._room.clear()
-                    await self._room.wait()
-        finally:
-            self._is_over = True
-            self._changed.set()
-
-    def wake(self) -> None:
-        """Have `next` return now."""
-        self._changed.set()
-
-    async def next(self, limit: float | None) -> dict[str, Any] | None:
-        """Return the next message; None if none came within `limit` seconds, or after `wake`.
-
-        Raise `StopAsyncIteration` at the end, or what ended the stream.
-        """
-        if not self._waiting and not self._is_over:
-            self._changed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(limit):
-                    await self._changed.wait()
-        if self._waiting:
-            message, size = self._waiting.popleft()
-            self._ahead -= size
-            self._room.set()
-            if is_terminal(message):
-                self.has_ended_well = True
-            return message
-        if self._is_over:
-            await asyncio.wait([self._reading])
-            if not self._reading.cancelled() and (error := self._reading.exception()) is not None:
-                raise error
-            raise StopAsyncIteration
-        return None
-
-    async def aclose(self) -> None:
-        """Stop reading, and close the generator."""
-        await cancel(self._reading)
-        await self._messages.aclose()
-
-
-def _size(message: object) -> int:
-    """Return about how many bytes of memory a message takes. Its nesting may be deep."""
-    total, found = 0, [message]
-    while found:
-        value = found.pop()
-        total += VALUE_SIZE
-        if isinstance(value, str):
-            total += len(value)
-        elif isinstance(value, dict):
-            found.extend(value)
-            found.extend(value.values())
-        elif isinstance(value, list):
-            found.extend(value)
-    return total

@@ -10,7 +10,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_sockets
 
-from paddock.runtime.remote import calls
+from paddock.runtime.remote import reading
 from paddock.runtime.remote.client import RuntimeUseClient
 from paddock.runtime.remote.messages import (
     ArtifactUploadResult,
@@ -362,7 +362,7 @@ async def test_no_more_is_read_ahead_than_memory_allows(
         stopped.set()
         go_on.set()
 
-    monkeypatch.setattr(calls, "MAX_AHEAD", 10 * calls._size(message))
+    monkeypatch.setattr(reading, "MAX_AHEAD", 10 * reading._size(message))
     client = RuntimeUseClient(transport=transport)
     found = await client.query("x", options(on_assistant_message=on_assistant))
     assert found.data == TextResult(text="on")
@@ -373,8 +373,8 @@ async def test_no_more_is_read_ahead_than_memory_allows(
 def test_the_size_of_a_message_is_that_of_all_it_has() -> None:
     long = "x" * 1000
     for message in ({"a": long}, {long: 1}, {"a": [[long]]}, {"a": {"b": [{"c": long}]}}):
-        assert calls._size(message) > 1000
+        assert reading._size(message) > 1000
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
-    assert calls._size({"a": deep}) > 100_000
+    assert reading._size({"a": deep}) > 100_000
