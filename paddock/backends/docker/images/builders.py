@@ -57,7 +57,7 @@ async def builder_for(
         await _check_syntax(engine, source, logins, origin)
     else:
         version = await _version(engine)
-        missing = [str(need) for need in needs if need.engine > _numbers(version)]
+        missing = [str(need) for need in needs if need.engine > numbers_of(version)]
         if missing:
             raise _refused(origin, [f"{each}; this engine is {version}" for each in missing])
     cli = await find_cli()
@@ -110,7 +110,7 @@ async def _version(engine: Engine) -> str:
     return str(told["Version"])
 
 
-def _numbers(version: str) -> tuple[int, int]:
+def numbers_of(version: str) -> tuple[int, int]:
     """Return the first two numbers of a version; one without any counts as the newest."""
     match = VERSION.match(version)
     return (int(match[1]), int(match[2])) if match else (1000, 0)

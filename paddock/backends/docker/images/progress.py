@@ -20,7 +20,9 @@ FIRST = "(before the first step)"
 LAST_LINES = 40
 """Lines of a failed step that its error keeps."""
 VERTEX = re.compile(r"#(\d+) (.*)", re.DOTALL)
-STEP = re.compile(r"\[(?:(?P<stage>\S+) +)?(?P<number>\d+)/(?P<total>\d+)\] (?P<what>.*)")
+STEP = re.compile(
+    r"\[(?:(?:stage-\d+|(?P<stage>\S+)) +)?(?P<number>\d+)/(?P<total>\d+)\] (?P<what>.*)"
+)
 METADATA = re.compile(r"\[internal\] load metadata for (?:docker\.io/(?:library/)?)?(\S+)")
 OUTPUT = re.compile(r"\d+\.\d+ ?(.*)", re.DOTALL)
 FAILED = "ERROR: "
