@@ -11,6 +11,7 @@ import asyncio
 import functools
 import hashlib
 import json
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from mcp import types
@@ -18,6 +19,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from paddock.runtime.core.text import clean_text
+from paddock.runtime.mcp.parking import ANSWER_TIMEOUT
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -28,14 +30,23 @@ if TYPE_CHECKING:
 
     Context: TypeAlias = ServerRequestContext[Any, Any]
 
-__all__ = ["STATE_LIFETIME", "Refused", "asker", "require_approval"]
-
-ANSWER_TIMEOUT = 600.0
-"""Seconds that a person may take to answer while the call waits: they may be elsewhere, and most
-clients give a call up before."""
+__all__ = [
+    "STATE_LIFETIME",
+    "Refused",
+    "Tickets",
+    "answer_in",
+    "asker",
+    "can_be_asked",
+    "input_required",
+    "is_stateless",
+    "require_approval",
+]
 
 STATE_LIFETIME = 3600.0
 """Seconds for which an answer counts that comes with a call of its own."""
+
+MAX_TICKETS = 1000
+"""Questions of one server that wait for an answer: a hundred bytes each."""
 
 _KEY = "approval"
 _FEEDBACK = {"type": "string", "title": "Comment", "description": "What the model is told."}
@@ -47,52 +58,86 @@ class Refused(Exception):
 
 
 async def require_approval(
-    ctx: Context, params: types.CallToolRequestParams, question: str
+    ctx: Context, params: types.CallToolRequestParams, question: str, tickets: Tickets
 ) -> types.InputRequiredResult | None:
     """Return None when the client's user has approved the call, or what to answer instead.
 
     Raise `Refused` for a refusal, and at once for a client that cannot ask anybody.
     """
-    if not _can_be_asked(ctx):
+    if not can_be_asked(ctx):
         raise Refused(
             f"Not run: a call of '{params.name}' with these arguments needs an approval, and this "
             "client cannot ask its user for one (it lacks MCP's elicitation)."
         )
-    if ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+    if not is_stateless(ctx):
         _require(await _elicit(ctx, question))
         return None
-    asked = _digest(params, question)
-    answer = (params.input_responses or {}).get(_KEY)
-    if params.request_state == asked and isinstance(answer, types.ElicitResult):
+    digest, answer = _digest(params, question), answer_in(params)
+    if answer is not None and tickets.redeem(params.request_state, digest):
         _require(answer)
         return None
+    return input_required(question, tickets.issue(digest))
+
+
+class Tickets:
+    """The questions that stateless clients have been given: an answer counts once, and for what was
+    asked."""
+
+    def __init__(self) -> None:
+        self._digests: dict[str, str] = {}
+
+    def issue(self, digest: str) -> str:
+        """Return a state for the question of `digest`. Of many without an answer the oldest are
+        forgotten: those are asked again."""
+        ticket = uuid.uuid4().hex
+        self._digests[ticket] = digest
+        if len(self._digests) > MAX_TICKETS:
+            del self._digests[next(iter(self._digests))]
+        return ticket
+
+    def redeem(self, ticket: str | None, digest: str) -> bool:
+        """Whether `ticket` is for the question of `digest`. It is none from then on."""
+        return self._digests.pop(ticket or "", None) == digest
+
+
+def input_required(question: str, state: str) -> types.InputRequiredResult:
+    """Return what a stateless client is to ask its user. It calls again, with `state`."""
     form = types.ElicitRequestFormParams(message=question, requested_schema=_SCHEMA)
     return types.InputRequiredResult(
-        input_requests={_KEY: types.ElicitRequest(params=form)}, request_state=asked
+        input_requests={_KEY: types.ElicitRequest(params=form)}, request_state=state
     )
 
 
-def asker(ctx: Context, server: str) -> Ask | None:
-    """Return what asks the client's user while a call runs; None for a client where that cannot
-    be done."""
-    if not _can_be_asked(ctx) or ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
-        return None
-    return functools.partial(_approves, ctx, server)
+def answer_in(params: types.CallToolRequestParams) -> types.ElicitResult | None:
+    """Return the answer that a call brings, if it does."""
+    answer = (params.input_responses or {}).get(_KEY)
+    return answer if isinstance(answer, types.ElicitResult) else None
 
 
-async def _approves(ctx: Context, server: str, what: str) -> bool:
+def asker(ctx: Context) -> Ask:
+    """Return what asks the user of a client with a handshake while a call runs."""
+    return functools.partial(_approves, ctx)
+
+
+async def _approves(ctx: Context, question: str) -> bool:
     try:
-        return (await _elicit(ctx, f"{server} asks {what}")).action == "accept"
+        return (await _elicit(ctx, question)).action == "accept"
     except Refused:
         return False
 
 
-def _can_be_asked(ctx: Context) -> bool:
+def is_stateless(ctx: Context) -> bool:
+    """Whether the client speaks a revision without handshake, where servers send no requests."""
+    return ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
+
+
+def can_be_asked(ctx: Context) -> bool:
+    """Whether the client can ask its user."""
     capabilities = ctx.session.client_capabilities
     elicitation = None if capabilities is None else capabilities.elicitation
     if elicitation is None or (elicitation.form is None and elicitation.url is not None):
         return False
-    return ctx.protocol_version in MODERN_PROTOCOL_VERSIONS or ctx.session.can_send_request
+    return is_stateless(ctx) or ctx.session.can_send_request
 
 
 async def _elicit(ctx: Context, question: str) -> types.ElicitResult:

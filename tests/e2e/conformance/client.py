@@ -28,7 +28,8 @@ def calls(request: ModelRequest) -> dict[str, Any]:
         names = [tool["function"]["name"] for tool in request.tools]
         known = [name.removeprefix("web__") for name in names if name.startswith("web__")]
         told = [{"name": name, "arguments": ARGUMENTS.get(name, {})} for name in known]
-    return {"tool_calls": [{**each, "name": f"web__{each['name']}"} for each in told]}
+    called = [{**each, "name": f"web__{each['name']}"} for each in told]
+    return {"tool_calls": called} if called else {"text": "there is none"}
 
 
 async def main(url: str) -> None:

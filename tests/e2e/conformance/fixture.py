@@ -32,6 +32,7 @@ OUTPUTS = {
     "test_embedded_resource": FileOutput(content="A file:", **FILE),
     "test_multiple_content_types": FileOutput(content="Both:", images=[ImagePart(PIXEL)], **FILE),
 }
+TWICE = "test_input_required_result_multi_round"
 APPROVED = (
     "test_elicitation",
     "test_input_required_result_elicitation",
@@ -119,13 +120,22 @@ class Fixture:
 
     def tools(self) -> Sequence[ServedTool]:
         schema = {"type": "object", "properties": {}}
-        own = [ServedTool(name=name, description=name, parameters=schema) for name in OUTPUTS]
+        names = [*OUTPUTS, TWICE]
+        own = [ServedTool(name=name, description=name, parameters=schema) for name in names]
         return [*self._inner.tools(), *own]
 
     async def approval(self, name: str, arguments: dict[str, Any]) -> str | None:
-        return None if name in OUTPUTS else await self._inner.approval(name, arguments)
+        return (
+            None
+            if name in OUTPUTS or name == TWICE
+            else await self._inner.approval(name, arguments)
+        )
 
     async def call(self, request: ToolRequest) -> ToolOutput:
+        if request.name == TWICE:
+            assert request.ask is not None, "the client of the tests can be asked"
+            answers = [await request.ask(what) for what in ("the first", "the second")]
+            return ToolOutput(content=f"answered {answers}")
         return OUTPUTS.get(request.name) or await self._inner.call(request)
 
 

@@ -45,6 +45,8 @@ async def test_the_answer_with_the_sealed_state_lets_the_call_run() -> None:
         assert isinstance(asked, types.InputRequiredResult)
         assert not box.requests
         assert isinstance(await call(client, "a", asked.request_state), types.CallToolResult)
+        again = await call(client, "a", asked.request_state)
+    assert isinstance(again, types.InputRequiredResult), "an approval is for one call"
     assert len(box.requests) == 1
 
 

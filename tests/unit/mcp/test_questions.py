@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock import Decision, LocalBackend, Session, create_runtime
+from paddock.runtime.core.pausing import PausableTimeout
 from paddock.runtime.orchestration.define import define_runtime, define_specialist, define_tenant
-from paddock.runtime.tools.mcp.questions import CallClock
 from tests.unit.mcp.agents import Call, agent_of, results, script_of
 from tests.unit.runtime.orchestration.teams import MODEL, PATIENCE, PROVIDERS, call, script
 from tests.unit.runtime.orchestration.teams import results as results_of
@@ -144,7 +144,7 @@ async def test_a_run_that_is_cancelled_while_a_person_is_asked_ends() -> None:
 
 
 async def test_the_time_of_a_call_stands_still_while_a_person_is_asked() -> None:
-    clock = CallClock(100.0)
+    clock = PausableTimeout(100.0)
     async with clock.limit:
         before = clock.limit.when()
         with clock.paused():

@@ -209,8 +209,7 @@ async def test_a_plan_is_shown_to_the_clients_user_and_executed_once(era: str) -
 
 
 @pytest.mark.parametrize("era", ERAS)
-async def test_what_a_nested_agent_asks_for_is_never_waited_for(era: str) -> None:
-    """Before 2026-07-28 the client can be asked in the middle of a call; later ones cannot."""
+async def test_what_a_nested_agent_asks_for_is_shown_to_the_clients_user(era: str) -> None:
     spec = shop(echo_tool(approval="always"))
     prompt = json.dumps({"tool": "echo", "args": {"value": "deep"}})
     person = Person()
@@ -219,12 +218,8 @@ async def test_what_a_nested_agent_asks_for_is_never_waited_for(era: str) -> Non
     async with client_of(runtime, "lead", era, agents=True, **asking) as client:
         result = await called(client, "call_agent", agent="worker", prompt=prompt)
     assert result["agent"] == "worker"
-    if era == "legacy":
-        assert json.loads(result["response"]) == {"echo": "deep"}
-        assert person.asked == ["lead asks to run the tool 'echo' with\nvalue: deep"]
-    else:
-        assert "echo" not in result["response"]
-        assert not person.asked
+    assert json.loads(result["response"]) == {"echo": "deep"}
+    assert person.asked == ["lead asks to run the tool 'echo' with\nvalue: deep"]
     assert not await runtime.approvals(None)
 
 

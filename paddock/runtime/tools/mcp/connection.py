@@ -12,7 +12,8 @@ from paddock._logs import get_logger
 from paddock.errors import PaddockError, ToolError
 from paddock.redaction import Redactor
 from paddock.runtime.core.keeper import Keeper
-from paddock.runtime.tools.mcp.questions import ANSWER_TIMEOUT, CallClock
+from paddock.runtime.core.pausing import PausableTimeout
+from paddock.runtime.tools.mcp.questions import ANSWER_TIMEOUT
 from paddock.runtime.tools.mcp.session import ServerSession
 from paddock.runtime.tools.mcp.transports import LastWords, by_http, by_process
 
@@ -72,7 +73,7 @@ class Connection:
         What the server asks a person is answered by `ask`, outside the time of the call.
         """
         session = await self._get()
-        clock = CallClock(self.server.call_timeout)
+        clock = PausableTimeout(self.server.call_timeout)
         try:
             async with clock.limit:
                 return await session.call(name, arguments, report=report, ask=ask, clock=clock)

@@ -24,11 +24,10 @@ except ImportError as error:
     raise MissingDependency(error.name or "mcp", "mcp") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from paddock.runtime.core.context import RunContext
+    from paddock.runtime.core.pausing import PausableTimeout
 
-__all__ = ["CallClock", "OpenCalls", "ask_user"]
+__all__ = ["ANSWER_TIMEOUT", "Ask", "OpenCalls", "ask_user"]
 
 NAME = "mcp_elicitation"
 """What a question is called where calls are approved. It is the name of no tool, so that nothing
@@ -62,30 +61,6 @@ def _declined() -> types.ElicitResult:
     return types.ElicitResult(action="decline")
 
 
-class CallClock:
-    """How long one call may take, without the time in which a person is asked."""
-
-    def __init__(self, seconds: float) -> None:
-        self.limit = asyncio.timeout(seconds)
-        self._pauses = 0
-        self._left = 0.0
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Stop the clock during the block. Enter it only while the call runs."""
-        loop, ends = asyncio.get_running_loop(), self.limit.when()
-        if ends is not None and not self.limit.expired():
-            self._left = ends - loop.time()
-            self.limit.reschedule(None)
-        self._pauses += 1
-        try:
-            yield
-        finally:
-            self._pauses -= 1
-            if not self._pauses and not self.limit.expired():
-                self.limit.reschedule(loop.time() + self._left)
-
-
 class OpenCalls:
     """The calls that run on one connection: a server may ask only for one of them."""
 
@@ -93,7 +68,7 @@ class OpenCalls:
         self._calls: list[_OpenCall] = []
 
     @contextlib.asynccontextmanager
-    async def during(self, ask: Ask, clock: CallClock) -> AsyncIterator[None]:
+    async def during(self, ask: Ask, clock: PausableTimeout) -> AsyncIterator[None]:
         """Let the server ask by `ask` during the block. What it asks then ends with the block."""
         call = _OpenCall(ask, clock)
         self._calls.append(call)
@@ -113,7 +88,7 @@ class OpenCalls:
 
 
 class _OpenCall:
-    def __init__(self, ask: Ask, clock: CallClock) -> None:
+    def __init__(self, ask: Ask, clock: PausableTimeout) -> None:
         self._questions: set[asyncio.Task[types.ElicitResult]] = set()
         self._ask = ask
         self._clock = clock

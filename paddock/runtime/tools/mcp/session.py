@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from mcp import types
     from mcp.client._transport import TransportStreams
 
-    from paddock.runtime.tools.mcp.questions import Ask, CallClock
+    from paddock.runtime.core.pausing import PausableTimeout
+    from paddock.runtime.tools.mcp.questions import Ask
     from paddock.runtime.tools.mcp.transports import LastWords
 
 __all__ = ["ServerSession"]
@@ -113,7 +114,7 @@ class ServerSession:
         *,
         report: Callable[[str], None],
         ask: Ask,
-        clock: CallClock,
+        clock: PausableTimeout,
     ) -> types.CallToolResult:
         """Call a tool. Raises what the SDK raises. When cancelled, the server is told so.
 
