@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from paddock.runtime.orchestration.runtime import Runtime
     from paddock.runtime.orchestration.spec import ToolSpec
     from paddock.runtime.permissions.profile import PermissionProfile
+    from paddock.runtime.tools.mcp.config import McpServer
 
 __all__ = ["create_mcp_runtime", "list_tools", "serve_http", "serve_sandbox", "serve_stdio"]
 
@@ -29,10 +30,12 @@ def create_mcp_runtime(
     tenant: str | TenantIdentity = "paddock-mcp",
     data_environment: Mapping[str, Any] | None = None,
     services: Mapping[str, Any] | None = None,
+    mcp_servers: Iterable[McpServer | Mapping[str, Any]] = (),
 ) -> Runtime:
     """Return a runtime with one agent that has these tools and toolkits, to be served.
 
-    It calls no model. `data_environment` and `services` are those of `create_runtime`.
+    It calls no model. `data_environment` and `services` are those of `create_runtime`, and
+    `mcp_servers` those of `define_runtime`: their tools are served, too.
     """
     from paddock.runtime.orchestration.define import (
         define_runtime,
@@ -52,6 +55,7 @@ def create_mcp_runtime(
         define_tenant(tenant, "1") if isinstance(tenant, str) else tenant,
         agents=[served],
         providers={"openai-compatible": {}},
+        mcp_servers=mcp_servers,
     )
     return make_runtime(spec, data_environment=data_environment, services=services)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.core.model import Message, ModelClient, ModelEvent, ModelRequest
     from paddock.runtime.orchestration.run import TeamRun
+    from paddock.runtime.tools.base import ToolHandler
 
 __all__ = ["Interpreter", "Mock", "Models", "Noop", "Scripted", "TestingConfig"]
 
@@ -73,6 +74,10 @@ class Interpreter:
     def client(self, run: TeamRun) -> ModelClient:
         """Return what answers an agent in `run`."""
         raise AssertionError("defined by each interpreter")
+
+    def more_tools(self) -> Sequence[ToolHandler]:
+        """Return the tools that the agent has besides those of its spec."""
+        return ()
 
 
 @dataclass(frozen=True)

@@ -44,15 +44,20 @@ def tool_rule(spec: RuntimeSpec, agent: AgentSpec, tool: str) -> ApprovalRule:
     """Return the rule for calls of `tool` by `agent`.
 
     Of the runtime's default, its floor, the agent's rule, the tool's own and the agent's
-    `tool_approvals`, the last that says something. A Python tool always says something. The
-    execution of a plan has a rule of its own, see `plan_rule`.
+    `tool_approvals`, the last that says something. A Python tool always says something, and so
+    does an MCP server with ``approval: always``. The execution of a plan has a rule of its own, see
+    `plan_rule`.
     """
     if tool in agent.tool_approvals:
         return agent.tool_approvals[tool]
     if tool == EXECUTE_PLAN:
         return "never"
     own = next((each for each in agent.tools if each.name == tool), None)
-    return _rule_around(spec, agent) if own is None else own.approval
+    if own is not None:
+        return own.approval
+    if any(tool.startswith(f"{each.name}__") for each in spec.mcp_servers if each.always_asks):
+        return "always"
+    return _rule_around(spec, agent)
 
 
 def _floor(spec: RuntimeSpec) -> ApprovalRules:

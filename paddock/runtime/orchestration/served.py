@@ -4,15 +4,17 @@ it makes this call and no other. So approvals, plans, references and sandboxes a
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import uuid
 from contextlib import AsyncExitStack
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock._concurrency import finish
 from paddock.runtime.approvals.policies import needs_approval
 from paddock.runtime.core.approval import ProposedCall
+from paddock.runtime.core.keeper import Keeper
 from paddock.runtime.core.tool import InvalidCall, ToolOutput
 from paddock.runtime.orchestration import roles
 from paddock.runtime.orchestration.approvals import respond
@@ -20,6 +22,7 @@ from paddock.runtime.orchestration.interpreters import Scripted
 from paddock.runtime.orchestration.lifecycle import begin
 from paddock.runtime.orchestration.policy import plan_rule
 from paddock.runtime.orchestration.store import TenantStore, open_store
+from paddock.runtime.session.servers import host_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +33,9 @@ if TYPE_CHECKING:
     from paddock.runtime.orchestration.spec import AgentSpec
     from paddock.runtime.orchestration.stream import EventStream, WireEvent
     from paddock.runtime.orchestration.team import Team
+    from paddock.runtime.tools.base import ToolHandler
     from paddock.runtime.tools.registry import ToolRegistry
+    from paddock.sandbox import Sandbox
 
 __all__ = ["RuntimeToolbox", "list_tools"]
 
@@ -40,8 +45,9 @@ NOBODY = "nobody can be asked to approve this now"
 def list_tools(team: Team, agent: str, *, expose_agent_tools: bool) -> list[dict[str, Any]]:
     """Return name, description and schema of the tools of `agent` that clients may call.
 
-    Those that have other agents work are among them only if `expose_agent_tools`. Raise
-    `ValueError` for an agent that there is not.
+    Those that have other agents work are among them only if `expose_agent_tools`, and those of MCP
+    servers are not: which there are is known when they are connected. Raise `ValueError` for an
+    agent that there is not.
     """
     return [
         {
@@ -65,7 +71,9 @@ class RuntimeToolbox:
     """The `Toolbox` of one agent. `start` begins a run, and gives its events.
 
     All calls are in the thread `thread_id`, or in one of this toolbox; so they share a sandbox,
-    which lasts as long as the ``async with`` block.
+    which lasts as long as the ``async with`` block. So do the connections to the runtime's MCP
+    servers, whose tools it has, too. Entering it raises `ConfigError` for one that cannot be
+    reached.
     """
 
     def __init__(
@@ -78,6 +86,7 @@ class RuntimeToolbox:
         start: Callable[[Team, str, Callable[[TeamRun], Any]], EventStream],
     ) -> None:
         self._registry = _registry(team, agent, expose_agent_tools=expose_agent_tools)
+        self._exposes_agents = expose_agent_tools
         self._agent = _forgetful(team, agent)
         self._store = open_store("memory:")
         self._team = replace(
@@ -94,9 +103,32 @@ class RuntimeToolbox:
 
     async def __aenter__(self) -> Self:
         during = self._team.sandboxes.during_run(self._thread_id, keep=False)
-        await self._stack.enter_async_context(during)
-        self._stack.push_async_callback(self._store.aclose)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(during)
+            stack.push_async_callback(self._store.aclose)
+            if self._team.spec.mcp_servers:
+                self._offer(await self._connect(stack))
+            self._stack = stack.pop_all()
         return self
+
+    async def _connect(self, stack: AsyncExitStack) -> Sequence[ToolHandler]:
+        """Connect to the runtime's MCP servers until `stack` ends, and return their tools."""
+        from paddock.runtime.tools.mcp.tools import McpServers
+
+        host: Keeper[Sandbox] = Keeper(host_sandbox, name="host of MCP servers")
+        stack.push_async_callback(host.aclose)
+        sandbox = functools.partial(self._team.sandboxes.get, self.name, self._thread_id)
+        servers = McpServers(self._team.spec.mcp_servers, sandbox=sandbox, host=host.get)
+        stack.push_async_callback(servers.aclose)
+        return await servers.connect()
+
+    def _offer(self, tools: Sequence[ToolHandler]) -> None:
+        """Have the agent's registry and its runs offer `tools`, but those whose names it has."""
+        one_call = _OneCall(more=tuple(tool for tool in tools if tool.name not in self._registry))
+        self._team = replace(
+            self._team, interpreters={**self._team.interpreters, self.name: one_call}
+        )
+        self._registry = _registry(self._team, self.name, expose_agent_tools=self._exposes_agents)
 
     async def __aexit__(self, *_error: object) -> None:
         await finish(self._stack.aclose())
@@ -161,10 +193,17 @@ class RuntimeToolbox:
         return call.output
 
 
+@dataclass(frozen=True)
 class _OneCall(Scripted):
-    """Makes one call of a tool that is served, which none of an MCP server is."""
+    """Makes one call of a tool that is served: of the agent's own, or one of `more`.
 
-    uses_servers = False
+    These are of MCP servers, which are connected as long as they are served, not for each run."""
+
+    more: tuple[ToolHandler, ...] = ()
+    uses_servers: ClassVar[bool] = False
+
+    def more_tools(self) -> tuple[ToolHandler, ...]:
+        return self.more
 
 
 def _forgetful(team: Team, agent: str) -> AgentSpec:

@@ -116,7 +116,7 @@ class Team:
             on_refusal="continue",
             mcp_servers=self.spec.mcp_servers if interpreter.uses_servers else (),
         )
-        registry = interpreter.registry(self._tools(spec))
+        registry = interpreter.registry([*self._tools(spec), *interpreter.more_tools()])
         return Agent(config).copy(registry=registry)
 
     def spec_of(self, name: str) -> AgentSpec:

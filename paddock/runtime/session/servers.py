@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from paddock.runtime.tools.registry import ToolRegistry
     from paddock.sandbox import Sandbox
 
-__all__ = ["SessionServers"]
+__all__ = ["SessionServers", "host_sandbox"]
 
 HOST_VARIABLES = ("HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "USER")
 """What of this process's environment a server gets that runs on this machine."""
@@ -31,7 +31,7 @@ class SessionServers:
     def __init__(self, scope: SecretScope, get_sandbox: Callable[[], Awaitable[Sandbox]]) -> None:
         self._scope = scope
         self._get_sandbox = get_sandbox
-        self._host: Keeper[Sandbox] = Keeper(_host, name="host of MCP servers")
+        self._host: Keeper[Sandbox] = Keeper(host_sandbox, name="host of MCP servers")
         self._servers: tuple[McpServer, ...] = ()
         self._connected: McpServers | None = None
         self._tools: Sequence[McpTool] = ()
@@ -83,7 +83,7 @@ def _load() -> type[McpServers]:
     return McpServers
 
 
-async def _host() -> Sandbox:
+async def host_sandbox() -> Sandbox:
     """Return what runs commands on this machine, as this process's user, where this process is."""
     env = {name: os.environ[name] for name in HOST_VARIABLES if name in os.environ}
     kind = get_backend("local")

@@ -66,9 +66,17 @@ def noise(text: str) -> list[dict[str, str]]:
     return echo(text)
 
 
+def count(_text: str) -> list[dict[str, str]]:
+    """How often this process was asked."""
+    COUNTED.append("x")
+    return [{"type": "text", "text": str(len(COUNTED))}]
+
+
+COUNTED: list[str] = []
 TOOLS: dict[str, Callable[[str], list[dict[str, str]]]] = {
     "echo": echo,
     "file": file,
+    "count": count,
     "exit": leave,
     "hang": hang,
     "line": long_line,

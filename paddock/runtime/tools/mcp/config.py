@@ -110,6 +110,11 @@ class McpServer:
             raise ConfigError(f"{self.place}.url: what is secret belongs in headers")
 
     @property
+    def always_asks(self) -> bool:
+        """Whether each call needs an approval, whatever else says so."""
+        return self.approval == "always"
+
+    @property
     def place(self) -> str:
         """What errors call it."""
         return f"mcp_servers.{self.name}"

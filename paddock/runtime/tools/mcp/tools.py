@@ -43,7 +43,7 @@ class McpTool(ToolHandler):
         self.name = fit_name(server.name, tool.name)
         self.description = fit_description(tool.description or tool.title)
         self.parameters, self._renamed = rename_arguments(fit_schema(tool.input_schema))
-        self.requires_approval = server.approval == "always"
+        self.requires_approval = server.always_asks
         hints = tool.annotations
         self.is_concurrent = hints is not None and bool(hints.read_only_hint)
         self._connection = connection

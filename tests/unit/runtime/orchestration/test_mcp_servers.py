@@ -96,6 +96,19 @@ async def test_a_call_is_gated_by_its_name_and_waits_for_an_answer() -> None:
     assert len(of_type(events, "approval-required")) == 1
 
 
+async def test_a_server_that_always_asks_is_gated_unless_the_agent_names_its_tool() -> None:
+    for rules, gated in ((None, 1), ({"plain__echo": "never"}, 0)):
+        spec = team(approval="always", tool_approvals=rules)
+        async with create_runtime(spec, interpreter="scripted") as runtime:
+            stream = runtime.run_specialist("worker", script(call("plain__echo", text="x")))
+            async with asyncio.timeout(PATIENCE):
+                async for event in stream:
+                    if event["type"] == "approval-required":
+                        break
+            await stream.aclose()
+            assert len(await runtime.approvals(None)) == gated
+
+
 async def test_a_server_that_cannot_be_reached_ends_the_run_with_an_error_that_names_it() -> None:
     spec = team(command=["no-such-program-anywhere"])
     async with create_runtime(spec, interpreter="scripted") as runtime:
