@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from paddock.errors import ConfigError
 
 __all__ = [
+    "LONGEST_WORD",
     "check_bytes",
     "check_callback",
     "check_choice",
@@ -39,6 +40,8 @@ __all__ = [
 
 T = TypeVar("T")
 
+LONGEST_WORD = 128 * 1024 - 1
+"""Bytes of an argument or a variable: MAX_ARG_STRLEN of Linux, less the NUL at the end."""
 OFFSET_MAX = 2**63 - 1
 """The largest size and position of a file that systems know."""
 SIGNAL_MAX = 64
@@ -155,6 +158,12 @@ def check_variables(name: str, variables: object) -> dict[str, str]:
             kind = type(value).__name__
             raise ConfigError(f"{name}: the value of {key!r} is of type {kind}; give text (str)")
         _check_characters(f"{name}: the value of {key!r}", value)
+        size = len(f"{key}={value}".encode(errors="surrogateescape"))
+        if size > LONGEST_WORD:
+            raise ConfigError(
+                f"{name}: {key!r} has {size} bytes with its value, and a program takes at most "
+                f"{LONGEST_WORD}; put it into a file"
+            )
     return dict(variables)
 
 

@@ -70,6 +70,16 @@ async def _run(
             await cancel(feeder)
 
 
+async def send_first(process: Process, data: bytes) -> None:
+    """Send what a command reads before anything else; end its tree if that fails."""
+    try:
+        with contextlib.suppress(BrokenPipeError):  # it has ended: `wait` says how
+            await process.send(data)
+    except BaseException:
+        await process.aclose()
+        raise
+
+
 async def _feed(process: Process, stdin: bytes) -> None:
     # A command that ends without reading it all, as `head` does, is fine; what else keeps
     # input from arriving is raised by `wait`, too.

@@ -25,7 +25,8 @@ from paddock._arguments import (
     check_whole,
 )
 from paddock._concurrency import AsyncResource
-from paddock._exec import run_to_end
+from paddock._exec import run_to_end, send_first
+from paddock._long_commands import by_stdin
 from paddock.errors import (
     ConfigError,
     ExecFailed,
@@ -169,8 +170,11 @@ class Sandbox(AsyncResource):
             raise FenceUnavailable(self.unfenced)
         given, limit = check_stdin(stdin), check_timeout(timeout)
         check_callback("on_output", on_output)
+        argv, program = by_stdin(check_command(command))
+        if program:
+            given = program + (given or b"")
         request = self._command(
-            command,
+            argv,
             cwd=cwd,
             env=env,
             user=user,
@@ -221,8 +225,11 @@ class Sandbox(AsyncResource):
                 raise ConfigError(f"pty={pty!r}: give Pty(rows=24, cols=80), or None")
             if Capability.PTY not in self.capabilities:
                 raise Unsupported("pty=", backend=self.backend, hint=self.no_terminals)
+        argv, program = by_stdin(check_command(command))
+        if program and pty is not None:
+            raise ConfigError("a command of over 100 KB cannot be typed; give the path of a file")
         request = self._command(
-            command,
+            argv,
             cwd=cwd,
             env=env,
             user=user,
@@ -232,7 +239,10 @@ class Sandbox(AsyncResource):
             merge_output=merge_output,
             pty=pty,
         )
-        return await self._start(request)
+        process = await self._start(request)
+        if program:
+            await send_first(process, program)
+        return process
 
     async def snapshot(self, name: str) -> Image:
         """Keep the sandbox's files as an image called `name`, for recipes to begin with.
@@ -336,7 +346,7 @@ class Sandbox(AsyncResource):
 
     def _command(
         self,
-        command: str | Sequence[str],
+        argv: tuple[str, ...],
         *,
         cwd: str | PurePosixPath | None,
         env: Mapping[str, str] | None,
@@ -351,7 +361,7 @@ class Sandbox(AsyncResource):
         self.raise_if_closed()
         terminal = {} if pty is None else {"TERM": pty.term}
         return Command(
-            argv=check_command(command),
+            argv=argv,
             cwd=self.working_dir if cwd is None else self.path(check_path("cwd", cwd)),
             env={**self.env, **terminal, **self.secrets, **check_variables("env", env)},
             user=check_user(user),

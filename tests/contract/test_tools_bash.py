@@ -41,6 +41,12 @@ async def test_bash_keeps_the_order_of_both_streams(call: Call) -> None:
     assert text == "1\n2\n3\n4"
 
 
+async def test_bash_runs_a_command_of_any_length(call: Call) -> None:
+    content = "y" * 99 + "\n"
+    text, facts = await bash(call, f"cat > f <<'E'\n{content * 3000}E\nwc -c < f; cat")
+    assert (text, facts["exit_code"]) == ("300000", 0)
+
+
 async def test_bash_shows_the_shells_own_complaint_too(call: Call) -> None:
     text, facts = await bash(call, "echo 'unclosed")
     assert facts["exit_code"] != 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from paddock._long_commands import program_by_stdin
 from paddock.errors import ExecTimeout, FenceUnavailable
 from paddock.runtime.core.output import BYTES_PER_TOKEN, MAX_OUTPUT_TOKENS, truncate_output
 from paddock.runtime.core.tool import ToolOutput
@@ -98,7 +99,7 @@ class BashHandler(ToolHandler):
                 success=False,
                 metadata={"command": command, "blocked": prepared.reason},
             )
-        argv, env = prepared
+        argv, env, program = prepared
         sandbox = await invocation.context.sandbox()
         cwd = await self._directory(sandbox, invocation.arguments.get("working_dir"))
         facts = {"command": command, "working_dir": cwd}
@@ -107,6 +108,7 @@ class BashHandler(ToolHandler):
                 argv,
                 cwd=cwd,
                 env=env and _with_absolute_path(env, sandbox),
+                stdin=program or None,
                 timeout=timeout,
                 max_output=KEPT_BYTES,
                 fence=self._fence,
@@ -126,14 +128,17 @@ class BashHandler(ToolHandler):
         # Here, since what is cut in the middle of a secret could not be redacted later.
         return _output(result.redacted(sandbox.redactor), result.exit_code, facts)
 
-    def _prepared(self, command: str) -> tuple[Sequence[str], Mapping[str, str] | None] | Blocked:
-        """The argv and environment to run `command` with."""
+    def _prepared(
+        self, command: str
+    ) -> tuple[Sequence[str], Mapping[str, str] | None, bytes] | Blocked:
+        """The argv, environment and stdin to run `command` with."""
         if not self._restricted:
-            return ("sh", "-c", _IN_ORDER, "sh", command), None
+            text, program = program_by_stdin(command)
+            return ("sh", "-c", _IN_ORDER, "sh", text), None, program
         decision = check_command(command)
         if isinstance(decision, Blocked):
             return decision
-        return ("sh", "-c", f"exec 2>&1; {decision.command}"), RESTRICTED_ENV
+        return ("sh", "-c", f"exec 2>&1; {decision.command}"), RESTRICTED_ENV, b""
 
     async def _directory(self, sandbox: Sandbox, asked: str | None) -> str:
         if asked is not None:

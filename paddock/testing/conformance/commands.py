@@ -41,6 +41,21 @@ class ExecTests(Conformance):
         assert refused.exit_code == 126
         assert "plain" in refused.stderr
 
+    async def test_a_program_of_any_length_runs_and_reads_its_own_stdin(
+        self, sandbox: Sandbox
+    ) -> None:
+        """A kernel takes no more than 128 KiB in one argument."""
+        lines = [f"line {number} \\ $x '\t" for number in range(40_000)]
+        text = "\n".join(["cat > long <<'E'", *lines, "E", "wc -l < long; cat; exit 3"])
+        result = await sandbox.exec(text, stdin="its own\n")
+        assert (result.exit_code, result.stdout) == (3, "40000\nits own\n")
+        assert await sandbox.fs.read_text("long") == "\n".join([*lines, ""])
+        assert (await sandbox.exec(["sh", "-c", f'{"#" * 200_000}\necho "$1"', "sh", "x"])).ok
+        async with await sandbox.start(text) as process:
+            await process.send(b"typed\n")
+            await process.send_eof()
+            assert (await process.wait()).stdout == "40000\ntyped\n"
+
     async def test_a_signal_is_128_and_its_number(self, sandbox: Sandbox) -> None:
         assert (await sandbox.exec("kill -9 $$")).exit_code == 137
         assert (await sandbox.exec("kill -15 $$")).exit_code == 143
