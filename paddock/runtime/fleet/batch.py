@@ -183,15 +183,16 @@ class Batch:
         tasks = list(repeated(parse_tasks(values), repeat))
         changes = differences(known["configuration"], configuration)
         others = digest_of(tasks) != known["tasks"]["digest"]
-        if (changes or others) and not opening.rerun_changed:
-            raise _changed(self.directory, changes, others)
+        is_torn = bool(known.get(CHANGING))
+        if (changes or others or is_torn) and not opening.rerun_changed:
+            raise _changed(self.directory, changes, others, is_torn)
         ledger = self._ledger = Ledger(self.directory.ledger)
         self.directory.remove_drafts()
         if not ledger.counts():  # killed before they were added
             ledger.add(tasks)
         if lost := ledger.lose_running():
             self.notes.append(f"{lost} attempts of an earlier process are lost and begin again")
-        if changes or others:
+        if changes or others or is_torn:
             self._change(ledger, tasks, known, configuration, extra, all_again=bool(changes))
         if opening.rerun:
             again = ledger.reopen(selected(ledger.states(), opening.rerun))
@@ -211,6 +212,7 @@ class Batch:
         *,
         all_again: bool,
     ) -> None:
+        self.directory.write_configuration({**known, CHANGING: True})
         changed, gone = ledger.change(tasks)
         if all_again:
             changed += ledger.reopen([key for key, *_ in ledger.states()])
@@ -231,12 +233,18 @@ class Batch:
         await finish(self.in_thread(lambda: self.directory.append(line_of(entry))))
 
 
-_OWN = ("run_id", "configuration", "tasks", "circumstances")
+CHANGING = "changing"
+"""Stands in run.json while the ledger is changed to other tasks or another configuration."""
+
+_OWN = ("run_id", "configuration", "tasks", "circumstances", CHANGING)
 
 
-def _changed(directory: RunDirectory, changes: list[str], others: bool) -> ConfigError:
+def _changed(
+    directory: RunDirectory, changes: list[str], others: bool, is_torn: bool
+) -> ConfigError:
     lines = [f"  {each}" for each in changes]
     lines += ["  the tasks are others"] if others else []
+    lines += ["  an earlier --rerun-changed was killed while it changed them"] if is_torn else []
     what = "\n".join(lines)
     return ConfigError(
         f"the batch in {directory.path} was begun with another configuration:\n{what}\n"

@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import cancel, finish
@@ -132,6 +132,7 @@ class Driver:
         async with self._placement.open(self._plan, self.models, self._nodes):
             if self._batch.is_resumed:
                 self.cost = await self._batch.do(lambda ledger: ledger.cost())
+                self._strikes = await self._batch.do(lambda ledger: ledger.strikes())
                 await self._sweep()
             watching = asyncio.create_task(self._watch_memory())
             try:
@@ -195,6 +196,11 @@ class Driver:
 
     async def _attempt(self, taken: Taken) -> None:
         task = taken.task
+        if self._is_quarantined(task) and not self._queue.is_alone(task.key):
+            for admission in (self._services, taken.node.admission):
+                admission.withdraw()  # it is no probe: an earlier process knew what it does
+            self._queue.put_back(taken, quarantined=True)
+            return
         number = await self._batch.do(lambda ledger: ledger.begin(task.key))
         folder = await self._batch.in_thread(lambda: self._batch.directory.draft(task.key, number))
         run = AttemptRun(
@@ -289,6 +295,7 @@ class Driver:
         down = failed.fault == "infra.lost" and (node.is_lost or not await node.node.answers())
         if down:
             self._strikes[key] = self._strikes.get(key, 0) + 1
+            ended.attempt = replace(ended.attempt, details={**ended.attempt.details, "down": True})
             if self._queue.is_alone(key):
                 ended.attempt = _as_poison(ended.attempt)
                 await self._accept(taken, ended)
@@ -342,9 +349,11 @@ class Driver:
         return await self._batch.do(lambda ledger: ledger.tries(task.key, faults)) < most
 
     def _wait_again(self, taken: Taken) -> None:
-        key = taken.task.key
-        self._put_back[key] = time.monotonic()
-        self._queue.put_back(taken, quarantined=self._strikes.get(key, 0) >= STRIKES)
+        self._put_back[taken.task.key] = time.monotonic()
+        self._queue.put_back(taken, quarantined=self._is_quarantined(taken.task))
+
+    def _is_quarantined(self, task: Task) -> bool:
+        return self._strikes.get(task.key, 0) >= STRIKES
 
     def _resume(self, admission: Admission) -> None:
         if admission.on_good():

@@ -234,7 +234,7 @@ class Ledger:
             db.executemany("UPDATE tasks SET state = 'pending' WHERE key = ?", known)
             db.executemany(
                 "UPDATE attempts SET counted = 0, "
-                "state = iif(state = 'accepted', 'superseded', state) WHERE key = ?",
+                "state = iif(state IN ('accepted', 'failed'), 'superseded', state) WHERE key = ?",
                 known,
             )
             return len(known)
@@ -290,6 +290,14 @@ class Ledger:
         """Count the tries that a task has used for one of `faults`."""
         query = "SELECT fault FROM attempts WHERE key = ? AND counted AND state = 'failed'"
         return sum(fault in faults for (fault,) in self._read(query, (key,)))
+
+    def strikes(self) -> dict[str, int]:
+        """Count for each task the attempts under which the engine went down."""
+        query = """
+        SELECT key, count(*) FROM attempts
+        WHERE state = 'failed' AND json_extract(details, '$.down') GROUP BY key
+        """
+        return dict(self._read(query))
 
     def counts(self) -> dict[str, int]:
         """Count the tasks: pending, running, completed, and the others by their fault."""
