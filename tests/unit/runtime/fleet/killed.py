@@ -26,7 +26,7 @@ _out, _ran, _point, _kind = sys.argv[1:]
 _write = Ledger.write
 _seen: list[str] = []
 
-ONCE = ("added", "lost", "uncounted", "reopened", "changed")
+ONCE = ("added", "ordered", "lost", "uncounted", "reopened", "changed")
 """Parts of the names of transitions that a process does once."""
 
 

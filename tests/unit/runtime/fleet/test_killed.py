@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -15,6 +17,7 @@ import pytest
 
 from paddock import LocalBackend
 from paddock.runtime.fleet.attempts import RUN_LABEL
+from paddock.runtime.fleet.ledger import Ledger
 
 SCRIPT = Path(__file__).with_name("killed.py")
 PATIENCE = 100
@@ -27,6 +30,8 @@ TRANSITIONS = ("attempt begun", "attempt placed", "attempt accepted", "attempt g
 POINTS = ["before tasks added", "after tasks added", "before tasks ordered"] + [
     f"{when} {what}" for what in TRANSITIONS for when in ("before", "after")
 ]
+OTHERS = {"tasks added", "tasks ordered", "attempts lost", "attempts uncounted"}
+OTHERS |= {"tasks reopened", "tasks changed"}
 
 
 class Batch:
@@ -78,6 +83,11 @@ async def _left(run_id: str) -> list[str]:
 @pytest.fixture
 def batch(tmp_path: Path) -> Batch:
     return Batch(tmp_path)
+
+
+def test_no_transition_is_left_out_here() -> None:
+    names = re.findall(r'self\.write\(\s*"([a-z ]+)"', inspect.getsource(Ledger))
+    assert {*names} == {*TRANSITIONS} | OTHERS
 
 
 @pytest.mark.parametrize("point", POINTS)
