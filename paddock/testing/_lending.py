@@ -21,6 +21,7 @@ from paddock._concurrency import AsyncResource, finish
 from paddock.errors import ConfigError, ExecTimeout, PaddockError, SandboxError, Unsupported
 from paddock.network import Allow
 from paddock.resources import Resources
+from paddock.testing._services import Services
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from paddock.image import Image
     from paddock.process import CommandReport
     from paddock.sandbox import Sandbox
+    from paddock.testing._services import Service
 
 __all__ = ["CurrentTest", "SandboxFactory", "Wanted", "built_once"]
 
@@ -165,9 +167,16 @@ class SandboxFactory(AsyncResource):
         self._lent: list[_Lent] = []
 
     @contextlib.asynccontextmanager
-    async def __call__(self, **changes: Any) -> AsyncIterator[Sandbox]:
-        """Make a sandbox; close it at the end of the block."""
-        lent = await self._lend(changes)
+    async def __call__(
+        self, *, services: Mapping[str, Service] | None = None, **changes: Any
+    ) -> AsyncIterator[Sandbox]:
+        """Make a sandbox; close it at the end of the block.
+
+        `services` are containers of testcontainers, by name. They are started, unless they run
+        already, and programs inside reach them at ``$NAME_HOST`` and ``$NAME_PORT``, without a
+        network. Raise `Unsupported` where `Capability.TCP` or Python is missing.
+        """
+        lent = await self._lend(changes, services or {})
         try:
             yield lent.sandbox
         except BaseException:
@@ -178,13 +187,13 @@ class SandboxFactory(AsyncResource):
 
     async def make(self) -> Sandbox:
         """Make a sandbox that is closed at the end of the test."""
-        return (await self._lend({})).sandbox
+        return (await self._lend({}, {})).sandbox
 
-    async def _lend(self, changes: Mapping[str, Any]) -> _Lent:
+    async def _lend(self, changes: Mapping[str, Any], services: Mapping[str, Service]) -> _Lent:
         self._raise_if_closed()
         try:
             wanted = functools.reduce(Wanted.changed, [*self._markers, changes], Wanted())
-            return await self._make(wanted)
+            return await self._make(wanted, services)
         except (ConfigError, Unsupported) as error:
             refusal = error
         if not isinstance(refusal, Unsupported):
@@ -197,14 +206,24 @@ class SandboxFactory(AsyncResource):
         if self.closed:
             raise ConfigError("sandbox_factory: the test that it belongs to has ended")
 
-    async def _make(self, wanted: Wanted) -> _Lent:
-        lent = _Lent(self._test)
+    async def _make(self, wanted: Wanted, services: Mapping[str, Service]) -> _Lent:
+        beside = Services(services)
+        lent = _Lent(self._test, beside)
+        try:
+            await beside.start()
+            await self._make_sandbox(wanted, lent)
+        except BaseException:
+            await beside.aclose()
+            raise
+        await beside.join(lent.sandbox)
+        return lent
+
+    async def _make_sandbox(self, wanted: Wanted, lent: _Lent) -> None:
         with tempfile.TemporaryDirectory(prefix="paddock-files-") as folder:
             recipe = self._test.keepable(wanted.recipe(self._base, self._test.labels, Path(folder)))
             async with built_once(recipe, self._test.shared):
                 lent.sandbox = await recipe.create(on_command=lent.commands.append)
         self._lent.append(lent)
-        return lent
 
     async def _close(self) -> None:
         errors = []
@@ -225,7 +244,8 @@ class _Lent:
 
     sandbox: Sandbox
 
-    def __init__(self, test: CurrentTest) -> None:
+    def __init__(self, test: CurrentTest, services: Services) -> None:
+        self._services = services
         self.commands: deque[CommandReport] = deque(maxlen=KEPT_COMMANDS)
         self._test = test
         self._notes: list[str] = []
@@ -238,9 +258,12 @@ class _Lent:
         self._ended = True
         if self._test.failed:
             self._notes.append(await _look_inside(self.sandbox))
-        if self._test.keeps and await self._keep():
-            return
-        await self.sandbox.aclose()
+        await self._services.leave()
+        try:
+            if not (self._test.keeps and await self._keep()):
+                await self.sandbox.aclose()
+        finally:
+            await self._services.aclose()
 
     async def _keep(self) -> bool:
         sandbox = self.sandbox

@@ -106,19 +106,19 @@ class RedisServer:
 
 @pytest.fixture(scope="session")
 def postgres(base_image: str, require: Require) -> Iterator[PostgresServer]:
-    image = _built(base_image, "postgresql", require)
+    image = built(base_image, "postgresql", require)
     with _running(image, POSTGRES, user="postgres", port=5432) as port:
         yield PostgresServer(port)
 
 
 @pytest.fixture(scope="session")
 def redis_server(base_image: str, require: Require) -> Iterator[RedisServer]:
-    image = _built(base_image, "redis-server", require)
+    image = built(base_image, "redis-server", require)
     with _running(image, REDIS, user="redis", port=6379) as port:
         yield RedisServer(port)
 
 
-def _built(base: str, package: str, require: Require) -> str:
+def built(base: str, package: str, require: Require) -> str:
     """Return an image with a Debian package; `base_image` removes it after the last test."""
 
     async def build() -> str:
