@@ -13,6 +13,7 @@ from .backends.images import (
     Images as Images,
 )
 from .backends.local import LocalBackend as LocalBackend
+from .backends.podman import PodmanBackend as PodmanBackend
 from .backends.pool import (
     PoolStats as PoolStats,
     SandboxPool as SandboxPool,

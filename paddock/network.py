@@ -17,7 +17,10 @@ from paddock.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Address", "Allow", "NetworkDecision", "parse_host", "parse_port", "split_port"]
+__all__ = [
+    "Address", "Allow", "NetworkDecision", "check_network", "parse_host", "parse_port",
+    "split_port",
+]  # fmt: skip
 
 Address = IPv4Address | IPv6Address
 
@@ -86,6 +89,12 @@ class Allow:
             if entry.matches(host, port):
                 return text
         return None
+
+
+def check_network(network: object, *words: str) -> None:
+    """Raise `ConfigError` for a recipe's network that is neither a list nor one of `words`."""
+    if not isinstance(network, Allow) and network not in words:
+        raise ConfigError(f"network={network!r}: give {', '.join(words)} or Allow(...)")
 
 
 def parse_host(text: str) -> str | Address:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import functools
-import json
 import os
 import select
 import shutil
@@ -25,6 +23,8 @@ from paddock.backends.docker.images.store import identity
 from paddock.backends.isolation.processes import fork_server
 from paddock.errors import PaddockError
 from tests.daytona_account import daytona_account as account_of_the_session
+from tests.meters import locked
+from tests.podman_storage import podman_storage
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -92,8 +92,7 @@ def base_image(require: Require, tmp_path_factory: pytest.TempPathFactory) -> It
     Made once if it is missing, from Debian packages where they can be had. At the end
     the images that were not there before are removed.
     """
-    folder = tmp_path_factory.getbasetemp()
-    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    shared = _shared_folder(tmp_path_factory)
     with contextlib.ExitStack() as leaving:
         try:
             leaving.enter_context(_images_as_before(shared / "images.json"))
@@ -104,32 +103,40 @@ def base_image(require: Require, tmp_path_factory: pytest.TempPathFactory) -> It
         yield image
 
 
+def _shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that all processes which share the tests have."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def podman(
+    base_image: str, require: Require, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The variables of a Podman that has ``paddock:base``, which are set.
+
+    Skips where there is none, or where it is not root's.
+    """
+    installed = shutil.which("podman") is not None and os.getuid() == 0
+    require("podman", installed, "podman is not installed, or this is not root")
+    with podman_storage(_shared_folder(tmp_path_factory) / "podman.json") as variables:
+        yield variables
+
+
 @contextlib.contextmanager
 def _images_as_before(meter: Path) -> Iterator[None]:
     """Remove new images at the end, unless another process that shares the tests is at work
     still: the last one does it, for all. The `meter` is where they tell each other."""
-    with _locked(meter) as told:
+    with locked(meter) as told:
         told.setdefault("before", sorted(_outside_the_loop(_images())))
         told["users"] = told.get("users", 0) + 1
     try:
         yield
     finally:
-        with _locked(meter) as told:
+        with locked(meter) as told:
             told["users"] -= 1
             if not told["users"]:
                 _outside_the_loop(_remove_images(set(told.pop("before"))))
-
-
-@contextlib.contextmanager
-def _locked(meter: Path) -> Iterator[dict[str, Any]]:
-    """What stands in the meter, to change, while nobody else reads it."""
-    with meter.open("a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        told = json.loads(file.read() or "{}")
-        yield told
-        file.truncate(0)
-        json.dump(told, file)
 
 
 def _outside_the_loop(work: Coroutine[Any, Any, T]) -> T:

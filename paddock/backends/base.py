@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, cast, get_args
 
 from paddock._arguments import check_choice, check_patterns, check_variables
 from paddock._frozen import FrozenMapping
-from paddock.errors import ConfigError, MissingDependency, SetupFailed, Unsupported
+from paddock._logs import get_logger
+from paddock.errors import ConfigError, MissingDependency, SandboxError, SetupFailed, Unsupported
 from paddock.redaction import Redactor, Secrets
 from paddock.transfers import DEFAULT_IGNORE, Links
 
@@ -278,9 +279,24 @@ class Backend(ABC):
         `labels` if given. Of this recipe only what says where to look matters."""
         raise Unsupported("listing sandboxes", backend=self.name)
 
+    async def _collect_once(self, place: str = "") -> None:
+        """Do as `gc` the first time that this process makes sandboxes at `place`; only log what
+        cannot be removed."""
+        if (self.name, place) in _collected:
+            return
+        _collected.add((self.name, place))
+        try:
+            await self.gc()
+        except SandboxError as error:
+            _log.warning("not all that dead processes have left is removed: %s", error)
+
     @abstractmethod
     async def _make(self, on_progress: ProgressCallback) -> Sandbox:
         """An empty sandbox, ready for commands; if it fails or is cancelled, nothing is left."""
+
+
+_collected: set[tuple[str, str]] = set()
+_log = get_logger(__name__)
 
 
 def _told(upload: Progress, tell: ProgressCallback) -> TransferCallback | None:

@@ -67,7 +67,7 @@ BackendName = Annotated[
         "--backend",
         "-b",
         envvar="PADDOCK_BACKEND",
-        help="What makes the sandbox: local, docker, daytona, or one that is installed. "
+        help="What makes the sandbox: local, docker, podman, daytona, or one that is installed. "
         "Default: local.",
     ),
 ]

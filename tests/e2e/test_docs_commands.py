@@ -31,6 +31,8 @@ NOT_RUN = {
     "make demo": "it installs what the project depends on; the demo itself has its own tests",
     "make test": "it runs these tests",
     "apt-get install": "it changes the machine",
+    "docker save paddock:base | podman load": "it changes the machine; the tests' Podman does it",
+    "mmdebstrap": "it changes the machine",
     "paddock image bootstrap": "it replaces an image of the machine; the tests use what it makes",
     "paddock image build": "it replaces an image of the machine, and takes a package index",
     "paddock image rm": "it removes an image of the machine",

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from paddock._concurrency import acquire
 from paddock._logs import get_logger
 from paddock.backends.base import Backend, Progress
+from paddock.backends.containers import MEMORY
 from paddock.backends.docker.containers import commits, inventory, owner
 from paddock.backends.docker.containers.control import resume_container
 from paddock.backends.docker.containers.guests import join_guest
 from paddock.backends.docker.containers.plan import (
     BACKEND,
     LEAST,
-    MEMORY,
     NOBODY,
     WORKING_DIR,
     ContainerPlan,
@@ -45,7 +45,7 @@ from paddock.backends.images import Step
 from paddock.errors import ConfigError, Unsupported
 from paddock.image import Image
 from paddock.image.steps import REFERENCE
-from paddock.network import Allow
+from paddock.network import check_network
 from paddock.sandbox import Resources, Sandbox
 
 if TYPE_CHECKING:
@@ -110,8 +110,7 @@ class DockerBackend(Backend):
         super().__post_init__()
         if self.host is not None and not isinstance(self.host, str):
             object.__setattr__(self, "host", _hosts(self.host))
-        if not isinstance(self.network, Allow) and self.network not in ("full", "none"):
-            raise ConfigError(f"network={self.network!r}: give full, none or Allow(...)")
+        check_network(self.network, "full", "none")
         if self.hardening not in ("default", "strict"):
             raise ConfigError(f"hardening={self.hardening!r}: give default or strict")
         if not isinstance(self.image, Image) and not _is(REFERENCE, self.image):

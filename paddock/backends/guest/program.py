@@ -10,24 +10,32 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from paddock._concurrency import finish, interruptible
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.link import Liveness
 from paddock.backends.guest.monitor import Monitor
 from paddock.backends.guest.sandbox import GuestSandbox
-from paddock.backends.guest.stderr import GuestStderr
-from paddock.errors import SandboxLost
+from paddock.backends.guest.stderr import GuestStderr, printable
+from paddock.errors import ConfigError, SandboxError, SandboxLost
+from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import PurePosixPath
 
     from paddock.backends.guest.ports import Gate
-    from paddock.sandbox import Capability
 
-__all__ = ["Program", "ProgramSandbox", "StartedGuest", "Streams", "connect", "run"]
+__all__ = [
+    "WITH_GUEST", "Program", "ProgramSandbox", "StartedGuest", "Streams", "call", "connect", "run",
+    "start_guest",
+]  # fmt: skip
 
+WITH_GUEST = frozenset({Capability.TREE_KILL, Capability.URL, Capability.TCP})
+"""What a guest gives a sandbox on any Linux."""
 STOP_GRACE = 3.0
 """Seconds for a program to end by itself once its stdin has ended; SIGTERM and SIGKILL follow."""
+CALL_TIMEOUT = 60.0
+"""Seconds for a program that lists or removes something, on a machine that is busy."""
 
 
 class Program(Protocol):
@@ -93,16 +101,17 @@ async def run(
     passed: Sequence[int] = (),
 ) -> asyncio.subprocess.Process:
     """Start a program of this machine with these streams; it inherits the descriptors `passed`."""
-    return await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=streams.theirs.fileno(),
-        stdout=streams.theirs.fileno(),
-        stderr=streams.writer,
-        env=env,
-        cwd="/",
-        pass_fds=passed,
-        start_new_session=True,  # a terminal's Ctrl-C is for the host to act on
-    )
+    with _installed(argv[0]):
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=streams.theirs.fileno(),
+            stdout=streams.theirs.fileno(),
+            stderr=streams.writer,
+            env=env,
+            cwd="/",
+            pass_fds=passed,
+            start_new_session=True,  # a terminal's Ctrl-C is for the host to act on
+        )
 
 
 async def connect(process: Program, streams: Streams, bundle: bytes = b"") -> StartedGuest:
@@ -113,6 +122,54 @@ async def connect(process: Program, streams: Streams, bundle: bytes = b"") -> St
     if bundle:
         connection.write(bundle)
     return StartedGuest(client=client, process=process, stderr=streams.stderr)
+
+
+async def start_guest(argv: Sequence[str], bundle: bytes) -> StartedGuest:
+    """Start a program that leads to a Python which waits for `bundle`; see `guest.bundle`.
+
+    If it fails or is cancelled, the program ends by itself: its stdin has ended.
+    """
+    streams = await Streams.open()
+    try:
+        return await connect(await run(argv, streams), streams, bundle)
+    except BaseException:
+        streams.close_ours()
+        raise
+    finally:
+        streams.close_theirs()
+
+
+async def call(*argv: str, stdin: bytes = b"", timeout: float = CALL_TIMEOUT) -> str:  # noqa: ASYNC109
+    """Run a program of this machine to its end and return its stdout.
+
+    Raise `ConfigError` if it is not installed, and `SandboxError` with what it printed if it fails.
+    """
+    pipe = asyncio.subprocess.PIPE
+    with _installed(argv[0]):
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+        )
+    try:
+        async with asyncio.timeout(timeout):
+            stdout, stderr = await interruptible(process.communicate(stdin))
+    except TimeoutError:
+        raise SandboxError(f"{argv[0]} did not end within {timeout:g} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await finish(process.communicate())
+    if process.returncode:
+        said = printable(stderr) or f"exit code {process.returncode}"
+        raise SandboxError(f"{argv[0]} failed: {said}")
+    return stdout.decode(errors="replace")
+
+
+@contextlib.contextmanager
+def _installed(program: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise ConfigError(f"{program} is not installed, or not on PATH") from None
 
 
 class ProgramSandbox(GuestSandbox):
@@ -163,11 +220,15 @@ class ProgramSandbox(GuestSandbox):
         """Say how the program has ended, whose `returncode` is `status`."""
         return f"signal {-status} ended its guest" if status < 0 else f"its guest ended ({status})"
 
-    async def begin(self, **settings: Any) -> Mapping[str, Any]:
+    async def begin(self, *, make_working_dir: bool = False, **settings: Any) -> Mapping[str, Any]:
         """Configure the guest and return its answer; if that fails, the sandbox is closed."""
         try:
             async with asyncio.timeout(self.start_deadline):
-                answer, _ = await self._client.request("configure", **settings)
+                asked = {"limits": {}, "lease": None, **settings}
+                asking = self._client.request("configure", **asked)
+                answer, _ = await interruptible(asking)
+                if make_working_dir:
+                    await self.fs.mkdir(self.working_dir, parents=True, exist_ok=True)
         except TimeoutError:
             await self.aclose()
             reason = f"its guest did not answer within {self.start_deadline:g} s"

@@ -13,15 +13,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from paddock.backends.guest.inside.landlock import SCOPE_ABI
-from paddock.errors import ConfigError
+from paddock.errors import ConfigError, Unsupported
 from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from paddock.backends.isolation import cgroups
+    from paddock.resources import Resources
 
-__all__ = ["CHOOSE_NONE", "LIMITS_BY", "SETTING", "Enforced", "Isolation", "Level", "requested"]
+__all__ = [
+    "CHOOSE_NONE", "LIMITS_BY", "SETTING", "Enforced", "Isolation", "Level", "refuse_limits",
+    "requested",
+]  # fmt: skip
 
 Level = Literal["none", "landlock", "bubblewrap"]
 Isolation = Literal["auto", "none", "landlock", "bubblewrap"]
@@ -95,6 +99,21 @@ class Enforced:
 
     def _by_groups(self) -> frozenset[Capability]:
         return frozenset(LIMITS_BY[place.controller] for place in self.places)
+
+
+def refuse_limits(
+    wanted: Resources, enforced: frozenset[Capability], *, backend: str, hint: str
+) -> None:
+    """Raise `Unsupported` for a limit that would not be among those that are `enforced`."""
+    for what, value, capability in (
+        ("a limit on memory", wanted.memory, Capability.LIMIT_MEMORY),
+        ("a limit on CPU", wanted.cpu, Capability.LIMIT_CPU),
+        ("a limit on processes", wanted.pids, Capability.LIMIT_PIDS),
+    ):
+        if value is not None and capability not in enforced:
+            raise Unsupported(what, backend=backend, hint=hint)
+    if wanted.disk is not None and Capability.LIMIT_DISK not in enforced:
+        raise Unsupported("a limit on disk space", backend=backend)
 
 
 def requested(isolation: Isolation | None) -> Isolation:

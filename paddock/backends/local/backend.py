@@ -12,13 +12,13 @@ from paddock._frozen import FrozenMapping
 from paddock.backends import lease
 from paddock.backends.base import Backend, SandboxInfo
 from paddock.backends.isolation import cgroups
-from paddock.backends.isolation.levels import Enforced, Isolation, checked, requested
+from paddock.backends.isolation.levels import Enforced, Isolation, checked, refuse_limits, requested
 from paddock.backends.local import probing
 from paddock.backends.local.sandbox import BACKEND, LocalSandbox
 from paddock.backends.local.starting import Network, Wanted, start
 from paddock.errors import ConfigError, Unsupported
-from paddock.network import Allow
-from paddock.sandbox import Capability, Resources
+from paddock.network import check_network
+from paddock.sandbox import Resources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,8 +65,7 @@ class LocalBackend(Backend):
         super().__post_init__()
         if self.isolation is not None:
             checked(self.isolation, "isolation")
-        if not isinstance(self.network, Allow) and self.network not in ("auto", "none", "full"):
-            raise ConfigError(f"network={self.network!r}: give auto, none, full or Allow(...)")
+        check_network(self.network, "auto", "none", "full")
         cpu = self.resources.cpu
         if cpu is not None and cpu < cgroups.LEAST_CPU:
             raise ConfigError(f"resources: cpu={cpu!r} is less than {cgroups.LEAST_CPU}")
@@ -119,17 +118,8 @@ class LocalBackend(Backend):
                 )
             if found.level == "none":
                 hint = "it needs isolation='bubblewrap'; see paddock doctor"
-        wanted = self.resources
-        for what, value, capability in (
-            ("a limit on memory", wanted.memory, Capability.LIMIT_MEMORY),
-            ("a limit on CPU", wanted.cpu, Capability.LIMIT_CPU),
-            ("a limit on processes", wanted.pids, Capability.LIMIT_PIDS),
-        ):
-            if value is not None and capability not in found.limits:
-                raise Unsupported(what, backend=self.name, hint=hint)
-        if wanted.disk is not None:
-            raise Unsupported("a limit on disk space", backend=self.name)
-        if wanted.shm_size is not None and found.level != "bubblewrap":
+        refuse_limits(self.resources, found.limits, backend=self.name, hint=hint)
+        if self.resources.shm_size is not None and found.level != "bubblewrap":
             what = f"a size of /dev/shm with isolation={found.level!r}"
             hint = "it is this machine's; isolation='bubblewrap' makes one"
             raise Unsupported(what, backend=self.name, hint=hint)

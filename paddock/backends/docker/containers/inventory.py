@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from paddock._frozen import FrozenMapping
-from paddock.backends.base import SandboxInfo
+from paddock.backends.containers import describe
 from paddock.backends.docker.containers import commits, owner
 from paddock.backends.docker.containers.control import remove_container, remove_container_and_image
+from paddock.backends.docker.containers.plan import BACKEND
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,18 +16,10 @@ if TYPE_CHECKING:
 
     from docker import APIClient
 
+    from paddock.backends.base import SandboxInfo
     from paddock.backends.docker.engine.client import Engine
 
 __all__ = ["collect", "delete", "find", "listing"]
-
-State = Literal["starting", "running", "paused", "ended"]
-STATES: dict[str, State] = {
-    "created": "starting",
-    "restarting": "starting",
-    "running": "running",
-    "paused": "paused",
-}
-"""Our words for the engine's; its other states (removing, exited, dead) are ends."""
 
 
 async def listing(engine: Engine, labels: Mapping[str, str]) -> list[SandboxInfo]:
@@ -86,23 +77,5 @@ def _look(client: APIClient, wanted: str) -> list[tuple[str, SandboxInfo]]:
     """Return our containers that have a label: their ids and what is known of them."""
     here = owner.host_id()
     found = client.containers(all=True, filters={"label": wanted})
-    return [(each["Id"], _info(each, here)) for each in found if owner.is_ours(client, each)]
-
-
-def _info(found: dict[str, Any], here: str) -> SandboxInfo:
-    labels: dict[str, str] = found["Labels"]
-    return SandboxInfo(
-        id=labels[owner.LABEL],
-        backend="docker",
-        state=STATES.get(found["State"], "ended"),
-        owner=_owner(labels, here),
-        created=datetime.fromtimestamp(found["Created"], UTC),
-        image=found["Image"],
-        labels=FrozenMapping(owner.own_labels(labels)),
-    )
-
-
-def _owner(labels: Mapping[str, str], here: str) -> Literal["alive", "gone", "unknown"]:
-    if labels.get(owner.HOST_LABEL) != here:
-        return "unknown"
-    return "alive" if owner.is_alive(labels[owner.LABEL]) else "gone"
+    ours = [each for each in found if owner.is_ours(client, each)]
+    return [(each["Id"], describe(each, here, backend=BACKEND)) for each in ours]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from paddock.backends import containers
+from paddock.backends.containers import HOST_LABEL, LABEL
 from paddock.backends.owner import OwnerLock, forget_dead, host_digest, host_id, is_alive, is_owned
 
 if TYPE_CHECKING:
@@ -27,13 +28,7 @@ __all__ = [
     "is_alive",
     "is_ours",
     "labels_of",
-    "own_labels",
 ]
-
-LABEL = "dev.paddock.sandbox"
-"""Holds a sandbox's id, which its container is created with as its name; see `is_ours`."""
-HOST_LABEL = "dev.paddock.host"
-"""Where its owner's lock file is, see `host_id`."""
 
 JOIN_TOKEN_LABEL = "dev.paddock.join-token"
 """The key by which a host proves to the guest that it may join. Everybody who may inspect the
@@ -42,9 +37,6 @@ LEASE_LABEL = "dev.paddock.lease"
 """Seconds; empty for a sandbox that outlives its owners."""
 USER_LABEL = "dev.paddock.user"
 """The user of commands, where the container's first process is root to start them."""
-OWN_LABELS = "dev.paddock.labels"
-"""The recipe's own labels as JSON. They are one label, as a container has those of its image too,
-which may be a snapshot of another sandbox."""
 LABELS = (LABEL, HOST_LABEL, JOIN_TOKEN_LABEL, LEASE_LABEL, USER_LABEL)
 """Labels of one container, which an image of its files must not have."""
 CHANGED_LABEL = "dev.paddock.changed"
@@ -61,21 +53,13 @@ def labels_of(
     user: str | None,
 ) -> dict[str, str]:
     """Return the labels of a new container; `user` is given if the guest is root. Blocks."""
+    # No sweep judges a sandbox that is meant to outlive its owner.
     return {
-        LABEL: name,
+        **containers.labels_of(name, own, host=None if lease is None else host_id()),
         JOIN_TOKEN_LABEL: join_token,
         LEASE_LABEL: "" if lease is None else str(lease),
-        # No sweep judges a sandbox that is meant to outlive its owner.
-        **({} if lease is None else {HOST_LABEL: host_id()}),
         **({} if user is None else {USER_LABEL: user}),
-        OWN_LABELS: json.dumps(dict(own)),
     }
-
-
-def own_labels(labels: Mapping[str, str]) -> dict[str, str]:
-    """Return the recipe's own labels, from those of a container."""
-    found: dict[str, str] = json.loads(labels.get(OWN_LABELS, "{}"))
-    return found
 
 
 def abandoned(client: APIClient, filters: Mapping[str, list[str]]) -> dict[str, str]:
@@ -83,9 +67,9 @@ def abandoned(client: APIClient, filters: Mapping[str, list[str]]) -> dict[str, 
     remove the lock files of those owners. `filters` are the engine's."""
     forget_dead()
     here = f"{HOST_LABEL}={host_id()}"
-    containers = client.containers(all=True, filters={"label": here, **filters})
-    ours = {found["Labels"][LABEL]: found for found in containers if is_ours(client, found)}
-    return {name: found["Id"] for name, found in ours.items() if not is_owned(name)}
+    found = client.containers(all=True, filters={"label": here, **filters})
+    ours = {each["Labels"][LABEL]: each for each in found if is_ours(client, each)}
+    return {name: each["Id"] for name, each in ours.items() if not is_owned(name)}
 
 
 def is_ours(client: APIClient, found: Mapping[str, Any]) -> bool:

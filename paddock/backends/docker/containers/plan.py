@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from paddock._frozen import FrozenMapping
+from paddock.backends.containers import INSTALLING, MEMORY, PIDS, SPILL_DIR, own_labels
 from paddock.backends.docker.containers import owner, seccomp
 from paddock.backends.guest.bundle import boot, bundle
 from paddock.errors import ConfigError
@@ -42,11 +43,6 @@ Hardening = Literal["default", "strict"]
 Network = Literal["full", "none"] | Allow
 
 WORKING_DIR = "/workspace"
-SPILL_DIR = "/tmp/.paddock"
-INSTALLING = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
-"""Capabilities of a root that installs packages and ends other users' processes."""
-MEMORY = 4 * 1024**3
-PIDS = 512
 LEAST = {"cpu": 0.01, "memory": 6 * 1024**2}
 """An engine takes no limit below these."""
 TMP_BYTES = 1024**3
@@ -146,7 +142,7 @@ class ContainerPlan:
     @property
     def own_labels(self) -> Mapping[str, str]:
         """The recipe's labels."""
-        return FrozenMapping(owner.own_labels(self.labels))
+        return FrozenMapping(own_labels(self.labels))
 
     @property
     def is_root(self) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from paddock.backends.isolation.levels import refuse_limits
 from paddock.errors import Unsupported
 from paddock.sandbox import Capability
 
@@ -56,13 +57,8 @@ def from_info(info: Mapping[str, Any]) -> frozenset[Capability]:
 
 def refuse(wanted: Resources, found: frozenset[Capability]) -> None:
     """Raise `Unsupported` for a limit that the engine would drop."""
-    for what, value, capability in (
-        ("a limit on memory", wanted.memory, Capability.LIMIT_MEMORY),
-        ("a limit on CPU", wanted.cpu, Capability.LIMIT_CPU),
-        ("a limit on processes", wanted.pids, Capability.LIMIT_PIDS),
-    ):
-        if value is not None and capability not in found:
-            raise missing(what)
+    # The size of a disk is no matter of control groups: see `DockerBackend._make`.
+    refuse_limits(wanted, found | {Capability.LIMIT_DISK}, backend="docker", hint=HINT)
 
 
 def missing(what: str) -> Unsupported:
