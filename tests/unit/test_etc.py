@@ -20,6 +20,7 @@ def name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     name = f"..{tmp_path}/entry"
     monkeypatch.setattr(etc, "SHOWN", (name,))
     monkeypatch.setattr(etc, "RELEASE", ())
+    monkeypatch.setattr(etc, "JAVA", "nothing")
     return name
 
 

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from paddock.backends.guest.tunnel import Tunnel
     from paddock.network import NetworkDecision
 
-__all__ = ["Gate", "Ports"]
+__all__ = ["JAVA_OPTIONS", "Gate", "Ports"]
 
+JAVA_OPTIONS = "JAVA_TOOL_OPTIONS"
+"""Options of every Java program. An image may have some of its own, which stay."""
 ACCEPT_PAUSE = 0.1
 """Seconds until connections are taken again when there were no descriptors for them."""
 
@@ -45,6 +47,13 @@ class Gate:
     variables: Mapping[str, str] = field(default_factory=FrozenMapping)
     log: Sequence[NetworkDecision] = ()
     serve: Callable[[ByteStream], Awaitable[None]] = _hang_up
+
+    def environment(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment `given`, with the gate's variables in it."""
+        merged = {**given, **self.variables}
+        if own := given.get(JAVA_OPTIONS):
+            merged[JAVA_OPTIONS] = f"{own} {self.variables.get(JAVA_OPTIONS, '')}".rstrip()
+        return merged
 
 
 class Ports:

@@ -33,6 +33,8 @@ RELEASE = (
     *("login.defs", "host.conf", "networks", "rpc", "ethertypes"),
 )
 """What programs look at to learn on what system they are."""
+JAVA = "java-*"
+"""What Debian's Java, of whatever version, does not start without."""
 SHOWN_WITH_NETWORK = ("resolv.conf", "gai.conf")
 """They are mounted, as something may write to them while the sandbox runs."""
 LINKS = {"mtab": "../proc/self/mounts"}
@@ -67,7 +69,8 @@ def shown(*, network: bool) -> Etc:
     """Look what there is on this machine."""
     copies: list[Look] = []
     mounted = list(SHOWN_WITH_NETWORK) if network else []
-    for name in (*SHOWN, *RELEASE):
+    java = sorted(path.name for path in Path("/etc").glob(JAVA))
+    for name in (*SHOWN, *RELEASE, *java):
         try:
             info = os.stat(f"/etc/{name}")
             copies += _small_files(f"/etc/{name}", info.st_ino, info.st_mtime_ns)

@@ -63,7 +63,7 @@ async def start(wanted: Wanted, found: Enforced) -> LocalSandbox:
         guest,
         directory=directory,
         working_dir=plan.working_dir,
-        env={**plan.env, **way_out.variables, **wanted.env_vars},
+        env={**way_out.environment(plan.env), **wanted.env_vars},
         labels=wanted.labels,
         capabilities=found.capabilities(ALWAYS - plan.missing),
         gate=way_out,

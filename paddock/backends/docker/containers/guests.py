@@ -75,7 +75,7 @@ async def start_guest(
         stream=stream,
         plan=plan,
         lock=lock,
-        env={**answer["env"], **way_out.variables, **plan.env_vars},
+        env={**way_out.environment(answer["env"]), **plan.env_vars},
         gate=way_out,
         host=answer["host"],
         switches=answer["switches"],
