@@ -168,7 +168,12 @@ class _ClaimedLog(ConversationLog):
         A claim that has expired holds as well as before, as long as nobody else has one.
         """
         known = rows.claim(self._id)
-        if known is None or known.token != self._claim.token:
+        if known is None:
+            raise SessionError(
+                f"the conversation {self._id} is no longer in its store: it, or the store, was "
+                "deleted while this run used it"
+            )
+        if known.token != self._claim.token:
             raise RunClaimed(self._id, seconds=0.0)
         rows.set_claim(self._id, known.renewed())
         lines = tuple(self._waiting)

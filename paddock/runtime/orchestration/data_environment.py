@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from paddock.errors import ConfigError
+from paddock.runtime.orchestration.fields import Flag  # noqa: TC001 - pydantic reads it
 from paddock.runtime.orchestration.store import open_store
 from paddock.runtime.orchestration.stores.memory import MemoryRuntimeStore
 from paddock.runtime.orchestration.stores.sqlite import SqliteRuntimeStore
@@ -93,7 +94,7 @@ class SqliteKv(_Located):
     """A file. It is made when it is first used, unless `ensure_schema` is False."""
 
     kind: Literal["sqlite"]
-    ensure_schema: bool = True
+    ensure_schema: Flag = True
 
     def open(self) -> RuntimeStore:
         store = open_store(_of_scheme(self, "sqlite"))
@@ -106,7 +107,7 @@ class PostgresKv(_Located):
 
     kind: Literal["postgres"]
     table: Name = "paddock_kept"
-    ensure_schema: bool = False
+    ensure_schema: Flag = False
 
     def open(self) -> RuntimeStore:
         from paddock.runtime.orchestration.stores.postgres import PostgresRuntimeStore
@@ -120,7 +121,7 @@ class RedisKv(_Located):
 
     kind: Literal["redis"]
     prefix: Name = "paddock"
-    ensure_schema: bool = False
+    ensure_schema: Flag = False
 
     def open(self) -> RuntimeStore:
         from paddock.runtime.orchestration.stores.redis import RedisRuntimeStore
@@ -152,7 +153,7 @@ class SqliteCatalog(_Located):
     """The table `paddock_catalog` of a file. It is made only with `ensure_schema`."""
 
     kind: Literal["sqlite"]
-    ensure_schema: bool = False
+    ensure_schema: Flag = False
 
 
 class PostgresCatalog(_Located):
@@ -160,7 +161,7 @@ class PostgresCatalog(_Located):
 
     kind: Literal["postgres"]
     table: Name | None = None
-    ensure_schema: bool = False
+    ensure_schema: Flag = False
 
 
 class CatalogSearch(_Part):
@@ -168,8 +169,8 @@ class CatalogSearch(_Part):
     `rebuild_on_start` a runtime builds it anew, with `write_through` it follows the entries."""
 
     index_path: Name
-    rebuild_on_start: bool = False
-    write_through: bool = False
+    rebuild_on_start: Flag = False
+    write_through: Flag = False
 
 
 def _as_kind(value: object) -> object:

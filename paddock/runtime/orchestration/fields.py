@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    Strict,
     StringConstraints,
     model_validator,
 )
@@ -29,10 +30,12 @@ from paddock.runtime.tools.mcp.config import McpServer, parse_mcp_servers
 __all__ = [
     "RECIPE",
     "AgentLimits",
+    "Amount",
     "ApprovalRule",
     "ApprovalRules",
     "BackendSpec",
     "DynamicApproval",
+    "Flag",
     "JsonSchema",
     "McpServerSpec",
     "ModelSpec",
@@ -46,6 +49,7 @@ __all__ = [
     "TenantIdentity",
     "Toolkit",
     "ToolkitSpec",
+    "Whole",
     "as_aliases",
     "as_id",
     "check_agent_name",
@@ -58,6 +62,18 @@ SandboxScope = Literal["thread", "agent", "call"]
 """What shares one sandbox: all agents of a thread, the calls of one agent there, or nothing."""
 
 Name = Annotated[str, StringConstraints(pattern=r"\S")]
+
+
+def _as_number(value: object) -> object:
+    if isinstance(value, bool | str):
+        raise ValueError(f"give a number, not {value!r}")
+    return value
+
+
+Flag = Annotated[bool, Strict()]
+"""True or False, and not "no", which pydantic takes for one of them."""
+Whole = Annotated[int, BeforeValidator(_as_number)]
+Amount = Annotated[float, BeforeValidator(_as_number)]
 
 RECIPE = "recipe:"
 """Begins what a dump has for a backend that is a recipe, and not a name."""
@@ -196,7 +212,7 @@ class ProviderSpec(Spec):
 
     api_key_env: Name | None = None
     base_url: Name | None = None
-    prices: dict[Name, dict[str, float]] | None = None
+    prices: dict[Name, dict[str, Amount]] | None = None
 
 
 class DynamicApproval(Spec):
@@ -219,10 +235,10 @@ class ApprovalRules(Spec):
 class AgentLimits(Spec):
     """What a run may use up; None is no limit. `usd` needs models whose prices are known."""
 
-    usd: float | None = Field(default=None, ge=0)
-    tokens: int | None = Field(default=None, ge=0)
-    turns: int | None = Field(default=None, ge=0)
-    seconds: float | None = Field(default=None, ge=0)
+    usd: Amount | None = Field(default=None, ge=0)
+    tokens: Whole | None = Field(default=None, ge=0)
+    turns: Whole | None = Field(default=None, ge=0)
+    seconds: Amount | None = Field(default=None, ge=0)
 
 
 class PlanDisplayAlias(Spec):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from paddock.errors import ConfigError
 from paddock.runtime.orchestration.catalog.data import open_data
+from paddock.runtime.orchestration.catalog.tools import CATALOG_TOOLS
 from paddock.runtime.orchestration.context import check_services
 from paddock.runtime.orchestration.data_environment import read_data_environment
 from paddock.runtime.orchestration.interpreters import (
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     from paddock.backends.base import Backend
     from paddock.runtime.core.model import ModelClient
+    from paddock.runtime.orchestration.catalog.data import AgentData
     from paddock.runtime.orchestration.data_environment import DataEnvironment
     from paddock.runtime.orchestration.dispatching import ActionDispatcher
     from paddock.runtime.orchestration.fields import SandboxScope
@@ -79,6 +82,8 @@ def make_runtime(
     environment = read_data_environment(data_environment or {}, tenant=spec.tenant.resource_id)
     check_providers(spec)
     _check_handlers(spec)
+    data = open_data(environment, tenant=spec.tenant.resource_id)
+    _check_catalog_tools(spec, data)
     opened = _opened(store, environment)
     kept = TenantStore(opened, spec.tenant.resource_id)
     references = References(kept, spec.references)
@@ -94,7 +99,7 @@ def make_runtime(
             specs={plan.name: plan for plan in spec.plans},
             dispatcher=action_dispatcher,
         ),
-        data=open_data(environment, tenant=spec.tenant.resource_id),
+        data=data,
         interpreters=_interpreters(spec, interpreter, testing, models),
         predicates=predicates_of(spec, approval_predicates),
         services=check_services(services),
@@ -118,6 +123,22 @@ def _opened(store: str | RuntimeStore | None, environment: DataEnvironment) -> R
     if not isinstance(store, RuntimeStore):
         raise TypeError(f"store: give a text or a RuntimeStore, not {type(store).__name__}")
     return store
+
+
+def _check_catalog_tools(spec: RuntimeSpec, data: AgentData) -> None:
+    """Raise `ConfigError` for an agent whose tools of the toolkit `catalog` all lack their data.
+
+    A tool that lacks its own beside others that do not says so when it is called.
+    """
+    for agent in spec.agents:
+        tools = [name for name in spec.builtin_tools(agent) if name in CATALOG_TOOLS]
+        lacking = {name: key for name in tools if (key := data.lacks(name)) is not None}
+        if tools and len(lacking) == len(tools):
+            keys = " and ".join(dict.fromkeys(lacking.values()))
+            raise ConfigError(
+                f"agent {agent.name!r} has the toolkit 'catalog', and its tools need {keys}: this "
+                "runtime was given nothing of it"
+            )
 
 
 def _check_dispatcher(dispatcher: object) -> None:

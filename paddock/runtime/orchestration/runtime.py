@@ -11,6 +11,7 @@ from paddock._concurrency import finish
 from paddock._logs import get_logger
 from paddock.errors import PaddockError, SessionError
 from paddock.runtime.core.approval import ApprovalStatus
+from paddock.runtime.core.cancellation import CancellationToken
 from paddock.runtime.orchestration.approvals import RuntimeApproval, respond
 from paddock.runtime.orchestration.drive import error_event
 from paddock.runtime.orchestration.fields import AgentLimits
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from paddock.runtime.core.approval import ApprovalOutcome
-    from paddock.runtime.core.cancellation import CancellationToken
     from paddock.runtime.orchestration.limits import Limits
     from paddock.runtime.orchestration.providers import ProviderModel
     from paddock.runtime.orchestration.records import Run
@@ -338,6 +338,8 @@ class Runtime:
         self, run_id: str, thread_id: str, limits: Limits | None, token: CancellationToken | None
     ) -> TeamRun:
         given = None if limits is None else AgentLimits.model_validate(limits)
+        if token is not None and not isinstance(token, CancellationToken):
+            raise TypeError(f"token: give a CancellationToken, not {type(token).__name__}")
         return TeamRun(
             run_id=run_id,
             thread_id=_require_text(thread_id, "thread_id"),

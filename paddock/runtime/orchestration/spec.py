@@ -19,6 +19,7 @@ from paddock.runtime.orchestration.fields import (
     ApprovalRule,
     ApprovalRules,
     BackendSpec,
+    Flag,
     JsonSchema,
     McpServerSpec,
     ModelSpec,
@@ -31,6 +32,7 @@ from paddock.runtime.orchestration.fields import (
     TenantIdentity,
     Toolkit,
     ToolkitSpec,
+    Whole,
     as_aliases,
     as_id,
     check_agent_name,
@@ -131,7 +133,7 @@ class ReferenceSpec(Spec):
 
     name: Name
     json_schema: JsonSchema = Field(alias="schema")
-    ttl_ms: int | None = Field(default=None, ge=0)
+    ttl_ms: Whole | None = Field(default=None, ge=0)
     glimpse: Annotated[Glimpse | None, SkipJsonSchema()] = Field(
         default=None, exclude=True, repr=False
     )
@@ -161,8 +163,8 @@ class AgentSpec(Spec):
     toolkits: tuple[Toolkit, ...] = ()
     approval: Rules = ApprovalRules()
     tool_approvals: dict[str, ApprovalRule] = Field(default_factory=dict)
-    stateful: bool | None = None
-    max_turns: int | None = Field(default=None, gt=0)
+    stateful: Flag | None = None
+    max_turns: Whole | None = Field(default=None, gt=0)
     limits: AgentLimits = AgentLimits()
     backend: BackendSpec = None
     sandbox: SandboxScope | None = None
@@ -268,6 +270,8 @@ class RuntimeSpec(Spec):
         object.__setattr__(self, "toolkits", tuple(taken.values()))
 
     def _check_plan(self, agent: AgentSpec) -> None:
+        if agent.plan is None and agent.role in ("planner", "executor"):
+            raise ValueError(f"agent {agent.name!r}: {agent.role}s need a plan; give its kind")
         if isinstance(agent.plan, str) and agent.plan not in {each.name for each in self.plans}:
             raise ValueError(f"agent {agent.name!r}: there is no plan {agent.plan!r}")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from paddock.errors import ConfigError
+from paddock.runtime.orchestration import roles
 from paddock.runtime.orchestration.catalog.entries import read_entries
 from paddock.runtime.orchestration.catalog.index import MemoryDatabase, index_file
 from paddock.runtime.orchestration.catalog.indexed import (
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["AgentData", "open_data"]
 
 _CATALOG = "data_environment.catalog"
+_TARGET = "data_environment.target_database"
+ON_TARGET = frozenset({roles.SAMPLE_TABLE_DATA, roles.EXECUTE_QUERY})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,13 @@ class AgentData:
 
     catalog: Catalog | None
     target: TargetDatabase | None
+
+    def lacks(self, tool: str) -> str | None:
+        """Return the key of `data_environment` without which `tool` can do nothing, if it was not
+        given."""
+        if tool in ON_TARGET:
+            return _TARGET if self.target is None else None
+        return _CATALOG if self.catalog is None else None
 
     def needed_catalog(self, tool: str) -> Catalog:
         """Return the catalog. Raise `ConfigError` naming the key that `tool` lacks."""
@@ -53,8 +63,7 @@ class AgentData:
     def needed_target(self, tool: str) -> TargetDatabase:
         """Return the database. Raise `ConfigError` naming the key that `tool` lacks."""
         if self.target is None:
-            key = "data_environment.target_database"
-            raise ConfigError(f"{tool} needs {key}, which this runtime was not given")
+            raise ConfigError(f"{tool} needs {_TARGET}, which this runtime was not given")
         return self.target
 
     async def aclose(self) -> None:

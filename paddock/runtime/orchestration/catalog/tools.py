@@ -134,7 +134,10 @@ class ListSchemaFields(_CatalogTool):
                 continue
             columns = await catalog.columns(table, limit + 1 - len(fields))
             if not columns:
-                warnings.append(f"{table.id}: the catalog has none of its columns")
+                warnings.append(
+                    f"{table.id}: the catalog has none of its columns; {roles.SAMPLE_TABLE_DATA} "
+                    "shows those of the database"
+                )
             fields += [{"table": table.full_name, **_whole(column)} for column in columns]
             if len(fields) > limit:
                 break
