@@ -142,10 +142,13 @@ class Batch:
         self.run_id = uuid.uuid4().hex
         self._write_tasks(tasks, opening.repeat)
         self._freeze(configuration, tasks, opening.repeat, extra)
-        self._ledger = Ledger(self.directory.ledger)
-        self._ledger.add(tasks)
-        if self._ledger.journal != "WAL":
+        self._open_ledger().add(tasks)
+
+    def _open_ledger(self) -> Ledger:
+        ledger = self._ledger = Ledger(self.directory.ledger)
+        if ledger.journal != "WAL":
             self.notes.append("the ledger is on a network file system: each transaction is slower")
+        return ledger
 
     def _write_tasks(self, tasks: list[Task], repeat: int) -> None:
         bodies = (task.body for task in tasks[::repeat])
@@ -186,7 +189,7 @@ class Batch:
         is_torn = bool(known.get(CHANGING))
         if (changes or others or is_torn) and not opening.rerun_changed:
             raise _changed(self.directory, changes, others, is_torn)
-        ledger = self._ledger = Ledger(self.directory.ledger)
+        ledger = self._open_ledger()
         self.directory.remove_drafts()
         if not ledger.counts():  # killed before they were added
             ledger.add(tasks)

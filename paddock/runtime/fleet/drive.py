@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import cancel, finish
@@ -15,7 +15,7 @@ from paddock.errors import ConfigError, PaddockError
 from paddock.runtime.fleet.admission import Admission
 from paddock.runtime.fleet.attempts import AttemptRun, Plan
 from paddock.runtime.fleet.faults import BatchGaveUp, TaskFailed, fingerprint, is_infrastructure
-from paddock.runtime.fleet.ledger import Attempt, Entry, LedgerError
+from paddock.runtime.fleet.ledger import Attempt, LedgerError
 from paddock.runtime.fleet.memory import declared_memory
 from paddock.runtime.fleet.model_limit import ModelLimit
 from paddock.runtime.fleet.nodes import Nodes
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from paddock.runtime.fleet.batch import Batch
     from paddock.runtime.fleet.faults import Fault
+    from paddock.runtime.fleet.ledger import Entry, Ledger
     from paddock.runtime.fleet.ordering import Ordering
     from paddock.runtime.fleet.placement import Placement
     from paddock.runtime.fleet.task_queue import Taken
@@ -80,7 +81,6 @@ class _Ended:
     attempt: Attempt
     value: Any = None
     failed: TaskFailed | None = None
-    began: float = field(default_factory=time.time)
 
 
 class Driver:
@@ -225,7 +225,6 @@ class Driver:
 
     async def _run(self, taken: Taken, run: AttemptRun) -> _Ended:
         key, number = run.task.key, run.number
-        began = time.time()
         failed: TaskFailed | None = None
         value, text = None, "null"
         try:
@@ -249,7 +248,7 @@ class Driver:
             result=text,
             details=self._details(run),
         )
-        return _Ended(run=run, attempt=attempt, value=value, failed=failed, began=began)
+        return _Ended(run=run, attempt=attempt, value=value, failed=failed)
 
     async def _cancelled(self, run: AttemptRun) -> None:
         attempt = Attempt(
@@ -368,12 +367,11 @@ class Driver:
 
     async def _accept(self, taken: Taken, ended: _Ended) -> None:
         await self._publish(ended)
-        accepted = await self._batch.do(lambda ledger: ledger.finish(ended.attempt))
+        entry = await self._batch.do(lambda ledger: _accepted(ledger, ended.attempt))
         self._queue.done(taken)
-        if not accepted:
+        if entry is None:
             return
-        attempt, now = ended.attempt, time.time()
-        entry = Entry(task=taken.task, attempt=attempt, began=ended.began, ended=now)
+        attempt = entry.attempt
         await self._batch.publish(entry)
         await self._show(
             TaskResult(
@@ -383,7 +381,7 @@ class Driver:
                 key=attempt.key,
                 attempt=attempt.number,
                 fault=attempt.fault,
-                seconds=now - ended.began,
+                seconds=entry.ended - entry.began,
                 directory=self._folder(attempt),
             )
         )
@@ -408,6 +406,11 @@ class Driver:
 
     def _folder(self, attempt: Attempt) -> Path:
         return self._batch.directory.folder(attempt.key, attempt.number)
+
+
+def _accepted(ledger: Ledger, attempt: Attempt) -> Entry | None:
+    """Finish the task with this attempt; return what the ledger says then, None if it is late."""
+    return ledger.accepted(attempt.key) if ledger.finish(attempt) else None
 
 
 def _as_poison(attempt: Attempt) -> Attempt:

@@ -21,6 +21,7 @@ from paddock.errors import (
     SetupFailed,
     Unsupported,
 )
+from paddock.runtime.fleet.texts import storable
 
 __all__ = [
     "BatchGaveUp",
@@ -60,7 +61,7 @@ class TaskFailed(PaddockError):
     def __init__(self, fault: Fault, message: str) -> None:
         super().__init__(fault, message)
         self.fault = fault
-        self.message = message
+        self.message = storable(message)
 
     def __str__(self) -> str:
         return f"{self.fault}: {self.message}" if self.message else self.fault

@@ -10,73 +10,33 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from paddock._directory import PrivateDirectory
-from paddock.errors import SessionError
-from paddock.runtime.core.database import use_wal
-from paddock.runtime.fleet.filesystems import is_on_network
+from paddock.runtime.fleet.ledger_file import LedgerError, LedgerFile
 from paddock.runtime.fleet.tasks import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-    from pathlib import Path
+    import sqlite3
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from paddock.runtime.fleet.faults import Fault
 
 __all__ = ["Attempt", "Entry", "Ledger", "LedgerError"]
 
-T = TypeVar("T")
 
-APPLICATION = 0x50414446
-"""Marks the file as a ledger (`PRAGMA application_id`): the letters PADF."""
-
-VERSION = 1
-
-_SCHEMA = """
-CREATE TABLE tasks (
-    position INTEGER PRIMARY KEY,
-    key TEXT NOT NULL UNIQUE,
-    body TEXT NOT NULL,
-    state TEXT NOT NULL DEFAULT 'pending',
-    attempt INTEGER NOT NULL DEFAULT 0,
-    rank INTEGER NOT NULL DEFAULT 0,
-    lane TEXT NOT NULL DEFAULT ''
-);
-CREATE INDEX tasks_by_state ON tasks (state, lane, rank);
-CREATE TABLE attempts (
-    key TEXT NOT NULL,
-    number INTEGER NOT NULL,
-    state TEXT NOT NULL,
-    began REAL NOT NULL,
-    ended REAL,
-    sandbox TEXT,
-    fault TEXT,
-    message TEXT,
-    result TEXT,
-    details TEXT,
-    counted INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (key, number)
-) WITHOUT ROWID;
-"""
 _FINISHED = """
 SELECT t.position, t.key, t.body, a.number, a.state, a.began, a.ended, a.fault, a.message,
        a.result, a.details
 FROM tasks t JOIN attempts a ON a.key = t.key AND a.number = t.attempt
-WHERE t.state = 'done' ORDER BY t.position
+WHERE t.state = 'done'
 """
 _HISTORY = """
 SELECT t.position, t.key, t.body, a.number, a.state, a.began, a.ended, a.fault, a.message,
        a.result, a.details
 FROM tasks t JOIN attempts a ON a.key = t.key ORDER BY t.position, a.number
 """
-
-
-class LedgerError(SessionError):
-    """The ledger of a batch cannot be read or written; nothing more is accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,16 +65,8 @@ class Entry:
     ended: float
 
 
-class Ledger:
-    """The database file of one batch, opened by the one process that writes it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.journal = "DELETE" if is_on_network(path.parent) else "WAL"
-        self._connection = self._open()
-
-    def close(self) -> None:
-        self._connection.close()
+class Ledger(LedgerFile):
+    """The database of one batch, opened by the one process that writes it."""
 
     # ---------------------------------------------------------------- transitions
 
@@ -323,7 +275,11 @@ class Ledger:
 
     def finished(self) -> Iterator[Entry]:
         """Return the finished tasks with what was accepted of them, in their order."""
-        return self._entries(_FINISHED)
+        return self._entries(f"{_FINISHED} ORDER BY t.position")
+
+    def accepted(self, key: str) -> Entry:
+        """Return a finished task."""
+        return next(self._entries(f"{_FINISHED} AND t.key = ?", (key,)))
 
     def history(self) -> Iterator[Entry]:
         """Return all attempts of all tasks that are there, in the tasks' order."""
@@ -331,40 +287,10 @@ class Ledger:
 
     # -------------------------------------------------------------------- internal
 
-    def _entries(self, query: str) -> Iterator[Entry]:
-        with self._reported(), contextlib.closing(self._connection.execute(query)) as rows:
+    def _entries(self, query: str, values: tuple[Any, ...] = ()) -> Iterator[Entry]:
+        with self._reported(), contextlib.closing(self._connection.execute(query, values)) as rows:
             for row in rows:
                 yield _entry(row)
-
-    def write(
-        self, transition: str, work: Callable[[sqlite3.Connection], T], *, durable: bool = True
-    ) -> T:
-        """Do `work` in one transaction called `transition`.
-
-        One that is `durable` is on the disk when this returns, even if the power fails; the others
-        survive the end of this process.
-        """
-        with self._reported(), self._transaction(durable):
-            return work(self._connection)
-
-    @contextlib.contextmanager
-    def _transaction(self, durable: bool) -> Iterator[None]:
-        db = self._connection
-        db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        db.execute("BEGIN IMMEDIATE")
-        with db:
-            yield
-
-    def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
-        with self._reported():
-            return self._connection.execute(query, values).fetchall()
-
-    @contextlib.contextmanager
-    def _reported(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, sqlite3.Error) as error:
-            raise LedgerError(f"cannot use the ledger {self.path}: {error}") from error
 
     def _end(self, db: sqlite3.Connection, attempt: Attempt, state: str, *, counted: bool) -> None:
         query = """
@@ -374,34 +300,6 @@ class Ledger:
         details = json.dumps(dict(attempt.details))
         ended = (state, time.time(), attempt.fault, attempt.message, attempt.result, details)
         db.execute(query, (*ended, counted, attempt.key, attempt.number))
-
-    def _open(self) -> sqlite3.Connection:
-        with self._reported():
-            files = PrivateDirectory(self.path.parent)
-            files.make()
-            files.prepare_database(self.path.name)
-            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            try:
-                self._prepare(connection)
-            except BaseException:
-                connection.close()
-                raise
-            return connection
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if (application, version) == (APPLICATION, VERSION):
-            return
-        if tables or application:
-            raise LedgerError(f"cannot use the ledger {self.path}: another program made it")
-        if self.journal == "WAL":
-            use_wal(connection)
-        connection.executescript(
-            f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION}; "
-            f"PRAGMA user_version = {VERSION}; COMMIT"
-        )
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from paddock._directory import PrivateDirectory
 from paddock.errors import ConfigError, SessionLocked
 from paddock.runtime.fleet.tasks import folder_name
+from paddock.runtime.fleet.texts import storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -91,7 +92,7 @@ class RunDirectory:
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the batch, atomically."""
-        self._files.replace(name, text.encode(errors="surrogatepass"))
+        self._files.replace(name, text.encode())
 
     def write_configuration(self, configuration: Mapping[str, Any]) -> None:
         self.write(CONFIGURATION, json.dumps(configuration, indent=2, sort_keys=True) + "\n")
@@ -139,7 +140,10 @@ class RunDirectory:
 
 
 def encoded(line: Mapping[str, Any]) -> bytes:
-    return json.dumps(line, ensure_ascii=False).encode(errors="surrogatepass") + b"\n"
+    text = json.dumps(line, ensure_ascii=False)
+    if text != storable(text):
+        text = json.dumps(line)
+    return text.encode() + b"\n"
 
 
 def read_lines(path: Path) -> tuple[list[Any], bool]:

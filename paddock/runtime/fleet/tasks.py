@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from paddock.errors import ConfigError
+from paddock.runtime.fleet.texts import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -44,9 +45,7 @@ class Task:
 def canonical(value: object, place: str) -> str:
     """Return the one JSON text of `value`; raise `ConfigError` if it has none."""
     try:
-        return json.dumps(
-            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        )
+        return json_text(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{place} cannot be written as JSON: {error}") from None
 
@@ -117,7 +116,7 @@ def digest_of(tasks: Iterable[Task]) -> str:
     """Return the hash of the tasks in their order."""
     digest = hashlib.sha256()
     for task in tasks:
-        digest.update(f"{task.key}\t{task.body}\n".encode(errors="surrogatepass"))
+        digest.update(f"{task.key}\t{task.body}\n".encode())
     return digest.hexdigest()
 
 

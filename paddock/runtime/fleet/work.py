@@ -18,6 +18,7 @@ from paddock.runtime.core.calling import call
 from paddock.runtime.core.keeper import Keeper
 from paddock.runtime.fleet.metering import AgentMeter
 from paddock.runtime.fleet.results import judged
+from paddock.runtime.fleet.texts import json_text
 from paddock.runtime.session.session import Session
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _keep(result: ExecResult, sandbox: Sandbox, folder: Path) -> ExecResult:
 def as_json(value: object) -> str:
     """Return the JSON of what work returned; raise `ConfigError` if it has none."""
     try:
-        return json.dumps(value, default=_plain, ensure_ascii=False)
+        return json_text(value, default=_plain)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"what was returned cannot be written as JSON: {error}") from None
 

@@ -76,7 +76,7 @@ def _note(key: str) -> bool:
 
 
 async def main(resume: bool) -> None:
-    Ledger.write = write  # type: ignore[method-assign]
+    Ledger.write = write  # type: ignore[method-assign, assignment]
     tasks = CHANGED if _kind == "changed" else None if resume else TASKS
     fleet = Fleet(
         Away(),
