@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 BASE = Image.from_registry("paddock:base")
 HIDDEN = BASE.run_commands("mkdir -p /opt/python/bin && mv /usr/bin/python3* /opt/python/bin")
-NOT_FULL = BASE.run_commands("rm -r /usr/lib/python3*/json")
 BUSYBOX = "paddock-test:busybox"
 SHELL = "paddock-test:no-shell"
 
@@ -114,11 +113,21 @@ async def test_an_image_is_tried_with_a_guest_once(
     assert len(tried) == 1
 
 
-async def test_a_python_that_lacks_modules_is_none(base_image: str) -> None:
-    recipe = await _recipe(NOT_FULL)
+BROKEN = {
+    "modules": "rm -r /usr/lib/python3*/json",
+    "library": "rm /lib/*/libexpat.so.1",
+    "program": "head -c 5000 /usr/bin/python3.11 > /python3",
+    "script": r"printf '#!/bin/sh\necho no version >&2; exit 1\n' > /python3",
+}
+REPLACE = "[ ! -e /python3 ] || { chmod 755 /python3; mv /python3 /usr/bin/; }"
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+async def test_a_python_that_cannot_start_is_none(base_image: str, broken: str) -> None:
+    recipe = await _recipe(BASE.run_commands(f"{BROKEN[broken]}; {REPLACE}"))
     async with recipe.sandbox() as sandbox:
         assert isinstance(sandbox, FallbackSandbox)
-        assert (await sandbox.exec(["python3", "-c", "print(1)"])).stdout == "1\n"
+        assert (await sandbox.exec("echo 1")).stdout == "1\n"
 
 
 async def test_what_takes_a_guest_is_refused_and_leaves_nothing(recipe: DockerBackend) -> None:

@@ -25,11 +25,19 @@ if TYPE_CHECKING:
     from paddock.backends.docker.containers.plan import ContainerPlan, Network
     from paddock.backends.docker.engine.client import Engine
 
-__all__ = ["join_guest", "start_guest"]
+__all__ = ["GuestNotStarted", "join_guest", "start_guest"]
 
 READY_DEADLINE = 60.0
 """Seconds from the start of a container until its guest has to answer: it takes 0.05 s, on
 an engine that starts fifty at once some 10 s."""
+
+
+class GuestNotStarted(SandboxLost):
+    """The first process ended before it answered; `cause` is what it wrote, or how it ended."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(f"its guest did not start: {cause}")
+        self.cause = cause
 
 
 async def start_guest(
@@ -63,8 +71,7 @@ async def start_guest(
         await start_container(engine, plan)
         answer = await interruptible(_ready(configured, client))
         if answer is None:
-            cause = stream.log or await exit_reason(engine, plan.container, said="")
-            raise SandboxLost(f"its guest did not start: {cause}")
+            raise GuestNotStarted(stream.log or await exit_reason(engine, plan.container, said=""))
     except BaseException:
         configured.cancel()
         client.link.fail("it could not be started")

@@ -12,12 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import interruptible
+from paddock._logs import get_logger
 from paddock.backends.docker.containers import owner
 from paddock.backends.docker.containers.control import remove_container
 from paddock.backends.docker.containers.creation import create_container, start_container
 from paddock.backends.docker.containers.exit_reason import exit_reason
 from paddock.backends.docker.containers.forks import Forks
-from paddock.backends.docker.containers.guests import start_guest
+from paddock.backends.docker.containers.guests import GuestNotStarted, start_guest
 from paddock.backends.docker.containers.plan import BACKEND
 from paddock.backends.docker.engine.attach import open_stream
 from paddock.backends.docker.engine.client import EngineError
@@ -43,10 +44,16 @@ NO_PROGRAM = re.compile(r'exec: \\?"(python3|sh)\\?"')
 """How runtimes say that a program is not in the image."""
 NOT_FULL = re.compile(r"^(ModuleNotFoundError|ImportError|SyntaxError)\b", re.MULTILINE)
 """How a Python ends that lacks modules, or is too old for the guest."""
+TRACEBACK = "Traceback (most recent call last)"
+NOT_ITS_OWN = re.compile(
+    r"its memory ran out|its container (was killed|ended \(exit 137\))|the Docker Engine"
+)
+"""Exit reasons that say nothing about the Python of an image."""
 
 GUESTS_LABELS = (owner.JOIN_TOKEN_LABEL, owner.USER_LABEL)
 """Labels for those who join a guest."""
 
+_log = get_logger(__name__)
 _without_python: dict[tuple[str, str], str] = {}
 """Engine and name of images that have none, and which image it was then."""
 
@@ -64,6 +71,7 @@ async def start(engine: Engine, plan: ContainerPlan, lock: OwnerLock, make: Make
         except (EngineError, SandboxLost) as error:
             if not lacks_python(error):
                 raise
+            _log.warning("%s has no Python that runs the guest: %s", plan.image, error)
         await remove_container(engine, plan.name)
         _without_python[image] = await _image_id(engine, plan)
     lease = _lease(plan, engine)
@@ -86,11 +94,18 @@ async def start(engine: Engine, plan: ContainerPlan, lock: OwnerLock, make: Make
 
 
 def lacks_python(error: EngineError | SandboxLost) -> bool:
-    """Whether a guest could not start for want of a Python, or of a full one."""
+    """Return whether a guest could not start for want of a Python that starts, and is whole.
+
+    One that got as far as a traceback of another kind runs: what failed is not its own.
+    """
     program = NO_PROGRAM.search(str(error))
     if program is not None:
         return program[1] == "python3"
-    return isinstance(error, SandboxLost) and NOT_FULL.search(error.reason) is not None
+    if not isinstance(error, GuestNotStarted):
+        return False
+    if NOT_FULL.search(error.cause):
+        return True
+    return TRACEBACK not in error.cause and not NOT_ITS_OWN.match(error.cause)
 
 
 def _lease(plan: ContainerPlan, engine: Engine) -> float:
