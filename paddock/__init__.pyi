@@ -111,6 +111,7 @@ from .runtime.fleet.dispatch import (
     TaskUpdate as TaskUpdate,
     dispatch as dispatch,
 )
+from .runtime.fleet.cluster.placement import RayPlacement as RayPlacement
 from .runtime.fleet.drive import Retries as Retries
 from .runtime.fleet.faults import (
     BatchGaveUp as BatchGaveUp,
@@ -122,6 +123,10 @@ from .runtime.fleet.fleet import (
     FleetProgress as FleetProgress,
 )
 from .runtime.fleet.ordering import Ordering as Ordering
+from .runtime.fleet.placement import (
+    Node as Node,
+    Placement as Placement,
+)
 from .runtime.fleet.results import TaskResult as TaskResult
 from .runtime.service.handle import AgentHandle as AgentHandle
 from .runtime.core.emitter import (

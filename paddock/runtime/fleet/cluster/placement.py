@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,9 @@ STORE = 80 * 2**20
 
 LOOK = 2.0
 """Seconds between two looks at which nodes there are; the loss of one is noticed without it."""
+
+ANSWER = 10.0
+"""Seconds for a connection to the head of the cluster, which takes some milliseconds."""
 
 JOINING = 20.0
 """Seconds in which nodes that are there at first have their agents: a process starts and imports
@@ -90,6 +94,8 @@ class RayPlacement:
         if ray.is_initialized():
             return False
         settings: dict[str, Any] = {}
+        if self.address not in ("auto", "local"):
+            _require_answer(self.address)
         if self.address == "local":
             settings = {
                 "include_dashboard": False,
@@ -104,6 +110,17 @@ class RayPlacement:
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise ConfigError(f"no Ray cluster at {self.address!r}: {error}") from error
         return True
+
+
+def _require_answer(address: str) -> None:
+    """Raise `ConfigError` if nothing listens there: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError(f"no Ray cluster at {address!r}: give HOST:PORT of its head")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"no Ray cluster at {address!r}: {error}") from None
 
 
 def _ray() -> Any:
