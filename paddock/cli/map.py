@@ -12,6 +12,7 @@ import typer
 from paddock.cli import options
 from paddock.cli.agents import AgentOptions, configure, read_config
 from paddock.cli.errors import is_expected, report
+from paddock.cli.placing import PlaceOptions
 from paddock.cli.recipes import make_backend
 from paddock.cli.running import run
 from paddock.cli.sandbox_options import SandboxOptions
@@ -126,6 +127,7 @@ def map_(
         ),
     ] = 600.0,
     work: MapOptions,
+    place: PlaceOptions,
     agent: AgentOptions,
     sandbox: SandboxOptions,
     context: typer.Context,
@@ -140,9 +142,13 @@ def map_(
 
         paddock map tasks.jsonl --out runs/b --agent agent.yaml --backend docker --limit 16
 
+        paddock map tasks.jsonl --out runs/c --priority weight --group kind --cap gpu=2 -- ./run
+
         paddock map --resume runs/a --rerun failed
     """
-    given = _Given(work=work, agent=agent, sandbox=sandbox, command=tuple(command or ()))
+    given = _Given(
+        work=work, place=place, agent=agent, sandbox=sandbox, command=tuple(command or ())
+    )
     settings = {"limit": limit, "give_up_after": give_up_after, "rerun": rerun or ()}
     try:
         if resume is None:
@@ -173,6 +179,7 @@ class _Given:
     """The options that decide what an attempt does."""
 
     work: MapOptions
+    place: PlaceOptions
     agent: AgentOptions
     sandbox: SandboxOptions
     command: tuple[str, ...]
@@ -186,6 +193,7 @@ class _Given:
                 sandbox[name] = [text.partition("=")[0] for text in sandbox[name]]
         return {
             "work": _fields(self.work),
+            "place": _fields(self.place),
             "agent": _fields(self.agent),
             "sandbox": sandbox,
             "command": list(self.command),
@@ -195,6 +203,7 @@ class _Given:
         """Return the options of an earlier command line, changed by these."""
         return _Given(
             work=_over(MapOptions, earlier["work"], self.work),
+            place=_over(PlaceOptions, earlier["place"], self.place),
             agent=_over(AgentOptions, earlier["agent"], self.agent),
             sandbox=_over(SandboxOptions, earlier["sandbox"], self.sandbox),
             command=self.command or tuple(earlier["command"]),
@@ -302,6 +311,7 @@ def _fleet(given: _Given, settings: dict[str, Any], retries: int, values: Any) -
         artifacts=asked.artifact or (),
         verify=asked.verify,
         retries=Retries(own=retries),
+        **given.place.settings(settings["limit"]),
         **settings,
     )
     return fleet, fleet.map(work, values)

@@ -2,17 +2,18 @@
 first line that it reads, and everything when there are no more."""
 
 import sys
+from typing import Any
 
 from ray.cluster_utils import Cluster  # noqa: TID253
 
-NODE = {
+NODE: dict[str, Any] = {
     "num_cpus": 1,
     "object_store_memory": 80 * 2**20,
     "include_dashboard": False,
     "node_ip_address": "127.0.0.1",
     "resources": {"paddock_slots": 4},
 }
-HEAD = {**NODE, "_system_config": {"enable_metrics_collection": False}}
+HEAD: dict[str, Any] = {**NODE, "_system_config": {"enable_metrics_collection": False}}
 
 cluster = Cluster(initialize_head=True, head_node_args=HEAD, shutdown_at_exit=False)
 try:
@@ -25,4 +26,4 @@ try:
         sys.stdout.flush()
         sys.stdin.read()
 finally:
-    cluster.shutdown()
+    cluster.shutdown()  # type: ignore[no-untyped-call]

@@ -187,7 +187,8 @@ class Fleet(AsyncResource):
         batch = self._batch = Batch(RunDirectory(self._place()))
         plan = Plan(run_id="", work=as_work(work), **self._settings)
         _require_apart(batch, plan.backend)
-        await batch.open(self._opening, freeze(plan), tasks, self._extra, self._ordering)
+        configuration = {**freeze(plan), "image_of_task": self._ordering.image}
+        await batch.open(self._opening, configuration, tasks, self._extra, self._ordering)
         self._stack.push_async_callback(batch.aclose)
         for entry in await batch.finished():
             yield restored(entry, batch.directory.folder(entry.task.key, entry.attempt.number))

@@ -98,6 +98,7 @@ class RayPlacement:
             _require_answer(self.address)
         if self.address == "local":
             settings = {
+                "_node_ip_address": "127.0.0.1",  # nobody else needs to reach it
                 "include_dashboard": False,
                 "object_store_memory": STORE,
                 "resources": {SLOTS: self.slots},
