@@ -14,6 +14,7 @@ from tests.e2e.sql_served import PASSWORD
 from tests.e2e.stores_served import postgres, redis_server
 from tests.unit.runtime.orchestration import (
     test_plans,
+    test_plans_interrupted,
     test_references,
     test_resumed_runs,
     test_stores,
@@ -64,7 +65,7 @@ TestRows = test_stores.TestRows
 TestTenants = test_stores.TestTenants
 TestRuns = test_stores.TestRuns
 TestLife = test_plans.TestLife
-TestInterrupted = test_plans.TestInterrupted
+TestInterrupted = test_plans_interrupted.TestInterrupted
 test_values = test_references.test_a_value_is_given_back_whole_and_its_glimpse_alone
 test_resumed = (
     test_resumed_runs.test_a_run_that_was_left_at_an_approval_is_continued_and_does_nothing_twice

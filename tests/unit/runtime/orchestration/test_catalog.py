@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import os
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock import ConfigError, ToolError, create_runtime
+from paddock import create_runtime
 from paddock.runtime.orchestration.catalog.data import open_data
-from paddock.runtime.orchestration.catalog.target import TargetDatabase
 from paddock.runtime.orchestration.data_environment import read_data_environment
-from paddock.runtime.orchestration.define import (
-    define_coordinator,
-    define_runtime,
-    define_specialist,
-    define_tenant,
-)
-from paddock.runtime.tools.sql.urls import sqlite_at
+from tests.unit.runtime.orchestration.catalogs import ENTRIES, INLINE, answer, make_shop, team
 from tests.unit.runtime.orchestration.teams import (
-    MODEL,
-    PROVIDERS,
     call,
     of_type,
-    read,
     results,
     script,
 )
@@ -36,81 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from paddock.runtime.orchestration.spec import RuntimeSpec
 
 pytestmark = pytest.mark.rows("F-32")
-
-ENTRIES: list[dict[str, Any]] = [
-    {
-        "id": "table:orders",
-        "itemType": "table",
-        "name": "orders",
-        "qualified_name": "main.orders",
-        "content": "What customers have bought, one row for each order.",
-        "tags": ["sales"],
-        "related": ["metric:revenue", {"id": "table:customers", "by": "customer_id"}],
-        "metadata": {"schemaName": "main", "tableName": "orders"},
-    },
-    {
-        "id": "table:customers",
-        "item_type": "table",
-        "name": "customers",
-        "qualifiedName": "main.customers",
-        "content": "Who buys.",
-    },
-    {"id": "column:orders.price", "itemType": "column", "name": "price",
-     "qualified_name": "main.orders.price", "related": ["table:orders"]},
-    {"id": "column:orders.id", "itemType": "column", "name": "id",
-     "metadata": {"schemaName": "main", "tableName": "orders"}},
-    {"id": "metric:revenue", "itemType": "metric", "name": "revenue",
-     "content": "The sum of all prices.", "related": ["document:finance"]},
-    {"id": "document:finance", "itemType": "document", "name": "Finance handbook"},
-    {"id": "knowledge:alone", "itemType": "knowledge", "name": "nothing leads here"},
-]  # fmt: skip
-INLINE = {"catalog": {"kind": "inline", "entries": ENTRIES}}
 SUMMARY = {"id", "itemType", "name", "qualified_name"}
-
-
-def team(toolkit: Any = "catalog") -> RuntimeSpec:
-    return define_runtime(
-        define_tenant("acme", "v1"),
-        agents=[
-            define_coordinator("lead", model=MODEL, prompt="Lead.", routes=["analyst"]),
-            define_specialist("analyst", model=MODEL, prompt="Look.", toolkits=[toolkit]),
-        ],
-        providers=PROVIDERS,
-    )
-
-
-async def answers(environment: Any, *calls: tuple[str, dict[str, Any]]) -> list[Any]:
-    """What the tools return to a specialist, by way of the stream."""
-    async with create_runtime(
-        team(), interpreter="scripted", data_environment=environment
-    ) as runtime:
-        prompt = script(*(call(tool, **arguments) for tool, arguments in calls))
-        return results(await read(runtime.run_specialist("analyst", prompt)))
-
-
-async def answer(environment: Any, tool: str, **arguments: Any) -> Any:
-    (found,) = await answers(environment, (tool, arguments))
-    return found
 
 
 def ids(found: Sequence[dict[str, Any]]) -> list[str]:
     return [each["id"] for each in found]
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> dict[str, Any]:
-    """A database, and what says where it is."""
-    path = tmp_path / "shop.db"
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        connection.executescript(
-            "CREATE TABLE orders (id INTEGER, price REAL, note TEXT, image BLOB);"
-            "INSERT INTO orders VALUES (1, 9.5, 'rope', x'00ff'), (2, 4, NULL, NULL);"
-            'CREATE TABLE "we`ird; name" (a); INSERT INTO "we`ird; name" VALUES (9007199254740993);'
-        )
-    return {"target_database_url": f"sqlite:{path}"}
 
 
 class TestSearching:
@@ -251,151 +171,6 @@ class TestRelations:
         assert (len(found["paths"]), found["truncated"]) == (10, True)
 
 
-class TestTheDatabase:
-    async def test_rows_come_as_json(self, shop: Any) -> None:
-        found = await answer(shop, "execute_query", sql="SELECT * FROM orders ORDER BY id")
-        assert found == {
-            "columns": ["id", "price", "note", "image"],
-            "rows": [[1, 9.5, "rope", "0x00ff"], [2, 4.0, None, None]],
-            "row_count": 2,
-            "truncated": False,
-        }
-
-    @pytest.mark.parametrize(
-        ("sql", "params"),
-        [
-            ("SELECT id FROM orders WHERE price > :least AND note = :note",
-             {"least": 5, "note": "rope"}),
-            ("SELECT id FROM orders WHERE price > ? AND note = ?", [5, "rope"]),
-            ("WITH x AS (SELECT id FROM orders) SELECT id FROM x LIMIT :n", {"n": 1}),
-        ],
-    )  # fmt: skip
-    async def test_parameters_are_values(self, shop: Any, sql: str, params: Any) -> None:
-        assert (await answer(shop, "execute_query", sql=sql, params=params))["rows"] == [[1]]
-        note = {"note": "x'; DELETE FROM orders; --"}
-        asked = "SELECT count(*) FROM orders WHERE note = :note"
-        assert (await answer(shop, "execute_query", sql=asked, params=note))["rows"] == [[0]]
-
-    async def test_a_limit_cuts_rows(self, shop: Any) -> None:
-        found = await answer(shop, "execute_query", sql="SELECT id FROM orders", limit=1)
-        assert (found["row_count"], found["truncated"]) == (1, True)
-
-    @pytest.mark.parametrize(
-        ("sql", "problem"),
-        [
-            ("DELETE FROM orders", "Query blocked: DELETE changes the database"),
-            ("PRAGMA user_version", "Query blocked: PRAGMA is not sent: write SELECT or WITH"),
-            ("EXPLAIN SELECT 1", "Query blocked: EXPLAIN is not sent"),
-            ("VALUES (1)", "Query blocked: VALUES is not sent"),
-            ("SELECT 1; SELECT 2", "Query blocked: it is more than one statement"),
-            ("SELECT missing FROM orders", "SQLite says: no such column: missing"),
-        ],
-    )
-    async def test_what_is_no_query_is_refused(self, shop: Any, sql: str, problem: str) -> None:
-        found = await answer(shop, "execute_query", sql=sql)
-        assert found["error"].startswith(problem)
-
-    @pytest.mark.parametrize("params", [{"a b": 1}, {"a": [1]}, {"a": {"b": 1}}])
-    async def test_other_parameters_are_refused(self, shop: Any, params: Any) -> None:
-        found = await answer(shop, "execute_query", sql="SELECT :a", params=params)
-        assert "parameter" in found["error"]
-
-    async def test_tables_are_sampled_by_their_entry_or_name(self, shop: Any) -> None:
-        first = [[1, 9.5, "rope", "0x00ff"]]
-        for table in ("table:orders", "main.orders", "orders"):
-            found = await answer(shop | INLINE, "sample_table_data", table=table, limit=1)
-            assert (found["rows"], found["truncated"]) == (first, True)
-        found = await answer(shop, "sample_table_data", table="orders", columns=["note", "id"])
-        assert found["columns"] == ["note", "id"]
-        odd = await answer(shop, "sample_table_data", table="we`ird; name")
-        assert odd["rows"] == [["9007199254740993"]]
-
-    @pytest.mark.parametrize(
-        ("given", "problem"),
-        [
-            ({"table": "nothing"}, "no such table: nothing"),
-            ({"table": "orders; DELETE FROM orders"}, "no such table"),
-            ({"table": "orders", "columns": ["id FROM orders --"]}, "no such column"),
-            ({"table": "metric:revenue"}, "metric:revenue is no table but a metric"),
-            ({"table": ""}, "is empty"),
-        ],
-    )
-    async def test_what_is_no_table_is_an_error(self, shop: Any, given: Any, problem: str) -> None:
-        found = await answer(shop | INLINE, "sample_table_data", **given)
-        assert problem in found["error"]
-
-    async def test_long_results_are_cut(self, shop: Any) -> None:
-        long = "SELECT replace(hex(zeroblob(30000)), '00', 'abcd') AS a, 1 AS b"
-        rows = f"WITH n(n) AS (VALUES (1), (2), (3)) SELECT q.* FROM n, ({long}) AS q"
-        found = await answer(shop, "execute_query", sql=rows)
-        assert found["truncated"]
-        assert len(json.dumps(found)) < 300_000
-
-    async def test_endless_queries_end(self, shop: Any) -> None:
-        url = shop["target_database_url"]
-        config = dataclasses.replace(sqlite_at(url, what="test"), timeout=1)
-        target = TargetDatabase(config, url=url, key="target_database_url")
-        endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
-        found = await target.query(f"{endless} SELECT x FROM c", None, 10)
-        assert (found["row_count"], found["truncated"]) == (10, True)
-        with pytest.raises(ToolError, match="Stopped after 1 s: it took too long"):
-            await target.query(f"{endless} SELECT count(*) FROM c", None, 10)
-
-
-class TestWhatIsMissing:
-    @pytest.mark.parametrize(
-        ("tool", "arguments"),
-        [
-            ("search_catalog", {"query": "x"}),
-            ("get_catalog_entities", {"refs": ["x"]}),
-            ("list_schema_fields", {"tables": ["x"]}),
-            ("get_catalog_relations", {"refs": ["x"]}),
-            ("get_relation_paths_between", {"start": "x", "end": "y"}),
-        ],
-    )
-    async def test_a_tool_names_the_key_of_the_catalog(
-        self, shop: Any, tool: str, arguments: Any
-    ) -> None:
-        found = await answer(shop, tool, **arguments)
-        wanted = f"{tool} needs data_environment.catalog, which this runtime was not given"
-        assert found == {"error": wanted}
-        assert "error" not in await answer({"catalog": "empty"}, tool, **arguments)
-
-    @pytest.mark.parametrize(
-        ("tool", "arguments"),
-        [("sample_table_data", {"table": "x"}), ("execute_query", {"sql": "SELECT 1"})],
-    )
-    async def test_a_tool_names_the_key_of_the_database(self, tool: str, arguments: Any) -> None:
-        found = await answer(INLINE, tool, **arguments)
-        assert found["error"].startswith(f"{tool} needs data_environment.target_database,")
-
-    async def test_a_file_that_is_missing_is_not_made(self, tmp_path: Path) -> None:
-        given = {"target_database_url": f"sqlite:{tmp_path}/shop.db"}
-        found = await answer(given, "execute_query", sql="SELECT 1")
-        assert found == {"error": "data_environment.target_database_url: there is no such file"}
-        assert os.listdir(tmp_path) == []
-
-    @pytest.mark.parametrize(
-        ("entry", "problem"),
-        [
-            ({"itemType": "table", "name": "a"}, r"entries\[1\]: id: Field required"),
-            ({"id": "b", "itemType": "tables", "name": "a"}, r"entries\[1\]: itemType: "),
-            ({"id": "b", "itemType": "table", "name": "a", "more": 1}, r"entries\[1\]: more: "),
-            ({"id": "a", "itemType": "table", "name": "a"}, "the id 'a' is there twice"),
-            (
-                {"id": "b", "itemType": "table", "name": "a", "metadata": {"a": float("nan")}},
-                "JSON cannot hold it",
-            ),
-        ],
-    )
-    def test_a_wrong_entry_is_an_error_that_says_which(self, entry: Any, problem: str) -> None:
-        entries = [{"id": "a", "itemType": "table", "name": "a"}, entry]
-        with pytest.raises(ConfigError, match=problem):
-            create_runtime(
-                team(), data_environment={"catalog": {"kind": "inline", "entries": entries}}
-            )
-
-
 class TestToolkits:
     def test_the_toolkit_can_be_narrowed_and_its_names_are_reserved(self) -> None:
         narrow = team({"id": "catalog", "config": {"tools": ["search_catalog"]}})
@@ -404,12 +179,14 @@ class TestToolkits:
         with pytest.raises(ValueError, match="has no tool 'drop_table'"):
             team({"id": "catalog", "config": {"tools": ["drop_table"]}})
 
-    async def test_its_tools_can_be_gated(self, shop: Any) -> None:
+    async def test_its_tools_can_be_gated(self, tmp_path: Path) -> None:
         spec = team()
         gated = spec.agents[1].model_copy(update={"tool_approvals": {"execute_query": "always"}})
         spec = spec.model_copy(update={"agents": (spec.agents[0], gated)})
         events = []
-        async with create_runtime(spec, interpreter="scripted", data_environment=shop) as runtime:
+        async with create_runtime(
+            spec, interpreter="scripted", data_environment=make_shop(tmp_path)
+        ) as runtime:
             prompt = script(call("execute_query", sql="SELECT 1 AS n"))
             async for event in runtime.run_specialist("analyst", prompt):
                 events.append(event)

@@ -30,7 +30,7 @@ from paddock import create_runtime
 from paddock.runtime.conversation.trace import read_records
 from paddock.runtime.orchestration.stores.sqlite import SqliteRuntimeStore
 from tests.unit.runtime.orchestration.faults import FaultyStore
-from tests.unit.runtime.orchestration.test_resume import planning
+from tests.unit.runtime.orchestration.test_resume_plans import planning
 from tests.unit.runtime.orchestration.test_plan_flow import stock_team
 
 paddock.runtime.approvals.stores.POLL_INTERVAL = 0.01
