@@ -119,6 +119,27 @@ class TestTheDatabase:
 
 
 class TestWhatIsMissing:
+    @pytest.mark.rows("F-15")
+    @pytest.mark.parametrize(
+        ("tools", "environment", "keys"),
+        [
+            (None, {}, "data_environment.catalog and data_environment.target_database"),
+            (
+                ["search_catalog"],
+                {"target_database_url": "sqlite:x.db"},
+                "data_environment.catalog",
+            ),
+            (["execute_query"], INLINE, "data_environment.target_database"),
+        ],
+    )
+    @pytest.mark.parametrize("interpreter", ["noop", "scripted"])
+    def test_a_runtime_says_at_once_that_a_toolkit_has_nothing_to_work_with(
+        self, tools: Any, environment: Any, keys: str, interpreter: str
+    ) -> None:
+        toolkit = "catalog" if tools is None else {"id": "catalog", "config": {"tools": tools}}
+        with pytest.raises(ConfigError, match=rf"^agent 'analyst' has .* its tools need {keys}:"):
+            create_runtime(team(toolkit), interpreter=interpreter, data_environment=environment)
+
     @pytest.mark.parametrize(
         ("tool", "arguments"),
         [

@@ -6,13 +6,14 @@ import asyncio
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock import SessionError
+from paddock import SessionError, create_runtime, define_tool
 from paddock.runtime.orchestration.stores.sqlite import SqliteRuntimeStore
 from tests.unit.runtime.orchestration.storing import APPROVE, BODY, Gate, execute, plans
+from tests.unit.runtime.orchestration.teams import call, of_type, read, script, team
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,7 @@ PATIENCE = 120.0
 FULL = """
 import asyncio, resource, signal, sys
 from pathlib import Path
-from paddock import SessionError
+from paddock import SessionError, create_runtime, define_tool
 from paddock.runtime.orchestration.stores.sqlite import SqliteRuntimeStore
 from tests.unit.runtime.orchestration.storing import BODY, Gate, execute, plans
 
@@ -99,3 +100,22 @@ async def test_a_database_that_only_may_be_read_is_an_error_and_stays(tmp_path: 
         assert known is not None
         assert known["status"] == "draft"
     assert (await execute(ours, Gate()))["status"] == "executed"
+
+
+@pytest.mark.rows("F-33")
+async def test_a_store_that_is_deleted_while_a_run_uses_it_is_said(tmp_path: Path) -> None:
+    @define_tool("burn", {})
+    def burn(args: dict[str, Any], ctx: Any) -> str:
+        for each in tmp_path.glob("team.db*"):
+            each.unlink()
+        return "burnt"
+
+    where = f"sqlite:{tmp_path / 'team.db'}"
+    async with create_runtime(team(burn), interpreter="scripted", store=where) as runtime:
+        prompt = script(call("burn"), call("burn"))
+        events = await read(
+            runtime.query(script(call("call_agent", agent="worker", prompt=prompt)), "t")
+        )
+    (error,) = of_type(events, "error")
+    assert "is no longer in its store: it, or the store, was deleted" in error["error"]["message"]
+    assert error["error"]["code"] == "session_error"
