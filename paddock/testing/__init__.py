@@ -13,11 +13,43 @@ if TYPE_CHECKING:
     from paddock.runtime.models.scripted import ScriptedModel
     from paddock.testing._lending import SandboxFactory
     from paddock.testing.conformance import BackendConformance
+    from paddock.testing.fake import (
+        FakeBackend,
+        FakeCall,
+        FakeHost,
+        FakeSandbox,
+        Fault,
+        FaultOrder,
+        Reply,
+    )
+    from paddock.testing.recorded import CassetteMismatch, Recorded
 
-__all__ = ["BackendConformance", "SandboxFactory", "ScriptedModel"]
+__all__ = [
+    "BackendConformance",
+    "CassetteMismatch",
+    "FakeBackend",
+    "FakeCall",
+    "FakeHost",
+    "FakeSandbox",
+    "Fault",
+    "FaultOrder",
+    "Recorded",
+    "Reply",
+    "SandboxFactory",
+    "ScriptedModel",
+]
 
 _MODULES = {
     "BackendConformance": "paddock.testing.conformance",
+    "CassetteMismatch": "paddock.testing.recorded",
+    "FakeBackend": "paddock.testing.fake",
+    "FakeCall": "paddock.testing.fake",
+    "FakeHost": "paddock.testing.fake",
+    "FakeSandbox": "paddock.testing.fake",
+    "Fault": "paddock.testing.fake",
+    "FaultOrder": "paddock.testing.fake",
+    "Recorded": "paddock.testing.recorded",
+    "Reply": "paddock.testing.fake",
     "SandboxFactory": "paddock.testing._lending",
     "ScriptedModel": "paddock.runtime.models.scripted",
 }

@@ -41,6 +41,7 @@ class ExecTests(Conformance):
         assert refused.exit_code == 126
         assert "plain" in refused.stderr
 
+    @needs("shell")
     async def test_a_program_of_any_length_runs_and_reads_its_own_stdin(
         self, sandbox: Sandbox
     ) -> None:
