@@ -14,6 +14,7 @@ from .backends.images import (
 )
 from .backends.local import LocalBackend as LocalBackend
 from .backends.podman import PodmanBackend as PodmanBackend
+from .backends.group import SandboxGroup as SandboxGroup
 from .backends.pool import (
     PoolStats as PoolStats,
     SandboxPool as SandboxPool,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
 
+    from paddock.backends.group import SandboxGroup
     from paddock.backends.images import Images
     from paddock.backends.pool import SandboxPool
     from paddock.process import CommandCallback
@@ -248,6 +249,16 @@ class Backend(ABC):
         from paddock.backends.pool import SandboxPool
 
         return SandboxPool(self.create, size=size, concurrency=concurrency, max_age=max_age)
+
+    def group(self, size: int) -> SandboxGroup:
+        """Sandboxes of one prepared state, as ``async with backend.group(8) as group:``.
+
+        The recipe is carried out once where the backend can fork; `SandboxGroup.reset` brings a
+        sandbox back to that state.
+        """
+        from paddock.backends.group import SandboxGroup
+
+        return SandboxGroup(self.create, size=size)
 
     async def attach(self, sandbox_id: str) -> Sandbox:
         """Another hold of a sandbox that somebody else made; see `Sandbox.detach`.

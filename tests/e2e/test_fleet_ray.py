@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple, Self
 
 import pytest
 
-from tests.e2e.processes import wait_until
+from tests.e2e.processes import processes_with, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,11 +60,15 @@ def cluster(require: Require) -> Iterator[Cluster]:
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    with process:
-        yield Cluster(process.stdout.readline().strip(), process.stdin, process.stdout)
-        process.stdin.close()
-        process.wait(PATIENCE)
-    shutil.rmtree(folder)
+    try:
+        with process:
+            yield Cluster(process.stdout.readline().strip(), process.stdin, process.stdout)
+            process.stdin.close()
+            process.wait(PATIENCE)
+    finally:
+        for left in processes_with(folder):  # of a cluster that did not begin
+            os.kill(left, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Batch:

@@ -44,6 +44,17 @@ async def test_a_fork_has_what_its_sandbox_had_and_needs_no_recipe(engine: Engin
             assert fork.redactor.text("0123456789") == sandbox.redactor.text("0123456789")
 
 
+async def test_a_group_is_prepared_once_and_each_goes_back_to_that(engine: Engine) -> None:
+    recipe = replace(RECIPE, setup=["cat /proc/sys/kernel/random/uuid > once"])
+    async with recipe.group(2) as group:
+        told = {(await each.exec("cat once", check=True)).stdout for each in group.sandboxes}
+        assert len(told) == 1
+        await group.sandboxes[0].exec("echo changed > once", check=True)
+        fresh = await group.reset(group.sandboxes[0])
+        assert {(await fresh.exec("cat once")).stdout} == told
+    assert not await forks(engine)
+
+
 async def test_a_fork_that_fails_does_not_take_the_image_from_the_others(
     engine: Engine, sandbox: DockerSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,8 @@ class FunctionTool(ToolHandler):
 class CountingSandbox(Sandbox):
     """Runs nothing; says when it was closed."""
 
+    capabilities = frozenset()
+
     def __init__(self, owner: CountingBackend) -> None:
         self._owner = owner
         self.id = "counting"
