@@ -118,8 +118,8 @@ from .runtime.fleet.faults import (
     BatchGaveUp as BatchGaveUp,
     TaskFailed as TaskFailed,
 )
+from .runtime.fleet.exports import BatchReport as BatchReport
 from .runtime.fleet.fleet import (
-    BatchReport as BatchReport,
     Fleet as Fleet,
     FleetProgress as FleetProgress,
 )

@@ -160,7 +160,7 @@ def map_(
             fleet, results = _resume(given, tasks, resume, settings, retries, rerun_changed)
         from paddock.cli.mapping import show
 
-        code = run(show(fleet, results, fail_under=fail_under))
+        code = run(show(fleet, results, out=resume or out or Path(), fail_under=fail_under))
     except Exception as error:
         if not is_expected(error):
             raise

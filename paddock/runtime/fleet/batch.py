@@ -6,6 +6,8 @@ import asyncio
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from paddock._concurrency import finish
@@ -18,7 +20,7 @@ from paddock.runtime.fleet.run_directory import TASKS, RunDirectory, read_lines
 from paddock.runtime.fleet.tasks import digest_of, parse_tasks, read_tasks, repeated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
     from paddock.runtime.fleet.ledger import Entry
     from paddock.runtime.fleet.ordering import Ordering
@@ -227,14 +229,25 @@ class Batch:
 
     # ------------------------------------------------------------------- exports
 
-    async def finished(self) -> list[Entry]:
-        """Return the finished tasks."""
-        return await self.do(lambda ledger: list(ledger.finished()))
+    async def finished(self) -> AsyncIterator[Entry]:
+        """Return the finished tasks, however many, in their order."""
+        after = 0
+        while page := await self.do(partial(_page, after=after)):
+            for entry in page:
+                yield entry
+            after = page[-1].position
 
     async def publish(self, entry: Entry) -> None:
         """Add a finished task to results.jsonl."""
         await finish(self.in_thread(lambda: self.directory.append(line_of(entry))))
 
+
+def _page(ledger: Ledger, *, after: int) -> list[Entry]:
+    return list(islice(ledger.finished(after), PAGE))
+
+
+PAGE = 500
+"""Finished tasks that are read at a time."""
 
 CHANGING = "changing"
 """Stands in run.json while the ledger is changed to other tasks or another configuration."""

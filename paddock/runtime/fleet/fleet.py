@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import tempfile
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,11 @@ from paddock.runtime.core.reach import require_out_of_reach
 from paddock.runtime.fleet.attempts import Plan
 from paddock.runtime.fleet.batch import Batch, Opening
 from paddock.runtime.fleet.drive import Driver, Retries
+from paddock.runtime.fleet.exports import BatchReport, write_exports
 from paddock.runtime.fleet.frozen import freeze
 from paddock.runtime.fleet.ordering import Ordering
-from paddock.runtime.fleet.page.building import REPORT, report_page
 from paddock.runtime.fleet.placement import Engines
-from paddock.runtime.fleet.reports import junit, summary
-from paddock.runtime.fleet.results import GAVE_UP, exit_code, restored
+from paddock.runtime.fleet.results import restored
 from paddock.runtime.fleet.run_directory import RunDirectory
 from paddock.runtime.fleet.work import as_work
 
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-    from paddock.runtime.fleet.ledger import Entry
     from paddock.runtime.fleet.placement import Placement
     from paddock.runtime.fleet.results import TaskResult
 
@@ -132,23 +129,11 @@ class Fleet(AsyncResource):
     async def report(self, *, fail_under: float = 1.0, gave_up: str | None = None) -> BatchReport:
         """Write summary.json, junit.xml and report.html, and return how the batch stands."""
         batch = self._opened()
-        counts = await batch.do(lambda ledger: ledger.counts())
-        entries = await batch.finished()
-        states = await batch.do(lambda ledger: ledger.states())
-        code = GAVE_UP if gave_up is not None else exit_code(counts, fail_under=fail_under)
-        unfinished = [key for key, state, _ in states if state in ("pending", "running")]
-        name = batch.directory.path.name
-        ended = None if unfinished and not gave_up else code
-        files = {
-            "summary.json": summary(counts, ended, gave_up),
-            "junit.xml": junit(name, entries, unfinished),
-            REPORT: await batch.do(
-                lambda ledger: report_page(ledger, batch.directory, code=ended, gave_up=gave_up)
-            ),
-        }
-        for each, text in files.items():
-            await batch.in_thread(functools.partial(batch.directory.write, each, text))
-        return BatchReport(exit_code=code, counts=counts, entries=entries)
+        return await batch.do(
+            lambda ledger: write_exports(
+                ledger, batch.directory, fail_under=fail_under, gave_up=gave_up
+            )
+        )
 
     def _opened(self) -> Batch:
         if self._batch is None or not self.is_open:
@@ -190,7 +175,7 @@ class Fleet(AsyncResource):
         configuration = {**freeze(plan), "image_of_task": self._ordering.image}
         await batch.open(self._opening, configuration, tasks, self._extra, self._ordering)
         self._stack.push_async_callback(batch.aclose)
-        for entry in await batch.finished():
+        async for entry in batch.finished():
             yield restored(entry, batch.directory.folder(entry.task.key, entry.attempt.number))
         async for result in self._drive(batch, dataclasses.replace(plan, run_id=batch.run_id)):
             yield result
@@ -255,16 +240,6 @@ class FleetProgress:
     cost: float = 0.0
     paused: str | None = None
     throttled: str | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class BatchReport:
-    """How a batch ended: the exit code that CI reads, counts as in `FleetProgress`, and the
-    finished tasks."""
-
-    exit_code: int
-    counts: Mapping[str, int]
-    entries: Sequence[Entry]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

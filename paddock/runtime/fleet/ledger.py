@@ -57,8 +57,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A task and one of its attempts; `began` and `ended` are seconds since 1970."""
+    """A task, its place in the list, and one of its attempts; `began` and `ended` are seconds
+    since 1970."""
 
+    position: int
     task: Task
     attempt: Attempt
     began: float
@@ -273,9 +275,10 @@ class Ledger(LedgerFile):
         """
         return self._read(query)
 
-    def finished(self) -> Iterator[Entry]:
-        """Return the finished tasks with what was accepted of them, in their order."""
-        return self._entries(f"{_FINISHED} ORDER BY t.position")
+    def finished(self, after: int = 0) -> Iterator[Entry]:
+        """Return the finished tasks with what was accepted of them, in their order, those after a
+        position."""
+        return self._entries(f"{_FINISHED} AND t.position > ? ORDER BY t.position", (after,))
 
     def accepted(self, key: str) -> Entry:
         """Return a finished task."""
@@ -303,7 +306,7 @@ class Ledger(LedgerFile):
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    _, key, body, number, state, began, ended, fault, message, result, details = row
+    position, key, body, number, state, began, ended, fault, message, result, details = row
     attempt = Attempt(
         key=key,
         number=number,
@@ -313,4 +316,5 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         details=json.loads(details or "{}"),
         state=state,
     )
-    return Entry(task=Task(key=key, body=body), attempt=attempt, began=began, ended=ended or began)
+    task = Task(key=key, body=body)
+    return Entry(position=position, task=task, attempt=attempt, began=began, ended=ended or began)

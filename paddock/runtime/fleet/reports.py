@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape, quoteattr
 from paddock.runtime.fleet.faults import is_infrastructure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from paddock.runtime.fleet.ledger import Entry
 
@@ -18,9 +18,6 @@ __all__ = ["github_annotations", "junit", "step_summary", "summary"]
 
 MOST_ANNOTATIONS = 10
 """GitHub shows no more of one step."""
-
-MOST_ROWS = 50
-"""Failed tasks in the summary of a step, which is limited to 1 MiB."""
 
 _UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold."""
@@ -42,71 +39,71 @@ def summary(counts: Mapping[str, int], code: int | None, gave_up: str | None) ->
 _NO_FAULT = ("completed", "pending", "running")
 
 
-def junit(suite: str, entries: Iterable[Entry], unfinished: Iterable[str]) -> str:
+def junit(
+    suite: str, counts: Mapping[str, int], entries: Iterable[Entry], unfinished: Iterable[str]
+) -> str:
     """Return JUnit XML: a failure is the task's, an error the infrastructure's or the
     configuration's, and what was cancelled or did not finish is skipped."""
-    cases = [_case(entry) for entry in entries]
-    cases += [_tag(key, 0.0, "skipped", "not finished") for key in unfinished]
-    kinds = [kind for kind, _ in cases]
-    counts = " ".join(
-        f'{attribute}="{kinds.count(kind)}"'
-        for attribute, kind in (
-            ("failures", "failure"),
-            ("errors", "error"),
-            ("skipped", "skipped"),
-        )
-    )
+    sums = dict.fromkeys(("", "failure", "error", "skipped"), 0)
+    for state, number in counts.items():
+        sums[_kind(state)] += number
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
-        f'<testsuites><testsuite name={_quoted(suite)} tests="{len(cases)}" {counts}>',
-        *(case for _, case in cases),
-        "</testsuite></testsuites>",
+        f'<testsuites><testsuite name={_quoted(suite)} tests="{sum(counts.values())}" '
+        f'failures="{sums["failure"]}" errors="{sums["error"]}" skipped="{sums["skipped"]}">',
     ]
+    lines += (_case(entry) for entry in entries)
+    lines += (_tag(key, 0.0, "skipped", "not finished") for key in unfinished)
+    lines.append("</testsuite></testsuites>")
     return "\n".join(lines) + "\n"
 
 
-def _case(entry: Entry) -> tuple[str, str]:
-    attempt, seconds = entry.attempt, entry.ended - entry.began
-    match attempt.fault:
-        case None:
-            kind = ""
-        case "cancelled":
-            kind = "skipped"
-        case "task.failed" | "task.timeout" | "task.oom" | "budget":
-            kind = "failure"
+def _kind(state: str) -> str:
+    """Return what JUnit calls a task that is in this state of `Ledger.counts`."""
+    match state:
+        case "completed":
+            return ""
+        case "cancelled" | "pending" | "running":
+            return "skipped"
+        case "task.failed" | "task.timeout" | "task.oom" | "budget" | "poison":
+            return "failure"
         case _:
-            kind = "error"
-    return _tag(attempt.key, seconds, kind, attempt.message, attempt.fault or "")
+            return "error"
 
 
-def _tag(key: str, seconds: float, kind: str, message: str, fault: str = "") -> tuple[str, str]:
+def _case(entry: Entry) -> str:
+    attempt, seconds = entry.attempt, entry.ended - entry.began
+    fault = attempt.fault or ""
+    return _tag(attempt.key, seconds, _kind(fault or "completed"), attempt.message, fault)
+
+
+def _tag(key: str, seconds: float, kind: str, message: str, fault: str = "") -> str:
     head = f'<testcase classname="paddock" name={_quoted(key)} time="{seconds:.3f}"'
     if not kind:
-        return kind, f"{head}/>"
+        return f"{head}/>"
     first = message.partition("\n")[0]
     about = f" type={_quoted(fault)}" if fault and kind != "skipped" else ""
     body = escape(_UNPRINTABLE.sub("?", message))
-    return kind, f"{head}><{kind} message={_quoted(first)}{about}>{body}</{kind}></testcase>"
+    return f"{head}><{kind} message={_quoted(first)}{about}>{body}</{kind}></testcase>"
 
 
 def _quoted(text: str) -> str:
     return quoteattr(_UNPRINTABLE.sub("?", text))
 
 
-def step_summary(counts: Mapping[str, int], entries: Iterable[Entry], gave_up: str | None) -> str:
-    """Return Markdown for the summary of a step in GitHub Actions."""
+def step_summary(counts: Mapping[str, int], failed: Sequence[Entry], gave_up: str | None) -> str:
+    """Return Markdown for the summary of a step in GitHub Actions; `failed` are the first ones."""
     lines = ["### paddock map", "", "| tasks | |", "|---|---|"]
     lines += [f"| {name} | {counts[name]} |" for name in sorted(counts)]
     lines += ["", f"Gave up: {_cell(gave_up)}"] if gave_up else []
-    failed = [entry.attempt for entry in entries if entry.attempt.fault is not None]
     if failed:
         lines += ["", "| task | fault | |", "|---|---|---|"]
     lines += [
         f"| {_cell(each.key)} | {each.fault} | {_cell(each.message)} |"
-        for each in failed[:MOST_ROWS]
+        for each in (entry.attempt for entry in failed)
     ]
-    if len(failed) > MOST_ROWS:
-        lines += ["", f"and {len(failed) - MOST_ROWS} more"]
+    more = sum(n for name, n in counts.items() if name not in _NO_FAULT) - len(failed)
+    lines += ["", f"and {more} more"] if more > 0 else []
     return "\n".join(lines) + "\n"
 
 
@@ -115,13 +112,12 @@ def _cell(text: str) -> str:
     return escape(line).replace("|", "\\|").replace("`", "'")
 
 
-def github_annotations(entries: Iterable[Entry]) -> list[str]:
+def github_annotations(failed: Sequence[Entry]) -> list[str]:
     """Return commands that show failed tasks in GitHub Actions, at most ten."""
-    failed = [entry.attempt for entry in entries if entry.attempt.fault is not None]
     return [
         f"::{'warning' if is_infrastructure(each.fault) else 'error'} "
         f"title={_escaped(each.key, ':,')}::{_escaped(f'{each.fault}: {each.message}')}"
-        for each in failed[:MOST_ANNOTATIONS]
+        for each in (entry.attempt for entry in failed[:MOST_ANNOTATIONS])
     ]
 
 

@@ -16,6 +16,7 @@ from paddock.runtime.agents.agent import Agent
 from paddock.runtime.conversation.results import RunResult
 from paddock.runtime.core.calling import call
 from paddock.runtime.core.keeper import Keeper
+from paddock.runtime.core.yamltext import read_yaml
 from paddock.runtime.fleet.metering import AgentMeter
 from paddock.runtime.fleet.results import judged
 from paddock.runtime.fleet.texts import json_text
@@ -105,7 +106,8 @@ class AgentWork:
                 place.meter.cost = session.state.usage["cost_usd"]
 
     def describe(self) -> dict[str, Any]:
-        return {"agent": self._agent.config.to_yaml(partial=True).decode()}
+        text = self._agent.config.to_yaml(partial=True).decode()
+        return {"agent": read_yaml(text, source="the agent").data}
 
 
 class _Given(Keeper["Sandbox"]):

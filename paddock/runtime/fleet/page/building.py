@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from paddock.runtime.fleet.ledger import Ledger
     from paddock.runtime.fleet.run_directory import RunDirectory
 
-__all__ = ["REPORT", "report_page"]
-
-REPORT = "report.html"
+__all__ = ["report_page"]
 
 NAME = 300
 """Characters of the work and of other names in the head."""
