@@ -26,6 +26,7 @@ from paddock.cli.sandboxes import gc, ls, rm
 from paddock.cli.serve import PASSED_ON, serve
 from paddock.cli.sessions import sessions
 from paddock.cli.settings import Settings
+from paddock.cli.shell import shell
 from paddock.cli.steering import cancel, ps
 from paddock.cli.trust import trust
 
@@ -83,6 +84,7 @@ app.command()(demo)
 app.command()(run)
 # What follows the program is for the program, with or without a `--` before it.
 app.command(name="exec", context_settings={"allow_interspersed_args": False})(exec_)
+app.command()(shell)
 app.command(name="map")(map_)
 app.add_typer(batch, name="batch")
 app.add_typer(sessions, name="sessions")

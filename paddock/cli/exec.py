@@ -15,6 +15,7 @@ from paddock.cli.provisioning import provisioning
 from paddock.cli.recipes import make_backend
 from paddock.cli.running import run
 from paddock.cli.sandbox_options import SandboxOptions
+from paddock.cli.terminals import converse, own_terminal
 from paddock.cli.trusting import require_trusted_setup
 from paddock.errors import PaddockError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from paddock.backends.base import Backend
+    from paddock.process import Pty
     from paddock.redaction import Redactor
     from paddock.redaction import Stream as Redaction
     from paddock.sandbox import Process, Stream
@@ -40,6 +42,12 @@ def exec_(
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=0, help="Kill it after this long.")
     ] = None,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", "-i", help="Pass on what is typed, too.")
+    ] = False,
+    tty: Annotated[
+        bool, typer.Option("--tty", "-t", help="Give it a terminal, which shows on this one.")
+    ] = False,
     *,
     sandbox: SandboxOptions,
 ) -> None:
@@ -47,32 +55,45 @@ def exec_(
 
     Its output comes as it is printed, stdin is passed on when it is piped, and its
     exit code is the result. Afterwards the sandbox is gone. Secrets are taken out of
-    the output.
+    the output. With `-it` it has this terminal, as a shell or an editor needs it.
 
         paddock exec -- python3 -c 'print(6 * 7)'
 
         paddock exec --upload .:project -- sh -c 'cd project && make test'
 
         tar c src | paddock exec -- tar t
+
+        paddock exec -it -- python3
     """
+    pty = own_terminal() if tty else None
     project = options.project_file(sandbox.project)
     recipe = make_backend(sandbox, project=project, secrets=sandbox.secrets())
     require_trusted_setup(project, recipe, trust=sandbox.trust or sandbox.no_setup)
     if sandbox.no_setup:
         recipe = dataclasses.replace(recipe, setup=())
-    raise typer.Exit(run(_exec(recipe, command, timeout)))
+    raise typer.Exit(run(_exec(recipe, command, timeout, pty, interactive=interactive)))
 
 
-async def _exec(backend: Backend, command: Sequence[str], limit: float | None) -> int:
+async def _exec(
+    backend: Backend,
+    command: Sequence[str],
+    limit: float | None,
+    pty: Pty | None,
+    *,
+    interactive: bool,
+) -> int:
     async with AsyncExitStack() as stack:
         with provisioning() as tell:
             sandbox = await stack.enter_async_context(backend.sandbox(on_progress=tell))
         # The output is passed on, so none of it has to be kept.
-        process = await stack.enter_async_context(await sandbox.start(command, max_output=0))
+        started = await sandbox.start(command, max_output=0, pty=pty)
+        process = await stack.enter_async_context(started)
         output = _Output(sandbox.redactor)
         try:
             async with asyncio.timeout(limit):
-                return await _converse(process, output)
+                if pty is not None:
+                    return await converse(process, sandbox.redactor, interactive=interactive)
+                return await _converse(process, output, interactive=interactive)
         except TimeoutError:
             await process.kill()
             await output.end()
@@ -100,8 +121,8 @@ class _Output:
                 await write_output(stream, told)
 
 
-async def _converse(process: Process, output: _Output) -> int:
-    feeder = asyncio.create_task(_feed(process))
+async def _converse(process: Process, output: _Output, *, interactive: bool) -> int:
+    feeder = asyncio.create_task(_feed(process, interactive=interactive))
     try:
         async for stream, data in process.output():
             await output.write(stream, data)
@@ -112,9 +133,9 @@ async def _converse(process: Process, output: _Output) -> int:
         await asyncio.wait([feeder])
 
 
-async def _feed(process: Process) -> None:
+async def _feed(process: Process, *, interactive: bool) -> None:
     try:
-        async for data in read_stdin():
+        async for data in read_stdin(terminal=interactive):
             await process.send(data)
         await process.send_eof()
     except (BrokenPipeError, PaddockError):

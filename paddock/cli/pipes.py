@@ -29,9 +29,9 @@ CHUNK = 64 * 1024
 _DESCRIPTORS: dict[Stream, int] = {"stdout": 1, "stderr": 2}
 
 
-async def read_stdin() -> AsyncIterator[bytes]:
-    """What is piped into this process, piece by piece. A terminal counts as empty."""
-    if sys.stdin is None or sys.stdin.isatty():
+async def read_stdin(*, terminal: bool = False) -> AsyncIterator[bytes]:
+    """What is piped into this process, piece by piece, or typed, if `terminal` says so too."""
+    if sys.stdin is None or (sys.stdin.isatty() and not terminal):
         return
     while data := await in_thread(lambda: os.read(0, CHUNK)):
         yield data

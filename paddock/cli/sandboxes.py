@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["gc", "ls", "rm"]
+__all__ = ["ALL", "everywhere", "find", "gc", "ls", "rm"]
 
 ALL = "all"
 CELL = 60
@@ -61,7 +61,7 @@ def ls(
     that is unknown works on another machine, or keeps its locks in another directory.
     """
     labels = dict(_parse_label(text) for text in label or ())
-    infos = run(_everywhere(backend, lambda each: each.list(labels)))
+    infos = run(everywhere(backend, lambda each: each.list(labels)))
     if as_json:
         print(json.dumps([_as_json(info) for info in infos], indent=2))
     elif infos:
@@ -89,8 +89,8 @@ def rm(
     """
     if bool(ids) == everything:
         raise typer.BadParameter("give ids, or --all", param_hint="ID")
-    there = run(_everywhere(backend, lambda each: each.list()))
-    chosen = there if everything else [_find(there, name) for name in ids or ()]
+    there = run(everywhere(backend, lambda each: each.list()))
+    chosen = there if everything else [find(there, name) for name in ids or ()]
     if everything and chosen and not yes:
         _confirm(len(chosen))
     raise typer.Exit(run(_remove({info.id: info for info in chosen}.values())))
@@ -101,14 +101,14 @@ def gc(backend: Where = ALL) -> None:
 
     Sandboxes whose owner is alive, or cannot be seen from here, are left alone.
     """
-    removed = run(_everywhere(backend, lambda each: each.gc()))
+    removed = run(everywhere(backend, lambda each: each.gc()))
     for sandbox_id in removed:
         print(sandbox_id)
     if not removed:
         typer.echo("Nothing was left behind.", err=True)
 
 
-async def _everywhere(name: str, ask: Callable[[Backend], Awaitable[Sequence[T]]]) -> list[T]:
+async def everywhere(name: str, ask: Callable[[Backend], Awaitable[Sequence[T]]]) -> list[T]:
     """What the backend of that name answers, or all of them: one that fails is told and skipped."""
     from paddock.backends.base import backend_names, get_backend
 
@@ -150,7 +150,7 @@ def _confirm(count: int) -> None:
     typer.confirm(f"Remove {what}, used or not?", abort=True, err=True)
 
 
-def _find(there: Iterable[SandboxInfo], name: str) -> SandboxInfo:
+def find(there: Iterable[SandboxInfo], name: str) -> SandboxInfo:
     """The one whose id `name` is or begins."""
     found = [info for info in there if _begins(info.id, name)]
     exact = [info for info in found if info.id == name]

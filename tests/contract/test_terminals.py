@@ -9,7 +9,7 @@ import pytest
 
 from paddock import Pty
 from paddock.errors import ConfigError
-from tests.terminal import terminal
+from tests.screens import terminal
 
 if TYPE_CHECKING:
     from paddock.sandbox import Sandbox

@@ -36,6 +36,8 @@ NOT_RUN = {
     "paddock image bootstrap": "it replaces an image of the machine; the tests use what it makes",
     "paddock image build": "it replaces an image of the machine, and takes a package index",
     "paddock image rm": "it removes an image of the machine",
+    "paddock shell": "it needs a terminal; test_cli_terminals.py runs it on one",
+    "paddock exec -it": "it needs a terminal; test_cli_terminals.py runs it on one",
     "paddock serve": "it serves until it is stopped; test_serve.py runs it",
     "tools/docker-in-vm": "it makes virtual machines, which takes half an hour",
     "paddock approvals show": "nothing waits; test_cli_approvals.py runs it where something does",

@@ -12,7 +12,7 @@ import pytest
 
 from paddock.backends import base
 from paddock.backends.base import SandboxInfo
-from paddock.cli.sandboxes import _find, ls
+from paddock.cli.sandboxes import find, ls
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,18 +38,18 @@ def there(*ids: str) -> list[SandboxInfo]:
     ],
 )
 def test_an_id_or_the_beginning_of_one_is_enough(name: str, meant: str) -> None:
-    assert _find(there("abc", "abc1", "paddock-d00f"), name).id == meant
+    assert find(there("abc", "abc1", "paddock-d00f"), name).id == meant
 
 
 def test_the_beginning_of_several_means_none_of_them() -> None:
     with pytest.raises(ConfigError, match="'ab' may be any of abc, paddock-abd"):
-        _find(there("abc", "paddock-abd", "x"), "ab")
+        find(there("abc", "paddock-abd", "x"), "ab")
 
 
 @pytest.mark.parametrize("name", ["", "z", "00f", "paddock-paddock-"])
 def test_what_begins_no_id_is_an_error(name: str) -> None:
     with pytest.raises(ConfigError, match="paddock ls"):
-        _find(there("abc", "paddock-d00f"), name)
+        find(there("abc", "paddock-d00f"), name)
 
 
 class Listing:

@@ -1,0 +1,121 @@
+"""``paddock shell``: a shell in a sandbox, fresh or one that is there, on this terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paddock.cli import options
+from paddock.cli.provisioning import provisioning
+from paddock.cli.recipes import make_backend
+from paddock.cli.running import run
+from paddock.cli.sandbox_options import SandboxOptions
+from paddock.cli.sandboxes import ALL, everywhere, find
+from paddock.cli.terminals import converse, own_terminal
+from paddock.cli.trusting import require_trusted_setup
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from paddock.backends.base import Backend
+    from paddock.process import Pty
+    from paddock.sandbox import Sandbox
+
+__all__ = ["shell"]
+
+BEST_SHELL = ("sh", "-c", 'exec "$(command -v bash || echo sh)"')
+"""bash where there is one."""
+
+
+@options.with_option_groups
+def shell(
+    sandbox_id: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[ID]",
+            help="A sandbox that is there, or the beginning of its id; see paddock ls.",
+        ),
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="USER", help="Who runs the shell: name, uid or uid:gid.")
+    ] = None,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- CMD...]", help="With an ID: another program than a shell."),
+    ] = None,
+    *,
+    sandbox: SandboxOptions,
+) -> None:
+    """Open a shell in a sandbox, on this terminal.
+
+    Without an ID the sandbox is a fresh one, made as for `paddock exec`, and is gone
+    afterwards. With one, it is a container or a Daytona sandbox that another process has made
+    or kept, of a fleet too; it stays, and so does what its maker runs in it. A local sandbox
+    belongs to the process that made it.
+
+    The exit code is that of the shell.
+
+        paddock shell --upload .:.
+
+        paddock shell 3f2a
+
+        paddock shell 3f2a -- python3
+
+    `paddock exec -it` runs another program in a fresh one.
+    """
+    pty = own_terminal()
+    argv = command or BEST_SHELL
+    if sandbox_id is not None:
+        _refuse_options(sandbox)
+        held = _joined(sandbox.backend or ALL, sandbox_id)
+    else:
+        project = options.project_file(sandbox.project)
+        recipe = make_backend(sandbox, project=project, secrets=sandbox.secrets())
+        require_trusted_setup(project, recipe, trust=sandbox.trust or sandbox.no_setup)
+        held = _made(dataclasses.replace(recipe, setup=()) if sandbox.no_setup else recipe)
+    raise typer.Exit(run(_shell(held, argv, user, pty)))
+
+
+def _refuse_options(sandbox: SandboxOptions) -> None:
+    """Options of a sandbox's making are too late for one that is there."""
+    made_with = dataclasses.replace(sandbox, backend=None).overridden
+    if made_with or sandbox.upload or sandbox.env or sandbox.secret or sandbox.short_secret:
+        what = "this sandbox is there already; of its options only --backend has a meaning"
+        raise typer.BadParameter(what, param_hint="ID")
+
+
+async def _shell(
+    held: AbstractAsyncContextManager[Sandbox], argv: Sequence[str], user: str | None, pty: Pty
+) -> int:
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(held)
+        started = await sandbox.start(argv, user=user, pty=pty, max_output=0)
+        process = await stack.enter_async_context(started)
+        return await converse(process, sandbox.redactor, interactive=True)
+
+
+@contextlib.asynccontextmanager
+async def _made(recipe: Backend) -> AsyncIterator[Sandbox]:
+    """A fresh sandbox."""
+    async with AsyncExitStack() as stack:
+        with provisioning() as tell:
+            sandbox = await stack.enter_async_context(recipe.sandbox(on_progress=tell))
+        yield sandbox
+
+
+@contextlib.asynccontextmanager
+async def _joined(where: str, name: str) -> AsyncIterator[Sandbox]:
+    """A sandbox that is there, and stays."""
+    from paddock.backends.base import get_backend
+
+    info = find(await everywhere(where, lambda each: each.list()), name)
+    sandbox = await get_backend(info.backend)().attach(info.id)
+    try:
+        yield sandbox
+    finally:
+        await sandbox.detach()
