@@ -356,6 +356,7 @@ from .sandbox import (
     Sandbox as Sandbox,
     Stats as Stats,
 )
+from .shell import Shell as Shell
 from .transfers import (
     LeftOut as LeftOut,
     Transfer as Transfer,

@@ -51,6 +51,7 @@ from paddock.process import (
 )
 from paddock.redaction import NOTHING_SECRET, Redactor, Secrets
 from paddock.resources import Resources, Stats
+from paddock.shell import Shell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -166,6 +167,37 @@ class Sandbox(AsyncResource):
         With a `fence` the kernel keeps the command from changing anything; where it cannot,
         the command does not run and `FenceUnavailable` says why.
         """
+        return await self._exec(
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=stdin,
+            user=user,
+            timeout=timeout,
+            max_output=max_output,
+            on_output=on_output,
+            check=check,
+            fence=fence,
+            merge_output=merge_output,
+        )
+
+    async def _exec(
+        self,
+        command: str | Sequence[str],
+        *,
+        cwd: str | PurePosixPath | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes | str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the deadline kills the process tree too
+        max_output: int = DEFAULT_MAX_OUTPUT,
+        on_output: OutputCallback | None = None,
+        check: bool = False,
+        fence: Fence | None = None,
+        merge_output: bool = False,
+        started: list[Process] | None = None,
+    ) -> ExecResult:
+        """`exec`, which adds the process to `started`, for who has to end what it left behind."""
         if fence is not None and self.unfenced:
             raise FenceUnavailable(self.unfenced)
         given, limit = check_stdin(stdin), check_timeout(timeout)
@@ -184,10 +216,17 @@ class Sandbox(AsyncResource):
             fence=fence,
             merge_output=merge_output,
         )
+
+        async def start() -> Process:
+            process = await self._start(request)
+            if started is not None:
+                started.append(process)
+            return process
+
         began = time.monotonic()
         try:
             result = await run_to_end(
-                lambda: self._start(request),
+                start,
                 command,
                 stdin=given,
                 timeout=limit,
@@ -243,6 +282,29 @@ class Sandbox(AsyncResource):
         if program:
             await send_first(process, program)
         return process
+
+    def shell(
+        self,
+        *,
+        cwd: str | PurePosixPath | None = None,
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
+    ) -> Shell:
+        """Begin a shell session, whose commands share a directory and variables.
+
+        ``async with sandbox.shell() as shell: await shell.run("cd project && export A=1")``
+        """
+        self.raise_if_closed()
+        there = self.working_dir if cwd is None else self.path(check_path("cwd", cwd))
+        variables, owner = check_variables("env", env), check_user(user)
+        return Shell(
+            self._exec,
+            cwd=str(there),
+            env=variables,
+            user=owner,
+            secrets=self.secrets,
+            redactor=self.redactor,
+        )
 
     async def snapshot(self, name: str) -> Image:
         """Keep the sandbox's files as an image called `name`, for recipes to begin with.

@@ -15,6 +15,7 @@ from paddock.testing.conformance.listing import ListingTests
 from paddock.testing.conformance.policies import PolicyTests
 from paddock.testing.conformance.ports import PortTests
 from paddock.testing.conformance.processes import ProcessTests
+from paddock.testing.conformance.shells import ShellTests
 from paddock.testing.conformance.tcp import TcpTests
 from paddock.testing.conformance.transfers import TransferTests
 from paddock.testing.conformance.trees import TreeTests
@@ -34,6 +35,7 @@ __all__ = [
     "PolicyTests",
     "PortTests",
     "ProcessTests",
+    "ShellTests",
     "TcpTests",
     "TransferTests",
     "TreeTests",
@@ -48,6 +50,7 @@ class BackendConformance(
     ExecTests,
     TreeTests,
     ProcessTests,
+    ShellTests,
     FileTests,
     FileStreamTests,
     FileUserTests,
