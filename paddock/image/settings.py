@@ -51,6 +51,7 @@ class BuildSettings:
       history.
     - `authorities`: a PEM file; ``paddock:base`` is made to trust the certificates in it that
       are not among Mozilla's.
+    - `platform`: of images that are pulled, such as ``linux/arm64``; the engine's own by default.
     - `auth`: logins by registry (``registry.example.com:5000``, ``docker.io``). They take
       precedence over those of the docker CLI's config.json and its credential helpers.
     """
@@ -58,6 +59,7 @@ class BuildSettings:
     network: str | None = None
     args: Mapping[str, str] = field(default_factory=FrozenMapping)
     authorities: Path | None = None
+    platform: str | None = None
     auth: Mapping[str, RegistryLogin] = field(default_factory=FrozenMapping, repr=False)
 
     def __post_init__(self) -> None:

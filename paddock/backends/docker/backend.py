@@ -10,16 +10,23 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from paddock._concurrency import acquire
+from paddock._frozen import FrozenMapping
 from paddock._logs import get_logger
 from paddock.backends.base import Backend, Progress
 from paddock.backends.containers import MEMORY
 from paddock.backends.docker.containers import commits, inventory, owner
 from paddock.backends.docker.containers.control import resume_container
 from paddock.backends.docker.containers.guests import join_guest
+from paddock.backends.docker.containers.options import (
+    EngineOptions,
+    check_platform,
+    deep_frozen,
+)
 from paddock.backends.docker.containers.plan import (
     BACKEND,
     LEAST,
@@ -44,12 +51,13 @@ from paddock.backends.docker.making import make
 from paddock.backends.images import Step
 from paddock.errors import ConfigError, Unsupported
 from paddock.image import Image
+from paddock.image.settings import BuildSettings, RegistryLogin
 from paddock.image.steps import REFERENCE
 from paddock.network import check_network
 from paddock.sandbox import Resources, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from paddock.backends.base import ProgressCallback, SandboxInfo
     from paddock.backends.images import ImageProgress
@@ -88,6 +96,15 @@ class DockerBackend(Backend):
     - `hardening`: `"default"` drops all capabilities but those that package installs
       need; `"strict"` drops them all, makes the root read-only with a working directory
       in memory, and runs as nobody.
+      With `"none"` isolation is given up: `engine_options` and volumes may then weaken it.
+    - `gpus`: `"all"`, a number, or ``"device=0,1"``; `platform`: such as ``linux/arm64``.
+    - `volumes`: ``(name, path)`` or ``(name, path, "ro")``: volumes of the engine, made if they are
+      missing. They outlive the sandbox, and others may use them too.
+    - `extra_hosts`: addresses by name, for /etc/hosts; ``host-gateway`` is the engine's machine.
+    - `sysctls`: kernel settings that a container has of its own, as ``net.core.somaxconn``.
+    - `engine_options`: other fields of the engine's HostConfig, by its names, such as
+      ``{"CpusetCpus": "0"}``. What would lower the hardening is refused before anything runs.
+    - `auth`: logins by registry for pulling and building `image`, before those of the docker CLI.
     - `host`: the engine's address; found as the docker CLI finds it unless given. With a list of
       addresses the recipe is for a `Fleet`, which makes sandboxes on all of these engines.
     - `lease`: seconds, from 1, after which a sandbox whose maker is silent ends by itself.
@@ -103,6 +120,13 @@ class DockerBackend(Backend):
     user: str | None = None
     runtime: str | None = None
     hardening: Hardening = "default"
+    gpus: int | str | None = None
+    platform: str | None = None
+    volumes: Sequence[Sequence[str]] = ()
+    extra_hosts: Mapping[str, str] = field(default_factory=FrozenMapping)
+    sysctls: Mapping[str, str] = field(default_factory=FrozenMapping)
+    engine_options: Mapping[str, Any] = field(default_factory=FrozenMapping)
+    auth: Mapping[str, RegistryLogin] = field(default_factory=FrozenMapping, repr=False)
     host: str | Sequence[str] | None = None
     lease: float | None = 60.0
 
@@ -111,8 +135,9 @@ class DockerBackend(Backend):
         if self.host is not None and not isinstance(self.host, str):
             object.__setattr__(self, "host", _hosts(self.host))
         check_network(self.network, "full", "none")
-        if self.hardening not in ("default", "strict"):
-            raise ConfigError(f"hardening={self.hardening!r}: give default or strict")
+        if self.hardening not in get_args(Hardening):
+            raise ConfigError(f"hardening={self.hardening!r}: give default, strict or none")
+        self._check_options()
         if not isinstance(self.image, Image) and not _is(REFERENCE, self.image):
             raise ConfigError(f"image={self.image!r}: give an Image or a reference")
         if self.working_dir is not None and not _is_absolute(self.working_dir):
@@ -124,6 +149,28 @@ class DockerBackend(Backend):
         self.resources.shm_bytes(MEMORY)
         if self.lease is not None and not _is_lease(self.lease):
             raise ConfigError(f"lease={self.lease!r}: give a number of seconds from 1, or None")
+
+    def _check_options(self) -> None:
+        """Freeze the engine's options; raise `ConfigError` for what cannot be right."""
+        check_platform(self.platform)
+        for name in ("extra_hosts", "sysctls", "engine_options"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ConfigError(f"{name}: give a mapping of names to values")
+            object.__setattr__(self, name, deep_frozen(getattr(self, name)))
+        object.__setattr__(self, "auth", FrozenMapping(self.auth))
+        options = self._options
+        object.__setattr__(self, "volumes", tuple(map(tuple, options.volumes)))
+
+    @property
+    def _options(self) -> EngineOptions:
+        return EngineOptions(
+            gpus=self.gpus,
+            volumes=self.volumes,
+            extra_hosts=self.extra_hosts,
+            sysctls=self.sysctls,
+            others=self.engine_options,
+            hardened=self.hardening != "none",
+        )
 
     @property
     def known_working_dir(self) -> str | None:
@@ -219,7 +266,8 @@ class DockerBackend(Backend):
             is_step = isinstance(event, Step)
             on_progress(Progress(step="image", detail=str(event), milestone=is_step))
 
-        image = await ensure(engine, self.image, on_progress=tell_image)
+        settings = replace(BuildSettings.from_environment(), auth=self.auth, platform=self.platform)
+        image = await ensure(engine, self.image, on_progress=tell_image, settings=settings)
         found = await inspect(engine, image)
         if found is None:
             raise EngineError(f"{image} was removed from the engine while it was wanted")
@@ -245,7 +293,7 @@ class DockerBackend(Backend):
         guest_is_root = (
             user is not None
             and numbers(user) != (0, 0)
-            and self.hardening == "default"
+            and self.hardening != "strict"
             and not changed
         )
         return ContainerPlan(
@@ -270,6 +318,8 @@ class DockerBackend(Backend):
             image_env=variable_names(config),
             runtime=self.runtime,
             hardening=self.hardening,
+            options=self._options,
+            platform=self.platform,
             features=found,
         )
 

@@ -35,7 +35,7 @@ _STEPS: Mapping[str, type[steps.Step]] = {kind.verb: kind for kind in get_args(s
 _ACCOUNT_SECRETS = frozenset({"api_key", "jwt_token"})
 _PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]*@")
 """In an address, before the host."""
-_TYPES: Mapping[str, Any] = {"Links": Links, "Mapping": Mapping, "Sequence": Sequence}
+_TYPES: Mapping[str, Any] = {"Any": Any, "Links": Links, "Mapping": Mapping, "Sequence": Sequence}
 """What the annotations of plain fields are made of, besides the builtins."""
 
 

@@ -62,7 +62,14 @@ RECIPES = [
         **COMMON, image="python:3.12", resources=Resources(memory=2**30), network="none",
         user="1000", runtime="runsc", hardening="strict", host="ssh://me@there", lease=None,
     ),
-    DockerBackend(image=Image.from_dockerfile("Dockerfile", context=".").run_commands("true")),
+    DockerBackend(
+        image=Image.from_dockerfile(
+            "Dockerfile", context=".", target="app", build_args={"A": "1"}, platform="linux/amd64"
+        ).run_commands("true"),
+        gpus="device=0", platform="linux/amd64", volumes=[("cache", "/cache", "ro")],
+        extra_hosts={"db": "10.0.0.5"}, sysctls={"net.core.somaxconn": "512"},
+        engine_options={"CpusetCpus": "0", "Ulimits": [{"Name": "nofile", "Soft": 64}]},
+    ),
     DaytonaBackend(
         **COMMON, image=Image.from_registry("python:3.12"), resources=Resources(cpu=2),
         auto_stop_interval=5, lease=60.5, network=Allow(hosts=["pypi.org"]), ephemeral=True,

@@ -47,7 +47,6 @@ CONFLICT = 409
 
 ALWAYS = frozenset(
     {
-        Capability.ISOLATION,
         Capability.NETWORK_NONE,
         Capability.PTY,
     }
@@ -57,7 +56,8 @@ KEEPING = frozenset({Capability.SNAPSHOT, Capability.FORK})
 
 def controls(plan: ContainerPlan) -> frozenset[Capability]:
     """Return the capabilities that the engine gives to a container of this plan."""
-    return ALWAYS | plan.features | (KEEPING if plan.keeps_files else frozenset())
+    isolated = frozenset({Capability.ISOLATION}) if plan.hardening != "none" else frozenset()
+    return ALWAYS | isolated | plan.features | (KEEPING if plan.keeps_files else frozenset())
 
 
 class ContainerSandbox(Sandbox):

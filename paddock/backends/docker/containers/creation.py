@@ -12,9 +12,11 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from paddock.backends.docker.containers.control import remove_container
+from paddock.backends.docker.containers.posture import binds_of_volume, weaknesses
 from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.images.store import FORKS
 from paddock.backends.users import UNKNOWN_TO_ENGINE, unknown_user
+from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["create_container", "start_container"]
 
 USERS = "/etc/passwd"
+NOT_FOUND = 404
 
 
 async def create_container(
@@ -36,6 +39,8 @@ async def create_container(
 
     Raises `EngineError`; then a container may be left, as it may if cancelled.
     """
+    if plan.hardening != "none":
+        await _check_volumes(engine, plan)
     container = await _create(engine, plan, entrypoint)
     if plan.ids is None:
         plan = replace(plan, ids=await _look_up(engine, plan))
@@ -65,10 +70,39 @@ async def _create(engine: Engine, plan: ContainerPlan, entrypoint: Sequence[str]
     if entrypoint is not None:
         config["Entrypoint"] = list(entrypoint)
     create = engine.client.create_container_from_config
-    made = await engine.call(
-        f"creating a container of {plan.image}", create, config, name=plan.name
-    )
+    what = f"creating a container of {plan.image}"
+    made = await engine.call(what, create, config, name=plan.name, platform=plan.platform)
+    if plan.options.others and plan.hardening != "none":
+        await _check_posture(engine, str(made["Id"]))
     return str(made["Id"])
+
+
+async def _check_posture(engine: Engine, container: str) -> None:
+    """Raise `ConfigError` if options that Paddock does not know have lowered the hardening."""
+    what = "looking at a container's hardening"
+    found = await engine.call(what, engine.client.inspect_container, container)
+    if weak := weaknesses(found["HostConfig"]):
+        raise ConfigError(
+            f"engine_options: the container would have {'; '.join(weak)}; give up isolation with "
+            "hardening='none' if that is meant"
+        )
+
+
+async def _check_volumes(engine: Engine, plan: ContainerPlan) -> None:
+    """Raise `ConfigError` for a volume that is a directory of the engine's machine."""
+    for name, *_ in plan.options.volumes:
+        try:
+            what = f"looking at the volume {name}"
+            found = await engine.call(what, engine.client.inspect_volume, name)
+        except EngineError as error:
+            if error.status != NOT_FOUND:
+                raise
+            continue
+        if path := binds_of_volume(found):
+            raise ConfigError(
+                f"volumes: {name} is {path} of the engine's machine; give up isolation with "
+                "hardening='none' if that is meant"
+            )
 
 
 async def _look_up(engine: Engine, plan: ContainerPlan) -> tuple[int, int] | None:
@@ -77,7 +111,7 @@ async def _look_up(engine: Engine, plan: ContainerPlan) -> tuple[int, int] | Non
     try:
         text = await engine.call(what, _read, engine.client, plan.name, USERS)
     except EngineError as error:
-        if error.status == 404:
+        if error.status == NOT_FOUND:
             return None
         raise
     name = (plan.user or "").partition(":")[0]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from paddock._frozen import FrozenMapping
 from paddock.backends.containers import INSTALLING, MEMORY, PIDS, SPILL_DIR, own_labels
 from paddock.backends.docker.containers import owner, seccomp
+from paddock.backends.docker.containers.options import EngineOptions
+from paddock.backends.docker.containers.posture import weaknesses
 from paddock.backends.guest.bundle import boot, bundle
 from paddock.errors import ConfigError
 from paddock.network import Allow
@@ -39,7 +41,7 @@ __all__ = [
 
 BACKEND = "docker"
 """The backend's name."""
-Hardening = Literal["default", "strict"]
+Hardening = Literal["default", "strict", "none"]
 Network = Literal["full", "none"] | Allow
 
 WORKING_DIR = "/workspace"
@@ -74,6 +76,8 @@ class ContainerPlan:
     hardening: Hardening
     join_token: str
     lease: float | None
+    options: EngineOptions = field(default_factory=EngineOptions)
+    platform: str | None = None
     env_vars: Mapping[str, str] = field(default_factory=FrozenMapping)
     """The recipe's, which the guest adds to the image's environment."""
     features: frozenset[Capability] = frozenset()
@@ -113,7 +117,8 @@ class ContainerPlan:
             guest_is_root=bool(labels.get(owner.USER_LABEL)),
             image_env=variable_names(config),
             runtime=host["Runtime"] or None,
-            hardening="strict" if host["ReadonlyRootfs"] else "default",
+            hardening=_hardening_seen(host),
+            options=EngineOptions.seen(host),
             join_token=labels[owner.JOIN_TOKEN_LABEL],
             lease=float(lease) if lease else None,
             features=features,
@@ -191,12 +196,15 @@ class ContainerPlan:
             nano_cpus=round(self.resources.cpu * 1e9) if self.resources.cpu else None,
             ipc_mode="private",
             shm_size=self.resources.shm_bytes(MEMORY),
-            extra_hosts=None if self.network == "full" else {self.name: "127.0.0.1"},
+            extra_hosts={
+                **({} if self.network == "full" else {self.name: "127.0.0.1"}),
+                **self.options.extra_hosts,
+            },
             read_only=strict,
             tmpfs=self._in_memory() if strict else None,
             runtime=self.runtime,
         )
-        return config | {"LogConfig": NO_LOGS}
+        return config | {"LogConfig": NO_LOGS} | self.options.host_config(config)
 
     def _in_memory(self) -> dict[str, str]:
         owner = "" if self.ids is None else f",uid={self.ids[0]},gid={self.ids[1]}"
@@ -205,6 +213,12 @@ class ContainerPlan:
             "/tmp": f"rw,exec,nosuid,nodev,size={TMP_BYTES},mode=1777",
             self.working_dir: f"rw,exec,nosuid,nodev,size={disk}{owner}",
         }
+
+
+def _hardening_seen(host: Mapping[str, Any]) -> Hardening:
+    if weaknesses(host):
+        return "none"
+    return "strict" if host["ReadonlyRootfs"] else "default"
 
 
 def variable_names(config: Mapping[str, Any]) -> tuple[str, ...]:

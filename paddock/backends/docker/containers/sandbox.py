@@ -78,7 +78,7 @@ class DockerSandbox(GuestSandbox, ContainerSandbox):
             capabilities=controls(plan)
             | WITH_GUEST
             | (frozenset() if plan.keeps_files else BOUNDED)
-            | (SWITCHING if switches and plan.hardening == "default" else frozenset()),
+            | (SWITCHING if switches and plan.hardening != "strict" else frozenset()),
             gate=gate,
         )
         self.one_user = STRICT if plan.hardening == "strict" else REPLACEABLE

@@ -63,7 +63,7 @@ class FallbackSandbox(ContainerSandbox):
         self.backend = BACKEND
         self.working_dir = PurePosixPath(plan.working_dir)
         self.labels = plan.own_labels
-        switches = plan.hardening == "default"
+        switches = plan.hardening != "strict"
         self.capabilities = controls(plan) | (SWITCHING if switches else frozenset())
         self.env: Mapping[str, str] = FrozenMapping({KEY: "", **inside.env, **plan.env_vars})
         self.fs = PosixFileSystem(self)

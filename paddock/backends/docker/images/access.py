@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from paddock._frozen import FrozenMapping
 from paddock.backends.docker.engine.client import Engine
 from paddock.backends.docker.images import build, store
 from paddock.backends.docker.images.bootstrap import DebianSource
 from paddock.backends.images import ImageInfo, ImageProgressCallback, Images
+from paddock.image.settings import BuildSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from paddock.image import Image
-    from paddock.image.settings import BuildSettings
+    from paddock.image.settings import RegistryLogin
 
 __all__ = ["DockerImages"]
 
@@ -26,6 +28,7 @@ class DockerImages(Images):
     backend: ClassVar[str] = "docker"
 
     host: str | None
+    auth: Mapping[str, RegistryLogin] = field(default_factory=FrozenMapping, repr=False)
 
     async def list(self) -> Sequence[ImageInfo]:
         return await store.list_images(await Engine.connect(self.host))
@@ -44,6 +47,7 @@ class DockerImages(Images):
         on_progress: ImageProgressCallback | None = None,
     ) -> str:
         engine = await Engine.connect(self.host)
+        settings = self._settings(settings)
         return await build.ensure(engine, image, on_progress=on_progress, settings=settings)
 
     async def build(
@@ -54,6 +58,7 @@ class DockerImages(Images):
         on_progress: ImageProgressCallback | None = None,
     ) -> str:
         engine = await Engine.connect(self.host)
+        settings = self._settings(settings)
         return await build.build_recipe(engine, name, on_progress=on_progress, settings=settings)
 
     async def bootstrap(
@@ -67,3 +72,7 @@ class DockerImages(Images):
         source = DebianSource(mirror=mirror, **({"suite": suite} if suite else {}))
         engine = await Engine.connect(self.host)
         return await build.bootstrap(engine, source, on_progress=on_progress, settings=settings)
+
+    def _settings(self, given: BuildSettings | None) -> BuildSettings:
+        settings = given or BuildSettings.from_environment()
+        return replace(settings, auth={**self.auth, **settings.auth})

@@ -193,7 +193,7 @@ async def _pull(
 ) -> None:
     logins = await find_logins([image], settings.auth)
     try:
-        await pull(engine, image, logins, tell)
+        await pull(engine, image, logins, tell, platform=settings.platform)
     except EngineError as error:
         raise EngineError(f"{error}; {logins}; {NO_REGISTRY}", status=error.status) from None
 
