@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from paddock.cli.answers import Answer, Blocks
 from paddock.cli.text import one_line, plain
 
 if TYPE_CHECKING:
@@ -42,24 +43,28 @@ _SALIENT = ("command", "pattern", "path", "instruction")
 class Narrator:
     """Shows events on a console, text as it comes and everything else on lines of its own.
 
-    Of a tool's result it shows `preview_lines` lines.
+    A terminal shows text as Markdown, by blocks; a pipe gets it as it is. Of a tool's result
+    `preview_lines` lines are shown.
     """
 
     def __init__(self, console: Console, preview_lines: int = PREVIEW_LINES) -> None:
         self._console = console
         self._preview_lines = preview_lines
         self._open_line = False
+        self._renders = console.is_terminal and not console.is_dumb_terminal
+        self._blocks = Blocks()
         self._calls: dict[str, str] = {}
 
     def __call__(self, event: AgentEvent) -> None:
         if event.type == "text":
-            self._write(plain(event.content or ""))
+            self._tell(plain(event.content or ""))
         elif (shown := self._shown(event)) is not None:
             self.finish_line()
             self._console.print(shown, soft_wrap=True)
 
     def finish_line(self) -> None:
-        """End a line of text that has no end yet."""
+        """End a line of text that has no end yet, and show what was kept for its block."""
+        self._show_blocks(self._blocks.finish())
         if self._open_line:
             self._write("\n")
 
@@ -76,6 +81,16 @@ class Narrator:
                 shown, event.tool_result or "", event.tool_metadata or {}, self._preview_lines
             )
         return render(event)
+
+    def _tell(self, text: str) -> None:
+        if self._renders:
+            self._show_blocks(self._blocks.feed(text))
+        else:
+            self._write(text)
+
+    def _show_blocks(self, blocks: list[str]) -> None:
+        for block in filter(str.strip, blocks):
+            self._console.print(Answer(block))
 
     def _write(self, text: str) -> None:
         if text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import pytest
 from rich.console import Console
@@ -27,6 +28,61 @@ def shown(*events: AgentEvent) -> str:
 def test_text_comes_in_pieces_on_one_line() -> None:
     pieces = ("The ", "tests ", "fail.")
     assert shown(*(AgentEvent("text", content=piece) for piece in pieces)) == "The tests fail.\n"
+
+
+MARKDOWN = """\
+# A title
+
+Use `List<String>` and <b>this</b> [link](http://evil.example/x): **bold**.
+
+1. one
+
+   more
+2. two
+
+~~~python
+x = 1
+
+y = 2
+~~~
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+The end."""
+
+
+def on_terminal(text: str, size: int) -> str:
+    """What is shown of an answer that comes in pieces of a `size`, without colours."""
+    out = io.StringIO()
+    narrator = Narrator(Console(file=out, width=60, force_terminal=True, color_system=None))
+    for at in range(0, len(text), size):
+        narrator(AgentEvent("text", content=text[at : at + size]))
+    narrator.finish_line()
+    return re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_an_answer_on_a_terminal_is_rendered_however_it_comes(size: int) -> None:
+    lines = [line.strip() for line in on_terminal(MARKDOWN, size).splitlines() if line.strip()]
+    assert lines == [
+        "A title",
+        "Use List<String> and <b>this</b> link",
+        "(http://evil.example/x): bold.",
+        *("1 one", "more", "2 two", "x = 1", "y = 2", "a  b", "─" * 4, "1  2", "The end."),
+    ]
+
+
+def test_an_answer_in_a_pipe_is_as_it_was_written() -> None:
+    assert shown(AgentEvent("text", content=MARKDOWN)) == f"{MARKDOWN}\n"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_controls_a_terminal_is_written_out_in_an_answer(terminal: bool) -> None:
+    told = on_terminal(EVIL, 3) if terminal else shown(AgentEvent("text", content=EVIL))
+    assert "\x1b" not in told
+    assert r"\x1b]0;owned\x07\x1b[2J\u202e" in told
 
 
 def test_a_tool_call_starts_on_a_line_of_its_own() -> None:
