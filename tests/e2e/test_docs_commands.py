@@ -39,6 +39,8 @@ NOT_RUN = {
     "paddock shell": "it needs a terminal; test_cli_terminals.py runs it on one",
     "paddock exec -it": "it needs a terminal; test_cli_terminals.py runs it on one",
     "paddock serve": "it serves until it is stopped; test_serve.py runs it",
+    "ray start": "it starts a cluster; test_fleet_ray.py has one",
+    "paddock map tasks.jsonl --out runs/a --ray": "it takes a cluster; test_fleet_ray.py has one",
     "tools/docker-in-vm": "it makes virtual machines, which takes half an hour",
     "paddock approvals show": "nothing waits; test_cli_approvals.py runs it where something does",
     "paddock approvals answer": "nothing waits; test_cli_approvals.py runs it",
