@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from paddock.runtime.tools.sql.policy import Kind
@@ -264,6 +264,7 @@ WORDS = st.sampled_from([
 
 
 @settings(max_examples=300)
+@example(["EXPLAIN", "EXPLAIN", "SELECT", " "], "postgres")
 @given(st.lists(WORDS, max_size=12), st.sampled_from(ALL))
 def test_any_text_is_read_or_refused_and_what_was_read_reads_the_same_again(
     words: list[str], kind: Kind

@@ -202,6 +202,8 @@ def _calls(tokens: Sequence[Token], kind: Kind) -> frozenset[str]:
 def _check_quoting(sql: str, token: Token, kind: Kind) -> None:
     """That the database sees this string, or this name, as it was seen here."""
     raw = sql[token.start : token.end + 1]
+    if not raw:
+        raise StatementRefused("it ends where more has to come")
     is_parameter = kind == "postgres" and _PARAMETER.match(sql, token.start)
     if not (is_parameter or _PLAIN.fullmatch(raw) or _QUOTED[kind].fullmatch(raw)):
         raise StatementRefused(f"this cannot be told from other text: {raw[:40]}")
