@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,17 +19,21 @@ from paddock.cli.recipes import make_backend
 from paddock.cli.running import run
 from paddock.cli.sandbox_options import SandboxOptions
 from paddock.cli.trusting import require_trusted_setup
-from paddock.errors import ConfigError
+from paddock.errors import ConfigError, PaddockError
 from paddock.mcp import create_mcp_runtime, serve_http, serve_sandbox, serve_stdio
 from paddock.runtime.core.calling import call
 from paddock.runtime.permissions.profile import load_profile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from paddock.backends.base import Backend
     from paddock.runtime.orchestration.runtime import Runtime
     from paddock.runtime.permissions.profile import PermissionProfile
 
 __all__ = ["ServingOptions", "find_runtime", "mcp", "read_mapping"]
+
+TRANSPORTS = ("stdio", "streamable-http")
 
 mcp = typer.Typer(help="Serve MCP clients: a sandbox, or the tools of a multi-agent runtime.")
 
@@ -131,6 +137,8 @@ class ServingOptions:
 
     async def serve(self, runtime: Runtime, agent: str) -> None:
         """Serve `agent`, and close `runtime` at the end."""
+        if self.transport not in TRANSPORTS:
+            raise ConfigError(f"--transport {self.transport}: give {' or '.join(TRANSPORTS)}")
         async with runtime:
             if self.transport == "stdio":
                 await serve_stdio(
@@ -196,25 +204,49 @@ async def find_runtime(source: str) -> Runtime:
     module_name, colon, name = source.partition(":")
     if not (module_name and colon and name):
         raise ConfigError(f"{source}: give MODULE:OBJECT, such as shop:runtime")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise ConfigError(f"{source}: {module_name!r} is not the name of a module")
     sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name != module_name.partition(".")[0]:
-            raise
-        raise ConfigError(f"{source}: there is no module {module_name!r}") from None
+    with _users_code(source, f"importing {module_name}"):
+        found: Any = _imported(source, module_name)
     for part in name.split("."):
-        if not hasattr(found, part):
-            raise ConfigError(f"{source}: there is no {part!r} in {module_name}")
-        found = getattr(found, part)
+        with _users_code(source, f"looking up {part!r}"):
+            if not hasattr(found, part):
+                raise ConfigError(f"{source}: there is no {part!r} in {module_name}")
+            found = getattr(found, part)
     if callable(found) and not isinstance(found, Runtime):
-        found = await call(found)
+        with _users_code(source, "calling it without arguments"):
+            found = await call(found)
     if not isinstance(found, Runtime):
         raise ConfigError(
             f"{source} is a {type(found).__name__}: give a Runtime, as create_runtime(spec) "
             "returns it, or a function that returns one"
         )
     return found
+
+
+def _imported(source: str, name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise ConfigError(f"{source}: there is no module {error.name!r}") from None
+
+
+@contextlib.contextmanager
+def _users_code(source: str, doing: str) -> Iterator[None]:
+    """Turn what code of the user's raises in the block into a `ConfigError` that says where."""
+    try:
+        yield
+    except PaddockError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        told = f"{type(error).__name__}: {error}"
+        if not isinstance(error, SyntaxError):  # which says it
+            told += f" ({last.filename}, line {last.lineno})"
+        raise ConfigError(f"{source}: {doing} failed: {told}") from error
 
 
 @mcp.command()
@@ -245,10 +277,15 @@ def toolkit(
 
     paddock mcp toolkit --toolkit catalog --data-environment data.yaml --tenant-id acme
     """
+    from pydantic import ValidationError
+
     environment = None if data_environment is None else read_mapping(data_environment)
-    runtime = create_mcp_runtime(
-        toolkits=toolkit, agent=agent, tenant=tenant_id, data_environment=environment
-    )
+    try:
+        runtime = create_mcp_runtime(
+            toolkits=toolkit, agent=agent, tenant=tenant_id, data_environment=environment
+        )
+    except ValidationError as error:
+        raise ConfigError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
     run(serving.serve(runtime, agent))
 
 

@@ -176,12 +176,17 @@ class _Server(uvicorn.Server):
 
 @contextlib.contextmanager
 def _listening(address: HttpAddress) -> Iterator[socket.socket]:
-    family, kind, protocol, _, where = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    with socket.socket(family, kind, protocol) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(where)
+    with contextlib.ExitStack() as stack:
+        try:
+            family, kind, protocol, _, where = socket.getaddrinfo(
+                address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            listening = stack.enter_context(socket.socket(family, kind, protocol))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(where)
+        except OSError as error:
+            told = f"cannot serve on {address.host}, port {address.port}: {error.strerror}"
+            raise OSError(error.errno, told) from error
         yield listening
 
 

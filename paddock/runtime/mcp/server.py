@@ -59,8 +59,10 @@ _log = get_logger(__name__)
 def make_server(toolbox: Toolbox, *, call_timeout: float | None = None) -> Server[Any]:
     """Return a server of the tools of `toolbox`, for both eras of the protocol.
 
-    A call that takes longer than `call_timeout` seconds is cancelled, and is an error.
+    A call that takes longer than `call_timeout` seconds is cancelled, and is an error. Raises
+    `ValueError` for a limit that is none.
     """
+    _check_timeout(call_timeout)
     served = _Served(toolbox, call_timeout)
     server: Server[Any] = Server(
         toolbox.name,
@@ -204,6 +206,13 @@ def _as_tool(tool: ServedTool) -> types.Tool:
         input_schema={**tool.parameters, "type": "object"},  # which some leave out
         annotations=types.ToolAnnotations(read_only_hint=tool.reads_only),
     )
+
+
+def _check_timeout(seconds: object) -> None:
+    if seconds is None:
+        return
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise ValueError(f"the time for a call is {seconds!r}: give more than 0 seconds")
 
 
 def _version() -> str:

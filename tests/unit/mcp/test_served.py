@@ -360,5 +360,5 @@ async def test_another_transport_and_a_port_that_is_taken_are_said() -> None:
         await mcp.serve_http(runtime, agent="worker", transport="sse")
     async with served(runtime) as url:
         port = int(url.split(":")[2].split("/")[0])
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(OSError, match=rf"cannot serve on 127\.0\.0\.1, port {port}: .*in use"):
             await mcp.serve_http(runtime, agent="worker", port=port)
