@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from paddock.runtime.core.content import ImagePart
 from paddock.runtime.core.tool import ToolOutput
+from paddock.runtime.tools.mcp.messages import MAX_BLOCKS
 
 if TYPE_CHECKING:
     from mcp import types
@@ -17,9 +18,6 @@ __all__ = ["as_output"]
 
 MAX_TEXT = 1_000_000
 """Characters of a result that are looked at; the model reads a fiftieth of it."""
-
-MAX_BLOCKS = 1000
-"""Parts of a result that are looked at."""
 
 
 def as_output(result: types.CallToolResult) -> ToolOutput:
@@ -32,6 +30,8 @@ def as_output(result: types.CallToolResult) -> ToolOutput:
             images.append(shown)
             shown = str(shown)
         texts.append(shown)
+    if len(result.content) > MAX_BLOCKS:
+        texts.append(f"[more than {MAX_BLOCKS} parts; the rest is left out]")
     if not texts and result.structured_content is not None:
         texts.append(json.dumps(result.structured_content, ensure_ascii=False))
     text = "\n".join(texts)

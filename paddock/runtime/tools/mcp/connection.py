@@ -8,11 +8,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from paddock._logs import get_logger
 from paddock.errors import PaddockError, ToolError
 from paddock.redaction import Redactor
 from paddock.runtime.core.keeper import Keeper
 from paddock.runtime.core.pausing import PausableTimeout
+from paddock.runtime.tools.mcp.messages import UNREADABLE
 from paddock.runtime.tools.mcp.questions import ANSWER_TIMEOUT
 from paddock.runtime.tools.mcp.session import ServerSession
 from paddock.runtime.tools.mcp.transports import LastWords, by_http, by_process
@@ -186,7 +189,7 @@ class Connection:
         if isinstance(error, TimeoutError):
             reason = f"no answer within {self.server.start_timeout:g} s"
         else:
-            reason = str(error) or type(error).__name__
+            reason = _reason(error)
         more = str(words or "")
         told = f"{self._called} cannot be reached: {reason}" + (f"; {more}" if more else "")
         return self.redactor.text(told)
@@ -201,4 +204,8 @@ def _cause(error: BaseException) -> BaseException:
 
 def _reason(error: BaseException) -> str:
     cause = _cause(error)
+    if isinstance(cause, ValidationError):
+        problem = cause.errors(include_input=False)[0]
+        place = ".".join(map(str, problem["loc"])) or "it"
+        return f"{UNREADABLE}: {place}: {problem['msg']}"
     return str(cause) or type(cause).__name__

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from paddock._concurrency import cancel, finish
 from paddock._logs import get_logger
 from paddock.errors import MissingDependency, ToolError
+from paddock.runtime.tools.mcp.messages import MAX_TOOLS
 from paddock.runtime.tools.mcp.questions import OpenCalls
 
 try:
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from paddock.runtime.tools.mcp.transports import LastWords
 
 __all__ = ["ServerSession"]
-
-MAX_TOOLS = 500
-"""Of one server: a model chooses badly among more, and each request carries all of them."""
 
 MAX_PAGES = 100
 """Pages of tools that are asked for: a server may say without end that there are more."""

@@ -14,6 +14,7 @@ from paddock._concurrency import cancel, finish
 from paddock._logs import get_logger
 from paddock.errors import MissingDependency, PaddockError, ToolError
 from paddock.runtime.core.lines import LineBuffer
+from paddock.runtime.tools.mcp.messages import BoundedMessages, bounded, read_message
 
 try:
     import anyio
@@ -142,14 +143,13 @@ class _Wire:
         self._unasked += 1
         if self._unasked > MAX_UNASKED:
             raise _Flood(f"it sent more than {MAX_UNASKED} messages that nobody asked for")
-        try:
-            message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
-        except ValueError:
+        message = read_message(line)
+        if message is None:
             self._words.add(line[:200] + b"\n")  # a program that prints an error there
             return
         if isinstance(message, types.JSONRPCResponse | types.JSONRPCError):
             self._unasked = 0
-        await messages.send(SessionMessage(message))
+        await messages.send(SessionMessage(bounded(message)))
 
     async def write(self, messages: MemoryObjectReceiveStream[SessionMessage]) -> None:
         """Pass on what the client says."""
@@ -177,7 +177,8 @@ async def by_http(
         httpx2.AsyncClient(headers=dict(headers), timeout=limits, transport=transport) as client,
         streamable_http_client(url, http_client=client, max_sse_event_size=MAX_MESSAGE) as streams,
     ):
-        yield streams
+        receive, send = streams
+        yield BoundedMessages(receive), send
 
 
 class _Bounded(httpx2.AsyncBaseTransport):
