@@ -21,6 +21,7 @@ from .backends.pool import (
 )
 from .backends.posix.files import PosixFileSystem as PosixFileSystem
 from .backends.posix.sandbox import ShellSandbox as ShellSandbox
+from .backends.ssh import SshBackend as SshBackend
 from .errors import (
     ApprovalError as ApprovalError,
     BudgetExceeded as BudgetExceeded,

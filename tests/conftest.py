@@ -25,6 +25,7 @@ from paddock.errors import PaddockError
 from tests.daytona_account import daytona_account as account_of_the_session
 from tests.meters import locked
 from tests.podman_storage import podman_storage
+from tests.ssh_host import SSHD, ssh_host
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -121,6 +122,14 @@ def podman(
     require("podman", installed, "podman is not installed, or this is not root")
     with podman_storage(_shared_folder(tmp_path_factory) / "podman.json") as variables:
         yield variables
+
+
+@pytest.fixture(scope="session")
+def ssh_config(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The configuration of a host called ``there``, which is this machine, over an sshd."""
+    require("sshd", SSHD is not None and shutil.which("ssh"), "sshd or ssh is not installed")
+    with ssh_host(tmp_path_factory.mktemp("ssh")) as config:
+        yield config
 
 
 @contextlib.contextmanager

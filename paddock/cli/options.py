@@ -67,8 +67,8 @@ BackendName = Annotated[
         "--backend",
         "-b",
         envvar="PADDOCK_BACKEND",
-        help="What makes the sandbox: local, docker, podman, daytona, or one that is installed. "
-        "Default: local.",
+        help="What makes the sandbox: local, docker, podman, ssh, daytona, or one that is "
+        "installed. Default: local.",
     ),
 ]
 Image = Annotated[

@@ -31,6 +31,8 @@ def test_a_program_in_the_docs_runs(
     program, environment = block.text, paddock.environment
     if re.search(r"await Engine|    backend = Docker|async with Docker", program):
         request.getfixturevalue("base_image")
+    if "SshBackend" in program:
+        environment |= {"PADDOCK_SSH_CONFIG": str(request.getfixturevalue("ssh_config"))}
     if "PodmanBackend" in program:
         environment |= request.getfixturevalue("podman")
     if "LocalBackend(network=Allow" in program:

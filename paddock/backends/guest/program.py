@@ -30,7 +30,7 @@ __all__ = [
     "start_guest",
 ]  # fmt: skip
 
-WITH_GUEST = frozenset({Capability.TREE_KILL, Capability.URL, Capability.TCP})
+WITH_GUEST = frozenset({Capability.PTY, Capability.TCP, Capability.TREE_KILL, Capability.URL})
 """What a guest gives a sandbox on any Linux."""
 STOP_GRACE = 3.0
 """Seconds for a program to end by itself once its stdin has ended; SIGTERM and SIGKILL follow."""

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Literal
 from paddock._frozen import FrozenMapping
 from paddock.backends import lease
 from paddock.backends.egress import gate
-from paddock.backends.guest.program import Program, StartedGuest, Streams, connect, run
+from paddock.backends.guest.program import (
+    WITH_GUEST,
+    Program,
+    StartedGuest,
+    Streams,
+    connect,
+    run,
+)
 from paddock.backends.isolation.plan import Plan, confined, fenced, plain
 from paddock.backends.isolation.processes import ForkedProcess, fork_server
 from paddock.backends.local.sandbox import LocalSandbox
@@ -27,9 +34,7 @@ __all__ = ["Network", "Wanted", "start"]
 
 Network = Literal["auto", "none", "full"] | Allow
 
-ALWAYS = frozenset({Capability.URL, Capability.TCP}) | (
-    {Capability.PTY, Capability.TREE_KILL} if sys.platform == "linux" else frozenset()
-)
+ALWAYS = WITH_GUEST if sys.platform == "linux" else frozenset({Capability.URL, Capability.TCP})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

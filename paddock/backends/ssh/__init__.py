@@ -1,0 +1,5 @@
+"""Sandboxes on another host, over the `ssh` program."""
+
+from paddock.backends.ssh.backend import SshBackend
+
+__all__ = ["SshBackend"]
