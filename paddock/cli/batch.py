@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,13 @@ from paddock.cli.text import one_line, plain
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
+    from paddock.backends.base import Backend
+    from paddock.runtime.fleet.ledger import Ledger
     from paddock.runtime.fleet.run_directory import RunDirectory
+    from paddock.sandbox import Sandbox
 
 __all__ = ["batch"]
 
@@ -28,22 +35,23 @@ batch = typer.Typer(help="Look at a batch of `paddock map`.", no_args_is_help=Tr
 
 @batch.command()
 def status(directory: Directory, as_json: options.AsJson = False) -> None:
-    """Show how many tasks ended how, which run, and which failed."""
-    from paddock.runtime.fleet.ledger import Ledger
-
+    """Show how many tasks ended how, which run, which failed, and which sandboxes are kept."""
     place = _opened(directory)
-    with contextlib.closing(Ledger(place.ledger)) as ledger:
-        counts, states = ledger.counts(), ledger.states()
-        messages = {each.attempt.key: each.attempt.message for each in ledger.finished()}
+    with _ledger(place) as ledger:
+        counts, states, kept = ledger.counts(), ledger.states(), ledger.kept()
+        failed = (each.attempt for each in ledger.finished() if each.attempt.fault is not None)
+        messages = {attempt.key: attempt.message for attempt in failed}
     owned = place.is_locked()
     if as_json:
-        print(json.dumps({"running": owned, "counts": counts}))
+        print(json.dumps({"running": owned, "counts": counts, "kept": kept}))
         return
     print("running" if owned else "not running", *(f"{n} {name}" for name, n in counts.items()))
     for key, state, number in states:
         if state not in ("pending", "completed"):
             about = f"{key}: {state}, attempt {number}: {messages.get(key, '')}"
             print(one_line(about.removesuffix(": "), WIDTH))
+    for key, sandbox in kept.items():
+        print(one_line(f"{key}: sandbox {sandbox} is kept; paddock batch attach", WIDTH))
 
 
 @batch.command()
@@ -69,6 +77,89 @@ def logs(
     if told["fault"] is not None:
         typer.echo(plain(f"{told['fault']}: {told['message']}"), err=True)
     typer.echo(f"the files of attempt {told['attempt']}: {found[-1]}", err=True)
+
+
+@batch.command()
+def attach(
+    directory: Directory,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The key of the task.")],
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- CMD...]", help="Another program than a shell."),
+    ] = None,
+) -> None:
+    """Open a shell in the sandbox of a failed task that `paddock map --keep failed` kept.
+
+    With a command and without a terminal, run that. The exit code is that of the program. The
+    sandbox stays; it has no values of secrets.
+
+        paddock batch attach runs/a task-17
+
+        paddock batch attach runs/a task-17 -- cat build.log
+    """
+    from paddock.cli.running import run
+    from paddock.cli.shell import BEST_SHELL, attached, open_shell
+    from paddock.cli.terminals import own_terminal
+
+    place = _opened(directory)
+    with _ledger(place) as ledger:
+        sandbox_id = ledger.kept().get(key)
+    if sandbox_id is None:
+        raise ConfigError(f"no sandbox of task {key!r} is kept; see: paddock batch status")
+    held = attached(_backend_of(place), sandbox_id)
+    if command and not sys.stdin.isatty():
+        raise typer.Exit(run(_run_in(held, command)))
+    raise typer.Exit(run(open_shell(held, command or BEST_SHELL, None, own_terminal())))
+
+
+async def _run_in(held: AbstractAsyncContextManager[Sandbox], command: Sequence[str]) -> int:
+    async with held as sandbox:
+        result = await sandbox.exec(command)
+    typer.echo(result.stdout, nl=False)
+    typer.echo(result.stderr, nl=False, err=True)
+    return result.exit_code
+
+
+@batch.command()
+def clean(directory: Directory) -> None:
+    """Remove all sandboxes of a batch that does not run, the kept ones too; print their ids."""
+    from paddock.cli.running import run
+
+    place = _opened(directory)
+    place.lock()
+    try:
+        removed = run(_remove_all(_backend_of(place), place.configuration()["run_id"]))
+        with _ledger(place) as ledger:
+            ledger.forget_kept()
+    finally:
+        place.unlock()
+    for each in removed:
+        print(each)
+    if not removed:
+        typer.echo("No sandbox of it was left.", err=True)
+
+
+async def _remove_all(backend: Backend, run_id: str) -> list[str]:
+    from paddock.runtime.fleet.sweeping import remove_labelled
+
+    removed = [await remove_labelled(each, run_id) for each in backend.engines()]
+    return [each for ids in removed for each in ids]
+
+
+def _backend_of(place: RunDirectory) -> Backend:
+    """Return the recipe of a batch, without secrets."""
+    from paddock.runtime.agents.recipes import read_recipe
+
+    recipe = place.configuration()["configuration"]["backend"]
+    if not isinstance(recipe, dict):
+        raise ConfigError("the recipe of this batch cannot be read from run.json; use paddock rm")
+    return read_recipe(recipe, source=str(place.path / "run.json"))
+
+
+def _ledger(place: RunDirectory) -> AbstractContextManager[Ledger]:
+    from paddock.runtime.fleet.ledger import Ledger
+
+    return contextlib.closing(Ledger(place.ledger))
 
 
 def _opened(directory: Path) -> RunDirectory:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -59,6 +59,14 @@ class MapOptions:
             metavar="CMD",
             help="Run this shell command in a fresh sandbox that has the artifacts and nothing "
             "else; a task fails unless it returns 0.",
+        ),
+    ] = None
+    keep: Annotated[
+        Literal["failed"] | None,
+        typer.Option(
+            "--keep",
+            help="Let the sandboxes of failed tasks stay, for paddock batch attach; twenty at "
+            "most. Needs a backend whose sandboxes can outlive their maker.",
         ),
     ] = None
 
@@ -310,6 +318,7 @@ def _fleet(given: _Given, settings: dict[str, Any], retries: int, values: Any) -
         timeout=asked.timeout,
         artifacts=asked.artifact or (),
         verify=asked.verify,
+        keep=asked.keep,
         retries=Retries(own=retries),
         **given.place.settings(settings["limit"]),
         **settings,

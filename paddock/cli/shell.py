@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from paddock.process import Pty
     from paddock.sandbox import Sandbox
 
-__all__ = ["shell"]
+__all__ = ["BEST_SHELL", "attached", "open_shell", "shell"]
 
 BEST_SHELL = ("sh", "-c", 'exec "$(command -v bash || echo sh)"')
 """bash where there is one."""
@@ -78,7 +78,7 @@ def shell(
         recipe = make_backend(sandbox, project=project, secrets=sandbox.secrets())
         require_trusted_setup(project, recipe, trust=sandbox.trust or sandbox.no_setup)
         held = _made(dataclasses.replace(recipe, setup=()) if sandbox.no_setup else recipe)
-    raise typer.Exit(run(_shell(held, argv, user, pty)))
+    raise typer.Exit(run(open_shell(held, argv, user, pty)))
 
 
 def _refuse_options(sandbox: SandboxOptions) -> None:
@@ -89,9 +89,10 @@ def _refuse_options(sandbox: SandboxOptions) -> None:
         raise typer.BadParameter(what, param_hint="ID")
 
 
-async def _shell(
+async def open_shell(
     held: AbstractAsyncContextManager[Sandbox], argv: Sequence[str], user: str | None, pty: Pty
 ) -> int:
+    """Run a program in the sandbox on this terminal; return its exit code."""
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(held)
         started = await sandbox.start(argv, user=user, pty=pty, max_output=0)
@@ -114,7 +115,14 @@ async def _joined(where: str, name: str) -> AsyncIterator[Sandbox]:
     from paddock.backends.base import get_backend
 
     info = find(await everywhere(where, lambda each: each.list()), name)
-    sandbox = await get_backend(info.backend)().attach(info.id)
+    async with attached(get_backend(info.backend)(), info.id) as sandbox:
+        yield sandbox
+
+
+@contextlib.asynccontextmanager
+async def attached(backend: Backend, sandbox_id: str) -> AsyncIterator[Sandbox]:
+    """Hold a sandbox that is there for the block; it stays."""
+    sandbox = await backend.attach(sandbox_id)
     try:
         yield sandbox
     finally:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from paddock._concurrency import finish
 from paddock._logs import get_logger
 from paddock.errors import ConfigError, PaddockError
 from paddock.runtime.core.gate import MODEL_GATE
@@ -42,7 +43,8 @@ class Plan:
     """What is done for each task of the batch `run_id`.
 
     `timeout` is in seconds, for everything from the sandbox's creation on; with `verify`, the
-    share `verify_share` of it is kept for the verification.
+    share `verify_share` of it is kept for the verification. With `keep` the sandbox of an attempt
+    that failed stays, without a lease.
     """
 
     run_id: str
@@ -52,6 +54,7 @@ class Plan:
     artifacts: Sequence[str] = ()
     timeout: float | None = None
     verify_share: float = 0.2
+    keep: bool = False
 
     def __post_init__(self) -> None:
         if self.timeout is not None and not self.timeout > 0:
@@ -87,6 +90,8 @@ class AttemptRun:
     cost: float = 0.0
     """Of models, in US dollars."""
     hashes: dict[str, str] = field(default_factory=dict)
+    kept: str | None = None
+    """The id of the sandbox of the work, if that stays."""
     began: float = field(default_factory=time.monotonic)
     _spending: str = "create"
     _since: float = field(default_factory=time.monotonic)
@@ -96,8 +101,10 @@ class AttemptRun:
     async def run(self) -> Any:
         """Do the work and have it verified; return what it returned. Raise `TaskFailed`.
 
-        All sandboxes are gone when this returns, raises or is cancelled.
+        All sandboxes are gone when this returns, raises or is cancelled, but for one that is
+        `kept` after a failure.
         """
+        failed = False
         try:
             async with asyncio.timeout(self._left()):
                 result = await self._work()
@@ -106,10 +113,22 @@ class AttemptRun:
                 async with asyncio.timeout(self._left()):
                     await self._verify(self.plan.verify)
         except Exception as error:
+            failed = True
             raise self._failed(error) from error
         finally:
             self._spend("queue")
+            if not failed:
+                await finish(self.forget())
         return result
+
+    async def forget(self) -> None:
+        """Remove the sandbox that is kept, if there is one."""
+        kept, self.kept = self.kept, None
+        if kept is not None:
+            try:
+                await self.plan.backend.delete(kept)
+            except (PaddockError, OSError) as error:
+                _log.warning("sandbox %s is not removed yet: %s", kept, error)
 
     async def _work(self) -> Any:
         async with self._made("work") as sandbox:
@@ -160,18 +179,34 @@ class AttemptRun:
         varied: dict[str, Any] = {"labels": labels}
         if self.image is not None:
             varied["image"] = self.image
+        may_stay = plan.keep and role == "work"
+        if may_stay:
+            varied["lease"] = None
         recipe = replace(plan.backend, **varied)
         self._enter("create")
         sandbox = await recipe.create(on_progress=self._follow)
+        stays = may_stay and plan.verify is not None  # until it is verified
         try:
             await self.on_made(sandbox.id)
             yield sandbox
-        except BaseException:
+        except BaseException:  # of which the end of a timeout is a cancellation here
             self._lost = sandbox.lost and not sandbox.closed
+            stays = may_stay and not sandbox.lost
             raise
         finally:
             self._spend("remove")
-            await _remove(sandbox)
+            if not (stays and await self._let_go(sandbox)):
+                await _remove(sandbox)
+
+    async def _let_go(self, sandbox: Sandbox) -> bool:
+        """Let the sandbox stay without us; return whether it does."""
+        try:
+            await sandbox.detach()
+        except (PaddockError, OSError) as error:
+            _log.warning("sandbox %s cannot be kept: %s", sandbox.id, error)
+            return False
+        self.kept = sandbox.id
+        return True
 
     async def _collect(self, sandbox: Sandbox, path: str) -> None:
         to = self.folder / ARTIFACTS / path

@@ -41,6 +41,10 @@ __all__ = ["Driver", "Retries"]
 STRIKES = 2
 """Times that an engine may go down while a task runs, among others, before it runs alone."""
 
+MOST_KEPT = 20
+"""Sandboxes of failed tasks that stay, of one process: each takes memory, and nobody looks at
+hundreds."""
+
 LOOK = 1.0
 """Seconds between two looks at the memory of the nodes: a sandbox takes about as long to be made
 and to begin to use some."""
@@ -118,6 +122,7 @@ class Driver:
         self.cost = 0.0
         """What models have cost in all attempts, in US dollars."""
         self._worked = False
+        self._kept = 0
         self._strikes: dict[str, int] = {}
         self._began = time.monotonic()
         self._put_back: dict[str, float] = {}
@@ -172,8 +177,9 @@ class Driver:
             await asyncio.sleep(LOOK)
 
     async def _sweep(self) -> None:
+        spare = {*(await self._batch.do(lambda ledger: ledger.kept())).values()}
         for state in self._nodes.states:
-            removed = await state.node.sweep(self._plan.run_id)
+            removed = await state.node.sweep(self._plan.run_id, spare)
             if removed:
                 _log.info("removed %d sandboxes that were left behind", len(removed))
 
@@ -362,14 +368,17 @@ class Driver:
     # ----------------------------------------------------------------- the ledger
 
     async def _give_back(self, ended: _Ended, *, counted: bool) -> None:
+        await ended.run.forget()
         await self._publish(ended)
         await self._batch.do(lambda ledger: ledger.give_back(ended.attempt, counted=counted))
 
     async def _accept(self, taken: Taken, ended: _Ended) -> None:
+        await self._keep(ended)
         await self._publish(ended)
         entry = await self._batch.do(lambda ledger: _accepted(ledger, ended.attempt))
         self._queue.done(taken)
         if entry is None:
+            await ended.run.forget()
             return
         attempt = entry.attempt
         await self._batch.publish(entry)
@@ -385,6 +394,17 @@ class Driver:
                 directory=self._folder(attempt),
             )
         )
+
+    async def _keep(self, ended: _Ended) -> None:
+        """Note the sandbox that stays, unless there are many."""
+        if ended.run.kept is None:
+            return
+        if self._kept >= MOST_KEPT:
+            await ended.run.forget()
+            return
+        self._kept += 1
+        details = {**ended.attempt.details, "kept": ended.run.kept}
+        ended.attempt = replace(ended.attempt, details=details)
 
     async def _publish(self, ended: _Ended) -> None:
         """Give the files of an attempt their place, before the ledger names them."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from paddock._concurrency import AsyncResource, cancel
 from paddock.backends.base import Backend
@@ -59,6 +59,8 @@ class Fleet(AsyncResource):
     - `artifacts`: paths below the working directory that are copied out of each sandbox.
     - `verify`: work as in `map`, in a fresh sandbox that has the artifacts and nothing else; a
       task whose verification fails, or returns False, is failed.
+    - `keep`: ``"failed"`` lets the sandboxes of failed tasks stay, twenty at most; see
+      `docs/fleet.md`.
     - `retries`: how often a task begins again, by whose fault it failed.
     - `give_up_after`: seconds after which an outage ends the batch, with `BatchGaveUp`.
     """
@@ -76,6 +78,7 @@ class Fleet(AsyncResource):
         artifacts: Sequence[str] = (),
         verify: object = None,
         verify_share: float = 0.2,
+        keep: Literal["failed"] | None = None,
         retries: Retries | None = None,
         give_up_after: float = PATIENCE,
         resume: bool = False,
@@ -101,6 +104,8 @@ class Fleet(AsyncResource):
         engines = tuple(engine for each in backends for engine in each.engines())
         self._placement = Engines(engines) if placement is None else placement
         _require_alike(backends, placement, self._ordering)
+        if keep is not None:
+            _require_keeping(backends[0], placement, keep)
         self._retries = Retries() if retries is None else retries
         self._patience = give_up_after
         self._extra = {} if extra is None else extra
@@ -110,6 +115,7 @@ class Fleet(AsyncResource):
             "artifacts": tuple(artifacts),
             "timeout": timeout,
             "verify_share": verify_share,
+            "keep": keep is not None,
         }
         self._stack = contextlib.AsyncExitStack()
         self._batch: Batch | None = None
@@ -259,6 +265,15 @@ def _require_alike(
         raise ConfigError("the backends of a batch may differ in their host and in nothing else")
     if ordering.image is not None and not hasattr(backends[0], "image"):
         raise ConfigError(f"tasks choose an image, and sandboxes of {backends[0].name} have none")
+
+
+def _require_keeping(backend: Backend, placement: Placement | None, keep: str) -> None:
+    if keep != "failed":
+        raise ConfigError(f"keep={keep!r}: give 'failed' or None")
+    if placement is not None:
+        raise ConfigError("keep: sandboxes stay only on engines that this process uses")
+    if not hasattr(backend, "lease"):
+        raise ConfigError(f"keep: sandboxes of {backend.name} end with the process that made them")
 
 
 def _but_host(backend: Backend) -> str:

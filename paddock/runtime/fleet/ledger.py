@@ -221,6 +221,11 @@ class Ledger(LedgerFile):
 
         return self.write("tasks changed", work)
 
+    def forget_kept(self) -> None:
+        """Note that no sandbox is kept any more."""
+        query = "UPDATE attempts SET details = json_remove(details, '$.kept') WHERE details != ''"
+        self.write("kept forgotten", lambda db: db.execute(query))
+
     # --------------------------------------------------------------------- reading
 
     def pending(self, lane: str, after: int, count: int) -> list[tuple[int, Task]]:
@@ -250,6 +255,14 @@ class Ledger(LedgerFile):
         query = """
         SELECT key, count(*) FROM attempts
         WHERE state = 'failed' AND json_extract(details, '$.down') GROUP BY key
+        """
+        return dict(self._read(query))
+
+    def kept(self) -> dict[str, str]:
+        """Return the sandboxes that were kept of finished tasks, by key."""
+        query = """
+        SELECT key, json_extract(details, '$.kept') FROM attempts
+        WHERE state = 'accepted' AND json_extract(details, '$.kept') IS NOT NULL
         """
         return dict(self._read(query))
 

@@ -14,7 +14,7 @@ from paddock.runtime.fleet.memory import MachineMemory, memory_of
 from paddock.runtime.fleet.sweeping import engine_answers, remove_labelled
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from paddock.backends.base import Backend
@@ -38,8 +38,9 @@ class Node(Protocol):
         """
         ...
 
-    async def sweep(self, run_id: str) -> Sequence[str]:
-        """Remove the sandboxes of the batch `run_id`, whoever made them; return their ids."""
+    async def sweep(self, run_id: str, spare: Collection[str]) -> Sequence[str]:
+        """Remove the sandboxes of the batch `run_id` but those in `spare`, whoever made them;
+        return their ids."""
         ...
 
     async def answers(self) -> bool:
@@ -97,8 +98,8 @@ class EngineNode:
         run.plan = replace(run.plan, backend=self._backend)
         return await run.run()
 
-    async def sweep(self, run_id: str) -> Sequence[str]:
-        return await remove_labelled(self._backend, run_id)
+    async def sweep(self, run_id: str, spare: Collection[str]) -> Sequence[str]:
+        return await remove_labelled(self._backend, run_id, spare)
 
     async def answers(self) -> bool:
         return await engine_answers(self._backend)

@@ -10,6 +10,8 @@ from paddock.errors import PaddockError, Unsupported
 from paddock.runtime.fleet.attempts import RUN_LABEL
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from paddock.backends.base import Backend
 
 __all__ = ["engine_answers", "remove_labelled"]
@@ -24,14 +26,16 @@ SWEEP = 120.0
 _log = get_logger(__name__)
 
 
-async def remove_labelled(backend: Backend, run_id: str) -> list[str]:
-    """Remove the sandboxes of the batch `run_id`, whoever made them; return their ids.
+async def remove_labelled(backend: Backend, run_id: str, spare: Collection[str] = ()) -> list[str]:
+    """Remove the sandboxes of the batch `run_id` but those in `spare`, whoever made them; return
+    their ids.
 
     Raises what the backend raises, and `TimeoutError` after `SWEEP` seconds.
     """
     try:
         async with asyncio.timeout(SWEEP):
-            found = [info.id for info in await backend.list(labels={RUN_LABEL: run_id})]
+            there = await backend.list(labels={RUN_LABEL: run_id})
+            found = [info.id for info in there if info.id not in spare]
             removed = await asyncio.gather(*(backend.delete(each) for each in found))
     except Unsupported:  # such sandboxes end with their owner
         return []

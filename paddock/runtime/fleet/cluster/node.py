@@ -18,7 +18,7 @@ from paddock.runtime.fleet.faults import TaskFailed
 from paddock.runtime.fleet.memory import MachineMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from paddock.runtime.fleet.attempts import AttemptRun
@@ -106,7 +106,8 @@ class RayNode:
             raise TaskFailed(ended["fault"], ended["message"])
         return json.loads(ended["result"])
 
-    async def sweep(self, run_id: str) -> list[str]:
+    async def sweep(self, run_id: str, spare: Collection[str]) -> list[str]:
+        """Remove them all: sandboxes on other machines are not kept."""
         found: list[str] = await self._ask("sweep", run_id)
         return found
 

@@ -207,7 +207,7 @@ class _Cluster:
     async def _serve_begun(self, node: RayNode, swept: asyncio.Event) -> None:
         if not self._may_run.is_set():
             try:
-                await node.sweep(self._run_id)
+                await node.sweep(self._run_id, ())
             except (PaddockError, OSError) as error:
                 _log.warning("sandboxes may be left on %s: %s", node.name, error)
             swept.set()
