@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
 from paddock.errors import ConfigError
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
-    "Address", "Allow", "NetworkDecision", "check_network", "parse_host", "parse_port",
-    "split_port",
+    "Address", "Allow", "Network", "NetworkDecision", "check_network", "parse_host", "parse_port",
+    "parse_target", "split_port",
 ]  # fmt: skip
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 DEFAULT_PORTS = frozenset({80, 443})
 """Those of a host that is listed without one."""
@@ -31,7 +32,11 @@ NAME_MAX = 253
 NUMBER_LAST = re.compile(r"(.*\.)?([0-9]+|0[xX][0-9a-fA-F]*)\.?")
 """What some program takes for an IPv4 address: 127.1, 0x7f000001, 2130706433, 0177.0.0.1."""
 PORT = re.compile(r"[0-9]{1,5}")
-HINT = "give example.org, example.org:8443, *.example.org, 192.0.2.1:80 or [2001:db8::1]:80"
+PREFIX = re.compile(r"[0-9]{1,3}")
+HINT = (
+    "give example.org, example.org:8443, *.example.org, 192.0.2.1:80, [2001:db8::1]:80, "
+    "192.0.2.0/24 or [2001:db8::]/32:80"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +56,7 @@ class NetworkDecision:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    host: str | Address
+    host: str | Address | Network
     below: bool
     """Only names below `host` are meant, not itself."""
     ports: frozenset[int]
@@ -61,16 +66,20 @@ class _Entry:
             return False
         if self.below:
             return isinstance(host, str) and host.endswith(f".{self.host}")
+        if isinstance(self.host, Network):
+            return not isinstance(host, str) and host in self.host
         return host == self.host
 
 
 @dataclass(frozen=True, kw_only=True)
 class Allow:
-    """A network that is nothing but these hosts, each ``name``, ``name:port`` or an address.
+    """A network that is nothing but these hosts: each ``name``, ``name:port``, an address, or
+    all addresses of a network (``10.1.0.0/16:5432``, ``[2001:db8::]/32``).
 
     Without a port, 80 and 443 are meant. ``*.example.com`` is every name below
     example.com and not itself. A private or local address is reached only if it is listed
-    as an address (``10.0.0.5:5432``, ``[::1]:8080``), never through a name. An empty list
+    as an address (``10.0.0.5:5432``, ``[::1]:8080``), never through a name, and by a network
+    only if that is private as a whole: ``0.0.0.0/0`` means public addresses. An empty list
     lets nothing through. Raises `ConfigError`.
     """
 
@@ -89,6 +98,11 @@ class Allow:
             if entry.matches(host, port):
                 return text
         return None
+
+    def network_of(self, entry: str) -> Network | None:
+        """The network that one of the `hosts` is; None for a name and for one address."""
+        found = self._entries[self.hosts.index(entry)].host
+        return found if isinstance(found, Network) else None
 
 
 def check_network(network: object, *words: str) -> None:
@@ -114,6 +128,19 @@ def parse_host(text: str) -> str | Address:
     return name
 
 
+def parse_target(text: str) -> str | Address | Network:
+    """What a list may name: a host (see `parse_host`), or a network. Raises `ValueError`."""
+    host, slash, prefix = text.partition("/")
+    parsed = parse_host(host)
+    if not slash:
+        return parsed
+    if isinstance(parsed, str) or not PREFIX.fullmatch(prefix):
+        raise ValueError("not a network")
+    if isinstance(parsed, IPv4Address):
+        return IPv4Network((parsed, int(prefix)))
+    return IPv6Network((parsed, int(prefix)))
+
+
 def parse_port(text: str) -> int:
     """Raises `ValueError`."""
     if not PORT.fullmatch(text) or not 0 < int(text) < 65536:
@@ -127,7 +154,7 @@ def _parse_entry(text: str) -> _Entry:
             raise ValueError("not text")
         host, port = split_port(text)
         below = host.startswith("*.")
-        parsed = parse_host(_in_ascii(host.removeprefix("*.")))
+        parsed = parse_target(_in_ascii(host.removeprefix("*.")))
         if below and not isinstance(parsed, str):
             raise ValueError("there is nothing below an address")
         ports = DEFAULT_PORTS if port is None else frozenset({parse_port(port)})
@@ -139,7 +166,7 @@ def _parse_entry(text: str) -> _Entry:
 def split_port(text: str) -> tuple[str, str | None]:
     """The host and, after a colon that is not an IPv6 address's, the port."""
     host, colon, port = text.rpartition(":")
-    if not colon or text.endswith("]"):
+    if not colon or "]" in port:
         return text, None
     return host, port
 

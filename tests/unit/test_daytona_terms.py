@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         ("none", {"network_block_all": True}),
         (Allow(hosts=[]), {"network_block_all": True}),
         (Allow(hosts=["192.0.2.1"]), {"network_allow_list": "192.0.2.1/32"}),
+        (Allow(hosts=["10.0.0.0/8"]), {"network_allow_list": "10.0.0.0/8"}),
         (
             Allow(hosts=["pypi.org", "*.example.org", "192.0.2.1", "192.0.2.2"]),
             {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ConfigError, Unsupported
@@ -69,10 +69,10 @@ def network_settings(network: Allow | str) -> dict[str, Any]:
             raise Unsupported(
                 f"network: {entry!r}",
                 backend="daytona",
-                hint="its lists are of names and IPv4 addresses, without ports",
+                hint="its lists are of names, IPv4 addresses and their networks, without ports",
             )
         try:
-            addresses.append(f"{ip_address(host)}/32")
+            addresses.append(str(ip_network(host)))
         except ValueError:
             names.append(host)
     told = {"domain_allow_list": ",".join(names), "network_allow_list": ",".join(addresses)}

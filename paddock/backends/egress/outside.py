@@ -18,9 +18,9 @@ from paddock.backends.guest.relay import TcpStream
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from paddock.network import Address
+    from paddock.network import Address, Network
 
-__all__ = ["Outside", "objection"]
+__all__ = ["Outside", "is_closed", "objection"]
 
 LOOKUP_DEADLINE = 10.0
 CONNECT_DEADLINE = 5.0
@@ -74,6 +74,13 @@ def objection(address: Address) -> str | None:
     if address not in GLOBAL_UNICAST:
         return "not a public address"
     return next((what for network, what in CLOSED_V6.items() if address in network), None)
+
+
+def is_closed(network: Network) -> bool:
+    """Whether `network` as a whole is one that `objection` objects to."""
+    if isinstance(network, IPv4Network):
+        return any(network.subnet_of(closed) for closed in CLOSED_V4)
+    return not network.overlaps(GLOBAL_UNICAST) or any(map(network.subnet_of, CLOSED_V6))
 
 
 class Outside:

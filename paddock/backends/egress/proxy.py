@@ -22,7 +22,7 @@ from paddock.backends.egress.http import (
     answer_head,
     to_server,
 )
-from paddock.backends.egress.outside import Outside
+from paddock.backends.egress.outside import Outside, is_closed
 from paddock.backends.guest.relay import relay
 from paddock.network import NetworkDecision
 
@@ -96,9 +96,19 @@ class Proxy:
         if isinstance(host, str):
             addresses = await self._public_addresses(host, port)
         else:
+            self._refuse_by_the_way(host, port, entry)
             addresses = [host]
         self._note(str(host), port, f"listed as {entry}", allowed=True)
         return addresses
+
+    def _refuse_by_the_way(self, address: Address, port: int, entry: str) -> None:
+        """Raise `Refused` for an address that is not public, of a listed network that is."""
+        network = self._allow.network_of(entry)
+        if network is None or is_closed(network):
+            return
+        if (what := self._outside.objection(address)) is not None:
+            reason = f"{address} is {what}, and {entry} lists public addresses; list it by itself"
+            raise Refused(403, reason, host=str(address), port=port)
 
     async def _public_addresses(self, name: str, port: int) -> Sequence[Address]:
         try:

@@ -208,3 +208,26 @@ async def test_the_log_keeps_the_last_decisions(start_site: Start) -> None:
         proxy._note(f"n{at}.test", 1, "test", allowed=False)
     assert len(proxy.log) == proxy_module.LOG_SIZE
     assert proxy.log[0].host == "n5.test"
+
+
+@pytest.mark.parametrize("network", ["127.0.0.0/8", "127.0.0.1/32"])
+async def test_a_network_that_is_private_as_a_whole_is_reached_by_its_addresses(
+    network: str, start_site: Start, call: Call
+) -> None:
+    site = await start_site()
+    proxy = Proxy(Allow(hosts=[f"{network}:{site.port}"]))
+    place = f"127.0.0.1:{site.port}"
+    assert (await call(proxy).ask(get(f"http://{place}/", place))).endswith(b"page")
+
+
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "96.0.0.0/3", "126.0.0.0/7"])
+async def test_a_network_that_only_contains_private_addresses_leads_to_none(
+    network: str, start_site: Start, call: Call
+) -> None:
+    site = await start_site()
+    proxy = Proxy(Allow(hosts=[f"{network}:{site.port}"]))
+    place = f"127.0.0.1:{site.port}"
+    answer = await call(proxy).ask(get(f"http://{place}/", place))
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert b"127.0.0.1 is loopback" in answer
+    assert not site.asked
