@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OwnedDirectory",
     "Record",
-    "check_working_dir",
+    "check_outside",
     "held",
     "own_directory",
     "records",
@@ -100,13 +100,13 @@ def _not_ours(path: Path) -> ConfigError:
     return ConfigError(f"{path} is not a directory of ours; remove it or set TMPDIR elsewhere")
 
 
-def check_working_dir(working_dir: str) -> None:
-    """Raise `ConfigError` if a sandbox that has this directory could write our records.
+def check_outside(name: str, directory: str) -> None:
+    """Raise `ConfigError` naming `name` if a sandbox that has `directory` could write our records.
 
     That is so if it contains them, or is among them, by whatever links and mounts.
     """
     base = base_directory().resolve()
-    path = Path(os.path.realpath(working_dir))
+    path = Path(os.path.realpath(directory))
     there = next(each for each in (path, *path.parents) if each.exists())
     refused = _same(base) in {_same(each) for each in (there, *there.parents)}
     if there == path:  # what is not there yet contains nothing
@@ -114,7 +114,7 @@ def check_working_dir(working_dir: str) -> None:
         refused = refused or mounts.shows(path, base)
     if refused:
         raise ConfigError(
-            f"working_dir={working_dir!r} contains Paddock's own records ({base}); "
+            f"{name}={directory!r} contains Paddock's own records ({base}); "
             "choose another directory, or set TMPDIR to one that is not below it"
         )
 

@@ -253,7 +253,7 @@ def test_a_mount_that_shows_our_records_is_noticed(tmp_path: Path, require: Requ
     base = lease.base_directory()
     check = (
         "import sys, tempfile; tempfile.tempdir = sys.argv[1]\n"
-        "from paddock.backends import lease; lease.check_working_dir(sys.argv[2])"
+        'from paddock.backends import lease; lease.check_outside("working_dir", sys.argv[2])'
     )
     for mounted in (base.parent, base):
         done = subprocess.run(

@@ -51,6 +51,8 @@ class Fence:
     program: str
     working_dir: Path
     working_dir_inside: str
+    dirs: tuple[tuple[Path, str], ...]
+    """More directories, and where they are inside."""
     home: Path
     output: Path
     etc: Path
@@ -98,6 +100,7 @@ def arguments(fence: Fence, command: list[str]) -> list[str]:
         *("--size", tmp, "--perms", "1777", "--tmpfs", "/tmp"),
         *("--size", shm, "--perms", "1777", "--tmpfs", "/dev/shm"),
         *(["--ro-bind", str(fence.interpreter), str(prefix)] if fence.interpreter else []),
+        *(word for here, inside in fence.dirs for word in ("--bind", str(here), inside)),
         *("--bind", str(fence.home), HOME),
         *("--bind", str(fence.output), OUTPUT),
         *("--bind", str(fence.working_dir), fence.working_dir_inside),

@@ -124,6 +124,7 @@ def fenced(
     resources: Resources,
     places: tuple[cgroups.Place, ...],
     network: bool,
+    dirs: tuple[str, ...] = (),
 ) -> Plan:
     """A guest in bubblewrap, held to `resources` by control groups at `places`."""
     made = _directories(directory.path, working_dir)
@@ -134,6 +135,8 @@ def fenced(
     uid = _free_uid() if os.getuid() == 0 else None
     shown = etc.shown(network=network)
     sources = _sources(made, shown, uid)
+    shared = {f"dir{number}": path for number, path in enumerate(dirs)}
+    sources |= {name: Path(path) for name, path in shared.items()}
     where = sources if uid is None else {name: Path(launcher.STAGE, name) for name in sources}
     inside_dir = "/workspace" if working_dir is None else str(made.work)
     filter_fd = _filter_descriptor(seccomp.filter_program())
@@ -143,6 +146,7 @@ def fenced(
         program=bubblewrap.program() or "bwrap",
         working_dir=where["work"],
         working_dir_inside=inside_dir,
+        dirs=tuple((where[name], path) for name, path in shared.items()),
         home=where["home"],
         output=where["output"],
         etc=where.get("etc") or Path(launcher.STAGE, "etc"),
@@ -159,7 +163,7 @@ def fenced(
         "uid": uid,
     }
     if uid is not None:
-        mapped = () if made.work in made.fresh else ("work",)
+        mapped = {*shared, *(() if made.work in made.fresh else ("work",))}
         orders["mounts"] = [[name, str(path), name in mapped] for name, path in sources.items()]
         orders["etc"] = {
             "texts": shown.texts,
@@ -186,20 +190,22 @@ def confined(
     resources: Resources,
     places: tuple[cgroups.Place, ...],
     abi: int,
+    dirs: tuple[str, ...] = (),
 ) -> Plan:
     """A guest under Landlock of this `abi`, held to `resources` by control groups at `places`."""
     made = _directories(directory.path, working_dir)
     temporary = directory.path / "tmp"
     temporary.mkdir(mode=0o700)
-    user = _confined_user(made)
+    in_use = [*map(Path, dirs), *(() if made.work in made.fresh else (made.work,))]
+    user = _confined_user(in_use)
     if user is not None:
         # The user inside is another one, who has to get there and shall see nothing on the way.
         for path in (directory.path.parent, directory.path):
             path.chmod(0o711)
         for path in (*made.fresh, temporary):
             os.chown(path, *user)
-        _check_passable(made.work.parent, directory.path)
-    terminals = TERMINALS if user is not None and made.work in made.fresh else ()
+        _check_passable(made.work.parent, directory.path, *(Path(path).parent for path in dirs))
+    terminals = TERMINALS if user is not None and not in_use else ()
     pids = resources.pids or DEFAULT_PIDS
     groups = cgroups.plan(places, directory.path.name, replace(resources, pids=pids))
     directory.record(groups)
@@ -216,6 +222,7 @@ def confined(
         "writable": [
             *DEVICES,
             *terminals,
+            *dirs,
             *map(str, (made.work, made.home, made.output, temporary)),
         ],
         "filter": filter_fd,
@@ -235,22 +242,26 @@ def confined(
     )
 
 
-def _confined_user(made: _Directories) -> tuple[int, int] | None:
-    """Whom root's sandbox runs as: nobody else, or the owner of a working directory in use."""
+def _confined_user(in_use: list[Path]) -> tuple[int, int] | None:
+    """Whom root's sandbox runs as: nobody else, or the owner of the directories that are `in_use`,
+    the working directory last."""
     if os.getuid() != 0:
         return None
-    if made.work in made.fresh:
+    if not in_use:
         uid = _free_uid()
         return uid, uid
-    info = made.work.stat()
-    if info.st_uid == 0:
-        raise IsolationUnavailable(
-            "landlock",
-            f"the working directory {made.work} is root's, and nothing runs as root there",
-            backend="local",
-            hint="give it to another user, copy it with uploads, or install bubblewrap",
-        )
-    return info.st_uid, info.st_gid
+    owners = {path: path.stat() for path in in_use}
+    last = owners[in_use[-1]]
+    for path, info in owners.items():
+        if info.st_uid == 0 or info.st_uid != last.st_uid:
+            whose = "root's, and nothing runs as root" if info.st_uid == 0 else "another user's"
+            raise IsolationUnavailable(
+                "landlock",
+                f"the directory {path} is {whose} there",
+                backend="local",
+                hint="give it to another user, copy it with uploads, or install bubblewrap",
+            )
+    return last.st_uid, last.st_gid
 
 
 def _check_passable(*folders: Path) -> None:

@@ -12,6 +12,7 @@ from paddock._frozen import FrozenMapping
 from paddock.backends import lease
 from paddock.backends.base import Backend, SandboxInfo
 from paddock.backends.isolation import cgroups
+from paddock.backends.isolation.dirs import checked_dirs
 from paddock.backends.isolation.levels import Enforced, Isolation, checked, refuse_limits, requested
 from paddock.backends.local import probing
 from paddock.backends.local.sandbox import BACKEND, LocalSandbox
@@ -53,6 +54,7 @@ class LocalBackend(Backend):
       in temporary directories, and CPU time only if asked, where control groups can be made.
     - `working_dir`: used in place, made if missing, never removed, never chowned. Without
       it a fresh directory is made, and removed at the end.
+    - `dirs`: more directories that commands may write to, by their absolute paths, used in place.
     """
 
     name: ClassVar[str] = BACKEND
@@ -60,9 +62,11 @@ class LocalBackend(Backend):
     isolation: Isolation | None = None
     network: Network = "auto"
     resources: Resources = field(default_factory=Resources)
+    dirs: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "dirs", checked_dirs(self.dirs))
         if self.isolation is not None:
             checked(self.isolation, "isolation")
         check_network(self.network, "auto", "none", "full")
@@ -101,6 +105,7 @@ class LocalBackend(Backend):
             network=self.network,
             resources=self.resources,
             working_dir=self.working_dir,
+            dirs=tuple(self.dirs),
             env_vars=self.env_vars,
             labels=self.labels,
         )

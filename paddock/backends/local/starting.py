@@ -19,6 +19,7 @@ from paddock.backends.guest.program import (
     connect,
     run,
 )
+from paddock.backends.isolation.dirs import require_dirs
 from paddock.backends.isolation.plan import Plan, confined, fenced, plain
 from paddock.backends.isolation.processes import ForkedProcess, fork_server
 from paddock.backends.local.sandbox import LocalSandbox
@@ -44,6 +45,7 @@ class Wanted:
     network: Network = "auto"
     resources: Resources = field(default_factory=Resources)
     working_dir: str | None = None
+    dirs: tuple[str, ...] = ()
     env_vars: Mapping[str, str] = field(default_factory=FrozenMapping)
     labels: Mapping[str, str] = field(default_factory=FrozenMapping)
 
@@ -110,10 +112,13 @@ def _begin(
 
 
 def _prepare(wanted: Wanted, found: Enforced, directory: lease.OwnedDirectory) -> Plan:
+    require_dirs(wanted.dirs)
     if found.level == "none":
         return plain(directory.path, wanted.working_dir, fork_server.umask())
     if wanted.working_dir is not None:
-        lease.check_working_dir(wanted.working_dir)
+        lease.check_outside("working_dir", wanted.working_dir)
+    for path in wanted.dirs:
+        lease.check_outside("dirs", path)
     if found.level == "landlock":
         return confined(
             directory,
@@ -121,6 +126,7 @@ def _prepare(wanted: Wanted, found: Enforced, directory: lease.OwnedDirectory) -
             resources=wanted.resources,
             places=found.places,
             abi=found.abi,
+            dirs=wanted.dirs,
         )
     return fenced(
         directory,
@@ -128,6 +134,7 @@ def _prepare(wanted: Wanted, found: Enforced, directory: lease.OwnedDirectory) -
         resources=wanted.resources,
         places=found.places,
         network=wanted.network == "full",
+        dirs=wanted.dirs,
     )
 
 
