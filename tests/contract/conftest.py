@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from examples.ssh_backend import SshBackend
+from examples.via_backend import ViaBackend
 from paddock.backends import lease, owner
 from paddock.backends.daytona import DaytonaBackend
 from paddock.backends.docker import DockerBackend
@@ -48,9 +48,9 @@ BACKENDS: dict[str, Backend] = {
     "local-none": LocalBackend(isolation="none"),
     "local-landlock": LocalBackend(isolation="landlock"),
     "local-bubblewrap": LocalBackend(isolation="bubblewrap"),
-    "ssh": SshBackend(via=("env", "-i", f"PATH={os.defpath}", "HOME=/tmp", "sh", "-c")),
+    "via": ViaBackend(via=("env", "-i", f"PATH={os.defpath}", "HOME=/tmp", "sh", "-c")),
 }
-"""`ssh` is the example of a backend that can only run commands; a shell of this machine, with the
+"""`via` is the example of a backend that can only run commands; a shell of this machine, with the
 environment that sshd gives, is the other machine."""
 
 
@@ -85,7 +85,7 @@ HOLDS: dict[str, frozenset[str]] = {
     "local-bubblewrap": frozenset({"none", "nobody", "names", "ports", "addresses"}),
     "local-landlock": frozenset(),
     "local-none": frozenset(),
-    "ssh": frozenset(),
+    "via": frozenset(),
 }
 """The networks of `test_policies` that a backend holds to; any other it refuses to start with."""
 
@@ -101,7 +101,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     ours = [item for item in items if here in item.path.parents]
     run_on_the_modules_loop([item for item in ours if not _is_of_the_kit(item)], "shared_sandbox")
-    beyond = [item for item in ours if _is_on(item, "ssh") and item.path.stem not in OF_EXAMPLES]
+    beyond = [item for item in ours if _is_on(item, "via") and item.path.stem not in OF_EXAMPLES]
     items[:] = [item for item in items if item not in beyond]
     for item in ours:
         if reason := _why_not(item):
@@ -149,7 +149,7 @@ def _is_on(item: pytest.Item, backend: str) -> bool:
 
 def _why_not(item: pytest.Item) -> str | None:
     given = NOT_WITHOUT_PYTHON if _is_on(item, "docker-no-python") else {}
-    given = NOT_OF_EXAMPLES if _is_on(item, "ssh") else given
+    given = NOT_OF_EXAMPLES if _is_on(item, "via") else given
     name = f"{item.path.stem}.{item.name.partition('[')[0]}"
     found = (why for pattern, why in given.items() if fnmatch(name, pattern))
     return next(found, None)

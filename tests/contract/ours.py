@@ -7,7 +7,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from examples.ssh_backend import SshSandbox
+from examples.via_backend import ViaSandbox
 from paddock.backends.daytona.sandbox import DaytonaSandbox
 from paddock.backends.docker.containers.sandbox import DockerSandbox
 from paddock.backends.docker.fallback.sandbox import FallbackSandbox
@@ -31,7 +31,7 @@ class Ours:
             sandbox._process.kill()
         elif isinstance(sandbox, DaytonaSandbox):
             await sandbox.native.stop()
-        elif isinstance(sandbox, SshSandbox):
+        elif isinstance(sandbox, ViaSandbox):
             (control,) = processes_with(f"\0{sandbox._prefix}\0")
             os.kill(control, signal.SIGKILL)
         else:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from examples.ssh_backend import SshBackend, SshSandbox
+from examples.via_backend import ViaBackend, ViaSandbox
 from paddock import (
     Backend,
     Capability,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 VIA = ("env", "-i", f"PATH={os.defpath}", "HOME=/tmp", "sh", "-c")
-RECIPE = SshBackend(via=VIA)
+RECIPE = ViaBackend(via=VIA)
 
 
 def _is_gone(folder: str) -> bool:
@@ -48,13 +48,13 @@ def _is_gone(folder: str) -> bool:
 
 
 def _control_shell(sandbox: Sandbox) -> int:
-    assert isinstance(sandbox, SshSandbox)
+    assert isinstance(sandbox, ViaSandbox)
     (process,) = processes_with(f"\0{sandbox._prefix}\0")
     return process
 
 
 async def test_a_secret_is_on_no_command_line() -> None:
-    recipe = SshBackend(via=VIA, secrets={"TOKEN": "s3cret-of-the-shell"})
+    recipe = ViaBackend(via=VIA, secrets={"TOKEN": "s3cret-of-the-shell"})
     async with (
         recipe.sandbox() as sandbox,
         await sandbox.start("echo $TOKEN; exec sleep 984001") as process,
@@ -209,13 +209,13 @@ async def test_containers_by_the_docker_command(base_image: object, require: Req
 )
 async def test_what_cannot_be_reached_says_why(via: Sequence[str], reason: str) -> None:
     with pytest.raises(SandboxLost, match=reason):
-        await SshBackend(via=tuple(via)).create()
+        await ViaBackend(via=tuple(via)).create()
 
 
 async def test_a_tool_that_is_missing_inside_is_named(tmp_path: Path) -> None:
     for tool in ("sh", "sleep", "grep", "mkdir", "rm", "cat", "stat"):
         (tmp_path / tool).symlink_to(str(shutil.which(tool)))
-    recipe = SshBackend(via=("env", "-i", f"PATH={tmp_path}", "/bin/sh", "-c"))
+    recipe = ViaBackend(via=("env", "-i", f"PATH={tmp_path}", "/bin/sh", "-c"))
     async with recipe.sandbox() as sandbox:
         assert (await sandbox.exec("echo $((1 + 1))")).stdout == "2\n"
         assert (await sandbox.fs.stat(".")).kind == "directory"
@@ -234,5 +234,5 @@ async def test_what_such_a_backend_cannot_do_is_refused() -> None:
             sandbox.pause,
             sandbox.stats,
         ):
-            with pytest.raises(Unsupported, match="ssh"):
+            with pytest.raises(Unsupported, match="via"):
                 await call()

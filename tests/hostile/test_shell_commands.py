@@ -7,11 +7,11 @@ import os
 
 import pytest
 
-from examples.ssh_backend import SshBackend
+from examples.via_backend import ViaBackend
 from paddock import ExecTimeout, SandboxError
 from tests.e2e.processes import processes_with
 
-RECIPE = SshBackend(via=("env", "-i", f"PATH={os.defpath}", "HOME=/tmp", "sh", "-c"))
+RECIPE = ViaBackend(via=("env", "-i", f"PATH={os.defpath}", "HOME=/tmp", "sh", "-c"))
 
 FORGED = [
     r"end \262",

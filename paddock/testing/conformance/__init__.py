@@ -1,4 +1,4 @@
-"""The tests of the contract, for a backend of your own; see ``docs/writing-a-backend.md``."""
+"""The tests of the contract, for a backend of your own; see ``docs/write-a-backend.md``."""
 
 from __future__ import annotations
 

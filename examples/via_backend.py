@@ -1,10 +1,10 @@
-"""A backend of your own: its sandboxes are fresh directories of another machine, over ssh.
+"""A backend of your own: its sandboxes are fresh directories, wherever a command leads.
 
-    python examples/ssh_backend.py [HOST]
+    python examples/via_backend.py [kubectl exec -i POD -- sh -c]
 
 It has three methods: make a sandbox, start a program in it, take it down. Files, searches,
-transfers, timeouts and agents' tools come with `ShellSandbox`. Without a HOST this machine is
-the other one. A directory is no fence: commands may do what their account may.
+transfers, timeouts and agents' tools come with `ShellSandbox`. Without a command the directories
+are this machine's. A directory is no fence: commands may do what their account may.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SshBackend(Backend):
-    """`via` is a command that runs its last argument in a shell of the other machine."""
+class ViaBackend(Backend):
+    """`via` is a command that runs its last argument in a shell of the other place."""
 
-    name: ClassVar[str] = "ssh"
+    name: ClassVar[str] = "via"
 
     via: tuple[str, ...]
 
@@ -39,14 +39,14 @@ class SshBackend(Backend):
             raise ConfigError("working_dir: the sandboxes of this backend get a fresh directory")
 
     async def _make(self, on_progress: ProgressCallback) -> Sandbox:
-        name = f"paddock-ssh-{secrets.token_hex(8)}"
-        return await SshSandbox(self, name, working_dir=f"/tmp/{name}").ready()
+        name = f"paddock-via-{secrets.token_hex(8)}"
+        return await ViaSandbox(self, name, working_dir=f"/tmp/{name}").ready()
 
 
-class SshSandbox(ShellSandbox):
-    """Owns a directory of the other machine, and what runs there."""
+class ViaSandbox(ShellSandbox):
+    """Owns a directory of the other place, and what runs there."""
 
-    def __init__(self, recipe: SshBackend, name: str, *, working_dir: str) -> None:
+    def __init__(self, recipe: ViaBackend, name: str, *, working_dir: str) -> None:
         super().__init__(recipe, name, working_dir=working_dir)
         self._via = recipe.via
 
@@ -62,8 +62,8 @@ class SshSandbox(ShellSandbox):
 
 
 async def main() -> None:
-    via = ("ssh", "-T", "-o", "BatchMode=yes", sys.argv[1]) if sys.argv[1:] else ("sh", "-c")
-    async with SshBackend(via=via, env_vars={"NAME": "world"}).sandbox() as sandbox:
+    via = tuple(sys.argv[1:]) or ("sh", "-c")
+    async with ViaBackend(via=via, env_vars={"NAME": "world"}).sandbox() as sandbox:
         await sandbox.fs.write_text("notes/hello.txt", "hello\n")
         result = await sandbox.exec('cat notes/hello.txt; echo "$NAME"; pwd', timeout=30)
         print(result.stdout, end="")
