@@ -61,6 +61,7 @@ from .files import (
     FileWriter as FileWriter,
 )
 from .image import Image as Image
+from .image.settings import RegistryLogin as RegistryLogin
 from .network import (
     Allow as Allow,
     NetworkDecision as NetworkDecision,

@@ -195,7 +195,7 @@ class DockerBackend(Backend):
 
     @property
     def images(self) -> DockerImages:
-        return DockerImages(self._one_host)
+        return DockerImages(self._one_host, self.auth)
 
     async def engine_found(self, *, deadline: float) -> EngineFound:
         """Return which engine makes the sandboxes.

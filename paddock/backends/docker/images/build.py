@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import re
 from typing import TYPE_CHECKING
 
 from paddock._frozen import FrozenMapping
@@ -41,6 +42,8 @@ NO_REGISTRY = (
     "where no registry is reached, `paddock image bootstrap` makes paddock:base from Debian "
     "packages, and images can begin with that"
 )
+
+TAKES_IMAGE = re.compile(r"^FROM\s|--from=", re.IGNORECASE)
 
 _once: Once[ImageProgress] = Once()
 
@@ -174,7 +177,7 @@ async def _build(
         else:
             await build_with_buildkit(engine, cli, bundle, request, logins, tell)
     except BuildFailed as error:
-        if error.step.upper().startswith("FROM "):
+        if TAKES_IMAGE.search(error.step):
             error.hint = f"{logins}; {NO_REGISTRY}"
         raise
 
