@@ -52,6 +52,10 @@ def sample() -> MCPServer:
         return "x" * 2_000_000
 
     @app.tool()
+    def parts() -> list[str]:
+        return ["y"] * 3000
+
+    @app.tool()
     def broken() -> str:
         raise RuntimeError("out of order")
 
@@ -106,6 +110,14 @@ async def test_an_agent_calls_tools_over_http(options: dict[str, Any]) -> None:
     assert first == "42"
     assert second == "Error executing tool broken"
     assert "image/png" in str(third)
+
+
+@pytest.mark.parametrize("json_response", [False, True])
+async def test_of_many_parts_the_first_are_read(json_response: bool) -> None:
+    async with served(json_response=json_response) as url:
+        (text,) = await results(agent_of({"name": "web", "url": url}), ("web__parts", {}))
+    assert text.endswith("[more than 1000 parts; the rest is left out]")
+    assert text.count("y\n") == 1000
 
 
 async def test_headers_are_sent_and_their_secrets_are_redacted(
