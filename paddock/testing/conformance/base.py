@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from paddock.sandbox import Capability, Sandbox
     from paddock.testing.conformance.sharing import SharedSandbox
 
-__all__ = ["DEADLINE", "LISTING", "OFFERED", "Conformance", "look", "needs", "vary"]
+__all__ = ["DEADLINE", "KILL", "LISTING", "OFFERED", "Conformance", "look", "needs", "vary"]
 
 T = TypeVar("T", bound="type[Conformance] | Callable[..., object]")
 
@@ -38,6 +38,8 @@ NEEDS = "__paddock_needs__"
 """The attribute of a test or class that `needs` sets."""
 LISTING = "list()"
 """What a test needs that asks the backend for its sandboxes."""
+KILL = "kill()"
+"""What a test needs whose class has to know how a sandbox is ended from outside."""
 PROBED = 60.0
 """Seconds for the commands of `FEATURES`."""
 
@@ -82,8 +84,11 @@ class Conformance:
     """Patterns of tests that the backend does not pass, and why not; they are skipped."""
 
     async def kill(self, sandbox: Sandbox) -> None:
-        """End the sandbox from outside, as an out-of-memory killer or a person would."""
-        pytest.skip(f"{type(self).__name__}.kill() is missing")
+        """End the sandbox from outside, as an out-of-memory killer or a person would.
+
+        Without it the tests that call it are skipped.
+        """
+        raise AssertionError("a test that needs it was run without it")
 
     async def headers(self, sandbox: Sandbox, port: int) -> Mapping[str, str]:
         """Return what requests to `sandbox.url(port)` have to bring."""
@@ -98,6 +103,9 @@ class Conformance:
         for each in request.cls.__mro__:
             if request.function.__name__ in vars(each):
                 wanted |= vars(each).get(NEEDS, set())
+        if KILL in wanted and request.cls.kill is Conformance.kill:
+            pytest.skip(f"needs {KILL}, a method of {request.cls.__name__}")
+        wanted -= {KILL}
         if not wanted:
             return
         offered: frozenset[str] = request.getfixturevalue("_paddock_offered")

@@ -12,7 +12,7 @@ import pytest
 
 from paddock.errors import SandboxClosed, SandboxLost, SetupFailed
 from paddock.sandbox import Capability
-from paddock.testing.conformance.base import Conformance
+from paddock.testing.conformance.base import KILL, Conformance, needs
 from paddock.testing.conformance.watch import traces
 
 if TYPE_CHECKING:
@@ -142,6 +142,7 @@ class LifecycleTests(Conformance):
         assert traces() == before
         assert asyncio.all_tasks() == tasks
 
+    @needs(KILL)
     async def test_a_sandbox_killed_from_outside_is_lost_at_once(self, backend: Backend) -> None:
         before = traces()
         async with backend.sandbox() as sandbox:

@@ -15,7 +15,7 @@ import websockets.asyncio.client as websockets
 
 from paddock.errors import SandboxClosed, SandboxLost
 from paddock.sandbox import Capability
-from paddock.testing.conformance.base import DEADLINE, Conformance, needs
+from paddock.testing.conformance.base import DEADLINE, KILL, Conformance, needs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -220,6 +220,7 @@ class PortTests(Conformance):
             with contextlib.suppress(ConnectionError):
                 await asyncio.wait_for(writer.wait_closed(), DEADLINE)
 
+    @needs(KILL)
     async def test_when_the_sandbox_is_lost_so_are_its_addresses(
         self, own_sandbox: Sandbox
     ) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from paddock.errors import SandboxClosed, SandboxLost
 from paddock.sandbox import Capability
-from paddock.testing.conformance.base import DEADLINE, Conformance, needs
+from paddock.testing.conformance.base import DEADLINE, KILL, Conformance, needs
 from paddock.testing.conformance.ports import PAGES, fetch, serving
 
 if TYPE_CHECKING:
@@ -195,6 +195,7 @@ class TcpTests(Conformance):
                         await loop.sock_sendall(client, bytes(64 * MEGABYTE))
                 assert (await sandbox.exec("echo on")).stdout == "on\n"
 
+    @needs(KILL)
     async def test_when_the_sandbox_is_lost_its_connections_are(self, own_sandbox: Sandbox) -> None:
         async with serving(own_sandbox, SERVER, "echo") as (_, port):
             url = await own_sandbox.url(port)
