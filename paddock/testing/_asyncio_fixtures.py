@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pytest_asyncio
 
-from paddock.testing.plugin import SCOPES
+from paddock.testing.plugin import SCOPES, pool_size, run_labels, shared_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    import pytest
+
     from paddock.backends.base import Backend
+    from paddock.backends.pool import SandboxPool
     from paddock.testing._lending import SandboxFactory
     from paddock.testing.conformance.sharing import SharedSandbox
 
@@ -36,6 +40,23 @@ def _define(scope: Any) -> None:
 
 for _scope in SCOPES:
     _define(_scope)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def sandbox_pool(
+    request: pytest.FixtureRequest,
+    sandbox_recipe: Backend,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[SandboxPool]:
+    """Sandboxes kept ready, for tests on the session's loop; see ``--sandbox-pool``."""
+    from paddock.testing._lending import built_once
+
+    labels = {**sandbox_recipe.labels, **run_labels(request.config), "paddock-test": "the pool"}
+    recipe = dataclasses.replace(sandbox_recipe, labels=labels)
+    async with recipe.pool(size=pool_size(request.config)) as pool:
+        async with built_once(recipe, shared_folder(request.config, tmp_path_factory)):
+            await pool.wait_ready()
+        yield pool
 
 
 # The kit's, which are here because pytest wants no fixture of a class's scope to be a method.

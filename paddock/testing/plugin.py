@@ -15,6 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Sequence
+    from pathlib import Path
 
     from paddock.backends.base import Backend
     from paddock.sandbox import Sandbox
@@ -47,10 +48,16 @@ class Run:
         self.is_controller = worker is None
         self.id: str = os.urandom(6).hex() if worker is None else worker[RUN_ID]
         self.worker: str = "main" if worker is None else worker["workerid"]
+        self.workers: int = 1 if worker is None else worker["workercount"]
         self.used = False
         self.kept: set[str] = set()
         self.conformance: dict[str, Sequence[Any]] = {}
         """The entries of the matrix, by test."""
+
+    def share(self, total: int) -> int:
+        """Return this process's part of `total`, which is divided among the workers."""
+        number = int(self.worker.removeprefix("gw")) if self.worker != "main" else 0
+        return total // self.workers + (number < total % self.workers)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Remember what tests have used and kept; the reports of workers arrive here, too."""
@@ -81,8 +88,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=CHOICES["sandbox_unsupported"],
         help="fail (default) or skip a test that asks for what its backend cannot do",
     )
+    group.addoption(
+        "--sandbox-pool",
+        metavar="SIZE",
+        help="sandboxes that the fixture sandbox_pool keeps ready, in all workers of xdist "
+        "together (default: one in each)",
+    )
     parser.addini("sandbox_backend", "see --sandbox-backend", type="args", default=[])
     parser.addini("sandbox_keep", "see --sandbox-keep", default="")
+    parser.addini("sandbox_pool", "see --sandbox-pool", default="")
     parser.addini("sandbox_unsupported", "see --sandbox-unsupported", default="")
 
 
@@ -108,6 +122,28 @@ def backends(config: pytest.Config) -> list[str]:
     return list(dict.fromkeys(filter(None, map(str.strip, names)))) or ["local"]
 
 
+def pool_size(config: pytest.Config) -> int:
+    """Return how many sandboxes the pool of this process keeps ready, at least one."""
+    run = config.stash[_run_key]
+    given = setting(config, "sandbox_pool") or str(run.workers)
+    if not given.isdecimal() or not int(given):
+        raise pytest.UsageError(f"sandbox_pool={given!r}: give a whole number, 1 or more")
+    return max(1, run.share(int(given)))
+
+
+def run_labels(config: pytest.Config) -> dict[str, str]:
+    """Return the labels of all sandboxes of this process, by which what is left is found."""
+    run = config.stash[_run_key]
+    run.used = True
+    return {"paddock-test-run": run.id, "paddock-test-worker": run.worker}
+
+
+def shared_folder(config: pytest.Config, factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that all processes of the run have."""
+    base = factory.getbasetemp()
+    return base if config.stash[_run_key].is_controller else base.parent
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
@@ -117,6 +153,7 @@ def pytest_configure(config: pytest.Config) -> None:
         choice(config, name)
     config.stash[_run_key] = run = Run(config)
     config.pluginmanager.register(run)
+    pool_size(config)
     if config.pluginmanager.hasplugin("asyncio"):
         config.pluginmanager.import_plugin("paddock.testing._asyncio_fixtures")
 
@@ -202,18 +239,12 @@ def _paddock_lender(
     """What makes the sandboxes of one test. The asynchronous fixtures close it."""
     from paddock.testing._lending import CurrentTest, SandboxFactory
 
-    run = request.config.stash[_run_key]
-    base = tmp_path_factory.getbasetemp()
     test = CurrentTest(
         name=request.node.nodeid,
         keep=choice(request.config, "sandbox_keep"),
         skips=choice(request.config, "sandbox_unsupported") == "skip",
-        labels={
-            "paddock-test-run": run.id,
-            "paddock-test-worker": run.worker,
-            "paddock-test": request.node.nodeid,
-        },
-        shared=base if run.is_controller else base.parent,
+        labels={**run_labels(request.config), "paddock-test": request.node.nodeid},
+        shared=shared_folder(request.config, tmp_path_factory),
         report=lambda text: request.node.add_report_section("teardown", "sandbox", text),
     )
     request.node.stash[_test_key] = test
@@ -258,7 +289,8 @@ def pytest_runtest_makereport(
     test = item.stash.get(_test_key, None)
     if test is not None:
         test.failed = test.failed or report.failed
-        report.paddock_kept = list(test.kept)  # type: ignore[attr-defined]
+    if item.config.stash[_run_key].used:
+        report.paddock_kept = [] if test is None else list(test.kept)  # type: ignore[attr-defined]
     if "paddock.testing.conformance" in sys.modules:
         from paddock.testing._matrix import entry_of
 

@@ -1,0 +1,110 @@
+"""Our own backends run the kit as a third party does: in a project that has the wheel only."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.daytona_account import DaytonaAccount
+
+ROOT = Path(__file__).parents[2]
+DEADLINE = 500
+"""Seconds for a program, on a machine that is ten times as busy."""
+FOREIGN = "not fork_bomb and not any_length and not many_sandboxes and not cancelled_at_any"
+"""Tests that take many seconds; they have run from the checkout."""
+
+INI = """
+[pytest]
+filterwarnings = error
+asyncio_default_fixture_loop_scope = function
+"""
+PROJECT = """
+import os
+from pathlib import Path
+
+import pytest
+
+import paddock
+from paddock import DaytonaBackend, DockerBackend, LocalBackend
+from paddock.testing import BackendConformance
+
+RECIPES = {
+    "daytona": lambda: DaytonaBackend(
+        snapshot=os.environ.get("SNAPSHOT") or None, env_vars={"PATH": os.environ["PATH"]}
+    ),
+    "docker": lambda: DockerBackend(network="none"),
+    "local": lambda: LocalBackend(),
+}
+
+
+@pytest.fixture(scope="module")
+def backend():
+    assert Path(paddock.__file__).is_relative_to(os.environ["INSTALLED"])
+    return RECIPES[os.environ["BACKEND"]]()
+
+
+class TestOurs(BackendConformance):
+    deviations = {"test_when_the_sandbox_is_*": "the classes of tests/contract have kill()"}
+
+    async def headers(self, sandbox, port):
+        preview = getattr(sandbox, "preview", None)
+        return (await preview(port)).headers if preview is not None else {}
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that has the wheel, as pip installs it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    _run(sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT))
+    (wheel,) = folder.glob("*.whl")
+    target = folder / "installed"
+    _run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", target, wheel)
+    return target
+
+
+def _run(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+def _kit(installed: Path, folder: Path, backend: str, **variables: str) -> None:
+    (folder / "pytest.ini").write_text(INI)
+    (folder / "test_ours.py").write_text(PROJECT)
+    command = [sys.executable, "-m", "pytest", "-q", "-rf", "-p", "no:cacheprovider", "-k", FOREIGN]
+    told = {
+        **os.environ,
+        **variables,
+        "BACKEND": backend,
+        "INSTALLED": str(installed),
+        "PYTHONPATH": str(installed),
+    }
+    done = subprocess.run(
+        command, cwd=folder, env=told, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+    assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
+    assert "conformance of backends" in done.stdout
+    assert " failed" not in done.stdout
+
+
+@pytest.mark.timeout(2 * DEADLINE)
+class TestFromTheWheel:
+    def test_local(self, installed: Path, tmp_path: Path) -> None:
+        _kit(installed, tmp_path, "local")
+
+    @pytest.mark.usefixtures("base_image")
+    def test_docker(self, installed: Path, tmp_path: Path) -> None:
+        _kit(installed, tmp_path, "docker")
+
+    def test_daytona(
+        self, installed: Path, tmp_path: Path, daytona_account: DaytonaAccount
+    ) -> None:
+        account = daytona_account
+        variables = {**account.variables, "SNAPSHOT": account.snapshot or ""}
+        _kit(installed, tmp_path, "daytona", **variables)
