@@ -119,6 +119,13 @@ class Images(ABC):
         What sandboxes still use cannot be removed and raises `SandboxError`.
         """
 
+    async def identity(self, reference: str) -> str | None:
+        """Return the digest of the image that `reference` names now, which need not be listed.
+
+        None if there is none, or if images have no digests here.
+        """
+        return None
+
     async def ensure(
         self,
         image: Image | str,

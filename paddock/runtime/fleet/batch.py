@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from paddock._concurrency import finish
 from paddock._logs import get_logger
 from paddock.errors import ConfigError
-from paddock.runtime.fleet.frozen import circumstances, differences
+from paddock.runtime.fleet.frozen import circumstances, comparable, differences
 from paddock.runtime.fleet.ledger import Ledger
 from paddock.runtime.fleet.results import line_of
 from paddock.runtime.fleet.run_directory import TASKS, RunDirectory, read_lines
@@ -186,7 +186,7 @@ class Batch:
         if values is None:
             values = read_tasks(self.directory.path / TASKS)
         tasks = list(repeated(parse_tasks(values), repeat))
-        changes = differences(known["configuration"], configuration)
+        changes = differences(*comparable(known["configuration"], configuration))
         others = digest_of(tasks) != known["tasks"]["digest"]
         is_torn = bool(known.get(CHANGING))
         if (changes or others or is_torn) and not opening.rerun_changed:
@@ -226,6 +226,18 @@ class Batch:
         self._write_tasks(tasks, repeat)
         kept = {name: known[name] for name in known if name not in _OWN}
         self._freeze(configuration, tasks, repeat, {**kept, **extra})
+
+    async def note_image(self, digest: str) -> None:
+        """Freeze the digest of the image, which was not known when the batch began."""
+
+        def note() -> None:
+            known = self.directory.configuration()
+            known["configuration"].setdefault("image", None)
+            if known["configuration"]["image"] is None:
+                known["configuration"]["image"] = digest
+                self.directory.write_configuration(known)
+
+        await finish(self.in_thread(note))
 
     # ------------------------------------------------------------------- exports
 

@@ -15,6 +15,7 @@ from paddock.errors import ConfigError, PaddockError
 from paddock.runtime.fleet.admission import Admission
 from paddock.runtime.fleet.attempts import AttemptRun, Plan
 from paddock.runtime.fleet.faults import BatchGaveUp, TaskFailed, fingerprint, is_infrastructure
+from paddock.runtime.fleet.frozen import image_digest
 from paddock.runtime.fleet.ledger import Attempt, LedgerError
 from paddock.runtime.fleet.memory import declared_memory
 from paddock.runtime.fleet.model_limit import ModelLimit
@@ -223,11 +224,18 @@ class Driver:
         await self._decide(taken, ended)
 
     async def _made(self, taken: Taken, run: AttemptRun, sandbox: str) -> None:
-        self._worked = True
         self._queue.made(taken, time.monotonic() - run.began)
+        if not self._worked:
+            self._worked = True
+            await self._note_image()
         await self._batch.do(lambda ledger: ledger.place(run.task.key, run.number, sandbox))
         if taken.node.admission.paused:
             self._resume(taken.node.admission)
+
+    async def _note_image(self) -> None:
+        digest = await image_digest(self._plan.backend, is_made=True)
+        if digest is not None:
+            await self._batch.note_image(digest)
 
     async def _run(self, taken: Taken, run: AttemptRun) -> _Ended:
         key, number = run.task.key, run.number

@@ -16,7 +16,7 @@ from paddock.runtime.fleet.attempts import Plan
 from paddock.runtime.fleet.batch import Batch, Opening
 from paddock.runtime.fleet.drive import Driver, Retries
 from paddock.runtime.fleet.exports import BatchReport, write_exports
-from paddock.runtime.fleet.frozen import freeze
+from paddock.runtime.fleet.frozen import freeze, image_digest
 from paddock.runtime.fleet.ordering import Ordering
 from paddock.runtime.fleet.placement import Engines
 from paddock.runtime.fleet.results import restored
@@ -178,7 +178,8 @@ class Fleet(AsyncResource):
         batch = self._batch = Batch(RunDirectory(self._place()))
         plan = Plan(run_id="", work=as_work(work), **self._settings)
         _require_apart(batch, plan.backend)
-        configuration = {**freeze(plan), "image_of_task": self._ordering.image}
+        digest = await image_digest(plan.backend, is_made=False)
+        configuration = {**freeze(plan, digest), "image_of_task": self._ordering.image}
         await batch.open(self._opening, configuration, tasks, self._extra, self._ordering)
         self._stack.push_async_callback(batch.aclose)
         async for entry in batch.finished():

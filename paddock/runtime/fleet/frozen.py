@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import platform
 import subprocess
@@ -9,25 +10,35 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddock.errors import ConfigError
+from paddock._logs import get_logger
+from paddock.errors import ConfigError, PaddockError
 from paddock.runtime.agents.recipes import write_recipe
 from paddock.runtime.fleet.work import describe_work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from paddock.backends.base import Backend
     from paddock.runtime.fleet.attempts import Plan
 
-__all__ = ["circumstances", "differences", "freeze"]
+__all__ = ["circumstances", "comparable", "differences", "freeze", "image_digest"]
+
+LOOK_UP = 20.0
+"""Seconds for an engine to tell of an image: it takes some milliseconds, on a busy one seconds."""
+
+_log = get_logger(__name__)
 
 GIT = 5.0
 """Seconds for git to name the commit: it reads two files."""
 
 
-def freeze(plan: Plan) -> dict[str, Any]:
-    """Return what decides what an attempt does. Secrets are not in it."""
+def freeze(plan: Plan, image: str | None) -> dict[str, Any]:
+    """Return what decides what an attempt does. Secrets are not in it.
+
+    `image` is the digest of the recipe's image, if it is known.
+    """
     return {
+        "image": image,
         "backend": _recipe(plan.backend),
         "work": describe_work(plan.work),
         "verify": describe_work(plan.verify),
@@ -42,6 +53,36 @@ def _recipe(backend: Backend) -> Any:
         return write_recipe(backend)
     except ConfigError:  # one that cannot be said in a file is compared as it is shown
         return backend.redactor.text(repr(backend))
+
+
+async def image_digest(backend: Backend, *, is_made: bool) -> str | None:
+    """Return the digest of the recipe's image, None if it has none or it cannot be found out.
+
+    An image that is to be built has one once it `is_made`.
+    """
+    image = getattr(backend, "image", None)
+    if image is None:
+        return None
+    try:
+        async with asyncio.timeout(LOOK_UP):
+            images = backend.engines()[0].images
+            if not isinstance(image, str):
+                image = await images.ensure(image) if is_made else None
+            return None if image is None else await images.identity(image)
+    except (PaddockError, OSError) as error:  # it says so itself when it makes a sandbox
+        _log.debug("the digest of image %r is not known: %s", image, error)
+        return None
+
+
+def comparable(
+    before: Mapping[str, Any], after: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return two configurations without the digest of the image, unless both have one."""
+    old, new = dict(before), dict(after)
+    if old.get("image") is None or new.get("image") is None:
+        old.pop("image", None)
+        new.pop("image", None)
+    return old, new
 
 
 def circumstances() -> dict[str, Any]:

@@ -39,6 +39,9 @@ class DockerImages(Images):
     async def remove(self, name: str) -> str:
         return await store.remove_image(await Engine.connect(self.host), name)
 
+    async def identity(self, reference: str) -> str | None:
+        return await store.identity(await Engine.connect(self.host), reference)
+
     async def ensure(
         self,
         image: Image | str,

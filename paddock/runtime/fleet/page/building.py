@@ -68,6 +68,7 @@ def _head(known: Mapping[str, Any]) -> dict[str, Any]:
         "version": version("paddock"),
         "commit": known.get("circumstances", {}).get("commit"),
         "backend": _named(backend),
+        "image": (configuration.get("image") or "")[:19],
         "work": _work(work),
     }
 

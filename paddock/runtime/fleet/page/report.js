@@ -64,7 +64,7 @@ const tasks = data.tasks.map(([key, status, attempts, leftOut, position]) => {
 
 function showHead() {
   const began = new Date(data.began * 1000);
-  const about = [data.began ? began.toLocaleString("en", { dateStyle: "long", timeStyle: "short" }) : "", data.work, data.backend, `Paddock ${data.version}`, data.commit ? `commit ${data.commit.slice(0, 10)}` : ""];
+  const about = [data.began ? began.toLocaleString("en", { dateStyle: "long", timeStyle: "short" }) : "", data.work, data.backend, data.image, `Paddock ${data.version}`, data.commit ? `commit ${data.commit.slice(0, 10)}` : ""];
   $("about").textContent = about.filter(Boolean).join(" · ");
   const verdict = $("verdict");
   verdict.classList.add(data.exit === 0 ? "good" : data.exit === 1 ? "bad" : data.exit === null ? "calm" : "infra");
