@@ -59,7 +59,7 @@ class Source:
 
 
 def read_source(text: str) -> Source:
-    lines = text.removeprefix("\ufeff").splitlines()
+    lines = re.split(r"\r?\n", text.removeprefix("\ufeff"))
     directives = {name: (value, number) for name, value, number in _directives(lines)}
     escape, _ = directives.get("escape", ("\\", 0))
     syntax, line = directives.get("syntax", (None, 0))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
@@ -13,10 +17,9 @@ from paddock.errors import BuildFailed, ConfigError, Unsupported
 from paddock.image import Image
 from tests.e2e.docker import reference
 from tests.e2e.docker.dockerfiles import PROJECTS, Project
+from tests.e2e.image_bench import PATIENCE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.e2e.image_bench import Bench
 
 pytestmark = pytest.mark.docker
@@ -79,6 +82,7 @@ async def test_a_secret_is_read_by_its_step_and_is_nowhere_else(
 ) -> None:
     (tmp_path / "Dockerfile").write_text(
         f"FROM {bench.base}\n"
+        f"ENV NOT_CACHED={uuid4().hex}\n"
         "RUN --mount=type=secret,id=text --mount=type=secret,id=file,target=/file \\\n"
         "    cat /run/secrets/text /file && cat /run/secrets/text /file | wc -c > /size\n"
     )
@@ -108,6 +112,54 @@ async def test_a_step_that_fails_says_so_without_the_secret(bench: Bench, tmp_pa
     assert "exit code: 7" in caught.value.reason
     assert "[secret of the build]" in caught.value.output
     assert SECRET not in str(caught.value)
+
+
+async def test_a_cancelled_build_ends_on_the_engine_and_leaves_no_files(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    context = tmp_path / "context"
+    context.mkdir()
+    marker = uuid4().hex
+    (context / "Dockerfile").write_text(
+        f"FROM {bench.base}\nRUN echo begun-{marker}; sleep 600; echo {marker}\n"
+    )
+    image = Image.from_dockerfile(context / "Dockerfile")
+    task = asyncio.create_task(bench.ensure(image))
+    await bench.heard(f"begun-{marker}")
+    assert list(temporary.iterdir())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not list(temporary.iterdir())
+    async with asyncio.timeout(PATIENCE):
+        while _runs(marker):  # noqa: ASYNC110 - the engine is another process
+            await asyncio.sleep(0.05)
+    assert await identity(bench.engine, image.reference()) is None
+
+
+def _runs(marker: str) -> bool:
+    """Whether a process of this machine has `marker` in its command."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if marker.encode() in path.read_bytes():
+                return True
+    return False
+
+
+async def test_a_file_that_changes_stops_a_build(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {bench.base}\nCOPY a /\n")
+    (tmp_path / "a").write_text("before")
+    bundle = Image.from_dockerfile(tmp_path / "Dockerfile").bundle()
+    (tmp_path / "a").write_text("after!")
+    monkeypatch.setattr(Image, "bundle", lambda self: bundle)
+    with pytest.raises(ConfigError, match="was changed while the image was being built"):
+        await bench.ensure(Image.from_dockerfile(tmp_path / "Dockerfile"))
+    assert await identity(bench.engine, bundle.reference) is None
 
 
 async def test_a_secret_whose_file_is_missing_is_a_config_error(

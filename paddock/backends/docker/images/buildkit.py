@@ -67,17 +67,20 @@ async def build_with_buildkit(
     progress = PlainProgress(request.tag, tell, Redactor.marking(secrets, MARK))
     folder = await acquire(asyncio.to_thread(_new_folder), _removed)
     try:
-        await asyncio.to_thread(_prepare, bundle, logins, folder)
-        options, variables = _options(origin, request, folder)
-        command = [cli.program, *_address(engine.endpoint), *cli.build, *options]
-        code = await _run(command, _environment(folder) | variables, progress)
+        config = await asyncio.to_thread(_prepare, bundle, logins, folder)
+        try:
+            options, variables = _options(origin, request, folder)
+            command = [cli.program, *_address(engine.endpoint), *cli.build, *options]
+            code = await _run(command, _environment(folder) | variables, config, progress)
+        finally:
+            os.close(config)
     finally:
         await finish(_removed(folder))
     progress.finish(code)
 
 
 def _new_folder() -> Path:
-    """Return a directory of this user's alone: the logins of registries are in it for a while."""
+    """Return a directory of this user's alone."""
     return Path(tempfile.mkdtemp(prefix="paddock-build-"))
 
 
@@ -85,7 +88,11 @@ async def _removed(folder: Path) -> None:
     await asyncio.to_thread(shutil.rmtree, folder)
 
 
-def _prepare(bundle: Bundle, logins: Logins, folder: Path) -> None:
+def _prepare(bundle: Bundle, logins: Logins, folder: Path) -> int:
+    """Fill the directory; return the descriptor by which the CLI reads its configuration.
+
+    There are passwords in that. In a file they would stay where this process is killed.
+    """
     context, beside, config = (folder / name for name in ("context", "dockerfile", "config"))
     for each in (context, beside, config):
         each.mkdir()
@@ -97,9 +104,12 @@ def _prepare(bundle: Bundle, logins: Logins, folder: Path) -> None:
     settings = {"auths": logins.config()}
     if directories := (read_settings(theirs / "config.json") or {}).get("cliPluginsExtraDirs"):
         settings["cliPluginsExtraDirs"] = directories
-    (config / "config.json").write_text(json.dumps(settings))
     if (theirs / PLUGINS).is_dir():
         (config / PLUGINS).symlink_to((theirs / PLUGINS).absolute())
+    descriptor = os.memfd_create("config.json")
+    os.write(descriptor, json.dumps(settings).encode())
+    (config / "config.json").symlink_to(f"/proc/self/fd/{descriptor}")
+    return descriptor
 
 
 def _options(
@@ -175,7 +185,9 @@ def _read_secrets(origin: FromDockerfile) -> list[str]:
     return values
 
 
-async def _run(command: list[str], env: Mapping[str, str], progress: PlainProgress) -> int:
+async def _run(
+    command: list[str], env: Mapping[str, str], config: int, progress: PlainProgress
+) -> int:
     """Run the CLI to its end; return its exit code."""
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -183,6 +195,7 @@ async def _run(command: list[str], env: Mapping[str, str], progress: PlainProgre
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         env=env,
+        pass_fds=[config],
         start_new_session=True,
         limit=LONGEST_LINE,
     )
