@@ -23,6 +23,7 @@ __all__ = [
     "check_callback",
     "check_choice",
     "check_command",
+    "check_limit",
     "check_local_path",
     "check_optional_bytes",
     "check_owner",
@@ -71,6 +72,15 @@ def check_seconds(name: str, value: Any) -> float:
     """Return a finite number of seconds, 0 or more."""
     if not _is_number(value) or not 0 <= value < math.inf:
         raise _wrong(name, value, "a number of seconds, 0 or more")
+    return float(value)
+
+
+def check_limit(name: str, value: Any) -> float | None:
+    """Return a finite number of seconds above 0; None for no limit."""
+    if value is None:
+        return None
+    if not _is_number(value) or not 0 < value < math.inf:
+        raise _wrong(name, value, "a number of seconds above 0, or None for no limit")
     return float(value)
 
 

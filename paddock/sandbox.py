@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from paddock._arguments import (
     check_callback,
     check_command,
+    check_limit,
     check_path,
     check_stdin,
     check_timeout,
@@ -127,6 +128,8 @@ class Sandbox(AsyncResource):
     on_command: CommandCallback | None = None
     """Called when a command of `exec` has ended, in the task of its caller; it must not block."""
     fs: FileSystem
+    _time_limits: tuple[float | None, float | None] = (None, None)
+    """Its lifetime and how long it may be idle, as they were set."""
 
     unfenced: ClassVar[str] = "commands of this backend cannot be fenced"
     """Why `exec` takes no `fence` here. Empty where each command tells whether it can be fenced."""
@@ -323,6 +326,8 @@ class Sandbox(AsyncResource):
         check_whole("count", count)
         self.raise_if_closed()
         forks = await self._fork(count)
+        if self._time_limits != (None, None):
+            await self._limit_forks(forks)
         for fork in forks:
             fork.secrets, fork.redactor = self.secrets, self.redactor
             fork.on_command = self.on_command
@@ -339,6 +344,29 @@ class Sandbox(AsyncResource):
     async def resume(self) -> None:
         """Let a paused sandbox go on."""
         raise Unsupported("resume()", backend=self.backend)
+
+    async def limit_time(
+        self, *, lifetime: float | None = None, idle_timeout: float | None = None
+    ) -> None:
+        """Have the sandbox end by itself, whoever holds it: `lifetime` seconds from now, and when
+        for `idle_timeout` seconds nothing was asked of it and no command ran.
+
+        What is inside keeps the limits, so they hold when this process is dead. Whoever uses the
+        sandbox then gets `SandboxLost`. Recipes have both as fields.
+        """
+        limits = check_limit("lifetime", lifetime), check_limit("idle_timeout", idle_timeout)
+        self.raise_if_closed()
+        await self._limit_time(*limits)
+        self._time_limits = limits
+
+    async def renew(self, lifetime: float | None = None) -> None:
+        """Begin the sandbox's lifetime now: of `lifetime` seconds, or of as many as it had.
+
+        `ConfigError` if it has none and none is given.
+        """
+        limit = check_limit("lifetime", lifetime)
+        self.raise_if_closed()
+        await self._renew(limit)
 
     async def detach(self) -> None:
         """Let the sandbox go on without us, for `Backend.attach` to find it by its id.
@@ -438,6 +466,26 @@ class Sandbox(AsyncResource):
     @abstractmethod
     async def _start(self, command: Command) -> Process:
         """Start `command`. If cancelled, nothing of it is left running."""
+
+    async def _limit_forks(self, forks: Sequence[Sandbox]) -> None:
+        """They live as long as this one was to live; close all of them on a failure."""
+        try:
+            for fork in forks:
+                await fork._limit_time(*self._time_limits)
+                fork._time_limits = self._time_limits
+        except BaseException:
+            for fork in forks:
+                await fork.aclose()
+            raise
+
+    async def _limit_time(self, lifetime: float | None, idle_timeout: float | None) -> None:
+        """For `limit_time`, where something inside keeps limits."""
+        what = "idle_timeout=" if lifetime is None else "lifetime="
+        raise Unsupported(what, backend=self.backend, hint="nothing inside could keep it")
+
+    async def _renew(self, lifetime: float | None) -> None:
+        """For `renew`."""
+        raise Unsupported("renew()", backend=self.backend, hint="nothing inside could keep it")
 
     async def _fork(self, count: int) -> list[Sandbox]:
         """For those with `Capability.FORK`."""

@@ -14,7 +14,7 @@ from functools import cached_property
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, cast, get_args
 
-from paddock._arguments import check_choice, check_patterns, check_variables
+from paddock._arguments import check_choice, check_limit, check_patterns, check_variables
 from paddock._frozen import FrozenMapping
 from paddock._logs import get_logger
 from paddock.errors import ConfigError, MissingDependency, SandboxError, SetupFailed, Unsupported
@@ -104,6 +104,8 @@ class Backend(ABC):
       `setup_timeout` seconds; the first that fails stops the provisioning.
     - `working_dir`: where commands run and relative paths begin.
     - `labels`: free pairs that tell sandboxes apart.
+    - `lifetime`, `idle_timeout`: seconds after which a sandbox ends by itself, see
+      `Sandbox.limit_time`; the first begins before uploads and setup.
 
     Where `working_dir` is not given, it is `default_working_dir`. A backend that has none
     works with directories of this machine, and gives each sandbox a fresh one.
@@ -122,6 +124,8 @@ class Backend(ABC):
     setup_timeout: float | None = 1800.0
     working_dir: str | None = None
     labels: Mapping[str, str] = field(default_factory=FrozenMapping)
+    lifetime: float | None = None
+    idle_timeout: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("setup", "uploads"):
@@ -138,6 +142,8 @@ class Backend(ABC):
         ignore = check_patterns("upload_ignore", self.upload_ignore)
         object.__setattr__(self, "upload_ignore", ignore)
         check_choice("upload_links", self.upload_links, get_args(Links))
+        check_limit("lifetime", self.lifetime)
+        check_limit("idle_timeout", self.idle_timeout)
 
     @property
     def known_working_dir(self) -> str | None:
@@ -194,6 +200,8 @@ class Backend(ABC):
         sandbox = self.set_secrets(await self._make(tell))
         sandbox.on_command = on_command
         try:
+            if self.lifetime is not None or self.idle_timeout is not None:
+                await sandbox.limit_time(lifetime=self.lifetime, idle_timeout=self.idle_timeout)
             for here, there in self.uploads:
                 upload = Progress(step="upload", detail=f"{here} -> {there}")
                 tell(upload)

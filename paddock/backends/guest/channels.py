@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Channel", "Channels", "number_of"]
 
-HEARTBEAT = 0
-"""The channel of heartbeats; nothing else gets this number."""
-PING = wire.frame(wire.REQUEST, HEARTBEAT, wire.message({"op": "ping"}))
+PING = wire.frame(wire.REQUEST, wire.HEARTBEAT, wire.message({"op": "ping"}))
 FROM_GUEST = wire.TUNNEL_KINDS | {
     wire.REPLY,
     wire.STDOUT,
@@ -87,7 +85,7 @@ class Channels:
         self._ready = False
         """Whether the connection takes frames of channels, beside those that make it ready."""
         self._table: dict[int, Channel] = {}
-        self._last_number = HEARTBEAT
+        self._last_number = wire.HEARTBEAT
         self._late_frames = LATE_FRAMES
         self._backlog: list[tuple[int, int, bytes]] = []
 
@@ -155,7 +153,7 @@ class Channels:
         self.link.raise_if_over()
         while True:
             self._last_number = (self._last_number + 1) % wire.GUEST_CHANNELS
-            if self._last_number != HEARTBEAT and self._last_number not in self._table:
+            if self._last_number != wire.HEARTBEAT and self._last_number not in self._table:
                 break
         self.enter(self._last_number, channel)
         return self._last_number
@@ -201,7 +199,7 @@ class Channels:
         channel = self._table.get(number)
         if channel is not None:
             channel.on_frame(kind, payload)
-        elif number == HEARTBEAT:
+        elif number == wire.HEARTBEAT:
             self._on_heartbeat(kind)
         elif kind == wire.OPEN:
             self._open_for_guest(number)

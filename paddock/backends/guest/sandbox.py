@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from paddock._frozen import FrozenMapping
 from paddock.backends.guest.files import GuestFileSystem
 from paddock.backends.guest.ports import Gate, Ports
-from paddock.errors import Unsupported
+from paddock.errors import ConfigError, Unsupported
 from paddock.sandbox import Capability, Sandbox
 
 if TYPE_CHECKING:
@@ -58,6 +58,15 @@ class GuestSandbox(Sandbox):
 
     async def _url(self, port: int) -> str:
         return self._ports.url(port)
+
+    async def _limit_time(self, lifetime: float | None, idle_timeout: float | None) -> None:
+        await self._client.request("limit_time", lifetime=lifetime, idle_timeout=idle_timeout)
+
+    async def _renew(self, lifetime: float | None) -> None:
+        try:
+            await self._client.request("renew", lifetime=lifetime)
+        except ValueError as error:
+            raise ConfigError(f"renew: {error}") from None
 
     async def _close(self) -> None:
         await self._ports.aclose()

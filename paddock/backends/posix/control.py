@@ -6,6 +6,7 @@ Its answers come in the order of the questions. It does not know what a command 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -100,6 +101,10 @@ class ControlShell(ABC):
     async def scan(self) -> list[table.Entry]:
         """Return all processes, as they are now."""
         return table.parse(await self._ask("scan"))
+
+    async def end_after(self, seconds: float) -> None:
+        """Have the control shell killed after so many whole seconds, whatever was said before."""
+        await self._ask(f"lifetime {math.ceil(seconds)}")
 
     async def signal(self, number: int, pids: Iterable[int]) -> None:
         """Send a signal to processes, or to groups by their negative numbers; to those that

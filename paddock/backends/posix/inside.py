@@ -71,7 +71,7 @@ machine that is not ours alone, for a shell reads byte by byte."""
 
 CONTROL = rf"""{LOOK}
 look /proc/$$
-first=$start count=0
+first=$start count=0 timer=
 while read -r word rest; do
   case $word in
   beat)
@@ -79,6 +79,11 @@ while read -r word rest; do
     echo $count >$beats
     ;;
   kill) kill -$rest ;;
+  lifetime)
+    [ -z "$timer" ] || kill $timer
+    (sleep "$rest" && kill -9 $$) </dev/null >/dev/null &
+    timer=$!
+    ;;
   scan)
     for p in /proc/[0-9]*; do
       look $p && printf '%s %s\n' "$key" "$stat"
@@ -88,8 +93,9 @@ while read -r word rest; do
   echo .
 done
 """
-"""Does what lines of its stdin say, and ends with it. It answers each line with a dot. It starts no
-process after its beginning, so it works where no process can be started any more."""
+"""Does what lines of its stdin say, and ends with it. It answers each line with a dot. But for
+a lifetime it starts no process after its beginning, so it works where no process can be started
+any more."""
 
 REAP = rf"""{LOOK}
 trap '' HUP INT PIPE TERM

@@ -11,6 +11,7 @@ from paddock.testing.conformance.file_streams import FileStreamTests
 from paddock.testing.conformance.file_users import FileUserTests
 from paddock.testing.conformance.files import FileTests
 from paddock.testing.conformance.lifecycle import LifecycleTests
+from paddock.testing.conformance.lifetimes import LifetimeTests
 from paddock.testing.conformance.listing import ListingTests
 from paddock.testing.conformance.policies import PolicyTests
 from paddock.testing.conformance.ports import PortTests
@@ -31,6 +32,7 @@ __all__ = [
     "FileTests",
     "FileUserTests",
     "LifecycleTests",
+    "LifetimeTests",
     "ListingTests",
     "PolicyTests",
     "PortTests",
@@ -45,6 +47,7 @@ __all__ = [
 
 class BackendConformance(
     LifecycleTests,
+    LifetimeTests,
     ListingTests,
     ArgumentTests,
     ExecTests,

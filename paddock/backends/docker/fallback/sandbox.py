@@ -22,7 +22,7 @@ from paddock.backends.guest.link import State
 from paddock.backends.guest.monitor import Monitor
 from paddock.backends.posix.files import PosixFileSystem
 from paddock.backends.posix.inside import KEY
-from paddock.errors import Unsupported
+from paddock.errors import ConfigError, Unsupported
 from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class FallbackSandbox(ContainerSandbox):
         self._stream = stream
         self._lock = lock
         self._processes: set[ExecProcess] = set()
+        self._lifetime: float | None = None
         self._starting = 0
         self._none_starting = asyncio.Event()
         self._pausing: asyncio.Event | None = None
@@ -117,6 +118,20 @@ class FallbackSandbox(ContainerSandbox):
             self._link.raise_if_over()
             raise
         return process
+
+    async def _limit_time(self, lifetime: float | None, idle_timeout: float | None) -> None:
+        if idle_timeout is not None:
+            hint = "use an image that has Python 3.8 or newer"
+            raise Unsupported("idle_timeout= without Python", backend=self.backend, hint=hint)
+        self._lifetime = lifetime
+        if lifetime is not None:
+            await self._watchdog.end_after(lifetime)
+
+    async def _renew(self, lifetime: float | None) -> None:
+        self._lifetime = lifetime or self._lifetime
+        if self._lifetime is None:
+            raise ConfigError("renew: the sandbox has no lifetime; say how long it is to live")
+        await self._watchdog.end_after(self._lifetime)
 
     def _on_begun(self, _: object) -> None:
         self._starting -= 1

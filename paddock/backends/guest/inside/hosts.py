@@ -18,6 +18,7 @@ from .wire import (
     DATA,
     EOF,
     GONE,
+    HEARTBEAT,
     KILL,
     LENGTH,
     PAIR,
@@ -53,7 +54,8 @@ class Host:
     """One connection, on two descriptors, which may be duplicates of one.
 
     `operations` are requests that the guest answers; it is told `on_heard` that the host lives,
-    and `on_gone` that its stream has ended. `seals` are of the host's frames and of ours.
+    `on_used` that it wants more than that, and `on_gone` that its stream has ended. `seals` are
+    of the host's frames and of ours.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Host:
         *,
         operations: dict[str, Operation],
         on_heard: Callable[[], None],
+        on_used: Callable[[], None],
         on_gone: Callable[[Host], None],
         seals: tuple[Seal, Seal] | None = None,
         keeps: bool = False,
@@ -74,6 +77,7 @@ class Host:
         self.inlet = inlet
         self.operations = operations
         self.on_heard = on_heard
+        self.on_used = on_used
         self.on_gone = on_gone
         self.name = os.urandom(8).hex()
         self.proven = seals is None
@@ -145,6 +149,8 @@ class Host:
             self.end()
 
     def on_frame(self, kind: int, channel: int, payload: bytes) -> None:
+        if channel != HEARTBEAT:
+            self.on_used()
         if kind == REQUEST:
             self.on_request(channel, payload)
             return

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .files import Body
     from .hosts import Operation
     from .joins import Listener
+    from .limits import TimeLimits
     from .seal import Seal
 
 LEASE_TICK = 1.0
@@ -42,10 +43,15 @@ class Guest:
         self.silence = 0.0
         self.listener: Listener | None = None
         self.departed: list[Host] = []
+        self.missed: list[Host] = []
+        """Hosts that do not come again, of which commands run on."""
+        self.time_limits: TimeLimits | None = None
         self.operations: dict[str, Operation] = {
             "configure": self.configure,
             "join": self.about,
             "succeed": self.succeed,
+            "limit_time": self.limit_time,
+            "renew": self.renew,
         }
         self.hosts = [self.host(inlet, outlet)]
 
@@ -56,6 +62,7 @@ class Guest:
             outlet,
             operations=self.operations,
             on_heard=self.on_heard,
+            on_used=self.on_used,
             on_gone=self.on_host_gone,
             seals=seals,
             keeps=seals is not None,
@@ -102,6 +109,28 @@ class Guest:
             "env_vars": self.env_vars,
         }
 
+    def limit_time(self, host: Host, body: Body) -> dict[str, Any]:
+        """Say how long the sandbox may live from now on, and how long it may be idle."""
+        self.limits.set(body["lifetime"], body["idle_timeout"])
+        return {}
+
+    def renew(self, host: Host, body: Body) -> dict[str, Any]:
+        self.limits.renew(body["lifetime"])
+        return {}
+
+    @property
+    def limits(self) -> TimeLimits:
+        """Made when they are needed first, as few sandboxes have any."""
+        if self.time_limits is None:
+            from .limits import TimeLimits
+
+            self.time_limits = TimeLimits(self.poller, self.is_busy)
+        return self.time_limits
+
+    def is_busy(self) -> bool:
+        """Whether a command runs that a host has started, also one that has gone."""
+        return any(host.commands.running for host in (*self.hosts, *self.departed, *self.missed))
+
     def succeed(self, host: Host, body: Body) -> dict[str, Any]:
         """Let a host continue what it had before its stream broke."""
         for old in (*self.hosts, *self.departed):
@@ -123,6 +152,11 @@ class Guest:
 
     def on_heard(self) -> None:
         self.silence = 0.0
+
+    def on_used(self) -> None:
+        """A host asked for something, or said something to what it has started."""
+        if self.time_limits is not None:
+            self.time_limits.on_used()
 
     def on_tick(self) -> None:
         """Count how long all hosts have been silent; past the lease they are taken for dead.
@@ -149,6 +183,7 @@ class Guest:
         if not (self.outlives or any(other.proven for other in self.hosts)):
             kill_all_below()
         host.commands.abandon()
+        self.missed = [one for one in (*self.missed, host) if one.commands.running]
 
     # the loop
 

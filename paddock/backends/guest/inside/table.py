@@ -53,6 +53,11 @@ class Commands(Owner):
         if command.bulk:
             self.outbox.widen()
 
+    @property
+    def running(self) -> bool:
+        """Whether a leading process has not ended."""
+        return any(command.status is None for command in self.by_channel.values())
+
     def on_answered(self, command: Command) -> None:
         """Keep it for a host that may not have got the answer."""
         if not self.keeps:

@@ -48,6 +48,9 @@ TUNNELS_MAX = 128
 GUEST_CHANNELS = 0x80000000
 """The bit of a channel that the guest opened; those of the host are without."""
 
+HEARTBEAT = 0
+"""The channel of heartbeats; nothing else gets this number."""
+
 # host -> guest
 REQUEST, DATA, EOF, CREDIT, KILL, SIGNAL, RESIZE = 1, 2, 3, 4, 5, 6, 7
 # guest -> host
