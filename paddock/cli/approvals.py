@@ -195,9 +195,9 @@ async def _answer(
     async with _opened(session_dir, where) as places:
         found = await _one(places, prefix)
         if found.tenant is not None and decision.partial is not None:
-            from paddock.runtime.orchestration.approvals import NO_PARTIAL, kind_of
+            from paddock.runtime.orchestration.approvals import NO_PARTIAL, runs_as_asked
 
-            if kind_of(found.approval.request) == "tool":
+            if runs_as_asked(found.approval.request):
                 raise ConfigError(f"--revise: {NO_PARTIAL}")
         return replace(found, approval=await found.store.resolve(found.id, decision))
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         ApprovalStore,
     )
 
-__all__ = ["RuntimeApproval", "ToolApprovalStore", "kind_of", "respond"]
+__all__ = ["RuntimeApproval", "ToolApprovalStore", "kind_of", "respond", "runs_as_asked"]
 
 NO_PARTIAL = "partial is for plans: a tool's call that is to be revised does not run"
 
@@ -71,7 +71,7 @@ def kind_of(request: ApprovalRequest) -> Literal["tool", "plan"]:
     return "plan" if request.tool == EXECUTE_PLAN else "tool"
 
 
-def _runs_as_asked(request: ApprovalRequest) -> bool:
+def runs_as_asked(request: ApprovalRequest) -> bool:
     """Whether it is for a call that runs with these arguments, or not at all."""
     return kind_of(request) == "tool" and not request.is_question
 
@@ -88,7 +88,7 @@ async def respond(
     """Answer a request in `store`; see `Runtime.respond_to_approval`."""
     decision = Decision(outcome=outcome, feedback=feedback, partial=partial, by=by)
     known = await store.get(approval_id)
-    if partial is not None and known is not None and _runs_as_asked(known.request):
+    if partial is not None and known is not None and runs_as_asked(known.request):
         raise ApprovalError(approval_id, "arguments", NO_PARTIAL)
     return RuntimeApproval.of(await store.resolve(approval_id, decision))
 
@@ -133,4 +133,4 @@ def _refusing(approval: Approval) -> Approval:
 
 
 def _refusal(request: ApprovalRequest, decision: Decision) -> Decision:
-    return replace(decision, partial=None) if _runs_as_asked(request) else decision
+    return replace(decision, partial=None) if runs_as_asked(request) else decision

@@ -158,7 +158,7 @@ async def test_the_time_of_a_call_stands_still_while_a_person_is_asked() -> None
     assert after >= before
 
 
-def asking_team() -> Runtime:
+def asking_team(**options: Any) -> Runtime:
     spec = define_runtime(
         define_tenant("acme", "v1"),
         agents=[define_specialist("worker", model=MODEL, prompt="W.")],
@@ -166,7 +166,7 @@ def asking_team() -> Runtime:
         providers=PROVIDERS,
         backend=LocalBackend(isolation="none"),
     )
-    return create_runtime(spec, interpreter="scripted")
+    return create_runtime(spec, interpreter="scripted", **options)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +198,25 @@ async def test_in_a_runtime_it_waits_in_the_store_of_approvals(
     assert answered.decision is not None
     kinds = [event["type"] for event in seen if "approval" in event["type"]]
     assert kinds == ["approval-required", "approval-decision"]
+
+
+async def test_it_is_answered_on_the_command_line(tmp_path: Path) -> None:
+    """Other calls of tools cannot be revised there."""
+    where = f"sqlite:{tmp_path / 'team.db'}"
+    revised = tmp_path / "answer.json"
+    revised.write_text('{"answer": {"name": "Bob"}}')
+    seen = []
+    async with asking_team(store=where) as runtime, asyncio.timeout(PATIENCE):
+        async for event in runtime.run_specialist("worker", script(call("asking__ask"))):
+            seen.append(event)
+            if event["type"] == "approval-required":
+                answer = ["approvals", "answer", event["data"]["id"], "--revise", str(revised)]
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "paddock", *answer, "--store", where)
+                )
+                assert await process.wait() == 0
+    accepted = {"action": "accept", "content": {"name": "Bob"}}
+    assert list(map(json.loads, results_of(seen))) == [accepted]
 
 
 async def test_a_question_does_not_outlive_its_run() -> None:
