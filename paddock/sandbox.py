@@ -153,7 +153,8 @@ class Sandbox(AsyncResource):
     ) -> ExecResult:
         """Run a command to its end.
 
-        A string runs under ``sh -c``; a sequence is an argv and never meets a shell.
+        A string runs under ``sh -c``; a sequence is an argv and never meets a shell. A shell's
+        program of over 100 KB reaches it by its stdin, before what the command reads there.
         `cwd` is taken from `working_dir`; `env` is added to the sandbox's own and takes
         precedence; `stdin` is empty unless given. `user` is ``name``, ``uid``, ``name:group``
         or ``uid:gid`` (see `Capability.USER`). `timeout` is in seconds; None and infinity set

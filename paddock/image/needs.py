@@ -72,6 +72,8 @@ def images_of(source: Source, args: Mapping[str, str]) -> list[str]:
     stages: set[str] = set()
     found: dict[str, None] = {}
     for each in source.instructions:
+        if each.onbuild:  # for those who begin with this image
+            continue
         if each.keyword == "ARG" and not stages:
             _declare(each, args, values)
         elif each.keyword == "FROM" and (words := each.words):

@@ -84,6 +84,7 @@ def test_images_are_found_with_arguments_and_without_stages() -> None:
         RUN --mount=type=bind,from=busybox:1,source=/a --mount=from=one,target=/x true
         FROM reg.example/x:${TAG:-y}
         COPY --from=reg.example/z /a /b
+        ONBUILD COPY --from=reg.example/later /a /b
         FROM ${OTHER}
         FROM scratch
         FROM one

@@ -26,6 +26,8 @@ class Project:
     target: str | None = None
     build_args: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
+    engine: tuple[int, int] = (20, 10)
+    """The first Docker Engine that can build it."""
     classic: bool = True
     """Whether the classic builder can build it, too."""
 
@@ -247,4 +249,33 @@ CMD ["start-notebook.sh"]
         "README.md": "no\n",
     },
 )
-PROJECTS = (NODE, PYTHON, GO, RUST, JAVA, CONDA)
+MODERN = Project(
+    name="modern",
+    where="/app",
+    engine=(23, 0),
+    classic=False,
+    files={
+        "Dockerfile": """\
+FROM scratch AS scripts
+COPY <<"EOF" /install.sh
+#!/bin/sh
+set -eu
+echo "$1" > /app/installed
+EOF
+FROM paddock:debian
+WORKDIR /app
+COPY --link --chmod=755 --from=scripts install.sh ./
+COPY <<one <<two ./
+1
+one
+2
+two
+RUN <<EOF
+./install.sh now
+printf '%s\\n' "a  b" >> installed
+EOF
+""",
+        "ignored": "x",
+    },
+)
+PROJECTS = (MODERN, NODE, PYTHON, GO, RUST, JAVA, CONDA)

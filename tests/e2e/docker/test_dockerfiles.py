@@ -63,6 +63,11 @@ async def test_a_real_project_is_built_as_the_docker_cli_builds_it(
     bench: Bench, tmp_path: Path, project: Project
 ) -> None:
     project.write(tmp_path)
+    told = await bench.engine.call("asking for the version", bench.engine.client.version)
+    if builders.numbers_of(told["Version"]) < project.engine:
+        with pytest.raises(Unsupported, match="needs BuildKit of Docker Engine"):
+            await bench.ensure(image_of(project, tmp_path))
+        return
     ours = await bench.ensure(image_of(project, tmp_path))
     where = project.where.split()
     mine = await reference.tree(bench.engine, ours, *where)
@@ -177,7 +182,7 @@ async def test_what_the_engine_cannot_do_is_one_error_before_anything_is_built(
     async def old(engine: object) -> str:
         return "20.10.24"
 
-    monkeypatch.setattr(builders, "_version", old)
+    monkeypatch.setattr(builders, "_docker_version", old)
     (tmp_path / "Dockerfile").write_text(
         f"FROM {bench.base}\nRUN <<EOF\ntrue\nEOF\nCOPY --link --parents x y\n"
     )

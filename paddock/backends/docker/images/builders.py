@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["BuildRequest", "builder_for"]
 
 VERSION = re.compile(r"(\d+)\.(\d+)")
+OTHER_ENGINES = frozenset({"Podman Engine"})
+"""They speak the Engine API, and have a builder of their own behind it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +54,13 @@ async def builder_for(
     """
     if (origin := bundle.origin) is None:
         return None
+    version = await _docker_version(engine)
+    if version is None:
+        return None
     needs = needs_of(source)
     if source.syntax is not None:
-        await _check_syntax(engine, source, logins, origin)
+        await _check_syntax(engine, source, logins, origin, version)
     else:
-        version = await _version(engine)
         missing = [str(need) for need in needs if need.engine > numbers_of(version)]
         if missing:
             raise _refused(origin, [f"{each}; this engine is {version}" for each in missing])
@@ -67,7 +71,7 @@ async def builder_for(
 
 
 async def _check_syntax(
-    engine: Engine, source: Source, logins: Logins, origin: FromDockerfile
+    engine: Engine, source: Source, logins: Logins, origin: FromDockerfile, version: str
 ) -> None:
     """Raise `Unsupported` unless the engine has the image of a ``# syntax=``, or can pull it."""
     image = str(source.syntax)
@@ -86,7 +90,6 @@ async def _check_syntax(
             f"line {source.syntax_line}: # syntax={image} makes BuildKit pull that image, which "
             f"cannot be had: {error} ({logins})"
         )
-        version = await _version(engine)
         needs = [str(need) for need in needs_of(source)]
         hint = f"without line {source.syntax_line}, Docker Engine {version} uses its own BuildKit"
         raise _refused(origin, [line, *needs], hint=hint) from None
@@ -105,9 +108,11 @@ def _refused(origin: FromDockerfile, lines: list[str], hint: str | None = None) 
     return Unsupported(what, backend="docker", hint=hint)
 
 
-async def _version(engine: Engine) -> str:
+async def _docker_version(engine: Engine) -> str | None:
+    """Return the version of a Docker Engine; None for another engine, whose one builder is used."""
     told = await engine.call("asking for the version", engine.client.version)
-    return str(told["Version"])
+    others = {str(each.get("Name")) for each in told.get("Components") or ()} & OTHER_ENGINES
+    return None if others else str(told["Version"])
 
 
 def numbers_of(version: str) -> tuple[int, int]:
