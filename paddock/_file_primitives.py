@@ -66,6 +66,10 @@ class FilePrimitives(ABC):
         """For `open_read`: the pieces; the first `anext` raises if the file cannot be read."""
 
     @abstractmethod
+    def _open_archive(self, path: PurePosixPath) -> AsyncGenerator[bytes]:
+        """For `open_archive`, of a directory: the pieces of a tar stream."""
+
+    @abstractmethod
     def _open_write(
         self, path: PurePosixPath, *, append: bool, exclusive: bool
     ) -> AbstractAsyncContextManager[FileWriter]:

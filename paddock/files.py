@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
@@ -173,6 +174,29 @@ class FileSystem(FileTransfers):
         async with contextlib.aclosing(pieces):
             first = await anext(pieces, b"")  # an error of opening comes before any piece
             yield FileReader(first, pieces)
+
+    def open_archive(self, path: AnyPath) -> AbstractAsyncContextManager[FileReader]:
+        """Open a directory with all below it as one tar stream, by pieces.
+
+        ::
+
+            async with sandbox.fs.open_archive("project") as archive:
+                async for piece in archive:
+                    ...
+
+        Names in it are relative to `path`. Files, directories and symbolic links are in it, as
+        they are. The sandbox makes it, so it is not trusted: `download` checks what it extracts.
+        Raises `NotADirectoryError` for something else, and what pathlib raises for `iterdir`.
+        """
+        return self._enter_archive(path)
+
+    @contextlib.asynccontextmanager
+    async def _enter_archive(self, path: AnyPath) -> AsyncGenerator[FileReader]:
+        there = self._at(path)
+        if (await self._stat(there, follow=True)).kind != "directory":
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+        async with contextlib.aclosing(self._open_archive(there)) as pieces:
+            yield FileReader(await anext(pieces, b""), pieces)
 
     def open_write(
         self, path: AnyPath, *, append: bool = False, exclusive: bool = False

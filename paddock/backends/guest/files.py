@@ -220,6 +220,9 @@ class GuestFileSystem(FileSystem):
 
     # streams
 
+    def _open_archive(self, path: PurePosixPath) -> AsyncGenerator[bytes]:
+        return self._stream("pack", path=str(path), ignore=(), gitignore=False)
+
     def _open_read(self, path: PurePosixPath, *, offset: int) -> AsyncGenerator[bytes]:
         return self._stream("send", path=str(path), offset=offset)
 

@@ -266,8 +266,7 @@ class PosixFileSystem(FileSystem):
         self, source: PurePosixPath, destination: Path, tree: Tree
     ) -> Transfer:
         rules = await self._rules(str(source), tree)
-        packed = self._shell.stream(scripts.PACK, str(source), cwd=str(source), harmless=PACKED)
-        async with contextlib.aclosing(packed):
+        async with contextlib.aclosing(self._open_archive(source)) as packed:
             return await extract_stream(packed, destination, source, tree, rules)
 
     async def _rules(self, where: str, tree: Tree) -> IgnoreRules:
@@ -282,6 +281,9 @@ class PosixFileSystem(FileSystem):
             for name, text in zip(names, contents.split(f"\0{separator}\0".encode()), strict=False):
                 rules.add(name.rpartition("/")[0], text)
         return rules
+
+    def _open_archive(self, path: PurePosixPath) -> AsyncGenerator[bytes]:
+        return self._shell.stream(scripts.PACK, str(path), cwd=str(path), harmless=PACKED)
 
     def _open_read(self, path: PurePosixPath, *, offset: int) -> AsyncGenerator[bytes]:
         first, skipped = divmod(offset, BLOCK)

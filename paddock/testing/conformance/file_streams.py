@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,6 +37,29 @@ class FileStreamTests(Conformance):
         assert await fs.read_bytes("empty") == b""
         with pytest.raises(ValueError, match="closed"):
             await file.write(b"x")
+
+    async def test_a_tree_is_one_stream_that_any_tar_reads(self, sandbox: Sandbox) -> None:
+        fs = sandbox.fs
+        await fs.write_text("tree/below/file", "text")
+        await fs.write_bytes("tree/big", bytes(3_000_000))
+        async with fs.open_archive("tree") as archive:
+            packed = b"".join([piece async for piece in archive])
+        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+            found = {member.name.removeprefix("./"): member for member in tar}
+            assert {"below", "below/file", "big"} <= found.keys()
+            assert {name.partition("/")[0] for name in found} <= {"below", "big", "."}
+            assert found["big"].size == 3_000_000
+            text = tar.extractfile(found["below/file"])
+            assert text is not None
+            assert text.read() == b"text"
+        async with fs.open_archive("tree") as archive:
+            assert await archive.read(10)  # and no more: the rest is not sent
+        with pytest.raises(NotADirectoryError):
+            async with fs.open_archive("tree/big"):
+                pass
+        with pytest.raises(FileNotFoundError):
+            async with fs.open_archive("missing"):
+                pass
 
     async def test_nothing_is_seen_of_a_write_that_does_not_end(self, sandbox: Sandbox) -> None:
         fs = sandbox.fs

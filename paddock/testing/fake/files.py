@@ -102,6 +102,10 @@ class FakeFileSystem(FileSystem):
         for start in range(offset, len(data), PIECE):
             yield data[start : start + PIECE]
 
+    async def _open_archive(self, path: PurePosixPath) -> AsyncGenerator[bytes]:
+        await self._begin()
+        yield packed(self._tree.folder(path))
+
     @contextlib.asynccontextmanager
     async def _open_write(
         self, path: PurePosixPath, *, append: bool, exclusive: bool

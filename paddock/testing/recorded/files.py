@@ -92,6 +92,14 @@ class RecordedFileSystem(FileSystem):
         for start in range(0, len(data), PIECE):
             yield data[start : start + PIECE]
 
+    async def _open_archive(self, path: PurePosixPath) -> AsyncGenerator[bytes]:
+        async def ask(fs: FileSystem) -> bytes:
+            async with fs.open_archive(path) as archive:
+                return b"".join([piece async for piece in archive])
+
+        data: bytes = await self._call("open_archive", ask, path=path)
+        yield data
+
     @contextlib.asynccontextmanager
     async def _open_write(
         self, path: PurePosixPath, *, append: bool, exclusive: bool
