@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from paddock import Fleet, LocalBackend, RayPlacement, Sandbox
+from paddock.runtime.core.gate import MODEL_GATE
 
 ADDRESS, FOLDER = sys.argv[1], Path(sys.argv[2])
 TASKS = [{"id": f"t{number}", "n": number} for number in range(6)]
@@ -14,6 +15,10 @@ TASKS = [{"id": f"t{number}", "n": number} for number in range(6)]
 
 async def solve(sandbox: Sandbox, task: Any) -> int:
     """Note the process that drives this node; all but two tasks wait for ``go``."""
+    models = MODEL_GATE.get()
+    assert models is not None
+    async with models.turn():  # the process that runs the batch decides when
+        pass
     with (FOLDER / "ran").open("a") as file:
         print(task["id"], os.getpid(), file=file)
     while task["n"] > 1 and not (FOLDER / "go").exists():  # noqa: ASYNC110

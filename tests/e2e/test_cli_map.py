@@ -60,6 +60,12 @@ def test_failed_tasks_are_1_and_run_again_when_asked(paddock: Paddock) -> None:
         (["tasks.jsonl", "--out", "run", "--artifact", "../x", "--", "true"], "artifact '../x'"),
         (["tasks.jsonl", "--out", "run", "--setup", "exit 9", "--", "true"], "Setup command"),
         (["tasks.jsonl", "--out", "run", "--rerun", "failed", "--", "true"], "--resume DIR"),
+        (["tasks.jsonl", "--out", "run", "--ray", "ray://h:1", "--", "true"], "HOST:PORT"),
+        (["tasks.jsonl", "--out", "run", "--ray", "h", "--", "true"], "HOST:PORT of its head"),
+        (["tasks.jsonl", "--out", "run", "--ray", "127.0.0.1:1", "--", "true"], "no Ray cluster"),
+        (["tasks.jsonl", "--out", "run", "--cap", "gpu", "--", "true"], "such as --cap gpu=2"),
+        (["tasks.jsonl", "--out", "run", "--cap", "gpu=2", "--", "true"], "caps are for groups"),
+        (["tasks.jsonl", "--out", "run", "--task-image", "x", "--", "true"], "have none"),
     ],
 )
 def test_wrong_usage_is_2(args: list[str], said: str, paddock: Paddock) -> None:
