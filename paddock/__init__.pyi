@@ -115,7 +115,7 @@ from .runtime.fleet.dispatch import (
     dispatch as dispatch,
 )
 from .runtime.fleet.cluster.placement import RayPlacement as RayPlacement
-from .runtime.fleet.drive import Retries as Retries
+from .runtime.fleet.retries import Retries as Retries
 from .runtime.fleet.faults import (
     BatchGaveUp as BatchGaveUp,
     TaskFailed as TaskFailed,

@@ -308,8 +308,8 @@ def _refuse(**given: object) -> None:
 
 def _fleet(given: _Given, settings: dict[str, Any], retries: int, values: Any) -> Any:
     """Return the fleet, and the iterator of its results."""
-    from paddock.runtime.fleet.drive import Retries
     from paddock.runtime.fleet.fleet import Fleet
+    from paddock.runtime.fleet.retries import Retries
 
     backend, work = _work(given)
     asked = given.work

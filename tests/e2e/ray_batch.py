@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from paddock import Fleet, LocalBackend, RayPlacement, Sandbox
-from paddock.runtime.core.gate import MODEL_GATE
 
 ADDRESS, FOLDER = sys.argv[1], Path(sys.argv[2])
 TASKS = [{"id": f"t{number}", "n": number} for number in range(6)]
@@ -15,6 +14,8 @@ TASKS = [{"id": f"t{number}", "n": number} for number in range(6)]
 
 async def solve(sandbox: Sandbox, task: Any) -> int:
     """Note the process that drives this node; all but two tasks wait for ``go``."""
+    from paddock.runtime.core.gate import MODEL_GATE
+
     models = MODEL_GATE.get()
     assert models is not None
     async with models.turn():  # the process that runs the batch decides when

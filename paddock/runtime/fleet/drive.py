@@ -19,8 +19,8 @@ from paddock.runtime.fleet.frozen import image_digest
 from paddock.runtime.fleet.ledger import Attempt, LedgerError
 from paddock.runtime.fleet.memory import declared_memory
 from paddock.runtime.fleet.model_limit import ModelLimit
-from paddock.runtime.fleet.nodes import Nodes
-from paddock.runtime.fleet.results import TaskResult, status_of
+from paddock.runtime.fleet.nodes import Nodes, sweep, watch_memory
+from paddock.runtime.fleet.results import restored
 from paddock.runtime.fleet.task_queue import TaskQueue
 from paddock.runtime.fleet.work import as_json
 from paddock.runtime.fleet.workers import work_off
@@ -34,10 +34,12 @@ if TYPE_CHECKING:
     from paddock.runtime.fleet.ledger import Entry, Ledger
     from paddock.runtime.fleet.ordering import Ordering
     from paddock.runtime.fleet.placement import Placement
+    from paddock.runtime.fleet.results import TaskResult
+    from paddock.runtime.fleet.retries import Retries
     from paddock.runtime.fleet.task_queue import Taken
     from paddock.runtime.fleet.tasks import Task
 
-__all__ = ["Driver", "Retries"]
+__all__ = ["Driver"]
 
 STRIKES = 2
 """Times that an engine may go down while a task runs, among others, before it runs alone."""
@@ -46,36 +48,7 @@ MOST_KEPT = 20
 """Sandboxes of failed tasks that stay, of one process: each takes memory, and nobody looks at
 hundreds."""
 
-LOOK = 1.0
-"""Seconds between two looks at the memory of the nodes: a sandbox takes about as long to be made
-and to begin to use some."""
-
-_MAKING: frozenset[Fault] = frozenset({"infra.provision", "infra.lost"})
-_MODEL: frozenset[Fault] = frozenset({"infra.model"})
-_OWN: frozenset[Fault] = frozenset({"task.failed", "task.timeout", "task.oom"})
-
 _log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retries:
-    """How often a task begins again after a failure, by whose fault it was."""
-
-    infrastructure: int = 3
-    model: int = 2
-    own: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.infrastructure, self.model, self.own) < 0:
-            raise ConfigError("retries: give 0 or more")
-
-    def of(self, fault: Fault) -> tuple[int, frozenset[Fault]]:
-        """Return the retries after `fault`, and the faults that they are for."""
-        if fault in _MAKING:
-            return self.infrastructure, _MAKING
-        if fault in _MODEL:
-            return self.model, _MODEL
-        return (self.own, _OWN) if fault in _OWN else (0, frozenset())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,7 +113,7 @@ class Driver:
                 self.cost = await self._batch.do(lambda ledger: ledger.cost())
                 self._strikes = await self._batch.do(lambda ledger: ledger.strikes())
                 await self._sweep()
-            watching = asyncio.create_task(self._watch_memory())
+            watching = asyncio.create_task(watch_memory(self._nodes))
             try:
                 await work_off(self._queue.take, self._work, limit=self._limit)
             except BaseExceptionGroup as group:
@@ -163,26 +136,9 @@ class Driver:
     def _look_again(self) -> None:
         self._queue.look_again()
 
-    async def _watch_memory(self) -> None:
-        """Look at the memory of all nodes now and then."""
-        while True:
-            for state in self._nodes.states:
-                try:
-                    found = await state.node.memory()
-                except (PaddockError, OSError) as error:
-                    _log.debug("the memory of %s is not known: %s", state.node.name, error)
-                    continue
-                if found is not None:
-                    state.observe(found)
-            self._look_again()
-            await asyncio.sleep(LOOK)
-
     async def _sweep(self) -> None:
         spare = {*(await self._batch.do(lambda ledger: ledger.kept())).values()}
-        for state in self._nodes.states:
-            removed = await state.node.sweep(self._plan.run_id, spare)
-            if removed:
-                _log.info("removed %d sandboxes that were left behind", len(removed))
+        await sweep(self._nodes, self._plan.run_id, spare)
 
     async def _sweep_quietly(self) -> None:
         try:
@@ -390,18 +346,8 @@ class Driver:
             return
         attempt = entry.attempt
         await self._batch.publish(entry)
-        await self._show(
-            TaskResult(
-                status=status_of(attempt.fault),
-                result=ended.value,
-                error=ended.failed,
-                key=attempt.key,
-                attempt=attempt.number,
-                fault=attempt.fault,
-                seconds=entry.ended - entry.began,
-                directory=self._folder(attempt),
-            )
-        )
+        result = restored(entry, self._folder(attempt))
+        await self._show(replace(result, result=ended.value, error=ended.failed, earlier=False))
 
     async def _keep(self, ended: _Ended) -> None:
         """Note the sandbox that stays, unless there are many."""
@@ -442,13 +388,8 @@ def _accepted(ledger: Ledger, attempt: Attempt) -> Entry | None:
 
 
 def _as_poison(attempt: Attempt) -> Attempt:
-    return Attempt(
-        key=attempt.key,
-        number=attempt.number,
-        fault="poison",
-        message=f"the engine goes down when it runs: {attempt.message}",
-        details=attempt.details,
-    )
+    message = f"the engine goes down when it runs: {attempt.message}"
+    return replace(attempt, fault="poison", message=message, result="null")
 
 
 def _first(error: BaseException) -> BaseException:

@@ -14,12 +14,13 @@ from paddock.errors import ConfigError
 from paddock.runtime.core.reach import require_out_of_reach
 from paddock.runtime.fleet.attempts import Plan
 from paddock.runtime.fleet.batch import Batch, Opening
-from paddock.runtime.fleet.drive import Driver, Retries
+from paddock.runtime.fleet.drive import Driver
 from paddock.runtime.fleet.exports import BatchReport, write_exports
 from paddock.runtime.fleet.frozen import freeze, image_digest
 from paddock.runtime.fleet.ordering import Ordering
 from paddock.runtime.fleet.placement import Engines
 from paddock.runtime.fleet.results import restored
+from paddock.runtime.fleet.retries import Retries
 from paddock.runtime.fleet.run_directory import RunDirectory
 from paddock.runtime.fleet.work import as_work
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from paddock._logs import get_logger
+from paddock.errors import PaddockError
 from paddock.runtime.fleet.admission import Admission
 from paddock.runtime.fleet.limits import MemoryLimit, StartLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
-    from paddock.runtime.fleet.memory import MachineMemory
     from paddock.runtime.fleet.placement import Node
 
-__all__ = ["NodeState", "Nodes"]
+__all__ = ["NodeState", "Nodes", "sweep", "watch_memory"]
+
+LOOK = 1.0
+"""Seconds between two looks at the memory of the nodes: a sandbox takes about as long to be made
+and to begin to use some."""
+
+_log = get_logger(__name__)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -29,6 +38,8 @@ class NodeState:
     running: set[str] = field(default_factory=set)
     images: set[str] = field(default_factory=set)
     """Those that it has made sandboxes of."""
+    is_known: bool = False
+    """Whether somebody has looked at its memory; before that nothing begins on it."""
     is_lost: bool = False
 
     def begin(self, key: str) -> None:
@@ -40,8 +51,16 @@ class NodeState:
         self.running.discard(key)
         self.starts.ended(key)
 
-    def observe(self, memory: MachineMemory) -> None:
-        self.memory.observe(memory, len(self.running))
+    async def look(self) -> None:
+        """Look at the node's memory."""
+        try:
+            found = await self.node.memory()
+        except (PaddockError, OSError) as error:
+            _log.debug("the memory of %s is not known: %s", self.node.name, error)
+            found = None
+        if found is not None:
+            self.memory.observe(found, len(self.running))
+        self.is_known = True
 
     def reason(self) -> str | None:
         """Return which limit holds back the next attempt here; None if none does."""
@@ -71,6 +90,8 @@ class Nodes:
         self._memory = memory
         self._each = each
         self._states: dict[Node, NodeState] = {}
+        self.came = asyncio.Event()
+        """Set when a node was added."""
         self._empty_since = time.monotonic()
 
     @property
@@ -83,7 +104,7 @@ class Nodes:
             admission=Admission(patience=self._patience),
             memory=MemoryLimit(total=self._memory, each=self._each),
         )
-        self._changed()
+        self.came.set()
 
     def remove(self, node: Node) -> None:
         state = self._states.pop(node, None)
@@ -94,6 +115,12 @@ class Nodes:
             self._empty_since = time.monotonic()
         self._changed()
 
+    async def look(self) -> None:
+        """Look at the memory of all nodes."""
+        self.came.clear()
+        await asyncio.gather(*(state.look() for state in self.states))
+        self._changed()
+
     def choose(self, image: str | None, now: float) -> NodeState | None:
         """Return the node for a task that needs `image`; None if none may begin one.
 
@@ -102,7 +129,7 @@ class Nodes:
         free = [
             state
             for state in self._states.values()
-            if state.admission.wait(now) == 0 and state.reason() is None
+            if state.is_known and state.admission.wait(now) == 0 and state.reason() is None
         ]
         if not free:
             return None
@@ -121,7 +148,7 @@ class Nodes:
         reasons = {
             state.node.name: state.reason()
             for state in self._states.values()
-            if not state.admission.paused
+            if state.is_known and not state.admission.paused
         }
         if not reasons or None in reasons.values():
             return None
@@ -145,3 +172,32 @@ class Nodes:
             return None
         since = max(state.admission.since for state in self._states.values())
         return f"for {now - since:.0f} s"
+
+
+async def watch_memory(nodes: Nodes) -> None:
+    """Look at the memory of all nodes now and then, and at once when one was added."""
+    while True:
+        await nodes.look()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK):
+                await nodes.came.wait()
+
+
+async def sweep(nodes: Nodes, run_id: str, spare: Collection[str]) -> None:
+    """Remove the sandboxes of the batch `run_id` from all nodes, but for those with ids in `spare`.
+
+    Raise the first error if that is possible on no node; what is left on some of them is removed
+    at the end, or by the next `--resume`.
+    """
+    states = nodes.states
+    found = await asyncio.gather(
+        *(state.node.sweep(run_id, spare) for state in states), return_exceptions=True
+    )
+    errors = [each for each in found if isinstance(each, BaseException)]
+    if errors and len(errors) == len(found):
+        raise errors[0]
+    for state, removed in zip(states, found, strict=True):
+        if isinstance(removed, BaseException):
+            _log.warning("sandboxes may be left on %s: %s", state.node.name, removed)
+        elif removed:
+            _log.info("removed %d sandboxes that were left on %s", len(removed), state.node.name)

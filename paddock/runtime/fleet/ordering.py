@@ -47,17 +47,20 @@ class Ordering:
         """Return rank, capped group and key of each task; lower ranks begin first.
 
         `seconds` are those that earlier attempts took. A task without any counts as an average
-        one. Raise `ConfigError` for a priority or a group that is none.
+        one. Raise `ConfigError` for a priority or an image that is none.
         """
         usual = sum(seconds.values()) / len(seconds) if seconds else 0.0
-        found = [(-self._priority(task), -seconds.get(task.key, usual), task) for task in tasks]
+        found = []
+        for task in tasks:
+            self.image_of(task)
+            found.append((-self._priority(task), -seconds.get(task.key, usual), task))
         found.sort(key=lambda each: each[:2])
         return [(rank, self._lane(task), task.key) for rank, (_, _, task) in enumerate(found, 1)]
 
     @property
     def is_plain(self) -> bool:
         """Whether tasks say nothing about their order."""
-        return self.priority is None and self.group is None
+        return self.priority is None and self.group is None and self.image is None
 
     def image_of(self, task: Task) -> str | None:
         """Return the image that a task asks for; raise `ConfigError` for what cannot be one."""

@@ -79,7 +79,7 @@ class RayNode:
 
     async def close(self) -> None:
         """Let the agent clean up; nothing runs there any more."""
-        with contextlib.suppress(NodeLost, TimeoutError):
+        with contextlib.suppress(SandboxError, TimeoutError):
             await self._within(ANSWER, "close")
 
     async def run(self, run: AttemptRun) -> Any:
@@ -91,10 +91,10 @@ class RayNode:
             if ended.get("cancelled"):
                 raise TaskFailed("cancelled", "it was cancelled from inside")
             await self._receive(ticket, ended, run.folder)
-        except NodeLost as error:
+        except SandboxError as error:
             raise TaskFailed("infra.lost", str(error)) from error
         except asyncio.CancelledError:
-            with contextlib.suppress(NodeLost, TimeoutError):
+            with contextlib.suppress(SandboxError, TimeoutError):
                 await finish(self._within(CANCEL, "cancel", ticket))
             raise
         finally:
@@ -114,7 +114,7 @@ class RayNode:
     async def answers(self) -> bool:
         try:
             return bool(await self._within(ANSWER, "answers"))
-        except (NodeLost, TimeoutError):
+        except (SandboxError, TimeoutError):
             return False
 
     async def memory(self) -> MachineMemory | None:
@@ -181,13 +181,13 @@ class RayNode:
             return await self._ask(method, *args)
 
     async def _ask(self, method: str, *args: Any) -> Any:
-        """Call a method of the agent; raise `NodeLost` if it is gone."""
+        """Call a method of the agent; raise `NodeLost` if it is gone, or `SandboxError`."""
         from ray.exceptions import RayError, RayTaskError
 
         try:
             return await getattr(self.agent, method).remote(*args)
-        except RayTaskError:
-            raise
+        except RayTaskError as error:
+            raise SandboxError(f"the agent on {self.name} failed: {error}") from error
         except RayError as error:
             if not self._is_lost:
                 self._is_lost = True

@@ -136,9 +136,7 @@ class _Cluster:
     """The nodes of the cluster, and an agent on each."""
 
     def __init__(self, plan: Plan, models: ModelLimit, roster: Roster) -> None:
-        from ray import cloudpickle
-
-        self._plan: bytes = cloudpickle.dumps(plan)  # type: ignore[no-untyped-call]
+        self._plan = _pickled(plan)
         self._models = models
         self._roster = roster
         self._run_id = plan.run_id
@@ -164,7 +162,10 @@ class _Cluster:
     async def watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK)
-            await self._look()
+            try:
+                await self._look()
+            except (RuntimeError, OSError) as error:  # what Ray raises if its head is gone
+                _log.warning("the nodes of the cluster are not known: %s", error)
 
     async def _look(self) -> None:
         """Begin an agent on each node that is new."""
@@ -233,6 +234,16 @@ class _Cluster:
             )
             .remote(self._plan)
         )
+
+
+def _pickled(plan: Plan) -> bytes:
+    from ray import cloudpickle
+
+    try:
+        pickled: bytes = cloudpickle.dumps(plan)  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever an object raises that cannot be pickled
+        raise ConfigError(f"the work cannot be sent to the nodes of a cluster: {error}") from error
+    return pickled
 
 
 def _slots(node: Mapping[str, Any]) -> int:

@@ -193,3 +193,26 @@ def test_the_memory_of_this_machine_is_known() -> None:
     found = machine_memory()
     assert found is not None
     assert found.available > 0
+
+
+async def test_what_is_left_on_an_engine_that_is_down_holds_up_no_other(tmp_path: Path) -> None:
+    @dataclass(frozen=True, kw_only=True, eq=False)
+    class Swept(Engine):
+        async def list(self, labels: Any = None) -> Any:
+            if self.host == "down":
+                raise SandboxError("the engine is gone")
+            return []
+
+    out, engines = tmp_path / "run", [Swept(host="down"), Swept(host="b")]
+    await run(Fleet(engines, out=out, limit=2), where, named(2))
+    results = await run(Fleet(engines, out=out, resume=True, rerun=["t0"]), where)
+    assert [each.earlier for each in results.values()] == [True, False]
+    with pytest.raises(SandboxError, match="the engine is gone"):
+        await run(Fleet(engines[:1], out=out, resume=True, rerun_changed=True), where)
+
+
+async def test_an_image_that_is_none_is_said_before_anything_runs() -> None:
+    engine = Engine()
+    with pytest.raises(ConfigError, match="t0': image 3 is not an image"):
+        await run(Fleet(engine, ordering=Ordering(image="image")), where, named(1, image=3))
+    assert not engine.made
