@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from paddock.backends.docker.images import builders
+from paddock.backends.docker.images import builders, buildkit
 from paddock.backends.docker.images.store import identity, inspect
 from paddock.errors import BuildFailed, ConfigError, Unsupported
 from paddock.image import Image
@@ -152,6 +152,18 @@ def _runs(marker: str) -> bool:
             if marker.encode() in path.read_bytes():
                 return True
     return False
+
+
+def test_a_copy_of_a_context_is_removed_whatever_may_be_written_in_it(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir(mode=0o500)
+    folder = tmp_path / "copy"
+    (folder / "context/locked").mkdir(parents=True)
+    (folder / "context/locked/file").touch(0o400)
+    (folder / "context/link").symlink_to(tmp_path / "outside")
+    (folder / "context/locked").chmod(0o500)
+    buildkit._remove(folder)
+    assert not folder.exists()
+    assert (tmp_path / "outside").stat().st_mode & 0o777 == 0o500
 
 
 async def test_a_file_that_changes_stops_a_build(

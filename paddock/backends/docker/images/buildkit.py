@@ -44,6 +44,8 @@ GRACE = 10.0
 LONGEST_LINE = 1 << 20
 """Bytes of a line of progress; a command may print longer ones, which are cut."""
 INHERITED = ("PATH", "HOME", "USER", "TMPDIR", "SSH_AUTH_SOCK", "XDG_RUNTIME_DIR")
+TO_THE_CLI = ("DOCKER_", "BUILDX_", "BUILDKIT_", "PADDOCK_BUILD_", "LD_", "GO", "SSL_")
+"""Beginnings of names that mean something to the CLI itself, and are no build arguments there."""
 PLUGINS = "cli-plugins"
 MARK = "[secret of the build]"
 
@@ -67,7 +69,8 @@ async def build_with_buildkit(
     progress = PlainProgress(request.tag, tell, Redactor.marking(secrets, MARK))
     folder = await acquire(asyncio.to_thread(_new_folder), _removed)
     try:
-        config = await asyncio.to_thread(_prepare, bundle, logins, folder)
+        preparing = asyncio.to_thread(_prepare, bundle, logins, folder)
+        config = await acquire(preparing, _closed)
         try:
             options, variables = _options(origin, request, folder)
             command = [cli.program, *_address(engine.endpoint), *cli.build, *options]
@@ -85,7 +88,21 @@ def _new_folder() -> Path:
 
 
 async def _removed(folder: Path) -> None:
-    await asyncio.to_thread(shutil.rmtree, folder)
+    await asyncio.to_thread(_remove, folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove the directory, with directories of the context that cannot be written to."""
+    for place, names, _ in os.walk(folder):
+        for name in names:
+            path = Path(place, name)
+            if not path.is_symlink():
+                path.chmod(0o700)
+    shutil.rmtree(folder)
+
+
+async def _closed(descriptor: int) -> None:
+    os.close(descriptor)
 
 
 def _prepare(bundle: Bundle, logins: Logins, folder: Path) -> int:
@@ -123,8 +140,8 @@ def _options(
     options += [f"--{name}={value}" for name, value in chosen.items() if value is not None]
     variables = {}
     for name, value in request.args.items():
-        if name in INHERITED or name.startswith(("DOCKER_", "BUILD")):
-            options.append(f"--build-arg={name}={value}")  # it means something to the CLI itself
+        if name in INHERITED or name.startswith(TO_THE_CLI):
+            options.append(f"--build-arg={name}={value}")
         else:
             options.append(f"--build-arg={name}")
             variables[name] = value
