@@ -103,11 +103,11 @@ class ParkedCalls:
         """Return the call of `state`, once; None if it has ended."""
         if (timer := self._timers.pop(state, None)) is not None:
             timer.cancel()
-        return self._calls.pop(state, None)
+        call = self._calls.pop(state, None)
+        return None if call is None or call.task.done() else call
 
     def _give_up(self, state: str) -> None:
-        call = self.take(state)
-        if call is not None:
+        if (call := self.take(state)) is not None:
             self._ending.add(call.task)
             call.task.add_done_callback(self._ending.discard)
             call.task.cancel()

@@ -60,7 +60,7 @@ def make_server(toolbox: Toolbox, *, call_timeout: float | None = None) -> Serve
     """Return a server of the tools of `toolbox`, for both eras of the protocol.
 
     A call that takes longer than `call_timeout` seconds is cancelled, and is an error. Raises
-    `ValueError` for a limit that is none.
+    `ValueError` for an invalid limit.
     """
     _check_timeout(call_timeout)
     served = _Served(toolbox, call_timeout)

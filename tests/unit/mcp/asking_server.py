@@ -18,6 +18,17 @@ FORM = {
     "required": ["name"],
 }
 NEEDED = {**FORM, "required": ["name", "age"]}
+ODD: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "kind": {"type": ["string"], "enum": "abc", "items": 5},
+        "deep": {"default": {"a": 1}},
+        "long": {"type": "string", "default": "x" * 100_000},
+        "n" * 1000: {"type": "string"},
+        "flat": 5,
+    },
+    "required": ["flat"],
+}
 NUMBERS = iter(range(1000, 2000))
 LATE: list[str] = []
 
@@ -58,7 +69,7 @@ TOOLS: dict[str, Callable[[], Any]] = {
     "ask": lambda: ask(requestedSchema=FORM),
     "needed": lambda: ask(requestedSchema=NEEDED),
     "often": lambda: [ask(requestedSchema=FORM)["action"] for _ in range(12)],
-    "odd": lambda: ask(requestedSchema={"type": "object", "properties": {"x": {"type": 7}}}),
+    "odd": lambda: ask(requestedSchema=ODD),
     "visit": lambda: ask(mode="url", url="https://example.org", elicitationId="1"),
     "die": die,
     "unheard": unheard,

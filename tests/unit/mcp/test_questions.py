@@ -76,7 +76,7 @@ async def test_a_callback_that_fails_declines() -> None:
     assert await told("ask", approval_callback=fail) == [DECLINED]
 
 
-async def test_a_form_that_is_none_and_an_address_to_visit_harm_nothing() -> None:
+async def test_an_invalid_form_and_an_address_to_visit_harm_nothing() -> None:
     answers = await told("odd", "visit", "ask", approval_callback=lambda *_: True)
     assert answers == [{"action": "accept", "content": {}}, DECLINED, ACCEPTED]
 

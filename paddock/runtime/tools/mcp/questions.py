@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,9 @@ MAX_MESSAGE = 4000
 MAX_FIELDS = 50
 """Of a form: a person fills it in."""
 
+MAX_NAME = 200
+"""Characters of the name of a field; one of a longer name is left out."""
+
 MAX_CHOICES = 100
 """Of one field."""
 
@@ -62,7 +66,10 @@ def _declined() -> types.ElicitResult:
 
 
 class OpenCalls:
-    """The calls that run on one connection: a server may ask only for one of them."""
+    """The calls that run on one connection: a server may ask only for one of them.
+
+    Where its question does not say for which, it is taken to be for the one that began last.
+    """
 
     def __init__(self) -> None:
         self._calls: list[_OpenCall] = []
@@ -72,9 +79,11 @@ class OpenCalls:
         """Let the server ask by `ask` during the block. What it asks then ends with the block."""
         call = _OpenCall(ask, clock)
         self._calls.append(call)
+        token = _own_call.set(call)
         try:
             yield
         finally:
+            _own_call.reset(token)
             self._calls.remove(call)
             await call.end()
 
@@ -84,7 +93,8 @@ class OpenCalls:
         """Answer a request of the server; decline it if no call runs that it could be for."""
         if not self._calls or not isinstance(params, types.ElicitRequestFormParams):
             return _declined()
-        return await self._calls[-1].answer(params)
+        call = _own_call.get()  # known where the question came as a call's result
+        return await (call or self._calls[-1]).answer(params)
 
 
 class _OpenCall:
@@ -125,6 +135,9 @@ class _OpenCall:
                 return _declined()
 
 
+_own_call: contextvars.ContextVar[_OpenCall | None] = contextvars.ContextVar("call", default=None)
+
+
 async def ask_user(
     context: RunContext[Any], server: str, tool: str, params: types.ElicitRequestFormParams
 ) -> types.ElicitResult:
@@ -159,11 +172,16 @@ def _fit_form(schema: Mapping[str, Any]) -> dict[str, Any]:
     properties = {
         clean_text(str(name)): _fit_field(field)
         for name, field in list(fields.items())[:MAX_FIELDS]
-        if isinstance(field, dict)
+        if isinstance(field, dict) and len(name) <= MAX_NAME
     }
-    required = schema.get("required")
-    names = required if isinstance(required, list) else []
-    return object_schema(required=[each for each in names if each in properties], **properties)
+    found = schema.get("required")
+    required = found if isinstance(found, list) else []
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in properties if name in required],
+        "additionalProperties": False,
+    }
 
 
 def _fit_field(field: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,15 +190,26 @@ def _fit_field(field: Mapping[str, Any]) -> dict[str, Any]:
     for word, value in field.items():
         if word in _TEXTS and isinstance(value, str):
             fitted[word] = clean_text(value[:MAX_MESSAGE])
-        elif word == "type" and value in _TYPES:
+        elif word == "type" and isinstance(value, str) and value in _TYPES:
             fitted[word] = value
         elif word in _LISTS and isinstance(value, list):
             fitted[word] = [_fit_choice(each) for each in value[:MAX_CHOICES]]
         elif word == "items" and isinstance(value, dict):
             fitted[word] = _fit_field(value)
-        elif word == "default":
+        elif word == "default" and _is_plain(value):
             fitted[word] = value
     return fitted
+
+
+def _is_plain(value: object) -> bool:
+    """Whether `value` may be in an answer, and is short enough to be shown."""
+    if isinstance(value, list):
+        return len(value) <= MAX_CHOICES and all(map(_is_short, value))
+    return isinstance(value, bool | int | float) or _is_short(value)
+
+
+def _is_short(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_MESSAGE
 
 
 def _fit_choice(choice: object) -> object:
