@@ -7,41 +7,16 @@ This module does not know how any backend does its part, nor what an agent is.
 
 from __future__ import annotations
 
-import enum
-import posixpath
-import time
-from abc import abstractmethod
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from paddock._arguments import (
-    check_callback,
-    check_command,
-    check_limit,
-    check_path,
-    check_stdin,
-    check_timeout,
-    check_user,
-    check_variables,
-    check_whole,
-)
-from paddock._concurrency import AsyncResource
-from paddock._exec import run_to_end, send_first
-from paddock._long_commands import by_stdin
-from paddock.errors import (
-    ConfigError,
-    ExecFailed,
-    FenceUnavailable,
-    SandboxClosed,
-    Unsupported,
-)
+from paddock._arguments import check_limit, check_whole
+from paddock._capability import Capability
+from paddock._commands import CommandMethods
+from paddock.errors import Unsupported
 from paddock.process import (
     DEFAULT_MAX_OUTPUT,
     KILL_GRACE,
     Command,
-    CommandCallback,
-    CommandFinished,
-    CommandReport,
     ExecResult,
     Fence,
     Output,
@@ -50,9 +25,7 @@ from paddock.process import (
     Pty,
     Stream,
 )
-from paddock.redaction import NOTHING_SECRET, Redactor, Secrets
 from paddock.resources import Resources, Stats
-from paddock.shell import Shell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,35 +52,7 @@ __all__ = [
 ]
 
 
-class Capability(enum.StrEnum):
-    """What not every backend can do. Asking for one that is missing raises `Unsupported`."""
-
-    URL = "url"
-    TCP = "tcp"
-    """What `url` tells leads anything over TCP, and takes no header."""
-    SNAPSHOT = "snapshot"
-    FORK = "fork"
-    PAUSE = "pause"
-    USER = "user"
-    PTY = "pty"
-    """`start` gives commands a terminal."""
-    TREE_KILL = "tree_kill"
-    """Children that left their session die with their command."""
-    ISOLATION = "isolation"
-    """The sandbox sees none of the host's files, processes and sockets."""
-    FILE_ISOLATION = "file_isolation"
-    """The sandbox reads the system's files and its own, and writes its own alone. A local one says
-    it by itself where its processes and network are the host's, and no more can be promised."""
-    NETWORK_NONE = "network_none"
-    NETWORK_ALLOWLIST = "network_allowlist"
-    STATS = "stats"
-    LIMIT_PIDS = "limit_pids"
-    LIMIT_MEMORY = "limit_memory"
-    LIMIT_CPU = "limit_cpu"
-    LIMIT_DISK = "limit_disk"
-
-
-class Sandbox(AsyncResource):
+class Sandbox(CommandMethods):
     """One live sandbox.
 
     Use it as ``async with``, or call `aclose()` yourself: its processes die, and what was made
@@ -115,200 +60,10 @@ class Sandbox(AsyncResource):
     raises `SandboxLost` from every method; one that was closed raises `SandboxClosed`.
     """
 
-    id: str
-    backend: str
-    working_dir: PurePosixPath
     labels: Mapping[str, str]
-    capabilities: frozenset[Capability]
-    env: Mapping[str, str]
-    secrets: Secrets = Secrets()
-    """Added to the environment of each command, and told to nobody but the command."""
-    redactor: Redactor = NOTHING_SECRET
-    """Takes secrets out of what is shown to others. Results and files keep them."""
-    on_command: CommandCallback | None = None
-    """Called when a command of `exec` has ended, in the task of its caller; it must not block."""
     fs: FileSystem
     _time_limits: tuple[float | None, float | None] = (None, None)
     """Its lifetime and how long it may be idle, as they were set."""
-
-    unfenced: ClassVar[str] = "commands of this backend cannot be fenced"
-    """Why `exec` takes no `fence` here. Empty where each command tells whether it can be fenced."""
-    no_terminals: ClassVar[str] = "it only starts commands with pipes"
-    """Why `start` takes no `pty`, where `Capability.PTY` is missing."""
-
-    async def exec(
-        self,
-        command: str | Sequence[str],
-        *,
-        cwd: str | PurePosixPath | None = None,
-        env: Mapping[str, str] | None = None,
-        stdin: bytes | str | None = None,
-        user: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - the deadline kills the process tree too
-        max_output: int = DEFAULT_MAX_OUTPUT,
-        on_output: OutputCallback | None = None,
-        check: bool = False,
-        fence: Fence | None = None,
-        merge_output: bool = False,
-    ) -> ExecResult:
-        """Run a command to its end.
-
-        A string runs under ``sh -c``; a sequence is an argv and never meets a shell. A shell's
-        program of over 100 KB reaches it by its stdin, before what the command reads there.
-        `cwd` is taken from `working_dir`; `env` is added to the sandbox's own and takes
-        precedence; `stdin` is empty unless given. `user` is ``name``, ``uid``, ``name:group``
-        or ``uid:gid`` (see `Capability.USER`). `timeout` is in seconds; None and infinity set
-        no limit, and with 0 nothing is started. `max_output` is in bytes for each stream,
-        beyond which head and tail are kept; 0 keeps nothing. `on_output` sees every byte.
-        `merge_output` puts stderr into stdout, in the order in which the command wrote both.
-
-        A non-zero exit is a result unless `check`, then it is `ExecFailed`. A child
-        that stays behind with stdout open does not keep the call. A timeout
-        (`ExecTimeout`, with the output so far) or a cancellation returns only when
-        the command's whole tree is dead. Arguments that make no sense, and a user that the
-        sandbox does not have, raise `ConfigError`.
-
-        With a `fence` the kernel keeps the command from changing anything; where it cannot,
-        the command does not run and `FenceUnavailable` says why.
-        """
-        return await self._exec(
-            command,
-            cwd=cwd,
-            env=env,
-            stdin=stdin,
-            user=user,
-            timeout=timeout,
-            max_output=max_output,
-            on_output=on_output,
-            check=check,
-            fence=fence,
-            merge_output=merge_output,
-        )
-
-    async def _exec(
-        self,
-        command: str | Sequence[str],
-        *,
-        cwd: str | PurePosixPath | None = None,
-        env: Mapping[str, str] | None = None,
-        stdin: bytes | str | None = None,
-        user: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - the deadline kills the process tree too
-        max_output: int = DEFAULT_MAX_OUTPUT,
-        on_output: OutputCallback | None = None,
-        check: bool = False,
-        fence: Fence | None = None,
-        merge_output: bool = False,
-        started: list[Process] | None = None,
-    ) -> ExecResult:
-        """`exec`, which adds the process to `started`, for who has to end what it left behind."""
-        if fence is not None and self.unfenced:
-            raise FenceUnavailable(self.unfenced)
-        given, limit = check_stdin(stdin), check_timeout(timeout)
-        check_callback("on_output", on_output)
-        argv, program = by_stdin(check_command(command))
-        if program:
-            given = program + (given or b"")
-        request = self._command(
-            argv,
-            cwd=cwd,
-            env=env,
-            user=user,
-            stdin=given is not None,
-            streamed=on_output is not None,
-            keep=max_output,
-            fence=fence,
-            merge_output=merge_output,
-        )
-
-        async def start() -> Process:
-            process = await self._start(request)
-            if started is not None:
-                started.append(process)
-            return process
-
-        began = time.monotonic()
-        try:
-            result = await run_to_end(
-                start,
-                command,
-                stdin=given,
-                timeout=limit,
-                on_output=on_output,
-                redactor=self.redactor,
-            )
-        except BaseException as error:
-            self._report(began, command, error=type(error).__name__)
-            raise
-        self._report(began, command, result=result)
-        if check and not result.ok:
-            raise ExecFailed(command, result, redactor=self.redactor)
-        return result
-
-    async def start(
-        self,
-        command: str | Sequence[str],
-        *,
-        cwd: str | PurePosixPath | None = None,
-        env: Mapping[str, str] | None = None,
-        user: str | None = None,
-        max_output: int = DEFAULT_MAX_OUTPUT,
-        merge_output: bool = False,
-        pty: Pty | None = None,
-    ) -> Process:
-        """Start a command and return at once; its stdin is open. See `exec` for the arguments.
-
-        ``async with await sandbox.start([...]) as process:`` ends the tree on the way out.
-
-        With a `pty` the command has a terminal for all three streams: `output()` yields all of
-        it as stdout, and what is sent is typed (see `Capability.PTY`).
-        """
-        if pty is not None:
-            if not isinstance(pty, Pty):
-                raise ConfigError(f"pty={pty!r}: give Pty(rows=24, cols=80), or None")
-            if Capability.PTY not in self.capabilities:
-                raise Unsupported("pty=", backend=self.backend, hint=self.no_terminals)
-        argv, program = by_stdin(check_command(command))
-        if program and pty is not None:
-            raise ConfigError("a command of over 100 KB cannot be typed; give the path of a file")
-        request = self._command(
-            argv,
-            cwd=cwd,
-            env=env,
-            user=user,
-            stdin=True,
-            streamed=True,
-            keep=max_output,
-            merge_output=merge_output,
-            pty=pty,
-        )
-        process = await self._start(request)
-        if program:
-            await send_first(process, program)
-        return process
-
-    def shell(
-        self,
-        *,
-        cwd: str | PurePosixPath | None = None,
-        env: Mapping[str, str] | None = None,
-        user: str | None = None,
-    ) -> Shell:
-        """Begin a shell session, whose commands share a directory and variables.
-
-        ``async with sandbox.shell() as shell: await shell.run("cd project && export A=1")``
-        """
-        self.raise_if_closed()
-        there = self.working_dir if cwd is None else self.path(check_path("cwd", cwd))
-        variables, owner = check_variables("env", env), check_user(user)
-        return Shell(
-            self._exec,
-            cwd=str(there),
-            env=variables,
-            user=owner,
-            secrets=self.secrets,
-            redactor=self.redactor,
-        )
 
     async def snapshot(self, name: str) -> Image:
         """Keep the sandbox's files as an image called `name`, for recipes to begin with.
@@ -400,73 +155,11 @@ class Sandbox(AsyncResource):
         """What an allow list let through and what not, oldest first; the last 1,000 of it."""
         return ()
 
-    def raise_if_closed(self) -> None:
-        """Raise `SandboxClosed` if it is, as every method does."""
-        if self.closed:
-            raise SandboxClosed(f"sandbox {self.id} is closed")
-
     @property
     def lost(self) -> bool:
         """Whether it is known to be gone, without asking: False may only mean that nothing has
         told so yet."""
         return self.closed
-
-    def path(self, path: str | PurePosixPath) -> PurePosixPath:
-        """Return `path` made absolute from `working_dir`; ``..`` is resolved by name."""
-        found = posixpath.normpath(self.working_dir / check_path("path", path))
-        return PurePosixPath(found[1:] if found.startswith("//") else found)
-
-    def _report(
-        self,
-        began: float,
-        command: str | Sequence[str],
-        *,
-        result: ExecResult | None = None,
-        error: str | None = None,
-    ) -> None:
-        if self.on_command is None:
-            return
-        finished = CommandFinished(
-            backend=self.backend,
-            sandbox_id=self.id,
-            duration=time.monotonic() - began,
-            exit_code=None if result is None else result.exit_code,
-            error=error,
-        )
-        self.on_command(CommandReport(finished=finished, command=command, result=result))
-
-    def _command(
-        self,
-        argv: tuple[str, ...],
-        *,
-        cwd: str | PurePosixPath | None,
-        env: Mapping[str, str] | None,
-        user: str | None,
-        stdin: bool,
-        streamed: bool,
-        keep: int,
-        fence: Fence | None = None,
-        merge_output: bool = False,
-        pty: Pty | None = None,
-    ) -> Command:
-        self.raise_if_closed()
-        terminal = {} if pty is None else {"TERM": pty.term}
-        return Command(
-            argv=argv,
-            cwd=self.working_dir if cwd is None else self.path(check_path("cwd", cwd)),
-            env={**self.env, **terminal, **self.secrets, **check_variables("env", env)},
-            user=check_user(user),
-            stdin=stdin,
-            streamed=streamed,
-            keep=check_whole("max_output", keep),
-            fence=fence,
-            merge_output=merge_output,
-            pty=pty,
-        )
-
-    @abstractmethod
-    async def _start(self, command: Command) -> Process:
-        """Start `command`. If cancelled, nothing of it is left running."""
 
     async def _limit_forks(self, forks: Sequence[Sandbox]) -> None:
         """They live as long as this one was to live; close all of them on a failure."""

@@ -1,0 +1,301 @@
+"""The part of a sandbox that runs commands; see `paddock.sandbox`."""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from abc import abstractmethod
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, ClassVar
+
+from paddock._arguments import (
+    check_callback,
+    check_command,
+    check_path,
+    check_stdin,
+    check_timeout,
+    check_user,
+    check_variables,
+    check_whole,
+)
+from paddock._capability import Capability
+from paddock._concurrency import AsyncResource
+from paddock._exec import run_to_end, send_first
+from paddock._long_commands import by_stdin
+from paddock.errors import ConfigError, ExecFailed, FenceUnavailable, SandboxClosed, Unsupported
+from paddock.process import (
+    DEFAULT_MAX_OUTPUT,
+    Command,
+    CommandCallback,
+    CommandFinished,
+    CommandReport,
+    ExecResult,
+    Fence,
+    OutputCallback,
+    Process,
+    Pty,
+)
+from paddock.redaction import NOTHING_SECRET, Redactor, Secrets
+from paddock.shell import Shell
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["CommandMethods"]
+
+
+class CommandMethods(AsyncResource):
+    """`exec`, `start` and `shell`, over the one primitive `_start`."""
+
+    id: str
+    backend: str
+    working_dir: PurePosixPath
+    capabilities: frozenset[Capability]
+    env: Mapping[str, str]
+    secrets: Secrets = Secrets()
+    """Added to the environment of each command, and told to nobody but the command."""
+    redactor: Redactor = NOTHING_SECRET
+    """Takes secrets out of what is shown to others. Results and files keep them."""
+    on_command: CommandCallback | None = None
+    """Called when a command of `exec` has ended, in the task of its caller; it must not block."""
+
+    unfenced: ClassVar[str] = "commands of this backend cannot be fenced"
+    """Why `exec` takes no `fence` here. Empty where each command tells whether it can be fenced."""
+    no_terminals: ClassVar[str] = "it only starts commands with pipes"
+    """Why `start` takes no `pty`, where `Capability.PTY` is missing."""
+
+    async def exec(
+        self,
+        command: str | Sequence[str],
+        *,
+        cwd: str | PurePosixPath | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes | str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the deadline kills the process tree too
+        max_output: int = DEFAULT_MAX_OUTPUT,
+        on_output: OutputCallback | None = None,
+        check: bool = False,
+        fence: Fence | None = None,
+        merge_output: bool = False,
+    ) -> ExecResult:
+        """Run a command to its end.
+
+        A string runs under ``sh -c``; a sequence is an argv and never meets a shell. A shell's
+        program of over 100 KB reaches it by its stdin, before what the command reads there.
+        `cwd` is taken from `working_dir`; `env` is added to the sandbox's own and takes
+        precedence; `stdin` is empty unless given. `user` is ``name``, ``uid``, ``name:group``
+        or ``uid:gid`` (see `Capability.USER`). `timeout` is in seconds; None and infinity set
+        no limit, and with 0 nothing is started. `max_output` is in bytes for each stream,
+        beyond which head and tail are kept; 0 keeps nothing. `on_output` sees every byte.
+        `merge_output` puts stderr into stdout, in the order in which the command wrote both.
+
+        A non-zero exit is a result unless `check`, then it is `ExecFailed`. A child
+        that stays behind with stdout open does not keep the call. A timeout
+        (`ExecTimeout`, with the output so far) or a cancellation returns only when
+        the command's whole tree is dead. Arguments that make no sense, and a user that the
+        sandbox does not have, raise `ConfigError`.
+
+        With a `fence` the kernel keeps the command from changing anything; where it cannot,
+        the command does not run and `FenceUnavailable` says why.
+        """
+        return await self._exec(
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=stdin,
+            user=user,
+            timeout=timeout,
+            max_output=max_output,
+            on_output=on_output,
+            check=check,
+            fence=fence,
+            merge_output=merge_output,
+        )
+
+    async def _exec(
+        self,
+        command: str | Sequence[str],
+        *,
+        cwd: str | PurePosixPath | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes | str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the deadline kills the process tree too
+        max_output: int = DEFAULT_MAX_OUTPUT,
+        on_output: OutputCallback | None = None,
+        check: bool = False,
+        fence: Fence | None = None,
+        merge_output: bool = False,
+        started: list[Process] | None = None,
+    ) -> ExecResult:
+        """`exec`, which adds the process to `started`, for who has to end what it left behind."""
+        if fence is not None and self.unfenced:
+            raise FenceUnavailable(self.unfenced)
+        given, limit = check_stdin(stdin), check_timeout(timeout)
+        check_callback("on_output", on_output)
+        argv, program = by_stdin(check_command(command))
+        if program:
+            given = program + (given or b"")
+        request = self._command(
+            argv,
+            cwd=cwd,
+            env=env,
+            user=user,
+            stdin=given is not None,
+            streamed=on_output is not None,
+            keep=max_output,
+            fence=fence,
+            merge_output=merge_output,
+        )
+
+        async def start() -> Process:
+            process = await self._start(request)
+            if started is not None:
+                started.append(process)
+            return process
+
+        began = time.monotonic()
+        try:
+            result = await run_to_end(
+                start,
+                command,
+                stdin=given,
+                timeout=limit,
+                on_output=on_output,
+                redactor=self.redactor,
+            )
+        except BaseException as error:
+            self._report(began, command, error=type(error).__name__)
+            raise
+        self._report(began, command, result=result)
+        if check and not result.ok:
+            raise ExecFailed(command, result, redactor=self.redactor)
+        return result
+
+    async def start(
+        self,
+        command: str | Sequence[str],
+        *,
+        cwd: str | PurePosixPath | None = None,
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
+        max_output: int = DEFAULT_MAX_OUTPUT,
+        merge_output: bool = False,
+        pty: Pty | None = None,
+    ) -> Process:
+        """Start a command and return at once; its stdin is open. See `exec` for the arguments.
+
+        ``async with await sandbox.start([...]) as process:`` ends the tree on the way out.
+
+        With a `pty` the command has a terminal for all three streams: `output()` yields all of
+        it as stdout, and what is sent is typed (see `Capability.PTY`).
+        """
+        if pty is not None:
+            if not isinstance(pty, Pty):
+                raise ConfigError(f"pty={pty!r}: give Pty(rows=24, cols=80), or None")
+            if Capability.PTY not in self.capabilities:
+                raise Unsupported("pty=", backend=self.backend, hint=self.no_terminals)
+        argv, program = by_stdin(check_command(command))
+        if program and pty is not None:
+            raise ConfigError("a command of over 100 KB cannot be typed; give the path of a file")
+        request = self._command(
+            argv,
+            cwd=cwd,
+            env=env,
+            user=user,
+            stdin=True,
+            streamed=True,
+            keep=max_output,
+            merge_output=merge_output,
+            pty=pty,
+        )
+        process = await self._start(request)
+        if program:
+            await send_first(process, program)
+        return process
+
+    def shell(
+        self,
+        *,
+        cwd: str | PurePosixPath | None = None,
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
+    ) -> Shell:
+        """Begin a shell session, whose commands share a directory and variables.
+
+        ``async with sandbox.shell() as shell: await shell.run("cd project && export A=1")``
+        """
+        self.raise_if_closed()
+        there = self.working_dir if cwd is None else self.path(check_path("cwd", cwd))
+        variables, owner = check_variables("env", env), check_user(user)
+        return Shell(
+            self._exec,
+            cwd=str(there),
+            env=variables,
+            user=owner,
+            secrets=self.secrets,
+            redactor=self.redactor,
+        )
+
+    def raise_if_closed(self) -> None:
+        """Raise `SandboxClosed` if it is, as every method does."""
+        if self.closed:
+            raise SandboxClosed(f"sandbox {self.id} is closed")
+
+    def path(self, path: str | PurePosixPath) -> PurePosixPath:
+        """Return `path` made absolute from `working_dir`; ``..`` is resolved by name."""
+        found = posixpath.normpath(self.working_dir / check_path("path", path))
+        return PurePosixPath(found[1:] if found.startswith("//") else found)
+
+    def _report(
+        self,
+        began: float,
+        command: str | Sequence[str],
+        *,
+        result: ExecResult | None = None,
+        error: str | None = None,
+    ) -> None:
+        if self.on_command is None:
+            return
+        finished = CommandFinished(
+            backend=self.backend,
+            sandbox_id=self.id,
+            duration=time.monotonic() - began,
+            exit_code=None if result is None else result.exit_code,
+            error=error,
+        )
+        self.on_command(CommandReport(finished=finished, command=command, result=result))
+
+    def _command(
+        self,
+        argv: tuple[str, ...],
+        *,
+        cwd: str | PurePosixPath | None,
+        env: Mapping[str, str] | None,
+        user: str | None,
+        stdin: bool,
+        streamed: bool,
+        keep: int,
+        fence: Fence | None = None,
+        merge_output: bool = False,
+        pty: Pty | None = None,
+    ) -> Command:
+        self.raise_if_closed()
+        terminal = {} if pty is None else {"TERM": pty.term}
+        return Command(
+            argv=argv,
+            cwd=self.working_dir if cwd is None else self.path(check_path("cwd", cwd)),
+            env={**self.env, **terminal, **self.secrets, **check_variables("env", env)},
+            user=check_user(user),
+            stdin=stdin,
+            streamed=streamed,
+            keep=check_whole("max_output", keep),
+            fence=fence,
+            merge_output=merge_output,
+            pty=pty,
+        )
+
+    @abstractmethod
+    async def _start(self, command: Command) -> Process:
+        """Start `command`. If cancelled, nothing of it is left running."""
