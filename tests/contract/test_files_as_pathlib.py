@@ -136,7 +136,8 @@ def _beside(path: str) -> str:
     return f"{_root(path)}/moved"
 
 
-async def _compare(sandbox: Sandbox) -> None:
+async def compare(sandbox: Sandbox) -> None:
+    """Ask pathlib and `sandbox.fs` the same in the same places."""
     asked = [(kind, path) for kind in ON_PLACES for path in PLACES]
     sources = json.dumps([ON_PLACES[kind].theirs.format(path=path) for kind, path in asked])
     ran = await sandbox.exec(["python3", "-c", PROGRAM], stdin=sources)
@@ -171,7 +172,7 @@ async def _compare(sandbox: Sandbox) -> None:
 
 
 async def test_errors_are_those_of_pathlib(sandbox: Sandbox) -> None:
-    await _compare(sandbox)
+    await compare(sandbox)
 
 
 @pytest.mark.parametrize("image", ["paddock:base", WITHOUT_PYTHON], ids=["guest", "no-python"])
@@ -181,4 +182,4 @@ async def test_errors_are_those_of_pathlib_for_an_ordinary_user(
     backend = DockerBackend(image=image, user="nobody", network="none", env_vars={"PATH": PATH})
     async with backend.sandbox() as sandbox:
         assert (await sandbox.exec("id -u")).stdout != "0\n"
-        await _compare(sandbox)
+        await compare(sandbox)

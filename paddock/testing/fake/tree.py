@@ -64,7 +64,10 @@ class Tree:
 
     def find(self, path: PurePosixPath, *, follow: bool = True) -> Node:
         """Return what `path` leads to; with `follow` not a link."""
-        return self._walk(path, follow=follow)[2]
+        try:
+            return self._walk(path, follow=follow)[2]
+        except _Absent:
+            fail(errno.ENOENT, path)
 
     def place(self, path: PurePosixPath, *, follow: bool = True) -> tuple[Folder, str]:
         """Return the folder and the name at which `path` is, or can be made."""
@@ -95,7 +98,7 @@ class Tree:
                 fail(errno.ENAMETOOLONG, path)
             entry = folder.entries.get(name)
             if entry is None:
-                raise _Absent(path, folder, name, waiting)
+                raise _Absent(folder, name, waiting)
             if isinstance(entry, Link) and (follow or waiting):
                 links += 1
                 if links > LINKS_MAX:
@@ -127,13 +130,14 @@ class Tree:
 
     def make_folder(self, path: PurePosixPath, *, parents: bool, exist_ok: bool) -> None:
         """Make a folder, as `pathlib.Path.mkdir` does."""
+        if parents and path != path.parent:
+            self.make_parents(path)
         try:
             found = self.find(path)
-        except _Absent as error:
-            if error.rest and not parents:
-                fail(errno.ENOENT, path)
-            if error.rest:
-                self.make_folder(path.parent, parents=True, exist_ok=True)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            fail(errno.EEXIST if error.errno == errno.ELOOP else error.errno or 0, path)
         else:
             if not (exist_ok and isinstance(found, Folder)):
                 fail(errno.EEXIST, path)
@@ -163,7 +167,10 @@ class Tree:
 
     def make_parents(self, path: PurePosixPath) -> None:
         """Make the parents of `path` that are missing."""
-        self.make_folder(path.parent, parents=True, exist_ok=True)
+        try:
+            self.folder(path.parent)
+        except FileNotFoundError:
+            self.make_folder(path.parent, parents=True, exist_ok=True)
 
     def remove(self, path: PurePosixPath, *, recursive: bool) -> None:
         """Remove what is at `path`; a link and not what it leads to."""
@@ -190,6 +197,8 @@ class Tree:
                 return
             fail(errno.EINVAL, destination)
         if isinstance(there, Folder):
+            if source.is_relative_to(destination):
+                fail(errno.ENOTEMPTY, destination)
             if not isinstance(moved, Folder):
                 fail(errno.EISDIR, destination)
             if there.entries:
@@ -215,11 +224,11 @@ class Tree:
         return _real(self, str(path), LINKS_MAX)
 
 
-class _Absent(FileNotFoundError):
+class _Absent(Exception):
     """A name on the way of a path is missing; `rest` are the names after it, the next one last."""
 
-    def __init__(self, path: PurePosixPath, folder: Folder, name: str, rest: list[str]) -> None:
-        super().__init__(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    def __init__(self, folder: Folder, name: str, rest: list[str]) -> None:
+        super().__init__(name)
         self.folder = folder
         self.name = name
         self.rest = rest
