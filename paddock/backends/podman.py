@@ -59,10 +59,12 @@ class PodmanBackend(Backend):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not REFERENCE.fullmatch(self.image):
-            raise ConfigError(f"image={self.image!r}: give the reference of an image")
+        if not REFERENCE.fullmatch(str(self.image)):
+            raise ConfigError(
+                f"image={self.image!r}: give a reference; Podman is to have it, or pull"
+            )
         check_network(self.network, "full", "none")
-        if self.working_dir is not None and not self.working_dir.startswith("/"):
+        if self.working_dir is not None and not str(self.working_dir).startswith("/"):
             raise ConfigError(f"working_dir={self.working_dir!r}: give an absolute path")
 
     async def delete(self, sandbox_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""Without a fence, what an SSH host does about processes, lifetimes and policies is as it is with."""
+"""Without a fence, an SSH host keeps the contract about processes, lifetimes and policies."""
 
 from __future__ import annotations
 

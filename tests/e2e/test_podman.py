@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock import Allow, ConfigError, PodmanBackend, Resources, SandboxLost, Unsupported
+from paddock import Allow, ConfigError, Image, PodmanBackend, Resources, SandboxLost, Unsupported
 from paddock.backends import owner, podman
 from paddock.backends.guest.program import call
 
@@ -128,11 +128,18 @@ async def test_an_image_without_python_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"image": "-v/:/host"}, {"network": "host"}, {"working_dir": "relative"}]
+    "wrong",
+    [
+        {"image": "-v/:/host"},
+        {"image": Image.from_registry("paddock:base").run_commands("true")},
+        {"network": "host"},
+        {"working_dir": "relative"},
+        {"working_dir": 1},
+    ],
 )
-def test_what_makes_no_sense_is_refused_at_once(wrong: dict[str, str]) -> None:
+def test_what_makes_no_sense_is_refused_at_once(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        PodmanBackend(**wrong)  # type: ignore[arg-type]
+        PodmanBackend(**wrong)
 
 
 def test_the_command_line_makes_and_lists_them(paddock: Paddock, podman: dict[str, str]) -> None:

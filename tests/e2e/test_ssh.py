@@ -26,6 +26,7 @@ from paddock import (
     Unsupported,
 )
 from paddock.backends.ssh import backend as ssh
+from paddock.backends.ssh import commands
 from paddock.backends.ssh.keeper import LOCK, PLACE
 from tests.conftest import make_passable
 from tests.e2e.processes import processes_with, wait_until
@@ -115,7 +116,8 @@ def test_a_host_is_neither_an_option_nor_a_command(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"network": "host"}, {"isolation": "high"}, {"working_dir": "relative"}]
+    "wrong",
+    [{"network": "host"}, {"isolation": "high"}, {"working_dir": "relative"}, {"working_dir": 1}],
 )
 def test_what_makes_no_sense_is_refused_at_once(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
@@ -141,7 +143,7 @@ async def test_a_host_without_bubblewrap_makes_no_sandbox_and_no_lower_fence(
     recipe: SshBackend, fenced: SshBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PADDOCK_ISOLATION", raising=False)
-    monkeypatch.setattr(ssh, "bwrap", lambda *_, **__: ["bwrap-that-is-missing"])
+    monkeypatch.setattr(commands, "bwrap", lambda *_, **__: ["bwrap-that-is-missing"])
     for isolation in ("bubblewrap", None):
         with pytest.raises(IsolationUnavailable, match="isolation='none'"):
             await replace(fenced, isolation=isolation).create()
@@ -265,3 +267,29 @@ def test_the_command_line_makes_them(paddock: Paddock, ssh_config: Path) -> None
     done = paddock("exec", "--backend", "ssh", "--", "pwd")
     assert done.returncode == 1
     assert "PADDOCK_SSH_HOST" in done.stderr
+
+
+async def test_a_guest_that_hears_nothing_of_us_ends_with_its_lease(
+    recipe: SshBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "LEASE", 4.0)
+    monkeypatch.setattr(ssh.SshSandbox, "heartbeat_interval", 0.5)
+    async with recipe.sandbox() as sandbox:
+        os.kill(sandbox._process.pid, signal.SIGSTOP)  # type: ignore[attr-defined]
+        try:
+            await _until(lambda: not _left(recipe))
+        finally:
+            os.kill(sandbox._process.pid, signal.SIGCONT)  # type: ignore[attr-defined]
+        with pytest.raises(SandboxLost):
+            await sandbox.exec("true")
+
+
+async def test_an_answer_that_is_none_is_an_error(
+    recipe: SshBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nonsense(*words: str) -> str:
+        return "Welcome\nto this host\n"
+
+    monkeypatch.setattr(ssh, "call", nonsense)
+    with pytest.raises(SandboxError, match="to this host"):
+        await recipe.list()

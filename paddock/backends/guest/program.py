@@ -101,17 +101,16 @@ async def run(
     passed: Sequence[int] = (),
 ) -> asyncio.subprocess.Process:
     """Start a program of this machine with these streams; it inherits the descriptors `passed`."""
-    with _installed(argv[0]):
-        return await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=streams.theirs.fileno(),
-            stdout=streams.theirs.fileno(),
-            stderr=streams.writer,
-            env=env,
-            cwd="/",
-            pass_fds=passed,
-            start_new_session=True,  # a terminal's Ctrl-C is for the host to act on
-        )
+    return await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=streams.theirs.fileno(),
+        stdout=streams.theirs.fileno(),
+        stderr=streams.writer,
+        env=env,
+        cwd="/",
+        pass_fds=passed,
+        start_new_session=True,  # a terminal's Ctrl-C is for the host to act on
+    )
 
 
 async def connect(process: Program, streams: Streams, bundle: bytes = b"") -> StartedGuest:
@@ -127,11 +126,14 @@ async def connect(process: Program, streams: Streams, bundle: bytes = b"") -> St
 async def start_guest(argv: Sequence[str], bundle: bytes) -> StartedGuest:
     """Start a program that leads to a Python which waits for `bundle`; see `guest.bundle`.
 
-    If it fails or is cancelled, the program ends by itself: its stdin has ended.
+    Raise `ConfigError` if it is not installed. If it fails or is cancelled, the program ends by
+    itself: its stdin has ended.
     """
     streams = await Streams.open()
     try:
-        return await connect(await run(argv, streams), streams, bundle)
+        with _installed(argv[0]):
+            process = await run(argv, streams)
+        return await connect(process, streams, bundle)
     except BaseException:
         streams.close_ours()
         raise

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import inspect
 import json
 import os
 import re
@@ -21,9 +19,8 @@ from paddock.backends.guest.bundle import boot, sources
 from paddock.backends.guest.program import WITH_GUEST, ProgramSandbox, call, start_guest
 from paddock.backends.isolation import bubblewrap
 from paddock.backends.isolation.levels import CHOOSE_NONE, Enforced, Isolation, checked, requested
-from paddock.backends.ssh import keeper
-from paddock.backends.ssh.fence import FILES, WORKSPACE, bwrap
-from paddock.errors import ConfigError, IsolationUnavailable, SandboxLost, Unsupported
+from paddock.backends.ssh import commands, keeper
+from paddock.errors import ConfigError, IsolationUnavailable, SandboxError, SandboxLost, Unsupported
 from paddock.network import Allow, check_network
 from paddock.sandbox import Capability, Sandbox
 
@@ -34,15 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SshBackend"]
 
-HOST = re.compile(r"(ssh://)?[A-Za-z0-9_][A-Za-z0-9_.@:%\[\]-]*")
-"""What can be taken for neither an option nor a word of a shell."""
-OPTIONS = (
-    *("BatchMode=yes", "StrictHostKeyChecking=yes", "UpdateHostKeys=no", "VerifyHostKeyDNS=no"),
-    *("NoHostAuthenticationForLocalhost=no", "ForwardAgent=no", "ForwardX11=no"),
-    *("ClearAllForwardings=yes", "PermitLocalCommand=no", "RemoteCommand=none", "ControlPath=none"),
-    *("ConnectTimeout=20", "ServerAliveInterval=15", "ServerAliveCountMax=4", "LogLevel=ERROR"),
-)
-"""A host whose key is not known is not talked to, whatever the user's configuration says."""
 LEASE = 60.0
 """Seconds without a heartbeat after which a guest ends: nothing else tells it of a cut line."""
 FENCED = Enforced(level="bubblewrap").capabilities(WITH_GUEST) - {Capability.LIMIT_PIDS}
@@ -77,12 +65,12 @@ class SshBackend(Backend):
         for field in ("host", "config"):
             given = getattr(self, field) or os.environ.get(f"PADDOCK_SSH_{field.upper()}")
             object.__setattr__(self, field, given)
-        if self.host is not None and not HOST.fullmatch(self.host):
+        if self.host is not None and not commands.HOST.fullmatch(str(self.host)):
             raise ConfigError(f"host={self.host!r}: give a name, user@name or ssh://user@name:port")
         check_network(self.network, "auto", "none", "full")
         if self.isolation is not None:
             checked(self.isolation, "isolation")
-        if self.working_dir is not None and not self.working_dir.startswith("/"):
+        if self.working_dir is not None and not str(self.working_dir).startswith("/"):
             raise ConfigError(f"working_dir={self.working_dir!r}: give an absolute path")
 
     async def delete(self, sandbox_id: str) -> bool:
@@ -98,20 +86,16 @@ class SshBackend(Backend):
 
     async def _ask(self, operation: str, **arguments: Any) -> Any:
         told = await call(*self._command({"op": operation, **arguments}))
-        return json.loads(told.splitlines()[-1])  # a login shell may have said something before
+        try:
+            return json.loads(told.splitlines()[-1])  # a login shell may have printed something
+        except (IndexError, ValueError):
+            raise SandboxError(f"{self.host} gave no answer, but {told[-200:]!r}") from None
 
     def _command(self, asked: Mapping[str, Any]) -> Sequence[str]:
         """Return the command line that has the host do what is `asked`."""
         if self.host is None:
             raise ConfigError("host: give one, or set PADDOCK_SSH_HOST")
-        options = [f"-o{option}" for option in OPTIONS]
-        options += [f"-F{self.config}"] if self.config else []
-        text = f"{inspect.getsource(keeper)}\nmain(json.loads({json.dumps(asked)!r}))\n"
-        # No login shell finds anything in it to make something else of.
-        encoded = base64.b64encode(text.encode()).decode()
-        program = f"import base64;exec(base64.b64decode('{encoded}'))"
-        line = f'exec python3 -I -S -B -X utf8 -c "{program}"'
-        return ["ssh", "-T", *options, "--", self.host, line]
+        return commands.ssh(self.host, self.config, asked)
 
     async def _make(self, on_progress: ProgressCallback) -> Sandbox:
         level = requested(self.isolation)
@@ -126,15 +110,17 @@ class SshBackend(Backend):
     async def _start(self, *, fenced: bool) -> Sandbox:
         name = secrets.token_hex(6)
         folder = f"{keeper.PLACE}{name}"
-        working_dir = self.working_dir or (WORKSPACE if fenced else f"{folder}/work")
+        working_dir = self.working_dir or (commands.WORKSPACE if fenced else f"{folder}/work")
         command = ["python3", "-I", "-S", "-B", "-X", "utf8", "-c", boot(sources())]
-        fence = bwrap(folder, self.working_dir, network=self.network == "full") if fenced else []
+        if fenced:
+            network = self.network == "full"
+            command = [*commands.bwrap(folder, self.working_dir, network=network), *command]
         asked = {
             "op": "keep",
             "name": name,
             "about": {"labels": {**self.labels}, "working_dir": working_dir},
-            "command": [*fence, *command],
-            "files": FILES if fenced else {},
+            "command": command,
+            "files": commands.FILES if fenced else {},
             "work": self.working_dir,
         }
         way_out = gate(self.network)

@@ -1,19 +1,44 @@
-"""bubblewrap's command line on a host that this process cannot look at."""
+"""Command lines: of `ssh` here, and of bubblewrap on a host that this process cannot look at."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import base64
+import inspect
+import json
+import re
+from typing import TYPE_CHECKING, Any
 
 from paddock.backends.isolation import bubblewrap, etc
+from paddock.backends.ssh import keeper
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["FILES", "WORKSPACE", "bwrap"]
+__all__ = ["FILES", "HOST", "WORKSPACE", "bwrap", "ssh"]
 
+HOST = re.compile(r"(ssh://)?[A-Za-z0-9_][A-Za-z0-9_.@:%\[\]-]*")
+"""What can be taken for neither an option nor a word of a shell."""
+OPTIONS = (
+    *("BatchMode=yes", "StrictHostKeyChecking=yes", "UpdateHostKeys=no", "VerifyHostKeyDNS=no"),
+    *("NoHostAuthenticationForLocalhost=no", "ForwardAgent=no", "ForwardX11=no"),
+    *("ClearAllForwardings=yes", "PermitLocalCommand=no", "RemoteCommand=none", "ControlPath=none"),
+    *("ConnectTimeout=20", "ServerAliveInterval=15", "ServerAliveCountMax=4", "LogLevel=ERROR"),
+)
+"""A host whose key is not known is not talked to, whatever the user's configuration says."""
 WORKSPACE = "/workspace"
 FILES = {f"etc/{name}": text for name, text in (etc.IDENTITY | {"hosts": etc.HOSTS}).items()}
 """What a sandbox has in its directory to be shown as files of the system."""
+
+
+def ssh(host: str, config: str | None, asked: Mapping[str, Any]) -> Sequence[str]:
+    """Have a Python on `host` run the keeper's module, which does what is `asked`."""
+    options = [f"-o{option}" for option in OPTIONS]
+    options += [f"-F{config}"] if config else []
+    text = f"{inspect.getsource(keeper)}\nmain(json.loads({json.dumps(asked)!r}))\n"
+    # No login shell finds anything in it to make something else of.
+    encoded = base64.b64encode(text.encode()).decode()
+    program = f"import base64;exec(base64.b64decode('{encoded}'))"
+    return ["ssh", "-T", *options, "--", host, f'exec python3 -I -S -B -X utf8 -c "{program}"']
 
 
 def bwrap(folder: str, working_dir: str | None, *, network: bool) -> Sequence[str]:
