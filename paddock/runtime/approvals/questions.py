@@ -6,6 +6,7 @@ another process, so a question ends with its call.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import uuid
 from dataclasses import dataclass
@@ -49,10 +50,8 @@ class Questions:
         decision: Decision | None = None
         if rules.callback is not None:
             await self.out.emit(ApprovalRequested.of(request, None))
-            try:
+            with contextlib.suppress(ApprovalInterrupt):  # then it waits, if it can
                 decision = await ask(rules.callback, question.name, question.args)
-            except ApprovalInterrupt:
-                decision = None  # it waits, if it can
         if decision is None and self.approvals.wait:
             decision = await self._wait(request)
         if decision is not None:

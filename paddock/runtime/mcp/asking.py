@@ -1,8 +1,8 @@
 """Asking a client's user to approve a call, by MCP's elicitation, in both eras of the protocol.
 
 Until revision 2025-11-25 the server sends a request while the call waits. From 2026-07-28 on the
-call ends with an `InputRequiredResult`, and the client calls again with the answer; what it was
-asked travels with it, sealed by the server (see `RequestStateBoundary`).
+call ends with an `InputRequiredResult`, and the client calls again with the answer and a ticket,
+sealed by the SDK (see `RequestStateBoundary`); the server knows what that was asked for.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Tickets:
         return ticket
 
     def redeem(self, ticket: str | None, digest: str) -> bool:
-        """Whether `ticket` is for the question of `digest`. It is none from then on."""
+        """Whether `ticket` is for the question of `digest`. It counts once."""
         return self._digests.pop(ticket or "", None) == digest
 
 
