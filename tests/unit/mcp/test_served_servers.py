@@ -12,6 +12,7 @@ from mcp import Client, types
 
 from paddock import ConfigError, mcp
 from paddock.runtime.mcp.server import make_server
+from tests.unit.mcp.test_served import served
 from tests.unit.mcp.toolboxes import ERAS, text_of
 from tests.unit.runtime.orchestration.teams import echo_tool
 
@@ -96,3 +97,16 @@ async def test_a_server_that_cannot_be_reached_is_said_before_anything_is_served
     with pytest.raises(ConfigError, match="the MCP server 'gone' cannot be reached"):
         async with client_of(mcp.create_mcp_runtime(mcp_servers=[gone]), era):
             pass
+
+
+async def test_a_question_in_the_middle_of_a_call_is_answered_over_http(era: str) -> None:
+    runtime = mcp.create_mcp_runtime(agent="worker", mcp_servers=[ASKING])
+    person = Person()
+    async with (
+        runtime,
+        served(runtime) as url,
+        Client(url, mode=era, elicitation_callback=person) as client,
+    ):
+        result = await client.call_tool("asking__ask", {})
+    assert text_of(result) == '{"action": "accept", "content": {"name": "Ada"}}'
+    assert len(person.asked) == 1
