@@ -22,7 +22,7 @@ from paddock.backends.guest.inside import landlock
 from paddock.backends.local import LocalBackend, probe
 from paddock.image import Image
 from paddock.testing.conformance import Conformance
-from paddock.testing.conformance.sharing import SharedSandbox, run_on_the_modules_loop
+from paddock.testing.conformance.sharing import SharedSandbox
 from tests.conftest import make_passable
 from tests.contract.ours import Ours
 from tests.contract.rows import ROWS
@@ -100,7 +100,10 @@ def _own_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     ours = [item for item in items if here in item.path.parents]
-    run_on_the_modules_loop([item for item in ours if not _is_of_the_kit(item)], "shared_sandbox")
+    for item in ours:
+        if "shared_sandbox" in getattr(item, "fixturenames", ()) and not _is_of_the_kit(item):
+            # It lives as long as its module, and so on the module's event loop.
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
     beyond = [item for item in ours if _is_on(item, "via") and item.path.stem not in OF_EXAMPLES]
     items[:] = [item for item in items if item not in beyond]
     for item in ours:

@@ -11,10 +11,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
-import pytest
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator
 
     from paddock.backends.base import Backend
     from paddock.sandbox import Sandbox
@@ -27,13 +25,6 @@ CHECKED = 60.0
 """Seconds that the look at a sandbox may take, on a machine that is very busy."""
 LEAVING = 20.0
 """Seconds in which processes that were told to end have ended."""
-
-
-def run_on_the_modules_loop(items: Sequence[pytest.Item], fixture: str) -> None:
-    """Give the tests that take `fixture`, which lives as long as their module, its event loop."""
-    for item in items:
-        if fixture in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
 
 
 class SharedSandbox:
