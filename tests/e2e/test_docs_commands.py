@@ -41,6 +41,8 @@ NOT_RUN = {
     "paddock serve": "it serves until it is stopped; test_serve.py runs it",
     "ray start": "it starts a cluster; test_fleet_ray.py has one",
     "paddock map tasks.jsonl --out runs/a --ray": "it takes a cluster; test_fleet_ray.py has one",
+    "paddock batch attach": "no sandbox is kept; docker/test_fleet_kept.py runs it",
+    "paddock batch clean": "no sandbox is kept; docker/test_fleet_kept.py runs it",
     "tools/docker-in-vm": "it makes virtual machines, which takes half an hour",
     "paddock approvals show": "nothing waits; test_cli_approvals.py runs it where something does",
     "paddock approvals answer": "nothing waits; test_cli_approvals.py runs it",
