@@ -55,6 +55,7 @@ from .errors import (
     Unsupported as Unsupported,
 )
 from .files import (
+    FileChange as FileChange,
     FileInfo as FileInfo,
     FileReader as FileReader,
     FileSystem as FileSystem,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from paddock._arguments import (
     check_bytes,
+    check_limit,
     check_one_user,
     check_optional_bytes,
     check_owner,
@@ -21,6 +22,7 @@ from paddock._arguments import (
     check_whole,
 )
 from paddock._file_transfers import FileTransfers
+from paddock._file_watching import WATCHED_MAX, by_looking
 from paddock.errors import ConfigError
 from paddock.filetypes import (
     DOWNLOAD_LIMIT,
@@ -28,6 +30,7 @@ from paddock.filetypes import (
     READ_LIMIT,
     SEARCH_LIMIT,
     AnyPath,
+    FileChange,
     FileInfo,
     FileReader,
     FileWriter,
@@ -40,8 +43,9 @@ from paddock.filetypes import (
 from paddock.transfers import DEFAULT_IGNORE, SKIPPED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
+    from pathlib import PurePosixPath
 
 __all__ = [
     "DEFAULT_IGNORE",
@@ -50,6 +54,7 @@ __all__ = [
     "SEARCH_LIMIT",
     "SKIPPED",
     "AnyPath",
+    "FileChange",
     "FileInfo",
     "FileReader",
     "FileSystem",
@@ -60,6 +65,9 @@ __all__ = [
     "TextLines",
     "too_large",
 ]
+
+DEPTH_MAX = 1_000_000
+"""As deep as there is anything."""
 
 
 class FileSystem(FileTransfers):
@@ -197,6 +205,45 @@ class FileSystem(FileTransfers):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
         async with contextlib.aclosing(self._open_archive(there)) as pieces:
             yield FileReader(await anext(pieces, b""), pieces)
+
+    def watch(
+        self, path: AnyPath, *, interval: float = 1.0
+    ) -> AbstractAsyncContextManager[AsyncIterator[FileChange]]:
+        """Tell of changes below a directory, at any depth, until it is gone.
+
+        ::
+
+            async with sandbox.fs.watch("src") as changes:
+                async for change in changes:
+                    print(change.kind, change.path)
+
+        Watching has begun when the block is entered. What is told are the differences between
+        looks at the directory, which the sandbox's kernel prompts; where it cannot, there is a
+        look every `interval` seconds. So a file that comes and goes between two looks is not
+        told of, and one that is moved is removed and created. Links are not entered. Raises what
+        pathlib raises for `iterdir`, and `OSError` (`errno.E2BIG`) for more than 100,000 files.
+        """
+        return self._enter_watch(path, check_limit("interval", interval) or 1.0)
+
+    @contextlib.asynccontextmanager
+    async def _enter_watch(
+        self, path: AnyPath, interval: float
+    ) -> AsyncGenerator[AsyncIterator[FileChange]]:
+        async with contextlib.aclosing(self._watch(self._at(path), interval)) as told:
+            await anext(told)  # that it has begun, or an error
+            yield (change async for change in told if change is not None)
+
+    def _watch(self, path: PurePosixPath, interval: float) -> AsyncGenerator[FileChange | None]:
+        """For `watch`: None as soon as it has begun, then the changes."""
+
+        async def look() -> Sequence[FileInfo]:
+            most = WATCHED_MAX + 1
+            found = await self._list(path, depth=DEPTH_MAX, hidden=True, limit=most)
+            if len(found) == most:
+                raise OSError(errno.E2BIG, "Too many files to watch", str(path))
+            return found
+
+        return by_looking(look, interval)
 
     def open_write(
         self, path: AnyPath, *, append: bool = False, exclusive: bool = False

@@ -21,6 +21,7 @@ __all__ = [
     "READ_LIMIT",
     "SEARCH_LIMIT",
     "AnyPath",
+    "FileChange",
     "FileInfo",
     "FileReader",
     "FileWriter",
@@ -64,6 +65,14 @@ class FileInfo:
     @property
     def name(self) -> str:
         return self.path.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileChange:
+    """What `FileSystem.watch` tells of one path (absolute): it was made, changed or removed."""
+
+    kind: Literal["created", "changed", "removed"]
+    path: PurePosixPath
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from paddock.files import FileInfo, GlobResult, GrepLine, GrepResult, TextLines
+from paddock.files import FileChange, FileInfo, GlobResult, GrepLine, GrepResult, TextLines
 
-__all__ = ["file_info", "glob_result", "grep_result", "size_of", "text_lines"]
+__all__ = ["file_change", "file_info", "glob_result", "grep_result", "size_of", "text_lines"]
 
 T = TypeVar("T")
 
+CHANGES = ("created", "changed", "removed")
 KINDS = ("file", "directory", "symlink", "other")
 
 
@@ -32,6 +34,15 @@ def file_info(entry: Any) -> FileInfo:
         uid=_of(int, uid),
         gid=_of(int, gid),
     )
+
+
+def file_change(line: bytes) -> FileChange | None:
+    if (told := json.loads(line)) is None:
+        return None
+    kind, path = told
+    if kind not in CHANGES:
+        raise ValueError("a change that no file has")
+    return FileChange(kind=kind, path=PurePosixPath(_of(str, path)))
 
 
 def text_lines(answer: Any) -> TextLines:

@@ -8,7 +8,15 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from paddock.backends.guest.answers import file_info, glob_result, grep_result, size_of, text_lines
+from paddock._file_watching import WATCHED_MAX
+from paddock.backends.guest.answers import (
+    file_change,
+    file_info,
+    glob_result,
+    grep_result,
+    size_of,
+    text_lines,
+)
 from paddock.backends.guest.inside import wire
 from paddock.backends.transfer import (
     LocalFile,
@@ -39,7 +47,7 @@ if TYPE_CHECKING:
 
     from paddock.backends.guest.client import GuestClient
     from paddock.backends.guest.process import GuestProcess
-    from paddock.files import FileWriter
+    from paddock.files import FileChange, FileWriter
     from paddock.sandbox import ExecResult, Sandbox
     from paddock.transfers import Transfer, TransferCallback, Tree
 
@@ -223,6 +231,19 @@ class GuestFileSystem(FileSystem):
     def _open_archive(self, path: PurePosixPath) -> AsyncGenerator[bytes]:
         return self._stream("pack", path=str(path), ignore=(), gitignore=False)
 
+    async def _watch(
+        self, path: PurePosixPath, interval: float
+    ) -> AsyncGenerator[FileChange | None]:
+        rest = b""
+        told = self._stream("watch", path=str(path), most=WATCHED_MAX)
+        async with contextlib.aclosing(told):
+            async for data in told:
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    yield self._checked(file_change, line)
+                if len(rest) > LINE_MAX:
+                    self._checked(file_change, rest)
+
     def _open_read(self, path: PurePosixPath, *, offset: int) -> AsyncGenerator[bytes]:
         return self._stream("send", path=str(path), offset=offset)
 
@@ -298,6 +319,10 @@ def packing(path: PurePosixPath, tree: Tree) -> dict[str, Any]:
 def _check_ended(exit_code: int, what: str) -> None:
     if exit_code != 0:
         raise OSError(errno.EIO, f"{what} was ended early (exit {exit_code})")
+
+
+LINE_MAX = 64 * 1024
+"""Bytes of one change: a path has 4096, each written with six characters at most."""
 
 
 # ------------------------------------------------------- answers, which nobody has checked

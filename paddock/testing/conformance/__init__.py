@@ -9,6 +9,7 @@ from paddock.testing.conformance.commands import ExecTests
 from paddock.testing.conformance.copies import CopyTests
 from paddock.testing.conformance.file_streams import FileStreamTests
 from paddock.testing.conformance.file_users import FileUserTests
+from paddock.testing.conformance.file_watching import WatchTests
 from paddock.testing.conformance.files import FileTests
 from paddock.testing.conformance.lifecycle import LifecycleTests
 from paddock.testing.conformance.lifetimes import LifetimeTests
@@ -41,6 +42,7 @@ __all__ = [
     "TcpTests",
     "TransferTests",
     "TreeTests",
+    "WatchTests",
     "needs",
 ]
 
@@ -57,6 +59,7 @@ class BackendConformance(
     FileTests,
     FileStreamTests,
     FileUserTests,
+    WatchTests,
     CopyTests,
     TransferTests,
     CancellationTests,

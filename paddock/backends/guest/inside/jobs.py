@@ -276,6 +276,12 @@ def unpack(args: Args) -> None:
         extract(stream, args["path"])
 
 
+def watch(args: Args) -> None:
+    from .watching import watch as tell
+
+    tell(args)
+
+
 def load(name: str) -> None:
     """Import what a job needs, for the processes that are forked from this one to do it."""
     os.environ  # noqa: B018  # all of `os`, of which a guest that just started may have a part
@@ -302,6 +308,7 @@ LOADED_LATE = {
     "grep": ("search",),
     "pack": ("archive", "ignored"),
     "unpack": ("extraction",),
+    "watch": ("watching",),
 }
 """Modules that only these jobs need: a guest starts in milliseconds."""
 ENDED_BY_STDIN = frozenset({"call", "receive", "unpack"})
@@ -317,4 +324,5 @@ JOBS: dict[str, Callable[[Args], None]] = {
     "grep": grep,
     "pack": pack,
     "unpack": unpack,
+    "watch": watch,
 }
