@@ -82,6 +82,23 @@ async def test_a_real_project_is_built_as_the_docker_cli_builds_it(
             await reference.remove(bench.engine, image)
 
 
+async def test_triggers_of_an_image_run_in_what_begins_with_it(
+    bench: Bench, tmp_path: Path
+) -> None:
+    path = tmp_path / "Dockerfile"
+    path.write_text(
+        f"FROM {bench.base}\nWORKDIR /agent\nONBUILD COPY requirements.txt .\n"
+        f"ONBUILD RUN wc -l < requirements.txt > wanted\nENV UNIQUE={uuid4().hex}\n"
+    )
+    base = await bench.ensure(Image.from_dockerfile(path))
+    path.write_text("ARG BASE\nFROM $BASE\nRUN cat wanted\n")
+    (tmp_path / "requirements.txt").write_text("a\nb\n")
+    child = await bench.ensure(Image.from_dockerfile(path, build_args={"BASE": base}))
+    assert await bench.run(child, "cat", "/agent/wanted") == "2\n"
+    with pytest.raises(BuildFailed, match=r"requirements\.txt"):
+        await bench.ensure(Image.from_registry(base).run_commands("true"))
+
+
 async def test_a_secret_is_read_by_its_step_and_is_nowhere_else(
     bench: Bench, tmp_path: Path
 ) -> None:
