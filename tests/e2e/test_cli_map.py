@@ -134,3 +134,18 @@ def test_changed_options_are_refused_unless_all_is_to_run_again(paddock: Paddock
     assert paddock("map", "--resume", "run", env=secret).returncode == 0, "the new ones are kept"
     kept = [path.read_bytes() for path in paddock.cwd.rglob("run/**/*") if path.is_file()]
     assert not any(b"a-token-of-ours" in each for each in kept)
+
+
+def test_tasks_are_repeated_and_one_repetition_runs_again(paddock: Paddock) -> None:
+    write_tasks(paddock, "true", "false")
+    command = ["--isolation", "none", "--repeat", "2", "--", "sh", "-c", "{input}"]
+    assert paddock("map", "tasks.jsonl", "--out", "run", *command).returncode == 1
+    assert summary(paddock)["faults"] == {"task.failed": 2}
+    again = paddock("map", "--resume", "run", "--rerun", "t1@2", "--rerun", "cancelled")
+    assert again.returncode == 1
+    assert "1 finished tasks run again" in again.stderr
+    attempts = sorted(path.parent.name for path in paddock.cwd.glob("run/tasks/*/attempt-2"))
+    assert attempts == ["t1@2"]
+    refused = paddock("map", "--resume", "run", "--repeat", "3")
+    assert refused.returncode == 2
+    assert "--repeat cannot be changed with --resume" in refused.stderr

@@ -105,8 +105,8 @@ class Driver:
     async def run(self) -> None:
         """Work off all tasks. Raises `BatchGaveUp`, and the error of a recipe that cannot work.
 
-        No sandbox is left when this returns, raises or is cancelled, except what an engine that
-        cannot be reached keeps.
+        No sandbox is left when this returns, raises or is cancelled, except those that are kept
+        on purpose and those of an engine that cannot be reached.
         """
         async with self._placement.open(self._plan, self.models, self._nodes):
             if self._batch.is_resumed:
