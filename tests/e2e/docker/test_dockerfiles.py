@@ -228,6 +228,17 @@ async def test_what_the_engine_cannot_do_is_one_error_before_anything_is_built(
     assert await identity(bench.engine, image.reference()) is None
 
 
+async def test_another_engine_is_not_trusted_with_secrets_that_it_would_ignore(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"Version": "4.3.1", "Components": [{"Name": "Podman Engine"}]}
+    monkeypatch.setattr(type(bench.engine.client), "version", lambda self: told)
+    (tmp_path / "Dockerfile").write_text(f"FROM {bench.base}\nENV UNIQUE={uuid4().hex}\n")
+    with pytest.raises(Unsupported, match="secrets= and platform= on an engine"):
+        await bench.ensure(Image.from_dockerfile(tmp_path / "Dockerfile", secrets={"s": SECRET}))
+    await bench.ensure(Image.from_dockerfile(tmp_path / "Dockerfile"))
+
+
 async def test_a_frontend_that_cannot_be_pulled_is_one_error_before_anything_is_built(
     bench: Bench, tmp_path: Path
 ) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from paddock.image.instructions import Source
     from paddock.image.steps import FromDockerfile
 
-__all__ = ["BuildRequest", "builder_for"]
+__all__ = ["BuildRequest", "builder_for", "numbers_of"]
 
 VERSION = re.compile(r"(\d+)\.(\d+)")
 OTHER_ENGINES = frozenset({"Podman Engine"})
@@ -56,6 +56,8 @@ async def builder_for(
         return None
     version = await _docker_version(engine)
     if version is None:
+        if origin.secrets or origin.platform:
+            raise Unsupported("secrets= and platform= on an engine not Docker's", backend="docker")
         return None
     needs = needs_of(source)
     if source.syntax is not None:
