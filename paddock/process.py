@@ -225,7 +225,8 @@ class Command:
 
     `keep` bytes of each stream are kept by whoever collects the output; with
     `streamed` every byte is wanted on the host, else only what is kept. With `merge_output`, or
-    a terminal, stderr goes where stdout goes.
+    a terminal, stderr goes where stdout goes. With `stdin` somebody sends what it reads; `input`
+    is all of that, where it is known before.
     """
 
     argv: tuple[str, ...]
@@ -233,6 +234,7 @@ class Command:
     env: Mapping[str, str]
     user: str | None = None
     stdin: bool = False
+    input: bytes | None = field(default=None, repr=False)
     streamed: bool = True
     keep: int = DEFAULT_MAX_OUTPUT
     fence: Fence | None = None

@@ -19,7 +19,7 @@ has_uv && exit 0
 
 # The first of these directories that is on PATH and can be written: later commands find it there.
 _INSTALL = """\
-for dir in "$HOME/.local/bin" /usr/local/bin; do
+for dir in /usr/local/bin "$HOME/.local/bin"; do
     case ":$PATH:" in *":$dir:"*) mkdir -p "$dir" 2>/dev/null && [ -w "$dir" ] && break ;; esac
 done
 url=https://astral.sh/uv/VERSION/install.sh

@@ -22,7 +22,7 @@ from paddock.backends.guest.inside import landlock
 from paddock.backends.local import LocalBackend, probe
 from paddock.image import Image
 from paddock.testing.conformance import Conformance
-from paddock.testing.conformance.sharing import SharedSandbox
+from paddock.testing.conformance.sharing import SharedSandbox, into_own_directory
 from tests.conftest import make_passable
 from tests.contract.ours import Ours
 from tests.contract.rows import ROWS
@@ -177,6 +177,7 @@ async def sandbox(shared_sandbox: SharedSandbox) -> AsyncIterator[Sandbox]:
 async def own_sandbox(backend: Backend) -> AsyncIterator[Sandbox]:
     """A fresh sandbox of that backend, for a test that ends, breaks or configures it."""
     async with backend.sandbox() as sandbox:
+        await into_own_directory(sandbox)
         yield sandbox
 
 

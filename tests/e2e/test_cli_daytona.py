@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock.backends.daytona.backend import PATH
+from paddock.testing.daytona.toolbox.shells import SEARCH_PATH
 from paddock.testing.model_server import ModelServer
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ async def account(
 ) -> AsyncIterator[Account]:
     """Nothing of the test may be left on it."""
     if daytona_account.ours:  # commands run here, with the search path that sandboxes have there
-        found = shutil.which("python3", path=PATH)
-        require("python3", found, f"there is none on {PATH}")
+        found = shutil.which("python3", path=SEARCH_PATH)
+        require("python3", found, f"there is none on {SEARCH_PATH}")
     yield Account(daytona_account, paddock)
     await daytona_account.require_empty()
 

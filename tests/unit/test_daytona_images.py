@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from paddock.backends.daytona.archives import ARCHIVE, unpacking
 from paddock.backends.daytona.images import daytona_image
 from paddock.errors import ConfigError
 from paddock.image import Image
@@ -61,7 +63,6 @@ async def test_copied_files_are_where_the_sdk_looks_within_the_block(tmp_path: P
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)
     (tree / "sub" / "deep.txt").write_text("deep")
-    (tree / "link").symlink_to("sub/deep.txt")
     (tree / "run.sh").write_text("#!/bin/sh\n")
     (tree / "run.sh").chmod(0o755)
     (tmp_path / "one file.txt").write_text("one")
@@ -82,8 +83,8 @@ async def test_a_dockerfile_brings_its_context(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM debian:12\nCOPY app /app\n")
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "main.py").write_text("print()")
-    (tmp_path / "out").mkdir()
     async with daytona_image(Image.from_dockerfile(tmp_path / "Dockerfile")) as native:
+        (tmp_path / "out").mkdir()
         assert native.dockerfile().startswith("FROM debian:12\nCOPY app /app\n")
         assert sent(native, tmp_path / "out")["app/main.py"] == "print()"
 
@@ -137,3 +138,88 @@ async def test_files_of_one_name_in_both_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="copied by the Dockerfile and by the steps"):
         async with daytona_image(image):
             pass
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["dockerfile", "steps"])
+async def test_links_and_empty_directories_travel_in_an_archive(own: bool, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "app" / "empty").mkdir(parents=True)
+    (root / "app" / "run.sh").write_text("#!/bin/sh\n")
+    (root / "app" / "run.sh").chmod(0o755)
+    (root / "app" / "link").symlink_to("run.sh")
+    (root / "Dockerfile").write_text("ARG V=12\nFROM debian:${V}\nCOPY app /app\n")
+    image = Image.from_dockerfile(root / "Dockerfile")
+    if not own:
+        image = BASE.add_local_dir(root / "app", "/app")
+    async with daytona_image(image) as native:
+        (context,) = native._context_list
+        assert os.listdir(context.source_path) == [ARCHIVE]
+        with tarfile.open(Path(context.source_path) / ARCHIVE) as tar:
+            found = {member.name: member for member in tar}
+        text = native.dockerfile()
+    (below,) = {name.removesuffix("/link") for name in found if name.endswith("/link")}
+    assert found[f"{below}/link"].linkname == "run.sh"
+    assert found[f"{below}/empty"].isdir()
+    assert found[f"{below}/run.sh"].mode & 0o111
+    stage, _, rest = text.partition(f"ADD {ARCHIVE} /\n")
+    assert stage.endswith("FROM scratch AS paddock-context\n")
+    assert "COPY --from=paddock-context " in rest
+
+
+async def test_an_archive_is_the_same_whenever_its_files_are(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "link").symlink_to("nowhere")
+    digests = set()
+    for seconds in (1, 1_000_000):
+        os.utime(tmp_path / "app" / "link", (seconds, seconds), follow_symlinks=False)
+        async with daytona_image(BASE.add_local_dir(tmp_path / "app", "/app")) as native:
+            (context,) = native._context_list
+            digests.add((Path(context.source_path) / ARCHIVE).read_bytes())
+    assert len(digests) == 1
+
+
+DOCKERFILE = """\
+# syntax=docker/dockerfile:1
+FROM debian AS one
+COPY --chown=1:1 \\
+   # said between
+   a b /x/
+RUN --mount=type=bind,source=q,target=/q cat <<EOF
+COPY not this
+EOF
+FROM debian
+COPY --from=0 /x /y
+COPY --from=one /x /y
+add x.tar.gz /z
+ADD https://a.example/b /c
+Add f /g
+COPY <<END /h
+COPY me
+END
+"""
+UNPACKED = """\
+# syntax=docker/dockerfile:1
+FROM scratch AS paddock-context
+ADD paddock-context.tar /
+FROM debian AS one
+COPY --from=paddock-context --chown=1:1 \\
+   # said between
+   a b /x/
+RUN --mount=type=bind,source=q,target=/q,from=paddock-context cat <<EOF
+COPY not this
+EOF
+FROM debian
+COPY --from=1 /x /y
+COPY --from=one /x /y
+add x.tar.gz /z
+ADD https://a.example/b /c
+COPY --from=paddock-context f /g
+COPY <<END /h
+COPY me
+END
+"""
+
+
+def test_every_instruction_that_copies_from_the_context_copies_from_the_archive() -> None:
+    assert unpacking(DOCKERFILE) == (UNPACKED, True)  # for what ADD unpacks
+    assert not unpacking("FROM debian\nADD f /g\n")[1]

@@ -73,6 +73,14 @@ def test_parts_of_units_are_refused_and_not_rounded(resources: Resources) -> Non
         resource_settings(resources)
 
 
+def test_ten_names_and_ten_addresses_are_taken() -> None:
+    names = [f"*.n{number}.example.org" for number in range(10)]
+    addresses = [f"192.0.2.{number}" for number in range(10)]
+    told = network_settings(Allow(hosts=[*names, *addresses]))
+    assert told["domain_allow_list"].split(",") == names
+    assert told["network_allow_list"].split(",") == [f"{each}/32" for each in addresses]
+
+
 def test_a_limit_on_processes_is_refused() -> None:
     with pytest.raises(Unsupported, match="processes"):
         resource_settings(Resources(pids=100))
@@ -112,6 +120,10 @@ def test_a_recipe_that_makes_no_sense_is_refused_when_it_is_written(
         DaytonaBackend(snapshot="mine", resources=Resources(cpu=1)),
         DaytonaBackend(image=snapshot_image("mine"), resources=Resources(cpu=1)),
         DaytonaBackend(network=Allow(hosts=["example.org:1"])),
+        DaytonaBackend(network=Allow(hosts=["localhost"])),
+        DaytonaBackend(network=Allow(hosts=["example.org", "org"])),
+        DaytonaBackend(network=Allow(hosts=[f"{number}.example.org" for number in range(11)])),
+        DaytonaBackend(network=Allow(hosts=[f"192.0.2.{number}" for number in range(11)])),
         DaytonaBackend(resources=Resources(cpu=0.5)),
     ],
 )

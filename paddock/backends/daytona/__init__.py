@@ -1,6 +1,6 @@
 """Sandboxes in Daytona, through its own SDK."""
 
 from paddock.backends.daytona.backend import DaytonaBackend
-from paddock.backends.daytona.service import sdk
+from paddock.backends.daytona.failures import sdk
 
 __all__ = ["DaytonaBackend", "sdk"]

@@ -13,19 +13,19 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock._concurrency import finish
-from paddock.backends.base import Backend, Progress, unwatched
-from paddock.backends.daytona import inventory, making, terms
-from paddock.backends.daytona.images import daytona_image
+from paddock.backends.base import Backend, unwatched
+from paddock.backends.daytona import adoption, creation, deletion, inventory, making, terms
+from paddock.backends.daytona.failures import sdk
 from paddock.backends.daytona.plan import Plan
-from paddock.backends.daytona.service import Service, sdk
+from paddock.backends.daytona.service import Service
 from paddock.backends.daytona.snapshots import DaytonaImages
 from paddock.backends.uv import install_command
-from paddock.errors import ConfigError, Unsupported
+from paddock.errors import ConfigError, SandboxError, Unsupported
 from paddock.network import Allow
 from paddock.sandbox import Resources, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from daytona import DaytonaConfig
     from daytona import Image as NativeImage
@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 __all__ = ["DaytonaBackend"]
 
 DEFAULT_IMAGE = "daytonaio/sandbox:latest"
-PATH = "/home/daytona/.local/bin:/usr/local/bin:/usr/bin:/bin"
+WITH_LOCAL_PROGRAMS = 'PATH="$PATH:$HOME/.local/bin"; export PATH\n'
+"""Has one command find what a user has installed; other commands have the image's own PATH."""
+ERRED = frozenset({"error", "build_failed"})
+STARTING = frozenset({*inventory.MAKING, "starting", "restoring", "resuming", "forking"})
+"""States from which a sandbox comes to run by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,10 @@ class DaytonaBackend(Backend):
       DAYTONA_API_KEY, DAYTONA_API_URL, DAYTONA_TARGET (or DAYTONA_JWT_TOKEN and
       DAYTONA_ORGANIZATION_ID). No file of the working directory is read for it.
     - `image`: a reference, a `daytona.Image` or an `Image` of ours, built there; `snapshot`: a
-      snapshot's name instead, which has resources of its own.
+      snapshot's name instead, which has resources of its own; an empty one is the account's
+      default snapshot.
+    - `env_vars`: Daytona hides variables of the image that have the same names, and takes no
+      sandbox from a warm pool for a recipe that has any. Without them nothing is sent.
     - `resources`: bounds in whole cores and GiB, with an image only.
     - `auto_stop_interval`: minutes without use after which Daytona stops a sandbox, 0 is
       never. With a `lease` its maker's silence is meant, and the shorter of the two holds.
@@ -55,10 +62,13 @@ class DaytonaBackend(Backend):
       minutes. With None it outlives its maker, until somebody deletes it.
     - `network`: `"full"`, `"none"`, or ``Allow(hosts=[...])`` with names and IPv4 addresses
       without ports, which Daytona enforces.
-    - `ephemeral`: delete a sandbox as soon as it is stopped, as a lease does.
-    - `target`: the region; `user`: who commands run as; `volumes`: pairs of a volume's id and
-      the path where it is mounted; `uv_version`: the uv to install unless it is there;
-      `create_timeout`: seconds until a sandbox has to run.
+    - `ephemeral`: delete a sandbox as soon as it is stopped, as a lease does; such a one cannot
+      be archived.
+    - `target`: the region; an unknown one is a `ConfigError` that names those there are.
+    - `user`: who commands run as; `volumes`: pairs of a volume's id and the path where it is
+      mounted; `uv_version`: the uv to install unless it is there.
+    - `create_timeout`: seconds until a sandbox has to run, with the time for which Daytona asks
+      to wait because too many are made.
     """
 
     name: ClassVar[str] = inventory.BACKEND
@@ -87,8 +97,8 @@ class DaytonaBackend(Backend):
             raise ConfigError("lease: give a number of seconds above 0, or None")
         if self.auto_stop_interval < 0:
             raise ConfigError("auto_stop_interval: give minutes, or 0")
-        if not self.image or self.snapshot == "":
-            raise ConfigError("image and snapshot: give a name that is not empty")
+        if not self.image:
+            raise ConfigError("image: give a name that is not empty")
         if self.snapshot is not None and self.image != DEFAULT_IMAGE:
             raise ConfigError("give an image or a snapshot, not both")
         if self.working_dir is not None and not self.working_dir.startswith("/"):
@@ -106,32 +116,56 @@ class DaytonaBackend(Backend):
         return DaytonaImages(self.account)
 
     def setup_commands(self) -> Sequence[str]:
-        uv = () if self.uv_version is None else (install_command(self.uv_version),)
-        return (*uv, *self.setup)
+        if self.uv_version is None:
+            return self.setup
+        install = install_command(self.uv_version)
+        own_path = "PATH" in self.env_vars
+        return (install if own_path else WITH_LOCAL_PROGRAMS + install, *self.setup)
 
-    async def attach(self, sandbox_id: str) -> Sandbox:
+    async def attach(self, sandbox_id: str, *, recover: bool = False) -> Sandbox:
         """Another hold of a sandbox; one that was stopped, paused or archived is started.
 
+        One that is in an error is an error, unless `recover` says to have Daytona recover it.
         It gets a guest of its own: what it runs, the others do not see.
         """
         service = await Service.open(self.config, self.target)
         try:
             native = await inventory.find(service, sandbox_id)
-            if str(native.state.value) != "started":
-                await service.call("starting a sandbox", lambda: native.start(self.create_timeout))
+            await self._run(service, native, recover=recover)
             plan = replace(self._plan(), labels=inventory.own_labels(native.labels))
             return self.set_secrets(await making.join(service, plan, native))
         except BaseException:
             await finish(service.aclose())
             raise
 
+    async def _run(self, service: Service, native: Any, *, recover: bool) -> None:
+        """See that it runs."""
+        state, timeout = str(native.state.value), self.create_timeout
+        if state == "started":
+            return
+        if state not in ERRED:
+            work = native.wait_for_sandbox_start if state in STARTING else native.start
+            await service.call("starting a sandbox", lambda: work(timeout), within=timeout)
+        elif recover and native.recoverable:
+            await service.call(
+                "recovering a sandbox", lambda: native.recover(timeout), within=timeout
+            )
+        else:
+            can = (
+                "Daytona can recover it: attach(id, recover=True)"
+                if native.recoverable
+                else "Daytona cannot recover it: delete it"
+            )
+            why = native.error_reason or state
+            raise SandboxError(f"sandbox {native.id} is in an error ({why}). {can}")
+
     async def delete(self, sandbox_id: str) -> bool:
         async with self.account() as service:
-            return await inventory.remove(service, sandbox_id)
+            return await deletion.remove(service, sandbox_id)
 
     async def gc(self) -> Sequence[str]:
         async with self.account() as service:
-            return await inventory.collect(service)
+            return await deletion.collect(service)
 
     async def list(self, labels: Mapping[str, str] | None = None) -> Sequence[SandboxInfo]:
         async with self.account() as service:
@@ -152,7 +186,7 @@ class DaytonaBackend(Backend):
         settings = await asyncio.to_thread(self._settings)  # it may import the SDK
         service = await Service.open(self.config, self.target)
         try:
-            await inventory.collect_once(service)
+            await deletion.collect_once(service)
 
             async def create(name: str) -> Any:
                 return await self._create(service, name, settings, on_progress)
@@ -162,16 +196,28 @@ class DaytonaBackend(Backend):
             await finish(service.aclose())
             raise
 
+    async def _create(
+        self,
+        service: Service,
+        name: str,
+        settings: Mapping[str, Any],
+        on_progress: ProgressCallback = unwatched,
+    ) -> Any:
+        named = {"name": name, "labels": inventory.labels(self._plan(), name), **settings}
+        return await creation.create(
+            service, self.image, named, within=self.create_timeout, on_progress=on_progress
+        )
+
     def _settings(self) -> dict[str, Any]:
         """What is asked for, in Daytona's terms (times in minutes).
 
         Raises `Unsupported` and `ConfigError` for what it has none for.
         """
-        goes_when_stopped = self.lease is not None or self.ephemeral
+        intervals = adoption.until_adopted(self._plan())
         return {
-            "env_vars": {"PATH": PATH, **self.env_vars},
-            "auto_stop_interval": self.silence or 0,
-            "auto_delete_interval": 0 if goes_when_stopped else None,
+            "env_vars": dict(self.env_vars),
+            "auto_stop_interval": intervals.stop,
+            "auto_delete_interval": intervals.delete,
             "os_user": self.user,
             "target": self.target,
             "volumes": [
@@ -183,7 +229,7 @@ class DaytonaBackend(Backend):
         }
 
     def _beginning(self) -> dict[str, Any]:
-        snapshot = self.snapshot or terms.snapshot_of(self.image)
+        snapshot = terms.snapshot_of(self.image) if self.snapshot is None else self.snapshot
         bounds = terms.resource_settings(self.resources)
         if snapshot is None:
             return {"resources": sdk().Resources(**bounds)} if bounds else {}
@@ -200,53 +246,5 @@ class DaytonaBackend(Backend):
             working_dir=self.working_dir,
             lease=self.lease,
             silence=self.silence,
+            goes_when_stopped=self.lease is not None or self.ephemeral,
         )
-
-    async def _create(
-        self,
-        service: Service,
-        name: str,
-        settings: Mapping[str, Any],
-        on_progress: ProgressCallback = unwatched,
-    ) -> Any:
-        def on_log(text: str) -> None:
-            for line in text.splitlines():
-                on_progress(Progress(step="image", detail=line))
-
-        told = {"name": name, "labels": inventory.labels(self._plan(), name), **settings}
-        async with daytona_image(self.image) as image:
-
-            async def create() -> Any:
-                # Made anew each time: the SDK writes into what it is given.
-                if "snapshot" in told:
-                    params = sdk().CreateSandboxFromSnapshotParams(**told)
-                else:
-                    params = sdk().CreateSandboxFromImageParams(image=image, **told)
-                # To be told of a build costs a second at least.
-                return await service.client.create(
-                    params,
-                    timeout=self.create_timeout,
-                    on_snapshot_create_logs=None if on_progress is unwatched else on_log,
-                )
-
-            return await self._created(service, name, create)
-
-    async def _created(
-        self, service: Service, name: str, create: Callable[[], Awaitable[Any]]
-    ) -> Any:
-        """`create`, unless what it made is there although it failed: its answer was lost."""
-        end = asyncio.get_running_loop().time() + self.create_timeout
-
-        async def attempt() -> Any:
-            try:
-                return await create()
-            except sdk().DaytonaError:
-                native = await inventory.find_by_name(service, name)
-                left = end - asyncio.get_running_loop().time()
-                if native is None or left <= 0:
-                    raise
-            # Why a start failed is told to those who ask for the sandbox.
-            await native.wait_for_sandbox_start(left)
-            return native
-
-        return await service.call("creating a sandbox", attempt)

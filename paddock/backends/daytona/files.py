@@ -8,14 +8,16 @@ the contract says of uploads and downloads holds: they are whole or not at all.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
-from paddock.backends.daytona.service import REFUSED, ServiceError
+from paddock.backends.daytona.failures import REFUSED, ServiceError
 from paddock.backends.guest.files import GuestFileSystem, in_one_piece, packing
 from paddock.backends.transfer import LocalFile, LocalTree, extract_stream, receive_file
 from paddock.errors import SandboxError
+from paddock.files import SKIPPED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from paddock.sandbox import Sandbox
     from paddock.transfers import Transfer, TransferCallback, Tree
 
-__all__ = ["DaytonaFileSystem"]
+__all__ = ["SMALL", "DaytonaFileSystem"]
 
 SMALL = 256 * 1024
 """Bytes up to which one request that carries them is quicker than a stream and a request."""
@@ -37,6 +39,9 @@ TRANSFER_DEADLINE = 1800
 
 
 class DaytonaFileSystem(GuestFileSystem):
+    skipped = SKIPPED | {".daytona"}
+    """The service keeps what is its own in the home directory, FIFOs included."""
+
     def __init__(
         self,
         sandbox: Sandbox,
@@ -53,6 +58,42 @@ class DaytonaFileSystem(GuestFileSystem):
         self._native = native
         self._folder = folder
         """Where things lie between a stream and the guest."""
+
+    async def place(self, data: bytes, shown: str) -> str:
+        """Stream `data` to a file of ours; return its path. Errors name what is `shown`."""
+        between = self._between()
+        await self._stream_to(lambda: in_one_piece(data), between, shown)
+        return between
+
+    async def discard(self, between: str) -> None:
+        """Remove what may be there; a sandbox that is lost has lost it too."""
+        with contextlib.suppress(OSError, SandboxError):
+            await self._ask("remove", path=between)
+
+    async def _write_bytes(
+        self, path: PurePosixPath, data: bytes, *, exclusive: bool, expect: bytes | None
+    ) -> None:
+        if len(data) <= SMALL:
+            await super()._write_bytes(path, data, exclusive=exclusive, expect=expect)
+            return
+        digest = {} if expect is None else {"expect": hashlib.sha256(expect).hexdigest()}
+        await self._put(
+            lambda: in_one_piece(data),
+            "receive",
+            path=str(path),
+            size=len(data),
+            exclusive=exclusive,
+            **digest,
+        )
+
+    async def _append(self, path: PurePosixPath, data: bytes) -> None:
+        if len(data) <= SMALL:
+            await super()._append(path, data)
+            return
+        size = len(data)
+        await self._put(
+            lambda: in_one_piece(data), "receive", path=str(path), size=size, append=True
+        )
 
     async def _upload_file(
         self, source: Path, destination: PurePosixPath, on_progress: TransferCallback | None
@@ -119,10 +160,21 @@ class DaytonaFileSystem(GuestFileSystem):
         return await super()._download_file(source, destination, on_progress)
 
     async def _put(
-        self, pieces: Callable[[], AsyncGenerator[bytes]], job: str, **arguments: Any
+        self, pieces: Callable[[], AsyncGenerator[bytes]], job: str, *, path: str, **arguments: Any
     ) -> None:
         """Stream `pieces` to a place of ours, and let a job of the guest take them from there."""
-        between = f"{self._folder}/{secrets.token_hex(8)}"
+        between = self._between()
+        await self._stream_to(pieces, between, path)
+        try:
+            await self._job(job, source=between, path=path, **arguments)
+        except BaseException:
+            await finish(self.discard(between))
+            raise
+
+    async def _stream_to(
+        self, pieces: Callable[[], AsyncGenerator[bytes]], between: str, shown: str
+    ) -> None:
+        """Stream `pieces` to the place `between`; on an error nothing is there."""
         failures: list[OSError] = []
 
         async def stream() -> None:
@@ -130,16 +182,18 @@ class DaytonaFileSystem(GuestFileSystem):
                 await self._native.fs.upload_file_stream(source, between, TRANSFER_DEADLINE)
 
         try:
-            await self._carry("uploading", stream)
-            await self._job(job, source=between, **arguments)
-        except ServiceError:
-            await finish(self._discard(between))
+            await self._carry(f"uploading {shown}", stream)
+        except ServiceError as error:
+            await finish(self.discard(between))
             if failures:  # the SDK's own word for them says less
                 raise failures[0] from None
-            raise
+            raise error.about(between, shown) from None
         except BaseException:
-            await finish(self._discard(between))
+            await finish(self.discard(between))
             raise
+
+    def _between(self) -> str:
+        return f"{self._folder}/{secrets.token_hex(8)}"
 
     async def _get(
         self,
@@ -151,7 +205,7 @@ class DaytonaFileSystem(GuestFileSystem):
 
         None if not all of it arrived, as when it holds what ends a stream of the service.
         """
-        between = f"{self._folder}/{secrets.token_hex(8)}"
+        between = self._between()
         found: list[Transfer] = []
 
         async def stream() -> None:
@@ -161,11 +215,13 @@ class DaytonaFileSystem(GuestFileSystem):
 
         try:
             (size,) = await self._job(job, target=between, **arguments)
-            await self._carry("downloading", stream)
+            await self._carry(f"downloading {arguments['path']}", stream)
         except _CutShort:
             return None
+        except ServiceError as error:
+            raise error.about(between, arguments["path"]) from None
         finally:
-            await finish(self._discard(between))
+            await finish(self.discard(between))
         return found[-1]
 
     async def _carry(self, what: str, stream: Callable[[], Awaitable[None]]) -> None:
@@ -179,11 +235,6 @@ class DaytonaFileSystem(GuestFileSystem):
                 raise
             await look()
             await self._service.call(what, stream, before_again=look)
-
-    async def _discard(self, between: str) -> None:
-        """Remove what may be there; a sandbox that is lost has lost it too."""
-        with contextlib.suppress(OSError, SandboxError):
-            await self._ask("remove", path=between)
 
 
 class _CutShort(Exception):

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import acquire, finish
-from paddock.backends.daytona.service import sdk
+from paddock.backends.daytona.archives import ARCHIVE, is_lossy, unpacking, write_archive
+from paddock.backends.daytona.failures import sdk
 from paddock.errors import ConfigError, Unsupported
 from paddock.image import Image
 
@@ -51,13 +52,19 @@ async def _removed(folder: Path) -> None:
 
 def _compiled(image: Image, folder: Path) -> Any:
     text, members = _whole(image)
-    for member in members:
-        member.write(folder / member.name)
+    lossy = is_lossy(members)
+    needs_files = True
+    if lossy:
+        write_archive(members, folder / ARCHIVE)
+        text, needs_files = unpacking(text)
+    if needs_files:
+        for member in members:
+            member.write(folder / member.name)
     dockerfile = folder / "Dockerfile.paddock"
     dockerfile.write_text(text)
     native = sdk().Image.from_dockerfile(dockerfile)
     dockerfile.unlink()  # it is no part of the context
-    if ADD.search(text):  # the SDK looks for COPY alone
+    if lossy or ADD.search(text):  # the SDK looks for COPY alone
         from daytona.common.image import Context
 
         native._context_list = [Context(source_path=str(folder), archive_path=".")]

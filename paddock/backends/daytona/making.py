@@ -6,16 +6,17 @@ import asyncio
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from paddock._concurrency import acquire, finish
-from paddock.backends.daytona import inventory
+from paddock._concurrency import acquire, finish, in_background
+from paddock._logs import get_logger
+from paddock.backends.daytona import adoption, deletion, inventory
 from paddock.backends.daytona.long_poll import LongPollTransport
 from paddock.backends.daytona.request_channel import RequestChannel
 from paddock.backends.daytona.sandbox import DaytonaSandbox
-from paddock.backends.daytona.service import PAUSE_MAX, REPEATING
+from paddock.backends.daytona.service import REPEATING, WINDOW
 from paddock.backends.guest.bundle import sources
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.owner import OwnerLock
-from paddock.errors import SandboxError, SandboxLost, Unsupported
+from paddock.errors import SandboxLost, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,6 +32,13 @@ READY_DEADLINE = 60.0
 """Seconds until a guest has to answer in a sandbox that runs."""
 LOST_AND_FOUND = 3.0
 """Seconds in which a sandbox may still appear whose making was broken off."""
+SOON = 5.0
+"""Seconds that a failed creation waits for what it removes: Daytona takes less, or refuses. More
+than `LOST_AND_FOUND`, for which nothing may appear."""
+KILLING = WINDOW + REPEATING
+"""Seconds in which a command has to be ended: its request may be refused until the next window,
+and then fail on its way."""
+_log = get_logger(__name__)
 NO_PYTHON = ("python3: not found", "python3: command not found", "command not found: python3")
 
 
@@ -39,7 +47,7 @@ async def make(
 ) -> DaytonaSandbox:
     """Return a sandbox of what `create` makes, given its name; on a failure nothing is left."""
     lock = await acquire(asyncio.to_thread(OwnerLock.take), _released)
-    return await _settled(service, plan, lock, create)
+    return await _settled(service, plan, lock, create, is_fork=False)
 
 
 async def adopt(
@@ -47,7 +55,7 @@ async def adopt(
 ) -> DaytonaSandbox:
     """As `make`, for a fork: its name tells the owner until its labels are its own."""
     lock = await acquire(asyncio.to_thread(_take_for_fork), _released)
-    return await _settled(service, plan, lock, fork)
+    return await _settled(service, plan, lock, fork, is_fork=True)
 
 
 async def join(service: Service, plan: Plan, native: Any) -> DaytonaSandbox:
@@ -70,29 +78,79 @@ async def _released(lock: OwnerLock) -> None:
 
 
 async def _settled(
-    service: Service, plan: Plan, lock: OwnerLock, create: Callable[[str], Awaitable[Any]]
+    service: Service,
+    plan: Plan,
+    lock: OwnerLock,
+    create: Callable[[str], Awaitable[Any]],
+    *,
+    is_fork: bool,
 ) -> DaytonaSandbox:
     try:
         native = await create(lock.name)
-        return await _with_guest(service, plan, native, lock)
+        sandbox = await _with_guest(service, plan, native, lock)
+        if not is_fork:  # a fork lives as its parent does
+            await _adopted(service, native, plan, sandbox)
+        return sandbox
     except BaseException as error:
         # Only of what was answered is it known that nothing will appear any more.
         answered = isinstance(error, Exception) and not getattr(error, "unanswered", False)
-        removing = inventory.remove_by_name(
-            service, lock.name, within=0 if answered else LOST_AND_FOUND
-        )
+        within = 0 if answered else LOST_AND_FOUND
+        removing = in_background(_removed(service.share(), lock.name, within))
         try:
-            await finish(removing, cancelled=isinstance(error, asyncio.CancelledError))
-        except SandboxError as failure:
-            error.add_note(f"what was made may be there still: {failure}")
+            await finish(_soon(removing))
         finally:
             lock.release()
+            _tell_of_what_is_left(error, lock.name, removing)
         raise
+
+
+async def _adopted(service: Service, native: Any, plan: Plan, sandbox: DaytonaSandbox) -> None:
+    try:
+        await adoption.adopt(service, native, plan)
+    except BaseException:
+        await finish(sandbox.stop_asking())
+        raise
+
+
+async def _removed(service: Service, name: str, within: float) -> None:
+    """Remove what was made, for as long as Daytona makes it, and let go of `service`."""
+    try:
+        await deletion.remove_by_name(service, name, within=within)
+    finally:
+        await finish(service.aclose())
+
+
+async def _soon(removing: asyncio.Task[None]) -> None:
+    await asyncio.wait([removing], timeout=SOON)
+
+
+def _tell_of_what_is_left(error: BaseException, name: str, removing: asyncio.Task[None]) -> None:
+    """Add to an error what may be there still; log it where the error is a cancellation."""
+    if not removing.done():
+        removing.add_done_callback(_tell_if_it_failed)
+        left = (
+            f"Daytona deletes no sandbox that it still makes: the deletion of {name} continues in "
+            f"the background. If this process ends before, paddock gc --backend "
+            f"{inventory.BACKEND} deletes it, or Daytona itself, some minutes after it runs"
+        )
+    elif removing.cancelled() or (failure := removing.exception()) is None:
+        return
+    else:
+        left = f"what was made may be there still: {failure}"
+    if isinstance(error, Exception):
+        error.add_note(left)
+    else:
+        _log.warning(left)
+
+
+def _tell_if_it_failed(removing: asyncio.Task[None]) -> None:
+    if not removing.cancelled() and (failure := removing.exception()) is not None:
+        _log.warning("a sandbox in Daytona was not deleted: %s", failure)
 
 
 async def _with_guest(service: Service, plan: Plan, native: Any, lock: OwnerLock) -> DaytonaSandbox:
     """Put a guest into a sandbox that runs, and wait for its answer."""
-    client = GuestClient(kill_timeout=PAUSE_MAX + REPEATING)
+    client = GuestClient(kill_timeout=KILLING)
     requests = RequestChannel(service, native, client.link)
     transport = LongPollTransport(requests.run, client.channels)
     folder = f"{FOLDERS}{secrets.token_hex(8)}"

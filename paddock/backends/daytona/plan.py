@@ -16,7 +16,8 @@ class Plan:
     """The values that its forks have, too.
 
     `working_dir` is None for the image's own. `lease` is in seconds; `silence` is in minutes, after
-    which Daytona stops a sandbox whose maker is silent.
+    which Daytona stops a sandbox whose maker is silent; `goes_when_stopped`, whether it deletes it
+    then.
     """
 
     env_vars: Mapping[str, str]
@@ -24,3 +25,4 @@ class Plan:
     working_dir: str | None
     lease: float | None
     silence: int | None
+    goes_when_stopped: bool

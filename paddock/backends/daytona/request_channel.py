@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import Interrupted, interruptible
-from paddock.backends.daytona.service import ServiceError, sdk
+from paddock.backends.daytona.failures import ServiceError, sdk
 from paddock.backends.guest.link import Liveness, State
 from paddock.backends.guest.stderr import TAIL_BYTES, printable
 from paddock.errors import ConfigError, SandboxLost

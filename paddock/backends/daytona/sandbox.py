@@ -8,10 +8,10 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import acquire, finish
-from paddock.backends.daytona import inventory
-from paddock.backends.daytona.files import DaytonaFileSystem
+from paddock.backends.daytona import deletion, inventory, snapshots
+from paddock.backends.daytona.failures import REFUSED, ServiceError, sdk
+from paddock.backends.daytona.files import SMALL, DaytonaFileSystem
 from paddock.backends.daytona.lease import LeaseRenewal
-from paddock.backends.daytona.service import REFUSED, ServiceError, sdk
 from paddock.backends.daytona.terms import resource_settings, snapshot_image
 from paddock.backends.guest.link import State
 from paddock.backends.guest.ports import Gate
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from paddock.backends.guest.client import GuestClient
     from paddock.backends.owner import OwnerLock
     from paddock.image import Image
+    from paddock.process import Command, Process
     from paddock.sandbox import Resources, Sandbox
 
     Adopt = Callable[[Service, Plan, Callable[[str], Awaitable[Any]]], Coroutine[Any, Any, Sandbox]]
@@ -106,7 +107,7 @@ class DaytonaSandbox(GuestSandbox):
             - (NOT_OF_CONTAINERS if is_container(native) else set()),
             gate=Gate(),
         )
-        self.fs = DaytonaFileSystem(
+        self.fs: DaytonaFileSystem = DaytonaFileSystem(
             self, client, service=service, requests=requests, native=native, folder=folder
         )
         self.native = native
@@ -127,6 +128,16 @@ class DaytonaSandbox(GuestSandbox):
     @property
     def lost(self) -> bool:
         return super().lost or self._requests.ended is not None
+
+    async def _start(self, command: Command) -> Process:
+        if command.input is None or len(command.input) <= SMALL:
+            return await super()._start(command)
+        source = await self.fs.place(command.input, "stdin")
+        try:
+            return self._begin(command, source)
+        except BaseException:
+            await finish(self.fs.discard(source))
+            raise
 
     # ports
 
@@ -149,7 +160,10 @@ class DaytonaSandbox(GuestSandbox):
     # what the service does with it
 
     async def snapshot(self, name: str) -> Image:
+        self.raise_if_closed()
+        await snapshots.require_free(self._service, name)
         await self._change("snapshot()", lambda: self.native.create_snapshot(name, CHANGE_DEADLINE))
+        await snapshots.wait_for(self._service, name, self.id)
         return snapshot_image(name)
 
     async def _fork(self, count: int) -> list[Sandbox]:
@@ -252,7 +266,7 @@ class DaytonaSandbox(GuestSandbox):
 
     async def _close(self) -> None:
         try:
-            await self._stop_asking()
+            await self.stop_asking()
         finally:
             await self._take_down()
 
@@ -260,22 +274,23 @@ class DaytonaSandbox(GuestSandbox):
         if self._released:  # by a call that failed
             service = await self._service.reopen()
             try:
-                await inventory.delete_again(service, self.native)
+                await deletion.delete_again(service, self.native)
             finally:
                 await finish(service.aclose())
             return
         try:
-            await inventory.delete(self._service, self.native)
+            await deletion.delete(self._service, self.native)
         finally:
             await self._release()
 
     async def _let_go(self) -> None:
         try:
-            await self._stop_asking()
+            await self.stop_asking()
         finally:
             await self._release()
 
-    async def _stop_asking(self) -> None:
+    async def stop_asking(self) -> None:
+        """End its guest's stream and its lease; it is deleted, or let go, by other means."""
         self._client.link.close()
         await super()._close()
         await self._transport.wait_closed()

@@ -1,9 +1,7 @@
 """Calls of the service, control plane and sandboxes alike: repeated where that is safe, and
 with one kind of error.
 
-What the service refused for being asked too often was not done, so it is asked again when it
-says. What failed on its way may have been done, so only what may be done twice is asked again.
-It does not know what a sandbox is.
+It does not know what a sandbox is, nor what a failure means, see `failures`.
 """
 
 from __future__ import annotations
@@ -13,64 +11,60 @@ import contextlib
 import hashlib
 import importlib
 import os
+import urllib.request
 import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from tenacity.wait import wait_random_exponential
 
 from paddock._concurrency import Interrupted, cancel, finish, interruptible
-from paddock.errors import ConfigError, MissingCredentials, MissingDependency, SandboxError
+from paddock.backends.daytona.failures import (
+    ServiceError,
+    ServiceUnreachable,
+    asked_to_wait,
+    explained,
+    is_answer,
+    is_failure,
+    is_passing,
+    is_throttled,
+    sdk,
+    unreachable,
+)
+from paddock.errors import MissingCredentials
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from daytona import AsyncDaytona, DaytonaConfig
 
-__all__ = ["REFUSED", "Service", "ServiceError", "sdk"]
+__all__ = ["Service"]
 
 T = TypeVar("T")
 
 API_URL = "https://app.daytona.io/api"
 """Where the hosted service is, as the SDK has it."""
-TOO_OFTEN = 429
-CHANGING = "SANDBOX_STATE_CHANGE_IN_PROGRESS"
-"""The code of a refusal by a sandbox that another change is made to."""
-PASSING = frozenset({408, 500, 502, 503, 504, 520, 521, 522, 523, 524})
-"""What a service or a proxy answers that is overloaded, or between two states of a sandbox; the
-last are of a proxy that had no answer in its time."""
-REFUSED = frozenset({400, 404, 409, 410})
 CONNECTING = 1.0
 """Seconds that closing waits for a connection which is just being made."""
 REPEATING = 30.0
-"""Seconds in which a call is repeated: a rolling update of a service takes less."""
-PAUSE_MAX = 60.0
-"""Seconds that a service may ask us to wait; the hosted one counts in minutes."""
+"""Seconds in which a call is repeated that failed on its way: a rolling update of a service takes
+less."""
+WINDOW = 60.0
+"""Seconds after which the hosted service begins to count anew how often it is asked."""
+THROTTLED = 5 * WINDOW
+"""Seconds in which a call that has no timeout of its own is repeated when it is refused for being
+asked too often."""
+REACHING = 5.0
+"""Seconds until a service that has never answered counts as one that cannot be reached: a
+connection round the world takes less than one."""
+AGAIN = 1.0
+"""Seconds between two tries of a connection: a service that restarts may be back."""
+ANSWERING = 15.0
+"""Seconds in which a service that has never answered has to give its first answer, to a question
+that changes nothing."""
 _pause = wait_random_exponential(multiplier=0.25, max=5.0)
-
-
-class ServiceError(SandboxError):
-    """Daytona refused or did not answer. `status` is its HTTP status, None without one.
-
-    `unanswered` tells that nobody knows whether it was done.
-    """
-
-    def __init__(
-        self, message: str, *, status: int | None = None, unanswered: bool = False
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.unanswered = unanswered
-
-
-def sdk() -> Any:
-    """The `daytona` package; `MissingDependency` names the extra without it."""
-    try:
-        import daytona
-    except ImportError as error:
-        raise MissingDependency("daytona", "daytona") from error
-    return daytona
 
 
 _services: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Service]] = (
@@ -87,6 +81,8 @@ class Service:
     client: AsyncDaytona = field(repr=False)
     config: DaytonaConfig = field(repr=False)
     _users: int = field(default=0, init=False)
+    _answered: bool = field(default=False, init=False)
+    """Whether it has ever answered, so that a failure is likely to pass."""
 
     @classmethod
     async def open(cls, config: DaytonaConfig | None, target: str | None) -> Service:
@@ -147,48 +143,127 @@ class Service:
         work: Callable[[], Awaitable[T]],
         *,
         twice: bool = True,
-        refused_is_passing: bool = False,
+        refused_is_passing: bool | None = None,
         before_again: Callable[[], Awaitable[None]] | None = None,
+        within: float = THROTTLED,
     ) -> T:
         """Do `work`, again if need be; `what` names it in errors.
 
         `twice` tells whether it may be done a second time when nobody knows whether it was
-        done; `refused_is_passing` that a refusal may be the service's own confusion, as while
-        a sandbox changes its state. `before_again` may raise to end it. Within `finish` and
-        `acquire`, a call that hangs, and a wait to make it again, end soon after a cancellation.
+        done; `refused_is_passing` whether a refusal may be the service's own confusion, as while
+        a sandbox changes its state (None: if it says that it does). `before_again` may raise to
+        end it. What is refused for being asked too often waits as long as the service says, for
+        `within` seconds in all. Within `finish` and `acquire`, a call that hangs, and a wait to
+        make it again, end soon after a cancellation.
         Raises `ServiceError`, and `ConfigError` for a key that is refused.
         """
 
-        def is_passing(error: BaseException) -> bool:
-            return _is_passing(error, twice=twice, refused=refused_is_passing)
+        def is_again(error: BaseException) -> bool:
+            self._answered = self._answered or is_answer(error)
+            return is_passing(error, twice=twice, refused=refused_is_passing)
+
+        def failing() -> float:
+            return REPEATING if self._answered else REACHING
 
         try:
-            return await interruptible(_repeat(work, is_passing, before_again))
+            stop = _Stop(within, failing)
+            result = await interruptible(_repeat(work, is_again, before_again, stop))
         except Interrupted as error:
             raise ServiceError(f"{what}: Daytona gave {error}", unanswered=True) from None
-        except _failures() as error:
-            raise (_refused_key(what, error) or _told(what, error)) from None
+        except Exception as error:
+            if is_failure(error):
+                raise explained(what, error, self.url) from None
+            raise
+        self._answered = True
+        return result
+
+    async def look(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
+        """As `call`, for a question: a service that has never answered has to do so soon."""
+        if self._answered:
+            return await self.call(what, work)
+        await self._reach(what)
+        try:
+            async with asyncio.timeout(ANSWERING):
+                return await self.call(what, work)
+        except TimeoutError:
+            why = unreachable(self.url, f"no answer within {ANSWERING:g} s")
+            raise ServiceUnreachable(f"{what}: {why}") from None
+
+    @property
+    def url(self) -> str:
+        return str(self.config.api_url)
+
+    async def _reach(self, what: str) -> None:
+        """Raise `ServiceUnreachable` if it takes no connection; the SDK would try for minutes."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + REACHING
+        while True:
+            try:
+                async with asyncio.timeout_at(end):
+                    _, writer = await asyncio.open_connection(*_first_hop(self.url))
+                writer.close()
+                return
+            except (OSError, ValueError) as error:
+                late = isinstance(error, TimeoutError)
+                if late or isinstance(error, ValueError) or loop.time() + AGAIN > end:
+                    why = f"no connection within {REACHING:g} s" if late else str(error)
+                    raise ServiceUnreachable(f"{what}: {unreachable(self.url, why)}") from None
+            await asyncio.sleep(AGAIN)
+
+
+class _Stop:
+    """Says when to make a call no more: a new one for each call."""
+
+    def __init__(self, throttled: float, failing: Callable[[], float]) -> None:
+        self._throttled = throttled
+        self._failing = failing
+        self._failed_at: float | None = None
+        """When it failed first, since it was last refused for being asked too often."""
+
+    def __call__(self, state: RetryCallState) -> bool:
+        now = state.seconds_since_start or 0.0
+        assert state.outcome is not None, "nothing has failed"
+        if is_throttled(state.outcome.exception() or Exception()):
+            self._failed_at = None
+            return now + state.upcoming_sleep > self._throttled
+        if self._failed_at is None:
+            self._failed_at = now
+        return now - self._failed_at >= self._failing()
 
 
 async def _repeat(
     work: Callable[[], Awaitable[T]],
-    is_passing: Callable[[BaseException], bool],
+    is_again: Callable[[BaseException], bool],
     before_again: Callable[[], Awaitable[None]] | None,
+    stop: _Stop,
 ) -> T:
     async def look(_: RetryCallState) -> None:
         if before_again is not None:
             await before_again()
 
     async for attempt in AsyncRetrying(
-        retry=retry_if_exception(is_passing),
-        wait=_wait,
-        stop=stop_after_delay(REPEATING),
-        before_sleep=look,
-        reraise=True,
+        retry=retry_if_exception(is_again), wait=_wait, stop=stop, before_sleep=look, reraise=True
     ):
         with attempt:
             return await work()
     raise AssertionError("an attempt is made or raises")
+
+
+def _wait(state: RetryCallState) -> float:
+    assert state.outcome is not None, "nothing to wait for"
+    error = state.outcome.exception()
+    asked = asked_to_wait(error) if error is not None and is_throttled(error) else None
+    return asked or _pause(state)
+
+
+def _first_hop(url: str) -> tuple[str, int]:
+    """Where a connection to `url` leads: to its host, or to the proxy of the environment."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if proxy and not urllib.request.proxy_bypass(host):
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _client(config: DaytonaConfig) -> AsyncDaytona:
@@ -233,84 +308,3 @@ def _complete(config: DaytonaConfig | None, target: str | None) -> DaytonaConfig
             "DAYTONA_ORGANIZATION_ID), or give config=DaytonaConfig(api_key=...)"
         )
     return sdk().DaytonaConfig(**known)  # type: ignore[no-any-return]
-
-
-def _wait(state: RetryCallState) -> float:
-    assert state.outcome is not None, "nothing to wait for"
-    error = state.outcome.exception()
-    headers = getattr(error, "headers", None) or {}
-    for name, value in dict(headers).items():
-        if name.lower() == "retry-after":
-            with contextlib.suppress(ValueError):
-                return min(max(float(value), 0.0), PAUSE_MAX)
-    return _pause(state)
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What the SDK raises; of streams it tells in the words of what it is made of."""
-    import aiohttp
-
-    return sdk().DaytonaError, aiohttp.ClientError
-
-
-def _is_passing(error: BaseException, *, twice: bool, refused: bool) -> bool:
-    """Whether to make a call again; see `Service.call`, `refused` is its `refused_is_passing`."""
-    if not isinstance(error, _failures()):
-        return False
-    status = _status(error)
-    if status == TOO_OFTEN or _is_changing(error):
-        return True
-    if refused and status in REFUSED:
-        return True
-    return twice and _told("", error).unanswered and not _is_late(error)
-
-
-def _status(error: Any) -> int | None:
-    """The HTTP status that it comes of, None without one."""
-    status: int | None = getattr(error, "status_code", getattr(error, "status", None))
-    return status
-
-
-def _is_changing(error: Exception) -> bool:
-    """Whether it was refused as the sandbox changes its state."""
-    return isinstance(error, sdk().DaytonaError) and error.code == CHANGING
-
-
-def _is_late(error: Exception) -> bool:
-    """Whether the time was up that we gave it; more of it would only be more than that."""
-    daytona = sdk()
-    late = isinstance(error, daytona.DaytonaTimeoutError) and _status(error) is None
-    return late and not isinstance(error, daytona.DaytonaConnectionError)
-
-
-def _is_broken(error: BaseException | None) -> bool:
-    """Whether a connection was: the SDK wraps what it does not know the like of."""
-    import aiohttp
-    import httpx
-
-    kinds = (sdk().DaytonaConnectionError, aiohttp.ClientError, httpx.TransportError)
-    return error is not None and (isinstance(error, kinds) or _is_broken(error.__cause__))
-
-
-def _refused_key(what: str, error: Exception) -> ConfigError | None:
-    if _status(error) != 401:
-        return None
-    return ConfigError(f"{what}: Daytona does not take this key; look at DAYTONA_API_KEY")
-
-
-def _told(what: str, error: Exception) -> ServiceError:
-    status = _status(error)
-    if status == TOO_OFTEN:
-        return ServiceError(f"{what}: Daytona is asked too often ({error})", status=TOO_OFTEN)
-    unanswered = status in PASSING or (status is None and _is_broken(error)) or _is_late(error)
-    stored = "its object store did not take a file: " if _is_of_the_store(error) else ""
-    said = str(error).partition("\n\nDebug source:")[0]
-    return ServiceError(f"{what}: {stored}{said}", status=status, unanswered=unanswered)
-
-
-def _is_of_the_store(error: BaseException | None) -> bool:
-    """Whether it comes of where the files go that an image copies; its client tries again by
-    itself, and then nothing was made yet."""
-    if error is None:
-        return False
-    return type(error).__module__.startswith("obstore") or _is_of_the_store(error.__cause__)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from paddock.backends.daytona.failures import ServiceError
 from paddock.backends.images import ImageInfo, Images
-from paddock.errors import ConfigError
+from paddock.errors import ConfigError, SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,10 +17,16 @@ if TYPE_CHECKING:
 
     from paddock.backends.daytona.service import Service
 
-__all__ = ["DaytonaImages"]
+__all__ = ["DaytonaImages", "require_free", "wait_for"]
 
 PAGE = 100
 GIBIBYTE = 1024**3
+APPEARING = 15.0
+"""Seconds in which a snapshot is there after its sandbox went on."""
+PROCESSING = 300.0
+"""Seconds in which a snapshot that is there has become active."""
+LOOK_AGAIN = 0.5
+FAILED = frozenset({"error", "build_failed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,58 @@ class DaytonaImages(Images):
         return name
 
 
+async def require_free(service: Service, name: str) -> None:
+    """Raise `ConfigError` if a snapshot is called so: Daytona would keep it, and say nothing."""
+    if await _find(service, name) is not None:
+        raise ConfigError(
+            f"a snapshot called {name} exists, and Daytona replaces none: choose another name, or "
+            f"remove it with paddock image rm --backend daytona {name}"
+        )
+
+
+async def wait_for(service: Service, name: str, sandbox_id: str) -> None:
+    """Wait until the snapshot that was taken of a sandbox can be begun with.
+
+    Daytona takes it in the background, and tells nobody when that fails: then it is never there.
+    Raise `SandboxError` if it is not there soon after the sandbox went on.
+    """
+    loop = asyncio.get_running_loop()
+    appears, ends = loop.time() + APPEARING, loop.time() + PROCESSING
+    while True:
+        native = await _find(service, name)
+        if native is None and loop.time() > appears:
+            raise SandboxError(
+                f"Daytona did not take the snapshot {name} of sandbox {sandbox_id}, and does not "
+                "say why; look at the sandbox in its dashboard, or try again"
+            )
+        if native is not None and await _is_taken(native, sandbox_id):
+            return
+        if loop.time() > ends:
+            raise SandboxError(f"the snapshot {name} is not active after {PROCESSING:g} s")
+        await asyncio.sleep(LOOK_AGAIN)
+
+
+async def _is_taken(native: Any, sandbox_id: str) -> bool:
+    """Whether it is active; raise `SandboxError` if it never will be, or is another sandbox's."""
+    state = str(getattr(native.state, "value", native.state))
+    if state in FAILED:
+        raise SandboxError(f"the snapshot {native.name} failed: {native.error_reason or state}")
+    if native.source_sandbox_id not in (None, sandbox_id):
+        raise SandboxError(f"the snapshot {native.name} was taken of another sandbox meanwhile")
+    return state == "active"
+
+
+async def _find(service: Service, name: str) -> Any | None:
+    try:
+        return await service.look(
+            f"looking for the snapshot {name}", lambda: service.client.snapshot.get(name)
+        )
+    except ServiceError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
 async def _taken(service: Service) -> list[Any]:
     async def look() -> list[Any]:
         found: list[Any] = []
@@ -63,7 +123,7 @@ async def _taken(service: Service) -> list[Any]:
             page, pages = page + 1, int(answer.total_pages)
         return found
 
-    found = await service.call("listing snapshots", look)
+    found = await service.look("listing snapshots", look)
     return [native for native in found if native.source_sandbox_id and not native.general]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["network_settings", "resource_settings", "snapshot_image", "snapshot_of"]
 
 GIBIBYTE = 1024**3
+ENTRIES = 10
+"""The most that a list of names, or of addresses, may have."""
+NAME = re.compile(
+    r"(\*\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]", re.IGNORECASE
+)
+"""A name of two parts at least: Daytona refuses ``localhost`` and bare top-level domains."""
 SNAPSHOTS = "daytona-snapshot/"
 """Begins the reference of an image that is a snapshot of Daytona's and in no registry."""
 
@@ -53,8 +60,20 @@ def resource_settings(resources: Resources) -> dict[str, int]:
     return told
 
 
+def _checked(name: str) -> str:
+    """Raises `Unsupported` for a name that Daytona refuses, such as ``localhost``."""
+    if not NAME.fullmatch(name):
+        raise Unsupported(
+            f"network: {name!r}",
+            backend="daytona",
+            hint="its list takes names such as example.com or *.example.com",
+        )
+    return name
+
+
 def network_settings(network: Allow | str) -> dict[str, Any]:
-    """Raises `Unsupported` for what Daytona cannot hold to: ports, and IPv6 addresses."""
+    """Raises `Unsupported` for what Daytona cannot enforce, or refuses: ports, IPv6 addresses,
+    names of one part, and more than `ENTRIES` names or addresses."""
     if network == "full":
         return {}
     if network == "none":
@@ -74,6 +93,13 @@ def network_settings(network: Allow | str) -> dict[str, Any]:
         try:
             addresses.append(str(ip_network(host)))
         except ValueError:
-            names.append(host)
+            names.append(_checked(host))
+    for entries, what in ((names, "names"), (addresses, "addresses")):
+        if len(entries) > ENTRIES:
+            raise Unsupported(
+                f"network: {len(entries)} {what}",
+                backend="daytona",
+                hint=f"its lists take at most {ENTRIES} of each; *.example.com is one",
+            )
     told = {"domain_allow_list": ",".join(names), "network_allow_list": ",".join(addresses)}
     return {name: value for name, value in told.items() if value}

@@ -77,10 +77,15 @@ class GuestClient:
         payload = wire.message({"op": operation, **arguments}, blob)
         return await Request(self.channels, operation, payload, reply_bytes).answer(first=first)
 
-    def exec(self, command: Command) -> GuestProcess:
-        """Start a command; does not wait for the guest."""
+    def exec(self, command: Command, source: str | None = None) -> GuestProcess:
+        """Start a command; does not wait for the guest.
+
+        It reads the file `source` inside, which is removed, instead of its stdin if that is given.
+        """
         order: dict[str, Any] = {"op": "exec", "argv": list(command.argv), "env": dict(command.env)}
         order |= {"cwd": str(command.cwd), "user": command.user}
+        if source is not None:
+            order["source"] = source
         if command.merge_output:
             order["merge_output"] = True
         if command.pty is not None:
@@ -90,7 +95,7 @@ class GuestClient:
         return self._start(
             order,
             KILL_GRACE,
-            stdin=command.stdin,
+            stdin=command.stdin and source is None,
             streamed=command.streamed,
             keep=command.keep,
         )

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from paddock._file_watching import WATCHED_MAX
 from paddock.backends.guest.answers import (
@@ -60,6 +60,9 @@ VIOLATION_MAX = 300
 
 
 class GuestFileSystem(FileSystem):
+    skipped: ClassVar[frozenset[str]] = SKIPPED
+    """Directories that searches do not enter."""
+
     def __init__(self, sandbox: Sandbox, client: GuestClient, user: str | None = None) -> None:
         super().__init__(sandbox)
         self._sandbox = sandbox
@@ -149,13 +152,13 @@ class GuestFileSystem(FileSystem):
             depth=depth,
             hidden=hidden,
             limit=limit,
-            skipped=sorted(SKIPPED),
+            skipped=sorted(self.skipped),
         )
         return self._checked(lambda entries: [file_info(entry) for entry in entries], found)
 
     async def _glob(self, pattern: str, path: PurePosixPath, *, limit: int | None) -> GlobResult:
         found = await self._job(
-            "glob", pattern=pattern, path=str(path), limit=limit, skipped=sorted(SKIPPED)
+            "glob", pattern=pattern, path=str(path), limit=limit, skipped=sorted(self.skipped)
         )
         return self._checked(lambda answer: glob_result(answer, path), found)
 
@@ -178,7 +181,7 @@ class GuestFileSystem(FileSystem):
             context=context,
             limit=limit,
             most=SEARCH_LIMIT,
-            skipped=sorted(SKIPPED),
+            skipped=sorted(self.skipped),
             search_path=self._sandbox.env.get("PATH"),
         )
         return self._checked(grep_result, found)

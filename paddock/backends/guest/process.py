@@ -76,7 +76,7 @@ class GuestProcess(BufferedProcess):
         self._owed = 0
         self._unacknowledged = 0
         self._stdin_window = wire.WINDOW
-        self._stdin_closed = False
+        self._stdin_closed = not stdin
         self._has_terminal = "pty" in order
         self._order = wire.message(dict(order))
         self._number = channels.open(self)

@@ -76,7 +76,11 @@ class GuestSandbox(Sandbox):
         return super().lost or self._client.link.over
 
     async def _start(self, command: Command) -> Process:
+        return self._begin(command)
+
+    def _begin(self, command: Command, source: str | None = None) -> Process:
+        """Start `command`; its stdin is the file `source`, which goes with it, if that is given."""
         if command.user is not None and Capability.USER not in self.capabilities:
             what = f"user={command.user!r}"
             raise Unsupported(what, backend=self.backend, hint=self.one_user)
-        return self._client.exec(command)
+        return self._client.exec(command, source)

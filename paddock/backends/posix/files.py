@@ -74,6 +74,7 @@ PACKED = re.compile(
 PRUNED = ["-type", "d", "(", *" -o ".join(f"-name {name}" for name in sorted(SKIPPED)).split(), ")"]
 """Directories that searches do not enter, as find(1) has it."""
 FILES = [*PRUNED, "-prune", "-o"]
+NAMED = ["(", "-type", "f", "-o", "-type", "l", ")"]
 
 
 class PosixFileSystem(FileSystem):
@@ -157,7 +158,7 @@ class PosixFileSystem(FileSystem):
 
     async def _glob(self, pattern: str, path: PurePosixPath, *, limit: int | None) -> GlobResult:
         wanted = globs.compiled(pattern)
-        found = await self._find(str(path), *FILES, "!", "-type", "d", "-print0")
+        found = await self._find(str(path), *FILES, *NAMED, "-print0")
         names = await asyncio.to_thread(_matching, found, wanted.fullmatch)
         names.sort()
         return GlobResult(paths=tuple(path / name for name in names[:limit]), total=len(names))

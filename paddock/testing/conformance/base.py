@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from paddock.errors import Unsupported
+from paddock.testing.conformance.sharing import into_own_directory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -123,4 +124,5 @@ class Conformance:
     async def own_sandbox(self, backend: Backend) -> AsyncIterator[Sandbox]:
         """A fresh sandbox, for a test that ends, breaks or configures it."""
         async with backend.sandbox() as sandbox:
+            await into_own_directory(sandbox)
             yield sandbox

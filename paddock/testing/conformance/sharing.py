@@ -27,6 +27,14 @@ LEAVING = 20.0
 """Seconds in which processes that were told to end have ended."""
 
 
+async def into_own_directory(sandbox: Sandbox) -> None:
+    """Have commands run in an empty directory: one that has files, as a home does, may be in use
+    by others, and they are not the tests' to remove."""
+    if await sandbox.fs.list(".", hidden=True):
+        await sandbox.fs.mkdir("tests")
+        sandbox.working_dir = sandbox.path("tests")
+
+
 class SharedSandbox:
     """Lends one sandbox of a recipe to test after test, and replaces it where that is needed."""
 
@@ -40,6 +48,7 @@ class SharedSandbox:
         sandbox = self._sandbox
         if sandbox is None:
             sandbox = self._sandbox = await self._recipe.create()
+            await into_own_directory(sandbox)
         yield sandbox
         try:
             async with asyncio.timeout(CHECKED):

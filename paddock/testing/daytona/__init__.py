@@ -34,6 +34,7 @@ from paddock.testing.daytona.faults import (
     GiveUp,
     MoveProxy,
     Quota,
+    RefuseStart,
     SilentEvents,
     Status,
     StuckIn,
@@ -41,6 +42,7 @@ from paddock.testing.daytona.faults import (
 )
 from paddock.testing.daytona.gate import Request
 from paddock.testing.daytona.schema import Schema, Violation
+from paddock.testing.daytona.throttling import Throttler
 
 __all__ = [
     "CutWebSocket",
@@ -56,11 +58,13 @@ __all__ = [
     "Limits",
     "MoveProxy",
     "Quota",
+    "RefuseStart",
     "Request",
     "Schema",
     "SilentEvents",
     "Status",
     "StuckIn",
+    "Throttler",
     "Truncate",
     "Violation",
 ]

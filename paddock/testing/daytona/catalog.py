@@ -29,6 +29,7 @@ class Snapshot:
     state: str = "active"
     error_reason: str | None = None
     source: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
     entrypoint: list[str] | None = None
     build: BuildLog | None = None
     build_info: dict[str, Any] | None = None
@@ -115,9 +116,13 @@ class Catalog:
         self.snapshots[snapshot.id] = snapshot
         return snapshot
 
+    def is_taken(self, name: str) -> bool:
+        """Whether a snapshot has this name."""
+        return any(each.name == name for each in self.snapshots.values())
+
     def require_free(self, name: str) -> None:
         """Raise `ApiError` 409 if a snapshot has this name."""
-        if any(each.name == name for each in self.snapshots.values()):
+        if self.is_taken(name):
             raise ApiError(409, f'Snapshot with name "{name}" already exists for this organization')
 
     def volume(self, *, name: str | None = None, identity: str | None = None) -> Volume:

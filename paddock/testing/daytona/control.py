@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
+import json
+import math
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,21 +12,32 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from paddock.testing.daytona.catalog import Catalog, Snapshot
+from paddock.testing.daytona.checks import check_intervals, check_network, check_page
 from paddock.testing.daytona.envelope import ApiError
+from paddock.testing.daytona.faults import FailWith, RefuseStart
 from paddock.testing.daytona.fleet import Fleet, copy_tree
 from paddock.testing.daytona.listing import matches, read_cursor, sort_key, write_cursor
-from paddock.testing.daytona.recipe import base_image, build_lines
+from paddock.testing.daytona.recipe import (
+    BUILD_ERROR,
+    base_image,
+    build_lines,
+    image_variables,
+)
 from paddock.testing.daytona.sandbox import BuildLog, Sandbox, ToolboxType
+from paddock.testing.daytona.toolbox.shells import SEARCH_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paddock.testing.daytona.calls import Answer, Call, Handler, Routes
+    from paddock.testing.daytona.calls import Answer, Call, Routes
     from paddock.testing.daytona.clock import Clock
+    from paddock.testing.daytona.faults import FaultKind
+    from paddock.testing.daytona.pools import Pools
 
 __all__ = ["Control", "Limits", "build_info", "stream_log"]
 
-_PAGE = 100  # the most that one page lists, as the service has it
+_PAGE = 100  # what one page lists unless asked for more or less
+_CACHED = 24 * 60 * 60.0  # seconds for which what was built is not built again
 _DEFAULTS: dict[str, Any] = {
     "user": "daytona",
     "public": False,
@@ -100,6 +113,7 @@ class Control:
         limits: Limits,
         toolbox: ToolboxType,
         sandbox_class: str,
+        pools: Pools,
         api_url: Callable[[], str],
         toolbox_url: Callable[[], str],
     ) -> None:
@@ -109,6 +123,9 @@ class Control:
         self._limits = limits
         self._toolbox = toolbox
         self._class = sandbox_class
+        self._pools = pools
+        self._built: dict[str, float] = {}
+        """What was built, and when."""
         self._api_url = api_url
         self._toolbox_url = toolbox_url
 
@@ -129,49 +146,70 @@ class Control:
             ("POST", f"{one}/resize"): self._resize,
             ("POST", f"{one}/fork"): self._fork,
             ("POST", f"{one}/snapshot"): self._snapshot,
-            ("PUT", f"{one}/labels"): self._label,
-            ("POST", f"{one}/network-settings"): self._network,
-            ("POST", f"{one}/public/{{isPublic}}"): self._publish,
-            ("POST", f"{one}/ttl/{{ttlMinutes}}"): self._live,
-            ("POST", f"{one}/autostop/{{interval}}"): self._interval("autoStopInterval"),
-            ("POST", f"{one}/autopause/{{interval}}"): self._interval("autoPauseInterval"),
-            ("POST", f"{one}/autoarchive/{{interval}}"): self._interval("autoArchiveInterval"),
-            ("POST", f"{one}/autodelete/{{interval}}"): self._interval("autoDeleteInterval"),
             ("GET", f"{one}/build-logs-url"): self._build_url,
             ("GET", f"{one}/build-logs"): self._build_log,
-            ("POST", "/sandbox/{sandboxId}/last-activity"): self._touch,
             ("GET", "/sandbox/{sandboxId}/toolbox-proxy-url"): self._proxy,
         }
 
     async def _create(self, call: Call) -> Answer:
         wanted: dict[str, Any] = call.body
+        wanted["target"] = self._pools.region(wanted.get("target"))
         self._limits.check(wanted, len(self._fleet.sandboxes))
-        _check_network(wanted)
+        check_network(wanted)
+        check_intervals(wanted)
         if name := wanted.get("name"):
             self._fleet.require_free(name)
         for volume in wanted.get("volumes") or ():
             self._catalog.volume(name=volume["volumeId"], identity=volume["volumeId"])
+        refusal = next((each for each in call.effects if isinstance(each, RefuseStart)), None)
+        effects = call.effects
+        if refusal is not None:
+            effects = (FailWith(state="error", reason=refusal.reason),)
         if (build := wanted.get("buildInfo")) is not None:
-            sandbox = self._from_build(wanted, build)
-            self._fleet.add(sandbox, "build", call.effects)
-            return self._fleet.wire(sandbox)
+            sandbox = self._begin_build(wanted, build, effects)
+        else:
+            sandbox = await self._begin_snapshot(wanted, effects)
+        if refusal is not None:
+            raise ApiError(400, f"Sandbox failed to start: {refusal.reason}")
+        return self._fleet.wire(sandbox)
+
+    async def _begin_snapshot(
+        self, wanted: dict[str, Any], effects: tuple[FaultKind, ...]
+    ) -> Sandbox:
         if any(wanted.get(each) for each in ("cpu", "memory", "disk", "gpu")):
             raise ApiError(400, "Cannot specify Sandbox resources when using a snapshot")
         snapshot = self._catalog.to_start_from(wanted.get("snapshot"))
         sandbox = self._from_snapshot(wanted, snapshot)
-        self._fleet.add(sandbox, "create", call.effects, self._fleet.folder(snapshot.id))
-        return self._fleet.wire(sandbox)
+        is_warm = self._pools.is_warm(wanted, snapshot)
+        files = self._fleet.folder(snapshot.id)
+        self._fleet.add(sandbox, "take" if is_warm else "create", effects, files)
+        if is_warm and sandbox.moving is not None:
+            await asyncio.wait([sandbox.moving])  # it runs when the answer comes
+        return sandbox
 
-    def _from_build(self, wanted: dict[str, Any], build: dict[str, Any]) -> Sandbox:
+    def _begin_build(
+        self, wanted: dict[str, Any], build: dict[str, Any], effects: tuple[FaultKind, ...]
+    ) -> Sandbox:
+        """Make one of an image, which is built unless it was a short while ago."""
         dockerfile: str = build["dockerfileContent"]
+        recipe = json.dumps([dockerfile, sorted(build.get("contextHashes") or [])])
+        now = self._clock.seconds()
+        cached = now - self._built.get(recipe, -math.inf) < _CACHED
         settings = {
             "cpu": wanted.get("cpu") or 1,
             "memory": wanted.get("memory") or 1,
             "disk": wanted.get("disk") or 3,
         }
-        sandbox = self._make(wanted, settings, base_image(dockerfile))
-        sandbox.build = BuildLog(build_lines(dockerfile))
+        variables = image_variables(dockerfile, {"PATH": SEARCH_PATH})
+        sandbox = self._make(wanted, settings, base_image(dockerfile), variables)
+        lines = build_lines(dockerfile)
+        fails = lines[-1].startswith(BUILD_ERROR) or any(isinstance(e, FailWith) for e in effects)
+        if not cached:
+            sandbox.build = BuildLog(lines)
+        if not fails:
+            self._built[recipe] = now
         sandbox.build_info = build_info(build, self._clock, sandbox.id)
+        self._fleet.add(sandbox, "create" if cached else "build", effects)
         return sandbox
 
     def _from_snapshot(self, wanted: dict[str, Any], snapshot: Snapshot) -> Sandbox:
@@ -181,9 +219,15 @@ class Control:
             "disk": snapshot.disk,
             "snapshot": snapshot.name,
         }
-        return self._make(wanted, settings, snapshot.image)
+        return self._make(wanted, settings, snapshot.image, snapshot.env)
 
-    def _make(self, wanted: dict[str, Any], settings: dict[str, Any], image: str) -> Sandbox:
+    def _make(
+        self,
+        wanted: dict[str, Any],
+        settings: dict[str, Any],
+        image: str,
+        image_env: dict[str, str],
+    ) -> Sandbox:
         identity = str(uuid.uuid4())
         taken = {name: wanted[name] for name in _TAKEN if wanted.get(name) is not None}
         if linked := wanted.get("linkedSandbox"):
@@ -194,9 +238,12 @@ class Control:
             name=wanted.get("name") or identity,
             image=image,
             env=env,
+            image_env=image_env,
             labels=dict(wanted.get("labels") or {}),
             settings={**_DEFAULTS, "sandboxClass": self._class, **settings, **taken},
-            toolbox=self._toolbox(self._fleet.folder(identity), env=env, image=image),
+            toolbox=self._toolbox(
+                self._fleet.folder(identity), env={**image_env, **env}, image=image
+            ),
             created_at=self._clock.now(),
             active_at=self._clock.seconds(),
             ttl_minutes=wanted.get("ttlMinutes") or 0,
@@ -205,14 +252,14 @@ class Control:
     async def _list(self, call: Call) -> Answer:
         query = call.request.query
         order = query.get("order", "desc")
-        found = [each for each in self._fleet.live() if matches(each, query)]
+        size = check_page(call.query_number("limit", _PAGE))
+        found = [each for each in self._fleet.index.listed() if matches(each, query)]
         found.sort(key=sort_key(query.get("sort", "createdAt")), reverse=order == "desc")
         start = read_cursor(query.get("cursor"))
-        size = min(call.query_number("limit", _PAGE), _PAGE)
         page = found[start : start + size]
         more = start + size < len(found)
         return {
-            "items": [self._fleet.item(each) for each in page],
+            "items": [{**each.item, "toolboxProxyUrl": self._toolbox_url()} for each in page],
             "nextCursor": write_cursor(start + size) if more else None,
         }
 
@@ -262,6 +309,7 @@ class Control:
 
         async def change() -> None:
             sandbox.settings.update(wanted)
+            self._fleet.index.note(sandbox)
 
         self._fleet.move(sandbox, "resize", call.effects, change)
         return self._fleet.wire(sandbox)
@@ -278,7 +326,7 @@ class Control:
         if wanted["name"]:
             self._fleet.require_free(wanted["name"])
         self._fleet.move(parent, "fork")
-        child = self._make(wanted, parent.settings, parent.image)
+        child = self._make(wanted, parent.settings, parent.image, parent.image_env)
         child.parent = parent.id
         self._fleet.add(child, "create", call.effects, self._fleet.folder(parent.id))
         return self._fleet.wire(child)
@@ -293,50 +341,19 @@ class Control:
             memory=sandbox.settings["memory"],
             disk=sandbox.settings["disk"],
             source=sandbox.id,
+            env={**sandbox.image_env, **sandbox.env},
         )
+        fails = any(isinstance(each, FailWith) for each in call.effects)
 
         async def take() -> None:
-            await copy_tree(self._fleet.folder(sandbox.id), self._fleet.folder(snapshot.id))
-            self._catalog.add_snapshot(snapshot)
+            """Take it in the background: what goes wrong is told to nobody."""
+            if not fails and not self._catalog.is_taken(snapshot.name):
+                await copy_tree(self._fleet.folder(sandbox.id), self._fleet.folder(snapshot.id))
+                self._catalog.add_snapshot(snapshot)
 
-        self._catalog.require_free(snapshot.name)
-        self._fleet.move(sandbox, "snapshot", call.effects, take)
+        effects = tuple(each for each in call.effects if not isinstance(each, FailWith))
+        self._fleet.move(sandbox, "snapshot", effects, take)
         return self._fleet.wire(sandbox)
-
-    async def _label(self, call: Call) -> Answer:
-        sandbox = self._fleet.find(call.target)
-        sandbox.labels = dict(call.body["labels"])
-        return {"labels": sandbox.labels}
-
-    async def _network(self, call: Call) -> Answer:
-        sandbox = self._fleet.find(call.target)
-        _check_network(call.body)
-        sandbox.settings.update(
-            {name: value for name, value in call.body.items() if value is not None}
-        )
-        return self._fleet.wire(sandbox)
-
-    async def _publish(self, call: Call) -> Answer:
-        sandbox = self._fleet.find(call.target)
-        sandbox.settings["public"] = call.path("isPublic").lower() == "true"
-        return self._fleet.wire(sandbox)
-
-    async def _live(self, call: Call) -> Answer:
-        sandbox = self._fleet.find(call.target)
-        sandbox.ttl_minutes = call.number("ttlMinutes")
-        return self._fleet.wire(sandbox)
-
-    def _interval(self, name: str) -> Handler:
-        async def change(call: Call) -> Answer:
-            sandbox = self._fleet.find(call.target)
-            sandbox.settings[name] = call.number("interval")
-            return self._fleet.wire(sandbox)
-
-        return change
-
-    async def _touch(self, call: Call) -> Answer:
-        self._fleet.touch(self._fleet.find(call.target))
-        return None
 
     async def _proxy(self, call: Call) -> Answer:
         self._fleet.find(call.target)
@@ -366,11 +383,3 @@ async def stream_log(call: Call, log: BuildLog | None) -> web.StreamResponse:
             await response.write(line.encode())
     await response.write_eof()
     return response
-
-
-def _check_network(wanted: dict[str, Any]) -> None:
-    for block in filter(None, (wanted.get("networkAllowList") or "").split(",")):
-        try:
-            ipaddress.IPv4Network(block.strip(), strict=False)
-        except ValueError as error:
-            raise ApiError(400, f"Invalid CIDR block in network allow list: {block}") from error

@@ -14,8 +14,9 @@ from paddock.testing.daytona.catalog import Catalog, Snapshot, Volume
 from paddock.testing.daytona.control import build_info, stream_log
 from paddock.testing.daytona.envelope import ApiError
 from paddock.testing.daytona.faults import FailWith
-from paddock.testing.daytona.recipe import BUILD_ERROR, base_image, build_lines
+from paddock.testing.daytona.recipe import BUILD_ERROR, base_image, build_lines, image_variables
 from paddock.testing.daytona.sandbox import ORGANIZATION, BuildLog
+from paddock.testing.daytona.toolbox.shells import SEARCH_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +90,7 @@ class Extras:
             cpu=wanted.get("cpu") or 1,
             memory=wanted.get("memory") or 1,
             disk=wanted.get("disk") or 3,
+            env=image_variables(dockerfile, {"PATH": SEARCH_PATH}),
             entrypoint=wanted.get("entrypoint"),
             state="building" if build else "pulling",
             build=BuildLog(build_lines(dockerfile)),

@@ -28,6 +28,7 @@ __all__ = [
     "GiveUp",
     "MoveProxy",
     "Quota",
+    "RefuseStart",
     "SilentEvents",
     "Status",
     "StuckIn",
@@ -91,7 +92,8 @@ class CutWebSocket:
 
 @dataclass(frozen=True, kw_only=True)
 class StuckIn:
-    """The change of state that the request begins never leaves `state`; delete still works.
+    """The change of state that the request begins does not leave `state` until the server's
+    `release()`. One that is being made is not deleted as long, as with the service.
 
     A change that does not come through `state` goes on.
     """
@@ -101,11 +103,22 @@ class StuckIn:
 
 @dataclass(frozen=True, kw_only=True)
 class FailWith:
-    """The change of state that the request begins ends in `state` instead."""
+    """The change of state that the request begins ends in `state` instead.
+
+    A sandbox of which a snapshot is taken is as it was before, as with the service, and tells no
+    `reason`: there is no snapshot.
+    """
 
     state: Literal["error", "build_failed"]
     reason: str
     recoverable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefuseStart:
+    """Make the sandbox, then answer 400 with `reason`: it could not be started, and is there."""
+
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +156,7 @@ FaultKind: TypeAlias = (
     | CutWebSocket
     | StuckIn
     | FailWith
+    | RefuseStart
     | DestroyDuringStart
     | Quota
     | ExpiredKey

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from paddock._concurrency import finish
 from paddock.testing.daytona.envelope import ApiError
 from paddock.testing.daytona.faults import DestroyDuringStart, FailWith, SilentEvents, StuckIn
+from paddock.testing.daytona.index import Index
 from paddock.testing.daytona.recipe import BUILD_ERROR
 from paddock.testing.daytona.states import ERRED, plan
 
@@ -30,14 +31,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Fleet", "copy_tree"]
 
+HIDDEN = 10.0
+"""Seconds in which a name is not found that was another sandbox's before."""
+MAKING = frozenset({"creating", "pending_build", "building_snapshot"})
+
 
 class Fleet:
     """Sandboxes by id, and the moves under way."""
 
     def __init__(
-        self, *, folder: Path, clock: Clock, events: Events, delay: float, url: Callable[[], str]
+        self,
+        *,
+        folder: Path,
+        clock: Clock,
+        events: Events,
+        delay: float,
+        index_lag: float,
+        url: Callable[[], str],
     ) -> None:
         self.sandboxes: dict[str, Sandbox] = {}
+        self.index = Index(lag=index_lag, seconds=clock.seconds, item=self.item)
         self.delays: dict[str, float] = {}
         self._folder = folder
         self._clock = clock
@@ -46,6 +59,10 @@ class Fleet:
         self._url = url
         self._moves: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._former: set[str] = set()
+        """Names of sandboxes that were destroyed."""
+        self._hidden: dict[str, float] = {}
+        """Names that were given again, and until when nothing is found by them."""
         clock.when_advanced(self.sweep)
 
     def folder(self, identity: str) -> Path:
@@ -53,17 +70,22 @@ class Fleet:
         return self._folder / identity
 
     def find(self, id_or_name: str) -> Sandbox:
-        """The sandbox of that id, else of that name; raises `ApiError` 404."""
+        """The sandbox of that id, else of that name; raises `ApiError` 404.
+
+        A name that was given again is not found for a while: the service remembers that it was
+        nobody's.
+        """
         if (found := self.sandboxes.get(id_or_name)) is not None:
             return found
+        hidden = self._hidden.get(id_or_name, 0.0) > self._clock.seconds()
         for sandbox in self.sandboxes.values():
-            if sandbox.name == id_or_name and sandbox.desired != "destroyed":
+            if sandbox.name == id_or_name and not hidden:
                 return sandbox
         raise ApiError(404, f"Sandbox with ID or name {id_or_name} not found")
 
     def require_free(self, name: str) -> None:
         """Raise `ApiError` 409 if a living sandbox has this name."""
-        if any(each.name == name and each.desired != "destroyed" for each in self.live()):
+        if any(each.name == name for each in self.live()):
             raise ApiError(409, f"Sandbox with name {name} already exists")
 
     def live(self) -> Iterator[Sandbox]:
@@ -74,6 +96,11 @@ class Fleet:
         """The sandbox as the API tells it."""
         return sandbox.to_wire(self._url(), self._last_activity(sandbox))
 
+    def changed(self, sandbox: Sandbox) -> dict[str, Any]:
+        """As `wire`, of a sandbox whose settings have changed."""
+        self.index.note(sandbox)
+        return self.wire(sandbox)
+
     def item(self, sandbox: Sandbox) -> dict[str, Any]:
         """The sandbox as the API lists it."""
         return sandbox.to_item(self._url(), self._last_activity(sandbox))
@@ -81,6 +108,13 @@ class Fleet:
     def touch(self, sandbox: Sandbox) -> None:
         """Note activity, which puts off stopping for idleness."""
         sandbox.active_at = self._clock.seconds()
+        self.index.note(sandbox)
+
+    def release(self) -> None:
+        """Let those go on that are stuck."""
+        for sandbox in self.live():
+            sandbox.stuck = False
+            sandbox.released.set()
 
     def add(
         self,
@@ -98,6 +132,8 @@ class Fleet:
 
         self._require_open()
         self.sandboxes[sandbox.id] = sandbox
+        if sandbox.name in self._former:
+            self._hidden[sandbox.name] = self._clock.seconds() + HIDDEN
         self.move(sandbox, operation, effects, make)
         if not any(isinstance(effect, SilentEvents) for effect in effects):
             self._events.tell("sandbox.created", self.wire(sandbox))
@@ -114,7 +150,7 @@ class Fleet:
         Raises `ApiError` when the state does not allow it, or another move is under way.
         """
         self._require_open()
-        if sandbox.busy and not sandbox.stuck and sandbox.state != "pending_build":
+        if sandbox.busy and _holds(sandbox, operation):
             raise ApiError(
                 409, "Sandbox state change in progress", code="SANDBOX_STATE_CHANGE_IN_PROGRESS"
             )
@@ -154,6 +190,9 @@ class Fleet:
                 "The forks must be deleted first.",
             )
         self.move(sandbox, "destroy", effects, sandbox.toolbox.remove)
+        self._former.add(sandbox.name)
+        milliseconds = round(self._clock.now().timestamp() * 1000)
+        sandbox.name = f"DESTROYED_{sandbox.name}_{milliseconds}"
 
     async def settled(self) -> None:
         """Wait until no move is under way but those that are stuck."""
@@ -230,7 +269,7 @@ class Fleet:
             self._enter(sandbox, state, effects)
             if any(isinstance(each, StuckIn) and each.state == state for each in effects):
                 sandbox.stuck = True
-                await asyncio.Event().wait()
+                await sandbox.released.wait()
             if not await self._pass(sandbox, state):
                 return
         for effect in effects:
@@ -282,6 +321,7 @@ class Fleet:
         sandbox.halted_at = (
             self._clock.seconds() if state in {"stopped", "archived", *ERRED} else None
         )
+        self.index.note(sandbox)
         if state == "destroyed":
             self.sandboxes.pop(sandbox.id, None)
             if sandbox.build is not None:
@@ -303,6 +343,15 @@ class Fleet:
     def _last_activity(self, sandbox: Sandbox) -> dt.datetime:
         idle = self._clock.seconds() - sandbox.active_at
         return self._clock.now() - dt.timedelta(seconds=idle)
+
+
+def _holds(sandbox: Sandbox, operation: str) -> bool:
+    """Whether what a sandbox is at has to end before `operation` may begin."""
+    if sandbox.state in MAKING:
+        return True  # for as long as that takes
+    if (operation, sandbox.state) == ("start", "archiving"):
+        return False
+    return not sandbox.stuck
 
 
 def _special(folder: str, names: list[str]) -> list[str]:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from paddock.testing.daytona.faults import FaultKind, Faults
+    from paddock.testing.daytona.throttling import Throttles
 
 __all__ = ["EFFECTS", "Gate", "Request"]
 
@@ -73,6 +74,7 @@ class Gate:
         url: Callable[[], str],
         sandbox: Callable[[str], str | None],
         move_proxy: Callable[[], None],
+        throttles: Throttles,
     ) -> None:
         self.requests: list[Request] = []
         self.violations: list[str] = []
@@ -82,6 +84,7 @@ class Gate:
         self._url = url
         self._sandbox = sandbox
         self._move_proxy = move_proxy
+        self._throttles = throttles
         self._secret = secrets.token_hex(16)
         self._limited: set[asyncio.Task[web.StreamResponse]] = set()
 
@@ -112,13 +115,18 @@ class Gate:
         number = len(self.requests)
         self.requests.append(Request(method=request.method, path=path, sandbox=self._sandbox(path)))
         kinds = request[EFFECTS] = self._faults.meeting(request.method, path)
+        refused, limits = self._throttles.count(request.method, path)
         response = await self._before(request, kinds)
+        if response is None and refused:
+            response = error_response(request, 429, "ThrottlerException: Too Many Requests")
         if response is None:
             response = await self._spoiled(request, kinds)
         if response is None:
-            limits = [kind for kind in kinds if isinstance(kind, GiveUp)]
+            ends = [kind for kind in kinds if isinstance(kind, GiveUp)]
             serving = self._serve(request, handler)
-            response = await (self._until(limits[0], request, serving) if limits else serving)
+            response = await (self._until(ends[0], request, serving) if ends else serving)
+        if not response.prepared:
+            response.headers.update(limits)
         if any(isinstance(kind, DropAfter) for kind in kinds):
             abort(request)
         if not _gone(request):

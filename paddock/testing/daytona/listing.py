@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from multidict import MultiMapping
 
-    from paddock.testing.daytona.sandbox import Sandbox
+    from paddock.testing.daytona.index import Listed
 
 __all__ = ["matches", "read_cursor", "sort_key", "write_cursor"]
 
 
-def matches(sandbox: Sandbox, query: MultiMapping[str]) -> bool:
+def matches(sandbox: Listed, query: MultiMapping[str]) -> bool:
     """Whether it is in the list that `query` asks for; id and name match by their beginning."""
     try:
         labels: dict[str, str] = json.loads(query.get("labels", "{}"))
@@ -44,7 +44,7 @@ def matches(sandbox: Sandbox, query: MultiMapping[str]) -> bool:
     )
 
 
-def sort_key(name: str) -> Callable[[Sandbox], Any]:
+def sort_key(name: str) -> Callable[[Listed], Any]:
     """What to sort by for a field that the API names `name`."""
     if name == "name":
         return lambda sandbox: sandbox.name

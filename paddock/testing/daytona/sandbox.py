@@ -100,6 +100,7 @@ class Sandbox:
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     labels: dict[str, str] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
+    image_env: dict[str, str] = field(default_factory=dict)
     state: str = "unknown"
     desired: str = "started"
     error_reason: str | None = None
@@ -112,6 +113,8 @@ class Sandbox:
     build_info: dict[str, Any] | None = None
     moving: asyncio.Task[None] | None = None
     stuck: bool = False
+    released: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    """Set to let it go on where it is stuck."""
     token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     signing_key: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
     signed: dict[str, tuple[int, float]] = field(default_factory=dict, repr=False)

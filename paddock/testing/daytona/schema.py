@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from types import ModuleType
 
-__all__ = ["Operation", "Schema", "Violation"]
+__all__ = ["Operation", "Schema", "UnknownFields", "Violation"]
 
 _UNKNOWN = "unknown_default_open_api"  # what the SDK makes of an enum value it does not know
 _ENVELOPE = {"path", "timestamp", "statusCode", "error", "message", "code", "source", "method"}
@@ -47,6 +47,10 @@ _SIGNED = frozenset({"path", "expires", "signature"})  # of a URL that the SDK s
 
 class Violation(Exception):
     """A request or an answer that the SDK's generated models do not describe."""
+
+
+class UnknownFields(Violation):
+    """A body with fields that the models do not have, and with which nothing else is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,29 +214,41 @@ def _check_model(where: str, model: _Model, value: object) -> None:
         parsed = model.from_dict(value)
     except (ValidationError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Violation(f"{where}: {error}") from error
-    for complaint in _strangers(parsed, model.__name__):
+    for complaint in _unknown_values(parsed, model.__name__):
         raise Violation(f"{where}: {complaint}")
     if difference := _difference(value, parsed.to_dict(), ""):
         raise Violation(f"{where}: {difference}")
+    for complaint in _unknown_fields(parsed, model.__name__):
+        raise UnknownFields(f"{where}: {complaint}")
 
 
-def _strangers(value: object, where: str) -> Iterator[str]:
-    """Names and enum values that the models took without knowing them."""
+def _unknown_fields(value: object, where: str) -> Iterator[str]:
+    """Names that the models took without knowing them."""
+    for below, each in _below(value, where):
+        if isinstance(each, BaseModel) and (more := getattr(each, "additional_properties", None)):
+            yield f"{below} does not know {sorted(more)}"
+
+
+def _unknown_values(value: object, where: str) -> Iterator[str]:
+    """Enum values that the models took without knowing them."""
+    for below, each in _below(value, where):
+        if isinstance(each, str) and str.__eq__(each, _UNKNOWN):
+            yield f"{below} has a value that the SDK does not know"
+
+
+def _below(value: object, where: str) -> Iterator[tuple[str, object]]:
+    """`value` and all that it has of models, by where it is; not what models do not know."""
+    yield where, value
     if isinstance(value, BaseModel):
         for name, field in value:
-            if name == "additional_properties":
-                if field:
-                    yield f"{where} does not know {sorted(field)}"
-            else:
-                yield from _strangers(field, f"{where}.{name}")
+            if name != "additional_properties":
+                yield from _below(field, f"{where}.{name}")
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _strangers(item, where)
+            yield from _below(item, where)
     elif isinstance(value, dict):
         for name, item in value.items():
-            yield from _strangers(item, f"{where}.{name}")
-    elif isinstance(value, str) and str.__eq__(value, _UNKNOWN):
-        yield f"{where} has a value that the SDK does not know"
+            yield from _below(item, f"{where}.{name}")
 
 
 def _difference(sent: object, parsed: object, where: str) -> str | None:

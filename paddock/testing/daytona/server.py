@@ -39,13 +39,16 @@ from paddock.testing.daytona.faults import Faults
 from paddock.testing.daytona.fleet import Fleet
 from paddock.testing.daytona.gate import EFFECTS, Gate
 from paddock.testing.daytona.leftovers import remove_leftovers
+from paddock.testing.daytona.pools import Pools
 from paddock.testing.daytona.relay import relay
-from paddock.testing.daytona.schema import Schema, Violation
+from paddock.testing.daytona.schema import Schema, UnknownFields, Violation
+from paddock.testing.daytona.settings import Settings
 from paddock.testing.daytona.storage import Storage
+from paddock.testing.daytona.throttling import Throttler, Throttles
 from paddock.testing.daytona.toolbox import Toolbox
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from paddock.testing.daytona.calls import Handler, Routes
     from paddock.testing.daytona.gate import Request
@@ -67,7 +70,9 @@ class DaytonaServer:
     Every change of state passes through the real intermediate states, each of `delay`
     seconds (`delays` for single ones, by name). `limits` are the organisation's quotas;
     `sandbox_class` "container" refuses what the service refuses for containers: fork, pause
-    and resume. `toolbox` makes what runs inside a sandbox.
+    and resume. `throttlers` limit how often it is asked; lists are read from an index that is
+    `index_lag` seconds behind; `regions` are those there are, the account's own first. `toolbox`
+    makes what runs inside a sandbox.
     """
 
     def __init__(
@@ -77,6 +82,9 @@ class DaytonaServer:
         delays: Mapping[str, float] = MappingProxyType({}),
         limits: Limits | None = None,
         sandbox_class: str = "linux-vm",
+        throttlers: Sequence[Throttler] = (),
+        regions: Sequence[str] = ("us", "eu"),
+        index_lag: float = 0.0,
         toolbox: ToolboxType = Toolbox,
     ) -> None:
         self.api_key = secrets.token_hex(16)
@@ -94,6 +102,7 @@ class DaytonaServer:
             clock=self.clock,
             events=self._events,
             delay=delay,
+            index_lag=index_lag,
             url=lambda: self._toolbox_url,
         )
         self._fleet.delays.update(delays)
@@ -106,7 +115,10 @@ class DaytonaServer:
             url=lambda: self.url,
             sandbox=self._sandbox_of,
             move_proxy=self._move_proxy,
+            throttles=Throttles.of(throttlers, self.clock.seconds),
         )
+        self._settings = Settings(self._fleet)
+        self._pools = Pools(regions=tuple(regions), catalog=self._catalog, clock=self.clock)
         self._access = Access(fleet=self._fleet, clock=self.clock, url=lambda: self.url)
         self._control = Control(
             fleet=self._fleet,
@@ -115,6 +127,7 @@ class DaytonaServer:
             limits=limits or Limits(),
             toolbox=toolbox,
             sandbox_class=sandbox_class,
+            pools=self._pools,
             api_url=lambda: self.api_url,
             toolbox_url=lambda: self._toolbox_url,
         )
@@ -178,6 +191,10 @@ class DaytonaServer:
             "DAYTONA_TARGET": "us",
         }
 
+    def release(self) -> None:
+        """Let those sandboxes go on that a fault keeps stuck."""
+        self._fleet.release()
+
     async def settled(self) -> None:
         """Wait until no sandbox is on its way, but those that a fault keeps stuck."""
         await self._fleet.settled()
@@ -219,7 +236,8 @@ class DaytonaServer:
         return frozenset(Schema.control().operation(*route).name for route in self._routes())
 
     def _routes(self) -> Routes:
-        return {**self._control.routes, **self._access.routes, **self._extras.routes}
+        parts = (self._control, self._settings, self._access, self._extras, self._pools)
+        return {route: handler for part in parts for route, handler in part.routes.items()}
 
     def _app(self) -> web.Application:
         app = web.Application(middlewares=[self._gate.middleware], client_max_size=_BODY)
@@ -243,7 +261,10 @@ class DaytonaServer:
         async def called(request: web.Request) -> web.StreamResponse:
             self._authorise(request)
             schema, body = Schema.control(), await _json(request)
-            schema.check_request(row.method, row.path, set(request.query), body)
+            try:
+                schema.check_request(row.method, row.path, set(request.query), body)
+            except UnknownFields as error:  # which the service ignores, and we remember
+                self._gate.violations.append(str(error))
             call = Call(request=request, body=body, effects=request[EFFECTS])
             answer = await handler(call)
             if isinstance(answer, web.StreamResponse):

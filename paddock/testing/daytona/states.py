@@ -32,10 +32,14 @@ _FORK = Move(through=("forking",), to=None)
 
 _MOVES: dict[tuple[str, str], Move] = {
     ("create", "unknown"): Move(through=("creating",), to="started", desired="started"),
+    ("take", "unknown"): Move(through=(), to="started", desired="started", at_once=False),
     ("build", "unknown"): Move(
         through=("pending_build", "building_snapshot", "creating"), to="started", desired="started"
     ),
     ("start", "stopped"): _START,
+    ("start", "archiving"): Move(
+        through=("restoring", "starting"), to="started", desired="started", at_once=False
+    ),
     ("start", "archived"): Move(
         through=("restoring", "starting"), to="started", desired="started", at_once=False
     ),

@@ -23,7 +23,6 @@ from paddock.testing.daytona import (
     Quota,
     SilentEvents,
     Status,
-    StuckIn,
 )
 from tests.e2e.daytona.served import (
     CREATE,
@@ -75,13 +74,6 @@ async def test_a_start_whose_events_are_cut_off_is_seen(daytona: Daytona) -> Non
     assert cut.fired >= 1
     assert daytona.server.count("POST", "/sandbox") == 1
     daytona.server.faults.clear()
-
-
-async def test_a_stuck_start_ends_at_its_deadline_and_leaves_nothing(daytona: Daytona) -> None:
-    daytona.server.faults.add(match=CREATE, kind=StuckIn(state="creating"))
-    with pytest.raises(SandboxError, match="timeout"):
-        await replace(daytona.recipe, create_timeout=1).create()
-    assert not daytona.living
 
 
 @pytest.mark.parametrize("state", ["error", "build_failed"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock import _concurrency
-from paddock.backends.daytona import making
+from paddock.backends.daytona import inventory, making
 from paddock.errors import SandboxLost
 from paddock.testing.daytona import Delay
 from tests.e2e.daytona.served import CREATE, DEADLINE, DELETE, EXECUTE, meeting, started
@@ -28,8 +28,9 @@ NEVER = Delay(seconds=3600)
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_concurrency, "CANCEL_TIMEOUT", 0.3)
-    for name in ("LOST_AND_FOUND", "PAUSE_MAX", "REPEATING"):
+    for name in ("LOST_AND_FOUND", "SOON", "KILLING"):
         monkeypatch.setattr(making, name, 0.3)
+    monkeypatch.setattr(inventory, "LOOKING", 1.0)
 
 
 async def cancelled_at(fault: Fault, call: Awaitable[object]) -> None:
@@ -47,6 +48,7 @@ async def test_a_cancelled_creation_does_not_wait_for_its_removal(daytona: Dayto
     faults.add(match="GET /api/sandbox/[^/]+", kind=NEVER, times=None)
     await cancelled_at(creating, daytona.recipe.create())
     faults.clear()
+    await daytona.let_go()
     assert not daytona.living
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock.backends.daytona import long_poll, service
+from paddock.backends.daytona import long_poll, making, service
 from paddock.errors import ExecTimeout, SandboxClosed, SandboxError, SandboxLost
 from paddock.testing.daytona import Delay, DropAfter, DropBefore, Status, StuckIn
 from tests.e2e.daytona.served import DEADLINE, EXECUTE, made
@@ -135,10 +135,15 @@ async def test_trap_17_a_sandbox_in_use_is_not_stopped_for_idleness(daytona: Day
         assert settings[-1]["autoStopInterval"] == 0  # and not the service's 15 minutes
 
 
-async def test_trap_18_a_creation_that_timed_out_leaves_no_orphan(daytona: Daytona) -> None:
+async def test_trap_18_a_creation_that_timed_out_leaves_no_orphan(
+    daytona: Daytona, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "SOON", 0.1)
     daytona.server.faults.add(match="POST /api/sandbox", kind=StuckIn(state="creating"))
     with pytest.raises(SandboxError, match="exceeded timeout"):
         await replace(daytona.recipe, create_timeout=1).create()
+    daytona.server.release()  # until then the service deletes none
+    await daytona.let_go()
     assert not daytona.living
 
 

@@ -127,7 +127,7 @@ async def test_files_of_any_number_are_one_stream(
     await sandbox.fs.download("tree", tmp_path / "back")
     assert count() == ["POST execute"] * 2 + ["POST bulk-download", "POST execute"]
     assert len(os.listdir(tmp_path / "back")) == 5000
-    left = await sandbox.exec(f"ls -A {sandbox.fs._folder} 2>/dev/null")  # type: ignore[attr-defined]
+    left = await sandbox.exec(f"ls -A {sandbox.fs._folder} 2>/dev/null")
     assert left.stdout == ""
 
 

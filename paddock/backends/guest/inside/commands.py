@@ -128,7 +128,7 @@ class Command(Sink):
         """Our ends of its streams, and the far ones."""
         most = self.machine.descriptors
         if not self.has_terminal:
-            return make_streams(stdin, bool(order.get("merge_output")), most)
+            return make_streams(stdin, bool(order.get("merge_output")), most, order.get("source"))
         from .terminals import make_terminal  # few commands have one
 
         account = account_of(order) or self.machine.account

@@ -12,7 +12,7 @@ import stat
 from .archive import check_size, open_entry
 from .files import write_sparsely
 from .folders import Trail, join, opened, opened_below, remove_tree
-from .light import suppress
+from .light import contextmanager, suppress
 from .selection import PATH_MAX, TOO_LONG
 from .symlinks import goes_up_late, stays_within, within
 from .tar import DIRECTORY, FILE, HARD_LINK, PIECE, SYMLINK, Member, Reader
@@ -51,8 +51,8 @@ def extract(stream: IO[bytes], destination: str, selection: Selection | None = N
     folder, name = os.path.split(destination)
     os.makedirs(folder, exist_ok=True)
     existed = os.path.isdir(destination)
-    with opened(destination if existed else folder) as base:
-        stage = ".paddock-" + os.urandom(6).hex()
+    stage = ".paddock-" + os.urandom(6).hex()
+    with opened(destination if existed else folder) as base, _about(destination, stage):
         os.mkdir(stage, 0o700, dir_fd=base)
         try:
             with opened_below(base, stage) as staged:
@@ -66,6 +66,17 @@ def extract(stream: IO[bytes], destination: str, selection: Selection | None = N
                         merge(staged, made)
         finally:
             remove_tree(stage, dir_fd=base)
+
+
+@contextmanager
+def _about(destination: str, stage: str) -> Iterator[None]:
+    """Have errors of the `stage`, and those that name nothing, name the `destination`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, stage):
+            raise
+        raise OSError(error.errno, error.strerror, destination) from None
 
 
 class Extraction:

@@ -15,7 +15,7 @@ from .files import entry, length_of, open_regular, write_all
 from .forks import take_signals
 from .light import contextmanager, dumps, signal
 from .wire import BULK, INLINE, message
-from .writing import Addition, Replacement
+from .writing import Addition, Replacement, about
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ def receive_from(pieces: Iterable[memoryview], args: Args) -> None:
         if "mark" in args:
             write_all(1, b"\n")  # it is open: whoever streams to it waits for that
         for piece in pieces:
-            writer.write(piece)
+            with about(args["path"]):
+                writer.write(piece)
         if writer.size != args.get("size", writer.size):
             raise OSError(errno.EIO, "The upload ended early", args["path"])
         writer.commit(expect=args.get("expect"))

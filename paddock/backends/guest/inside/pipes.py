@@ -14,18 +14,22 @@ F_SETPIPE_SZ = 1031
 
 
 def make_streams(
-    stdin: bool, merged: bool, most: int
+    stdin: bool, merged: bool, most: int, source: str | None = None
 ) -> tuple[tuple[int | None, int, int | None], list[int]]:
     """Pipes for a command: our ends of stdin (None without), stdout, stderr; and the far ends.
 
-    `merged` makes one pipe of stdout and stderr; our end of stderr is None then. Raises
-    `OSError` when descriptors from `most` on would be needed.
+    `merged` makes one pipe of stdout and stderr; our end of stderr is None then. Without `stdin`
+    the command reads the file `source`, which has no name from then on. Raises `OSError` when
+    descriptors from `most` on would be needed.
     """
     opened: list[int] = []
     try:
         if stdin:
             opened += os.pipe()
             os.set_blocking(opened[1], False)
+        elif source is not None:
+            opened.append(os.open(source, os.O_RDONLY | os.O_NOFOLLOW))
+            os.unlink(source)
         else:
             opened.append(os.open(os.devnull, os.O_RDONLY))
         opened += os.pipe()

@@ -47,7 +47,10 @@ WIDENED_MAX = 16
 
 
 def entries_below(root: str, skipped: set[str]) -> Iterator[os.DirEntry[str]]:
-    """All below `root` that is no directory, in the order of its path's names."""
+    """All files and links below `root`, in the order of its path's names.
+
+    What is neither, such as a FIFO, is nothing to read; links may lead to it.
+    """
     waiting = [iter(sorted_entries(root))]
     left = FILES_MAX
     while waiting:
@@ -59,7 +62,8 @@ def entries_below(root: str, skipped: set[str]) -> Iterator[os.DirEntry[str]]:
             if left < 0:
                 told = f"There are more than {FILES_MAX} files; search a directory below"
                 raise OSError(errno.EFBIG, told, root)
-            yield item
+            if item.is_file(follow_symlinks=False) or item.is_symlink():
+                yield item
         elif item.name not in skipped:
             with contextlib.suppress(OSError):  # gone, or not ours to read
                 waiting.append(iter(sorted_entries(item.path)))

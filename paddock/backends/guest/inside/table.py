@@ -18,6 +18,9 @@ KEPT_COMMANDS = 1000
 """Output of ended commands, and how many of them, kept for a host whose stream broke."""
 
 
+PASSED_ON = ("pty", "merge_output", "source")
+
+
 class Commands(Owner):
     """By channel. With `keeps`, ended commands are kept."""
 
@@ -36,7 +39,7 @@ class Commands(Owner):
         if body["op"] != "job":
             order.update(argv=body["argv"], env=body["env"])
             order["login"] = self.machine.login
-            order.update({name: body[name] for name in ("pty", "merge_output") if name in body})
+            order.update({name: body[name] for name in PASSED_ON if name in body})
             if body["op"] == "fenced":
                 order["fence"] = body["fence"]
         else:

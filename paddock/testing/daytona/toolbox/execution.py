@@ -58,6 +58,8 @@ class Execution:
         text: str = order.get("command", "")
         if not text.strip():
             raise DaemonError(400, "command is required")
+        if (order.get("timeout") or 0) < 0:
+            raise DaemonError(400, "timeout must not be negative")
         check_variables(order.get("envs") or {})
         outcome = await self.run(
             [find_shell()],

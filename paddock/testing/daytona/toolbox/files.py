@@ -63,7 +63,7 @@ class Files:
         return web.json_response(found)
 
     async def _make_folder(self, request: web.Request) -> web.Response:
-        path, mode = _required(request, "path"), _mode(_required(request, "mode"))
+        path, mode = _required(request, "path"), _mode(request.query.get("mode") or "0755")
         try:
             await asyncio.to_thread(_make_folder, self._surroundings.resolve(path), mode)
         except OSError as error:

@@ -1,16 +1,16 @@
-"""``/git/clone`` and ``/git/status``, by the git of this machine.
+"""``/git``: repositories, by the git of this machine.
 
-The other calls of the daemon's git are not served.
+Clones and states of work trees here, what changes repositories in `git_calls`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
 
 from aiohttp import web
 
+from paddock.testing.daytona.toolbox.git_calls import GitCalls, with_credentials
 from paddock.testing.daytona.toolbox.replies import DaemonError
 
 if TYPE_CHECKING:
@@ -35,7 +35,17 @@ _STATES = {
     "C": "Copied",
     "U": "Updated but unmerged",
 }
-_ABSENT = ("not found", "does not exist", "does not appear to be a git repository")
+_CAUSES: Sequence[tuple[str, int, str]] = (
+    ("not a git repository", 404, "GIT_REPO_NOT_FOUND"),
+    ("cannot change to", 404, "GIT_REPO_NOT_FOUND"),
+    ("Authentication failed", 401, "GIT_AUTH_FAILED"),
+    ("could not read Username", 401, "GIT_AUTH_FAILED"),
+    ("non-fast-forward", 409, "GIT_PUSH_REJECTED"),
+    ("[rejected]", 409, "GIT_PUSH_REJECTED"),
+    ("would be overwritten", 409, "GIT_DIRTY_WORKTREE"),
+    ("CONFLICT", 409, "GIT_MERGE_CONFLICT"),
+)
+"""What git says, and how the daemon tells it; everything else is 500."""
 
 
 class Git:
@@ -46,12 +56,22 @@ class Git:
         self._execution = execution
 
     def routes(self) -> dict[str, Handler]:
-        return {"POST /git/clone": self._clone, "GET /git/status": self._status}
+        return {
+            "POST /git/clone": self._clone,
+            "GET /git/status": self._status,
+            **GitCalls(self._surroundings, self._git).routes(),
+        }
 
     async def _clone(self, request: web.Request) -> web.Response:
         order = await request.json()
         target = self._surroundings.resolve(order["path"])
-        arguments = ["clone", *_choices(order), "--", _address(order), str(target)]
+        arguments = [
+            "clone",
+            *_choices(order),
+            "--",
+            with_credentials(order["url"], order),
+            str(target),
+        ]
         await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
         await self._git(self._surroundings.home, *arguments)
         if commit := order.get("commit_id"):
@@ -63,19 +83,24 @@ class Git:
         told = await self._git(folder, "status", "--porcelain=v2", "--branch", "-z")
         return web.json_response(_parsed(told))
 
-    async def _git(self, folder: Path, *arguments: str) -> str:
+    async def _git(self, folder: Path, *arguments: str, may_fail: bool = False) -> str:
+        """Run git there; what it prints, or nothing if it `may_fail`. Raises `DaemonError`."""
         env = self._surroundings.variables({"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"})
         outcome = await self._execution.run(
-            ["git", *arguments], cwd=folder, env=env, stdin=b"", seconds=SECONDS
+            ["git", "-C", str(folder), *arguments],
+            cwd=self._surroundings.home,
+            env=env,
+            stdin=b"",
+            seconds=SECONDS,
         )
-        if outcome.exit_code != 0:
-            absent = any(words in outcome.result for words in _ABSENT)
-            raise DaemonError(
-                404 if absent else 400,
-                outcome.result.strip(),
-                "GIT_REPO_NOT_FOUND" if absent else None,
-            )
-        return outcome.result
+        if outcome.exit_code == 0:
+            return outcome.result
+        if may_fail:
+            return ""
+        for words, status, code in _CAUSES:
+            if words in outcome.result and arguments[0] != "clone":
+                raise DaemonError(status, outcome.result.strip(), code)
+        raise DaemonError(500, outcome.result.strip(), "INTERNAL_SERVER_ERROR")
 
 
 def _choices(order: dict[str, Any]) -> Sequence[str]:
@@ -85,15 +110,6 @@ def _choices(order: dict[str, Any]) -> Sequence[str]:
         *(["--depth", str(depth)] if depth else []),
         *(["--config", "http.sslVerify=false"] if order.get("insecure_skip_tls") else []),
     ]
-
-
-def _address(order: dict[str, Any]) -> str:
-    url: str = order["url"]
-    if not order.get("username"):
-        return url
-    parts = urlsplit(url)
-    who = f"{quote(order['username'], safe='')}:{quote(order.get('password') or '', safe='')}"
-    return parts._replace(netloc=f"{who}@{parts.netloc}").geturl()
 
 
 def _parsed(told: str) -> dict[str, Any]:

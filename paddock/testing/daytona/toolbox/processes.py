@@ -66,6 +66,11 @@ class Processes:
         self._starting: dict[str, asyncio.Future[Running]] = {}
         self._running: dict[str, Running] = {}
 
+    @property
+    def root(self) -> int | None:
+        """The process that all of them are below; None before the start and after the end."""
+        return None if self._keeper is None else self._keeper.pid
+
     async def start(self) -> None:
         """Start the keeper. Cancelled or failed, it leaves none."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

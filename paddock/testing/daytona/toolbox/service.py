@@ -3,6 +3,10 @@
 It is no sandbox: commands run on this machine, as this user, with no isolation whatsoever, and
 absolute paths are this machine's. For tests that trust what they run, on Linux.
 
+Not served, and answered 501: ``/lsp`` (it needs the language servers of the default image, which
+this machine has none of), ``/computeruse`` (it needs that image's desktop), ``/init`` and the
+session of the entrypoint (there is no image whose entrypoint ran).
+
 Does not know of keys, of a sandbox's state or of faults: who mounts it looks at those first.
 """
 
@@ -23,12 +27,14 @@ from paddock.testing.daytona.schema import Schema
 from paddock.testing.daytona.toolbox.execution import Execution
 from paddock.testing.daytona.toolbox.files import Files
 from paddock.testing.daytona.toolbox.git import Git
+from paddock.testing.daytona.toolbox.interpreter import Interpreter
 from paddock.testing.daytona.toolbox.processes import Processes, SpawnFailed
 from paddock.testing.daytona.toolbox.replies import DaemonError, check_variables
 from paddock.testing.daytona.toolbox.routing import Routes
 from paddock.testing.daytona.toolbox.searching import Searching
 from paddock.testing.daytona.toolbox.session_calls import SessionCalls
 from paddock.testing.daytona.toolbox.shells import Surroundings
+from paddock.testing.daytona.toolbox.system import System
 from paddock.testing.daytona.toolbox.terminal_calls import TerminalCalls
 from paddock.testing.daytona.toolbox.transfers import Transfers
 
@@ -37,6 +43,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["Toolbox"]
+
+LENIENT = {"/files/folder": ("mode",)}
+"""What the SDK always says, and the daemon does without."""
 
 
 class Toolbox:
@@ -57,6 +66,7 @@ class Toolbox:
         self._calls: set[asyncio.Task[web.StreamResponse]] = set()
         self._sessions = SessionCalls(self._surroundings, self._processes, self._count)
         self._terminals = TerminalCalls(self._surroundings, self._processes)
+        self._interpreter = Interpreter(self._surroundings, self._processes)
         self._routes = self._mount()
 
     @property
@@ -116,6 +126,8 @@ class Toolbox:
                 **Git(self._surroundings, execution).routes(),
                 **self._sessions.routes(),
                 **self._terminals.routes(),
+                **self._interpreter.routes(),
+                **System(self._surroundings, self._processes).routes(),
             }
         )
 
@@ -154,6 +166,7 @@ class Toolbox:
         await asyncio.gather(*calls, return_exceptions=True)
         await self._sessions.close()
         await self._terminals.close()
+        await self._interpreter.close()
         await self._processes.stop()
 
     async def _remove(self) -> None:
@@ -173,7 +186,8 @@ async def _check_request(request: web.Request, path: str) -> None:
     form = request.content_type.startswith("multipart/")
     body = None if form else await request.text()
     order = json.loads(body) if body else None
-    Schema.toolbox().check_request(request.method, path, request.query, order)
+    query = {*request.query, *LENIENT.get(path, ())}
+    Schema.toolbox().check_request(request.method, path, query, order)
 
 
 def _check_answer(request: web.Request, path: str, answer: web.StreamResponse) -> None:

@@ -84,6 +84,8 @@ class SessionCalls:
         return no_content()
 
     async def _execute(self, request: web.Request, session: str) -> web.Response:
+        if session not in self._sessions:  # the daemon's own way to say so
+            raise DaemonError(500, "session not found", "INTERNAL_SERVER_ERROR")
         found = self._session(session)
         order = await request.json()
         text: str = order.get("command", "")

@@ -25,7 +25,7 @@ class Surroundings:
     def __init__(self, root: Path, env: Mapping[str, str]) -> None:
         self.root = root
         self.home = root / "home" / "daytona"
-        self.private = root / ".daytona"
+        self.private = self.home / ".daytona" / "sessions"
         """What the daemon keeps for itself: FIFOs of sessions, code to run."""
         self.env = dict(env)
 

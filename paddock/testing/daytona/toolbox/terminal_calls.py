@@ -81,6 +81,8 @@ class TerminalCalls:
         return web.json_response({"message": "PTY session deleted"})
 
     async def _resize(self, request: web.Request, terminal: str) -> web.Response:
+        if terminal not in self._terminals:  # the daemon takes it for one that has ended
+            raise DaemonError(410, f"PTY session {terminal!r} has ended", "SESSION_ENDED")
         found = self._terminal(terminal)
         found.resize(_size(await request.json()))
         return web.json_response(found.as_json())

@@ -13,6 +13,7 @@ from daytona import (  # noqa: TID253 - the SDK is what is served here
     CreateSandboxFromSnapshotParams,
     DaytonaAuthenticationError,
     DaytonaBadRequestError,
+    DaytonaConflictError,
     DaytonaConnectionError,
     DaytonaError,
     DaytonaNotFoundError,
@@ -229,7 +230,7 @@ async def test_a_websocket_that_is_not_cut_is_whole(
     assert "".join(lines) == "line 0\nline 1\nline 2\n"
 
 
-async def test_a_sandbox_that_is_stuck_can_be_found_and_deleted(
+async def test_a_sandbox_that_is_being_made_can_be_found_and_not_deleted(
     server: DaytonaServer, daytona: AsyncDaytona
 ) -> None:
     server.faults.add(match=CREATE, kind=StuckIn(state="creating"))
@@ -238,6 +239,10 @@ async def test_a_sandbox_that_is_stuck_can_be_found_and_deleted(
     assert caught.value.sandbox_id is not None
     sandbox = await daytona.get(caught.value.sandbox_id)
     assert sandbox.state == "creating"
+    with pytest.raises(DaytonaConflictError):
+        await sandbox.delete()
+    server.release()
+    await sandbox.wait_for_sandbox_start()
     await sandbox.delete(wait=True)
     assert not server.sandboxes
 
