@@ -60,6 +60,8 @@ def report_warning(message: Warning | str, *_place: object, **_more: object) -> 
 def explain(error: BaseException, redactor: Redactor = NOTHING_SECRET) -> str:
     """The error as text, its first line the sentence, its last what to do, where we know."""
     lines = [_sentence(error, redactor)]
+    notes = getattr(error, "__notes__", ())  # such as what is left behind
+    lines += [f"  {plain(redactor.text(note))}" for note in notes]
     lines += [f"  {advice}" for kind, advice in _ADVICE if isinstance(error, kind)][:1]
     return "\n".join(lines)
 

@@ -92,7 +92,8 @@ Snapshot = Annotated[
     _sandbox_option(
         "--snapshot",
         metavar="NAME",
-        help="A snapshot to begin with. Implies --backend daytona unless one is given.",
+        help="A snapshot to begin with; an empty name is Daytona's default. Implies --backend "
+        "daytona unless one is given.",
     ),
 ]
 ProjectFile = Annotated[

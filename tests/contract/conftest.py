@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,7 +125,8 @@ async def backend(
     """One backend's recipe; skipped, with the reason, where this machine cannot run it."""
     if request.param == "daytona":
         account: DaytonaAccount = request.getfixturevalue("daytona_account")
-        yield account.recipe
+        # A home has files, so tests get a directory of their own in it.
+        yield replace(account.recipe, setup=["touch .profile"])
         await account.require_empty()
         return
     if request.param.startswith("docker"):

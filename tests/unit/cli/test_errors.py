@@ -9,6 +9,7 @@ from paddock.errors import (
     ConfigError,
     IsolationUnavailable,
     ModelError,
+    SandboxError,
     SandboxLost,
     SessionLocked,
     SetupFailed,
@@ -50,3 +51,12 @@ def test_a_group_is_expected_only_if_all_its_errors_are() -> None:
     fine = ExceptionGroup("", [OSError("a"), ExceptionGroup("", [ConfigError("b")])])
     assert is_expected(fine)
     assert not is_expected(ExceptionGroup("", [fine, KeyError("a defect")]))
+
+
+def test_notes_of_an_error_are_shown_below_it() -> None:
+    error = SandboxError("it failed")
+    error.add_note("what was made may be there still")
+    assert explain(error).splitlines()[:2] == [
+        "it failed",
+        "  what was made may be there still",
+    ]

@@ -74,7 +74,7 @@ class Execution:
         order = await request.json()
         check_variables(order.get("envs") or {})
         program, suffix = _interpreter(order["language"])
-        script = self._surroundings.private / f"{uuid.uuid4().hex}{suffix}"
+        script = self._surroundings.code / f"{uuid.uuid4().hex}{suffix}"
         await asyncio.to_thread(script.write_text, order["code"])
         try:
             outcome = await self.run(

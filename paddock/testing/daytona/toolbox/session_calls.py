@@ -58,8 +58,8 @@ class SessionCalls:
             raise DaemonError(400, "session ID is required")
         if identity in self._sessions:
             raise DaemonError(409, "session already exists")
-        folder = self._surroundings.private / uuid.uuid4().hex
-        folder.mkdir()
+        folder = self._surroundings.sessions / uuid.uuid4().hex
+        folder.mkdir(parents=True)
         session = self._sessions[identity] = Session(identity, folder, self._processes)
         shell = Command(
             argv=[find_shell()], cwd=self._surroundings.home, env=self._surroundings.variables()

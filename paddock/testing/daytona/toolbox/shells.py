@@ -25,13 +25,15 @@ class Surroundings:
     def __init__(self, root: Path, env: Mapping[str, str]) -> None:
         self.root = root
         self.home = root / "home" / "daytona"
-        self.private = self.home / ".daytona" / "sessions"
-        """What the daemon keeps for itself: FIFOs of sessions, code to run."""
+        self.sessions = self.home / ".daytona" / "sessions"
+        """Where the daemon keeps the FIFOs of sessions, from the first of them on."""
+        self.code = root / "code"
+        """Where code is that is to be run."""
         self.env = dict(env)
 
     def make_folders(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
-        self.private.mkdir(parents=True, exist_ok=True)
+        self.code.mkdir(parents=True, exist_ok=True)
 
     def variables(self, own: Mapping[str, str] | None = None) -> dict[str, str]:
         """A command's whole environment: nothing of the server's own is in it."""

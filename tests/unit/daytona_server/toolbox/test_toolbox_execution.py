@@ -156,9 +156,15 @@ async def test_a_megabyte_of_command_text_works(sandbox: AsyncSandbox, toolbox: 
 
 
 async def test_a_call_that_is_not_served_says_so(sandbox: AsyncSandbox) -> None:
-    with pytest.raises(DaytonaError, match="GET /system/metrics is not served here") as caught:
-        await sandbox.get_metrics_latest()
+    with pytest.raises(DaytonaError, match="POST /lsp/start is not served here") as caught:
+        await sandbox.create_lsp_server("python", "project").start()
     assert caught.value.status_code == 501
+
+
+async def test_a_time_limit_below_none_is_refused(sandbox: AsyncSandbox) -> None:
+    with pytest.raises(DaytonaError) as caught:
+        await sandbox.process.exec("true", timeout=-1)
+    assert caught.value.status_code == 400
 
 
 async def test_the_folders_of_the_sandbox_are_told(sandbox: AsyncSandbox, home: Path) -> None:
