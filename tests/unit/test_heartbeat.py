@@ -97,10 +97,12 @@ async def test_a_lease_in_daytona_is_renewed_by_the_loop_or_by_a_thread() -> Non
     async with asyncio.timeout(DEADLINE):
         while account.here < 2:  # noqa: ASYNC110 - the event is for a thread
             await asyncio.sleep(0.01)
-    assert not account.elsewhere
+    # The loop of a busy machine may have been late before, too.
+    here, enough = account.here, account.elsewhere + 2
     end = time.monotonic() + DEADLINE
-    while account.elsewhere < 2 and time.monotonic() < end:
+    while account.elsewhere < enough and time.monotonic() < end:
         time.sleep(0.01)  # noqa: ASYNC251 - the loop is held up, on purpose
-    assert account.elsewhere >= 2
+    assert account.elsewhere >= enough
+    assert account.here == here
     await renewal.aclose()
     link.close()

@@ -43,6 +43,8 @@ def _changed(folder: Path) -> float:
 
 def _open() -> Iterator[str]:
     """The paths that processes hold open, as far as we may know."""
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            yield os.readlink(descriptor)
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it has gone meanwhile, or is somebody else's
+            for descriptor in os.scandir(f"/proc/{process}/fd"):
+                with contextlib.suppress(OSError):
+                    yield os.readlink(descriptor.path)

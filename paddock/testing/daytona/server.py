@@ -5,8 +5,13 @@ every answer is checked against the SDK's own generated models.
 
 **Commands run on this machine, as the user that runs the server, without any isolation.**
 Files of a sandbox are in a temporary folder; its paths are mapped there by the toolbox.
-Networks, resources and volumes are told back as asked for, and not enforced; secrets are not
-served. A paused sandbox answers nothing, but its processes run on.
+Networks, resources and volumes are told back as asked for, and not enforced. A paused sandbox
+answers nothing, but its processes run on.
+
+Calls that are answered 501: secrets (nothing here puts their values into requests), logs and
+traces of sandboxes (no collector keeps any), ancestors and forks, backups, runners, and what
+belongs to organisations, users and keys (there is one of each). In the toolbox: language servers,
+the desktop, the entrypoint's session, see `toolbox.service`.
 """
 
 from __future__ import annotations
@@ -44,6 +49,7 @@ from paddock.testing.daytona.relay import relay
 from paddock.testing.daytona.schema import Schema, UnknownFields, Violation
 from paddock.testing.daytona.settings import Settings
 from paddock.testing.daytona.storage import Storage
+from paddock.testing.daytona.telemetry import Telemetry
 from paddock.testing.daytona.throttling import Throttler, Throttles
 from paddock.testing.daytona.toolbox import Toolbox
 
@@ -118,6 +124,7 @@ class DaytonaServer:
             throttles=Throttles.of(throttlers, self.clock.seconds),
         )
         self._settings = Settings(self._fleet)
+        self._telemetry = Telemetry(fleet=self._fleet, snapshot=_SNAPSHOT, url=lambda: self.url)
         self._pools = Pools(regions=tuple(regions), catalog=self._catalog, clock=self.clock)
         self._access = Access(fleet=self._fleet, clock=self.clock, url=lambda: self.url)
         self._control = Control(
@@ -236,7 +243,14 @@ class DaytonaServer:
         return frozenset(Schema.control().operation(*route).name for route in self._routes())
 
     def _routes(self) -> Routes:
-        parts = (self._control, self._settings, self._access, self._extras, self._pools)
+        parts = (
+            self._control,
+            self._settings,
+            self._access,
+            self._extras,
+            self._pools,
+            self._telemetry,
+        )
         return {route: handler for part in parts for route, handler in part.routes.items()}
 
     def _app(self) -> web.Application:

@@ -214,3 +214,12 @@ async def test_searches_pass_over_what_the_service_keeps_in_a_home(
     assert names == ["file", "link"]
     found = await sandbox.fs.grep("word|daytona|echo", ".")
     assert {match.path.name for match in found.lines} == {"file"}
+
+
+async def test_what_a_sandbox_uses_is_told_by_both_of_the_service_s_ways(
+    sandbox: DaytonaSandbox,
+) -> None:
+    latest = await sandbox.native.get_metrics_latest()
+    (collected,) = await sandbox.native.get_metrics()
+    assert collected.cpu_count == latest.cpu_count
+    assert 0 < latest.mem_used < latest.mem_total

@@ -18,7 +18,7 @@ import os
 import shutil
 import stat
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -67,6 +67,7 @@ class Toolbox:
         self._sessions = SessionCalls(self._surroundings, self._processes, self._count)
         self._terminals = TerminalCalls(self._surroundings, self._processes)
         self._interpreter = Interpreter(self._surroundings, self._processes)
+        self._system = System(self._surroundings, self._processes)
         self._routes = self._mount()
 
     @property
@@ -111,6 +112,10 @@ class Toolbox:
                 raise  # the client hung up
             return _hang_up(request)
 
+    async def measure(self) -> dict[str, Any]:
+        """What the sandbox uses now, as ``/system/metrics`` tells it."""
+        return await self._system.measure()
+
     def _mount(self) -> Routes:
         execution = Execution(self._surroundings, self._processes, self._count)
         return Routes(
@@ -127,7 +132,7 @@ class Toolbox:
                 **self._sessions.routes(),
                 **self._terminals.routes(),
                 **self._interpreter.routes(),
-                **System(self._surroundings, self._processes).routes(),
+                **self._system.routes(),
             }
         )
 

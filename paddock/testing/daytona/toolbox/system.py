@@ -49,7 +49,11 @@ class System:
         }
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        return web.json_response(await asyncio.to_thread(self._measured))
+        return web.json_response(await self.measure())
+
+    async def measure(self) -> dict[str, Any]:
+        """What the sandbox uses now."""
+        return await asyncio.to_thread(self._measured)
 
     def _measured(self) -> dict[str, Any]:
         memory, ticks = _usage(self._processes.root)
