@@ -80,8 +80,9 @@ async def test_the_calls_of_the_service_are_as_many_as_is_documented(
     sandbox = await recipe.create()
     assert isinstance(sandbox, DaytonaSandbox)
     made = count()
-    assert (made[0], made[-1]) == ("POST sandbox", "POST execute")
-    assert set(made[1:-1]) == {f"GET {sandbox.id}"}
+    # The last two have it live as long as its recipe says, once its guest is there.
+    assert (made[0], made[-3:]) == ("POST sandbox", ["POST execute", "POST -1", "POST 0"])
+    assert set(made[1:-3]) == {f"GET {sandbox.id}"}
     fs = sandbox.fs
     calls: dict[str, tuple[Callable[[], Awaitable[object]], list[str]]] = {
         "exists": (lambda: fs.exists("no"), ["POST execute"]),
@@ -89,6 +90,8 @@ async def test_the_calls_of_the_service_are_as_many_as_is_documented(
         "upload": (lambda: fs.upload(tmp_path / "small", "s"), ["POST execute"]),
         "download": (lambda: fs.download("s", tmp_path / "back"), ["POST execute"] * 2),
         "stdin": (lambda: sandbox.exec(["cat"], stdin="in"), ["POST execute"]),
+        "limit": (lambda: sandbox.limit_time(lifetime=3600), ["POST execute"]),
+        "renew": (sandbox.renew, ["POST execute"]),
         "url": (lambda: sandbox.url(80), ["GET preview-url"]),
         "signed": (lambda: sandbox.signed_url(80), ["GET signed-preview-url"]),
         "list": (recipe.list, ["GET sandbox"]),
