@@ -9,7 +9,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from paddock._concurrency import cancel, finish
+from paddock._concurrency import acquire, cancel, finish
 from paddock._logs import get_logger
 from paddock.errors import ConfigError, MissingDependency, PaddockError
 from paddock.runtime.fleet.cluster.agent import NodeAgent
@@ -74,19 +74,16 @@ class RayPlacement:
     async def open(self, plan: Plan, models: ModelLimit, roster: Roster) -> AsyncIterator[None]:
         """See `Placement.open`. Raise `ConfigError` if there is no cluster, or no node has slots,
         and `MissingDependency` without Ray."""
-        ours = await asyncio.to_thread(self._connect)
+        ours = await acquire(asyncio.to_thread(self._connect), _disconnect)
         try:
             cluster = _Cluster(plan, models, roster)
-            await cluster.begin()
-            watching = asyncio.create_task(cluster.watch())
             try:
+                await cluster.begin()
                 yield
             finally:
-                await cancel(watching)
                 await cluster.aclose()
         finally:
-            if ours:
-                await finish(asyncio.to_thread(_ray().shutdown))
+            await finish(_disconnect(ours))
 
     def _connect(self) -> bool:
         """Connect to the cluster; return whether this was not done before. Blocks."""
@@ -111,6 +108,11 @@ class RayPlacement:
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise ConfigError(f"no Ray cluster at {self.address!r}: {error}") from error
         return True
+
+
+async def _disconnect(ours: bool) -> None:
+    if ours:
+        await asyncio.to_thread(_ray().shutdown)
 
 
 def _require_answer(address: str) -> None:
@@ -143,6 +145,7 @@ class _Cluster:
         self._serving: dict[str, asyncio.Task[None]] = {}
         self._swept: dict[str, asyncio.Event] = {}
         self._may_run = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
         """Begin the agents, and remove what an earlier process has left before any attempt runs:
@@ -158,8 +161,9 @@ class _Cluster:
                 for swept in list(self._swept.values()):
                     await swept.wait()
         self._may_run.set()
+        self._watching = asyncio.create_task(self._watch())
 
-    async def watch(self) -> None:
+    async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK)
             try:
@@ -177,8 +181,10 @@ class _Cluster:
 
     async def aclose(self) -> None:
         """End the agents."""
-        for task in self._serving.values():
-            await cancel(task)
+        if self._watching is not None:
+            await cancel(self._watching)
+        if self._serving:
+            await cancel(*self._serving.values())
 
     async def _nodes(self) -> list[Mapping[str, Any]]:
         found: list[Mapping[str, Any]] = await asyncio.to_thread(_ray().nodes)
