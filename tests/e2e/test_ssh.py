@@ -108,7 +108,7 @@ async def test_a_host_that_is_not_known_by_its_key_is_not_talked_to(
 
 
 @pytest.mark.parametrize(
-    "host", ["-oProxyCommand=touch /tmp/x", "a b", "there;id", "$(id)", "there\nid", ""]
+    "host", ["-oProxyCommand=touch /tmp/x", "a b", "there;id", "$(id)", "there\nid"]
 )
 def test_a_host_is_neither_an_option_nor_a_command(host: str) -> None:
     with pytest.raises(ConfigError):
@@ -258,6 +258,18 @@ async def test_a_fenced_sandbox_works_in_a_directory_of_the_host_as_its_owner(
     async with given.sandbox() as sandbox:
         await sandbox.fs.write_text("kept.txt", "kept")
     assert (tmp_path / "given" / "kept.txt").read_text() == "kept"
+
+
+async def test_without_a_host_or_without_ssh_there_are_no_sandboxes(
+    recipe: SshBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PADDOCK_SSH_HOST", raising=False)
+    with pytest.raises(Unsupported, match="PADDOCK_SSH_HOST"):
+        await SshBackend().list()
+    monkeypatch.setenv("PATH", "/nowhere")
+    for asking in (recipe.create(), recipe.list()):
+        with pytest.raises(Unsupported, match="ssh is not installed"):
+            await asking
 
 
 def test_the_command_line_makes_them(paddock: Paddock, ssh_config: Path) -> None:

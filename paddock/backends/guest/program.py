@@ -16,7 +16,7 @@ from paddock.backends.guest.link import Liveness
 from paddock.backends.guest.monitor import Monitor
 from paddock.backends.guest.sandbox import GuestSandbox
 from paddock.backends.guest.stderr import GuestStderr, printable
-from paddock.errors import ConfigError, SandboxError, SandboxLost
+from paddock.errors import SandboxError, SandboxLost, Unsupported
 from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ async def connect(process: Program, streams: Streams, bundle: bytes = b"") -> St
 async def start_guest(argv: Sequence[str], bundle: bytes) -> StartedGuest:
     """Start a program that leads to a Python which waits for `bundle`; see `guest.bundle`.
 
-    Raise `ConfigError` if it is not installed. If it fails or is cancelled, the program ends by
+    Raise `Unsupported` if it is not installed. If it fails or is cancelled, the program ends by
     itself: its stdin has ended.
     """
     streams = await Streams.open()
@@ -144,7 +144,7 @@ async def start_guest(argv: Sequence[str], bundle: bytes) -> StartedGuest:
 async def call(*argv: str, stdin: bytes = b"", timeout: float = CALL_TIMEOUT) -> str:  # noqa: ASYNC109
     """Run a program of this machine to its end and return its stdout.
 
-    Raise `ConfigError` if it is not installed, and `SandboxError` with what it printed if it fails.
+    Raise `Unsupported` if it is not installed, and `SandboxError` with what it printed if it fails.
     """
     pipe = asyncio.subprocess.PIPE
     with _installed(argv[0]):
@@ -171,7 +171,8 @@ def _installed(program: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise ConfigError(f"{program} is not installed, or not on PATH") from None
+        hint = f"{program} is not installed, or not on PATH"
+        raise Unsupported("this machine", backend=program, hint=hint) from None
 
 
 class ProgramSandbox(GuestSandbox):

@@ -94,7 +94,8 @@ class SshBackend(Backend):
     def _command(self, asked: Mapping[str, Any]) -> Sequence[str]:
         """Return the command line that has the host do what is `asked`."""
         if self.host is None:
-            raise ConfigError("host: give one, or set PADDOCK_SSH_HOST")
+            hint = "give host=, or set PADDOCK_SSH_HOST"
+            raise Unsupported("sandboxes without a host", backend=self.name, hint=hint)
         return commands.ssh(self.host, self.config, asked)
 
     async def _make(self, on_progress: ProgressCallback) -> Sandbox:
