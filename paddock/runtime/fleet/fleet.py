@@ -55,7 +55,8 @@ class Fleet(AsyncResource):
     - `placement`: where attempts run, such as `RayPlacement`; by default in this process.
     - `ordering`: which tasks begin first, how many of a group run at once, on which image.
     - `memory`: bytes for all sandboxes of a node together, of which each takes what the recipe
-      declares (`Resources.memory`). By default it is what a node has available.
+      declares (`Resources.memory`), or else what they are seen to use. By default it is what a node
+      has available.
     - `timeout`: seconds for all that an attempt does, of which `verify_share` is kept for `verify`.
     - `artifacts`: paths below the working directory that are copied out of each sandbox.
     - `verify`: work as in `map`, in a fresh sandbox that has the artifacts and nothing else; a

@@ -83,8 +83,9 @@ class StartLimit:
 class MemoryLimit:
     """Limits the sandboxes that run on one machine.
 
-    Those that declare `each` bytes, to what fits into `total`. Those that declare nothing, by what
-    they were seen to use and what is available. All of them, while the machine is short of memory.
+    To what fits into `total`, where each takes the bytes that it declares or else those that
+    sandboxes were seen to use; without a declaration also to what is available; and to those
+    that run, while the machine is short of memory.
     """
 
     total: int | None
@@ -115,8 +116,9 @@ class MemoryLimit:
         """
         if not running:
             return None
-        if self._is_full(running):
-            return f"{running} sandboxes of {_mib(self.each or 0)} fit into {_mib(self.total or 0)}"
+        each = self.observed if self.each is None else self.each
+        if self.total is not None and (running + 1) * each > self.total:
+            return f"{running} sandboxes of {_mib(each)} fit into {_mib(self.total)}"
         if self.now is None:
             return None
         if self.now.pressure >= PRESSURE:
@@ -126,11 +128,6 @@ class MemoryLimit:
             used, left = _mib(self.observed), _mib(self.now.available)
             return f"sandboxes use {used} each, and {left} are available"
         return None
-
-    def _is_full(self, running: int) -> bool:
-        if self.each is None or self.total is None:
-            return False
-        return (running + 1) * self.each > self.total
 
 
 def _mib(size: float) -> str:

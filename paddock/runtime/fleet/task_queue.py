@@ -81,10 +81,6 @@ class TaskQueue:
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
 
-    @property
-    def running(self) -> int:
-        return len(self._running)
-
     def is_alone(self, key: str) -> bool:
         """Return whether the task runs in quarantine."""
         return self._alone == key

@@ -174,6 +174,15 @@ def test_without_a_declaration_sandboxes_are_limited_by_what_they_use() -> None:
     assert limit.reason(0, 0) is None, "one may always run"
 
 
+def test_a_total_counts_for_sandboxes_that_declare_nothing() -> None:
+    limit = MemoryLimit(total=3 * GIB, each=None)
+    limit.observe(MachineMemory(available=10 * GIB), running=0)
+    assert limit.reason(8, 0) is None
+    limit.observe(MachineMemory(available=8 * GIB), running=2)
+    assert limit.reason(2, 0) is None
+    assert limit.reason(3, 0) == "3 sandboxes of 1,024 MiB fit into 3,072 MiB"
+
+
 def test_nothing_begins_while_processes_wait_for_memory() -> None:
     limit = MemoryLimit(total=None, each=None)
     limit.observe(MachineMemory(available=10 * GIB, pressure=35.5), running=2)
