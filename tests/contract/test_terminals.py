@@ -1,4 +1,4 @@
-"""`Sandbox.start(pty=...)`: programs that need a terminal, typed at and looked at."""
+"""Tests of the kit for terminals, and programs that need one, typed at and looked at."""
 
 from __future__ import annotations
 
@@ -9,77 +9,24 @@ import pytest
 
 from paddock import Pty
 from paddock.errors import ConfigError
+from paddock.testing.conformance import TerminalTests
+from tests.contract.ours import Ours
 from tests.screens import terminal
 
 if TYPE_CHECKING:
     from paddock.sandbox import Sandbox
 
-SHELL = ["sh", "-c", "PS1='$ ' ENV= exec sh -i"]
 
-
-async def test_a_command_has_one_terminal_for_all_three_streams(sandbox: Sandbox) -> None:
-    program = "import os; print([os.isatty(n) for n in (0, 1, 2)], os.environ['TERM'])"
-    pty = Pty(rows=10, cols=60, term="vt100")
-    async with terminal(
-        sandbox, ["python3", "-c", f"{program}; os.write(2, b'error')"], pty
-    ) as tty:
-        result = await tty.process.wait()
-    assert result.ok
-    assert result.stdout == "[True, True, True] vt100\r\nerror"
-    assert result.stderr == ""
-
-
-async def test_its_size_is_there_from_the_beginning_and_can_be_changed(sandbox: Sandbox) -> None:
-    command = "stty size; trap 'stty size; exit 3' WINCH; echo ready; while :; do read x; done"
-    async with terminal(sandbox, command, Pty(rows=30, cols=100)) as tty:
-        await tty.until("ready")
-        assert tty.lines[0] == "30 100"
-        await tty.resize(40, 120)
-        await tty.until("40 120")
-        assert (await tty.process.wait()).exit_code == 3
-        await tty.resize(10, 10)  # which is too late, and harms nobody
+class TestTerminal(Ours, TerminalTests):
+    pass
 
 
 async def test_what_is_typed_is_shown_and_edited_by_the_terminal(sandbox: Sandbox) -> None:
-    async with terminal(sandbox, 'read line; echo "got $line"') as tty:
+    async with terminal(sandbox, 'echo ready; read line; echo "got $line"') as tty:
+        await tty.until("ready")
         await tty.type("wrong\x7f\x7f\x7f\x7f\x7fright\r")
         await tty.until("got right")
-    assert tty.lines[0] == "right"
-
-
-async def test_a_signal_reaches_the_foreground_and_not_the_shell_behind_it(
-    sandbox: Sandbox,
-) -> None:
-    async with terminal(sandbox, SHELL) as tty:
-        await tty.until("$ ")
-        await tty.type('sleep 986100 & echo begun; sleep 986101; echo "ended $?"\r')
-        await tty.until("\nbegun")
-        while not (await sandbox.exec("pgrep -f 'slee[p] 986101'")).ok:
-            pass  # it is being started
-        await tty.process.signal(signal.SIGINT)
-        await tty.until(lambda text: text.count("$ ") == 2)
-        await tty.type("echo alive\r")
-        await tty.until("\nalive")
-        assert (await sandbox.exec("pgrep -f 'slee[p] 986100'")).ok
-        assert not (await sandbox.exec("pgrep -f 'slee[p] 986101'")).ok
-
-
-async def test_the_end_of_a_file_is_typed_and_more_may_follow(sandbox: Sandbox) -> None:
-    async with terminal(sandbox, "cat; echo; echo between; cat; exit 4") as tty:
-        await tty.type("a whole line\r")
-        await tty.process.send_eof()
-        await tty.until("between")
-        await tty.type("half")
-        await tty.process.send_eof()
-        assert (await tty.process.wait()).exit_code == 4
-
-
-async def test_leaving_ends_an_interactive_shell_and_all_that_it_started(sandbox: Sandbox) -> None:
-    async with terminal(sandbox, SHELL) as tty:
-        await tty.until("$ ")
-        await tty.type("setsid sleep 986102 & sleep 986103 & echo begun\r")
-        await tty.until("\nbegun")
-    assert not (await sandbox.exec("pgrep -f 'slee[p] 98610[23]'")).ok
+    assert tty.lines[1] == "right"
 
 
 async def test_a_pythons_prompt_is_used_line_by_line(sandbox: Sandbox) -> None:

@@ -19,6 +19,7 @@ from paddock.testing.conformance.ports import PortTests
 from paddock.testing.conformance.processes import ProcessTests
 from paddock.testing.conformance.shells import ShellTests
 from paddock.testing.conformance.tcp import TcpTests
+from paddock.testing.conformance.terminals import TerminalTests
 from paddock.testing.conformance.transfers import TransferTests
 from paddock.testing.conformance.trees import TreeTests
 
@@ -40,6 +41,7 @@ __all__ = [
     "ProcessTests",
     "ShellTests",
     "TcpTests",
+    "TerminalTests",
     "TransferTests",
     "TreeTests",
     "WatchTests",
@@ -55,6 +57,7 @@ class BackendConformance(
     ExecTests,
     TreeTests,
     ProcessTests,
+    TerminalTests,
     ShellTests,
     FileTests,
     FileStreamTests,

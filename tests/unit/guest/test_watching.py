@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ def test_the_kernel_rings_for_changes_in_directories_that_were_added(tmp_path: P
     assert select.select([bell.fd], [], [], DEADLINE)[0]
     bell.wait()
     assert not select.select([bell.fd], [], [], 0)[0]
+    os.close(bell.fd)
 
 
 def test_a_directory_comes_before_what_is_in_it_and_goes_after_that(tmp_path: Path) -> None:
