@@ -382,3 +382,9 @@ def test_an_archive_may_be_only_so_large(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ValueError, match="too large"):
         extraction.extract(io.BytesIO(built(add("f", bytes(1001)))), str(tmp_path / "target"))
     assert sorted(os.listdir(tmp_path)) == ["most"]
+
+
+def test_an_error_at_the_destination_names_it_and_not_what_is_temporary() -> None:
+    with pytest.raises(OSError, match="/proc/mine") as caught:
+        extraction.extract(io.BytesIO(b""), "/proc/mine")
+    assert caught.value.filename == "/proc/mine"

@@ -287,3 +287,11 @@ def test_glob_lists_files_and_links_in_order(corpus: Path) -> None:
     assert every["paths"] == ["latin.txt", "link", "linked", "long.txt"]
     with pytest.raises(NotADirectoryError):
         next(search.glob({"pattern": "*", "path": f"{corpus}/a.py", "limit": 1, "skipped": []}))
+
+
+def test_glob_leaves_out_what_is_neither_a_file_nor_a_link(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("pipe")
+    asked = {"pattern": "*", "path": str(tmp_path), "limit": None, "skipped": []}
+    assert next(search.glob(asked)) == {"total": 2, "paths": ["file", "link"]}
