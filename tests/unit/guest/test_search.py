@@ -293,5 +293,5 @@ def test_glob_leaves_out_what_is_neither_a_file_nor_a_link(tmp_path: Path) -> No
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("pipe")
-    asked = {"pattern": "*", "path": str(tmp_path), "limit": None, "skipped": []}
+    asked: dict[str, Any] = {"pattern": "*", "path": str(tmp_path), "limit": None, "skipped": []}
     assert next(search.glob(asked)) == {"total": 2, "paths": ["file", "link"]}
