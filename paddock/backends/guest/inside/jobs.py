@@ -280,7 +280,7 @@ def unpack(args: Args) -> None:
 def watch(args: Args) -> None:
     from .watching import watch as tell
 
-    tell(args)
+    tell(args, emit)
 
 
 def load(name: str) -> None:

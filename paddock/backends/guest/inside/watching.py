@@ -13,10 +13,9 @@ import select
 import stat
 import time
 
-from .jobs import emit
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     Args = dict[str, Any]
@@ -108,7 +107,7 @@ def differences(before: Look, after: Look) -> list[list[str]]:
     return [[kind, path] for kind, paths in told for path in paths]
 
 
-def watch(args: Args) -> None:
+def watch(args: Args, emit: Callable[[Iterable[Any]], None]) -> None:
     """Say when it has begun; then each change, until the directory is gone."""
     root, most = args["path"], args["most"]
     bell = Bell()
