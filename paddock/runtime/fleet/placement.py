@@ -61,6 +61,8 @@ class Roster(Protocol):
 
 
 class Placement(Protocol):
+    """Where the attempts of a batch run: it tells a batch of nodes that come and go."""
+
     def open(
         self, plan: Plan, models: ModelLimit, roster: Roster
     ) -> AbstractAsyncContextManager[None]:

@@ -48,6 +48,8 @@ COMMON: dict[str, Any] = {
     "setup_timeout": None,
     "working_dir": "/work",
     "labels": {"team": "blue"},
+    "lifetime": 3600.0,
+    "idle_timeout": 60.0,
 }
 RECIPES = [
     LocalBackend(),
@@ -56,6 +58,7 @@ RECIPES = [
         isolation="bubblewrap",
         network=Allow(hosts=["pypi.org", "10.0.0.5:5432"]),
         resources=Resources(cpu=1.5, memory=2**30, pids=64, disk=2**31),
+        dirs=["/data", "/opt/cache"],
     ),
     DockerBackend(image=IMAGE, network=Allow(hosts=[])),
     DockerBackend(
