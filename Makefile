@@ -19,12 +19,13 @@ demo: venv ## an agent mends a broken project in a sandbox, then in eight at onc
 test: venv ## run the tests, two files at a time; skips, and says why, what this machine lacks; ARGS="-k name" picks some
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-stress: venv ## what takes minutes: forged frames for 30 s in each kind of sandbox, a SIGKILL at every operation, a batch without its engine
+stress: venv ## what takes minutes: forged frames for 30 s in each kind of sandbox, a SIGKILL at every operation, a batch without its engine, all of the kit from the wheel
 	PADDOCK_SPRAY_SECONDS=30 $(BIN)/python -m pytest --timeout 300 -o log_cli_level=INFO tests/hostile/test_spraying.py $(ARGS)
 	PADDOCK_KILL_EVERY=1 $(BIN)/python -m pytest --timeout 300 tests/unit/runtime/test_kill_nested.py \
 		tests/unit/runtime/orchestration/test_kill_plan_flow.py $(ARGS)
 	PADDOCK_FLEET_TASKS=300 PADDOCK_OUTAGE_SECONDS=60 $(BIN)/python -m pytest --timeout 2400 \
 		tests/e2e/docker/test_fleet_outage.py $(ARGS)
+	PADDOCK_KIT_WHOLE=1 $(BIN)/python -m pytest tests/e2e/test_kit_from_wheel.py $(ARGS)
 
 lint: venv ## style and likely mistakes
 	$(BIN)/ruff check .
