@@ -42,14 +42,6 @@ REQUIRED = frozenset(filter(None, os.environ.get("PADDOCK_REQUIRE", "").split(",
 """What this machine is meant to have: a test that lacks it fails instead of being skipped."""
 
 
-def make_passable(folder: Path) -> None:
-    """Let other users pass through: root's sandboxes run as one of them, under Landlock."""
-    for path in (folder, *folder.parents):
-        info = path.stat()
-        if info.st_uid == os.getuid() and not info.st_mode & 0o001:
-            path.chmod(info.st_mode | 0o001)
-
-
 LEAVING = 5.0
 """Seconds that processes which were told to end may take, on a machine that is busy."""
 

@@ -24,7 +24,7 @@ from paddock.backends.local import LocalBackend, probe
 from paddock.image import Image
 from paddock.testing.conformance import Conformance
 from paddock.testing.conformance.sharing import SharedSandbox, into_own_directory
-from tests.conftest import make_passable
+from paddock.testing.conformance.watch import make_passable
 from tests.contract.ours import Ours
 from tests.contract.rows import ROWS
 from tests.contract.tool_calls import caller

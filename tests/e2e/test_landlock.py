@@ -19,7 +19,7 @@ from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.inside import landlock
 from paddock.backends.isolation import plan
 from paddock.sandbox import Capability
-from tests.conftest import make_passable
+from paddock.testing.conformance.watch import make_passable
 from tests.e2e.processes import parent_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from paddock.backends import lease
 from paddock.backends.guest.inside import landlock
 from paddock.backends.isolation.dirs import checked_dirs
 from paddock.backends.local import probe
-from tests.conftest import make_passable
+from paddock.testing.conformance.watch import make_passable
 
 if TYPE_CHECKING:
     from pathlib import Path

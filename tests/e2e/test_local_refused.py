@@ -24,7 +24,7 @@ from paddock.backends.isolation import bubblewrap
 from paddock.backends.isolation.probe import Prober
 from paddock.backends.local import probing
 from paddock.sandbox import Resources
-from tests.conftest import make_passable
+from paddock.testing.conformance.watch import make_passable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

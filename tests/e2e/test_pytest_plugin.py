@@ -16,7 +16,7 @@ import pytest
 
 from paddock import DockerBackend, LocalBackend
 from paddock.testing._lending import CurrentTest, built_once
-from tests.conftest import make_passable
+from paddock.testing.conformance.watch import make_passable
 from tests.e2e.processes import processes_with, wait_until
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from paddock import (
 from paddock.backends.ssh import backend as ssh
 from paddock.backends.ssh import commands
 from paddock.backends.ssh.keeper import LOCK, PLACE
-from tests.conftest import make_passable
+from paddock.testing.conformance.watch import make_passable
 from tests.e2e.processes import processes_with, wait_until
 
 if TYPE_CHECKING:

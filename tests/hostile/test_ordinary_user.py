@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import make_passable
+from paddock.testing.conformance.watch import make_passable
 
 if TYPE_CHECKING:
     from tests.conftest import Require

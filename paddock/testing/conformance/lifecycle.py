@@ -13,7 +13,7 @@ import pytest
 from paddock.errors import SandboxClosed, SandboxLost, SetupFailed
 from paddock.sandbox import Capability
 from paddock.testing.conformance.base import KILL, Conformance, needs
-from paddock.testing.conformance.watch import traces
+from paddock.testing.conformance.watch import make_passable, traces
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,6 +43,7 @@ class LifecycleTests(Conformance):
     @pytest.fixture(autouse=True)
     def _own_temporary_directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What this test's sandboxes leave is told apart from what is everybody else's."""
+        make_passable(tmp_path)
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     async def test_a_recipe_is_a_value(self, backend: Backend) -> None:
