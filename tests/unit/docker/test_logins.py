@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import json
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +17,6 @@ from paddock.backends.docker.images import logins as module
 from paddock.backends.docker.images.logins import find_logins, registry_of
 from paddock.errors import ConfigError
 from paddock.image.settings import BuildSettings, RegistryLogin
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Asked = Callable[[], list[str]]
 
@@ -28,6 +28,10 @@ ecr.example) printf '{{"ServerURL":"x","Username":"AWS","Secret":"ecr-secret"}}'
 gcr.example) printf '{{"Username":"<token>","Secret":"gcr-token"}}' ;;
 odd.example) echo 'no JSON' ;;
 slow.example) exec sleep 600 ;;
+child.example) echo $$ > {log}; sleep 600; true ;;
+flood.example) yes 'much' ;;
+null.example) echo '{{"Username":null,"Secret":""}}' ;;
+half.example) printf '{{"Username":"\\ud800","Secret":"x"}}' ;;
 broken.example) echo 'the keychain is locked'; exit 3 ;;
 *) echo 'credentials not found in native keychain'; exit 1 ;;
 esac
@@ -97,6 +101,9 @@ async def test_a_token_of_a_helper_is_an_identity_token(asked: Asked, tmp_path: 
         ("broken.example", "ours", "exit code 3: the keychain is locked"),
         ("odd.example", "ours", "its answer is not a login"),
         ("slow.example", "ours", "did not answer within"),
+        ("flood.example", "ours", "it printed more than 1048576 bytes"),
+        ("null.example", "ours", "its answer is not a login"),
+        ("half.example", "ours", "its answer is not a login"),
         ("ecr.example", "missing", "not on PATH"),
         ("ecr.example", "../ours", "not on PATH"),
     ],
@@ -119,6 +126,49 @@ async def test_a_helper_that_fails_is_a_warning_and_no_login(
     assert f"no login for {registry}: docker-credential-{helper}: " in caplog.text
     assert reason in caplog.text
     assert "secret" not in caplog.text
+
+
+async def test_a_helper_that_hangs_is_killed_with_its_children(
+    asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HELPER_TIMEOUT", 0.5)
+    configure(tmp_path, credHelpers={"child.example": "ours"})
+    async with asyncio.timeout(60):
+        found = await find_logins([f"child.example/{name}" for name in "ab"], {})
+    assert found.of("child.example") == {}
+    (group,) = map(int, asked())
+    async with asyncio.timeout(60):
+        while _lives(group):  # noqa: ASYNC110 - the kernel ends them
+            await asyncio.sleep(0.01)
+
+
+def _lives(group: int) -> bool:
+    """Whether a process of that group runs; zombies of others do not."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z":
+                return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"credHelpers": ["ours"]}, {"auths": ["a.example"]}],
+    ids=lambda each: next(iter(each)),
+)
+async def test_a_configuration_that_is_no_object_is_a_config_error(
+    asked: Asked, tmp_path: Path, config: dict[str, Any]
+) -> None:
+    configure(tmp_path, **config)
+    with pytest.raises(ConfigError, match=f"{next(iter(config))!r} is not an object"):
+        await find_logins(["a.example/x"], {})
+
+
+async def test_a_login_in_the_file_that_is_no_text_is_none(asked: Asked, tmp_path: Path) -> None:
+    configure(tmp_path, auths={"a.example": {"auth": 5}, "b.example": {"auth": "!"}})
+    found = await find_logins(["a.example/x", "b.example/x"], {})
+    assert found.config() == {}
 
 
 async def test_a_store_without_a_login_leaves_it_to_the_file_and_docker_s_own_names_are_one(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from paddock._concurrency import finish
+from paddock.backends.docker.images.programs import ask
 
 __all__ = ["INSTALL", "DockerCli", "find_cli"]
 
@@ -55,25 +53,8 @@ async def _recognized(program: str) -> DockerCli | None:
 
 async def _output(program: str, *words: str) -> str:
     """Return what it prints; nothing if it fails or takes too long."""
-    process = await asyncio.create_subprocess_exec(
-        program,
-        *words,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
     try:
-        async with asyncio.timeout(TIMEOUT):
-            output, _ = await process.communicate()
-    except TimeoutError:
+        code, output = await ask(program, *words, timeout=TIMEOUT)
+    except (TimeoutError, OSError):
         return ""
-    finally:
-        await finish(_end(process))
-    return "" if process.returncode else output.decode(errors="replace")
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+    return "" if code else output

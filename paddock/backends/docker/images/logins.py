@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
 import os
 import re
@@ -16,9 +15,10 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from paddock._concurrency import finish
 from paddock._logs import get_logger
 from paddock.backends.docker.engine.endpoint import read_settings, settings_folder
+from paddock.backends.docker.images.programs import ask
+from paddock.errors import ConfigError
 from paddock.image.settings import RegistryLogin
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ HUB_NAMES = frozenset({"index.docker.io", "registry-1.docker.io", HUB})
 HELPER_NAME = re.compile(r"[A-Za-z0-9._-]+")
 HELPER_TIMEOUT = 30.0
 """Seconds for a credential helper: those of clouds ask a service first, which takes some 3 s."""
+LONGEST_REASON = 200
+"""Characters of what a helper says of its failure."""
 NOT_FOUND = "credentials not found"
 """What a helper says that has no login for a registry."""
 TOKEN_USER = "<token>"
@@ -112,9 +114,7 @@ async def find_logins(images: Iterable[str], given: Mapping[str, RegistryLogin])
 
 
 async def _configured(config: Mapping[str, Any], registry: str) -> Found | None:
-    helpers = {
-        _hostname(name): helper for name, helper in (config.get("credHelpers") or {}).items()
-    }
+    helpers = {_hostname(name): helper for name, helper in _entries(config, "credHelpers").items()}
     helper = helpers.get(registry) or config.get("credsStore")
     if helper:
         try:
@@ -124,7 +124,7 @@ async def _configured(config: Mapping[str, Any], registry: str) -> Found | None:
         else:
             if found is not None:
                 return found
-    for name, entry in (config.get("auths") or {}).items():
+    for name, entry in _entries(config, "auths").items():
         if _hostname(name) == registry and (login := _from_entry(entry)) is not None:
             return Found(login=login, origin="config.json")
     return None
@@ -137,7 +137,7 @@ async def _from_helper(helper: str, registry: str) -> Found | None:
     if program is None:
         raise HelperFailed("it is not on PATH")
     try:
-        code, output = await _ask(program, _server(registry))
+        code, output = await ask(program, "get", question=_server(registry), timeout=HELPER_TIMEOUT)
     except TimeoutError:
         raise HelperFailed(f"it did not answer within {HELPER_TIMEOUT:g} s") from None
     except OSError as error:
@@ -146,43 +146,36 @@ async def _from_helper(helper: str, registry: str) -> Found | None:
         return None
     if code:
         first = "".join(output.strip().splitlines()[:1])
-        raise HelperFailed(f"exit code {code}: {first}")
+        said = "".join(filter(str.isprintable, first))[:LONGEST_REASON]
+        raise HelperFailed(f"exit code {code}: {said}")
     try:
         answer = json.loads(output)
-        user, secret = str(answer["Username"]), str(answer["Secret"])
-    except (ValueError, KeyError, TypeError):
+        user, secret = _text(answer["Username"]), _text(answer["Secret"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise HelperFailed("its answer is not a login") from None
     if user == TOKEN_USER:
         return Found(login=RegistryLogin(token=secret), origin=name)
     return Found(login=RegistryLogin(username=user, password=secret), origin=name)
 
 
-async def _ask(program: str, server: str) -> tuple[int, str]:
-    """Return the exit code and output of a helper; kill it at its timeout."""
-    process = await asyncio.create_subprocess_exec(
-        program,
-        "get",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with asyncio.timeout(HELPER_TIMEOUT):
-            output, _ = await process.communicate(server.encode())
-    finally:
-        await finish(_end(process))
-    return process.returncode or 0, output.decode(errors="replace")
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+def _text(value: Any) -> str:
+    """Return a part of an answer. Raise ValueError for what is no text that can be sent."""
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    value.encode()
+    return value
 
 
 def _config() -> Mapping[str, Any]:
     return read_settings(settings_folder(os.environ.get("DOCKER_CONFIG")) / "config.json") or {}
+
+
+def _entries(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return what a config.json has by registry under `key`. Raise `ConfigError` for no object."""
+    found = config.get(key) or {}
+    if not isinstance(found, dict):
+        raise ConfigError(f"the docker CLI's config.json: {key!r} is not an object")
+    return found
 
 
 def _from_entry(entry: Any) -> RegistryLogin | None:
@@ -195,7 +188,7 @@ def _from_entry(entry: Any) -> RegistryLogin | None:
     if auth := entry.get("auth"):
         try:
             user, _, password = base64.b64decode(auth).decode().rstrip("\0").partition(":")
-        except ValueError:
+        except (ValueError, TypeError):
             return None
     return RegistryLogin(username=str(user), password=str(password or "")) if user else None
 
