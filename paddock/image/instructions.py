@@ -18,7 +18,8 @@ __all__ = ["Instruction", "Source", "expand", "read_source"]
 DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*")
 FLAG = re.compile(r"--([A-Za-z][\w-]*)(?:=(\"[^\"]*\"|\S*))?(?:\s+|$)")
 WORD = re.compile(r"""(?:[^\\\s'"]|\\.|'[^']*'|"(?:[^"\\]|\\.)*"|['"\\])+""", re.DOTALL)
-HEREDOC = re.compile(r"""\d*<<-?(["']?)([^<"'\s]+)\1""")
+HEREDOC = re.compile(r"\d*<<(?P<tabs>-?)(?P<name>[^<]+)", re.DOTALL)
+QUOTES = re.compile(r"\\(.)|[\"']", re.DOTALL)
 HEREDOC_KEYWORDS = frozenset({"RUN", "COPY", "ADD"})
 VARIABLE = re.compile(
     r"\\(?P<escaped>.)"
@@ -167,8 +168,9 @@ def _heredocs(lines: list[str], at: int, text: str) -> tuple[tuple[str, ...], in
         match = HEREDOC.fullmatch(word)
         if match is None:
             continue
-        ends = (n for n in range(at, len(lines)) if lines[n].lstrip("\t") == match[2])
+        name, tabs = QUOTES.sub(r"\1", match["name"]), "\t" if match["tabs"] else ""
+        ends = (n for n in range(at, len(lines)) if name and lines[n].lstrip(tabs) == name)
         if (end := next(ends, None)) is not None:
-            found.append(match[2])
+            found.append(name)
             at = end + 1
     return tuple(found), at

@@ -39,7 +39,31 @@ def test_the_lines_of_a_heredoc_are_no_instructions() -> None:
 
 
 @pytest.mark.parametrize(
-    "run", ["echo $((1<<3))", "cat <<< EOF", "echo '<<EOF'", '["cat", "<<EOF"]', "cat <<NEVER"]
+    ("word", "end"),
+    [("<<\\EOF", "EOF"), ("<<'E F'", "E F"), ('3<<E"O"F', "EOF"), ("<<-EOF", "\tEOF")],
+)
+def test_the_name_of_a_heredoc_is_read_as_a_shell_reads_it(word: str, end: str) -> None:
+    run, user = read_source(f"RUN cat {word}\nCOPY --parents a b\n{end}\nUSER a\n").instructions
+    assert (run.heredocs, user.keyword, user.line) == ((end.strip("\t"),), "USER", 4)
+
+
+def test_only_a_heredoc_with_a_dash_ends_at_an_indented_line() -> None:
+    run, user = read_source("RUN <<EOF\n\tEOF\nCOPY --parents a b\nEOF\nUSER a\n").instructions
+    assert (run.heredocs, user.line) == (("EOF",), 5)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "echo $((1<<3))",
+        "echo $((1 << 3))",
+        "x=$((1 <<3))",
+        "echo a<<EOF",
+        "cat <<< EOF",
+        "echo '<<EOF'",
+        '["cat", "<<EOF"]',
+        "cat <<NEVER",
+    ],
 )
 def test_what_only_looks_like_a_heredoc_is_none(run: str) -> None:
     first, second, _ = read_source(f"RUN {run}\nUSER a\nEOF x\n").instructions
