@@ -68,7 +68,9 @@ async def test_hosts_settings_and_limits_are_as_asked_for(engine: Engine) -> Non
         ({"privileged": True}, "Privileged=True"),
         ({"pRivileged": True}, "Privileged=True"),
         ({"UsernsMode": "host"}, "UsernsMode='host'"),
-        ({"MaskedPaths": []}, "MaskedPaths is empty"),
+        ({"MaskedPaths": []}, "MaskedPaths without /proc/kcore"),
+        ({"readonlyPaths": ["/none-such"]}, "ReadonlyPaths without /proc/bus"),
+        ({"Ulimit": [{"Name": "nofile", "Soft": 77}]}, "Ulimit: this engine does not have it"),
         ({"VolumesFrom": ["none-such"]}, None),
         (
             {"Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/x",
@@ -84,7 +86,7 @@ async def test_options_that_lower_the_hardening_are_refused_before_anything_runs
         await backend(engine_options=options).create()
     if told:
         assert told in str(caught.value)
-        assert "hardening='none' if that is meant" in str(caught.value)
+        assert "hardening='none' if that is meant" in str(caught.value) or "Ulimit" in told
 
 
 async def test_a_volume_that_is_a_directory_of_the_machine_is_refused(

@@ -72,16 +72,21 @@ async def _create(engine: Engine, plan: ContainerPlan, entrypoint: Sequence[str]
     create = engine.client.create_container_from_config
     what = f"creating a container of {plan.image}"
     made = await engine.call(what, create, config, name=plan.name, platform=plan.platform)
-    if plan.options.others and plan.hardening != "none":
-        await _check_posture(engine, str(made["Id"]))
+    if plan.options.others:
+        await _check_others(engine, str(made["Id"]), plan)
     return str(made["Id"])
 
 
-async def _check_posture(engine: Engine, container: str) -> None:
-    """Raise `ConfigError` if options that Paddock does not know have lowered the hardening."""
-    what = "looking at a container's hardening"
+async def _check_others(engine: Engine, container: str, plan: ContainerPlan) -> None:
+    """Raise `ConfigError` if options that Paddock does not know were ignored by the engine, or
+    have lowered the hardening."""
+    what = "looking at a container's options"
     found = await engine.call(what, engine.client.inspect_container, container)
-    if weak := weaknesses(found["HostConfig"]):
+    known = {name.lower() for name in found["HostConfig"]}
+    for name, value in plan.options.others.items():
+        if value and name.lower() not in known:
+            raise ConfigError(f"engine_options: {name}: this engine does not have it")
+    if plan.hardening != "none" and (weak := weaknesses(found["HostConfig"])):
         raise ConfigError(
             f"engine_options: the container would have {'; '.join(weak)}; give up isolation with "
             "hardening='none' if that is meant"

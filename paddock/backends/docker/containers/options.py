@@ -22,6 +22,8 @@ HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 SYSCTL = re.compile(r"(net\.|fs\.mqueue\.|kernel\.(shm|msg|sem))[a-z0-9_./-]*")
 """Settings of the kernel that a container has for itself."""
 PLATFORM = re.compile(r"[a-z0-9]+(/[a-z0-9_]+){0,2}")
+FIELD = re.compile(r"[A-Za-z0-9]+")
+"""Of ASCII alone: to an engine a long s is an s, and a Kelvin sign is a k."""
 GATEWAY = "host-gateway"
 SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/run")
 """Where a volume would replace what the guest and the engine rely on."""
@@ -186,7 +188,7 @@ def _check_sysctl(name: object, value: object) -> None:
 
 
 def _check_other(name: object, *, hardened: bool) -> None:
-    if not isinstance(name, str) or not name.isalnum():
+    if not isinstance(name, str) or not FIELD.fullmatch(name):
         raise ConfigError(f"engine_options: {name!r} is not a field of the engine's HostConfig")
     if name.lower() in OURS:
         raise ConfigError(f"engine_options: {name}: a sandbox depends on it being as it is")

@@ -23,6 +23,12 @@ EMPTY = (
 )
 """Fields that a hardened container leaves empty."""
 
+HIDDEN = {
+    "MaskedPaths": {"/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"},
+    "ReadonlyPaths": {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
+}
+"""What every engine hides or protects; newer ones have more."""
+
 
 def weaknesses(host: Mapping[str, Any]) -> list[str]:
     """Return in what a container's HostConfig is weaker than a sandbox is, each in a few words."""
@@ -40,9 +46,9 @@ def binds_of_volume(volume: Mapping[str, Any]) -> str | None:
 
 def _fields(host: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"{name}={host[name]!r}" for name in EMPTY if host.get(name))
-    for name in ("MaskedPaths", "ReadonlyPaths"):
-        if not host.get(name):
-            yield f"{name} is empty: what an engine hides of /proc and /sys is shown"
+    for name, paths in HIDDEN.items():
+        if missing := sorted(paths - set(host.get(name) or ())):
+            yield f"{name} without {', '.join(missing)}"
     if host.get("CgroupParent"):
         yield f"CgroupParent={host['CgroupParent']!r} leaves the engine's control groups"
 
