@@ -88,15 +88,22 @@ def dockerfile_bundle(step: FromDockerfile) -> Bundle:
     if not source.exists():
         source = step.context / IGNORE
     try:
-        text = step.path.read_text()
-        ignore = source.read_text() if source.exists() else ""
-        return _with_context(text, step, ignore)
+        text = _read_text(step.path)
+        ignore = _read_text(source) if source.exists() else ""
+        try:
+            return _with_context(text, step, ignore)
+        except ConfigError as error:
+            raise ConfigError(f"from_dockerfile: {source}: {error}") from None
     except OSError as error:
         raise _unreadable(step.verb, error) from error
+
+
+def _read_text(path: Path) -> str:
+    """Return the text of a file. Raise `ConfigError` for what is not UTF-8, and OSError."""
+    try:
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"from_dockerfile: {step.path} is not text ({error})") from error
-    except ConfigError as error:
-        raise ConfigError(f"from_dockerfile: {source}: {error}") from None
+        raise ConfigError(f"from_dockerfile: {path} is not text in UTF-8 ({error})") from error
 
 
 def own_ignore_file(path: Path) -> Path:

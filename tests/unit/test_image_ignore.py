@@ -58,3 +58,13 @@ def test_what_is_no_pattern_is_a_config_error(pattern: str, tmp_path: Path) -> N
     (tmp_path / ".dockerignore").write_text(pattern)
     with pytest.raises(ConfigError, match=r"\.dockerignore: .* is no pattern"):
         Image.from_dockerfile(tmp_path / "Dockerfile").bundle()
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.dockerignore", ".dockerignore"])
+def test_a_file_that_is_not_utf_8_is_a_config_error_that_names_it(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    (tmp_path / name).write_bytes(b"# \xe9\nFROM scratch\n")
+    with pytest.raises(ConfigError, match=rf"from_dockerfile: \S+/{name} is not text in UTF-8"):
+        Image.from_dockerfile(tmp_path / "Dockerfile").bundle()

@@ -114,7 +114,7 @@ def _prepare(bundle: Bundle, logins: Logins, folder: Path) -> int:
     for each in (context, beside, config):
         each.mkdir()
     bundle.write_context(context)
-    (beside / "Dockerfile").write_text(bundle.dockerfile)
+    (beside / "Dockerfile").write_text(bundle.dockerfile, encoding="utf-8")
     # It goes before the .dockerignore of the context, which has been applied.
     (beside / "Dockerfile.dockerignore").write_text("# applied already\n")
     theirs = settings_folder(os.environ.get("DOCKER_CONFIG"))
