@@ -75,7 +75,8 @@ async def test_a_command_without_a_terminal_has_no_size(sandbox: Sandbox) -> Non
 
 async def test_a_signal_may_be_for_the_group_or_for_the_tree(sandbox: Sandbox) -> None:
     command = (
-        "trap 'echo leader' USR1; (trap 'echo group; exit' USR1; while :; do sleep 0.05; done) & "
+        "trap 'echo leader' USR1; "
+        "(trap 'echo group; exit' USR1; echo ready; while :; do sleep 0.05; done) & "
         "setsid sh -c \"trap 'echo far; exit' USR1; echo on; while :; do sleep 0.05; done\" & "
         "while read x; do :; done; wait"
     )
@@ -89,7 +90,7 @@ async def test_a_signal_may_be_for_the_group_or_for_the_tree(sandbox: Sandbox) -
                 if all(word in said for word in words):
                     return
 
-        await until("on")
+        await until("ready", "on")
         await process.signal(signal.SIGUSR1, to="group")
         await until("group")
         assert "far" not in said
