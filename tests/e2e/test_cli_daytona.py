@@ -137,6 +137,19 @@ def test_what_a_killed_maker_left_is_listed_and_collected(account: Account) -> N
     assert account("gc", "--backend", "daytona")[1] == f"{left}\n"
 
 
+def test_an_interrupt_ends_a_command_in_order(account: Account) -> None:
+    command = ("exec", "--backend", "daytona", "--", "sh", "-c", "echo up; sleep 3600")
+    with account.paddock.start(*command, env=account.environment) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 128 + signal.SIGINT
+        told = process.stderr.read()
+    assert "SIGINT; cleaning up" in told
+    assert "Traceback" not in told
+
+
 def test_a_key_that_is_missing_or_wrong_is_named(paddock: Paddock, account: Account) -> None:
     missing = paddock("exec", "--backend", "daytona", "--", "true")
     assert missing.returncode != 0

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import importlib
 import os
 import urllib.request
 import weakref
 from dataclasses import dataclass, field
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -267,8 +269,22 @@ def _first_hop(url: str) -> tuple[str, int]:
 
 
 def _client(config: DaytonaConfig) -> AsyncDaytona:
+    _leave_signals_alone()
     with _only_the_environment():
         return sdk().AsyncDaytona(config)  # type: ignore[no-any-return]
+
+
+def _leave_signals_alone() -> None:
+    """Have the SDK's connection for events leave Ctrl-C to the program.
+
+    By itself it takes the signal from the event loop, cancels every task of the program, those that
+    clean up among them, and stops the loop.
+    """
+    module: Any = importlib.import_module("daytona.internal.event_dispatcher")
+    if isinstance(module.socketio, ModuleType):
+        known = vars(module.socketio)
+        client = functools.partial(module.socketio.AsyncClient, handle_sigint=False)
+        module.socketio = SimpleNamespace(**{**known, "AsyncClient": client})
 
 
 @contextlib.contextmanager
