@@ -134,8 +134,8 @@ class Catalog:
         raise ApiError(404, f"Volume with {which} not found")
 
     def add_volume(self, volume: Volume) -> Volume:
-        """Raises `ApiError` 409 if the name is taken."""
+        """Raises `ApiError` 400 if the name is taken."""
         if any(each.name == volume.name for each in self.volumes.values()):
-            raise ApiError(409, f"Volume with name {volume.name} already exists")
+            raise ApiError(400, f"Volume with name {volume.name} already exists")
         self.volumes[volume.id] = volume
         return volume

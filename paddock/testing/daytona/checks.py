@@ -1,4 +1,4 @@
-"""What the service refuses before it does anything: networks, intervals, limits of lists.
+"""What the service refuses before it does anything: networks, intervals, images, limits of lists.
 
 Each function raises `ApiError` in the service's words.
 """
@@ -14,7 +14,7 @@ from paddock.testing.daytona.envelope import ApiError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["check_interval", "check_intervals", "check_network", "check_page"]
+__all__ = ["check_image", "check_interval", "check_intervals", "check_network", "check_page"]
 
 ENTRIES = 10
 """Of a list of addresses or of names."""
@@ -63,3 +63,15 @@ def check_page(limit: int) -> int:
     if not least <= limit <= most:
         raise ApiError(400, f"limit must not be less than {least} or greater than {most}")
     return limit
+
+
+def check_image(name: str) -> None:
+    """Of a snapshot: the service takes none whose content may change."""
+    if "@sha256:" in name:
+        return
+    if ":" not in name or name.endswith(":"):
+        raise ApiError(
+            400, "Image name must include a tag (e.g., ubuntu:22.04) or digest (@sha256:...)"
+        )
+    if name.endswith(":latest"):
+        raise ApiError(400, 'Images with tag ":latest" are not allowed')

@@ -16,7 +16,13 @@ from paddock.testing.daytona.checks import check_intervals, check_network, check
 from paddock.testing.daytona.envelope import ApiError
 from paddock.testing.daytona.faults import FailWith, RefuseStart
 from paddock.testing.daytona.fleet import Fleet, copy_tree
-from paddock.testing.daytona.listing import matches, read_cursor, sort_key, write_cursor
+from paddock.testing.daytona.listing import (
+    check_query,
+    matches,
+    read_cursor,
+    sort_key,
+    write_cursor,
+)
 from paddock.testing.daytona.recipe import (
     BUILD_ERROR,
     base_image,
@@ -253,6 +259,7 @@ class Control:
         query = call.request.query
         order = query.get("order", "desc")
         size = check_page(call.query_number("limit", _PAGE))
+        check_query(query)
         found = [each for each in self._fleet.index.listed() if matches(each, query)]
         found.sort(key=sort_key(query.get("sort", "createdAt")), reverse=order == "desc")
         start = read_cursor(query.get("cursor"))

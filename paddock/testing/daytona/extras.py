@@ -1,7 +1,4 @@
-"""The control plane's calls about snapshots, volumes and the storage for build contexts.
-
-Knows nothing of sandboxes.
-"""
+"""The control plane's calls about snapshots, volumes and the storage for build contexts."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from paddock.testing.daytona.catalog import Catalog, Snapshot, Volume
+from paddock.testing.daytona.checks import check_image, check_page
 from paddock.testing.daytona.control import build_info, stream_log
 from paddock.testing.daytona.envelope import ApiError
 from paddock.testing.daytona.faults import FailWith
@@ -20,10 +18,10 @@ from paddock.testing.daytona.toolbox.shells import SEARCH_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from paddock.testing.daytona.calls import Answer, Call, Routes
     from paddock.testing.daytona.clock import Clock
+    from paddock.testing.daytona.fleet import Fleet
     from paddock.testing.daytona.storage import Storage
 
 __all__ = ["Extras"]
@@ -38,14 +36,14 @@ class Extras:
         catalog: Catalog,
         clock: Clock,
         storage: Storage,
-        folder: Callable[[str], Path],
+        fleet: Fleet,
         api_url: Callable[[], str],
         delay: float,
     ) -> None:
         self._catalog = catalog
         self._clock = clock
         self._storage = storage
-        self._folder = folder
+        self._fleet = fleet
         self._api_url = api_url
         self._delay = delay
         self._builds: set[asyncio.Task[None]] = set()
@@ -82,6 +80,8 @@ class Extras:
     async def _create_snapshot(self, call: Call) -> Answer:
         wanted: dict[str, Any] = call.body
         build = wanted.get("buildInfo")
+        if not build:
+            check_image(wanted.get("imageName") or "")
         dockerfile = build["dockerfileContent"] if build else f"FROM {wanted['imageName']}\n"
         snapshot = Snapshot(
             name=wanted["name"],
@@ -117,12 +117,15 @@ class Extras:
         snapshot.state, snapshot.error_reason = state, reason
 
     async def _list_snapshots(self, call: Call) -> Answer:
-        page, size = call.query_number("page", 1), call.query_number("limit", 100)
+        page, size = call.query_number("page", 1), check_page(call.query_number("limit", 100))
+        if page < 1:
+            raise ApiError(400, "page must not be less than 1")
         source = call.request.query.get("sourceSandboxId")
+        part = call.request.query.get("name", "").lower()
         found = [
             each
             for each in self._catalog.snapshots.values()
-            if source is None or each.source == source
+            if source in {None, each.source} and part in each.name.lower()
         ]
         return {
             "items": [each.to_wire() for each in found[(page - 1) * size : page * size]],
@@ -139,7 +142,7 @@ class Extras:
         if snapshot.general:
             raise ApiError(403, "General snapshots cannot be deleted")
         del self._catalog.snapshots[snapshot.id]
-        await asyncio.to_thread(shutil.rmtree, self._folder(snapshot.id), ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self._fleet.folder(snapshot.id), ignore_errors=True)
         return None
 
     async def _activate(self, call: Call) -> Answer:
@@ -170,7 +173,16 @@ class Extras:
         return self._catalog.volume(identity=call.target).to_wire()
 
     async def _delete_volume(self, call: Call) -> Answer:
-        del self._catalog.volumes[self._catalog.volume(identity=call.target).id]
+        volume = self._catalog.volume(identity=call.target)
+        for sandbox in self._fleet.live():
+            mounted = {each["volumeId"] for each in sandbox.settings["volumes"]}
+            if mounted & {volume.id, volume.name} and sandbox.desired != "destroyed":
+                raise ApiError(
+                    409,
+                    "Volume cannot be deleted because it is in use by one or more sandboxes "
+                    f"(e.g. {sandbox.name})",
+                )
+        del self._catalog.volumes[volume.id]
         return None
 
     async def _push_access(self, call: Call) -> Answer:

@@ -142,7 +142,7 @@ class DaytonaServer:
             catalog=self._catalog,
             clock=self.clock,
             storage=self._storage,
-            folder=self._fleet.folder,
+            fleet=self._fleet,
             api_url=lambda: self.api_url,
             delay=delay,
         )

@@ -12,21 +12,33 @@ import os
 import sys
 import traceback
 
+NAME = "<string>"
+"""Of the file that code is said to be in; tracebacks call it ``<stdin>``."""
+LONGEST = 1024
+"""Characters that are kept back until a line ends."""
+
 
 class _Told(io.TextIOBase):
-    """A stream of the code: each piece that it writes is a message."""
+    """A stream of the code: each line that it writes is a message, or a long piece of one."""
 
     def __init__(self, kind: str, wire: int) -> None:
         self._kind = kind
         self._wire = wire
+        self._kept = ""
 
     def writable(self) -> bool:
         return True
 
     def write(self, text: str) -> int:
+        self._kept += text
+        if "\n" in text or len(self._kept) >= LONGEST:
+            self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        text, self._kept = self._kept, ""
         if text:
             tell(self._wire, {"type": self._kind, "text": text})
-        return len(text)
 
 
 def tell(wire: int, message: dict[str, str]) -> None:
@@ -35,26 +47,42 @@ def tell(wire: int, message: dict[str, str]) -> None:
         line = line[os.write(wire, line) :]
 
 
-def run(code: str, envs: dict[str, str], names: dict[str, object], wire: int) -> None:
-    """Run `code` with `names`, which it may change, and with some more variables."""
+def run(code: str, envs: dict[str, str], names: dict[str, object], wire: int) -> str:
+    """Run `code` with `names`, which it may change, and with some more variables.
+
+    Return how it ended. An exit of the code is an end like another.
+    """
     before = dict(os.environ)
     os.environ.update(envs)
+    failure = None
     try:
-        exec(compile(code, "<stdin>", "exec"), names)
+        exec(compile(code, NAME, "exec"), names)
+    except KeyboardInterrupt:
+        return "interrupted"
+    except SystemExit:
+        pass
     except BaseException as error:  # of whatever kind, the caller is told
-        text = traceback.format_exc()
-        tell(
-            wire,
-            {
-                "type": "error",
-                "name": type(error).__name__,
-                "value": str(error),
-                "traceback": text,
-            },
-        )
+        failure = error
     finally:
         os.environ.clear()
         os.environ.update(before)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    if failure is not None:
+        told = {"name": type(failure).__name__, "value": str(failure), "traceback": _shown(failure)}
+        tell(wire, {"type": "error", **told})
+    return "completed"
+
+
+def _shown(error: BaseException) -> str:
+    """Return the traceback, of the code alone."""
+    last = f"{type(error).__name__}: {error}\n"
+    lines = [
+        f'  File "<stdin>", line {frame.lineno}\n'
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == NAME
+    ]
+    return "".join(["Traceback (most recent call last):\n", *lines, last] if lines else [last])
 
 
 def main() -> None:
@@ -71,8 +99,8 @@ def main() -> None:
             if not line:
                 return
             order = json.loads(line)
-            run(order["code"], order.get("envs") or {}, names, wire)
-            tell(wire, {"type": "control", "text": "completed"})
+            end = run(order["code"], order.get("envs") or {}, names, wire)
+            tell(wire, {"type": "control", "text": end})
 
 
 if __name__ == "__main__":

@@ -310,6 +310,7 @@ async def test_volumes_are_made_on_demand_and_deleted(daytona: AsyncDaytona) -> 
     assert sandbox.volumes is not None
     assert [each.mount_path for each in sandbox.volumes] == ["/data"]
     assert [each.name for each in await daytona.volume.list()] == ["data"]
+    await sandbox.delete()
     await daytona.volume.delete(volume)
     with pytest.raises(DaytonaNotFoundError):
         await daytona.volume.get("data")

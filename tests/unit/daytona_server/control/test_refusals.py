@@ -10,11 +10,13 @@ from daytona import (  # noqa: TID253 - the SDK is what is served here
     AsyncDaytona,
     CreateSandboxFromImageParams,
     CreateSandboxFromSnapshotParams,
+    CreateSnapshotParams,
     DaytonaBadRequestError,
     DaytonaConflictError,
     DaytonaError,
     DaytonaNotFoundError,
     DaytonaRateLimitError,
+    VolumeMount,
 )
 
 from paddock.testing.daytona import FailWith, RefuseStart, StuckIn, Throttler
@@ -102,14 +104,47 @@ async def test_an_interval_below_none_is_refused(
     assert await _post(server, f"/sandbox/{sandbox.id}/autodelete/-1") == 200
 
 
-@pytest.mark.parametrize("limit", [0, 201, 1000])
-async def test_a_page_has_bounds(server: DaytonaServer, limit: int) -> None:
-    url = f"{server.api_url}/sandbox?limit={limit}"
+@pytest.mark.parametrize(
+    "query",
+    [
+        *(f"{kind}?limit={limit}" for kind in ("sandbox", "snapshots") for limit in (0, 201, 1000)),
+        "snapshots?page=0",
+        "sandbox?states=asleep",
+        "sandbox?sort=colour",
+        "sandbox?order=none",
+        "sandbox?labels=%5B%5D",
+        "sandbox?minCpu=many",
+        "sandbox?createdAtAfter=once",
+    ],
+)
+async def test_a_list_is_asked_for_by_what_there_is(server: DaytonaServer, query: str) -> None:
+    assert await _post(server, "/sandbox", {}) == 200
+    url = f"{server.api_url}/{query}"
     async with (
         aiohttp.ClientSession() as session,
         session.get(url, headers=_headers(server)) as answer,
     ):
         assert answer.status == 400
+
+
+@pytest.mark.parametrize("image", ["debian", "debian:", "debian:latest"])
+async def test_a_snapshot_is_of_an_image_that_stays_as_it_is(
+    daytona: AsyncDaytona, image: str
+) -> None:
+    with pytest.raises(DaytonaBadRequestError):
+        await daytona.snapshot.create(CreateSnapshotParams(name="mine", image=image))
+
+
+async def test_a_volume_that_is_used_stays(server: DaytonaServer, daytona: AsyncDaytona) -> None:
+    volume = await daytona.volume.create("data")
+    with pytest.raises(DaytonaBadRequestError, match="already exists"):
+        await daytona.volume.create("data")
+    mount = VolumeMount(volume_id=volume.id, mount_path="/data")
+    sandbox = await daytona.create(CreateSandboxFromSnapshotParams(volumes=[mount]))
+    with pytest.raises(DaytonaConflictError, match="in use"):
+        await daytona.volume.delete(volume)
+    await sandbox.delete()
+    await daytona.volume.delete(volume)
 
 
 async def test_a_start_while_it_is_archived_is_taken(

@@ -27,10 +27,27 @@ async def test_an_error_is_told_with_its_name(sandbox: AsyncSandbox) -> None:
     result = await sandbox.code_interpreter.run_code("1 / 0")
     assert result.error is not None
     assert (result.error.name, result.error.value) == ("ZeroDivisionError", "division by zero")
-    assert "Traceback" in result.error.traceback
+    assert result.error.traceback == (
+        'Traceback (most recent call last):\n  File "<stdin>", line 1\n'
+        "ZeroDivisionError: division by zero\n"
+    )
     result = await sandbox.code_interpreter.run_code("def")
     assert result.error is not None
     assert result.error.name == "SyntaxError"
+
+
+async def test_an_exit_is_no_error(sandbox: AsyncSandbox) -> None:
+    result = await sandbox.code_interpreter.run_code("print('before'); raise SystemExit(3)")
+    assert (result.stdout, result.error) == ("before\n", None)
+
+
+async def test_a_line_is_one_message(sandbox: AsyncSandbox) -> None:
+    told: list[str] = []
+    await sandbox.code_interpreter.run_code(
+        "print('one', 1); print('two', end='')",
+        on_stdout=lambda message: told.append(message.output),
+    )
+    assert told == ["one 1\n", "two"]
 
 
 async def test_code_that_takes_too_long_is_interrupted_and_its_names_stay(
