@@ -14,7 +14,7 @@ from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.images.cli import INSTALL, find_cli
 from paddock.backends.docker.images.logins import registry_of
 from paddock.backends.docker.images.store import identity
-from paddock.errors import Unsupported
+from paddock.errors import ConfigError, Unsupported
 from paddock.image.dockerfile import own_ignore_file
 from paddock.image.needs import needs_of
 
@@ -50,10 +50,14 @@ async def builder_for(
 ) -> DockerCli | None:
     """Return the CLI that builds with BuildKit; None for the classic builder.
 
-    Raise `Unsupported`, naming line, feature and version, if no builder of this engine can.
+    Raise `Unsupported`, naming line, feature and version, if no builder of this engine can, and
+    `ConfigError` for a Dockerfile that begins with no image.
     """
     if (origin := bundle.origin) is None:
         return None
+    if source.syntax is None and not any(each.keyword == "FROM" for each in source.instructions):
+        # The BuildKit of Docker 20.10 takes the whole engine down with it if there is only an ARG.
+        raise ConfigError(f"from_dockerfile: {origin.path} has no FROM")
     version = await _docker_version(engine)
     if version is None:
         if origin.secrets or origin.platform:
