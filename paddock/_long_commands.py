@@ -6,6 +6,7 @@ to the shell by its stdin, before what the command itself reads there.
 
 from __future__ import annotations
 
+import re
 import uuid
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -21,6 +22,11 @@ __all__ = ["by_stdin", "program_by_stdin"]
 LONGEST_TEXT = 100_000
 """Bytes of a shell's program that go as a word: backends may wrap it in more."""
 SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "zsh"})
+OPTIONS = re.compile(
+    r"[-+](?=.)[abefhlmpuBCEHPT]*(?P<value>o)?(?P<program>c)?[abefhlmpuBCEHPT]*"
+    r"|--(?:login|noprofile|norc|posix)"
+)
+"""Options of a shell that may come before its program, and do not print or run what is read."""
 READ = (
     'eval "$(while IFS= read -r line && [ "$line" != {end} ]; do printf \'%s\\n\' "$line"; done)"'
 )
@@ -44,9 +50,9 @@ def by_stdin(argv: Sequence[str]) -> tuple[tuple[str, ...], bytes]:
     Raise `ConfigError` for a long word that is not the program of a shell.
     """
     program = b""
-    if _is_shell(argv):
-        text, program = program_by_stdin(argv[2])
-        argv = (*argv[:2], text, *argv[3:])
+    if (at := _program_at(argv)) is not None:
+        text, program = program_by_stdin(argv[at])
+        argv = (*argv[:at], text, *argv[at + 1 :])
     for number, word in enumerate(argv):
         if _size(word) > LONGEST_WORD:
             raise ConfigError(
@@ -60,5 +66,13 @@ def _size(word: str) -> int:
     return len(word.encode(errors="surrogateescape"))
 
 
-def _is_shell(argv: Sequence[str]) -> bool:
-    return len(argv) > 2 and PurePosixPath(argv[0]).name in SHELLS and argv[1] == "-c"
+def _program_at(argv: Sequence[str]) -> int | None:
+    """Return where the program of a shell is, as in ``bash -euo pipefail -c PROGRAM``."""
+    if not argv or PurePosixPath(argv[0]).name not in SHELLS:
+        return None
+    at = 1
+    while at < len(argv) and (match := OPTIONS.fullmatch(argv[at])):
+        at += 2 if match["value"] else 1
+        if match["program"]:
+            return at if at < len(argv) else None
+    return None
