@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
 from rich.markdown import Markdown
 
+from paddock.cli.text import plain
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
+
 __all__ = ["Answer", "Blocks"]
 
 FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
+DEEPEST = 16
+"""Levels of lists and quotes: a parser of CommonMark drops what is below 20."""
 
 
 class Answer(Markdown):
     """Markdown of a stranger's: what it says is all shown.
 
     HTML is text, so that ``List<String>`` does not lose its half, and the address of a link stands
-    beside its words instead of behind them.
+    beside its words instead of behind them. What is nested too deeply to be laid out is text, too.
     """
 
     def __init__(self, text: str) -> None:
@@ -24,6 +32,20 @@ class Answer(Markdown):
         parser = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
         self.markup = text
         self.parsed = parser.parse(text)
+        if any(token.level > DEEPEST for token in self.parsed):
+            self.parsed = MarkdownIt("zero").parse(text)
+        for token in self.parsed:
+            for each in (token, *(token.children or ())):
+                _make_plain(each)
+
+
+def _make_plain(token: Token) -> None:
+    """Write out what does not print: an entity such as ``&#x202e;`` is a character by now."""
+    token.content = plain(token.content)
+    token.attrs = {
+        name: plain(value) if isinstance(value, str) else value
+        for name, value in token.attrs.items()
+    }
 
 
 class Blocks:

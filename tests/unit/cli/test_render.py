@@ -85,6 +85,18 @@ def test_what_controls_a_terminal_is_written_out_in_an_answer(terminal: bool) ->
     assert r"\x1b]0;owned\x07\x1b[2J\u202e" in told
 
 
+def test_entities_of_an_answer_are_written_out_too() -> None:
+    told = on_terminal("&#x202e;evil [a](http://b/&#x202e;) &#8203;\n", 7)
+    assert "\\u202eevil" in told
+    assert "\\u200b" in told
+    assert not set("\u202e\u200b") & set(told)
+
+
+@pytest.mark.parametrize("mark", ["> ", "- "])
+def test_what_is_nested_too_deeply_is_still_shown(mark: str) -> None:
+    assert "deep inside" in " ".join(on_terminal(mark * 300 + "deep inside\n", 1000).split())
+
+
 def test_a_tool_call_starts_on_a_line_of_its_own() -> None:
     call = AgentEvent("tool_start", tool_name="bash", tool_args={"command": "ls -l"})
     assert shown(AgentEvent("text", content="Look:"), call) == "Look:\n→ bash ls -l\n"
