@@ -24,6 +24,7 @@ _WORDS = {
     "autoStopInterval": "Auto-stop interval",
     "autoPauseInterval": "Auto-pause interval",
     "autoArchiveInterval": "Auto-archive interval",
+    "ttlMinutes": "TTL",
 }
 
 

@@ -56,7 +56,9 @@ class Settings:
 
     async def _live(self, call: Call) -> Answer:
         sandbox = self._fleet.find(call.target)
-        sandbox.ttl_minutes = call.number("ttlMinutes")
+        minutes = call.number("ttlMinutes")
+        check_interval("ttlMinutes", minutes)
+        sandbox.ttl_minutes = minutes
         return self._fleet.changed(sandbox)
 
     def _interval(self, name: str) -> Handler:

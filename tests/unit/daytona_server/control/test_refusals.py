@@ -73,6 +73,7 @@ async def test_an_unknown_region_is_not_found(daytona: AsyncDaytona) -> None:
     [
         {"autoStopInterval": -1},
         {"autoArchiveInterval": -1},
+        {"ttlMinutes": -1},
         {"domainAllowList": "localhost"},
         {"domainAllowList": ",".join(f"n{number}.example.org" for number in range(11))},
         {"networkAllowList": ",".join(f"192.0.2.{number}/32" for number in range(11))},
@@ -100,7 +101,8 @@ async def test_an_interval_below_none_is_refused(
     server: DaytonaServer, daytona: AsyncDaytona
 ) -> None:
     sandbox = await daytona.create()
-    assert await _post(server, f"/sandbox/{sandbox.id}/autostop/-1") == 400
+    for name in ("autostop", "autopause", "autoarchive", "ttl"):
+        assert await _post(server, f"/sandbox/{sandbox.id}/{name}/-1") == 400
     assert await _post(server, f"/sandbox/{sandbox.id}/autodelete/-1") == 200
 
 
