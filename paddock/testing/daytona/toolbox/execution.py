@@ -3,7 +3,8 @@
 The daemon's ways, on purpose: the command's text is the standard input of a shell, so that a
 program which reads stdin eats the rest; both streams come as one text; a signal is -1; a
 time-out kills the process group and nothing that left it; a background child that holds the
-output open holds the answer back.
+output open holds the answer back. TypeScript is run as JavaScript, so it may have no types: there
+is no image that has its compiler.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Execution", "Outcome"]
 
-_INTERPRETERS = {"python": ("python3", ".py"), "javascript": ("node", ".js")}
+_INTERPRETERS = {
+    "python": ("python3", ".py"),
+    "javascript": ("node", ".js"),
+    "typescript": ("node", ".js"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

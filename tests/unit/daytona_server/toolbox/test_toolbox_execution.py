@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pytest
 from daytona import (  # noqa: TID253 - the SDK is what is served here
     CodeRunParams,
@@ -18,12 +20,15 @@ from daytona import (  # noqa: TID253 - the SDK is what is served here
 )
 from daytona_toolbox_api_client_async.exceptions import ApiException
 
+from paddock.testing.daytona.toolbox.shells import SEARCH_PATH
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from daytona import AsyncSandbox
 
     from paddock.testing.daytona.toolbox import Toolbox
+    from tests.conftest import Require
     from tests.unit.daytona_server.toolbox.conftest import Bell
 
 DEADLINE = 60.0
@@ -226,6 +231,16 @@ async def test_code_runs_with_its_arguments_and_variables(sandbox: AsyncSandbox)
         code, CodeRunParams(argv=["one", "two words"], env={"OWN": "mine"})
     )
     assert (answer.exit_code, answer.result) == (4, "['one', 'two words'] mine\n")
+
+
+@pytest.mark.parametrize("language", ["javascript", "typescript"])
+async def test_code_is_run_by_node(address: str, language: str, require: Require) -> None:
+    require("node", shutil.which("node", path=SEARCH_PATH), f"there is none on {SEARCH_PATH}")
+    order = {"code": "console.log(1 + 1)", "language": language}
+    url = f"http://{address}/toolbox/box/process/code-run"
+    async with aiohttp.ClientSession() as client, client.post(url, json=order) as answer:
+        told = await answer.json()
+    assert (answer.status, told["exitCode"], told["result"]) == (200, 0, "2\n")
 
 
 async def test_code_that_takes_too_long_is_408_in_the_raw_exception_of_the_client(
