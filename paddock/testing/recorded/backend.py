@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import os
+import threading
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -38,9 +40,26 @@ NOT_RECORDED = frozenset(
 class _Tape:
     """The cassette of a recipe and of those that are made from it, opened when it is needed."""
 
-    def __init__(self) -> None:
-        self.cassette: Cassette | None = None
+    def __init__(self, recipe: Recorded) -> None:
+        self.of = (recipe.cassette, recipe.mode, recipe.strict)
         self.recording = False
+        self.numbers = itertools.count()
+        """The numbers of sandboxes, in the order in which their making began."""
+        self._cassette: Cassette | None = None
+        self._opening = threading.Lock()
+
+    def open(self) -> Cassette:
+        """Return the cassette. Call it in a thread: it may have to read the file."""
+        name, mode, strict = self.of
+        path = Path(name)
+        with self._opening:
+            if self._cassette is None:
+                self.recording = mode == "record" or (mode == "auto" and not path.exists())
+                found = Cassette(path, strict=strict)
+                if not self.recording:
+                    found.load()
+                self._cassette = found
+            return self._cassette
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +83,7 @@ class Recorded(Backend):
     cassette: str | os.PathLike[str]
     mode: Mode | None = dataclasses.field(default=None, kw_only=True)
     strict: bool = dataclasses.field(default=True, kw_only=True)
-    _tape: _Tape = dataclasses.field(default_factory=_Tape, compare=False, repr=False, kw_only=True)
+    _tape: Any = dataclasses.field(default=None, compare=False, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         for each in dataclasses.fields(Backend):
@@ -75,6 +94,8 @@ class Recorded(Backend):
         mode = self.mode or os.environ.get(VARIABLE) or "auto"
         check_choice(VARIABLE if self.mode is None else "mode", mode, ("auto", "record", "replay"))
         object.__setattr__(self, "mode", mode)
+        if self._tape is None or self._tape.of != (self.cassette, mode, self.strict):
+            object.__setattr__(self, "_tape", _Tape(self))
 
     @property
     def known_working_dir(self) -> str | None:
@@ -83,21 +104,12 @@ class Recorded(Backend):
     def setup_commands(self) -> Sequence[str]:
         return dataclasses.replace(self.backend, setup=self.setup).setup_commands()
 
-    def _open(self) -> Cassette:
-        tape = self._tape
-        if tape.cassette is None:
-            path = Path(self.cassette)
-            found = Cassette(path, strict=self.strict)
-            tape.recording = self.mode == "record" or (self.mode == "auto" and not path.exists())
-            if not tape.recording:
-                found.load()
-            tape.cassette = found
-        return tape.cassette
-
     async def _make(self, on_progress: ProgressCallback) -> RecordedSandbox:
-        cassette = await asyncio.to_thread(self._open)
-        if not self._tape.recording:
-            return RecordedSandbox(self, cassette, cassette.next(), None)
+        tape: _Tape = self._tape
+        number = next(tape.numbers)
+        cassette = await asyncio.to_thread(tape.open)
+        if not tape.recording:
+            return RecordedSandbox(self, cassette, cassette.find(number), None)
         own = {each.name: getattr(self, each.name) for each in dataclasses.fields(Backend)}
         recipe: Any = dataclasses.replace(self.backend, **own)
         real = recipe.set_secrets(await recipe._make(on_progress))
@@ -108,7 +120,7 @@ class Recorded(Backend):
             "capabilities": kept,
             "env": encode(dict(real.env), self.redactor),
         }
-        return RecordedSandbox(self, cassette, cassette.add(about), real)
+        return RecordedSandbox(self, cassette, cassette.add(number, about), real)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -141,9 +153,16 @@ class RecordedSandbox(Sandbox):
         self._real = real
 
     async def call(
-        self, name: str, args: dict[str, Any], ask: Callable[[Sandbox], Awaitable[Any]]
+        self,
+        name: str,
+        args: dict[str, Any],
+        ask: Callable[[Sandbox], Awaitable[Any]],
+        kept: Callable[[Any], Any] = lambda found: found,
     ) -> Any:
-        """Ask the real sandbox and record the answer, or return the recorded one."""
+        """Ask the real sandbox and record the answer, or return the recorded one.
+
+        `kept` makes of an answer what is recorded of it.
+        """
         self.raise_if_closed()
         told = encode(args, self.redactor)
         if self._real is None:
@@ -154,7 +173,7 @@ class RecordedSandbox(Sandbox):
         except Exception as error:
             call.answer = {"error": encode_error(error, self.redactor)}
             raise
-        call.answer = {"value": encode(found, self.redactor)}
+        call.answer = {"value": encode(kept(found), self.redactor)}
         return found
 
     async def _start(self, command: Command) -> Process:

@@ -7,10 +7,12 @@ import dataclasses
 import difflib
 import json
 import os
+import threading
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ConfigError, PaddockError
+from paddock.testing.recorded.checks import check_about, check_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,27 +125,31 @@ class Cassette:
     def __init__(self, path: Path, *, strict: bool) -> None:
         self._path = path
         self._strict = strict
-        self.tracks: list[Track] = []
-        self._played = 0
+        self._tracks: dict[int, Track] = {}
+        self._saving = threading.Lock()
 
-    def add(self, about: dict[str, Any]) -> Track:
-        """Record a sandbox."""
-        self.tracks.append(Track(about, strict=self._strict, source=str(self._path)))
-        return self.tracks[-1]
+    def add(self, number: int, about: dict[str, Any]) -> Track:
+        """Record the sandbox with that number."""
+        self._tracks[number] = Track(about, strict=self._strict, source=str(self._path))
+        return self._tracks[number]
 
-    def next(self) -> Track:
-        """Return the next sandbox of a replay; a loose one begins again after the last."""
-        if self._played >= len(self.tracks) and (self._strict or not self.tracks):
+    def find(self, number: int) -> Track:
+        """Return the sandbox of a replay with that number; a loose one begins again at the end."""
+        total = len(self._tracks)
+        if number >= total and (self._strict or not total):
             raise CassetteMismatch(
-                f"{self._path}: {len(self.tracks)} sandboxes are recorded, and one more is made"
+                f"{self._path}: {total} sandboxes are recorded, and one more is made"
             )
-        self._played += 1
-        return self.tracks[(self._played - 1) % len(self.tracks)]
+        return self._tracks[number % total]
 
     def save(self) -> None:
-        """Write all, in one step."""
+        """Write all, in one step. Call it in a thread; sandboxes may close at the same time."""
+        with self._saving:
+            self._save()
+
+    def _save(self) -> None:
         lines: list[dict[str, Any]] = [{"cassette": VERSION}]
-        for number, track in enumerate(self.tracks):
+        for number, (_, track) in enumerate(sorted(self._tracks.items())):
             lines.append({"sandbox": number, "about": track.about})
             lines += [
                 {"sandbox": number, "call": call.name, "args": call.args, "answer": call.answer}
@@ -171,15 +177,17 @@ class Cassette:
         for number, line in enumerate(lines[1:-1], 2):
             try:
                 self._take(line)
-            except (LookupError, TypeError, ValueError) as error:
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
                 raise ConfigError(f"{self._path}:{number}: not a call: {error!r}") from None
 
     def _take(self, line: dict[str, Any]) -> None:
         if "about" in line:
-            self.add(dict(line["about"]))
+            self.add(len(self._tracks), check_about(line["about"]))
         else:
-            track = self.tracks[line["sandbox"]]
-            track.calls.append(Call(line["call"], dict(line["args"]), line["answer"]))
+            answer = check_answer(line["call"], line["answer"])
+            self._tracks[line["sandbox"]].calls.append(
+                Call(line["call"], dict(line["args"]), answer)
+            )
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         try:

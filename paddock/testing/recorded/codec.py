@@ -51,7 +51,7 @@ def encode(value: Any, redactor: Redactor) -> Any:
             items = [encode(item, redactor) for item in value]
             return items if isinstance(value, list) else {"$tuple": items}
         case dict():
-            return {key: encode(item, redactor) for key, item in value.items()}
+            return {redactor.text(key): encode(item, redactor) for key, item in value.items()}
     if type(value).__name__ in CLASSES:
         return _encode_class(value, redactor)
     raise TypeError(f"a {type(value).__name__} cannot be recorded")
@@ -80,7 +80,7 @@ def decode(value: Any) -> Any:
     """Return what `encode` was given. Raise `ConfigError` for what it does not make."""
     try:
         return _decode(value)
-    except (LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ConfigError(f"a value of the cassette is wrong: {error!r}") from None
 
 
@@ -115,7 +115,7 @@ def encode_error(error: BaseException, redactor: Redactor) -> Any:
     if isinstance(error, OSError) and error.errno is not None:
         return {
             "type": "OSError",
-            "args": [error.errno, redactor.text(error.strerror or ""), _filename(error)],
+            "args": [error.errno, redactor.text(error.strerror or ""), _filename(error, redactor)],
         }
     if isinstance(error, Unsupported):
         return {"type": name, "args": [error.what], "backend": error.backend, "hint": error.hint}
@@ -123,15 +123,15 @@ def encode_error(error: BaseException, redactor: Redactor) -> Any:
     return {"type": name, "args": args}
 
 
-def _filename(error: OSError) -> str | None:
-    return None if error.filename is None else str(error.filename)
+def _filename(error: OSError, redactor: Redactor) -> str | None:
+    return None if error.filename is None else redactor.text(str(error.filename))
 
 
 def decode_error(told: Any) -> BaseException:
     """Return the error, or a `ConfigError` for one that there is not."""
     try:
         return _decode_error(told)
-    except (LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         return ConfigError(f"an error of the cassette is wrong: {error!r}")
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import hashlib
-import io
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from paddock.backends.guest.inside.ignored import IgnoreRules
 from paddock.backends.transfer import LocalFile, LocalTree, extract_stream, receive_file
 from paddock.files import FileSystem, FileWriter
+from paddock.testing.recorded.archives import manifest, redacted_archive
 from paddock.testing.recorded.codec import digested
 from paddock.transfers import Transfer, Tree
 
@@ -41,10 +39,25 @@ class RecordedFileSystem(FileSystem):
         self._sandbox = sandbox
         self._user = user
 
-    async def _call(self, name: str, ask: Ask, **args: Any) -> Any:
+    async def _call(
+        self,
+        name: str,
+        ask: Ask,
+        kept: Callable[[Any], Any] = lambda found: found,
+        /,
+        **args: Any,
+    ) -> Any:
         if self._user is not None:
             args["user"] = self._user
-        return await self._sandbox.call(f"fs.{name}", args, lambda real: ask(self._of(real.fs)))
+        return await self._sandbox.call(
+            f"fs.{name}", args, lambda real: ask(self._of(real.fs)), kept
+        )
+
+    def _digested(self, data: bytes) -> Any:
+        return digested(self._sandbox.redactor.data(data))
+
+    def _without_secrets(self, archive: bytes) -> bytes:
+        return redacted_archive(archive, self._sandbox.redactor)
 
     def _of(self, files: FileSystem) -> FileSystem:
         return files if self._user is None else files.as_user(self._user)
@@ -75,13 +88,15 @@ class RecordedFileSystem(FileSystem):
             "write_bytes",
             lambda fs: fs.write_bytes(path, data, exclusive=exclusive, expect=expect),
             path=path,
-            data=digested(data),
+            data=self._digested(data),
             exclusive=exclusive,
-            expect=None if expect is None else digested(expect),
+            expect=None if expect is None else self._digested(expect),
         )
 
     async def _append(self, path: PurePosixPath, data: bytes) -> None:
-        await self._call("append", lambda fs: fs.append(path, data), path=path, data=digested(data))
+        await self._call(
+            "append", lambda fs: fs.append(path, data), path=path, data=self._digested(data)
+        )
 
     async def _open_read(self, path: PurePosixPath, *, offset: int) -> AsyncGenerator[bytes]:
         async def ask(fs: FileSystem) -> bytes:
@@ -97,7 +112,7 @@ class RecordedFileSystem(FileSystem):
             async with fs.open_archive(path) as archive:
                 return b"".join([piece async for piece in archive])
 
-        data: bytes = await self._call("open_archive", ask, path=path)
+        data: bytes = await self._call("open_archive", ask, self._without_secrets, path=path)
         yield data
 
     @contextlib.asynccontextmanager
@@ -126,7 +141,7 @@ class RecordedFileSystem(FileSystem):
             writer = FileWriter(send)
             yield writer
             writer.close()
-            await self._call("written", leave, path=path, data=digested(bytes(written)))
+            await self._call("written", leave, path=path, data=self._digested(bytes(written)))
 
     async def _copy(self, source: PurePosixPath, destination: PurePosixPath) -> None:
         await self._call(
@@ -220,7 +235,7 @@ class RecordedFileSystem(FileSystem):
             "upload_file",
             lambda fs: fs.upload_file(source, destination, on_progress=on_progress),
             destination=destination,
-            data=digested(data),
+            data=self._digested(data),
             mode=mode,
         )
         return found
@@ -233,7 +248,7 @@ class RecordedFileSystem(FileSystem):
             "upload",
             lambda fs: fs.upload(source, destination, **_options(tree)),
             destination=destination,
-            files=await asyncio.to_thread(_manifest, data),
+            files=await asyncio.to_thread(manifest, self._without_secrets(data)),
         )
         return found
 
@@ -258,13 +273,15 @@ class RecordedFileSystem(FileSystem):
                 local = await LocalTree.open(Path(folder), source, Tree())
                 async with contextlib.aclosing(local.blocks()) as blocks:
                     data = b"".join([block async for block in blocks])
-            return {"transfer": got, "tar": base64.b64encode(data).decode()}
+            return {"transfer": got, "tar": data}
 
-        ignored, links = list(tree.ignore), tree.links
-        found = await self._call(
-            "download", ask, source=source, ignore=ignored, gitignore=tree.gitignore, links=links
-        )
-        pieces = _pieces(base64.b64decode(found["tar"]))
+        def kept(found: dict[str, Any]) -> dict[str, Any]:
+            tar = base64.b64encode(self._without_secrets(found["tar"]))
+            return {**found, "tar": {"$base64": tar.decode()}}
+
+        args = {"ignore": list(tree.ignore), "gitignore": tree.gitignore, "links": tree.links}
+        found = await self._call("download", ask, kept, source=source, **args)
+        pieces = _pieces(found["tar"])
         await extract_stream(pieces, destination, source, _quiet(tree), IgnoreRules())
         transfer: Transfer = found["transfer"]
         return transfer
@@ -281,17 +298,6 @@ def _options(tree: Tree) -> dict[str, Any]:
 
 def _quiet(tree: Tree) -> Tree:
     return Tree(ignore=tree.ignore, gitignore=tree.gitignore, links=tree.links)
-
-
-def _manifest(data: bytes) -> dict[str, str]:
-    """Return what is in an archive, without times: a checkout has others each time."""
-    found = {}
-    with tarfile.open(fileobj=io.BytesIO(data), errors="surrogateescape") as archive:
-        for member in archive:
-            content = archive.extractfile(member) if member.isreg() else None
-            digest = hashlib.sha256(content.read() if content else member.linkname.encode())
-            found[member.name] = f"{member.mode:o} {digest.hexdigest()[:16]}"
-    return found
 
 
 async def _pieces(data: bytes) -> AsyncGenerator[bytes]:

@@ -27,6 +27,7 @@ class RecordedProcess(Process):
         self._inner = inner
         self._redactor = redactor
         self._streams = {"stdout": redactor.stream(), "stderr": redactor.stream()}
+        self._stdin = redactor.stream()
         self._events: list[list[Any]] = []
         call.answer = {"events": self._events}
         self._ended = False
@@ -41,11 +42,11 @@ class RecordedProcess(Process):
             self._events.append(["output", stream, encode(data, self._redactor)])
 
     async def _send(self, data: bytes) -> None:
-        self._events.append(["send", encode(data, self._redactor)])
+        self._events.append(["send", encode(self._stdin.feed(data), self._redactor)])
         await self._inner.send(data)
 
     async def send_eof(self) -> None:
-        self._events.append(["eof"])
+        self._events.append(["eof", encode(self._stdin.close(), self._redactor)])
         await self._inner.send_eof()
 
     async def _signal(self, number: int, to: SignalTarget) -> None:
@@ -85,6 +86,7 @@ class ReplayedProcess(Process):
     def __init__(self, events: list[list[Any]], redactor: Redactor, *, strict: bool) -> None:
         self._events = [*events]
         self._redactor = redactor
+        self._stdin = redactor.stream()
         self._strict = strict
         self._at = 0
         self._changed = Signal()
@@ -119,10 +121,10 @@ class ReplayedProcess(Process):
         return result
 
     async def _send(self, data: bytes) -> None:
-        self._step("send", encode(data, self._redactor))
+        self._step("send", encode(self._stdin.feed(data), self._redactor))
 
     async def send_eof(self) -> None:
-        self._step("eof")
+        self._step("eof", encode(self._stdin.close(), self._redactor))
 
     async def _signal(self, number: int, to: SignalTarget) -> None:
         self._step("signal", number)
