@@ -9,7 +9,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from paddock.testing.fake.faults import Fault
-from paddock.testing.fake.tree import File, Folder, Link, Special
+from paddock.testing.fake.tree import File, Folder, Link, Special, fail
 
 if TYPE_CHECKING:
     from pathlib import PurePosixPath
@@ -58,7 +58,9 @@ def unpack(tree: Tree, destination: PurePosixPath, data: bytes, faults: Faults) 
             path = destination / member.name
             _require_folders(tree, destination, path)
             node = _node(archive, member, tree.folder(destination))
-            if faults.strikes(Fault.MODE_LOST, str(path)):
+            if isinstance(node, File) and faults.strikes_file(Fault.DISK_FULL, path):
+                fail(errno.ENOSPC, path)
+            if faults.strikes_file(Fault.MODE_LOST, path):
                 node.mode = 0o644
             _put(tree, path, node)
 

@@ -4,23 +4,45 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock._frozen import FrozenMapping
 from paddock.backends.base import Backend, SandboxInfo
-from paddock.errors import SandboxError
+from paddock.errors import ConfigError, SandboxError
 from paddock.testing.fake.faults import Fault, FaultOrder, Faults, order_of
 from paddock.testing.fake.sandbox import FakeSandbox
+from paddock.testing.fake.script import is_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from paddock.backends.base import ProgressCallback
     from paddock.testing.fake.ports import Handler
     from paddock.testing.fake.script import Answer
 
 __all__ = ["FakeBackend", "FakeHost"]
+
+
+_ENTRIES: dict[str, tuple[type, Callable[[object], bool], str]] = {
+    "commands": (str, is_answer, "a pattern, and a Reply, text, an exit code or a function"),
+    "files": (str, lambda content: isinstance(content, str | bytes), "a path, and text or bytes"),
+    "ports": (int, callable, "a number, and a function of a reader and a writer"),
+}
+"""The fields that are mappings: what their keys and values are."""
+
+
+def _checked(
+    name: str, given: object, key: type, fits: Callable[[object], bool], give: str
+) -> FrozenMapping[Any, Any]:
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{name}={given!r}: give a dictionary")
+    for each, value in given.items():
+        if not isinstance(each, key) or not fits(value):
+            raise ConfigError(f"{name}: {each!r}: {value!r}: give {give}")
+    return FrozenMapping(given)
 
 
 class FakeHost:
@@ -57,12 +79,17 @@ class FakeBackend(Backend):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("commands", "files", "ports"):
-            object.__setattr__(self, name, FrozenMapping(getattr(self, name)))
+        for name, (key, fits, give) in _ENTRIES.items():
+            found = _checked(name, getattr(self, name), key, fits, give)
+            object.__setattr__(self, name, found)
         object.__setattr__(self, "faults", tuple(order_of(each) for each in self.faults))
 
     async def _make(self, on_progress: ProgressCallback) -> FakeSandbox:
-        faults = Faults(self.faults, self.host.served)
+        faults = Faults(
+            [order_of(each) for each in self.faults],
+            self.host.served,
+            PurePosixPath(self.known_working_dir or "/"),
+        )
         if order := faults.strikes(Fault.CREATE_SLOW):
             await asyncio.sleep(order.seconds)
         if faults.strikes(Fault.CREATE_FAILS):

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from paddock._arguments import check_seconds
+from paddock._arguments import check_seconds, check_text, check_whole
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Sequence
+    from pathlib import PurePosixPath
 
 __all__ = ["Fault", "FaultOrder", "Faults", "order_of"]
 
@@ -30,7 +31,7 @@ class Fault(enum.StrEnum):
     COMMAND_LOST = "command_lost"
     """A command ends, and its exit code cannot be had: `CommandLost`."""
     DISK_FULL = "disk_full"
-    """Writing a file fails with `errno.ENOSPC`."""
+    """Writing a file by `fs` fails with `errno.ENOSPC`."""
     CLOSE_FAILS = "close_fails"
     DIES = "dies"
     """The sandbox dies as the command starts: `SandboxLost`, now and from then on."""
@@ -65,7 +66,10 @@ class Fault(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultOrder:
-    """A fault on the commands or paths that match the pattern `on`, at most `times` times."""
+    """A fault on the commands or paths that match the pattern `on`, at most `times` times.
+
+    The pattern of a path is absolute, or relative to the working directory.
+    """
 
     fault: Fault
     on: str = "*"
@@ -73,33 +77,49 @@ class FaultOrder:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        Fault(self.fault)
+        object.__setattr__(self, "fault", _fault(self.fault))
+        check_text("on", self.on)
+        if self.times is not None:
+            check_whole("times", self.times)
         check_seconds("seconds", self.seconds)
 
 
 class Faults:
     """The orders of a recipe; `served` counts how often each has happened."""
 
-    def __init__(self, orders: Sequence[Fault | FaultOrder], served: Counter[FaultOrder]) -> None:
-        self._orders = [order_of(each) for each in orders]
+    def __init__(
+        self, orders: Sequence[FaultOrder], served: Counter[FaultOrder], working_dir: PurePosixPath
+    ) -> None:
+        self._orders = orders
         self._served = served
+        self._working_dir = working_dir
 
-    def strikes(self, fault: Fault, on: str = "") -> FaultOrder | None:
-        """Serve the first order of `fault` that is due here; None if there is none."""
+    def strikes(self, fault: Fault, *names: str) -> FaultOrder | None:
+        """Serve the first order of `fault` that is due for one of `names`, None without one."""
         for order in self._orders:
             due = order.times is None or self._served[order] < order.times
-            if order.fault is fault and due and fnmatchcase(on, order.on):
+            matches = any(fnmatchcase(each, order.on) for each in names or ("",))
+            if order.fault is fault and due and matches:
                 self._served[order] += 1
                 return order
         return None
 
+    def strikes_file(self, fault: Fault, path: PurePosixPath) -> FaultOrder | None:
+        """As `strikes`, for the file at an absolute path."""
+        names = [str(path)]
+        if path.is_relative_to(self._working_dir):
+            names.append(str(path.relative_to(self._working_dir)))
+        return self.strikes(fault, *names)
+
 
 def order_of(given: Fault | FaultOrder) -> FaultOrder:
     """Return the order of a fault that always happens, or the order itself."""
-    if isinstance(given, FaultOrder):
-        return given
+    return given if isinstance(given, FaultOrder) else FaultOrder(fault=given)
+
+
+def _fault(given: str) -> Fault:
     try:
-        return FaultOrder(fault=Fault(given))
+        return Fault(given)
     except ValueError:
         known = ", ".join(Fault)
         raise ConfigError(f"faults: {given!r}: give one of {known}") from None

@@ -91,9 +91,9 @@ class FakeFileSystem(FileSystem):
     def _write(
         self, path: PurePosixPath, data: bytes, *, exclusive: bool = False, mode: int = 0o644
     ) -> File:
-        if self._faults.strikes(Fault.DISK_FULL, str(path)):
+        if self._faults.strikes_file(Fault.DISK_FULL, path):
             fail(errno.ENOSPC, path)
-        if self._faults.strikes(Fault.WRITE_TORN, str(path)):
+        if self._faults.strikes_file(Fault.WRITE_TORN, path):
             data = data[: max(0, len(data) - 1)]
         return self._tree.write(path, data, exclusive=exclusive, mode=mode)
 
@@ -117,7 +117,7 @@ class FakeFileSystem(FileSystem):
         async def send(data: bytes) -> None:
             await self._begin()
             written.extend(data)
-            if self._faults.strikes(Fault.WRITE_TORN, str(path)):
+            if self._faults.strikes_file(Fault.WRITE_TORN, path):
                 self._tree.write(path, bytes(written))
 
         writer = FileWriter(send)
@@ -167,7 +167,7 @@ class FakeFileSystem(FileSystem):
 
     async def _chmod(self, path: PurePosixPath, mode: int) -> None:
         await self._begin()
-        if not self._faults.strikes(Fault.MODE_LOST, str(path)):
+        if not self._faults.strikes_file(Fault.MODE_LOST, path):
             self._tree.find(path).mode = mode
 
     # names
@@ -262,7 +262,7 @@ class FakeFileSystem(FileSystem):
             async with contextlib.aclosing(file.pieces(on_progress)) as pieces:
                 data = b"".join([piece async for piece in pieces])
             await self._begin()
-            lost = self._faults.strikes(Fault.MODE_LOST, str(destination))
+            lost = self._faults.strikes_file(Fault.MODE_LOST, destination)
             self._write(destination, data, mode=0o644 if lost else file.mode)
             return file.transfer
 
@@ -290,7 +290,7 @@ class FakeFileSystem(FileSystem):
                 if at.name == GITIGNORE and isinstance(node, File):
                     rules.add(str(at.parent.relative_to(source)).removeprefix("."), node.data)
         data = packed(self._tree.folder(source))
-        if self._faults.strikes(Fault.PATH_ESCAPES, str(source)):
+        if self._faults.strikes_file(Fault.PATH_ESCAPES, source):
             destination = destination.parent
         return await extract_stream(_once(data), destination, source, tree, rules)
 
@@ -305,7 +305,7 @@ class FakeFileSystem(FileSystem):
         try:
             return self._tree.file(path)
         except FileNotFoundError:
-            if self._faults.strikes(Fault.WRONG_ERROR, str(path)):
+            if self._faults.strikes_file(Fault.WRONG_ERROR, path):
                 raise RuntimeError(f"404: {path}") from None
             raise
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from paddock._arguments import check_seconds
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ class Reply:
     stderr: str | bytes = ""
     exit_code: int = 0
     after: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_seconds("after", self.after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,11 @@ Answered = Reply | str | bytes | int
 """A reply, only its stdout, or only its exit code."""
 Answer = Answered | Callable[[FakeCall], Answered | Awaitable[Answered]]
 """What a pattern leads to. A function that is not asynchronous runs in a thread."""
+
+
+def is_answer(given: object) -> bool:
+    """Return whether a pattern may lead to this."""
+    return isinstance(given, Reply | str | bytes | int) or callable(given)
 
 
 class Script:

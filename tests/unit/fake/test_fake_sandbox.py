@@ -49,7 +49,7 @@ async def test_an_error_of_the_script_is_the_commands_error() -> None:
     def broken(call: FakeCall) -> str:
         raise LookupError("no answer")
 
-    commands: dict[str, Any] = {"broken": broken, "odd": object(), "late": Reply(after=1000)}
+    commands: dict[str, Any] = {"broken": broken, "odd": lambda _: object(), "late": Reply(after=1000)}
     async with FakeBackend(commands=commands).sandbox() as sandbox:
         with pytest.raises(LookupError, match="no answer"):
             await sandbox.exec("broken")
@@ -122,6 +122,56 @@ async def test_faults_happen_to_order() -> None:
 def test_an_unknown_fault_is_refused() -> None:
     with pytest.raises(ConfigError, match="faults: 'flood': give one of create_fails, "):
         FakeBackend(faults=["flood"])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        ({"fault": "flood"}, "faults: 'flood': give one of create_fails, "),
+        ({"fault": Fault.DIES, "times": "2"}, "times='2': give a whole number"),
+        ({"fault": Fault.DIES, "times": -1}, "times=-1: give a whole number"),
+        ({"fault": Fault.DIES, "on": 3}, "on=3: give text"),
+    ],
+)
+def test_an_order_that_is_none_is_refused(order: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        FaultOrder(**order)
+
+
+async def test_an_order_takes_the_name_of_a_fault() -> None:
+    order = FaultOrder(fault="dies")  # type: ignore[arg-type]
+    async with FakeBackend(faults=[order]).sandbox() as sandbox:
+        with pytest.raises(SandboxLost):
+            await sandbox.exec("true")
+
+
+@pytest.mark.parametrize("on", ["data/*", "/work/data/*"])
+async def test_a_disk_is_full_for_paths_of_either_kind(on: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("sent")
+    order = FaultOrder(fault=Fault.DISK_FULL, on=on)
+    async with FakeBackend(faults=[order]).sandbox() as sandbox:
+        for path in ("data/x", "/work/data/x"):
+            with pytest.raises(OSError, match="space"):
+                await sandbox.fs.write_text(path, "x")
+        with pytest.raises(OSError, match="space"):
+            await sandbox.fs.upload(tmp_path, "data")
+        await sandbox.fs.write_text("other", "x")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"commands": {"make": None}},
+        {"commands": ["make"]},
+        {"commands": {3: "done"}},
+        {"files": {"notes": 3}},
+        {"ports": {"http": print}},
+        {"ports": {80: "text"}},
+    ],
+)
+def test_a_script_that_cannot_be_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"^(commands|files|ports).*: give "):
+        FakeBackend(**fields)
 
 
 async def test_a_port_is_served_by_a_function() -> None:
