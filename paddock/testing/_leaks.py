@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from paddock.backends.base import get_backend
+from paddock.backends.base import backend_names, get_backend
 from paddock.errors import PaddockError, Unsupported
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def take_down(backends: Iterable[str], run_id: str, kept: set[str]) -> list[str]
 
 async def _all(backends: Iterable[str], run_id: str, kept: set[str]) -> list[str]:
     lines = []
-    for name in backends:
+    for name in sorted({*backends} & {*backend_names()}):  # others are a project's own recipes
         try:
             async with asyncio.timeout(DEADLINE):
                 lines += await _one(get_backend(name)(), run_id, kept)

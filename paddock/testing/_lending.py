@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from paddock._concurrency import AsyncResource, finish
-from paddock.errors import ConfigError, ExecTimeout, PaddockError, SandboxError, Unsupported
+from paddock.errors import (
+    ConfigError,
+    ExecTimeout,
+    MissingDependency,
+    PaddockError,
+    SandboxError,
+    Unsupported,
+)
 from paddock.network import Allow
 from paddock.resources import Resources
 from paddock.testing._services import Services
@@ -106,8 +113,10 @@ class Wanted:
     def recipe(self, base: Backend, labels: Mapping[str, str], folder: Path) -> Backend:
         """Return `base` with all of this. `folder` is where files stand until they are uploaded."""
         network = self.network
-        if network is not None and not isinstance(network, str | Allow):
+        if isinstance(network, list | tuple):
             network = Allow(hosts=list(network))
+        elif not isinstance(network, str | Allow | None):
+            raise ConfigError(f"network={network!r}: give text, Allow or a list of hosts")
         resources = self.resources
         if resources is not None and not isinstance(resources, Resources):
             resources = _resources(resources)
@@ -130,16 +139,27 @@ class Wanted:
         for number, (name, content) in enumerate(self.files.items()):
             path = folder / str(number)
             match content:
+                case _ if not isinstance(name, str):
+                    raise ConfigError(f"files: {name!r}: give the path in the sandbox as text")
                 case Path():
                     path = content
+                    if not path.exists():
+                        raise ConfigError(f"files[{name!r}]={content!r}: there is no such file")
                 case str():
-                    path.write_bytes(content.encode())
+                    path.write_bytes(_utf8(f"files[{name!r}]", content))
                 case bytes():
                     path.write_bytes(content)
                 case _:
                     raise ConfigError(f"files[{name!r}]={content!r}: give text, bytes or a Path")
             found.append((str(path), name))
         return found
+
+
+def _utf8(name: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{name}: {error}; give bytes") from None
 
 
 def _resources(given: object) -> Resources:
@@ -176,7 +196,7 @@ class SandboxFactory(AsyncResource):
         already, and programs inside reach them at ``$NAME_HOST`` and ``$NAME_PORT``, without a
         network. Raise `Unsupported` where `Capability.TCP` or Python is missing.
         """
-        lent = await self._lend(changes, services or {})
+        lent = await self._lend(changes, services if services is not None else {})
         try:
             yield lent.sandbox
         except BaseException:
@@ -194,7 +214,7 @@ class SandboxFactory(AsyncResource):
         try:
             wanted = functools.reduce(Wanted.changed, [*self._markers, changes], Wanted())
             return await self._make(wanted, services)
-        except (ConfigError, Unsupported) as error:
+        except (ConfigError, MissingDependency, Unsupported) as error:
             refusal = error
         if not isinstance(refusal, Unsupported):
             pytest.fail(str(refusal), pytrace=False)

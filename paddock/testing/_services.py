@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -18,8 +19,6 @@ from paddock.errors import ConfigError, SandboxError, Unsupported
 from paddock.sandbox import Capability
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from paddock.sandbox import Process, Sandbox
 
 __all__ = ["Service", "Services"]
@@ -104,9 +103,8 @@ class Services(AsyncResource):
 
     async def start(self) -> None:
         """Start the containers. What was started is stopped by `aclose`."""
-        for name, container in self._containers.items():
-            if not name.isidentifier():
-                raise ConfigError(f"services: {name!r} is no name for variables: give letters")
+        _check(self._containers)
+        for container in self._containers.values():
             if await asyncio.to_thread(_runs, container):
                 continue
             self._started.append(container)
@@ -143,9 +141,22 @@ class Services(AsyncResource):
             self._started.pop()
 
 
+def _check(containers: object) -> None:
+    if not isinstance(containers, Mapping):
+        raise ConfigError(f"services={containers!r}: give a dictionary of containers")
+    for name, container in containers.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ConfigError(f"services: {name!r} is no name for variables: give letters")
+        if not hasattr(container, "get_wrapped_container"):
+            raise ConfigError(f"services: {name!r}: give a container of testcontainers")
+
+
 def _runs(container: Service) -> bool:
-    from docker.errors import NotFound
-    from testcontainers.core.exceptions import ContainerStartException
+    try:
+        from docker.errors import NotFound
+        from testcontainers.core.exceptions import ContainerStartException
+    except ModuleNotFoundError:
+        raise ConfigError("services: install them with: pip install testcontainers") from None
 
     try:
         found = container.get_wrapped_container()

@@ -56,8 +56,9 @@ class Run:
 
     def share(self, total: int) -> int:
         """Return this process's part of `total`, which is divided among the workers."""
-        number = int(self.worker.removeprefix("gw")) if self.worker != "main" else 0
-        return total // self.workers + (number < total % self.workers)
+        number = self.worker.removeprefix("gw")  # a worker of --tx may have another name
+        more = number.isdecimal() and int(number) < total % self.workers
+        return total // self.workers + more
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Remember what tests have used and kept; the reports of workers arrive here, too."""
@@ -118,7 +119,7 @@ def choice(config: pytest.Config, name: str) -> str:
 def backends(config: pytest.Config) -> list[str]:
     """Return the names of the backends to test with, each once."""
     given = setting(config, "sandbox_backend")
-    names = given.split(",") if isinstance(given, str) else given
+    names = ",".join([given] if isinstance(given, str) else given).split(",")
     return list(dict.fromkeys(filter(None, map(str.strip, names)))) or ["local"]
 
 
@@ -190,8 +191,13 @@ def sandbox_backend(request: pytest.FixtureRequest) -> str:
 def sandbox_recipe(sandbox_backend: str) -> Backend:
     """The recipe that all sandboxes begin with; override it in a conftest.py to change it."""
     from paddock.backends.base import get_backend
+    from paddock.errors import ConfigError, MissingDependency
 
-    return get_backend(sandbox_backend)()
+    try:
+        return get_backend(sandbox_backend)()
+    except (ConfigError, MissingDependency) as error:
+        refusal = str(error)
+    pytest.fail(f"--sandbox-backend={sandbox_backend}: {refusal}", pytrace=False)
 
 
 @pytest.fixture

@@ -126,68 +126,8 @@ def test_backends_come_from_options_or_environment_or_the_file(
     assert collected() == ["test_it[docker]", "test_it[daytona]", "test_without"]
     monkeypatch.setenv("PADDOCK_SANDBOX_BACKEND", "local,docker")
     assert collected() == ["test_it[local]", "test_it[docker]", "test_without"]
-    options = ("--sandbox-backend", "ours", "--sandbox-backend=ours")
-    assert collected(*options) == ["test_it[ours]", "test_without"]
-
-
-REFUSED = """
-import pytest
-
-@pytest.mark.sandbox(image="debian")
-async def test_image(sandbox): pass
-
-@pytest.mark.sandbox(imagine="debian")
-async def test_word(sandbox): pass
-
-@pytest.mark.sandbox("debian")
-async def test_position(sandbox): pass
-
-def test_synchronous(sandbox): pass
-
-@pytest.mark.sandbox(resources={"pid": 100})
-async def test_resources(sandbox): pass
-
-@pytest.mark.sandbox(files="data")
-async def test_files(sandbox): pass
-
-@pytest.mark.sandbox(files={"data": 3})
-async def test_content(sandbox): pass
-
-@pytest.mark.anyio
-async def test_two_loops(sandbox): pass
-"""
-
-
-def test_what_cannot_be_is_an_error_without_a_traceback(project: pytest.Pytester, run: Run) -> None:
-    project.makepyfile(REFUSED)
-    result = run()
-    result.assert_outcomes(errors=8)
-    result.stdout.fnmatch_lines([
-        "the local backend does not support image= (--sandbox-unsupported=skip skips such tests)",
-        "*unknown: imagine; there are: image, network, files, env, resources",
-        "@pytest.mark.sandbox takes keyword arguments only",
-        "a sandbox needs an asynchronous test: write 'async def', *",
-        "resources={'pid': 100}: give Resources, or a dictionary of cpu, *",
-        "files='data': give a dictionary",
-        "files?'data'?=3: give text, bytes or a Path",
-        "pytest-asyncio would run this test, and AnyIO's plugin its fixtures, *",
-    ])  # fmt: skip
-    assert "Traceback" not in result.stdout.str()
-    assert "_lending.py" not in result.stdout.str()
-
-
-def test_what_a_backend_cannot_do_is_skipped_on_request(project: pytest.Pytester, run: Run) -> None:
-    project.makepyfile(REFUSED)
-    run("--sandbox-unsupported=skip", "-k", "test_image").assert_outcomes(skipped=1, deselected=7)
-
-
-def test_an_unknown_value_ends_the_run(
-    project: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PADDOCK_SANDBOX_KEEP", "perhaps")
-    result = run()
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*sandbox_keep='perhaps': give off or on or retain-on-failure"])
+    options = ("--sandbox-backend", "ours", "--sandbox-backend=ours,local")
+    assert collected(*options) == ["test_it[ours]", "test_it[local]", "test_without"]
 
 
 FAILING = """
