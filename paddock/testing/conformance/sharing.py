@@ -41,6 +41,8 @@ class SharedSandbox:
     def __init__(self, recipe: Backend) -> None:
         self._recipe = recipe
         self._sandbox: Sandbox | None = None
+        self._own: frozenset[int] = frozenset()
+        """The sandbox's own processes: those of one without a guest may be beside its commands."""
 
     @contextlib.asynccontextmanager
     async def lend(self) -> AsyncIterator[Sandbox]:
@@ -49,10 +51,13 @@ class SharedSandbox:
         if sandbox is None:
             sandbox = self._sandbox = await self._recipe.create()
             await into_own_directory(sandbox)
+            look = await sandbox.exec(LOOK)
+            shown = look.exit_code not in NO_SHELL
+            self._own = frozenset(_of_other_commands(look.stdout) if shown else ())
         yield sandbox
         try:
             async with asyncio.timeout(CHECKED):
-                await _require_idle(sandbox)
+                await _require_idle(sandbox, self._own)
         except BaseException:
             await self.aclose()
             raise
@@ -64,10 +69,10 @@ class SharedSandbox:
             await sandbox.aclose()
 
 
-async def _require_idle(sandbox: Sandbox) -> None:
+async def _require_idle(sandbox: Sandbox, own: frozenset[int]) -> None:
     """Fail if processes of commands live, after those that are about to end had their time.
 
-    The working directory is empty then.
+    `own` are the sandbox's own processes. The working directory is empty then.
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + LEAVING
@@ -75,7 +80,7 @@ async def _require_idle(sandbox: Sandbox) -> None:
         for entry in await sandbox.fs.list():
             await sandbox.fs.remove(entry.path, recursive=True)
         return
-    while left := _of_other_commands((await sandbox.exec(LOOK, check=True)).stdout):
+    while left := _left((await sandbox.exec(LOOK, check=True)).stdout, own):
         if loop.time() > end:
             raise AssertionError(f"the test left processes in its sandbox: {left}")
 
@@ -89,7 +94,12 @@ class _Process(NamedTuple):
     session: int
 
 
-def _of_other_commands(look: str) -> list[str]:
+def _left(look: str, own: frozenset[int]) -> list[str]:
+    found = _of_other_commands(look)
+    return [f"{pid} {each.name} ({each.state})" for pid, each in found.items() if pid not in own]
+
+
+def _of_other_commands(look: str) -> dict[int, _Process]:
     """The processes that were started by commands, but for the one that looks.
 
     That one is a child of a supervisor, and its grandchild of the guest; without a guest it
@@ -101,13 +111,13 @@ def _of_other_commands(look: str) -> list[str]:
     supervisor = _parent(table, shell)
     guest = _parent(table, supervisor)
     session = table[guest or 1].session
-    return [
-        f"{process.pid} {process.name} ({process.state})"
+    return {
+        process.pid: process
         for process in table.values()
         if process.session != session
         and guest in (ancestors := list(_ancestors(table, process.pid)))
         and supervisor not in (process.pid, *ancestors)
-    ]
+    }
 
 
 def _parsed(text: str) -> Iterator[_Process]:

@@ -49,7 +49,8 @@ async def test_an_error_of_the_script_is_the_commands_error() -> None:
     def broken(call: FakeCall) -> str:
         raise LookupError("no answer")
 
-    commands: dict[str, Any] = {"broken": broken, "odd": lambda _: object(), "late": Reply(after=1000)}
+    late = Reply(after=1000)
+    commands: dict[str, Any] = {"broken": broken, "odd": lambda _: object(), "late": late}
     async with FakeBackend(commands=commands).sandbox() as sandbox:
         with pytest.raises(LookupError, match="no answer"):
             await sandbox.exec("broken")
