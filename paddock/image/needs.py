@@ -23,6 +23,7 @@ FLAGS: Mapping[tuple[str, str], tuple[int, int]] = {
     ("COPY", "link"): (23, 0),
     ("ADD", "link"): (23, 0),
     ("RUN", "network"): (23, 0),
+    ("RUN", "security"): (29, 1),
     ("ADD", "checksum"): (25, 0),
     ("ADD", "keep-git-dir"): (25, 0),
     ("HEALTHCHECK", "start-interval"): (25, 0),
@@ -33,6 +34,7 @@ FLAGS: Mapping[tuple[str, str], tuple[int, int]] = {
 }
 """Flags that only BuildKit has, and the first Docker Engine whose own BuildKit has them."""
 HEREDOCS = (23, 0)
+SECRET_AS_VARIABLE = (27, 3)
 GIT = (25, 0)
 TRIMMING = (26, 0)
 PLATFORM_ARGUMENTS = (20, 10)
@@ -113,6 +115,9 @@ def _needs(each: Instruction) -> Iterator[Need]:
     for flag in dict(each.flags):
         if (engine := FLAGS.get((each.keyword, flag))) is not None:
             yield Need(line=line, feature=f"{each.keyword} --{flag}", engine=engine)
+    if any(_is_secret_as_variable(each.keyword, *flag) for flag in each.flags):
+        feature = "RUN --mount=type=secret with env="
+        yield Need(line=line, feature=feature, engine=SECRET_AS_VARIABLE)
     if each.heredocs:
         feature = f"{each.keyword} with a heredoc (<<{each.heredocs[0]})"
         yield Need(line=line, feature=feature, engine=HEREDOCS)
@@ -122,3 +127,9 @@ def _needs(each: Instruction) -> Iterator[Need]:
         yield Need(line=line, feature=f"{match[0]} in {each.keyword}", engine=TRIMMING)
     if each.keyword == "ARG" and PLATFORM_ARGUMENT.match(each.text):
         yield Need(line=line, feature=f"ARG {each.words[0]}", engine=PLATFORM_ARGUMENTS)
+
+
+def _is_secret_as_variable(keyword: str, flag: str, value: str) -> bool:
+    options = dict(part.partition("=")[::2] for part in value.split(","))
+    is_mount = (keyword, flag) == ("RUN", "mount")
+    return is_mount and options.get("type") == "secret" and "env" in options

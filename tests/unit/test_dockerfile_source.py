@@ -136,6 +136,7 @@ def test_images_are_found_with_arguments_and_without_stages() -> None:
         ("ENV A=${B%/*}", "${B%/*} in ENV", (26, 0)),
         ("COPY --exclude=*.md . /x", "COPY --exclude", (29, 0)),
         ("ONBUILD COPY --parents a b", "COPY --parents", (29, 1)),
+        ("RUN --security=insecure true", "RUN --security", (29, 1)),
     ],
 )
 def test_a_feature_is_found_with_its_line_and_the_engine_that_has_it(
@@ -146,6 +147,15 @@ def test_a_feature_is_found_with_its_line_and_the_engine_that_has_it(
     assert str(need) == (
         f"line 3: {feature} needs BuildKit of Docker Engine {version[0]}.{version[1]} or newer"
     )
+
+
+def test_a_secret_as_a_variable_needs_a_newer_engine_than_one_as_a_file() -> None:
+    text = "FROM a\nRUN --mount=type=secret,id=b --mount=type=secret,id=c,env=C true\n"
+    needs = needs_of(read_source(text))
+    assert [each.engine for each in needs] == [(20, 10), (27, 3)]
+    assert needs[1].feature == "RUN --mount=type=secret with env="
+    text = "FROM a\nRUN --mount=type=cache,target=/env=x,id=env true\n"
+    assert [each.engine for each in needs_of(read_source(text))] == [(20, 10)]
 
 
 def test_an_ordinary_dockerfile_needs_nothing() -> None:
