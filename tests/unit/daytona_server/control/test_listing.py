@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from daytona import (  # noqa: TID253 - the SDK is what is served here
@@ -14,8 +14,7 @@ from daytona import (  # noqa: TID253 - the SDK is what is served here
 )
 from daytona_api_client_async import SnapshotsApi
 
-NOW = datetime.now(UTC)
-EARLIER, LATER = NOW - timedelta(hours=1), NOW + timedelta(hours=1)
+EARLIER, LATER = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +34,6 @@ EARLIER, LATER = NOW - timedelta(hours=1), NOW + timedelta(hours=1)
         (ListSandboxesQuery(auto_destroy_at_before=LATER), ["one"]),
         (ListSandboxesQuery(auto_destroy_at_after=LATER), []),
     ],
-    ids=str,
 )
 async def test_a_list_holds_what_is_asked_for(
     daytona: AsyncDaytona, query: ListSandboxesQuery, found: list[str]
