@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import logging
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 DEFAULTS = ServerSettings()
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+|null")
 EPILOG = f"""\
 agents: {", ".join(AGENTS)}. A handler is FILE.py or FILE.py:NAME or module:NAME, and has
 `async def run(invocation, sender)`, or is such a function. Without a token one is made, and
@@ -68,7 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--token", default=os.environ.get(TOKEN_VARIABLE) or None)
     token.add_argument("--no-token", action="store_true", help="on loopback only")
     parser.add_argument(
-        "--allow-origin", action="append", default=[], help="a web page that may connect"
+        "--allow-origin",
+        action="append",
+        type=_origin,
+        default=[],
+        help="whose web pages may connect, such as https://example.org",
     )
     for name, default, text in (
         ("--grace", DEFAULTS.grace, "for runs to end when this stops"),
@@ -82,17 +88,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError("give a number from 0 to 65535")
-    return number
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number from 0 to 65535")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < 1e9:
-        raise argparse.ArgumentTypeError("give a number of seconds")
-    return seconds
+    with contextlib.suppress(ValueError):
+        if 0 <= (seconds := float(text)) < 1e9:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r}: give a number of seconds")
+
+
+def _origin(text: str) -> str:
+    """Return what a browser sends for a page there, which is compared as it is."""
+    if not ORIGIN.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: give one like https://example.org:8080")
+    return text
 
 
 class _Unusable(Exception):
