@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import os
 import re
 import secrets
 import threading
@@ -203,8 +204,18 @@ class Sandbox:
     """A sandbox for synchronous code; close it, or use it as ``with``. See `paddock.Sandbox`."""
 
     def __init__(self, sandbox: AsyncSandbox, token: str) -> None:
-        self._sandbox = sandbox
+        self._made = sandbox
+        self._made_in = os.getpid()
         self._token = token
+
+    @property
+    def _sandbox(self) -> AsyncSandbox:
+        if os.getpid() != self._made_in:  # the loop that has its connection was not forked
+            raise SandboxError(
+                f"sandbox {self._made.id} belongs to process {self._made_in}, which forked this "
+                "one: make a sandbox in this process"
+            )
+        return self._made
 
     @classmethod
     def create(cls, backend: Backend | str | None = None) -> Self:

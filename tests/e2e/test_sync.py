@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.rows("U-9")
+
+DEADLINE = 60.0
+"""Seconds for a process to say one line, on a machine that is very busy."""
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +129,25 @@ async def _until_gone(pid: int) -> None:
     async with asyncio.timeout(60):
         while os.path.exists(f"/proc/{pid}"):  # noqa: ASYNC110, ASYNC240 - it is not our child
             await asyncio.sleep(0.02)
+
+
+def test_a_sandbox_of_the_process_that_forked_is_refused(sandbox: Sandbox) -> None:
+    """Its connection belongs to a loop that the new process does not have."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings(action="ignore"):  # Python 3.12 warns of threads here
+        child = os.fork()
+    if not child:
+        try:
+            sandbox.exec("true")
+        except BaseException as error:
+            os.write(writing, f"{type(error).__name__}: {error}".encode())
+        os._exit(0)
+    os.close(writing)
+    try:
+        with open(reading, "rb") as said:
+            assert select.select([said], [], [], DEADLINE)[0], "it hangs"
+            assert said.read().decode().startswith("SandboxError: sandbox ")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert sandbox.exec("echo here").stdout == "here\n"
