@@ -149,10 +149,15 @@ class RuntimeUseSession(_Caller):
         return self._connected.request(call.send_queue)
 
     async def end(self) -> None:
-        """Tell the runtime that no request follows; late requests for uploads are answered."""
+        """Tell the runtime that no request follows; late requests for uploads are answered.
+
+        Calls of other tasks that go on are cancelled first.
+        """
+        self.abort()
         end_session = getattr(self._connected, "end_session", None)
         if end_session is not None:
-            await end_session(on_message=self._answer_late, timeout_s=self._timeout)
+            async with self._lock:  # a call that was cancelled reads on until it has ended inside
+                await end_session(on_message=self._answer_late, timeout_s=self._timeout)
 
     async def _answer_late(self, frame: dict[str, Any]) -> dict[str, Any] | None:
         if frame.get("message_type") != "artifact_upload_request_message":

@@ -211,3 +211,19 @@ async def test_a_call_that_is_cancelled_while_it_waits_leaves_its_turn(serve: Se
             await waiting
         assert (await first).data == TextResult(text="slow done")
         assert (await session.query("ECHO:mine", options())).data == TextResult(text="mine")
+
+
+@pytest.mark.rows("U-13", "U-14")
+async def test_leaving_a_session_ends_its_calls_and_keeps_the_error(serve: Serve) -> None:
+    lab = Lab()
+    async with serve(lab) as server:
+        with pytest.raises(ZeroDivisionError):
+            async with RuntimeUseClient(server.url).session() as session:
+                first = asyncio.create_task(session.query("SLOW:600000", options()))
+                await lab.started.wait()
+                waiting = asyncio.create_task(session.query("ECHO:x", options()))
+                await asyncio.sleep(0)
+                raise ZeroDivisionError
+        for each in (first, waiting):
+            with pytest.raises(CancelledException, match="Query was cancelled"):
+                await each
