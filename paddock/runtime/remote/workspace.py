@@ -37,7 +37,7 @@ class Workspace:
         self._folder = folder
         self._with_diff = with_diff
         self._is_wanted = is_wanted and folder != "/"
-        self._before: Reading = {}
+        self._before: Reading | None = None  # until it is known, a run has changed nothing
         self._texts: dict[str, bytes] = {}
         self._changes: list[Change] = []
         self._problem: str | None = None
@@ -49,11 +49,11 @@ class Workspace:
             await asyncio.to_thread(self._begin)
 
     def _begin(self) -> None:
-        self._before = self._read()
+        before = self._before = self._read()
         if not self._with_diff:
             return
         left = MAX_KEPT
-        for path, state in self._before.items():
+        for path, state in before.items():
             if state.size <= min(MAX_TEXT, left):
                 self._texts[path] = _contents(os.path.join(self._folder, path))
                 left -= state.size
@@ -67,14 +67,14 @@ class Workspace:
 
     async def finish(self, redactor: Redactor) -> Sequence[Artifact]:
         """Read it again; return the diff as an artifact, if it is wanted and not empty."""
-        if not self._is_wanted or self._problem is not None:
+        if self._before is None or self._problem is not None:
             return ()
-        return await asyncio.to_thread(self._finish, redactor)
+        return await asyncio.to_thread(self._finish, redactor, self._before)
 
-    def _finish(self, redactor: Redactor) -> Sequence[Artifact]:
+    def _finish(self, redactor: Redactor, before: Reading) -> Sequence[Artifact]:
         after = self._read()
         if self._problem is None:
-            self._changes = changes(self._folder, self._before, after)
+            self._changes = changes(self._folder, before, after)
         if not self._with_diff:
             return ()
         diff = redactor.text("".join(self._diff()))

@@ -290,6 +290,19 @@ async def test_what_a_run_changed_is_told_and_sent_as_a_diff(
     assert "Binary or large file bin was added" in diff
 
 
+@pytest.mark.rows("U-35")
+async def test_a_request_that_fails_before_it_begins_changed_nothing(
+    serve: Serve, store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "work/there.txt").write_text("there before\n")
+    request = invocation("ECHO:x", workspace_diff=True, output_format_json_schema_str="{bad")
+    async with serve() as server, Talker(server.url, Answers(store)) as talker:
+        ended = await talker.ask(request)
+    assert "output_format_json_schema_str" in ended["error"]
+    assert ended["metadata"]["changes"] == []
+    assert store.stored == {}
+
+
 @pytest.mark.rows("U-24")
 async def test_what_is_finished_arrives_while_the_run_goes_on(
     serve: Serve, store: Store, folder: Path
