@@ -19,6 +19,7 @@ import websockets
 
 from paddock._concurrency import cancel
 from paddock._logs import get_logger
+from paddock.errors import ConfigError
 from paddock.runtime.remote.messages import is_terminal
 from paddock.runtime.remote.wire import MAX_FRAME_OURS, MAX_QUEUE, OURS
 
@@ -290,14 +291,17 @@ class WebSocketTransport:
         return await self._open()
 
     async def _open(self) -> ClientConnection:
-        return await websockets.connect(
-            self.ws_url,
-            additional_headers=self._headers,
-            open_timeout=self._open_timeout,
-            max_size=MAX_FRAME_OURS,
-            max_queue=MAX_QUEUE,
-            compression=None,
-        )
+        try:
+            return await websockets.connect(
+                self.ws_url,
+                additional_headers=self._headers,
+                open_timeout=self._open_timeout,
+                max_size=MAX_FRAME_OURS,
+                max_queue=MAX_QUEUE,
+                compression=None,
+            )
+        except websockets.InvalidURI:  # which shows the URL, and the token in it
+            raise ConfigError("ws_url: give the URL of a WebSocket, as ws://HOST:PORT") from None
 
 
 def negotiation() -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_sockets
 
+from paddock.errors import ConfigError
 from paddock.runtime.remote import reading
 from paddock.runtime.remote.client import RuntimeUseClient
 from paddock.runtime.remote.messages import (
@@ -378,3 +379,10 @@ def test_the_size_of_a_message_is_that_of_all_it_has() -> None:
     for _ in range(100_000):
         deep = [deep]
     assert reading._size({"a": deep}) > 100_000
+
+
+async def test_a_url_of_another_kind_is_refused_without_its_token() -> None:
+    client = RuntimeUseClient("http://127.0.0.1:1/?token=never-shown")
+    with pytest.raises(ConfigError, match="give the URL of a WebSocket") as raised:
+        await client.query("x", options())
+    assert "never-shown" not in str(raised.value)
