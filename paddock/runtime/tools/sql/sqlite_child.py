@@ -79,6 +79,7 @@ class Session:
 
     def do_connect(self, target: str) -> dict[str, Any]:
         self._raw = sqlite3.connect(target, uri=True, check_same_thread=False)
+        self._raw.text_factory = readable  # one bad value would make its whole table unreadable
         return {}
 
     def do_guard(self, mutations: bool, wait: float) -> dict[str, Any]:
@@ -117,6 +118,11 @@ class Session:
         assert self._raw is not None, "not connected"
         self._raw.rollback()
         return {}
+
+
+def readable(text: bytes) -> str:
+    """A text of SQLite, which lets any bytes be one."""
+    return text.decode("utf-8", "replace")
 
 
 def written(value: Any) -> Any:

@@ -52,6 +52,10 @@ class TestTheDatabase:
         asked = "SELECT count(*) FROM orders WHERE note = :note"
         assert (await answer(shop, "execute_query", sql=asked, params=note))["rows"] == [[0]]
 
+    async def test_a_text_that_is_no_utf_8_is_shown_all_the_same(self, shop: Any) -> None:
+        found = await answer(shop, "execute_query", sql="SELECT CAST(x'41ff42' AS TEXT) AS x")
+        assert found["rows"] == [["A\ufffdB"]]
+
     async def test_a_limit_cuts_rows(self, shop: Any) -> None:
         found = await answer(shop, "execute_query", sql="SELECT id FROM orders", limit=1)
         assert (found["row_count"], found["truncated"]) == (1, True)
