@@ -17,8 +17,10 @@ from paddock import (
     ArtifactUploadResult,
     ConfigError,
     LocalBackend,
+    PodmanBackend,
     QueryOptions,
     RuntimeUseClient,
+    SshBackend,
     TextResult,
     serve,
 )
@@ -217,8 +219,10 @@ async def test_a_handler_of_ones_own_is_served(name: str, code: str, tmp_path: P
         (["--agent", "scripted:missing.yaml"], 1, "missing.yaml"),
         (["--agent", "echo", "--host", "0.0.0.0", "--no-token"], 1, "needs a token"),
         (["--port", "99999"], 2, "0 to 65535"),
-        (["--port", "x"], 2, "invalid"),
         (["--nonsense"], 2, "unrecognized arguments"),
+        (["--agent", "echo", "--port", "x"], 2, "'x': give a number from 0 to 65535"),
+        (["--agent", "echo", "--grace", "long"], 2, "'long': give a number of seconds"),
+        (["--agent", "echo", "--allow-origin", "example.org"], 2, "'example.org': give one like"),
     ],
 )
 def test_what_cannot_be_served_is_told(
@@ -347,6 +351,24 @@ def test_synchronous_code_uses_the_same_sandboxes() -> None:
             sandbox.fs.read_text("missing")
     with pytest.raises(ConfigError, match="give a recipe or a name"):
         Sandbox.create(backend=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.rows("U-9", "U-18")
+@pytest.mark.usefixtures("podman")
+async def test_a_sandbox_in_podman_serves() -> None:
+    async with (
+        PodmanBackend(network="none").sandbox() as sandbox,
+        serve(sandbox, agent="echo") as client,
+    ):
+        assert text_of(await client.query("ECHO:there", options())) == "there"
+
+
+@pytest.mark.rows("U-9", "U-18")
+@pytest.mark.parametrize("isolation", ["none", "bubblewrap"])
+async def test_a_sandbox_on_a_host_serves(isolation: Any, ssh_config: Path) -> None:
+    recipe = SshBackend(host="there", config=str(ssh_config), isolation=isolation)
+    async with recipe.sandbox() as sandbox, serve(sandbox, agent="echo") as client:
+        assert text_of(await client.query("ECHO:there", options())) == "there"
 
 
 @pytest.mark.rows("U-9", "U-30")
