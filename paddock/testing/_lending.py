@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock._concurrency import AsyncResource, finish
+from paddock._concurrency import AsyncResource, Shared, finish
 from paddock.errors import (
     ConfigError,
     ExecTimeout,
@@ -269,13 +269,18 @@ class _Lent:
         self.commands: deque[CommandReport] = deque(maxlen=KEPT_COMMANDS)
         self._test = test
         self._notes: list[str] = []
-        self._ended = False
+        self._ending: Shared[None] | None = None
 
     async def end(self) -> None:
-        """Close the sandbox or keep it; after a failure look inside before."""
-        if self._ended:
-            return
-        self._ended = True
+        """Close the sandbox or keep it; after a failure look inside before.
+
+        Called again, it waits for the same: the block of a test may still be ending.
+        """
+        if self._ending is None:
+            self._ending = Shared(self._end())
+        await self._ending.wait()
+
+    async def _end(self) -> None:
         if self._test.failed:
             self._notes.append(await _look_inside(self.sandbox))
         await self._services.leave()

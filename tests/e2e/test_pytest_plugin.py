@@ -87,6 +87,13 @@ def test_sandboxes_are_what_marker_and_call_say(project: pytest.Pytester, run: R
     assert not asyncio.run(LocalBackend().list())
 
 
+def test_a_sandbox_that_a_test_forgets_is_closed(project: pytest.Pytester, run: Run) -> None:
+    project.makepyfile("async def test_it(sandbox_factory): await sandbox_factory().__aenter__()")
+    result = run()
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.OK
+
+
 def test_workers_of_xdist_have_sandboxes(project: pytest.Pytester, run: Run) -> None:
     project.makepyfile(ORDINARY)
     run("-n", "2").assert_outcomes(passed=4)

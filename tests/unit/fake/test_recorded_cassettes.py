@@ -74,6 +74,18 @@ async def test_sandboxes_that_are_made_at_once_have_their_calls(
     assert await use_many(Recorded(FakeBackend(), tape, mode="replay")) == expected
 
 
+async def test_the_error_of_a_replay_is_not_hidden_by_the_calls_after_it(tmp_path: Path) -> None:
+    tape = tmp_path / "tape.jsonl"
+    async with Recorded(FakeBackend(), tape).sandbox() as sandbox:
+        await sandbox.exec("echo 1")
+    with pytest.raises(LookupError, match="mine"):
+        async with Recorded(FakeBackend(), tape).sandbox():
+            raise LookupError("mine")
+    with pytest.raises(LookupError, match="mine"):
+        async with await Recorded(FakeBackend(), tape).create():
+            raise LookupError("mine")
+
+
 async def test_a_recipe_with_another_file_has_a_cassette_of_its_own(tmp_path: Path) -> None:
     one = Recorded(FakeBackend(), tmp_path / "one.jsonl")
     async with one.sandbox() as sandbox:
