@@ -107,11 +107,14 @@ class BatchDisplay:
         if self._failed <= FAILURES:
             self._say(f"{result.key}: {result.error}")
 
-    def counted(self, progress: FleetProgress, notes: Sequence[str]) -> None:
-        """Show how far the batch is, and what holds it back."""
+    def noted(self, notes: Sequence[str]) -> None:
+        """Show the notes of the batch that were not shown yet."""
         for note in notes[self._noted :]:
             self._say(f"paddock: {note}")
         self._noted = len(notes)
+
+    def counted(self, progress: FleetProgress) -> None:
+        """Show how far the batch is, and what holds it back."""
         counts, total = progress.counts, sum(progress.counts.values())
         left = counts.get("pending", 0) + counts.get("running", 0)
         self._pace.note(self._clock(), total - left)

@@ -113,7 +113,8 @@ async def _watched(fleet: Fleet, display: BatchDisplay) -> AsyncIterator[None]:
         while True:
             began = time.monotonic()
             if fleet.is_open:
-                display.counted(await fleet.progress(), fleet.notes)
+                display.noted(fleet.notes)
+                display.counted(await fleet.progress())
             await asyncio.sleep(max(LOOK, LEISURE * (time.monotonic() - began)))
 
     watcher = asyncio.create_task(watch())
@@ -122,3 +123,4 @@ async def _watched(fleet: Fleet, display: BatchDisplay) -> AsyncIterator[None]:
     finally:
         watcher.cancel()
         await asyncio.wait([watcher])
+        display.noted(fleet.notes)  # of a batch that was done before the first look

@@ -44,6 +44,7 @@ NOT_RUN = {
     "paddock batch attach": "no sandbox is kept; docker/test_fleet_kept.py runs it",
     "paddock batch clean": "no sandbox is kept; docker/test_fleet_kept.py runs it",
     "tools/docker-in-vm": "it makes virtual machines, which takes half an hour",
+    "tools/newer-docker": "it makes a system of another Debian, which takes minutes",
     "paddock approvals show": "nothing waits; test_cli_approvals.py runs it where something does",
     "paddock approvals answer": "nothing waits; test_cli_approvals.py runs it",
     "paddock approvals list --store": "there is no store; test_runtime_killed.py runs it",

@@ -45,7 +45,8 @@ def test_without_a_terminal_there_is_a_line_now_and_then() -> None:
     with BatchDisplay(Console(file=written, width=300), lambda: now) as display:
         for tick in range(2 * 3600):  # an hour
             now = tick / 2
-            display.counted(progress(min(98, tick // 100), cost=1.5), ["a note"])
+            display.noted(["a note"])
+            display.counted(progress(min(98, tick // 100), cost=1.5))
     lines = written.getvalue().splitlines()
     assert lines[:2] == [
         "paddock: a note",
@@ -60,7 +61,7 @@ def test_a_pause_is_said_when_it_begins_and_when_it_ends() -> None:
     with BatchDisplay(Console(file=written, width=300), lambda: now) as display:
         for tick in range(6):
             now = tick / 2
-            display.counted(progress(0, paused="no engine" if tick in (2, 3) else None), [])
+            display.counted(progress(0, paused="no engine" if tick in (2, 3) else None))
     assert [line.rpartition(", ")[2] for line in written.getvalue().splitlines()] == [
         "paused: no engine",
         "throttled: 8 start",
@@ -75,7 +76,7 @@ def test_thousands_of_failures_are_some_lines_and_a_count(terminal: bool) -> Non
         for number in range(5_000):
             now = number / 250
             display.ended(failed(number))
-            display.counted(progress(0), [])
+            display.counted(progress(0))
     lines = [line for line in written.getvalue().splitlines() if "t1: no 1" in line]
     assert lines
     assert "\x1b[31m" not in written.getvalue()
