@@ -62,7 +62,7 @@ attempt("/home", lambda: os.listdir("/home"))
 attempt("/tmp", lambda: os.listdir("/tmp"))
 attempt("write /tmp", lambda: open("/tmp/paddock-landlock-test", "w"))
 attempt("/dev/shm", lambda: os.listdir("/dev/shm"))
-attempt("/dev/pts", lambda: os.listdir("/dev/pts"))
+attempt("a terminal", lambda: os.close(os.open(targets["terminal"], os.O_RDWR | os.O_NOCTTY)))
 attempt("kill", lambda: os.kill(targets["pid"], 0))
 for process in "warden", "fork server":
     attempt("kill the " + process, lambda: os.kill(targets[process], 0))
@@ -106,6 +106,17 @@ def _sleeping() -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
+@contextlib.contextmanager
+def _terminal() -> Iterator[str]:
+    """A terminal of the host's user, by its path."""
+    ours, theirs = os.openpty()
+    try:
+        yield os.ttyname(theirs)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
 def _runs(command: str) -> bool:
     return subprocess.run(["pgrep", "-f", command], check=False).returncode == 0
 
@@ -120,6 +131,7 @@ async def test_every_way_out_is_refused(sandbox: Sandbox, tmp_path: Path) -> Non
             socket.socket(socket.AF_UNIX) as hidden,
             socket.socket(socket.AF_UNIX) as named,
             _sleeping() as outside,
+            _terminal() as terminal,
         ):
             hidden.bind(abstract)
             named.bind(str(tmp_path / "s"))
@@ -135,6 +147,7 @@ async def test_every_way_out_is_refused(sandbox: Sandbox, tmp_path: Path) -> Non
                 "fork server": parent_of(sandbox._process.pid),  # type: ignore[attr-defined]
                 "socket": str(tmp_path / "s"),
                 "abstract": abstract,
+                "terminal": terminal,
             }
             command = ["python3", "-c", PROBE]
             result = await sandbox.exec(command, stdin=json.dumps(targets), check=True)
