@@ -49,7 +49,7 @@ class Cluster(NamedTuple):
 def cluster(require: Require) -> Iterator[Cluster]:
     found = subprocess.run([sys.executable, "-c", "import ray"], capture_output=True, check=False)
     require("ray", found.returncode == 0, "pip install 'paddock[ray]'")
-    folder = tempfile.mkdtemp(prefix="ray")
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # paths of sockets have 107 bytes at most
     process = subprocess.Popen(
         [sys.executable, HERE / "ray_cluster.py"],
         stdin=subprocess.PIPE,
