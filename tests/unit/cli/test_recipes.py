@@ -51,9 +51,10 @@ def test_an_image_without_a_name_is_not_taken_for_none(backend: str) -> None:
         make_backend(SandboxOptions(backend=backend, image=""))
 
 
-def test_a_snapshot_without_a_name_is_not_taken_for_none() -> None:
-    with pytest.raises(ConfigError, match="snapshot"):
-        make_backend(SandboxOptions(snapshot=""))
+def test_a_snapshot_without_a_name_is_the_default_of_the_account_and_not_taken_for_none() -> None:
+    made = make_backend(SandboxOptions(snapshot=""))
+    assert isinstance(made, DaytonaBackend)
+    assert made.snapshot == ""
 
 
 def test_patterns_of_an_upload_join_those_that_always_apply(tmp_path: Path) -> None:
