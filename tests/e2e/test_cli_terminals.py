@@ -54,7 +54,7 @@ async def test_a_shell_has_the_size_the_keys_and_the_exit_code(
         await tty.resize(30, 100)
         await tty.type("until stty size | grep '30 1[0]0'; do :; done\r")
         await tty.until("\n30 100")
-        await tty.type("echo asl''eep; sleep 1000\r")
+        await tty.type("sh -c \"echo asl''eep; exec sleep 1000\"\r")  # in the foreground by then
         await tty.until("\nasleep")
         await tty.type("\x03")
         await tty.type("exit 7\r")

@@ -93,6 +93,15 @@ def test_a_call_from_its_own_event_loop_is_refused(sandbox: Sandbox) -> None:
     assert refused[1:] == ["inner\n"]
 
 
+@pytest.fixture
+def _ctrl_c_raises() -> Iterator[None]:
+    """As in a program, whatever another test of this process has set."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c_raises")
 def test_ctrl_c_ends_the_command_before_it_is_raised(sandbox: Sandbox, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "started")
 
