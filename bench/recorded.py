@@ -40,7 +40,7 @@ async def _measure(tape: Path, name: str, calls: int, rounds: int) -> None:
     async with Recorded(LocalBackend(), tape).sandbox() as sandbox:
         await sandbox.fs.write_bytes("file", bytes(1000))
         live = await _timed(sandbox, name, calls)
-    told = [f"{name:12} {live:7.0f} us recorded"]
+    figures = [f"{name:12} {live:7.0f} us recorded"]
     for strict in (True, False):
         replayed = []
         for _ in range(rounds):
@@ -48,8 +48,8 @@ async def _measure(tape: Path, name: str, calls: int, rounds: int) -> None:
                 await sandbox.fs.write_bytes("file", bytes(1000))
                 replayed.append(await _timed(sandbox, name, calls))
         how = "strictly" if strict else "loosely"
-        told.append(f"{statistics.median(replayed):6.1f} us replayed {how}")
-    print(", ".join(told))
+        figures.append(f"{statistics.median(replayed):6.1f} us replayed {how}")
+    print(", ".join(figures))
 
 
 async def _main() -> None:

@@ -8,9 +8,10 @@ import pwd
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.e2e.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,9 +81,15 @@ def ssh_host(folder: Path) -> Iterator[Path]:
 
 
 def _wait_until_it_listens(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + READY
-    while time.monotonic() < deadline and server.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"sshd does not listen: {log.read_text()}")
+    wait_until(
+        lambda: server.poll() is not None or _listens(port),
+        within=READY,
+        otherwise="sshd does not listen",
+    )
+    assert server.poll() is None, log.read_text()
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False

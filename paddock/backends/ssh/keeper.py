@@ -32,6 +32,10 @@ FREE_UIDS = (1_900_000_000, 1_950_000_000)
 """Root's fenced sandboxes run as one of these users, who are nobody else."""
 REMOVED = 20.0
 """Seconds in which a keeper that was told to end has removed its sandbox."""
+REAP_PAUSE = 0.005
+"""Seconds between two looks for children that were killed: no event tells of all of them."""
+END_PAUSE = 0.05
+"""Seconds between two looks whether another keeper has ended."""
 
 
 def take(path: str, flags: int = 0) -> int | None:
@@ -168,7 +172,7 @@ def end_children() -> None:
                 pass
         except ChildProcessError:
             return
-        time.sleep(0.005)
+        time.sleep(REAP_PAUSE)
 
 
 def names() -> list[str]:
@@ -207,7 +211,7 @@ def delete(name: str) -> bool:
     while not sweep(name) and name in names():
         if isinstance(about["pid"], int) and about["pid"] > 1:
             os.kill(about["pid"], signal.SIGTERM)
-        time.sleep(0.05)
+        time.sleep(END_PAUSE)
         if time.monotonic() > deadline:
             sys.exit(f"{name} does not end")
     return True
