@@ -41,7 +41,7 @@ async def by_looking(
 
 
 def _seen(entries: Iterable[FileInfo]) -> Look:
-    # Of a directory, what is in it is told by itself.
+    # Changes inside a directory are reported on their own.
     return {
         one.path: (
             one.kind,

@@ -34,7 +34,7 @@ READ = (
 
 
 def program_by_stdin(text: str) -> tuple[str, bytes]:
-    """Return what a shell runs in place of `text`, and what has to come first on its stdin.
+    """Return what a shell runs instead of `text`, and what has to come first on its stdin.
 
     A text that is short enough is returned as it is, with nothing on stdin.
     """
@@ -45,7 +45,7 @@ def program_by_stdin(text: str) -> tuple[str, bytes]:
 
 
 def by_stdin(argv: Sequence[str]) -> tuple[tuple[str, ...], bytes]:
-    """Return what to run in place of `argv`, and what has to come first on its stdin.
+    """Return what to run instead of `argv`, and what has to come first on its stdin.
 
     Raise `ConfigError` for a long word that is not the program of a shell.
     """

@@ -21,7 +21,7 @@ Kind = Literal["cache", "config", "state"]
 
 
 def config_directory() -> Path:
-    """Return the user's configuration directory, or a temporary one where none can be had.
+    """Return the user's configuration directory, or a temporary one if it has none.
 
     Raise `ConfigError` if another user has made the temporary one. Makes nothing.
     """
@@ -34,7 +34,7 @@ def cache_directory() -> Path:
 
 
 def state_directory() -> Path | None:
-    """Return the user's directory for what programs remember; None where none can be had."""
+    """Return the user's state directory, or None if there is no such directory."""
     return _own("state")
 
 

@@ -89,7 +89,7 @@ class FileSystem(FileTransfers):
         Without a `limit` a file may have `READ_LIMIT` bytes from `offset` on. Raises
         `OSError` with `errno.EFBIG` for a larger one, or one that grows beyond that
         meanwhile, and with `errno.EINVAL` for a pipe, a socket or a device. Beyond the end
-        of a file there is nothing: ``b""``.
+        at the end of a file: ``b""``.
         """
         return await self._read_bytes(
             self._at(path),
@@ -217,7 +217,7 @@ class FileSystem(FileTransfers):
                 async for change in changes:
                     print(change.kind, change.path)
 
-        Watching has begun when the block is entered. What is told are the differences between
+        Watching has begun when the block is entered. It yields the differences between
         looks at the directory, which the sandbox's kernel prompts; where it cannot, there is a
         look every `interval` seconds. So a file that comes and goes between two looks is not
         told of, and one that is moved is removed and created. Links are not entered. Raises what

@@ -69,7 +69,7 @@ class FileInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileChange:
-    """What `FileSystem.watch` tells of one path (absolute): it was made, changed or removed."""
+    """A change of one path (absolute) from `FileSystem.watch`: created, changed or removed."""
 
     kind: Literal["created", "changed", "removed"]
     path: PurePosixPath

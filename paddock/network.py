@@ -156,7 +156,7 @@ def _parse_entry(text: str) -> _Entry:
         below = host.startswith("*.")
         parsed = parse_target(_in_ascii(host.removeprefix("*.")))
         if below and not isinstance(parsed, str):
-            raise ValueError("there is nothing below an address")
+            raise ValueError("an address has no subdomains")
         ports = DEFAULT_PORTS if port is None else frozenset({parse_port(port)})
     except ValueError as error:
         raise ConfigError(f"network: {text!r}: {error}; {HINT}") from None

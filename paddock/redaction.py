@@ -32,7 +32,7 @@ MAX_DEPTH = 100
 """Levels of a value that are looked through; what is below is left out."""
 
 MARK = "[secret NAME]"
-"""What is put in place of a secret."""
+"""Replaces a secret."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _TOO_DEEP = "..."
@@ -95,8 +95,8 @@ def _check(name: object, value: object) -> None:
 class Redactor:
     """Takes `secrets` out of what it is given. Immutable, and safe to share.
 
-    Its methods return the very object that they were given where there is nothing to
-    redact. They take linear time: some 6 ms for each MB in which there is nothing like a
+    Its methods return the very object that they were given if there is nothing to
+    redact. They take linear time: some 6 ms for each MB that has nothing like a
     secret, and half a second for one that is made to be slow.
     """
 

@@ -82,7 +82,7 @@ def _require(what: str, available: object, reason: str) -> None:
 def base_image(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """``paddock:base`` on a Docker Engine; skips, with the reason, where there is none.
 
-    Made once if it is missing, from Debian packages where they can be had. At the end
+    Made once if it is missing, from Debian packages where they are available. At the end
     the images that were not there before are removed.
     """
     shared = _shared_folder(tmp_path_factory)

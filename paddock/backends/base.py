@@ -51,7 +51,7 @@ GROUP = "paddock.backends"
 class Progress:
     """How far a sandbox is: about to do `step`, with `detail` for a person to read.
 
-    `milestone` tells what many more are told of, such as an instruction of a build. `done`
+    `milestone` marks a coarse step, such as an instruction of a build. `done`
     are the bytes of an upload that have been sent, of `total` if that is known; None before.
     With `warning` the `detail` is what somebody may not expect, such as the entries that an
     upload left out; a display keeps it.
@@ -94,7 +94,7 @@ class Backend(ABC):
     Vary one with `dataclasses.replace`.
 
     - `env_vars`: the environment of every command.
-    - `secrets`: more of it, which is told to the commands alone: not to the engine or
+    - `secrets`: more variables, which only the commands get: not the engine or
       service that makes the sandbox, and taken out of progress, errors and what an agent
       reads. `ConfigError` for values that cannot be, such as those of less than 8 bytes.
     - `uploads`: pairs of a path on this machine and a path in the sandbox.
@@ -325,7 +325,7 @@ def _told(upload: Progress, tell: ProgressCallback) -> TransferCallback | None:
 
 
 def unwatched(progress: Progress) -> None:
-    """What is told when nobody watches; a backend need not find out what to tell."""
+    """The progress callback if the user gave none; a backend then need not report anything."""
 
 
 def backend_names() -> list[str]:

@@ -167,7 +167,7 @@ class SandboxPool(AsyncResource):
     Entering returns at once and the making begins; `wait_ready` waits for it. Every
     method may be called by many tasks at once. Closing takes down what is ready or being made;
     what was taken belongs to its takers, and those that still wait get `SandboxClosed`. An
-    `ExceptionGroup` tells of sandboxes that could not be taken down, whenever that was; those
+    `ExceptionGroup` reports sandboxes that could not be taken down, whenever that was; those
     end by their lease.
     """
 

@@ -315,7 +315,7 @@ def _recipe(base: AgentConfig, sandbox: SandboxOptions, *, saved: bool) -> Backe
 
 
 def _require_known(name: str | None) -> None:
-    """Raise `ConfigError` for what stands in place of a recipe that could not be saved."""
+    """Raise `ConfigError` for the placeholder of a recipe that could not be saved."""
     from paddock.backends.base import backend_names
 
     if name is not None and name not in backend_names():

@@ -218,7 +218,7 @@ async def _one(places: Sequence[_Place], prefix: str) -> _Found:
 
 
 async def _find(places: Sequence[_Place]) -> list[_Found]:
-    """All approvals, oldest first. A session whose approvals cannot be read is told of, and
+    """All approvals, oldest first. A session whose approvals cannot be read is reported, and
     left out."""
     found: list[_Found] = []
     for place in places:

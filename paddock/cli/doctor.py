@@ -162,7 +162,7 @@ def _isolation(found: Enforced) -> Finding:
         advice = "; ".join(filter(None, (found.hint, "use a container backend", CHOOSE_NONE)))
         return Finding(name=name, status="missing", detail=f"none: {found.reason}", advice=advice)
     limits = ", ".join(sorted(limit.removeprefix("limit_") for limit in found.limits)) or "none"
-    detail = f"{_FENCES[found.level]}; seccomp; limits that can be had: {limits}"
+    detail = f"{_FENCES[found.level]}; seccomp; limits available: {limits}"
     if found.unlimited:
         detail += f" (no more, as {found.unlimited})"
     if found.level == "landlock":
@@ -211,7 +211,7 @@ def _docker() -> Iterator[Finding]:
 
 
 def _project() -> Finding:
-    """The project file that commands in this directory heed."""
+    """The project file that commands in this directory use."""
     from paddock.project import find_project
 
     try:

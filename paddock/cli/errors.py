@@ -53,7 +53,7 @@ def report_defect(error: Exception, redactor: Redactor) -> None:
 
 
 def report_warning(message: Warning | str, *_place: object, **_more: object) -> None:
-    """Tell on stderr, in place of `warnings.showwarning`: where our code warns helps nobody."""
+    """Print a warning on stderr without the place in our code (for `warnings.showwarning`)."""
     print(f"paddock: {plain(str(message))}", file=sys.stderr)
 
 

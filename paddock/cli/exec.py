@@ -139,4 +139,4 @@ async def _feed(process: Process, *, interactive: bool) -> None:
             await process.send(data)
         await process.send_eof()
     except (BrokenPipeError, PaddockError):
-        pass  # it ended without reading everything, as `head` does; a loss is told by `output`
+        pass  # it ended without reading everything, as `head` does; a loss is reported by `output`

@@ -32,7 +32,7 @@ LINE = 200
 
 @contextlib.contextmanager
 def image_progress() -> Iterator[ImageProgressCallback]:
-    """Show what is told on stderr, for as long as the block lasts."""
+    """Show progress on stderr, as long as the block lasts."""
     console = Console(stderr=True, highlight=False)
     if not is_watched(console):
         yield _Lines(console)

@@ -10,8 +10,8 @@ from paddock.project import FILE_NAME
 __all__ = ["init"]
 
 TEMPLATE = """\
-# What the sandboxes of this project begin with. `paddock run` and `paddock exec` heed it,
-# and put the project into each sandbox. An option of a command goes before what is said here.
+# What the sandboxes of this project begin with. `paddock run` and `paddock exec` read it,
+# and put the project into each sandbox. An option of a command takes precedence over this file.
 
 [sandbox]
 # One of these. None of them is for local sandboxes.

@@ -1,6 +1,6 @@
 """What a person sees while a sandbox is made: a status on a terminal, else a line a step.
 
-A pipe or a file on stdout gets none of it. What is told comes from strangers, and goes
+A pipe or a file on stdout gets none of it. The text comes from sandboxes and registries, and goes
 through `paddock.cli.text`. Knows backends by what they tell, and no more.
 """
 
@@ -45,7 +45,7 @@ _TITLES = {
 
 @contextlib.contextmanager
 def provisioning(beside: Console | None = None) -> Iterator[ProgressCallback]:
-    """Show on stderr what the callback is told, for as long as the block lasts.
+    """Show on stderr the progress that the callback gets, as long as the block lasts.
 
     The callback may be told of one sandbox after the other, on the event loop. `beside`
     is a console that is written to meanwhile: where it is a terminal too, both share it,
@@ -125,7 +125,7 @@ class _Status:
 
 
 class _Lines:
-    """A line for each step. The first and the last are told of slow sandboxes only."""
+    """A line for each step. The first and the last are shown for slow sandboxes only."""
 
     def __init__(self, console: Console) -> None:
         self._file = console.file
@@ -145,7 +145,7 @@ class _Lines:
                 if now - self._began >= SLOW:
                     self._say(f"{described(progress)} after {now - self._began:.1f} s")
             case _:
-                # Of an image and of the bytes of an upload more is told than can be read.
+                # Images and uploads report progress faster than anyone can read.
                 many = progress.step == "image" or progress.done is not None
                 if not many or progress.milestone or now >= self._next:
                     self._next = now + PACE

@@ -65,7 +65,7 @@ def make_backend(
 
 
 def vary_backend(recipe: Backend, asked: SandboxOptions) -> Backend:
-    """`recipe` with what the options say in place of what it says; variables join its own.
+    """Return `recipe` with the options' values instead of its own; variables join its own.
 
     Raises as `make_backend` does.
     """
@@ -73,7 +73,7 @@ def vary_backend(recipe: Backend, asked: SandboxOptions) -> Backend:
     given = _given(type(recipe), asked, beginning)
     if "env_vars" in given:
         given["env_vars"] = {**recipe.env_vars, **given["env_vars"]}
-    if beginning is not None:  # in place of an image and of a snapshot
+    if beginning is not None:  # instead of an image or a snapshot
         given = {**_nothing_begun(type(recipe)), **given}
     return _uploading(dataclasses.replace(recipe, **given), asked)
 

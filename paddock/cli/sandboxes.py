@@ -84,7 +84,7 @@ def rm(
 ) -> None:
     """Take sandboxes down, whoever made them, and print their ids.
 
-    Whoever works in one is told that it is lost. A local sandbox goes with the process
+    Its users get `SandboxLost`. A local sandbox goes with the process
     that made it, and not before.
     """
     if bool(ids) == everything:
@@ -109,7 +109,7 @@ def gc(backend: Where = ALL) -> None:
 
 
 async def everywhere(name: str, ask: Callable[[Backend], Awaitable[Sequence[T]]]) -> list[T]:
-    """What the backend of that name answers, or all of them: one that fails is told and skipped."""
+    """Ask the backend of that name, or all of them; report and skip one that fails."""
     from paddock.backends.base import backend_names, get_backend
 
     if name != ALL:
@@ -126,7 +126,7 @@ async def everywhere(name: str, ask: Callable[[Backend], Awaitable[Sequence[T]]]
 
 
 async def _remove(chosen: Iterable[SandboxInfo]) -> int:
-    """Remove them all, tell of each; the exit code."""
+    """Remove them all and report each; return the exit code."""
     codes = await asyncio.gather(*(_remove_one(info) for info in chosen))
     return max(codes, default=0)
 

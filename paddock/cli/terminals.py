@@ -120,7 +120,7 @@ async def _typing(process: Process, *, interactive: bool) -> AsyncIterator[None]
 
     async def send() -> None:
         while data := await keys.get():
-            with contextlib.suppress(BrokenPipeError, PaddockError):  # `output` tells of the end
+            with contextlib.suppress(BrokenPipeError, PaddockError):  # `output` reports the end
                 await process.send(data)
             if keys.empty():
                 loop.add_reader(0, on_key)

@@ -14,7 +14,7 @@
     │   ├── SetupFailed          a setup command returned non-zero (RuntimeError)
     │   ├── ExecFailed           ``check=True`` and a non-zero exit code
     │   ├── ExecTimeout          the command was killed at its deadline (TimeoutError)
-    │   ├── CommandLost          one call's result cannot be had, though the sandbox lives
+    │   ├── CommandLost          the result of one call is lost, though the sandbox lives
     │   ├── FileChanged          a file was not what its writer expected
     │   ├── SandboxLost          the sandbox died or was taken away under us
     │   └── SandboxClosed        we closed it ourselves, earlier

@@ -1,4 +1,4 @@
-"""What every part raises: what was asked for is wrong, missing, or cannot be had."""
+"""Errors of every part: a request is wrong, something is missing, or not supported."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class IsolationUnavailable(Unsupported):
         self.reason = reason
 
     def __str__(self) -> str:
-        sentence = f"isolation={self.level!r} cannot be had here: {self.reason}"
+        sentence = f"isolation={self.level!r} is not available here: {self.reason}"
         return f"{sentence}; {self.hint}" if self.hint else sentence
 
 

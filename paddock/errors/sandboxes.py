@@ -137,7 +137,7 @@ class ExecTimeout(_CommandError, TimeoutError):
 
 
 class CommandLost(SandboxError):
-    """The result of one call cannot be had, and `reason` says why. The sandbox lives.
+    """The result of one call is lost, and `reason` says why. The sandbox lives.
 
     A command that this is raised for has been killed; whether a request took effect is not
     known.

@@ -170,7 +170,7 @@ def bytes_member(name: str, data: bytes) -> Member:
 def read_member(name: str, path: Path, *, follow: bool = False) -> Member | None:
     """What `path` is now, under another name; None for what an image cannot hold.
 
-    `follow` takes what a link leads to in place of the link. Raises OSError.
+    `follow` packs the target of a link instead of the link. Raises OSError.
     """
     info = path.stat() if follow else path.lstat()
     content, size = "", 0

@@ -75,7 +75,7 @@ class _Project:
                 yield from self._texts([item], f"dependency group {name}")
 
     def _resolved(self, requirements: list[str], within: tuple[str, ...]) -> Iterator[str]:
-        """The requirements, with the project's own extras in place of ``project[extra]``."""
+        """The requirements, with ``project[extra]`` replaced by the project's own extras."""
         for requirement in requirements:
             match = REQUIREMENT.match(requirement)
             if match and match[2] and _normal(match[1]) == self._name:

@@ -76,7 +76,7 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class StreamError:
-    """Send an error object in the stream, in place of what comes after `after` events.
+    """Send an error object in the stream instead of what comes after `after` events.
 
     `kind` is Anthropic's name for it; OpenAI's protocol has none.
     """

@@ -75,7 +75,7 @@ STATES: dict[str, State] = {
 
 
 def labels(plan: Plan, name: str) -> dict[str, str]:
-    """Return the labels that tell of a sandbox's owner from its creation on."""
+    """Return the labels that name a sandbox's owner from its creation on."""
     own = {LABEL_PREFIX + key: value for key, value in plan.labels.items()}
     return {LABEL: name, HOST_LABEL: owner.host_id(), **adoption.label(plan), **own}
 

@@ -3,7 +3,7 @@
 What is to be said goes in the next request, and the same request waits for the answer; so a
 call of a sandbox is one request. While answers are outstanding one request waits for them,
 and a new one sets it free. A request that is said again, because its answer was lost, is
-taken once. It does not know what a request is made of, nor what is said.
+taken once. It knows neither how a request is made nor what it carries.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class LongPollTransport(asyncio.Transport):
             answer = parse_answer(await self._run(command, patience), self._key)
         except SandboxLost as error:
             self._channels.link.fail(error.reason)
-        except Exception as error:  # whatever it is, those who wait are told
+        except Exception as error:  # whatever it is, the callers that wait get it
             self._channels.link.fail(str(error))
         else:
             self._opened = True

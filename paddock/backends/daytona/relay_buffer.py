@@ -3,7 +3,7 @@
 Runs inside, as text, on Python 3.8 and newer; `open_relay_buffer` is called after it. What
 carries the calls is not trusted: host and relay buffer sign what they send with a key that only
 they have. What the guest says is kept until the host has it; what the host says has its place in
-the whole, so what is said twice is taken once. It knows of the guest's protocol where a frame ends
+the whole, so what arrives twice is taken once. Of the guest's protocol it knows where a frame ends
 and whether it is more than output.
 """
 
@@ -132,7 +132,7 @@ class RelayBuffer:
             self.changed.notify_all()
 
     def wait(self, until: float, eager: int) -> bytes:
-        """What is kept, as soon as it is worth an answer. Only who called last is told."""
+        """Return what is kept, as soon as it is worth an answer. Only the last caller gets it."""
         self.callers += 1
         caller = self.callers
         self.changed.notify_all()

@@ -40,7 +40,7 @@ ENDS = {
     "archived": "it was archived from outside",
     "destroying": "it was deleted from outside",
     "destroyed": "it was deleted from outside",
-    "error": "Daytona tells of an error",
+    "error": "Daytona reports an error",
     "build_failed": "its image could not be built",
 }
 """States from which a sandbox does not come back by itself. Paused ones do not either, but

@@ -1,4 +1,4 @@
-"""From a recipe's network to what its guest listens to and what programs inside are told."""
+"""From a recipe's network to the guest's listeners and the proxy variables of programs."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def size_of(body: Any) -> int:
 def file_info(entry: Any) -> FileInfo:
     path, kind, size, mode, modified, uid, gid = entry
     if kind not in KINDS:
-        raise ValueError("a file of a kind that there is not")
+        raise ValueError("unknown kind of file")
     return FileInfo(
         path=PurePosixPath(_of(str, path)),
         kind=kind,

@@ -76,8 +76,8 @@ class Monitor:
         reconnect: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         """`interval` is in seconds between two heartbeats. `exit_reason` raises nothing.
-        `reconnect` returns False when there is nothing to connect to; it is None where a
-        stream cannot be had a second time. Both bound their time."""
+        `reconnect` returns False if there is nothing to connect to; it is None where a
+        stream cannot be opened a second time. Both bound their time."""
         self._link = link
         self._heart = heart
         self._reconnect = reconnect

@@ -57,7 +57,7 @@ AT_ONCE = 64
 the first process of a sandbox the kernel ends all others."""
 SETTLING = 0.01
 """Seconds until a group that was busy without a process is tried again. The last
-process leaves its group a moment after its end is told, and nothing tells of that."""
+process leaves its group a moment after its end is reported, and no event says when."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -219,7 +219,7 @@ def make_ahead(shown: bytes, copies: Copies) -> Ahead | None:
     etc = json.loads(shown)["etc"]
     try:
         return Ahead(etc, launcher.new_stage(contents(etc, copies)))
-    except OSError:  # then it is tried when it is needed, and the error is told
+    except OSError:  # retried when it is needed, and the error is reported then
         return None
 
 

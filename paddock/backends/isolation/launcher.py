@@ -3,7 +3,7 @@
 All that a sandbox runs is a child of this process, so what has joined a group here is
 held by its limits from the start. The mounts and the rights are root's part:
 bubblewrap run by root keeps the rights of root over files of the kernel such as
-``core_pattern``, whatever it is told to drop; so the user is changed before it starts.
+``core_pattern``, whatever it drops; so the user is changed before it starts.
 A user without rights cannot reach a directory below one that is closed to others;
 so all that bubblewrap needs is mounted at `STAGE` first, in a mount namespace that
 only this process has. A working directory is mounted with its owner mapped to

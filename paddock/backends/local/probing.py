@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["probe", "prober", "try_level"]
 
 TRIAL = Resources(memory=1024**3, cpu=1.0)
-"""What the probe asks for, to see whether it can be had."""
+"""What the probe asks for, to see whether it is available."""
 
 
 async def probe() -> Enforced:

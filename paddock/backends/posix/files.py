@@ -346,7 +346,7 @@ class PosixFileSystem(FileSystem):
 
 
 def _infos(told: bytes, root: PurePosixPath) -> list[FileInfo]:
-    """What `STAT_FORMAT` tells of files below `root`."""
+    """Parse the output of `STAT_FORMAT` for files below `root`."""
     found = []
     for mode, size, modified, uid, gid, name in RECORD.findall(told):
         bits = int(mode, 16)

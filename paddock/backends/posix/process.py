@@ -63,7 +63,7 @@ class ShellProcess(BufferedProcess):
         self._marks = {stream: Marks(self._key) for stream in self._streams}
         self._captures = {stream: Capture(command.keep) for stream in STREAMS}
         self._ended: dict[Stream, int] = {}
-        """The exit code, by the streams on which the command's end was told."""
+        """The exit code, from the streams that reported the command's end."""
         self._left = False
         self._refusal = bytearray()
         self._unread_bytes = 0
@@ -193,7 +193,7 @@ class ShellProcess(BufferedProcess):
             self._look_up = asyncio.create_task(self._find_out())
 
     async def _find_out(self) -> None:
-        """The streams were cut: because the sandbox has ended, which is told elsewhere; because
+        """The streams were cut: because the sandbox has ended, which is reported elsewhere; because
         the command was not started; or by the end of the wrapper, without which nothing of the
         command may stay."""
         error: Exception = CommandLost(

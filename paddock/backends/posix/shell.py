@@ -51,7 +51,7 @@ ERRORS = {
 }  # fmt: skip
 MISSING = re.compile(r"([\w.+-]+): (?:command )?not found", re.ASCII)
 UNKNOWN = re.compile(r"(?:invalid|unknown) (?:user|group):? ['\"\u2018]?:?([^'\"\u2019:]+)")
-"""What a chown says of a name that there is not."""
+"""What chown prints for an unknown name."""
 
 
 class Shell:

@@ -31,9 +31,9 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 FREE_UIDS = (1_900_000_000, 1_950_000_000)
 """Root's fenced sandboxes run as one of these users, who are nobody else."""
 REMOVED = 20.0
-"""Seconds in which a keeper that was told to end has removed its sandbox."""
+"""Seconds for a keeper that was asked to end to remove its sandbox."""
 REAP_PAUSE = 0.005
-"""Seconds between two looks for children that were killed: no event tells of all of them."""
+"""Seconds between two looks for killed children: no event reports all of them."""
 END_PAUSE = 0.05
 """Seconds between two looks whether another keeper has ended."""
 

@@ -140,7 +140,7 @@ class Agent(AgentDefinition):
 
     @property
     def secrets(self) -> Secrets:
-        """What the commands of this agent are told: its backend's secrets and its own."""
+        """The secrets that this agent's commands get: its backend's and its own."""
         backend = self.config.backend
         of_backend = {} if isinstance(backend, str) else backend.secrets
         return Secrets({**of_backend, **self.config.secrets})

@@ -258,7 +258,7 @@ def _discreet(database: Any, place: str, *, partial: bool = False) -> Any:
 
 
 def _instead(name: str, value: Any, error: ConfigError) -> Any:
-    """What a partial file says in place of `value`."""
+    """Return what a partial file says instead of `value`."""
     from paddock.backends.base import Backend
 
     if name == "databases" and isinstance(value, Mapping):

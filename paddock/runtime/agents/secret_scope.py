@@ -104,7 +104,7 @@ class SecretScope:
 
 
 class RedactingModelClient:
-    """A model that is told no secrets, and whose answers hold none."""
+    """A model client that redacts secrets in requests and in answers."""
 
     def __init__(self, client: ModelClient, redactor: Redactor) -> None:
         self._client = client

@@ -134,7 +134,7 @@ class HistoryCompactor:
         *,
         fits: bool = False,
     ) -> CompactionFinished:
-        """Put the last prompts and a summary in place of the history: in a quarter and in an
+        """Replace the history by the last prompts and a summary: in a quarter and in an
         eighth of `room`.
 
         The history is sent as far as it fits into `room`, or whole if it `fits`; less of it if

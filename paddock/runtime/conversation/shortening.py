@@ -106,7 +106,7 @@ def _cut(
     tokens: int,
     shorter: Callable[[Message], Message],
 ) -> None:
-    """Put `shorter` ones in place of the messages with these numbers, in order, until `tokens`
+    """Replace the messages with these numbers by `shorter` ones, in order, until `tokens`
     are enough."""
     excess = sum(map(message_characters, messages)) - tokens * CHARS_PER_TOKEN
     for n in numbers:

@@ -207,7 +207,7 @@ class State:
 
     @property
     def observers(self) -> tuple[StateObserver, ...]:
-        """Those who are told of every record."""
+        """The observers of every record."""
         return tuple(self._observers)
 
     def add_observer(self, observer: StateObserver) -> None:
@@ -219,7 +219,7 @@ class State:
             self._observers.remove(observer)
 
     def replace_with_summary(self, summary: str) -> None:
-        """Put the last `RECENT_PROMPTS` user messages and `summary` in place of all messages."""
+        """Replace all messages by the last `RECENT_PROMPTS` user messages and `summary`."""
         self._replace([*recent_prompts(self.messages), summary_message(summary)])
 
     def _replace(self, messages: list[Message]) -> None:

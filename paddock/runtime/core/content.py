@@ -1,4 +1,4 @@
-"""Prompts, and images among what a model is told, bounded in number and size."""
+"""Prompts and the images sent to a model, bounded in number and size."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def was_filtered(finish_reason: str) -> bool:
 
 
 def unusable(response: ModelResponse) -> str | None:
-    """Return why there is nothing in the answer to act on, or None if there is.
+    """Return why the answer has nothing to act on, or None if it has.
 
     The same request may get a better one.
     """

@@ -195,7 +195,7 @@ class AgentLoop:
         return "truncated"
 
     async def _accept_answer(self) -> bool:
-        """Whether the answer is what was asked for. If not, the model is told."""
+        """Whether the answer has the format asked for. If not, tell the model."""
         if self.spec.answer_format is None:
             return True
         try:

@@ -87,6 +87,8 @@ def redacted_arguments(arguments: str, redactor: Redactor) -> str:
     told = redactor.text(arguments)
     if told is arguments:
         return arguments
-    with contextlib.suppress(ValueError, RecursionError):  # the model is told that it is not JSON
+    with contextlib.suppress(
+        ValueError, RecursionError
+    ):  # the model gets an error that it is not JSON
         told = json.dumps(redactor.value(json.loads(arguments)))
     return told

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["AnswerFormat", "InvalidAnswer", "answer_format", "is_model", "schema_validator"]
 
 MAX_PROBLEMS = 5
-"""Of one answer that are told; the first ones are what matters."""
+"""Problems of one answer that are reported; the first ones matter most."""
 MAX_PROBLEM_LENGTH = 300
 """Characters of one: it quotes the answer, which may be long."""
 MAX_NAME_LENGTH = 64
@@ -43,7 +43,7 @@ class InvalidAnswer(ValueError):
 
     @property
     def request(self) -> str:
-        """What the model is told, so that it answers again."""
+        """The text for the model, so that it answers again."""
         return (
             f"That answer is not what was asked for:\n{self}\n"
             "Answer again, with nothing but the JSON that the response format describes."
@@ -112,7 +112,7 @@ def _of_model(model: type[BaseModel]) -> AnswerFormat:
 
     def read(text: str) -> Any:
         text = _unfenced(text)
-        _decoded(text)  # JSON that is none is told as it is for schemas
+        _decoded(text)  # invalid JSON is reported as for schemas
         try:
             return model.model_validate_json(text)
         except pydantic.ValidationError as error:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["BudgetGate", "Compactor", "LoopSpec"]
 
 BudgetGate = Callable[[int], str | Awaitable[str | None] | None]
-"""Given the input tokens of the last model call; the agent is told a returned text as the
+"""Called with the input tokens of the last model call; a returned text goes to the agent as the
 user's."""
 
 

@@ -49,7 +49,7 @@ MAX_TICKETS = 1000
 """Questions of one server that wait for an answer: a hundred bytes each."""
 
 _KEY = "approval"
-_FEEDBACK = {"type": "string", "title": "Comment", "description": "What the model is told."}
+_FEEDBACK = {"type": "string", "title": "Comment", "description": "Passed on to the model."}
 _SCHEMA: dict[str, Any] = {"type": "object", "properties": {"feedback": _FEEDBACK}}
 
 

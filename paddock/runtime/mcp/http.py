@@ -125,7 +125,7 @@ async def serve_over_http(
 ) -> None:
     """Serve until this is cancelled. `on_ready` is called with the URL once clients can connect.
 
-    Raises `OSError` for an address that cannot be had.
+    Raises `OSError` for an address that is not available.
     """
     app = server.streamable_http_app(
         streamable_http_path=address.path,

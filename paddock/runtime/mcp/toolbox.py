@@ -24,7 +24,7 @@ Report = Callable[[str], None]
 """Called with what a tool does now, in any thread."""
 
 Ask = Callable[[str], Awaitable[bool]]
-"""Asks the client's user to approve what is said; False also if nobody answers."""
+"""Asks the client's user for approval; False also if no answer comes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class Toolbox(Protocol):
 
     @property
     def instructions(self) -> str | None:
-        """What a client's model is told about the server."""
+        """The server's instructions for the client's model."""
         ...
 
     def tools(self) -> Sequence[ServedTool]:

@@ -17,7 +17,7 @@ WIRES = ("chat", "responses")
 """OpenAI's two protocols: chat completions, and the Responses API."""
 
 SCRIPTED = "scripted:"
-"""Before a path, in place of a model's name: the scripted model that plays that file."""
+"""Before a path, instead of a model's name: the scripted model that plays that file."""
 
 
 def create_model(

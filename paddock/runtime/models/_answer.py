@@ -157,7 +157,7 @@ def _is_another(call: _Call, name: str) -> bool:
 
 
 def _raise_error(told: Any) -> None:
-    """Raise what a chunk or a body reports in place of an answer."""
+    """Raise the error that a chunk or a body reports instead of an answer."""
     if isinstance(told, list):
         for each in told:
             _raise_error(each)

@@ -149,7 +149,7 @@ class MessageBuilder(Builder):
         return self._refusal
 
     def _count(self, usage: dict[str, Any] | None) -> None:
-        """Totals so far: what is told last counts, and what is not told stays."""
+        """Totals so far: the last value reported counts; a value not reported stays."""
         told = details(usage).items()
         self._counted.update({name: value for name, value in told if value is not None})
         self._usage = _usage(self._counted)

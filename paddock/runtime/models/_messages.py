@@ -29,7 +29,7 @@ written, and the one before, where the last request wrote it. Without the second
 many calls is too far from what was written for the service to find it."""
 
 NOTHING_SAID = "(empty message)"
-"""What is told for a turn of the user in which there is nothing but blank text: without it two
+"""The text of a user's turn that is otherwise blank: without it two
 answers would meet, or nobody would have begun."""
 
 _NOT_IN_ID = re.compile(r"[^A-Za-z0-9_-]")
@@ -45,7 +45,7 @@ def system_blocks(messages: Sequence[Message]) -> list[Block]:
 def turns(
     messages: Sequence[Message], answer_of: Callable[[Message, list[Block]], list[Block]]
 ) -> list[Message]:
-    """What comes after the system prompt, with one turn for all that is told between answers.
+    """Return what follows the system prompt, with one turn for everything between two answers.
 
     Where the user said nothing there is `NOTHING_SAID`.
     `answer_of` is given each answer and its blocks, and gives the blocks to send for it.

@@ -140,7 +140,7 @@ class Reply:
         try:
             self.response = self._answer.response()
         except BrokenStream as error:
-            # What is no stream at all, such as a web page, is told by its type.
+            # An answer that is not a stream, such as a web page, shows in its content type.
             kind = self._http.headers.get("content-type")
             failure = BrokenStream(f"{error} (content type {kind})")
             failure.__cause__ = error

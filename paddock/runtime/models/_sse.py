@@ -12,7 +12,7 @@ _NEWLINE, _RETURN = ord("\n"), ord("\r")
 
 
 class EventTooLong(ValueError):
-    """A line, or the data of one event, is longer than the parser was told to hold."""
+    """A line, or the data of one event, is longer than the parser's limit."""
 
 
 class SSEParser:

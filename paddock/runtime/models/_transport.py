@@ -1,7 +1,7 @@
 """HTTP/1.1 connections for models: httpx's transport, made for a thousand requests at once.
 
 httpx's own looks at all of its sockets at each request, and gives each piece of a body through a
-dozen generators. Here a connection is told when the service closes it, and whatever has come of a
+dozen generators. Here a connection notices when the service closes it, and whatever has come of a
 body is one piece. Proxies are left to httpx's own. Knows no model.
 """
 

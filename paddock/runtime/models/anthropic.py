@@ -169,7 +169,7 @@ class AnthropicModel(ServiceModel):
         return body | _options(request) | dict(request.extra_body)
 
     def _thinking(self, request: ModelRequest, effort: str, output: Block) -> Block | None:
-        """How the model is to think; what it is told as an effort goes into `output`."""
+        """Return how the model shall think; an effort goes into `output`."""
         if _THINKS_NOT.match(request.model):
             return None
         if effort == "none":

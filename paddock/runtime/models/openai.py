@@ -275,7 +275,7 @@ def _address(endpoint: Endpoint) -> tuple[str | None, dict[str, str]]:
 
 
 def _azure_headers(endpoint: Endpoint) -> dict[str, Any]:
-    """What Azure wants in place of the usual header with the key."""
+    """The header for the key that Azure wants instead of the usual one."""
     parts = urllib.parse.urlsplit(endpoint.base_url or "")
     is_azure = "api-version=" in parts.query or (parts.hostname or "").endswith(_AZURE)
     if not is_azure or not endpoint.api_key:

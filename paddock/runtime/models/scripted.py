@@ -125,7 +125,7 @@ def _as_turn(content: object, place: str) -> ScriptedTurn:
 
 
 def _as_model_error(error: str, status: int | None) -> ModelError:
-    """What a service's client raises; without a status it is told as it is."""
+    """What a service's client raises; without a status, the error is raised unchanged."""
     if status is None:
         return ModelError(error)
     return ModelError(f"API error {status} (after retries): {error}", status=status)

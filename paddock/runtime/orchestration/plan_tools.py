@@ -167,7 +167,7 @@ def _run(invocation: ToolInvocation) -> TeamRun:
 
 
 def _body(plan: PlanSpec | str | None) -> str:
-    """Return what a model is told of a plan's body, which is checked when it is stored."""
+    """Return the description of a plan's body for the model; storing a plan checks the body."""
     said = "The plan: its `actions`, and other fields."
     return (
         f"{said} Its JSON Schema: {json.dumps(plan.schema)}" if isinstance(plan, PlanSpec) else said

@@ -102,7 +102,7 @@ def predicates_of(
 ) -> dict[str, ToolApprovalPredicate]:
     """Return the predicates by their ids: those of tools, and before them those `given`.
 
-    Raise `ValueError` for a rule that names a predicate which there is not, or two different ones.
+    Raise `ValueError` for a rule that names an unknown predicate, or two different ones.
     """
     found: dict[str, ToolApprovalPredicate] = {}
     for tool in (tool for agent in spec.agents for tool in agent.tools):

@@ -45,7 +45,7 @@ LOOKS = 3600.0
 """Seconds between two looks for references that have expired: each reads all but their values."""
 
 REMEMBERED = dt.timedelta(days=1)
-"""How long after its end a reference is known to have expired, which programs are told."""
+"""How long after its end a reference is still reported as expired rather than unknown."""
 
 _log = get_logger(__name__)
 

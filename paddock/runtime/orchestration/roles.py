@@ -81,7 +81,7 @@ _FOR_ANY_ROLE = frozenset({CALL_AGENT, GET_PLAN, RESOLVE_REF, GLIMPSE_REF, *TOOL
 
 
 def check_toolkit(toolkit: str, tools: Collection[str] | None) -> None:
-    """Raise `ValueError` for a toolkit that there is not, or that has not these `tools`."""
+    """Raise `ValueError` for an unknown toolkit, or one without these `tools`."""
     if toolkit not in TOOLKITS:
         raise ValueError(f"unknown toolkit {toolkit!r}: there are {', '.join(TOOLKITS)}")
     known = TOOLKITS[toolkit]

@@ -196,7 +196,7 @@ class Runtime:
         clients may call.
 
         Those that have other agents work are among them only if `expose_agent_tools`. Raises
-        `ValueError` for an agent that there is not.
+        `ValueError` for an unknown agent.
         """
         return list_tools(self._team, agent, expose_agent_tools=expose_agent_tools)
 

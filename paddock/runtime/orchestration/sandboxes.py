@@ -46,7 +46,7 @@ class Sandboxes:
     keeps it, when it is released. That of a call ends with the call. Agents with the same recipe
     share a sandbox, those with another one do not.
 
-    Raises `ConfigError` for a backend that there is not.
+    Raises `ConfigError` for an unknown backend.
     """
 
     def __init__(self, spec: RuntimeSpec) -> None:

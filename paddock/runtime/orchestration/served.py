@@ -47,7 +47,7 @@ def list_tools(team: Team, agent: str, *, expose_agent_tools: bool) -> list[dict
 
     Those that have other agents work are among them only if `expose_agent_tools`, and those of MCP
     servers are not: which there are is known when they are connected. Raise `ValueError` for an
-    agent that there is not.
+    unknown agent.
     """
     return [
         {

@@ -236,7 +236,7 @@ class RuntimeSpec(Spec):
         return self
 
     def _check_server_tools(self, agent: AgentSpec) -> None:
-        """Raise `ValueError` for a rule for a tool of a server that there is not."""
+        """Raise `ValueError` for a rule about a tool of an unknown server."""
         servers = {each.name for each in self.mcp_servers}
         for name in agent.tool_approvals:
             if MCP_MARK in name and name.partition(MCP_MARK)[0] not in servers:

@@ -100,7 +100,7 @@ class Artifacts:
         self._by_path: dict[str, Artifact] = {}
         self._asked: dict[tuple[str, str], Artifact] = {}
         self._names: dict[str, tuple[str, str]] = {}
-        """What the client is told of each path: two never have the same."""
+        """The name of each path for the client; no two paths share one."""
         self._used: set[tuple[str, str]] = set()
         self._answered_at = 0.0
         self.changes: list[Change] = []
@@ -159,7 +159,7 @@ class Artifacts:
         try:
             now = await asyncio.to_thread(read_folder, folder, self._ignore)
         except (OSError, ValueError):
-            return []  # it is told in the end
+            return []  # reported at the end
         seen, self._seen[folder] = self._seen.get(folder, {}), now
         found = [
             each
@@ -264,7 +264,7 @@ class Artifacts:
             self._asked.pop(names, None)
 
     def _names_of(self, path: str) -> tuple[str, str]:
-        """Return the name and the path that the client is told, always the same of one file."""
+        """Return the name and the path of a file for the client; they never change."""
         if path not in self._names:
             stem, whole = self._shown(posixpath.basename(path)), self._shown(path)
             names, count = (stem, whole), 1

@@ -108,7 +108,7 @@ class Call:
 
     @asynccontextmanager
     async def turn(self, lock: asyncio.Lock) -> AsyncIterator[None]:
-        """Hold `lock`. Raise `CancelledException` if `abort` comes before it can be had."""
+        """Hold `lock`. Raise `CancelledException` if `abort` comes while waiting for it."""
         try:
             async with asyncio.timeout(None) as self._waiting:
                 await lock.acquire()

@@ -1,4 +1,4 @@
-"""Errors as the wire tells them: a text, and metadata that says what is known.
+"""Errors on the wire: a text, and metadata with the details.
 
 No traceback leaves the process; the server's log has it.
 """
@@ -27,7 +27,7 @@ class RequestFailed(Exception):
 
 
 def describe(error: BaseException) -> tuple[str, dict[str, Any]]:
-    """Return the text and the metadata of the message that tells of `error`."""
+    """Return the text and the metadata of the message that reports `error`."""
     return str(error) or type(error).__name__, _metadata(error, MAX_DEPTH)
 
 
@@ -70,7 +70,7 @@ def _shown(value: object) -> str:
     try:
         return str(value)
     except Exception as error:
-        return f"<{type(value).__name__}, whose text cannot be had: {type(error).__name__}>"
+        return f"<{type(value).__name__}, whose str() failed: {type(error).__name__}>"
 
 
 def cancelled(code: str | None = None) -> tuple[str, dict[str, Any]]:

@@ -159,7 +159,7 @@ class Run:
         return self.frames.ended
 
     def cancel(self, code: str = "", *, bring_out: bool = False) -> None:
-        """Cancel what runs now. `code` is told; with `bring_out` artifacts are asked for still."""
+        """Cancel what runs now and report `code`; with `bring_out`, still collect artifacts."""
         if self.ended or self._cancelled is not None:
             return
         self._cancelled, self._may_ask = code, bring_out
@@ -327,7 +327,7 @@ class Run:
         """Bring artifacts out; that the client cancels now is how the run ends."""
         self._may_ask, self._cancelled = False, None
         if isinstance(ending, _Result):
-            self._agent_gave = ending.outcome  # which is told, whatever happens from here on
+            self._agent_gave = ending.outcome  # reported whatever happens from here on
         return await self._outcome(self._bring_out(ending))
 
     async def _bring_out(self, ending: _Ending) -> _Ending:

@@ -95,7 +95,7 @@ class RuntimeServer(AsyncResource):
         return self
 
     async def start(self) -> None:
-        """Listen; `port` is then the real one. Raise `OSError` if the port cannot be had."""
+        """Listen; `port` is then the real one. Raise `OSError` if the port is not available."""
         self._server = await serve(
             self._serve,
             self.host,

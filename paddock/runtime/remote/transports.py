@@ -47,7 +47,7 @@ FIRST_TRIES = 5
 MAX_PAUSE = 2.0
 """Seconds between two attempts to connect again, at most."""
 ACK_EVERY = 32
-"""Frames after which the server is told that they have arrived."""
+"""Acknowledge frames to the server after this many."""
 
 Messages = AsyncGenerator[dict[str, Any], None]
 EndSessionMessageHandler = Callable[[dict[str, Any]], Awaitable[dict[str, Any] | None]]
@@ -193,7 +193,7 @@ class ConnectedWebSocketTransport:
     # ------------------------------------------------------------------------- resuming
 
     async def _resume(self, request: _Request) -> bool:
-        """Connect again for a run that goes on inside; False if it cannot be had any more."""
+        """Reconnect to a run that continues inside; return False if that is no longer possible."""
         if request.has_ended or request.run_id is None or not self.is_ours:
             return False
         if not await self._connect_again():

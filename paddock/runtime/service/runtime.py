@@ -98,7 +98,7 @@ def create_runtime(
     approval_callback: ApprovalCallback | None = None,
     cancel_check: CancelCheck | None = None,
 ) -> AgentRuntime:
-    """Return a runtime for an agent that is told `system_prompt`; see `create.create_runtime`."""
+    """Return a runtime for an agent with `system_prompt`; see `create.create_runtime`."""
     owned = session is None
     if session is None:
         options = _named(RuntimeOptions() if options is None else options)

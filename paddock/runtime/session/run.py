@@ -114,7 +114,7 @@ class Run(Undertaking):
     async def _decided(self, decisions: Mapping[str, bool | Decision]) -> list[ApprovalResolved]:
         """`decisions` about calls that wait, as events.
 
-        Raises `SessionError` for one that cannot be, and where there is nothing to go on with.
+        Raises `SessionError` for an invalid run, or if there is nothing to continue.
         """
         state = self.journal.state
         unanswered = bool(state.messages or state.unsaid) and state.status in _UNFINISHED
@@ -299,5 +299,5 @@ class Run(Undertaking):
 
 
 def _told(error: BaseException) -> str:
-    """What the run's user is told about `error`."""
+    """Return the text about `error` for the run's user."""
     return str(error) if isinstance(error, PaddockError) else f"{type(error).__name__}: {error}"

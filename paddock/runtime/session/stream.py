@@ -117,4 +117,4 @@ class RunStream(Generic[E]):
             self._queue.get_nowait()
         await asyncio.wait([task])
         if not task.cancelled():
-            task.exception()  # it was told to who iterated, or is by the end of the block
+            task.exception()  # raised to the iterator already, or at the end of the block

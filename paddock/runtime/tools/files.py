@@ -69,7 +69,7 @@ def refused(error: OSError, path: str) -> ToolOutput:
 
 
 async def not_written(fs: FileSystem, error: OSError, path: str) -> ToolOutput:
-    """What the model is told about a file that could not be written."""
+    """Return the text for the model about a file that could not be written."""
     if isinstance(error, PermissionError):
         with contextlib.suppress(OSError):
             info = await fs.stat(path)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Signature", "read_signature"]
 
 MAX_PROBLEMS = 10
-"""Problems of one call that the model is told: enough to see what is wrong."""
+"""Problems of one call that are reported to the model: enough to see what is wrong."""
 
 _CONTEXT = re.compile(r"(\w+\.)*RunContext(\[.*\])?", re.DOTALL)
 _MISSING = inspect.Parameter.empty

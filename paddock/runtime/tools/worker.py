@@ -110,6 +110,6 @@ def _start(work: Callable[[], T]) -> asyncio.Future[T]:
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:
-    """An error that nobody waits for any more is told to whoever debugs."""
+    """Log an error that no caller waits for any more."""
     if not future.cancelled() and (error := future.exception()) is not None:
         _log.debug("work in a thread failed", exc_info=error)

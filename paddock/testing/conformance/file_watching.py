@@ -21,7 +21,7 @@ OFTEN = 0.2
 
 
 async def _until(changes: AsyncIterator[FileChange], kind: str, name: str) -> list[str]:
-    """Return what is told until a change of that kind and name, as ``kind name``."""
+    """Return the changes up to one of that kind and name, as ``kind name``."""
     told: list[str] = []
     async with asyncio.timeout(DEADLINE):
         async for change in changes:

@@ -42,7 +42,7 @@ async def _cancel_at(task: asyncio.Task[Sandbox], step: int) -> bool:
 class LifecycleTests(Conformance):
     @pytest.fixture(autouse=True)
     def _own_temporary_directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What this test's sandboxes leave is told apart from what is everybody else's."""
+        """This test's sandboxes have an owner of their own, so that leftovers are attributable."""
         make_passable(tmp_path)
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 

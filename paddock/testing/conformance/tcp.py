@@ -1,4 +1,4 @@
-"""What a sandbox's ports carry that is no HTTP: where `Capability.TCP` is told, anything."""
+"""Ports that carry anything but HTTP, where the backend declares `Capability.TCP`."""
 
 from __future__ import annotations
 

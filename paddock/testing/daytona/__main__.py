@@ -14,7 +14,7 @@ _ABOUT = """\
 Run a Daytona on 127.0.0.1, on a free port, until Ctrl-C. It prints the shell lines that lead
 the Daytona SDK and Paddock to it; run them in another shell. Commands of its sandboxes run on
 this machine, as you, without any isolation. At the end every sandbox is removed, and what it
-was asked that Daytona's API does not have is told, with exit code 1."""
+was asked that Daytona's API does not have is reported, with exit code 1."""
 
 
 def main() -> None:

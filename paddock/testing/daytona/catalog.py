@@ -1,4 +1,4 @@
-"""Snapshots and volumes, and how the API tells of them; knows nothing of sandboxes."""
+"""Snapshots and volumes, and how the API shows them; independent of sandboxes."""
 
 from __future__ import annotations
 

@@ -353,7 +353,7 @@ class Control:
         fails = any(isinstance(each, FailWith) for each in call.effects)
 
         async def take() -> None:
-            """Take it in the background: what goes wrong is told to nobody."""
+            """Take it in the background; errors are not reported."""
             if not fails and not self._catalog.is_taken(snapshot.name):
                 await copy_tree(self._fleet.folder(sandbox.id), self._fleet.folder(snapshot.id))
                 self._catalog.add_snapshot(snapshot)

@@ -1,4 +1,4 @@
-"""Daytona's events over Socket.IO; knows what is told, not why."""
+"""Daytona's events over Socket.IO: how they are sent, not why."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The control plane's calls about regions and warm pools.
 
 A warm pool has sandboxes of a snapshot ready for creates that ask for nothing else. Here it has
-as many as it is told to, at once and always: what is tested is which creates get one.
+the given number, at once and always: what is tested is which creates get one.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ every answer is checked against the SDK's own generated models.
 
 **Commands run on this machine, as the user that runs the server, without any isolation.**
 Files of a sandbox are in a temporary folder; its paths are mapped there by the toolbox.
-Networks, resources and volumes are told back as asked for, and not enforced. A paused sandbox
+Networks, resources and volumes are returned as asked for, and not enforced. A paused sandbox
 answers nothing, but its processes run on.
 
 Calls that are answered 501: secrets (nothing here puts their values into requests), logs and

@@ -1,4 +1,4 @@
-"""The control plane's calls that change what a sandbox is told to be, and not its state."""
+"""The control plane's calls that change a sandbox's settings, and not its state."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Storage:
         self._parts: dict[str, dict[int, bytes]] = {}
 
     def credentials(self) -> dict[str, str]:
-        """What the SDK is told, but for the organisation."""
+        """The answer for the SDK, without the organisation."""
         return {
             "accessKey": self._access_key,
             "secret": secrets.token_hex(16),

@@ -1,4 +1,4 @@
-"""The service's limits on how often it is asked, and the headers that tell of them.
+"""The service's rate limits, and the headers that report them.
 
 Knows nothing of what is asked.
 """

@@ -29,7 +29,7 @@ class Fault(enum.StrEnum):
     STREAM_BROKEN = "stream_broken"
     """The stream of a command breaks after its first output: `SandboxLost`."""
     COMMAND_LOST = "command_lost"
-    """A command ends, and its exit code cannot be had: `CommandLost`."""
+    """A command ends, and its exit code is lost: `CommandLost`."""
     DISK_FULL = "disk_full"
     """Writing a file by `fs` fails with `errno.ENOSPC`."""
     CLOSE_FAILS = "close_fails"

@@ -116,7 +116,7 @@ class FakeProcess(BufferedProcess):
         )
 
     def on_end(self, callback: Callable[[FakeProcess], object]) -> None:
-        """Call back when there is a result, or none to be had."""
+        """Call back when there is a result, or when it is known that none will come."""
         self._result.add_done_callback(lambda _: callback(self))
 
     def fail(self, error: BaseException) -> None:

@@ -37,7 +37,7 @@ def check_about(about: Any) -> dict[str, Any]:
     env, capabilities = about["env"], about["capabilities"]
     texts = [about["backend"], about["working_dir"], *env, *env.values()]
     if not all(isinstance(each, str) for each in texts) or not isinstance(capabilities, list):
-        raise ValueError("what is said of a sandbox has to be text")
+        raise ValueError("the description of a sandbox must be text")
     for each in capabilities:
         Capability(each)
     return dict(about)

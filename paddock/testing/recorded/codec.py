@@ -31,7 +31,7 @@ CLASSES: dict[str, type] = {
     )
 }
 WHOLE = 16 * 1024
-"""Bytes of an argument that are kept; a longer one is told by its digest."""
+"""Bytes of an argument that are kept; a longer one is identified by its digest."""
 
 
 def encode(value: Any, redactor: Redactor) -> Any:
@@ -128,7 +128,7 @@ def _filename(error: OSError, redactor: Redactor) -> str | None:
 
 
 def decode_error(told: Any) -> BaseException:
-    """Return the error, or a `ConfigError` for one that there is not."""
+    """Return the error, or a `ConfigError` for an unknown one."""
     try:
         return _decode_error(told)
     except (AttributeError, LookupError, TypeError, ValueError) as error:

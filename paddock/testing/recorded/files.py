@@ -222,7 +222,7 @@ class RecordedFileSystem(FileSystem):
         )
         return found
 
-    # transfers: what goes up is told by its digest, what comes down is kept
+    # transfers: an upload is identified by its digest, a download is kept
 
     async def _upload_file(
         self, source: Path, destination: PurePosixPath, on_progress: TransferCallback | None

@@ -37,7 +37,7 @@ fi
 """Ends the watchdog when it has heard no beat for a lease."""
 
 WATCHDOG = f"{HELLO}cat /proc/1/environ\n{SAID}{BEATS}{CONTROL}"
-"""Ends with the lifetime that it is told, too."""
+"""Also ends with the given lifetime."""
 
 
 def first_process(lease: float) -> list[str]:

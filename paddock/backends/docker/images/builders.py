@@ -94,7 +94,7 @@ async def _check_syntax(
     except EngineError as error:
         line = (
             f"line {source.syntax_line}: # syntax={image} makes BuildKit pull that image, which "
-            f"cannot be had: {error} ({logins})"
+            f"is not available: {error} ({logins})"
         )
         needs = [str(need) for need in needs_of(source)]
         hint = f"without line {source.syntax_line}, Docker Engine {version} uses its own BuildKit"

@@ -125,7 +125,7 @@ def find_account(wanted: str) -> Account:
 
 
 def find_user(wanted: str) -> tuple[str, int | None, int | None, str]:
-    """Return a user's name, ids and home; no id for a name that there is not."""
+    """Return a user's name, ids and home; no id for an unknown name."""
     number = number_of(wanted)
     for name, _, uid, gid, _, home in entries(USERS, 6):
         ids = number_of(uid), number_of(gid)

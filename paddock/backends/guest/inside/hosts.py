@@ -53,9 +53,9 @@ VIOLATIONS = (ValueError, KeyError, TypeError, OverflowError, struct.error)
 class Host:
     """One connection, on two descriptors, which may be duplicates of one.
 
-    `operations` are requests that the guest answers; it is told `on_heard` that the host lives,
-    `on_used` that it wants more than that, and `on_gone` that its stream has ended. `seals` are
-    of the host's frames and of ours.
+    `operations` are requests that the guest answers. It calls `on_heard` for any frame of the
+    host, `on_used` for one that is more than a sign of life, and `on_gone` when its stream ends.
+    `seals` are of the host's frames and of ours.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class Host:
                 self.commands.start(channel, body)
                 return
             answer, answer_blob = self.operate(body, blob)
-        except Exception as error:  # whatever it is, the host is told
+        except Exception as error:  # whatever it is, report it to the host
             answer, answer_blob = {"error": describe(error)}, b""
         self.outbox.send(frame(REPLY, channel, message(answer, answer_blob)))
 

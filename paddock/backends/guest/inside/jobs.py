@@ -1,7 +1,7 @@
 """The guest's own jobs: work that takes a while, done in a process like a command's.
 
 So a job is streamed, slowed down and killed exactly as a command is. A job reads
-its stdin and writes its stdout; an exception is told to the host.
+its stdin and writes its stdout; an exception is reported to the host.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def run_job(name: str, args: Args, tell: Callable[[BaseException], None]) -> NoR
         JOBS[name](args)
     except BrokenPipeError:
         os._exit(141)
-    except BaseException as error:  # whatever it is, the host is told
+    except BaseException as error:  # whatever it is, report it to the host
         tell(error)
         os._exit(1)
     os._exit(0)

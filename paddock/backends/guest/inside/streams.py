@@ -216,7 +216,7 @@ class Outlet:
     def finish(self) -> dict[str, Any]:
         """Send the tail that the host has not got yet, and throw away what still comes.
 
-        Returns what the host is told at the end.
+        Returns the report for the host at the end.
         """
         self.discarding = True
         if not self.streamed:

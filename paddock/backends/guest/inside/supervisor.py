@@ -131,7 +131,7 @@ def serve(connection: socket.socket) -> None:
         if "fence" in order:
             folder = make_folder(order)
         leader = launch(order, streams, connection, folder)
-    except Exception as error:  # whatever it is, the guest is told
+    except Exception as error:  # whatever it is, report it to the guest
         if folder is not None:
             folder.remove()
         connection.sendall(failure(error) + EMPTY)

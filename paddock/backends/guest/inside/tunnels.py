@@ -161,13 +161,13 @@ class Tunnel:
         self.writing = True
         self.host_ended = False
         self.broken = 0
-        """Why writing failed; the host is told when all that can still be read has been."""
+        """Why writing failed; reported to the host once everything readable has been read."""
         tunnels.by_channel[channel] = self
 
     # its beginning
 
     def connect(self, port: int) -> None:
-        """Look for a server on `port`, without waiting; the host is told how it went."""
+        """Look for a server on `port`, without waiting, and report the result to the host."""
         self.attempts = [(family, (host, port)) for family, host in ADDRESSES]
         self.poller.after(CONNECT_DEADLINE, self.on_deadline)
         self.attempt()
@@ -203,7 +203,7 @@ class Tunnel:
 
     def start(self) -> None:
         if self.socket is None:
-            return  # the host went away while it was told
+            return  # the host went away during the report
         self.connected = True
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.write()

@@ -91,7 +91,12 @@ def look_at(root: str, most: int) -> Look:
                 continue
             found[path] = (info.st_mode, info.st_size, info.st_mtime_ns, info.st_ino)
             if stat.S_ISDIR(info.st_mode):
-                found[path] = (info.st_mode, 0, 0, info.st_ino)  # what is in it is told by itself
+                found[path] = (
+                    info.st_mode,
+                    0,
+                    0,
+                    info.st_ino,
+                )  # changes inside it are reported on their own
                 waiting.append(path)
         if len(found) > most:
             raise OSError(errno.E2BIG, "Too many files to watch", root)

@@ -212,7 +212,7 @@ class Replacement(Writing):
         assert self._temporary is not None, "committed twice"
         if self._mode is not None:
             os.fchmod(self.fd, self._mode)
-        os.close(os.dup(self.fd))  # some file systems tell of a full disk only now
+        os.close(os.dup(self.fd))  # some file systems report a full disk only now
         old, new, folder = self._temporary, self._name, self._folder
         if self._exclusive:
             os.link(old, new, src_dir_fd=folder, dst_dir_fd=folder)

@@ -61,7 +61,7 @@ class CatalogEntry(BaseModel):
         }
 
     def links(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Return the ids that it is related to, each with what is said of the relation."""
+        """Return the ids of related entries, each with the description of the relation."""
         for each in self.related:
             if isinstance(each, str):
                 yield each, {}

@@ -76,7 +76,7 @@ class TargetDatabase:
     def _quoted(self, name: str) -> str:
         if not name or "\0" in name:
             raise ToolError("a name of a table or column is empty, or no database takes it")
-        # In double quotes SQLite takes a name that there is not for a text.
+        # SQLite takes an unknown name in double quotes for a string.
         mark = "`" if self._config.type == "sqlite" else '"'
         return f"{mark}{name.replace(mark, mark * 2)}{mark}"
 

@@ -43,7 +43,7 @@ class Arguments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnyArguments:
-    """For programs that cannot do harm whatever they are told."""
+    """For programs that cannot do harm whatever their arguments."""
 
     def check(self, words: tuple[Word, ...]) -> tuple[Word, ...]:
         return words

@@ -114,7 +114,7 @@ class ServerSession:
         ask: Ask,
         clock: PausableTimeout,
     ) -> types.CallToolResult:
-        """Call a tool. Raises what the SDK raises. When cancelled, the server is told so.
+        """Call a tool. Raises what the SDK raises. When cancelled, cancel it on the server too.
 
         What the server asks meanwhile is answered by `ask`, while `clock` stands still.
         """

@@ -81,7 +81,7 @@ class McpServers:
         """Return the tools of all servers, by name, once each is connected.
 
         Raises `ConfigError` for a server that cannot be reached and was not reached before, and
-        for a tool that is asked for and that there is not.
+        for a tool that the server does not have.
         """
         found = await asyncio.gather(*map(self._tools, self._connections))
         return sorted((tool for tools in found for tool in tools), key=lambda each: each.name)

@@ -61,7 +61,7 @@ class LastWords:
     stderr: bytearray = field(default_factory=bytearray)
     reason: str | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the server can answer no more, as far as that is told."""
+    """Set when the server is known to answer no more."""
 
     def add(self, data: bytes) -> None:
         self.stderr = (self.stderr + data)[-KEPT_WORDS:]

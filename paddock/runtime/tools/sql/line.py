@@ -32,7 +32,7 @@ GRACE: Final = 0.5
 
 
 class Stopped(Exception):
-    """The call was told to end."""
+    """The call was asked to end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ class Line:
             yield batch
 
     def check(self) -> None:
-        """Raise if the call was told to end."""
+        """Raise if the call was asked to end."""
         if self._stopped:
             raise Stopped
 

@@ -1,4 +1,4 @@
-"""The calls of ``/git`` that change a repository, or tell of what is committed in it."""
+"""The calls of ``/git`` that change a repository, or describe its commits."""
 
 from __future__ import annotations
 

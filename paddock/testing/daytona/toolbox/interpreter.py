@@ -1,7 +1,7 @@
 """``/process/interpreter``: Python code in contexts that keep their names from run to run.
 
 Each context is one Python process of the sandbox. A run that takes too long is interrupted; a
-process that does not heed that is killed, and its names are gone.
+process that ignores that is killed, and its names are gone.
 """
 
 from __future__ import annotations

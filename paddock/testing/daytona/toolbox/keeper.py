@@ -137,7 +137,7 @@ if __name__ == "__main__":
     shield.prctl(shield.PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGTERM, _end)
     try:
-        # The server may be gone while an end is told to it.
+        # The server may be gone while an end is reported to it.
         with socket.socket(fileno=0) as server, contextlib.suppress(BrokenPipeError):
             Keeper(server).run()
     finally:

@@ -164,7 +164,7 @@ class Toolbox:
 
     async def _stop(self) -> None:
         self._serving = False
-        # Calls first: an open one must lose its connection, not tell of processes we killed.
+        # Calls first: an open one must lose its connection, not report processes we killed.
         calls = list(self._calls)
         for call in calls:
             call.cancel()

@@ -1,4 +1,4 @@
-"""What the daemon tells of its machine: metrics, ports, its own version.
+"""What the daemon reports about its machine: metrics, ports, its own version.
 
 Memory and time are those of the sandbox's processes; sizes of memory and disk this machine's.
 """

@@ -116,7 +116,7 @@ class Terminal:
         self._apply(size)
 
     def kill(self) -> None:
-        """SIGKILL the shell and all below it; clients are told as of any end."""
+        """SIGKILL the shell and all below it; clients see an ordinary end."""
         if self._shell is not None:
             self._processes.kill(self._shell, tree=True)
 

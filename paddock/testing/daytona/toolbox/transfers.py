@@ -95,7 +95,7 @@ class Transfers:
         return open(target, "wb", buffering=0)
 
     async def _download(self, request: web.Request) -> web.StreamResponse:
-        """Every path of the request becomes a part: the file, or why it cannot be had."""
+        """Every path of the request becomes a part: the file, or why it cannot be read."""
         paths: list[str] = (await request.json())["paths"]
         if not paths:
             raise DaemonError(400, "request body must be {paths: [...]} and non-empty")

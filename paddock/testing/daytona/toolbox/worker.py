@@ -61,7 +61,7 @@ def run(code: str, envs: dict[str, str], names: dict[str, object], wire: int) ->
         return "interrupted"
     except SystemExit:
         pass
-    except BaseException as error:  # of whatever kind, the caller is told
+    except BaseException as error:  # of whatever kind, report it to the caller
         failure = error
     finally:
         os.environ.clear()

@@ -1,4 +1,4 @@
-"""A store of files on loopback: what is put there, and what can be had from there."""
+"""A store of files on loopback: what is put there, and what it serves.
 
 from __future__ import annotations
 
