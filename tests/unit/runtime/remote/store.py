@@ -1,4 +1,4 @@
-"""A store of files on loopback: what is put there, and what it serves.
+"""A store of files on loopback: what is put there, and what it serves."""
 
 from __future__ import annotations
 
