@@ -62,7 +62,7 @@ class CallThreads:
     def leave(self, future: Future[Any]) -> bool:
         """Stop waiting for a call: it does not begin, or its thread is abandoned, or it is done.
 
-        Return whether the call goes on.
+        Return whether the call continues.
         """
         if future.cancel():
             return False

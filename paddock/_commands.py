@@ -53,7 +53,7 @@ class CommandMethods(AsyncResource):
     capabilities: frozenset[Capability]
     env: Mapping[str, str]
     secrets: Secrets = Secrets()
-    """Added to the environment of each command, and told to nobody but the command."""
+    """Added to the environment of each command; only the command gets them."""
     redactor: Redactor = NOTHING_SECRET
     """Takes secrets out of what is shown to others. Results and files keep them."""
     on_command: CommandCallback | None = None

@@ -1,4 +1,4 @@
-"""Files of one directory, opened so that nobody who writes there can lead us elsewhere.
+"""Files of one directory, opened so that another writer there cannot lead us elsewhere.
 
 Every call opens the directory itself, without following a link in its last component, and
 then names files relative to that descriptor. Links, FIFOs, sockets and devices are refused;
@@ -48,8 +48,8 @@ somebody who means to can do that more than once or twice."""
 class PrivateDirectory:
     """The files directly below `path`, which need not exist yet.
 
-    To be written, a directory has to be its user's own, and writable by nobody else. If
-    `shared`, it may be another's, and others may write it as long as nobody can replace
+    To be written, a directory has to be its user's own, and writable by no one else. If
+    `shared`, it may be another's, and others may write it as long as they cannot replace
     our files there (as in /tmp, which is sticky): then only the files have to be ours.
     """
 

@@ -42,7 +42,7 @@ class BufferedProcess(Process):
         """`size` bytes were read or dropped: there is room for that many more."""
 
     def _buffer(self, stream: Stream, data: bytes) -> None:
-        """Keep output for the reader; drop it if nobody will read it."""
+        """Keep output for the reader; drop it if it will not be read."""
         if self._discarding:
             self._taken(len(data))
             return

@@ -163,7 +163,7 @@ class FileWriter:
     async def write(self, data: bytes) -> None:
         """Add `data`; return when the sandbox has taken it, or nearly.
 
-        Raises the error of a file that cannot be written any more, and `ValueError` after the
+        Raises the error of a file that can no longer be written, and `ValueError` after the
         end of the block.
         """
         if self._closed:

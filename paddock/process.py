@@ -223,7 +223,7 @@ def _check_size(rows: object, cols: object) -> tuple[int, int]:
 class Command:
     """A command with everything settled: what a backend is asked to start.
 
-    `keep` bytes of each stream are kept by whoever collects the output; with
+    `keep` bytes of each stream are kept by the collector of the output; with
     `streamed` every byte is wanted on the host, else only what is kept. With `merge_output`, or
     a terminal, stderr goes where stdout goes. With `stdin` somebody sends what it reads; `input`
     is all of that, where it is known before.

@@ -148,7 +148,7 @@ def _project(path: Path, table: dict[str, Any]) -> Project:
 
 
 def _within(path: Path, name: str) -> Path:
-    """The Dockerfile called `name`: its folder is sent to whoever builds it, so it is checked."""
+    """The Dockerfile called `name`: its folder is sent to the builder, so it is checked."""
     found = (path.parent / name).resolve()
     place = f"{path}: {_prefix(path)}sandbox.dockerfile: {name!r}"
     if not found.is_relative_to(path.parent.resolve()):

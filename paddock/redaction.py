@@ -267,7 +267,7 @@ class Stream:
         self._places = [(-1, size, "")]
 
     def close(self) -> bytes:
-        """The rest, since nothing comes any more; the stream may begin again."""
+        """Return the rest at the end of the stream; another may begin."""
         self._state = ROOT
         return self._told(self._held, len(self._held))
 
@@ -324,4 +324,4 @@ def _decoded(data: bytes) -> str:
 
 
 NOTHING_SECRET = Redactor()
-"""The redactor that there is where nobody has given secrets."""
+"""The redactor for when there are no secrets."""

@@ -69,7 +69,7 @@ class Sandbox(CommandMethods):
         """Keep the sandbox's files as an image called `name`, for recipes to begin with.
 
         Processes and what lies in memory (tmpfs) are not kept. The sandbox stands still
-        for as long as it takes, and goes on.
+        for as long as it takes, and continues.
         """
         raise Unsupported("snapshot()", backend=self.backend)
 
@@ -93,22 +93,22 @@ class Sandbox(CommandMethods):
         """Stop all processes where they are; calls wait until `resume`.
 
         One that times out or is cancelled meanwhile ends; its command is killed when the
-        sandbox goes on.
+        sandbox continues.
         """
         raise Unsupported("pause()", backend=self.backend)
 
     async def resume(self) -> None:
-        """Let a paused sandbox go on."""
+        """Resume a paused sandbox."""
         raise Unsupported("resume()", backend=self.backend)
 
     async def limit_time(
         self, *, lifetime: float | None = None, idle_timeout: float | None = None
     ) -> None:
-        """Have the sandbox end by itself, whoever holds it: `lifetime` seconds from now, and when
-        for `idle_timeout` seconds nothing was asked of it and no command ran.
+        """End the sandbox by itself, even if it is in use: `lifetime` seconds from now, and after
+        `idle_timeout` seconds without a call or a running command.
 
-        What is inside keeps the limits, so they hold when this process is dead. Whoever uses the
-        sandbox then gets `SandboxLost`. Recipes have both as fields.
+        The guest enforces the limits, so they apply when this process is dead. Calls
+        then raise `SandboxLost`. Recipes have both as fields.
         """
         limits = check_limit("lifetime", lifetime), check_limit("idle_timeout", idle_timeout)
         self.raise_if_closed()

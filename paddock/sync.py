@@ -167,7 +167,7 @@ class Running:
                     self._changed.set()
                 ends[stream] = (ends[stream] + data)[-MAX_READY:]
         except SandboxError:
-            pass  # the sandbox says so to whoever asks next
+            pass  # the sandbox says so at the next call
         finally:
             self._has_ended = True
             self._changed.set()
@@ -272,7 +272,7 @@ class Sandbox:
             await process.send_eof()
             running = Running(process)
             return await running.result(wait) or running
-        except BaseException:  # Ctrl-C, too: nobody has the command to stop it
+        except BaseException:  # Ctrl-C, too: no caller holds the command to stop it
             await finish(process.aclose())
             raise
 

@@ -70,7 +70,7 @@ ProgressCallback = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxInfo:
-    """A sandbox as it is seen from outside, whoever made it.
+    """A sandbox as it is seen from outside, of any owner.
 
     `image` and `working_dir` are None where the backend has none or cannot see it.
     `created` is in UTC. `owner` tells whether the process that made it still holds it;
@@ -252,7 +252,7 @@ class Backend(ABC):
         """Sandboxes of this recipe kept ready, as ``async with backend.pool(size=8) as pool:``.
 
         `size` unused ones are held, and replaced as they are taken, at most `concurrency`
-        made at once. One that nobody took within `max_age` seconds is replaced too.
+        made at once. One that was not taken within `max_age` seconds is replaced too.
         """
         from paddock.backends.pool import SandboxPool
 
@@ -279,7 +279,7 @@ class Backend(ABC):
         raise Unsupported("attach()", backend=self.name)
 
     async def delete(self, sandbox_id: str) -> bool:
-        """Take down the sandbox of this id, whoever made it; False if there is none (any more).
+        """Take down the sandbox of this id, of any owner; return False if it does not exist.
 
         Its owner, if there is one, gets `SandboxLost`. What Paddock did not make is
         never touched: it is as if it were not there. Deleting twice is well.
@@ -294,7 +294,7 @@ class Backend(ABC):
         raise Unsupported("collecting what was left behind", backend=self.name)
 
     async def list(self, labels: Mapping[str, str] | None = None) -> Sequence[SandboxInfo]:
-        """All sandboxes there are, oldest first, whoever made them; only those with all of
+        """Return all sandboxes of all owners, oldest first; only those with all of
         `labels` if given. Of this recipe only what says where to look matters."""
         raise Unsupported("listing sandboxes", backend=self.name)
 

@@ -34,7 +34,7 @@ class SandboxGroup(AsyncResource):
         self._create = create
         self._size = size
         self._origin: Sandbox | None = None
-        """What the sandboxes are forked from; nobody works in it."""
+        """What the sandboxes are forked from; no command runs in it."""
         self._sandboxes: list[Sandbox] = []
         self._opened = False
 

@@ -75,7 +75,7 @@ ImageProgressCallback = Callable[[ImageProgress], None]
 
 
 def unwatched(event: ImageProgress) -> None:
-    """Ignore an event: nobody watches."""
+    """Ignore an event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 A sandbox's directory has a lock file beside it, which its owner holds with flock(2)
 for as long as it lives; the kernel lets go when the process ends, however it ends.
-What nobody holds is nobody's: `sweep` removes it. Age plays no part.
+What no process holds is abandoned: `sweep` removes it. Age plays no part.
 
 The lock file holds a record: what its owner says of the directory, for others to read,
 and the control groups that go with it. It is there before they are and goes after them,

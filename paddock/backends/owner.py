@@ -62,14 +62,14 @@ class OwnerLock:
 
     @classmethod
     def join(cls, name: str) -> Self:
-        """One more lock of the sandbox `name`, whoever made it."""
+        """Take one more lock of the sandbox `name`, of any owner."""
         while (lock := cls._try(name, f"{JOINED}{secrets.token_hex(6)}")) is None:
             continue
         return lock
 
     @classmethod
     def _try(cls, name: str, suffix: str = "") -> Self | None:
-        """None if somebody's sweep found the file in the moment in which nobody held it."""
+        """None if a sweep found the file in the moment in which it was not locked."""
         path = _path(name, suffix)
         fd = lease.take(path, create=True)
         return None if fd is None else cls(name, path, fd)

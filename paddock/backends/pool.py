@@ -54,7 +54,7 @@ class PoolStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Idle:
-    """A sandbox that nobody has used, ready since `since` (monotonic seconds)."""
+    """An unused sandbox, ready since `since` (monotonic seconds)."""
 
     sandbox: Sandbox
     since: float
@@ -192,7 +192,7 @@ class SandboxPool(AsyncResource):
         self._left: list[BaseException] = []
 
     async def acquire(self) -> Sandbox:
-        """A sandbox that nobody has used; the caller owns it and has to `aclose()` it.
+        """Return an unused sandbox; the caller owns it and has to `aclose()` it.
 
         Takes one that is ready without waiting; else waits, first come first served, for
         the next one that is made. While the recipe fails and none is ready, what it

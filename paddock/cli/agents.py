@@ -132,7 +132,7 @@ def read_config(
     contents if they were read already.
 
     Raises as `AgentConfig.from_file` and `require_trust`, and `ConfigError` for what would be
-    found out later, when nobody knows the file any more.
+    found out later, when the file's name is forgotten.
     """
     from paddock.runtime.agents.config import AgentConfig
     from paddock.runtime.agents.config_file import read_file
@@ -165,7 +165,7 @@ def configure(
     base: AgentConfig | None, agent: AgentOptions, sandbox: SandboxOptions, *, saved: bool = False
 ) -> AgentConfig:
     """The agent of the options over `base`, in whose recipe paths of this machine are whole:
-    whoever resumes its session may do so elsewhere.
+    its session may be resumed elsewhere.
 
     The recipe of an agent's file, or one that was `saved` with a session, is changed by the
     options, or replaced by naming a backend.

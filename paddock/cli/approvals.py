@@ -39,7 +39,7 @@ approvals = typer.Typer(
     no_args_is_help=True,
     help="List, look at and answer calls that wait for an approval, from any process.",
     epilog="A call waits where `paddock run --approvals wait` or `later` met it, or a program "
-    "whose session has nobody to ask. With `wait` the run continues when it is answered, and "
+    "whose session has no user to ask. With `wait` the run continues when it is answered, and "
     "else by `paddock sessions resume ID`.",
 )
 

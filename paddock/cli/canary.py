@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Canary"]
 
 HOURS = 24
-"""How long the canary would stay if nobody took it down."""
+"""How long the canary would stay if it were not taken down."""
 REMOVAL_TIMEOUT = 5.0
 """Seconds for a service to remove a sandbox after it has said that it will."""
 LOOK_AGAIN = 0.05

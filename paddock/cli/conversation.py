@@ -198,7 +198,7 @@ class Approver:
         if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
             self.was_alone = True
             call = describe_call(tool_name, arguments)
-            typer.echo(f"paddock: denied, nobody is there to approve it: {call}", err=True)
+            typer.echo(f"paddock: denied, no user is there to approve it: {call}", err=True)
             typer.echo(
                 "  run it in a terminal, or with --approvals later or --auto-approve", err=True
             )

@@ -1,4 +1,4 @@
-"""The databases of whoever is at the terminal: a file of theirs, for agents that name none.
+"""The user's own databases: a file in their configuration, for agents that name none.
 
 Knows where the file is and what stands around its entries; what an entry is, the tools know.
 """

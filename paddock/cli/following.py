@@ -36,7 +36,7 @@ PIECE = 1024 * 1024
 
 
 async def follow(directory: SessionDirectory) -> AsyncGenerator[list[Record], None]:
-    """The last records of the session, then each that is added, until nobody writes it.
+    """The last records of the session, then each that is added, until no process writes it.
 
     Raises `TraceError` for what is no record.
     """

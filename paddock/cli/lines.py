@@ -120,7 +120,7 @@ def _open_history(name: str) -> History:
 
 
 def _make_private(path: Path) -> None:
-    """Make the file if it is missing; prompts are for nobody else to read."""
+    """Create the file if it is missing, readable by its user only: it holds prompts."""
     files = PrivateDirectory(path.parent, shared=True)
     files.make()
     files.touch(path.name)

@@ -1,6 +1,6 @@
 """This process's own stdin, stdout and stderr, without blocking the event loop.
 
-They are shared with whoever started us, so they stay in blocking mode, and a thread
+They are shared with our parent process, so they stay in blocking mode, and a thread
 waits for each. The threads are daemons: one that waits for a reader or writer that
 never comes does not hold this process when it has nothing else to do.
 """
@@ -38,7 +38,7 @@ async def read_stdin(*, terminal: bool = False) -> AsyncIterator[bytes]:
 
 
 async def write_output(stream: Stream, data: bytes) -> None:
-    """Write all of `data` as it is. `BrokenPipeError` when nobody reads any more."""
+    """Write all of `data` as it is. `BrokenPipeError` when the reader has left."""
     await in_thread(lambda: _write_all(_DESCRIPTORS[stream], data))
 
 

@@ -152,7 +152,7 @@ class _Lines:
                     self._say(described(progress))
 
     def _say(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # that nobody reads it is no reason to fail
+        with contextlib.suppress(OSError):  # a closed stderr is no reason to fail
             self._file.write(f"paddock: {text}\n")
             self._file.flush()
 

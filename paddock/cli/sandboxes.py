@@ -38,7 +38,7 @@ ALL = "all"
 CELL = 60
 """Characters of an image's name, or of labels, that a terminal shows."""
 CONTAINER_PREFIX = "paddock-"
-"""What the ids of containers begin with; nobody has to type it."""
+"""The prefix of containers' ids; users need not type it."""
 
 Where = Annotated[
     str, typer.Option("--backend", "-b", help="Where to look: a backend's name, or all.")
@@ -55,7 +55,7 @@ def ls(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """List the sandboxes there are, whoever made them.
+    """List all sandboxes, of all owners.
 
     An owner that is gone has left its sandbox behind: `paddock gc` removes those. One
     that is unknown works on another machine, or keeps its locks in another directory.
@@ -82,7 +82,7 @@ def rm(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     backend: Where = ALL,
 ) -> None:
-    """Take sandboxes down, whoever made them, and print their ids.
+    """Take sandboxes down, of any owner, and print their ids.
 
     Its users get `SandboxLost`. A local sandbox goes with the process
     that made it, and not before.

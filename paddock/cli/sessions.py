@@ -136,7 +136,7 @@ def resume(
 
     text = None if prompt is None else options.read_prompt(prompt)
     if text is None and approvals == "ask" and not is_terminal():
-        approvals = "later"  # what nobody has answered yet can still be answered
+        approvals = "later"  # open requests can still be answered
     secrets = sandbox.secrets()
     store = open_store(session_dir)
     name = find_session(store, session)

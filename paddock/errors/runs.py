@@ -92,7 +92,7 @@ class PlanError(PaddockError, RuntimeError):
 class ReferenceFailed(PaddockError, RuntimeError):
     """A reference of the kind `kind` cannot be made or resolved; `code` says why.
 
-    Models read the same text for the last three codes, so that nobody learns of other tenants.
+    Models read the same text for the last three codes, so that no tenant learns about others.
     """
 
     def __init__(

@@ -102,7 +102,7 @@ def _check_budget(budget: int, limit: int) -> None:
 
 
 def _check_begun_with_thinking(turns: list[tuple[str, list[Block]]]) -> None:
-    """A turn that goes on after calls began with thinking, if it is to think."""
+    """A turn that continues after calls must have begun with thinking, if it thinks at all."""
     first = next(_answers_of_last_turn(turns), None)
     if first is not None:
         found = first[0]["type"]

@@ -8,8 +8,8 @@
 It speaks OpenAI's chat completions and responses and Anthropic's messages, each at its own path
 and with its own shape of errors: the same script and the same faults serve all. ``GET /v1/models``
 lists `models`, in the shape of the service whose headers the request carries, and
-``POST /v1/messages/count_tokens`` counts; both take no turn of the script. Whoever does not carry
-the token that the server made for itself is refused.
+``POST /v1/messages/count_tokens`` counts; both take no turn of the script. A client that does not
+carry the token that the server made for itself is refused.
 """
 
 from __future__ import annotations
@@ -287,7 +287,7 @@ class ModelServer:
 
 
 def _spoken_by(headers: dict[str, str]) -> _Protocol:
-    """The protocol of whoever sent these headers, at a path that several have."""
+    """The protocol of the client that sent these headers, at a path that several have."""
     return _messages if "anthropic-version" in headers else _completions
 
 

@@ -105,7 +105,7 @@ def test_a_call_that_nobody_can_approve_is_denied(paddock: Paddock, agent: list[
     (paddock.cwd / "careless.yaml").write_text(CARELESS)
     (paddock.cwd / "agent.yaml").write_text("model: scripted:careless.yaml\n")
     done = paddock("run", "Clean up", *agent)
-    assert "nobody is there to approve" in done.stderr
+    assert "no user is there to approve" in done.stderr
     assert "--auto-approve" in done.stderr
     assert "not allowed" in done.stdout
 

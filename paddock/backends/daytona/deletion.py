@@ -125,7 +125,7 @@ async def _mark_if_forked(service: Service, native: Any) -> bool:
         return False
     if not is_closed(native):
         await set_labels(service, native, CLOSED)
-    # Whoever deleted the last fork before the mark was there has not seen it.
+    # A process that deleted the last fork before the mark was there has not seen it.
     return await _has_forks(service, native)
 
 

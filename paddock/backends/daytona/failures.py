@@ -47,7 +47,7 @@ EPOCH = 1e9
 class ServiceError(SandboxError):
     """Daytona refused or did not answer. `status` is its HTTP status, None without one.
 
-    `unanswered` tells that nobody knows whether it was done.
+    With `unanswered` it is unknown whether it was done.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ def is_throttled(error: BaseException) -> bool:
 def is_passing(error: BaseException, *, twice: bool, refused: bool | None) -> bool:
     """Whether to make a call again.
 
-    `twice` tells whether it may be done a second time when nobody knows whether it was done;
+    `twice` allows a second attempt when it is unknown whether the first was done;
     `refused`, whether a refusal may be the service's own confusion: None, if it says so itself.
     """
     if not is_failure(error) or isinstance(error, ServiceError):

@@ -35,7 +35,7 @@ OUTPUT = (18, 19)
 PIECE = 65536
 COMPLAINT_MAX = 2000
 ANSWER_MAX = 1024 * 1024
-"""Bytes of one answer. They are held twice by whoever carries it, so not more."""
+"""Bytes of one answer. Its carrier holds them twice, so not more."""
 KEPT_MAX = 4 * ANSWER_MAX
 """Bytes that are kept; beyond them the guest is not read, and stops reading its commands."""
 

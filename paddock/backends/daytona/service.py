@@ -151,8 +151,8 @@ class Service:
     ) -> T:
         """Do `work`, again if need be; `what` names it in errors.
 
-        `twice` tells whether it may be done a second time when nobody knows whether it was
-        done; `refused_is_passing` whether a refusal may be the service's own confusion, as while
+        `twice` allows a second attempt when it is unknown whether the first was done;
+        `refused_is_passing` whether a refusal may be the service's own confusion, as while
         a sandbox changes its state (None: if it says that it does). `before_again` may raise to
         end it. What is refused for being asked too often waits as long as the service says, for
         `within` seconds in all. Within `finish` and `acquire`, a call that hangs, and a wait to

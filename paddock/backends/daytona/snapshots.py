@@ -73,7 +73,7 @@ async def require_free(service: Service, name: str) -> None:
 async def wait_for(service: Service, name: str, sandbox_id: str) -> None:
     """Wait until the snapshot that was taken of a sandbox can be begun with.
 
-    Daytona takes it in the background, and tells nobody when that fails: then it is never there.
+    Daytona takes it in the background and does not report a failure: then it never appears.
     Raise `SandboxError` if it is not there soon after the sandbox went on.
     """
     loop = asyncio.get_running_loop()

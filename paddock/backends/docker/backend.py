@@ -286,7 +286,7 @@ class DockerBackend(Backend):
         """
         join_token = new_join_token()
         inherited = config.get("WorkingDir")
-        if inherited == "/":  # some builders write it where nobody asked for a directory
+        if inherited == "/":  # some builders write it although no directory was given
             inherited = None
         user = self.user or (NOBODY if self.hardening == "strict" else config.get("User")) or None
         changed = (config.get("Labels") or {}).get(owner.CHANGED_LABEL)

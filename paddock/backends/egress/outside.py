@@ -55,7 +55,7 @@ CLOSED_V4 = {
     }.items()
 }
 GLOBAL_UNICAST = IPv6Network("2000::/3")
-"""All else is loopback, local, private, multicast, an IPv4 address in disguise, or nobody's."""
+"""All else is loopback, local, private, multicast, unassigned, or an IPv4 address in disguise."""
 CLOSED_V6 = {
     IPv6Network(network): what
     for network, what in {

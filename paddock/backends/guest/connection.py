@@ -24,7 +24,7 @@ class ProtocolViolation(ValueError):
 
 
 class Receiver(Protocol):
-    """Whoever the frames of a connection are for."""
+    """Receives the frames of a connection."""
 
     def on_frame(self, kind: int, channel: int, payload: bytes) -> None:
         """Take one frame. Raises `ProtocolViolation`."""
@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
     def seal(self, ours: Seal, theirs: Seal) -> None:
         """Follow each frame by a tag, and expect one after each, from the first one on.
 
-        Whoever carries such a stream is not trusted: a frame that was forged on its way is the
+        The carrier of such a stream is not trusted: a frame that was forged on its way is the
         end of this connection, and no violation by the guest.
         """
         self._seal = ours
@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
             return
         try:
             self.receiver.on_frame(kind, channel, payload)
-        except Exception as error:  # whatever it is, nobody may wait for this guest any more
+        except Exception as error:  # whatever it is, no caller may wait for this guest any longer
             self._broken = True
             known = isinstance(error, ValueError)
             self.receiver.on_violation(str(error) if known else f"{type(error).__name__}: {error}")

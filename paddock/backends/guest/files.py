@@ -328,7 +328,7 @@ LINE_MAX = 64 * 1024
 """Bytes of one change: a path has 4096, each written with six characters at most."""
 
 
-# ------------------------------------------------------- answers, which nobody has checked
+# ------------------------------------------------------- answers, which are unchecked
 
 
 def _at_most(size: int, data: bytes) -> bytes:

@@ -132,7 +132,7 @@ class Link:
         """Count a heartbeat that is about to be sent, and return whether it is to be.
 
         To a sandbox that is paused, one without an answer is enough: its answer tells that the
-        sandbox runs again, whoever resumed it. Called by the heartbeats' thread.
+        sandbox runs again, no matter what resumed it. Called by the heartbeats' thread.
         """
         if self.over or (self._state is State.PAUSED and self.answers_due):
             return False

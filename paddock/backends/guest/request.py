@@ -40,7 +40,7 @@ ERRNO_MAX = 4095
 
 
 class Request:
-    """One request. Stays in the table until it is answered, even if nobody waits any more."""
+    """One request. Stays in the table until it is answered, even if its caller has left."""
 
     def __init__(self, channels: Channels, operation: str, payload: bytes, most: int) -> None:
         self._channels = channels

@@ -10,7 +10,7 @@ from paddock._concurrency import Signal
 __all__ = ["TAIL_BYTES", "GuestStderr", "printable"]
 
 TAIL_BYTES = 2000
-"""Bytes that are kept: the end of a traceback. Whoever took the guest over may write any number."""
+"""Bytes that are kept: the end of a traceback. A guest that was taken over may write any number."""
 END_TIMEOUT = 1.0
 """Seconds for the last bytes to come after the process has ended: they are there already, unless
 something that it started holds the stream open."""
@@ -62,7 +62,7 @@ class GuestStderr(asyncio.Protocol):
 
 
 def printable(data: bytes) -> str:
-    """Text of a process that nobody trusts, without what a terminal would obey."""
+    """Text of an untrusted process, without what a terminal would obey."""
     text = data.decode(errors="replace").strip()
     return "".join(
         char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in text

@@ -141,7 +141,7 @@ class Tunnel:
     # for the owner
 
     async def opened(self) -> None:
-        """Wait until there is a connection; `ConnectionRefusedError` when nobody listens."""
+        """Wait until there is a connection; `ConnectionRefusedError` when nothing listens."""
         while not self._stands:
             self._raise_if_broken()
             await self._change()

@@ -3,7 +3,7 @@
 asyncio's transport belongs to the loop's thread, and a heartbeat has to go out while that
 thread is held up by a user's blocking code. So what is sent goes to the socket directly,
 under a lock, and what the socket does not take at once waits here. Messages follow one
-another in the order of the calls; whoever writes next, from whatever thread, first finishes
+another in the order of the calls; the next write, from any thread, first finishes
 the one that was cut short.
 """
 
@@ -58,7 +58,7 @@ class SharedWriter:
             self._watch()
 
     def write_from_thread(self, data: bytes) -> None:
-        """The same, from another thread. Never blocks: the rest is sent by whoever comes next."""
+        """The same, from another thread. Never blocks: the next write sends the rest."""
         if not self._is_plain:
             self._loop.call_soon_threadsafe(self.write, data)
         elif self._push(data):
@@ -134,7 +134,7 @@ class SharedWriter:
 
 
 def _own_descriptor(transport: asyncio.Transport) -> int | None:
-    """A descriptor of our own for the transport's socket: asyncio lets nobody else watch its
+    """A descriptor of our own for the transport's socket: asyncio lets no one else watch its
     number. None where bytes have to pass through the transport."""
     connected = transport.get_extra_info("socket")
     if connected is None or isinstance(transport.get_extra_info("ssl_object"), ssl.SSLObject):

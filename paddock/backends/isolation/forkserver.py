@@ -215,7 +215,7 @@ class Ahead(NamedTuple):
 
 
 def make_ahead(shown: bytes, copies: Copies) -> Ahead | None:
-    """Make what takes some time, and is the same for most sandboxes; nobody uses it but one."""
+    """Prepare what takes time and is the same for most sandboxes; only one will use it."""
     etc = json.loads(shown)["etc"]
     try:
         return Ahead(etc, launcher.new_stage(contents(etc, copies)))

@@ -322,7 +322,7 @@ def _mapped_uids() -> list[tuple[int, int]]:
 
 
 def _free_uid() -> int:
-    """A user id that nobody has: a random one of those this user namespace maps."""
+    """An unused user id: a random one of those this user namespace maps."""
     for first, length in _mapped_uids():
         start, stop = max(first, FREE_UIDS.start), min(first + length, FREE_UIDS.stop)
         if stop - start > 1000:

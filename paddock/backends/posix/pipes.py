@@ -61,7 +61,7 @@ class Writer(Protocol):
         """Send `data`, or keep it until it can be sent."""
 
     async def drain(self) -> None:
-        """Wait until little of what was written is unsent. `OSError` if nobody reads it."""
+        """Wait until little of what was written is unsent. `OSError` if the reader has gone."""
 
     def write_eof(self) -> None:
         """End the stream after what was written; more than once does no harm."""

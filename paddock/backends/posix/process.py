@@ -280,7 +280,7 @@ class ShellProcess(BufferedProcess):
         """Look at the tree and signal those in it who have not been; False if it is empty.
 
         The group is stopped while it is looked at: it may fork faster than it can be listed,
-        and whoever has left it is known by its parents, as long as they live.
+        and a process that has left it is found by its parents, as long as they live.
         """
         group = [-root] if root is not None and (killing or not known) else []
         if group:

@@ -40,7 +40,7 @@ class AgentToolHandler(ChildTool):
       prompt of them. Unless given, the one argument ``instruction`` is the prompt as it is;
       others become lines of ``name: value``.
     - `approval_callback` is asked instead of the caller's. `cancel_check` is polled; True
-      ends the agent, and the caller goes on. When the caller is cancelled, so is the agent.
+      ends the agent, and the caller continues. When the caller is cancelled, so is the agent.
     - `requires_approval`: whether each call has to be approved.
 
     Raises `ConfigError` for a name that no provider takes, which has at most 64 letters,

@@ -59,7 +59,7 @@ class AgentConfig(AgentDefinition, ModelOptions):
     - `service_tier`, `reasoning_effort`: sent to the model as they are; with the tier
       ``flex`` an answer may take 900 s to begin.
     - `context_window`: how many tokens fit into the model's context; needed only for models that
-      nobody knows by name. A longer conversation is compacted.
+      are in no list. A longer conversation is compacted.
     - `response_format`: what the final answer has to be: a JSON schema, a pydantic model,
       or a format as OpenAI takes it. See `RunResult.output`.
     - `databases`: those that the tools may use, by name, as they stand in the file. No repr
@@ -74,7 +74,7 @@ class AgentConfig(AgentDefinition, ModelOptions):
     - `prices`: what models cost, by name, in US dollars for a million tokens: ``input`` and
       ``output``, and if they differ ``cached_input`` and ``cache_write``. They take precedence
       over what a service says and over the price list.
-    - `auto_approve`: approve what needs approval when there is nobody to ask.
+    - `auto_approve`: approve what needs approval when no one can be asked.
     - `on_refusal`: what a refused call does. ``end_turn``, the default: the agent waits for the
       next prompt. ``continue``: the model reads the refusal and is asked again.
     - `secrets`: see `Backend.secrets`. A file has their names, and those of the backend's;

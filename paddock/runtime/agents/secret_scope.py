@@ -37,7 +37,7 @@ __all__ = ["RedactingModelClient", "SecretScope"]
 class SecretScope:
     """The secrets of one session: the agent's, its `own`, and those of the run.
 
-    `redactor` knows them all, and goes on knowing those of earlier runs: what such a run
+    `redactor` knows them all, and keeps those of earlier runs: what such a run
     has left in a file may be read in a later one. What this package logs holds none of them,
     tracebacks included, for as long as this is referred to.
     """

@@ -1,6 +1,6 @@
 """Approvals in a session's directory, beside its trace.
 
-The trace has one writer: the process that runs the session. Whoever answers is another one, so
+The trace has one writer: the process that runs the session. Answers come from another one, so
 requests and answers have a file of their own, ``approvals.jsonl``: each line is an approval as
 it is from then on. Lines are appended under a lock that is held for microseconds.
 """

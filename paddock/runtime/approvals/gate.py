@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StoreGate"]
 
-NOBODY_TO_ASK = "this call needs approval, and there is nobody to ask"
+NOBODY_TO_ASK = "this call needs approval, and no one can be asked"
 WAITS = "this call needs approval, and waits for it"
 
 

@@ -41,7 +41,7 @@ class Questions:
     approvals: RunApprovals
 
     async def ask(self, question: Question) -> Decision | None:
-        """See `RunContext.ask`. Nobody is asked where calls are approved automatically: an answer
+        """See `RunContext.ask`. No question is asked if calls are approved automatically: an answer
         would claim that a person gave it."""
         rules = self.rules()
         if rules.approvals == "automatic":

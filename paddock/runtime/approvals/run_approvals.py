@@ -38,7 +38,7 @@ class RunApprovals:
     below: set[str] = field(default_factory=set)
 
     async def withdraw(self, *, but: Iterable[str], left: bool) -> None:
-        """Note that nobody waits any more for what was asked, except for the ids `but`.
+        """Withdraw what was asked, except for the ids `but`.
 
         With `left`, that includes what a process had asked for that died.
         """
@@ -81,7 +81,7 @@ class RunApprovals:
         known = await self.store.get(item.approval_id)
         if known is not None and known.answer not in (None, decision):
             if known.decision is None:
-                raise SessionError(f"{call} cannot be decided any more: {known.answer.feedback}")
+                raise SessionError(f"{call} can no longer be decided: {known.answer.feedback}")
             raise SessionError(f"{call} was answered already: {known.decision.outcome}")
         return ApprovalResolved.of(
             decision, call_id=item.tool_call_id, tool_name=item.tool_name, digest=digest

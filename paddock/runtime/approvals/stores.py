@@ -171,7 +171,7 @@ def _open(approval_id: str, known: Approval | None) -> Approval:
             when = f"{known.request.expires_at:%F %T}"
             raise ApprovalError(approval_id, "expired", f"it expired at {when} UTC")
         case "withdrawn":
-            reason = "nobody waits for it any more: its run went on or ended without it"
+            reason = "it is no longer needed: its run continued or ended without it"
             raise ApprovalError(approval_id, "withdrawn", reason)
 
 

@@ -165,7 +165,7 @@ class _ClaimedLog(ConversationLog):
     def _add(self, rows: ConversationRows) -> int:
         """Return how many of the waiting records were added.
 
-        A claim that has expired holds as well as before, as long as nobody else has one.
+        An expired claim stays valid until another process claims the run.
         """
         known = rows.claim(self._id)
         if known is None:

@@ -1,7 +1,7 @@
 """Keeping a long history within the model's context window. Knows no session.
 
 A history that fills most of the window is replaced by the model's own summary of it. One that
-does not fit any more, by its size or because the service refused it, first loses the oldest
+no longer fits, by its size or because the service refused it, first loses the oldest
 tool results, and is summarised only if that does not suffice. All that is kept is bounded.
 """
 
@@ -57,7 +57,7 @@ MOST_PER_ESTIMATED = 4.0
 
 INSTRUCTIONS = (
     "Write a summary of this conversation. It will take the conversation's place, so that the "
-    "work can go on from it alone. Tell what was asked for, what was decided and why, what was "
+    "work can continue from it alone. Tell what was asked for, what was decided and why, what was "
     "done, which files and commands matter, what failed, and what is still to do. Call no tools."
 )
 
@@ -96,7 +96,7 @@ class HistoryCompactor:
             raise _cannot_shrink(estimate_request(request), error)
         kept = await asyncio.to_thread(shorten, self.state.messages, room)
         has_answers = any(message["role"] == "assistant" for message in kept)
-        if not has_answers:  # of earlier runs there are only prompts, which nobody answered
+        if not has_answers:  # of earlier runs there are only unanswered prompts
             kept = [*(shortened(message, SAID_TOKENS) for message in kept[:-1]), *kept[-1:]]
         if estimate_tokens(kept) > room and not has_answers:
             raise _cannot_shrink(estimate_request(request), error)

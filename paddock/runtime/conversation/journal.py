@@ -71,7 +71,7 @@ class Journal(EventSink):
 
     @property
     def identity(self) -> str:
-        """What this conversation is known by, wherever it is moved and whoever continues it."""
+        """The id of this conversation, wherever it is moved and whichever process continues it."""
         return self.key if self._of_a_run else self.state.session_id or self.key
 
     async def catch_up(self) -> None:
@@ -96,7 +96,7 @@ class Journal(EventSink):
 
     @contextlib.contextmanager
     def writing(self, out: Emitter) -> Iterator[None]:
-        """Hold the session while the block runs; nobody else can write it. Blocks.
+        """Hold the session while the block runs; no other process can write it. Blocks.
 
         The state is brought up to the trace's end first; what a process that died left open is
         closed by events that `out` has kept. Raises `SessionLocked` if another process, or

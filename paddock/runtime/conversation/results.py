@@ -137,7 +137,7 @@ class RunResult:
     says, or an instance of the pydantic model. It is None where there was no such answer.
 
     An interrupted run has in `interruptions` the calls that wait for an approval (see
-    `Session.resume`), and in `state` all that is needed to go on without the session; so does
+    `Session.resume`), and in `state` all that is needed to continue without the session; so does
     a run that was resumed and ended without an answer. `state` is None where a resumed run
     ended before it went on: what it had gone on from holds.
     """

@@ -89,7 +89,7 @@ class RunState:
         return made
 
     def to_state(self) -> State:
-        """A state that goes on from here. Raises `TraceError` if the history is none."""
+        """Return a state that continues from here. Raise `TraceError` for an invalid history."""
         state = State(self.session_id)
         self.restore(state)
         return state

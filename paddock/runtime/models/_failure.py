@@ -22,7 +22,7 @@ __all__ = ["BrokenStream", "Failure", "failure_in_body", "failure_of_response", 
 
 LONGEST_ASKED_WAIT = 300.0
 """Seconds. A service that asks for a longer wait, such as until tomorrow's quota, is an error
-at once: nobody watches a terminal for that long."""
+at once: no user watches a terminal for that long."""
 
 _LONGEST_REASON = 2_000  # characters of an error that a person is shown
 

@@ -54,7 +54,7 @@ def quirk_in(refusal: str) -> str | None:
 def repaired(messages: Sequence[Message], quirks: AbstractSet[str] = frozenset()) -> list[Message]:
     """Return `messages` in which every call has one result and an id that the service takes.
 
-    Answers that say nothing are left out, and so are results of calls that nobody made. The
+    Empty answers are left out, and so are results without a call. The
     messages given stay as they are.
     """
     told: list[Message] = []

@@ -70,7 +70,7 @@ class HTTPConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._exchange is None:
-            self.close()  # nobody has asked
+            self.close()  # no request is open
             return
         try:
             self._exchange.feed(data)

@@ -30,7 +30,7 @@ many calls is too far from what was written for the service to find it."""
 
 NOTHING_SAID = "(empty message)"
 """The text of a user's turn that is otherwise blank: without it two
-answers would meet, or nobody would have begun."""
+answers would be adjacent, or the conversation would begin with an answer."""
 
 _NOT_IN_ID = re.compile(r"[^A-Za-z0-9_-]")
 _DATA_URL = re.compile(r"data:([^;,]+);base64,(.*)", re.DOTALL)

@@ -1,8 +1,8 @@
-"""One answer over HTTP, read as bytes and put together by whoever knows the protocol.
+"""One answer over HTTP, read as bytes and assembled by the protocol's parser.
 
 The providers' packages give authentication and connections. Their streams are not used: a
 model of every event costs at least twice what reading it here does, and one reader meets the
-same faults in the same way, whoever answers. Knows nothing of what an event means, and makes
+same faults in the same way for every service. Knows nothing of what an event means, and makes
 no requests.
 """
 
@@ -204,7 +204,7 @@ class _WaitLimit:
         self._waiting = None
 
     def is_over(self) -> bool:
-        """Whether the task was cancelled for its wait, and by nobody else. Asked once."""
+        """Whether the task was cancelled for its wait, and for nothing else. Asked once."""
         if not self._is_spent or self._waiting is None:
             return False
         self._is_spent = False

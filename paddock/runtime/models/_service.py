@@ -172,7 +172,7 @@ class ServiceModel(ABC):
         limits: httpx2.Timeout,
     ) -> httpx2.Response:
         """Send `request` as the `body` returns it; the response's body is not read yet, if it is
-        no error. While the service thinks, nobody needs to hold a long body in memory."""
+        no error. While the service thinks, no long body is held in memory."""
 
     @abstractmethod
     def _body(self, request: ModelRequest) -> dict[str, Any]: ...

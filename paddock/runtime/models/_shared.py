@@ -85,7 +85,7 @@ class Shared(Generic[T]):
             connections = _loops.setdefault(loop, {})
             held = connections.get(self._key)
             if held is None or len(held.users) >= self._most_users:
-                # Of nobody's context: it outlives the run that happens to be first.
+                # In an empty context: it outlives the run that happens to be first.
                 context = contextvars.Context()
                 keeper = Keeper(self._make, name="model connection", context=context)
                 held = connections[self._key] = _Held(keeper)

@@ -1,7 +1,7 @@
 """What a model thought before it called tools, for the service that gets it back.
 
 Chat format has no place for it, and the service wants it back, unchanged and in its place, for
-as long as the calls it led to go on. It is kept with the answer, under "opaque".
+as long as its calls are open. It is kept with the answer, under "opaque".
 """
 
 from __future__ import annotations

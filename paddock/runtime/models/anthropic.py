@@ -182,7 +182,7 @@ class AnthropicModel(ServiceModel):
                 f"reasoning_effort {effort!r} is not one of none, {', '.join(_BUDGETS)}"
             )
         if not are_whole(request.messages, service=self._name, model=request.model):
-            return None  # a turn that goes on has to have begun with thinking: it ends without
+            return None  # a turn that continues must have begun with thinking: it ends without
         most = _most_tokens(request.model) - _ANSWER_ROOM
         return {"type": "enabled", "budget_tokens": min(_BUDGETS[effort], most)}
 

@@ -1,4 +1,4 @@
-"""Models behind OpenAI's chat completions protocol, whoever serves it, or its Responses API.
+"""Models behind OpenAI's chat completions protocol, of any service, or its Responses API.
 
 Authentication and connections are those of the `openai` package. The stream is read as bytes
 by `_reply` and put together in `_answer`, or `_response_answer`; `_items` translates the

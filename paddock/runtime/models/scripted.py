@@ -13,7 +13,7 @@ A script is a list of turns, one for each answer of the model, in a file or in P
 
 The model keeps no state: which turn comes is the number of answers already in the
 request, so one script serves any number of conversations at once, and a resumed
-conversation goes on where it stopped.
+conversation continues where it stopped.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class ToolContext:
     - `references`: creates and reads references of the tenant.
     - `sandbox`: the agent's, made when it is first used; see `SandboxAccess`.
     - `agent`, `thread_id`: whose call it is, and in which thread that agent works.
-    - `cancelled`: whether nobody waits for the result any more.
+    - `cancelled`: whether the caller no longer waits for the result.
     - `idempotency_key`: the same whenever this call is run, also by another process. No other
       call has it.
     """
@@ -60,8 +60,8 @@ class ToolContext:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def give_up(self) -> None:
-        """Note that nobody waits for the result any more."""
-        self._context.cancellation.cancel("nobody waits for the result")
+        """Note that the caller no longer waits for the result."""
+        self._context.cancellation.cancel("the caller no longer waits for the result")
 
     async def progress(
         self, label: str, index: int, total: int, *, milestone: str | None = None

@@ -130,7 +130,7 @@ class Drive:
         if self._run.is_resumed:
             state = await session.load()
             if state.task_id == record.run_id:
-                if state.status in _FINISHED:  # and nobody has noted it
+                if state.status in _FINISHED:  # and it is not recorded yet
                     return await self._said(state)
                 turns = state.task_turns
                 self._meter.enter(state.task_usage, turns=turns + state.task_turns_below)
@@ -184,7 +184,7 @@ def entry_conversation(run: TeamRun, agent: AgentSpec) -> str:
 
 def _fault(error: Exception) -> dict[str, Any]:
     if isinstance(error, SessionLocked):
-        return error_event("another run of this agent goes on in this thread", "thread_busy")
+        return error_event("another run of this agent is active in this thread", "thread_busy")
     if isinstance(error, PaddockError):
         return error_event(str(error), to_snake(type(error).__name__))
     _log.error("a run failed by a fault of ours", exc_info=error)

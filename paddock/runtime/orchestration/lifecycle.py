@@ -43,7 +43,7 @@ async def begin(run: TeamRun, agent: AgentSpec, prompt: str) -> None:
 
 
 async def take_up(run: TeamRun) -> None:
-    """Continue a run that nobody works on and that has not finished. Nothing that has a result is
+    """Continue an unfinished run without a worker. Nothing that has a result is
     done again."""
     run.is_resumed = True
     try:
@@ -104,7 +104,7 @@ class _Begun(EventSink):
             await self._end_earlier()
 
     async def _end_earlier(self) -> None:
-        """End the runs that waited when this prompt came: nobody can continue them any more."""
+        """End the runs that waited when this prompt came: they can no longer be continued."""
         team, own = self._run.team, self._record
         for earlier in await team.runs.list(own.thread_id):
             left = earlier.status not in ("running", "finished") and earlier.run_id != own.run_id

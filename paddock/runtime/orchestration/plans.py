@@ -336,7 +336,7 @@ def _references(plan: StoredPlan) -> Iterable[Mapping[str, Any]]:
 
 
 def _is_abandoned(plan: StoredPlan) -> bool:
-    """Whether it is noted as executing, and nobody executes it."""
+    """Whether it is recorded as executing, though no process executes it."""
     return plan.status == "executing" and not (plan.claim is not None and plan.claim.holds)
 
 

@@ -41,7 +41,7 @@ class StoredPlan:
 
     `digest` is the SHA-256 of what is approved: this revision, whole. `approval` says how it was
     approved, and `outcome` how its execution ended; `claim` is that of the execution, and
-    `idempotency_key` names it for whoever carries out the actions.
+    `idempotency_key` names it for the action dispatcher.
     """
 
     id: str

@@ -131,7 +131,7 @@ class References:
             if not found.has_expired():
                 return found, value
             code = "expired"
-        reason = f"{identity!r} cannot be resolved: it was never created, or is not kept any more"
+        reason = f"{identity!r} cannot be resolved: it was never created, or is no longer kept"
         raise ReferenceFailed(kind, code, reason)
 
     async def _forget_old(self) -> None:

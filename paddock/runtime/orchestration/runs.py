@@ -94,7 +94,7 @@ class Runs:
         return run
 
     async def claim(self, run_id: str) -> Run:
-        """Take a run that nobody works on and that has not finished, to continue it here.
+        """Take a run that no process works on and that has not finished, to continue it here.
 
         Raises `RunClaimed` if a process works on it, and `SessionError` if there is none of this
         id or it has ended.
@@ -116,7 +116,7 @@ class Runs:
         return run
 
     async def supersede(self, run: Run) -> None:
-        """Note that a run which nobody works on cannot be continued any more."""
+        """Note that a run without a worker can no longer be continued."""
 
         def supersede(known: Run | None) -> Run | None:
             if known is None or known.status in ("running", "finished"):

@@ -284,7 +284,7 @@ class Runtime:
     async def end_sandboxes(self, thread_id: str) -> None:
         """End the sandboxes of a thread, which are otherwise kept as long as the runtime.
 
-        The next tool that needs one has a new one. Raises `SessionError` while a run goes on there.
+        The next tool that needs one gets a new one. Raises `SessionError` during a run there.
         """
         await self._team.sandboxes.release(thread_id)
 

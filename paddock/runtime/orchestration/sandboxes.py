@@ -88,7 +88,7 @@ class Sandboxes:
         Runs to its end if cancelled.
         """
         if self._runs[thread_id]:
-            raise SessionError(f"a run goes on in the thread {thread_id!r}")
+            raise SessionError(f"a run is active in the thread {thread_id!r}")
         self._keeping.discard(thread_id)
         await finish(self._end([key for key in self._kept if key.thread_id == thread_id]))
 
@@ -120,7 +120,7 @@ class Sandboxes:
         sandbox = await keeper.get()
         if not sandbox.lost:
             return sandbox
-        if self._kept.get(key) is keeper:  # nobody else has seen it yet
+        if self._kept.get(key) is keeper:  # no other call has seen it yet
             self._kept[key] = self._keeper(agent)
         await keeper.aclose()
         return await self._kept[key].get()

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RuntimeToolbox", "list_tools"]
 
-NOBODY = "nobody can be asked to approve this now"
+NOBODY = "no one can be asked to approve this now"
 
 
 def list_tools(team: Team, agent: str, *, expose_agent_tools: bool) -> list[dict[str, Any]]:

@@ -74,7 +74,7 @@ class ApprovalWorker:
                 await asyncio.sleep(POLL_INTERVAL)
 
     async def _answered(self) -> Sequence[Run]:
-        """Return the runs that nobody works on, and that have approvals, none of them pending."""
+        """Return the runs without a worker that have approvals, none of them pending."""
         try:
             approvals = await self._team.store.approvals.list()
             runs = await self._team.runs.list()

@@ -41,7 +41,7 @@ _log = get_logger(__name__)
 class Outlet:
     """Where the events of one run go: to the `hooks`, then to the reader, in one order.
 
-    `token` cancels the run, and so does `follows` while it goes on. From then on the run waits for
+    `token` cancels the run, and so does `follows` while it runs. From then on the run waits for
     no reader: what it still says is little.
     """
 
@@ -84,7 +84,7 @@ class Outlet:
         self._room.set()
 
     def leave(self) -> None:
-        """Note that nobody reads any more: cancel the run, and drop what it still says."""
+        """Note that the reader has left: cancel the run, and drop what it still emits."""
         self._left = True
         self._events.clear()
         self.cancel("the stream was closed")
@@ -97,7 +97,7 @@ class Outlet:
             self._forget = above.on_cancel(told)
 
     def end(self) -> None:
-        """Note that no event comes any more."""
+        """Note that no more events come."""
         self._forget()
         self._ended = True
         self._news.set()

@@ -38,7 +38,7 @@ class Summaries(EventSink):
     _tools: defaultdict[str, _Timing] = field(default_factory=lambda: defaultdict(_Timing))
     _model: _Timing = field(default_factory=_Timing)
     _begun: dict[Origin, dt.datetime] = field(default_factory=dict)
-    """When the model calls began that go on."""
+    """When each running model call began."""
     _retries: int = 0
     _timed_out: bool = False
 

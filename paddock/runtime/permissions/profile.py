@@ -43,7 +43,7 @@ DANGEROUS_PATTERNS: Final = (
 )  # fmt: skip
 
 MCP_MARK: Final = "__"
-"""Between the name of an MCP server and that of its tool. Nobody here knows what that does."""
+"""Between the name of an MCP server and that of its tool. What such a tool does is unknown here."""
 
 _FILE_TOOLS = frozenset({"read", "write", "edit", "list", "glob", "grep", "read_excel"})
 _WRITING_TOOLS = frozenset({"write", "edit"})

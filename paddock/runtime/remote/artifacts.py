@@ -375,7 +375,7 @@ def _open(path: str) -> int:
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise FileNotFoundError(0, "it is no regular file any more", path)
+        raise FileNotFoundError(0, "it is no longer a regular file", path)
     return fd
 
 

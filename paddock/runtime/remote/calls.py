@@ -81,14 +81,14 @@ class CallSpec:
 
 
 class Call:
-    """A call that goes on. `abort` may be called by any task of its event loop."""
+    """A running call. `abort` may be called by any task of its event loop."""
 
     def __init__(self, spec: CallSpec) -> None:
         self.spec = spec
         self.send_queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.send_queue.put_nowait(spec.request)
         self.is_clean = True
-        """Whether nothing of this call may come on its connection any more."""
+        """Whether nothing more of this call can come on its connection."""
         self._aborted_at: float | None = None
         self._waiting: asyncio.Timeout | None = None
         self._stream: ReadAhead | None = None

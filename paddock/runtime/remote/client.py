@@ -59,7 +59,7 @@ class _Caller:
         self._calls: dict[asyncio.Task[Any] | None, Call] = {}
 
     def abort(self, call: asyncio.Task[Any] | None = None) -> None:
-        """Cancel the calls that go on, or the one of the task `call`.
+        """Cancel the running calls, or the one of the task `call`.
 
         Each raises `CancelledException` when its request has ended inside.
         """
@@ -151,7 +151,7 @@ class RuntimeUseSession(_Caller):
     async def end(self) -> None:
         """Tell the runtime that no request follows; late requests for uploads are answered.
 
-        Calls of other tasks that go on are cancelled first.
+        Running calls of other tasks are cancelled first.
         """
         self.abort()
         end_session = getattr(self._connected, "end_session", None)

@@ -181,5 +181,5 @@ async def _serve(handler: object, given: argparse.Namespace) -> None:
 
 
 def _say(line: str) -> None:
-    with contextlib.suppress(BrokenPipeError):  # nobody reads what it says, which is no reason
+    with contextlib.suppress(BrokenPipeError):  # its output is not read, which is no reason
         print(line, flush=True)  # noqa: T201 - it is a program

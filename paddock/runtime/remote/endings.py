@@ -90,7 +90,7 @@ class Endings:
         if not self._is_ready:
             with contextlib.suppress(OSError):
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not _is_private(self._folder):  # or nobody's to write
+            if not _is_private(self._folder):  # or not writable by this user
                 self._folder = Path(tempfile.mkdtemp(prefix="paddock-serve-"))
             self._is_ready = True
         if time.monotonic() - self._cleaned > CLEANING_INTERVAL:

@@ -112,7 +112,7 @@ def _walk(folder: str, rules: IgnoreRules) -> Iterator[tuple[str, os.DirEntry[st
             with os.scandir(os.path.join(folder, here)) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
-            continue  # gone meanwhile, or nobody's to read
+            continue  # gone meanwhile, or not readable by this user
         for entry in entries:
             path = f"{here}/{entry.name}" if here else entry.name
             is_folder = entry.is_dir(follow_symlinks=False)

@@ -1,6 +1,6 @@
 """What a run tells its client: without secrets, in what the client takes, one terminal message.
 
-Knows no socket: frames go to a `FrameLog`, and whoever sends them is called.
+Knows no socket: frames go to a `FrameLog`, and the sender is notified.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class RunFrames:
         self._add({**frame, "artifact_type": "other"})
 
     def heartbeat(self, elapsed: float) -> None:
-        """Show that the run, which began `elapsed` seconds ago, goes on."""
+        """Show that the run, which began `elapsed` seconds ago, is still active."""
         self._add(
             {
                 "message_type": "heartbeat_message",

@@ -1,7 +1,7 @@
 """What does the work of an invocation, in an event loop and a thread of its own.
 
-A handler that blocks blocks nobody but itself. One that was cancelled and does not end is left
-behind: what it says from then on is heard by nobody.
+A handler that blocks blocks only itself. One that was cancelled and does not end is left
+behind, and its later output is dropped.
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ class HandlerThread:
             return await asyncio.shield(self._ended)
         except asyncio.CancelledError:
             self._cancel()
-            # It was cancelled: what it ends with, now or when it was left behind, is nobody's.
+            # It was cancelled: its result, now or after it was left behind, is dropped.
             self._ended.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             await asyncio.wait([self._ended], timeout=grace)
             if not self._ended.done() and self._invocation._sandbox is not None:

@@ -52,7 +52,7 @@ MAX_SECRET_BYTES = 64 * 1024
 MAX_BEHIND = 256
 """Frames that a client may be behind before the output of commands waits for it."""
 MAX_UNREAD = 128 * 1024 * 1024
-"""Bytes of frames that nobody reads and none of which can be dropped, before the run is ended."""
+"""Bytes of unread frames that cannot be dropped; beyond this the run is ended."""
 
 _log = get_logger(__name__)
 
@@ -177,7 +177,7 @@ class Run:
             self._room.set()
 
     def detach(self) -> None:
-        """Note that no connection takes the frames; what waits for one goes on."""
+        """Note that no connection takes the frames; what waits for one continues."""
         self.follower = None
         self.departures += 1
         self._room.set()

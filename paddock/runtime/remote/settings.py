@@ -12,7 +12,7 @@ class ServerSettings:
     """Times in seconds, sizes in bytes."""
 
     heartbeat: float = 15.0
-    """Between two signs that a run goes on: clients have idle time-outs of a minute and more."""
+    """Between two signs that a run is active: clients have idle time-outs of a minute and more."""
     linger: float = 5.0
     """Until the connection of an older client closes that may or may not send another request."""
     grace: float = 30.0
@@ -22,7 +22,7 @@ class ServerSettings:
     handler_grace: float = 10.0
     """For a handler to end that was cancelled, before it is left behind."""
     look_interval: float = 2.0
-    """Between two looks for artifacts while a run goes on. Those that did not change between them
+    """Between two looks for artifacts during a run. Those that did not change between them
     are brought out then, and the others when it ends."""
     ask_timeout: float = 30.0
     """For a client to answer where an artifact goes: it signs a URL, or asks who can."""

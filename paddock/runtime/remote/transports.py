@@ -1,7 +1,7 @@
 """How messages get to a runtime and back.
 
-`WebSocketTransport` survives dropped sockets where the server is ours: the run goes on inside, and
-its frames are replayed from the last one that arrived. No frame is lost or shown twice.
+`WebSocketTransport` survives dropped sockets where the server is ours: the run continues
+inside, and its frames are replayed from the last one that arrived. No frame is lost or shown twice.
 """
 
 from __future__ import annotations

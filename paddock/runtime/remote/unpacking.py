@@ -40,7 +40,7 @@ _ZSTD = ("compression.zstd", "backports.zstd", "zstandard")
 
 
 class Stopped(Exception):
-    """Nobody wants what was being unpacked."""
+    """The unpacked files are no longer wanted."""
 
 
 def is_archive(name: str) -> bool:
@@ -126,7 +126,7 @@ class _Readable(Protocol):
 
 
 class _Bounded:
-    """A stream that ends with an error when it gives too much, or nobody wants more."""
+    """A stream that raises when it gives too much, or when it is cancelled."""
 
     def __init__(self, stream: _Readable, stopped: threading.Event) -> None:
         self._stream = stream

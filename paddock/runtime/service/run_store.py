@@ -51,7 +51,7 @@ class SqliteRunStore(SqliteConversationStore):
         return SqliteConversationStore(self.path).below(conversation_id)
 
     async def save(self, run_id: str, state: RunState) -> None:
-        """Keep `state`, and replace an earlier one, whoever has claimed the run."""
+        """Keep `state`, and replace an earlier one, even of a claimed run."""
         restored = state.to_state()
         restored.system_prompt = state.system_prompt
 

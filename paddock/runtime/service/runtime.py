@@ -243,7 +243,7 @@ async def run_prompt(
     """Run one prompt to its end; see `Session.run`. `on_event` may be async.
 
     A result whose status is ``interrupted`` has a `state`. Given that instead of a prompt,
-    the run goes on with `approval_decisions`, by the ids of the calls; see `Session.resume`.
+    the run continues with `approval_decisions`, by the ids of the calls; see `Session.resume`.
     The runtime is the one that was interrupted, or one that had no run yet: that takes over
     the conversation, with its system prompt, under the runtime's own session id. Raises
     `SessionError` for decisions without a state, and for a runtime with another
@@ -328,7 +328,7 @@ def reconfigure_runtime(
 ) -> PermissionProfile:
     """Change what is given and keep the rest; returns the profile that holds now.
 
-    The conversation goes on, with the new tools from the next call on, also of a run that is
+    The conversation continues, with the new tools from the next call on, also of a run that is
     going on; its trace tells of the change. A call that was decided already runs as decided.
     Tools that were registered beside the profile's stay. With another `working_dir` the
     next run gets a new sandbox. The agent that the runtime was made with, and its other sessions,

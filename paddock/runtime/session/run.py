@@ -62,7 +62,7 @@ LEFT = (
 )
 STOPPED = "Cancelled while it ran. It may have had its effect, wholly or in part."
 NOT_RUN = "Not run: the run ended before this call began."
-NOT_APPROVED = "Not run: nobody had approved it when the next prompt came."
+NOT_APPROVED = "Not run: it was not approved before the next prompt came."
 CUT_SHORT = "Your answer was cut short. Go on."
 
 _UNFINISHED = frozenset({"error", "cancelled", "budget", "max_turns", "interrupted", "truncated"})
@@ -124,7 +124,7 @@ class Run(Undertaking):
         return await self.approvals.check(state.pending_approvals, given, self.rules())
 
     def _take_up(self, decided: Sequence[ApprovalResolved]) -> None:
-        """Record the start of a run that goes on with what waited, or with what failed."""
+        """Record the start of a run that continues one that waited or failed."""
         self._resumed = True
         state = self.journal.state
         unsaid = state.unsaid
@@ -180,7 +180,7 @@ class Run(Undertaking):
     async def _work(self, decided: Sequence[ApprovalResolved] | None) -> RunStatus:
         async with self.meter.in_time():
             self._loop = AgentLoop(await self.prepare())
-            if decided is not None:  # only now: without a loop the calls go on waiting
+            if decided is not None:  # only now: without a loop the calls keep waiting
                 await self.approvals.answer(self.journal.state.pending_approvals, decided)
                 self._take_up(decided)
             await self._withdraw()  # what waited when another prompt came
@@ -252,7 +252,7 @@ class Run(Undertaking):
         return status
 
     async def _withdraw(self) -> None:
-        """Withdraw the requests that no call of this session waits for any more."""
+        """Withdraw the requests that no call of this session waits for."""
         state = self.journal.state
         waiting = {item.approval_id for item in state.pending_approvals}
         if state.open_calls:

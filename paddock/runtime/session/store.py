@@ -130,7 +130,7 @@ class SessionStore:
         client: ModelClient | None = None,
         secrets: Mapping[str, str] | None = None,
     ) -> Session:
-        """The session `session_id` (or the only one whose id begins so), to go on with.
+        """The session `session_id` (or the only one whose id begins so), to continue it.
 
         Without `agent` and `agent_config` the agent is the one that was saved with it.
         A call that was running when its process died gets a result that says so; it is not run

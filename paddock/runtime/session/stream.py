@@ -113,7 +113,9 @@ class RunStream(Generic[E]):
     async def _end(self, task: asyncio.Task[RunResult]) -> None:
         self._left = True
         self._token.cancel("the stream was closed")
-        while not self._queue.empty():  # who waits to show an event need not wait any more
+        while (
+            not self._queue.empty()
+        ):  # a sink that waits to emit an event need not wait any longer
             self._queue.get_nowait()
         await asyncio.wait([task])
         if not task.cancelled():

@@ -111,7 +111,7 @@ class AgentRunner:
             async with await self._open(work) as session:
                 result = await _run(session, work)
         except PaddockError as error:
-            if task.shares_sandbox:  # what one could not make, nobody here can
+            if task.shares_sandbox:  # what one could not make, no other here can
                 raise RunAborted(error) from error
             raise
         return AgentReport(
@@ -181,7 +181,7 @@ class AgentRunner:
         if work.known is None and task.conversation is None:
             session.start_anew()
         session.oversight = Oversight(task, parts.rules, self._asking)
-        if settings.approval_wait:  # without, nobody could resume what waits
+        if settings.approval_wait:  # otherwise a waiting run could not be resumed
             session.approval_store = settings.approval_store
             session.approval_session = parts.approvals.session_id
             session.approval_wait = True

@@ -1,4 +1,4 @@
-"""What goes on in a session: one run or compaction at a time, from its beginning to its end."""
+"""The work of a session: one run or compaction at a time, from its beginning to its end."""
 
 from __future__ import annotations
 

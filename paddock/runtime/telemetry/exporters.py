@@ -1,6 +1,6 @@
 """OpenTelemetry providers of our own, which send what they are given to a collector.
 
-They belong to one session and are nobody's default, unless the configuration asks for it.
+They belong to one session and never become the process's default, unless the configuration says so.
 """
 
 from __future__ import annotations

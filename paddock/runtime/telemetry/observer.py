@@ -128,7 +128,7 @@ class Observability(EventSink):
             raise _cannot_begin(error, self.config) from error
 
     def keep(self, envelope: Envelope) -> None:
-        """Take an event. What cannot be told of it is logged; the run goes on."""
+        """Take an event. A failure to report it is logged; the run continues."""
         if self._closed:
             return
         for sink in self._sinks:

@@ -135,7 +135,7 @@ class Spans:
         self._below.clear()
 
     def _in_thread(self, done: Callable[[], object]) -> threading.Thread:
-        """Shut the providers down in a thread that keeps nobody from ending."""
+        """Shut the providers down in a thread that does not delay the process's end."""
         shut_down = self._shut_down or _nothing
 
         def work() -> None:
@@ -149,4 +149,4 @@ class Spans:
 
 
 def _nothing() -> None:
-    """Nobody waits."""
+    """Does nothing: spans are exported in the background."""

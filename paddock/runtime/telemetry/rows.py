@@ -106,7 +106,7 @@ class Rows:
         self._session_id = ""
         self._turn_id: str | None = None
         self._started: dict[tuple[str, str], tuple[ToolStarted, str]] = {}
-        """Calls that go on and when they began, by their sessions' ids and their own: two agents
+        """Running calls and when they began, by their sessions' ids and their own: two agents
         may have calls of one id at the same time."""
 
     async def start(self, subject: Subject) -> None:

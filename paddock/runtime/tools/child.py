@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["ChildTool"]
 
 SHOWN_ARGUMENTS = 300
-"""Characters of the arguments of a call that nobody could approve."""
+"""Characters shown of the arguments of a call that could not be approved."""
 
 
 class ChildTool(ToolHandler):
@@ -48,7 +48,7 @@ def _told(report: AgentReport) -> str:
         case "interrupted":
             calls = "\n".join(map(_call, report.interruptions))
             problem = (
-                "The agent stopped at calls that need an approval, and nobody could be asked. "
+                "The agent stopped at calls that need an approval, and no one could be asked. "
                 f"They did not run. Make them yourself to have them approved:\n{calls}"
             )
         case status:

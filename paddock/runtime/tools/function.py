@@ -127,7 +127,7 @@ class FunctionTool(ToolHandler, Generic[P, R]):
             result = call() if self._is_async else await run_in_thread(call, name=self.name)
             return await result if inspect.isawaitable(result) else result
         except asyncio.CancelledError:
-            context.cancellation.cancel("nobody waits for the result")
+            context.cancellation.cancel("the caller no longer waits for the result")
             raise
 
     def check_definition(self) -> None:

@@ -144,7 +144,7 @@ class DownloadHandler(ToolHandler):
         assert self._shared is not None, "it has a place in it"
         if reason := protected_reason(str(target.relative_to(self._shared.resolve()))):
             return failed(f"Not copied to a protected path: {show_path(given)} is {reason}")
-        if target.exists():  # whoever works there has not asked for other contents
+        if target.exists():  # a later task there did not ask for other contents
             return failed(f"{show_path(given)} exists already; choose another name")
         sandbox = await invocation.context.sandbox()
         try:

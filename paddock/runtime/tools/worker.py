@@ -1,6 +1,6 @@
-"""Blocking work for a tool: in a thread of its own, with a deadline, and stopped when nobody waits.
+"""Blocking work for a tool: in a thread of its own, with a deadline, and stopped on cancellation.
 
-A thread cannot be killed, so whoever hands in work also says how it is stopped. Knows
+A thread cannot be killed, so the caller also says how the work is stopped. Knows
 nothing of what the work is.
 """
 
@@ -102,7 +102,7 @@ def _start(work: Callable[[], T]) -> asyncio.Future[T]:
             tell(future.set_result, result)
 
     def tell(setter: Callable[[Any], None], value: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: no task waits
             loop.call_soon_threadsafe(setter, value)
 
     threading.Thread(target=run, name="paddock-tool", daemon=True).start()

@@ -32,7 +32,7 @@ async def _cancel_at(task: asyncio.Task[Sandbox], step: int) -> bool:
             await asyncio.wait([task])
             return not task.cancelled()
         waited = task._fut_waiter  # type: ignore[attr-defined]
-        # Nothing tells when a task goes on to its next wait.
+        # No event says when a task reaches its next wait.
         while not task.done() and task._fut_waiter is waited:  # type: ignore[attr-defined]  # noqa: ASYNC110
             await asyncio.sleep(0)
         woken += 1

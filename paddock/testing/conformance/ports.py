@@ -148,7 +148,7 @@ async def fetch(url: str, headers: Mapping[str, str], data: bytes | None = None)
 
 
 async def silence(url: str, headers: Mapping[str, str]) -> None:
-    """Wait until nothing answers any more: a service takes a sandbox down in its own time."""
+    """Wait until nothing answers: a service takes a sandbox down in its own time."""
     async with asyncio.timeout(DEADLINE):
         with pytest.raises(OSError, match=r"4\d\d|50\d|refused"):
             while True:

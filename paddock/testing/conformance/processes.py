@@ -35,7 +35,7 @@ class ProcessTests(Conformance):
         assert result.exit_code == 7
         assert result.stdout == "got one\ngot two\n"
 
-    async def test_wait_drains_what_nobody_reads(self, sandbox: Sandbox) -> None:
+    async def test_wait_drains_unread_output(self, sandbox: Sandbox) -> None:
         async with await sandbox.start("seq 500000") as process:
             result = await process.wait()
         assert result.ok
@@ -125,7 +125,7 @@ class ProcessTests(Conformance):
         async with await sandbox.start("yes | head -c 10000000; echo done >&2") as process:
             reading = process.output()
             await anext(reading)
-            # Nobody reads on, so the command cannot end, however long it is given.
+            # The output is not read, so the command cannot end, however long it is given.
             await asyncio.sleep(0.5)
             assert (await sandbox.exec("pgrep -f 'head -c 1000000[0]'")).ok
             total = 0

@@ -161,7 +161,7 @@ class TcpTests(Conformance):
         async with serving(sandbox, SERVER, "rude") as (_, port):
             reader, writer = await connect(await sandbox.url(port))
             assert await asyncio.wait_for(reader.readexactly(5), DEADLINE) == b"cut o"
-            writer.write(b"go on")
+            writer.write(b"continue")
             with pytest.raises(ConnectionResetError):
                 await asyncio.wait_for(reader.read(), DEADLINE)
             await hang_up(writer)

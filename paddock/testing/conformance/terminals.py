@@ -46,7 +46,7 @@ class TerminalTests(Conformance):
             await process.resize(40, 120)
             await until("40 120\n")
             assert (await process.wait()).exit_code == 3
-            await process.resize(10, 10)  # which is too late, and harms nobody
+            await process.resize(10, 10)  # which is too late, and does no harm
 
     async def test_all_three_streams_are_the_terminal(self, sandbox: Sandbox) -> None:
         command = "test -t 0 && test -t 1 && test -t 2 && echo $TERM; echo error >&2"

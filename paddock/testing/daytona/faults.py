@@ -48,7 +48,7 @@ class Status:
 
 @dataclass(frozen=True, kw_only=True)
 class Delay:
-    """Wait for so many seconds, then go on as if nothing had been."""
+    """Wait for so many seconds, then continue as usual."""
 
     seconds: float
 
@@ -66,7 +66,7 @@ class DropAfter:
 @dataclass(frozen=True, kw_only=True)
 class GiveUp:
     """Give the request up after so many seconds, as a proxy does: close the connection without
-    an answer, or answer with `status` and a page. What it has begun goes on to its end."""
+    an answer, or answer with `status` and a page. What it has begun continues to its end."""
 
     seconds: float
     status: int | None = None
@@ -95,7 +95,7 @@ class StuckIn:
     """The change of state that the request begins does not leave `state` until the server's
     `release()`. One that is being made is not deleted as long, as with the service.
 
-    A change that does not come through `state` goes on.
+    A change that does not come through `state` continues.
     """
 
     state: str

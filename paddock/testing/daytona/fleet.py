@@ -111,7 +111,7 @@ class Fleet:
         self.index.note(sandbox)
 
     def release(self) -> None:
-        """Let those go on that are stuck."""
+        """Let the stuck ones continue."""
         for sandbox in self.live():
             sandbox.stuck = False
             sandbox.released.set()
@@ -209,7 +209,7 @@ class Fleet:
                     operation(sandbox)
 
     async def aclose(self) -> None:
-        """End every move and remove every sandbox with its files; begin nothing any more."""
+        """End every move and remove every sandbox with its files; begin nothing more."""
         self._closed = True
         for task in self._moves:
             task.cancel()

@@ -215,7 +215,7 @@ class Gate:
             return error_response(request, error.status, error.reason)
         except Exception as error:  # a defect of the server itself: a test has to see it
             if isinstance(error, ConnectionError) and _gone(request):
-                return web.Response()  # nobody reads it
+                return web.Response()  # the client has left
             self.violations.append(f"{request.method} {request.path}: {error!r}")
             return error_response(request, 500, f"Internal server error: {error!r}")
 

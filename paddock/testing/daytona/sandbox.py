@@ -114,7 +114,7 @@ class Sandbox:
     moving: asyncio.Task[None] | None = None
     stuck: bool = False
     released: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
-    """Set to let it go on where it is stuck."""
+    """Set to let it continue where it is stuck."""
     token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     signing_key: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
     signed: dict[str, tuple[int, float]] = field(default_factory=dict, repr=False)

@@ -199,7 +199,7 @@ class DaytonaServer:
         }
 
     def release(self) -> None:
-        """Let those sandboxes go on that a fault keeps stuck."""
+        """Let the sandboxes continue that a fault keeps stuck."""
         self._fleet.release()
 
     async def settled(self) -> None:

@@ -48,7 +48,7 @@ class Pipe:
         self._changed = Signal()
 
     async def write(self, data: bytes) -> None:
-        """Write all; wait while the pipe is full. `BrokenPipeError` when nobody reads."""
+        """Write all; wait while the pipe is full. `BrokenPipeError` when the reader has gone."""
         while True:
             if self._broken or self._ended:
                 raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
@@ -145,7 +145,7 @@ class Table:
             job.ended.set_result(SIGPIPE)
         elif error is not None:
             job.ended.set_exception(error)
-            job.ended.exception()  # seen, though nobody may wait
+            job.ended.exception()  # retrieved, though no task may wait
         else:
             job.ended.set_result(task.result())
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["FakeProcess"]
 
 WINDOW = 1024 * 1024
-"""Bytes of output that nobody has read, beyond which the command waits."""
+"""Bytes of unread output beyond which the command waits."""
 IGNORED = frozenset({0, signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
 """Signals that do nothing to a program which does not ask for them."""
 
@@ -74,7 +74,7 @@ class FakeProcess(BufferedProcess):
         self._leader.ended.add_done_callback(self._on_end)
 
     async def emit(self, stream: Stream, data: bytes) -> None:
-        """Take output; wait while nobody reads it."""
+        """Take output; wait while it is not read."""
         await asyncio.sleep(0)  # a program that only prints must let others run
         if self._result.done():
             return

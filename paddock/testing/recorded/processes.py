@@ -112,7 +112,7 @@ class ReplayedProcess(Process):
     async def wait(self) -> ExecResult:
         while await self._next() is not None:
             pass
-        if self._at == len(self._events):  # nobody waited for its end in the recording
+        if self._at == len(self._events):  # the recording did not wait for its end
             return ExecResult(exit_code=128 + signal.SIGKILL)
         kind, told = self._events[self._at]
         if kind == "error":

@@ -192,7 +192,7 @@ def standing_still(engine: Engine, container: str) -> AbstractAsyncContextManage
 
 
 async def release(engine: Engine, image: str) -> None:
-    """Remove the image of a container that is gone, if it was made for forks and nobody needs it.
+    """Remove the image of a container that is gone, if it was made for forks and is unused.
 
     While forks are being made of it, it belongs to the task that makes them.
     """

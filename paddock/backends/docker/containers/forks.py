@@ -2,7 +2,7 @@
 
 1. While the image is written and the forks are made, the task that makes them owns it, by a lock.
    If that fails, it removes the image; if its process is killed, the reaper or a sweep does.
-2. After that the forks own it together: whoever removes the last of them removes the image. It
+2. After that the forks own it together: removing the last of them removes the image. It
    does not matter what becomes of the sandbox that they were made from.
 3. What then ends without its owner (by its lease, or on an engine that restarted) leaves the image
    to the next sweep of the same host.

@@ -1,7 +1,7 @@
 """Whether a container that was created has the hardening that a sandbox promises.
 
 It reads what the engine reports, not what was asked for: an engine takes fields in any spelling,
-and new ones that nobody here knows.
+and new ones that are unknown here.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class Engine:
         """Call a method of `client` in a thread; `what` names it in errors.
 
         `deadline` is in seconds and includes the wait for a thread. If cancelled or past its
-        deadline, the call may still take effect: whoever creates something has to remove it by
+        deadline, the call may still take effect: the caller has to remove what it created by
         name. Within `finish` and `acquire`, a call that hangs is interrupted soon after a
         cancellation. Raises `EngineError`, without a `status` if there was no answer.
         """

@@ -1,7 +1,7 @@
 """Requests that take minutes: bytes go up, JSON objects come down, on the event loop.
 
 Builds, pulls and imports are such requests. None of them holds a thread, and one that is
-cancelled closes its connection, by which the engine learns that nobody waits. What is
+cancelled closes its connection, which tells the engine to stop. What is
 asked for is not known here.
 """
 

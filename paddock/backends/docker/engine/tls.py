@@ -32,8 +32,8 @@ async def dial_tls(host: str, port: int, context: ssl.SSLContext) -> socket.sock
     try:
         await asyncio.wrap_future(opening)
     except BaseException:
-        near.close()  # at which whoever serves the other end closes the rest
-        _serving_loop().call_soon_threadsafe(far.close)  # if nobody has begun to serve it
+        near.close()  # then the server of the other end closes the rest
+        _serving_loop().call_soon_threadsafe(far.close)  # if it is not served yet
         raise
     return near
 

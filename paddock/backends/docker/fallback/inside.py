@@ -41,5 +41,5 @@ WATCHDOG = f"{HELLO}cat /proc/1/environ\n{SAID}{BEATS}{CONTROL}"
 
 
 def first_process(lease: float) -> list[str]:
-    """Return the command of a container that ends when nobody is heard for `lease` seconds."""
+    """Return the command of a container that ends after `lease` seconds without a heartbeat."""
     return ["sh", "-c", INIT, "paddock", WATCHDOG, str(math.ceil(lease / TICKS))]

@@ -27,7 +27,7 @@ METADATA = re.compile(r"\[internal\] load metadata for (?:docker\.io/(?:library/
 OUTPUT = re.compile(r"\d+\.\d+ ?(.*)", re.DOTALL)
 FAILED = "ERROR: "
 SILENT = re.compile(r"sha256:[0-9a-f]{64}|DONE \S+|CACHED|\.\.\.")
-"""What is said of each vertex and helps nobody."""
+"""Messages about each vertex that do not help a user."""
 NOISE = re.compile(r"failed to solve(?: with frontend \S+)?: |rpc error: code = \w+ desc = ")
 
 

@@ -41,7 +41,7 @@ class Account:
         self.home = home
 
     def become(self) -> None:
-        """Give up all other rights for good; until it executes a program, nobody looks inside."""
+        """Give up all other rights for good; until it executes a program, nothing looks inside."""
         os.setgroups(self.groups)
         os.setresgid(self.gid, self.gid, self.gid)
         os.setresuid(self.uid, self.uid, self.uid)

@@ -51,7 +51,7 @@ def tar_blocks(
 
     A `selection` decides what else is carried. Without one everything is named, special files
     too, for the other end to decide. Entries have the names that `names` gives, or else their
-    paths. Raises `ValueError` for a tree of more than `MAX_TREE_BYTES`, which nobody would extract.
+    paths. Raises `ValueError` for a tree of more than `MAX_TREE_BYTES`, which is not extracted.
     """
     pending = bytearray()
     for piece in tar_pieces(root, rules, selection, names):
@@ -103,7 +103,7 @@ def entries_below(
 ) -> Iterator[tuple[int, str, str, os.stat_result]]:
     """Every entry as (its directory, its name in it, path relative to `root`, what it is).
 
-    Directories come before their own; one whose path nobody could open is not entered. The
+    Directories come before their entries; one whose path is too long to open is not entered. The
     directory is open until the next is asked for.
     """
     with opened(root) as top, Trail(top) as trail:

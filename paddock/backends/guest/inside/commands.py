@@ -246,7 +246,7 @@ class Command(Sink):
         self.background = False
 
     def stop_waiting(self) -> None:
-        """The leader has ended a while ago: take what is in the pipes, wait for nobody else."""
+        """The leader has ended a while ago: take what is in the pipes, wait for nothing else."""
         if self.answered or self.killing:
             return
         for outlet in self.outlets:

@@ -80,7 +80,7 @@ def _about(destination: str, stage: str) -> Iterator[None]:
 
 
 class Extraction:
-    """Members of an archive on their way into a directory that nobody else looks at."""
+    """Members of an archive on their way into a private directory."""
 
     def __init__(self, stage: int, room: int, selection: Selection | None) -> None:
         self._stage = stage

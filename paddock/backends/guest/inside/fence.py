@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty")
 """What may be opened for writing outside the folder: nothing stays of what is written."""
 REMOVE_TIMEOUT = 5.0
-"""Seconds: a command may leave a million files, and whoever kills it waits for this process."""
+"""Seconds: a command may leave a million files, and its killer waits for this process."""
 PR_SET_SECCOMP = 22
 SECCOMP_MODE_FILTER = 2
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 UNSIZED_MAX = 64 * 1024 * 1024
 """Bytes that are read of a file that says it has none: those of /proc have a few MiB at most."""
 EXPECTED_MAX = 100 * 1024 * 1024
-"""Bytes of a file that is compared with what was read of it: nobody reads more in one piece."""
+"""Bytes of a file that is compared with what was read of it: no call reads more in one piece."""
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:

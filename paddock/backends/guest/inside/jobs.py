@@ -98,7 +98,7 @@ def pieces_of(fd: int, limit: int | None = None) -> Iterator[memoryview]:
 
 
 def marked(pieces: Iterable[memoryview], mark: bytes) -> Iterator[memoryview]:
-    """All but `mark` at the very end; `OSError` for an end without it, which nobody meant."""
+    """All but `mark` at the very end; `OSError` for an end without it, which is an accident."""
     held = b""
     for piece in pieces:
         held += piece
@@ -128,7 +128,7 @@ def receive_from(pieces: Iterable[memoryview], args: Args) -> None:
     writer = kind(args["path"], exclusive=args.get("exclusive", False), mode=args.get("mode"))
     try:
         if "mark" in args:
-            write_all(1, b"\n")  # it is open: whoever streams to it waits for that
+            write_all(1, b"\n")  # it is open: the sender waits for that
         for piece in pieces:
             with about(args["path"]):
                 writer.write(piece)

@@ -1,7 +1,7 @@
 """Takes the hosts that join: a listener, and the connections that have not proved anything yet.
 
 Any process of the sandbox can connect. Until it proves that it knows the join token it costs a
-descriptor and 32 bytes, and its end is nobody else's. While all places are taken, a new
+descriptor and 32 bytes, and its end disturbs no other. While all places are taken, a new
 connection takes that of the oldest; a host that is pushed out tries again, and stays as soon
 as its proof is read, which comes with the connection.
 """

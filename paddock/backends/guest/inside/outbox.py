@@ -26,7 +26,7 @@ NARROW_ROUND = 1.0
 class Outbox:
     """The writing side of a host's connection.
 
-    Calls `on_congestion` when `congested` changes, and `on_broken` when nobody reads any more.
+    Calls `on_congestion` when `congested` changes, and `on_broken` when the reader has gone.
     """
 
     def __init__(

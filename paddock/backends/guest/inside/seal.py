@@ -1,4 +1,4 @@
-"""Frames that nobody between a host and its guest can forge. No I/O; used on both ends.
+"""Frames that cannot be forged between a host and its guest. No I/O; used on both ends.
 
 A host that joins later reaches the guest through a relay: a process inside the sandbox, started
 among processes that may be hostile, by an interpreter that they may have replaced. So the relay

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "LEFT_OUT_MAX", "PATH_MAX", "PATH_SHOWN", "TOO_LONG", "Selection"]
 
 PATH_MAX = 4096
-"""Bytes of a path, with its end, that Linux takes; what is longer nobody could open by name."""
+"""Bytes of a path, with its end, that Linux takes; a longer one cannot be opened by name."""
 
 LEFT_OUT_MAX = 100
 """Entries that were left out which are named; the others are counted."""

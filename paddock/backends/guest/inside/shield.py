@@ -87,5 +87,5 @@ class OomScore:
 
     def _write(self, score: int) -> None:
         if self._fd is not None:
-            with suppress(OSError):  # a system that lets nobody change it
+            with suppress(OSError):  # a system that does not allow the change
                 os.write(self._fd, str(score).encode())

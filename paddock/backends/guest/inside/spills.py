@@ -41,7 +41,7 @@ class Spills:
                 os.close(folder)
 
     def open(self, kind: int, readers: int | None) -> tuple[int, str]:
-        """A new file for a stream, and its path; the group `readers` may read it, nobody else.
+        """A new file for a stream, and its path; only the group `readers` may read it.
 
         Raise `OSError`.
         """

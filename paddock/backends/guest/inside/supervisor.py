@@ -38,7 +38,7 @@ ENTERED = b"\0"
 """What a child says that is inside its fence."""
 PACK_FD = struct.Struct("i")
 SURE_TO_FIT = 32 * 1024
-"""Bytes that a socket takes at once even if nobody reads it."""
+"""Bytes that a socket takes at once even if they are not read."""
 GIVE_DEADLINE = 2.0
 """Seconds for an idle supervisor to take a long order: one that a process of the sandbox
 has stopped takes none, and would hold up the loop."""

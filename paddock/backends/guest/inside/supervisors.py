@@ -26,7 +26,7 @@ KEPT = 8
 KEPT_FOR_NOW = 64
 """so many, until"""
 LOOK = 1.0
-"""seconds have passed in which nobody needed them: making one takes longer than a command."""
+"""seconds have passed in which they were not needed: making one takes longer than a command."""
 
 
 class Supervisors:
@@ -106,7 +106,7 @@ class Supervisors:
             self.after(LOOK, self.look)
 
     def look(self) -> None:
-        """End those that nobody needed since the last look."""
+        """End those that were not needed since the last look."""
         for _ in range(KEPT, self.unneeded):
             self.idle.pop(0).close()
         self.unneeded = len(self.idle)

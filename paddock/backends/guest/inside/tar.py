@@ -19,7 +19,7 @@ MAX_HEADER = 1024 * 1024
 """Bytes of one extended header: a long name, or a pax record."""
 PIECE = 256 * 1024
 TRAILER_MAX = 64 * 1024
-"""Bytes that are read after the end, so that whoever pads the last record can write it."""
+"""Bytes that are read after the end, so that a sender that pads the last record can write it."""
 
 FILE, DIRECTORY, SYMLINK, HARD_LINK = b"0", b"5", b"2", b"1"
 CHARACTER_DEVICE, BLOCK_DEVICE, PIPE = b"3", b"4", b"6"
@@ -28,7 +28,7 @@ SOCKET = b"Z"
 EMPTY = {DIRECTORY, SYMLINK, HARD_LINK, CHARACTER_DEVICE, BLOCK_DEVICE, PIPE, SOCKET}
 """Kinds of members without contents, whatever size they say."""
 GLOBAL, SPARSE = b"g", b"S"
-"""Kinds that change how other members, or what follows them, is read; nobody here writes them."""
+"""Kinds that change how other members, or what follows them, is read; never written here."""
 LONG_NAME, LONG_TARGET, PAX = b"L", b"K", b"x"
 EXTENDED = {LONG_NAME, LONG_TARGET, PAX}
 SAME = {b"\0": FILE, b"7": FILE}
@@ -119,7 +119,7 @@ class Reader:
         extended: dict[bytes, bytes] = {}
         while True:
             for _ in self.data():
-                pass  # nobody wanted it
+                pass  # not asked for
             data = self._read(BLOCK)
             if data == bytes(BLOCK):
                 self._stream.read(TRAILER_MAX)

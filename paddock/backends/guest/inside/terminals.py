@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .accounts import Account
 
 SIZE = struct.Struct("HHHH")
-"""Rows, columns, and pixels, which nobody knows."""
+"""Rows, columns, and pixels (unknown, 0)."""
 NOT_SET = b"\0"
 """A control character that the terminal does not have."""
 

@@ -288,7 +288,7 @@ class Tunnel:
             self.owed = 0
 
     def on_broken(self, number: int) -> None:
-        """Nobody reads it any more. A server that hung up early may have said why, before."""
+        """The reader has left. A server that hung up early may have said why, before."""
         self.broken = number
         self.writing = False
         self.queue.clear()

@@ -37,7 +37,7 @@ WAITING = 10.0
 """Seconds for one statement, or for a tenant's other writers: they write some rows each."""
 
 MAX_IDLE = 4
-"""Connections that are kept while nobody uses them: as many as write at once in most programs."""
+"""Idle connections that are kept: as many as write at once in most programs."""
 
 _CREATE = """
 CREATE TABLE IF NOT EXISTS {table} (

@@ -110,7 +110,7 @@ class _Database(PrivateDatabase):
         use_wal(connection)
         with contextlib.closing(connection.cursor()) as cursor, connection:
             cursor.execute("BEGIN IMMEDIATE")
-            if not self._is_made(connection):  # nobody else was faster
+            if not self._is_made(connection):  # no other process was faster
                 for statement in (_CREATE, _INDEX):
                     cursor.execute(statement)
                 cursor.execute(f"PRAGMA application_id = {APPLICATION}")

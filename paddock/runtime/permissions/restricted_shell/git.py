@@ -58,7 +58,7 @@ class _Actions:
 
 
 _VALUES: Mapping[str, frozenset[str | None]] = {
-    # A submodule has settings of its own, and nobody has looked at them.
+    # A submodule has settings of its own, which were not checked.
     "--ignore-submodules": frozenset({None, "all", "dirty"}),
     "--submodule": frozenset({None, "short", "log"}),
     # `remerge` merges anew, with the programs that the repository names for that.

@@ -57,7 +57,7 @@ class Options:
     ``::`` after one whose value can only be attached. `long` names are without
     dashes: ``name``, ``name=`` with a value, ``name=?`` with a value that can only be
     attached. `numeric` allows ``-5``. A value in a word of its own cannot begin with
-    a dash: a program that reads it otherwise would see an option that nobody checked.
+    a dash: a program that reads it otherwise would see an unchecked option.
     With `bundled_values` off a value is never taken from the word of its letter.
 
     Options are put before operands, unless `keep_order`: some programs take an option

@@ -41,7 +41,7 @@ _REFUSED_OPERATORS = {
 
 
 class Refused(Exception):
-    """The command line may not run; the message is for whoever wrote it."""
+    """The command line may not run; the message is for its author."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ def parse(line: str) -> CommandLine:
             case _Operator(value) if redirections or value != "\n":
                 raise Refused("a command is missing")
             case _Operator():
-                pass  # an empty line, or one that goes on after an operator
+                pass  # an empty line, or one that continues after an operator
             case _:
                 assert_never(token)
     if not commands:

@@ -102,7 +102,7 @@ class ServerSession:
 
     @property
     def ended(self) -> bool:
-        """Whether no call can succeed any more."""
+        """Whether every further call fails."""
         return self.words.ended.is_set() or self._task is None or self._task.done()
 
     async def call(

@@ -124,7 +124,7 @@ class _Wire:
             except (_Flood, PaddockError) as error:
                 self._words.reason = str(error)
             except anyio.BrokenResourceError:
-                pass  # nobody listens any more
+                pass  # the reader has left
             finally:
                 self._words.ended.set()
         await self._drain()
@@ -142,7 +142,7 @@ class _Wire:
             return
         self._unasked += 1
         if self._unasked > MAX_UNASKED:
-            raise _Flood(f"it sent more than {MAX_UNASKED} messages that nobody asked for")
+            raise _Flood(f"it sent more than {MAX_UNASKED} messages without a request")
         message = read_message(line)
         if message is None:
             self._words.add(line[:200] + b"\n")  # a program that prints an error there

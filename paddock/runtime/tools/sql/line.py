@@ -69,7 +69,7 @@ class Line:
                 try:
                     connection.rollback()
                 finally:
-                    with self._lock:  # from here on nobody cancels: it is being closed
+                    with self._lock:  # from here on it cannot be cancelled: it is being closed
                         self._raw = None
 
     @contextlib.contextmanager
@@ -131,7 +131,7 @@ class Line:
                 self._server.cancel(self._raw)
 
     def force(self) -> None:
-        raw = self._raw  # a lock would wait for whoever asks in vain
+        raw = self._raw  # a lock would wait for a statement that does not end
         if raw is not None:
             self._server.cut(raw)
 

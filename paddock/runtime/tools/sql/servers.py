@@ -155,7 +155,7 @@ def _engine(url: str | URL, arguments: Mapping[str, Any], **options: Any) -> Eng
 
 
 def _shut(descriptor: int) -> None:
-    """End a socket's traffic under whoever waits for it."""
+    """End a socket's traffic, so that a read that waits for it fails."""
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as shared:
         shared.shutdown(socket.SHUT_RDWR)
 

@@ -23,7 +23,7 @@ MAX_WAIT: Final = 5.0
 MAX_VALUE: Final = 128 * 1024
 """Bytes of one text or blob. What a function does with them cannot be interrupted, and for
 `instr` and `replace` it grows with the square: a tenth of a second here. A larger value in a
-table is in nobody's way, but cannot be read."""
+table does not disturb others, but cannot be read."""
 
 MAX_SLOW: Final = 32
 """Calls of those functions in a statement: within one row nothing is interrupted."""
@@ -71,8 +71,8 @@ def guard_session(raw: Any, *, mutations: bool, wait: float) -> None:
             takes_argument = READING_PRAGMAS.get((first or "").lower())
             permitted = takes_argument is not None and (takes_argument or second is None)
         else:
-            # A virtual table that is read, as json_each, declares its columns so. SQLite lets
-            # nobody change the schema table by a statement.
+            # A virtual table that is read, as json_each, declares its columns so. SQLite
+            # itself lets no statement change the schema table.
             declares = action == sqlite3.SQLITE_UPDATE and first == "sqlite_master"
             permitted = action in allowed or declares
         return sqlite3.SQLITE_OK if permitted else sqlite3.SQLITE_DENY

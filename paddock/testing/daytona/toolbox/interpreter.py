@@ -139,7 +139,7 @@ class Interpreter:
                 seconds = order.get("timeout", LONGEST) or None
                 async with asyncio.timeout(seconds):
                     await self._run(context, order, socket)
-            except ConnectionError:  # nobody hears of it any more
+            except ConnectionError:  # the client has left
                 await self._interrupt(context)
                 return socket
             except TimeoutError:

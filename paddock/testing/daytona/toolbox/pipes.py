@@ -36,7 +36,7 @@ class Outlet:
         """The next data; empty when every writer has closed."""
         try:
             return await self._reader.read(CHUNK)
-        except OSError:  # EIO: nobody has the terminal open any more
+        except OSError:  # EIO: no process has the terminal open
             return b""
 
     async def read_to_end(self) -> bytes:
@@ -49,7 +49,7 @@ class Outlet:
 class Inlet:
     """The end that data goes in at. Owns the descriptor from entering on.
 
-    What is written when nobody reads any more is dropped.
+    What is written after the reader has left is dropped.
     """
 
     def __init__(self, descriptor: int) -> None:

@@ -94,7 +94,7 @@ class Processes:
         """Kill every process and wait until none is left. Harmless when nothing runs.
 
         Raises `TimeoutError` when they are not gone after `ENDING` seconds; the keeper then
-        goes on killing.
+        continues killing.
         """
         if self._wire is not None:
             self._hang_up()

@@ -96,7 +96,7 @@ class Toolbox:
     async def handle(self, request: web.Request, path: str) -> web.StreamResponse:
         """Answer a call; `path` is what follows the sandbox's id, such as ``/process/execute``.
 
-        The work goes on when the client hangs up, as the daemon's does. Raises `Violation`
+        The work continues when the client hangs up, as the daemon's does. Raises `Violation`
         for a request or an answer that the SDK's own models do not describe.
         """
         if not self._serving:

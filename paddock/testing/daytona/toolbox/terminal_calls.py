@@ -30,7 +30,7 @@ LARGEST = 1000
 
 
 class TerminalCalls:
-    """All terminals of one sandbox. One that has ended is not there any more."""
+    """All terminals of one sandbox. One that has ended is removed."""
 
     def __init__(self, surroundings: Surroundings, processes: Processes) -> None:
         self._surroundings = surroundings
