@@ -297,7 +297,7 @@ class Process(AsyncResource):
         """The result, once the leading process has ended.
 
         What `output()` has not given by then is kept in it up to the command's limit. A task
-        that reads goes on reading meanwhile; what the task that waits has not read is dropped.
+        that reads keeps reading meanwhile; what the waiting task has not read is dropped.
         """
 
     async def _close(self) -> None:

@@ -252,7 +252,7 @@ class Stream:
         self._held = b""
         self._places: list[tuple[int, int, str]] = []
         """Where secrets are in what is held: beginning, end, name. One that has been told
-        of and goes on begins at -1."""
+        of and that continues begins at -1."""
 
     def feed(self, data: bytes) -> bytes:
         """What can be told now that `data` has come."""

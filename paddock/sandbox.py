@@ -125,7 +125,7 @@ class Sandbox(CommandMethods):
         await self._renew(limit)
 
     async def detach(self) -> None:
-        """Let the sandbox go on without us, for `Backend.attach` to find it by its id.
+        """Let the sandbox live on without us, for `Backend.attach` to find it by its id.
 
         What runs in it runs on; this object is closed.
         """

@@ -272,7 +272,7 @@ class Backend(ABC):
         """Another hold of a sandbox that somebody else made; see `Sandbox.detach`.
 
         It is the caller's to close, which takes the sandbox down, or to detach from. One that
-        is paused goes on.
+        is paused is resumed.
         Raises `Unsupported` where sandboxes are their maker's alone, and `ConfigError`
         for one that is not ours.
         """

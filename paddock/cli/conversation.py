@@ -105,7 +105,9 @@ async def _narrate(
             f"then continue with: paddock sessions resume {session.id}"
         )
     elif session.directory is not None:
-        note += f"\nsession {session.id}; go on with: paddock sessions resume {session.id} PROMPT"
+        note += (
+            f"\nsession {session.id}; resume it with: paddock sessions resume {session.id} PROMPT"
+        )
     typer.echo(note, err=True)
     return result
 

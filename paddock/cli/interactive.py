@@ -49,7 +49,7 @@ class Chat:
 
     Begins with `session`, or with one that `create` makes for the first prompt: who leaves
     before leaves none behind. Those that are resumed get `secrets`. `interrupt` is for Ctrl-C:
-    it ends the turn that goes on.
+    it ends the current turn.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Chat:
         session = self._session
         if session is not None and session.directory is not None:
             typer.echo(
-                f"session {session.id}; go on with: paddock run --resume {session.id}", err=True
+                f"session {session.id}; resume it with: paddock run --resume {session.id}", err=True
             )
 
     async def _read_answer(self, question: str) -> str:
@@ -211,12 +211,12 @@ class Chat:
             )
         )
         await self._take(resumed)
-        return self._say(f"goes on with {resumed.id}, in a new sandbox")
+        return self._say(f"resumed {resumed.id}, in a new sandbox")
 
     async def _offer(self) -> None:
         for info in await in_thread(lambda: self._store.list(LISTED)):
             self._say(f"{info.id}  {info.status}  {one_line(info.first_prompt, 60)}")
-        self._say("/resume ID goes on with one")
+        self._say("/resume ID resumes one")
 
     async def _download(self, rest: str) -> None:
         asked = slash.parse_download(rest)

@@ -41,10 +41,10 @@ HELP = """\
   watch PREFIX              what one does, as it does it; Ctrl-C ends the watching
   cancel PREFIX|all         stop it; its history stays whole
   pause [PREFIX|all]        let it wait before its next call of the model
-  resume [PREFIX|all]       let it go on
+  resume [PREFIX|all]       let it continue
   directive PREFIX TEXT     tell it something, which it hears before its next call
   help                      this
-  quit                      leave; the sessions go on
+  quit                      leave; the sessions keep running
 
 PREFIX is a session's id or the beginning of one. Where only one session runs, `watch`,
 `pause` and `resume` need none."""
@@ -118,7 +118,7 @@ class Monitor:
                     for record in records:
                         if (line := timeline.render_record(record)) is not None:
                             await self._say(line)
-            await self._say(f"{session.id} is not running any more")
+            await self._say(f"{session.id} is no longer running")
 
     async def _cancel(self, prefix: str) -> None:
         if not prefix:
@@ -135,7 +135,7 @@ class Monitor:
     async def _resume(self, prefix: str) -> None:
         for session in await self._choose(prefix):
             session.directory.clear_pause()
-            await self._say(f"{session.id} goes on")
+            await self._say(f"{session.id} continues")
 
     async def _directive(self, rest: str) -> None:
         prefix, _, text = rest.partition(" ")

@@ -23,13 +23,13 @@ What begins with none of these goes to the agent.
   /approve                  run dangerous calls without a question, or ask again
   /compact [INSTRUCTIONS]   replace the conversation by a summary of it
   /write [on|off|status]    let the agent write files and run any command, or only look
-  /resume [ID]              list sessions, or go on with one
+  /resume [ID]              list sessions, or resume one
   /download REMOTE LOCAL    copy a file or a tree out of the sandbox; before it, --ignore PATTERN,
                             --gitignore, --links keep|skip|refuse
   /cost                     what the conversation has cost
   exit                      leave, and take the sandbox down
 
-Enter sends; Esc and then Enter begins a new line. Ctrl-C cancels what goes on; once
+Enter sends; Esc and then Enter begins a new line. Ctrl-C cancels the current turn; once
 more leaves."""
 
 

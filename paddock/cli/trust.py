@@ -46,6 +46,6 @@ def trust(
             typer.echo(f"  {one_line(str(wish), 200)}")
         typer.echo(f"trusted: {path}")
     elif store.forget(path):
-        typer.echo(f"not trusted any more: {path}")
+        typer.echo(f"no longer trusted: {path}")
     else:
         raise ConfigError(f"{path} was not trusted")

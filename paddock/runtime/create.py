@@ -63,7 +63,7 @@ def create_runtime(*args: Any, **given: Any) -> Any:
     """Return a runtime, which the first argument tells the kind of. Starts nothing.
 
     With the text of a system prompt it is an `AgentRuntime`, for an agent with this prompt.
-    `session` goes on with its own history, agent and system prompt, and stays the caller's
+    `session` continues with its own history, agent and system prompt, and stays the caller's
     to close; of the tools of its agent, ``delegate`` is taken away if `options` say so. The
     runtime's options then have the profile and the working directory of its agent, and,
     where `options` are not given, its `auto_approve`.

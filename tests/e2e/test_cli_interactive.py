@@ -98,7 +98,7 @@ def test_each_line_goes_to_the_agent_in_one_sandbox(paddock: Paddock) -> None:
         terminal.wait_for(READY)
         terminal.type("exit\r")
         assert terminal.end() == 0
-        assert "go on with: paddock run --resume" in terminal.seen
+        assert "resume it with: paddock run --resume" in terminal.seen
 
 
 def test_escape_and_enter_begin_a_new_line_and_the_history_is_kept(paddock: Paddock) -> None:
@@ -310,7 +310,7 @@ def test_another_session_is_gone_on_with(paddock: Paddock) -> None:
         terminal.wait_for(earlier["id"])
         terminal.wait_for(READY)
         terminal.type(f"/resume {earlier['id'][:6]}\r")
-        terminal.wait_for("goes on with")
+        terminal.wait_for("resumed ")
         terminal.wait_for(READY)
         terminal.type("Then\r")
         terminal.wait_for("A second answer.")

@@ -107,7 +107,7 @@ async def test_a_run_is_paused_directed_resumed_and_cancelled(paddock: Paddock) 
         assert len(server.requests) == 1
 
         watching = asyncio.create_task(run.monitor("watch"))
-        assert "goes on" in await run.monitor("resume")
+        assert "continues" in await run.monitor("resume")
         await until(lambda: run.trace.count('"tool_start"') == 2)
         assert server.requests[1].body["messages"][-1] == {"role": "user", "content": "Look left."}
 
@@ -116,7 +116,7 @@ async def test_a_run_is_paused_directed_resumed_and_cancelled(paddock: Paddock) 
         watched = await watching
         assert "run  Begin \\x1b[2Jnow" in watched
         assert "seen go" in watched
-        assert watched.rstrip().endswith(f"{run.id} is not running any more")
+        assert watched.rstrip().endswith(f"{run.id} is no longer running")
         assert "no session is running" in await run.monitor("ps")
 
 

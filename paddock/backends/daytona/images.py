@@ -72,7 +72,7 @@ def _compiled(image: Image, folder: Path) -> Any:
 
 
 def _whole(image: Image) -> tuple[str, list[Member]]:
-    """Dockerfile and context of an image, with those of the Dockerfile that it goes on from:
+    """Dockerfile and context of an image, with those of the Dockerfile that it builds on:
     there is nowhere to build that one first."""
     bundle = image.bundle()
     if (origin := bundle.origin) is not None and (origin.digested or origin.secrets):

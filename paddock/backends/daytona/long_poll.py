@@ -174,7 +174,7 @@ class LongPollTransport(asyncio.Transport):
         return self._closing
 
     def close(self) -> None:
-        """Ask no more. What the sandbox does goes on."""
+        """Stop asking. What the sandbox does continues."""
         self.abort()
 
     def abort(self) -> None:

@@ -92,7 +92,7 @@ async def _settled(
             await _adopted(service, native, plan, sandbox)
         return sandbox
     except BaseException as error:
-        # Only of what was answered is it known that nothing will appear any more.
+        # Only after an answer is it known that nothing more will appear.
         answered = isinstance(error, Exception) and not getattr(error, "unanswered", False)
         within = 0 if answered else LOST_AND_FOUND
         removing = in_background(_removed(service.share(), lock.name, within))

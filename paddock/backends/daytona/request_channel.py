@@ -44,7 +44,7 @@ ENDS = {
     "build_failed": "its image could not be built",
 }
 """States from which a sandbox does not come back by itself. Paused ones do not either, but
-who pauses a sandbox of ours by other means is expected to let it go on."""
+a sandbox that was paused by other means is expected to be resumed."""
 PAUSED = frozenset({"pausing", "paused"})
 NO_RELAY_BUFFER = ("ConnectionRefusedError", "FileNotFoundError")
 MISSING = 127
@@ -65,7 +65,7 @@ class RequestChannel:
         """What `command` prints, which is made of the seconds that it waits inside: `patience`,
         or as many as have turned out to be borne.
 
-        Raises `SandboxLost` when the sandbox cannot be reached any more, and `ConfigError`
+        Raises `SandboxLost` when the sandbox can no longer be reached, and `ConfigError`
         when the key is refused.
         """
         said = ""
@@ -105,7 +105,7 @@ class RequestChannel:
             raise
 
     async def raise_if_gone(self) -> None:
-        """Raise `SandboxLost` if the sandbox will not answer any more.
+        """Raise `SandboxLost` if the sandbox will not answer again.
 
         A service that cannot even say that is taken for busy.
         """

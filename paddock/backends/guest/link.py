@@ -87,7 +87,7 @@ class Link:
         self._become(State.PAUSED)
 
     def break_off(self) -> None:
-        """There is no stream any more."""
+        """The stream has gone."""
         self.beats_answered = self._beats_sent = self._beats_before_pause = 0
         if self._state is State.RUNNING:
             self._become(State.RECONNECTING)

@@ -80,7 +80,7 @@ class Ports:
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
     async def aclose(self) -> None:
-        """Close all listeners and connections; returns when nothing serves them any more."""
+        """Close all listeners and connections; returns when nothing serves them."""
         self._end()
         if self._tasks:
             await asyncio.wait(self._tasks)

@@ -58,7 +58,7 @@ class Server:
         self.shown = b""
         """The last order for a sandbox with an /etc of copies."""
         self.unwatched: set[int] = set()
-        """Those of processes of which the host wants nothing any more."""
+        """Those of processes that the host has given up."""
         self.poller.watch(host, lambda: os._exit(0))
         self.poller.watch(control.fileno(), self.on_order)
         self.watch_children()
@@ -156,7 +156,7 @@ class Server:
             os.write(report, REPORT.pack(kind, value))
 
     def on_signal_wanted(self, pid: int, report: int) -> None:
-        """The host wants the process to get a signal, or wants nothing of it any more."""
+        """Send the process a signal for the host, or take it that the host has given it up."""
         try:
             numbers = os.read(report, 16)
         except ConnectionResetError:

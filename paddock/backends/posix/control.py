@@ -76,7 +76,7 @@ class ControlShell(ABC):
                 answer.set_result(lines)
 
     def end(self) -> None:
-        """Nothing can be asked any more; the state of the link, which is final, says why."""
+        """No more requests; the state of the link, which is final, says why."""
         self._ended = True
         if not self.ready.done():
             self.ready.set_result(None)

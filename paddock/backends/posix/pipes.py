@@ -239,7 +239,7 @@ class PipedProcess(ShellProcess):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing comes of it any more."""
+        """Whether nothing more can come of it."""
         return not self.busy and (self.serving is None or self.serving.done())
 
     async def _serve(self, pipes: Pipes) -> None:

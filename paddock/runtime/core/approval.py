@@ -204,7 +204,7 @@ class ApprovalStore(Protocol):
         ...
 
     async def withdraw(self, approval_ids: Iterable[str]) -> None:
-        """Note of those that are pending that nobody waits for an answer any more."""
+        """Withdraw the pending ones: their callers no longer wait for an answer."""
         ...
 
     async def wait(self, approval_id: str) -> Decision:

@@ -34,7 +34,7 @@ class Budget:
       beyond the bound by what all the calls take that are going on when it is reached.
     - `cost`: US dollars, of which the same is true. It needs a source of prices: after an
       answer whose cost is not known, the run ends with a `ConfigError`.
-    - `seconds`: wall time while runs go on.
+    - `seconds`: wall time while a run is active.
 
     Raises `ConfigError` for a bound below zero.
     """

@@ -111,7 +111,7 @@ def prepare_calls(
 
 
 def reopened(calls: Iterable[OpenCall]) -> list[PreparedCall]:
-    """Calls of an earlier run that have no result yet, to go on with. Their ids are kept."""
+    """Calls of an earlier run without a result yet, to continue with. Their ids are kept."""
     prepared = []
     for call in calls:
         arguments, problem = parse_arguments(call.arguments)

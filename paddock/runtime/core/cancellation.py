@@ -102,7 +102,7 @@ class CancelScope:
 
     Inside, the cancellation is an `asyncio.CancelledError` at the current await, or at
     the next `check()`. `cancelled` tells afterwards that this happened. A cancellation
-    of the task itself passes through. `poll` returns a reason, or None to go on;
+    of the task itself passes through. `poll` returns a reason, or None to continue;
     `cancel_check` may block, or take its time. Both are asked every `POLL_INTERVAL` and at each
     `check()`. An error that one raises ends the block and is raised.
     """

@@ -1,7 +1,7 @@
 """Claims: what one process does for a while, and others take over when it has died.
 
 A claim holds until a time and is renewed. A process of this machine that has died is seen at
-once, so that nobody waits for the end of its claims.
+once, without waiting for its claims to expire.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Claim:
 
 
 def _is_dead(holder: str) -> bool:
-    """Whether the process was one of this machine's, and is not any more."""
+    """Whether the process ran on this machine and has ended."""
     place, _, process = holder.rpartition("/")
     pid = process.partition("@")[0]
     return bool(place) and place == _place() and _holder(pid) != holder

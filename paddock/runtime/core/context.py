@@ -36,8 +36,8 @@ class RunContext(Generic[Deps]):
     - `is_resumed`: an earlier run ended in the middle of this call, which is entered again; see
       `ToolHandler.is_resumable`.
     - `redactor` hides the secrets of the run; results are redacted without it.
-    - `cancellation` tells a synchronous function, which cannot be stopped, that nobody waits
-      for its result any more.
+    - `cancellation` tells a synchronous function, which cannot be stopped, that its result is
+      no longer needed.
     """
 
     deps: Deps
@@ -72,7 +72,7 @@ class RunContext(Generic[Deps]):
             self.on_progress(text)
 
     async def ask(self, question: Question) -> Decision | None:
-        """Ask whoever approves calls, and wait for the answer; None where nobody can be asked now.
+        """Ask the approver of calls, and wait for the answer; None if no one can be asked now.
 
         When this is cancelled, the question is withdrawn.
         """

@@ -1,4 +1,4 @@
-"""A run or a compaction that goes on, and waiting for its end."""
+"""An active run or compaction, and waiting for its end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Ending", "Undertaking"]
 class Undertaking:
     """A run or a compaction: it can be cancelled by `token`, and waited for; its events go `out`.
 
-    It is known by its `task`. One that is `closing` is not cancelled any more.
+    It is known by its `task`. One that is `closing` is no longer cancelled.
     """
 
     token: CancellationToken

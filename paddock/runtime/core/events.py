@@ -163,8 +163,8 @@ class ChildModelFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalRequested:
-    """A call needs an approval. Without a `note` a callback is asked, and the run goes on. Without
-    a `call_id` it is a question of a tool, in the middle of a call.
+    """A call needs an approval. Without a `note` a callback is asked, and the run continues.
+    Without a `call_id` it is a question of a tool, in the middle of a call.
 
     With one the request waits in the store of approvals, as `approval_id`, until it is answered
     or `expires_at` (UTC). `note` says why. `digest` says what exactly is to be approved.

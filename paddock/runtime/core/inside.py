@@ -43,7 +43,7 @@ class part_of:  # noqa: N801 - used as a function
 
 
 def is_inside(run: Task) -> bool:
-    """Whether the caller was begun inside `run`. That may wait for it, or not any more."""
+    """Whether the caller was started inside `run`, which may or may not still wait for it."""
     return run in _runs.get()
 
 

@@ -1,7 +1,7 @@
 """Keeping one thing open for a session: made when first asked for, closed by its own task.
 
 The task that makes the thing also waits and closes it. So it is closed when the
-session says so, when nobody holds the session any more, and when the event loop ends
+session says so, when the session is garbage-collected, and when the event loop ends
 (which cancels its tasks): a session that was never closed leaves nothing behind.
 Knows neither sandboxes nor models.
 """
@@ -62,7 +62,7 @@ class Keeper(Generic[T]):
         """The thing, made now if it is not there. All who wait meanwhile share one making.
 
         What `create` raises is raised to all of them, and the next call tries again.
-        The making is cancelled when nobody waits for it any more. Raises `SessionError`
+        The making is cancelled when no call waits for it. Raises `SessionError`
         if it is closed meanwhile.
         """
         while True:

@@ -82,7 +82,7 @@ class AgentLoop:
         """Go on until the model has answered, `max_turns` model calls were made, or a person
         has to decide. Calls that are open come first. `held` is recorded as what holds.
 
-        Raises `ModelError` when the model cannot go on, and `BudgetExceeded`.
+        Raises `ModelError` when the model cannot continue, and `BudgetExceeded`.
         """
         self._held = held
         calls = reopened(self.spec.history.open_calls)

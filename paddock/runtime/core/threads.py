@@ -1,7 +1,7 @@
 """Synchronous functions in threads, which hold up neither the event loop nor the exit.
 
 A thread cannot be stopped. So a function whose caller was cancelled is left behind: its thread
-goes on, but it does not count any more, and ends with the function.
+continues, but is no longer counted, and ends with the function.
 """
 
 from __future__ import annotations

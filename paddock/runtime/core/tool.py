@@ -54,7 +54,7 @@ class ToolOutput:
 
 
 class RunAborted(Exception):
-    """Raised in a tool when no call of this run can succeed any more: the run raises `cause`."""
+    """Raised in a tool when no further call of this run can succeed: the run raises `cause`."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(cause)

@@ -306,7 +306,7 @@ class Driver:
         return outage
 
     def _hopeless(self, now: float) -> str | None:
-        """Return why no task can be done any more; None if one may."""
+        """Return why no further task can run; None if one may."""
         if self._services.hopeless(now):
             return f"for {now - self._services.since:.0f} s"
         return self._nodes.hopeless(now)

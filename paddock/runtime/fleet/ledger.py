@@ -222,7 +222,7 @@ class Ledger(LedgerFile):
         return self.write("tasks changed", work)
 
     def forget_kept(self) -> None:
-        """Note that no sandbox is kept any more."""
+        """Note that no sandbox is kept."""
         query = "UPDATE attempts SET details = json_remove(details, '$.kept') WHERE details != ''"
         self.write("kept forgotten", lambda db: db.execute(query))
 

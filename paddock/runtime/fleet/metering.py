@@ -44,7 +44,7 @@ class AgentMeter(EventSink):
         self._follow(envelope.event, (envelope.session_id, *envelope.origin.agent_path))
 
     def stop(self) -> None:
-        """Count what still runs: nothing does any more."""
+        """Reset the count of what runs."""
         self._add()
         self._models.clear()
         self._tools.clear()

@@ -164,7 +164,7 @@ class Nodes:
         return None if None in causes else causes[0]
 
     def hopeless(self, now: float) -> str | None:
-        """Return why there is nothing to wait for any more; None if there is."""
+        """Return why waiting is useless; None if it is not."""
         if not self._states:
             waited = now - self._empty_since
             return f"no node for {waited:.0f} s" if waited >= self._patience else None

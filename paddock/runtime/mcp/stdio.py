@@ -109,7 +109,7 @@ async def _write(wire: _Wire, messages: MemoryObjectReceiveStream[SessionMessage
             try:
                 await _in_thread(lambda data=data: wire.write(data))  # type: ignore[misc]
             except OSError:
-                return  # nobody reads any more; the end of stdin says so, too
+                return  # the client has left; the end of stdin says so, too
 
 
 class _Wire:

@@ -90,7 +90,7 @@ class Plans:
         If it is to be kept `again`, by a caller that does not know whether it was, and is there as
         the last revision, nothing is changed.
         Raises `PlanError` for a spec that is unknown, a body that does not fit it, and a plan
-        that is not a draft any more.
+        that is no longer a draft.
         """
         if not plan_id or len(plan_id) > MAX_ID or not plan_id.isprintable():
             reason = f"its id is not 1 to {MAX_ID} printable characters"

@@ -110,6 +110,6 @@ def _start(work: Callable[[], T]) -> asyncio.Future[T]:
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:
-    """Log an error that no caller waits for any more."""
+    """Log an error that no caller waits for."""
     if not future.cancelled() and (error := future.exception()) is not None:
         _log.debug("work in a thread failed", exc_info=error)

@@ -46,7 +46,7 @@ async def post(
 
     `what` names the request in errors. The iterator raises `EngineError` when the engine
     refuses, hangs up or falls silent, and whatever `body` raises. However the block is
-    left, the connection is closed and `body` is not read any more.
+    left, the connection is closed and `body` is no longer read.
     """
     reader, writer = await _open(engine.endpoint, what)
     http = h11.Connection(h11.CLIENT)

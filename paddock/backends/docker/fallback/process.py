@@ -120,7 +120,7 @@ class ExecProcess(ShellProcess):
                 self._transport.pause_reading()
 
     def _hang_up(self) -> None:
-        """The engine goes on reading what is printed, for as long as the wrapper is there."""
+        """The engine keeps reading the output, for as long as the wrapper lives."""
         if self._transport is not None:
             self._transport.abort()
         self._writable.set()

@@ -57,7 +57,7 @@ class Sink(ABC):
 
     @abstractmethod
     def on_stream_ended(self) -> None:
-        """An output stream has no writers any more."""
+        """An output stream has lost its last writer."""
 
 
 class Inlet:

@@ -18,7 +18,7 @@ FIRST_ROUND = 0.0005
 """Seconds until the second look at the end of a guest, of which mostly one process is left."""
 KILL_PASSES = 16
 """Looks at a tree in one round: a fork bomb is stopped in two or three. The loop is held
-up for so long, so what has no end goes on in the next round."""
+up for so long, so what has no end continues in the next round."""
 
 
 def _children_listed(pid: int) -> list[int]:

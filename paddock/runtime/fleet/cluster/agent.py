@@ -37,7 +37,7 @@ PIECE = 2**20
 """Bytes of files in one answer: small beside an object store of 80 MiB."""
 
 QUIET = 5.0
-"""Seconds without an event after which `events` returns, so that nobody waits for ever."""
+"""Seconds without an event after which `events` returns, so that no caller waits for ever."""
 
 
 class NodeAgent:
@@ -112,7 +112,7 @@ class NodeAgent:
         return None if found is None else (found.available, found.pressure)
 
     async def close(self) -> None:
-        """Remove what is left of the files; no attempt runs any more."""
+        """Remove what is left of the files, after the last attempt."""
         await asyncio.to_thread(self._folder.close)
 
     async def _attempt(

@@ -78,7 +78,7 @@ class RayNode:
             return False
 
     async def close(self) -> None:
-        """Let the agent clean up; nothing runs there any more."""
+        """Let the agent clean up, after its last attempt."""
         with contextlib.suppress(SandboxError, TimeoutError):
             await self._within(ANSWER, "close")
 

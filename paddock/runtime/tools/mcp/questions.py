@@ -141,7 +141,7 @@ _own_call: contextvars.ContextVar[_OpenCall | None] = contextvars.ContextVar("ca
 async def ask_user(
     context: RunContext[Any], server: str, tool: str, params: types.ElicitRequestFormParams
 ) -> types.ElicitResult:
-    """Ask whoever approves the calls of this run. Decline where nobody can be asked, and for an
+    """Ask the approver of this run's calls. Decline if no one can be asked, and for an
     answer that does not fit the form."""
     form = _fit_form(params.requested_schema)
     defaults = {n: each["default"] for n, each in form["properties"].items() if "default" in each}

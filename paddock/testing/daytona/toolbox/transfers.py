@@ -86,7 +86,7 @@ class Transfers:
             while chunk := await part.read_chunk(CHUNK):
                 size += await asyncio.to_thread(file.write, chunk)
         finally:
-            file.close()  # unbuffered: nothing to write any more
+            file.close()  # unbuffered: nothing left to write
         return size
 
     def _create(self, path: str) -> IO[bytes]:
