@@ -183,7 +183,7 @@ def check_user(value: object) -> str | None:
 
 
 def check_one_user(name: str, value: object) -> str:
-    """Return what `check_user` does; None is none."""
+    """Return what `check_user` does; None stays None."""
     if isinstance(value, str) and value.count(":") <= 1:
         check_text(name, value)
         if all(map(_may_be_user, value.split(":"))):

@@ -91,7 +91,7 @@ class CallThreads:
             del call, future, work  # an idle thread keeps nothing alive
 
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
-        """Wait for a call; None when there was none for a while, and this thread has to end."""
+        """Wait for a call; None if none came for a while, and this thread has to end."""
         with self._changed:
             self._idle += 1
             found = self._changed.wait_for(lambda: self._waiting, IDLE_TIMEOUT)

@@ -129,7 +129,7 @@ class CommandMethods(AsyncResource):
         merge_output: bool = False,
         started: list[Process] | None = None,
     ) -> ExecResult:
-        """`exec`, which adds the process to `started`, for who has to end what it left behind."""
+        """`exec`, which also adds the process to `started`, for a caller that ends what is left."""
         if fence is not None and self.unfenced:
             raise FenceUnavailable(self.unfenced)
         given, limit = check_stdin(stdin), check_timeout(timeout)

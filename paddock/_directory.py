@@ -95,7 +95,7 @@ class PrivateDirectory:
         return data
 
     def exists(self, name: str) -> bool:
-        """Whether there is a regular file called `name`. A link is none."""
+        """Whether there is a regular file called `name`. A link does not count."""
         try:
             with self._opened() as directory:
                 found = os.stat(name, dir_fd=directory, follow_symlinks=False)

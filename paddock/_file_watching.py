@@ -1,4 +1,4 @@
-"""Changes of files, as somebody who looks again and again sees them; for `FileSystem.watch`."""
+"""Changes of files, found by polling; for `FileSystem.watch`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a sandbox may reach: lists of hosts, and what was decided by them.
 
-One spelling for every host is settled here, for those who write lists and for those who
-ask; so two spellings of one host never meet. It knows nothing of proxies or of DNS.
+One spelling for every host is defined here, for the lists and for the lookups
+in them, so two spellings of one host never differ. It knows nothing of proxies or of DNS.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ class Images(ABC):
     ) -> str:
         """Pull or build `image` if it is missing; return a reference that sandboxes can begin with.
 
-        Those who want the same image at once wait for one build. Raise `BuildFailed` for a step
+        Concurrent callers for the same image wait for one build. Raise `BuildFailed` for a step
         that fails and `ConfigError` for an image that cannot be right. On cancellation the work
         ends, unless somebody else waits for it too. `settings` default to the environment's.
         """

@@ -22,7 +22,7 @@ from paddock.backends import lease
 __all__ = ["OwnerLock", "folder", "forget_dead", "host_digest", "host_id", "is_alive", "is_owned"]
 
 JOINED = "+"
-"""Between a sandbox's name and what tells the lock of one who joined it from the others."""
+"""Between a sandbox's name and the suffix of a lock of a process that joined it."""
 
 
 def folder() -> Path:
@@ -76,7 +76,7 @@ class OwnerLock:
 
     @property
     def is_makers(self) -> bool:
-        """Whether who holds it made the sandbox, and did not join it."""
+        """Whether the holder made the sandbox, and did not join it."""
         return JOINED not in self.path.name
 
     @property
@@ -90,7 +90,7 @@ class OwnerLock:
         self.abandon()
 
     def abandon(self) -> None:
-        """Let go as if this process had ended: who sweeps finds the sandbox; idempotent."""
+        """Let go as if this process had ended: a sweep finds the sandbox; idempotent."""
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
@@ -109,7 +109,7 @@ def forget_dead() -> bool:
 
 
 def is_alive(name: str) -> bool:
-    """Whether somebody holds a sandbox of this place: its maker, or one who joined it."""
+    """Whether a sandbox of this place is held: by its maker, or by a process that joined it."""
     return any(lease.held(path) for path in _locks(name))
 
 

@@ -1,6 +1,6 @@
 """Warm sandboxes of one recipe: made ahead, handed out once, replaced in the background.
 
-All decisions are in `UsageMeter.settle`: one synchronous function over plain data says who
+All decisions are in `UsageMeter.settle`: one synchronous function over plain data decides who
 gets which sandbox, what is taken down and how many are made. `SandboxPool` does what it
 says; it awaits nothing between a decision and its effect, so a cancellation cannot split
 one. This module knows no backend: a pool is given the function that makes a sandbox.
@@ -287,7 +287,7 @@ class SandboxPool(AsyncResource):
             self._tasks.create_task(self._take_down(sandbox))
         for _ in range(decision.make):
             self._tasks.create_task(self._make())
-        self._changed.set()  # wakes who waits now; who comes later waits for the next
+        self._changed.set()  # wakes the present waiters; later ones wait for the next
         self._changed.clear()
 
     async def _make(self) -> None:

@@ -237,7 +237,7 @@ async def receive_file(
 ) -> Transfer:
     """Write a file atomically; on an error or cancellation what was there stays.
 
-    A link at `destination` is replaced and not followed: who can write there put it there.
+    A link at `destination` is replaced and not followed: any writer there may have made it.
     """
     if await asyncio.to_thread(destination.is_dir):
         raise IsADirectoryError(f"{destination} is a directory; give the file's name too")

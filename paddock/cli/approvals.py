@@ -116,7 +116,7 @@ def show(
     store: Store = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show what is to be approved, whole: the tool, its arguments, and who asks.
+    """Show what is to be approved, whole: the tool, its arguments, and the agent.
 
     paddock approvals show 8c1f
     """

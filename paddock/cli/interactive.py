@@ -47,7 +47,7 @@ LISTED = 10
 class Chat:
     """One session of `agent` after the other, with a person; `store` is where the others are.
 
-    Begins with `session`, or with one that `create` makes for the first prompt: who leaves
+    Begins with `session`, or with one that `create` makes for the first prompt: a user who leaves
     before leaves none behind. Those that are resumed get `secrets`. `interrupt` is for Ctrl-C:
     it ends the current turn.
     """

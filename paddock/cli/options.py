@@ -276,7 +276,7 @@ def read_prompt(text: str) -> str:
 
 
 def read_attached(paths: Sequence[Path]) -> list[ImagePart]:
-    """The images that go with the prompt. Raises `ConfigError` for a file that is none."""
+    """The images that go with the prompt. Raises `ConfigError` for a file that is no image."""
     from paddock.runtime.core.content import ImagePart
 
     images = []

@@ -1,4 +1,4 @@
-"""Telemetry of the sessions of this command line, where somebody has said for whom."""
+"""Telemetry of the sessions of this command line, if it is configured."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ RESET = b"\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1006l\x1b[?2004l\x1b[?25h\x1b[0
 
 
 def own_terminal() -> Pty:
-    """A terminal like ours. Raise `BadParameter` where stdin or stdout is none."""
+    """A terminal like ours. Raise `BadParameter` if stdin or stdout is not one."""
     if not (sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty()):
         raise typer.BadParameter("it needs a terminal on stdin and stdout", param_hint="--tty")
     rows, cols = _size()

@@ -22,7 +22,7 @@ class ConfigError(PaddockError, ValueError):
 
 
 class MissingCredentials(ConfigError):
-    """A service takes a key, and there is none; the message says where it is looked for."""
+    """A service needs a key, and none was found; the message says where it was looked for."""
 
 
 class MissingDependency(PaddockError, ImportError):

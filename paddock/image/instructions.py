@@ -161,7 +161,7 @@ def _flags(text: str) -> tuple[tuple[tuple[str, str], ...], str]:
 def _heredocs(lines: list[str], at: int, text: str) -> tuple[tuple[str, ...], int]:
     """Return the here-documents of an instruction, and the index of what follows them.
 
-    One that never ends is none: the shell reads it from the same line.
+    One that never ends is not a heredoc: the shell reads it from the same line.
     """
     found = []
     for word in WORD.findall(text):

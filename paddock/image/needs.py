@@ -74,7 +74,7 @@ def images_of(source: Source, args: Mapping[str, str]) -> list[str]:
     stages: set[str] = set()
     found: dict[str, None] = {}
     for each in source.instructions:
-        if each.onbuild:  # for those who begin with this image
+        if each.onbuild:  # for images that begin with this one
             continue
         if each.keyword == "ARG" and not stages:
             _declare(each, args, values)

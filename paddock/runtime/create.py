@@ -73,7 +73,7 @@ def create_runtime(*args: Any, **given: Any) -> Any:
     of the session's only if it is given. Telemetry is kept from `start_runtime` on, where a team
     and a project are known.
 
-    Raises `ConfigError` for a profile that is none, and for `secrets` or a `budget` with a
+    Raises `ConfigError` for an unknown profile, and for `secrets` or a `budget` with a
     session that is there already; and `ObservabilityInitializationError`.
 
     With a `RuntimeSpec`, or a mapping that has its fields, it is a `Runtime`.
@@ -131,7 +131,7 @@ async def close_runtime(runtime: AgentRuntime | Runtime, status: str = "complete
     Idempotent, and fine for a runtime that was never started. A prompt that is run later
     makes a new sandbox, which closing once more takes down. Runs to its end if cancelled; in a
     callback or a tool of a run it is as `Session.close` there. A `Runtime` stays closed.
-    Raises `ValueError`, with nothing closed, for a status that is none.
+    Raises `ValueError`, with nothing closed, for an unknown status.
     """
     if isinstance(runtime, service.AgentRuntime):
         await service.close_runtime(runtime, status)

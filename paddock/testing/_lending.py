@@ -329,7 +329,7 @@ def _told(report: CommandReport, sandbox: Sandbox) -> list[str]:
 async def _look_inside(sandbox: Sandbox) -> str:
     """Return what the sandbox of a failed test uses, and what is in it."""
     lines = ["at the end:"]
-    sandbox.on_command = None  # what we run is none of the test's commands
+    sandbox.on_command = None  # what we run is not one of the test's commands
     try:
         async with asyncio.timeout(POST_MORTEM_TIMEOUT):
             with contextlib.suppress(Unsupported):

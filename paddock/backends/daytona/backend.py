@@ -65,7 +65,7 @@ class DaytonaBackend(Backend):
     - `ephemeral`: delete a sandbox as soon as it is stopped, as a lease does; such a one cannot
       be archived.
     - `target`: the region; an unknown one is a `ConfigError` that names those there are.
-    - `user`: who commands run as; `volumes`: pairs of a volume's id and the path where it is
+    - `user`: the user of commands; `volumes`: pairs of a volume's id and the path where it is
       mounted; `uv_version`: the uv to install unless it is there.
     - `create_timeout`: seconds until a sandbox has to run, with the time for which Daytona asks
       to wait because too many are made.

@@ -200,7 +200,7 @@ def hide() -> None:
 
 
 def run(door: socket.socket, boot: str, key: bytes) -> None:
-    """Start a guest and serve those who call for it, for as long as the sandbox lives."""
+    """Start a guest and serve its callers, for as long as the sandbox lives."""
     os.environ["PWD"] = os.getcwd()
     # Not pipes: a process of the same user, or root's, opens the pipes of others by name.
     ours, guests = socket.socketpair()

@@ -89,7 +89,7 @@ class DockerBackend(Backend):
       where the engine can hold it to them.
     - `network`: `"full"` is the engine's default network, `"none"` none; with
       ``Allow(hosts=[...])`` only those hosts can be reached, through a proxy.
-    - `user`: who commands run as, as the engine takes it (``name`` or ``uid:gid``); without
+    - `user`: the user of commands, as the engine takes it (``name`` or ``uid:gid``); without
       it, as the image says. The working directory belongs to that user.
     - `working_dir`: without it, the image's own if it has one, else ``/workspace``.
     - `runtime`: an OCI runtime that the engine knows, such as ``runsc``.

@@ -22,7 +22,7 @@ NODE = {"NODE_USE_ENV_PROXY": "1"}
 
 
 def gate(network: Allow | str) -> Gate:
-    """What lets out of a sandbox what an allow list allows; without a list there is none."""
+    """Lets out of a sandbox what an allow list allows; without a list, nothing."""
     if not isinstance(network, Allow):
         return Gate()
     proxy = Proxy(network)

@@ -1,7 +1,7 @@
 """The network of this machine, as a proxy uses it: names, addresses, connections.
 
 An address that a name leads to has to be a public one: what is private is reached by
-nobody who only controls a name. It does not know who asks.
+no one who only controls a name. It does not know who asks.
 """
 
 from __future__ import annotations

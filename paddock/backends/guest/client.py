@@ -90,7 +90,9 @@ class GuestClient:
             order["merge_output"] = True
         if command.pty is not None:
             order["pty"] = {"rows": command.pty.rows, "cols": command.pty.cols}
-        if command.fence is not None:  # an operation of its own: who knows no fence runs nothing
+        if (
+            command.fence is not None
+        ):  # an operation of its own: a guest that knows no fence runs nothing
             order |= {"op": "fenced", "fence": {"network": command.fence.network}}
         return self._start(
             order,

@@ -38,7 +38,7 @@ async def _hang_up(stream: ByteStream) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """Where connections lead that are made inside to `port`; without a port there is none.
+    """Where connections to `port` inside lead; without a port, nowhere.
 
     `variables` tell programs inside of it; `log` is what it decided, oldest first.
     """

@@ -225,5 +225,5 @@ def guest_files() -> dict[str, Path]:
 
 
 def module_name(path: Path, *, above: Path) -> str:
-    """The name of the module in `path` for who has the directory `above` on its path."""
+    """The name of the module in `path` for a process with the directory `above` on its path."""
     return ".".join(path.relative_to(above).with_suffix("").parts).removesuffix(".__init__")

@@ -114,7 +114,7 @@ class GuestProcess(BufferedProcess):
         capture = self._captures[stream]
         capture.feed(data)
         if not data or self._replied:
-            raise ProtocolViolation("output where there can be none")
+            raise ProtocolViolation("output of a stream that cannot have any")
         if not self._streamed:
             if capture.total > self._keep:
                 raise ProtocolViolation("more output than was asked for")
@@ -153,7 +153,7 @@ class GuestProcess(BufferedProcess):
         if type(code) is not int or not 0 <= code <= EXIT_CODE_MAX:
             raise ProtocolViolation("an exit code that no command has")
         if not isinstance(duration, NUMBERS) or not 0 <= duration < math.inf:
-            raise ProtocolViolation("a duration that is none")
+            raise ProtocolViolation("an invalid duration")
         return ExecResult(
             exit_code=code,
             out=self._output("stdout", body.get("stdout")),

@@ -91,7 +91,7 @@ def shown(*, network: bool) -> Etc:
 
 
 def _identity(*, network: bool) -> dict[str, str]:
-    """Return the files that say who and where a sandbox is, instead of this machine's.
+    """Return a sandbox's own users, groups and hosts files, instead of this machine's.
 
     With a `network`, it also knows the hosts that this machine knows by file.
     """

@@ -38,7 +38,7 @@ READABLE = (
 """What a confined sandbox reads of this machine. resolv.conf is often a link to elsewhere."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 TERMINALS = ("/dev/ptmx", "/dev/pts", "/dev/tty")
-"""The machine's, which only a user may write to who has none of them."""
+"""Directories of the machine that only a user without them may write to."""
 _copies = copies.Copies()
 NEEDED_LATER = ("encodings.idna", "fcntl", "grp", "hashlib", "pwd", "termios")
 """What a guest imports when it needs it: under Landlock its user may not reach the files."""
@@ -199,7 +199,7 @@ def confined(
     in_use = [*map(Path, dirs), *(() if made.work in made.fresh else (made.work,))]
     user = _confined_user(in_use)
     if user is not None:
-        # The user inside is another one, who has to get there and shall see nothing on the way.
+        # The user inside is another one, which must get there but see nothing on the way.
         for path in (directory.path.parent, directory.path):
             path.chmod(0o711)
         for path in (*made.fresh, temporary):

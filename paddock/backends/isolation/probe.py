@@ -56,7 +56,7 @@ class Prober:
     def __init__(self, start: Callable[[Enforced], Awaitable[None]]) -> None:
         self._start = start
         self._settled: dict[str, Enforced] = {}
-        """By the program that was tried; `landlock` is none."""
+        """By the program that was tried; Landlock needs none."""
 
     async def find(self, isolation: Isolation) -> Enforced:
         """Return what holds for a sandbox that asks for `isolation`.

@@ -322,7 +322,7 @@ class PosixFileSystem(FileSystem):
         condition: str = "replace",
         source: str = "",
     ) -> None:
-        """Those who write one file take turns, so that none is between another's look at it
+        """Writers of one file take turns, so that none is between another's look at it
         and the replacing."""
         async with self._locks.setdefault(where, asyncio.Lock()), self._tagged(where) as tag:
             args = str(size), mode, condition, "", source

@@ -15,7 +15,7 @@ class Marks:
     """Bytes of one stream in, output and marks out.
 
     A mark is a NUL, the key, its words, and a NUL. A command that prints such a thing
-    itself deceives only those who look at that command.
+    itself deceives only the callers that look at that command.
     """
 
     def __init__(self, key: str) -> None:

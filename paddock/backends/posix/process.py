@@ -277,7 +277,7 @@ class ShellProcess(BufferedProcess):
     async def _signal_tree(
         self, root: int | None, known: set[tuple[int, int]], *, killing: bool
     ) -> bool:
-        """Look at the tree and signal those in it who have not been; False if it is empty.
+        """Signal the processes of the tree that were not signalled yet; False if it is empty.
 
         The group is stopped while it is looked at: it may fork faster than it can be listed,
         and a process that has left it is found by its parents, as long as they live.

@@ -1,6 +1,6 @@
 """What a session keeps to itself: its secrets, on the ways out of it.
 
-There are four: to the model, to the trace with all who look at events, to the log, and to
+There are four: to the model, to the trace and the other sinks of events, to the log, and to
 commands in the sandbox, which are the only ones to get them. Knows no run.
 """
 

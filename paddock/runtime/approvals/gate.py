@@ -1,7 +1,7 @@
 """Which of a turn's calls may run: each that needs an approval has one before any runs.
 
 A callback of the user's is asked where there is one. What it cannot answer, and what nobody is
-there to answer, waits in the store of approvals, for anybody who can reach it.
+there to answer, waits in the store of approvals, for any process with access to it.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class StoreGate:
             asked = self.out.keep(ApprovalRequested.of(request, why))
             await self.out.sync()  # a run that dies now is resumed by the same request
             await self.approvals.store.ask(request)
-            await self.out.show(asked)  # who hears of it can answer it
+            await self.out.show(asked)  # a reader of the event can answer it
 
     async def _answers(self, calls: Sequence[PreparedCall], rules: Rules) -> dict[str, Decision]:
         """Wait for the answers to `calls`, in their order, up to the first that ends the turn."""

@@ -1,4 +1,4 @@
-"""Questions of tools, in the middle of a call, for those who approve calls.
+"""Questions of tools, in the middle of a call, to the approver of calls.
 
 They are asked like approvals, and wait in the same store; but a call that has begun cannot wait for
 another process, so a question ends with its call.

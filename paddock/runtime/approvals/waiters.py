@@ -1,4 +1,4 @@
-"""Those who wait for something in this process, in any of its event loops, and how they wake."""
+"""Waiters for something in this process, in any of its event loops, and how they wake."""
 
 from __future__ import annotations
 

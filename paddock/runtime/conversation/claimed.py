@@ -39,7 +39,7 @@ class ConversationRows(Protocol):
     """What a transaction sees. Blocks."""
 
     def claim(self, conversation_id: str) -> Claim | None:
-        """Return who has claimed a conversation."""
+        """Return the process that has claimed a conversation."""
         ...
 
     def set_claim(self, conversation_id: str, claim: Claim | None) -> None:

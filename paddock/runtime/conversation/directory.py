@@ -1,4 +1,4 @@
-"""A session's directory: its files, who writes it, and what others put there for it.
+"""A session's directory: its files, its writer, and what others put there for it.
 
 ::
 
@@ -120,7 +120,7 @@ class SessionDirectory:
         )
 
     def note_writer(self) -> None:
-        """Note that this process writes the session, for those who find it locked."""
+        """Note that this process writes the session, for others that find it locked."""
         now = dt.datetime.now(dt.UTC).isoformat()
         self.update_meta(writer={"pid": os.getpid(), "host": socket.gethostname(), "since": now})
 

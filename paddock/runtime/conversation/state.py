@@ -237,7 +237,7 @@ class State:
                 self.apply(record)
             except (KeyError, TypeError, AttributeError, ValueError) as error:
                 kind = record["type"]
-                raise TraceError(f"the trace holds a {kind!r} that is none: {error!r}") from error
+                raise TraceError(f"invalid {kind!r} record in the trace: {error!r}") from error
 
     def apply(self, record: Record) -> None:
         """Take in one record of a trace; types that mean nothing here are passed over."""

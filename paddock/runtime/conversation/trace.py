@@ -251,7 +251,7 @@ class TraceWriter:
             self._write(line)
         except BaseException as error:
             self._broken = error
-            # If even that fails, who opens the trace next repairs it.
+            # If even that fails, the next opener of the trace repairs it.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self._end)
             if isinstance(error, OSError):

@@ -90,7 +90,7 @@ def _pieces(trace: BinaryIO, start: int) -> Iterator[TraceContent]:
 
 
 def session_locked(conversation_id: str, directory: SessionDirectory) -> SessionLocked:
-    """Return the error that says who writes the session in `directory`."""
+    """Return the error that names the writer of the session in `directory`."""
     writer = directory.holder()
     if writer is None:
         return SessionLocked(conversation_id)

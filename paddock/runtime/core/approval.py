@@ -1,4 +1,4 @@
-"""Approvals as plain data, and what the loop needs of those who decide. Asks nobody.
+"""Approvals as plain data, and the interface of those who decide. Asks no one itself.
 
 A policy says which calls need an approval. A request waits in a store until somebody answers
 it by a decision, or its time is over. Implementations are in `paddock.runtime.approvals`.
@@ -100,7 +100,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalRequest:
-    """A call that waits for an approval, as somebody sees it who was not there.
+    """A call that waits for an approval, as shown to someone who did not watch the run.
 
     One without a `call_id` is a `Question` that a tool asks in the middle of a call. The same call
     asked for again has the same `id`. `agent_path` has the names of the tools by
@@ -130,7 +130,7 @@ class ApprovalRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What a tool asks those who approve calls, in the middle of a call of its own.
+    """A question of a tool to the approvers, in the middle of a call.
 
     It is shown like a call of the tool `name` with the arguments `args`. A decision that revises
     it replaces some of them; `parameters` is the JSON schema that they then have to fit.

@@ -24,7 +24,7 @@ __all__ = ["Budget", "UsageMeter"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """Bounds; None is none. Looked at before each model call, so the call that goes beyond
+    """Bounds; None is no bound. Checked before each model call, so the call that goes beyond
     a bound is made and its tools run, and the next one is not made. `seconds` also ends
     what is going on.
 

@@ -62,7 +62,7 @@ class PreparedCall:
     """One call. With a `problem` it is not to be run: that is its result.
 
     `arguments` are those that it runs with, `raw` those that the model gave. `note` is for the
-    model, before the result: what somebody said or changed who approved the call. One that is
+    model, before the result: what the approver of the call said or changed. One that is
     `resumed` had begun in an earlier run.
     """
 

@@ -191,7 +191,7 @@ class CancelScope:
         self._task.cancel()
 
     def _ask(self) -> str | None:
-        """Why the block has to end, as far as those who are asked have answered."""
+        """Why the block has to end, as far as the polls have answered."""
         if self._poll is not None and (reason := self._poll()) is not None:
             return reason
         check = self._cancel_check

@@ -194,8 +194,9 @@ class ApprovalRequested:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalResolved:
     """A call was approved, refused or revised. `digest` binds the answer to the arguments that
-    were asked about; `partial` has those that replace some of them. `by` is who answered. One that
-    was answered in the store of approvals has an `approval_id`."""
+    were asked about; `partial` has those that replace some of them. `by` names who answered.
+    An answer from the store of approvals has an `approval_id`.
+    """
 
     call_id: str
     tool_name: str

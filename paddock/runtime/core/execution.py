@@ -3,7 +3,7 @@
 Calls that may change something run one after the other, in the order given; those between
 them, which change nothing, at once.
 
-Knows neither the model nor who approves calls.
+Knows neither the model nor the approvers.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Execution:
                     resumable=registry.is_resumable(call.name),
                 )
             )
-        await self.out.sync()  # before anybody sees them, who may end the process
+        await self.out.sync()  # before a sink sees them, which may end the process
         for call in calls:
             await self.out.show(self._begun[call.id])
 

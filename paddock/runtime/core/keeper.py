@@ -59,7 +59,7 @@ class Keeper(Generic[T]):
         self._retired: set[_Kept[T]] = set()
 
     async def get(self) -> T:
-        """The thing, made now if it is not there. All who wait meanwhile share one making.
+        """Return the thing; make it first if need be. Concurrent callers share one making.
 
         What `create` raises is raised to all of them, and the next call tries again.
         The making is cancelled when no call waits for it. Raises `SessionError`
@@ -104,7 +104,7 @@ class Keeper(Generic[T]):
     def renew(self) -> None:
         """Let the next asker have a new one; its own task closes the one that there is.
 
-        Those who wait for its making get the new one too.
+        Callers that wait for its making get the new one too.
         """
         kept, self._kept = self._kept, None
         if kept is not None and not kept.task.done():

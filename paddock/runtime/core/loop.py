@@ -1,7 +1,7 @@
 """The agent loop: ask the model, decide, run its calls, ask again.
 
 It emits the typed events of `paddock.runtime.core.events` and returns how the run ended. It
-does not know sessions, files or sandboxes, or who shows the events. Every await may be
+does not know sessions, files, sandboxes or the sinks of events. Every await may be
 cancelled; then the model's stream and the tools have ended before the cancellation
 passes on, and results that had come are recorded. The caller closes the calls that stay open.
 """

@@ -123,7 +123,7 @@ def _of_model(model: type[BaseModel]) -> AnswerFormat:
 
 
 def schema_validator(schema: Mapping[str, Any], *, source: str) -> Validator:
-    """What checks values by `schema`; `source` names it in the `ConfigError` if it is none."""
+    """Return a validator for `schema`. Raise `ConfigError` naming `source` if it is invalid."""
     import jsonschema
     import referencing
     from jsonschema.validators import validator_for

@@ -1,4 +1,4 @@
-"""The rules for tool calls at one moment, and who decides by them which calls may run."""
+"""The rules for tool calls at one moment, and the decision which calls may run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["ApprovalGate", "Rules", "Ruling", "call_digest"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What applies to calls at one moment: the tools there are, who approves, where they run.
+    """What applies to calls at one moment: the tools, the approvers, and where they run.
 
     Without a `policy` the tools and their profile say which calls need an approval.
     """

@@ -1,4 +1,4 @@
-"""What an agent has another agent do, as plain data, and who runs it. Knows no agent."""
+"""A task for a sub-agent, as plain data, and the interface of its runner. Knows no agent."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ _VARYING = re.compile(r"[0-9a-f]{6,}|\d+")
 
 
 class TaskFailed(PaddockError):
-    """An attempt of a task failed; `fault` says who is to blame, `__cause__` what was raised."""
+    """An attempt of a task failed; `fault` classifies it, `__cause__` is what was raised."""
 
     def __init__(self, fault: Fault, message: str) -> None:
         super().__init__(fault, message)

@@ -18,7 +18,7 @@ def is_on_network(path: Path) -> bool:
     wanted = f"{os.major(device)}:{os.minor(device)}"
     try:
         mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    except OSError:  # there is none but on Linux
+    except OSError:  # it exists only on Linux
         return False
     return any(_type(line).startswith(_NETWORK) for line in mounts if line.split()[2] == wanted)
 

@@ -47,7 +47,7 @@ class Ordering:
         """Return rank, capped group and key of each task; lower ranks begin first.
 
         `seconds` are those that earlier attempts took. A task without any counts as an average
-        one. Raise `ConfigError` for a priority or an image that is none.
+        one. Raise `ConfigError` for an invalid priority or image.
         """
         usual = sum(seconds.values()) / len(seconds) if seconds else 0.0
         found = []

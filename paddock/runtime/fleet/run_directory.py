@@ -32,7 +32,7 @@ MAX_CONFIGURATION = 16 * 2**20
 
 
 class RunDirectory:
-    """The directory `path`, which one process at a time writes: who opens it to write, locks it."""
+    """The directory `path`, which one process at a time writes: opening it to write locks it."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()

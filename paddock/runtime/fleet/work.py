@@ -41,7 +41,7 @@ INPUT, KEY = "{input}", "{key}"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where work writes its files, how many seconds it has, and who notes what agents use."""
+    """Where work writes its files, how many seconds it has, and the meter of what agents use."""
 
     folder: Path
     seconds: float | None = None

@@ -47,7 +47,7 @@ _MCP_HEADERS = ("mcp-session-id", "mcp-protocol-version")
 
 @dataclass(frozen=True, kw_only=True)
 class HttpAddress:
-    """Where to serve, and for whom.
+    """Where to serve, and which clients.
 
     - `allowed_origins`: the pages that may send requests, such as ``https://app.example.org``;
       None are those of this machine, where `host` is a loopback address.

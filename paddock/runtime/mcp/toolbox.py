@@ -1,4 +1,4 @@
-"""What a server offers: tools, who may call them, and how a call is run. Knows no protocol."""
+"""What a server offers: tools, their access rules, and how a call is run. Knows no protocol."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ __all__ = ["amount", "details", "tokens"]
 
 
 def tokens(value: object) -> int:
-    """Return a number of tokens; 0 for what is none."""
+    """Return a number of tokens; 0 for anything else."""
     found = amount(value)
     return 0 if found is None else int(found)
 
@@ -26,5 +26,5 @@ def amount(value: object) -> float | None:
 
 
 def details(value: object) -> dict[str, Any]:
-    """Return an object of details; an empty one for what is none."""
+    """Return an object of details; an empty one for anything else."""
     return value if isinstance(value, dict) else {}

@@ -66,7 +66,7 @@ def _check(base_url: str) -> None:
     try:
         parts = urllib.parse.urlsplit(base_url)
         wrong = "no host" if not parts.hostname else "port 0" if parts.port == 0 else None
-    except ValueError as error:  # a port or an IPv6 address that is none
+    except ValueError as error:  # an invalid port or IPv6 address
         wrong = str(error)
     if wrong:
         raise ConfigError(f"base_url {base_url!r} is not valid: {wrong}")

@@ -45,7 +45,7 @@ _WANTS_STRICT_ROLES = re.compile(
 
 
 def quirk_in(refusal: str) -> str | None:
-    """Return which quirk of a service `refusal`, an error's text, is about; None if it is none."""
+    """Return which quirk of a service `refusal`, an error's text, is about; None if about none."""
     if _WANTS_SHORT_IDS.search(refusal):
         return SHORT_IDS
     return STRICT_ROLES if _WANTS_STRICT_ROLES.search(refusal) else None

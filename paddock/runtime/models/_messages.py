@@ -133,7 +133,7 @@ def _image(url: str) -> Block:
 
 
 def _arguments(text: str) -> dict[str, Any]:
-    """Arguments have to be an object, also where another model wrote what is none."""
+    """Arguments have to be an object, even if another model wrote something else."""
     try:
         value = json.loads(text)
     except ValueError:

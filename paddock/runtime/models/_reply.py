@@ -37,7 +37,7 @@ _DRAIN = 0.1  # seconds: the end of the body is sent together with the last even
 
 
 class Reply:
-    """One answer on its way. Entered by who reads it; leaving closes what is still open.
+    """One answer on its way. Its reader enters it; leaving closes what is still open.
 
     It is a stream of events, or JSON in one piece: what comes first tells, since services
     send each under the content type of the other. `first` bounds the wait for the beginning

@@ -1,4 +1,4 @@
-"""Connections to services, shared by all who use the same one in the same event loop.
+"""Connections to services, shared by all users of the same one in the same event loop.
 
 A connection is made when it is first used and closed with its last user, or with its event
 loop. So a thousand sessions with one service have a few pools and TLS contexts, and one model
@@ -29,7 +29,7 @@ T = TypeVar("T", bound="Closable")
 
 @dataclass(eq=False)
 class _Held(Generic[T]):
-    """A connection of one event loop, and who uses it."""
+    """A connection of one event loop, and its users."""
 
     keeper: Keeper[T]
     users: set[object] = field(default_factory=set)

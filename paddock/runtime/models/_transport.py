@@ -53,7 +53,7 @@ class HTTPClient(httpx2.AsyncClient):
 
     def __init__(self) -> None:
         self.direct = None if proxies() else DirectTransport(httpx2.create_ssl_context())
-        # No bound of its own on connections: who shares this bounds how many requests run.
+        # No bound of its own on connections: its users bound how many requests run.
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
         super().__init__(transport=self.direct, limits=limits, follow_redirects=True)
 

@@ -1,7 +1,7 @@
 """How many tokens fit into a model's context, by name. Uses no network.
 
 Most sizes are from the list that comes with `genai-prices`; a few families that it has
-without a size are here. Does not know who serves the model, who may allow less.
+without a size are here. Does not know the service, which may allow less.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What tokens cost: as the service says, or by the price list of `genai-prices`. Uses no network.
 
-The list goes by the model's name alone: it does not know who serves it, or what was agreed
+The list goes by the model's name alone: it does not know the service, or what was agreed
 with them.
 """
 

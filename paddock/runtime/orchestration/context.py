@@ -68,7 +68,7 @@ class ToolContext:
     ) -> None:
         """Report that phase `index` of `total` has begun, as a ``tool-progress`` event.
 
-        Raises `TypeError` for texts and numbers that are none.
+        Raises `TypeError` for an invalid text or number.
         """
         for text in (label, milestone or ""):
             if not isinstance(text, str):

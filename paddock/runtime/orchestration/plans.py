@@ -69,7 +69,7 @@ class PlanGate(Protocol):
     async def requires_approval(self, plan: StoredPlan) -> bool: ...
 
     async def ask(self, plan: StoredPlan) -> Decision:
-        """Return the answer of somebody who was shown this revision of the plan."""
+        """Return the answer of a user who was shown this revision of the plan."""
         ...
 
 

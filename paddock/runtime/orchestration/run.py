@@ -95,7 +95,7 @@ class TeamRun:
         return "/".join([self.thread_id, *agent_path[1:]])
 
     async def emit(self, event: WireEvent) -> None:
-        """Give `event` out to who reads the run."""
+        """Emit `event` to the reader of the run."""
         match event["type"]:
             case "approval-required":
                 self.asked.add(event["data"]["id"])

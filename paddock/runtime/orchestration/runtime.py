@@ -153,9 +153,9 @@ class Runtime:
         """Answer an approval that waits: "approve", "reject" or "revise".
 
         `feedback` reaches the agent, and so does what `partial` says of a plan that is to be
-        revised. `by` is who answers. The same answer again changes nothing. Raises `ValueError`
-        for another outcome, and `ApprovalError` with a `code` for an approval that is ``unknown``,
-        ``answered`` otherwise, ``expired`` or ``withdrawn``.
+        revised. `by` names the person who answers. The same answer again changes nothing.
+        Raises `ValueError` for another outcome, and `ApprovalError` with a `code` for an approval
+        that is ``unknown``, ``answered`` otherwise, ``expired`` or ``withdrawn``.
         """
         store = self._team.store.approvals
         return await respond(store, approval_id, outcome, feedback=feedback, partial=partial, by=by)
@@ -183,7 +183,9 @@ class Runtime:
 
         def resumed(run: Run) -> EventStream:
             again = self._run(run.run_id, run.thread_id, None, None)
-            again.keeps_sandboxes = False  # who prompts the thread next may be another process
+            again.keeps_sandboxes = (
+                False  # the next prompt of the thread may come from another process
+            )
             return self._events(again, lambda: take_up(again))
 
         worker = ApprovalWorker(self._team, resumed)

@@ -116,9 +116,9 @@ class Collection(Generic[T]):
     ) -> T | None:
         """Let `change` make what is kept of what is there, and return that.
 
-        It gets None where nothing is there, and leaves it at that by returning None. Of several
-        who change a record at once each sees what the one before has made. `change` may be called
-        again, so it does nothing else; what it raises leaves all as it was.
+        It gets None if there is no record, and keeps it so by returning None. Concurrent changes of
+        a record happen one after another. `change` may be called again, so it must have no other
+        effect; an exception from it changes nothing.
         """
 
         def work(rows: Rows) -> T | None:

@@ -87,7 +87,7 @@ PROTECTED: Final[dict[str, str]] = {
 """Names and ends of paths, in lower case, and why they are protected; so is all below them.
 
 A pattern of several parts matches them in a row, anywhere in a path. Not here is what is run only
-by who asks for it (Makefile, package.json) or elsewhere (workflows of a CI service), and what
+on request (Makefile, package.json) or elsewhere (workflows of a CI service), and what
 no name tells: a bare repository may have any name.
 """
 

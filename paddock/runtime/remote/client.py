@@ -53,7 +53,7 @@ _log = get_logger(__name__)
 
 
 class _Caller:
-    """What a client and a session have in common: calls, and who may abort them."""
+    """What a client and a session have in common: calls, and aborting them."""
 
     def __init__(self) -> None:
         self._calls: dict[asyncio.Task[Any] | None, Call] = {}

@@ -57,7 +57,7 @@ class Cancellation(asyncio.Event):
         self._is_announced = False
 
     def announce(self) -> None:
-        """Say so, from any thread; those who wait are woken by `set`, in their event loop."""
+        """Cancel, from any thread; `set` wakes the waiters, in their event loop."""
         self._is_announced = True
 
     def is_set(self) -> bool:
@@ -173,7 +173,7 @@ class HandlerObject(Protocol):
 
 
 def as_handler(given: object) -> HandlerFunction:
-    """Return the function of a handler. Raise `TypeError` for what is none."""
+    """Return the function of a handler. Raise `TypeError` for anything else."""
     run = getattr(given, "run", None)
     if callable(run):
         return run  # type: ignore[no-any-return]

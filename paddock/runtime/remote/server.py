@@ -50,7 +50,7 @@ class RuntimeServer(AsyncResource):
     """Serves `handler` to clients, as ``async with``.
 
     `handler` is an object with ``async def run(invocation, sender)``, or such a function. Without a
-    `token` one is made; `url` has it. ``token=False`` lets in everybody who reaches the port, on
+    `token` one is made; `url` has it. ``token=False`` lets in any client that reaches the port, on
     loopback only. Browsers send an `Origin`, and get in only from `allowed_origins`. `working_dir`
     is where commands run, and `state_dir` where the ends of runs are kept for clients that lost
     their connection.
@@ -121,7 +121,7 @@ class RuntimeServer(AsyncResource):
         """The same as `aclose`."""
         await self.aclose()
 
-    # ---------------------------------------------------------------------- who gets in
+    # ---------------------------------------------------------------------- access
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Return the refusal of a connection, before it is upgraded."""

@@ -25,7 +25,7 @@ class ServerSettings:
     """Between two looks for artifacts during a run. Those that did not change between them
     are brought out then, and the others when it ends."""
     ask_timeout: float = 30.0
-    """For a client to answer where an artifact goes: it signs a URL, or asks who can."""
+    """For a client to answer where an artifact goes: it signs a URL, or asks a service that can."""
     asks_timeout: float = 60.0
     """Without any such answer until the other artifacts count as unanswered too."""
     upload_timeout: float = 60.0

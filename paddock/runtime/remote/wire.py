@@ -1,4 +1,4 @@
-"""What the server reads from whom, and what it writes to whom. Knows no socket.
+"""What the server reads and writes for each kind of peer. Knows no socket.
 
 Programs of many years speak this wire. Which one a client is, its first request tells by the keys
 that it has: see `Peer`. Whatever has the right fields is read; each client gets only what it

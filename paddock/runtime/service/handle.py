@@ -66,5 +66,5 @@ class AgentHandle:
         Raises `SessionError` in a callback or a tool of the run itself.
         """
         if is_awaited_by(self.task):
-            raise SessionError("a run cannot wait for its own end: it waits for who is asking")
+            raise SessionError("a run cannot wait for its own end: the caller is part of it")
         return await asyncio.shield(self.task)

@@ -27,7 +27,7 @@ async def provision(
     """Make a sandbox, for the caller to close.
 
     `current` returns where events go now: those of this, and later those of each command. There
-    are none where it returns None.
+    do not exist if it returns None.
     """
 
     def on_command(report: CommandReport) -> None:

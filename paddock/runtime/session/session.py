@@ -131,7 +131,7 @@ class Session(SessionWork):
         trace has the run's end.
 
         Raises `SessionError` while another run is going on, `SessionLocked` when another
-        process writes this session, and `ConfigError` for a prompt that is none.
+        process writes this session, and `ConfigError` for an invalid prompt.
         """
         text, content = read_prompt(prompt)
         async with self._running(text, on_event, token, **options) as run:

@@ -21,7 +21,7 @@ __all__ = ["RunStream", "ShownTo"]
 E = TypeVar("E")
 
 BACKLOG = 64
-"""Events that a run may be ahead of who reads them; then it waits for the reader."""
+"""Events that a run may be ahead of its reader; beyond that it waits."""
 
 
 class ShownTo(EventSink):

@@ -71,7 +71,7 @@ class SessionWork(SessionSettings, ABC):
         return None if self._work is None else self._work.out
 
     def cancel(self, reason: str = "requested") -> Awaitable[None]:
-        """Cancel the run or the compaction that is going on; nothing happens if there is none.
+        """Cancel the active run or compaction; do nothing if there is none.
 
         What is returned may be awaited, until the run has ended, or dropped. A run that is
         ending already is not cancelled, but may be waited for. Awaited in a callback or a tool

@@ -193,7 +193,7 @@ def _call(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _arguments(text: str) -> dict[str, Any]:
-    """The arguments as an object, which ATIF asks for; text that is none stands in one."""
+    """The arguments as an object, which ATIF asks for; invalid text is wrapped in one."""
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):

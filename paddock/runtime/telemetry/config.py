@@ -1,4 +1,4 @@
-"""What telemetry is kept, where, and for whom: `ObservabilityConfig`, and its YAML file.
+"""Which telemetry is kept, where, and for which tenant: `ObservabilityConfig`, and its YAML file.
 
 Knows how to find and to read the file. It opens no database and no connection.
 """

@@ -161,7 +161,7 @@ class Observability(EventSink):
         """End with `status` as the session's last. Idempotent; fine without `start`.
 
         Waits some seconds at most for what is not written yet; runs to its end if cancelled.
-        Raises `ValueError` for a status that is none.
+        Raises `ValueError` for an unknown status.
         """
         if status not in RUN_STATUSES:
             raise ValueError(

@@ -1,6 +1,6 @@
 """Telemetry as OpenTelemetry spans and metrics: the sink, and whose providers it uses.
 
-What is made of an event is in `paddock.runtime.telemetry.spans`; who exports is
+How events become spans is in `paddock.runtime.telemetry.spans`; the exporter is
 `paddock.runtime.telemetry.exporters`.
 """
 
@@ -73,7 +73,7 @@ class Spans:
     def take(self, envelope: Envelope) -> None:
         event = envelope.event
         if self._own is not None and not envelope.origin.agent_path:
-            if isinstance(event, RunFinished):  # whom it had work for it does so no more
+            if isinstance(event, RunFinished):  # its sub-agents have ended too
                 self._end_below()
             self._own.take(event)
             return

@@ -154,7 +154,7 @@ class Rows:
                 self._started.clear()
             case ModelFinished():
                 self._add_tokens(event.usage, context_size=event.usage.input_tokens)
-            case ChildModelFinished():  # a child's context is none of this session's
+            case ChildModelFinished():  # a child's context does not count for this session
                 self._add_tokens(event.usage, context_size=None)
 
     def _add_tokens(self, usage: Usage, *, context_size: int | None) -> None:

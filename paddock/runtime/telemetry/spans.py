@@ -4,7 +4,7 @@ A run is ``invoke_agent``, a model call ``chat``, a tool call ``execute_tool``; 
 does in the session's sandbox (``provision``, ``exec``) are the children of its call. The span
 of a call is OpenTelemetry's current one in the task that does the call, so whatever else is
 instrumented there nests below it, and so does the run of an agent that a tool has work.
-Uses the API of OpenTelemetry only; knows not who takes what is made here.
+Uses only the API of OpenTelemetry; does not know the exporters.
 """
 
 from __future__ import annotations

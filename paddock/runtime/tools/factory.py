@@ -70,7 +70,7 @@ def _handlers(
         yield WriteHandler(create_only=profile.file_write is FileWriteMode.CREATE_ONLY)
     if profile.file_write is FileWriteMode.FULL:
         yield EditHandler()
-        if profile.shell is ShellMode.UNRESTRICTED:  # who may do anything may have it done
+        if profile.shell is ShellMode.UNRESTRICTED:  # an agent that may do anything may delegate it
             yield DelegateHandler()
     if openpyxl_is_installed():
         yield ReadExcelHandler()

@@ -45,7 +45,7 @@ class ProcessTests(Conformance):
     async def test_who_stops_reading_and_waits_does_not_hold_up_the_command(
         self, sandbox: Sandbox, kept: bool
     ) -> None:
-        """As one who waits for a server's "ready" line; also with the iterator at hand."""
+        """As a caller waits for a server's "ready" line; also with the iterator at hand."""
         command = "echo ready; head -c 5000000 /dev/zero; echo end >&2"
         async with await sandbox.start(command) as process:
             output = process.output()

@@ -1,4 +1,4 @@
-"""How Daytona words an error; knows nothing of who raises it and why."""
+"""How Daytona words an error; independent of where it is raised."""
 
 from __future__ import annotations
 

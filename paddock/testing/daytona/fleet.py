@@ -217,7 +217,7 @@ class Fleet:
             await asyncio.wait(self._moves)
         for sandbox in self.live():
             if sandbox.build is not None:
-                sandbox.build.finish()  # for those who read its log
+                sandbox.build.finish()  # for readers of its log
         ends = [sandbox.toolbox.remove() for sandbox in self.live()]
         failures = await asyncio.gather(*ends, return_exceptions=True)
         self.sandboxes.clear()

@@ -1,6 +1,6 @@
 """Passes one HTTP or WebSocket request on to another server, and its answer back.
 
-With a budget the answer is cut after so many bytes. Knows nothing of who asks, and of what.
+With a budget the answer is cut after so many bytes. Knows neither the caller nor the content.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which operation leads a sandbox from which state through which others to which.
 
-Pure data and one function over it; knows nothing of time, of files, or of who asks.
+Pure data and one function over it; independent of time, files and callers.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Track:
         return self.calls[-1]
 
     def play(self, name: str, args: dict[str, Any]) -> Any:
-        """Return the recorded answer. Raise `CassetteMismatch` if there is none."""
+        """Return the recorded answer. Raise `CassetteMismatch` if none matches."""
         call = self._strictly(name, args) if self._strict else self._loosely(name, args)
         call.played = True
         return call.answer

@@ -144,7 +144,7 @@ class ReplayedProcess(Process):
             self._changed.set()
             return
         if self._strict and self._at < len(self._events) - 1:
-            raise CassetteMismatch(f"{kind}: there is none more in the recording")
+            raise CassetteMismatch(f"{kind}: the recording has no more of it")
 
     async def _kill(self, grace: float) -> None:
         self._events = [event for event in self._events if event[0] in ("end", "error")]

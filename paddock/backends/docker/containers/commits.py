@@ -58,9 +58,9 @@ REFERENCE = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """By whom a container's files were made.
+    """The users that made a container's files.
 
-    `user` is whom its commands ran as; `changed` says that they could replace its Python.
+    Its commands ran as `user`; `changed` says that they could replace its Python.
     """
 
     user: str | None

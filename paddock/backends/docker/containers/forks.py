@@ -1,4 +1,4 @@
-"""Forks of one sandbox: who owns the image that they begin with, from its writing to its removal.
+"""Forks of one sandbox: the ownership of their image, from its writing to its removal.
 
 1. While the image is written and the forks are made, the task that makes them owns it, by a lock.
    If that fails, it removes the image; if its process is killed, the reaper or a sweep does.

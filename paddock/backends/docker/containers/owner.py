@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 JOIN_TOKEN_LABEL = "dev.paddock.join-token"
-"""The key by which a host proves to the guest that it may join. Everybody who may inspect the
+"""The key by which a host proves to the guest that it may join. Every user who may inspect the
 container has it."""
 LEASE_LABEL = "dev.paddock.lease"
 """Seconds; empty for a sandbox that outlives its owners."""

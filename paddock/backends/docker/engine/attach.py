@@ -1,4 +1,4 @@
-"""Ways to a container's guest: its stdin and stdout for its maker, a relay for who comes later."""
+"""Ways to a container's guest: its stdin and stdout for its maker, a relay for later joiners."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["AttachedStream", "join_stream", "open_stream"]
 LOG_LIMIT = 8 * 1024
 """Bytes kept of what a process of ours says on stderr: a traceback."""
 JOIN_DEADLINE = 10.0
-"""Seconds until a guest has answered who joins: Python starts, on a machine that may be busy."""
+"""Seconds for a guest to answer a joiner: Python starts, on a machine that may be busy."""
 RELAY = """\
 import ctypes, os, select, socket, time
 ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE

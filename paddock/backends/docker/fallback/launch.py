@@ -51,7 +51,7 @@ NOT_ITS_OWN = re.compile(
 """Exit reasons that say nothing about the Python of an image."""
 
 GUESTS_LABELS = (owner.JOIN_TOKEN_LABEL, owner.USER_LABEL)
-"""Labels for those who join a guest."""
+"""Labels for processes that join a guest."""
 
 _log = get_logger(__name__)
 _without_python: dict[tuple[str, str], str] = {}

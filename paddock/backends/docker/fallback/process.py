@@ -130,7 +130,7 @@ class ExecProcess(ShellProcess):
         if user is None or self._inside.root:
             await super()._send_signal(number, pids)
             return
-        # The watchdog has another user, who may not. Those that have ended are no error.
+        # The watchdog's user may not signal them. Those that have ended are no error.
         script = f"kill -{number} {' '.join(map(str, pids))} 2>/dev/null"
         argv, client = [self._inside.sh, "-c", script], self._engine.client
         what = f"ending a command of {user}"

@@ -86,7 +86,7 @@ async def build_recipe(
     on_progress: ImageProgressCallback | None = None,
     settings: BuildSettings | None = None,
 ) -> str:
-    """See `Images.build`. Those who want the image meanwhile wait for this build."""
+    """See `Images.build`. Callers that want the image meanwhile wait for this build."""
     tell = on_progress or unwatched
     settings = settings or BuildSettings.from_environment()
     async with locked(_key(engine, f"{recipes.REPOSITORY}:{name}")):

@@ -89,7 +89,7 @@ class Logins:
         }
 
     def __str__(self) -> str:
-        """Say which registries are asked, and as whom."""
+        """Name the registries that are asked, and the users."""
         return "; ".join(_told(*each) for each in sorted(self.by_registry.items()))
 
 

@@ -39,8 +39,8 @@ class _Shared(Generic[E]):
 class Once(Generic[E]):
     """Work by its key, each piece done once at a time in an event loop.
 
-    A caller who asks for work that is under way waits for its end and gets its error. The work is
-    cancelled when the last caller is, who waits until it has ended.
+    A caller that asks for work under way waits for its end and gets its error. The work is
+    cancelled with its last caller, which waits until it has ended.
     """
 
     def __init__(self) -> None:

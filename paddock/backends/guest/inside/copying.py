@@ -1,4 +1,4 @@
-"""Copies of files and trees inside a sandbox; on an error, or when it is ended, there is none."""
+"""Copies of files and trees inside a sandbox; after an error or a cancellation, none remains."""
 
 from __future__ import annotations
 

@@ -291,7 +291,7 @@ def load(name: str) -> None:
 
 
 def load_all() -> None:
-    """Import what jobs need: a process is about to become a user who may not read it.
+    """Import what jobs need: the process is about to become a user that may not read it.
 
     Nor is such a user to choose what is imported.
     """

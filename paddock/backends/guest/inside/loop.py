@@ -73,7 +73,7 @@ class Guest:
     def configure(self, host: Host, body: Body) -> dict[str, Any]:
         """The first request: limits for commands, where output spills, how long the lease is.
 
-        In a container, also whom commands run as, and which variables its image sets.
+        In a container, also the user of commands, and the variables that its image sets.
         And, if other hosts may join, the token that they have to know, the variables that they
         learn, and whether the sandbox continues when the last host has gone.
         """

@@ -187,7 +187,7 @@ def number(field: bytes, negative: int | None = None) -> int:
         return negative
     digits = field.strip(b"\0 ")
     if digits.strip(b"01234567"):
-        raise ValueError("not a tar stream: a header's number is none")
+        raise ValueError("not a tar stream: a header has an invalid number")
     return int(digits or b"0", 8)
 
 
@@ -231,5 +231,5 @@ def pax_records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def decimal(digits: bytes) -> int:
     if not digits.isdigit() or len(digits) > 20:
-        raise ValueError("the archive has a number that is none")
+        raise ValueError("the archive has an invalid number")
     return int(digits)

@@ -1,4 +1,4 @@
-"""Trees of processes: who is below whom, and how to end them all."""
+"""Trees of processes: parents, children, and how to end them all."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ __all__ = ["CatalogFile", "Entries", "GivenEntries", "IndexedCatalog"]
 T = TypeVar("T")
 
 WAITING = 10.0
-"""Seconds for somebody else who writes the catalog: they write some rows."""
+"""Seconds to wait for another writer of the catalog, which writes some rows."""
 
 TABLE = "paddock_catalog"
 

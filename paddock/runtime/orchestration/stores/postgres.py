@@ -78,7 +78,7 @@ _TENANTS = "SELECT DISTINCT tenant FROM {table}"
 class PostgresRuntimeStore(RuntimeStore):
     """Rows in the table `table` of the database at `url`.
 
-    Those who write for a tenant exclude each other by an advisory lock. With `ensure_schema` the
+    Writers of a tenant exclude each other by an advisory lock. With `ensure_schema` the
     table is made when the store is first used; without, it has to be there. No error and no
     representation has the URL. Raises `ConfigError` for one that cannot be read.
     """

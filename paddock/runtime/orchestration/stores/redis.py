@@ -38,7 +38,7 @@ TRYING = 20.0
 """Seconds for which a transaction is tried again: a thousand of them that meet in one row."""
 
 PAUSE = 0.02
-"""Seconds at most between two tries, so that those who meet do not meet again."""
+"""Seconds at most between two tries; random, so that two that collided do not collide again."""
 
 VERSION = b"1"
 """Of the rows."""

@@ -64,7 +64,7 @@ def is_runtime_store(path: Path) -> bool:
     try:
         with contextlib.closing(sqlite3.connect(path)) as connection:
             (application,) = connection.execute("PRAGMA application_id").fetchone()
-    except sqlite3.Error:  # who opens it as something else says what is wrong
+    except sqlite3.Error:  # another opener of the file reports what is wrong
         return False
     return bool(application == APPLICATION)
 

@@ -39,7 +39,7 @@ MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes of one message: four images of the size that services take are as large."""
 
 MAX_UNASKED = 10_000
-"""Messages from one answer to the next that are none: progress of a call of two minutes, eighty
+"""Messages between two answers: progress of a call of two minutes, eighty
 times a second. A server that sends more is ended."""
 
 KEPT_WORDS = 2000

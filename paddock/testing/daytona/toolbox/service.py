@@ -7,7 +7,7 @@ Not served, and answered 501: ``/lsp`` (it needs the language servers of the def
 this machine has none of), ``/computeruse`` (it needs that image's desktop), ``/init`` and the
 session of the entrypoint (there is no image whose entrypoint ran).
 
-Does not know of keys, of a sandbox's state or of faults: who mounts it looks at those first.
+Does not know keys, a sandbox's state or faults: the server that mounts it checks those first.
 """
 
 from __future__ import annotations

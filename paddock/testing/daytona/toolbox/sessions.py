@@ -2,7 +2,7 @@
 
 Each command is a file that the shell sources, with FIFOs as its streams; so ``cd`` and
 variables stay, and ``exit``, ``set -e`` or ``exec`` end the shell. As in the daemon nobody then
-tells the exit code: who waits for it waits for ever.
+reports the exit code: a caller that waits for it waits for ever.
 
 Knows nothing of HTTP.
 """
