@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from paddock.cli import options
-from paddock.cli.recipes import make_backend, vary_backend
-from paddock.cli.trusting import require_trust, require_trusted_setup
+from paddock.cli.recipes import make_trusted_backend, vary_backend
+from paddock.cli.trusting import require_trust
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -180,8 +180,6 @@ def configure(
     if sandbox.working_dir:
         base = dataclasses.replace(base, working_dir=None)
     recipe = _anchored(_recipe(base, sandbox, saved=saved))
-    if sandbox.no_setup:
-        recipe = dataclasses.replace(recipe, setup=())
     return dataclasses.replace(
         base,
         backend=recipe,
@@ -306,12 +304,8 @@ def _recipe(base: AgentConfig, sandbox: SandboxOptions, *, saved: bool) -> Backe
     name = sandbox.backend or named
     if saved and name == named:
         _require_known(name)
-    project = options.project_file(sandbox.project)
     place = sandbox.working_dir or base.working_dir
-    asked = dataclasses.replace(sandbox, backend=name, working_dir=place)
-    recipe = make_backend(asked, project=project)
-    require_trusted_setup(project, recipe, trust=sandbox.trust or sandbox.no_setup)
-    return recipe
+    return make_trusted_backend(dataclasses.replace(sandbox, backend=name, working_dir=place))
 
 
 def _require_known(name: str | None) -> None:

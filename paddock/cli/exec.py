@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,12 +10,11 @@ import typer
 
 from paddock.cli import options
 from paddock.cli.pipes import read_stdin, write_output
-from paddock.cli.provisioning import provisioning
-from paddock.cli.recipes import make_backend
+from paddock.cli.provisioning import provisioned
+from paddock.cli.recipes import make_trusted_backend
 from paddock.cli.running import run
 from paddock.cli.sandbox_options import SandboxOptions
 from paddock.cli.terminals import converse, own_terminal
-from paddock.cli.trusting import require_trusted_setup
 from paddock.errors import PaddockError
 
 if TYPE_CHECKING:
@@ -66,11 +64,7 @@ def exec_(
         paddock exec -it -- python3
     """
     pty = own_terminal() if tty else None
-    project = options.project_file(sandbox.project)
-    recipe = make_backend(sandbox, project=project, secrets=sandbox.secrets())
-    require_trusted_setup(project, recipe, trust=sandbox.trust or sandbox.no_setup)
-    if sandbox.no_setup:
-        recipe = dataclasses.replace(recipe, setup=())
+    recipe = make_trusted_backend(sandbox, secrets=sandbox.secrets())
     raise typer.Exit(run(_exec(recipe, command, timeout, pty, interactive=interactive)))
 
 
@@ -83,8 +77,7 @@ async def _exec(
     interactive: bool,
 ) -> int:
     async with AsyncExitStack() as stack:
-        with provisioning() as tell:
-            sandbox = await stack.enter_async_context(backend.sandbox(on_progress=tell))
+        sandbox = await stack.enter_async_context(provisioned(backend))
         # The output is passed on, so none of it has to be kept.
         started = await sandbox.start(command, max_output=0, pty=pty)
         process = await stack.enter_async_context(started)

@@ -13,17 +13,15 @@ from paddock.cli import options
 from paddock.cli.agents import AgentOptions, configure, read_config
 from paddock.cli.errors import is_expected, report
 from paddock.cli.placing import PlaceOptions
-from paddock.cli.recipes import make_backend
+from paddock.cli.recipes import make_backend, make_trusted_backend
 from paddock.cli.running import run
 from paddock.cli.sandbox_options import SandboxOptions
-from paddock.cli.trusting import require_trusted_setup
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from paddock.backends.base import Backend
-    from paddock.redaction import Secrets
 
 __all__ = ["MapOptions", "map_"]
 
@@ -334,7 +332,7 @@ def _work(given: _Given) -> tuple[Backend, Any]:
     if given.command:
         if given.work.agent is not None or given.agent.overridden:
             raise ConfigError("give an agent or a command, not both")
-        return _recipe(given.sandbox, secrets), given.command
+        return make_trusted_backend(given.sandbox, secrets=secrets), given.command
     if given.work.agent is None:
         raise ConfigError("give a command after --, or --agent FILE")
     base = read_config(given.work.agent, given.agent, given.sandbox)
@@ -344,10 +342,3 @@ def _work(given: _Given) -> tuple[Backend, Any]:
         backend = make_backend(dataclasses.replace(given.sandbox, backend=backend))
     backend = dataclasses.replace(backend, secrets={**backend.secrets, **secrets})
     return backend, Agent(dataclasses.replace(config, backend=backend))
-
-
-def _recipe(sandbox: SandboxOptions, secrets: Secrets) -> Backend:
-    project = options.project_file(sandbox.project)
-    recipe = make_backend(sandbox, project=project, secrets=secrets)
-    require_trusted_setup(project, recipe, trust=sandbox.trust or sandbox.no_setup)
-    return dataclasses.replace(recipe, setup=()) if sandbox.no_setup else recipe

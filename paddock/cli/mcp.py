@@ -15,10 +15,9 @@ import typer
 
 from paddock.cli import options
 from paddock.cli.provisioning import provisioning
-from paddock.cli.recipes import make_backend
+from paddock.cli.recipes import make_trusted_backend
 from paddock.cli.running import run
 from paddock.cli.sandbox_options import SandboxOptions
-from paddock.cli.trusting import require_trusted_setup
 from paddock.errors import ConfigError, PaddockError
 from paddock.mcp import create_mcp_runtime, serve_http, serve_sandbox, serve_stdio
 from paddock.runtime.core.calling import call
@@ -74,11 +73,7 @@ def sandbox(
 
         claude mcp add box -- paddock mcp sandbox --upload .:project
     """
-    project = options.project_file(sandbox.project)
-    recipe = make_backend(sandbox, project=project, secrets=sandbox.secrets())
-    require_trusted_setup(project, recipe, trust=sandbox.trust or sandbox.no_setup)
-    if sandbox.no_setup:
-        recipe = dataclasses.replace(recipe, setup=())
+    recipe = make_trusted_backend(sandbox, secrets=sandbox.secrets())
     if share is not None and not share.is_dir():
         raise ConfigError(f"--share {share}: there is no such directory")
     run(_serve_sandbox(recipe, load_profile(profile), share, auto_approve=auto_approve))

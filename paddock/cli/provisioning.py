@@ -19,11 +19,12 @@ from rich.table import Column
 from paddock.cli.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
-    from paddock.backends.base import Progress, ProgressCallback
+    from paddock.backends.base import Backend, Progress, ProgressCallback
+    from paddock.sandbox import Sandbox
 
-__all__ = ["is_watched", "provisioning"]
+__all__ = ["is_watched", "provisioned", "provisioning"]
 
 SLOW = 2.0
 """Seconds that a sandbox may take without a word on `create` and `ready`: containers on a
@@ -61,6 +62,15 @@ def provisioning(beside: Console | None = None) -> Iterator[ProgressCallback]:
         yield shown
     finally:
         shown.end()
+
+
+@contextlib.asynccontextmanager
+async def provisioned(recipe: Backend) -> AsyncIterator[Sandbox]:
+    """Make a sandbox, show that it is made, and take it down at the end of the block."""
+    async with contextlib.AsyncExitStack() as stack:
+        with provisioning() as tell:
+            sandbox = await stack.enter_async_context(recipe.sandbox(on_progress=tell))
+        yield sandbox
 
 
 def is_watched(console: Console) -> bool:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from paddock.backends.uv import install_command, require_command
-from paddock.cli.options import parse_upload, parse_variable
+from paddock.cli.options import parse_upload, parse_variable, project_file
+from paddock.cli.trusting import require_trusted_setup
 from paddock.errors import ConfigError, Unsupported
 from paddock.network import Allow
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from paddock.project import Project
     from paddock.transfers import Links
 
-__all__ = ["make_backend", "vary_backend"]
+__all__ = ["make_backend", "make_trusted_backend", "vary_backend"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,19 @@ class Beginning:
     option: str
     field: str
     value: Any
+
+
+def make_trusted_backend(
+    asked: SandboxOptions, *, secrets: Mapping[str, str] | None = None
+) -> Backend:
+    """Return the recipe of the options and of the project file that they read.
+
+    Raise as `make_backend` and `require_trusted_setup`.
+    """
+    project = project_file(asked.project)
+    recipe = make_backend(asked, project=project, secrets=secrets)
+    require_trusted_setup(project, recipe, trust=asked.trust)
+    return recipe
 
 
 def make_backend(
@@ -61,7 +75,7 @@ def make_backend(
         given = _completed(kind, given, project, begun=beginning is not None)
     if secrets:
         given["secrets"] = secrets
-    return _uploading(kind(**given), asked, project)
+    return _finished(kind(**given), asked, project)
 
 
 def vary_backend(recipe: Backend, asked: SandboxOptions) -> Backend:
@@ -75,16 +89,16 @@ def vary_backend(recipe: Backend, asked: SandboxOptions) -> Backend:
         given["env_vars"] = {**recipe.env_vars, **given["env_vars"]}
     if beginning is not None:  # instead of an image or a snapshot
         given = {**_nothing_begun(type(recipe)), **given}
-    return _uploading(dataclasses.replace(recipe, **given), asked)
+    return _finished(dataclasses.replace(recipe, **given), asked)
 
 
-def _uploading(recipe: Backend, asked: SandboxOptions, project: Project | None = None) -> Backend:
-    """`recipe`, with what the options and the project's file say of uploads.
+def _finished(recipe: Backend, asked: SandboxOptions, project: Project | None = None) -> Backend:
+    """Return `recipe` with what the options and the project's file say of uploads, and without
+    set-up if the options say so.
 
     Patterns join those that the recipe has.
     """
-    ignore, gitignore = asked.ignore, asked.gitignore
-    links = asked.links
+    ignore, gitignore, links = asked.ignore, asked.gitignore, asked.links
     if not recipe.uploads and (ignore or gitignore is not None or links is not None):
         raise typer.BadParameter(
             "--ignore, --gitignore and --links are about uploaded trees, and nothing is "
@@ -97,6 +111,7 @@ def _uploading(recipe: Backend, asked: SandboxOptions, project: Project | None =
         upload_ignore=[*recipe.upload_ignore, *own, *(ignore or ())],
         upload_gitignore=by_file if gitignore is None else gitignore,
         upload_links=cast("Links", links) if links else recipe.upload_links,
+        setup=() if asked.no_setup else recipe.setup,
     )
 
 

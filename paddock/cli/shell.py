@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from paddock.cli import options
-from paddock.cli.provisioning import provisioning
-from paddock.cli.recipes import make_backend
+from paddock.cli.provisioning import provisioned
+from paddock.cli.recipes import make_trusted_backend
 from paddock.cli.running import run
 from paddock.cli.sandbox_options import SandboxOptions
 from paddock.cli.sandboxes import ALL, everywhere, find
 from paddock.cli.terminals import converse, own_terminal
-from paddock.cli.trusting import require_trusted_setup
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -74,10 +73,7 @@ def shell(
         _refuse_options(sandbox)
         held = _joined(sandbox.backend or ALL, sandbox_id)
     else:
-        project = options.project_file(sandbox.project)
-        recipe = make_backend(sandbox, project=project, secrets=sandbox.secrets())
-        require_trusted_setup(project, recipe, trust=sandbox.trust or sandbox.no_setup)
-        held = _made(dataclasses.replace(recipe, setup=()) if sandbox.no_setup else recipe)
+        held = provisioned(make_trusted_backend(sandbox, secrets=sandbox.secrets()))
     raise typer.Exit(run(open_shell(held, argv, user, pty)))
 
 
@@ -98,15 +94,6 @@ async def open_shell(
         started = await sandbox.start(argv, user=user, pty=pty, max_output=0)
         process = await stack.enter_async_context(started)
         return await converse(process, sandbox.redactor, interactive=True)
-
-
-@contextlib.asynccontextmanager
-async def _made(recipe: Backend) -> AsyncIterator[Sandbox]:
-    """A fresh sandbox."""
-    async with AsyncExitStack() as stack:
-        with provisioning() as tell:
-            sandbox = await stack.enter_async_context(recipe.sandbox(on_progress=tell))
-        yield sandbox
 
 
 @contextlib.asynccontextmanager
