@@ -54,7 +54,9 @@ class AgentOptions:
     system_prompt: Annotated[
         str | None,
         typer.Option(
-            "--system-prompt", "-s", help="Text, or a prompt file (.md), which --var fills in."
+            "--system-prompt",
+            "-s",
+            help="Text, or a prompt file (.md); --var fills in its variables.",
         ),
     ] = None
     prompt_file: Annotated[
@@ -63,7 +65,7 @@ class AgentOptions:
             "--prompt",
             "-p",
             metavar="FILE",
-            help="A prompt file (.md) for the system prompt, which --var fills in.",
+            help="A prompt file (.md) with the system prompt; --var fills in its variables.",
         ),
     ] = None
     variables: Annotated[
@@ -75,7 +77,10 @@ class AgentOptions:
         typer.Option("--vars-file", metavar="FILE", help="The same, in a YAML or JSON file."),
     ] = None
     base_url: Annotated[
-        str | None, typer.Option("--base-url", help="Where the model is served, if elsewhere.")
+        str | None,
+        typer.Option(
+            "--base-url", help="The URL of the model's service, if it is not the usual one."
+        ),
     ] = None
     reasoning_effort: Annotated[
         str | None,
@@ -87,7 +92,7 @@ class AgentOptions:
             "--context-window",
             min=1,
             metavar="TOKENS",
-            help="How much the model takes, if it is not known by name.",
+            help="The size of the model's context, for a model that is not known.",
         ),
     ] = None
     model_options: Annotated[
@@ -95,8 +100,9 @@ class AgentOptions:
         typer.Option(
             "--model-option",
             metavar="NAME=VALUE",
-            help="How the model is asked: temperature, top_p, max_tokens, seed, stop, tool_choice, "
-            "parallel_tool_calls, timeout, idle_timeout, extra_body, extra_headers. Repeatable.",
+            help="A parameter of the model: temperature, top_p, max_tokens, seed, stop, "
+            "tool_choice, parallel_tool_calls, timeout, idle_timeout, extra_body, "
+            "extra_headers. Repeatable.",
         ),
     ] = None
     price: Annotated[

@@ -57,7 +57,7 @@ Store = Annotated[
 ]
 Status = Annotated[
     Literal["pending", "answered", "expired", "withdrawn", "all"],
-    typer.Option("--status", help="Which ones."),
+    typer.Option("--status", help="Only approvals in this state."),
 ]
 
 
@@ -79,7 +79,7 @@ class _Found:
 @approvals.command(name="list")
 def list_(
     session: Annotated[
-        str, typer.Option("--session", metavar="ID", help="Of this session only.")
+        str, typer.Option("--session", metavar="ID", help="Only approvals of this session.")
     ] = "",
     status: Status = "pending",
     session_dir: options.SessionDir = None,
@@ -139,14 +139,19 @@ def answer(
             "--revise",
             metavar="FILE",
             help="Let it run with other arguments: a JSON or YAML file (- is stdin) with those "
-            "that change. They have to fit the tool.",
+            "that change. They must fit the tool.",
         ),
     ] = None,
     feedback: Annotated[
-        str | None, typer.Option("--feedback", metavar="TEXT", help="For the model to read.")
+        str | None, typer.Option("--feedback", metavar="TEXT", help="A comment for the model.")
     ] = None,
     by: Annotated[
-        str | None, typer.Option("--by", metavar="NAME", help="Who answers. Default: your name.")
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="NAME",
+            help="The name to record with the answer. Default: your user name.",
+        ),
     ] = None,
     session_dir: options.SessionDir = None,
     store: Store = None,

@@ -41,10 +41,10 @@ def exec_(
         float | None, typer.Option(metavar="SECONDS", min=0, help="Kill it after this long.")
     ] = None,
     interactive: Annotated[
-        bool, typer.Option("--interactive", "-i", help="Pass on what is typed, too.")
+        bool, typer.Option("--interactive", "-i", help="Also pass on what is typed.")
     ] = False,
     tty: Annotated[
-        bool, typer.Option("--tty", "-t", help="Give it a terminal, which shows on this one.")
+        bool, typer.Option("--tty", "-t", help="Run it in a terminal, shown on this one.")
     ] = False,
     *,
     sandbox: SandboxOptions,

@@ -35,7 +35,10 @@ Host = Annotated[
     typer.Option("--host", "-H", help="The engine's address. Default: as docker finds it."),
 ]
 Where = Annotated[
-    str, typer.Option("--backend", "-b", help="Whose images: docker, daytona, or another backend.")
+    str,
+    typer.Option(
+        "--backend", "-b", help="The backend that has the images: docker, daytona, or another one."
+    ),
 ]
 BuildNetwork = Annotated[
     str | None,
@@ -60,7 +63,7 @@ Authorities = Annotated[
         "--ca-bundle",
         metavar="FILE",
         envvar="SSL_CERT_FILE",
-        help="Certificates that the base image shall trust besides Mozilla's.",
+        help="Certificates that the base image trusts in addition to Mozilla's.",
     ),
 ]
 
@@ -113,7 +116,10 @@ def build(
 @image.command()
 def rm(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="As `paddock image list` shows them.")
+        list[str],
+        typer.Argument(
+            metavar="NAME...", help="The images' names, as `paddock image list` shows them."
+        ),
     ],
     host: Host = None,
     backend: Where = DOCKER,

@@ -63,8 +63,8 @@ class MapOptions:
         Literal["failed"] | None,
         typer.Option(
             "--keep",
-            help="Let the sandboxes of failed tasks stay, for paddock batch attach; twenty at "
-            "most. Needs a backend whose sandboxes can outlive their maker.",
+            help="Keep the sandboxes of failed tasks, for paddock batch attach; at most "
+            "twenty. Needs a backend whose sandboxes can outlive their maker.",
         ),
     ] = None
 
@@ -72,7 +72,7 @@ class MapOptions:
 @options.with_option_groups
 def map_(
     tasks: Annotated[
-        Path | None, typer.Argument(metavar="[TASKS]", help="JSON Lines, a task each.")
+        Path | None, typer.Argument(metavar="[TASKS]", help="JSON Lines, one task per line.")
     ] = None,
     command: Annotated[
         list[str] | None,
@@ -107,11 +107,13 @@ def map_(
         ),
     ] = False,
     repeat: Annotated[
-        int, typer.Option("--repeat", min=1, help="Run each task so many times.")
+        int, typer.Option("--repeat", min=1, help="Run each task this many times.")
     ] = 1,
     retries: Annotated[
         int,
-        typer.Option("--retries", min=0, help="Run a task again so often if it fails by itself."),
+        typer.Option(
+            "--retries", min=0, help="Run a task that fails by itself up to this many times again."
+        ),
     ] = 0,
     fail_under: Annotated[
         float,
@@ -129,7 +131,7 @@ def map_(
             "--give-up-after",
             metavar="SECONDS",
             min=0.0,
-            help="End if the infrastructure does not work for so long.",
+            help="Give up if the infrastructure does not work for this long.",
         ),
     ] = 600.0,
     work: MapOptions,

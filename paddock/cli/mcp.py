@@ -44,8 +44,8 @@ def sandbox(
         str,
         typer.Option(
             "--profile",
-            help="Which tools there are, and which calls need an approval: readonly, developer, "
-            "developer-bash-only, unrestricted, or a YAML file.",
+            help="The profile of the tools and of the calls that need an approval: readonly, "
+            "developer, developer-bash-only, unrestricted, or a YAML file.",
         ),
     ] = "developer",
     share: Annotated[
@@ -53,12 +53,12 @@ def sandbox(
         typer.Option(
             "--share",
             metavar="DIR",
-            help="A directory of this machine that upload and download may copy from and to. "
+            help="A directory of this machine that upload and download may use. "
             "Default: none; files go through the protocol.",
         ),
     ] = None,
     auto_approve: Annotated[
-        bool, typer.Option("--auto-approve", "-y", help="Let all calls run without an approval.")
+        bool, typer.Option("--auto-approve", "-y", help="Run all calls without an approval.")
     ] = False,
     *,
     sandbox: SandboxOptions,
@@ -119,15 +119,18 @@ class ServingOptions:
         typer.Option(
             "--token-env",
             metavar="NAME",
-            help="The variable with the token that clients have to send as 'Authorization: Bearer "
-            "TOKEN'; needed on other addresses than loopback ones.",
+            help="The environment variable with the token that clients must send as "
+            "'Authorization: Bearer TOKEN'; required unless the address is a loopback one.",
         ),
     ] = "PADDOCK_MCP_TOKEN"
     thread_id: Annotated[
         str | None, typer.Option("--thread-id", help="The thread of all calls. Default: its own.")
     ] = None
     call_timeout: Annotated[
-        float, typer.Option("--call-timeout", min=0, metavar="SECONDS", help="For each call.")
+        float,
+        typer.Option(
+            "--call-timeout", min=0, metavar="SECONDS", help="The time limit of each call."
+        ),
     ] = 30.0
 
     async def serve(self, runtime: Runtime, agent: str) -> None:
@@ -261,7 +264,7 @@ def toolkit(
     ] = None,
     agent: Agent = "mcp",
     tenant_id: Annotated[
-        str, typer.Option("--tenant-id", metavar="ID", help="Whose data it is.")
+        str, typer.Option("--tenant-id", metavar="ID", help="The tenant of the data.")
     ] = "paddock-mcp",
     *,
     serving: ServingOptions,

@@ -67,15 +67,16 @@ BackendName = Annotated[
         "--backend",
         "-b",
         envvar="PADDOCK_BACKEND",
-        help="What makes the sandbox: local, docker, podman, ssh, daytona, or one that is "
-        "installed. Default: local.",
+        help="The backend that makes the sandbox: local, docker, podman, ssh, daytona, or an "
+        "installed one. Default: local.",
     ),
 ]
 Image = Annotated[
     str | None,
     _sandbox_option(
         "--image",
-        help="What a container begins with: a reference, or paddock:NAME, made if it is missing.",
+        help="The image of a container: a reference, or paddock:NAME, which is built if it is "
+        "missing.",
     ),
 ]
 Dockerfile = Annotated[
@@ -83,7 +84,7 @@ Dockerfile = Annotated[
     _sandbox_option(
         "--dockerfile",
         metavar="FILE",
-        help="What it begins with is built from this, with its folder as the context. Implies "
+        help="Build the image from this file, with its folder as the context. Implies "
         "--backend daytona unless one is given.",
     ),
 ]
@@ -92,7 +93,7 @@ Snapshot = Annotated[
     _sandbox_option(
         "--snapshot",
         metavar="NAME",
-        help="A snapshot to begin with; an empty name is Daytona's default. Implies --backend "
+        help="Start from this snapshot; an empty name is Daytona's default. Implies --backend "
         "daytona unless one is given.",
     ),
 ]
@@ -100,14 +101,14 @@ ProjectFile = Annotated[
     bool,
     _sandbox_option(
         "--project/--no-project",
-        help="Heed the paddock.toml of this directory or of the nearest above.",
+        help="Use the paddock.toml of this directory or the nearest one above.",
     ),
 ]
 Isolation = Annotated[
     str | None,
     _sandbox_option(
         "--isolation",
-        help="auto, bubblewrap, landlock or none. A level that this machine cannot give is an "
+        help="auto, bubblewrap, landlock or none. A level that this machine cannot provide is an "
         "error; auto is bubblewrap or else landlock. Default: PADDOCK_ISOLATION, or auto.",
     ),
 ]
@@ -126,7 +127,7 @@ Ignore = Annotated[
         "--ignore",
         metavar="PATTERN",
         help="Leave this out of an uploaded tree, as a line of a .gitignore would: node_modules, "
-        "'*.log', /dist. '!.git' takes in what is left out by default. Repeatable.",
+        "'*.log', /dist. '!.git' includes what is left out by default. Repeatable.",
     ),
 ]
 Gitignore = Annotated[
@@ -151,7 +152,7 @@ Setup = Annotated[
     _sandbox_option(
         "--setup",
         metavar="CMD",
-        help="Run this in the sandbox first; a failure stops. Repeatable.",
+        help="Run this in the sandbox first; a failure ends the command. Repeatable.",
     ),
 ]
 Env = Annotated[
@@ -160,7 +161,7 @@ Env = Annotated[
         "--env",
         "-e",
         metavar="KEY=VALUE",
-        help="Set a variable in the sandbox, which has none of yours. Repeatable.",
+        help="Set an environment variable in the sandbox, which gets none of yours. Repeatable.",
     ),
 ]
 Secret = Annotated[
@@ -177,7 +178,7 @@ ShortSecret = Annotated[
     _sandbox_option(
         "--short-secret",
         metavar="NAME[=VALUE]",
-        help="The same, for one of fewer than 8 bytes: all text that looks like it is redacted.",
+        help="The same, for a secret of fewer than 8 bytes: redacts every equal text.",
     ),
 ]
 WorkingDir = Annotated[
@@ -202,13 +203,13 @@ Attached = Annotated[
     ),
 ]
 MaxTurns = Annotated[
-    int | None, typer.Option("--max-turns", min=1, help="Calls of the model, at most.")
+    int | None, typer.Option("--max-turns", min=1, help="At most this many model calls.")
 ]
 NoSetup = Annotated[
     bool,
     _sandbox_option(
         "--no-setup",
-        help="Run no setup commands, whatever a file says.",
+        help="Run no setup commands, not even those of a file.",
     ),
 ]
 Network = Annotated[
@@ -216,7 +217,7 @@ Network = Annotated[
     _sandbox_option(
         "--network",
         metavar="none|auto|full|HOST,...",
-        help="What the sandbox reaches: nothing, the default, everything, or these hosts.",
+        help="The hosts that the sandbox may reach: none (the default), all, or a list.",
     ),
 ]
 Trust = Annotated[
@@ -231,7 +232,8 @@ AutoApprove = Annotated[
     typer.Option(
         "--auto-approve/--no-auto-approve",
         "-y",
-        help="Do not ask before dangerous calls, this time; or do, whatever a file says.",
+        help="Do not ask before dangerous calls in this command; --no-auto-approve asks even if a "
+        "file says otherwise.",
     ),
 ]
 ApprovalWay = Literal["ask", "wait", "later"]

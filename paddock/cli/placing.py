@@ -33,7 +33,7 @@ class PlaceOptions:
         typer.Option(
             "--priority",
             metavar="FIELD",
-            help="A field of the tasks with a number; higher ones begin first.",
+            help="A field of the tasks with a number; higher ones start first.",
         ),
     ] = None
     group: Annotated[

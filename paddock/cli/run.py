@@ -39,7 +39,7 @@ def run(
     config: Annotated[
         Path | None,
         typer.Option(
-            "--config", "-c", metavar="FILE", help="An agent's YAML; options win over it."
+            "--config", "-c", metavar="FILE", help="An agent's YAML; options take precedence."
         ),
     ] = None,
     attach: options.Attached = None,
@@ -48,22 +48,22 @@ def run(
     resume: Annotated[
         str | None,
         typer.Option(
-            "--resume", "-r", metavar="ID", help="Go on with a session: an id, latest, or a path."
+            "--resume", "-r", metavar="ID", help="Resume a session: an id, latest, or a path."
         ),
     ] = None,
     list_sessions: Annotated[
-        bool, typer.Option("--list", "-l", help="List earlier sessions, and no more.")
+        bool, typer.Option("--list", "-l", help="List earlier sessions and exit.")
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write the answer to a new file, too."),
+        typer.Option("--output", "-o", metavar="FILE", help="Also write the answer to a new file."),
     ] = None,
     preview_lines: Annotated[
         int, typer.Option("--preview-lines", min=0, help="Lines of a tool's result to show.")
     ] = PREVIEW_LINES,
     session_dir: options.SessionDir = None,
     save: Annotated[
-        bool, typer.Option("--save/--no-save", help="Keep the session, to look at or resume.")
+        bool, typer.Option("--save/--no-save", help="Keep the session, to inspect or resume it.")
     ] = True,
     as_json: options.AsJson = False,
     sandbox: SandboxOptions,

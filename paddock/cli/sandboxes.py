@@ -74,17 +74,17 @@ def ls(
 def rm(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ID", help="Ids, or the beginnings of some.", show_default=False),
+        typer.Argument(metavar="ID", help="Ids, or beginnings of ids.", show_default=False),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All there are; asks first, on a terminal.")
+        bool, typer.Option("--all", help="Remove all sandboxes; asks first, on a terminal.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     backend: Where = ALL,
 ) -> None:
     """Take sandboxes down, of any owner, and print their ids.
 
-    Its users get `SandboxLost`. A local sandbox goes with the process
+    Their users get `SandboxLost`. A local sandbox goes with the process
     that made it, and not before.
     """
     if bool(ids) == everything:

@@ -54,7 +54,7 @@ SessionId = Annotated[
 
 @sessions.command(name="list")
 def list_(
-    limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="At most this many.")] = 20,
     session_dir: options.SessionDir = None,
     as_json: options.AsJson = False,
 ) -> None:

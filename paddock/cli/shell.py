@@ -37,11 +37,12 @@ def shell(
         str | None,
         typer.Argument(
             metavar="[ID]",
-            help="A sandbox that is there, or the beginning of its id; see paddock ls.",
+            help="The id of an existing sandbox, or its beginning; see paddock ls.",
         ),
     ] = None,
     user: Annotated[
-        str | None, typer.Option(metavar="USER", help="Who runs the shell: name, uid or uid:gid.")
+        str | None,
+        typer.Option(metavar="USER", help="The user of the shell: name, uid or uid:gid."),
     ] = None,
     command: Annotated[
         list[str] | None,

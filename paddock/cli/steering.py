@@ -79,7 +79,7 @@ def cancel(
         Path | None,
         typer.Option("--dir", "--session-dir", metavar="DIR", help="Where sessions are kept."),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All that run.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Cancel all that run.")] = False,
 ) -> None:
     """Ask a running session to stop, from any terminal; its history stays whole.
 

@@ -22,7 +22,7 @@ def trust(
     listed: Annotated[
         bool, typer.Option("--list", help="List the files that are trusted.")
     ] = False,
-    forget: Annotated[bool, typer.Option("--forget", help="Trust PATH no more.")] = False,
+    forget: Annotated[bool, typer.Option("--forget", help="Stop trusting PATH.")] = False,
 ) -> None:
     """Trust a file of a project as it is now: show what it asks for, and do not ask again.
 
