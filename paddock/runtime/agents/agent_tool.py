@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 from paddock.errors import ConfigError
+from paddock.runtime.core.jsontext import as_text
 from paddock.runtime.core.response_format import schema_validator
 from paddock.runtime.core.tool import TOOL_NAME, ToolOutput
 from paddock.runtime.tools.child import ChildTool
@@ -95,8 +95,4 @@ class AgentToolHandler(ChildTool):
 def _prompt(arguments: dict[str, Any]) -> str:
     if arguments.keys() == {"instruction"}:
         return str(arguments["instruction"])
-    return "\n".join(f"{name}: {_text(value)}" for name, value in arguments.items())
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "\n".join(f"{name}: {as_text(value)}" for name, value in arguments.items())

@@ -17,8 +17,9 @@ from paddock._concurrency import finish
 from paddock._directory import PrivateDirectory, lock_file
 from paddock.errors import SessionError, TraceError
 from paddock.runtime.approvals.records import approval_from, approval_to
-from paddock.runtime.approvals.stores import Rows, Table, TransactionalStore, stamp_of
+from paddock.runtime.approvals.stores import Rows, Table, TransactionalStore
 from paddock.runtime.conversation.trace import encode_record, read_records
+from paddock.runtime.core.database import file_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,7 @@ class DirectoryApprovalStore(TransactionalStore):
         return self._files.path / APPROVALS
 
     def _stamp(self) -> object:
-        return stamp_of(self.path)
+        return file_stamp(self.path)
 
     async def _do(self, work: Callable[[Rows], T], *, writing: bool) -> T:
         return await finish(asyncio.to_thread(self._transact, work, writing))

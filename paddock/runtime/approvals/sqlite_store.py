@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from paddock.errors import SessionError
 from paddock.runtime.approvals.records import approval_from, approval_to
-from paddock.runtime.approvals.stores import Rows, TransactionalStore, stamp_of
+from paddock.runtime.approvals.stores import Rows, TransactionalStore
 from paddock.runtime.core.database import PrivateDatabase
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class SqliteApprovalStore(TransactionalStore):
         return self._database.path
 
     def _stamp(self) -> object:
-        return stamp_of(self.path), stamp_of(self.path.with_name(f"{self.path.name}-wal"))
+        return self._database.stamp()
 
     async def _do(self, work: Callable[[Rows], T], *, writing: bool) -> T:
         return await self._database.do(lambda found: work(_Rows(found)), writing=writing)

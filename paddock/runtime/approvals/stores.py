@@ -22,11 +22,10 @@ from paddock.runtime.tools.arguments import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from paddock.runtime.core.approval import ApprovalRequest
 
-__all__ = ["MemoryApprovalStore", "Rows", "Table", "TransactionalStore", "stamp_of"]
+__all__ = ["MemoryApprovalStore", "Rows", "Table", "TransactionalStore"]
 
 T = TypeVar("T")
 
@@ -180,15 +179,6 @@ def _told(known: Approval) -> str:
     assert decision is not None, "it was answered"
     by = f" by {decision.by}" if decision.by else ""
     return f"{decision.outcome}{by}, {known.decided_at:%F %T} UTC"
-
-
-def stamp_of(path: Path) -> object:
-    """Return what changes when the file is written, or made."""
-    try:
-        found = path.stat()
-    except OSError:
-        return "missing"
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class Table:

@@ -237,7 +237,9 @@ class State:
                 self.apply(record)
             except (KeyError, TypeError, AttributeError, ValueError) as error:
                 kind = record["type"]
-                raise TraceError(f"invalid {kind!r} record in the trace: {error!r}") from error
+                raise TraceError(
+                    f"invalid {kind!r} record in the trace: {_reason(error)}"
+                ) from error
 
     def apply(self, record: Record) -> None:
         """Take in one record of a trace; types that mean nothing here are passed over."""
@@ -391,6 +393,10 @@ def recent_prompts(messages: Sequence[Message]) -> list[Message]:
         if message["role"] == "user" and not message_text(message).startswith(SUMMARY_PREFIX)
     ]
     return prompts[-RECENT_PROMPTS:]
+
+
+def _reason(error: Exception) -> str:
+    return f"missing key {error}" if isinstance(error, KeyError) else str(error)
 
 
 def summary_message(summary: str) -> Message:

@@ -7,11 +7,11 @@ kept is replaced there, and told to the model in the call's result.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from paddock.runtime.core.jsontext import read_json
 from paddock.runtime.core.model import ToolCall
 from paddock.runtime.core.text import clean_text
 
@@ -143,7 +143,7 @@ def parse_arguments(text: str) -> tuple[dict[str, Any], str | None]:
     try:
         if len(text) > MAX_ARGUMENTS:
             raise ValueError(f"they are longer than {MAX_ARGUMENTS} characters")
-        value = json.loads(text, parse_constant=_refuse)
+        value = read_json(text)
         if not isinstance(value, dict):
             raise ValueError("they are not an object")
         if text.count("{") + text.count("[") > MAX_NESTING and _depth(value) > MAX_NESTING:
@@ -152,10 +152,6 @@ def parse_arguments(text: str) -> tuple[dict[str, Any], str | None]:
         shown = clean_text(text[:SHOWN_ARGUMENTS]) + ("..." if len(text) > SHOWN_ARGUMENTS else "")
         return {}, f"Invalid arguments: {error}. They were: {shown}"
     return value, None
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _depth(value: object) -> int:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
-__all__ = ["PrivateDatabase", "use_wal"]
+__all__ = ["PrivateDatabase", "database_stamp", "file_stamp", "use_wal"]
 
 T = TypeVar("T")
 
-PATIENCE = 10.0
+BUSY_TIMEOUT = 10.0
 """Seconds to wait for another process that writes the file: its transactions are some rows."""
 
 WAL_INTERVAL = 0.01
@@ -38,6 +38,10 @@ class PrivateDatabase:
         self.path: Path = Path(path).expanduser()
         self._schema = schema
         self._what = what
+
+    def stamp(self) -> object:
+        """See `database_stamp`."""
+        return database_stamp(self.path)
 
     async def do(self, work: Callable[[sqlite3.Connection], T], *, writing: bool = True) -> T:
         """Do `work` in one transaction, in a thread, to its end if cancelled.
@@ -58,7 +62,7 @@ class PrivateDatabase:
             files = PrivateDirectory(self.path.parent, shared=True)
             files.make()
             files.prepare_database(self.path.name)
-            with contextlib.closing(sqlite3.connect(self.path, timeout=PATIENCE)) as connection:
+            with contextlib.closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT)) as connection:
                 self._prepare(connection)
                 connection.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
                 with connection:
@@ -77,7 +81,7 @@ def use_wal(connection: sqlite3.Connection) -> None:
 
     SQLite does not wait for other connections that do the same, as a new file's first ones do.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + BUSY_TIMEOUT
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -88,3 +92,17 @@ def use_wal(connection: sqlite3.Connection) -> None:
             time.sleep(WAL_INTERVAL)
         else:
             return
+
+
+def database_stamp(path: Path) -> object:
+    """Return what changes when a database in WAL mode is written, or made."""
+    return file_stamp(path), file_stamp(path.with_name(f"{path.name}-wal"))
+
+
+def file_stamp(path: Path) -> object:
+    """Return what changes when the file is written, or made."""
+    try:
+        found = path.stat()
+    except OSError:
+        return "missing"
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from paddock.errors import ConfigError
+from paddock.runtime.core.jsontext import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -164,15 +165,11 @@ def _unfenced(text: str) -> str:
 
 def _decoded(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return read_json(text)
     except json.JSONDecodeError as error:
         raise InvalidAnswer(f"it is not JSON: {error}") from None
     except (ValueError, RecursionError) as error:  # NaN, a number or nesting without end
         raise InvalidAnswer(f"it is not JSON that can be read: {error}") from None
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _refuse(problems: Iterable[str]) -> NoReturn:

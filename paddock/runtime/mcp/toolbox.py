@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from paddock.runtime.core.jsontext import as_text
 from paddock.runtime.core.text import clean_text
 
 if TYPE_CHECKING:
@@ -79,13 +79,9 @@ class Toolbox(Protocol):
 
 def shown_call(name: str, arguments: Mapping[str, Any]) -> str:
     """Return a call as a person is asked about it."""
-    shown = "\n".join(f"{key}: {_text(value)}" for key, value in arguments.items())
+    shown = "\n".join(f"{key}: {as_text(value)}" for key, value in arguments.items())
     if len(shown) > SHOWN_ARGUMENTS:
         half = SHOWN_ARGUMENTS // 2
         left_out = len(shown) - 2 * half
         shown = f"{shown[:half]}\n[... {left_out} characters left out ...]\n{shown[-half:]}"
     return clean_text(f"to run the tool '{name}' with\n{shown}")
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

@@ -10,21 +10,18 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from paddock.errors import ConfigError
-from paddock.runtime.orchestration.fields import Flag  # noqa: TC001 - pydantic reads it
+from paddock.runtime.core.jsontext import problems_in
+from paddock.runtime.orchestration.catalog.base import TABLE as CATALOG_TABLE
+from paddock.runtime.orchestration.fields import Flag, Name, Spec
 from paddock.runtime.orchestration.store import open_store
 from paddock.runtime.orchestration.stores.memory import MemoryRuntimeStore
+from paddock.runtime.orchestration.stores.postgres import TABLE as POSTGRES_TABLE
+from paddock.runtime.orchestration.stores.postgres import PostgresRuntimeStore
+from paddock.runtime.orchestration.stores.redis import PREFIX as REDIS_PREFIX
+from paddock.runtime.orchestration.stores.redis import RedisRuntimeStore
 from paddock.runtime.orchestration.stores.sqlite import SqliteRuntimeStore
 
 if TYPE_CHECKING:
@@ -43,19 +40,9 @@ __all__ = [
     "read_data_environment",
 ]
 
-Name = Annotated[str, StringConstraints(pattern=r"\S")]
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-        hide_input_in_errors=True,
-    )
+class _Part(Spec):
+    model_config = ConfigDict(hide_input_in_errors=True)
 
 
 class _Located(_Part):
@@ -106,12 +93,10 @@ class PostgresKv(_Located):
     """A table of a database. It is made only with `ensure_schema`."""
 
     kind: Literal["postgres"]
-    table: Name = "paddock_kept"
+    table: Name = POSTGRES_TABLE
     ensure_schema: Flag = False
 
     def open(self) -> RuntimeStore:
-        from paddock.runtime.orchestration.stores.postgres import PostgresRuntimeStore
-
         where = _of_scheme(self, "postgres", "postgresql")
         return PostgresRuntimeStore(where, table=self.table, ensure_schema=self.ensure_schema)
 
@@ -120,12 +105,10 @@ class RedisKv(_Located):
     """Keys that begin with `prefix`. There is no schema to ensure."""
 
     kind: Literal["redis"]
-    prefix: Name = "paddock"
+    prefix: Name = REDIS_PREFIX
     ensure_schema: Flag = False
 
     def open(self) -> RuntimeStore:
-        from paddock.runtime.orchestration.stores.redis import RedisRuntimeStore
-
         return RedisRuntimeStore(_of_scheme(self, "redis", "rediss"), prefix=self.prefix)
 
 
@@ -157,10 +140,10 @@ class SqliteCatalog(_Located):
 
 
 class PostgresCatalog(_Located):
-    """A table of a database, `paddock_catalog` if absent. It is made only with `ensure_schema`."""
+    """A table of a database. It is made only with `ensure_schema`."""
 
     kind: Literal["postgres"]
-    table: Name | None = None
+    table: Name = CATALOG_TABLE
     ensure_schema: Flag = False
 
 
@@ -239,9 +222,7 @@ def _read(given: object) -> DataEnvironment:
     try:
         return DataEnvironment.model_validate(dict(given))
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False, include_input=False)
-        told = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in problems)
-        raise ConfigError(f"data_environment: {told}") from None
+        raise ConfigError(f"data_environment: {'; '.join(problems_in(error))}") from None
 
 
 def _of_scheme(kv: SqliteKv | PostgresKv | RedisKv, *schemes: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from paddock._concurrency import finish
 from paddock.runtime.approvals.policies import needs_approval
 from paddock.runtime.core.approval import ProposedCall
+from paddock.runtime.core.jsontext import as_text
 from paddock.runtime.core.keeper import Keeper
 from paddock.runtime.core.tool import InvalidCall, ToolOutput
 from paddock.runtime.orchestration import roles
@@ -265,5 +266,4 @@ def _shown_plan(plan: dict[str, Any]) -> str:
 
 def _output(result: Any) -> ToolOutput:
     failed = isinstance(result, dict) and "error" in result
-    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
-    return ToolOutput(content=text, success=not failed)
+    return ToolOutput(content=as_text(result), success=not failed)

@@ -16,6 +16,8 @@ from paddock.runtime.orchestration.records import (
     encode,
 )
 from paddock.runtime.orchestration.stores.memory import MemoryRuntimeStore
+from paddock.runtime.orchestration.stores.postgres import PostgresRuntimeStore
+from paddock.runtime.orchestration.stores.redis import RedisRuntimeStore
 from paddock.runtime.orchestration.stores.sqlite import SqliteRuntimeStore
 
 if TYPE_CHECKING:
@@ -47,12 +49,8 @@ def open_store(where: str) -> RuntimeStore:
         case "sqlite", path if path.strip("/"):
             return SqliteRuntimeStore(f"/{path.lstrip('/')}" if path.startswith("//") else path)
         case (("postgres" | "postgresql"), _):
-            from paddock.runtime.orchestration.stores.postgres import PostgresRuntimeStore
-
             return PostgresRuntimeStore(where, ensure_schema=True)
         case (("redis" | "rediss"), _):
-            from paddock.runtime.orchestration.stores.redis import RedisRuntimeStore
-
             return RedisRuntimeStore(where)
         case _:  # what follows the scheme may have a password
             given = f"{scheme}:..." if colon else repr(where)

@@ -6,13 +6,13 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
-import json
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from paddock._logs import get_logger
 from paddock.errors import ConfigError
 from paddock.runtime.core.calling import is_async
+from paddock.runtime.core.jsontext import as_text
 from paddock.runtime.core.response_format import schema_validator
 from paddock.runtime.core.threads import run_in_thread
 from paddock.runtime.core.tool import InvalidCall, ToolOutput
@@ -57,7 +57,7 @@ class RuntimeTool(ToolHandler):
         result = invocation.context.redactor.value(result)
         run.results[invocation.context.session_id, invocation.call_id] = result
         success = not (isinstance(result, dict) and "error" in result)
-        return ToolOutput(content=_text(result), success=success, metadata=failed)
+        return ToolOutput(content=as_text(result), success=success, metadata=failed)
 
 
 class PythonTool(RuntimeTool):
@@ -69,12 +69,14 @@ class PythonTool(RuntimeTool):
         self.description = spec.description
         self.parameters = spec.input_schema
         self._handler = spec.handler
-        self._input = _validator(spec.input_schema, f"tool {spec.name!r}: input_schema")
-        self._output = (
-            None
-            if spec.output_schema is None
-            else _validator(spec.output_schema, f"tool {spec.name!r}: output_schema")
+        self._input = schema_validator(
+            spec.input_schema, source=f"tool {spec.name!r}: input_schema"
         )
+        self._output: Validator | None = None
+        if spec.output_schema is not None:
+            self._output = schema_validator(
+                spec.output_schema, source=f"tool {spec.name!r}: output_schema"
+            )
 
     def read_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
         fitted = fit_arguments(self.parameters, arguments)
@@ -129,10 +131,6 @@ class CallAgent(RuntimeTool, ChildTool):
         return await run.team.call_agent(name, prompt, invocation)
 
 
-def _validator(schema: dict[str, Any], source: str) -> Validator:
-    return schema_validator(schema, source=source)
-
-
 def _plain(value: Any) -> Any:
     """Return `value` as JSON has it; raise `TypeError` if it cannot be."""
     try:
@@ -140,7 +138,3 @@ def _plain(value: Any) -> Any:
     except TypeError as error:
         raise TypeError(f"the tool returned what JSON cannot hold: {error}") from None
     return plain
-
-
-def _text(result: Any) -> str:
-    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)

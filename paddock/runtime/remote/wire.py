@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from paddock.runtime.core.jsontext import problems_in, read_json
 from paddock.runtime.remote.messages import (
     LEAST_FRAME,
     AckMessage,
@@ -106,7 +107,7 @@ def read(frame: str | bytes) -> tuple[Incoming, dict[str, Any]]:
 def read_object(frame: str | bytes) -> dict[str, Any]:
     """Return the JSON object in a frame, text or binary. Raise `BadFrame`."""
     try:
-        found = json.loads(frame, parse_constant=_no_constant)
+        found = read_json(frame)
         if "\\u" in (frame if isinstance(frame, str) else frame.decode()):
             json.dumps(found, ensure_ascii=False).encode()
     except UnicodeError:
@@ -121,15 +122,10 @@ def read_object(frame: str | bytes) -> dict[str, Any]:
     return found
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
 def _problems(error: pydantic.ValidationError) -> str:
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    told = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found[:MAX_PROBLEMS]]
+    found = problems_in(error)
     more = f" and {len(found) - MAX_PROBLEMS} more" if len(found) > MAX_PROBLEMS else ""
-    return "; ".join(told) + more
+    return "; ".join(found[:MAX_PROBLEMS]) + more
 
 
 class Closing(enum.Enum):

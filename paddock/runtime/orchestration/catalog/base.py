@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
     from paddock.runtime.orchestration.catalog.entries import CatalogEntry
 
-__all__ = ["Catalog", "Link"]
+__all__ = ["TABLE", "Catalog", "Link"]
+
+TABLE = "paddock_catalog"
+"""The table of a database that has the entries, unless another one is named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

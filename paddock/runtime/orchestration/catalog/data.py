@@ -16,7 +16,7 @@ from paddock.runtime.orchestration.catalog.indexed import (
     GivenEntries,
     IndexedCatalog,
 )
-from paddock.runtime.orchestration.catalog.served import TABLE, ServedCatalog
+from paddock.runtime.orchestration.catalog.served import ServedCatalog
 from paddock.runtime.orchestration.catalog.target import TargetDatabase
 from paddock.runtime.orchestration.data_environment import (
     CatalogSearch,
@@ -90,7 +90,7 @@ def _catalog(environment: DataEnvironment, tenant: str) -> Catalog | None:
             return ServedCatalog(
                 postgres_at(url, what=_CATALOG),
                 url=url,
-                table=given.table or TABLE,
+                table=given.table,
                 tenant=tenant,
                 workspace=workspace,
                 ensure_schema=given.ensure_schema,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from paddock.errors import ConfigError
+from paddock.runtime.core.jsontext import problems_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -75,9 +76,7 @@ def read_entry(given: object, what: str) -> CatalogEntry:
         entry = CatalogEntry.model_validate(given)
         json.dumps(entry.to_dict(), allow_nan=False)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False, include_input=False)
-        told = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in problems)
-        raise ConfigError(f"{what}: {told}") from None
+        raise ConfigError(f"{what}: {'; '.join(problems_in(error))}") from None
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{what}: JSON cannot hold it: {error}") from None
     return entry

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from paddock._directory import PrivateDirectory
 from paddock.errors import SessionError
-from paddock.runtime.approvals.stores import stamp_of
+from paddock.runtime.core.database import database_stamp
 from paddock.runtime.core.threads import run_in_thread
-from paddock.runtime.orchestration.catalog.base import Catalog, Link
+from paddock.runtime.orchestration.catalog.base import TABLE, Catalog, Link
 from paddock.runtime.orchestration.catalog.entries import CatalogEntry, read_entry
 from paddock.runtime.orchestration.catalog.index import Database, IndexRows, MemoryDatabase
 
@@ -26,8 +26,6 @@ T = TypeVar("T")
 
 WAITING = 10.0
 """Seconds to wait for another writer of the catalog, which writes some rows."""
-
-TABLE = "paddock_catalog"
 
 _CREATE = f"""
 CREATE TABLE IF NOT EXISTS {TABLE} (
@@ -97,7 +95,7 @@ class CatalogFile:
             raise self._failed(str(error)) from error
 
     def stamp(self) -> object:
-        return stamp_of(self._path), stamp_of(self._path.with_name(f"{self._path.name}-wal"))
+        return database_stamp(self._path)
 
     def _make(self) -> None:
         try:

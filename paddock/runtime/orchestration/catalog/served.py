@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from paddock.errors import ConfigError, SessionError
 from paddock.redaction import Redactor
 from paddock.runtime.orchestration.catalog.base import Catalog, Link
 from paddock.runtime.orchestration.catalog.entries import read_entry
+from paddock.runtime.orchestration.stores.postgres import TABLE_NAME
 from paddock.runtime.tools.sql.line import said_by_database, use_line
 from paddock.runtime.tools.sql.servers import require_sql, server_for
 
@@ -22,13 +22,9 @@ if TYPE_CHECKING:
     from paddock.runtime.tools.sql.config import ServerDatabase
     from paddock.runtime.tools.sql.line import Line
 
-__all__ = ["TABLE", "ServedCatalog"]
+__all__ = ["ServedCatalog"]
 
 T = TypeVar("T")
-
-TABLE = "paddock_catalog"
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,47}")
-"""Of a table: PostgreSQL cuts names after 63 bytes, and ours get endings."""
 
 MAX_CONTENT: Final = 128 * 1024
 """Characters of an entry's content that come to this machine."""
@@ -105,7 +101,7 @@ class ServedCatalog(Catalog):
         ensure_schema: bool,
     ) -> None:
         require_sql()
-        if not _NAME.fullmatch(table):
+        if not TABLE_NAME.fullmatch(table):
             raise ConfigError(
                 f"data_environment.catalog.table: {table!r} is no name of letters, digits and '_'"
             )

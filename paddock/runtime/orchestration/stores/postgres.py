@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -12,19 +13,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from paddock.errors import ConfigError, MissingDependency, SessionError
 from paddock.redaction import Redactor
 from paddock.runtime.orchestration.stores.base import Rows, RuntimeStore, from_bytes, to_bytes
+from paddock.runtime.orchestration.stores.sql import TENANTS, SqlRows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import psycopg
 
-__all__ = ["TABLE", "PostgresRuntimeStore"]
+__all__ = ["TABLE", "TABLE_NAME", "PostgresRuntimeStore"]
 
 T = TypeVar("T")
 
 TABLE = "paddock_kept"
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,47}")
+TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,47}")
 """Of a table: PostgreSQL cuts names after 63 bytes, and ours get endings."""
 
 VERSION = "paddock runtime store, version 1"
@@ -60,19 +62,6 @@ SELECT set_config('statement_timeout', %(wait)s, true), set_config('lock_timeout
        set_config('idle_in_transaction_session_timeout', %(wait)s, true)
 """
 _LOCK = "SELECT pg_advisory_xact_lock(%s)"
-_GET = "SELECT value FROM {table} WHERE tenant = %s AND name = %s AND key = %s"
-_ALL = "SELECT key, value FROM {table} WHERE tenant = %s AND name = %s ORDER BY number OFFSET %s"
-_GROUP = """
-SELECT key, value FROM {table} WHERE tenant = %s AND name = %s AND family = %s
-ORDER BY number OFFSET %s
-"""
-_PUT = """
-INSERT INTO {table} (tenant, name, key, family, value) VALUES (%s, %s, %s, %s, %s)
-ON CONFLICT (tenant, name, key) DO UPDATE SET value = excluded.value
-"""
-_DELETE = "DELETE FROM {table} WHERE tenant = %s AND name = %s AND key = %s"
-_ELSEWHERE = "SELECT 1 FROM {table} WHERE tenant <> %s AND name = %s AND key = %s LIMIT 1"
-_TENANTS = "SELECT DISTINCT tenant FROM {table}"
 
 
 class PostgresRuntimeStore(RuntimeStore):
@@ -84,7 +73,7 @@ class PostgresRuntimeStore(RuntimeStore):
     """
 
     def __init__(self, url: str, *, table: str = TABLE, ensure_schema: bool = False) -> None:
-        if not _NAME.fullmatch(table):
+        if not TABLE_NAME.fullmatch(table):
             raise ConfigError(f"table {table!r}: give a name of letters, digits and '_'")
         self._connect_to = _parameters(url)
         secrets = [url, str(self._connect_to.get("password") or "")]
@@ -104,12 +93,17 @@ class PostgresRuntimeStore(RuntimeStore):
         with self._transaction(begin) as connection:
             if writing:
                 connection.execute(_LOCK, (self._lock_of(tenant),))
-            return work(_PostgresRows(connection, self._table, tenant))
+            return work(SqlRows(functools.partial(self._run, connection), tenant))
 
     def tenants(self) -> Sequence[str]:
         with self._transaction(_READING) as connection:
-            found = connection.execute(_sql(_TENANTS, self._table))
+            found = self._run(connection, TENANTS, ())
             return sorted(from_bytes(tenant) for (tenant,) in found)
+
+    def _run(
+        self, connection: psycopg.Connection, statement: str, values: tuple[object, ...]
+    ) -> psycopg.Cursor[Any]:
+        return connection.execute(_sql(statement.replace("?", "%s"), self._table), values)
 
     async def aclose(self) -> None:
         with self._lock:
@@ -225,43 +219,11 @@ def _parameters(url: str) -> dict[str, Any]:
     }
 
 
-class _PostgresRows:
-    def __init__(self, connection: psycopg.Connection, table: str, tenant: str) -> None:
-        self._connection = connection
-        self._table = table
-        self._tenant = to_bytes(tenant)
-
-    def get(self, table: str, key: str) -> bytes | None:
-        row = self._execute(_GET, table, to_bytes(key)).fetchone()
-        return None if row is None else bytes(row[0])
-
-    def all(
-        self, table: str, group: str | None = None, *, skip: int = 0
-    ) -> Iterable[tuple[str, bytes]]:
-        if group is None:
-            found = self._execute(_ALL, table, skip)
-        else:
-            found = self._execute(_GROUP, table, to_bytes(group), skip)
-        return [(from_bytes(key), bytes(value)) for key, value in found]
-
-    def put(self, table: str, key: str, value: bytes, *, group: str = "") -> None:
-        self._execute(_PUT, table, to_bytes(key), to_bytes(group), value)
-
-    def delete(self, table: str, key: str) -> None:
-        self._execute(_DELETE, table, to_bytes(key))
-
-    def is_elsewhere(self, table: str, key: str) -> bool:
-        return self._execute(_ELSEWHERE, table, to_bytes(key)).fetchone() is not None
-
-    def _execute(self, statement: str, *values: object) -> psycopg.Cursor[Any]:
-        return self._connection.execute(_sql(statement, self._table), (self._tenant, *values))
-
-
 def _sql(statement: str, table: str) -> bytes:
     names = {"table": _quoted(table), "index": _quoted(f"{table}_by_family"), "version": VERSION}
     return statement.format(**names).encode()
 
 
 def _quoted(name: str) -> str:
-    """`_NAME` has no quotes."""
+    """`TABLE_NAME` has no quotes."""
     return f'"{name}"'

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
 from paddock.errors import SessionError
-from paddock.runtime.approvals.stores import stamp_of
 from paddock.runtime.core.database import PrivateDatabase, use_wal
-from paddock.runtime.orchestration.stores.base import Rows, RuntimeStore, from_bytes, to_bytes
+from paddock.runtime.orchestration.stores.base import Rows, RuntimeStore, from_bytes
+from paddock.runtime.orchestration.stores.sql import TENANTS, SqlRows
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 __all__ = ["SqliteRuntimeStore", "is_runtime_store"]
@@ -30,6 +31,7 @@ _HEADER = """
 SELECT count(*), (SELECT * FROM pragma_application_id), (SELECT * FROM pragma_user_version)
 FROM sqlite_master
 """
+_TABLE = "kept"
 _CREATE = """
 CREATE TABLE kept (
     number INTEGER PRIMARY KEY,
@@ -42,21 +44,6 @@ CREATE TABLE kept (
 )
 """
 _INDEX = "CREATE INDEX kept_by_family ON kept (tenant, name, family, number)"
-_GET = "SELECT value FROM kept WHERE tenant = ? AND name = ? AND key = ?"
-_ALL = """
-SELECT key, value FROM kept WHERE tenant = ? AND name = ? ORDER BY number LIMIT -1 OFFSET ?
-"""
-_GROUP = """
-SELECT key, value FROM kept WHERE tenant = ? AND name = ? AND family = ?
-ORDER BY number LIMIT -1 OFFSET ?
-"""
-_PUT = """
-INSERT INTO kept (tenant, name, key, family, value) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (tenant, name, key) DO UPDATE SET value = excluded.value
-"""
-_DELETE = "DELETE FROM kept WHERE tenant = ? AND name = ? AND key = ?"
-_ELSEWHERE = "SELECT 1 FROM kept WHERE tenant <> ? AND name = ? AND key = ? LIMIT 1"
-_TENANTS = "SELECT DISTINCT tenant FROM kept ORDER BY tenant"
 
 
 def is_runtime_store(path: Path) -> bool:
@@ -85,11 +72,13 @@ class SqliteRuntimeStore(RuntimeStore):
         return self._database.path
 
     def transact(self, tenant: str, work: Callable[[Rows], T], *, writing: bool) -> T:
-        return self._do(lambda found: work(_SqliteRows(found, tenant)), writing=writing)
+        return self._do(
+            lambda found: work(SqlRows(functools.partial(_run, found), tenant)), writing=writing
+        )
 
     def tenants(self) -> Sequence[str]:
         return self._do(
-            lambda found: [from_bytes(tenant) for (tenant,) in found.execute(_TENANTS)],
+            lambda found: sorted(from_bytes(tenant) for (tenant,) in _run(found, TENANTS, ())),
             writing=False,
         )
 
@@ -100,7 +89,7 @@ class SqliteRuntimeStore(RuntimeStore):
         return self._database.transact(work, writing=writing)
 
     def stamp(self) -> object:
-        return stamp_of(self.path), stamp_of(self.path.with_name(f"{self.path.name}-wal"))
+        return self._database.stamp()
 
 
 class _Database(PrivateDatabase):
@@ -130,31 +119,7 @@ class _Database(PrivateDatabase):
         raise SessionError(f"cannot use the {self._what} {self.path}: {reason}")
 
 
-class _SqliteRows:
-    def __init__(self, connection: sqlite3.Connection, tenant: str) -> None:
-        self._connection = connection
-        self._tenant = to_bytes(tenant)
-
-    def get(self, table: str, key: str) -> bytes | None:
-        row = self._connection.execute(_GET, (self._tenant, table, to_bytes(key))).fetchone()
-        return None if row is None else row[0]
-
-    def all(
-        self, table: str, group: str | None = None, *, skip: int = 0
-    ) -> Iterable[tuple[str, bytes]]:
-        if group is None:
-            found = self._connection.execute(_ALL, (self._tenant, table, skip))
-        else:
-            found = self._connection.execute(_GROUP, (self._tenant, table, to_bytes(group), skip))
-        return [(from_bytes(key), value) for key, value in found]
-
-    def put(self, table: str, key: str, value: bytes, *, group: str = "") -> None:
-        row = (self._tenant, table, to_bytes(key), to_bytes(group), value)
-        self._connection.execute(_PUT, row)
-
-    def delete(self, table: str, key: str) -> None:
-        self._connection.execute(_DELETE, (self._tenant, table, to_bytes(key)))
-
-    def is_elsewhere(self, table: str, key: str) -> bool:
-        row = (self._tenant, table, to_bytes(key))
-        return self._connection.execute(_ELSEWHERE, row).fetchone() is not None
+def _run(
+    connection: sqlite3.Connection, statement: str, values: tuple[object, ...]
+) -> sqlite3.Cursor:
+    return connection.execute(statement.format(table=_TABLE), values)
