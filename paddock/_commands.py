@@ -55,14 +55,14 @@ class CommandMethods(AsyncResource):
     secrets: Secrets = Secrets()
     """Added to the environment of each command; only the command gets them."""
     redactor: Redactor = NOTHING_SECRET
-    """Takes secrets out of what is shown to others. Results and files keep them."""
+    """Redacts secrets in reports, errors and events. Results and files keep them."""
     on_command: CommandCallback | None = None
     """Called when a command of `exec` has ended, in the task of its caller; it must not block."""
 
     unfenced: ClassVar[str] = "commands of this backend cannot be fenced"
-    """Why `exec` takes no `fence` here. Empty where each command tells whether it can be fenced."""
+    """Why `exec` takes no `fence` here; empty if each command says whether it can be fenced."""
     no_terminals: ClassVar[str] = "it only starts commands with pipes"
-    """Why `start` takes no `pty`, where `Capability.PTY` is missing."""
+    """Why `start` takes no `pty`, for a sandbox without `Capability.PTY`."""
 
     async def exec(
         self,
@@ -81,23 +81,25 @@ class CommandMethods(AsyncResource):
     ) -> ExecResult:
         """Run a command to its end.
 
-        A string runs under ``sh -c``; a sequence is an argv and never meets a shell. A shell's
-        program of over 100 KB reaches it by its stdin, before what the command reads there.
-        `cwd` is taken from `working_dir`; `env` is added to the sandbox's own and takes
-        precedence; `stdin` is empty unless given. `user` is ``name``, ``uid``, ``name:group``
-        or ``uid:gid`` (see `Capability.USER`). `timeout` is in seconds; None and infinity set
-        no limit, and with 0 nothing is started. `max_output` is in bytes for each stream,
-        beyond which head and tail are kept; 0 keeps nothing. `on_output` sees every byte.
-        `merge_output` puts stderr into stdout, in the order in which the command wrote both.
+        A string runs under ``sh -c``; a sequence is an argv and runs without a shell. A string
+        of over 100 KB is sent to the shell on its stdin, before the command's own.
 
-        A non-zero exit is a result unless `check`, then it is `ExecFailed`. A child
-        that stays behind with stdout open does not keep the call. A timeout
-        (`ExecTimeout`, with the output so far) or a cancellation returns only when
-        the command's whole tree is dead. Arguments that make no sense, and a user that the
-        sandbox does not have, raise `ConfigError`.
+        - `cwd`: relative to `working_dir`, which is the default.
+        - `env`: added to the sandbox's variables; takes precedence.
+        - `stdin`: empty by default.
+        - `user`: ``name``, ``uid``, ``name:group`` or ``uid:gid``; see `Capability.USER`.
+        - `timeout`: in seconds; None and infinity set no limit; with 0 nothing is started.
+        - `max_output`: bytes to keep of each stream, at most: head and tail of a longer one.
+        - `on_output`: called with every byte.
+        - `check`: raise `ExecFailed` for a non-zero exit, which is a result otherwise.
+        - `fence`: let the kernel keep the command from changing anything. If it cannot, raise
+          `FenceUnavailable` without running the command.
+        - `merge_output`: put stderr into stdout, in the order in which the command wrote both.
 
-        With a `fence` the kernel keeps the command from changing anything; where it cannot,
-        the command does not run and `FenceUnavailable` says why.
+        A child left behind with stdout open does not delay the result. On a timeout
+        (`ExecTimeout`, with the output so far) and on cancellation, the call kills the command's
+        whole process tree before it returns. Invalid arguments, and a user that the sandbox does
+        not have, raise `ConfigError`.
         """
         return await self._exec(
             command,
@@ -187,10 +189,10 @@ class CommandMethods(AsyncResource):
     ) -> Process:
         """Start a command and return at once; its stdin is open. See `exec` for the arguments.
 
-        ``async with await sandbox.start([...]) as process:`` ends the tree on the way out.
+        ``async with await sandbox.start([...]) as process:`` kills the process tree at the end.
 
-        With a `pty` the command has a terminal for all three streams: `output()` yields all of
-        it as stdout, and what is sent is typed (see `Capability.PTY`).
+        With a `pty` the command has a terminal for all three streams: `output()` yields
+        everything as stdout, and `send` types (see `Capability.PTY`).
         """
         if pty is not None:
             if not isinstance(pty, Pty):
@@ -223,7 +225,7 @@ class CommandMethods(AsyncResource):
         env: Mapping[str, str] | None = None,
         user: str | None = None,
     ) -> Shell:
-        """Begin a shell session, whose commands share a directory and variables.
+        """Open a shell session: its commands share a directory and variables.
 
         ``async with sandbox.shell() as shell: await shell.run("cd project && export A=1")``
         """
@@ -240,7 +242,7 @@ class CommandMethods(AsyncResource):
         )
 
     def raise_if_closed(self) -> None:
-        """Raise `SandboxClosed` if it is, as every method does."""
+        """Raise `SandboxClosed` if the sandbox is closed, as every method does."""
         if self.closed:
             raise SandboxClosed(f"sandbox {self.id} is closed")
 
@@ -301,4 +303,4 @@ class CommandMethods(AsyncResource):
 
     @abstractmethod
     async def _start(self, command: Command) -> Process:
-        """Start `command`. If cancelled, nothing of it is left running."""
+        """Start `command`. If cancelled, leave nothing of it running."""

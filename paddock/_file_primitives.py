@@ -43,75 +43,75 @@ class FilePrimitives(ABC):
 
     @abstractmethod
     async def _read_bytes(self, path: PurePosixPath, *, offset: int, limit: int | None) -> bytes:
-        """For `read_bytes`."""
+        """Implement `read_bytes`."""
 
     @abstractmethod
     async def _read_lines(
         self, path: PurePosixPath, *, start: int, limit: int, width: int
     ) -> TextLines:
-        """For `read_lines`."""
+        """Implement `read_lines`."""
 
     @abstractmethod
     async def _write_bytes(
         self, path: PurePosixPath, data: bytes, *, exclusive: bool, expect: bytes | None
     ) -> None:
-        """For `write_bytes`."""
+        """Implement `write_bytes`."""
 
     @abstractmethod
     async def _append(self, path: PurePosixPath, data: bytes) -> None:
-        """For `append`."""
+        """Implement `append`."""
 
     @abstractmethod
     def _open_read(self, path: PurePosixPath, *, offset: int) -> AsyncGenerator[bytes]:
-        """For `open_read`: the pieces; the first `anext` raises if the file cannot be read."""
+        """Implement `open_read`: yield the pieces; the first `anext` raises if it fails."""
 
     @abstractmethod
     def _open_archive(self, path: PurePosixPath) -> AsyncGenerator[bytes]:
-        """For `open_archive`, of a directory: the pieces of a tar stream."""
+        """Implement `open_archive`, of a directory: yield the pieces of a tar stream."""
 
     @abstractmethod
     def _open_write(
         self, path: PurePosixPath, *, append: bool, exclusive: bool
     ) -> AbstractAsyncContextManager[FileWriter]:
-        """For `open_write`; closes the writer at the end of the block."""
+        """Implement `open_write`; close the writer at the end of the block."""
 
     @abstractmethod
     async def _copy(self, source: PurePosixPath, destination: PurePosixPath) -> None:
-        """For `copy`."""
+        """Implement `copy`."""
 
     @abstractmethod
     async def _chown(self, path: PurePosixPath, user: str | None, group: str | None) -> None:
-        """For `chown`; one of the two is given."""
+        """Implement `chown`; one of the two is given."""
 
     @abstractmethod
     async def _chmod(self, path: PurePosixPath, mode: int) -> None:
-        """For `chmod`."""
+        """Implement `chmod`."""
 
     @abstractmethod
     async def _list(
         self, path: PurePosixPath, *, depth: int, hidden: bool, limit: int | None
     ) -> Sequence[FileInfo]:
-        """For `list`."""
+        """Implement `list`."""
 
     @abstractmethod
     async def _stat(self, path: PurePosixPath, *, follow: bool) -> FileInfo:
-        """For `stat` and `lstat`."""
+        """Implement `stat` and `lstat`."""
 
     @abstractmethod
     async def _mkdir(self, path: PurePosixPath, *, parents: bool, exist_ok: bool) -> None:
-        """For `mkdir`."""
+        """Implement `mkdir`."""
 
     @abstractmethod
     async def _remove(self, path: PurePosixPath, *, recursive: bool) -> None:
-        """For `remove`."""
+        """Implement `remove`."""
 
     @abstractmethod
     async def _move(self, source: PurePosixPath, destination: PurePosixPath) -> None:
-        """For `move`."""
+        """Implement `move`."""
 
     @abstractmethod
     async def _glob(self, pattern: str, path: PurePosixPath, *, limit: int | None) -> GlobResult:
-        """For `glob`."""
+        """Implement `glob`."""
 
     @abstractmethod
     async def _grep(
@@ -124,29 +124,29 @@ class FilePrimitives(ABC):
         context: int,
         limit: int,
     ) -> GrepResult:
-        """For `grep`."""
+        """Implement `grep`."""
 
     @abstractmethod
     async def _upload_file(
         self, source: Path, destination: PurePosixPath, on_progress: TransferCallback | None
     ) -> Transfer:
-        """For `upload_file`."""
+        """Implement `upload_file`."""
 
     @abstractmethod
     async def _download_file(
         self, source: PurePosixPath, destination: Path, on_progress: TransferCallback | None
     ) -> Transfer:
-        """For `download_file`."""
+        """Implement `download_file`."""
 
     @abstractmethod
     async def _upload_tree(self, source: Path, destination: PurePosixPath, tree: Tree) -> Transfer:
-        """For `upload`."""
+        """Implement `upload`."""
 
     @abstractmethod
     async def _download_tree(
         self, source: PurePosixPath, destination: Path, tree: Tree
     ) -> Transfer:
-        """For `download`."""
+        """Implement `download`."""
 
     async def _download_one(
         self,

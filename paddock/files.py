@@ -67,18 +67,17 @@ __all__ = [
 ]
 
 DEPTH_MAX = 1_000_000
-"""As deep as there is anything."""
+"""Deeper than any tree."""
 
 
 class FileSystem(FileTransfers):
     """The files of one sandbox. Every method may be called by many tasks at once.
 
-    A cancelled transfer leaves nothing running; a cancelled or failed write leaves
-    the file that was there before, whole.
+    A cancelled transfer leaves nothing running; a cancelled or failed write leaves the previous
+    file intact.
 
-    Methods raise the exceptions of pathlib, and `ConfigError` for arguments that make no
-    sense, on every backend the same. A `limit` of 0 asks for nothing: it returns nothing, and
-    the errors and totals are as with any other limit.
+    On every backend, methods raise the exceptions of pathlib, and `ConfigError` for invalid
+    arguments. A `limit` of 0 returns nothing, with the same errors and totals as any other.
     """
 
     async def read_bytes(
@@ -86,10 +85,9 @@ class FileSystem(FileTransfers):
     ) -> bytes:
         """Return the contents, or at most `limit` bytes of them from `offset` (bytes).
 
-        Without a `limit` a file may have `READ_LIMIT` bytes from `offset` on. Raises
-        `OSError` with `errno.EFBIG` for a larger one, or one that grows beyond that
-        meanwhile, and with `errno.EINVAL` for a pipe, a socket or a device. Beyond the end
-        at the end of a file: ``b""``.
+        Without a `limit`, more than `READ_LIMIT` bytes from `offset` on raise `OSError` with
+        `errno.EFBIG`, even if the file grows only meanwhile. A pipe, a socket or a device raises
+        one with `errno.EINVAL`. An `offset` beyond the end returns ``b""``.
         """
         return await self._read_bytes(
             self._at(path),
@@ -103,8 +101,8 @@ class FileSystem(FileTransfers):
         """Return `limit` lines from line `start` (the first is 1), as UTF-8 with invalid bytes
         replaced.
 
-        A line longer than `width` characters is cut there and ends in ``...``. The
-        file is never held in memory whole.
+        A line longer than `width` characters is cut there and ends in ``...``. The file is never
+        held in memory as a whole.
         """
         return await self._read_lines(
             self._at(path),
@@ -121,18 +119,16 @@ class FileSystem(FileTransfers):
         exclusive: bool = False,
         expect: bytes | None = None,
     ) -> None:
-        """Write the whole file, making its parent directories.
+        """Write the whole file; create missing parent directories.
 
-        A cancelled or failed write changes nothing. With `exclusive` the file must not be
-        there (`FileExistsError`); with `expect` it must still have these contents
-        (`FileChanged`).
+        A cancelled or failed write changes nothing. With `exclusive` the file must not exist
+        (`FileExistsError`); with `expect` it must still have these contents (`FileChanged`).
 
-        A file that is there has to be writable (`PermissionError`), and keeps its owner, its
-        permissions (but no set-user-id bit) and its other names. So a new file takes its place
-        in one step, where that loses nothing; a file that has other names (hard links), that
-        belongs to somebody whose files this user cannot make, or that is in a directory which
-        takes no new files, is overwritten instead, once all of `data` is in the sandbox. Who
-        reads it at that moment may see a part of either.
+        An existing file must be writable (`PermissionError`). It keeps its owner, its permissions
+        (but no set-user-id bit) and its other names. Usually a new file replaces it in one step.
+        A file with other names (hard links), of an owner whose files this user cannot create, or
+        in a directory that takes no new files, is overwritten instead, once all of `data` is in
+        the sandbox. A reader at that moment may see a part of either.
         """
         await self._write_bytes(
             self._at(path),
@@ -142,18 +138,17 @@ class FileSystem(FileTransfers):
         )
 
     async def read_text(self, path: AnyPath, *, encoding: str = "utf-8") -> str:
-        """Return the contents as text; raise `UnicodeDecodeError` if they are not."""
+        """Return the contents as text; raise `UnicodeDecodeError` for other bytes."""
         return (await self.read_bytes(path)).decode(encoding)
 
     async def write_text(self, path: AnyPath, text: str, *, encoding: str = "utf-8") -> None:
-        """Write the whole file as `write_bytes` does; raise `UnicodeEncodeError` for text that
-        has no such encoding."""
+        """Write text as `write_bytes` does; raise `UnicodeEncodeError` if it cannot be encoded."""
         if not isinstance(text, str):
             raise ConfigError(f"text: give text (str), not {type(text).__name__}")
         await self.write_bytes(path, text.encode(encoding))
 
     async def append(self, path: AnyPath, data: bytes | str) -> None:
-        """Add to the end of a file, which is made if it is missing, with its parent directories.
+        """Append to a file; create it and its parent directories if they are missing.
 
         Text is written as UTF-8. All of it is added, or nothing.
         """
@@ -163,7 +158,7 @@ class FileSystem(FileTransfers):
     def open_read(
         self, path: AnyPath, *, offset: int = 0
     ) -> AbstractAsyncContextManager[FileReader]:
-        """Open a file for reading from `offset` (bytes), of any size, by pieces.
+        """Open a file of any size, to read it in pieces from `offset` (bytes).
 
         ::
 
@@ -171,8 +166,8 @@ class FileSystem(FileTransfers):
                 async for piece in file:
                     ...
 
-        Entering raises what pathlib raises for `open`. No more than about 1 MiB is held here;
-        not reading stops the sandbox's sending. What is added to the file meanwhile is not read.
+        Entering raises what pathlib raises for `open`. At most about 1 MiB is buffered: a slow
+        reader slows the sandbox down. What is added to the file meanwhile is not read.
         """
         return self._enter_read(path, offset)
 
@@ -184,7 +179,7 @@ class FileSystem(FileTransfers):
             yield FileReader(first, pieces)
 
     def open_archive(self, path: AnyPath) -> AbstractAsyncContextManager[FileReader]:
-        """Open a directory with all below it as one tar stream, by pieces.
+        """Open a directory tree as one tar stream, to read it in pieces.
 
         ::
 
@@ -192,9 +187,9 @@ class FileSystem(FileTransfers):
                 async for piece in archive:
                     ...
 
-        Names in it are relative to `path`. Files, directories and symbolic links are in it, as
-        they are. The sandbox makes it, so it is not trusted: `download` checks what it extracts.
-        Raises `NotADirectoryError` for something else, and what pathlib raises for `iterdir`.
+        Names are relative to `path`. The archive has the files, directories and symbolic links.
+        The sandbox makes it, so do not trust it; `download` checks what it extracts. Raises
+        `NotADirectoryError` for anything but a directory, and what pathlib raises for `iterdir`.
         """
         return self._enter_archive(path)
 
@@ -209,7 +204,7 @@ class FileSystem(FileTransfers):
     def watch(
         self, path: AnyPath, *, interval: float = 1.0
     ) -> AbstractAsyncContextManager[AsyncIterator[FileChange]]:
-        """Tell of changes below a directory, at any depth, until it is gone.
+        """Watch a directory for changes, at any depth, until it is removed.
 
         ::
 
@@ -217,11 +212,11 @@ class FileSystem(FileTransfers):
                 async for change in changes:
                     print(change.kind, change.path)
 
-        Watching has begun when the block is entered. It yields the differences between
-        looks at the directory, which the sandbox's kernel prompts; where it cannot, there is a
-        look every `interval` seconds. So a file that comes and goes between two looks is not
-        told of, and one that is moved is removed and created. Links are not entered. Raises what
-        pathlib raises for `iterdir`, and `OSError` (`errno.E2BIG`) for more than 100,000 files.
+        Watching has begun when the block is entered. A change is a difference between two looks
+        at the directory: at each notification of the sandbox's kernel, or every `interval` seconds
+        if it sends none. So a file that comes and goes between two looks is not reported, and a
+        moved one is reported as removed and created. Links are not followed. Raises what pathlib
+        raises for `iterdir`, and `OSError` (`errno.E2BIG`) for more than 100,000 files.
         """
         return self._enter_watch(path, check_limit("interval", interval) or 1.0)
 
@@ -234,7 +229,7 @@ class FileSystem(FileTransfers):
             yield (change async for change in told if change is not None)
 
     def _watch(self, path: PurePosixPath, interval: float) -> AsyncGenerator[FileChange | None]:
-        """For `watch`: None as soon as it has begun, then the changes."""
+        """Implement `watch`: yield None as soon as it has begun, then the changes."""
 
         async def look() -> Sequence[FileInfo]:
             most = WATCHED_MAX + 1
@@ -248,11 +243,11 @@ class FileSystem(FileTransfers):
     def open_write(
         self, path: AnyPath, *, append: bool = False, exclusive: bool = False
     ) -> AbstractAsyncContextManager[FileWriter]:
-        """Open a file for writing, by pieces: ``await file.write(data)``.
+        """Open a file, to write it in pieces: ``await file.write(data)``.
 
-        It is as one `write_bytes`, or one `append`, at the end of the block: until then, and if
-        the block ends with an exception or is cancelled, nothing has changed. Entering raises
-        what pathlib raises for `open`. A `write` waits until the sandbox takes the data.
+        The end of the block acts as one `write_bytes`, or one `append`. Until then, and if the
+        block ends with an exception or is cancelled, nothing changes. Entering raises what pathlib
+        raises for `open`. A `write` waits until the sandbox takes the data.
         """
         return self._enter_write(path, append, exclusive)
 
@@ -269,7 +264,7 @@ class FileSystem(FileTransfers):
     ) -> list[FileInfo]:
         """Return the entries of a directory, sorted by path, down to `depth` levels (1 or more).
 
-        Links are not followed. The directories of `SKIPPED` are named but not entered.
+        Links are not followed. The directories in `SKIPPED` are listed but not entered.
         """
         found = await self._list(
             self._at(path),
@@ -288,7 +283,7 @@ class FileSystem(FileTransfers):
         return await self._stat(self._at(path), follow=False)
 
     async def exists(self, path: AnyPath) -> bool:
-        """Return whether something is there; a link that leads nowhere is not."""
+        """Return whether `path` exists; False for a broken link."""
         try:
             await self.stat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -300,7 +295,7 @@ class FileSystem(FileTransfers):
         return True
 
     async def mkdir(self, path: AnyPath, *, parents: bool = True, exist_ok: bool = True) -> None:
-        """Make a directory."""
+        """Create a directory."""
         await self._mkdir(self._at(path), parents=bool(parents), exist_ok=bool(exist_ok))
 
     async def remove(self, path: AnyPath, *, recursive: bool = False) -> None:
@@ -312,36 +307,37 @@ class FileSystem(FileTransfers):
         await self._move(self._at(source, "source"), self._at(destination, "destination"))
 
     async def copy(self, source: AnyPath, destination: AnyPath) -> None:
-        """Copy a file or a directory inside the sandbox; missing parents are made.
+        """Copy a file or a directory inside the sandbox; create missing parents.
 
-        A file is copied as `write_bytes` writes one, and a new one gets the permissions of
-        `source`. A directory is copied to a new one, all of it or nothing: one that is there is a
-        `FileExistsError`. Links in it are copied as they are and never followed. Permissions and
-        times of change are kept, owners, hard links and set-id bits are not. `OSError` with
-        `errno.EINVAL` is raised for a copy of a directory into itself, of a file onto itself, and
-        for a pipe, a socket or a device, in a directory too.
+        A file is written as by `write_bytes`; a new one gets the permissions of `source`. A
+        directory is copied to a new one (`FileExistsError` if it exists), all of it or nothing.
+        Links in it are copied as links. Permissions and modification times are kept; owners,
+        hard links and set-id bits are not. A copy of a directory into itself or of a file onto
+        itself, and a pipe, a socket or a device anywhere in the source, raise `OSError` with
+        `errno.EINVAL`.
         """
         await self._copy(self._at(source, "source"), self._at(destination, "destination"))
 
     def as_user(self, user: str) -> FileSystem:
-        """Return the same files, for calls with the rights of another user.
+        """Return the same files, with the rights of another user.
 
-        What such calls make belongs to `user`: ``name``, ``uid``, ``name:group`` or ``uid:gid``.
-        Raises `Unsupported` without `Capability.USER`. A user that the sandbox does not have is
-        the `ConfigError` of the first call.
+        New files belong to `user`: ``name``, ``uid``, ``name:group`` or ``uid:gid``. Raises
+        `Unsupported` without `Capability.USER`. If the sandbox does not have the user, the first
+        call raises `ConfigError`.
         """
         return self._as_user(check_one_user("user", user))
 
     @abstractmethod
     def _as_user(self, user: str) -> FileSystem:
-        """For `as_user`; raises `Unsupported` where there is no `Capability.USER`."""
+        """Implement `as_user`; raise `Unsupported` without `Capability.USER`."""
 
     async def chown(
         self, path: AnyPath, user: str | int | None = None, group: str | int | None = None
     ) -> None:
-        """Give a file to a user, a group or both, by name or number; a symbolic link is followed.
+        """Change the owner, the group or both, by name or number; a symbolic link is followed.
 
-        As `shutil.chown`; what the sandbox does not have is a `ConfigError`.
+        Works as `shutil.chown`. A user or group that the sandbox does not have raises
+        `ConfigError`.
         """
         if user is None and group is None:
             raise ConfigError("chown: give a user, a group, or both")
@@ -359,9 +355,8 @@ class FileSystem(FileTransfers):
     ) -> GlobResult:
         """Find files below `path` that match `pattern`; return at most `limit` of them.
 
-        A pattern has ``*``, ``?``, ``[...]``, ``{a,b}`` and ``**``; without a slash it
-        matches names at any depth. `SKIPPED` directories
-        are not entered.
+        A pattern may use ``*``, ``?``, ``[...]``, ``{a,b}`` and ``**``; without a slash it
+        matches names at any depth. The directories in `SKIPPED` are not entered.
         """
         return await self._glob(
             check_text("pattern", pattern), self._at(path), limit=_check_limit(limit)
@@ -377,11 +372,10 @@ class FileSystem(FileTransfers):
         context: int = 0,
         limit: int = 100,
     ) -> GrepResult:
-        """Find lines that match a regular expression in the text files below `path` (or in one
-        file).
+        """Find lines that match a regular expression in one text file or those below `path`.
 
-        `context` lines are given before and after; `limit` bounds the matches. The search ends
-        in a file of more than `SEARCH_LIMIT` bytes, and the result names it.
+        Each match comes with `context` lines before and after; `limit` bounds the matches. The
+        search stops after `SEARCH_LIMIT` bytes of one file; the result then names that file.
         Raises `ValueError` for a bad pattern.
         """
         return await self._grep(

@@ -1,7 +1,6 @@
-"""A command: what is asked for, how it is held while it runs, and what came of it.
+"""A command: the request, the running process, and the result.
 
-Part of the contract of `paddock.sandbox`, which gives these names out. It knows no
-sandbox.
+Part of the contract of `paddock.sandbox`, which exports these names. Independent of sandboxes.
 """
 
 from __future__ import annotations
@@ -48,15 +47,15 @@ DEFAULT_MAX_OUTPUT = 1024 * 1024
 """Bytes kept of each of stdout and stderr unless `max_output` says otherwise."""
 
 KILL_GRACE = 0.5
-"""Seconds between SIGTERM and SIGKILL when a tree of processes is ended: long
-enough for a tool to remove its lock file, short enough not to be felt."""
+"""Seconds between SIGTERM and SIGKILL when a process tree is killed: long enough for a tool to
+remove its lock file, short enough not to be noticed."""
 
 TERMINAL_MAX = 2**16 - 1
-"""Most rows or columns that a terminal has."""
+"""The largest number of rows or columns of a terminal."""
 
 Stream = Literal["stdout", "stderr"]
 SignalTarget = Literal["command", "group", "tree"]
-"""Whom `Process.signal` reaches."""
+"""The processes that `Process.signal` reaches."""
 OutputCallback = Callable[[Stream, bytes], Awaitable[None] | None]
 """Called with each piece of output as it comes; a slow callback slows the command."""
 
@@ -80,7 +79,7 @@ class CommandFinished:
 class CommandReport:
     """What `Sandbox.on_command` gets: `finished`, and the command with its result, if it has one.
 
-    Both may hold secrets; the sandbox's `redactor` takes them out.
+    Both may contain secrets; the sandbox's `redactor` removes them.
     """
 
     finished: CommandFinished
@@ -93,11 +92,10 @@ CommandCallback = Callable[[CommandReport], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What one stream of a command printed: its head, its tail, what was left out.
+    """The output of a command on one stream: its head and its tail.
 
-    `dropped` counts the bytes between head and tail. They are not lost when `spill`
-    is set: the file of that name inside the sandbox holds the stream from its
-    beginning (whole, unless `spill_truncated`).
+    `dropped` counts the bytes between them. They are not lost if `spill` is set: that file in
+    the sandbox has the stream from its beginning (all of it, unless `spill_truncated`).
     """
 
     head: bytes = b""
@@ -116,7 +114,7 @@ class Output:
 
     @property
     def text(self) -> str:
-        """The output as UTF-8, invalid bytes replaced, a note where bytes were dropped."""
+        """The output as UTF-8, with invalid bytes replaced and a note where bytes were dropped."""
         if not self.dropped:
             return bytes(self).decode(errors="replace")
         whole = ""
@@ -127,7 +125,7 @@ class Output:
         return self.head.decode(errors="replace") + note + self.tail.decode(errors="replace")
 
     def redacted(self, redactor: Redactor) -> Output:
-        """The output without secrets, nor parts of one where bytes were dropped."""
+        """Return the output without secrets, and without parts of one where bytes were dropped."""
         if not self.dropped:
             return replace(self, head=redactor.data(bytes(self)), tail=b"")
         return replace(self, head=redactor.head(self.head), tail=redactor.tail(self.tail))
@@ -139,8 +137,8 @@ class ExecResult:
 
     `exit_code` is the shell's: 128 + n for a process that signal n ended, 127 for
     a program that was not found, 126 for one that could not be run. `duration` is
-    in seconds. `background` tells that processes the command started still run,
-    `oom_killed` that the kernel ended some of it for lack of memory (where that can be told).
+    in seconds. `background`: processes that the command started still run. `oom_killed`: the
+    kernel killed some of its processes for lack of memory (on backends that can see it).
     """
 
     exit_code: int
@@ -175,7 +173,7 @@ class ExecResult:
         return bool(self.out.dropped or self.err.dropped)
 
     def redacted(self, redactor: Redactor) -> ExecResult:
-        """The result to show to others: without secrets, each stream by itself."""
+        """Return the result without secrets, to show to others."""
         out, err = self.out.redacted(redactor), self.err.redacted(redactor)
         return replace(self, out=out, err=err)
 
@@ -190,9 +188,9 @@ class ExecResult:
 class Fence:
     """Limits for one command, enforced by the sandbox's kernel: it reads, and changes nothing.
 
-    The command may write to a temporary directory of its own only, which TMPDIR names and
-    which is removed afterwards. It can neither change modes, owners and times, nor signal
-    processes that it has not started, nor open sockets, except TCP and UDP with `network`.
+    The command may write only to a temporary directory of its own, which TMPDIR names and which
+    is removed afterwards. It cannot change modes, owners or times, signal processes that it did
+    not start, or open sockets, except TCP and UDP with `network`.
     """
 
     network: bool = False
@@ -221,12 +219,11 @@ def _check_size(rows: object, cols: object) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A command with everything settled: what a backend is asked to start.
+    """A checked command, for a backend to start.
 
-    `keep` bytes of each stream are kept by the collector of the output; with
-    `streamed` every byte is wanted on the host, else only what is kept. With `merge_output`, or
-    a terminal, stderr goes where stdout goes. With `stdin` somebody sends what it reads; `input`
-    is all of that, where it is known before.
+    The result keeps `keep` bytes of each stream; with `streamed` the host also gets every byte.
+    With `merge_output`, or a terminal, stderr goes where stdout goes. With `stdin` the caller
+    will send input; `input` is all of it, if it is known before.
     """
 
     argv: tuple[str, ...]
@@ -245,34 +242,33 @@ class Command:
 class Process(AsyncResource):
     """A command that is running in a sandbox.
 
-    Has one owner, who uses it as ``async with`` or calls `aclose()`; both end the
-    whole process tree if it still runs. Reading its output and writing its stdin
-    may be done by two tasks.
+    It has one owner, who uses it with ``async with`` or calls `aclose()`; both kill the whole
+    process tree if it still runs. One task may read its output while another writes its stdin.
     """
 
     @abstractmethod
     def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
         """Yield pieces of stdout and stderr as they come, until the command has ended.
 
-        Not reading slows the command down (back-pressure); it never grows a buffer
-        without bound. Raises `SandboxLost` if the sandbox dies.
+        A slow reader slows the command down (back-pressure); buffers are bounded. Raises
+        `SandboxLost` if the sandbox dies.
         """
 
     async def send(self, data: bytes) -> None:
-        """Write to stdin; waits until the command takes it. `BrokenPipeError` when it won't."""
+        """Write to stdin; wait until the command reads. `BrokenPipeError` if it never will."""
         await self._send(check_bytes("data", data))
 
     @abstractmethod
     async def send_eof(self) -> None:
-        """Close stdin. Into a terminal, type its end-of-file character (Ctrl-D) instead: what
-        reads lines finds the end of its input there, and more may be sent to what reads next."""
+        """Close stdin. For a terminal, type its end-of-file character (Ctrl-D) instead: the program
+        that reads lines sees the end of its input, and more may be sent to the next one."""
 
     async def signal(self, number: int, *, to: SignalTarget = "command") -> None:
-        """Send signal `number` (1 to 64) to the command; a no-op for what has ended.
+        """Send signal `number` (1 to 64) to the command; do nothing if it has ended.
 
-        ``"command"`` is its leading process; with a terminal it is the foreground group, as for
-        Ctrl-C. ``"group"`` is the process group of the leading process, ``"tree"`` all of its
-        processes, those that it has left behind included.
+        ``"command"`` is the leading process, or the foreground group of a terminal, as for
+        Ctrl-C. ``"group"`` is the process group of the leading process. ``"tree"`` is all of the
+        command's processes, including those that were left behind.
         """
         target = check_choice("to", to, get_args(SignalTarget))
         await self._signal(check_signal(number), target)
@@ -280,24 +276,24 @@ class Process(AsyncResource):
     async def resize(self, rows: int, cols: int) -> None:
         """Change the size of the command's terminal; its foreground group gets SIGWINCH.
 
-        A no-op once the command has ended. `ConfigError` for one that has no terminal.
+        Do nothing if the command has ended. Raise `ConfigError` if it has no terminal.
         """
         await self._resize(*_check_size(rows, cols))
 
     async def kill(self, *, grace: float = KILL_GRACE) -> None:
-        """End the whole tree: SIGTERM, `grace` seconds, SIGKILL; returns when none is left.
+        """Kill the whole process tree: SIGTERM, `grace` seconds, SIGKILL; then return.
 
-        A grace of 0 kills at once. Children that called setsid or double-forked are included
-        (where the backend has `Capability.TREE_KILL`). Idempotent.
+        A grace of 0 kills at once. Children that called setsid or forked twice are included
+        (if the backend has `Capability.TREE_KILL`). Idempotent.
         """
         await finish(self._kill(check_seconds("grace", grace)))
 
     @abstractmethod
     async def wait(self) -> ExecResult:
-        """The result, once the leading process has ended.
+        """Wait until the leading process has ended, and return the result.
 
-        What `output()` has not given by then is kept in it up to the command's limit. A task
-        that reads keeps reading meanwhile; what the waiting task has not read is dropped.
+        It has the output that `output()` has not yielded by then, up to the command's limit.
+        Another task may keep reading meanwhile; what the waiting task did not read is dropped.
         """
 
     async def _close(self) -> None:
@@ -305,16 +301,16 @@ class Process(AsyncResource):
 
     @abstractmethod
     async def _send(self, data: bytes) -> None:
-        """For `send`."""
+        """Implement `send`."""
 
     @abstractmethod
     async def _signal(self, number: int, to: SignalTarget) -> None:
-        """For `signal`."""
+        """Implement `signal`."""
 
     async def _resize(self, rows: int, cols: int) -> None:
-        """For `resize`, of a command with a terminal."""
+        """Implement `resize`, for a command with a terminal."""
         raise ConfigError("resize: the command has no terminal; start it with pty=Pty()")
 
     @abstractmethod
     async def _kill(self, grace: float) -> None:
-        """For `kill`; never cancelled, bounds its own waits."""
+        """Implement `kill`. It is never cancelled, and must bound its own waits."""

@@ -55,29 +55,27 @@ __all__ = [
 class Sandbox(CommandMethods):
     """One live sandbox.
 
-    Use it as ``async with``, or call `aclose()` yourself: its processes die, and what was made
-    for it is removed. All methods may be called by many tasks at once. A sandbox that died
-    raises `SandboxLost` from every method; one that was closed raises `SandboxClosed`.
+    Use it with ``async with``, or call `aclose()` yourself: both kill its processes and remove
+    everything that was made for it. All methods may be called by many tasks at once. Every
+    method raises `SandboxLost` after the sandbox died, and `SandboxClosed` after it was closed.
     """
 
     labels: Mapping[str, str]
     fs: FileSystem
     _time_limits: tuple[float | None, float | None] = (None, None)
-    """Its lifetime and how long it may be idle, as they were set."""
+    """The lifetime and the idle timeout that were set."""
 
     async def snapshot(self, name: str) -> Image:
-        """Keep the sandbox's files as an image called `name`, for recipes to begin with.
+        """Save the sandbox's files as an image called `name`, which recipes can start from.
 
-        Processes and what lies in memory (tmpfs) are not kept. The sandbox stands still
-        for as long as it takes, and continues.
+        Processes and files in memory (tmpfs) are not saved. The sandbox is paused meanwhile.
         """
         raise Unsupported("snapshot()", backend=self.backend)
 
     async def fork(self, count: int = 1) -> list[Sandbox]:
         """Make `count` sandboxes with this one's files, environment and labels; see `snapshot`.
 
-        They are the caller's to close, this one is not touched. All are made, or none; of 0
-        there are none.
+        The caller has to close them. This sandbox does not change. On an error none remains.
         """
         check_whole("count", count)
         self.raise_if_closed()
@@ -90,10 +88,10 @@ class Sandbox(CommandMethods):
         return forks
 
     async def pause(self) -> None:
-        """Stop all processes where they are; calls wait until `resume`.
+        """Freeze all processes; calls wait until `resume`.
 
-        One that times out or is cancelled meanwhile ends; its command is killed when the
-        sandbox continues.
+        A call that times out or is cancelled meanwhile returns at once; its command is killed on
+        `resume`.
         """
         raise Unsupported("pause()", backend=self.backend)
 
@@ -104,11 +102,11 @@ class Sandbox(CommandMethods):
     async def limit_time(
         self, *, lifetime: float | None = None, idle_timeout: float | None = None
     ) -> None:
-        """End the sandbox by itself, even if it is in use: `lifetime` seconds from now, and after
-        `idle_timeout` seconds without a call or a running command.
+        """End the sandbox `lifetime` seconds from now, even if it is in use, or after
+        `idle_timeout` seconds without a call and without a running command.
 
-        The guest enforces the limits, so they apply when this process is dead. Calls
-        then raise `SandboxLost`. Recipes have both as fields.
+        The guest enforces both limits, so they apply even if this process dies. Later calls
+        raise `SandboxLost`. Recipes have both as fields.
         """
         limits = check_limit("lifetime", lifetime), check_limit("idle_timeout", idle_timeout)
         self.raise_if_closed()
@@ -116,35 +114,35 @@ class Sandbox(CommandMethods):
         self._time_limits = limits
 
     async def renew(self, lifetime: float | None = None) -> None:
-        """Begin the sandbox's lifetime now: of `lifetime` seconds, or of as many as it had.
+        """Restart the sandbox's lifetime: `lifetime` seconds from now, or as many as it had.
 
-        `ConfigError` if it has none and none is given.
+        Raise `ConfigError` if it had none and none is given.
         """
         limit = check_limit("lifetime", lifetime)
         self.raise_if_closed()
         await self._renew(limit)
 
     async def detach(self) -> None:
-        """Let the sandbox live on without us, for `Backend.attach` to find it by its id.
+        """Leave the sandbox running without an owner; `Backend.attach` joins it by its id.
 
-        What runs in it runs on; this object is closed.
+        Its processes keep running; this object is closed.
         """
         raise Unsupported("detach()", backend=self.backend)
 
     async def stats(self) -> Stats:
-        """What the sandbox uses now."""
+        """Return the resources that the sandbox uses now."""
         raise Unsupported("stats()", backend=self.backend)
 
     async def url(self, port: int) -> str:
-        """Where TCP `port` of the sandbox can be reached by HTTP and WebSocket.
+        """Return the URL of TCP `port` of the sandbox, for HTTP and WebSocket.
 
-        The port need not be declared. The same port has the same address until the sandbox
-        closes, which closes all its connections. A server that does not listen yet is no
-        error here: until it does, requests fail. `Unsupported` without `Capability.URL`.
+        The port need not be declared. The URL of a port stays the same until the sandbox closes,
+        which closes all its connections. A server that does not listen yet is not an error:
+        until it does, requests fail. Raise `Unsupported` without `Capability.URL`.
 
-        With `Capability.TCP` it is ``http://127.0.0.1:NNNNN``, which leads anything else over
-        TCP, too: any program of this machine can use it, and the sandbox needs no network.
-        Without, the backend says what a request has to bring.
+        With `Capability.TCP` the URL is ``http://127.0.0.1:NNNNN``, which also carries any other
+        protocol over TCP: any program of this machine can use it, and the sandbox needs no
+        network. Without it, the backend documents what a request must send.
         """
         number = check_whole("port", port, least=1, most=65535)
         self.raise_if_closed()
@@ -152,17 +150,16 @@ class Sandbox(CommandMethods):
 
     @property
     def network_log(self) -> Sequence[NetworkDecision]:
-        """What an allow list let through and what not, oldest first; the last 1,000 of it."""
+        """The last 1,000 decisions of the allow list, oldest first."""
         return ()
 
     @property
     def lost(self) -> bool:
-        """Whether it is known to be gone, without asking: False may only mean that nothing has
-        told so yet."""
+        """Whether the sandbox is known to be gone. Asks nothing: False may be out of date."""
         return self.closed
 
     async def _limit_forks(self, forks: Sequence[Sandbox]) -> None:
-        """They live as long as this one was to live; close all of them on a failure."""
+        """Give forks the time limits of this sandbox; close all of them on a failure."""
         try:
             for fork in forks:
                 await fork._limit_time(*self._time_limits)
@@ -173,18 +170,18 @@ class Sandbox(CommandMethods):
             raise
 
     async def _limit_time(self, lifetime: float | None, idle_timeout: float | None) -> None:
-        """For `limit_time`, where something inside keeps limits."""
+        """Implement `limit_time`, in a backend whose guest can enforce limits."""
         what = "idle_timeout=" if lifetime is None else "lifetime="
         raise Unsupported(what, backend=self.backend, hint="nothing inside could keep it")
 
     async def _renew(self, lifetime: float | None) -> None:
-        """For `renew`."""
+        """Implement `renew`."""
         raise Unsupported("renew()", backend=self.backend, hint="nothing inside could keep it")
 
     async def _fork(self, count: int) -> list[Sandbox]:
-        """For those with `Capability.FORK`."""
+        """Implement `fork`, with `Capability.FORK`."""
         raise Unsupported("fork()", backend=self.backend)
 
     async def _url(self, port: int) -> str:
-        """For those with `Capability.URL`."""
+        """Implement `url`, with `Capability.URL`."""
         raise Unsupported("url()", backend=self.backend)

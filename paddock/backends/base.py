@@ -49,12 +49,12 @@ GROUP = "paddock.backends"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a sandbox is: about to do `step`, with `detail` for a person to read.
+    """Progress of making a sandbox: `step` begins, with `detail` for a person to read.
 
-    `milestone` marks a coarse step, such as an instruction of a build. `done`
-    are the bytes of an upload that have been sent, of `total` if that is known; None before.
-    With `warning` the `detail` is what somebody may not expect, such as the entries that an
-    upload left out; a display keeps it.
+    `milestone` marks a coarse step, such as an instruction of a build. `done` is the number of
+    bytes of an upload that were sent, of `total` if that is known; None before the first. With
+    `warning` the `detail` may surprise the user, such as the entries that an upload left out;
+    a display keeps it.
     """
 
     step: Literal["create", "image", "upload", "setup", "ready"]
@@ -72,9 +72,9 @@ ProgressCallback = Callable[[Progress], None]
 class SandboxInfo:
     """A sandbox as it is seen from outside, of any owner.
 
-    `image` and `working_dir` are None where the backend has none or cannot see it.
-    `created` is in UTC. `owner` tells whether the process that made it still holds it;
-    `"unknown"` is one on another machine, or with another directory for its locks.
+    `image` and `working_dir` are None if the backend has none or cannot see it. `created` is in
+    UTC. `owner` says whether the process that made the sandbox still holds it; `"unknown"` is
+    an owner on another machine, or with another directory for its locks.
     """
 
     id: str
@@ -94,21 +94,21 @@ class Backend(ABC):
     Vary one with `dataclasses.replace`.
 
     - `env_vars`: the environment of every command.
-    - `secrets`: more variables, which only the commands get: not the engine or
-      service that makes the sandbox, and taken out of progress, errors and what an agent
-      reads. `ConfigError` for values that cannot be, such as those of less than 8 bytes.
+    - `secrets`: more variables, which only the commands get, not the engine or service that
+      makes the sandbox. They are redacted in progress, errors and what an agent reads.
+      `ConfigError` for values that cannot be redacted, such as those of less than 8 bytes.
     - `uploads`: pairs of a path on this machine and a path in the sandbox.
     - `upload_ignore`, `upload_gitignore`, `upload_links`: how trees are uploaded, see
       `FileSystem.upload`.
     - `setup`: shell commands run in `working_dir` in order, each within
       `setup_timeout` seconds; the first that fails stops the provisioning.
     - `working_dir`: where commands run and relative paths begin.
-    - `labels`: free pairs that tell sandboxes apart.
+    - `labels`: any pairs, to tell sandboxes apart.
     - `lifetime`, `idle_timeout`: seconds after which a sandbox ends by itself, see
-      `Sandbox.limit_time`; the first begins before uploads and setup.
+      `Sandbox.limit_time`; the lifetime begins before uploads and setup.
 
-    Where `working_dir` is not given, it is `default_working_dir`. A backend that has none
-    works with directories of this machine, and gives each sandbox a fresh one.
+    `working_dir` defaults to `default_working_dir`. A backend without a default works with
+    directories of this machine, and gives each sandbox a fresh one.
     """
 
     name: ClassVar[str]
@@ -147,23 +147,23 @@ class Backend(ABC):
 
     @property
     def known_working_dir(self) -> str | None:
-        """Where commands run, if that is known before there is a sandbox."""
+        """The directory of commands, if it is known before a sandbox is made."""
         return self.working_dir or self.default_working_dir
 
     @property
     def images(self) -> Images:
-        """The images where this recipe makes sandboxes.
+        """The images of the place where this recipe makes sandboxes.
 
-        Raise `Unsupported` where sandboxes do not begin with images.
+        Raise `Unsupported` if the backend's sandboxes do not start from images.
         """
         raise Unsupported("images", backend=self.name)
 
     def engines(self) -> Sequence[Backend]:
-        """This recipe for each engine that it names."""
+        """Return this recipe once for each engine that it names."""
         return (self,)
 
     async def is_here(self) -> bool:
-        """Return whether the sandboxes run on this machine, and use its memory."""
+        """Return whether the sandboxes run on this machine and use its memory."""
         return False
 
     @contextlib.asynccontextmanager
@@ -172,7 +172,7 @@ class Backend(ABC):
     ) -> AsyncIterator[Sandbox]:
         """Make a sandbox, provision it, and take it down at the end of the block.
 
-        See `create` for the errors. Taking down runs to its end even if cancelled.
+        Raises what `create` raises. The sandbox is taken down completely even if cancelled.
         """
         sandbox = await self.create(on_progress=on_progress)
         try:
@@ -186,14 +186,14 @@ class Backend(ABC):
         on_progress: ProgressCallback | None = None,
         on_command: CommandCallback | None = None,
     ) -> Sandbox:
-        """Make a sandbox and provision it; the caller owns it and has to `aclose()` it.
+        """Make a sandbox and provision it; the caller owns it and must `aclose()` it.
 
         `on_command` becomes `Sandbox.on_command`, before the setup commands run.
 
-        Raises `Unsupported` before anything is made when the recipe asks for what
-        the backend cannot do here, and `SetupFailed` for a setup command that
-        returned non-zero or ran too long. On any failure or cancellation what was
-        made is gone before the exception arrives.
+        Raise `Unsupported`, before anything is made, if the backend cannot do here what the
+        recipe asks for, and `SetupFailed` for a setup command that returned non-zero or ran too
+        long. On any failure or cancellation, whatever was made is removed before the exception
+        arrives.
         """
         tell = self._discreet(on_progress or unwatched)
         tell(Progress(step="create"))
@@ -228,90 +228,89 @@ class Backend(ABC):
 
     @cached_property
     def redactor(self) -> Redactor:
-        """Knows the recipe's secrets."""
+        """Redacts the recipe's secrets."""
         return Redactor(self.secrets)
 
     def set_secrets(self, sandbox: T) -> T:
-        """`sandbox`, with the recipe's secrets."""
+        """Give `sandbox` the recipe's secrets, and return it."""
         sandbox.secrets = Secrets(self.secrets)
         sandbox.redactor = self.redactor
         return sandbox
 
     def _discreet(self, tell: ProgressCallback) -> ProgressCallback:
-        """`tell`, with details that hold no secrets."""
+        """Return `tell` with secrets redacted in the details."""
         if not self.redactor or tell is unwatched:
             return tell
         redactor = self.redactor
         return lambda progress: tell(replace(progress, detail=redactor.text(progress.detail)))
 
     def setup_commands(self) -> Sequence[str]:
-        """What is run in a new sandbox: `setup`, after what else the recipe asks for."""
+        """Return the commands to run in a new sandbox: `setup`, after others of the recipe."""
         return self.setup
 
     def pool(self, *, size: int, concurrency: int = 4, max_age: float | None = None) -> SandboxPool:
-        """Sandboxes of this recipe kept ready, as ``async with backend.pool(size=8) as pool:``.
+        """Keep sandboxes of this recipe ready: ``async with backend.pool(size=8) as pool:``.
 
-        `size` unused ones are held, and replaced as they are taken, at most `concurrency`
-        made at once. One that was not taken within `max_age` seconds is replaced too.
+        The pool keeps `size` unused ones and replaces those that are taken; it makes at most
+        `concurrency` at once. One that was not taken within `max_age` seconds is replaced too.
         """
         from paddock.backends.pool import SandboxPool
 
         return SandboxPool(self.create, size=size, concurrency=concurrency, max_age=max_age)
 
     def group(self, size: int) -> SandboxGroup:
-        """Sandboxes of one prepared state, as ``async with backend.group(8) as group:``.
+        """Make sandboxes of one prepared state: ``async with backend.group(8) as group:``.
 
-        The recipe is carried out once where the backend can fork; `SandboxGroup.reset` brings a
-        sandbox back to that state.
+        If the backend can fork, the recipe is carried out only once. `SandboxGroup.reset` brings
+        a sandbox back to that state.
         """
         from paddock.backends.group import SandboxGroup
 
         return SandboxGroup(self.create, size=size)
 
     async def attach(self, sandbox_id: str) -> Sandbox:
-        """Another hold of a sandbox that somebody else made; see `Sandbox.detach`.
+        """Join a sandbox that another process made; see `Sandbox.detach`.
 
-        It is the caller's to close, which takes the sandbox down, or to detach from. One that
-        is paused is resumed.
-        Raises `Unsupported` where sandboxes are their maker's alone, and `ConfigError`
-        for one that is not ours.
+        The caller has to close it, which takes the sandbox down, or to detach from it. A paused
+        sandbox is resumed. Raise `Unsupported` if only its maker can use a sandbox of this
+        backend, and `ConfigError` for one that Paddock did not make.
         """
         raise Unsupported("attach()", backend=self.name)
 
     async def delete(self, sandbox_id: str) -> bool:
         """Take down the sandbox of this id, of any owner; return False if it does not exist.
 
-        Its owner, if there is one, gets `SandboxLost`. What Paddock did not make is
-        never touched: it is as if it were not there. Deleting twice is well.
+        Its owner, if any, gets `SandboxLost`. What Paddock did not make is never touched, as if
+        it did not exist. Deleting twice is fine.
         """
         raise Unsupported("deleting by id", backend=self.name)
 
     async def gc(self) -> Sequence[str]:
-        """Remove what owners that are gone have left; the ids of what was removed.
+        """Remove what dead owners left behind; return the ids of what was removed.
 
-        The first sandbox that a process makes does the same.
+        Making the first sandbox in a process does the same.
         """
         raise Unsupported("collecting what was left behind", backend=self.name)
 
     async def list(self, labels: Mapping[str, str] | None = None) -> Sequence[SandboxInfo]:
-        """Return all sandboxes of all owners, oldest first; only those with all of
-        `labels` if given. Of this recipe only what says where to look matters."""
+        """Return the sandboxes of all owners, oldest first; only those with all of `labels` if
+        given. Of this recipe, only the fields that say where to look matter."""
         raise Unsupported("listing sandboxes", backend=self.name)
 
     async def _collect_once(self, place: str = "") -> None:
-        """Do as `gc` the first time that this process makes sandboxes at `place`; only log what
-        cannot be removed."""
+        """Call `gc` the first time that this process makes sandboxes at `place`; log what cannot
+        be removed."""
         if (self.name, place) in _collected:
             return
         _collected.add((self.name, place))
         try:
             await self.gc()
         except SandboxError as error:
-            _log.warning("not all that dead processes have left is removed: %s", error)
+            _log.warning("could not remove everything that dead processes left behind: %s", error)
 
     @abstractmethod
     async def _make(self, on_progress: ProgressCallback) -> Sandbox:
-        """An empty sandbox, ready for commands; if it fails or is cancelled, nothing is left."""
+        """Return an empty sandbox, ready for commands; on failure or cancellation leave nothing."""
 
 
 _collected: set[tuple[str, str]] = set()
@@ -329,12 +328,12 @@ def unwatched(progress: Progress) -> None:
 
 
 def backend_names() -> list[str]:
-    """The names of all installed backends."""
+    """Return the names of all installed backends."""
     return sorted(entry_points(group=GROUP).names)
 
 
 def get_backend(name: str) -> type[Backend]:
-    """The backend called `name`; `ConfigError` if there is none."""
+    """Return the backend called `name`; raise `ConfigError` if there is none."""
     found = entry_points(group=GROUP, name=name)
     if not found:
         raise ConfigError(f"no backend is called {name!r}; there are: {', '.join(backend_names())}")
