@@ -32,7 +32,7 @@ class FileTransfers(FilePrimitives):
         *,
         on_progress: TransferCallback | None = None,
     ) -> Transfer:
-        """Copy one file of this machine into the sandbox, by pieces, atomically."""
+        """Copy one file of this machine into the sandbox, in pieces and atomically."""
         return await self._upload_file(
             Path(check_local_path("source", source)),
             self._at(destination, "destination"),
@@ -46,10 +46,10 @@ class FileTransfers(FilePrimitives):
         *,
         on_progress: TransferCallback | None = None,
     ) -> Transfer:
-        """Copy one file of the sandbox to this machine, by pieces, atomically.
+        """Copy one file of the sandbox to this machine, in pieces and atomically.
 
-        Holes of a sparse file stay holes, as far as 256 KiB of zeros in a row are written as
-        one. Raises `OSError` with `errno.EFBIG` for more than `DOWNLOAD_LIMIT` bytes.
+        Runs of at least 256 KiB of zeros become holes of a sparse file. Raises `OSError` with
+        `errno.EFBIG` for more than `DOWNLOAD_LIMIT` bytes.
         """
         return await self._download_file(
             self._at(source, "source"),
@@ -70,19 +70,19 @@ class FileTransfers(FilePrimitives):
         """Copy a file or a tree of this machine into the sandbox, a tree as one tar stream.
 
         A tree's contents are merged into the directory `destination`. Permission bits and
-        times of change are kept, owners are not.
+        modification times are kept, owners are not.
 
-        - `ignore` are patterns as in a .gitignore file: a name is ignored at any depth, a
-          pattern with a slash in it begins at `source`, and the last one that matches decides.
-        - With `gitignore`, the .gitignore files in the tree apply too, after `ignore`.
-        - `links` says what happens to symbolic links. They are kept as they are by default:
-          inside a sandbox they lead nowhere else. With ``"skip"`` they are left out, and with
-          ``"refuse"`` a tree that has any raises `ValueError` before anything is sent.
-        - `on_progress` is called with the bytes of the stream that were sent.
+        - `ignore`: patterns as in a .gitignore file. A name matches at any depth, a pattern
+          with a slash in it starts at `source`, and the last one that matches decides.
+        - `gitignore`: apply the .gitignore files in the tree too, after `ignore`.
+        - `links`: keep symbolic links as they are by default: inside a sandbox they are harmless.
+          ``"skip"`` leaves them out; with ``"refuse"`` a tree that has any raises `ValueError`
+          before anything is sent.
+        - `on_progress`: called with the number of bytes of the stream that were sent.
 
         Devices, named pipes, sockets, set-id bits and entries whose path would be longer than
-        4095 bytes are left out. The result says what was. Raises `ConfigError` for options that
-        make no sense.
+        4095 bytes are left out; the result lists them. Raises `ConfigError` for invalid
+        options.
         """
         here, there = Path(check_local_path("source", source)), self._at(destination, "destination")
         tree = _tree(ignore, gitignore, links, on_progress)
@@ -102,15 +102,15 @@ class FileTransfers(FilePrimitives):
     ) -> Transfer:
         """Copy a file or a tree of the sandbox to this machine, a tree as one tar stream.
 
-        The options are those of `upload`. Of symbolic links only those are kept that lead to a
-        place in the tree; an absolute one into `source` becomes relative. Others are left out,
-        as are devices, named pipes, sockets, set-id bits, and paths that would be longer than
-        4095 bytes here. Hard links become copies. The result says what was left out.
+        The options are those of `upload`. Only symbolic links to a place in the tree are kept; an
+        absolute one into `source` becomes relative. Others are left out, as are devices, named
+        pipes, sockets, set-id bits, and paths that would be longer than 4095 bytes here. Hard
+        links become copies. The result lists what was left out.
 
-        What the sandbox sends is not trusted. A stream that a packer does not make, such as
-        one with ``..`` in a name, raises `ValueError`, and so does a tree of more than a million
-        entries or `DOWNLOAD_LIMIT` bytes; then nothing of the tree is left. A file of more
-        than these raises `OSError` (`errno.EFBIG`).
+        The sandbox is not trusted. A stream that no packer makes, such as one with ``..`` in a
+        name, raises `ValueError`, and so does a tree of more than a million entries or
+        `DOWNLOAD_LIMIT` bytes; then nothing of the tree remains. A single file of more bytes
+        raises `OSError` (`errno.EFBIG`).
         """
         there, here = self._at(source, "source"), Path(check_local_path("destination", destination))
         tree = _tree(ignore, gitignore, links, on_progress)

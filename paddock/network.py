@@ -1,4 +1,4 @@
-"""What a sandbox may reach: lists of hosts, and what was decided by them.
+"""The hosts that a sandbox may reach: allow lists, and their decisions.
 
 One spelling for every host is defined here, for the lists and for the lookups
 in them, so two spellings of one host never differ. It knows nothing of proxies or of DNS.
@@ -26,11 +26,11 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 DEFAULT_PORTS = frozenset({80, 443})
-"""Those of a host that is listed without one."""
+"""The ports of a host that is listed without one."""
 NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
 NAME_MAX = 253
 NUMBER_LAST = re.compile(r"(.*\.)?([0-9]+|0[xX][0-9a-fA-F]*)\.?")
-"""What some program takes for an IPv4 address: 127.1, 0x7f000001, 2130706433, 0177.0.0.1."""
+"""Names that some programs take for an IPv4 address: 127.1, 0x7f000001, 2130706433, 0177.0.0.1."""
 PORT = re.compile(r"[0-9]{1,5}")
 PREFIX = re.compile(r"[0-9]{1,3}")
 HINT = (
@@ -41,7 +41,7 @@ HINT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkDecision:
-    """One attempt to reach a host, and what became of it.
+    """One attempt to reach a host, and the decision.
 
     `time` is in seconds since the epoch. `host` is as it was asked for, and `port` 0, when
     the request made no sense. `reason` is for a person to read.
@@ -73,14 +73,14 @@ class _Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Allow:
-    """A network that is nothing but these hosts: each ``name``, ``name:port``, an address, or
-    all addresses of a network (``10.1.0.0/16:5432``, ``[2001:db8::]/32``).
+    """A network with only these hosts: each is ``name``, ``name:port``, an address, or all
+    addresses of a network (``10.1.0.0/16:5432``, ``[2001:db8::]/32``).
 
-    Without a port, 80 and 443 are meant. ``*.example.com`` is every name below
-    example.com and not itself. A private or local address is reached only if it is listed
-    as an address (``10.0.0.5:5432``, ``[::1]:8080``), never through a name, and by a network
-    only if that is private as a whole: ``0.0.0.0/0`` means public addresses. An empty list
-    lets nothing through. Raises `ConfigError`.
+    Without a port, 80 and 443 are allowed. ``*.example.com`` is every name below example.com,
+    without example.com itself. A private or local address is allowed only if it is listed as an
+    address (``10.0.0.5:5432``, ``[::1]:8080``), never through a name, and through a network only
+    if the network is private as a whole: ``0.0.0.0/0`` means public addresses. An empty list
+    allows nothing. Raises `ConfigError`.
     """
 
     hosts: Sequence[str]

@@ -1,6 +1,6 @@
-"""What a sandbox may use at most, and what it uses now.
+"""Limits and usage of a sandbox's resources.
 
-Part of the contract of `paddock.sandbox`, which gives these names out.
+Part of the contract of `paddock.sandbox`, which exports these names.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ __all__ = ["Resources", "Stats"]
 
 
 SHM_SHARE = 4
-"""Of memory /dev/shm takes a quarter at most, so that it and /tmp can be full at once: a full
-directory is an error to its writer, a full sandbox would be its end."""
+"""/dev/shm takes at most a quarter of the memory, so that it and /tmp can be full at once: a full
+directory is an error to its writer, exhausted memory would kill the sandbox."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

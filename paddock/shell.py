@@ -1,8 +1,8 @@
 """A shell session: commands that share a directory and variables, each with its own result.
 
-Each is a command of the sandbox by itself, so its exit code, its streams, its limits and its end
-are what `Sandbox.exec` promises, and nothing that it prints can be taken for the result of another.
-What a shell remembers goes from one to the next in a file inside.
+Each runs by `Sandbox.exec`, with the same promises about exit code, streams, limits and end, so
+nothing that it prints can be taken for the result of another. The shell's state goes from one
+command to the next in a file inside.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["Shell"]
 
 CALL_TIMEOUT = 30.0
-"""Seconds in which the session's directory is made or removed, on a machine under load."""
+"""Seconds to create or remove the session's directory, on a machine under load."""
 NOWHERE = "/"
-"""Where commands start that then go where the session is: a directory that is always there."""
+"""The first directory of each command, which then changes to the session's: it always exists."""
 
 
 class Exec(Protocol):
@@ -52,10 +52,10 @@ class Exec(Protocol):
 
 
 class Shell(AsyncResource):
-    """A session, as ``async with sandbox.shell() as shell:``; its processes end with it.
+    """A shell session: ``async with sandbox.shell() as shell:``. Its processes end with it.
 
-    Commands run one after the other, in the order of the calls. They are bash's where the sandbox
-    has bash, else those of its ``sh``.
+    Commands run one after the other, in the order of the calls, in bash if the sandbox has it,
+    else in its ``sh``.
     """
 
     def __init__(
@@ -91,14 +91,14 @@ class Shell(AsyncResource):
         check: bool = False,
         merge_output: bool = False,
     ) -> ExecResult:
-        """Run shell text to its end, where and with what the commands before have left.
+        """Run shell text to its end, with the directory and state that earlier commands left.
 
         The directory, variables, options (such as ``set -e``) and the umask stay for the next
-        command; in bash functions, aliases and traps do, too. So do processes in the background,
-        until the session ends. ``exit`` ends this command only.
+        command, in bash also functions, aliases and traps. Background processes run until the
+        session ends. ``exit`` ends only this command.
 
-        The result and the arguments are those of `Sandbox.exec`. A command that took longer than
-        its `timeout` is killed with all that it has started, and the session continues.
+        The arguments and the result are those of `Sandbox.exec`. A command that exceeds its
+        `timeout` is killed with everything that it started, and the session continues.
         """
         check_text("command", command)
         async with self._turn:

@@ -1,6 +1,6 @@
-"""What an upload or a download is asked for, and what it returns.
+"""Options and results of uploads and downloads.
 
-Part of the contract of `paddock.files`. It knows no file system.
+Part of the contract of `paddock.files`. Independent of file systems.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TransferCallback = Callable[[int, int | None], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """An entry that was not carried, or not as it was, and the `reason`; `path` in the tree."""
+    """An entry that was left out or changed, and the `reason`; `path` is relative to the tree."""
 
     path: PurePosixPath
     reason: str
@@ -40,10 +40,10 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """What an upload or a download carried: so many `files`, with so many `bytes` in them.
+    """The result of an upload or a download: the number of `files`, and of `bytes` in them.
 
-    `left_out` has the first hundred entries that were left out, `left_out_total` counts all. An
-    entry that was ignored is not one of them.
+    `left_out` has the first hundred entries that were left out, `left_out_total` counts all.
+    Ignored entries are not among them.
     """
 
     files: int
@@ -52,7 +52,7 @@ class Transfer:
     left_out_total: int = 0
 
     def __str__(self) -> str:
-        """Say what was left out; the empty string if nothing was."""
+        """Describe what was left out; empty if nothing was."""
         if not self.left_out_total:
             return ""
         shown = ", ".join(f"{each.path} ({each.reason})" for each in self.left_out[:3])
@@ -62,7 +62,7 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """How a tree is carried; see `FileSystem.upload`."""
+    """Options for copying a tree; see `FileSystem.upload`."""
 
     ignore: tuple[str, ...] = ()
     gitignore: bool = False

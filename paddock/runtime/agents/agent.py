@@ -1,4 +1,4 @@
-"""An agent as a value: its instructions, its tools, where it works. It has no conversation."""
+"""An agent as a value: instructions, tools and workplace, without a conversation."""
 
 from __future__ import annotations
 
@@ -30,15 +30,14 @@ __all__ = ["Agent", "own_copy"]
 
 
 class Agent(AgentDefinition):
-    """A definition from which any number of sessions may begin.
+    """The definition of an agent, for any number of sessions.
 
     `registry` has the tools of the profile; register others before a session begins. Each
-    session takes a copy, so what changes in one session changes neither this agent nor another
-    session.
+    session takes a copy, so a change in one session affects neither this agent nor other
+    sessions.
 
-    `tools` are registered there: functions, see `tool`, and other handlers. A `model` answers
-    instead of the one that `config` names. It stays the caller's to close, and must be able to
-    serve the event loops of all sessions.
+    `tools` are added to it: functions (see `tool`) and other handlers. `model` replaces the model
+    that `config` names; the caller closes it, and it must serve the event loops of all sessions.
 
     Raises `ConfigError` for an unknown profile, for an invalid description of databases, and for
     tools that no model can be offered or that have the same name.
@@ -75,7 +74,7 @@ class Agent(AgentDefinition):
 
     @property
     def system_prompt(self) -> str:
-        """The text that every conversation begins with, read and rendered once."""
+        """The first text of every conversation, read and rendered once."""
         return self._prompt.text
 
     def copy(
@@ -86,7 +85,7 @@ class Agent(AgentDefinition):
         model: ModelClient | None = None,
         servers_in: Callable[[], Awaitable[Sandbox]] | None = None,
     ) -> Self:
-        """Return an agent with a registry of its own and otherwise equal, but for what is given.
+        """Return an equal agent with its own registry, except for the arguments given.
 
         Another `config` changes no tool; see `replace`. `servers_in` returns the sandbox in which
         its MCP servers run, instead of the session's.
@@ -102,9 +101,8 @@ class Agent(AgentDefinition):
         return copied
 
     def replace(self, config: AgentConfig) -> Self:
-        """Return the agent of `config`. It keeps the tools that were registered here beside those
-        of the profile or instead of them, lacks those that were taken out here, and keeps the
-        system prompt if it was read already."""
+        """Return this agent with another `config`. It keeps the tools that were added or replaced
+        here, lacks those that were removed here, and keeps the system prompt if it was read."""
         changed = copy.copy(self)
         changed._config = config
         changed._of_profile = _registry(config)
@@ -129,13 +127,13 @@ class Agent(AgentDefinition):
 
     @property
     def endpoint(self) -> tuple[object, ...]:
-        """What its model client is made from: equal for agents that may share one."""
+        """The key of its model client: equal for agents that may share one."""
         given = None if self._model is None else id(self._model)
         return self.config.model, self.config.base_url, self.config.provider, given
 
     @property
     def workplace(self) -> tuple[object, ...]:
-        """What its sandboxes are made from: equal for agents that may share one."""
+        """The key of its sandboxes: equal for agents that may share one."""
         return self.config.backend, self.config.working_dir, self.config.secrets
 
     @property
@@ -146,7 +144,7 @@ class Agent(AgentDefinition):
         return Secrets({**of_backend, **self.config.secrets})
 
     def create_backend(self) -> Backend:
-        """The recipe of this agent's sandboxes. Raises `ConfigError` for an unknown name."""
+        """Return the recipe of this agent's sandboxes. Raises `ConfigError` for an unknown name."""
         backend = self.config.backend
         if isinstance(backend, str):
             from paddock.backends.base import get_backend
@@ -169,7 +167,7 @@ class Agent(AgentDefinition):
         on_command: CommandCallback | None = None,
         secrets: Mapping[str, str] | None = None,
     ) -> Sandbox:
-        """A new sandbox of this agent's recipe, with `secrets` too, for the caller to close."""
+        """Make a sandbox of this agent's recipe, with `secrets`, for the caller to close."""
         backend = self.create_backend()
         if secrets:
             backend = dataclasses.replace(backend, secrets={**self.secrets, **secrets})
@@ -186,7 +184,7 @@ def own_copy(agent: Agent) -> Agent:
 
 
 class _LentModel:
-    """A model that a session uses and its agent's maker closes."""
+    """A model that a session uses and does not close."""
 
     def __init__(self, model: ModelClient) -> None:
         self._model = model
@@ -195,7 +193,7 @@ class _LentModel:
         return self._model.stream(request)
 
     async def aclose(self) -> None:
-        """Leave the model open."""
+        """Do nothing: the agent's maker closes the model."""
 
 
 class _SystemPrompt:

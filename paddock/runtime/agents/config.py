@@ -1,6 +1,6 @@
-"""What an agent is, as a value: `AgentConfig`, and its YAML file.
+"""The definition of an agent as plain data: `AgentConfig`, and its YAML file.
 
-It makes nothing: no tools, no client, no sandbox. `config_file` reads and writes the file.
+It creates no tools, client or sandbox. `config_file` reads and writes the file.
 """
 
 from __future__ import annotations
@@ -46,48 +46,49 @@ def _env(name: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class AgentConfig(AgentDefinition, ModelOptions):
-    """All that defines an agent. Vary one with `dataclasses.replace`.
+    """Everything that defines an agent. Vary one with `dataclasses.replace`.
 
     - `system_prompt`: its text, or the path of a prompt file (ends in ``.md``), which
       is rendered with `vars`; None is the user's default prompt, or Paddock's own.
-    - `model`: the model's name, or ``scripted:PATH``. `base_url` is where it is served,
-      and `provider` which protocol is spoken there if the name does not tell. `wire` is which
-      of OpenAI's two: ``chat`` completions or ``responses``; see `OpenAIModel`.
+    - `model`: the model's name, or ``scripted:PATH``. `base_url`: the URL of its service.
+      `provider`: the protocol of the service, if the name does not imply it. `wire`: which of
+      OpenAI's two protocols, ``chat`` completions or ``responses``; see `OpenAIModel`.
     - `profile`: a name, a file, or a `PermissionProfile`; None is ``readonly``.
     - `backend`: a name, or a recipe such as ``LocalBackend(...)``.
-    - `working_dir`: where the tools work, in the sandbox.
-    - `service_tier`, `reasoning_effort`: sent to the model as they are; with the tier
-      ``flex`` an answer may take 900 s to begin.
-    - `context_window`: how many tokens fit into the model's context; needed only for models that
-      are in no list. A longer conversation is compacted.
-    - `response_format`: what the final answer has to be: a JSON schema, a pydantic model,
-      or a format as OpenAI takes it. See `RunResult.output`.
-    - `databases`: those that the tools may use, by name, as they stand in the file. No repr
-      shows them, and a password is written to a file only as ``${NAME}``.
+    - `working_dir`: the directory of the tools, in the sandbox.
+    - `service_tier`, `reasoning_effort`: sent to the model unchanged; with the tier ``flex`` an
+      answer may take 900 s to begin.
+    - `context_window`: the size of the model's context in tokens; needed only for unlisted
+      models. A longer conversation is compacted.
+    - `response_format`: the format of the final answer: a JSON schema, a pydantic model, or a
+      format as OpenAI takes it. See `RunResult.output`.
+    - `databases`: the databases of the tools, by name, as in the file. No repr shows them, and a
+      password is written to a file only as ``${NAME}``.
     - `mcp_servers`: MCP servers whose tools the agent has, as ``SERVER__TOOL``: each an
       `McpServer`, or a mapping of its fields.
     - `temperature`, `top_p`, `max_tokens`, `seed`, `stop`, `tool_choice` (``auto``, ``none``,
       ``required`` or the name of a tool, until one was called) and `parallel_tool_calls`: sent to
-      the model if they are set; `extra_body` and `extra_headers` too, as they are.
+      the model if they are set; `extra_body` and `extra_headers` too, unchanged.
     - `timeout`, `idle_timeout`: seconds until the model's answer begins (600), and without a
       byte after that (300).
     - `prices`: what models cost, by name, in US dollars for a million tokens: ``input`` and
       ``output``, and if they differ ``cached_input`` and ``cache_write``. They take precedence
       over what a service says and over the price list.
     - `auto_approve`: approve what needs approval when no one can be asked.
-    - `on_refusal`: what a refused call does. ``end_turn``, the default: the agent waits for the
-      next prompt. ``continue``: the model reads the refusal and is asked again.
-    - `secrets`: see `Backend.secrets`. A file has their names, and those of the backend's;
-      the values are taken from the environment where it is read.
+    - `on_refusal`: the effect of a refused call. ``end_turn``, the default: the agent waits for
+      the next prompt. ``continue``: the model reads the refusal and is asked again.
+    - `secrets`: see `Backend.secrets`. A file has only their names, and those of the backend's;
+      the values come from the environment of the reader.
     - `extras`: anything else.
 
-    Defaults come from the environment where it has ``OPENAI_MODEL``,
-    ``OPENAI_BASE_URL``, ``PADDOCK_PROFILE``, ``PADDOCK_BACKEND``,
-    ``PADDOCK_SERVICE_TIER``, ``PADDOCK_REASONING_EFFORT``, ``PADDOCK_TIMEOUT`` and
-    ``PADDOCK_IDLE_TIMEOUT``, read when an `AgentConfig` is made. What may be None is None too
-    when it is empty. Raises `ConfigError` for `vars` that are not text or numbers, for a
-    `context_window` that is not positive, for a `response_format` that is neither a mapping nor
-    a model, for an unknown `on_refusal` or `wire`, and for options of the model that are not valid.
+    Defaults come from the environment variables ``OPENAI_MODEL``, ``OPENAI_BASE_URL``,
+    ``PADDOCK_PROFILE``, ``PADDOCK_BACKEND``, ``PADDOCK_SERVICE_TIER``,
+    ``PADDOCK_REASONING_EFFORT``, ``PADDOCK_TIMEOUT`` and ``PADDOCK_IDLE_TIMEOUT``, read when an
+    `AgentConfig` is made. An empty one counts as None where None is allowed.
+
+    Raises `ConfigError` for `vars` that are not text or numbers, for a `context_window` that is
+    not positive, for a `response_format` that is neither a mapping nor a model, for an unknown
+    `on_refusal` or `wire`, and for invalid options of the model.
     """
 
     system_prompt: str | None = None

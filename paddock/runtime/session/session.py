@@ -54,15 +54,14 @@ __all__ = ["Session"]
 class Session(SessionWork):
     """Runs prompts with an `Agent`, in a sandbox that is made when it is first needed.
 
-    Use it as ``async with``, which takes the sandbox down; without that it goes with
-    the session object or with the event loop, whichever is first. With `session_dir`
-    everything is written to ``trace.jsonl`` there; it has to be a directory that only its
-    user and no sandbox can write (`ConfigError`). With `store` it is kept there instead, under
-    the session's id, and what is kept there already is continued. `client` stays the caller's
-    to close, and so does `sandbox`, which another session keeps.
-    `secrets` are added to the agent's, for all runs; see `Backend.secrets`.
+    Use it with ``async with``, which takes the sandbox down; otherwise the sandbox ends with the
+    session object or with the event loop, whichever comes first. With `session_dir`, everything
+    is written to ``trace.jsonl`` there; only its user, and no sandbox, may be able to write to
+    that directory (`ConfigError`). With `store`, the conversation is kept there instead, under
+    the session's id, and an existing one is continued. The caller closes `client` and `sandbox`
+    if they are given. `secrets` are added to the agent's, for all runs; see `Backend.secrets`.
 
-    What may be set between runs is in `SessionSettings`.
+    `SessionSettings` has what may be changed between runs.
     """
 
     def __init__(
@@ -104,7 +103,7 @@ class Session(SessionWork):
 
     @property
     def state(self) -> State:
-        """The conversation. Blocks, where a long trace was not read yet; see `load`."""
+        """The conversation. Blocks while a long trace is read the first time; see `load`."""
         if self._is_behind and not self._busy:
             self.recover()
         return self._state
@@ -123,14 +122,14 @@ class Session(SessionWork):
     ) -> RunResult:
         """Run `prompt` until the agent has answered it: a text, or a list of texts and images.
 
-        Show its events to `on_event`; see `RunOptions` for `options`. A model that fails is an
+        `on_event` gets its events; see `RunOptions` for `options`. A model that fails is an
         ``error`` event and status; a sandbox that cannot be made, a trace that cannot be written
-        and a callback that fails are exceptions. Cancelled by `cancel()`, by `token` or by
+        and a callback that fails raise exceptions. Cancelled by `cancel()`, by `token` or by
         `cancel_check`, it returns a result; cancelled as a task it raises. Either way the tools
         and the model's stream have ended, every tool call has a result in the history, and the
         trace has the run's end.
 
-        Raises `SessionError` while another run is going on, `SessionLocked` when another
+        Raises `SessionError` while another run is active, `SessionLocked` while another
         process writes this session, and `ConfigError` for an invalid prompt.
         """
         text, content = read_prompt(prompt)
@@ -147,15 +146,15 @@ class Session(SessionWork):
     ) -> RunResult:
         """Continue a run that was interrupted, also one of another process.
 
-        `decisions` say of calls in `RunResult.interruptions` (after a restart:
-        ``state.pending_approvals``), by their ids, whether they may run. A decision is
-        for these exact arguments, under the same profile and kind of backend, once. Calls
-        that are not in it stay open, and the run is interrupted again; nothing of a turn
-        runs before all its calls are decided. The first that is refused ends the turn as
-        a refusal of the callback does: the calls before it run, those after it do not.
+        `decisions` approve or refuse calls in `RunResult.interruptions` (after a restart:
+        ``state.pending_approvals``), by their ids. A decision is valid once, for these exact
+        arguments, under the same profile and kind of backend. Calls without a decision stay
+        open, and the run is interrupted again; no call of a turn runs before all its calls are
+        decided. The first refusal ends the turn as a refusal of the callback does: the calls
+        before it run, those after it do not.
 
-        If the run ends early, for whatever reason, calls that wait continue to wait, and it is
-        ``interrupted``; until the model is ready, nothing is changed at all.
+        If the run ends early, for whatever reason, waiting calls keep waiting, and it is
+        ``interrupted``; nothing changes until the model is ready.
 
         A run that ended without an answer while no call waits, such as one that failed, is
         continued without decisions: the model is asked again, and no call that has a result runs
@@ -174,7 +173,7 @@ class Session(SessionWork):
         token: CancellationToken | None = None,
         **options: Unpack[RunOptions],
     ) -> RunStream[AgentEvent]:
-        """`run`, with its events to iterate::
+        """Run a prompt and iterate over its events::
 
             async with session.stream("Look around.") as events:
                 async for event in events:
@@ -194,9 +193,9 @@ class Session(SessionWork):
         token: CancellationToken | None = None,
         **options: Unpack[RunOptions],
     ) -> RunStream[Envelope]:
-        """`stream`, with typed events in envelopes, those of agents that work for it included.
+        """`stream`, with typed events in envelopes, including those of sub-agents.
 
-        To be told apart by ``match envelope.event``.
+        Distinguish them by ``match envelope.event``.
         """
         return RunStream(
             lambda show, inner: self.run(prompt, token=inner, **_with_sink(options, ShownTo(show))),
@@ -204,11 +203,11 @@ class Session(SessionWork):
         )
 
     def start_anew(self) -> None:
-        """Let the next run remove what the store has under this session's id."""
+        """Let the next run remove the stored conversation with this session's id."""
         self._journal.starts_anew = True
 
     def recover(self, *, later: bool = False) -> None:
-        """Bring the state up to what the trace says, and close a run whose process died. Blocks.
+        """Rebuild the state from the trace, and close a run whose process died. Blocks.
 
         Each run begins with this. With `later` it happens when `state` is first used, in `load`
         or in the next run. Raises `SessionLocked` and `TraceError`.
@@ -222,9 +221,9 @@ class Session(SessionWork):
             self._is_behind = False
 
     async def load(self) -> State:
-        """`recover`, without holding up the event loop; return the state.
+        """`recover` without blocking the event loop; return the state.
 
-        Raises `SessionError` while a run is going on, `SessionLocked` and `TraceError`.
+        Raises `SessionError` while a run is active, `SessionLocked` and `TraceError`.
         """
         with self._claimed():
             await self._journal.catch_up()
@@ -237,10 +236,10 @@ class Session(SessionWork):
     ) -> CompactResult:
         """Replace the history by a summary that the model writes; see `AgentConfig.model`.
 
-        Cancelled or failed, the history stays as it was. Raises `ModelError`,
-        `BudgetExceeded` when that of the session is used up, and `SessionError` if there is
-        nothing to summarise, a run is going on, or calls wait for an approval, and when it
-        is cancelled as a run is: by `cancel()`, `close()` or `cancel_check`.
+        If it is cancelled or fails, the history does not change. Raises `ModelError`,
+        `BudgetExceeded` when the session's budget is used up, and `SessionError` if there is
+        nothing to summarise, a run is active, or calls wait for an approval, and when it is
+        cancelled as a run is: by `cancel()`, `close()` or `cancel_check`.
         """
         with self._claimed():
             await self._journal.catch_up()
@@ -255,7 +254,7 @@ class Session(SessionWork):
                 work.ended.set()
 
     async def get_sandbox(self) -> Sandbox:
-        """The session's sandbox, made now if it is not there. It lasts until `close()`."""
+        """Return the session's sandbox; make it if need be. It lasts until `close()`."""
         return await self._resources.get_sandbox()
 
     @contextlib.contextmanager
@@ -263,8 +262,8 @@ class Session(SessionWork):
         """While the block runs, keep the conversation in `store` under the id `key`, until a run
         of it is completed.
 
-        What is kept there is continued. Raises `SessionError` for a session that is busy, is
-        kept somewhere already, or has another conversation.
+        A stored conversation is continued. Raises `SessionError` for a session that is busy,
+        that is stored elsewhere, or that has another conversation.
         """
         if self._busy or self._journal.store is not None:
             why = "busy with another run" if self._busy else "kept somewhere else already"
@@ -280,9 +279,9 @@ class Session(SessionWork):
     def use(self, agent: Agent) -> None:
         """Continue the conversation as a copy of `agent`; other sessions keep theirs.
 
-        Its tools and its rules of approval apply from the next call on, also in an active run,
-        whose trace notes the change. Its model, system prompt and sandbox apply from the next
-        run on. Raises `ConfigError`, with nothing changed, if its sandboxes could write the
+        Its tools and its approval rules apply from the next call on, even in an active run, whose
+        trace records the change. Its model, system prompt and sandbox apply from the next run
+        on. Raises `ConfigError`, with nothing changed, if its sandboxes could write the
         session's directory.
         """
         mine = own_copy(agent)
@@ -294,7 +293,7 @@ class Session(SessionWork):
     def renew_sandbox(self) -> None:
         """Take the sandbox down, if there is one; the next tool call gets a new one.
 
-        A run that is going on keeps its sandbox to its end: the next run gets the new one.
+        An active run keeps its sandbox to its end; the next run gets the new one.
         """
         self._resources.give_up_sandbox()
         self._renew_stale()
@@ -337,4 +336,4 @@ def _with_sink(options: RunOptions, sink: EventSink) -> RunOptions:
 
 
 def _ignore(_: str) -> None:
-    """Nothing is going on that could be cancelled."""
+    """Ignore a cancellation: nothing is active."""
