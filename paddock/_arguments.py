@@ -19,6 +19,7 @@ from paddock.errors import ConfigError
 
 __all__ = [
     "LONGEST_WORD",
+    "check_absolute",
     "check_bytes",
     "check_callback",
     "check_choice",
@@ -128,6 +129,12 @@ def check_path(name: str, value: object) -> str | PurePosixPath:
         raise _wrong(name, value, "a path without NUL")
     _check_characters(name, str(value))
     return value
+
+
+def check_absolute(name: str, value: object) -> None:
+    """Check an optional path that a sandbox resolves and not `paddock`."""
+    if value is not None and not str(value).startswith("/"):
+        raise _wrong(name, value, "an absolute path")
 
 
 def check_local_path(name: str, value: Any) -> str:

@@ -40,8 +40,8 @@ INSTALLING = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SE
 """Capabilities of a root that installs packages and ends other users' processes."""
 MEMORY = 4 * 1024**3
 PIDS = 512
-SPILL_DIR = "/tmp/.paddock"
 """Bounds of a sandbox whose recipe gives none."""
+SPILL_DIR = "/tmp/.paddock"
 FENCED = frozenset({Capability.ISOLATION, Capability.NETWORK_NONE, Capability.NETWORK_ALLOWLIST})
 STATES: dict[str, Literal["starting", "running", "paused"]] = {
     "created": "starting",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from paddock._arguments import check_absolute
 from paddock._concurrency import acquire
 from paddock._frozen import FrozenMapping
 from paddock.backends import containers, owner
@@ -64,8 +65,7 @@ class PodmanBackend(Backend):
                 f"image={self.image!r}: give a reference; Podman is to have it, or pull"
             )
         check_network(self.network, "full", "none")
-        if self.working_dir is not None and not str(self.working_dir).startswith("/"):
-            raise ConfigError(f"working_dir={self.working_dir!r}: give an absolute path")
+        check_absolute("working_dir", self.working_dir)
 
     async def delete(self, sandbox_id: str) -> bool:
         found = sandbox_id in [info.id for info in await self.list()]

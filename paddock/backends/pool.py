@@ -1,6 +1,6 @@
 """Warm sandboxes of one recipe: made ahead, handed out once, replaced in the background.
 
-All decisions are in `UsageMeter.settle`: one synchronous function over plain data decides who
+All decisions are in `PoolState.settle`: one synchronous function over plain data decides who
 gets which sandbox, what is taken down and how many are made. `SandboxPool` does what it
 says; it awaits nothing between a decision and its effect, so a cancellation cannot split
 one. This module knows no backend: a pool is given the function that makes a sandbox.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from paddock.sandbox import Sandbox
 
-__all__ = ["Decision", "PoolStats", "SandboxPool", "UsageMeter"]
+__all__ = ["Decision", "PoolState", "PoolStats", "SandboxPool"]
 
 BACKOFF = 0.5
 """Seconds without a new attempt after the first failure; each further one doubles them."""
@@ -72,7 +72,7 @@ class Decision:
 
 
 @dataclass(slots=True, kw_only=True)
-class UsageMeter:
+class PoolState:
     """Who waits, what is ready, what is being made. No I/O; times are monotonic seconds.
 
     While the recipe fails, one attempt is made at a time, later and later. Takers that
@@ -184,7 +184,7 @@ class SandboxPool(AsyncResource):
         if max_age is not None and max_age <= 0:
             raise ConfigError("max_age: give a number of seconds above 0")
         self._create = create
-        self._meter = UsageMeter(size=size, concurrency=concurrency, max_age=max_age)
+        self._state = PoolState(size=size, concurrency=concurrency, max_age=max_age)
         self._changed = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._running = False
@@ -202,7 +202,7 @@ class SandboxPool(AsyncResource):
         """
         self._check_open()
         taker: asyncio.Future[Idle] = asyncio.get_running_loop().create_future()
-        self._meter.waiting.append(taker)
+        self._state.waiting.append(taker)
         self._settle()
         if taker.done():
             return taker.result().sandbox
@@ -212,7 +212,7 @@ class SandboxPool(AsyncResource):
             if not taker.cancelled() and taker.exception() is None:
                 # A close that has begun finds it there: it looks after the keeper has ended,
                 # which takes the loop longer than this task to be woken.
-                self._meter.on_returned(taker.result())
+                self._state.on_returned(taker.result())
             self._settle()
             raise
 
@@ -231,24 +231,24 @@ class SandboxPool(AsyncResource):
         Raises what the recipe failed with, and `SandboxClosed` when the pool is closed.
         """
         self._check_open()
-        while len(self._meter.idle) < self._meter.size:
-            if self._meter.hopeless and self._meter.failure is not None:
-                raise self._meter.failure
+        while len(self._state.idle) < self._state.size:
+            if self._state.hopeless and self._state.failure is not None:
+                raise self._state.failure
             await self._changed.wait()
             self._check_open()
 
     def stats(self) -> PoolStats:
         """Counts, without asking any sandbox."""
-        meter = self._meter
+        state = self._state
         return PoolStats(
-            size=meter.size,
-            ready=sum(not one.sandbox.lost for one in meter.idle),
-            making=meter.making,
-            waiting=sum(not taker.done() for taker in meter.waiting),
-            made=meter.made,
-            taken=meter.taken,
-            replaced=meter.replaced,
-            failed=meter.failed,
+            size=state.size,
+            ready=sum(not one.sandbox.lost for one in state.idle),
+            making=state.making,
+            waiting=sum(not taker.done() for taker in state.waiting),
+            made=state.made,
+            taken=state.taken,
+            replaced=state.replaced,
+            failed=state.failed,
         )
 
     async def __aenter__(self) -> Self:
@@ -269,7 +269,7 @@ class SandboxPool(AsyncResource):
                 while True:
                     self._settle()
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(self._meter.look_again(time.monotonic())):
+                        async with asyncio.timeout(self._state.look_again(time.monotonic())):
                             await self._changed.wait()
             finally:
                 self._running = False
@@ -277,12 +277,12 @@ class SandboxPool(AsyncResource):
     def _settle(self) -> None:
         if self.closed or not self._running:
             return
-        decision = self._meter.settle(time.monotonic())
+        decision = self._state.settle(time.monotonic())
         for taker, one in decision.handed:
             taker.set_result(one)
         for taker in decision.refused:
-            assert self._meter.failure is not None
-            taker.set_exception(self._meter.failure)
+            assert self._state.failure is not None
+            taker.set_exception(self._state.failure)
         for sandbox in decision.unfit:
             self._tasks.create_task(self._take_down(sandbox))
         for _ in range(decision.make):
@@ -295,9 +295,9 @@ class SandboxPool(AsyncResource):
         try:
             sandbox = await self._create()
         except Exception as error:
-            self._meter.on_failed(error, started=started, now=time.monotonic())
+            self._state.on_failed(error, started=started, now=time.monotonic())
         else:
-            self._meter.on_made(sandbox, time.monotonic())
+            self._state.on_made(sandbox, time.monotonic())
         self._settle()
 
     async def _take_down(self, sandbox: Sandbox) -> None:
@@ -309,7 +309,7 @@ class SandboxPool(AsyncResource):
                 self._left.append(error)
 
     async def _close(self) -> None:
-        for taker in self._meter.waiting:
+        for taker in self._state.waiting:
             if not taker.done():
                 taker.set_exception(SandboxClosed("the pool was closed"))
         self._changed.set()
@@ -318,7 +318,7 @@ class SandboxPool(AsyncResource):
             await asyncio.wait([self._keeper])
             if not self._keeper.cancelled() and (defect := self._keeper.exception()):
                 self._left.append(defect)
-        await asyncio.gather(*(self._take_down(one.sandbox) for one in self._meter.idle))
-        self._meter.idle.clear()
+        await asyncio.gather(*(self._take_down(one.sandbox) for one in self._state.idle))
+        self._state.idle.clear()
         if self._left:
             raise BaseExceptionGroup("sandboxes of a pool could not be taken down", self._left)

@@ -60,7 +60,7 @@ async def test_one_that_was_killed_while_idle_is_not_handed_out(
 ) -> None:
     async with recipe.pool(size=2) as pool:
         await pool.wait_ready()
-        victim = pool._meter.idle[0].sandbox
+        victim = pool._state.idle[0].sandbox
         await kill(victim)
         async with asyncio.timeout(60):
             while not victim.lost:  # noqa: ASYNC110 - nothing else tells on every backend

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from paddock._arguments import check_absolute
 from paddock._concurrency import finish
 from paddock.backends.base import Backend, unwatched
 from paddock.backends.daytona import adoption, creation, deletion, inventory, making, terms
@@ -21,7 +22,7 @@ from paddock.backends.daytona.service import Service
 from paddock.backends.daytona.snapshots import DaytonaImages
 from paddock.backends.uv import install_command
 from paddock.errors import ConfigError, SandboxError, Unsupported
-from paddock.network import Allow
+from paddock.network import Allow, check_network
 from paddock.sandbox import Resources, Sandbox
 
 if TYPE_CHECKING:
@@ -91,8 +92,7 @@ class DaytonaBackend(Backend):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.network, Allow) and self.network not in ("full", "none"):
-            raise ConfigError(f"network={self.network!r}: give full, none or Allow(...)")
+        check_network(self.network, "full", "none")
         if self.lease is not None and self.lease <= 0:
             raise ConfigError("lease: give a number of seconds above 0, or None")
         if self.auto_stop_interval < 0:
@@ -101,8 +101,7 @@ class DaytonaBackend(Backend):
             raise ConfigError("image: give a name that is not empty")
         if self.snapshot is not None and self.image != DEFAULT_IMAGE:
             raise ConfigError("give an image or a snapshot, not both")
-        if self.working_dir is not None and not self.working_dir.startswith("/"):
-            raise ConfigError(f"working_dir={self.working_dir!r}: give an absolute path")
+        check_absolute("working_dir", self.working_dir)
         object.__setattr__(self, "volumes", tuple(map(tuple, self.volumes)))
 
     @property
@@ -140,7 +139,7 @@ class DaytonaBackend(Backend):
 
     async def _run(self, service: Service, native: Any, *, recover: bool) -> None:
         """See that it runs."""
-        state, timeout = str(native.state.value), self.create_timeout
+        state, timeout = inventory.state_of(native), self.create_timeout
         if state == "started":
             return
         if state not in ERRED:

@@ -24,6 +24,7 @@ from paddock.backends.daytona.inventory import (
     lock_of,
     outlives,
     set_labels,
+    state_of,
 )
 from paddock.errors import SandboxError
 
@@ -113,10 +114,10 @@ async def _stop(service: Service, native: Any) -> None:
             if error.status_code not in REFUSED:
                 raise
             await native.refresh_data()
-            if str(native.state.value) == "started":
+            if state_of(native) == "started":
                 raise
 
-    if str(native.state.value) not in ("stopped", "archived"):
+    if state_of(native) not in ("stopped", "archived"):
         await service.call("stopping a sandbox", once, refused_is_passing=True)
 
 
@@ -158,7 +159,7 @@ async def remove(service: Service, sandbox_id: str) -> bool:
     except ServiceError as error:
         if error.status in REFUSED and is_being_made(native):
             raise SandboxError(
-                f"sandbox {sandbox_id} is still being made ({native.state.value}), and Daytona "
+                f"sandbox {sandbox_id} is still being made ({state_of(native)}), and Daytona "
                 f"deletes none until then: try again later, or run paddock gc --backend {BACKEND}"
             ) from None
         raise

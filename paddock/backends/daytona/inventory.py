@@ -41,6 +41,7 @@ __all__ = [
     "outlives",
     "own_labels",
     "set_labels",
+    "state_of",
 ]
 
 BACKEND = "daytona"
@@ -115,23 +116,28 @@ async def listed(
     return [each for each in found if LABEL in (each.labels or {}) and not is_going(each)]
 
 
+def state_of(native: Any) -> str:
+    """The service's word for the state of a sandbox or a snapshot; the SDK may not know it."""
+    return str(getattr(native.state, "value", native.state))
+
+
 def is_being_made(native: Any) -> bool:
     """Whether it has never run yet. Daytona deletes none that is, for as long as that takes."""
-    return str(native.state.value) in MAKING
+    return state_of(native) in MAKING
 
 
 def is_going(native: Any) -> bool:
     """Whether it is deleted, which takes Daytona a while."""
-    return str(native.state.value) in ("destroying", "destroyed")
+    return state_of(native) in ("destroying", "destroyed")
 
 
 def _seen(native: Any, here: str) -> SandboxInfo:
     told = native.labels
-    created = str(native.created_at or "1970-01-01T00:00:00+00:00").replace("Z", "+00:00")
+    created = str(native.created_at or "1970-01-01T00:00:00+00:00")
     return SandboxInfo(
         id=native.id,
         backend="daytona",
-        state="ended" if is_closed(native) else STATES.get(str(native.state.value), "ended"),
+        state="ended" if is_closed(native) else STATES.get(state_of(native), "ended"),
         owner="gone" if is_closed(native) else _owner(native, here),
         created=datetime.fromisoformat(created).astimezone(UTC),
         image=native.snapshot,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import Interrupted, interruptible
 from paddock.backends.daytona.failures import ServiceError, sdk
+from paddock.backends.daytona.inventory import state_of
 from paddock.backends.guest.link import Liveness, State
 from paddock.backends.guest.stderr import TAIL_BYTES, printable
 from paddock.errors import ConfigError, SandboxLost
@@ -137,8 +138,7 @@ class RequestChannel:
 
     @property
     def _state(self) -> str:
-        state = self._native.state
-        return str(getattr(state, "value", state))
+        return state_of(self._native)
 
     @property
     def ended(self) -> str | None:

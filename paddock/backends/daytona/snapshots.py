@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from paddock.backends.daytona.failures import ServiceError
+from paddock.backends.daytona.inventory import state_of
 from paddock.backends.images import ImageInfo, Images
 from paddock.errors import ConfigError, SandboxError
 
@@ -94,7 +95,7 @@ async def wait_for(service: Service, name: str, sandbox_id: str) -> None:
 
 async def _is_taken(native: Any, sandbox_id: str) -> bool:
     """Whether it is active; raise `SandboxError` if it never will be, or is another sandbox's."""
-    state = str(getattr(native.state, "value", native.state))
+    state = state_of(native)
     if state in FAILED:
         raise SandboxError(f"the snapshot {native.name} failed: {native.error_reason or state}")
     if native.source_sandbox_id not in (None, sandbox_id):
@@ -128,11 +129,10 @@ async def _taken(service: Service) -> list[Any]:
 
 
 def _info(native: Any) -> ImageInfo:
-    created = str(native.created_at).replace("Z", "+00:00")
     return ImageInfo(
         reference=native.name,
         label=native.source_sandbox_id,
         id=native.id,
         size=round((native.size or 0) * GIBIBYTE),
-        created=datetime.fromisoformat(created).astimezone(UTC),
+        created=datetime.fromisoformat(str(native.created_at)).astimezone(UTC),
     )

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from paddock._concurrency import acquire
 from paddock._frozen import FrozenMapping
-from paddock._logs import get_logger
 from paddock.backends.base import Backend, Progress
 from paddock.backends.containers import MEMORY
 from paddock.backends.docker.containers import commits, inventory, owner
@@ -26,6 +25,7 @@ from paddock.backends.docker.containers.options import (
     EngineOptions,
     check_platform,
     deep_frozen,
+    is_absolute,
 )
 from paddock.backends.docker.containers.plan import (
     BACKEND,
@@ -140,7 +140,7 @@ class DockerBackend(Backend):
         self._check_options()
         if not isinstance(self.image, Image) and not _is(REFERENCE, self.image):
             raise ConfigError(f"image={self.image!r}: give an Image or a reference")
-        if self.working_dir is not None and not _is_absolute(self.working_dir):
+        if self.working_dir is not None and not is_absolute(self.working_dir):
             raise ConfigError(f"working_dir={self.working_dir!r}: give an absolute path without ..")
         for name, least in LEAST.items():
             value = getattr(self.resources, name)
@@ -251,7 +251,7 @@ class DockerBackend(Backend):
         engine = await Engine.connect(self._one_host)
         found = await features(engine)
         refuse(self.resources, found)
-        await _sweep_once(engine)
+        await self._collect_once(engine.endpoint.url)
         image, config = await self._find_image(engine, on_progress)
         return await make(engine, lambda name: self._plan(name, image, config, found))
 
@@ -342,25 +342,3 @@ def _is_lease(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return LEAST_LEASE <= value < math.inf
-
-
-def _is_absolute(path: object) -> bool:
-    """Return whether it is an absolute path without ``..``, which engines and kernels resolve
-    differently."""
-    return isinstance(path, str) and path.startswith("/") and ".." not in path.split("/")
-
-
-_swept: set[str] = set()
-_log = get_logger(__name__)
-
-
-async def _sweep_once(engine: Engine) -> None:
-    """Remove what dead processes left, the first time that this process uses the engine; only log
-    what cannot be removed."""
-    if engine.endpoint.url in _swept:
-        return
-    _swept.add(engine.endpoint.url)
-    try:
-        await inventory.collect(engine)
-    except EngineError as error:
-        _log.warning("not all that dead processes have left is removed: %s", error)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from paddock._arguments import check_absolute
 from paddock._concurrency import acquire
 from paddock._frozen import FrozenMapping
 from paddock.backends.base import Backend, SandboxInfo
@@ -70,8 +71,7 @@ class SshBackend(Backend):
         check_network(self.network, "auto", "none", "full")
         if self.isolation is not None:
             checked(self.isolation, "isolation")
-        if self.working_dir is not None and not str(self.working_dir).startswith("/"):
-            raise ConfigError(f"working_dir={self.working_dir!r}: give an absolute path")
+        check_absolute("working_dir", self.working_dir)
 
     async def delete(self, sandbox_id: str) -> bool:
         return bool(await self._ask("delete", name=sandbox_id))

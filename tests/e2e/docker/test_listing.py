@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock.backends.docker import DockerBackend, backend
+from paddock.backends import base
+from paddock.backends.docker import DockerBackend
 from paddock.backends.docker.containers import inventory, owner
 from paddock.backends.docker.containers.control import remove_container
 from paddock.backends.docker.containers.creation import create_container
@@ -148,7 +149,7 @@ async def test_one_that_cannot_be_removed_hinders_no_other_and_no_new_one(
         patched.setattr(inventory, "remove_container", remove)
         with pytest.raises(EngineError, match="busy"):
             await recipe.gc()
-        patched.setattr(backend, "_swept", set())
+        patched.setattr(base, "_collected", set())
         async with recipe.sandbox():
             assert f"removing {stuck}: device or resource busy" in caplog.text
     assert await _ids(recipe, recipe.labels) == [stuck]

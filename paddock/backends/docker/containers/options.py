@@ -15,7 +15,7 @@ from typing import Any, Self
 from paddock._frozen import FrozenMapping
 from paddock.errors import ConfigError
 
-__all__ = ["EngineOptions", "check_platform", "deep_frozen"]
+__all__ = ["EngineOptions", "check_platform", "deep_frozen", "is_absolute"]
 
 VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
@@ -148,6 +148,12 @@ def _device_request(gpus: int | str | None) -> dict[str, Any] | None:
     raise ConfigError(f"gpus={gpus!r}: give 'all', a number from 1, or 'device=0,1'")
 
 
+def is_absolute(path: object) -> bool:
+    """Return whether it is an absolute path without ``..``, which engines and kernels resolve
+    differently."""
+    return isinstance(path, str) and path.startswith("/") and ".." not in path.split("/")
+
+
 def _check_volume(volume: object) -> None:
     if isinstance(volume, str) or not isinstance(volume, Sequence) or len(volume) not in (2, 3):
         raise ConfigError(f"volumes: {volume!r}: give (name, path) or (name, path, 'ro')")
@@ -157,9 +163,12 @@ def _check_volume(volume: object) -> None:
             f"volumes: {name!r} is not the name of a volume; directories of this machine are not "
             "mounted: upload them, or make a volume"
         )
-    whole = isinstance(path, str) and path.startswith("/") and ".." not in path.split("/")
     place = "/" + "/".join(filter(None, str(path).split("/")))
-    if not whole or place == "/" or any(f"{place}/".startswith(f"{each}/") for each in SYSTEM):
+    if (
+        not is_absolute(path)
+        or place == "/"
+        or any(f"{place}/".startswith(f"{each}/") for each in SYSTEM)
+    ):
         raise ConfigError(
             f"volumes: {path!r}: give an absolute path that is none of the system's own"
         )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from paddock.backends.pool import BACKOFF, BACKOFF_MAX, LOOK, Idle, UsageMeter
+from paddock.backends.pool import BACKOFF, BACKOFF_MAX, LOOK, Idle, PoolState
 from tests.unit.pool.empty import Empty
 
 
-def meter(*, size: int = 2, concurrency: int = 4, max_age: float | None = None) -> UsageMeter:
-    return UsageMeter(size=size, concurrency=concurrency, max_age=max_age)
+def state(*, size: int = 2, concurrency: int = 4, max_age: float | None = None) -> PoolState:
+    return PoolState(size=size, concurrency=concurrency, max_age=max_age)
 
 
 def taker() -> asyncio.Future[Idle]:
@@ -17,7 +17,7 @@ def taker() -> asyncio.Future[Idle]:
 
 
 async def test_as_many_are_made_as_are_missing_within_the_bound() -> None:
-    book = meter(size=6, concurrency=4)
+    book = state(size=6, concurrency=4)
     assert book.settle(0.0).make == 4
     assert book.settle(0.0).make == 0
     book.on_made(Empty("a"), 1.0)
@@ -26,7 +26,7 @@ async def test_as_many_are_made_as_are_missing_within_the_bound() -> None:
 
 
 async def test_takers_are_served_in_the_order_they_came_oldest_sandbox_first() -> None:
-    book = meter(size=2)
+    book = state(size=2)
     first, second = taker(), taker()
     book.settle(0.0)
     book.waiting.extend([first, second])
@@ -37,13 +37,13 @@ async def test_takers_are_served_in_the_order_they_came_oldest_sandbox_first() -
 
 
 async def test_waiting_takers_count_as_missing() -> None:
-    book = meter(size=1, concurrency=8)
+    book = state(size=1, concurrency=8)
     book.waiting.extend([taker(), taker(), taker()])
     assert book.settle(0.0).make == 4
 
 
 async def test_a_cancelled_taker_is_passed_over() -> None:
-    book = meter(size=1)
+    book = state(size=1)
     book.settle(0.0)
     gone, there = taker(), taker()
     book.waiting.extend([gone, there])
@@ -53,7 +53,7 @@ async def test_a_cancelled_taker_is_passed_over() -> None:
 
 
 async def test_what_takers_did_not_wait_for_is_taken_down() -> None:
-    book = meter(size=1, concurrency=8)
+    book = state(size=1, concurrency=8)
     impatient = taker()
     book.waiting.append(impatient)
     assert book.settle(0.0).make == 2
@@ -67,7 +67,7 @@ async def test_what_takers_did_not_wait_for_is_taken_down() -> None:
 
 
 async def test_a_dead_one_is_never_handed_out_but_replaced() -> None:
-    book = meter(size=1)
+    book = state(size=1)
     book.settle(0.0)
     dead = Empty("a")
     book.on_made(dead, 1.0)
@@ -79,7 +79,7 @@ async def test_a_dead_one_is_never_handed_out_but_replaced() -> None:
 
 
 async def test_one_that_is_too_old_is_replaced_and_the_moment_is_known_ahead() -> None:
-    book = meter(size=1, max_age=3.0)
+    book = state(size=1, max_age=3.0)
     book.settle(0.0)
     old = Empty("a")
     book.on_made(old, 1.0)
@@ -90,7 +90,7 @@ async def test_one_that_is_too_old_is_replaced_and_the_moment_is_known_ahead() -
 
 
 async def test_being_handed_back_unseen_makes_nothing_younger() -> None:
-    book = meter(size=1, max_age=3.0)
+    book = state(size=1, max_age=3.0)
     book.settle(0.0)
     book.on_made(Empty("a"), 1.0)
     book.waiting.append(taker())
@@ -100,7 +100,7 @@ async def test_being_handed_back_unseen_makes_nothing_younger() -> None:
 
 
 async def test_a_failure_reaches_takers_once_nothing_under_way_can_serve_them() -> None:
-    book = meter(size=1, concurrency=2)
+    book = state(size=1, concurrency=2)
     waiting = taker()
     book.waiting.append(waiting)
     assert book.settle(0.0).make == 2
@@ -114,7 +114,7 @@ async def test_a_failure_reaches_takers_once_nothing_under_way_can_serve_them() 
 
 
 async def test_after_failures_one_attempt_at_a_time_is_made_later_and_later() -> None:
-    book = meter(size=8, concurrency=4)
+    book = state(size=8, concurrency=4)
     now = 100.0
     book.settle(now)
     for _ in range(4):  # of one round: they count as one failure
@@ -138,7 +138,7 @@ async def test_after_failures_one_attempt_at_a_time_is_made_later_and_later() ->
 
 
 async def test_one_success_brings_back_the_full_pace() -> None:
-    book = meter(size=8, concurrency=4)
+    book = state(size=8, concurrency=4)
     book.settle(0.0)
     for _ in range(4):
         book.on_failed(OSError(), started=0.0, now=0.0)
@@ -149,7 +149,7 @@ async def test_one_success_brings_back_the_full_pace() -> None:
 
 
 async def test_time_is_never_waited_for_in_a_tight_loop() -> None:
-    book = meter(size=1, max_age=1.0)
+    book = state(size=1, max_age=1.0)
     book.settle(0.0)
     book.on_failed(OSError(), started=0.0, now=0.0)
     for now in (0.0, 0.4, BACKOFF, 0.6):  # with an attempt under way after its moment has come
