@@ -7,8 +7,6 @@ there to answer, waits in the store of approvals, for any process with access to
 from __future__ import annotations
 
 import copy
-import datetime as dt
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,12 +19,7 @@ from paddock.runtime.approvals.revising import (
     refusal,
     skipped,
 )
-from paddock.runtime.core.approval import (
-    ApprovalInterrupt,
-    ApprovalRequest,
-    Decision,
-    ProposedCall,
-)
+from paddock.runtime.core.approval import ApprovalInterrupt, Decision, ProposedCall
 from paddock.runtime.core.events import ApprovalRequested, ApprovalResolved
 from paddock.runtime.core.rules import Ruling, call_digest
 from paddock.runtime.tools.arguments import ArgumentError
@@ -35,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from paddock.runtime.approvals.run_approvals import RunApprovals
+    from paddock.runtime.core.approval import ApprovalRequest
     from paddock.runtime.core.calls import PreparedCall
     from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.core.history import History
@@ -197,18 +191,12 @@ class StoreGate:
         return given
 
     def _new_request(self, call: PreparedCall, rules: Rules) -> ApprovalRequest:
-        now, timeout = dt.datetime.now(dt.UTC), self.approvals.timeout
-        return ApprovalRequest(
-            id=uuid.uuid4().hex[:12],
+        return self.approvals.request(
             call_id=call.id,
             tool=call.name,
-            args=self.out.redactor.value(call.arguments),
-            session_id=self.approvals.session_id,
-            run_id=self.out.run_id,
-            digest=_digest(call, rules),
-            asked_at=now,
-            agent_path=self.out.origin.agent_path,
-            expires_at=None if timeout is None else now + dt.timedelta(seconds=timeout),
+            args=call.arguments,
+            rules=rules,
+            out=self.out,
             parameters=parameters_of(rules.registry, call.name),
         )
 

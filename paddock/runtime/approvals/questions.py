@@ -7,23 +7,20 @@ another process, so a question ends with its call.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import finish
 from paddock.errors import ApprovalError
 from paddock.runtime.approvals.responders import ask
-from paddock.runtime.core.approval import ApprovalInterrupt, ApprovalRequest
+from paddock.runtime.core.approval import ApprovalInterrupt
 from paddock.runtime.core.events import ApprovalRequested, ApprovalResolved
-from paddock.runtime.core.rules import call_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paddock.runtime.approvals.run_approvals import RunApprovals
-    from paddock.runtime.core.approval import Decision, Question
+    from paddock.runtime.core.approval import ApprovalRequest, Decision, Question
     from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.core.rules import Rules
 
@@ -55,7 +52,15 @@ class Questions:
         if decision is None and self.approvals.wait:
             decision = await self._wait(request)
         if decision is not None:
-            await self.out.emit(_resolved(request, decision))
+            await self.out.emit(
+                ApprovalResolved.of(
+                    decision,
+                    call_id="",
+                    tool_name=request.tool,
+                    digest=request.digest,
+                    approval_id=request.id,
+                )
+            )
         return decision
 
     async def _wait(self, request: ApprovalRequest) -> Decision | None:
@@ -72,27 +77,11 @@ class Questions:
             raise
 
     def _request(self, question: Question, rules: Rules) -> ApprovalRequest:
-        now, timeout = dt.datetime.now(dt.UTC), self.approvals.timeout
-        return ApprovalRequest(
-            id=uuid.uuid4().hex[:12],
+        return self.approvals.request(
             call_id="",
             tool=question.name,
-            args=self.out.redactor.value(dict(question.args)),
-            session_id=self.approvals.session_id,
-            run_id=self.out.run_id,
-            digest=call_digest(question.name, question.args, rules.terms),
-            asked_at=now,
-            agent_path=self.out.origin.agent_path,
-            expires_at=None if timeout is None else now + dt.timedelta(seconds=timeout),
+            args=question.args,
+            rules=rules,
+            out=self.out,
             parameters=question.parameters,
         )
-
-
-def _resolved(request: ApprovalRequest, decision: Decision) -> ApprovalResolved:
-    return ApprovalResolved.of(
-        decision,
-        call_id="",
-        tool_name=request.tool,
-        digest=request.digest,
-        approval_id=request.id,
-    )

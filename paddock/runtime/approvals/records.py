@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from paddock.runtime.core.approval import Approval, ApprovalRequest, Decision
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["approval_from", "approval_to"]
+__all__ = ["approval_from", "approval_json", "approval_to", "read_approval"]
 
 
 def approval_to(approval: Approval) -> dict[str, Any]:
@@ -44,6 +45,20 @@ def approval_from(data: Mapping[str, Any]) -> Approval:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SessionError(f"this is not an approval: {error!r}") from error
+
+
+def approval_json(approval: Approval) -> str:
+    """Return `approval` as JSON; arguments that JSON cannot hold become their representation."""
+    return json.dumps(approval_to(approval), default=repr)
+
+
+def read_approval(text: str | bytes) -> Approval:
+    """Return the approval in what `approval_json` gave; raise `SessionError` for anything else."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise SessionError(f"this is not an approval: it is not JSON: {error}") from error
+    return approval_from(data)
 
 
 def _text(time: dt.datetime | None) -> str | None:

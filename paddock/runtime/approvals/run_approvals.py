@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ApprovalError, SessionError
 from paddock.runtime.approvals.revising import check_revision, parameters_of
+from paddock.runtime.core.approval import ApprovalRequest
 from paddock.runtime.core.events import ApprovalResolved
 from paddock.runtime.core.rules import call_digest
 from paddock.runtime.tools.arguments import ArgumentError
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from paddock.runtime.core.approval import ApprovalStore, Decision, OnRefusal, ToolApprovalItem
+    from paddock.runtime.core.emitter import Emitter
     from paddock.runtime.core.rules import Rules
 
 __all__ = ["RunApprovals"]
@@ -36,6 +40,32 @@ class RunApprovals:
     on_refusal: OnRefusal = "end_turn"
     asked: set[str] = field(default_factory=set)
     below: set[str] = field(default_factory=set)
+
+    def request(
+        self,
+        *,
+        call_id: str,
+        tool: str,
+        args: Mapping[str, Any],
+        rules: Rules,
+        out: Emitter,
+        parameters: Mapping[str, Any] | None,
+    ) -> ApprovalRequest:
+        """Return a new request of the run whose events go to `out`, under `rules`."""
+        now = dt.datetime.now(dt.UTC)
+        return ApprovalRequest(
+            id=uuid.uuid4().hex[:12],
+            call_id=call_id,
+            tool=tool,
+            args=out.redactor.value(dict(args)),
+            session_id=self.session_id,
+            run_id=out.run_id,
+            digest=call_digest(tool, args, rules.terms),
+            asked_at=now,
+            agent_path=out.origin.agent_path,
+            expires_at=None if self.timeout is None else now + dt.timedelta(seconds=self.timeout),
+            parameters=parameters,
+        )
 
     async def withdraw(self, *, but: Iterable[str], left: bool) -> None:
         """Withdraw what was asked, except for the ids `but`.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, TypeVar
 
-from paddock.errors import SessionError
-from paddock.runtime.approvals.records import approval_from, approval_to
+from paddock.runtime.approvals.records import approval_json, read_approval
 from paddock.runtime.approvals.stores import Rows, TransactionalStore
 from paddock.runtime.core.database import PrivateDatabase
 
@@ -67,20 +65,12 @@ class _Rows:
 
     def get(self, approval_id: str) -> Approval | None:
         row = self._connection.execute(_GET, (approval_id,)).fetchone()
-        return None if row is None else _approval(row[0])
+        return None if row is None else read_approval(row[0])
 
     def all(self, session_id: str | None) -> Iterable[Approval]:
-        return [_approval(text) for (text,) in self._connection.execute(_ALL, (session_id,))]
+        return [read_approval(text) for (text,) in self._connection.execute(_ALL, (session_id,))]
 
     def put(self, approval: Approval) -> None:
         request = approval.request
-        text = json.dumps(approval_to(approval), default=repr)
-        self._connection.execute(_PUT, (request.id, request.session_id, text))
-
-
-def _approval(text: str) -> Approval:
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise SessionError(f"this is not an approval: {error}") from error
-    return approval_from(data)
+        row = (request.id, request.session_id, approval_json(approval))
+        self._connection.execute(_PUT, row)

@@ -31,7 +31,6 @@ class Endpoint:
     service: str
     base_url: str | None
     api_key: str = field(repr=False)
-    headers: tuple[tuple[str, str], ...] = ()
     environment: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from paddock.errors import SessionError
-from paddock.runtime.approvals.records import approval_from, approval_to
+from paddock.runtime.approvals.records import approval_json, read_approval
 from paddock.runtime.approvals.stores import TransactionalStore
 from paddock.runtime.conversation.claimed import ClaimedConversationStore
 from paddock.runtime.conversation.store import range_below
@@ -52,19 +52,15 @@ class _ApprovalRows:
 
     def get(self, approval_id: str) -> Approval | None:
         data = self._rows.get(self._table, approval_id)
-        return None if data is None else _approval(data)
+        return None if data is None else read_approval(data)
 
     def all(self, session_id: str | None) -> Iterable[Approval]:
-        return [_approval(data) for _, data in self._rows.all(self._table, session_id)]
+        return [read_approval(data) for _, data in self._rows.all(self._table, session_id)]
 
     def put(self, approval: Approval) -> None:
         request = approval.request
-        data = json.dumps(approval_to(approval), default=repr).encode()
+        data = approval_json(approval).encode()
         self._rows.put(self._table, request.id, data, group=request.session_id)
-
-
-def _approval(data: bytes) -> Approval:
-    return approval_from(_json(data))
 
 
 class TenantConversationStore(ClaimedConversationStore):
@@ -123,8 +119,8 @@ class _ConversationRows:
         data = self._rows.get(self._heads, conversation_id)
         if data is None:
             return None, 0
-        found = _json(data)
         try:
+            found = json.loads(data)
             claim = found["claim"]
             return (None if claim is None else Claim(**claim)), int(found["count"])
         except (KeyError, TypeError, ValueError) as error:
@@ -146,10 +142,3 @@ def _top(conversation_id: str) -> str:
 
 def _key(conversation_id: str, number: int) -> str:
     return f"{conversation_id}#{number}"
-
-
-def _json(data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except ValueError as error:
-        raise SessionError(f"a row of the store is not JSON: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -49,10 +50,13 @@ __all__ = ["RuntimeUseClient", "RuntimeUseSession"]
 
 R = TypeVar("R", bound=ResultMessageInterface)
 
+END_TIMEOUT = 60.0
+"""Seconds for a runtime to end a session: it may still ask for uploads, each of some seconds."""
+
 _log = get_logger(__name__)
 
 
-class _Caller:
+class _Caller(ABC):
     """What a client and a session have in common: calls, and aborting them."""
 
     def __init__(self) -> None:
@@ -67,15 +71,14 @@ class _Caller:
             if call is None or task is call:
                 each.abort()
 
-    async def _perform(
-        self, spec: CallSpec, open_messages: Callable[[Call], AsyncGenerator[dict[str, Any], None]]
-    ) -> tuple[Call, dict[str, Any] | None]:
+    async def _perform(self, spec: CallSpec) -> dict[str, Any] | None:
+        """Return the terminal message of a call; None if it ends without one."""
         made = Call(spec)
         task = asyncio.current_task()
         self._calls[task] = made
         try:
             async with self._turn(made):
-                return made, await made.run(open_messages(made))
+                return await made.run(self._messages(made))
         finally:
             self._calls.pop(task, None)
 
@@ -84,8 +87,9 @@ class _Caller:
         """Enter when `call` may begin; it has ended when this is left."""
         yield
 
+    @abstractmethod
     def _messages(self, call: Call) -> AsyncGenerator[dict[str, Any], None]:
-        raise TypeError("this caller has no connection")
+        """Send the request of `call`, and return what comes back."""
 
     async def query(self, prompt: str, options: QueryOptions) -> QueryResult:
         """Have the agent answer `prompt`; return what it gives.
@@ -116,7 +120,7 @@ class _Caller:
         return CommandExecutionResult(results=found.results, metadata=found.metadata)
 
     async def _result(self, spec: CallSpec) -> dict[str, Any]:
-        _, frame = await self._perform(spec, self._messages)
+        frame = await self._perform(spec)
         if frame is None:
             raise AgentRuntimeError("No result message received")
         if frame["message_type"] == "error_message":
@@ -127,11 +131,10 @@ class _Caller:
 class RuntimeUseSession(_Caller):
     """A connection for one request after the other; calls at the same time wait for each other."""
 
-    def __init__(self, connected: ConnectedTransport, *, end_session_timeout: float = 60.0) -> None:
+    def __init__(self, connected: ConnectedTransport) -> None:
         super().__init__()
         self._connected = connected
         self._lock = asyncio.Lock()
-        self._timeout = end_session_timeout
         self._on_artifact: Callable[..., Any] | None = None
 
     @asynccontextmanager
@@ -157,7 +160,7 @@ class RuntimeUseSession(_Caller):
         end_session = getattr(self._connected, "end_session", None)
         if end_session is not None:
             async with self._lock:  # a call that was cancelled reads on until it has ended inside
-                await end_session(on_message=self._answer_late, timeout_s=self._timeout)
+                await end_session(on_message=self._answer_late, timeout_s=END_TIMEOUT)
 
     async def _answer_late(self, frame: dict[str, Any]) -> dict[str, Any] | None:
         if frame.get("message_type") != "artifact_upload_request_message":
@@ -244,7 +247,7 @@ class RuntimeUseClient(_Caller):
             is_cancelled=is_cancelled,
             timeout=timeout,
         )
-        _, frame = await self._perform(spec, self._messages)
+        frame = await self._perform(spec)
         if frame is None:
             logger.error("the runtime's messages ended without a result")
         elif frame["message_type"] == "result_message":
