@@ -15,7 +15,7 @@ from paddock.errors import ConfigError, ExecFailed, ExecTimeout
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.conversation.results import RunResult
 from paddock.runtime.core.calling import call
-from paddock.runtime.core.keeper import Keeper
+from paddock.runtime.core.lazy import LazyResource
 from paddock.runtime.core.yamltext import read_yaml
 from paddock.runtime.fleet.metering import AgentMeter
 from paddock.runtime.fleet.results import judged
@@ -110,7 +110,7 @@ class AgentWork:
         return {"agent": read_yaml(text, source="the agent").data}
 
 
-class _Given(Keeper["Sandbox"]):
+class _Given(LazyResource["Sandbox"]):
     """A sandbox that is there, and somebody else's to close."""
 
     def __init__(self, sandbox: Sandbox) -> None:

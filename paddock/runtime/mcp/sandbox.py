@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from paddock._concurrency import AsyncResource
 from paddock.errors import PaddockError, SandboxLost, ToolError
 from paddock.runtime.core.context import RunContext
-from paddock.runtime.core.keeper import Keeper
+from paddock.runtime.core.lazy import LazyResource
 from paddock.runtime.core.tool import ToolInvocation
 from paddock.runtime.mcp.toolbox import ServedTool, shown_call
 from paddock.runtime.permissions.profile import FileWriteMode, load_profile
@@ -59,7 +59,7 @@ class SandboxToolbox(AsyncResource):
         self._registry.register(DownloadHandler(shared=shared))
         self._registry.register(UrlHandler())
         make = functools.partial(backend.create, on_progress=on_progress)
-        self._sandbox: Keeper[Sandbox] = Keeper(make, name="sandbox")
+        self._sandbox: LazyResource[Sandbox] = LazyResource(make, name="sandbox")
         self._numbers = itertools.count(1)
 
     @property

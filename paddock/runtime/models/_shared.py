@@ -15,12 +15,12 @@ import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from paddock.runtime.core.keeper import Keeper
+from paddock.runtime.core.lazy import LazyResource
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
-    from paddock.runtime.core.keeper import Closable
+    from paddock.runtime.core.lazy import Closable
 
 __all__ = ["Shared"]
 
@@ -31,7 +31,7 @@ T = TypeVar("T", bound="Closable")
 class _Held(Generic[T]):
     """A connection of one event loop, and its users."""
 
-    keeper: Keeper[T]
+    lazy: LazyResource[T]
     users: set[object] = field(default_factory=set)
 
 
@@ -70,7 +70,7 @@ class Shared(Generic[T]):
         held = self._mine.get(loop)
         if held is None:
             held = self._mine[loop] = self._join(loop)
-        return await held.keeper.get()
+        return await held.lazy.get()
 
     async def aclose(self) -> None:
         """Give up this user's part; the last one closes the connection. Idempotent."""
@@ -78,7 +78,7 @@ class Shared(Generic[T]):
         held = self._mine.pop(loop, None)
         _forget(self._mine, self._token, self._key)
         if held is not None and _leave(loop, held, self._token, self._key):
-            await held.keeper.aclose()
+            await held.lazy.aclose()
 
     def _join(self, loop: asyncio.AbstractEventLoop) -> _Held[T]:
         with _lock:
@@ -87,8 +87,8 @@ class Shared(Generic[T]):
             if held is None or len(held.users) >= self._most_users:
                 # In an empty context: it outlives the run that happens to be first.
                 context = contextvars.Context()
-                keeper = Keeper(self._make, name="model connection", context=context)
-                held = connections[self._key] = _Held(keeper)
+                lazy = LazyResource(self._make, name="model connection", context=context)
+                held = connections[self._key] = _Held(lazy)
             held.users.add(self._token)
             return held
 
@@ -114,4 +114,4 @@ def _forget(
     for loop, held in list(mine.items()):
         del mine[loop]
         if _leave(loop, held, token, key):
-            held.keeper.release()
+            held.lazy.release()

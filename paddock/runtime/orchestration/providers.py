@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from paddock._concurrency import finish
 from paddock.errors import MissingCredentials
-from paddock.runtime.core.keeper import Keeper
+from paddock.runtime.core.lazy import LazyResource
 from paddock.runtime.models import create_model
 
 if TYPE_CHECKING:
@@ -79,7 +79,9 @@ class ProviderModel:
     spec: ProviderSpec
 
     def __post_init__(self) -> None:
-        self._client: Keeper[ModelClient] = Keeper(self._connect, name=f"models of {self.name}")
+        self._client: LazyResource[ModelClient] = LazyResource(
+            self._connect, name=f"models of {self.name}"
+        )
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         """See `ModelClient.stream`."""

@@ -13,7 +13,7 @@ from paddock._concurrency import finish
 from paddock.backends.base import Backend, get_backend
 from paddock.errors import ConfigError, SandboxClosed, SessionError
 from paddock.files import FileSystem
-from paddock.runtime.core.keeper import Keeper
+from paddock.runtime.core.lazy import LazyResource
 from paddock.runtime.orchestration.fields import RECIPE
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Sandboxes:
         self._scopes = {
             agent.name: agent.sandbox or spec.sandbox or DEFAULT_SCOPE for agent in spec.agents
         }
-        self._kept: dict[_Key, Keeper[Sandbox]] = {}
+        self._kept: dict[_Key, LazyResource[Sandbox]] = {}
         self._runs: Counter[str] = Counter()
         self._keeping: set[str] = set()
 
@@ -95,7 +95,7 @@ class Sandboxes:
     @contextlib.asynccontextmanager
     async def during_call(self, agent: str, thread_id: str) -> AsyncIterator[SandboxAccess]:
         """Yield the sandbox of one call by `agent`."""
-        own = self._keeper(agent) if self._scopes[agent] == "call" else None
+        own = self._lazy(agent) if self._scopes[agent] == "call" else None
         access = SandboxAccess(
             functools.partial(self.get, agent, thread_id) if own is None else own.get
         )
@@ -114,19 +114,19 @@ class Sandboxes:
         """Return the sandbox of `agent` in a thread, also if each of its calls has another one."""
         owner = agent if self._scopes[agent] == "agent" else None
         key = _Key(thread_id, owner, [*self._recipes.values()].index(self._recipes[agent]))
-        keeper = self._kept.get(key)
-        if keeper is None:
-            keeper = self._kept[key] = self._keeper(agent)
-        sandbox = await keeper.get()
+        lazy = self._kept.get(key)
+        if lazy is None:
+            lazy = self._kept[key] = self._lazy(agent)
+        sandbox = await lazy.get()
         if not sandbox.lost:
             return sandbox
-        if self._kept.get(key) is keeper:  # no other call has seen it yet
-            self._kept[key] = self._keeper(agent)
-        await keeper.aclose()
+        if self._kept.get(key) is lazy:  # no other call has seen it yet
+            self._kept[key] = self._lazy(agent)
+        await lazy.aclose()
         return await self._kept[key].get()
 
-    def _keeper(self, agent: str) -> Keeper[Sandbox]:
-        return Keeper(self._recipes[agent].create, name=f"sandbox of agent {agent!r}")
+    def _lazy(self, agent: str) -> LazyResource[Sandbox]:
+        return LazyResource(self._recipes[agent].create, name=f"sandbox of agent {agent!r}")
 
     async def _end(self, keys: Iterable[_Key]) -> None:
         ended = [self._kept.pop(key) for key in keys]

@@ -15,7 +15,7 @@ from paddock._concurrency import finish
 from paddock.runtime.approvals.policies import needs_approval
 from paddock.runtime.core.approval import ProposedCall
 from paddock.runtime.core.jsontext import as_text
-from paddock.runtime.core.keeper import Keeper
+from paddock.runtime.core.lazy import LazyResource
 from paddock.runtime.core.tool import InvalidCall, ToolOutput
 from paddock.runtime.orchestration import roles
 from paddock.runtime.orchestration.approvals import respond
@@ -116,7 +116,7 @@ class RuntimeToolbox:
         """Connect to the runtime's MCP servers until `stack` ends, and return their tools."""
         from paddock.runtime.tools.mcp.tools import McpServers
 
-        host: Keeper[Sandbox] = Keeper(host_sandbox, name="host of MCP servers")
+        host: LazyResource[Sandbox] = LazyResource(host_sandbox, name="host of MCP servers")
         stack.push_async_callback(host.aclose)
         sandbox = functools.partial(self._team.sandboxes.get, self.name, self._thread_id)
         servers = McpServers(self._team.spec.mcp_servers, sandbox=sandbox, host=host.get)

@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 from paddock.runtime.agents.secret_scope import SecretScope
-from paddock.runtime.core.keeper import Keeper
+from paddock.runtime.core.lazy import LazyResource
 from paddock.runtime.session.provisioning import provision
 from paddock.runtime.session.servers import SessionServers
 
@@ -49,22 +49,22 @@ class SessionResources:
         agent: Agent,
         *,
         client: ModelClient | None,
-        sandbox: Keeper[Sandbox] | None,
+        sandbox: LazyResource[Sandbox] | None,
         secrets: Mapping[str, str] | SecretScope | None,
     ) -> None:
         scope = secrets if isinstance(secrets, SecretScope) else SecretScope(agent, secrets or {})
         self.secrets = scope
         self.given_client = client
-        self._client = Keeper(functools.partial(_connect, scope), name="model client")
+        self._client = LazyResource(functools.partial(_connect, scope), name="model client")
         making = functools.partial(_provision, scope, weakref.ref(owner))
-        self._own_sandbox: Keeper[Sandbox] = Keeper(making, name="sandbox")
+        self._own_sandbox: LazyResource[Sandbox] = LazyResource(making, name="sandbox")
         self.sandbox = self._own_sandbox if sandbox is None else sandbox
-        self._stale: set[Keeper[Any]] = set()
+        self._stale: set[LazyResource[Any]] = set()
         self._mcp = SessionServers(scope, self.get_sandbox)
         weakref.finalize(owner, self._mcp.release).atexit = False
-        for keeper in (self._client, self._own_sandbox):
+        for lazy in (self._client, self._own_sandbox):
             # Only a word to the task that owns the thing; that one closes it.
-            weakref.finalize(owner, keeper.release).atexit = False
+            weakref.finalize(owner, lazy.release).atexit = False
 
     async def connect(self) -> ModelClient:
         return self.given_client or await self._client.get()

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from paddock.backends.base import get_backend
-from paddock.runtime.core.keeper import Keeper
+from paddock.runtime.core.lazy import LazyResource
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -31,7 +31,7 @@ class SessionServers:
     def __init__(self, scope: SecretScope, get_sandbox: Callable[[], Awaitable[Sandbox]]) -> None:
         self._scope = scope
         self._get_sandbox = get_sandbox
-        self._host: Keeper[Sandbox] = Keeper(host_sandbox, name="host of MCP servers")
+        self._host: LazyResource[Sandbox] = LazyResource(host_sandbox, name="host of MCP servers")
         self._servers: tuple[McpServer, ...] = ()
         self._connected: McpServers | None = None
         self._tools: Sequence[McpTool] = ()

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from paddock.runtime.core.content import Prompt
     from paddock.runtime.core.emitter import Envelope, EventSink
     from paddock.runtime.core.events import CompactionTrigger
-    from paddock.runtime.core.keeper import Keeper
+    from paddock.runtime.core.lazy import LazyResource
     from paddock.runtime.core.model import ModelClient
     from paddock.runtime.session.settings import RunOptions
     from paddock.runtime.tools.registry import ToolRegistry
@@ -75,7 +75,7 @@ class Session(SessionWork):
         client: ModelClient | None = None,
         budget: Budget | UsageMeter | None = None,
         secrets: Mapping[str, str] | SecretScope | None = None,
-        sandbox: Keeper[Sandbox] | None = None,
+        sandbox: LazyResource[Sandbox] | None = None,
     ) -> None:
         super().__init__()
         self._agent = own_copy(agent)

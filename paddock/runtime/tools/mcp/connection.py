@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from paddock._logs import get_logger
 from paddock.errors import PaddockError, ToolError
 from paddock.redaction import Redactor
-from paddock.runtime.core.keeper import Keeper
+from paddock.runtime.core.lazy import LazyResource
 from paddock.runtime.core.pausing import PausableTimeout
 from paddock.runtime.tools.mcp.messages import UNREADABLE
 from paddock.runtime.tools.mcp.questions import ANSWER_TIMEOUT
@@ -59,7 +59,7 @@ class Connection:
         self.redactor = Redactor()
         """Knows the values of the variables that the server gets."""
         self._get_sandbox = get_sandbox
-        self._session: Keeper[ServerSession] = Keeper(self._connect, name="MCP server")
+        self._session: LazyResource[ServerSession] = LazyResource(self._connect, name="MCP server")
         self._deaths = 0
         self._began = 0.0
         self._next_start = 0.0

@@ -12,7 +12,7 @@ from paddock import (
     dispatch_prompt,
     reconfigure_runtime,
 )
-from paddock.runtime.core.keeper import Keeper
+from paddock.runtime.core.lazy import LazyResource
 from tests.unit.runtime.conftest import FunctionTool
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ async def test_closing_waits_for_those_that_were_renewed() -> None:
     async def make() -> Thing:
         return Thing()
 
-    keeper = Keeper(make, name="thing")
-    first = await keeper.get()
-    keeper.renew()
-    second = await keeper.get()
+    lazy = LazyResource(make, name="thing")
+    first = await lazy.get()
+    lazy.renew()
+    second = await lazy.get()
     second.may_close.set()
-    closing = asyncio.create_task(keeper.aclose())
+    closing = asyncio.create_task(lazy.aclose())
     async with asyncio.timeout(60):
         await second.closed.wait()
         assert not closing.done()
@@ -60,16 +60,16 @@ async def test_who_waits_for_a_thing_that_is_renewed_gets_the_new_one() -> None:
         made[-1].may_close.set()
         return made[-1]
 
-    keeper = Keeper(make, name="thing")
-    asking = asyncio.create_task(keeper.get())
+    lazy = LazyResource(make, name="thing")
+    asking = asyncio.create_task(lazy.get())
     await asyncio.sleep(0)
-    keeper.renew()
+    lazy.renew()
     may_make.set()
     async with asyncio.timeout(60):
         given = await asking
         assert not given.closed.is_set()
         assert given is made[1]
-        await keeper.aclose()
+        await lazy.aclose()
     assert [thing.closed.is_set() for thing in made] == [True, True]
 
 

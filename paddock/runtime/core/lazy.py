@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextvars import Context
 
-__all__ = ["Closable", "Keeper"]
+__all__ = ["Closable", "LazyResource"]
 
 
 class Closable(Protocol):
@@ -41,7 +41,7 @@ class _Kept(Generic[T]):
     task: asyncio.Task[None] = field(init=False)
 
 
-class Keeper(Generic[T]):
+class LazyResource(Generic[T]):
     """Makes one `T` with `create`, for any number of askers, and keeps it.
 
     `context` is the context that its task runs in, by default a copy of the first asker's.
