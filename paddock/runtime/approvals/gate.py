@@ -44,7 +44,7 @@ WAITS = "this call needs approval, and waits for it"
 class StoreGate:
     """The `ApprovalGate` of one run. `check` raises when the run is to be cancelled.
 
-    Every approval is given under the rules' terms; see `call_digest`.
+    Every approval is given under the rules' policy; see `call_digest`.
     """
 
     history: History
@@ -216,4 +216,4 @@ class StoreGate:
 
 
 def _digest(call: PreparedCall, rules: Rules) -> str:
-    return call_digest(call.name, call.arguments, rules.terms)
+    return call_digest(call.name, call.arguments, rules.policy_digest)

@@ -60,7 +60,7 @@ class RunApprovals:
             args=out.redactor.value(dict(args)),
             session_id=self.session_id,
             run_id=out.run_id,
-            digest=call_digest(tool, args, rules.terms),
+            digest=call_digest(tool, args, rules.policy_digest),
             asked_at=now,
             agent_path=out.origin.agent_path,
             expires_at=None if self.timeout is None else now + dt.timedelta(seconds=self.timeout),
@@ -97,7 +97,7 @@ class RunApprovals:
         self, item: ToolApprovalItem, decision: Decision, rules: Rules
     ) -> ApprovalResolved:
         call = f"call {item.tool_call_id}"
-        digest = call_digest(item.tool_name, item.tool_args, rules.terms)
+        digest = call_digest(item.tool_name, item.tool_args, rules.policy_digest)
         if decision.runs and digest != item.digest:
             raise SessionError(
                 f"{call} cannot be approved: its arguments, the profile or the "

@@ -173,7 +173,7 @@ class Journal(EventSink):
             self.state.apply(record)
             self.state.notify(record)
 
-    def settled(self, *, started: str, waiting: str) -> list[Event]:
+    def closing_events(self, *, started: str, waiting: str) -> list[Event]:
         """Return events that give each open call a result: `started` to those that may have run,
         `waiting` to the others. They are the caller's to keep."""
         return [
@@ -217,7 +217,7 @@ class Journal(EventSink):
             yield TraceRepaired(torn_bytes=torn.size, quarantine=torn.quarantine.name)
         self.found_dead = state.status == "running"
         if not self._is_waiting:
-            yield from self.settled(started=UNKNOWN, waiting=NEVER_RAN)
+            yield from self.closing_events(started=UNKNOWN, waiting=NEVER_RAN)
         elif self.found_dead:
             yield from self.lost(started=UNKNOWN)
         if self.found_dead:

@@ -85,6 +85,7 @@ _NAMES = {
     "arguments": "tool_args",
     "content": "result",
     "digest": "arguments_sha256",
+    "policy_digest": "terms",
     "is_cut_short": "cut_short",
 }
 """Fields that the format calls something else."""

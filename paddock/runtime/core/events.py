@@ -74,16 +74,16 @@ CompactionTrigger = Literal["auto", "manual"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
     """`run_id` counts the session's runs from 1. One that is `resumed` has no prompt: it
-    continues with the calls that waited for an approval. `profile`, `approvals` and `terms` are as
-    in `RulesChanged`. `provider` is whose protocol is spoken, where the configuration says so.
-    `task_id` is what it works on, where somebody has to know it again."""
+    continues with the calls that waited for an approval. `profile`, `approvals` and
+    `policy_digest` are as in `RulesChanged`. `provider` is whose protocol is spoken, where the
+    configuration says so. `task_id` is what it works on, where somebody has to know it again."""
 
     session_id: str
     run_id: int
     prompt: str
     profile: str
     approvals: Approvals
-    terms: str
+    policy_digest: str
     model: str = ""
     provider: str | None = None
     backend: str = ""
@@ -93,12 +93,12 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RulesChanged:
-    """The rules for tool calls changed during a run; these apply from the next call on. `terms`
-    is the SHA-256 of the profile's contents and the kind of backend."""
+    """The rules for tool calls changed during a run; these apply from the next call on.
+    `policy_digest` is the SHA-256 of the profile's contents and the kind of backend."""
 
     profile: str
     approvals: Approvals
-    terms: str
+    policy_digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

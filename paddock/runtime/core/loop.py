@@ -65,7 +65,7 @@ class AgentLoop:
     output: Any = None
     _repairs: int = 0
     _refused_turns: int = 0
-    _held: Rules | None = None
+    _effective: Rules | None = None
     _unusable: int = 0
     _finished: ModelFinished = field(init=False)
     _caller: ModelCaller = field(init=False)
@@ -78,21 +78,19 @@ class AgentLoop:
             history=spec.history, context=spec.context, out=spec.out, check=spec.check
         )
 
-    async def run(self, held: Rules, *, max_turns: int | None = None) -> RunStatus:
+    async def run(self, effective: Rules, *, max_turns: int | None = None) -> RunStatus:
         """Go on until the model has answered, `max_turns` model calls were made, or a person
-        has to decide. Calls that are open come first. `held` is recorded as what holds.
+        has to decide. Calls that are open come first. `effective` are the rules that were
+        recorded.
 
         Raises `ModelError` when the model cannot continue, and `BudgetExceeded`.
         """
-        self._held = held
+        self._effective = effective
         calls = reopened(self.spec.history.open_calls)
         turn = 0
-        if self.spec.history.has_answer:  # its process died, or failed, before the run had ended
-            self.text = message_text(self.spec.history.messages[-1])
-            await self.spec.out.emit(TextAdded(text=self.text))
-            if await self._accept_answer():
-                await self._finish_turn()
-                return "completed"
+        if self.spec.history.has_answer and await self._accept_known_answer():
+            await self._finish_turn()
+            return "completed"
         while True:
             if calls:
                 status = await self._act(calls)
@@ -194,6 +192,12 @@ class AgentLoop:
         await self._finish_turn()
         return "truncated"
 
+    async def _accept_known_answer(self) -> bool:
+        """Show the answer of a run whose process died, or that failed, before it had ended."""
+        self.text = message_text(self.spec.history.messages[-1])
+        await self.spec.out.emit(TextAdded(text=self.text))
+        return await self._accept_answer()
+
     async def _accept_answer(self) -> bool:
         """Whether the answer has the format asked for. If not, tell the model."""
         if self.spec.answer_format is None:
@@ -211,11 +215,15 @@ class AgentLoop:
 
     async def _rules_now(self) -> Rules:
         """What holds now. A change is recorded before anything is done under it."""
-        rules, before = self.spec.rules(), self._held
-        self._held = rules
+        rules, before = self.spec.rules(), self._effective
+        self._effective = rules
         if before is not None and not rules.same_as(before):
             await self.spec.out.emit(
-                RulesChanged(profile=rules.profile, approvals=rules.approvals, terms=rules.terms)
+                RulesChanged(
+                    profile=rules.profile,
+                    approvals=rules.approvals,
+                    policy_digest=rules.policy_digest,
+                )
             )
         return rules
 

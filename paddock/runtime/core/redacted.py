@@ -28,7 +28,7 @@ _IDENTITIES = frozenset(
         "task_id",
         "digest",
         "outcome",
-        "terms",
+        "policy_digest",
     }
 )
 """Fields of events that are compared and looked up."""

@@ -42,16 +42,18 @@ class Rules:
         return "automatic" if self.auto_approve else "later"
 
     @property
-    def terms(self) -> str:
+    def policy_digest(self) -> str:
         """SHA-256 of what an approval is given under besides the call itself: where it runs,
         and what else is allowed there."""
         profile = self.registry.profile
-        terms = [self.backend, None if profile is None else profile.to_dict()]
-        return hashlib.sha256(_canonical(terms)).hexdigest()
+        policy = [self.backend, None if profile is None else profile.to_dict()]
+        return hashlib.sha256(_canonical(policy)).hexdigest()
 
     def same_as(self, other: Rules) -> bool:
         """Return whether a person would call them the same, whatever objects they are made of."""
-        return self == other or (self.terms, self.approvals) == (other.terms, other.approvals)
+        return self == other or (
+            self.approvals == other.approvals and self.policy_digest == other.policy_digest
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,9 +82,10 @@ class ApprovalGate(Protocol):
         ...
 
 
-def call_digest(name: str, arguments: Mapping[str, Any], terms: str) -> str:
-    """SHA-256 of a call: an approval is for these exact arguments, under `terms`, and no other."""
-    return hashlib.sha256(_canonical([name, arguments, terms])).hexdigest()
+def call_digest(name: str, arguments: Mapping[str, Any], policy_digest: str) -> str:
+    """Return the SHA-256 of a call: an approval is for these exact arguments under this policy, and
+    no other."""
+    return hashlib.sha256(_canonical([name, arguments, policy_digest])).hexdigest()
 
 
 def _canonical(value: object) -> bytes:

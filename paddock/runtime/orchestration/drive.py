@@ -116,7 +116,7 @@ class Drive:
         try:
             self._meter.check()
         except BudgetExceeded:
-            return not self._run.outlet.token.is_cancelled()
+            return not self._run.sink.token.is_cancelled()
         return False
 
     def _interrupt(self) -> None:
@@ -125,7 +125,7 @@ class Drive:
 
     async def _result(self, session: Session) -> RunResult:
         """Have the agent answer the prompt, or continue with it."""
-        token, record, max_turns = self._run.outlet.token, self._record, self._agent.max_turns
+        token, record, max_turns = self._run.sink.token, self._record, self._agent.max_turns
         self._meter.enter(Usage(), turns=0, seconds=record.seconds)
         if self._run.is_resumed:
             state = await session.load()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from paddock.runtime.core.budget import UsageMeter
     from paddock.runtime.orchestration.fields import AgentLimits
     from paddock.runtime.orchestration.references import References
-    from paddock.runtime.orchestration.stream import Outlet, WireEvent
+    from paddock.runtime.orchestration.stream import WireEvent, WireSink
     from paddock.runtime.orchestration.team import Team
 
 __all__ = ["CallIds", "TeamRun", "conversation_key"]
@@ -63,7 +63,7 @@ class TeamRun:
     run_id: str
     thread_id: str
     team: Team
-    outlet: Outlet
+    sink: WireSink
     meter: UsageMeter
     limits: AgentLimits | None = None
     """What was given for this run alone."""
@@ -101,4 +101,4 @@ class TeamRun:
                 self.asked.add(event["data"]["id"])
             case "approval-decision":
                 self.asked.discard(event["data"]["id"])
-        await self.outlet.emit(event)
+        await self.sink.emit(event)

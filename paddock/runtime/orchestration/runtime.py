@@ -21,7 +21,7 @@ from paddock.runtime.orchestration.run import TeamRun
 from paddock.runtime.orchestration.runs import RuntimeRun
 from paddock.runtime.orchestration.served import RuntimeToolbox, list_tools
 from paddock.runtime.orchestration.serving import ApprovalWorker, Workers
-from paddock.runtime.orchestration.stream import EventStream, Outlet
+from paddock.runtime.orchestration.stream import EventStream, WireSink
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -59,7 +59,7 @@ class Runtime:
         self._models = models
         self._owned_store = owned_store
         self._hooks = tuple(hooks)
-        self._active: dict[asyncio.Task[object], Outlet] = {}
+        self._active: dict[asyncio.Task[object], WireSink] = {}
         self._workers = Workers()
         self._is_entered = False
         self._is_closed = False
@@ -277,7 +277,7 @@ class Runtime:
             run_id=uuid.uuid4().hex,
             thread_id=thread_id,
             team=team,
-            outlet=Outlet(hooks=self._hooks),
+            sink=WireSink(hooks=self._hooks),
             meter=run_meter(self.spec, None),
             keeps_sandboxes=False,
         )
@@ -305,8 +305,8 @@ class Runtime:
 
     async def _close(self) -> None:
         await self._workers.aclose()
-        for outlet in self._active.values():
-            outlet.cancel("the runtime was closed")
+        for sink in self._active.values():
+            sink.cancel("the runtime was closed")
         if self._active:
             await asyncio.wait(self._active)
         async with contextlib.AsyncExitStack() as everything:
@@ -346,19 +346,19 @@ class Runtime:
             run_id=run_id,
             thread_id=_require_text(thread_id, "thread_id"),
             team=self._team,
-            outlet=Outlet(hooks=self._hooks, follows=token),
+            sink=WireSink(hooks=self._hooks, follows=token),
             meter=run_meter(self.spec, given),
             limits=given,
         )
 
     def _events(self, run: TeamRun, work: Callable[[], Awaitable[None]]) -> EventStream:
-        return EventStream(run.run_id, run.outlet, lambda: self._active_while(run, work))
+        return EventStream(run.run_id, run.sink, lambda: self._active_while(run, work))
 
     async def _active_while(self, run: TeamRun, work: Callable[[], Awaitable[None]]) -> None:
         self._check_open()
         task = asyncio.current_task()
         assert task is not None, "async code runs in a task"
-        self._active[task] = run.outlet
+        self._active[task] = run.sink
         try:
             keep = self._is_entered and run.keeps_sandboxes
             async with self._team.sandboxes.during_run(run.thread_id, keep=keep):

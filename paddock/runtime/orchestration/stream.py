@@ -20,7 +20,7 @@ from paddock.runtime.core.cancellation import CancellationToken
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator, Sequence
 
-__all__ = ["EventHook", "EventStream", "Outlet", "WireEvent"]
+__all__ = ["EventHook", "EventStream", "WireEvent", "WireSink"]
 
 WireEvent = dict[str, Any]
 
@@ -38,7 +38,7 @@ _log = get_logger(__name__)
 
 
 @dataclass(kw_only=True, eq=False)
-class Outlet:
+class WireSink:
     """Where the events of one run go: to the `hooks`, then to the reader, in one order.
 
     `token` cancels the run, and so does `follows` while it runs. From then on the run waits for
@@ -125,10 +125,10 @@ class EventStream:
     """
 
     def __init__(
-        self, run_id: str, outlet: Outlet, run: Callable[[], Coroutine[Any, Any, None]]
+        self, run_id: str, sink: WireSink, run: Callable[[], Coroutine[Any, Any, None]]
     ) -> None:
         self.run_id = run_id
-        self._outlet = outlet
+        self._sink = sink
         self._run = run
         self._task: asyncio.Task[None] | None = None
         self._is_read = False
@@ -144,7 +144,7 @@ class EventStream:
         if self._is_closed:
             raise StopAsyncIteration
         task = self._task or self._start()
-        event = await self._outlet.next()
+        event = await self._sink.next()
         if event is not None:
             return event
         task.result()  # it may have been cancelled with its event loop
@@ -155,24 +155,24 @@ class EventStream:
 
         The last events, with an ``error`` of the code ``cancelled``, can still be read.
         """
-        self._outlet.cancel(reason)
+        self._sink.cancel(reason)
         return _Ending(self._task)
 
     async def aclose(self) -> None:
         """Cancel the run, and wait until it has ended. Idempotent."""
         self._is_closed = True
         if self._task is not None:
-            self._outlet.leave()
+            self._sink.leave()
             await finish(asyncio.wait([self._task]))
 
     def _start(self) -> asyncio.Task[None]:
-        outlet = self._outlet
-        outlet.begin()
+        sink = self._sink
+        sink.begin()
         task = self._task = asyncio.create_task(self._run(), name=f"run {self.run_id}")
-        task.add_done_callback(lambda _: outlet.end())
+        task.add_done_callback(lambda _: sink.end())
         # Only a word to the run, which cleans up; this object may be forgotten before its end.
         loop = asyncio.get_running_loop()
-        weakref.finalize(self, _leave, loop, outlet).atexit = False
+        weakref.finalize(self, _leave, loop, sink).atexit = False
         return task
 
 
@@ -187,6 +187,6 @@ class _Ending:
             yield from asyncio.wait([self._task]).__await__()
 
 
-def _leave(loop: asyncio.AbstractEventLoop, outlet: Outlet) -> None:
+def _leave(loop: asyncio.AbstractEventLoop, sink: WireSink) -> None:
     if not loop.is_closed():
-        loop.call_soon_threadsafe(outlet.leave)
+        loop.call_soon_threadsafe(sink.leave)

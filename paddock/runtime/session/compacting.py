@@ -63,7 +63,7 @@ class Compaction(Undertaking):
             raise SessionError("calls wait for an approval: decide, or prompt, before this")
 
     async def _compact(self, instructions: str, trigger: CompactionTrigger) -> CompactionFinished:
-        for event in self.journal.settled(started=LEFT, waiting=NOT_APPROVED):
+        for event in self.journal.closing_events(started=LEFT, waiting=NOT_APPROVED):
             self.out.keep(event)
         with self.meter.running():
             async with self.meter.in_time():

@@ -143,7 +143,7 @@ class SessionParts:
             backend=agent.config.backend_name,
             policy=settings.approval_policy,
         )
-        return own if self.settings.oversight is None else self.settings.oversight(own)
+        return own if self.settings.policy_override is None else self.settings.policy_override(own)
 
     def _context(self, meter: UsageMeter, out: Emitter) -> RunContext[Any]:
         endpoint = self.agent().endpoint

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LEFT", "NOT_APPROVED", "Run"]
 
-SHOW_PATIENCE = 5.0
+SHOW_TIMEOUT = 5.0
 """Seconds that a callback may take with the last events of a run that ended early."""
 
 LEFT = (
@@ -92,7 +92,7 @@ class Run(Undertaking):
     _left_calls: bool = False
     """Whether the prompt came instead of calls being resumed."""
     _loop: AgentLoop | None = None
-    _held: Rules | None = None
+    _effective: Rules | None = None
     """The rules that were recorded at the run's start."""
     _begun: list[Envelope] = field(default_factory=list)
     """The events of the start, which are shown when there is a loop."""
@@ -102,9 +102,9 @@ class Run(Undertaking):
         pending = self.journal.state.pending_approvals
         self.approvals.asked.update(item.approval_id for item in pending)
         self._left_calls = any(call.started for call in self.journal.state.open_calls)
-        for event in self.journal.settled(started=LEFT, waiting=NOT_APPROVED):
+        for event in self.journal.closing_events(started=LEFT, waiting=NOT_APPROVED):
             self.out.keep(event)
-        self._held = self._record_start(prompt)
+        self._effective = self._record_start(prompt)
         self._say(content)
 
     def _say(self, content: PromptContent) -> None:
@@ -128,7 +128,7 @@ class Run(Undertaking):
         self._resumed = True
         state = self.journal.state
         unsaid = state.unsaid
-        self._held = self._record_start("")
+        self._effective = self._record_start("")
         self._begun += map(self.out.keep, decided)
         if unsaid:
             self._say(unsaid)
@@ -184,10 +184,10 @@ class Run(Undertaking):
                 await self.approvals.answer(self.journal.state.pending_approvals, decided)
                 self._take_up(decided)
             await self._withdraw()  # what waited when another prompt came
-            assert self._held is not None, "no start was recorded"
+            assert self._effective is not None, "no start was recorded"
             for envelope in self._begun:
                 await self.out.show(envelope)
-            return await self._loop.run(self._held, max_turns=self.max_turns)
+            return await self._loop.run(self._effective, max_turns=self.max_turns)
 
     def _record_start(self, prompt: str) -> Rules:
         state, rules = self.journal.state, self.rules()
@@ -198,7 +198,7 @@ class Run(Undertaking):
             prompt=prompt,
             profile=rules.profile,
             approvals=rules.approvals,
-            terms=rules.terms,
+            policy_digest=rules.policy_digest,
             model=self.config.model,
             provider=self.config.provider,
             backend=rules.backend,
@@ -226,14 +226,14 @@ class Run(Undertaking):
         """
         self.closing = True
         state = self.journal.state
-        if self._held is None:
+        if self._effective is None:
             return "interrupted"
         keeps_open = self.journal.keeps_open and status != "budget"
         events = self.journal.lost(started=STOPPED) if keeps_open else []
         if state.pending_approvals or (keeps_open and len(state.open_calls) > len(events)):
             status = "interrupted"
         elif not keeps_open:
-            events = self.journal.settled(started=STOPPED, waiting=NOT_RUN)
+            events = self.journal.closing_events(started=STOPPED, waiting=NOT_RUN)
         if last is not None:
             events.append(last)
         kept = [self.out.keep(event) for event in events]
@@ -269,7 +269,7 @@ class Run(Undertaking):
         self.closing = True
         try:
             with part_of():  # instead of the run's own task
-                async with asyncio.timeout(SHOW_PATIENCE):
+                async with asyncio.timeout(SHOW_TIMEOUT):
                     for envelope in envelopes:
                         await self.out.show(envelope)
         except TimeoutError:

@@ -105,7 +105,7 @@ class SessionSettings:
     `max_agent_depth`
         How deep agents may be nested. A tool that would run one deeper fails with a `ConfigError`,
         which the model reads.
-    `oversight`
+    `policy_override`
         Maps the session's rules for tool calls to those that apply; used for sub-agents.
     """
 
@@ -131,7 +131,7 @@ class SessionSettings:
     keeps_open: bool = False
     conversations: ConversationStore | None = None
     max_agent_depth: int = 5
-    oversight: Callable[[Rules], Rules] | None = None
+    policy_override: Callable[[Rules], Rules] | None = None
     _meter: UsageMeter | None = None
 
     def __init__(self) -> None:

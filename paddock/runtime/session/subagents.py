@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from paddock.errors import ConfigError, PaddockError, SandboxLost
 from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
-from paddock.runtime.approvals.oversight import Oversight
+from paddock.runtime.approvals.policy_override import PolicyOverride
 from paddock.runtime.conversation.results import RunResult, run_usage
 from paddock.runtime.conversation.state import State
 from paddock.runtime.core.budget import Budget, UsageMeter
@@ -180,7 +180,7 @@ class AgentRunner:
         session.keeps_open = settings.keeps_open
         if work.known is None and task.conversation is None:
             session.start_anew()
-        session.oversight = Oversight(task, parts.rules, self._asking)
+        session.policy_override = PolicyOverride(task, parts.rules, self._asking)
         if settings.approval_wait:  # otherwise a waiting run could not be resumed
             session.approval_store = settings.approval_store
             session.approval_session = parts.approvals.session_id

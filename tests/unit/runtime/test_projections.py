@@ -88,9 +88,14 @@ COMPACTED = CompactionFinished(
 )
 RULES = {"profile": "developer", "approvals": "asked", "terms": "5e"}
 BEGUN = RunStarted(
-    session_id="s", run_id=3, prompt="Go.", profile="developer", approvals="asked", terms="5e"
+    session_id="s",
+    run_id=3,
+    prompt="Go.",
+    profile="developer",
+    approvals="asked",
+    policy_digest="5e",
 )
-CHANGED = RulesChanged(profile="developer", approvals="asked", terms="5e")
+CHANGED = RulesChanged(profile="developer", approvals="asked", policy_digest="5e")
 FINISHED = RunFinished(run_id=3, status="completed", run=USAGE, total=TOTAL, run_count=2)
 DONE = TurnFinished(text="Done.", run=USAGE, total=TOTAL, context_size=7)
 

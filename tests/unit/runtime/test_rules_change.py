@@ -287,6 +287,6 @@ async def test_rules_that_are_made_anew_each_time_and_say_the_same_are_the_same(
 ) -> None:
     session = open_session([{"tool_calls": [WRITE]}, DONE], config=HERE | {"profile": DEVELOPER})
     session.approval_callback = lambda *_: True
-    session.oversight = lambda own: replace(own, registry=own.registry.without(()))
+    session.policy_override = lambda own: replace(own, registry=own.registry.without(()))
     async with asyncio.timeout(30):
         assert (await session.run("Go.")).status == "completed"

@@ -88,7 +88,7 @@ async def test_rules_that_change_whenever_they_are_looked_at_end_the_run(
     def change(own: Any) -> Any:
         return dataclasses.replace(own, backend=f"backend-{next(looks)}")
 
-    session.oversight = change
+    session.policy_override = change
     async with asyncio.timeout(DEADLINE):
         with pytest.raises(SessionError, match="rules for tool calls changed 100 times"):
             await session.run("Go.")

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from paddock.runtime.core.subagent import AgentTask
     from paddock.runtime.core.tool import ToolCatalog
 
-__all__ = ["Oversight"]
+__all__ = ["PolicyOverride"]
 
 
-class Oversight:
+class PolicyOverride:
     """The rules for the calls of an agent that does `task`, by those for the one above at that
     moment. An agent of its own definition has its own tools, and is approved automatically only
     if the one above is too."""
