@@ -7,22 +7,13 @@ holds is what its trace says. Knows no files.
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from paddock._logs import get_logger
 from paddock.errors import TraceError
-from paddock.runtime.conversation.records import (
-    approval_record,
-    decision_in,
-    decision_record,
-    message_of,
-    usage_fields,
-    usage_of,
-)
+from paddock.runtime.conversation.open_calls import OpenCalls
+from paddock.runtime.conversation.records import message_of, usage_fields, usage_of
 from paddock.runtime.conversation.trace import encode_record, read_records
-from paddock.runtime.core.approval import ToolApprovalItem, ToolDecision
-from paddock.runtime.core.calls import OpenCall, parse_arguments
 from paddock.runtime.core.model import Message, Usage, tool_message
 from paddock.runtime.core.size import CHARS_PER_TOKEN, message_characters, message_text
 
@@ -30,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from paddock.runtime.conversation.records import Record
+    from paddock.runtime.core.approval import ToolApprovalItem, ToolDecision
+    from paddock.runtime.core.calls import OpenCall
     from paddock.runtime.core.events import SessionStatus
 
 __all__ = ["State", "StateObserver", "recent_prompts", "stamped", "summary_message"]
@@ -95,9 +88,7 @@ class State:
         self._characters = 0
         self._characters_sent = 0  # of the last model call
         self._characters_compacted = 0  # what the last compaction left
-        self._open: dict[str, OpenCall] = {}
-        self._order: dict[str, int] = {}
-        self._call_ids: set[str] = set()
+        self._calls = OpenCalls()
         self._observers: list[StateObserver] = []
 
     @classmethod
@@ -123,9 +114,7 @@ class State:
         if self.system_prompt is not None:
             records.append({"type": "system_prompt", "content": self.system_prompt})
         records += [{"type": "message", **message} for message in self.messages]
-        records += [approval_record(item) for item in self.pending_approvals]
-        records += [decision_record(decision) for decision in self.decisions]
-        records += [_start_record(call) for call in self.open_calls if call.started]
+        records += self._calls.records()
         numbers: dict[str, Any] = {"status": self.status, "run_count": self.run_count}
         if self.session_id is not None:
             numbers["session_id"] = self.session_id
@@ -139,44 +128,25 @@ class State:
     @property
     def open_calls(self) -> tuple[OpenCall, ...]:
         """The last answer's tool calls that have no result yet, in its order."""
-        return tuple(self._open.values())
+        return self._calls.all
 
     def open_call(self, call_id: str) -> OpenCall | None:
         """The open call of this id, if there is one."""
-        return self._open.get(call_id)
+        return self._calls.get(call_id)
 
     @property
     def pending_approvals(self) -> tuple[ToolApprovalItem, ...]:
         """The open calls whose approval was asked for and is waited for."""
-        return tuple(
-            ToolApprovalItem(
-                call.id,
-                call.name,
-                parse_arguments(call.arguments)[0],
-                call.digest,
-                call.approval_id,
-            )
-            for call in self._open.values()
-            if call.digest is not None and call.decision is None and not call.started
-        )
+        return self._calls.pending_approvals
 
     @property
     def decisions(self) -> tuple[ToolDecision, ...]:
         """What was answered for open calls: it holds until they have results."""
-        return tuple(
-            ToolDecision(
-                tool_call_id=call.id,
-                tool_name=call.name,
-                digest=call.digest,
-                decision=call.decision,
-            )
-            for call in self._open.values()
-            if call.digest is not None and call.decision is not None
-        )
+        return self._calls.decisions
 
     def has_call(self, call_id: str) -> bool:
         """Whether a call of this id was made before."""
-        return call_id in self._call_ids
+        return self._calls.has_been_made(call_id)
 
     def get_messages(self) -> list[Message]:
         """A copy of the list of messages."""
@@ -226,7 +196,7 @@ class State:
         self.messages = messages
         self._characters = sum(map(message_characters, self.messages))
         self._characters_compacted = self._characters
-        self._open.clear()
+        self._calls.clear()
         self.has_answer = False
         self.last_input_tokens = 0
 
@@ -261,64 +231,24 @@ class State:
         if message["role"] == "tool":
             self._insert_result(message)
             return
-        for call_id in list(self._open):  # a trace that another program left unfinished
-            self._insert_result(tool_message(call_id, NO_RESULT))
+        for call in self._calls.all:  # of a trace that another program left unfinished
+            self._insert_result(tool_message(call.id, NO_RESULT))
         self._append(message)
         calls = message.get("tool_calls")
         self.has_answer = self._answers and message["role"] == "assistant" and not calls
         self._answers = False
         if calls:
-            self._expect(calls)
-
-    def _expect(self, calls: list[dict[str, Any]]) -> None:
-        self._order = {call["id"]: number for number, call in enumerate(calls)}
-        self._call_ids.update(self._order)
-        for call in calls:
-            function = call["function"]
-            self._open[call["id"]] = OpenCall(
-                id=call["id"], name=function["name"], arguments=function["arguments"]
-            )
+            self._calls.begin(calls)
 
     def _insert_result(self, message: Message) -> None:
-        """Results come in the order in which calls end; history has them in the calls' order."""
         call_id = message["tool_call_id"]
-        rank = self._order.get(call_id, len(self._order))
-        place = len(self.messages)
-        while place and self.messages[place - 1]["role"] == "tool":
-            other = self.messages[place - 1]["tool_call_id"]
-            if self._order.get(other, -1) <= rank:
-                break
-            place -= 1
-        self.messages.insert(place, message)
+        self.messages.insert(self._calls.place_of(call_id, self.messages), message)
         self._characters += message_characters(message)
-        self._open.pop(call_id, None)
+        self._calls.end(call_id)
 
     def _append(self, message: Message) -> None:
         self.messages.append(message)
         self._characters += message_characters(message)
-
-    def _start_tool(self, record: Record) -> None:
-        call = self._open.get(record["tool_call_id"])
-        if call is not None:
-            resumable = record.get("resumable") is True
-            self._open[call.id] = replace(call, started=True, resumable=resumable)
-
-    def _ask(self, record: Record) -> None:
-        call = self._open.get(record["tool_call_id"])
-        if call is not None:
-            self._open[call.id] = replace(
-                call,
-                digest=record["arguments_sha256"],
-                approval_id=record.get("approval_id", ""),
-                decision=None,
-            )
-
-    def _decide(self, record: Record) -> None:
-        call = self._open.get(record["tool_call_id"])
-        if call is not None:
-            self._open[call.id] = replace(
-                call, digest=record["arguments_sha256"], decision=decision_in(record)
-            )
 
     def _begin(self, record: Record) -> None:
         self.system_prompt = record["content"]
@@ -372,9 +302,9 @@ class State:
 _HANDLERS: Mapping[str, Callable[[State, Record], None]] = {
     "system_prompt": State._begin,
     "message": State._add_message,
-    "tool_start": State._start_tool,
-    "approval_required": State._ask,
-    "approval": State._decide,
+    "tool_start": lambda state, record: state._calls.start(record),
+    "approval_required": lambda state, record: state._calls.ask(record),
+    "approval": lambda state, record: state._calls.decide(record),
     "run_start": State._start_run,
     "run_end": State._end_run,
     "llm_end": State._end_model,
@@ -401,13 +331,3 @@ def _reason(error: Exception) -> str:
 
 def summary_message(summary: str) -> Message:
     return {"role": "user", "content": SUMMARY_PREFIX + summary}
-
-
-def _start_record(call: OpenCall) -> Record:
-    return {
-        "type": "tool_start",
-        "tool_call_id": call.id,
-        "tool_name": call.name,
-        "tool_args": parse_arguments(call.arguments)[0],
-        **({"resumable": True} if call.resumable else {}),
-    }
