@@ -138,7 +138,9 @@ class TestACatalog:
     def catalog(self, server: PostgreSQL, role: str = "admin", **changes: Any) -> Catalog:
         given = {"kind": "postgres", "url": url(server, role), "table": "kept", **changes}
         environment = read_data_environment({"catalog": given, "workspace_id": "w"}, tenant="acme")
-        return open_data(environment, tenant="acme").needed_catalog("test")
+        catalog = open_data(environment, tenant="acme").catalog
+        assert catalog is not None
+        return catalog
 
     @pytest.fixture
     async def filled(self, server: PostgreSQL) -> None:

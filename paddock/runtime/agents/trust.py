@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock.image import Image
+from paddock.runtime.models import SCRIPTED
 from paddock.runtime.tools.mcp.config import parse_mcp_servers
 
 if TYPE_CHECKING:
     from paddock.backends.base import Backend
 
 __all__ = ["Wish", "digest", "wishes"]
-
-SCRIPTED = "scripted:"
 
 _FREE = frozenset(
     {"vars", "provider", "wire", "service_tier", "reasoning_effort", "context_window",

@@ -53,6 +53,7 @@ __all__ = [
     "ToolStarted",
     "TraceRepaired",
     "TurnFinished",
+    "check_run_status",
 ]
 
 RunStatus = Literal[
@@ -69,6 +70,13 @@ SessionStatus = Literal["created", "running"] | RunStatus
 """What became of a session: `created` before its first run, then as that run is or ended."""
 
 CompactionTrigger = Literal["auto", "manual"]
+
+
+def check_run_status(status: str) -> None:
+    """Raise `ValueError` for what is not a `RunStatus`."""
+    if status not in RUN_STATUSES:
+        known = ", ".join(sorted(RUN_STATUSES))
+        raise ValueError(f"{status!r} is not a status; give one of {known}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

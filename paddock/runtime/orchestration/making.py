@@ -131,10 +131,10 @@ def _check_catalog_tools(spec: RuntimeSpec, data: AgentData) -> None:
     A tool that lacks its own beside others that do not says so when it is called.
     """
     for agent in spec.agents:
-        tools = [name for name in spec.builtin_tools(agent) if name in CATALOG_TOOLS]
-        lacking = {name: key for name in tools if (key := data.lacks(name)) is not None}
-        if tools and len(lacking) == len(tools):
-            keys = " and ".join(dict.fromkeys(lacking.values()))
+        tools = [CATALOG_TOOLS[each] for each in spec.builtin_tools(agent) if each in CATALOG_TOOLS]
+        lacking = dict.fromkeys(each.needs for each in tools)
+        if tools and all(getattr(data, part) is None for part in lacking):
+            keys = " and ".join(f"data_environment.{part}" for part in lacking)
             raise ConfigError(
                 f"agent {agent.name!r} has the toolkit 'catalog', and its tools need {keys}: this "
                 "runtime was given nothing of it"

@@ -11,7 +11,7 @@ from paddock.runtime.agents.agent import Agent
 from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.core.emitter import TOP, EventSink
 from paddock.runtime.core.events import ModelFinished, ModelRetry, TextAdded
-from paddock.runtime.models import create_model
+from paddock.runtime.models import SCRIPTED, create_model
 from paddock.runtime.models.scripted import ScriptedModel
 from paddock.runtime.permissions.profile import load_profile
 from paddock.runtime.remote.echo import EchoAgent
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AGENTS", "ModelAgent", "agent_named"]
 
-SCRIPTED = "scripted:"
 KEYS = {
     "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
     "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),

@@ -20,7 +20,7 @@ from paddock.runtime.agents.config import AgentConfig
 from paddock.runtime.conversation.records import usage_fields
 from paddock.runtime.conversation.run_state import RunState
 from paddock.runtime.core.cancellation import CancellationToken
-from paddock.runtime.core.events import RUN_STATUSES
+from paddock.runtime.core.events import check_run_status
 from paddock.runtime.permissions.profile import PermissionProfile, load_profile
 from paddock.runtime.service.handle import AgentHandle
 from paddock.runtime.service.options import RuntimeOptions
@@ -83,7 +83,7 @@ class AgentRuntime:
         if exc is not None:
             status = "cancelled" if isinstance(exc, asyncio.CancelledError) else "error"
         try:
-            _check_status(status)
+            check_run_status(status)
         except ValueError:
             await close_runtime(self, "error")
             raise
@@ -298,16 +298,11 @@ def dispatch_prompt(
 
 async def close_runtime(runtime: AgentRuntime, status: str = "completed") -> None:
     """Close what the runtime has made; see `create.close_runtime`."""
-    _check_status(status)
+    check_run_status(status)
     if runtime.session.is_inside_run:
         await _close(runtime, status)
     else:
         await finish(_close(runtime, status))
-
-
-def _check_status(status: str) -> None:
-    if status not in RUN_STATUSES:
-        raise ValueError(f"{status!r} is no status; there are: {', '.join(sorted(RUN_STATUSES))}")
 
 
 async def _close(runtime: AgentRuntime, status: str) -> None:

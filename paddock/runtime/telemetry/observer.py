@@ -20,7 +20,7 @@ from paddock.errors import (
     ObservabilityInitializationError,
 )
 from paddock.runtime.core.emitter import EventSink
-from paddock.runtime.core.events import RUN_STATUSES
+from paddock.runtime.core.events import check_run_status
 from paddock.runtime.core.reach import require_out_of_reach
 from paddock.runtime.telemetry.config import ObservabilityConfig, OtlpBackend, SqliteBackend
 from paddock.runtime.telemetry.subject import Subject
@@ -163,10 +163,7 @@ class Observability(EventSink):
         Waits some seconds at most for what is not written yet; runs to its end if cancelled.
         Raises `ValueError` for an unknown status.
         """
-        if status not in RUN_STATUSES:
-            raise ValueError(
-                f"{status!r} is no status; there are: {', '.join(sorted(RUN_STATUSES))}"
-            )
+        check_run_status(status)
         if not self._started or self._closed:
             return
         self._closed = True

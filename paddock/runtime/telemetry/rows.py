@@ -22,6 +22,7 @@ from paddock.runtime.core.events import (
     ToolStarted,
 )
 from paddock.runtime.core.text import clean_text
+from paddock.runtime.telemetry.subject import BLOCKED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Rows"]
 
-BLOCKED = "Blocked by user"
 FAILED = "failed"
 """What stands as the error of a call whose result is not kept."""
 

@@ -36,6 +36,7 @@ from paddock.runtime.core.events import (
     ToolStarted,
 )
 from paddock.runtime.models import SCRIPTED, provider_of
+from paddock.runtime.telemetry.subject import BLOCKED
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
 __all__ = ["UNFINISHED", "Instruments", "SessionSpans"]
 
-BLOCKED = "Blocked by user"
 UNFINISHED = "it did not end"
 
 TOKEN_BOUNDS = [4.0**power for power in range(14)]

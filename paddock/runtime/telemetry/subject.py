@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
     from paddock.runtime.core.emitter import Envelope
 
-__all__ = ["Sink", "Subject"]
+__all__ = ["BLOCKED", "Sink", "Subject"]
+
+BLOCKED = "Blocked by user"
+"""The error of a call that was refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,7 +101,7 @@ def test_a_header_with_a_secret_is_neither_shown_nor_written(tmp_path: Path) -> 
 
 def test_a_variable_that_is_not_set_is_said() -> None:
     server = McpServer(name="a", command=["x"], env={"A": "x-${NOT_THERE}"})
-    with pytest.raises(ConfigError, match="NOT_THERE, which is not set"):
+    with pytest.raises(ConfigError, match="A: the environment variable NOT_THERE is not set"):
         server.resolve(server.env, {})
     assert server.resolve(server.env, {"NOT_THERE": "y"}) == {"A": "x-y"}
 

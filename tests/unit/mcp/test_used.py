@@ -99,7 +99,9 @@ async def test_a_server_that_hangs_costs_one_result() -> None:
     assert second == "alive"
 
 
-@pytest.mark.parametrize(("tool", "told"), [("line", "a message of more"), ("notify", "nobody")])
+@pytest.mark.parametrize(
+    ("tool", "told"), [("line", "a message of more"), ("notify", "without a request")]
+)
 async def test_a_server_that_floods_costs_one_result(
     tool: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

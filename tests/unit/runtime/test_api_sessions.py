@@ -131,13 +131,13 @@ async def test_what_runs_after_closing_is_taken_down_by_closing_again(
     backend: CountingBackend,
 ) -> None:
     runtime = create_runtime("x", options=RuntimeOptions(backend=backend))
-    with pytest.raises(ValueError, match="'bogus' is no status"):
+    with pytest.raises(ValueError, match="'bogus' is not a status"):
         await close_runtime(runtime, "bogus")
     for _ in range(2):
         await runtime.session.get_sandbox()
         await close_runtime(runtime)
         assert backend.live == []
-    with pytest.raises(ValueError, match="'bogus' is no status"):
+    with pytest.raises(ValueError, match="'bogus' is not a status"):
         async with runtime:
             await runtime.session.get_sandbox()
             runtime.close_status = "bogus"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from paddock.errors import ConfigError
-from paddock.runtime.orchestration import roles
 from paddock.runtime.orchestration.catalog.entries import read_entries
 from paddock.runtime.orchestration.catalog.index import MemoryDatabase, index_file
 from paddock.runtime.orchestration.catalog.indexed import (
@@ -33,11 +32,12 @@ if TYPE_CHECKING:
     from paddock.runtime.orchestration.catalog.index import Database
     from paddock.runtime.orchestration.data_environment import DataEnvironment
 
-__all__ = ["AgentData", "open_data"]
+__all__ = ["AgentData", "Part", "open_data"]
+
+Part = Literal["catalog", "target_database"]
+"""Of a `data_environment`."""
 
 _CATALOG = "data_environment.catalog"
-_TARGET = "data_environment.target_database"
-ON_TARGET = frozenset({roles.SAMPLE_TABLE_DATA, roles.EXECUTE_QUERY})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,26 +45,15 @@ class AgentData:
     """Either may be missing. Nothing is connected before a tool asks."""
 
     catalog: Catalog | None
-    target: TargetDatabase | None
+    target_database: TargetDatabase | None
 
-    def lacks(self, tool: str) -> str | None:
-        """Return the key of `data_environment` without which `tool` can do nothing, if it was not
-        given."""
-        if tool in ON_TARGET:
-            return _TARGET if self.target is None else None
-        return _CATALOG if self.catalog is None else None
-
-    def needed_catalog(self, tool: str) -> Catalog:
-        """Return the catalog. Raise `ConfigError` naming the key that `tool` lacks."""
-        if self.catalog is None:
-            raise ConfigError(f"{tool} needs {_CATALOG}, which this runtime was not given")
-        return self.catalog
-
-    def needed_target(self, tool: str) -> TargetDatabase:
-        """Return the database. Raise `ConfigError` naming the key that `tool` lacks."""
-        if self.target is None:
-            raise ConfigError(f"{tool} needs {_TARGET}, which this runtime was not given")
-        return self.target
+    def needed(self, part: Part, tool: str) -> Any:
+        """Return a part. Raise `ConfigError` naming the key that `tool` lacks."""
+        found = getattr(self, part)
+        if found is None:
+            key = f"data_environment.{part}"
+            raise ConfigError(f"{tool} needs {key}, which this runtime was not given")
+        return found
 
     async def aclose(self) -> None:
         if self.catalog is not None:
@@ -76,7 +65,7 @@ def open_data(environment: DataEnvironment, *, tenant: str) -> AgentData:
 
     Raises `ConfigError` for what cannot be used, and `MissingDependency`.
     """
-    return AgentData(catalog=_catalog(environment, tenant), target=_target(environment))
+    return AgentData(catalog=_catalog(environment, tenant), target_database=_target(environment))
 
 
 def _catalog(environment: DataEnvironment, tenant: str) -> Catalog | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ToolError
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
     from paddock.runtime.core.tool import ToolInvocation
     from paddock.runtime.orchestration.catalog.base import Catalog
-    from paddock.runtime.orchestration.catalog.data import AgentData
+    from paddock.runtime.orchestration.catalog.data import AgentData, Part
     from paddock.runtime.orchestration.catalog.entries import CatalogEntry
+    from paddock.runtime.orchestration.catalog.target import TargetDatabase
 
 __all__ = ["CATALOG_TOOLS"]
 
@@ -31,13 +33,14 @@ MAX_EXCERPT = 300
 _WORD = re.compile(r"[^\W_]+")
 _TEXT = {"type": "string"}
 _REF = {"anyOf": [{"type": "string"}, object_schema(required=["id"], id=_TEXT)]}
-_REFS = {
-    "type": "array",
-    "items": _REF,
-    "minItems": 1,
-    "maxItems": MAX_REFS,
-    "description": 'Entries, such as [{"id": "table:orders"}].',
-}
+
+
+def _refs(about: str) -> dict[str, Any]:
+    bounds = {"minItems": 1, "maxItems": MAX_REFS}
+    return {"type": "array", "items": _REF, **bounds, "description": about}
+
+
+_REFS = _refs('Entries, such as [{"id": "table:orders"}].')
 
 
 def _limit(default: int, most: int) -> dict[str, Any]:
@@ -45,19 +48,23 @@ def _limit(default: int, most: int) -> dict[str, Any]:
     return {"type": "integer", "minimum": 1, "maximum": most, "description": about}
 
 
-class _CatalogTool(RuntimeTool):
-    """Reads only, so it may run at the same time as others, and again."""
+class DataTool(RuntimeTool):
+    """Reads the part `needs` of the data, so it may run at the same time as others, and again."""
 
+    needs: Part = "catalog"
     is_resumable = True
     is_concurrent = True
 
+    @abstractmethod
+    async def read(self, part: Any, arguments: dict[str, Any], data: AgentData) -> Any:
+        """Return the result from `part`, the one that it needs of `data`."""
 
-def _data(invocation: ToolInvocation) -> AgentData:
-    data: AgentData = invocation.context.deps.team.data
-    return data
+    async def work(self, arguments: dict[str, Any], invocation: ToolInvocation) -> Any:
+        data: AgentData = invocation.context.deps.team.data
+        return await self.read(data.needed(self.needs, self.name), arguments, data)
 
 
-class SearchCatalog(_CatalogTool):
+class SearchCatalog(DataTool):
     name = roles.SEARCH_CATALOG
     description = "Find entries of the data catalog by their words. Gives candidates to look at."
     parameters = object_schema(
@@ -71,8 +78,7 @@ class SearchCatalog(_CatalogTool):
         limit=_limit(10, 100),
     )
 
-    async def work(self, arguments: dict[str, Any], invocation: ToolInvocation) -> Any:
-        catalog = _data(invocation).needed_catalog(self.name)
+    async def read(self, catalog: Catalog, arguments: dict[str, Any], data: AgentData) -> Any:
         limit, kinds = arguments.get("limit", 10), arguments.get("kinds") or []
         if unknown := [kind for kind in kinds if kind not in KINDS]:
             raise ToolError(f"there is no kind {unknown[0]!r}; the kinds are {', '.join(KINDS)}")
@@ -84,13 +90,12 @@ class SearchCatalog(_CatalogTool):
         return {"results": results, "truncated": len(found) > limit}
 
 
-class GetCatalogEntities(_CatalogTool):
+class GetCatalogEntities(DataTool):
     name = roles.GET_CATALOG_ENTITIES
     description = "Return whole entries of the data catalog."
     parameters = object_schema(required=["refs"], refs=_REFS)
 
-    async def work(self, arguments: dict[str, Any], invocation: ToolInvocation) -> Any:
-        catalog = _data(invocation).needed_catalog(self.name)
+    async def read(self, catalog: Catalog, arguments: dict[str, Any], data: AgentData) -> Any:
         names = _names(arguments["refs"])
         found = await catalog.get(names)
         entries = {entry.id: entry for entry in found.values()}
@@ -107,23 +112,16 @@ class GetCatalogEntities(_CatalogTool):
         }
 
 
-class ListSchemaFields(_CatalogTool):
+class ListSchemaFields(DataTool):
     name = roles.LIST_SCHEMA_FIELDS
     description = "List the columns of tables, as the data catalog has them."
     parameters = object_schema(
         required=["tables"],
-        tables={
-            "type": "array",
-            "items": _REF,
-            "minItems": 1,
-            "maxItems": MAX_REFS,
-            "description": "Tables, by their ids or qualified names.",
-        },
+        tables=_refs("Tables, by their ids or qualified names."),
         limit=_limit(200, 1000),
     )
 
-    async def work(self, arguments: dict[str, Any], invocation: ToolInvocation) -> Any:
-        catalog = _data(invocation).needed_catalog(self.name)
+    async def read(self, catalog: Catalog, arguments: dict[str, Any], data: AgentData) -> Any:
         limit, names = arguments.get("limit", 200), _names(arguments["tables"])
         found = await catalog.get(names)
         fields: list[dict[str, Any]] = []
@@ -149,13 +147,12 @@ class ListSchemaFields(_CatalogTool):
         }
 
 
-class GetCatalogRelations(_CatalogTool):
+class GetCatalogRelations(DataTool):
     name = roles.GET_CATALOG_RELATIONS
     description = "Return what entries of the data catalog are related to, in both directions."
     parameters = object_schema(required=["refs"], refs=_REFS, limit=_limit(100, 1000))
 
-    async def work(self, arguments: dict[str, Any], invocation: ToolInvocation) -> Any:
-        catalog = _data(invocation).needed_catalog(self.name)
+    async def read(self, catalog: Catalog, arguments: dict[str, Any], data: AgentData) -> Any:
         limit, names = arguments.get("limit", 100), _names(arguments["refs"])
         found = await catalog.get(names)
         ids = [*{entry.id: None for entry in found.values()}]
@@ -173,7 +170,7 @@ class GetCatalogRelations(_CatalogTool):
         }
 
 
-class GetRelationPathsBetween(_CatalogTool):
+class GetRelationPathsBetween(DataTool):
     name = roles.GET_RELATION_PATHS_BETWEEN
     description = "Return the shortest paths of relations between two entries of the data catalog."
     parameters = object_schema(
@@ -188,8 +185,7 @@ class GetRelationPathsBetween(_CatalogTool):
         },
     )
 
-    async def work(self, arguments: dict[str, Any], invocation: ToolInvocation) -> Any:
-        catalog = _data(invocation).needed_catalog(self.name)
+    async def read(self, catalog: Catalog, arguments: dict[str, Any], data: AgentData) -> Any:
         names = _names([arguments["start"], arguments["end"]])
         found = await catalog.get(names)
         missing = [{"id": name} for name in dict.fromkeys(names) if name not in found]
@@ -206,8 +202,9 @@ class GetRelationPathsBetween(_CatalogTool):
         }
 
 
-class SampleTableData(_CatalogTool):
+class SampleTableData(DataTool):
     name = roles.SAMPLE_TABLE_DATA
+    needs = "target_database"
     description = "Return some rows of a table of the database."
     parameters = object_schema(
         required=["table"],
@@ -216,9 +213,7 @@ class SampleTableData(_CatalogTool):
         limit=_limit(10, 100),
     )
 
-    async def work(self, arguments: dict[str, Any], invocation: ToolInvocation) -> Any:
-        data = _data(invocation)
-        target = data.needed_target(self.name)
+    async def read(self, target: TargetDatabase, arguments: dict[str, Any], data: AgentData) -> Any:
         columns = arguments.get("columns") or []
         if not all(isinstance(column, str) for column in columns):
             raise ToolError("columns: give the names of columns")
@@ -226,8 +221,9 @@ class SampleTableData(_CatalogTool):
         return await target.sample(table, columns, arguments.get("limit", 10))
 
 
-class ExecuteQuery(_CatalogTool):
+class ExecuteQuery(DataTool):
     name = roles.EXECUTE_QUERY
+    needs = "target_database"
     description = (
         "Run one SQL query (SELECT or WITH) on the database, which is read only, and return rows."
     )
@@ -242,21 +238,23 @@ class ExecuteQuery(_CatalogTool):
         limit=_limit(100, 1000),
     )
 
-    async def work(self, arguments: dict[str, Any], invocation: ToolInvocation) -> Any:
-        target = _data(invocation).needed_target(self.name)
+    async def read(self, target: TargetDatabase, arguments: dict[str, Any], data: AgentData) -> Any:
         return await target.query(
             arguments["sql"], arguments.get("params"), arguments.get("limit", 100)
         )
 
 
-CATALOG_TOOLS: Mapping[str, type[RuntimeTool]] = {
-    roles.SEARCH_CATALOG: SearchCatalog,
-    roles.GET_CATALOG_ENTITIES: GetCatalogEntities,
-    roles.LIST_SCHEMA_FIELDS: ListSchemaFields,
-    roles.GET_CATALOG_RELATIONS: GetCatalogRelations,
-    roles.GET_RELATION_PATHS_BETWEEN: GetRelationPathsBetween,
-    roles.SAMPLE_TABLE_DATA: SampleTableData,
-    roles.EXECUTE_QUERY: ExecuteQuery,
+CATALOG_TOOLS: Mapping[str, type[DataTool]] = {
+    kind.name: kind
+    for kind in (
+        SearchCatalog,
+        GetCatalogEntities,
+        ListSchemaFields,
+        GetCatalogRelations,
+        GetRelationPathsBetween,
+        SampleTableData,
+        ExecuteQuery,
+    )
 }
 
 

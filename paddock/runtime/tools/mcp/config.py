@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 from paddock.errors import ConfigError
+from paddock.runtime.core.variables import check_references, names_in, replaced
 
 __all__ = ["McpServer", "Place", "parse_mcp_servers"]
 
@@ -25,8 +26,6 @@ MAX_NAME = 30
 """Characters of a server's name: tools have it before theirs, and services take 64 in all."""
 
 _NAME = re.compile(r"[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*")
-_REFERENCE = re.compile(r"\$\{([^}]*)\}?")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +122,7 @@ class McpServer:
     def references(self) -> list[str]:
         """The names of the variables of this process's environment that it takes."""
         values = (*self.env.values(), *self.headers.values())
-        return [each[1] for value in values for each in _REFERENCE.finditer(value)]
+        return [name for value in values for name in names_in(value)]
 
     def resolve(
         self, given: Mapping[str, str], environment: Mapping[str, str] | None = None
@@ -133,18 +132,9 @@ class McpServer:
         Raise `ConfigError` for a variable that is not set.
         """
         known = os.environ if environment is None else environment
-        return {name: self._resolved(name, value, known) for name, value in given.items()}
-
-    def _resolved(self, field_name: str, value: str, environment: Mapping[str, str]) -> str:
-        def replace(reference: re.Match[str]) -> str:
-            if reference[1] not in environment:
-                raise ConfigError(
-                    f"{self.place}: {field_name} needs the environment variable {reference[1]}, "
-                    "which is not set"
-                )
-            return environment[reference[1]]
-
-        return _REFERENCE.sub(replace, value)
+        return {
+            name: replaced(value, known, f"{self.place}: {name}") for name, value in given.items()
+        }
 
     def to_dict(self, *, partial: bool = False) -> dict[str, Any]:
         """Return its form in a file. Raise `ConfigError` for a header that has no ``${NAME}``:
@@ -154,7 +144,7 @@ class McpServer:
             value = getattr(self, each.name)
             if each.name != "headers" and value not in (each.default, {}):
                 document[each.name] = list(value) if isinstance(value, tuple) else value
-        written = {n: value for n, value in self.headers.items() if _REFERENCE.search(value)}
+        written = {n: value for n, value in self.headers.items() if names_in(value)}
         if not partial and (left_out := sorted(self.headers.keys() - written)):
             raise ConfigError(
                 f"{self.place}.headers.{left_out[0]}: what is secret is not written; give it as "
@@ -204,9 +194,7 @@ def _texts(given: object, place: str) -> dict[str, str]:
     for name, value in given.items():
         if not isinstance(name, str) or not isinstance(value, str) or "\0" in value:
             raise ConfigError(f"{place}: the value of {name!r} has to be text")
-        for reference in _REFERENCE.finditer(value):
-            if not reference[0].endswith("}") or not _VARIABLE.fullmatch(reference[1]):
-                raise ConfigError(f"{place}.{name}: only ${{NAME}} is replaced")
+        check_references(value, f"{place}.{name}")
     return dict(given)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from paddock.errors import ConfigError
+from paddock.runtime.core.variables import replaced
 
 __all__ = [
     "DEFAULT_TIMEOUT",
@@ -98,8 +99,6 @@ _OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _ALIAS = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _FIELD = re.compile(r"[A-Za-z_]{1,32}")
-_REFERENCE = re.compile(r"\$\{([^}]*)\}?")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def parse_databases(
@@ -133,7 +132,9 @@ def _parse(alias: object, given: object, environment: Mapping[str, str]) -> Data
         raise ConfigError(f"databases.{alias}.type must be one of {', '.join(_REQUIRED)}")
     _check_names(alias, kind, given)
     values = {
-        name: _interpolated(value, f"databases.{alias}.{name}", environment)
+        name: replaced(value, environment, f"databases.{alias}.{name}")
+        if isinstance(value, str)
+        else value
         for name, value in given.items()
         if name != "type" and value is not None
     }
@@ -153,21 +154,6 @@ def _check_names(alias: str, kind: str, given: Mapping[Any, Any]) -> None:
             raise ConfigError(
                 f"databases.{alias}: {shown} is no field of a {kind} database ({fields})"
             )
-
-
-def _interpolated(value: object, place: str, environment: Mapping[str, str]) -> object:
-    if not isinstance(value, str):
-        return value
-
-    def replace(reference: re.Match[str]) -> str:
-        name = reference[1]
-        if not reference[0].endswith("}") or not _VARIABLE.fullmatch(name):
-            raise ConfigError(f"{place}: only ${{NAME}} is replaced, with the name of a variable")
-        if name not in environment:
-            raise ConfigError(f"{place}: the environment variable {name} is not set")
-        return environment[name]
-
-    return _REFERENCE.sub(replace, value)
 
 
 def _make(alias: str, kind: str, values: dict[str, object]) -> DatabaseConfig:

@@ -252,11 +252,11 @@ class TestFiles:
         environment = read_data_environment(
             self.environment(file, catalog_search=search), tenant="acme"
         )
-        catalog = open_data(environment, tenant="acme").needed_catalog("test")
+        catalog = open_data(environment, tenant="acme").needed("catalog", "test")
         assert await catalog.get(["one"]) == {}
         self.add(file, "one")
         assert [*await catalog.get(["one"])] == (["one"] if write_through else [])
-        again = open_data(environment, tenant="acme").needed_catalog("test")
+        again = open_data(environment, tenant="acme").needed("catalog", "test")
         assert [*await again.get(["one"])] == ["one"]
 
     async def test_the_index_is_built_anew_if_it_is_to(self, tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ async def test_closing_what_was_never_started_does_nothing(
     telemetry = observe(open_session(HELLO), path)
     await telemetry.close("error")
     assert not await asyncio.to_thread(path.exists)
-    with pytest.raises(ValueError, match="is no status"):
+    with pytest.raises(ValueError, match="is not a status"):
         await telemetry.close("done")
 
 
