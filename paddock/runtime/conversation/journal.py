@@ -10,19 +10,20 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from paddock._concurrency import acquire, cancel, finish
+from paddock._concurrency import acquire, finish
 from paddock._logs import get_logger
-from paddock.errors import SessionError, SessionLocked
+from paddock.errors import SessionLocked
 from paddock.runtime.conversation.records import records
 from paddock.runtime.conversation.state import stamped
 from paddock.runtime.core.calls import parse_arguments
-from paddock.runtime.core.claims import RENEWALS
+from paddock.runtime.core.claims import renewing
 from paddock.runtime.core.emitter import EventSink
 from paddock.runtime.core.events import MessageAdded, RunFinished, ToolFinished, TraceRepaired
 from paddock.runtime.core.model import Usage, tool_message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from paddock.runtime.conversation.records import Record
     from paddock.runtime.conversation.state import State
@@ -129,7 +130,7 @@ class Journal(EventSink):
             if self._begins(log):  # a long history takes a while to write
                 await asyncio.to_thread(self._write_snapshot, log)
             with self._writing(log, out):
-                async with _renewed(log, lost):
+                async with _renewing(log, lost):
                     yield
                 completed = self._of_a_run and self.state.status == "completed"
         finally:
@@ -253,29 +254,22 @@ def _failed(call: OpenCall, content: str) -> ToolFinished:
     )
 
 
-@contextlib.asynccontextmanager
-async def _renewed(log: ConversationLog, lost: Callable[[str], object]) -> AsyncIterator[None]:
+def _renewing(
+    log: ConversationLog, lost: Callable[[str], object]
+) -> AbstractAsyncContextManager[None]:
     """Renew the hold on `log` while the block runs."""
     if log.renewal is None:
-        yield
-        return
-    task = asyncio.create_task(_renew(log, log.renewal, lost), name="hold on a conversation")
-    try:
-        yield
-    finally:
-        await cancel(task)
+        return contextlib.nullcontext()
 
-
-async def _renew(log: ConversationLog, seconds: float, lost: Callable[[str], object]) -> None:
-    while True:
-        await asyncio.sleep(seconds / RENEWALS)
+    async def renew() -> bool:
         try:
             await log.sync()
         except SessionLocked as error:
             lost(str(error))
-            return
-        except SessionError as error:
-            _log.warning("the hold on a conversation could not be renewed: %s", error)
+            return False
+        return True
+
+    return renewing(renew, name="hold on a conversation", seconds=log.renewal)
 
 
 async def _closed(log: ConversationLog, *, delete: bool = False) -> None:

@@ -6,14 +6,23 @@ once, without waiting for its claims to expire.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
 import time
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-__all__ = ["CLAIM", "RENEWALS", "Claim"]
+from paddock._concurrency import cancel
+from paddock._logs import get_logger
+from paddock.errors import SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+__all__ = ["CLAIM", "RENEWALS", "Claim", "renewing"]
 
 CLAIM = 60.0
 """Seconds for which a claim holds: longer than a worker's event loop is ever held up, and short
@@ -21,6 +30,8 @@ enough to wait for when a worker of another machine has died."""
 
 RENEWALS = 3
 """Renewals of a claim until it would end, so that one or two may fail."""
+
+_log = get_logger(__name__)
 
 _GONE = frozenset("ZX")
 """States of a process that has ended and was not waited for yet."""
@@ -51,6 +62,32 @@ class Claim:
     @property
     def holds(self) -> bool:
         return self.left > 0
+
+
+@contextlib.asynccontextmanager
+async def renewing(
+    renew: Callable[[], Awaitable[bool]], *, name: str, seconds: float = CLAIM
+) -> AsyncIterator[None]:
+    """Call `renew` while the block runs, often enough for a claim of so many `seconds`.
+
+    It returns False when there is nothing more to renew. Its `SessionError`s are logged, with the
+    `name` of the claim: the next call may succeed.
+    """
+    task = asyncio.create_task(_renew(renew, name, seconds), name=name)
+    try:
+        yield
+    finally:
+        await cancel(task)
+
+
+async def _renew(renew: Callable[[], Awaitable[bool]], name: str, seconds: float) -> None:
+    is_held = True
+    while is_held:
+        await asyncio.sleep(seconds / RENEWALS)
+        try:
+            is_held = await renew()
+        except SessionError as error:
+            _log.warning("the %s could not be renewed: %s", name, error)
 
 
 def _is_dead(holder: str) -> bool:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from paddock.errors import ConfigError
 from paddock.runtime.core.jsontext import read_json
@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
     from pydantic import BaseModel
 
-__all__ = ["AnswerFormat", "InvalidAnswer", "answer_format", "is_model", "schema_validator"]
+__all__ = [
+    "AnswerFormat",
+    "InvalidAnswer",
+    "answer_format",
+    "is_model",
+    "problems_of",
+    "schema_validator",
+]
 
 MAX_PROBLEMS = 5
 """Problems of one answer that are reported; the first ones matter most."""
@@ -117,8 +124,9 @@ def _of_model(model: type[BaseModel]) -> AnswerFormat:
         try:
             return model.model_validate_json(text)
         except pydantic.ValidationError as error:
-            problems = error.errors(include_url=False, include_context=False)
-            _refuse(f"{_place(each['loc'])}: {each['msg']}" for each in problems)
+            problems = error.errors(include_url=False, include_context=False)[:MAX_PROBLEMS]
+            told = (f"{_place(each['loc'])}: {each['msg']}" for each in problems)
+            raise InvalidAnswer("\n".join(each[:MAX_PROBLEM_LENGTH] for each in told)) from None
 
     return AnswerFormat(wire=_wire(model.__name__, model.model_json_schema()), read=read)
 
@@ -133,10 +141,16 @@ def schema_validator(schema: Mapping[str, Any], *, source: str) -> Validator:
     try:
         kind.check_schema(dict(schema))
     except jsonschema.SchemaError as error:
-        place = _place(error.absolute_path)
-        raise ConfigError(f"{source}: the schema at {place}: {error.message}") from error
+        message = f"{source}: the schema at {error.json_path}: {error.message}"
+        raise ConfigError(message) from error
     # A registry of its own has nothing and fetches nothing.
     return kind(dict(schema), registry=referencing.Registry())
+
+
+def problems_of(value: Any, validator: Validator) -> list[str]:
+    """Return what is wrong with `value`, each with its place; nothing if it fits."""
+    found = islice(validator.iter_errors(value), MAX_PROBLEMS)
+    return [f"{each.json_path}: {each.message}"[:MAX_PROBLEM_LENGTH] for each in found]
 
 
 def _schema_reader(schema: Mapping[str, Any]) -> Callable[[str], Any]:
@@ -147,11 +161,11 @@ def _schema_reader(schema: Mapping[str, Any]) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         value = _decoded(_unfenced(text))
         try:
-            problems = list(islice(validator.iter_errors(value), MAX_PROBLEMS))
+            problems = problems_of(value, validator)
         except referencing.exceptions.Unresolvable as error:
             raise ConfigError(f"response_format: the schema refers to {error.ref}") from error
         if problems:
-            _refuse(f"{_place(each.absolute_path)}: {each.message}" for each in problems)
+            raise InvalidAnswer("\n".join(problems))
         return value
 
     return read
@@ -170,11 +184,6 @@ def _decoded(text: str) -> Any:
         raise InvalidAnswer(f"it is not JSON: {error}") from None
     except (ValueError, RecursionError) as error:  # NaN, a number or nesting without end
         raise InvalidAnswer(f"it is not JSON that can be read: {error}") from None
-
-
-def _refuse(problems: Iterable[str]) -> NoReturn:
-    told = [problem[:MAX_PROBLEM_LENGTH] for problem in islice(problems, MAX_PROBLEMS)]
-    raise InvalidAnswer("\n".join(told))
 
 
 def _place(path: Iterable[int | str]) -> str:

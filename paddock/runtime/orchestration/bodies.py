@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from paddock.errors import PlanError
-from paddock.runtime.orchestration.schemas import problems_of
+from paddock.runtime.orchestration.schemas import problems_by
 
 if TYPE_CHECKING:
     from paddock.runtime.orchestration.spec import PlanSpec
@@ -53,12 +53,12 @@ def _copy(plan_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _problems(body: dict[str, Any], schema: Mapping[str, Any]) -> list[str]:
     """`references` of an action are the runtime's: a schema may know them, and need not."""
-    problems = problems_of(body, schema)
+    problems = problems_by(body, schema)
     actions = body.get("actions")
     if not problems or not isinstance(actions, list):
         return problems
     bare = [_without_references(each) for each in actions]
-    return [] if not problems_of(body | {"actions": bare}, schema) else problems
+    return [] if not problems_by(body | {"actions": bare}, schema) else problems
 
 
 def _without_references(action: Any) -> Any:

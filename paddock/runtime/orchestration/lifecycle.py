@@ -76,7 +76,7 @@ async def _live(run: TeamRun, record: Run, agent: AgentSpec) -> None:
     runs = run.team.runs
     drive = Drive(run, agent, record, begun=_Begun(run, record, agent))
     try:
-        async with runs.renewed(record, run.sink.cancel, spent=lambda: run.meter.seconds):
+        async with runs.renewing(record, run.sink.cancel, lambda: run.meter.seconds):
             await drive.drive()
     finally:
         await finish(_end(run, record, agent, drive.outcome))

@@ -12,24 +12,23 @@ cancelled, has failed with an unknown outcome; nothing runs it again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 import hashlib
 import secrets
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from paddock._concurrency import cancel, finish
-from paddock._logs import get_logger
-from paddock.errors import ApprovalError, PlanError, ReferenceFailed, SessionError
-from paddock.runtime.core.claims import CLAIM, RENEWALS, Claim
+from paddock._concurrency import finish
+from paddock.errors import ApprovalError, PlanError, ReferenceFailed
+from paddock.runtime.core.claims import Claim, renewing
 from paddock.runtime.orchestration.bodies import actions_and_context
 from paddock.runtime.orchestration.dispatching import outcome_of
 from paddock.runtime.orchestration.records import StoredPlan, canonical
 from paddock.runtime.orchestration.references import kind_and_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from paddock.runtime.core.approval import Decision
     from paddock.runtime.orchestration.dispatching import ActionDispatcher
@@ -59,8 +58,6 @@ UNKNOWN = (
     "its execution began and did not end; it may have had its effect, wholly or in part, "
     "and does not run again"
 )
-
-_log = get_logger(__name__)
 
 
 class PlanGate(Protocol):
@@ -263,7 +260,8 @@ class _Execution:
             await finish(self._end(claim, lambda known: replace(known, status="approved")))
             raise
         try:
-            async with self._renewed(claim):
+            renew = functools.partial(self._renew, claim)
+            async with renewing(renew, name=f"claim of plan {self._id!r}"):
                 ended = await self._dispatch(plan, values)
         except BaseException:
             await finish(self._end(claim, lambda known: _failed(known, UNKNOWN, unknown=True)))
@@ -299,21 +297,9 @@ class _Execution:
 
         return await self._plans._change(self._id, end)
 
-    @contextlib.asynccontextmanager
-    async def _renewed(self, claim: Claim) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._renew(claim), name=f"claim of plan {self._id}")
-        try:
-            yield
-        finally:
-            await cancel(task)
-
-    async def _renew(self, claim: Claim) -> None:
-        while True:
-            await asyncio.sleep(CLAIM / RENEWALS)
-            try:
-                await self._end(claim, lambda known: replace(known, claim=claim.renewed()))
-            except SessionError as error:
-                _log.warning("the claim of plan %r could not be renewed: %s", self._id, error)
+    async def _renew(self, claim: Claim) -> bool:
+        plan = await self._end(claim, lambda known: replace(known, claim=claim.renewed()))
+        return _holds(plan, claim)
 
 
 def _there(plan_id: str, plan: StoredPlan | None) -> StoredPlan:

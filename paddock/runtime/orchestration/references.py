@@ -20,7 +20,7 @@ from paddock._logs import get_logger
 from paddock.errors import ReferenceFailed, SessionError
 from paddock.runtime.core.calling import call
 from paddock.runtime.orchestration.records import StoredReference, decode, encode
-from paddock.runtime.orchestration.schemas import problems_of
+from paddock.runtime.orchestration.schemas import problems_by
 from paddock.runtime.orchestration.spec import ReferenceSpec
 from paddock.runtime.orchestration.values import as_json, shown
 
@@ -175,7 +175,7 @@ def _row(kind: str, identity: str) -> str:
 def _checked(spec: ReferenceSpec, value: Any) -> bytes:
     """Return `value` as canonical JSON. Raise `ReferenceFailed` if it does not fit the schema."""
     plain, text = _plain(spec.name, value)
-    if problems := problems_of(plain, spec.schema):
+    if problems := problems_by(plain, spec.schema):
         raise ReferenceFailed(spec.name, "schema", f"invalid value: {'; '.join(problems)}")
     return text
 

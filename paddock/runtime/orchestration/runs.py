@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import datetime as dt
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from paddock._concurrency import cancel
-from paddock._logs import get_logger
 from paddock.errors import RunClaimed, SessionError
-from paddock.runtime.core.claims import CLAIM, RENEWALS, Claim
+from paddock.runtime.core.claims import Claim, renewing
 from paddock.runtime.orchestration.records import Run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
     from typing import Any
 
     from paddock.runtime.orchestration.records import RunStatus
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["ANOTHER_PROMPT", "Runs", "RuntimeRun"]
 
 ANOTHER_PROMPT = "another prompt came in its thread since"
-
-_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,43 +134,27 @@ class Runs:
 
         await self.kept.change(run.run_id, end)
 
-    @contextlib.asynccontextmanager
-    async def renewed(
-        self,
-        run: Run,
-        lost: Callable[[str], object] | None = None,
-        *,
-        spent: Callable[[], float] = lambda: 0.0,
-    ) -> AsyncIterator[None]:
+    def renewing(
+        self, run: Run, lost: Callable[[str], object], spent: Callable[[], float]
+    ) -> AbstractAsyncContextManager[None]:
         """Renew the claim of a run while the block works on it, and note the seconds `spent`.
 
         `lost` is called with the reason when another process has taken the run meanwhile.
         """
-        work = self._renew(run, lost, spent)
-        task = asyncio.create_task(work, name=f"claim of run {run.run_id}")
-        try:
-            yield
-        finally:
-            await cancel(task)
 
-    async def _renew(
-        self, run: Run, lost: Callable[[str], object] | None, spent: Callable[[], float]
-    ) -> None:
-        def renew(known: Run | None) -> Run | None:
+        def renewed(known: Run | None) -> Run | None:
             if known is None or known.claim is None or not _same(known, run):
                 return known
             return replace(known, claim=known.claim.renewed(), seconds=spent())
 
-        while True:
-            await asyncio.sleep(CLAIM / RENEWALS)
-            try:
-                known = await self.kept.change(run.run_id, renew)
-            except SessionError as error:
-                _log.warning("the claim of run %s could not be renewed: %s", run.run_id, error)
-                continue
-            if lost is not None and (known is None or not _same(known, run)):
+        async def renew() -> bool:
+            known = await self.kept.change(run.run_id, renewed)
+            is_ours = known is not None and _same(known, run)
+            if not is_ours:
                 lost("another process works on this run")
-                return
+            return is_ours
+
+        return renewing(renew, name=f"claim of run {run.run_id}")
 
 
 def _same(known: Run, run: Run) -> bool:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 from pydantic.errors import PydanticUserError
-from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticUndefined
 from referencing import Registry
 from referencing.exceptions import Unresolvable
@@ -18,19 +17,14 @@ from referencing.jsonschema import DRAFT202012
 from typing_extensions import TypedDict
 
 from paddock.errors import ConfigError
-from paddock.runtime.core.response_format import schema_validator
+from paddock.runtime.core.response_format import problems_of, schema_validator
 from paddock.runtime.orchestration.values import shown
+from paddock.runtime.tools.signature import Untitled
 
 if TYPE_CHECKING:
-    from jsonschema.protocols import Validator
     from pydantic.fields import FieldInfo
 
-__all__ = ["TaggedUnion", "glimpse", "normalize_schema", "problems_of", "resolved"]
-
-MAX_PROBLEMS = 5
-"""Problems of one value that are reported: the first ones are what matters."""
-MAX_PROBLEM_LENGTH = 300
-"""Characters of one problem: it quotes the value, which may be long."""
+__all__ = ["TaggedUnion", "glimpse", "normalize_schema", "problems_by", "resolved"]
 
 MAX_REFERENCES = 10
 """References to follow from one to the next: more of them go round."""
@@ -62,7 +56,7 @@ def _described(schema: Any) -> dict[str, Any]:
     if isinstance(schema, Mapping):
         if _has_types(schema):
             adapter = TypeAdapter(_typed_dict(schema, ()))
-            described = adapter.json_schema(schema_generator=_Untitled)
+            described = adapter.json_schema(schema_generator=Untitled)
             del described["title"]
             return described
         described = _json_copy(schema, "$")
@@ -79,11 +73,6 @@ def _keywords() -> frozenset[str]:
     from jsonschema import Draft202012Validator
 
     return _ANNOTATIONS.union(Draft202012Validator.VALIDATORS)
-
-
-class _Untitled(GenerateJsonSchema):
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
 
 
 def _has_types(schema: Mapping[Any, Any]) -> bool:
@@ -167,11 +156,9 @@ def resolved(part: Any, schema: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def problems_of(value: Any, schema: Mapping[str, Any] | Validator) -> list[str]:
+def problems_by(value: Any, schema: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with `value` by a normalized `schema`; nothing if it fits."""
-    validator = schema_validator(schema, source="schema") if isinstance(schema, Mapping) else schema
-    found = islice(validator.iter_errors(value), MAX_PROBLEMS)
-    return [f"{each.json_path}: {each.message}"[:MAX_PROBLEM_LENGTH] for each in found]
+    return problems_of(value, schema_validator(schema, source="schema"))
 
 
 def glimpse(value: Any, max_items: int = 3) -> Any:

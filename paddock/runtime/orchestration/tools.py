@@ -13,11 +13,10 @@ from paddock._logs import get_logger
 from paddock.errors import ConfigError
 from paddock.runtime.core.calling import is_async
 from paddock.runtime.core.jsontext import as_text
-from paddock.runtime.core.response_format import schema_validator
+from paddock.runtime.core.response_format import problems_of, schema_validator
 from paddock.runtime.core.threads import run_in_thread
 from paddock.runtime.core.tool import InvalidCall, ToolOutput
 from paddock.runtime.orchestration.context import ToolContext
-from paddock.runtime.orchestration.schemas import problems_of
 from paddock.runtime.orchestration.values import as_json, told
 from paddock.runtime.tools.arguments import fit_arguments, object_schema
 from paddock.runtime.tools.base import ToolHandler

@@ -37,7 +37,7 @@ from paddock.runtime.tools.arguments import ArgumentError, shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Signature", "read_signature"]
+__all__ = ["Signature", "Untitled", "read_signature"]
 
 MAX_PROBLEMS = 10
 """Problems of one call that are reported to the model: enough to see what is wrong."""
@@ -251,7 +251,9 @@ def _complete(fields: Mapping[str, Any], names: Mapping[str, Any]) -> TypeAdapte
     return adapter
 
 
-class _Untitled(GenerateJsonSchema):
+class Untitled(GenerateJsonSchema):
+    """Gives the fields of a schema no titles: they repeat the names."""
+
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
@@ -261,7 +263,7 @@ def _schema(
     parameters: list[inspect.Parameter],
     described: Mapping[str, str],
 ) -> dict[str, Any]:
-    schema = adapter.json_schema(schema_generator=_Untitled)
+    schema = adapter.json_schema(schema_generator=Untitled)
     schema.pop("title", None)
     for each in parameters:
         declared = schema["properties"][each.name]

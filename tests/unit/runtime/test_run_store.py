@@ -28,7 +28,8 @@ from paddock import (
     create_runtime,
     run_prompt_stored,
 )
-from paddock.runtime.conversation import claimed, journal
+from paddock.runtime.conversation import claimed
+from paddock.runtime.core import claims
 from paddock.runtime.core.claims import CLAIM
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ async def test_the_claim_of_a_worker_that_works_is_renewed(
         return ModelResponse(text="It is out.")
 
     monkeypatch.setattr(claimed._ClaimedLog, "sync", noting)
-    monkeypatch.setattr(journal, "RENEWALS", CLAIM / 0.05)
+    monkeypatch.setattr(claims, "RENEWALS", CLAIM / 0.05)
     assert (await work(model=Answering(answer))).status == "completed"
 
 

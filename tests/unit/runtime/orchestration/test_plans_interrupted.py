@@ -105,7 +105,7 @@ class TestInterrupted:
     async def test_the_claim_is_renewed_while_it_runs(
         self, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("paddock.runtime.orchestration.plans.RENEWALS", 6000)
+        monkeypatch.setattr("paddock.runtime.core.claims.RENEWALS", 6000)
 
         async def long(actions: Any, ctx: Any) -> None:
             await expire(reopen)

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from paddock import TaggedUnion, define_tool, glimpse, layered_prompt, normalize_schema
-from paddock.runtime.orchestration.schemas import problems_of
+from paddock.runtime.orchestration.schemas import problems_by
 
 
 class Price(BaseModel):
@@ -98,8 +98,8 @@ def test_a_schema_that_refers_to_itself_checks_values() -> None:
     schema = normalize_schema(
         {"type": "object", "properties": {"next": {"$ref": "#"}}, "additionalProperties": False}
     )
-    assert problems_of({"next": {"next": {}}}, schema) == []
-    (problem,) = problems_of({"next": {"last": 1}}, schema)
+    assert problems_by({"next": {"next": {}}}, schema) == []
+    (problem,) = problems_by({"next": {"last": 1}}, schema)
     assert problem.startswith("$.next: ")
 
 

@@ -237,9 +237,10 @@ class TestRuns:
     async def test_the_claim_is_renewed_while_the_run_works(
         self, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("paddock.runtime.orchestration.runs.RENEWALS", 6000)
+        monkeypatch.setattr("paddock.runtime.core.claims.RENEWALS", 6000)
         run = await runs(reopen()).begin("r-1", thread_id="t-1", agent="lead", prompt="Go.")
-        async with runs(reopen()).renewed(run), asyncio.timeout(60):
+        renewing = runs(reopen()).renewing(run, pytest.fail, lambda: 0.0)
+        async with renewing, asyncio.timeout(60):
             await expire(reopen, run)
             while [each.status for each in await runs(reopen()).list()] != ["running"]:  # noqa: ASYNC110
                 await asyncio.sleep(0)
