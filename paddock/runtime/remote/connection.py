@@ -149,7 +149,7 @@ class Connection:
     def _answer(
         self, message: ArtifactUploadResponseMessageInterface | ArtifactUploadFailedMessage
     ) -> None:
-        if self._run is None or not self._run.artifacts.answer(message):
+        if self._run is None or not self._run.artifacts.uploads.answer(message):
             _log.info("ignored: an answer about an artifact that was not asked for")
 
     def _cancel(self) -> None:

@@ -16,7 +16,7 @@ from paddock.runtime.remote.failures import RequestFailed
 from paddock.runtime.remote.unpacking import is_archive, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import httpx2
 
@@ -58,20 +58,27 @@ async def download_all(
         for each in wanted:
             name = file_name(each.download_url)
             folder = os.path.join(working_dir, each.working_dir)
-            try:
+            with _translated(name, timeout):
                 async with asyncio.timeout(timeout):
                     await _download(client, each, folder, name)
-            except TimeoutError:
-                raise RequestFailed(f"Download of {name} took more than {timeout:g} s") from None
-            except httpx2.HTTPError as error:
-                kind = type(error).__name__
-                raise RequestFailed(f"Download failed: {name}: {kind}") from error
-            except OSError as error:
-                why = error.strerror or str(error)
-                raise RequestFailed(f"Download failed: {name}: {why}") from error
-            except (httpx2.InvalidURL, ValueError):
-                told = f"Download failed: {name}: its URL, a header or working_dir is not valid"
-                raise RequestFailed(told) from None
+
+
+@contextlib.contextmanager
+def _translated(name: str, limit: float) -> Iterator[None]:
+    """Raise `RequestFailed` for what a download of `name` raises."""
+    import httpx2
+
+    try:
+        yield
+    except TimeoutError:
+        raise RequestFailed(f"Download of {name} took more than {limit:g} s") from None
+    except httpx2.HTTPError as error:
+        raise RequestFailed(f"Download failed: {name}: {type(error).__name__}") from error
+    except OSError as error:
+        raise RequestFailed(f"Download failed: {name}: {error.strerror or error}") from error
+    except (httpx2.InvalidURL, ValueError):
+        told = f"Download failed: {name}: its URL, a header or working_dir is not valid"
+        raise RequestFailed(told) from None
 
 
 def file_name(url: str) -> str:

@@ -10,8 +10,9 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from paddock.runtime.remote.artifacts import MAX_LISTED, Artifact
+from paddock.runtime.remote.artifacts import MAX_LISTED
 from paddock.runtime.remote.folders import DEFAULT_IGNORE, Change, Reading, changes, read_folder
+from paddock.runtime.remote.uploads import Artifact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

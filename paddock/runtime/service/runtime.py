@@ -338,19 +338,9 @@ def reconfigure_runtime(
     options = replace(
         runtime.options, **{key: value for key, value in told.items() if value is not None}
     )
+    delegates = enable_delegate or DelegateHandler.name in runtime.registry
+    runtime.session.use(_reconfigured(runtime.agent, options, delegates=delegates))
     profile = _profile(options)
-    config = replace(
-        runtime.agent.config,
-        profile=profile,
-        working_dir=options.working_dir,
-        auto_approve=options.auto_approve,
-    )
-    agent = runtime.agent.replace(config)
-    if not options.enable_delegate:
-        agent.registry.unregister(DelegateHandler.name)
-    elif enable_delegate or DelegateHandler.name in runtime.registry:
-        _add_delegate(agent.registry)
-    runtime.session.use(agent)
     runtime.options, runtime.agent = options, runtime.session.agent
     runtime.registry = runtime.agent.registry
     runtime.profile_name = profile.name
@@ -360,3 +350,19 @@ def reconfigure_runtime(
         runtime.approval_callback, runtime.session, options
     )
     return profile
+
+
+def _reconfigured(agent: Agent, options: RuntimeOptions, *, delegates: bool) -> Agent:
+    """Return `agent` as `options` say; it `delegates` unless they forbid it."""
+    config = replace(
+        agent.config,
+        profile=_profile(options),
+        working_dir=options.working_dir,
+        auto_approve=options.auto_approve,
+    )
+    agent = agent.replace(config)
+    if not options.enable_delegate:
+        agent.registry.unregister(DelegateHandler.name)
+    elif delegates:
+        _add_delegate(agent.registry)
+    return agent

@@ -156,7 +156,7 @@ class AgentRunner:
     async def _open(self, work: _Work) -> Session:
         """Return the session of the agent that does `work`, which begins with what the calling
         session lends it."""
-        task, parts, settings = work.task, self.parts, self.parts.settings
+        task, parts = work.task, self.parts
         agent = await asyncio.to_thread(self._agent, task)
         if parts.directory is not None:
             place = parts.directory.path
@@ -173,6 +173,12 @@ class AgentRunner:
             ),
             sandbox=parts.resources.sandbox if task.shares_sandbox else None,
         )
+        self._set(session, work)
+        return session
+
+    def _set(self, session: Session, work: _Work) -> None:
+        """Set what a session for `work` has of the calling one."""
+        task, parts, settings = work.task, self.parts, self.parts.settings
         session.origin = self.out.origin.below(task.name or task.tool_name, task.call_id)
         session.above = _RunAbove(self.out, task.call_id, parts.approvals.below)
         session.task_id = work.task_id
@@ -196,7 +202,6 @@ class AgentRunner:
         if task.agent is None and task.system_prompt is None:
             given = settings.system_prompt
             session.system_prompt = parts.agent().system_prompt if given is None else given
-        return session
 
     def _agent(self, task: AgentTask) -> Agent:
         """Return the agent of `task`. Blocks."""
