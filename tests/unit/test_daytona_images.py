@@ -186,6 +186,7 @@ COPY --chown=1:1 \\
    a b /x/
 RUN --mount=type=bind,source=q,target=/q cat <<EOF
 COPY not this
+podman run --mount=type=bind,source=q,target=/q
 EOF
 FROM debian
 COPY --from=0 /x /y
@@ -207,6 +208,7 @@ COPY --from=paddock-context --chown=1:1 \\
    a b /x/
 RUN --mount=type=bind,source=q,target=/q,from=paddock-context cat <<EOF
 COPY not this
+podman run --mount=type=bind,source=q,target=/q
 EOF
 FROM debian
 COPY --from=1 /x /y

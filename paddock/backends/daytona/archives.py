@@ -9,21 +9,24 @@ from __future__ import annotations
 import re
 import stat
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
+
+from paddock.image.instructions import read_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from paddock.image.bundle import Member
+    from paddock.image.instructions import Instruction
 
 __all__ = ["ARCHIVE", "is_lossy", "unpacking", "write_archive"]
 
 ARCHIVE = "paddock-context.tar"
 STAGE = "paddock-context"
 UNPACK = f"FROM scratch AS {STAGE}\nADD {ARCHIVE} /\n"
-INSTRUCTION = re.compile(r"(\s*)([A-Za-z]+)(?=\s|$)")
-HEREDOC = re.compile(r"<<-?\s*([\"']?)([A-Za-z_][A-Za-z0-9_]*)\1")
+KEYWORD = re.compile(r"\w+")
 FROM_STAGE = re.compile(r"(?<=--from=)\d+(?=\s)")
 MOUNT = re.compile(r"--mount=type=bind(?![^\s]*\bfrom=)[^\s]*")
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -59,61 +62,43 @@ def write_archive(members: Iterable[Member], path: Path) -> None:
 def unpacking(dockerfile: str) -> tuple[str, bool]:
     """Return a Dockerfile that unpacks the archive and copies from it what it copied from its
     context; and whether it needs the files themselves as well, for an ADD that unpacks one."""
-    written: list[str] = []
+    lines = re.split(r"(?<=\n)", dockerfile)
+    instructions = read_source(dockerfile).instructions
+    starts = [each.line - 1 for each in instructions]
+    written = lines[: min(starts, default=len(lines))]
     begun = needs_files = False
-    for instruction, rest in _instructions(dockerfile):
-        text = instruction
-        match = INSTRUCTION.match(text)
-        word = match[2].upper() if match else ""
-        if word == "FROM" and not begun:
+    for each, (start, end) in zip(instructions, pairwise([*starts, len(lines)]), strict=True):
+        text = "".join(lines[start:end])
+        if each.keyword == "FROM" and not begun:
             begun = True
             text = UNPACK + text
-        elif match and word in ("COPY", "ADD"):
-            text, is_copied = _copying(text, match, word)
+        elif each.keyword in ("COPY", "ADD") and not each.onbuild:
+            text, is_copied = _copying(each, text)
             needs_files = needs_files or not is_copied
-        elif word == "RUN":
-            text = MOUNT.sub(lambda mount: f"{mount[0]},from={STAGE}", text)
-        written.append(text + rest)
+        elif each.keyword == "RUN" and not each.onbuild:
+            text = _mounting(each, text)
+        written.append(text)
     return "".join(written), needs_files
 
 
-def _copying(text: str, match: re.Match[str], word: str) -> tuple[str, bool]:
+def _copying(instruction: Instruction, text: str) -> tuple[str, bool]:
     """Return a COPY or an ADD that copies from the archive, and whether it can."""
-    if "--from=" in text:
-        return FROM_STAGE.sub(lambda number: str(int(number[0]) + 1), text), True
-    if HEREDOC.search(text):
+    if "from" in dict(instruction.flags):
+        return FROM_STAGE.sub(lambda number: str(int(number[0]) + 1), text, count=1), True
+    if instruction.heredocs:
         return text, True
-    if word == "ADD" and not _is_plain(text[match.end() :]):
+    if instruction.keyword == "ADD" and not _is_plain(instruction.text):
         return text, False
-    return f"{match[1]}COPY --from={STAGE}{text[match.end() :]}", True
+    return KEYWORD.sub(f"COPY --from={STAGE}", text, count=1), True
 
 
 def _is_plain(arguments: str) -> bool:
     """Whether an ADD only copies."""
-    words = re.findall(r"[^\s\"',\[\]\\]+", arguments)
-    sources = [word for word in words if not word.startswith("--")][:-1]
+    sources = re.findall(r"[^\s\"',\[\]\\]+", arguments)[:-1]
     return not any(REMOTE.match(each) or each.lower().endswith(ARCHIVES) for each in sources)
 
 
-def _instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
-    """Instructions with the lines that continue them, and the heredocs that follow; comments and
-    empty lines, too. Together they are the whole text."""
-    lines = iter(dockerfile.splitlines(keepends=True))
-    for line in lines:
-        if not line.strip() or line.lstrip().startswith("#"):
-            yield line, ""
-            continue
-        text = last = line
-        while last and last.rstrip().endswith("\\"):
-            last = next(lines, "")
-            text += last
-            while last.lstrip().startswith("#"):  # comments do not end what is continued
-                last = next(lines, "")
-                text += last
-        rest = ""
-        for match in HEREDOC.finditer(text):
-            for following in lines:
-                rest += following
-                if following.strip() == match[2]:
-                    break
-        yield text, rest
+def _mounting(instruction: Instruction, text: str) -> str:
+    """Return a RUN that mounts from the archive what it mounted from its context."""
+    count = sum(bool(MOUNT.fullmatch(f"--{name}={told}")) for name, told in instruction.flags)
+    return MOUNT.sub(rf"\g<0>,from={STAGE}", text, count=count) if count else text

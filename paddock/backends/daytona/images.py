@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddock._concurrency import acquire, finish
+from paddock._concurrency import finish
 from paddock.backends.daytona.archives import ARCHIVE, is_lossy, unpacking, write_archive
 from paddock.backends.daytona.failures import sdk
 from paddock.errors import ConfigError, Unsupported
 from paddock.image import Image
+from paddock.image.folder import build_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from paddock.image.bundle import Member
 
@@ -35,19 +34,8 @@ async def daytona_image(image: Any) -> AsyncIterator[Any]:
     if not isinstance(image, Image):
         yield image
         return
-    folder = await acquire(asyncio.to_thread(_new_folder), _removed)
-    try:
+    async with build_folder() as folder:
         yield await finish(asyncio.to_thread(_compiled, image, folder))
-    finally:
-        await finish(_removed(folder))
-
-
-def _new_folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="paddock-image-"))
-
-
-async def _removed(folder: Path) -> None:
-    await asyncio.to_thread(shutil.rmtree, folder)
 
 
 def _compiled(image: Image, folder: Path) -> Any:

@@ -11,10 +11,11 @@ from uuid import uuid4
 
 import pytest
 
-from paddock.backends.docker.images import builders, buildkit
+from paddock.backends.docker.images import builders
 from paddock.backends.docker.images.store import identity, inspect
 from paddock.errors import BuildFailed, ConfigError, Unsupported
 from paddock.image import Image
+from paddock.image import folder as build_folders
 from tests.e2e.docker import reference
 from tests.e2e.docker.dockerfiles import PROJECTS, Project
 from tests.e2e.image_bench import PATIENCE
@@ -178,7 +179,7 @@ def test_a_copy_of_a_context_is_removed_whatever_may_be_written_in_it(tmp_path: 
     (folder / "context/locked/file").touch(0o400)
     (folder / "context/link").symlink_to(tmp_path / "outside")
     (folder / "context/locked").chmod(0o500)
-    buildkit._remove(folder)
+    build_folders._remove(folder)
     assert not folder.exists()
     assert (tmp_path / "outside").stat().st_mode & 0o777 == 0o500
 

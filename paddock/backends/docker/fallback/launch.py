@@ -25,6 +25,7 @@ from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.fallback.inside import first_process
 from paddock.backends.docker.fallback.sandbox import FallbackSandbox
 from paddock.backends.docker.fallback.watchdog import Watchdog
+from paddock.backends.docker.images.store import identity
 from paddock.errors import SandboxLost, Unsupported
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ GUESTS_LABELS = (owner.JOIN_TOKEN_LABEL, owner.USER_LABEL)
 """Labels for processes that join a guest."""
 
 _log = get_logger(__name__)
-_without_python: dict[tuple[str, str], str] = {}
+_without_python: dict[tuple[str, str], str | None] = {}
 """Engine and name of images that have none, and which image it was then."""
 
 
@@ -65,7 +66,7 @@ async def start(engine: Engine, plan: ContainerPlan, lock: OwnerLock, make: Make
     without Python if the plan needs a guest. On a failure the container may be left.
     """
     image = (engine.endpoint.url, plan.image)
-    if image not in _without_python or _without_python[image] != await _image_id(engine, plan):
+    if image not in _without_python or _without_python[image] != await identity(engine, plan.image):
         try:
             return await start_guest(engine, plan, lock, make)
         except (EngineError, SandboxLost) as error:
@@ -73,7 +74,7 @@ async def start(engine: Engine, plan: ContainerPlan, lock: OwnerLock, make: Make
                 raise
             _log.warning("%s has no Python that runs the guest: %s", plan.image, error)
         await remove_container(engine, plan.name)
-        _without_python[image] = await _image_id(engine, plan)
+        _without_python[image] = await identity(engine, plan.image)
     lease = _lease(plan, engine)
     watchdog = Watchdog()
     try:
@@ -119,12 +120,6 @@ def _lease(plan: ContainerPlan, engine: Engine) -> float:
         # The end of a command's stdin is the end of our half of a stream, which TLS has not.
         raise Unsupported("images without Python over TLS", backend=BACKEND, hint=hint)
     return plan.lease
-
-
-async def _image_id(engine: Engine, plan: ContainerPlan) -> str:
-    what = f"looking for {plan.image}"
-    found = await engine.call(what, engine.client.inspect_image, plan.image)
-    return str(found["Id"])
 
 
 async def _started(

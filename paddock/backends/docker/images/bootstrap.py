@@ -7,11 +7,9 @@ comes; only mmdebstrap's own working files take that much space on this machine'
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import shutil
-import signal
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING
 from paddock._concurrency import finish
 from paddock.backends.docker.images import recipes
 from paddock.backends.docker.images.operations import import_root
+from paddock.backends.docker.images.programs import end_group
 from paddock.backends.images import Output, Step
 from paddock.errors import BuildFailed, ConfigError
 
@@ -158,17 +157,7 @@ async def _end(process: asyncio.subprocess.Process, listener: asyncio.Task[None]
     """SIGTERM lets mmdebstrap unmount what it has mounted; its children are in its session."""
     listener.cancel()
     await asyncio.wait([listener])
-    if process.returncode is None:
-        _signal(process, signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.communicate(), GRACE)
-        _signal(process, signal.SIGKILL)
-        await process.wait()
-
-
-def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+    await end_group(process, GRACE)
 
 
 def _failed(code: int | None, lines: deque[str]) -> BuildFailed:

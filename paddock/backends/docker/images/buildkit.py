@@ -7,22 +7,20 @@ when the image's digest was made. Secrets and build arguments reach the CLI by i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import csv
 import io
 import json
 import os
-import shutil
-import signal
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import acquire, finish
 from paddock.backends.docker.engine.client import EngineError
 from paddock.backends.docker.engine.endpoint import read_settings, settings_folder
+from paddock.backends.docker.images.programs import end_group
 from paddock.backends.docker.images.progress import PlainProgress
 from paddock.errors import ConfigError
+from paddock.image.folder import build_folder
 from paddock.redaction import MOST, Redactor
 
 if TYPE_CHECKING:
@@ -67,8 +65,7 @@ async def build_with_buildkit(
     assert origin is not None
     secrets = await asyncio.to_thread(_read_secrets, origin)
     progress = PlainProgress(request.tag, tell, Redactor.marking(secrets, MARK))
-    folder = await acquire(asyncio.to_thread(_new_folder), _removed)
-    try:
+    async with build_folder() as folder:
         preparing = asyncio.to_thread(_prepare, bundle, logins, folder)
         config = await acquire(preparing, _closed)
         try:
@@ -77,28 +74,7 @@ async def build_with_buildkit(
             code = await _run(command, _environment(folder) | variables, config, progress)
         finally:
             os.close(config)
-    finally:
-        await finish(_removed(folder))
     progress.finish(code)
-
-
-def _new_folder() -> Path:
-    """Return a directory of this user's alone."""
-    return Path(tempfile.mkdtemp(prefix="paddock-build-"))
-
-
-async def _removed(folder: Path) -> None:
-    await asyncio.to_thread(_remove, folder)
-
-
-def _remove(folder: Path) -> None:
-    """Remove the directory, with directories of the context that cannot be written to."""
-    for place, names, _ in os.walk(folder):
-        for name in names:
-            path = Path(place, name)
-            if not path.is_symlink():
-                path.chmod(0o700)
-    shutil.rmtree(folder)
 
 
 async def _closed(descriptor: int) -> None:
@@ -223,7 +199,7 @@ async def _run(
     except OSError as error:
         raise EngineError(f"the docker CLI cannot be read: {error}") from error
     finally:
-        await finish(_end(process))
+        await finish(end_group(process, GRACE))
 
 
 async def _follow(stream: asyncio.StreamReader, progress: PlainProgress) -> None:
@@ -236,18 +212,3 @@ async def _follow(stream: asyncio.StreamReader, progress: PlainProgress) -> None
             progress.take(error.partial.decode(errors="replace"))
             return
         progress.take(line.decode(errors="replace"))
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    _signal(process, signal.SIGTERM)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), GRACE)
-    _signal(process, signal.SIGKILL)
-    await process.wait()
-
-
-def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)

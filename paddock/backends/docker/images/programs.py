@@ -1,4 +1,4 @@
-"""Asks small programs of this machine one question: a docker CLI, credential helpers."""
+"""Programs of this machine: small ones are asked one question, builders are ended."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 
 from paddock._concurrency import finish
 
-__all__ = ["ask"]
+__all__ = ["ask", "end_group"]
 
 MOST = 1 << 20
 """Bytes of an answer: logins have some hundred. A program that fails may never stop."""
@@ -40,12 +40,28 @@ async def ask(
             return await process.wait(), output.decode(errors="replace")
     except BaseException:
         # The group is there as long as any of its processes is, which may hold the output open.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _signal(process, signal.SIGKILL)
         raise
     finally:
         transport.close()  # a process that left the group may hold it open for ever
         await finish(process.wait())
+
+
+async def end_group(process: asyncio.subprocess.Process, grace: float) -> None:
+    """End a program that leads its session, and its children with it: by SIGTERM, and by SIGKILL
+    after `grace` seconds. What it still prints is dropped."""
+    if process.returncode is not None:
+        return
+    _signal(process, signal.SIGTERM)
+    with contextlib.suppress(OSError):  # TimeoutError, and what its output could not be read for
+        await asyncio.wait_for(process.communicate(), grace)
+    _signal(process, signal.SIGKILL)
+    await process.wait()
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 async def _answer(process: asyncio.subprocess.Process, question: str) -> bytes:
