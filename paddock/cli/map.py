@@ -50,6 +50,15 @@ class MapOptions:
             help="Copy this file or tree out of each sandbox. Repeatable.",
         ),
     ] = None
+    artifact_limit: Annotated[
+        int | None,
+        typer.Option(
+            "--artifact-limit",
+            metavar="BYTES",
+            min=1,
+            help="Fail a task with more bytes of artifacts; 4 GiB by default.",
+        ),
+    ] = None
     verify: Annotated[
         str | None,
         typer.Option(
@@ -317,6 +326,7 @@ def _fleet(given: _Given, settings: dict[str, Any], retries: int, values: Any) -
         backend,
         timeout=asked.timeout,
         artifacts=asked.artifact or (),
+        artifact_limit=asked.artifact_limit,
         verify=asked.verify,
         keep=asked.keep,
         retries=Retries(own=retries),

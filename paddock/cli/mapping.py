@@ -18,7 +18,6 @@ from paddock.cli.batch_display import BatchDisplay
 from paddock.cli.text import one_line
 from paddock.runtime.fleet.exports import REPORT
 from paddock.runtime.fleet.faults import BatchGaveUp
-from paddock.runtime.fleet.ledger import LedgerError
 from paddock.runtime.fleet.reports import github_annotations, step_summary
 from paddock.runtime.fleet.results import GAVE_UP
 
@@ -72,11 +71,15 @@ class _Ending:
 
     async def tell(self) -> int:
         """Return the exit code."""
+        if self.gave_up is not None and not self._fleet.is_open:  # it could not be opened
+            self._say(self.gave_up)
+            self._say(self._how_to_continue)
+            return GAVE_UP
         try:
             report = await self._fleet.report(fail_under=self._fail_under, gave_up=self.gave_up)
-        except (OSError, LedgerError) as error:  # the ledger has what is finished
+        except BatchGaveUp as error:  # the ledger has what is finished
             self._say(self.gave_up)
-            self._say(f"cannot write the reports: {error}")
+            self._say(f"the reports are missing: {error.reason}")
             self._say(self._how_to_continue)
             return GAVE_UP
         self._tell_report(report)
@@ -114,7 +117,8 @@ async def _watched(fleet: Fleet, display: BatchDisplay) -> AsyncIterator[None]:
             began = time.monotonic()
             if fleet.is_open:
                 display.noted(fleet.notes)
-                display.counted(await fleet.progress())
+                with contextlib.suppress(BatchGaveUp):  # which the batch raises, too
+                    display.counted(await fleet.progress())
             await asyncio.sleep(max(LOOK, LEISURE * (time.monotonic() - began)))
 
     watcher = asyncio.create_task(watch())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
+import os
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -12,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
 from paddock._logs import get_logger
-from paddock.errors import ConfigError, PaddockError
+from paddock.errors import ConfigError, PaddockError, SandboxError
 from paddock.runtime.core.gate import MODEL_GATE
-from paddock.runtime.fleet.faults import TaskFailed, classify
+from paddock.runtime.fleet.disk import cannot_write, has_room, is_full
+from paddock.runtime.fleet.faults import BatchGaveUp, TaskFailed, classify
 from paddock.runtime.fleet.metering import AgentMeter
 from paddock.runtime.fleet.work import Place
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from paddock.backends.base import Backend, Progress
@@ -29,19 +32,28 @@ if TYPE_CHECKING:
     from paddock.runtime.fleet.work import Work
     from paddock.sandbox import Sandbox
 
-__all__ = ["RUN_LABEL", "AttemptRun", "Plan"]
+__all__ = ["ARTIFACT_LIMIT", "RUN_LABEL", "AttemptRun", "Plan", "attempt_of"]
 
 RUN_LABEL, TASK_LABEL, ATTEMPT_LABEL = "paddock.batch", "paddock.task", "paddock.attempt"
 
 ARTIFACTS = "artifacts"
 
+ARTIFACT_LIMIT = 4 * 2**30
+"""Bytes: more than a model's weights of a usual size, and less than a disk has."""
+
 _log = get_logger(__name__)
+
+
+def attempt_of(labels: Mapping[str, str]) -> tuple[str, int]:
+    """Return the key and the number of the attempt for which a sandbox with `labels` was made."""
+    return labels[TASK_LABEL], int(labels[ATTEMPT_LABEL].partition(" ")[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What is done for each task of the batch `run_id`.
 
+    `artifact_limit` is in bytes, for all artifacts of an attempt, and for a tree's archive.
     `timeout` is in seconds, for everything from the sandbox's creation on; with `verify`, the
     share `verify_share` of it is kept for the verification. With `keep` the sandbox of an attempt
     that failed stays, without a lease.
@@ -52,6 +64,7 @@ class Plan:
     work: Work
     verify: Work | None = None
     artifacts: Sequence[str] = ()
+    artifact_limit: int = ARTIFACT_LIMIT
     timeout: float | None = None
     verify_share: float = 0.2
     keep: bool = False
@@ -61,6 +74,8 @@ class Plan:
             raise ConfigError(f"timeout={self.timeout!r}: give seconds above 0")
         if not 0 < self.verify_share < 1:
             raise ConfigError(f"verify_share={self.verify_share!r}: give a share between 0 and 1")
+        if self.artifact_limit < 1:
+            raise ConfigError(f"artifact_limit={self.artifact_limit!r}: give at least 1 byte")
         for path in self.artifacts:
             named = PurePosixPath(path)
             if named.is_absolute() or not named.parts or ".." in named.parts:
@@ -92,11 +107,16 @@ class AttemptRun:
     hashes: dict[str, str] = field(default_factory=dict)
     kept: str | None = None
     """The id of the sandbox of the work, if that stays."""
+    may_be_left: bool = False
+    """Whether a sandbox may be left: its creation failed, perhaps without an answer, or its
+    removal did."""
     began: float = field(default_factory=time.monotonic)
     _spending: str = "create"
     _since: float = field(default_factory=time.monotonic)
     _verifying: bool = False
     _lost: bool = False
+    _collected: int = 0
+    """Bytes of artifacts that have come."""
 
     async def run(self) -> Any:
         """Do the work and have it verified; return what it returned. Raise `TaskFailed`.
@@ -112,8 +132,11 @@ class AttemptRun:
                 self._verifying = True
                 async with asyncio.timeout(self._left()):
                     await self._verify(self.plan.verify)
+        except BatchGaveUp:  # what was asked to note the sandbox
+            raise
         except Exception as error:
             failed = True
+            await self._require_room(error)
             raise self._failed(error) from error
         finally:
             self._spend("queue")
@@ -128,6 +151,7 @@ class AttemptRun:
             try:
                 await self.plan.backend.delete(kept)
             except (PaddockError, OSError) as error:
+                self.may_be_left = True
                 _log.warning("sandbox %s is not removed yet: %s", kept, error)
 
     async def _work(self) -> Any:
@@ -144,10 +168,10 @@ class AttemptRun:
         folder = self.folder / "verify"
         folder.mkdir()
         artifacts = self.folder / ARTIFACTS
-        if await asyncio.to_thread(_hashes, artifacts) != self.hashes:
-            raise TaskFailed("task.failed", "an artifact changed after it was collected")
         async with self._made("verify") as sandbox:
             self._enter("verify")
+            if await asyncio.to_thread(_hashes, artifacts) != self.hashes:
+                raise TaskFailed("task.failed", "an artifact changed after it was collected")
             if artifacts.exists():
                 await sandbox.fs.upload(artifacts, ".", ignore=())
             if await self._metered(verify, sandbox, folder=folder) is False:
@@ -184,7 +208,11 @@ class AttemptRun:
             varied["lease"] = None
         recipe = replace(plan.backend, **varied)
         self._enter("create")
-        sandbox = await recipe.create(on_progress=self._follow)
+        try:
+            sandbox = await recipe.create(on_progress=self._follow)
+        except (SandboxError, OSError):
+            self.may_be_left = True
+            raise
         stays = may_stay and plan.verify is not None  # until it is verified
         try:
             await self.on_made(sandbox.id)
@@ -196,7 +224,15 @@ class AttemptRun:
         finally:
             self._spend("remove")
             if not (stays and await self._let_go(sandbox)):
-                await _remove(sandbox)
+                await self._remove(sandbox)
+
+    async def _remove(self, sandbox: Sandbox) -> None:
+        """Remove a sandbox; one that cannot be removed yet decides nothing."""
+        try:
+            await sandbox.aclose()
+        except (PaddockError, OSError) as error:
+            self.may_be_left = True
+            _log.warning("sandbox %s is not removed yet: %s", sandbox.id, error)
 
     async def _let_go(self, sandbox: Sandbox) -> bool:
         """Let the sandbox stay without us; return whether it does."""
@@ -211,11 +247,32 @@ class AttemptRun:
     async def _collect(self, sandbox: Sandbox, path: str) -> None:
         to = self.folder / ARTIFACTS / path
         to.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        before, limit = self._collected, self.plan.artifact_limit
+
+        def count(received: int, _total: int | None) -> None:
+            self._collected = before + received
+            if self._collected > limit:
+                raise TaskFailed("task.failed", f"the artifacts have more than {limit:,} bytes")
+
         try:
-            await sandbox.fs.download(path, to, links="skip")
+            await sandbox.fs.download(path, to, links="skip", on_progress=count)
         except FileNotFoundError:
             raise TaskFailed("task.failed", f"there is no artifact {path!r}") from None
         self.hashes = await asyncio.to_thread(_hashes, self.folder / ARTIFACTS)
+
+    async def _require_room(self, error: Exception) -> None:
+        """Raise `BatchGaveUp` if the attempt failed because our disk is full.
+
+        What was copied is removed by now, so what an attempt may copy has to fit. If it does, the
+        disk has room again, or the sandbox only says that there was none.
+        """
+        was_full = self.stage == "collect" and isinstance(error, OSError) and is_full(error)
+        size = self.plan.artifact_limit if was_full else 0
+        if not await asyncio.to_thread(has_room, self.folder, size):
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
+            raise cannot_write(full) from error
+        if was_full:
+            raise TaskFailed("infra.lost", f"its artifacts could not be kept: {error}") from error
 
     def _follow(self, progress: Progress) -> None:
         if progress.step in ("upload", "setup") and self.stage == "create":
@@ -251,14 +308,6 @@ class AttemptRun:
         failed = classify(error, self.stage, lost=self._lost)
         failed.message = self.plan.backend.redactor.text(failed.message)
         return failed
-
-
-async def _remove(sandbox: Sandbox) -> None:
-    """Remove a sandbox; one that cannot be is left to the sweep at the end, and decides nothing."""
-    try:
-        await sandbox.aclose()
-    except (PaddockError, OSError) as error:
-        _log.warning("sandbox %s is not removed yet: %s", sandbox.id, error)
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from paddock._concurrency import finish
 from paddock._logs import get_logger
 from paddock.errors import ConfigError
+from paddock.runtime.fleet.disk import cannot_write, is_full
 from paddock.runtime.fleet.frozen import circumstances, comparable, differences
-from paddock.runtime.fleet.ledger import Ledger
+from paddock.runtime.fleet.ledger import Ledger, LedgerError
 from paddock.runtime.fleet.results import line_of
 from paddock.runtime.fleet.run_directory import TASKS, RunDirectory, read_lines
 from paddock.runtime.fleet.tasks import digest_of, parse_tasks, read_tasks, repeated
@@ -67,7 +68,7 @@ class Batch:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="paddock-ledger")
 
     async def do(self, work: Callable[[Ledger], T]) -> T:
-        """Use the ledger, to the end of `work` if cancelled."""
+        """Use the ledger, to the end of `work` if cancelled. Raise `BatchGaveUp` if it fails."""
 
         def used() -> T:
             assert self._ledger is not None, "the batch is not open"
@@ -76,7 +77,13 @@ class Batch:
         return await finish(self.in_thread(used))
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Do what blocks, one thing after another."""
+        """Use the directory, one thing after another. Raise `BatchGaveUp` if it fails."""
+        try:
+            return await self._in_thread(work)
+        except (OSError, LedgerError) as error:
+            raise cannot_write(error) from error
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def open(
@@ -87,20 +94,28 @@ class Batch:
         extra: Mapping[str, Any],
         ordering: Ordering,
     ) -> None:
-        """Open it; raises `ConfigError` and `SessionLocked`, and leaves nothing locked then."""
+        """Open it; raises `ConfigError` and `SessionLocked`, and leaves nothing locked then.
+
+        Raises `BatchGaveUp` if the disk is full and there is a batch to resume later.
+        """
 
         def opened() -> None:
             found = self._open(opening, configuration, tasks, extra)
             self._order(found, ordering)
 
         try:
-            await finish(self.in_thread(opened))
+            await finish(self._in_thread(opened))
+        except (OSError, LedgerError) as error:
+            await self.aclose()
+            if is_full(error) and self.directory.exists():
+                raise cannot_write(error) from error
+            raise
         except BaseException:
             await self.aclose()
             raise
 
     async def aclose(self) -> None:
-        await finish(self.in_thread(self._close))
+        await finish(self._in_thread(self._close))
         self._thread.shutdown()
 
     def _close(self) -> None:

@@ -16,10 +16,10 @@ from paddock.runtime.fleet.admission import Admission
 from paddock.runtime.fleet.attempts import AttemptRun, Plan
 from paddock.runtime.fleet.faults import BatchGaveUp, TaskFailed, fingerprint, is_infrastructure
 from paddock.runtime.fleet.frozen import image_digest
-from paddock.runtime.fleet.ledger import Attempt, LedgerError
+from paddock.runtime.fleet.ledger import Attempt
 from paddock.runtime.fleet.memory import declared_memory
 from paddock.runtime.fleet.model_limit import ModelLimit
-from paddock.runtime.fleet.nodes import Nodes, sweep, watch_memory
+from paddock.runtime.fleet.nodes import Nodes, sweep, watch_memory, watch_strays
 from paddock.runtime.fleet.results import restored
 from paddock.runtime.fleet.task_queue import TaskQueue
 from paddock.runtime.fleet.work import as_json
@@ -113,13 +113,16 @@ class Driver:
                 self.cost = await self._batch.do(lambda ledger: ledger.cost())
                 self._strikes = await self._batch.do(lambda ledger: ledger.strikes())
                 await self._sweep()
-            watching = asyncio.create_task(watch_memory(self._nodes))
+            watching = [
+                asyncio.create_task(watch_memory(self._nodes)),
+                asyncio.create_task(watch_strays(self._nodes, self._plan.run_id)),
+            ]
             try:
-                await work_off(self._queue.take, self._work, limit=self._limit)
+                await work_off(self._queue.take, self._attempt, limit=self._limit)
             except BaseExceptionGroup as group:
                 raise _first(group) from None
             finally:
-                await cancel(watching)
+                await cancel(*watching)
                 await finish(self._sweep_quietly())
 
     @property
@@ -149,14 +152,6 @@ class Driver:
     async def _pending(self, lane: str, after: int, count: int) -> list[tuple[int, Task]]:
         return await self._batch.do(lambda ledger: ledger.pending(lane, after, count))
 
-    async def _work(self, taken: Taken) -> None:
-        try:
-            await self._attempt(taken)
-        except LedgerError as error:
-            raise BatchGaveUp(str(error)) from error
-        except OSError as error:
-            raise BatchGaveUp(f"cannot write the results: {error}") from error
-
     async def _attempt(self, taken: Taken) -> None:
         task = taken.task
         if self._is_quarantined(task) and not self._queue.is_alone(task.key):
@@ -178,6 +173,8 @@ class Driver:
         run.stages["queue"] = run.began - self._put_back.pop(task.key, self._began)
         ended = await self._run(taken, run)
         await self._decide(taken, ended)
+        if run.may_be_left and run.kept is None:
+            taken.node.leave(task.key, number)
 
     async def _made(self, taken: Taken, run: AttemptRun, sandbox: str) -> None:
         self._queue.made(taken, time.monotonic() - run.began)

@@ -12,7 +12,7 @@ from paddock._concurrency import AsyncResource, cancel
 from paddock.backends.base import Backend
 from paddock.errors import ConfigError
 from paddock.runtime.core.reach import require_out_of_reach
-from paddock.runtime.fleet.attempts import Plan
+from paddock.runtime.fleet.attempts import ARTIFACT_LIMIT, Plan
 from paddock.runtime.fleet.batch import Batch, Opening
 from paddock.runtime.fleet.drive import Driver
 from paddock.runtime.fleet.exports import BatchReport, write_exports
@@ -58,7 +58,8 @@ class Fleet(AsyncResource):
       declares (`Resources.memory`), or else what they are seen to use. By default it is what a node
       has available.
     - `timeout`: seconds for all that an attempt does, of which `verify_share` is kept for `verify`.
-    - `artifacts`: paths below the working directory that are copied out of each sandbox.
+    - `artifacts`: paths below the working directory that are copied out of each sandbox. A task
+      with more than `artifact_limit` bytes of them fails; 4 GiB by default.
     - `verify`: work as in `map`, in a fresh sandbox that has the artifacts and nothing else; a
       task whose verification fails, or returns False, is failed.
     - `keep`: ``"failed"`` lets the sandboxes of failed tasks stay, twenty at most; see
@@ -78,6 +79,7 @@ class Fleet(AsyncResource):
         memory: int | None = None,
         timeout: float | None = None,
         artifacts: Sequence[str] = (),
+        artifact_limit: int | None = None,
         verify: object = None,
         verify_share: float = 0.2,
         keep: Literal["failed"] | None = None,
@@ -115,6 +117,7 @@ class Fleet(AsyncResource):
             "backend": backends[0],
             "verify": None if verify is None else as_work(verify),
             "artifacts": tuple(artifacts),
+            "artifact_limit": ARTIFACT_LIMIT if artifact_limit is None else artifact_limit,
             "timeout": timeout,
             "verify_share": verify_share,
             "keep": keep is not None,

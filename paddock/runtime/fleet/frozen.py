@@ -43,6 +43,7 @@ def freeze(plan: Plan, image: str | None) -> dict[str, Any]:
         "work": describe_work(plan.work),
         "verify": describe_work(plan.verify),
         "artifacts": list(plan.artifacts),
+        "artifact_limit": plan.artifact_limit,
         "timeout": plan.timeout,
         "verify_share": plan.verify_share,
     }

@@ -8,7 +8,6 @@ late. Everything here blocks; `Fleet` calls it in a thread of its own.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from dataclasses import dataclass, field
@@ -304,9 +303,8 @@ class Ledger(LedgerFile):
     # -------------------------------------------------------------------- internal
 
     def _entries(self, query: str, values: tuple[Any, ...] = ()) -> Iterator[Entry]:
-        with self._reported(), contextlib.closing(self._connection.execute(query, values)) as rows:
-            for row in rows:
-                yield _entry(row)
+        with self._reported():
+            yield from map(_entry, self._connection.execute(query, values))
 
     def _end(self, db: sqlite3.Connection, attempt: Attempt, state: str, *, counted: bool) -> None:
         query = """

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
     from paddock.runtime.fleet.placement import Node
 
-__all__ = ["NodeState", "Nodes", "sweep", "watch_memory"]
+__all__ = ["NodeState", "Nodes", "sweep", "watch_memory", "watch_strays"]
 
 LOOK = 1.0
 """Seconds between two looks at the memory of the nodes: a sandbox takes about as long to be made
 and to begin to use some."""
+
+LATE = 60.0
+"""Seconds in which an engine may still make a sandbox whose creation failed: it works off what was
+asked of it, though nobody waits for the answer."""
 
 _log = get_logger(__name__)
 
@@ -36,6 +40,9 @@ class NodeState:
     memory: MemoryLimit
     starts: StartLimit = field(default_factory=StartLimit)
     running: set[str] = field(default_factory=set)
+    strays: dict[tuple[str, int], float] = field(default_factory=dict)
+    """Attempts, by key and number, of which a sandbox may be left or still be made, and until
+    when to look for it."""
     images: set[str] = field(default_factory=set)
     """Those that it has made sandboxes of."""
     is_known: bool = False
@@ -46,6 +53,10 @@ class NodeState:
         self.admission.admit()
         self.running.add(key)
         self.starts.begin(key)
+
+    def leave(self, key: str, number: int) -> None:
+        """Note that an attempt may have left a sandbox."""
+        self.strays[key, number] = time.monotonic() + LATE
 
     def end(self, key: str) -> None:
         self.running.discard(key)
@@ -181,6 +192,29 @@ async def watch_memory(nodes: Nodes) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK):
                 await nodes.came.wait()
+
+
+async def watch_strays(nodes: Nodes, run_id: str) -> None:
+    """Remove what attempts have left on nodes that work, now and then."""
+    while True:
+        await asyncio.sleep(LOOK)
+        await asyncio.gather(
+            *(_remove_strays(state, run_id) for state in nodes.states if state.strays)
+        )
+
+
+async def _remove_strays(state: NodeState, run_id: str) -> None:
+    now = time.monotonic()
+    if state.admission.paused:
+        return
+    try:
+        removed = await state.node.sweep(run_id, (), [*state.strays])
+    except (PaddockError, OSError) as error:
+        _log.debug("sandboxes may be left on %s: %s", state.node.name, error)
+        return
+    state.strays = {each: until for each, until in state.strays.items() if until > now}
+    if removed:
+        _log.info("removed %d sandboxes of failed attempts on %s", len(removed), state.node.name)
 
 
 async def sweep(nodes: Nodes, run_id: str, spare: Collection[str]) -> None:

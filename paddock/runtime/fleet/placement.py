@@ -38,9 +38,14 @@ class Node(Protocol):
         """
         ...
 
-    async def sweep(self, run_id: str, spare: Collection[str]) -> Sequence[str]:
+    async def sweep(
+        self,
+        run_id: str,
+        spare: Collection[str],
+        attempts: Collection[tuple[str, int]] | None = None,
+    ) -> Sequence[str]:
         """Remove the sandboxes of the batch `run_id` but those in `spare`, whoever made them;
-        return their ids."""
+        return their ids. With `attempts`, keys and numbers, only those of these attempts."""
         ...
 
     async def answers(self) -> bool:
@@ -100,8 +105,13 @@ class EngineNode:
         run.plan = replace(run.plan, backend=self._backend)
         return await run.run()
 
-    async def sweep(self, run_id: str, spare: Collection[str]) -> Sequence[str]:
-        return await remove_labelled(self._backend, run_id, spare)
+    async def sweep(
+        self,
+        run_id: str,
+        spare: Collection[str],
+        attempts: Collection[tuple[str, int]] | None = None,
+    ) -> Sequence[str]:
+        return await remove_labelled(self._backend, run_id, spare, attempts)
 
     async def answers(self) -> bool:
         return await engine_answers(self._backend)

@@ -52,9 +52,9 @@ class RunDirectory:
         except BaseException:
             os.close(fd)
             raise
+        self._lock = fd
         os.truncate(fd, 0)
         os.pwrite(fd, json.dumps({"pid": os.getpid(), "host": os.uname().nodename}).encode(), 0)
-        self._lock = fd
 
     def unlock(self) -> None:
         """Let go; idempotent."""

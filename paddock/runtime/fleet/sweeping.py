@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from paddock._logs import get_logger
 from paddock.errors import PaddockError, Unsupported
-from paddock.runtime.fleet.attempts import RUN_LABEL
+from paddock.runtime.fleet.attempts import RUN_LABEL, attempt_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -26,15 +26,22 @@ SWEEP = 120.0
 _log = get_logger(__name__)
 
 
-async def remove_labelled(backend: Backend, run_id: str, spare: Collection[str] = ()) -> list[str]:
+async def remove_labelled(
+    backend: Backend,
+    run_id: str,
+    spare: Collection[str] = (),
+    attempts: Collection[tuple[str, int]] | None = None,
+) -> list[str]:
     """Remove the sandboxes of the batch `run_id` but those in `spare`, whoever made them; return
-    their ids.
+    their ids. With `attempts`, keys and numbers, remove those of these attempts alone.
 
     Raises what the backend raises, and `TimeoutError` after `SWEEP` seconds.
     """
     try:
         async with asyncio.timeout(SWEEP):
             there = await backend.list(labels={RUN_LABEL: run_id})
+            if attempts is not None:
+                there = [info for info in there if attempt_of(info.labels) in attempts]
             found = [info.id for info in there if info.id not in spare]
             removed = await asyncio.gather(*(backend.delete(each) for each in found))
     except Unsupported:  # such sandboxes end with their owner

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 from paddock.errors import ConfigError
 from paddock.runtime.fleet.attempts import AttemptRun
 from paddock.runtime.fleet.cluster.folders import AgentFolder
-from paddock.runtime.fleet.faults import TaskFailed
+from paddock.runtime.fleet.faults import BatchGaveUp, TaskFailed
 from paddock.runtime.fleet.memory import memory_of
 from paddock.runtime.fleet.sweeping import engine_answers, remove_labelled
 from paddock.runtime.fleet.tasks import Task
 from paddock.runtime.fleet.work import as_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
     from pathlib import Path
 
     from paddock.runtime.fleet.attempts import Plan
@@ -101,8 +101,10 @@ class NodeAgent:
         """Let a call of a model begin."""
         self._turns.grant(turn)
 
-    async def sweep(self, run_id: str) -> list[str]:
-        return await remove_labelled(self._plan.backend, run_id)
+    async def sweep(
+        self, run_id: str, attempts: Collection[tuple[str, int]] | None = None
+    ) -> list[str]:
+        return await remove_labelled(self._plan.backend, run_id, attempts=attempts)
 
     async def answers(self) -> bool:
         return await engine_answers(self._plan.backend)
@@ -151,12 +153,20 @@ async def _ended(run: AttemptRun) -> dict[str, Any]:
         fault, message = error.fault, error.message
     except ConfigError as error:
         fault, message = "config", str(error)
+    except BatchGaveUp as error:  # this node's disk is full, and others may not be
+        fault, message = "infra.lost", error.reason
     return {
         "result": text,
         "fault": fault,
         "message": message,
         "details": json.dumps(
-            {"stages": run.stages, "hashes": run.hashes, "cost": run.cost, "stage": run.stage}
+            {
+                "stages": run.stages,
+                "hashes": run.hashes,
+                "cost": run.cost,
+                "stage": run.stage,
+                "may_be_left": run.may_be_left,
+            }
         ),
     }
 

@@ -101,14 +101,19 @@ class RayNode:
             del self._runs[ticket]
         details = json.loads(ended["details"])
         run.stages, run.hashes, run.cost = details["stages"], details["hashes"], details["cost"]
-        run.stage = details["stage"]
+        run.stage, run.may_be_left = details["stage"], details["may_be_left"]
         if ended["fault"] is not None:
             raise TaskFailed(ended["fault"], ended["message"])
         return json.loads(ended["result"])
 
-    async def sweep(self, run_id: str, spare: Collection[str]) -> list[str]:
-        """Remove them all: sandboxes on other machines are not kept."""
-        found: list[str] = await self._ask("sweep", run_id)
+    async def sweep(
+        self,
+        run_id: str,
+        spare: Collection[str],
+        attempts: Collection[tuple[str, int]] | None = None,
+    ) -> list[str]:
+        """Spare nothing: sandboxes on other machines are not kept."""
+        found: list[str] = await self._ask("sweep", run_id, attempts)
         return found
 
     async def answers(self) -> bool:

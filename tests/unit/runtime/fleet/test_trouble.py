@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import pytest
 
 from paddock import BatchGaveUp, Fleet, Retries, SandboxLost
 from paddock.errors import SandboxError
-from paddock.runtime.fleet import ledger_file
+from paddock.runtime.fleet import ledger_file, nodes
 from paddock.runtime.fleet.ledger import Ledger
 from tests.unit.runtime.conftest import CountingBackend
 from tests.unit.runtime.fleet.test_fleet import double, named, run
@@ -122,38 +123,55 @@ async def test_a_disk_that_is_full_at_any_write_ends_the_batch_and_loses_nothing
     assert [each.result for each in results.values()] == [0, 2, 4, 6, 8]
 
 
-async def test_a_sandbox_whose_creation_got_no_answer_is_found_by_its_labels_and_removed() -> None:
+async def test_a_sandbox_whose_creation_got_no_answer_is_removed_while_the_batch_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "LOOK", 0.001)
     there: dict[str, Mapping[str, str]] = {}
+    removed: list[str] = []
+    all_removed = asyncio.Event()
 
     class Mute(CountingBackend):
-        """Makes a sandbox, and then its answer is lost."""
+        """Makes a sandbox for all but the last attempt, whose answers are lost; the last of them
+        is there only when somebody has looked for it."""
+
+        looked = 0
 
         async def _make(self, on_progress: Any) -> Any:
-            if len(there) < 2:
-                there[f"mute-{len(there)}"] = self.labels
+            sandbox = await super()._make(on_progress)
+            there[f"s{len(self.made)}"] = self.labels
+            if len(self.made) <= 2:
                 raise SandboxError("the answer was lost")
-            return await super()._make(on_progress)
+            return sandbox
 
         async def list(self, labels: Mapping[str, str] | None = None) -> Sequence[SandboxInfo]:
             wanted = (labels or {}).items()
-            return [_Info(each) for each, has in there.items() if wanted <= has.items()]  # type: ignore[misc]
+            type(self).looked += 1
+            late = {"s2"} if self.looked < 3 else set()
+            return [
+                _Info(each, has)  # type: ignore[misc]
+                for each, has in there.items()
+                if wanted <= has.items() and each not in late
+            ]
 
         async def delete(self, sandbox_id: str) -> bool:
-            removed.append((sandbox_id, len(finished)))
+            removed.append(sandbox_id)
+            if {"s1", "s2"} <= {*removed}:
+                all_removed.set()
             return there.pop(sandbox_id, None) is not None
 
-    class _Info:
-        def __init__(self, sandbox_id: str) -> None:
-            self.id = sandbox_id
+    async def solve(sandbox: Sandbox, task: Any) -> None:
+        await all_removed.wait()
+        assert "s3" in there, "what runs is left alone"
 
-    removed: list[tuple[str, int]] = []
-    finished: list[str] = []
-    async with Fleet(Mute(), limit=1) as fleet:
-        async for result in fleet.map(double, named(3)):
-            assert result.status == "completed", result.error
-            finished.append(result.key)
-    assert not there
-    assert {each for each, _ in removed} == {"mute-0", "mute-1"}
+    results = await run(Fleet(Mute(), out=tmp_path / "run", limit=1), solve, named(1))
+    assert (results["t0"].fault, results["t0"].attempt) == (None, 3)
+
+
+class _Info:
+    def __init__(self, sandbox_id: str, labels: Mapping[str, str]) -> None:
+        self.id = sandbox_id
+        self.labels = labels
 
 
 async def test_a_task_under_which_the_engine_went_down_twice_is_in_quarantine_after_a_resume_too(
