@@ -41,7 +41,7 @@ class Paddock:
     def environment(self) -> dict[str, str]:
         kept = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE")
         here = {name: os.environ[name] for name in kept if name in os.environ}
-        return {**here, "HOME": str(self.home), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "120"}
+        return {**here, "HOME": str(self.home), "COLUMNS": "120"}
 
     def __call__(
         self, *args: str, env: dict[str, str] | None = None, **options: Any
