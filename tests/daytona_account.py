@@ -49,8 +49,9 @@ class DaytonaAccount:
     @property
     def recipe(self) -> DaytonaBackend:
         """For the smallest sandbox that there is."""
-        # Those of a server of ours run on this machine, and find the programs of this one.
-        path = {"PATH": os.environ["PATH"]} if self.ours else {}
+        # Those of a server of ours run on this machine, and find the programs of this one. Each
+        # call of a sandbox starts a python3 there, which may be a slow script of a version manager.
+        path = {"PATH": f"{sys.base_prefix}/bin:{os.environ['PATH']}"} if self.ours else {}
         return DaytonaBackend(config=self._config, snapshot=self.snapshot, env_vars=path)
 
     @property

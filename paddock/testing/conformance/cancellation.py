@@ -12,7 +12,7 @@ import pytest
 
 from paddock.errors import ExecTimeout
 from paddock.testing.conformance.base import Conformance
-from paddock.testing.conformance.watch import descriptors
+from paddock.testing.conformance.watch import descriptors, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -105,19 +105,6 @@ def _drafts(folder: Path) -> list[Path]:
     return list(folder.rglob(".paddock-*"))
 
 
-def _tasks() -> set[asyncio.Task[Any]]:
-    """Those that run our code: clients keep connections alive with tasks of their own.
-
-    Daytona's has one that waits for the next message, and another one after each.
-    """
-    return {
-        task
-        for task in asyncio.all_tasks()
-        if "site-packages" not in getattr(task.get_coro(), "cr_code", _tasks.__code__).co_filename
-        and getattr(task.get_coro(), "__qualname__", "") != "Queue.get"
-    }
-
-
 class CancellationTests(Conformance):
     @pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
     @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -128,7 +115,7 @@ class CancellationTests(Conformance):
         (tmp_path / "up" / "file").write_text("x" * 100_000)
         await SCENARIOS[scenario](sandbox, tmp_path)  # what is made once is made now
         await sandbox.exec("rm -rf up d")
-        before, tasks = descriptors(), _tasks()
+        before, running = descriptors(), tasks()
         step, cancelled = 0, True
         while cancelled:
             step += 1
@@ -142,6 +129,6 @@ class CancellationTests(Conformance):
             left = await sandbox.exec(LEFT)
             assert left.stdout == "", step
             assert not _drafts(tmp_path), step
-            assert _tasks() == tasks, step
+            assert tasks() == running, step
         assert step > 1
         assert descriptors() == before

@@ -13,7 +13,7 @@ import pytest
 from paddock.errors import SandboxClosed, SandboxLost, SetupFailed
 from paddock.sandbox import Capability
 from paddock.testing.conformance.base import KILL, Conformance, needs
-from paddock.testing.conformance.watch import make_passable, traces
+from paddock.testing.conformance.watch import make_passable, tasks, traces
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -128,7 +128,7 @@ class LifecycleTests(Conformance):
     ) -> None:
         before = traces()
         recipe = dataclasses.replace(backend, setup=["true"])
-        tasks = asyncio.all_tasks()  # those of the shared sandbox, too
+        running = tasks()  # those of the shared sandbox, too
         step = 0
         while True:
             task = asyncio.create_task(recipe.create())
@@ -141,7 +141,7 @@ class LifecycleTests(Conformance):
         assert step >= 2
         gc.collect()
         assert traces() == before
-        assert asyncio.all_tasks() == tasks
+        assert tasks() == running
 
     @needs(KILL)
     async def test_a_sandbox_killed_from_outside_is_lost_at_once(self, backend: Backend) -> None:

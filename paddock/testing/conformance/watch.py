@@ -7,14 +7,23 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from paddock.sandbox import Sandbox
 
-__all__ = ["MARK", "alive", "bounded_memory", "descriptors", "make_passable", "resident", "traces"]
+__all__ = [
+    "MARK",
+    "alive",
+    "bounded_memory",
+    "descriptors",
+    "make_passable",
+    "resident",
+    "tasks",
+    "traces",
+]
 
 MARK = f"987{os.getpid()}00"
 """Seconds that commands sleep, but for the last digit: it tells them from everybody else's."""
@@ -68,6 +77,20 @@ def traces() -> tuple[frozenset[str], int]:
     base = Path(tempfile.gettempdir()) / f"paddock-{os.getuid()}"
     names = frozenset(str(path) for path in base.rglob("*") if path.name != "owners")
     return names, len(descriptors())
+
+
+def tasks() -> set[asyncio.Task[Any]]:
+    """Return the tasks that run our code: clients keep connections alive with tasks of their own.
+
+    Daytona's has one that waits for the next message, and another one after each.
+    """
+    return {task for task in asyncio.all_tasks() if _is_ours(task.get_coro())}
+
+
+def _is_ours(coroutine: Any) -> bool:
+    path = Path(getattr(getattr(coroutine, "cr_code", None), "co_filename", ""))
+    installed = "site-packages" in path.parts and "paddock" not in path.parts
+    return not installed and getattr(coroutine, "__qualname__", "") != "Queue.get"
 
 
 def _link(name: str) -> str:
