@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from paddock.errors import ConfigError, ToolError
 from paddock.redaction import Redactor
 from paddock.runtime.tools.sql.config import SqliteDatabase
-from paddock.runtime.tools.sql.line import said_by_database, use_line
-from paddock.runtime.tools.sql.policy import NAMES
+from paddock.runtime.tools.sql.line import told_to_model, use_line
 from paddock.runtime.tools.sql.privileges import RoleRefused
 from paddock.runtime.tools.sql.query import read_query, with_values
 from paddock.runtime.tools.sql.servers import require_sql, server_for
@@ -60,7 +59,7 @@ class TargetDatabase:
             if parameters:
                 statement = with_values(statement, parameters, kind)
         except StatementRefused as error:
-            raise ToolError(self._told(f"Query blocked: {error}")) from None
+            raise self._failed(error) from None
         # Whatever was read there, a query is all that a cursor of PostgreSQL takes.
         return await self._rows(dataclasses.replace(statement, streams=True), limit)
 
@@ -91,20 +90,15 @@ class TargetDatabase:
 
         try:
             return await use_line(self._server, work, limit=config.timeout)
-        except TimeoutError:
-            took = f"Stopped after {config.timeout:g} s: it took too long"
-            raise ToolError(took) from None
         except RoleRefused as error:
             raise ConfigError(f"data_environment.{self._key}: {error}") from None
-        except StatementRefused as error:
-            raise ToolError(self._told(f"Query blocked: {error}")) from None
         except Exception as error:
-            if (said := said_by_database(error)) is None:
-                raise
-            raise ToolError(self._told(f"{NAMES[config.type]} says: {said}")) from None
+            raise self._failed(error) from None
 
-    def _told(self, text: str) -> str:
-        return self._redactor.text(text)
+    def _failed(self, error: Exception) -> Exception:
+        """Return what to raise: a `ToolError` where the query or the database failed."""
+        told = told_to_model(error, self._config)
+        return error if told is None else ToolError(self._redactor.text(told))
 
 
 def _collected(rows: Rows, limit: int) -> dict[str, Any]:

@@ -14,13 +14,14 @@ from paddock.runtime.core.output import truncate_output
 from paddock.runtime.core.tool import ToolOutput
 from paddock.runtime.permissions.paths import parse_path, show_path
 from paddock.runtime.permissions.protected import protected_reason
+from paddock.runtime.tools.arguments import object_schema
 from paddock.runtime.tools.base import ToolHandler
 from paddock.runtime.tools.files import failed, refused, seen_from_inside
 from paddock.runtime.tools.sql.catalog import describe_table, list_tables
-from paddock.runtime.tools.sql.line import Line, Rows, said_by_database, use_line
+from paddock.runtime.tools.sql.line import Line, Rows, told_to_model, use_line
 from paddock.runtime.tools.sql.policy import NAMES, Kind
 from paddock.runtime.tools.sql.servers import Server, require_sql, server_for
-from paddock.runtime.tools.sql.statement import StatementRefused, read_statement
+from paddock.runtime.tools.sql.statement import read_statement
 from paddock.runtime.tools.table import CsvText, draw_table, shown_row
 
 if TYPE_CHECKING:
@@ -94,12 +95,12 @@ class DatabaseHandler(ToolHandler):
             if arguments["operation"] == "export_query":
                 return await self._export(alias, invocation, redactor)
             text = await self._answer(alias, arguments, redactor)
-        except (StatementRefused, _Unfit, TimeoutError) as error:
-            return failed(self._told(alias, error, redactor))
         except Exception as error:
-            if said_by_database(error) is None:
+            unfit = str(error) if isinstance(error, _Unfit) else None
+            told = unfit or told_to_model(error, self._databases[alias])
+            if told is None:
                 raise
-            return failed(self._told(alias, error, redactor))
+            return failed(truncate_output(redactor.text(told), max_tokens=500))
         return ToolOutput(content=redactor.text(text))
 
     def _redactor(self, alias: str, invocation: ToolInvocation) -> Redactor:
@@ -173,19 +174,6 @@ class DatabaseHandler(ToolHandler):
             note += f"\n[{text.cut} values were too long, and only their beginnings are there]"
         return ToolOutput(content=redactor.text(note))
 
-    def _told(self, alias: str, error: Exception, redactor: Redactor) -> str:
-        """What went wrong, without the statement and what a driver adds for people."""
-        match error:
-            case StatementRefused():
-                text = f"Query blocked: {error}"
-            case TimeoutError():
-                text = f"Stopped after {self._databases[alias].timeout:g} s: it took too long"
-            case _Unfit():
-                text = str(error)
-            case _:
-                text = f"{NAMES[self._kind]} says: {said_by_database(error)}"
-        return truncate_output(redactor.text(text), max_tokens=500)
-
 
 def _needed(arguments: Mapping[str, Any], name: str) -> str:
     if not (value := arguments.get(name)):
@@ -221,17 +209,13 @@ def _collected(rows: Rows, redactor: Redactor) -> tuple[CsvText, bytes]:
 def _parameters(aliases: list[str]) -> dict[str, Any]:
     operations = ["query", "list_tables", "describe", "export_query"]
     path = {"type": "string", "description": "For export_query: the CSV file to create."}
-    return {
-        "type": "object",
-        "properties": {
-            "operation": {"type": "string", "enum": operations},
-            "database": {"type": "string", "enum": aliases, "description": "Which database."},
-            "sql": _TEXT | {"description": "For query and export_query: one statement."},
-            "table": _TEXT | {"description": "For describe: the table."},
-            "schema": _TEXT | {"description": "For list_tables and describe; or the default."},
-            "export_path": path,
-            "output_path": path | {"description": "The same as export_path."},
-        },
-        "required": ["operation", "database"] if len(aliases) > 1 else ["operation"],
-        "additionalProperties": False,
-    }
+    return object_schema(
+        required=["operation", "database"] if len(aliases) > 1 else ["operation"],
+        operation={"type": "string", "enum": operations},
+        database={"type": "string", "enum": aliases, "description": "Which database."},
+        sql=_TEXT | {"description": "For query and export_query: one statement."},
+        table=_TEXT | {"description": "For describe: the table."},
+        schema=_TEXT | {"description": "For list_tables and describe; or the default."},
+        export_path=path,
+        output_path=path | {"description": "The same as export_path."},
+    )

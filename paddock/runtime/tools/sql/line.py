@@ -11,7 +11,9 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from paddock.runtime.tools.sql.policy import NAMES
 from paddock.runtime.tools.sql.servers import FETCHED
+from paddock.runtime.tools.sql.statement import StatementRefused
 from paddock.runtime.tools.worker import run_in_thread
 
 if TYPE_CHECKING:
@@ -20,10 +22,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult
 
     from paddock.runtime.tools.sql.bounds import Shortened
+    from paddock.runtime.tools.sql.config import DatabaseConfig
     from paddock.runtime.tools.sql.servers import Server
     from paddock.runtime.tools.sql.statement import Statement
 
-__all__ = ["Line", "Rows", "said_by_database", "use_line"]
+__all__ = ["Line", "Rows", "said_by_database", "told_to_model", "use_line"]
 
 T = TypeVar("T")
 
@@ -153,3 +156,15 @@ def said_by_database(error: Exception) -> str | None:
     if not isinstance(error, SQLAlchemyError | sqlite3.Error | ConnectionError):
         return None
     return str(getattr(error, "orig", None) or error)
+
+
+def told_to_model(error: Exception, config: DatabaseConfig) -> str | None:
+    """Return why a query of `config` failed, for a model; None if the fault is not the query's nor
+    the database's."""
+    match error:
+        case StatementRefused():
+            return f"Query blocked: {error}"
+        case TimeoutError():
+            return f"Stopped after {config.timeout:g} s: it took too long"
+    said = said_by_database(error)
+    return None if said is None else f"{NAMES[config.type]} says: {said}"
