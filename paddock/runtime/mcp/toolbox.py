@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from paddock.runtime.core.jsontext import as_text
-from paddock.runtime.core.text import clean_text
+from paddock.runtime.core.text import clean_text, head_and_tail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,8 +80,5 @@ class Toolbox(Protocol):
 def shown_call(name: str, arguments: Mapping[str, Any]) -> str:
     """Return a call as a person is asked about it."""
     shown = "\n".join(f"{key}: {as_text(value)}" for key, value in arguments.items())
-    if len(shown) > SHOWN_ARGUMENTS:
-        half = SHOWN_ARGUMENTS // 2
-        left_out = len(shown) - 2 * half
-        shown = f"{shown[:half]}\n[... {left_out} characters left out ...]\n{shown[-half:]}"
+    shown = head_and_tail(shown, SHOWN_ARGUMENTS)
     return clean_text(f"to run the tool '{name}' with\n{shown}")

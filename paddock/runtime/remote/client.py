@@ -25,7 +25,7 @@ from paddock.runtime.remote.options import (
     QueryOptions,
     QueryResult,
 )
-from paddock.runtime.remote.transports import WebSocketTransport
+from paddock.runtime.remote.transports import END_TIMEOUT, WebSocketTransport
 
 if TYPE_CHECKING:
     import logging
@@ -49,9 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["RuntimeUseClient", "RuntimeUseSession"]
 
 R = TypeVar("R", bound=ResultMessageInterface)
-
-END_TIMEOUT = 60.0
-"""Seconds for a runtime to end a session: it may still ask for uploads, each of some seconds."""
 
 _log = get_logger(__name__)
 

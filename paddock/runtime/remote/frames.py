@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 from typing import TYPE_CHECKING, Any
 
+from paddock.runtime.core.text import head_and_tail
 from paddock.runtime.remote.failures import bounded
 from paddock.runtime.remote.framelog import FrameLog
 from paddock.runtime.remote.wire import encode
@@ -166,7 +167,7 @@ class RunFrames:
             for item in results:
                 for stream in ("stdout", "stderr", "command"):
                     if len(item.get(stream) or "") > most:
-                        item[stream] = _head_and_tail(item[stream], most)
+                        item[stream] = head_and_tail(item[stream], most)
                         item[f"{stream}_truncated"] = True
             most //= 2
         return frame
@@ -176,9 +177,7 @@ class RunFrames:
         self._end(self._failure("error_message", error, metadata))
 
     def _failure(self, kind: str, error: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
-        told, most = self.redactor.text(error), self._most_characters // 2
-        if len(told) > most:
-            told = _head_and_tail(told, most)
+        told = head_and_tail(self.redactor.text(error), self._most_characters // 2)
         return {"message_type": kind, "error": told, "metadata": self._metadata(metadata)}
 
     def _metadata(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,11 +204,6 @@ def _encoded(frame: Mapping[str, Any]) -> str:
         return encode(frame)
     except (TypeError, RecursionError) as error:
         raise ValueError(f"it is not JSON: {error}") from None
-
-
-def _head_and_tail(text: str, most: int) -> str:
-    head, tail = text[: most // 2], text[-(most // 2) :] if most > 1 else ""
-    return f"{head}\n[... {len(text) - len(head) - len(tail)} characters left out ...]\n{tail}"
 
 
 class CommandOutput:
