@@ -285,13 +285,11 @@ def _variables(base: AgentConfig, agent: AgentOptions) -> dict[str, str]:
 
 def _read_variables(path: Path | None) -> dict[str, Any]:
     """The mapping in a YAML or JSON file, its scalars as they are written."""
-    from paddock.runtime.core.yamltext import MAX_BYTES, decode, read_yaml
+    from paddock.runtime.core.yamltext import read_text, read_yaml
 
     if path is None:
         return {}
-    with path.open("rb") as file:
-        text = decode(file.read(MAX_BYTES + 1), source=str(path))
-    document = read_yaml(text, source=str(path), texts=[("*",)])
+    document = read_yaml(read_text(path), source=str(path), texts=[("*",)])
     if not isinstance(document.data, dict):
         raise ConfigError(f"{path}: give a mapping of variables to their values")
     for name, value in document.data.items():

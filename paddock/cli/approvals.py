@@ -20,7 +20,7 @@ from rich.text import Text
 from paddock.cli import options
 from paddock.cli.running import run
 from paddock.cli.steering import existing_store
-from paddock.cli.tables import table_console
+from paddock.cli.tables import local_minute, table_console
 from paddock.cli.text import one_line, plain
 from paddock.errors import ConfigError, SessionError
 from paddock.runtime.core.approval import Decision
@@ -62,14 +62,21 @@ Status = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """An approval, where it is kept, and the session whose directory that is, or the tenant whose
-    runtime asks."""
+class _Place:
+    """A store of approvals, and the session whose directory that is, or the tenant whose runtime
+    asks."""
 
-    approval: Approval
     store: ApprovalStore
     session: str | None = None
     tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """An approval, and where it is kept."""
+
+    approval: Approval
+    place: _Place
 
     @property
     def id(self) -> str:
@@ -178,9 +185,10 @@ def answer(
         return
     request = found.approval.request
     print(f"{outcome}: {_call(found.approval, 80)}")
-    if found.tenant is not None:
+    place = found.place
+    if place.tenant is not None:
         typer.echo(f"continue run {request.session_id} with: {_RESUME}", err=True)
-    if found.session is not None and not _runs(existing_store(session_dir).base_dir, found.session):
+    if place.session is not None and not _runs(existing_store(session_dir).base_dir, place.session):
         typer.echo(f"continue with: paddock sessions resume {request.session_id}", err=True)
 
 
@@ -199,12 +207,12 @@ async def _answer(
 ) -> _Found:
     async with _opened(session_dir, where) as places:
         found = await _one(places, prefix)
-        if found.tenant is not None and decision.partial is not None:
+        if found.place.tenant is not None and decision.partial is not None:
             from paddock.runtime.orchestration.approvals import NO_PARTIAL, runs_as_asked
 
             if runs_as_asked(found.approval.request):
                 raise ConfigError(f"--revise: {NO_PARTIAL}")
-        return replace(found, approval=await found.store.resolve(found.id, decision))
+        return replace(found, approval=await found.place.store.resolve(found.id, decision))
 
 
 async def _one(places: Sequence[_Place], prefix: str) -> _Found:
@@ -234,20 +242,8 @@ async def _find(places: Sequence[_Place]) -> list[_Found]:
                 raise
             typer.echo(f"paddock: session {place.session}: {plain(str(error))}", err=True)
             continue
-        found += [place.found(each) for each in known]
+        found += [_Found(approval=each, place=place) for each in known]
     return sorted(found, key=lambda each: each.approval.request.asked_at)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """A store of approvals; see `_Found`."""
-
-    store: ApprovalStore
-    session: str | None = None
-    tenant: str | None = None
-
-    def found(self, approval: Approval) -> _Found:
-        return _Found(approval=approval, store=self.store, session=self.session, tenant=self.tenant)
 
 
 @contextlib.asynccontextmanager
@@ -334,7 +330,7 @@ def _runs(base: Path, session: str) -> bool:
 def _data(found: _Found) -> dict[str, Any]:
     from paddock.runtime.approvals.records import approval_to
 
-    tenant = {} if found.tenant is None else {"tenant": found.tenant}
+    tenant = {} if found.place.tenant is None else {"tenant": found.place.tenant}
     return {"status": found.approval.status, **tenant, **approval_to(found.approval)}
 
 
@@ -361,7 +357,7 @@ def _table(found: Sequence[_Found]) -> Table:
             request.session_id,
             "/".join(request.agent_path),
             _call(each.approval, 60),
-            f"{request.asked_at.astimezone():%F %H:%M}",
+            local_minute(request.asked_at),
             _status(each.approval),
         )
         table.add_row(*(Text(one_line(cell, 60)) for cell in cells))
@@ -376,8 +372,8 @@ def _described(found: _Found) -> list[str]:
     approval = found.approval
     request, decision = approval.request, approval.decision
     whose = f"session   {request.session_id}, run {request.run_id}"
-    if found.tenant is not None:
-        whose = f"run       {request.session_id} of tenant {found.tenant}"
+    if found.place.tenant is not None:
+        whose = f"run       {request.session_id} of tenant {found.place.tenant}"
     lines = [
         f"approval  {request.id}: {_status(approval)}",
         whose,

@@ -52,15 +52,13 @@ def _lacks_password(database: Mapping[str, Any]) -> bool:
 
 
 def _read() -> dict[str, Any] | None:
-    from paddock.runtime.core.yamltext import MAX_BYTES, decode, read_yaml
+    from paddock.runtime.core.yamltext import read_text, read_yaml
 
     path = _find()
     if path is None:
         return None
     source = str(path)
-    with path.open("rb") as file:
-        text = decode(file.read(MAX_BYTES + 1), source=source)
-    found = read_yaml(text, source=source).data
+    found = read_yaml(read_text(path), source=source).data
     if isinstance(found, dict) and found.keys() == {"databases"}:  # as in an agent's file
         found = found["databases"]
     if found is not None and not isinstance(found, dict):

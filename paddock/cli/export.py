@@ -9,18 +9,14 @@ from typing import Annotated
 
 import typer
 
+from paddock.cli import options
+
 __all__ = ["export"]
 
 
 def export(
-    session: Annotated[
-        str,
-        typer.Argument(metavar="ID", help="A session's id, the beginning of one, or latest."),
-    ] = "latest",
-    directory: Annotated[
-        Path | None,
-        typer.Option("--dir", "--session-dir", metavar="DIR", help="Where sessions are kept."),
-    ] = None,
+    session: options.SessionId = "latest",
+    directory: options.ShortSessionDir = None,
     output: Annotated[
         Path | None,
         typer.Option(

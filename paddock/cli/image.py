@@ -15,7 +15,7 @@ from rich.text import Text
 from paddock.cli import options
 from paddock.cli.imaging import image_progress
 from paddock.cli.running import run
-from paddock.cli.tables import table_console
+from paddock.cli.tables import local_minute, table_console
 from paddock.cli.text import plain
 from paddock.errors import ConfigError
 
@@ -81,8 +81,7 @@ def list_(host: Host = None, backend: Where = DOCKER, as_json: options.AsJson = 
         return
     table = Table("image", "size", "created", box=None)
     for info in infos:
-        created = info.created.astimezone().strftime("%Y-%m-%d %H:%M")
-        table.add_row(Text(plain(info.reference)), decimal(info.size), created)
+        table.add_row(Text(plain(info.reference)), decimal(info.size), local_minute(info.created))
     table_console().print(table)
 
 

@@ -289,10 +289,9 @@ def toolkit(
 
 def read_mapping(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML or JSON file. Raise `ConfigError` for anything else."""
-    from paddock.runtime.core.yamltext import decode, read_yaml
+    from paddock.runtime.core.yamltext import read_text, read_yaml
 
-    source = str(path)
-    found = read_yaml(decode(path.read_bytes(), source=source), source=source).data
+    found = read_yaml(read_text(path), source=str(path)).data
     if not isinstance(found, dict):
         raise ConfigError(f"{path}: a data environment is a mapping")
     return found

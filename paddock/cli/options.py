@@ -41,8 +41,10 @@ __all__ = [
     "ProjectFile",
     "Secret",
     "SessionDir",
+    "SessionId",
     "Setup",
     "ShortSecret",
+    "ShortSessionDir",
     "Snapshot",
     "Trust",
     "Upload",
@@ -246,9 +248,16 @@ Approvals = Annotated[
         "`paddock sessions resume ID`.",
     ),
 ]
+SessionId = Annotated[
+    str, typer.Argument(metavar="ID", help="A session's id, the beginning of one, or latest.")
+]
 SessionDir = Annotated[
     Path | None,
     typer.Option("--session-dir", metavar="DIR", help="Where sessions are kept."),
+]
+ShortSessionDir = Annotated[
+    Path | None,
+    typer.Option("--dir", "--session-dir", metavar="DIR", help="Where sessions are kept."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, and nothing else.")]
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from paddock.cli import options
 from paddock.cli.errors import explain
 from paddock.cli.running import run
-from paddock.cli.tables import table_console
+from paddock.cli.tables import local_minute, table_console
 from paddock.cli.text import one_line
 from paddock.errors import (
     ConfigError,
@@ -198,8 +198,7 @@ def _table(infos: Iterable[SandboxInfo], width: int) -> Table:
     )
     for info in infos:
         labels = " ".join(f"{key}={value}" for key, value in info.labels.items())
-        created = info.created.astimezone().strftime("%Y-%m-%d %H:%M")
-        place = info.image or info.working_dir or ""
+        created, place = local_minute(info.created), info.image or info.working_dir or ""
         row = (info.id, info.backend, info.state, info.owner, created, place, labels)
         table.add_row(*(Text(one_line(cell, width)) for cell in row))
     return table

@@ -21,7 +21,7 @@ from paddock.cli.databases import with_databases
 from paddock.cli.lines import is_terminal
 from paddock.cli.running import run
 from paddock.cli.sandbox_options import SandboxOptions
-from paddock.cli.tables import table_console
+from paddock.cli.tables import local_minute, table_console
 from paddock.cli.text import one_line, plain
 from paddock.cli.timeline import Timeline
 from paddock.cli.trusting import TrustStore, trust_file
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from paddock.runtime.agents.agent import Agent
     from paddock.runtime.agents.config import AgentConfig
     from paddock.runtime.session.session import Session
-    from paddock.runtime.session.store import SessionInfo, SessionStore
+    from paddock.runtime.session.store import SessionStore
 
 __all__ = [
     "create_saved",
@@ -46,10 +46,6 @@ __all__ = [
 ]
 
 sessions = typer.Typer(no_args_is_help=True, help="List, look at and resume earlier sessions.")
-
-SessionId = Annotated[
-    str, typer.Argument(metavar="ID", help="A session's id, the beginning of one, or latest.")
-]
 
 
 @sessions.command(name="list")
@@ -68,7 +64,7 @@ def list_(
         return
     table = Table("id", "status", "created", "model", "profile", "prompt", box=None)
     for info in infos:
-        row = (info.id, info.status, _local_time(info), info.model, info.profile)
+        row = (info.id, info.status, local_minute(info.created_at), info.model, info.profile)
         cells = [Text(one_line(str(cell), 40)) for cell in row]
         table.add_row(*cells, Text(one_line(info.first_prompt, 60)))
     table_console().print(table)
@@ -76,7 +72,7 @@ def list_(
 
 @sessions.command()
 def show(
-    session: SessionId = "latest",
+    session: options.SessionId = "latest",
     session_dir: options.SessionDir = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -107,7 +103,7 @@ def show(
 @options.with_option_groups
 def resume(
     context: typer.Context,
-    session: SessionId,
+    session: options.SessionId,
     prompt: Annotated[
         str | None, typer.Argument(metavar="[PROMPT]", help=options.PROMPT_HELP)
     ] = None,
@@ -217,7 +213,3 @@ def create_saved(store: SessionStore, agent: Agent, *, secrets: Secrets) -> Sess
         with contextlib.suppress(ConfigError):  # then it is asked about when it is resumed
             trust_file(session.directory.path, TrustStore())
     return session
-
-
-def _local_time(info: SessionInfo) -> str:
-    return info.created_at.astimezone().strftime("%Y-%m-%d %H:%M")

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from paddock._directory import PrivateDirectory
+from paddock.cli import options
 from paddock.cli.sessions import open_store
 from paddock.cli.tables import table_console
 from paddock.cli.text import one_line
@@ -75,10 +76,7 @@ def cancel(
     prefix: Annotated[
         str, typer.Argument(metavar="PREFIX", help="A session's id, or the beginning of one.")
     ] = "",
-    directory: Annotated[
-        Path | None,
-        typer.Option("--dir", "--session-dir", metavar="DIR", help="Where sessions are kept."),
-    ] = None,
+    directory: options.ShortSessionDir = None,
     every: Annotated[bool, typer.Option("--all", help="Cancel all that run.")] = False,
 ) -> None:
     """Ask a running session to stop, from any terminal; its history stays whole.

@@ -298,7 +298,7 @@ class _Lent:
             self._notes.append(f"The sandbox could not be kept: {error}")
             return False
         self._test.kept.append(sandbox.id)
-        told = f"kept: {sandbox.backend} sandbox {sandbox.id} (paddock sandboxes list)"
+        told = f"kept: {sandbox.backend} sandbox {sandbox.id} (paddock ls)"
         self._test.report(told)
         return True
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock._places import config_directory
 from paddock.errors import ConfigError
-from paddock.runtime.core.yamltext import MAX_BYTES, decode, read_yaml
+from paddock.runtime.core.yamltext import read_text, read_yaml
 from paddock.runtime.permissions.profile import load_profile
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ def read_prompt(path: Path) -> PromptFile:
     """Read a prompt file; `ConfigError` if it is not one, `FileNotFoundError` if there is none."""
     if not path.is_file():
         raise FileNotFoundError(f"Prompt file not found: {path}")
-    with path.open("rb") as file:
-        text = decode(file.read(MAX_BYTES + 1), source=str(path))
+    text = read_text(path)
     head, body = _split(text)
     if not body.strip():
         raise ConfigError(f"{path}: the prompt is empty")

@@ -22,8 +22,9 @@ from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
-__all__ = ["MAX_BYTES", "Document", "KeyPath", "decode", "dump_yaml", "read_yaml"]
+__all__ = ["MAX_BYTES", "Document", "KeyPath", "decode", "dump_yaml", "read_text", "read_yaml"]
 
 MAX_BYTES: Final = 1024 * 1024
 """The largest file that is read; people write less."""
@@ -56,6 +57,12 @@ _SCALARS: Final[Mapping[str, tuple[re.Pattern[str], Callable[[str], object]]]] =
     )
 }
 """By tag: what a scalar of the core schema looks like, and its value. `int` goes before `float`."""
+
+
+def read_text(path: Path) -> str:
+    """Return the text of the file at `path`; see `decode`."""
+    with path.open("rb") as file:
+        return decode(file.read(MAX_BYTES + 1), source=str(path))
 
 
 def decode(data: bytes, *, source: str) -> str:

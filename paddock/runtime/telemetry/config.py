@@ -196,11 +196,9 @@ def _read(path: Path) -> Document:
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    from paddock.runtime.core.yamltext import MAX_BYTES, decode, read_yaml
+    from paddock.runtime.core.yamltext import read_text, read_yaml
 
-    with path.open("rb") as file:
-        text = decode(file.read(MAX_BYTES + 1), source=str(path))
-    document = read_yaml(text, source=str(path)).data
+    document = read_yaml(read_text(path), source=str(path)).data
     if isinstance(document, dict) and "observability" in document:
         document = document["observability"]
     if document is None:
