@@ -42,7 +42,7 @@ from paddock.backends.docker.containers.plan import (
 from paddock.backends.docker.containers.sandbox import DockerSandbox
 from paddock.backends.docker.engine.client import Engine, EngineError
 from paddock.backends.docker.engine.endpoint import Endpoint
-from paddock.backends.docker.engine.features import features, refuse
+from paddock.backends.docker.engine.features import can_spare_network, features, refuse
 from paddock.backends.docker.images import recipes
 from paddock.backends.docker.images.access import DockerImages
 from paddock.backends.docker.images.build import ensure
@@ -253,7 +253,12 @@ class DockerBackend(Backend):
         refuse(self.resources, found)
         await self._collect_once(engine.endpoint.url)
         image, config = await self._find_image(engine, on_progress)
-        return await make(engine, lambda name: self._plan(name, image, config, found))
+        spares = await can_spare_network(engine)
+
+        def planned(name: str) -> ContainerPlan:
+            return replace(self._plan(name, image, config, found), can_spare_network=spares)
+
+        return await make(engine, planned)
 
     async def _find_image(
         self, engine: Engine, on_progress: ProgressCallback

@@ -176,6 +176,7 @@ async def _commit(
             container,
             repository=repository,
             tag=tag,
+            conf={"NetworkDisabled": False},  # a build on the image would have no network either
             changes=[
                 "ENTRYPOINT []",
                 "CMD []",

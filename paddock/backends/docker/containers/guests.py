@@ -10,13 +10,14 @@ from paddock._concurrency import interruptible
 from paddock.backends.docker.containers.creation import create_container, start_container
 from paddock.backends.docker.containers.exit_reason import exit_reason
 from paddock.backends.docker.containers.forks import Forks, Make
+from paddock.backends.docker.containers.plan import BACKEND
 from paddock.backends.docker.containers.sandbox import DockerSandbox
 from paddock.backends.docker.engine.attach import join_stream, open_stream
 from paddock.backends.egress import gate
 from paddock.backends.guest.bundle import bundle
 from paddock.backends.guest.client import GuestClient
 from paddock.backends.guest.link import State
-from paddock.errors import SandboxLost
+from paddock.errors import SandboxLost, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,6 +65,7 @@ async def start_guest(
             outlives=plan.lease is None,
             join_token=plan.join_token,
             listen=way_out.port,
+            hosts=plan.hosts,
             env_vars=dict(plan.env_vars),
         )
     )
@@ -72,6 +74,12 @@ async def start_guest(
         answer = await interruptible(_ready(configured, client))
         if answer is None:
             raise GuestNotStarted(stream.log or await exit_reason(engine, plan.container, said=""))
+        if answer.get("fault") is not None:
+            raise Unsupported(
+                "a container without a network",
+                backend=BACKEND,
+                hint=f"{answer['fault']}; with runtime=... the engine sets it up",
+            )
     except BaseException:
         configured.cancel()
         client.link.fail("it could not be started")

@@ -17,6 +17,7 @@ from paddock.backends.docker.containers import owner, seccomp
 from paddock.backends.docker.containers.options import EngineOptions
 from paddock.backends.docker.containers.posture import weaknesses
 from paddock.backends.guest.bundle import boot, bundle
+from paddock.backends.isolation.etc import HOSTS
 from paddock.errors import ConfigError
 from paddock.network import Allow
 from paddock.sandbox import Capability, Resources
@@ -81,6 +82,8 @@ class ContainerPlan:
     env_vars: Mapping[str, str] = field(default_factory=FrozenMapping)
     """The recipe's, which the guest adds to the image's environment."""
     features: frozenset[Capability] = frozenset()
+    can_spare_network: bool = False
+    """Whether the engine's runtime brings up loopback in a network namespace of its own making."""
     container: str = ""
     """The engine's id of the container after its creation; unlike a name, it never changes."""
     spill_dir: str = SPILL_DIR
@@ -159,6 +162,24 @@ class ContainerPlan:
         """Whether the working directory is part of the container's own files."""
         return self.hardening != "strict"
 
+    @property
+    def hosts(self) -> str | None:
+        """The /etc/hosts that the guest writes; None where the engine does that.
+
+        A container that cannot reach anything gets its network namespace from the runtime: an
+        engine takes as long to set up a namespace as for all the rest of a container. The guest
+        has to be root, and the file to be as the engine would have written it.
+        """
+        spares = (
+            self.can_spare_network
+            and self.network != "full"
+            and self.keeps_files
+            and (self.guest_is_root or self.is_root)
+            and self.runtime is None
+            and not (self.options.extra_hosts or self.options.others)
+        )
+        return f"{HOSTS}127.0.0.1 {self.name}\n" if spares else None
+
     def config(self, client: APIClient) -> dict[str, Any]:
         """Return the body of a create request."""
         strict = self.hardening == "strict"
@@ -175,8 +196,9 @@ class ContainerPlan:
         host = self._host_config(client, strict=strict)
         # An image's own health check would be one more process in the sandbox.
         check = {"Healthcheck": {"Test": ["NONE"]}}
+        network = {"NetworkDisabled": self.hosts is not None}
         rest = {"StdinOnce": True, "Hostname": self.name, "HostConfig": host}
-        return config | streams | check | rest
+        return config | streams | check | network | rest
 
     def _host_config(self, client: APIClient, *, strict: bool) -> dict[str, Any]:
         memory = pids = None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from paddock.backends.docker.engine.client import Engine
     from paddock.sandbox import Resources
 
-__all__ = ["features", "from_info", "missing", "refuse"]
+__all__ = ["can_spare_network", "features", "from_info", "missing", "refuse"]
 
 LIMITS = {
     "MemoryLimit": Capability.LIMIT_MEMORY,
@@ -33,17 +33,27 @@ LIMITS = {
 """The engine's names for the controllers that it has."""
 MEASURED = {Capability.LIMIT_MEMORY, Capability.LIMIT_PIDS}
 """An engine measures what it can limit."""
+PLAIN_RUNTIMES = ("runc", "crun")
+"""Runtimes that bring up loopback in a network namespace that they make."""
 HINT = "the engine lacks the control groups for it; see `docker info` and docs/docker.md"
 
 
 async def features(engine: Engine) -> frozenset[Capability]:
     """Return the features of `engine`; asks once per process."""
-    return await engine.call("asking what the engine can limit", _reported, engine.client)
+    return from_info(await engine.call("asking what the engine can limit", _info, engine.client))
+
+
+async def can_spare_network(engine: Engine) -> bool:
+    """Return whether containers of `engine` have loopback though it sets up no network for them;
+    asks once per process."""
+    info = await engine.call("asking for the engine's runtime", _info, engine.client)
+    return info.get("DefaultRuntime") in PLAIN_RUNTIMES
 
 
 @functools.lru_cache(maxsize=8)
-def _reported(client: APIClient) -> frozenset[Capability]:
-    return from_info(client.info())
+def _info(client: APIClient) -> Mapping[str, Any]:
+    found: dict[str, Any] = client.info()
+    return found
 
 
 def from_info(info: Mapping[str, Any]) -> frozenset[Capability]:

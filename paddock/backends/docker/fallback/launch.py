@@ -126,9 +126,8 @@ async def _started(
     engine: Engine, plan: ContainerPlan, watchdog: Watchdog, lease: float
 ) -> tuple[ContainerPlan, AttachedStream, Inside]:
     labels = {key: value for key, value in plan.labels.items() if key not in GUESTS_LABELS}
-    plan = await create_container(
-        engine, replace(plan, labels=labels, guest_is_root=False), entrypoint=first_process(lease)
-    )
+    plan = replace(plan, labels=labels, guest_is_root=False, can_spare_network=False)
+    plan = await create_container(engine, plan, entrypoint=first_process(lease))
     stream = await open_stream(engine, plan.container, watchdog)
     try:
         await start_container(engine, plan)

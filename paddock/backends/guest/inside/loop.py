@@ -73,10 +73,17 @@ class Guest:
     def configure(self, host: Host, body: Body) -> dict[str, Any]:
         """The first request: limits for commands, where output spills, how long the lease is.
 
+        Where the engine set up no network, /etc/hosts; the answer's `fault` is why that failed.
+
         In a container, also the user of commands, and the variables that its image sets.
         And, if other hosts may join, the token that they have to know, the variables that they
         learn, and whether the sandbox continues when the last host has gone.
         """
+        fault = None
+        if body.get("hosts") is not None:  # while this is root
+            from .unconnected import begin
+
+            fault = begin(body["hosts"])
         self.has_image = "image_env" in body
         if self.has_image:
             self.switches = self.machine.log_in(body["user"], body["image_env"])
@@ -95,7 +102,7 @@ class Guest:
             most = self.machine.descriptors
             self.listener = Listener(self.poller, body["join_token"], most, self.on_joined)
             host.commands.keeps = True
-        return self.about(host, body)
+        return {**self.about(host, body), "fault": fault}
 
     def about(self, host: Host, body: Body) -> dict[str, Any]:
         """What a host learns of the guest, and what it is called itself."""
