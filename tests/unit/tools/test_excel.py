@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import io
 import zipfile
 from pathlib import Path
@@ -35,6 +36,7 @@ async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
         yield sandbox
 
 
+@functools.cache
 def _workbook() -> bytes:
     book = openpyxl.Workbook()
     book.remove(book.worksheets[0])
