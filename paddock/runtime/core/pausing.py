@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PausableTimeout"]
+__all__ = ["ANSWER_TIMEOUT", "PausableTimeout"]
+
+ANSWER_TIMEOUT = 600.0
+"""Seconds that a person may take to answer while a call waits: they may be elsewhere, and most
+clients give a call up before."""
 
 
 class PausableTimeout:

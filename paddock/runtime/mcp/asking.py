@@ -18,8 +18,8 @@ from mcp import types
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from paddock.runtime.core.pausing import ANSWER_TIMEOUT
 from paddock.runtime.core.text import clean_text
-from paddock.runtime.mcp.parking import ANSWER_TIMEOUT
 
 if TYPE_CHECKING:
     from typing import TypeAlias

@@ -11,6 +11,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from paddock._concurrency import cancel
+from paddock.runtime.core.pausing import ANSWER_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -26,11 +27,6 @@ __all__ = ["AskingCall", "ParkedCalls"]
 
 MAX_PARKED = 16
 """Calls that wait for an answer: each holds what it has begun, and one of the calls at once."""
-
-ANSWER_TIMEOUT = 600.0
-"""Seconds that a person may take to answer while a call waits, in both eras: they may be elsewhere,
-and most clients give a call up before."""
-
 
 _PREFIX = "parked-"
 

@@ -12,6 +12,7 @@ from paddock._logs import get_logger
 from paddock.errors import PaddockError, SessionError
 from paddock.runtime.core.approval import ApprovalStatus
 from paddock.runtime.core.cancellation import CancellationToken
+from paddock.runtime.core.tasks import OwnedTasks
 from paddock.runtime.orchestration.approvals import RuntimeApproval, respond
 from paddock.runtime.orchestration.drive import error_event
 from paddock.runtime.orchestration.fields import AgentLimits
@@ -20,7 +21,7 @@ from paddock.runtime.orchestration.limits import run_meter
 from paddock.runtime.orchestration.run import TeamRun
 from paddock.runtime.orchestration.runs import RuntimeRun
 from paddock.runtime.orchestration.served import RuntimeToolbox, list_tools
-from paddock.runtime.orchestration.serving import ApprovalWorker, Workers
+from paddock.runtime.orchestration.serving import ApprovalWorker
 from paddock.runtime.orchestration.stream import EventStream, WireSink
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Runtime:
         self._owned_store = owned_store
         self._hooks = tuple(hooks)
         self._active: dict[asyncio.Task[object], WireSink] = {}
-        self._workers = Workers()
+        self._workers = OwnedTasks()
         self._is_entered = False
         self._is_closed = False
 
@@ -189,7 +190,7 @@ class Runtime:
             return self._events(again, lambda: take_up(again))
 
         worker = ApprovalWorker(self._team, resumed)
-        await self._workers.run(worker.serve())
+        await self._workers.run(worker.serve(), name="approval worker")
 
     def list_mcp_tools(
         self, *, agent: str, expose_agent_tools: bool = False

@@ -9,19 +9,17 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from paddock._concurrency import cancel
 from paddock._logs import get_logger
 from paddock.errors import SessionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
-    from typing import Any
+    from collections.abc import Callable, Sequence
 
     from paddock.runtime.orchestration.records import Run
     from paddock.runtime.orchestration.stream import EventStream
     from paddock.runtime.orchestration.team import Team
 
-__all__ = ["ApprovalWorker", "Workers"]
+__all__ = ["ApprovalWorker"]
 
 POLL_INTERVAL = 0.25
 """Seconds between two looks whether the store has changed; a person does not feel it."""
@@ -96,27 +94,3 @@ class ApprovalWorker:
         finally:
             self._backlog.going.discard(run.run_id)
             self._backlog.paused[run.run_id] = time.monotonic() + PAUSE
-
-
-class Workers:
-    """Work that ends when it is cancelled, or with the owner of this."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do `work` to its end, or until `aclose`."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        try:
-            await asyncio.wait([task])
-            if not task.cancelled():
-                task.result()
-        finally:
-            await cancel(task)
-            self._tasks.discard(task)
-
-    async def aclose(self) -> None:
-        """Cancel what is done, and wait for its end."""
-        if self._tasks:
-            await cancel(*self._tasks)

@@ -14,9 +14,8 @@ from paddock._logs import get_logger
 from paddock.errors import PaddockError, ToolError
 from paddock.redaction import Redactor
 from paddock.runtime.core.lazy import LazyResource
-from paddock.runtime.core.pausing import PausableTimeout
+from paddock.runtime.core.pausing import ANSWER_TIMEOUT, PausableTimeout
 from paddock.runtime.tools.mcp.messages import UNREADABLE
-from paddock.runtime.tools.mcp.questions import ANSWER_TIMEOUT
 from paddock.runtime.tools.mcp.session import ServerSession
 from paddock.runtime.tools.mcp.transports import LastWords, by_http, by_process
 

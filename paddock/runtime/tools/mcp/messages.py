@@ -100,10 +100,7 @@ class BoundedMessages:
         self._inner = inner
 
     async def receive(self) -> SessionMessage | Exception:
-        found = await self._inner.receive()
-        if isinstance(found, SessionMessage):
-            bounded(found.message)
-        return found
+        return _bounded(await self._inner.receive())
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -117,10 +114,7 @@ class BoundedMessages:
         return self
 
     async def __anext__(self) -> SessionMessage | Exception:
-        found = await self._inner.__anext__()
-        if isinstance(found, SessionMessage):
-            bounded(found.message)
-        return found
+        return _bounded(await self._inner.__anext__())
 
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()
@@ -133,3 +127,9 @@ class BoundedMessages:
         trace: TracebackType | None,
     ) -> bool | None:
         return await self._inner.__aexit__(kind, error, trace)
+
+
+def _bounded(found: SessionMessage | Exception) -> SessionMessage | Exception:
+    if isinstance(found, SessionMessage):
+        bounded(found.message)
+    return found

@@ -12,10 +12,11 @@ import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from paddock._concurrency import cancel
 from paddock._logs import get_logger
 from paddock.errors import MissingDependency
 from paddock.runtime.core.approval import Question
+from paddock.runtime.core.pausing import ANSWER_TIMEOUT
+from paddock.runtime.core.tasks import OwnedTasks
 from paddock.runtime.core.text import clean_text
 from paddock.runtime.tools.arguments import ArgumentError, fit_arguments, object_schema
 
@@ -28,14 +29,11 @@ if TYPE_CHECKING:
     from paddock.runtime.core.context import RunContext
     from paddock.runtime.core.pausing import PausableTimeout
 
-__all__ = ["ANSWER_TIMEOUT", "Ask", "OpenCalls", "ask_user"]
+__all__ = ["Ask", "RunningCalls", "ask_user"]
 
 NAME = "mcp_elicitation"
 """What a question is called where calls are approved. It is the name of no tool, so that nothing
 that approves a tool by its name answers it."""
-
-ANSWER_TIMEOUT = 600.0
-"""Seconds that a person may take: the call waits meanwhile, and so may the server's own client."""
 
 MAX_QUESTIONS = 10
 """Of one call; a server that asks more often asks without end."""
@@ -65,19 +63,19 @@ def _declined() -> types.ElicitResult:
     return types.ElicitResult(action="decline")
 
 
-class OpenCalls:
+class RunningCalls:
     """The calls that run on one connection: a server may ask only for one of them.
 
     Where its question does not say for which, it is taken to be for the one that began last.
     """
 
     def __init__(self) -> None:
-        self._calls: list[_OpenCall] = []
+        self._calls: list[_RunningCall] = []
 
     @contextlib.asynccontextmanager
     async def during(self, ask: Ask, clock: PausableTimeout) -> AsyncIterator[None]:
         """Let the server ask by `ask` during the block. What it asks then ends with the block."""
-        call = _OpenCall(ask, clock)
+        call = _RunningCall(ask, clock)
         self._calls.append(call)
         token = _own_call.set(call)
         try:
@@ -97,9 +95,9 @@ class OpenCalls:
         return await (call or self._calls[-1]).answer(params)
 
 
-class _OpenCall:
+class _RunningCall:
     def __init__(self, ask: Ask, clock: PausableTimeout) -> None:
-        self._questions: set[asyncio.Task[types.ElicitResult]] = set()
+        self._questions = OwnedTasks()
         self._ask = ask
         self._clock = clock
         self._asked = 0
@@ -109,19 +107,12 @@ class _OpenCall:
         self._asked += 1
         if self._asked > MAX_QUESTIONS:
             return _declined()
-        task = asyncio.create_task(self._answer(params), name="question of an MCP server")
-        self._questions.add(task)
-        try:
-            await asyncio.wait([task])
-        finally:
-            await cancel(task)
-            self._questions.discard(task)
-        return _declined() if task.cancelled() else task.result()
+        answer = self._answer(params)
+        return await self._questions.run(answer, name="question of an MCP server") or _declined()
 
     async def end(self) -> None:
         """Withdraw what is asked now."""
-        if self._questions:
-            await cancel(*self._questions)
+        await self._questions.aclose()
 
     async def _answer(self, params: types.ElicitRequestFormParams) -> types.ElicitResult:
         with self._clock.paused():
@@ -135,7 +126,9 @@ class _OpenCall:
                 return _declined()
 
 
-_own_call: contextvars.ContextVar[_OpenCall | None] = contextvars.ContextVar("call", default=None)
+_own_call: contextvars.ContextVar[_RunningCall | None] = contextvars.ContextVar(
+    "call", default=None
+)
 
 
 async def ask_user(

@@ -13,7 +13,7 @@ from paddock._concurrency import cancel, finish
 from paddock._logs import get_logger
 from paddock.errors import MissingDependency, ToolError
 from paddock.runtime.tools.mcp.messages import MAX_TOOLS
-from paddock.runtime.tools.mcp.questions import OpenCalls
+from paddock.runtime.tools.mcp.questions import RunningCalls
 
 try:
     from mcp import Client
@@ -49,7 +49,7 @@ class ServerSession:
     def __init__(self, words: LastWords) -> None:
         self.words = words
         self.tools: list[types.Tool] = []
-        self._calls = OpenCalls()
+        self._calls = RunningCalls()
         self._closing = asyncio.Event()
         self._client: Client | None = None
         self._task: asyncio.Task[None] | None = None
