@@ -200,9 +200,12 @@ class SandboxFactory(AsyncResource):
         try:
             yield lent.sandbox
         except BaseException:
-            self._test.failed = True
+            lent.raised = True
+            # The test may expect the error, or skip: at its end we know whether it failed.
+            if self._test.keep != "retain-on-failure":
+                await finish(lent.end())
             raise
-        finally:
+        else:
             await finish(lent.end())
 
     async def make(self) -> Sandbox:
@@ -269,6 +272,8 @@ class _Lent:
         self.commands: deque[CommandReport] = deque(maxlen=KEPT_COMMANDS)
         self._test = test
         self._notes: list[str] = []
+        self.raised = False
+        """Whether its block ended with an error, which may be the test's."""
         self._ending: Shared[None] | None = None
 
     async def end(self) -> None:
@@ -281,7 +286,7 @@ class _Lent:
         await self._ending.wait()
 
     async def _end(self) -> None:
-        if self._test.failed:
+        if self._test.failed or self.raised:
             self._notes.append(await _look_inside(self.sandbox))
         await self._services.leave()
         try:

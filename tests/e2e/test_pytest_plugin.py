@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from paddock import DockerBackend, LocalBackend
-from paddock.testing._lending import CurrentTest, built_once
+from paddock.testing._lending import CurrentTest, SandboxFactory, built_once
 from paddock.testing.conformance.watch import make_passable
+from paddock.testing.fake import FakeBackend
 from tests.e2e.processes import processes_with, wait_until
 
 if TYPE_CHECKING:
@@ -325,6 +326,33 @@ def test_what_is_kept_depends_on_the_option_and_the_outcome(
         name="it", keep=keep, skips=False, labels={}, shared=tmp_path, report=print, failed=failed
     )
     assert test.keeps == kept
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_an_error_that_the_test_expects_keeps_nothing(
+    tmp_path: Path, forgotten: bool
+) -> None:
+    reports: list[str] = []
+    test = CurrentTest(
+        name="it",
+        keep="retain-on-failure",
+        skips=False,
+        labels={},
+        shared=tmp_path,
+        report=reports.append,
+    )
+    recipe = FakeBackend()
+    async with SandboxFactory(recipe, [], test) as factory:
+        if forgotten:
+            block = factory()
+            await block.__aenter__()
+            await block.gen.aclose()  # as the interpreter does when nothing refers to it
+        else:
+            with pytest.raises(ZeroDivisionError):
+                async with factory():
+                    raise ZeroDivisionError
+    assert not recipe.host.sandboxes
+    assert (test.kept, reports) == ([], [])
 
 
 async def test_workers_wait_for_one_build(tmp_path: Path) -> None:
