@@ -50,7 +50,7 @@ class FakeHost:
 
     def __init__(self) -> None:
         self.sandboxes: dict[str, FakeSandbox] = {}
-        self.served: Counter[FaultOrder] = Counter()
+        self.served: Counter[tuple[FaultOrder, int]] = Counter()
         """How often each fault has happened."""
         self.seen: dict[str, str] = {}
         """All variables of all sandboxes, which a faulty one shows."""

@@ -88,19 +88,23 @@ class Faults:
     """The orders of a recipe; `served` counts how often each has happened."""
 
     def __init__(
-        self, orders: Sequence[FaultOrder], served: Counter[FaultOrder], working_dir: PurePosixPath
+        self,
+        orders: Sequence[FaultOrder],
+        served: Counter[tuple[FaultOrder, int]],
+        working_dir: PurePosixPath,
     ) -> None:
-        self._orders = orders
+        # Equal orders are served one after the other.
+        self._orders = [(each, orders[:at].count(each)) for at, each in enumerate(orders)]
         self._served = served
         self._working_dir = working_dir
 
     def strikes(self, fault: Fault, *names: str) -> FaultOrder | None:
         """Serve the first order of `fault` that is due for one of `names`, None without one."""
-        for order in self._orders:
-            due = order.times is None or self._served[order] < order.times
+        for order, nth in self._orders:
+            due = order.times is None or self._served[order, nth] < order.times
             matches = any(fnmatchcase(each, order.on) for each in names or ("",))
             if order.fault is fault and due and matches:
-                self._served[order] += 1
+                self._served[order, nth] += 1
                 return order
         return None
 

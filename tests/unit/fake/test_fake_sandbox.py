@@ -219,3 +219,13 @@ async def test_errors_of_files_are_those_of_pathlib(tmp_path: Path, require: Req
 
     async with FakeBackend(commands={"python3 *": on_this_machine}).sandbox() as sandbox:
         await compare(sandbox)
+
+
+async def test_two_equal_orders_happen_twice() -> None:
+    order = FaultOrder(fault=Fault.CREATE_FAILS, times=1)
+    backend = FakeBackend(faults=[order, order])
+    for _ in range(2):
+        with pytest.raises(SandboxError, match="to order"):
+            await backend.create()
+    async with backend.sandbox() as sandbox:
+        assert (await sandbox.exec("true")).ok
