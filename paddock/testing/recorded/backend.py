@@ -11,9 +11,10 @@ import threading
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from paddock._arguments import check_choice
+from paddock._arguments import check_choice, check_local_path
 from paddock._frozen import FrozenMapping
 from paddock.backends.base import Backend
+from paddock.errors import ConfigError
 from paddock.sandbox import Capability, Sandbox
 from paddock.testing.recorded.cassette import Cassette
 from paddock.testing.recorded.codec import decode, decode_error, encode, encode_error
@@ -87,12 +88,15 @@ class Recorded(Backend):
     _tape: Any = dataclasses.field(default=None, compare=False, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.backend, Backend):
+            raise ConfigError(f"backend={self.backend!r}: give a backend, as LocalBackend()")
         for each in dataclasses.fields(Backend):
             if getattr(self, each.name) == _default(each):
                 object.__setattr__(self, each.name, getattr(self.backend, each.name))
         super().__post_init__()
-        object.__setattr__(self, "cassette", os.fspath(self.cassette))
-        mode = self.mode or os.environ.get(VARIABLE) or "auto"
+        object.__setattr__(self, "cassette", check_local_path("cassette", self.cassette))
+        check_choice("strict", self.strict, (True, False))
+        mode = (os.environ.get(VARIABLE) or "auto") if self.mode is None else self.mode
         check_choice(VARIABLE if self.mode is None else "mode", mode, ("auto", "record", "replay"))
         object.__setattr__(self, "mode", mode)
         if self._tape is None or self._tape.of != (self.cassette, mode, self.strict):

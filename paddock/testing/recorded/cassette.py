@@ -25,8 +25,14 @@ LOOSELY = frozenset({"env", "keep", "streamed", "user"})
 """Arguments that do not matter for a loose replay."""
 
 
+HINT = "If the new calls are right, record again: mode='record', or PADDOCK_CASSETTES=record"
+
+
 class CassetteMismatch(PaddockError):
     """A replayed sandbox was asked for something else than was recorded; the message has a diff."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n{HINT}"
 
 
 @dataclasses.dataclass(slots=True)

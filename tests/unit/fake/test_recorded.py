@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -116,10 +117,28 @@ async def test_a_difference_is_shown_as_a_diff(tmp_path: Path) -> None:
     ):
         async with Recorded(FakeBackend(), tape).sandbox() as sandbox:
             await sandbox.exec("echo one", env={"A": "1"})
-    with pytest.raises(CassetteMismatch, match=r'(?s)nothing more is recorded.*"argv"'):
+    with pytest.raises(
+        CassetteMismatch, match=r'(?s)nothing more is recorded.*"argv".*record again'
+    ):
         async with Recorded(FakeBackend(), tape).sandbox() as sandbox:
             await _two(sandbox)
             await sandbox.exec("echo three")
+
+
+@pytest.mark.parametrize(
+    ("backend", "options", "message"),
+    [
+        ("local", {}, "backend='local': give a backend"),
+        (FakeBackend(), {"cassette": 3}, "cassette=3: give"),
+        (FakeBackend(), {"mode": 0}, "mode=0: give 'auto' or"),
+        (FakeBackend(), {"strict": "no"}, "strict='no': give True or False"),
+    ],
+)
+def test_values_of_other_types_are_refused(
+    backend: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Recorded(backend, **{"cassette": "tape.jsonl", **options})
 
 
 async def test_a_loose_replay_takes_any_order_and_any_environment(tmp_path: Path) -> None:
