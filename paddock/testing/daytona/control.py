@@ -35,7 +35,7 @@ from paddock.testing.daytona.toolbox.shells import SEARCH_PATH
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paddock.testing.daytona.calls import Answer, Call, Routes
+    from paddock.testing.daytona.calls import Answer, Call, Handler, Routes
     from paddock.testing.daytona.clock import Clock
     from paddock.testing.daytona.faults import FaultKind
     from paddock.testing.daytona.pools import Pools
@@ -144,9 +144,9 @@ class Control:
             ("GET", "/sandbox"): self._list,
             ("GET", one): self._get,
             ("DELETE", one): self._destroy,
-            ("POST", f"{one}/start"): self._start,
-            ("POST", f"{one}/stop"): self._stop,
-            ("POST", f"{one}/archive"): self._archive,
+            ("POST", f"{one}/start"): self._moving(self._fleet.start),
+            ("POST", f"{one}/stop"): self._moving(self._fleet.stop),
+            ("POST", f"{one}/archive"): self._moving(self._fleet.archive),
             ("POST", f"{one}/pause"): self._pause,
             ("POST", f"{one}/recover"): self._recover,
             ("POST", f"{one}/resize"): self._resize,
@@ -279,20 +279,15 @@ class Control:
             self._fleet.destroy(sandbox, call.effects)
         return self._fleet.wire(sandbox)
 
-    async def _start(self, call: Call) -> Answer:
-        sandbox = self._fleet.find(call.target)
-        self._fleet.start(sandbox, call.effects)
-        return self._fleet.wire(sandbox)
+    def _moving(self, move: Callable[[Sandbox, tuple[FaultKind, ...]], None]) -> Handler:
+        """The handler of a call that only moves a sandbox to another state."""
 
-    async def _stop(self, call: Call) -> Answer:
-        sandbox = self._fleet.find(call.target)
-        self._fleet.stop(sandbox, call.effects)
-        return self._fleet.wire(sandbox)
+        async def handle(call: Call) -> Answer:
+            sandbox = self._fleet.find(call.target)
+            move(sandbox, call.effects)
+            return self._fleet.wire(sandbox)
 
-    async def _archive(self, call: Call) -> Answer:
-        sandbox = self._fleet.find(call.target)
-        self._fleet.archive(sandbox, call.effects)
-        return self._fleet.wire(sandbox)
+        return handle
 
     async def _pause(self, call: Call) -> Answer:
         sandbox = self._fleet.find(call.target)

@@ -12,7 +12,7 @@ from paddock.testing.daytona.checks import check_image, check_page
 from paddock.testing.daytona.control import build_info, stream_log
 from paddock.testing.daytona.envelope import ApiError
 from paddock.testing.daytona.faults import FailWith
-from paddock.testing.daytona.recipe import BUILD_ERROR, base_image, build_lines, image_variables
+from paddock.testing.daytona.recipe import base_image, build_lines, image_variables
 from paddock.testing.daytona.sandbox import ORGANIZATION, BuildLog
 from paddock.testing.daytona.toolbox.shells import SEARCH_PATH
 
@@ -108,12 +108,8 @@ class Extras:
         self, snapshot: Snapshot, log: BuildLog | None, failure: FailWith | None
     ) -> None:
         state, reason = ("active", None) if failure is None else (failure.state, failure.reason)
-        for _ in log.lines if log is not None else ():
-            await asyncio.sleep(self._delay)
-            if log is not None and (line := log.show()).startswith(BUILD_ERROR):
-                state, reason = "build_failed", line.removeprefix(BUILD_ERROR).strip()
-        if log is not None:
-            log.finish()
+        if log is not None and (failed := await log.play(self._delay)) is not None:
+            state, reason = "build_failed", failed
         snapshot.state, snapshot.error_reason = state, reason
 
     async def _list_snapshots(self, call: Call) -> Answer:

@@ -17,7 +17,6 @@ from paddock._concurrency import finish
 from paddock.testing.daytona.envelope import ApiError
 from paddock.testing.daytona.faults import DestroyDuringStart, FailWith, SilentEvents, StuckIn
 from paddock.testing.daytona.index import Index
-from paddock.testing.daytona.recipe import BUILD_ERROR
 from paddock.testing.daytona.states import ERRED, plan
 
 if TYPE_CHECKING:
@@ -295,15 +294,10 @@ class Fleet:
             await asyncio.sleep(seconds)
             return True
         log = sandbox.build
-        for _ in log.lines:
-            await asyncio.sleep(seconds / len(log.lines))
-            line = log.show()
-            if line.startswith(BUILD_ERROR):
-                log.finish()
-                self._fail(sandbox, "build_failed", line.removeprefix(BUILD_ERROR).strip())
-                return False
-        log.finish()
-        return True
+        failure = await log.play(seconds / max(1, len(log.lines)))
+        if failure is not None:
+            self._fail(sandbox, "build_failed", failure)
+        return failure is None
 
     def _fail(
         self, sandbox: Sandbox, state: str, reason: str, *, recoverable: bool = False

@@ -12,6 +12,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from paddock.testing.daytona.recipe import BUILD_ERROR
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
@@ -59,11 +61,18 @@ class BuildLog:
         self._done = False
         self._changed = asyncio.Event()
 
-    def show(self) -> str:
-        """Let readers have the next line; returns it."""
-        self._shown += 1
-        self._wake()
-        return self.lines[self._shown - 1]
+    async def play(self, delay: float) -> str | None:
+        """Let readers have a line each `delay` seconds; return why the build failed, if it did."""
+        failure = None
+        for line in self.lines:
+            await asyncio.sleep(delay)
+            self._shown += 1
+            self._wake()
+            if line.startswith(BUILD_ERROR):
+                failure = line.removeprefix(BUILD_ERROR).strip()
+                break
+        self.finish()
+        return failure
 
     def finish(self) -> None:
         """No more lines will come."""

@@ -22,7 +22,7 @@ from aiohttp import web
 from paddock.testing.daytona.toolbox import worker
 from paddock.testing.daytona.toolbox.pipes import Inlet, Outlet
 from paddock.testing.daytona.toolbox.processes import Command, Processes
-from paddock.testing.daytona.toolbox.replies import DaemonError, check_variables
+from paddock.testing.daytona.toolbox.replies import DaemonError, check_variables, wire_time
 from paddock.testing.daytona.toolbox.shells import SEARCH_PATH, Surroundings
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class _Context:
             "language": "python",
             "cwd": str(self.cwd),
             "active": True,
-            "createdAt": self.created_at.isoformat().replace("+00:00", "Z"),
+            "createdAt": wire_time(self.created_at),
         }
 
     async def lines(self) -> AsyncIterator[dict[str, str]]:

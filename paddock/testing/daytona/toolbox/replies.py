@@ -11,7 +11,14 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DaemonError", "check_variables", "error_details", "no_content", "of_system"]
+__all__ = [
+    "DaemonError",
+    "check_variables",
+    "error_details",
+    "no_content",
+    "of_system",
+    "wire_time",
+]
 
 SOURCE = "DAYTONA_DAEMON"
 
@@ -45,11 +52,16 @@ def error_details(error: DaemonError, *, path: str, method: str) -> dict[str, An
         "statusCode": error.status,
         "message": error.message,
         "code": error.code,
-        "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "timestamp": wire_time(datetime.now(UTC)),
         "path": path,
         "method": method,
         "source": SOURCE,
     }
+
+
+def wire_time(moment: datetime) -> str:
+    """A moment in UTC as the daemon writes it."""
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def of_system(error: OSError, path: str) -> DaemonError:

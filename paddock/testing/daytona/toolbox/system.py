@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from paddock.testing.daytona.toolbox.replies import DaemonError
+from paddock.testing.daytona.toolbox.replies import DaemonError, wire_time
 
 if TYPE_CHECKING:
     from paddock.testing.daytona.toolbox.processes import Processes
@@ -72,7 +72,7 @@ class System:
             "memCache": _meminfo("Cached"),
             "memTotal": _meminfo("MemTotal"),
             "memUsed": memory,
-            "timestamp": moment.isoformat().replace("+00:00", "Z"),
+            "timestamp": wire_time(moment),
             "timestampUnix": int(moment.timestamp()),
         }
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock._concurrency import finish
 from paddock.testing.daytona.toolbox.pipes import Inlet, Outlet
+from paddock.testing.daytona.toolbox.replies import wire_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,7 +131,7 @@ class Terminal:
             "active": self.exit is None,
             "cols": self._size.cols,
             "rows": self._size.rows,
-            "createdAt": self._created.isoformat().replace("+00:00", "Z"),
+            "createdAt": wire_time(self._created),
             "cwd": str(self._command.cwd),
             "envs": dict(self._command.env),
             "lazyStart": False,
