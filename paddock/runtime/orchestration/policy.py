@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, assert_never
 from paddock.runtime.approvals.policies import AskWhen
 from paddock.runtime.orchestration.fields import ApprovalRule, ApprovalRules, DynamicApproval
 from paddock.runtime.orchestration.roles import EXECUTE_PLAN
+from paddock.runtime.permissions.profile import MCP_MARK
 
 if TYPE_CHECKING:
     from paddock.runtime.core.approval import ProposedCall
@@ -55,7 +56,8 @@ def tool_rule(spec: RuntimeSpec, agent: AgentSpec, tool: str) -> ApprovalRule:
     own = next((each for each in agent.tools if each.name == tool), None)
     if own is not None:
         return own.approval
-    if any(tool.startswith(f"{each.name}__") for each in spec.mcp_servers if each.always_asks):
+    server, mark, _ = tool.partition(MCP_MARK)
+    if mark and any(each.name == server for each in spec.mcp_servers if each.always_asks):
         return "always"
     return _rule_around(spec, agent)
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from paddock.runtime.core.text import clean_text
 from paddock.runtime.core.tool import TOOL_NAME
+from paddock.runtime.permissions.profile import MCP_MARK
 
 __all__ = ["fit_description", "fit_name", "fit_schema", "rename_arguments"]
 
@@ -35,7 +36,7 @@ _ARGUMENT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 def fit_name(server: str, tool: str) -> str:
     """Return what models call `tool` of `server`: two tools never have one name."""
-    name = f"{server}__{tool}"
+    name = f"{server}{MCP_MARK}{tool}"
     if TOOL_NAME.fullmatch(name):
         return name
     digest = hashlib.sha256(tool.encode("utf-8", "replace")).hexdigest()[:8]
