@@ -11,68 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock.backends.local import LocalBackend
 from paddock.errors import MissingDependency
 from paddock.redaction import Redactor
-from paddock.runtime.core.tool import ToolInvocation, ToolOutput
+from paddock.runtime.core.tool import ToolInvocation
 from paddock.runtime.permissions.profile import load_profile
 from paddock.runtime.tools.factory import build_registry
 from paddock.runtime.tools.sql.config import parse_databases
 from paddock.runtime.tools.sql.line import Line
 from paddock.runtime.tools.sql.servers import server_for
 from paddock.runtime.tools.sql.statement import Statement
-from paddock.runtime.tools.table import CsvText
 from tests.lending import lending
+from tests.unit.tools.sqlite_calls import ENDLESS, call, query, registry_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from paddock.runtime.tools.registry import ToolRegistry
-    from paddock.sandbox import Sandbox
-
-ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "a b?#%.db"
-    with sqlite3.connect(path) as connection:
-        connection.executescript(
-            "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT NOT NULL, photo BLOB);"
-            "CREATE TABLE pets (owner INTEGER REFERENCES people(id), name TEXT DEFAULT 'Rex');"
-            "CREATE UNIQUE INDEX by_name ON pets (name);"
-            "CREATE VIEW names AS SELECT name FROM people;"
-        )
-        rows = [(f"n{number}", None) for number in range(150)]
-        connection.executemany("INSERT INTO people (name, photo) VALUES (?, ?)", rows)
-    connection.close()
-    return path
-
-
-@pytest.fixture
-async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
-    work = str(tmp_path / "work")
-    async with LocalBackend(isolation="none", working_dir=work).sandbox() as sandbox:
-        yield sandbox
-
-
-def _registry(file: Path, profile: str = "readonly", **settings: Any) -> ToolRegistry:
-    given = {"main": {"type": "sqlite", "path": str(file), **settings}}
-    return build_registry(profile, databases=parse_databases(given))
-
-
-async def _call(
-    registry: ToolRegistry, sandbox: Sandbox | None = None, **arguments: Any
-) -> ToolOutput:
-    context = lending(sandbox)
-    return await registry.dispatch(
-        ToolInvocation(call_id="1", tool_name="sqlite", arguments=arguments, context=context)
-    )
-
-
-async def _query(registry: ToolRegistry, sql: str) -> ToolOutput:
-    return await _call(registry, operation="query", sql=sql)
 
 
 @pytest.mark.rows("S-43")
@@ -106,7 +58,7 @@ def test_without_the_extra_the_agent_is_not_made(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match=r"pip install 'paddock\[sql\]'"):
-        _registry(file)
+        registry_of(file)
     assert "sqlite" not in build_registry("readonly")
 
 
@@ -119,12 +71,12 @@ def test_the_dangerous_mode_asks_before_each_call(tool: str) -> None:
 
 @pytest.mark.rows("S-49")
 async def test_a_query_is_a_table(file: Path) -> None:
-    output = await _query(
-        _registry(file), "SELECT id, 'a\nb\x1b' || name AS \"x y\", photo FROM people LIMIT 1"
+    output = await query(
+        registry_of(file), "SELECT id, 'a\nb\x1b' || name AS \"x y\", photo FROM people LIMIT 1"
     )
     assert output.content.startswith("Query blocked: it holds a control character")
-    output = await _query(
-        _registry(file),
+    output = await query(
+        registry_of(file),
         "SELECT id, char(10) || char(27) || name AS \"x y\", photo, x'00ff' FROM people LIMIT 1",
     )
     assert output.content == (
@@ -139,7 +91,7 @@ async def test_a_query_is_a_table(file: Path) -> None:
 
 @pytest.mark.rows("S-49")
 async def test_a_hundred_rows_are_shown(file: Path) -> None:
-    output = await _query(_registry(file), "SELECT id FROM people ORDER BY id")
+    output = await query(registry_of(file), "SELECT id FROM people ORDER BY id")
     assert output.content.endswith("[Showing the first 100 rows; there are more]")
     assert "| 100 |" in output.content
     assert "| 101 |" not in output.content
@@ -147,7 +99,7 @@ async def test_a_hundred_rows_are_shown(file: Path) -> None:
 
 async def test_of_a_long_value_the_beginning_is_shown(file: Path) -> None:
     wide = ", ".join(f"printf('%0500d', {number})" for number in range(50))
-    output = await _query(_registry(file), f"SELECT {wide} FROM people")
+    output = await query(registry_of(file), f"SELECT {wide} FROM people")
     assert output.success
     assert "0... (500 characters) |" in output.content
     assert len(output.content) < 105 * 50 * 225
@@ -165,7 +117,7 @@ async def test_no_part_of_a_secret_is_left_where_a_value_was_cut(
     value = padded if form == "{}" else f"CAST({form.format(padded)})"
     context = lending(redactor=Redactor({"KEY": SECRET}))
     arguments = {"operation": "query", "sql": f"SELECT {value} AS a"}
-    output = await _registry(file).dispatch(
+    output = await registry_of(file).dispatch(
         ToolInvocation(call_id="1", tool_name="sqlite", arguments=arguments, context=context)
     )
     assert output.success
@@ -175,7 +127,7 @@ async def test_no_part_of_a_secret_is_left_where_a_value_was_cut(
 
 @pytest.mark.rows("S-49")
 async def test_tables_are_listed_and_described(file: Path) -> None:
-    listed = await _call(_registry(file), operation="list_tables")
+    listed = await call(registry_of(file), operation="list_tables")
     assert listed.content == (
         "+--------+-------+\n"
         "| name   | type  |\n"
@@ -186,7 +138,7 @@ async def test_tables_are_listed_and_described(file: Path) -> None:
         "+--------+-------+\n"
         "(3 tables and views)"
     )
-    described = await _call(_registry(file), operation="describe", table="pets")
+    described = await call(registry_of(file), operation="describe", table="pets")
     assert "| name   | TEXT    | yes      | 'Rex'   |" in described.content
     assert described.content.endswith(
         "Foreign key: (owner) -> people (id)\nIndex: by_name (name) unique"
@@ -208,7 +160,7 @@ async def test_virtual_tables_are_read(file: Path, sql: str, shown: str) -> None
         connection.executescript(
             "CREATE VIRTUAL TABLE words USING fts5 (x); INSERT INTO words VALUES ('a bell');"
         )
-    assert shown in (await _query(_registry(file), sql)).content
+    assert shown in (await query(registry_of(file), sql)).content
 
 
 WRITES = [
@@ -252,36 +204,36 @@ def test_the_session_alone_lets_nothing_be_written(file: Path, sql: str) -> None
 @pytest.mark.parametrize("sql", WRITES)
 def test_the_tool_lets_nothing_be_written(file: Path, sql: str) -> None:
     before = file.read_bytes()
-    assert not asyncio.run(_query(_registry(file), sql)).success
+    assert not asyncio.run(query(registry_of(file), sql)).success
     assert file.read_bytes() == before
 
 
 @pytest.mark.rows("S-49")
 async def test_a_profile_that_may_change_databases_changes_them_and_no_more(file: Path) -> None:
-    registry = _registry(file, "unrestricted")
+    registry = registry_of(file, "unrestricted")
     for sql, said in [
         ("UPDATE people SET name = 'x' WHERE id < 4", "Done (3 rows changed)"),
         ("CREATE TABLE made (a INTEGER)", "Done (0 rows changed)"),
         ("INSERT INTO made VALUES (1), (2)", "Done (2 rows changed)"),
         ("DROP VIEW names", "Done (0 rows changed)"),
     ]:
-        assert (await _query(registry, sql)).content == said
-    counted = await _query(registry, "SELECT count(*) FROM made")
+        assert (await query(registry, sql)).content == said
+    counted = await query(registry, "SELECT count(*) FROM made")
     assert "| 2        |" in counted.content
     for sql in ["ATTACH 'other.db' AS o", "PRAGMA writable_schema = ON", "VACUUM INTO 'copy.db'"]:
-        assert (await _query(registry, sql)).content.startswith("Query blocked: ")
+        assert (await query(registry, sql)).content.startswith("Query blocked: ")
 
 
 async def test_an_error_of_the_database_is_told_in_a_line(file: Path) -> None:
-    output = await _query(_registry(file), "SELECT * FROM absent")
+    output = await query(registry_of(file), "SELECT * FROM absent")
     assert not output.success
     assert output.content == "SQLite says: no such table: absent"
 
 
 def test_a_file_that_went_away_is_told_and_not_made_again(file: Path) -> None:
-    registry = _registry(file, "unrestricted")
+    registry = registry_of(file, "unrestricted")
     file.unlink()
-    output = asyncio.run(_query(registry, "CREATE TABLE t (a INTEGER)"))
+    output = asyncio.run(query(registry, "CREATE TABLE t (a INTEGER)"))
     assert output.content == "SQLite says: unable to open database file"
     assert not file.exists()
 
@@ -299,7 +251,7 @@ async def _ended(workers: set[threading.Thread]) -> bool:
 
 async def test_a_query_that_takes_too_long_is_stopped(file: Path) -> None:
     before = _workers()
-    output = await _query(_registry(file, timeout=0.2), ENDLESS)
+    output = await query(registry_of(file, timeout=0.2), ENDLESS)
     assert output.content == "Stopped after 0.2 s: it took too long"
     assert await _ended(_workers() - before)
 
@@ -315,16 +267,16 @@ LONG = "(SELECT hex(zeroblob(30000)) AS a, hex(zeroblob(15000)) || 'b' AS b)"
 async def test_a_slow_function_is_stopped_too(file: Path, sql: str) -> None:
     endless = "WITH RECURSIVE t(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM t) "
     before = _workers()
-    output = await _query(_registry(file, timeout=0.2), endless + sql)
+    output = await query(registry_of(file, timeout=0.2), endless + sql)
     assert output.content == "Stopped after 0.2 s: it took too long"
     assert await _ended(_workers() - before)
 
 
 async def test_what_could_not_be_stopped_is_not_begun(file: Path) -> None:
-    output = await _query(_registry(file), "SELECT instr(zeroblob(9000000), zeroblob(4000000))")
+    output = await query(registry_of(file), "SELECT instr(zeroblob(9000000), zeroblob(4000000))")
     assert output.content == "SQLite says: string or blob too big"
     many = " + ".join(["instr('a', 'b')"] * 33)
-    output = await _query(_registry(file), f"SELECT {many}")
+    output = await query(registry_of(file), f"SELECT {many}")
     assert "not authorized" in output.content
 
 
@@ -333,16 +285,16 @@ async def test_what_could_not_be_stopped_is_not_begun(file: Path) -> None:
     ("trim(' a ')", "a"), ("trim(NULL, 'x')", "NULL"),
 ])  # fmt: skip
 async def test_trimming_gives_what_sqlite_gives(file: Path, sql: str, shown: str) -> None:
-    output = await _query(_registry(file), f"SELECT {sql} AS a")
+    output = await query(registry_of(file), f"SELECT {sql} AS a")
     assert f"| {shown} " in output.content
 
 
 async def test_many_long_values_are_not_all_in_memory(file: Path) -> None:
-    registry = _registry(file)
-    assert (await _query(registry, "SELECT 1")).success  # what is imported is in memory now
+    registry = registry_of(file)
+    assert (await query(registry, "SELECT 1")).success  # what is imported is in memory now
     tracemalloc.start()
     try:
-        output = await _query(registry, "SELECT zeroblob(130000) FROM people")
+        output = await query(registry, "SELECT zeroblob(130000) FROM people")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -350,80 +302,16 @@ async def test_many_long_values_are_not_all_in_memory(file: Path) -> None:
     assert peak < 8 * 1024 * 1024
 
 
-async def test_a_connection_that_breaks_is_no_trouble_with_the_file(
-    file: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise ConnectionResetError(104, "Connection reset by peer")
-
-    monkeypatch.setattr(Line, "execute", broken)
-    arguments = {"operation": "export_query", "sql": "SELECT 1", "export_path": "x.csv"}
-    output = await _call(_registry(file), sandbox, **arguments)
-    assert output.content == "SQLite says: [Errno 104] Connection reset by peer"
-
-
-async def test_an_export_is_encoded_in_the_thread(
-    file: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoded = CsvText.encode
-    threads: list[str] = []
-
-    def noted(text: CsvText) -> bytes:
-        threads.append(threading.current_thread().name)
-        return encoded(text)
-
-    monkeypatch.setattr(CsvText, "encode", noted)
-    arguments = {"operation": "export_query", "sql": "SELECT 1", "export_path": "x.csv"}
-    assert (await _call(_registry(file), sandbox, **arguments)).success
-    assert threads == ["paddock-tool"]
-
-
 async def test_a_cancelled_call_has_ended_its_query(file: Path) -> None:
-    registry, before = _registry(file), _workers()
-    call = asyncio.create_task(_query(registry, ENDLESS))
+    registry, before = registry_of(file), _workers()
+    running = asyncio.create_task(query(registry, ENDLESS))
     async with asyncio.timeout(60):
         while not (workers := _workers() - before):
             await asyncio.to_thread(threading.Event().wait, 0.01)
-    call.cancel()
+    running.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await call
+        await running
     assert await _ended(workers)
-
-
-@pytest.mark.rows("S-49")
-@pytest.mark.parametrize("parameter", ["export_path", "output_path"])
-async def test_a_query_is_exported_to_the_sandbox(
-    file: Path, sandbox: Sandbox, parameter: str
-) -> None:
-    sql = "SELECT id, name || ',\"' AS n, photo FROM people ORDER BY id"
-    output = await _call(
-        _registry(file), sandbox, operation="export_query", sql=sql, **{parameter: "out/p.csv"}
-    )
-    data = await sandbox.fs.read_bytes("out/p.csv")
-    assert output.content == f"Exported 150 rows to out/p.csv ({len(data)} bytes)"
-    assert data.startswith(b'id,n,photo\r\n1,"n0,""",\r\n')
-    assert data.count(b"\r\n") == 151
-
-
-@pytest.mark.rows("S-49")
-async def test_an_export_replaces_nothing_and_spares_protected_files(
-    file: Path, sandbox: Sandbox
-) -> None:
-    await sandbox.fs.write_text("there.csv", "mine")
-
-    async def export(path: str, sql: str = "SELECT 1 AS a") -> str:
-        output = await _call(
-            _registry(file), sandbox, operation="export_query", sql=sql, export_path=path
-        )
-        assert not output.success
-        return output.content
-
-    assert await export("there.csv") == "File already exists: there.csv"
-    assert await sandbox.fs.read_text("there.csv") == "mine"
-    assert (await export(".ssh/x.csv")).startswith("Cannot write to a protected path: .ssh/x.csv")
-    assert (await export("/etc/cron.csv")).startswith("Cannot write to a protected path")
-    assert (await export("new.csv", "DELETE FROM people")).startswith("Query blocked: ")
-    assert not await sandbox.fs.exists("new.csv")
 
 
 @pytest.mark.parametrize(
@@ -439,6 +327,6 @@ async def test_an_export_replaces_nothing_and_spares_protected_files(
 async def test_a_call_that_lacks_something_is_told_what(
     file: Path, arguments: dict[str, Any], said: str
 ) -> None:
-    output = await _call(_registry(file), **arguments)
+    output = await call(registry_of(file), **arguments)
     assert not output.success
     assert said in output.content
