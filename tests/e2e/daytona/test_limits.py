@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -98,25 +99,16 @@ def command_line(*arguments: str, url: str = NOWHERE) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("exec", "--backend", "daytona", "--", "true"),
-        ("gc", "--backend", "daytona"),
-        ("image", "list", "--backend", "daytona"),
-        ("ls", "--backend", "daytona"),
-        ("rm", "--backend", "daytona", "x"),
-    ],
-    ids=lambda arguments: arguments[0],
-)
-def test_a_service_that_is_not_there_is_one_line_with_its_address(
-    arguments: tuple[str, ...],
-) -> None:
-    code, out, err = command_line(*arguments)
-    assert (code, out) == (1, "")
-    told = [line for line in err.splitlines() if "making the sandbox" not in line]
-    assert len(told) == 1, err
-    assert f"Daytona cannot be reached at {NOWHERE}" in told[0]
+def test_a_service_that_is_not_there_is_one_line_with_its_address() -> None:
+    commands = ["exec --backend daytona -- true", "gc --backend daytona", "ls --backend daytona"]
+    commands += ["image list --backend daytona", "rm --backend daytona x"]
+    with ThreadPoolExecutor(len(commands)) as threads:  # each of them tries for some seconds
+        done = [*threads.map(lambda command: command_line(*command.split()), commands)]
+    for command, (code, out, err) in zip(commands, done, strict=True):
+        assert (code, out) == (1, ""), command
+        told = [line for line in err.splitlines() if "making the sandbox" not in line]
+        assert len(told) == 1, err
+        assert f"Daytona cannot be reached at {NOWHERE}" in told[0]
 
 
 async def test_a_service_that_takes_connections_and_answers_nothing_is_given_up(
