@@ -29,6 +29,7 @@ from paddock.files import (
     TextLines,
     too_large,
 )
+from paddock.testing._pieces import joined, pieces
 from paddock.testing.fake.archive import packed, unpack
 from paddock.testing.fake.faults import Fault
 from paddock.testing.fake.tree import File, Folder, Link, Node, Special, fail
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FakeFileSystem"]
 
-PIECE = 256 * 1024
 PERMISSIONS = 0o777
 """Bits that a copy keeps."""
 
@@ -98,9 +98,8 @@ class FakeFileSystem(FileSystem):
         return self._tree.write(path, data, exclusive=exclusive, mode=mode)
 
     async def _open_read(self, path: PurePosixPath, *, offset: int) -> AsyncGenerator[bytes]:
-        data = (await self._file(path)).data
-        for start in range(offset, len(data), PIECE):
-            yield data[start : start + PIECE]
+        async for piece in pieces((await self._file(path)).data[offset:]):
+            yield piece
 
     async def _open_archive(self, path: PurePosixPath) -> AsyncGenerator[bytes]:
         await self._begin()
@@ -259,8 +258,7 @@ class FakeFileSystem(FileSystem):
         self, source: Path, destination: PurePosixPath, on_progress: TransferCallback | None
     ) -> Transfer:
         async with LocalFile.open(source) as file:
-            async with contextlib.aclosing(file.pieces(on_progress)) as pieces:
-                data = b"".join([piece async for piece in pieces])
+            data = await joined(file.pieces(on_progress))
             await self._begin()
             lost = self._faults.strikes_file(Fault.MODE_LOST, destination)
             self._write(destination, data, mode=0o644 if lost else file.mode)
@@ -274,8 +272,7 @@ class FakeFileSystem(FileSystem):
 
     async def _upload_tree(self, source: Path, destination: PurePosixPath, tree: Tree) -> Transfer:
         local = await LocalTree.open(source, destination, tree)
-        async with contextlib.aclosing(local.blocks()) as blocks:
-            data = b"".join([block async for block in blocks])
+        data = await joined(local.blocks())
         await self._begin()
         unpack(self._tree, destination, data, self._faults)
         return local.transfer()
@@ -292,7 +289,7 @@ class FakeFileSystem(FileSystem):
         data = packed(self._tree.folder(source))
         if self._faults.strikes_file(Fault.PATH_ESCAPES, source):
             destination = destination.parent
-        return await extract_stream(_once(data), destination, source, tree, rules)
+        return await extract_stream(pieces(data), destination, source, tree, rules)
 
     # the sandbox
 
@@ -342,8 +339,3 @@ def _copied(node: Node, path: PurePosixPath) -> Node:
     if isinstance(found, Folder):
         found.entries = {name: _copied(each, path / name) for name, each in found.entries.items()}
     return found
-
-
-async def _once(data: bytes) -> AsyncGenerator[bytes]:
-    for start in range(0, len(data), PIECE):
-        yield data[start : start + PIECE]

@@ -6,12 +6,14 @@ import asyncio
 import base64
 import contextlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddock.backends.guest.inside.ignored import IgnoreRules
 from paddock.backends.transfer import LocalFile, LocalTree, extract_stream, receive_file
 from paddock.files import FileSystem, FileWriter
+from paddock.testing._pieces import joined, pieces
 from paddock.testing.recorded.archives import manifest, redacted_archive
 from paddock.testing.recorded.codec import digested
 from paddock.transfers import Transfer, Tree
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     Ask = Callable[[FileSystem], Awaitable[Any]]
 
 __all__ = ["RecordedFileSystem"]
-
-PIECE = 256 * 1024
 
 
 class RecordedFileSystem(FileSystem):
@@ -103,9 +103,8 @@ class RecordedFileSystem(FileSystem):
             async with fs.open_read(path, offset=offset) as file:
                 return b"".join([piece async for piece in file])
 
-        data: bytes = await self._call("open_read", ask, path=path, offset=offset)
-        for start in range(0, len(data), PIECE):
-            yield data[start : start + PIECE]
+        async for piece in pieces(await self._call("open_read", ask, path=path, offset=offset)):
+            yield piece
 
     async def _open_archive(self, path: PurePosixPath) -> AsyncGenerator[bytes]:
         async def ask(fs: FileSystem) -> bytes:
@@ -228,8 +227,7 @@ class RecordedFileSystem(FileSystem):
         self, source: Path, destination: PurePosixPath, on_progress: TransferCallback | None
     ) -> Transfer:
         async with LocalFile.open(source) as file:
-            async with contextlib.aclosing(file.pieces()) as pieces:
-                data = b"".join([piece async for piece in pieces])
+            data = await joined(file.pieces())
             mode = file.mode
         found: Transfer = await self._call(
             "upload_file",
@@ -241,9 +239,8 @@ class RecordedFileSystem(FileSystem):
         return found
 
     async def _upload_tree(self, source: Path, destination: PurePosixPath, tree: Tree) -> Transfer:
-        local = await LocalTree.open(source, destination, _quiet(tree))
-        async with contextlib.aclosing(local.blocks()) as blocks:
-            data = b"".join([block async for block in blocks])
+        local = await LocalTree.open(source, destination, replace(tree, on_progress=None))
+        data = await joined(local.blocks())
         found: Transfer = await self._call(
             "upload",
             lambda fs: fs.upload(source, destination, **_options(tree)),
@@ -262,7 +259,7 @@ class RecordedFileSystem(FileSystem):
                 return await asyncio.to_thread(here.read_bytes)
 
         data: bytes = await self._call("download_file", ask, source=source)
-        return await receive_file(_pieces(data), destination, on_progress, len(data))
+        return await receive_file(pieces(data), destination, on_progress, len(data))
 
     async def _download_tree(
         self, source: PurePosixPath, destination: Path, tree: Tree
@@ -271,8 +268,7 @@ class RecordedFileSystem(FileSystem):
             with tempfile.TemporaryDirectory() as folder:
                 got = await fs.download(source, folder, **_options(tree))
                 local = await LocalTree.open(Path(folder), source, Tree())
-                async with contextlib.aclosing(local.blocks()) as blocks:
-                    data = b"".join([block async for block in blocks])
+                data = await joined(local.blocks())
             return {"transfer": got, "tar": data}
 
         def kept(found: dict[str, Any]) -> dict[str, Any]:
@@ -281,8 +277,10 @@ class RecordedFileSystem(FileSystem):
 
         args = {"ignore": list(tree.ignore), "gitignore": tree.gitignore, "links": tree.links}
         found = await self._call("download", ask, kept, source=source, **args)
-        pieces = _pieces(found["tar"])
-        await extract_stream(pieces, destination, source, _quiet(tree), IgnoreRules())
+        stream = pieces(found["tar"])
+        await extract_stream(
+            stream, destination, source, replace(tree, on_progress=None), IgnoreRules()
+        )
         transfer: Transfer = found["transfer"]
         return transfer
 
@@ -294,12 +292,3 @@ def _options(tree: Tree) -> dict[str, Any]:
         "links": tree.links,
         "on_progress": tree.on_progress,
     }
-
-
-def _quiet(tree: Tree) -> Tree:
-    return Tree(ignore=tree.ignore, gitignore=tree.gitignore, links=tree.links)
-
-
-async def _pieces(data: bytes) -> AsyncGenerator[bytes]:
-    for start in range(0, len(data), PIECE):
-        yield data[start : start + PIECE]
