@@ -51,8 +51,11 @@ class Control:
         """
         if self.directory is None:
             return
-        while self.directory.paused():
+        paused = self.directory.paused()
+        while paused:
             await asyncio.sleep(PAUSE_INTERVAL)
+            paused = self.directory.paused()
+            self._next_look = 0.0  # a cancellation ends the pause too, and comes before its end
             await check()
         with self.directory.directives() as texts:
             for text in texts:

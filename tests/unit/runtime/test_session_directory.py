@@ -13,9 +13,12 @@ import pytest
 
 from paddock import CancellationToken
 from paddock.errors import SessionLocked, TraceWriteError
+from paddock.runtime.conversation import control
+from paddock.runtime.conversation.control import Control
 from paddock.runtime.conversation.directory import SessionDirectory
 from paddock.runtime.conversation.state import State
 from paddock.runtime.conversation.trace import TraceContent, read_records
+from paddock.runtime.core.emitter import Emitter
 from paddock.runtime.session.session import Session
 from tests.unit.runtime.conftest import let_run_at_once
 from tests.unit.runtime.stuck import PATIENCE, Stuck, begins, call, until
@@ -280,3 +283,21 @@ async def test_who_is_told_of_a_steering_message_may_leave_another(
     assert session.state.get_user_messages() == ["Go.", "first", "second"]
     with directory.directives() as left:
         assert left == []
+
+
+async def test_a_cancellation_that_ends_a_pause_is_seen_before_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "PAUSE_INTERVAL", 0.0)
+    directory = SessionDirectory(tmp_path)
+    directory.request_pause()
+    run = Control(directory=directory)
+    seen: list[str | None] = []
+
+    async def check() -> None:
+        assert run.poll is not None
+        seen.append(run.poll())
+        directory.request_cancel()
+
+    await run.before_call(Emitter([], session_id="s"), check)
+    assert seen == [None, "requested"]
