@@ -19,7 +19,7 @@ from paddock.cli.sandbox_options import SandboxOptions
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from paddock.backends.base import Backend
 
@@ -263,8 +263,6 @@ def _begin(
     retries: int,
     rerun_changed: bool,
 ) -> Any:
-    from paddock.runtime.fleet.tasks import read_tasks
-
     if tasks is None or out is None:
         raise ConfigError(
             "give a file of tasks and --out DIR, or --resume DIR\n"
@@ -273,7 +271,18 @@ def _begin(
     if rerun_changed or settings["rerun"]:
         raise ConfigError("--rerun and --rerun-changed need --resume DIR")
     settings |= {"out": out, "repeat": repeat, "extra": _arguments(given, tasks)}
-    return _fleet(given, settings, retries, read_tasks(tasks))
+    return _fleet(given, settings, retries, _read(tasks))
+
+
+def _read(path: Path) -> Iterator[object]:
+    """Return the tasks in a file; raise `ConfigError` if there are none, as something failed."""
+    from paddock.runtime.fleet.tasks import read_tasks
+
+    number = 0
+    for number, value in enumerate(read_tasks(path), 1):  # noqa: B007
+        yield value
+    if not number:
+        raise ConfigError(f"{path} has no tasks; give a JSON value in each line")
 
 
 def _resume(
@@ -286,7 +295,6 @@ def _resume(
 ) -> Any:
     """Resume a batch; relative paths of the earlier options are those of its own directory."""
     from paddock.runtime.fleet.run_directory import RunDirectory
-    from paddock.runtime.fleet.tasks import read_tasks
 
     place = RunDirectory(directory)
     arguments = place.configuration().get("arguments")
@@ -297,7 +305,7 @@ def _resume(
     if rerun_changed and given_tasks is None:
         given_tasks = Path(arguments["tasks"])
     settings |= {"out": place.path, "resume": True, "rerun_changed": rerun_changed}
-    values = None if given_tasks is None else read_tasks(given_tasks)
+    values = None if given_tasks is None else _read(given_tasks)
     given = given.over(arguments)
     settings["extra"] = _arguments(given, given_tasks or Path(arguments["tasks"]))
     return _fleet(given, settings, retries, values)

@@ -100,8 +100,11 @@ class _Ending:
             for line in github_annotations(report.failed):
                 print(line)
         if place := os.environ.get("GITHUB_STEP_SUMMARY"):
-            with Path(place).open("a", encoding="utf-8", errors="replace") as file:
-                file.write(step_summary(report.counts, report.failed, self.gave_up))
+            try:
+                with Path(place).open("a", encoding="utf-8", errors="replace") as file:
+                    file.write(step_summary(report.counts, report.failed, self.gave_up))
+            except OSError as error:  # it decides nothing about the tasks
+                self._say(f"cannot write the summary of the step: {error}")
 
     def _say(self, line: str | None) -> None:
         if line is not None:

@@ -76,6 +76,36 @@ def test_wrong_usage_is_2(args: list[str], said: str, paddock: Paddock) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b'{"id": "a"}\n{"id": "b', "tasks.jsonl, line 2 is not JSON"),
+        (b'{"id": "a"}\n{"id": "a"}\n', "task 2 has the id 'a' as task 1"),
+        (b'{"id": "\xff"}\n', "tasks.jsonl, line 1 is not JSON"),
+        (b"\n\n", "tasks.jsonl has no tasks"),
+    ],
+)
+def test_tasks_that_cannot_be_read_are_2_and_leave_no_directory(
+    text: bytes, said: str, paddock: Paddock
+) -> None:
+    (paddock.cwd / "tasks.jsonl").write_bytes(text)
+    done = paddock("map", "tasks.jsonl", "--out", "run", "--", "true")
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert not (paddock.cwd / "run").exists()
+
+
+def test_a_directory_that_has_something_else_is_refused(paddock: Paddock) -> None:
+    """Among others where the tasks are: tasks.jsonl would be replaced."""
+    text = '\ufeff{"input": "x", "id": "a"}\r\n{"id": "b"}\r\n'
+    (paddock.cwd / "tasks.jsonl").write_text(text, newline="")
+    done = paddock("map", "tasks.jsonl", "--out", ".", "--isolation", "none", "--", "true")
+    assert done.returncode == 2
+    assert "is not empty; choose another directory" in done.stderr
+    assert (paddock.cwd / "tasks.jsonl").read_bytes() == text.encode()
+    done = paddock("map", "tasks.jsonl", "--out", "run", "--isolation", "none", "--", "true")
+    assert done.returncode == 0, done.stderr
+
+
 def test_verification_sees_the_artifacts_and_nothing_else(paddock: Paddock) -> None:
     write_tasks(paddock, "good", "bad")
     work = 'echo "$1" > answer; echo planted > secret'

@@ -130,16 +130,16 @@ class Batch:
         values: Iterable[object] | None,
         extra: Mapping[str, Any],
     ) -> list[Task]:
-        self.directory.lock()
         if opening.resume:
+            self.directory.configuration()  # before a lock is made where no batch is
+            self.directory.lock()
             return self._resume(opening, configuration, values, extra)
-        if self.directory.exists():
-            raise ConfigError(
-                f"there is a batch in {self.directory.path}; resume it, or choose another directory"
-            )
+        self.directory.require_new()
         if values is None:
             raise ConfigError("there are no tasks")
         tasks = list(repeated(parse_tasks(values), opening.repeat))
+        self.directory.lock()
+        self.directory.require_new()  # another process may have been faster
         self._begin(opening, configuration, tasks, extra)
         return tasks
 

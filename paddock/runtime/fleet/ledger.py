@@ -165,10 +165,11 @@ class Ledger(LedgerFile):
         """Take what runs for lost, as its owner is gone; return how many attempts that were."""
 
         def work(db: sqlite3.Connection) -> int:
-            db.execute(
-                "UPDATE attempts SET state = 'lost', ended = ? WHERE state IN ('begun', 'running')",
-                (time.time(),),
-            )
+            lost = """
+            UPDATE attempts SET state = 'lost', ended = max(began, ?)
+            WHERE state IN ('begun', 'running')
+            """
+            db.execute(lost, (time.time(),))
             query = "UPDATE tasks SET state = 'pending' WHERE state = 'running'"
             return db.execute(query).rowcount
 
@@ -308,8 +309,9 @@ class Ledger(LedgerFile):
 
     def _end(self, db: sqlite3.Connection, attempt: Attempt, state: str, *, counted: bool) -> None:
         query = """
-        UPDATE attempts SET state = ?, ended = ?, fault = ?, message = ?, result = ?, details = ?,
-               counted = ? WHERE key = ? AND number = ? AND state IN ('begun', 'running', 'lost')
+        UPDATE attempts SET state = ?, ended = max(began, ?), fault = ?, message = ?, result = ?,
+               details = ?, counted = ?
+        WHERE key = ? AND number = ? AND state IN ('begun', 'running', 'lost')
         """
         details = json.dumps(dict(attempt.details))
         ended = (state, time.time(), attempt.fault, attempt.message, attempt.result, details)

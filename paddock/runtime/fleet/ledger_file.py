@@ -117,6 +117,11 @@ class LedgerFile:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if (application, version) == (APPLICATION, VERSION):
             return
+        if application == APPLICATION:
+            raise LedgerError(
+                f"cannot use the ledger {self.path}: it has format {version}, and this version of "
+                f"Paddock reads format {VERSION}; resume it with the version named in run.json"
+            )
         if tables or application:
             raise LedgerError(f"cannot use the ledger {self.path}: another program made it")
         if self.journal == "WAL":

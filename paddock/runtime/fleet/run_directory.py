@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,9 @@ class RunDirectory:
             raise
         self._lock = fd
         os.truncate(fd, 0)
-        os.pwrite(fd, json.dumps({"pid": os.getpid(), "host": os.uname().nodename}).encode(), 0)
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        owner = {"pid": os.getpid(), "host": os.uname().nodename, "since": since}
+        os.pwrite(fd, json.dumps(owner).encode(), 0)
 
     def unlock(self) -> None:
         """Let go; idempotent."""
@@ -77,6 +80,20 @@ class RunDirectory:
     def exists(self) -> bool:
         """Return whether there is a batch."""
         return (self.path / CONFIGURATION).exists()
+
+    def require_new(self) -> None:
+        """Raise `ConfigError` if there is a batch, or anything else that a batch would replace.
+
+        What a beginning that was killed has left is no obstacle.
+        """
+        if self.exists():
+            raise ConfigError(
+                f"there is a batch in {self.path}; resume it, or choose another directory"
+            )
+        with contextlib.suppress(FileNotFoundError):
+            names = os.listdir(self.path)
+            if names and LOCK not in names:
+                raise ConfigError(f"{self.path} is not empty; choose another directory")
 
     def configuration(self) -> dict[str, Any]:
         """Return what run.json says. Raise `ConfigError` if there is no batch here."""
@@ -158,6 +175,7 @@ def read_lines(path: Path) -> tuple[list[Any], bool]:
 def _locked(path: Path, holder: bytes) -> SessionLocked:
     try:
         known = json.loads(holder)
-        return SessionLocked(str(path), pid=int(known["pid"]), host=str(known["host"]))
+        pid, host, since = int(known["pid"]), str(known["host"]), str(known["since"])
+        return SessionLocked(str(path), pid=pid, host=host, since=since)
     except (ValueError, KeyError, TypeError):
         return SessionLocked(str(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -121,3 +122,23 @@ def test_no_two_keys_have_one_folder_and_none_leads_elsewhere() -> None:
         assert "/" not in name
         assert not name.startswith(".")
         assert len(name.encode()) <= 220
+
+
+def test_a_clock_that_goes_back_makes_no_attempt_shorter_than_nothing(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = ledger.begin("a")
+    monkeypatch.setattr(time, "time", lambda: 1.0)
+    assert ledger.finish(Attempt(key="a", number=number))
+    entry = ledger.accepted("a")
+    assert entry.began > 1.0
+    assert entry.ended == entry.began
+
+
+def test_the_ledger_of_another_version_is_refused_as_such(tmp_path: Path) -> None:
+    Ledger(tmp_path / "ledger.db").close()
+    db = sqlite3.connect(tmp_path / "ledger.db")
+    db.execute("PRAGMA user_version = 9")
+    db.close()
+    with pytest.raises(LedgerError, match="it has format 9, and this version of Paddock reads"):
+        Ledger(tmp_path / "ledger.db")
