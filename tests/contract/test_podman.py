@@ -8,7 +8,6 @@ import pytest
 
 from paddock.backends.guest.program import call
 from paddock.backends.podman import PodmanBackend
-from paddock.sandbox import Resources
 from paddock.testing import BackendConformance
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def backend(podman: dict[str, str]) -> PodmanBackend:
-    return PodmanBackend(network="none", resources=Resources(pids=128))
+    return PodmanBackend(network="none")
 
 
 class TestPodman(BackendConformance):

@@ -41,7 +41,7 @@ import pytest
 
 import paddock
 from paddock import (
-    DaytonaBackend, DockerBackend, LocalBackend, PodmanBackend, Resources, SshBackend
+    DaytonaBackend, DockerBackend, LocalBackend, PodmanBackend, SshBackend
 )
 from paddock.testing import BackendConformance
 
@@ -51,7 +51,7 @@ RECIPES = {
     ),
     "docker": lambda: DockerBackend(network="none"),
     "local": lambda: LocalBackend(),
-    "podman": lambda: PodmanBackend(network="none", resources=Resources(pids=128)),
+    "podman": lambda: PodmanBackend(network="none"),
     "ssh": lambda: SshBackend(isolation="bubblewrap"),
 }
 

@@ -146,13 +146,15 @@ class TreeTests(Conformance):
         assert [result.stdout for result in results] == [f"here\n{n}\n" for n in range(40)]
 
     async def test_a_fork_bomb_ends_and_the_sandbox_goes_on(
-        self, backend: Backend, own_sandbox: Sandbox
+        self, backend: Backend, sandbox: Sandbox
     ) -> None:
-        if Capability.LIMIT_PIDS not in own_sandbox.capabilities:  # where it would end this machine
+        recipe = vary(backend, resources=Resources(pids=64))
+        if Capability.LIMIT_PIDS not in sandbox.capabilities:  # where it would end this machine
             with pytest.raises(Unsupported, match="processes"):
-                await vary(backend, resources=Resources(pids=64)).create()
+                await recipe.create()
             return
         bomb = "import os\nwhile True:\n try: os.fork()\n except OSError: pass"
-        with pytest.raises(ExecTimeout):
-            await own_sandbox.exec(["python3", "-c", bomb], timeout=1)
-        assert (await own_sandbox.exec("echo fine", timeout=60)).stdout == "fine\n"
+        async with recipe.sandbox() as bombed:
+            with pytest.raises(ExecTimeout):
+                await bombed.exec(["python3", "-c", bomb], timeout=1)
+            assert (await bombed.exec("echo fine", timeout=60)).stdout == "fine\n"
