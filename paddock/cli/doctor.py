@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 from importlib import metadata
 from typing import TYPE_CHECKING, Literal
 
@@ -46,6 +47,8 @@ FENCE = "restricted shell's fence"
 FENCE_TIMEOUT = 10.0
 """Seconds for `true` to end in a sandbox that is there: it takes milliseconds."""
 LANDLOCK_KERNEL = (5, 13)
+PROGRAM_TIMEOUT = 20.0
+"""Seconds for podman to say its version, or for a host to answer over a slow line."""
 ENGINE_TIMEOUT = 5
 """Seconds for an engine to say its version: one that is busy answers within one."""
 
@@ -79,6 +82,8 @@ def examine() -> Iterator[Finding]:
     yield from _local()
     yield _ripgrep()
     yield from _docker()
+    yield _podman()
+    yield _ssh()
     yield _distribution("daytona", "Daytona SDK", install="paddock[daytona]")
     yield _fence("Daytona", "not tried: if its machines have Landlock; each command says if not")
     yield _key("DAYTONA_API_KEY", "sandboxes in Daytona")
@@ -208,6 +213,51 @@ def _docker() -> Iterator[Finding]:
             f"not tried: if the engine's kernel{kernel} has Landlock, and the image Python 3.8 or "
             "newer; each command says if not",
         )
+
+
+def _podman() -> Finding:
+    """Whether Podman works for this user, and what it can bound."""
+    asked = "{{.Version.Version}}: {{.Host.CgroupControllers}}"
+    command = ["podman", "info", "--format", asked]
+    try:
+        told = subprocess.run(
+            command,
+            check=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            encoding="utf-8",
+            errors="replace",
+            timeout=PROGRAM_TIMEOUT,
+        )
+    except FileNotFoundError:
+        advice = "install it: apt-get install podman; other backends do without"
+        detail = "podman is not installed"
+        return Finding(name="Podman", status="missing", detail=detail, advice=advice)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
+        detail = said.strip() or str(error)
+        advice = "see that `podman info` works"
+        return Finding(name="Podman", status="missing", detail=detail, advice=advice)
+    version, _, limits = told.stdout.strip().partition(": ")
+    detail = f"{version}; limits by control groups: {limits.strip('[]') or 'none'}"
+    return Finding(name="Podman", status="ok", detail=detail)
+
+
+def _ssh() -> Finding:
+    """Whether the host that sandboxes would be made on answers, if one is named."""
+    from paddock.backends.ssh import SshBackend
+
+    host = os.environ.get("PADDOCK_SSH_HOST")
+    if not host:
+        detail = "not tried: PADDOCK_SSH_HOST names no host"
+        return Finding(name="SSH", status="ok", detail=detail)
+    try:
+        asyncio.run(asyncio.wait_for(SshBackend().list(), PROGRAM_TIMEOUT))
+    except (PaddockError, TimeoutError) as error:
+        detail = f"{host}: {explain(error) or f'no answer within {PROGRAM_TIMEOUT:g} s'}"
+        advice = f"see that `ssh {host} python3 --version` works without a question"
+        return Finding(name="SSH", status="missing", detail=detail, advice=advice)
+    return Finding(name="SSH", status="ok", detail=f"{host} answers, and has Python")
 
 
 def _project() -> Finding:

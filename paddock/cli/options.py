@@ -123,6 +123,15 @@ Upload = Annotated[
         help="Copy a file or a tree into the sandbox. Repeatable.",
     ),
 ]
+Dirs = Annotated[
+    list[str] | None,
+    _sandbox_option(
+        "--dir",
+        metavar="DIRECTORY",
+        help="Let commands of a local sandbox write to this directory, too; it is used in place. "
+        "Repeatable.",
+    ),
+]
 Ignore = Annotated[
     list[str] | None,
     _sandbox_option(

@@ -7,6 +7,7 @@ use for is an error before anything is made. Backends are known by their fields 
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
@@ -129,6 +130,7 @@ def _given(
         "setup": list(asked.setup or ()),
         "env_vars": dict(parse_variable(text) for text in asked.env or ()),
         "working_dir": asked.working_dir,
+        "dirs": [os.path.abspath(path) for path in asked.dirs or ()],
         "isolation": asked.isolation,
         "network": _network(asked.network),
     }
@@ -136,7 +138,9 @@ def _given(
     if beginning is not None:
         given[beginning.field] = beginning.value
     for field in given.keys() - _fields(kind):
-        option = beginning.option if beginning and field == beginning.field else field
+        option = (
+            beginning.option if beginning and field == beginning.field else field.removesuffix("s")
+        )
         hint = "choose another with --backend"
         raise Unsupported(f"--{option}", backend=kind.name, hint=hint)
     return given

@@ -16,7 +16,7 @@ __all__ = ["SandboxOptions"]
 
 
 _REPLACED = (
-    "type", "isolation", "network", "hardening", "host", "runtime", "config", "volumes",
+    "type", "isolation", "network", "hardening", "host", "runtime", "config", "volumes", "dirs",
     "uploads", "upload_ignore", "upload_gitignore", "upload_links", "image", "working_dir", "setup",
 )  # fmt: skip
 """Keys of a recipe that go when a backend is named."""
@@ -37,6 +37,7 @@ class SandboxOptions:
     setup: options.Setup = None
     env: options.Env = None
     working_dir: options.WorkingDir = None
+    dirs: options.Dirs = None
     isolation: options.Isolation = None
     network: options.Network = None
     no_setup: options.NoSetup = False
@@ -66,6 +67,7 @@ class SandboxOptions:
             "backend.upload_links": self.links,
             "backend.setup": self.setup or self.no_setup,
             "backend.isolation": self.isolation,
+            "backend.dirs": self.dirs,
             "backend.network": self.network,
             "backend.working_dir": self.working_dir,
             "working_dir": self.working_dir,

@@ -144,3 +144,36 @@ def test_whether_a_command_can_be_fenced_is_told_of_each_backend(
 def test_a_command_is_tried_in_a_fence(require: Require) -> None:
     require("landlock", landlock.abi() > 0, "the kernel has no Landlock")
     assert fences()["local"].status == "ok"
+
+
+def found(name: str) -> doctor.Finding:
+    return next(each for each in doctor.examine() if each.name == name)
+
+
+def test_podman_is_found_where_it_works(
+    podman: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert found("Podman").status == "ok"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    missing = found("Podman")
+    assert (missing.status, "not installed" in missing.detail) == ("missing", True)
+    (tmp_path / "podman").write_text("#!/bin/sh\necho no storage >&2\nexit 125\n")
+    (tmp_path / "podman").chmod(0o755)
+    broken = found("Podman")
+    assert (broken.status, broken.detail) == ("missing", "no storage")
+    (tmp_path / "podman").write_text("#!/bin/sh\necho begun >&2\nexec /bin/sleep 1000\n")
+    monkeypatch.setattr(doctor, "PROGRAM_TIMEOUT", 0.2)
+    assert "timed out after 0.2 s" in found("Podman").detail
+
+
+def test_the_host_of_ssh_is_asked(ssh_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PADDOCK_SSH_HOST", raising=False)
+    assert "not tried" in found("SSH").detail
+    monkeypatch.setenv("PADDOCK_SSH_CONFIG", str(ssh_config))
+    monkeypatch.setenv("PADDOCK_SSH_HOST", "there")
+    assert found("SSH").status == "ok"
+    for host in ("-oProxyCommand=x", "elsewhere.invalid"):
+        monkeypatch.setenv("PADDOCK_SSH_HOST", host)
+        missing = found("SSH")
+        assert missing.status == "missing"
+        assert host in missing.detail

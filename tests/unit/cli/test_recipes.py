@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import typer
@@ -11,9 +11,6 @@ from paddock import ConfigError, DaytonaBackend, DockerBackend, LocalBackend, Un
 from paddock.cli.recipes import make_backend, vary_backend
 from paddock.cli.sandbox_options import SandboxOptions
 from paddock.transfers import DEFAULT_IGNORE
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_a_recipe_is_left_as_it_is_where_nothing_is_said() -> None:
@@ -83,3 +80,10 @@ def test_options_of_an_upload_that_nothing_has_use_for_are_refused(tmp_path: Pat
         make_backend(SandboxOptions(backend="local", upload=upload, links="follow"))
     with pytest.raises(ConfigError, match="ignore='/': give patterns"):
         make_backend(SandboxOptions(backend="local", upload=upload, ignore=["/"]))
+
+
+def test_directories_are_of_the_directory_where_the_command_was_given() -> None:
+    recipe = make_backend(SandboxOptions(dirs=["data", "/srv/cache"]))
+    assert recipe == LocalBackend(dirs=[str(Path.cwd() / "data"), "/srv/cache"])
+    with pytest.raises(Unsupported, match="--dir;"):
+        make_backend(SandboxOptions(backend="docker", dirs=["data"]))
