@@ -15,7 +15,7 @@ from paddock.cli.text import one_line, plain
 from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from paddock.backends.base import Backend
@@ -98,7 +98,7 @@ def attach(
         paddock batch attach runs/a task-17 -- cat build.log
     """
     from paddock.cli.running import run
-    from paddock.cli.shell import BEST_SHELL, attached, open_shell
+    from paddock.cli.shell import BEST_SHELL, open_shell
     from paddock.cli.terminals import own_terminal
 
     place = _opened(directory)
@@ -106,10 +106,23 @@ def attach(
         sandbox_id = ledger.kept().get(key)
     if sandbox_id is None:
         raise ConfigError(f"no sandbox of task {key!r} is kept; see: paddock batch status")
-    held = attached(_backend_of(place), sandbox_id)
+    held = _attached(_backend_of(place), sandbox_id)
     if command and not sys.stdin.isatty():
         raise typer.Exit(run(_run_in(held, command)))
     raise typer.Exit(run(open_shell(held, command or BEST_SHELL, None, own_terminal())))
+
+
+@contextlib.asynccontextmanager
+async def _attached(backend: Backend, sandbox_id: str) -> AsyncIterator[Sandbox]:
+    """Hold a kept sandbox, on whichever engine of the batch it is."""
+    from paddock.cli.shell import attached
+
+    for engine in backend.engines():
+        if any(info.id == sandbox_id for info in await engine.list()):
+            async with attached(engine, sandbox_id) as sandbox:
+                yield sandbox
+            return
+    raise ConfigError(f"sandbox {sandbox_id!r} is gone; see: paddock batch status")
 
 
 async def _run_in(held: AbstractAsyncContextManager[Sandbox], command: Sequence[str]) -> int:

@@ -109,12 +109,12 @@ class Fleet(AsyncResource):
         self._placement = Engines(engines) if placement is None else placement
         _require_alike(backends, placement, self._ordering)
         if keep is not None:
-            _require_keeping(backends[0], placement, keep)
+            _require_keeping(backends, placement, keep)
         self._retries = Retries() if retries is None else retries
         self._patience = give_up_after
         self._extra = {} if extra is None else extra
         self._settings: dict[str, Any] = {
-            "backend": backends[0],
+            "backend": _together(backends),
             "verify": None if verify is None else as_work(verify),
             "artifacts": tuple(artifacts),
             "artifact_limit": ARTIFACT_LIMIT if artifact_limit is None else artifact_limit,
@@ -273,13 +273,25 @@ def _require_alike(
         raise ConfigError(f"tasks choose an image, and sandboxes of {backends[0].name} have none")
 
 
-def _require_keeping(backend: Backend, placement: Placement | None, keep: str) -> None:
+def _require_keeping(backends: tuple[Backend, ...], placement: Placement | None, keep: str) -> None:
+    backend = backends[0]
     if keep != "failed":
         raise ConfigError(f"keep={keep!r}: give 'failed' or None")
     if placement is not None:
         raise ConfigError("keep: sandboxes stay only on engines that this process uses")
     if not hasattr(backend, "lease"):
         raise ConfigError(f"keep: sandboxes of {backend.name} end with the process that made them")
+    if len(backends) > 1 and any(getattr(each, "host", None) is None for each in backends):
+        raise ConfigError("keep: give each engine its host, so that attach finds it again")
+
+
+def _together(backends: tuple[Backend, ...]) -> Backend:
+    """Return one recipe for all of these that are told apart by their hosts."""
+    hosts = [getattr(engine, "host", None) for each in backends for engine in each.engines()]
+    if len(backends) == 1 or None in hosts:
+        return backends[0]
+    anywhere: dict[str, Any] = {"host": hosts}
+    return dataclasses.replace(backends[0], **anywhere)
 
 
 def _but_host(backend: Backend) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import secrets
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from paddock import ConfigError, DockerBackend, Fleet, LocalBackend, Retries
+from paddock import ConfigError, DockerBackend, Fleet, LocalBackend, RayPlacement, Retries
 from paddock.runtime.fleet import drive
 from paddock.runtime.fleet.attempts import RUN_LABEL, TASK_LABEL
 from tests.e2e.docker.ours import RECIPE
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from paddock import Sandbox, TaskResult
     from tests.e2e.conftest import Paddock
+    from tests.e2e.docker.proxy import EngineProxy
 
 PATIENCE = 50
 """Seconds for two containers, on a machine ten times as busy as ours."""
@@ -134,8 +136,32 @@ async def test_after_a_kill_the_resumed_batch_removes_what_has_no_lease(
     assert len(paddock("batch", "clean", "run").stdout.split()) == 1
 
 
+@pytest.mark.docker
+async def test_what_was_kept_on_one_of_several_engines_is_found_again(
+    engine_proxy: EngineProxy, base_image: str, tmp_path: Path, paddock: Paddock
+) -> None:
+    """Two addresses of one engine stand for two engines."""
+    hosts = [engine_proxy.socket, str(tmp_path / "docker.sock")]
+    recipes = [dataclasses.replace(RECIPE, host=f"unix://{each}") for each in hosts]
+    out = paddock.cwd / "run"
+    found = await results(
+        Fleet(recipes, out=out, keep="failed", limit=2), solve, ["fails", "works"]
+    )
+    key = found_key(found, "task.failed")
+    attach = ("batch", "attach", "run", key, "--", "cat", "made")
+    attached = await asyncio.to_thread(paddock, *attach)
+    assert (attached.returncode, attached.stdout) == (0, "fails\n"), attached.stderr
+    cleaned = await asyncio.to_thread(paddock, "batch", "clean", "run")
+    assert len(cleaned.stdout.split()) == 1, cleaned.stderr
+    assert await there(out) == []
+
+
 async def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="sandboxes of local end with the process"):
         Fleet(LocalBackend(), keep="failed")
+    with pytest.raises(ConfigError, match="only on engines that this process uses"):
+        Fleet(RECIPE, keep="failed", placement=RayPlacement())
+    with pytest.raises(ConfigError, match="give each engine its host"):
+        Fleet([RECIPE, dataclasses.replace(RECIPE, host="tcp://b:1")], keep="failed")
     with pytest.raises(ConfigError, match="give 'failed' or None"):
         Fleet(dataclasses.replace(RECIPE), keep=secrets.token_hex(2))  # type: ignore[arg-type]
