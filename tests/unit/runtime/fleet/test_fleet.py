@@ -262,6 +262,23 @@ async def test_tasks_run_again_by_fault_by_key_and_after_a_change(
     assert last["t3"].result == 33
 
 
+async def test_cancelled_tasks_run_again_when_asked(
+    backend: CountingBackend, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+
+    async def solve(sandbox: Sandbox, task: Any) -> None:
+        if task["n"] == 0:
+            raise asyncio.CancelledError
+        if task["n"] == 1:
+            raise ValueError("x")
+
+    first = await run(Fleet(backend, out=out), solve, named(3))
+    assert [first[f"t{n}"].status for n in range(3)] == ["cancelled", "error", "completed"]
+    again = await run(Fleet(backend, out=out, resume=True, rerun=["cancelled"]), solve)
+    assert [key for key, each in again.items() if not each.earlier] == ["t0"]
+
+
 async def test_a_full_disk_ends_the_batch_which_can_be_resumed(
     backend: CountingBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
