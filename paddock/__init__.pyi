@@ -354,6 +354,7 @@ from .sandbox import (
     Fence as Fence,
     Output as Output,
     Process as Process,
+    ProcessInfo as ProcessInfo,
     Pty as Pty,
     Resources as Resources,
     Sandbox as Sandbox,

@@ -19,6 +19,8 @@ class Capability(enum.StrEnum):
     USER = "user"
     PTY = "pty"
     """`start` gives commands a terminal."""
+    PROCESSES = "processes"
+    """Processes are listed, joined by their ids, and may be detached."""
     TREE_KILL = "tree_kill"
     """Children that left their session die with their command."""
     ISOLATION = "isolation"

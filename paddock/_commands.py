@@ -13,6 +13,7 @@ from paddock._arguments import (
     check_command,
     check_path,
     check_stdin,
+    check_text,
     check_timeout,
     check_user,
     check_variables,
@@ -33,6 +34,7 @@ from paddock.process import (
     Fence,
     OutputCallback,
     Process,
+    ProcessInfo,
     Pty,
 )
 from paddock.redaction import NOTHING_SECRET, Redactor, Secrets
@@ -186,6 +188,7 @@ class CommandMethods(AsyncResource):
         max_output: int = DEFAULT_MAX_OUTPUT,
         merge_output: bool = False,
         pty: Pty | None = None,
+        detached: bool = False,
     ) -> Process:
         """Start a command and return at once; its stdin is open. See `exec` for the arguments.
 
@@ -193,7 +196,12 @@ class CommandMethods(AsyncResource):
 
         With a `pty` the command has a terminal for all three streams: `output()` yields
         everything as stdout, and `send` types (see `Capability.PTY`).
+
+        A `detached` command continues when its `Process` is closed, or when this program ends
+        and the sandbox does not; `join` finds it again (see `Capability.PROCESSES`).
         """
+        if detached:
+            self._require_processes("detached=True")
         if pty is not None:
             if not isinstance(pty, Pty):
                 raise ConfigError(f"pty={pty!r}: give Pty(rows=24, cols=80), or None")
@@ -212,11 +220,44 @@ class CommandMethods(AsyncResource):
             keep=max_output,
             merge_output=merge_output,
             pty=pty,
+            detached=detached,
         )
         process = await self._start(request)
         if program:
             await send_first(process, program)
         return process
+
+    async def processes(self) -> list[ProcessInfo]:
+        """Return the commands that `join` finds, oldest first; of more than 1,000 the youngest.
+
+        These are all that run, whichever program has started them, and those that ended while
+        they were detached, or after their program was gone: the last 1,000 of them. `Unsupported`
+        without `Capability.PROCESSES`.
+        """
+        self._require_processes("processes()")
+        self.raise_if_closed()
+        return await self._list_processes()
+
+    async def join(self, process_id: str, *, max_output: int = DEFAULT_MAX_OUTPUT) -> Process:
+        """Join a process by its id, whichever program of this sandbox has started it.
+
+        ``async with await sandbox.join(process_id) as process:`` leaves it on the way out as it
+        is; `Process.kill` ends it. Whoever has started it keeps it.
+
+        `output()` begins with what was kept of what it printed before: the first and the last
+        bytes of each stream, at most `max_output` and 1 MiB. `Process.missed` counts what lies
+        between. All who have joined see all that comes then, as fast as the slowest of them
+        reads, and may write to its stdin. One that has ended gives its result.
+
+        `ProcessLookupError` if there is none, `OSError` if eight have joined it already. If the
+        way to the sandbox breaks, a process that was joined raises `CommandLost`, and can be
+        joined again.
+        """
+        wanted = check_text("process_id", process_id)
+        keep = check_whole("max_output", max_output)
+        self._require_processes("join()")
+        self.raise_if_closed()
+        return await self._join_process(wanted, keep)
 
     def shell(
         self,
@@ -284,6 +325,7 @@ class CommandMethods(AsyncResource):
         fence: Fence | None = None,
         merge_output: bool = False,
         pty: Pty | None = None,
+        detached: bool = False,
     ) -> Command:
         self.raise_if_closed()
         terminal = {} if pty is None else {"TERM": pty.term}
@@ -299,7 +341,21 @@ class CommandMethods(AsyncResource):
             fence=fence,
             merge_output=merge_output,
             pty=pty,
+            detached=detached,
         )
+
+    def _require_processes(self, what: str) -> None:
+        if Capability.PROCESSES not in self.capabilities:
+            hint = "nothing inside keeps its processes"
+            raise Unsupported(what, backend=self.backend, hint=hint)
+
+    async def _list_processes(self) -> list[ProcessInfo]:
+        """For those with `Capability.PROCESSES`."""
+        raise Unsupported("processes()", backend=self.backend)
+
+    async def _join_process(self, process_id: str, keep: int) -> Process:
+        """For those with `Capability.PROCESSES`."""
+        raise Unsupported("join()", backend=self.backend)
 
     @abstractmethod
     async def _start(self, command: Command) -> Process:

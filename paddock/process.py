@@ -23,6 +23,7 @@ from paddock.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
     from pathlib import PurePosixPath
 
     from paddock.redaction import Redactor
@@ -38,6 +39,7 @@ __all__ = [
     "Output",
     "OutputCallback",
     "Process",
+    "ProcessInfo",
     "Pty",
     "SignalTarget",
     "Stream",
@@ -237,14 +239,40 @@ class Command:
     fence: Fence | None = None
     merge_output: bool = False
     pty: Pty | None = None
+    detached: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessInfo:
+    """A command that runs in a sandbox, or that ended with nobody there; see `Sandbox.join`.
+
+    `argv` is cut after some 500 characters. `exit_code` is None while it runs; after that
+    `background` tells that processes which it has left behind still run.
+    """
+
+    id: str
+    argv: tuple[str, ...]
+    user: str | None = None
+    started: datetime
+    exit_code: int | None = None
+    background: bool = False
+    pty: bool = False
+    detached: bool = False
 
 
 class Process(AsyncResource):
     """A command that is running in a sandbox.
 
     It has one owner, who uses it with ``async with`` or calls `aclose()`; both kill the whole
-    process tree if it still runs. One task may read its output while another writes its stdin.
+    process tree if it still runs, unless it was started with ``detached=True`` or joined. One
+    task may read its output while another writes its stdin.
     """
+
+    id: str | None = None
+    """What `Sandbox.join` finds it by; None without `Capability.PROCESSES`."""
+    missed: int = 0
+    """Bytes that it printed before it was joined, and that are not kept: they are missing in
+    `output()` after the first that are."""
 
     @abstractmethod
     def output(self) -> AsyncIterator[tuple[Stream, bytes]]:

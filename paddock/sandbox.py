@@ -22,6 +22,7 @@ from paddock.process import (
     Output,
     OutputCallback,
     Process,
+    ProcessInfo,
     Pty,
     Stream,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Output",
     "OutputCallback",
     "Process",
+    "ProcessInfo",
     "Pty",
     "Resources",
     "Sandbox",

@@ -79,6 +79,9 @@ NOT_WITHOUT_PYTHON = NOT_WITH_A_SHELL | {
 the differences of ``docs/images-without-python.md``."""
 
 
+NOT_ON_DAYTONA = {
+    "test_joining.test_who_attaches_*": "a sandbox that is attached has a guest of its own",
+}
 HOLDS: dict[str, frozenset[str]] = {
     "daytona": frozenset({"none", "nobody", "names"}),
     "docker": frozenset({"none", "nobody", "names", "ports", "addresses"}),
@@ -155,6 +158,7 @@ def _is_on(item: pytest.Item, backend: str) -> bool:
 def _why_not(item: pytest.Item) -> str | None:
     given = NOT_WITHOUT_PYTHON if _is_on(item, "docker-no-python") else {}
     given = NOT_OF_EXAMPLES if _is_on(item, "via") else given
+    given = NOT_ON_DAYTONA if _is_on(item, "daytona") else given
     name = f"{item.path.stem}.{item.name.partition('[')[0]}"
     found = (why for pattern, why in given.items() if fnmatch(name, pattern))
     return next(found, None)

@@ -40,6 +40,7 @@ __all__ = ["DaytonaSandbox", "Preview"]
 CAPABILITIES = frozenset(
     {
         Capability.ISOLATION,
+        Capability.PROCESSES,
         Capability.PTY,
         Capability.TREE_KILL,
         Capability.URL,

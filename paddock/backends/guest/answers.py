@@ -1,19 +1,36 @@
-"""What the code that runs in a sandbox answers about files, checked and read."""
+"""What the code that runs in a sandbox answers about files and processes, checked and read."""
 
 from __future__ import annotations
 
 import json
+import re
 import stat
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from paddock.files import FileChange, FileInfo, GlobResult, GrepLine, GrepResult, TextLines
+from paddock.process import ProcessInfo
 
-__all__ = ["file_change", "file_info", "glob_result", "grep_result", "size_of", "text_lines"]
+__all__ = [
+    "PROCESS_ID",
+    "file_change",
+    "file_info",
+    "glob_result",
+    "grep_result",
+    "process_infos",
+    "size_of",
+    "text_lines",
+]
 
 T = TypeVar("T")
 
 CHANGES = ("created", "changed", "removed")
+PROCESS_ID = re.compile("[0-9a-f]{12}")
+AGE_MAX = 10 * 365 * 86400
+"""Seconds that a sandbox may live."""
+EXIT_CODE_MAX = 255
+PROCESSES_MAX = 1000
 KINDS = ("file", "directory", "symlink", "other")
 
 
@@ -71,6 +88,34 @@ def grep_result(answer: Any) -> GrepResult:
     return GrepResult(
         lines=tuple(lines), truncated=None in answer, too_long=too_long[0] if too_long else None
     )
+
+
+def process_info(entry: Any) -> ProcessInfo:
+    process_id, age = _of(str, entry["id"]), entry["age"]
+    if not PROCESS_ID.fullmatch(process_id):
+        raise ValueError("a process with an id that nobody gave it")
+    if type(age) not in (int, float) or not 0 <= age <= AGE_MAX:
+        raise ValueError("a process that began at no time")
+    code, user = entry["exit_code"], entry["user"]
+    if code is not None and not (type(code) is int and 0 <= code <= EXIT_CODE_MAX):
+        raise ValueError("an exit code that no process has")
+    return ProcessInfo(
+        id=process_id,
+        argv=tuple(_of(str, each) for each in _of(list, entry["argv"])),
+        user=None if user is None else _of(str, user),
+        started=datetime.now(UTC) - timedelta(seconds=age),
+        exit_code=code,
+        background=_of(bool, entry["background"]),
+        pty=_of(bool, entry["pty"]),
+        detached=_of(bool, entry["detached"]),
+    )
+
+
+def process_infos(answer: Any) -> list[ProcessInfo]:
+    entries = _of(list, answer["processes"])
+    if len(entries) > PROCESSES_MAX:
+        raise ValueError(f"{len(entries)} processes, which is more than a list has")
+    return [process_info(entry) for entry in entries]
 
 
 def _of(kind: type[T], value: Any) -> T:

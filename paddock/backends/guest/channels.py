@@ -28,6 +28,8 @@ FROM_GUEST = wire.TUNNEL_KINDS | {
     wire.STDIN_CREDIT,
     wire.STDIN_CLOSED,
     wire.GONE,
+    wire.REPLAY,
+    wire.LEFT,
 }
 OPENING = frozenset((wire.REQUEST, wire.OPEN))
 LATE_FRAMES = 2

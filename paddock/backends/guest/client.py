@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Any
 
 from paddock.backends.guest.channels import Channels
 from paddock.backends.guest.inside import wire
+from paddock.backends.guest.joined import JoinedProcess
 from paddock.backends.guest.process import GuestProcess
 from paddock.backends.guest.request import Request
 from paddock.backends.guest.tunnel import Tunnels
@@ -22,6 +24,8 @@ __all__ = ["GuestClient"]
 KILL_TIMEOUT = 30.0
 """Seconds, beyond the grace, after which a guest that runs and does not end a tree is given up:
 SIGKILL takes effect at once unless the kernel holds a process in a disk wait."""
+ID_BYTES = 6
+"""Of a command's id: nobody has to guess one, and no two are to be the same."""
 JOB_GRACE = 10.0
 """Seconds for one of the guest's own jobs to remove what it has half made."""
 
@@ -83,7 +87,9 @@ class GuestClient:
         It reads the file `source` inside, which is removed, instead of its stdin if that is given.
         """
         order: dict[str, Any] = {"op": "exec", "argv": list(command.argv), "env": dict(command.env)}
-        order |= {"cwd": str(command.cwd), "user": command.user}
+        order |= {"cwd": str(command.cwd), "user": command.user, "id": secrets.token_hex(ID_BYTES)}
+        if command.detached:
+            order["detached"] = True
         if source is not None:
             order["source"] = source
         if command.merge_output:
@@ -101,6 +107,18 @@ class GuestClient:
             streamed=command.streamed,
             keep=command.keep,
         )
+
+    async def join(self, process_id: str, keep: int) -> GuestProcess:
+        """Join a command by its id. `ProcessLookupError` if there is none."""
+        process = JoinedProcess(
+            self.channels, process_id, keep, grace=KILL_GRACE, kill_timeout=self._kill_timeout
+        )
+        try:
+            await process.joined()
+        except BaseException:
+            await process.aclose()
+            raise
+        return process
 
     def job(
         self,

@@ -38,6 +38,8 @@ SCOPES: dict[SignalTarget, int] = {
     "tree": wire.TREE,
 }
 LOST_OUTPUT = "the stream to the sandbox broke, and output was lost; the command is killed"
+LEFT_BEHIND = "the stream to the sandbox broke; the process runs on, and can be joined again"
+LEFT = "it was left while it ran, and runs on; join() gives it again"
 
 
 class GuestProcess(BufferedProcess):
@@ -78,6 +80,10 @@ class GuestProcess(BufferedProcess):
         self._stdin_window = wire.WINDOW
         self._stdin_closed = not stdin
         self._has_terminal = "pty" in order
+        self.id = order.get("id")
+        self._stays = bool(order.get("detached"))
+        """Whether it runs on when this object is closed."""
+        self._left = False
         self._order = wire.message(dict(order))
         self._number = channels.open(self)
         channels.send(wire.REQUEST, self._number, self._order)
@@ -96,6 +102,10 @@ class GuestProcess(BufferedProcess):
     # from the guest
 
     def on_frame(self, kind: int, payload: bytes) -> None:
+        if self._left:
+            if kind == wire.LEFT:
+                self._close_channel()
+            return  # it was on its way
         if kind in OUTPUT_FRAMES:
             self._on_output(OUTPUT_FRAMES[kind], payload)
         elif kind == wire.REPLY:
@@ -105,7 +115,7 @@ class GuestProcess(BufferedProcess):
         elif kind == wire.STDIN_CLOSED and self._stdin and not self._stdin_closed:
             self._stdin_closed = True
         elif kind == wire.GONE and (self._killing or self._replied):
-            self._leave()
+            self._close_channel()
         else:
             raise ProtocolViolation(f"a frame of kind {kind} that a command has no use for")
         self._changed.set()
@@ -140,7 +150,7 @@ class GuestProcess(BufferedProcess):
             outcome = CommandLost(LOST_OUTPUT)
         self._replied = True
         if not self._killing and not body.get("background"):
-            self._leave()
+            self._close_channel()
         if self._result.done():
             return
         if isinstance(outcome, Exception):
@@ -179,7 +189,7 @@ class GuestProcess(BufferedProcess):
             spill_truncated=bool(described.get("spill_truncated")),
         )
 
-    def _leave(self) -> None:
+    def _close_channel(self) -> None:
         self._channels.close_channel(self._number)
         if not self._gone.done():
             self._gone.set_result(None)
@@ -188,7 +198,7 @@ class GuestProcess(BufferedProcess):
 
     def on_over(self, error: SandboxLost | SandboxClosed) -> None:
         self._fail(error)
-        self._leave()
+        self._close_channel()
 
     def on_break(self) -> bool:
         if self._replied or self._streamed or self._stdin:
@@ -198,7 +208,11 @@ class GuestProcess(BufferedProcess):
         return True
 
     def on_reconnected(self, *, heard: bool) -> None:
-        if not self._replied:  # else what it left behind runs
+        if self._left:
+            self._close_channel()
+        elif self._stays and not (self._replied or self._killing):
+            self._leave(CommandLost(LEFT_BEHIND))
+        elif not self._replied:  # else what it left behind runs
             if self._stdin or (heard and self._streamed):
                 self._killing = True
                 self._fail(CommandLost(LOST_OUTPUT))
@@ -255,9 +269,22 @@ class GuestProcess(BufferedProcess):
             self._channels.send(wire.RESIZE, self._number, wire.PAIR.pack(cols, rows))
 
     async def _close(self) -> None:
-        await self.kill(grace=self._grace)
+        if self._stays and not self._killing:
+            self._leave(CommandLost(LEFT))
+        else:
+            await self.kill(grace=self._grace)
+
+    def _leave(self, error: CommandLost) -> None:
+        """Hear no more of it; it runs on."""
+        self._fail(error)
+        if not (self._left or self._gone.done()):
+            self._left = True
+            with contextlib.suppress(SandboxLost, SandboxClosed):
+                self._channels.send(wire.LEAVE, self._number)
 
     async def _kill(self, grace: float) -> None:
+        if self._left:
+            return
         if not self._killing and not self._gone.done():
             self._killing = True
             self._send_kill(grace)

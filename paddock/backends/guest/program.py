@@ -30,7 +30,15 @@ __all__ = [
     "start_guest",
 ]  # fmt: skip
 
-WITH_GUEST = frozenset({Capability.PTY, Capability.TCP, Capability.TREE_KILL, Capability.URL})
+WITH_GUEST = frozenset(
+    {
+        Capability.PROCESSES,
+        Capability.PTY,
+        Capability.TCP,
+        Capability.TREE_KILL,
+        Capability.URL,
+    }
+)
 """What a guest gives a sandbox on any Linux."""
 STOP_GRACE = 3.0
 """Seconds for a program to end by itself once its stdin has ended; SIGTERM and SIGKILL follow."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 from paddock._frozen import FrozenMapping
+from paddock.backends.guest.answers import PROCESS_ID, process_infos
 from paddock.backends.guest.files import GuestFileSystem
 from paddock.backends.guest.ports import Gate, Ports
 from paddock.errors import ConfigError, Unsupported
@@ -16,9 +19,13 @@ if TYPE_CHECKING:
 
     from paddock.backends.guest.client import GuestClient
     from paddock.network import NetworkDecision
+    from paddock.process import ProcessInfo
     from paddock.sandbox import Command, Process
 
 __all__ = ["GuestSandbox"]
+
+ID_SHOWN = 100
+"""Characters that an error repeats of an id that no process has."""
 
 
 class GuestSandbox(Sandbox):
@@ -74,6 +81,19 @@ class GuestSandbox(Sandbox):
     @property
     def lost(self) -> bool:
         return super().lost or self._client.link.over
+
+    async def _list_processes(self) -> list[ProcessInfo]:
+        answer, _ = await self._client.request("processes")
+        try:
+            return process_infos(answer)
+        except (ValueError, KeyError, TypeError) as error:
+            self._client.link.fail(f"protocol violation: {error}")
+            raise self._client.link.error() from None
+
+    async def _join_process(self, process_id: str, keep: int) -> Process:
+        if not PROCESS_ID.fullmatch(process_id):
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), process_id[:ID_SHOWN])
+        return await self._client.join(process_id, keep)
 
     async def _start(self, command: Command) -> Process:
         return self._begin(command)

@@ -11,6 +11,7 @@ from paddock.testing.conformance.file_streams import FileStreamTests
 from paddock.testing.conformance.file_users import FileUserTests
 from paddock.testing.conformance.file_watching import WatchTests
 from paddock.testing.conformance.files import FileTests
+from paddock.testing.conformance.joining import JoinTests
 from paddock.testing.conformance.lifecycle import LifecycleTests
 from paddock.testing.conformance.lifetimes import LifetimeTests
 from paddock.testing.conformance.listing import ListingTests
@@ -33,6 +34,7 @@ __all__ = [
     "FileStreamTests",
     "FileTests",
     "FileUserTests",
+    "JoinTests",
     "LifecycleTests",
     "LifetimeTests",
     "ListingTests",
@@ -57,6 +59,7 @@ class BackendConformance(
     ExecTests,
     TreeTests,
     ProcessTests,
+    JoinTests,
     TerminalTests,
     ShellTests,
     FileTests,

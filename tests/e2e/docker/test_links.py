@@ -211,3 +211,53 @@ async def test_calls_of_a_paused_sandbox_end_in_their_time(recipe: DockerBackend
                 await asyncio.wait_for(sandbox.exec("echo never"), 0.1)
         await sandbox.resume()
         assert (await sandbox.exec("echo on")).stdout == "on\n"
+
+
+async def test_a_process_that_stays_is_joined_again_after_the_stream_broke(
+    engine_proxy: EngineProxy, over_proxy: DockerBackend
+) -> None:
+    """One that is detached and one that was joined; one that was only started is killed."""
+    command = "echo on; read x; echo got $x; exit 5"
+    async with over_proxy.sandbox() as sandbox:
+        stays = await sandbox.start(command, detached=True)
+        other = await DockerBackend().attach(sandbox.id)
+        shared = await other.start(command)
+        assert stays.id is not None
+        assert shared.id is not None
+        joined = await sandbox.join(shared.id)
+        owned = await sandbox.start("exec sleep 976")
+        await asyncio.gather(*(anext(one.output()) for one in (stays, joined)))
+        await is_cut_off(sandbox, engine_proxy)
+        for one in (stays, joined, owned):
+            with pytest.raises(CommandLost):
+                await asyncio.wait_for(one.wait(), DEADLINE)
+        for one in (stays, joined):
+            await one.aclose()
+        await asyncio.wait_for(owned.aclose(), DEADLINE)
+        running = {info.id for info in await sandbox.processes() if info.exit_code is None}
+        assert running == {stays.id, shared.id}
+        for found in (stays.id, shared.id):
+            async with await sandbox.join(found) as again:
+                await again.send(b"it\n")
+                result = await asyncio.wait_for(again.wait(), DEADLINE)
+            assert (result.exit_code, result.stdout) == (5, "on\ngot it\n")
+        assert (await asyncio.wait_for(shared.wait(), DEADLINE)).exit_code == 5
+        await other.detach()
+
+
+async def test_what_a_program_that_was_killed_has_started_is_joined_by_another() -> None:
+    maker = await dataclasses.replace(RECIPE, lease=None).create()
+    async with maker:
+        other = await DockerBackend().attach(maker.id)
+        assert isinstance(other, DockerSandbox)
+        ending = await other.start("echo said; sleep 6; echo later; exit 4")
+        waiting = await other.start("echo on; cat; echo end; exit 6")
+        await asyncio.gather(*(anext(one.output()) for one in (ending, waiting)))
+        # As when its program is killed: nothing is said, and nobody comes again.
+        other._client.link.fail("its program was killed")
+        for process, code, said in ((waiting, 6, "on\nend\n"), (ending, 4, "said\nlater\n")):
+            assert process.id is not None
+            async with await maker.join(process.id) as joined:
+                result = await asyncio.wait_for(joined.wait(), DEADLINE)
+            assert (result.exit_code, result.stdout) == (code, said)
+        await other.detach()

@@ -39,7 +39,13 @@ IDLE_INTERVAL = 15.0
 """Seconds between two heartbeats where there is no lease to renew."""
 
 WITH_GUEST = frozenset(
-    {Capability.TREE_KILL, Capability.NETWORK_ALLOWLIST, Capability.URL, Capability.TCP}
+    {
+        Capability.NETWORK_ALLOWLIST,
+        Capability.PROCESSES,
+        Capability.TCP,
+        Capability.TREE_KILL,
+        Capability.URL,
+    }
 )
 STRICT = "hardening='strict' leaves no right to change users; hardening='default' does"
 REPLACEABLE = (

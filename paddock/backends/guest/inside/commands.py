@@ -9,27 +9,22 @@ from __future__ import annotations
 
 import os
 import time
-from abc import ABC, abstractmethod
 
 from .light import loads, signal, socket
 from .pipes import close_streams, make_streams, set_pipe_size
-from .streams import Inlet, Outlet, Sink
+from .roster import Listed
+from .streams import Inlet, Outlet, Peer, Sink
 from .supervisor import EMPTY, FAILED, account_of
 from .trees import KILL_ROUND, children_of, descendants, send_signal, stop_and_kill
 from .wire import (
     BULK,
     FOREGROUND,
-    GONE,
     GROUP,
     LENGTH,
     PIECE,
-    REPLY,
     STDERR,
     STDOUT,
     TREE,
-    WINDOW,
-    frame,
-    message,
 )
 
 TYPE_CHECKING = False
@@ -37,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .machine import Machine
-    from .outbox import Outbox
+    from .roster import Entry
     from .supervisor import Order, Supervisor
 
 KILLED = 128 + signal.SIGKILL
@@ -50,33 +45,18 @@ HANGING_UP = (signal.SIGHUP, *ENDING)
 """What asks the processes of a terminal to end: an interactive shell ignores SIGTERM."""
 
 
-class Owner(ABC):
-    """The host whose commands they are."""
-
-    outbox: Outbox
-
-    @abstractmethod
-    def on_answered(self, command: Command) -> None:
-        """Its reply was sent."""
-
-    @abstractmethod
-    def on_over(self, command: Command) -> bool:
-        """Nothing of it is left. Return whether the host has not heard of that before."""
-
-
-class Command(Sink):
-    """A command, or a job of the guest's own, on one channel."""
+class Command(Sink, Listed):
+    """A command, or a job of the guest's own, and the hosts that have subscribed to it."""
 
     def __init__(
         self,
         machine: Machine,
-        owner: Owner,
-        channel: int,
         order: Order,
         *,
         stdin: bool,
         keep: int,
-        streamed: bool,
+        bulk: bool,
+        entry: Entry | None,
     ) -> None:
         self.machine = machine
         self.poller = machine.poller
@@ -84,8 +64,9 @@ class Command(Sink):
         account = machine.supervisors.account_for(order)
         self.readers = None if account is None else account.gid
         self.has_terminal = "pty" in order
-        self.owner = owner
-        self.channel = channel
+        self.entry = entry
+        self.detached = False
+        self.subscribers: list[Peer] = []
         self.started = time.monotonic()
         self.status: int | None = None
         self.failure: dict[str, Any] | None = None
@@ -94,10 +75,8 @@ class Command(Sink):
         self.answered = False
         self.killing = False
         self.draining = False
-        self.owes_gone = False
-        self.window = WINDOW
         self.report = bytearray()
-        self.reply = b""
+        self.outcome: dict[str, Any] = {}
         near, far = self.make_streams(order, stdin=stdin)
         try:
             self.supervisor: Supervisor | None = machine.supervisors.employ(order, far)
@@ -110,17 +89,17 @@ class Command(Sink):
         self.inlet = self.make_inlet(stdin_fd)
         spills = "job" not in order
         self.outlets = [
-            Outlet(self, fd, kind, keep=keep, streamed=streamed, spills=spills)
+            Outlet(self, fd, kind, keep=keep, spills=spills)
             for fd, kind in ((stdout, STDOUT), (stderr, STDERR))
             if fd is not None
         ]
-        self.bulk = streamed and "job" in order
+        self.bulk = bulk
         if self.bulk:
             self.outlets[0].widen(stdout)
         if self.bulk and stdin_fd is not None:
             set_pipe_size(stdin_fd, BULK)
         self.poller.watch(self.supervisor.socket.fileno(), self.on_report)
-        self.balance()
+        machine.roster.commands.add(self)
 
     def make_streams(
         self, order: Order, *, stdin: bool
@@ -143,27 +122,30 @@ class Command(Sink):
 
     # output
 
-    def send(self, kind: int, payload: bytes = b"") -> None:
-        self.owner.outbox.send(frame(kind, self.channel, payload))
+    def subscribe(self, subscriber: Peer) -> None:
+        self.subscribers.append(subscriber)
+        self.balance()
 
-    def send_bulk(self, kind: int, payload: bytes) -> None:
-        self.owner.outbox.send_bulk(kind, self.channel, payload)
+    def on_output(self, kind: int, data: bytes, to_head: int) -> None:
+        for each in self.subscribers:
+            each.on_output(kind, data, to_head)
+        if not self.has_room:
+            self.balance()
 
     def on_stream_ended(self) -> None:
         self.maybe_finish()
 
-    def spend(self, size: int) -> None:
-        self.window -= size
-        if self.window <= 0:
-            self.balance()
+    def on_stdin_closed(self) -> None:
+        for each in self.subscribers:
+            each.on_stdin_closed()
 
-    def credit(self, size: int) -> None:
-        self.window += size
-        self.balance()
+    @property
+    def has_room(self) -> bool:
+        return all(each.has_room for each in self.subscribers)
 
     def balance(self) -> None:
-        """Read output exactly while the host and the window take it."""
-        flowing = self.window > 0 and not self.owner.outbox.congested
+        """Read output exactly while all hosts and their windows take it."""
+        flowing = self.has_room and not any(each.congested for each in self.subscribers)
         for outlet in self.outlets:
             if flowing or outlet.discarding:
                 outlet.resume()
@@ -241,6 +223,16 @@ class Command(Sink):
 
     # the end
 
+    @property
+    def exit_code(self) -> int | None:
+        if self.status is None:
+            return None
+        if self.failure is not None:
+            return KILLED
+        if os.WIFSIGNALED(self.status):
+            return 128 + os.WTERMSIG(self.status)
+        return os.WEXITSTATUS(self.status)
+
     def on_all_gone(self) -> None:
         self.empty = True
         self.background = False
@@ -251,7 +243,7 @@ class Command(Sink):
             return
         for outlet in self.outlets:
             outlet.read_rest()
-        if self.window <= 0:
+        if not self.has_room:
             self.poller.after(DRAIN_GRACE, self.stop_waiting)
             return
         self.answer()
@@ -277,49 +269,38 @@ class Command(Sink):
         self.inlet.close()
         for outlet in self.outlets:
             outlet.close()
-        if self.owner.on_over(self) and self.owes_gone:
-            self.send(GONE)
+        self.machine.roster.on_over(self)
+        subscribers, self.subscribers = self.subscribers, []
+        for each in subscribers:
+            each.end()
 
     def answer(self) -> None:
         assert self.status is not None, "answered before the end"
         self.answered = True
-        body: dict[str, Any] = {
-            "duration": time.monotonic() - self.started,
-            "background": self.background,
-        }
+        body = self.outcome
+        body["duration"] = time.monotonic() - self.started
         for name, outlet in zip(("stdout", "stderr"), self.outlets):
             body[name] = outlet.finish()
         body.setdefault("stderr", {"dropped": 0})
         if self.failure is not None:
             body["error"] = self.failure
-        elif os.WIFSIGNALED(self.status):
-            body["exit_code"] = 128 + os.WTERMSIG(self.status)
         else:
-            body["exit_code"] = os.WEXITSTATUS(self.status)
+            body["exit_code"] = self.exit_code
         if body.get("exit_code") == KILLED:
             body["oom"] = self.machine.memory_ran_out()
-        if self.background:
-            self.owes_gone = True
-        self.reply = frame(REPLY, self.channel, message(body))
-        self.owner.outbox.send(self.reply)
-        self.owner.on_answered(self)
+        for each in self.subscribers:
+            each.answer()
         self.balance()  # what still comes is read and thrown away
-
-    # when its host's stream broke
 
     @property
     def kept_bytes(self) -> int:
-        """Of its output, in memory."""
         return sum(outlet.capture.total - outlet.capture.dropped for outlet in self.outlets)
 
-    def send_again(self) -> None:
-        """Send what a host has to know that has heard nothing yet."""
+    def forget_output(self) -> None:
         for outlet in self.outlets:
-            outlet.send_again(ended=self.answered)
-        if self.answered:
-            self.owner.outbox.send(self.reply)
+            outlet.capture.forget()
 
-    # the host's wishes
+    # the wishes of hosts
 
     def signal(self, number: int, scope: int) -> None:
         """Signal the command, also if it is only just being started; `scope` is of `wire`."""
@@ -351,15 +332,7 @@ class Command(Sink):
 
             set_size(near, rows, cols)
 
-    def orphan(self) -> None:
-        """Its host has gone and it stays: nobody reads what it prints, nobody writes to it."""
-        self.inlet.close()
-        for outlet in self.outlets:
-            outlet.discarding = True
-        self.balance()
-
     def kill(self, grace: float) -> None:
-        self.owes_gone = True
         if self.killing:
             return
         self.killing = True

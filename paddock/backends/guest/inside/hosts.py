@@ -20,6 +20,8 @@ from .wire import (
     GONE,
     HEARTBEAT,
     KILL,
+    LEAVE,
+    LEFT,
     LENGTH,
     PAIR,
     PIECE,
@@ -38,10 +40,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .commands import Command
     from .machine import Machine
     from .requests import Answer, Body
     from .seal import Seal
+    from .subscribers import Subscriber
     from .tunnels import Tunnels
 
     Operation = Callable[["Host", Body], Body]
@@ -160,11 +162,11 @@ class Host:
         on_kind = ON_KIND.get(kind)
         if on_kind is None:
             raise ValueError(f"frame kind {kind}")
-        command = self.commands.by_channel.get(channel)
-        if command is not None:
-            on_kind(command, payload)
-        elif kind == KILL:
-            self.outbox.send(frame(GONE, channel))
+        subscriber = self.commands.by_channel.get(channel)
+        if subscriber is not None:
+            on_kind(subscriber, payload)
+        elif kind in ANSWERED:
+            self.outbox.send(frame(ANSWERED[kind], channel))
 
     def on_request(self, channel: int, payload: bytes) -> None:
         body, blob = parse_message(payload)
@@ -172,6 +174,9 @@ class Host:
         try:
             if body["op"] in ("exec", "fenced", "job"):
                 self.commands.start(channel, body)
+                return
+            if body["op"] == "adopt":
+                self.commands.adopt(channel, body)
                 return
             answer, answer_blob = self.operate(body, blob)
         except Exception as error:  # whatever it is, report it to the host
@@ -207,11 +212,14 @@ class Host:
             self.end()
 
 
-ON_KIND: dict[int, Callable[[Command, bytes], None]] = {
-    DATA: lambda command, payload: command.inlet.feed(payload),
-    EOF: lambda command, payload: command.inlet.end(),
-    CREDIT: lambda command, payload: command.credit(LENGTH.unpack(payload)[0]),
-    SIGNAL: lambda command, payload: command.signal(*PAIR.unpack(payload)),
-    RESIZE: lambda command, payload: command.resize(*PAIR.unpack(payload)),
-    KILL: lambda command, payload: command.kill(parse_message(payload)[0]["grace"]),
+ON_KIND: dict[int, Callable[[Subscriber, bytes], None]] = {
+    DATA: lambda to, payload: to.command.inlet.feed(payload, to),
+    EOF: lambda to, payload: to.command.inlet.end(),
+    CREDIT: lambda to, payload: to.credit(LENGTH.unpack(payload)[0]),
+    SIGNAL: lambda to, payload: to.command.signal(*PAIR.unpack(payload)),
+    RESIZE: lambda to, payload: to.command.resize(*PAIR.unpack(payload)),
+    KILL: lambda to, payload: to.kill(parse_message(payload)[0]["grace"]),
+    LEAVE: lambda to, payload: to.leave(),
 }
+ANSWERED = {KILL: GONE, LEAVE: LEFT}
+"""What is answered for a channel that is over."""

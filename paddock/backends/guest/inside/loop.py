@@ -43,8 +43,6 @@ class Guest:
         self.silence = 0.0
         self.listener: Listener | None = None
         self.departed: list[Host] = []
-        self.missed: list[Host] = []
-        """Hosts that do not come again, of which commands run on."""
         self.time_limits: TimeLimits | None = None
         self.operations: dict[str, Operation] = {
             "configure": self.configure,
@@ -52,6 +50,7 @@ class Guest:
             "succeed": self.succeed,
             "limit_time": self.limit_time,
             "renew": self.renew,
+            "processes": self.processes,
         }
         self.hosts = [self.host(inlet, outlet)]
 
@@ -131,12 +130,12 @@ class Guest:
         if self.time_limits is None:
             from .limits import TimeLimits
 
-            self.time_limits = TimeLimits(self.poller, self.is_busy)
+            self.time_limits = TimeLimits(self.poller, lambda: self.machine.roster.busy)
         return self.time_limits
 
-    def is_busy(self) -> bool:
-        """Whether a command runs that a host has started, also one that has gone."""
-        return any(host.commands.running for host in (*self.hosts, *self.departed, *self.missed))
+    def processes(self, host: Host, body: Body) -> dict[str, Any]:
+        """What can be joined by its id, whichever host has started it."""
+        return {"processes": self.machine.roster.describe()}
 
     def succeed(self, host: Host, body: Body) -> dict[str, Any]:
         """Let a host continue what it had before its stream broke."""
@@ -190,7 +189,6 @@ class Guest:
         if not (self.outlives or any(other.proven for other in self.hosts)):
             kill_all_below()
         host.commands.abandon()
-        self.missed = [one for one in (*self.missed, host) if one.commands.running]
 
     # the loop
 

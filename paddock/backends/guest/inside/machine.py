@@ -6,6 +6,7 @@ import os
 
 from .light import suppress
 from .poller import Poller
+from .roster import Roster
 from .spills import Spills
 from .supervisor import descriptor_limit
 from .supervisors import Supervisors
@@ -35,6 +36,7 @@ class Machine:
         self.descriptors = descriptor_limit() - SPARE_DESCRIPTORS
         """The first descriptor that neither a command nor a connection may take."""
         self.spills = Spills()
+        self.roster = Roster()
         self.oom_kills = oom_kills()
         self.account: Account | None = None
         """The user whose rights commands and file operations have, where the guest is root."""

@@ -1,4 +1,4 @@
-"""The three streams of a command: between its pipes and the host's windows."""
+"""The three streams of a command: between its pipes and the windows of hosts."""
 
 from __future__ import annotations
 
@@ -9,16 +9,7 @@ from .files import write_all
 from .light import deque
 from .pipes import set_pipe_size
 from .poller import WRITE
-from .wire import (
-    BULK,
-    CREDIT_STEP,
-    INLINE,
-    LENGTH,
-    PIECE,
-    STDIN_CLOSED,
-    STDIN_CREDIT,
-    Capture,
-)
+from .wire import BULK, PIECE, Capture
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,46 +25,79 @@ PIPE_MAX = 1024 * 1024
 
 
 class Sink(ABC):
-    """Whose streams they are: sends frames about them to a host, within a window."""
+    """Whose streams they are: passes on what is in them."""
 
     poller: Poller
     spills: Spills
-    window: int
-    """Bytes of streamed output that the host still takes."""
     readers: int | None
     """The group that may read what spills, besides the guest's user."""
 
+    @property
     @abstractmethod
-    def send(self, kind: int, payload: bytes = b"") -> None:
-        """Send a frame."""
+    def has_room(self) -> bool:
+        """Whether the windows of all hosts are open."""
 
     @abstractmethod
-    def send_bulk(self, kind: int, payload: bytes) -> None:
-        """Send a frame with a long payload."""
+    def on_output(self, kind: int, data: bytes, to_head: int) -> None:
+        """There is output, of which the first `to_head` bytes belong to the head."""
 
     @abstractmethod
-    def spend(self, size: int) -> None:
-        """Take so much from the window."""
+    def on_stdin_closed(self) -> None:
+        """The command does not read its stdin any more."""
 
     @abstractmethod
     def on_stream_ended(self) -> None:
         """An output stream has lost its last writer."""
 
 
+class Peer(ABC):
+    """A host at a command, as the command sees it."""
+
+    @property
+    @abstractmethod
+    def has_room(self) -> bool:
+        """Whether its window is open."""
+
+    @property
+    @abstractmethod
+    def congested(self) -> bool:
+        """Whether much waits on the way to it."""
+
+    @abstractmethod
+    def on_output(self, kind: int, data: bytes, to_head: int) -> None:
+        """See `Sink.on_output`."""
+
+    @abstractmethod
+    def on_written(self, size: int) -> None:
+        """The command got so much of what this host sent."""
+
+    @abstractmethod
+    def on_stdin_closed(self) -> None:
+        """The command does not read its stdin any more."""
+
+    @abstractmethod
+    def answer(self) -> None:
+        """The leading process has ended, and the output is complete."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Nothing of the command is left."""
+
+
 class Inlet:
-    """The stdin of a command: what the host sends, as fast as the command reads it."""
+    """The stdin of a command: what hosts send, as fast as the command reads it."""
 
     def __init__(self, sink: Sink, fd: int | None) -> None:
         self.sink = sink
         self.fd = fd
-        self.queue: deque[memoryview] = deque()
-        self.owed = 0
+        self.queue: deque[tuple[memoryview, Peer | None]] = deque()
         self.ended = False
         self.watched = False
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes, sender: Peer | None) -> None:
+        """Write `data`, which `sender` counts; None if no host has sent it."""
         if self.fd is not None:
-            self.queue.append(memoryview(data))
+            self.queue.append((memoryview(data), sender))
             self.write()
 
     def end(self) -> None:
@@ -85,22 +109,20 @@ class Inlet:
             return
         try:
             while self.queue:
-                piece = self.queue[0]
+                piece, sender = self.queue[0]
                 done = os.write(self.fd, piece)
-                self.owed += done
                 if done < len(piece):
-                    self.queue[0] = piece[done:]
+                    self.queue[0] = piece[done:], sender
                 else:
                     self.queue.popleft()
+                if sender is not None:
+                    sender.on_written(done)
         except BlockingIOError:
             pass
         except OSError:
             self.close()
-            self.sink.send(STDIN_CLOSED)
+            self.sink.on_stdin_closed()
             return
-        if self.owed >= CREDIT_STEP:
-            self.sink.send(STDIN_CREDIT, LENGTH.pack(self.owed))
-            self.owed = 0
         if not self.queue and self.ended:
             self.close()
         else:
@@ -126,14 +148,11 @@ class Inlet:
 class Outlet:
     """One output stream of a command: from its pipe to the host, the rest to a file."""
 
-    def __init__(
-        self, sink: Sink, fd: int, kind: int, *, keep: int, streamed: bool, spills: bool
-    ) -> None:
+    def __init__(self, sink: Sink, fd: int, kind: int, *, keep: int, spills: bool) -> None:
         self.sink = sink
         self.fd: int | None = fd
         self.kind = kind
         self.keep = keep
-        self.streamed = streamed
         self.most = PIECE
         self.capture = Capture(keep)
         self.spilling = spills
@@ -181,7 +200,7 @@ class Outlet:
     def read_rest(self) -> None:
         """Read what a pipe can hold at the most, and not what is still being written to it."""
         for _ in range(PIPE_MAX // PIECE):
-            if self.fd is None or self.sink.window <= 0:
+            if self.fd is None or not self.sink.has_room:
                 return
             more = self.read_some()
             if more is False:
@@ -192,12 +211,7 @@ class Outlet:
     def take(self, data: bytes) -> None:
         if self.spilling and self.capture.total + len(data) > self.keep:
             self.spill_over(data)
-        to_head = self.capture.feed(data)
-        if self.streamed:
-            self.sink.send_bulk(self.kind, data)
-            self.sink.spend(len(data))
-        elif to_head:
-            self.sink.send(self.kind, data[:to_head])
+        self.sink.on_output(self.kind, data, self.capture.feed(data))
 
     def spill_over(self, data: bytes) -> None:
         try:
@@ -214,13 +228,8 @@ class Outlet:
             self.spilling = False  # a full disk ends the copy, not the command
 
     def finish(self) -> dict[str, Any]:
-        """Send the tail that the host has not got yet, and throw away what still comes.
-
-        Returns the report for the host at the end.
-        """
+        """Throw away what still comes. Return the report for hosts at the end."""
         self.discarding = True
-        if not self.streamed:
-            self.send_piecewise(bytes(self.capture.tail))
         told: dict[str, Any] = {"dropped": self.capture.dropped}
         if self.spill is not None:
             os.close(self.spill)
@@ -228,16 +237,6 @@ class Outlet:
             told["spill"] = self.spill_path
             told["spill_truncated"] = not self.spilling
         return told
-
-    def send_piecewise(self, data: bytes) -> None:
-        for at in range(0, len(data), INLINE):
-            self.sink.send(self.kind, data[at : at + INLINE])
-
-    def send_again(self, *, ended: bool) -> None:
-        """The head, and once it has ended the tail, for a host that has got nothing."""
-        self.send_piecewise(bytes(self.capture.head))
-        if ended:
-            self.send_piecewise(bytes(self.capture.tail))
 
     def close(self) -> None:
         self.pause()

@@ -10,7 +10,7 @@ import termios
 
 from .light import suppress
 from .pipes import close_streams
-from .streams import Inlet, Sink
+from .streams import Inlet, Peer, Sink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ class TerminalInlet(Inlet):
         super().__init__(sink, fd)
         self.last = b""
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes, sender: Peer | None) -> None:
         self.last = data[-1:] or self.last
-        super().feed(data)
+        super().feed(data, sender)
 
     def end(self) -> None:
         """Type the terminal's end-of-file character, where it has one.
@@ -97,4 +97,4 @@ class TerminalInlet(Inlet):
         if end == NOT_SET:
             return
         in_line = local & termios.ICANON and self.last not in (b"", b"\n", b"\r", end)
-        self.feed(end + end if in_line else end)
+        self.feed(end + end if in_line else end, None)

@@ -52,13 +52,12 @@ HEARTBEAT = 0
 """The channel of heartbeats; nothing else gets this number."""
 
 # host -> guest
-REQUEST, DATA, EOF, CREDIT, KILL, SIGNAL, RESIZE = 1, 2, 3, 4, 5, 6, 7
+REQUEST, DATA, EOF, CREDIT, KILL, SIGNAL, RESIZE, LEAVE = 1, 2, 3, 4, 5, 6, 7, 8
 # guest -> host
 REPLY, STDOUT, STDERR, STDIN_CREDIT, STDIN_CLOSED, GONE = 17, 18, 19, 20, 21, 22
+REPLAY, LEFT = 23, 24
 # both ways: TCP connections
 OPEN, OPENED, BYTES, END, GRANT, RESET = 33, 34, 35, 36, 37, 38
-# reserved: a peer that sends one breaks the protocol
-ADOPT, REPLAY = 8, 23
 TUNNEL_KINDS = frozenset((OPEN, OPENED, BYTES, END, GRANT, RESET))
 
 
@@ -152,6 +151,26 @@ class Capture:
             if len(self._tail) > 2 * self.tail_size + PIECE:
                 self._trim()
         return taken
+
+    def skip(self, size: int) -> None:
+        """Count bytes that are not there to be kept; what follows is of the tail."""
+        if size:
+            self.total += size
+            self.head_size = len(self.head)
+
+    def excerpt(self, keep: int) -> tuple[bytes, bytes]:
+        """At most `keep` bytes of what is kept: the first, and the last."""
+        head, tail = bytes(self.head), bytes(self.tail)
+        if not self.dropped:
+            head = tail = head + tail
+            if len(head) <= keep:
+                return head, b""
+        return head[: (keep + 1) // 2], tail[max(len(tail) - keep // 2, 0) :]
+
+    def forget(self) -> None:
+        """Keep nothing any more."""
+        self.head.clear()
+        self._tail.clear()
 
     def _trim(self) -> None:
         excess = len(self._tail) - self.tail_size
