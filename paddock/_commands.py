@@ -228,29 +228,29 @@ class CommandMethods(AsyncResource):
         return process
 
     async def processes(self) -> list[ProcessInfo]:
-        """Return the commands that `join` finds, oldest first; of more than 1,000 the youngest.
+        """Return the commands that `join` finds, oldest first; at most the 1,000 newest.
 
-        These are all that run, whichever program has started them, and those that ended while
-        they were detached, or after their program was gone: the last 1,000 of them. `Unsupported`
-        without `Capability.PROCESSES`.
+        These are all running commands, whichever program started them, and ended ones that were
+        detached, or whose program had gone before. Raise `Unsupported` without
+        `Capability.PROCESSES`.
         """
         self._require_processes("processes()")
         self.raise_if_closed()
         return await self._list_processes()
 
     async def join(self, process_id: str, *, max_output: int = DEFAULT_MAX_OUTPUT) -> Process:
-        """Join a process by its id, whichever program of this sandbox has started it.
+        """Join a process by its id, whichever program started it.
 
-        ``async with await sandbox.join(process_id) as process:`` leaves it on the way out as it
-        is; `Process.kill` ends it. Whoever has started it keeps it.
+        ``async with await sandbox.join(process_id) as process:`` does not affect the process at
+        the end of the block; `Process.kill` ends it. Its owner keeps it.
 
-        `output()` begins with what was kept of what it printed before: the first and the last
-        bytes of each stream, at most `max_output` and 1 MiB. `Process.missed` counts what lies
-        between. All who have joined see all that comes then, as fast as the slowest of them
-        reads, and may write to its stdin. One that has ended gives its result.
+        `output()` begins with what was kept of the earlier output: the first and the last bytes
+        of each stream, at most `max_output` and 1 MiB. `Process.missed` counts the bytes between
+        them. Every joiner gets all later output, at the speed of the slowest, and may write to
+        stdin. An ended process returns its result.
 
-        `ProcessLookupError` if there is none, `OSError` if eight have joined it already. If the
-        way to the sandbox breaks, a process that was joined raises `CommandLost`, and can be
+        Raise `ProcessLookupError` for an unknown id, and `OSError` if eight have joined already.
+        If the connection to the sandbox breaks, a joined process raises `CommandLost`, and can be
         joined again.
         """
         wanted = check_text("process_id", process_id)
@@ -350,11 +350,11 @@ class CommandMethods(AsyncResource):
             raise Unsupported(what, backend=self.backend, hint=hint)
 
     async def _list_processes(self) -> list[ProcessInfo]:
-        """For those with `Capability.PROCESSES`."""
+        """Implement `processes`, with `Capability.PROCESSES`."""
         raise Unsupported("processes()", backend=self.backend)
 
     async def _join_process(self, process_id: str, keep: int) -> Process:
-        """For those with `Capability.PROCESSES`."""
+        """Implement `join`, with `Capability.PROCESSES`."""
         raise Unsupported("join()", backend=self.backend)
 
     @abstractmethod

@@ -244,10 +244,10 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessInfo:
-    """A command that runs in a sandbox, or that ended with nobody there; see `Sandbox.join`.
+    """A command that runs in a sandbox, or that ended detached; see `Sandbox.join`.
 
-    `argv` is cut after some 500 characters. `exit_code` is None while it runs; after that
-    `background` tells that processes which it has left behind still run.
+    `argv` is cut after about 500 characters. `exit_code` is None while it runs; afterwards
+    `background` says that processes which it left behind still run.
     """
 
     id: str
@@ -269,10 +269,10 @@ class Process(AsyncResource):
     """
 
     id: str | None = None
-    """What `Sandbox.join` finds it by; None without `Capability.PROCESSES`."""
+    """The id for `Sandbox.join`; None without `Capability.PROCESSES`."""
     missed: int = 0
-    """Bytes that it printed before it was joined, and that are not kept: they are missing in
-    `output()` after the first that are."""
+    """Bytes that were printed before it was joined and that were not kept. In `output()` they
+    are missing after the first bytes that were kept."""
 
     @abstractmethod
     def output(self) -> AsyncIterator[tuple[Stream, bytes]]:

@@ -25,7 +25,7 @@ KILL_TIMEOUT = 30.0
 """Seconds, beyond the grace, after which a guest that runs and does not end a tree is given up:
 SIGKILL takes effect at once unless the kernel holds a process in a disk wait."""
 ID_BYTES = 6
-"""Of a command's id: nobody has to guess one, and no two are to be the same."""
+"""Random bytes of a command's id, so that no two are the same."""
 JOB_GRACE = 10.0
 """Seconds for one of the guest's own jobs to remove what it has half made."""
 

@@ -1,4 +1,4 @@
-"""The commands of all hosts, by their ids: those that run, and those that ended with nobody there.
+"""The commands of all hosts, by their ids: those that run, and those that ended detached.
 
 An ended command is kept for a host that joins later if it was detached, or if its host had gone.
 """

@@ -73,7 +73,7 @@ class Subscriber(Peer):
 
     @property
     def has_room(self) -> bool:
-        return self.window > 0 or self.owner.outbox.closed  # who has gone holds nobody up
+        return self.window > 0 or self.owner.outbox.closed  # a host that has gone delays no other
 
     @property
     def congested(self) -> bool:
