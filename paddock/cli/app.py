@@ -4,42 +4,69 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_group
 
-from paddock.cli.approvals import approvals
-from paddock.cli.batch import batch
-from paddock.cli.demo import demo
-from paddock.cli.doctor import doctor
-from paddock.cli.exec import exec_
-from paddock.cli.export import export
-from paddock.cli.image import image
-from paddock.cli.init import init
-from paddock.cli.map import map_
-from paddock.cli.mcp import mcp
-from paddock.cli.monitor import monitor
-from paddock.cli.run import run
-from paddock.cli.sandboxes import gc, ls, rm
-from paddock.cli.serve import PASSED_ON, serve
-from paddock.cli.sessions import sessions
+from paddock.cli.serve import PASSED_ON
 from paddock.cli.settings import Settings
-from paddock.cli.shell import shell
-from paddock.cli.steering import cancel, ps
-from paddock.cli.trust import trust
 
-__all__ = ["app", "with_command"]
+__all__ = ["COMMANDS", "app", "with_command"]
 
 ROOT_FLAGS = frozenset({"--debug"})
 """What may stand before a command, or a prompt."""
+
+COMMANDS: Mapping[str, str] = {
+    "demo": "demo:demo",
+    "run": "run:run",
+    "exec": "exec:exec_",
+    "shell": "shell:shell",
+    "map": "map:map_",
+    "batch": "batch:batch",
+    "sessions": "sessions:sessions",
+    "approvals": "approvals:approvals",
+    "export": "export:export",
+    "ps": "steering:ps",
+    "cancel": "steering:cancel",
+    "monitor": "monitor:monitor",
+    "image": "image:image",
+    "mcp": "mcp:mcp",
+    "ls": "sandboxes:ls",
+    "rm": "sandboxes:rm",
+    "gc": "sandboxes:gc",
+    "serve": "serve:serve",
+    "init": "init:init",
+    "trust": "trust:trust",
+    "doctor": "doctor:doctor",
+}
+"""The commands in the order of ``--help``, each with its module here and its function or `Typer`.
+A module is imported when its command is named: all of them take twice as long as most commands."""
+
+CONTEXT_SETTINGS: Mapping[str, dict[str, Any]] = {
+    # What follows the program is for the program, with or without a `--` before it.
+    "exec": {"allow_interspersed_args": False},
+    "serve": PASSED_ON,
+}
+
+MARKUP: Literal["markdown"] = "markdown"
 
 _FOR_ROOT = frozenset({"-h", "--help", "--version"})
 
 
 class Root(TyperGroup):
     """The commands, of which ``run`` goes without saying before a prompt or its options."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            self.commands[cmd_name] = _load(cmd_name)
+        return super().get_command(ctx, cmd_name)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, with_command(args))
@@ -70,38 +97,27 @@ def with_command(args: Sequence[str]) -> list[str]:
     return [*flags, *rest]
 
 
+def _load(name: str) -> Any:
+    module, attribute = COMMANDS[name].split(":")
+    found = getattr(import_module(f"paddock.cli.{module}"), attribute)
+    holder = typer.Typer(rich_markup_mode=MARKUP)
+    if isinstance(found, typer.Typer):
+        holder.add_typer(found, name=name)
+    else:
+        holder.command(name=name, context_settings=CONTEXT_SETTINGS.get(name))(found)
+    return get_group(holder).commands[name]
+
+
 app = typer.Typer(
     name="paddock",
     cls=Root,
     add_completion=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=MARKUP,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with `paddock demo`, which needs no key, no network and no root. Without a "
     'command there is a conversation; `paddock "Which tests fail?"` is `paddock run`.',
 )
-app.command()(demo)
-app.command()(run)
-# What follows the program is for the program, with or without a `--` before it.
-app.command(name="exec", context_settings={"allow_interspersed_args": False})(exec_)
-app.command()(shell)
-app.command(name="map")(map_)
-app.add_typer(batch, name="batch")
-app.add_typer(sessions, name="sessions")
-app.add_typer(approvals, name="approvals")
-app.command()(export)
-app.command()(ps)
-app.command()(cancel)
-app.command()(monitor)
-app.add_typer(image, name="image")
-app.add_typer(mcp, name="mcp")
-app.command()(ls)
-app.command()(rm)
-app.command()(gc)
-app.command(context_settings=PASSED_ON)(serve)
-app.command()(init)
-app.command()(trust)
-app.command()(doctor)
 
 
 def _show_version(wanted: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -181,3 +183,14 @@ def test_debug_raises_what_is_otherwise_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("PADDOCK_DEBUG", "1")
     with pytest.raises(FileNotFoundError):
         main(["sessions", "show", "nonsense"])
+
+
+def test_a_command_imports_no_other_command() -> None:
+    program = (
+        "import sys; from paddock.cli import main; main(['gc', '--help']); "
+        "print([name for name in ('run', 'map', 'mcp') if 'paddock.cli.' + name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
