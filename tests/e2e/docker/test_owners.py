@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.docker
 
 
+async def _begun(program: str, folder: str | Path) -> tuple[asyncio.subprocess.Process, str]:
+    """Run `program` with its temporary files in `folder`; return it and its first line."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program),
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(folder)},
+    )
+    assert process.stdout is not None
+    return process, (await process.stdout.readline()).decode().strip()
+
+
 async def test_a_sandbox_without_a_lease_outlives_its_maker_and_is_found_again(
     engine: Engine,
 ) -> None:
@@ -64,20 +75,35 @@ async def test_a_maker_without_a_lease_that_is_killed_leaves_its_sandbox(
         "        on_output=lambda *_: print(sandbox.id, flush=True))\n"
         "asyncio.run(main())"
     )
-    maker = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-c", making),
-        stdout=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    )
-    assert maker.stdout is not None
-    name = (await maker.stdout.readline()).decode().strip()
+    maker, name = await _begun(making, tmp_path)
     maker.kill()
     await maker.wait()
     async with await DockerBackend().attach(name) as again:
         waiting = 'while [ "$(cat file)" != ended ]; do sleep 0.05; done'
         assert (await again.exec(waiting, timeout=20)).ok
     assert name not in {info.id for info in await DockerBackend().list()}
+
+
+async def test_a_lifetime_ends_a_sandbox_whose_maker_was_killed(
+    engine: Engine, tmp_path: Path
+) -> None:
+    making = (
+        "import asyncio\nfrom paddock import DockerBackend\n"
+        "async def main():\n"
+        "    sandbox = await DockerBackend(network='none', lease=None, lifetime=3).create()\n"
+        "    print(sandbox.id, flush=True)\n"
+        "    await sandbox.exec('sleep 1000')\n"
+        "asyncio.run(main())"
+    )
+    maker, name = await _begun(making, tmp_path)
+    maker.kill()
+    await maker.wait()
+    async with asyncio.timeout(60):
+        while (name, "running") in {  # noqa: ASYNC110 - the guest ends, and no event says so here
+            (one.id, one.state) for one in await DockerBackend().list()
+        }:
+            await asyncio.sleep(0.5)
+    await DockerBackend().delete(name)
 
 
 async def test_a_sandbox_that_was_joined_outlives_its_maker(engine: Engine) -> None:
@@ -89,13 +115,7 @@ async def test_a_sandbox_that_was_joined_outlives_its_maker(engine: Engine) -> N
         "    await sandbox.exec('sleep 1000')\n"
         "asyncio.run(main())"
     )
-    maker = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", making),
-        stdout=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": tempfile.gettempdir()},
-    )
-    assert maker.stdout is not None
-    name = (await maker.stdout.readline()).decode().strip()
+    maker, name = await _begun(making, tempfile.gettempdir())
     async with await DockerBackend().attach(name) as joined:
         maker.kill()
         await maker.wait()
@@ -217,15 +237,8 @@ asyncio.run(main())
 async def test_a_paused_sandbox_goes_with_a_maker_that_is_killed(
     engine: Engine, tmp_path: Path
 ) -> None:
-    host = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        PAUSER,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    )
-    assert host.stdout is not None
-    assert await host.stdout.readline() == b"paused\n"
+    host, said = await _begun(PAUSER, tmp_path)
+    assert said == "paused"
     host.send_signal(signal.SIGKILL)
     await host.wait()
     async with asyncio.timeout(60):
