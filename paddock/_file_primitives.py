@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path, PurePosixPath
 
-    from paddock.filetypes import AnyPath, FileInfo, FileWriter, GlobResult, GrepResult, TextLines
+    from paddock.filetypes import (
+        AnyPath,
+        FileInfo,
+        FileWriter,
+        GlobResult,
+        GrepQuery,
+        GrepResult,
+        TextLines,
+    )
     from paddock.transfers import Transfer, TransferCallback, Tree
 
 __all__ = ["FilePrimitives", "Root"]
@@ -114,16 +122,7 @@ class FilePrimitives(ABC):
         """Implement `glob`."""
 
     @abstractmethod
-    async def _grep(
-        self,
-        pattern: str,
-        path: PurePosixPath,
-        *,
-        glob: str | None,
-        ignore_case: bool,
-        context: int,
-        limit: int,
-    ) -> GrepResult:
+    async def _grep(self, query: GrepQuery) -> GrepResult:
         """Implement `grep`."""
 
     @abstractmethod

@@ -36,6 +36,7 @@ from paddock.filetypes import (
     FileWriter,
     GlobResult,
     GrepLine,
+    GrepQuery,
     GrepResult,
     TextLines,
     too_large,
@@ -61,6 +62,7 @@ __all__ = [
     "FileWriter",
     "GlobResult",
     "GrepLine",
+    "GrepQuery",
     "GrepResult",
     "TextLines",
     "too_large",
@@ -378,14 +380,15 @@ class FileSystem(FileTransfers):
         search stops after `SEARCH_LIMIT` bytes of one file; the result then names that file.
         Raises `ValueError` for a bad pattern.
         """
-        return await self._grep(
-            check_text("pattern", pattern),
-            self._at(path),
+        query = GrepQuery(
+            pattern=check_text("pattern", pattern),
+            path=self._at(path),
             glob=None if glob is None else check_text("glob", glob),
             ignore_case=bool(ignore_case),
             context=check_whole("context", context),
             limit=check_whole("limit", limit),
         )
+        return await self._grep(query)
 
 
 def _check_limit(limit: object) -> int | None:

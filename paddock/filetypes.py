@@ -27,6 +27,7 @@ __all__ = [
     "FileWriter",
     "GlobResult",
     "GrepLine",
+    "GrepQuery",
     "GrepResult",
     "TextLines",
     "too_large",
@@ -91,6 +92,18 @@ class GrepLine:
     line: int
     text: str
     match: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrepQuery:
+    """The checked arguments of `FileSystem.grep`."""
+
+    pattern: str
+    path: PurePosixPath
+    glob: str | None
+    ignore_case: bool
+    context: int
+    limit: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ from paddock.files import (
     FileInfo,
     FileSystem,
     GlobResult,
+    GrepQuery,
     GrepResult,
     TextLines,
     too_large,
@@ -162,24 +163,15 @@ class GuestFileSystem(FileSystem):
         )
         return self._checked(lambda answer: glob_result(answer, path), found)
 
-    async def _grep(
-        self,
-        pattern: str,
-        path: PurePosixPath,
-        *,
-        glob: str | None,
-        ignore_case: bool,
-        context: int,
-        limit: int,
-    ) -> GrepResult:
+    async def _grep(self, query: GrepQuery) -> GrepResult:
         found = await self._job(
             "grep",
-            pattern=pattern,
-            path=str(path),
-            glob=glob,
-            ignore_case=ignore_case,
-            context=context,
-            limit=limit,
+            pattern=query.pattern,
+            path=str(query.path),
+            glob=query.glob,
+            ignore_case=query.ignore_case,
+            context=query.context,
+            limit=query.limit,
             most=SEARCH_LIMIT,
             skipped=sorted(self.skipped),
             search_path=self._sandbox.env.get("PATH"),

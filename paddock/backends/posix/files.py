@@ -38,6 +38,7 @@ from paddock.files import (
     FileInfo,
     FileSystem,
     GlobResult,
+    GrepQuery,
     GrepResult,
     TextLines,
     too_large,
@@ -163,24 +164,15 @@ class PosixFileSystem(FileSystem):
         names.sort()
         return GlobResult(paths=tuple(path / name for name in names[:limit]), total=len(names))
 
-    async def _grep(
-        self,
-        pattern: str,
-        path: PurePosixPath,
-        *,
-        glob: str | None,
-        ignore_case: bool,
-        context: int,
-        limit: int,
-    ) -> GrepResult:
-        _check_pattern(pattern)
-        folder, names = await self._searched(path, glob)
+    async def _grep(self, query: GrepQuery) -> GrepResult:
+        _check_pattern(query.pattern)
+        folder, names = await self._searched(query.path, query.glob)
         separator = secrets.token_hex(16)
         order = {
-            "pattern": pattern,
-            "ignore_case": ignore_case,
-            "context": context,
-            "limit": limit,
+            "pattern": query.pattern,
+            "ignore_case": query.ignore_case,
+            "context": query.context,
+            "limit": query.limit,
             "most": SEARCH_LIMIT,
             "separator": f"\0{separator}\0",
             "names": [str(folder / name) for name in names],

@@ -25,6 +25,7 @@ from paddock.files import (
     FileSystem,
     FileWriter,
     GlobResult,
+    GrepQuery,
     GrepResult,
     TextLines,
     too_large,
@@ -225,32 +226,23 @@ class FakeFileSystem(FileSystem):
         ]
         return [name for name in names if wanted is None or wanted(name)]
 
-    async def _grep(
-        self,
-        pattern: str,
-        path: PurePosixPath,
-        *,
-        glob: str | None,
-        ignore_case: bool,
-        context: int,
-        limit: int,
-    ) -> GrepResult:
+    async def _grep(self, query: GrepQuery) -> GrepResult:
         await self._begin()
         try:
-            searched = re.compile(pattern, re.IGNORECASE if ignore_case else 0)
+            searched = re.compile(query.pattern, re.IGNORECASE if query.ignore_case else 0)
         except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"bad pattern: {error}") from None
-        if isinstance(self._tree.find(path), Folder):
-            wanted = compiled(glob).fullmatch if glob else None
-            files = [path / name for name in self._names(path, wanted, File)]
+        if isinstance(self._tree.find(query.path), Folder):
+            wanted = compiled(query.glob).fullmatch if query.glob else None
+            files = [query.path / name for name in self._names(query.path, wanted, File)]
         else:
-            files = [path]
-        order = {"context": context, "limit": limit, "most": SEARCH_LIMIT}
+            files = [query.path]
+        order = {"context": query.context, "limit": query.limit, "most": SEARCH_LIMIT}
         hits = (
             file_hits(io.BytesIO(self._tree.file(file).data), str(file), searched, order)
             for file in files
         )
-        return grep_result([*limited(hits, limit)])
+        return grep_result([*limited(hits, query.limit)])
 
     # transfers
 

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import contextlib
 import tempfile
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from pathlib import PurePosixPath
 
-    from paddock.filetypes import FileInfo, GlobResult, GrepResult, TextLines
+    from paddock.filetypes import FileInfo, GlobResult, GrepQuery, GrepResult, TextLines
     from paddock.testing.recorded.backend import RecordedSandbox
     from paddock.transfers import TransferCallback
 
@@ -200,25 +200,9 @@ class RecordedFileSystem(FileSystem):
         )
         return found
 
-    async def _grep(
-        self,
-        pattern: str,
-        path: PurePosixPath,
-        *,
-        glob: str | None,
-        ignore_case: bool,
-        context: int,
-        limit: int,
-    ) -> GrepResult:
-        args: dict[str, Any] = {
-            "glob": glob,
-            "ignore_case": ignore_case,
-            "context": context,
-            "limit": limit,
-        }
-        found: GrepResult = await self._call(
-            "grep", lambda fs: fs.grep(pattern, path, **args), pattern=pattern, path=path, **args
-        )
+    async def _grep(self, query: GrepQuery) -> GrepResult:
+        args = {each.name: getattr(query, each.name) for each in fields(query)}
+        found: GrepResult = await self._call("grep", lambda fs: fs.grep(**args), **args)
         return found
 
     # transfers: an upload is identified by its digest, a download is kept
