@@ -6,6 +6,7 @@ Each tool asks in its own way, and returns as JSON what it was answered.
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,6 +32,8 @@ ODD: dict[str, Any] = {
 }
 NUMBERS = iter(range(1000, 2000))
 LATE: list[str] = []
+UNREAD: deque[dict[str, Any]] = deque()
+"""Messages that came while an answer was awaited."""
 
 
 def send(**message: Any) -> None:
@@ -39,17 +42,19 @@ def send(**message: Any) -> None:
 
 
 def read() -> Iterator[dict[str, Any]]:
-    for line in sys.stdin:
-        yield json.loads(line)
+    while UNREAD or (line := sys.stdin.readline()):
+        yield UNREAD.popleft() if UNREAD else json.loads(line)
 
 
 def ask(**params: Any) -> Any:
     """Ask the user, and return the answer."""
     number = next(NUMBERS)
     send(id=number, method="elicitation/create", params={"message": "Who?", **params})
-    for message in read():
+    while line := sys.stdin.readline():
+        message = json.loads(line)
         if message.get("id") == number:
             return message.get("result", message.get("error"))
+        UNREAD.append(message)
     return None
 
 

@@ -39,7 +39,9 @@ LONGEST = 600
 LATE = 4008
 """Closes the socket of a run that took too long."""
 LEAVING = 3.0
-"""Seconds in which code that was interrupted has ended."""
+"""Seconds for interrupted code to end."""
+INTERRUPTS = 2
+"""Before it is killed: the first may come before slow code has begun, and then has no effect."""
 DEFAULT = "default"
 
 
@@ -160,15 +162,16 @@ class Interpreter:
 
     async def _interrupt(self, context: _Context) -> None:
         """End what a context runs; its names stay unless it has to be killed."""
-        if context.running is not None and not context.running.ended.done():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(context.running.pid, signal.SIGINT)
-        try:
-            async with asyncio.timeout(LEAVING):
-                async for _ in context.lines():
-                    pass
-        except TimeoutError:
-            await self._end(context)
+        for _ in range(INTERRUPTS):
+            if context.running is not None and not context.running.ended.done():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(context.running.pid, signal.SIGINT)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LEAVING):
+                    async for _message in context.lines():
+                        pass
+                return
+        await self._end(context)
 
     async def _start(self, context: _Context) -> None:
         """See that the process of a context runs."""

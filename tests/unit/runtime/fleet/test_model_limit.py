@@ -14,7 +14,7 @@ from paddock.runtime.core.model import ModelResponse, ModelRetry
 from paddock.runtime.fleet.model_limit import ModelLimit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from paddock import Sandbox
     from paddock.runtime.core.model import ModelEvent, ModelRequest
@@ -72,6 +72,7 @@ class Crowded:
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.on_call: Callable[[], Awaitable[None]] | None = None
         self.running = self.peak = self.refused = 0
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
@@ -80,6 +81,8 @@ class Crowded:
         try:
             for _ in range(20):
                 await asyncio.sleep(0)
+            if self.on_call is not None:
+                await self.on_call()
             if self.running > self.most:
                 self.refused += 1
                 if self.refused % 2:
@@ -104,9 +107,13 @@ async def test_the_agents_of_a_batch_share_the_limit(backend: CountingBackend) -
 
     throttled: set[str | None] = set()
     async with asyncio.timeout(PATIENCE), Fleet(backend, limit=16) as fleet:
+
+        async def look() -> None:
+            throttled.add((await fleet.progress()).throttled)
+
+        service.on_call = look
         async for result in fleet.map(solve, [f"task {n}" for n in range(60)]):
             assert result.fault in (None, "infra.model"), result.error
-            throttled.add((await fleet.progress()).throttled)
     assert service.peak > 2
     assert service.refused < 40, "they were not slowed down"
     assert any("calls of models at once" in each for each in throttled if each)
